@@ -1,0 +1,98 @@
+"""The error tree: every message says where, what was received, why, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "DataError",
+    "GraphError",
+    "InputError",
+    "Keras2GPError",
+    "ModelFileError",
+    "NotFittedError",
+    "NumericalError",
+    "Obstacle",
+    "PriorError",
+    "RegistryError",
+    "StoreError",
+    "UnsupportedModelError",
+]
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One reason why a model has no exact kernel here.
+
+    where:    the layer's path in the model, nested models separated by "/"
+    received: the layer's class, and the settings that matter
+    why:      the reason
+    hint:     what would work instead
+    """
+
+    where: str
+    received: str
+    why: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f" Try: {self.hint}" if self.hint else ""
+        return f"{self.where} ({self.received}): {self.why}{hint}"
+
+
+class Keras2GPError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class UnsupportedModelError(Keras2GPError):
+    """The model has no exact kernel; `obstacles` lists every reason found, not only the first.
+
+    `report` is the ConversionReport of the attempt.
+    """
+
+    def __init__(self, model: str, obstacles: Sequence[Obstacle], report: Any = None) -> None:
+        self.obstacles = tuple(obstacles)
+        self.report = report
+        count = len(self.obstacles)
+        noun = "obstacle" if count == 1 else "obstacles"
+        lines = [f"{model} has no exact kernel: {count} {noun}."]
+        lines += [f"  - {obstacle}" for obstacle in self.obstacles]
+        super().__init__("\n".join(lines))
+
+
+class ModelFileError(Keras2GPError):
+    """A model file or a saved kernel is missing, truncated, malformed or not to be trusted."""
+
+
+class PriorError(Keras2GPError, ValueError):
+    """A prior cannot be read or an override does not fit the model."""
+
+
+class InputError(Keras2GPError, ValueError):
+    """An array handed in has a wrong shape or type, is empty, or is not finite."""
+
+
+class DataError(Keras2GPError, ValueError):
+    """A data source cannot be found or read, or holds too little."""
+
+
+class NumericalError(Keras2GPError, ArithmeticError):
+    """Arithmetic failed in a way that would give a wrong number: singular matrix, overflow."""
+
+
+class NotFittedError(Keras2GPError, ValueError, AttributeError):
+    """Predictions were asked of an estimator before `fit`."""
+
+
+class StoreError(Keras2GPError, OSError):
+    """A Gram matrix on disk does not match, is damaged beyond repair, or cannot be written."""
+
+
+class RegistryError(Keras2GPError):
+    """A reader, rule or dual activation was registered twice, or for nothing."""
+
+
+class GraphError(Keras2GPError):
+    """The graph is malformed: a defect in a reader or in this package, not in the model."""

@@ -1,0 +1,140 @@
+"""Which random layers a tensor is made of, and what that means for sums.
+
+Each tensor is a formal sum: coefficient * linear map * source, a source being one call of one
+random layer. Covariances of summed branches add only if the branches share no source. Where two
+branches do, the sum is written out into its terms, and equal terms add their coefficients:
+x + x has four times the covariance of x, (x + y) + x is 2 x + y. Since equal nodes are one node
+(GraphBuilder), equal terms are recognised by their index.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from keras2gp.errors import Obstacle
+from keras2gp.graph.graph import Graph, GraphBuilder
+from keras2gp.graph.ops import Affine, Input, Mixture, Op, Scale, Sum
+
+__all__ = ["check_shared_layers", "resolve_sums"]
+
+Terms = dict[int, float]
+
+
+def resolve_sums(graph: Graph) -> tuple[Graph, list[Obstacle]]:
+    """The same network with every Sum over independent terms, and the sums that have no rule."""
+    return _Resolver(graph).run()
+
+
+class _Resolver:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.builder = GraphBuilder()
+        self.sources: list[frozenset[int]] = []
+        self.obstacles: list[Obstacle] = []
+
+    def run(self) -> tuple[Graph, list[Obstacle]]:
+        renamed: list[int] = []
+        for node in self.graph.nodes:
+            inputs = tuple(renamed[i] for i in node.inputs)
+            add = self._add_sum if isinstance(node.op, Sum) else self._add
+            renamed.append(add(node.op, inputs, node.path))
+        return self.builder.graph(renamed[self.graph.output]), self.obstacles
+
+    def _add(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
+        index = self.builder.add(op, inputs, path)
+        if index == len(self.sources):
+            self.sources.append(self._sources(index))
+        return index
+
+    def _sources(self, index: int) -> frozenset[int]:
+        node = self.builder.nodes[index]
+        if node.op.random:
+            return frozenset([index])
+        if isinstance(node.op, Input):
+            return frozenset()
+        return frozenset().union(*(self.sources[i] for i in node.inputs))
+
+    def _add_sum(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
+        coefficients = op.coefficients if isinstance(op, Sum) else ()
+        terms: Terms = {}
+        for coefficient, index in zip(coefficients, inputs, strict=True):
+            terms[index] = terms.get(index, 0.0) + coefficient
+        while (pair := self._dependent(terms)) is not None:
+            expanded = self._expand(terms, pair, path)
+            if expanded is None:
+                self.obstacles.append(self._refusal(pair, path))
+                break
+            terms = expanded
+        kept = {index: c for index, c in terms.items() if c != 0.0}
+        if not kept:  # x - x: zero, with the shape of x
+            return self._add(Scale(0.0), (next(iter(terms)),), path)
+        if len(kept) == 1:
+            ((index, coefficient),) = kept.items()
+            return index if coefficient == 1.0 else self._add(Scale(coefficient), (index,), path)
+        return self._add(Sum(tuple(kept.values())), tuple(kept), path)
+
+    def _dependent(self, terms: Terms) -> tuple[int, int] | None:
+        for first, second in combinations([i for i, c in terms.items() if c != 0.0], 2):
+            if self.sources[first] & self.sources[second]:
+                return first, second
+        return None
+
+    def _expand(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """The terms with the later of the two written out, or the earlier; None if neither can."""
+        for index in sorted(pair, reverse=True):
+            parts = self._parts(index, path)
+            if parts is None:
+                continue
+            expanded = {i: c for i, c in terms.items() if i != index}
+            for part, coefficient in parts.items():
+                expanded[part] = expanded.get(part, 0.0) + terms[index] * coefficient
+            return expanded
+        return None
+
+    def _parts(self, index: int, path: str) -> Terms | None:
+        """The node as a sum of others: a Sum's terms, a Scale's input, L(a + b) as L(a) + L(b)."""
+        node = self.builder.nodes[index]
+        if isinstance(node.op, Sum):
+            return dict(zip(node.inputs, node.op.coefficients, strict=True))
+        if isinstance(node.op, Scale):
+            return {node.inputs[0]: node.op.factor}
+        if node.op.linear and not isinstance(node.op, Mixture):
+            inner = self._parts(node.inputs[0], path)
+            if inner is not None:
+                parts: Terms = {}
+                for part, coefficient in inner.items():
+                    moved = self._add(node.op, (part,), path)
+                    parts[moved] = parts.get(moved, 0.0) + coefficient
+                return parts
+        return None
+
+    def _refusal(self, pair: tuple[int, int], path: str) -> Obstacle:
+        shared = self.sources[pair[0]] & self.sources[pair[1]]
+        layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared}))
+        ends = " and ".join(self.builder.nodes[i].path for i in pair)
+        return Obstacle(
+            path,
+            f"sum of branches that end in {ends}",
+            f"both branches are made of the same random layer ({layers}) through different maps, "
+            "so their covariances do not simply add, and there is no rule for this combination",
+            "weights of their own on one of the branches (a 1x1 convolution will do)",
+        )
+
+
+def check_shared_layers(graph: Graph) -> list[Obstacle]:
+    """Obstacles: layers whose weights are used by two calls that both reach the output."""
+    calls: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Affine):
+            calls.setdefault(node.op.layer, []).append(node.path)
+    return [
+        Obstacle(
+            layer,
+            f"a layer with weights, called {len(paths)} times",
+            "the calls share their weights, so their outputs depend on each other, and there is "
+            "no rule for that dependence",
+            "a layer of its own for each call",
+        )
+        for layer, paths in calls.items()
+        if len(paths) > 1
+    ]

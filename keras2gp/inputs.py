@@ -1,0 +1,101 @@
+"""Arrays handed in by a user: their shapes, types and values are checked here, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras2gp.errors import InputError
+
+__all__ = ["InputSpec", "checked"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of the model: its name and the shape of one image, without the batch axis.
+
+    A size is None where a deterministic layer, such as Resizing, takes any.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an image of this shape can be handed in."""
+        return len(shape) == len(self.shape) and all(
+            wanted in (None, size) for wanted, size in zip(self.shape, shape, strict=True)
+        )
+
+
+def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> list[Array]:
+    """The arrays of x as [N, *shape] in the given dtype, one for each input of the model.
+
+    x: an array (or tensor); for several inputs a list of them, or a dict by input name.
+       [N, features] is taken for [N, *shape] where the number of features agrees.
+    Raises: InputError naming the input, what was received, and what is expected.
+    """
+    arrays = [
+        _array(value, spec, dtype, name)
+        for value, spec in zip(_separated(x, specs, name), specs, strict=True)
+    ]
+    counts = {len(array) for array in arrays}
+    if len(counts) > 1:
+        raise InputError(f"{name}: the inputs have different numbers of images: {sorted(counts)}")
+    return arrays
+
+
+def _separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
+    if isinstance(x, Mapping):
+        missing = [spec.name for spec in specs if spec.name not in x]
+        if missing:
+            raise InputError(f"{name}: no array for the inputs {missing}; received {list(x)}")
+        return [x[spec.name] for spec in specs]
+    if len(specs) == 1:
+        return [x]
+    if not isinstance(x, list | tuple) or len(x) != len(specs):
+        names = ", ".join(spec.name for spec in specs)
+        raise InputError(
+            f"{name}: the model has {len(specs)} inputs: hand in a list of as many "
+            f"arrays, or a dict with the keys {names}"
+        )
+    return list(x)
+
+
+def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: not an array: {error}") from error
+    if array.dtype == np.uint8:
+        raise InputError(
+            f"{name}: uint8 pixels. They are not scaled here, since the model may rescale them "
+            f"itself. Try {name}.astype('float32') / 255, or without the division if the model "
+            "has a Rescaling or Normalization layer"
+        )
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name}: values of type {array.dtype}, expected real numbers")
+    expected = ("N", *spec.shape)
+    fixed = [size for size in spec.shape if size is not None]
+    whole = len(fixed) == len(spec.shape)
+    flat = array.ndim == 2 and whole and array.shape[1] == math.prod(fixed)
+    if not spec.fits(array.shape[1:]) and not flat:
+        raise InputError(
+            f"{name}: received shape {array.shape}, expected {expected}".replace("'", "")
+        )
+    if len(array) == 0:
+        raise InputError(f"{name}: no images: shape {array.shape}")
+    with np.errstate(over="ignore"):
+        array = array.reshape(len(array), *(fixed if whole else array.shape[1:])).astype(dtype)
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
+        place = tuple(int(i) for i in bad[0])
+        raise InputError(
+            f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place}"
+        )
+    return array
