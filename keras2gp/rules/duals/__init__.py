@@ -1,0 +1,5 @@
+"""Dual activations: importing this package registers them all."""
+
+from keras2gp.rules.duals import homogeneous, smooth
+
+__all__ = ["homogeneous", "smooth"]

@@ -1,0 +1,41 @@
+"""What a dual activation is: E[phi(u) phi(v)] for a Gaussian pair (u, v).
+
+Glossary
+  q      variance of u, of one image at one position
+  c      covariance of u and v
+  rho    c / sqrt(q1 q2)
+  s1, s2 what `prepare` made of the variances of either image, shaped to broadcast against c
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ["Dual", "correlation_statistics"]
+
+Tensor = Any
+
+
+class Dual:
+    """E[phi(u) phi(v)]; a subclass is its equation. Constants of phi are constructor arguments."""
+
+    def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
+        """What the covariance needs of one image, computed once for it and never for a pair."""
+        return (q,)
+
+    def covariance(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+        """E[phi(u) phi(v)]."""
+        raise NotImplementedError
+
+    def second_moment(self, q: Tensor) -> Tensor:
+        """E[phi(u)^2]; the covariance of u with itself, unless there is something simpler."""
+        s = self.prepare(q)
+        return self.covariance(q, s, s)
+
+
+def correlation_statistics(q: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(q) and 1 / sqrt(q), the latter 0 where q is 0: a constant correlates with nothing."""
+    root = tf.sqrt(q)
+    return root, tf.math.divide_no_nan(tf.ones_like(root), root)

@@ -1,0 +1,146 @@
+"""Every dual activation against integrals, in float64 and float32."""
+
+import itertools
+
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+
+from keras2gp.graph.ops import Activation
+from keras2gp.rules import program  # noqa: F401 (registers the duals)
+from keras2gp.rules.registry import dual_of, dual_table
+
+RHO = (-1.0, -0.999999, -0.9, -0.3, 0.0, 1e-9, 0.2, 0.77, 0.9999, 1.0)
+SCALES = ((1.0, 1.0), (0.3, 2.5), (1e-12, 1e-12), (1e-6, 3.0), (1e-3, 40.0), (900.0, 0.1))
+LARGE = ((1e4, 1e4), (1e6, 1e2))
+GROWING = {"exp", "exponential"}
+"""exp(u) with a variance of thousands overflows any float."""
+
+
+DOUBLE, SINGLE = {"heaviside": 3e-8}, {"heaviside": 4e-4}
+"""arcsin has a vertical tangent at 1: a rounded covariance says no more than this."""
+
+
+def entry(name, c, q1, q2, params=(), dtype="float64"):
+    dual = dual_of(Activation(name, params))
+    c, q1, q2 = (tf.constant(np.atleast_1d(v), dtype) for v in (c, q1, q2))
+    return np.asarray(dual.covariance(c, dual.prepare(q1), dual.prepare(q2)))
+
+
+def moment(name, q, params=(), dtype="float64"):
+    dual = dual_of(Activation(name, params))
+    return np.asarray(dual.second_moment(tf.constant(np.atleast_1d(q), dtype)))
+
+
+def expected(name, c, q1, q2):
+    if name in oracle.HOMOGENEOUS:
+        return oracle.polar(*oracle.HOMOGENEOUS[name], c, q1, q2)
+    if name == "sin":  # by hand: the integrand of a large variance has thousands of waves
+        return np.sign(c) * np.exp(abs(c) - (q1 + q2) / 2) * -np.expm1(-2 * abs(c)) / 2
+    if name == "cos":
+        return np.exp(c - (q1 + q2) / 2) / 2 + np.exp(-c - (q1 + q2) / 2) / 2
+    if name in GROWING:
+        return np.exp((q1 + q2) / 2 + c)
+    return oracle.conditional(oracle.FUNCTIONS[name], oracle.MEANS[name], c, q1, q2)
+
+
+def size(name, q1, q2):
+    """sqrt(E phi(u)^2 E phi(v)^2): what an error is measured against."""
+    return np.sqrt(moment(name, q1)[0] * moment(name, q2)[0])
+
+
+def grid(name):
+    scales = SCALES if name in GROWING else SCALES + LARGE
+    if name in GROWING:
+        scales = tuple(s for s in scales if max(s) < 100)
+    return [(rho * np.sqrt(q1 * q2), q1, q2) for rho, (q1, q2) in itertools.product(RHO, scales)]
+
+
+def test_every_dual_has_a_function_to_be_tested_against():
+    assert set(dual_table()) == set(oracle.HOMOGENEOUS) | set(oracle.FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", sorted(dual_table()))
+def test_agrees_with_an_integral(name):
+    for c, q1, q2 in grid(name):
+        error = abs(entry(name, c, q1, q2)[0] - expected(name, c, q1, q2))
+        assert error <= DOUBLE.get(name, 1e-9) * size(name, q1, q2), (c, q1, q2)
+
+
+@pytest.mark.parametrize("name", sorted(set(dual_table()) & set(oracle.FUNCTIONS)))
+@pytest.mark.parametrize(("q1", "q2"), [(1.0, 1.0), (0.3, 1.5), (2.0, 1e-4)])
+def test_agrees_with_hermite_points_in_two_dimensions(name, q1, q2):
+    for rho in RHO:
+        c = rho * np.sqrt(q1 * q2)
+        points = oracle.hermite(oracle.FUNCTIONS[name], *np.array([[c], [q1], [q2]]))
+        assert abs(entry(name, c, q1, q2)[0] - points[0]) <= 1e-9 * size(name, q1, q2), rho
+
+
+@pytest.mark.parametrize("slope", [-3.0, -1.0, -0.2, 0.0, 0.01, 0.5, 1.0, 2.5])
+def test_leaky_relu_of_any_slope(slope):
+    params = (("negative_slope", slope),)
+    for c, q1, q2 in grid("leaky_relu"):
+        value = oracle.polar(lambda u: np.where(u > 0, u, slope * u), 1, c, q1, q2)
+        found = entry("leaky_relu", c, q1, q2, params)[0]
+        assert abs(found - value) <= 1e-9 * (1 + slope**2) * np.sqrt(q1 * q2)
+
+
+@pytest.mark.parametrize("name", sorted(dual_table()))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_second_moment_is_the_covariance_with_itself(name, dtype):
+    q = np.array([1e-6, 0.1, 1.0, 7.0, 30.0])
+    tolerance = SINGLE.get(name, 2e-5) if dtype == "float32" else DOUBLE.get(name, 1e-9)
+    found = entry(name, q, q, q, dtype=dtype)
+    np.testing.assert_allclose(found, moment(name, q, dtype=dtype), rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", sorted(dual_table()))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_variance_of_zero(name, dtype):
+    at_zero = {"cos": 1.0, "exp": 1.0, "exponential": 1.0}.get(name, 0.0)
+    mean = {"cos": np.exp(-1.0), "exp": np.exp(1.0), "exponential": np.exp(1.0)}.get(name, 0.0)
+    np.testing.assert_allclose(entry(name, 0.0, 0.0, 0.0, dtype=dtype), at_zero)
+    np.testing.assert_allclose(moment(name, 0.0, dtype=dtype), at_zero)
+    np.testing.assert_allclose(entry(name, 0.0, 0.0, 2.0, dtype=dtype), mean, rtol=1e-6)
+    np.testing.assert_allclose(entry(name, 0.0, 2.0, 0.0, dtype=dtype), mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize("at_zero", [0.0, 0.5, 1.0])
+def test_heaviside_at_zero(at_zero):
+    params = (("at_zero", at_zero),)
+    assert entry("heaviside", 0.0, 0.0, 0.0, params) == at_zero**2
+    assert moment("heaviside", 0.0, params) == at_zero**2
+    assert entry("heaviside", 0.0, 0.0, 2.0, params) == at_zero / 2
+
+
+@pytest.mark.parametrize("name", sorted(dual_table()))
+def test_float32_is_close_to_float64(name, rng):
+    q1, q2 = (10 ** rng.uniform(-6, 2 if name not in GROWING else 1, 4000) for _ in "12")
+    rho = np.concatenate([rng.uniform(-1, 1, 2000), 1 - 10 ** rng.uniform(-8, -1, 1000),
+                          10 ** rng.uniform(-8, -1, 998) - 1, [-1.0, 1.0]])  # fmt: skip
+    c, q1, q2 = (v.astype("float32").astype("float64") for v in (rho * np.sqrt(q1 * q2), q1, q2))
+    single, double = (entry(name, c, q1, q2, dtype=dtype) for dtype in ("float32", "float64"))
+    scale = np.sqrt(moment(name, q1) * moment(name, q2))
+    assert (np.abs(single - double) / scale).max() <= SINGLE.get(name, 2e-5)
+
+
+@pytest.mark.parametrize("name", sorted(dual_table()))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rounding_beyond_one_is_harmless(name, dtype):
+    q = 10.0 ** np.arange(-8, 3 if name not in GROWING else 2)
+    for sign in (-1, 1):
+        c = sign * np.nextafter(q.astype(dtype), np.inf)
+        assert np.isfinite(entry(name, c, q, q, dtype=dtype)).all()
+
+
+@pytest.mark.parametrize("name", sorted(dual_table()))
+def test_positive_semi_definite(name, rng):
+    x = rng.normal(size=(12, 5)) * np.linspace(0.1, 1.5, 12)[:, None]
+    k = np.concatenate([x, x[:2], -x[:3], 0 * x[:1]])
+    k = k @ k.T / 5
+    q = np.diag(k)
+    q1, q2 = np.broadcast_arrays(q[:, None], q[None, :])
+    found = entry(name, k.ravel(), q1.ravel(), q2.ravel()).reshape(k.shape)
+    np.testing.assert_allclose(np.diag(found), moment(name, q), rtol=1e-7, atol=1e-14)
+    assert np.linalg.eigvalsh(found)[0] > -1e-7 * found.max()
