@@ -1,0 +1,204 @@
+"""What lies in a model file, as bounded bytes: nothing here builds, imports or runs anything."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import struct
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import h5py
+
+from keras2gp.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["CONFIG_LIMIT", "extracted_weights", "printable", "read_config"]
+
+CONFIG_LIMIT = 64 * 2**20
+_CHUNK = 2**20
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_MOST_HDF5_OBJECTS = 1_000_000
+
+# All that reading a damaged zip was seen to raise; RuntimeError is an encrypted member.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+
+
+def printable(text: object, limit: int = 80) -> str:
+    """Return text out of a file as one bounded line without control characters."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the configuration of a model from a .keras archive or a .json file.
+
+    Returns the parsed JSON object, at most 64 MB of text.
+
+    Raises: ModelFileError if the file is missing, of another kind, damaged, or holds no object.
+    """
+    _check_kind(path)
+    data = _json_bytes(path) if path.suffix.lower() == ".json" else _archived_config(path)
+    try:
+        config = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        reason = printable(error, 200)
+        raise ModelFileError(f"{path}: its configuration is not valid JSON: {reason}") from error
+    if not isinstance(config, dict):
+        raise ModelFileError(
+            f"{path}: its configuration is a {type(config).__name__}, not an object; write the "
+            "text of model.to_json() as it is, or use model.save()"
+        )
+    return config
+
+
+@contextlib.contextmanager
+def extracted_weights(path: Path, limit: int) -> Iterator[Path]:
+    """Yield the weights of a .keras archive as an HDF5 file in a temporary directory.
+
+    limit: bytes that the weights may take, in the archive's word and in fact
+
+    Raises: ModelFileError if there are none, or if they are damaged, larger than the limit, or
+        refer to anything outside of the file.
+    """
+    with tempfile.TemporaryDirectory(prefix="keras2gp-") as directory:
+        target = Path(directory) / _WEIGHTS
+        with target.open("wb") as stream:
+            _copy_member(path, _WEIGHTS, limit, stream)
+        _check_hdf5(path, target, limit)
+        yield target
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what is no .keras archive or .json file, with the reason that helps."""
+    resave = "load it with the Keras that wrote it and save it again with model.save('NAME.keras')"
+    if not path.exists():
+        raise ModelFileError(f"{path}: no such file")
+    if path.is_dir():
+        kind = "a SavedModel" if (path / "saved_model.pb").exists() else "a directory"
+        raise ModelFileError(f"{path}: is {kind}, not a .keras file; {resave}")
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        raise ModelFileError(f"{path}: is in the old HDF5 format; {resave}")
+    if path.suffix.lower() not in (".keras", ".json"):
+        raise ModelFileError(f"{path}: a model is read from a .keras or .json file")
+    if not path.is_file():
+        raise ModelFileError(f"{path}: is not a regular file")
+
+
+def _json_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(CONFIG_LIMIT + 1)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > CONFIG_LIMIT:
+        raise ModelFileError(f"{path}: larger than {CONFIG_LIMIT >> 20} MB: no model's to_json()")
+    return data
+
+
+def _archived_config(path: Path) -> bytes:
+    stream = io.BytesIO()
+    _copy_member(path, _CONFIG, CONFIG_LIMIT, stream)
+    return stream.getvalue()
+
+
+def _copy_member(path: Path, name: str, limit: int, target: BinaryIO) -> None:
+    """Decompress one member of a zip archive, never more than `limit` bytes of it."""
+    try:
+        _check_magic(path)
+        with zipfile.ZipFile(path) as archive:
+            if name not in archive.namelist():
+                raise ModelFileError(f"{path}: holds no {name}: not a model that Keras 3 saved")
+            member = archive.getinfo(name)
+            # Of the others, bzip2 and LZMA inflate a chunk without a bound.
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ModelFileError(f"{path}: its {name} is compressed in a way Keras never uses")
+            if member.file_size > limit:
+                raise _too_large(path, name, limit)
+            written = 0
+            with archive.open(member) as source:
+                while chunk := source.read(_CHUNK):
+                    written += len(chunk)
+                    if written > limit:
+                        raise _too_large(path, name, limit)
+                    target.write(chunk)
+    except _ZIP_ERRORS as error:
+        raise ModelFileError(
+            f"{path}: truncated or damaged ({printable(error, 200)}); copy or save it again"
+        ) from error
+
+
+def _too_large(path: Path, name: str, limit: int) -> ModelFileError:
+    return ModelFileError(
+        f"{path}: its {name} is larger than {limit / 2**20:.0f} MB, more than this model can need"
+    )
+
+
+def _check_magic(path: Path) -> None:
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    if head.startswith(b"\x89HDF"):
+        raise ModelFileError(
+            f"{path}: is an HDF5 file under the name of a .keras archive; load it with the Keras "
+            "that wrote it and save it again with model.save('NAME.keras')"
+        )
+    if not head.startswith(b"PK"):
+        kind = "is empty" if not head else "is not a zip archive, as .keras files are"
+        raise ModelFileError(f"{path}: {kind}; save it again with model.save('NAME.keras')")
+
+
+def _check_hdf5(path: Path, weights: Path, limit: int) -> None:
+    """Refuse an HDF5 file that is damaged, declares more than `limit` bytes, or points outside."""
+    try:
+        with h5py.File(weights, "r") as file:
+            fault = _hdf5_fault(file, limit)
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"{path}: its {_WEIGHTS} is damaged ({printable(error, 200)}); save it again"
+        ) from error
+    if fault is not None:
+        raise ModelFileError(f"{path}: its {_WEIGHTS} {fault}, which Keras never writes")
+
+
+def _hdf5_fault(file: h5py.File, limit: int) -> str | None:
+    """Walk over all links of an HDF5 file; return what is wrong with it, or None."""
+    groups, seen, declared = [file], set(), 0
+    while groups:
+        group = groups.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                return f"holds a link to another place ({printable(name)})"
+            item = group[name]
+            # Hard links may form loops: an object is visited once.
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if len(seen) > _MOST_HDF5_OBJECTS:
+                return f"holds more than {_MOST_HDF5_OBJECTS} objects"
+            if isinstance(item, h5py.Group):
+                groups.append(item)
+                continue
+            if not isinstance(item, h5py.Dataset) or item.dtype.hasobject:
+                return f"holds something else than numbers ({printable(name)})"
+            if item.external or item.is_virtual:
+                return f"keeps its numbers in another file ({printable(name)})"
+            declared += item.nbytes
+            if declared > limit:
+                return f"declares more than {limit / 2**20:.0f} MB"
+    return None

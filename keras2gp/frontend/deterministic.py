@@ -1,0 +1,54 @@
+"""The layers before the first weights as one Keras model, which Keras runs on the images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras2gp.errors import Obstacle
+
+__all__ = ["deterministic_model", "mixing_obstacles"]
+
+_PROBES = 3
+_TOLERANCE = 1e-3
+
+
+def deterministic_model(inputs: list[Any], tensors: list[Any]) -> Any | None:
+    """The Keras model from the inputs to the data tensors; None if they are the inputs."""
+    if len(tensors) == len(inputs) and all(a is b for a, b in zip(tensors, inputs, strict=True)):
+        return None
+    return keras.Model(inputs, tensors)
+
+
+def mixing_obstacles(model: Any | None) -> list[Obstacle]:
+    """An obstacle if an image's result depends on the other images of its batch.
+
+    Layers and operations that take an axis can be given that of the batch, so the model is run:
+    on random images together and one by one.
+    """
+    if model is None:
+        return []
+    rng = np.random.default_rng(0)
+    shapes = [[n or 8 for n in t.shape[1:]] for t in model.inputs]
+    images = [rng.random((_PROBES, *shape)).astype("float32") for shape in shapes]
+    together = _run(model, images)
+    for i in range(_PROBES):
+        alone = _run(model, [image[i : i + 1] for image in images])
+        for whole, single in zip(together, alone, strict=True):
+            row = whole[i : i + 1]
+            scale = np.abs(whole[np.isfinite(whole)]).max(initial=0.0)
+            if row.shape != single.shape or not np.allclose(
+                row, single, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=True
+            ):
+                why = "they make what becomes of an image depend on the others of its batch"
+                hint = "operations along the axes of one image only"
+                return [Obstacle(model.name, "the layers before the first weights", why, hint)]
+    return []
+
+
+def _run(model: Any, images: list[Any]) -> list[Any]:
+    outputs = model(images, training=False)
+    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return [np.asarray(output) for output in outputs]

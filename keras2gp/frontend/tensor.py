@@ -1,0 +1,56 @@
+"""What a reader is given in place of a Keras tensor, and what it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+__all__ = ["Part", "Tensor"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A group of channels that are alike: a node of the graph and how many channels it has."""
+
+    node: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the Keras model.
+
+    shape:         Keras's, without the batch axis
+    parts:         its channel groups in the graph; empty for data
+    data:          the tensor in the deterministic model that Keras runs; None unless data
+    channel_first: whether the channels are axis 0 of `shape` rather than the last
+    flat:          Keras sees a vector; the graph still keeps the positions, which a Dense layer
+                   averages over
+    """
+
+    shape: tuple[int | None, ...]
+    parts: tuple[Part, ...] = ()
+    data: Any = None
+    channel_first: bool = False
+    flat: bool = False
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is a deterministic function of the input."""
+        return not self.parts
+
+    @property
+    def spatial(self) -> tuple[int | None, ...]:
+        """Sizes of the axes other than channels, as Keras sees them."""
+        return self.shape[1:] if self.channel_first else self.shape[:-1]
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels as Keras sees it."""
+        return self.shape[0] if self.channel_first else self.shape[-1]
+
+    def map(self, function: Callable[[int], int], shape: tuple[int | None, ...]) -> Tensor:
+        """The same channel groups after a function of nodes, under another Keras shape."""
+        parts = tuple(Part(function(part.node), part.channels) for part in self.parts)
+        return replace(self, parts=parts, shape=shape)

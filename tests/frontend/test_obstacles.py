@@ -1,0 +1,280 @@
+"""Whatever has no exact kernel is refused, by name, with the reason, all of it at once."""
+
+# ruff: noqa: PLW0108 (a layer belongs to one model: it is made when it is called)
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras2gp
+from keras2gp.errors import UnsupportedModelError
+
+SHAPE = (6, 5, 3)
+
+
+class Custom(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2
+
+
+class OwnDense(keras.layers.Dense):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+class OwnCall(keras.Sequential):
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs)
+
+
+class OwnFunctional(keras.Model):
+    def __init__(self):
+        x = keras.Input((4,))
+        super().__init__(x, layers.Dense(3)(x))
+
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+def conv(name=None, **settings):
+    return layers.Conv2D(8, 3, padding="same", name=name, **settings)
+
+
+def model_of(function, shape=SHAPE):
+    x = keras.Input(shape)
+    return keras.Model(x, layers.Dense(2, name="head")(layers.Flatten()(function(x))))
+
+
+def nested(layer):
+    def function(x):
+        y = keras.Input(SHAPE)
+        inner = keras.Model(y, layer(conv()(y)), name="inner")
+        z = keras.Input(SHAPE)
+        return keras.Model(z, inner(z), name="middle")(x)
+
+    return function
+
+
+def resnet_v1(x):
+    h = conv(activation="relu")(x)
+    r = conv()(conv(activation="relu")(h))
+    return layers.ReLU(name="late")(layers.Add(name="sum")([h, r]))
+
+
+def shared(x):
+    layer = conv("twice")
+    return layer(layers.ReLU()(conv()(x))) + layer(layers.ReLU()(conv()(x)))
+
+
+def shared_across_models(x):
+    layer = conv("twice")
+    y = keras.Input(SHAPE)
+    inner = keras.Model(y, layer(y), name="inner")
+    return inner(x) + layer(x)
+
+
+def nested_model_twice(x):
+    y = keras.Input(SHAPE)
+    inner = keras.Model(y, conv("twice")(y), name="inner")
+    return inner(x) + inner(layers.Rescaling(2.0)(x))
+
+
+def cropped(x):
+    h = conv("source")(x)
+    return layers.Add(name="sum")([h, layers.ZeroPadding2D(1)(layers.Cropping2D(1)(h))])
+
+
+def training(x):
+    y = keras.Input(SHAPE)
+    inner = keras.Model(y, layers.Dropout(0.5, name="dropout")(conv()(y)), name="inner")
+    return inner(x, training=True)
+
+
+CASES = {
+    "Lambda": (lambda x: layers.Lambda(lambda t: t * 2, name="bad")(conv()(x)), "bad", "Lambda"),
+    "Lambda first": (lambda x: conv()(layers.Lambda(lambda t: t, name="bad")(x)), "bad", "Lambda"),
+    "MaxPooling": (lambda x: layers.MaxPooling2D(name="bad")(conv()(x)), "bad", "MaxPooling2D"),
+    "custom": (lambda x: Custom(name="bad")(conv()(x)), "bad", "Custom"),
+    "subclass of Dense": (lambda x: OwnDense(3, name="bad")(conv()(x)), "bad", "OwnDense"),
+    "unknown at depth": (nested(Custom(name="bad")), "middle/inner/bad", "Custom"),
+    "ResNet v1": (resnet_v1, "late", "activation relu of the output of sum"),
+    "data plus gaussian": (
+        lambda x: layers.Add(name="sum")([x, layers.Conv2D(3, 1)(x)]),
+        "sum",
+        "sum of the input",
+    ),
+    "features plus features": (
+        lambda x: layers.Add(name="sum")([conv(activation="relu")(x), conv(activation="relu")(x)]),
+        "sum",
+        "end in an activation",
+    ),
+    "shared layer": (shared, "twice", "called 2 times"),
+    "shared across models": (shared_across_models, "twice", "called 2 times"),
+    "nested model twice": (nested_model_twice, "inner/twice", "called 2 times"),
+    "crop and pad": (cropped, "sum", "sum of branches"),
+    "constant initialiser": (lambda x: conv("bad", kernel_initializer="ones")(x), "bad", "Conv2D"),
+    "biases of one": (lambda x: conv("bad", bias_initializer="ones")(x), "bad", "Conv2D"),
+    "own activation": (lambda x: conv("bad", activation=lambda t: t**2)(x), "bad", "Conv2D"),
+    "activation without rule": (lambda x: conv("bad", activation="tanh")(x), "bad", "tanh"),
+    "two activations": (
+        lambda x: layers.ReLU(name="bad")(conv("c", activation="relu")(x)),
+        "bad",
+        "relu of the output of c",
+    ),
+    "product": (lambda x: layers.Multiply(name="bad")([conv()(x), conv()(x)]), "bad", "Multiply"),
+    "BatchNormalization in training": (
+        lambda x: layers.BatchNormalization(name="bad")(conv()(x), training=True),
+        "bad",
+        "BatchNormalization",
+    ),
+    "nested model in training": (training, "inner/dropout", "Dropout"),
+    "softmax inside": (lambda x: conv()(layers.Softmax(name="bad")(conv()(x))), "bad", "softmax"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_refusal_names_where_what_and_why(name):
+    function, where, received = CASES[name]
+    with pytest.raises(UnsupportedModelError) as caught:
+        keras2gp.convert(model_of(function))
+    (obstacle,) = [o for o in caught.value.obstacles if o.where.endswith(where)]
+    assert received in obstacle.received
+    assert len(obstacle.why) > 20
+    assert str(obstacle) in str(caught.value)
+
+
+def test_inspect_never_raises_for_a_layer():
+    for function, where, _ in CASES.values():
+        report = keras2gp.inspect(model_of(function))
+        assert not report.exact
+        assert any(o.where.endswith(where) for o in report.obstacles)
+        assert where in str(report)
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (Subclassed, "subclassed"),
+        (OwnFunctional, "subclassed"),
+        (lambda: OwnCall([keras.Input((4,)), layers.Dense(3)]), "subclassed"),
+        (lambda: keras.Sequential([layers.Dense(3)]), "not built"),
+        (keras.Sequential, "empty"),
+        (lambda: keras.Sequential([keras.Input((4,))]), "empty"),
+        (lambda: keras.Sequential([keras.Input((4,)), layers.Rescaling(2.0)]), "no layer draws"),
+    ],
+)
+def test_models_without_a_graph(model, why):
+    with pytest.raises(UnsupportedModelError, match=why):
+        keras2gp.convert(model())
+    assert not keras2gp.inspect(model()).exact
+
+
+def test_a_nested_model_with_code_of_its_own_is_refused():
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Dense(2)(OwnFunctional()(x)))
+    with pytest.raises(UnsupportedModelError):
+        keras2gp.convert(model)
+
+
+def test_a_size_that_is_not_fixed():
+    x = keras.Input((None, None, 3))
+    h = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="first")(x))
+    with pytest.raises(UnsupportedModelError, match="size must be fixed"):
+        keras2gp.convert(keras.Model(x, layers.Dense(2)(h)))
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (lambda h: layers.Dense(2, activation="relu")(h), "ends in an activation"),
+        (lambda h: h + layers.ReLU()(layers.Dense(8)(h)), "activation"),
+    ],
+)  # fmt: skip
+def test_an_output_that_is_not_gaussian(end, why):
+    x = keras.Input((4,))
+    with pytest.raises(UnsupportedModelError, match=why):
+        keras2gp.convert(keras.Model(x, end(layers.Dense(8)(x))))
+
+
+def test_an_output_of_many_positions():
+    x = keras.Input(SHAPE)
+    with pytest.raises(UnsupportedModelError, match="positions"):
+        keras2gp.convert(keras.Model(x, conv()(x)))
+
+
+def test_all_obstacles_at_once_however_they_follow_one_another():
+    x = keras.Input(SHAPE)
+    h = layers.Lambda(lambda t: t, name="one")(conv()(x))
+    h = layers.MaxPooling2D(name="two")(h)
+    h = Custom(name="three")(h)
+    h = layers.Flatten()(conv("four", activation="tanh", kernel_initializer="ones")(h))
+    other = layers.Flatten()(layers.ReLU(name="five")(layers.ReLU()(layers.Conv2D(8, 1)(x))))
+    model = keras.Model(x, layers.Dense(2)(h) + layers.Dense(2)(other))
+    with pytest.raises(UnsupportedModelError) as caught:
+        keras2gp.convert(model)
+    assert {o.where for o in caught.value.obstacles} == {"one", "two", "three", "four", "five"}
+    assert "5 obstacles" in str(caught.value)
+
+
+def test_obstacles_that_do_not_reach_the_output_do_not_matter(rng):
+    x = keras.Input((4,))
+    good = layers.Dense(2, name="good", kernel_initializer="he_normal")(x)
+    bad = layers.Dense(2)(Custom(name="bad")(layers.Dense(3)(good)))
+    model = keras.Model(x, [good, bad])
+    y = rng.normal(size=(3, 4))
+    kernel = keras2gp.convert(model, output="good", dtype="float64")
+    np.testing.assert_allclose(kernel(y), 2 * y @ y.T / 4, rtol=1e-12)
+    with pytest.raises(UnsupportedModelError, match="bad"):
+        keras2gp.convert(model, output=1)
+
+
+def test_an_override_of_both_variances_stands_for_an_initialiser_without_a_rule():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, kernel_initializer="ones")])
+    x = np.ones((2, 4))
+    kernel = keras2gp.convert(model, overrides={"dense*": {"weight": 3.0, "bias": 1.0}})
+    np.testing.assert_allclose(kernel(x), 4.0)
+    with pytest.raises(UnsupportedModelError):
+        keras2gp.convert(model, overrides={"dense*": {"weight": 3.0}})
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        ops.transpose,
+        lambda h: h[:, :3],
+        lambda h: ops.flip(h, 1),
+        lambda h: ops.sum(h, 1),
+        lambda h: ops.concatenate([h, h]),
+        lambda h: h @ ops.ones((8, 8)),
+    ],
+)
+def test_operations_that_have_no_reader(operation):
+    x = keras.Input((4,))
+    h = layers.Dense(8)(x)
+    with pytest.raises(UnsupportedModelError):
+        keras2gp.convert(keras.Model(x, operation(h)))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda x: keras.ops.flip(x, axis=0),
+        keras.layers.Softmax(axis=0),
+        keras.layers.UnitNormalization(axis=0),
+    ],
+)
+def test_layers_that_mix_the_images_of_a_batch_before_the_first_weights(mix):
+    x = keras.Input((5,))
+    model = keras.Model(x, keras.layers.Dense(2)(mix(x)))
+    with pytest.raises(UnsupportedModelError, match="depend on the others of its batch"):
+        keras2gp.convert(model)
