@@ -1,0 +1,163 @@
+"""More machines than one: blocks as tasks of Dask workers. Needs the extra `cluster`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import distributed
+import numpy as np
+
+from keras2gp import __version__
+from keras2gp.engine.compiled import CompiledProgram
+from keras2gp.engine.executor import Sink, Work, finish
+from keras2gp.engine.plan import Block, BlockShape
+from keras2gp.engine.store import GramStore
+from keras2gp.errors import InputError, StoreError
+from keras2gp.graph.parameters import LayerVariances
+from keras2gp.graph.serial import graph_from_dict, graph_to_dict
+
+__all__ = ["DaskWorkers"]
+
+Array = np.ndarray[Any, Any]
+
+_dask: Any = distributed  # its functions have no types
+
+
+class DaskWorkers:
+    """Executor: the workers of a Dask scheduler.
+
+    Where the matrix is a store, workers write blocks themselves, so that its path must be the
+    same directory on all machines, and tasks return nothing; otherwise blocks come back to this
+    process. A worker that dies costs the block it was at. The scheduler's own death ends the run,
+    and the next one resumes.
+
+    A worker should have one thread, and one GPU at most: XLA runs one block at a time on either.
+
+    address: of the scheduler, such as "tcp://host:8786"; None for a cluster on this machine, one
+             worker to a core, which ends with the run
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address
+
+    def run(self, work: Work, wanted: Sequence[Block], sink: Sink) -> Generator[Block, None, None]:
+        """See Executor.run."""
+        if not wanted:
+            return
+        path = str(sink.path.absolute()) if isinstance(sink, GramStore) else None
+        with _client(self.address, len(wanted)) as client:
+            common = client.scatter(_Common.of(work, path), broadcast=True, hash=False)
+            futures = {
+                future.key: (future, block)
+                for block in wanted
+                for future in [client.submit(_task, common, block, pure=False)]
+            }
+            try:
+                yield from _collected(futures, sink, returned=path is None)
+            finally:
+                client.cancel([future for future, _ in futures.values()])
+
+
+def _collected(
+    futures: dict[str, tuple[Any, Block]], sink: Sink, *, returned: bool
+) -> Generator[Block, None, None]:
+    """Blocks as they end. A future that is kept would be computed again if its worker died."""
+    for future in _dask.as_completed([future for future, _ in futures.values()]):
+        _, block = futures.pop(future.key)
+        try:
+            values = future.result()
+        except distributed.KilledWorker as error:
+            raise StoreError(
+                f"{block} took several workers with it: {error}. Perhaps they have too little "
+                "memory. Finished blocks of a store are kept: the same call goes on with them"
+            ) from error
+        except CancelledError as error:
+            raise StoreError(
+                f"the Dask scheduler was lost, or all workers were: {error}. Finished blocks of a "
+                "store are kept: the same call goes on with them"
+            ) from error
+        future.release()
+        if returned:
+            sink.write(block, values)
+        yield block
+
+
+@contextmanager
+def _client(address: str | None, blocks: int) -> Generator[Any, None, None]:
+    if address is not None:
+        try:
+            client = _dask.Client(address, timeout=20)
+        except (OSError, ValueError) as error:
+            raise InputError(f"executor={address!r}: no Dask scheduler there: {error}") from error
+        with client:
+            if not client.scheduler_info()["workers"]:
+                raise InputError(f"executor={address!r}: the scheduler has no workers")
+            yield client
+        return
+    count = min(os.cpu_count() or 1, blocks)
+    cluster = _dask.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0")
+    with cluster, _dask.Client(cluster) as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What all tasks of a run share, sent to every worker once: data, not compiled functions."""
+
+    token: str
+    version: str
+    graph: str
+    dtype: str
+    parameters: Mapping[str, LayerVariances]
+    first: Sequence[Array]
+    second: Sequence[Array] | None
+    shape: BlockShape
+    path: str | None
+
+    @classmethod
+    def of(cls, work: Work, path: str | None) -> _Common:
+        return cls(
+            token=os.urandom(8).hex(),
+            version=__version__,
+            graph=json.dumps(graph_to_dict(work.program.graph)),
+            dtype=work.program.dtype,
+            parameters=dict(work.parameters),
+            first=list(work.first),
+            second=None if work.second is None else list(work.second),
+            shape=work.shape,
+            path=path,
+        )
+
+    def work(self) -> Work:
+        graph = graph_from_dict(json.loads(self.graph))
+        program = CompiledProgram(graph, self.dtype)
+        return Work(program, self.parameters, self.first, self.second, self.shape)
+
+
+# The work of the latest run in this worker process, by its token: compiled once, not per task.
+_current: dict[str, tuple[Work, GramStore | None]] = {}
+
+
+def _task(common: _Common, block: Block) -> Array | None:
+    """One block, in a worker: into the store, or returned where there is none."""
+    if common.version != __version__:
+        raise StoreError(
+            f"a worker has keras2gp {__version__}, and this process {common.version}: the same "
+            "version is needed on all machines"
+        )
+    if common.token not in _current:
+        store = None if common.path is None else GramStore(Path(common.path), writable=True)
+        _current.clear()
+        _current[common.token] = common.work(), store
+    work, store = _current[common.token]
+    if store is None:
+        return work.compute(block)
+    finish(work, block, store)
+    return None
