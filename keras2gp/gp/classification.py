@@ -1,0 +1,155 @@
+"""Gaussian process classification as regression on targets in {-1, 1}, as in the paper."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import ClassifierMixin
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.multiclass import check_classification_targets
+
+from keras2gp.errors import InputError
+from keras2gp.gp.base import GaussianProcess
+from keras2gp.gp.inputs import check_length
+from keras2gp.gp.panels import Array
+from keras2gp.gp.probability import largest_probabilities
+
+__all__ = ["GPClassifier"]
+
+
+class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
+    """Classification by exact regression: y_nc = 1 if input n is of class c, and -1 otherwise.
+
+    The label is the class of largest posterior mean. Reference: the paper, section 4.
+
+    kernel:         kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as
+                    keras2gp.convert gives; or "precomputed": X is then the matrix itself, [N, N]
+                    in fit and [M, N] in predict
+    noise_variance: variance of the noise on the targets
+    jitter:         "auto": 0, and more only if the matrix is singular, with a JitterWarning; or
+                    a number, relative to the mean of the kernel's diagonal
+
+    Attributes after fit: classes_ [C], sorted; x_train_, targets_ [N, C], alpha_ [N, C], factor_,
+    jitter_report_, log_marginal_likelihood_value_, n_features_in_ if X has two axes.
+    """
+
+    classes_: npt.NDArray[Any]
+
+    def fit(self, X: Any, y: Any) -> GPClassifier:  # noqa: N803 (scikit-learn's name)
+        """Fit to inputs X, [N, features] or [N, *shape], and labels y, [N], of any type.
+
+        Raises:
+            InputError: arrays that are empty, not finite or of different lengths; uint8 pixels;
+                labels of a single class, or that are continuous; a matrix that does not fit.
+            NumericalError: the kernel matrix is not positive definite.
+        """
+        inputs = self._checked_inputs(X)
+        labels = _check_labels(y)
+        check_length(inputs, labels, "labels")
+        classes, index = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise InputError(
+                f"y holds one class, {classes[0]!r}: a classifier needs at least two classes"
+            )
+        targets = np.full((len(labels), len(classes)), -1.0)
+        targets[np.arange(len(labels)), index] = 1.0
+        self._fit_targets(inputs, targets)
+        self.classes_ = classes
+        return self
+
+    def decision_function(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
+        """Posterior mean of each class's latent value, [M, C], for two classes as well.
+
+        Raises: InputError, NotFittedError
+        """
+        return self._mean(self._test_inputs(X))
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803 (scikit-learn's name)
+        """The class of largest posterior mean, [M].
+
+        Raises: InputError, NotFittedError
+        """
+        columns = self.decision_function(X).argmax(axis=1)
+        labels: npt.NDArray[Any] = self.classes_[columns]
+        return labels
+
+    @property
+    def scale_(self) -> float:
+        """The factor on kernel and noise under which the targets are most probable.
+
+        The scale of a network's kernel is that of its last layer's weights, which says nothing of
+        targets in {-1, 1}; it leaves the means alone, and the variances are in proportion to it.
+        The evidence is largest at trace(Y^T K^-1 Y) / (N C).
+
+        Reference: Rasmussen and Williams, equation 5.8, solved for a factor on K.
+        """
+        targets: Array = self.targets_
+        return float(np.einsum("nc,nc->", targets, self.alpha_) / targets.size)
+
+    def posterior(self, X: Any, diag: Any = None) -> tuple[Array, Array]:  # noqa: N803
+        """Mean [M, C] and variance [M] of the latent values, the kernel scaled by `scale_`.
+
+        The classes are independent and share the variance. diag: the prior variances k(x, x),
+        [M], for a precomputed kernel.
+
+        Raises: InputError, NotFittedError; NumericalError if a variance lies further below zero
+            than rounding explains (precision.rounding_bound).
+        """
+        mean, variance = self._mean_and_variance(self._test_inputs(X), diag)
+        return mean, self.scale_ * variance
+
+    def predict_proba(self, X: Any, diag: Any = None) -> Array:  # noqa: N803
+        """Probability that each class's latent value is the largest, [M, C]; rows sum to 1.
+
+        Exact for the posterior of the regression with the kernel scaled by `scale_`
+        (`largest_probabilities` has the integral). Where the variance is 0, the row is 1 for the
+        class of largest mean and 0 for the others.
+
+        diag: the prior variances k(x, x), [M], for a precomputed kernel.
+
+        Raises: as `posterior`.
+        """
+        mean, variance = self.posterior(X, diag)
+        return largest_probabilities(mean, np.sqrt(variance))
+
+    def leave_one_out(self) -> tuple[Array, Array]:
+        """Decision values [N, C] for each training input given all the others, and variance [N].
+
+        In closed form; the variance is that of a target, noise (and jitter) included.
+
+        Raises: NotFittedError
+
+        Reference: Rasmussen and Williams, equations 5.10 to 5.12.
+        """
+        return self._leave_one_out()
+
+
+def _check_labels(y: Any) -> npt.NDArray[Any]:
+    if y is None:
+        raise InputError("fit requires y to be passed, but the target y is None")
+    try:
+        labels = np.asarray(y)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            warnings.warn(
+                "A column-vector y was passed when a 1d array was expected: its one column is "
+                "taken",
+                DataConversionWarning,
+                stacklevel=3,
+            )
+            labels = labels[:, 0]
+        if labels.ndim != 1 or not labels.size:
+            raise InputError(
+                f"y has shape {labels.shape}; expected one label for each input, [N]. Try: "
+                "y.argmax(axis=1) if it is one-hot"
+            )
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise InputError("y is not finite: it holds NaN or inf")
+        check_classification_targets(labels)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"y holds no labels: {error}") from error
+    return labels

@@ -1,0 +1,114 @@
+"""The lower triangle in block columns, and the BLAS and LAPACK calls on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import blas, lapack
+
+__all__ = ["Array", "PackedPanels"]
+
+Array = npt.NDArray[np.float64]
+
+
+class PackedPanels:
+    """The lower triangle of an [N, N] float64 matrix as a run of block columns, or panels.
+
+    Panel j holds columns [start, stop) = [j T, min((j + 1) T, N)) and rows [start, N), row by row:
+    its first rows are the diagonal tile, the others the tiles below. Only the lower triangle of a
+    diagonal tile is ever read. The storage is one vector of N (N + T) / 2 doubles or a little
+    less, behind `prefix` doubles that are the owner's to fill.
+
+    Panels, and not single tiles, so that one BLAS call spans all rows below the diagonal and its
+    threads share a long product.
+
+    size: N      tile: T      storage: [prefix + length(N, T)]
+    """
+
+    def __init__(self, size: int, tile: int, prefix: int = 0, storage: Array | None = None) -> None:
+        self.size = size
+        self.tile = tile
+        self.prefix = prefix
+        total = prefix + self.length(size, tile)
+        self.storage: Array = np.empty(total) if storage is None else storage
+        starts = range(0, size, tile)
+        self._bounds = [(start, min(start + tile, size)) for start in starts]
+        counts = [(size - start) * (stop - start) for start, stop in self._bounds]
+        self._offsets = [prefix, *(prefix + np.cumsum(counts, dtype=np.int64)).tolist()]
+
+    @staticmethod
+    def length(size: int, tile: int) -> int:
+        """Number of doubles in the panels of an [N, N] matrix with panels of T columns."""
+        full, rest = divmod(size, tile)
+        return tile * (full * size - tile * (full * (full - 1) // 2)) + rest * rest
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    def bounds(self, j: int) -> tuple[int, int]:
+        """First column of panel j, and the one after its last."""
+        return self._bounds[j]
+
+    def panel(self, j: int) -> Array:
+        """Panel j: a view, [N - start, stop - start]."""
+        start, stop = self._bounds[j]
+        run = self.storage[self._offsets[j] : self._offsets[j + 1]]
+        return run.reshape(self.size - start, stop - start)
+
+    def diagonal(self) -> Array:
+        """Copy of the diagonal, [N]."""
+        tiles = (np.diagonal(self.panel(j)) for j in range(len(self)))
+        return np.concatenate(list(tiles))
+
+    def factor_panel(self, j: int) -> int:
+        """Turn panel j of A into panel j of L, left-looking: panels before j hold L already.
+
+        Math: A[:, j] - sum over k < j of L[:, k] L[j, k]^T = L[:, j] L[j, j]^T
+
+        Returns 0, or 1 + the row within the diagonal tile whose pivot is not positive; the
+        diagonal of the tile then holds that pivot.
+        """
+        start, stop = self._bounds[j]
+        width = stop - start
+        panel = self.panel(j)
+        # scipy's wrappers work in place on Fortran order: the transpose of a row-major block,
+        # in which the lower triangle is the upper one.
+        tile, below = panel[:width].T, panel[width:].T
+        for k in range(j):
+            left = self.panel(k)[start - self._bounds[k][0] :]
+            top = left[:width].T
+            blas.dsyrk(-1.0, top, beta=1.0, c=tile, trans=1, overwrite_c=1)
+            if below.size:
+                blas.dgemm(-1.0, top, left[width:].T, beta=1.0, c=below, trans_a=1, overwrite_c=1)
+        _, info = lapack.dpotrf(tile, lower=0, clean=0, overwrite_a=1)
+        if info == 0 and below.size:
+            blas.dtrsm(1.0, tile, below, side=0, lower=0, trans_a=1, overwrite_b=1)
+        return int(info)
+
+    def solve_lower(self, b: Array, first: int = 0) -> None:
+        """Overwrite b with L^-1 b; b is [N - start of panel `first`, C], row by row.
+
+        Rows before panel `first` are taken as zero, as they are for a block of the identity.
+        """
+        origin = self._bounds[first][0]
+        for j in range(first, len(self)):
+            start, stop = self._bounds[j]
+            panel = self.panel(j)
+            here, below = b[start - origin : stop - origin].T, b[stop - origin :].T
+            tile = panel[: stop - start].T
+            blas.dtrsm(1.0, tile, here, side=1, lower=0, trans_a=0, overwrite_b=1)
+            if below.size:
+                rest = panel[stop - start :].T
+                blas.dgemm(-1.0, here, rest, beta=1.0, c=below, overwrite_c=1)
+
+    def solve_lower_transposed(self, b: Array) -> None:
+        """Overwrite b with L^-T b; b is [N, C], row by row."""
+        for j in reversed(range(len(self))):
+            start, stop = self._bounds[j]
+            panel = self.panel(j)
+            here, below = b[start:stop].T, b[stop:].T
+            if below.size:
+                rest = panel[stop - start :].T
+                blas.dgemm(-1.0, below, rest, beta=1.0, c=here, trans_b=1, overwrite_c=1)
+            tile = panel[: stop - start].T
+            blas.dtrsm(1.0, tile, here, side=1, lower=0, trans_a=1, overwrite_b=1)

@@ -1,0 +1,233 @@
+"""Fitted estimators on disk: round trips, damage of every file, and kernels that do not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+
+import numpy as np
+import pytest
+from gp_kernels import ImageKernel, images
+
+from keras2gp.errors import InputError, ModelFileError, NotFittedError
+from keras2gp.gp import GPClassifier, GPRegressor, load_head, save_head
+
+KERNEL = ImageKernel(2.0)
+LABELS = {
+    "strings": np.array(["b", "aa", "c"] * 8),
+    "integers": np.array([3, -1, 2] * 8, dtype=np.int32),
+    "unsigned": np.array([3, 1, 2] * 8, dtype=np.uint8),
+    "booleans": np.array([True, False, True] * 8),
+    "floats": np.array([1.0, 2.0, 3.0] * 8),
+    "objects": np.array(["b", "aa", "c"] * 8, dtype=object),
+}
+
+
+def classifier(labels="strings", **settings):
+    return GPClassifier(KERNEL, **settings).fit(images(24), LABELS[labels])
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_classifier_round_trip(tmp_path, labels):
+    before = classifier(labels, noise_variance=0.2, jitter=1e-8)
+    save_head(before, tmp_path / "deep" / "head")
+    after = load_head(tmp_path / "deep" / "head", KERNEL)
+    test = images(6, seed=2)
+    assert isinstance(after, GPClassifier)
+    np.testing.assert_array_equal(after.predict_proba(test), before.predict_proba(test))
+    np.testing.assert_array_equal(after.predict(test), before.predict(test))
+    assert after.predict(test).dtype == before.predict(test).dtype
+    np.testing.assert_array_equal(after.leave_one_out()[0], before.leave_one_out()[0])
+    assert after.get_params() == before.get_params()
+    assert after.jitter_report_ == before.jitter_report_
+    assert set(vars(after)) == set(vars(before))
+
+
+@pytest.mark.parametrize("y", [np.arange(24.0), np.arange(24.0)[:, None], np.ones((24, 2))])
+@pytest.mark.parametrize("flat", [False, True])
+def test_regressor_round_trip(tmp_path, y, flat):
+    x, test = images(24), images(6, seed=2)
+    if flat:
+        x, test = x.reshape(24, -1), test.reshape(6, -1)
+    before = GPRegressor(KERNEL, 0.1, normalize_y=True).fit(x, y)
+    save_head(before, tmp_path)
+    after = load_head(tmp_path, KERNEL)
+    for one, other in zip(
+        after.predict(test, return_std=True), before.predict(test, return_std=True), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert after.log_marginal_likelihood_value_ == before.log_marginal_likelihood_value_
+    assert set(vars(after)) == set(vars(before))
+
+
+def test_precomputed_round_trip(tmp_path):
+    x, test = images(24), images(6, seed=2)
+    before = GPRegressor("precomputed", 0.1).fit(np.asarray(KERNEL(x)), np.arange(24.0))
+    save_head(before, tmp_path)
+    assert not (tmp_path / "x_train.npy").exists()
+    after = load_head(tmp_path, "precomputed")
+    cross = np.asarray(KERNEL(test, x))
+    np.testing.assert_array_equal(after.predict(cross), before.predict(cross))
+    with pytest.raises(ModelFileError, match="fitted with kernel='precomputed'"):
+        load_head(tmp_path, KERNEL)
+
+
+def test_files_are_as_documented(tmp_path):
+    before = classifier()
+    save_head(before, tmp_path)
+    names = {"x_train.npy", "y.npy", "alpha.npy", "factor.npy", "head.json"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    np.testing.assert_array_equal(np.load(tmp_path / "x_train.npy"), images(24))
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), before.targets_)
+    head = json.loads((tmp_path / "head.json").read_text(encoding="utf-8"))
+    assert head["class"] == "GPClassifier"
+    assert head["classes"]["values"] == ["aa", "b", "c"]
+    assert head["parameters"] == {"noise_variance": 0.0, "jitter": "auto", "precomputed": False}
+    assert head["jitter_report"]["steps"][0]["jitter"] == 0.0
+
+
+def test_saving_again_replaces(tmp_path):
+    save_head(classifier(), tmp_path)
+    x = images(10, seed=8)
+    save_head(GPRegressor(KERNEL, 0.1).fit(x, np.arange(10.0)), tmp_path)
+    assert isinstance(load_head(tmp_path, KERNEL), GPRegressor)
+
+
+@pytest.mark.parametrize("dying", range(5))
+def test_a_killed_save_leaves_the_old_one_or_is_found_out(tmp_path, monkeypatch, dying):
+    save_head(classifier(), tmp_path)
+    sync, calls = os.fsync, []
+
+    def fsync(handle):
+        calls.append(handle)
+        if len(calls) > dying:
+            raise KeyboardInterrupt
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(KeyboardInterrupt):
+        save_head(classifier("integers"), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5
+    assert load_head(tmp_path, KERNEL).classes_.tolist() == ["aa", "b", "c"]
+
+
+def test_a_mixture_of_two_saves_is_found_out(tmp_path):
+    save_head(classifier(), tmp_path)
+    alpha = (tmp_path / "alpha.npy").read_bytes()
+    save_head(classifier("strings", noise_variance=0.5), tmp_path)
+    (tmp_path / "alpha.npy").write_bytes(alpha)
+    with pytest.raises(ModelFileError, match=r"alpha\.npy is damaged, or of another save"):
+        load_head(tmp_path, KERNEL)
+
+
+@pytest.mark.parametrize("name", ["x_train.npy", "y.npy", "alpha.npy", "factor.npy", "head.json"])
+def test_damage_of_each_file(tmp_path, name):
+    save_head(classifier(), tmp_path)
+    path = tmp_path / name
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) * 3 // 4] ^= 0x11
+    damages = [b"", content[:50], content[:-2], content + b"x", b"\0" * len(content), b"PK\3\4"]
+    if name != "head.json":
+        damages.append(bytes(flipped))
+    for damage in damages:
+        path.write_bytes(damage)
+        with pytest.raises(ModelFileError, match=name):
+            load_head(tmp_path, KERNEL)
+    path.unlink()
+    with pytest.raises(ModelFileError, match=f"{name} is missing"):
+        load_head(tmp_path, KERNEL)
+
+
+def changed(head, place, value):
+    *parents, last = place
+    for key in parents:
+        head = head[key]
+    if value is KeyError:
+        del head[last]
+    else:
+        head[last] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("format",), "other"),
+        (("version",), 2),
+        (("class",), "Popen"),
+        (("class",), ["GPClassifier"]),
+        (("class",), "GPRegressor"),
+        (("parameters",), KeyError),
+        (("parameters",), []),
+        (("parameters", "noise_variance"), -1.0),
+        (("parameters", "noise_variance"), "much"),
+        (("parameters", "jitter"), None),
+        (("parameters", "precomputed"), True),
+        (("parameters", "surprise"), 1),
+        (("arrays",), None),
+        (("arrays", "x_train.npy"), KeyError),
+        (("arrays", "y.npy", "shape"), [24]),
+        (("arrays", "y.npy", "crc32"), 0),
+        (("input_shape",), [3, 3]),
+        (("input_shape",), ["a"]),
+        (("kernel_dtype",), "int64"),
+        (("kernel_dtype",), {}),
+        (("log_marginal_likelihood",), "high"),
+        (("classes",), KeyError),
+        (("classes", "values"), ["a", "b"]),
+        (("classes", "values"), ["a", "a", "b"]),
+        (("classes", "values"), [1, 2, 3]),
+        (("classes", "values"), "abc"),
+        (("classes", "dtype"), "V8"),
+        (("classes", "dtype"), "nonsense"),
+    ],
+)
+def test_malformed_heads(tmp_path, place, value):
+    save_head(classifier(), tmp_path)
+    path = tmp_path / "head.json"
+    head = json.loads(path.read_text(encoding="utf-8"))
+    changed(head, place, value)
+    path.write_text(json.dumps(head), encoding="utf-8")
+    with pytest.raises(ModelFileError):
+        load_head(tmp_path, KERNEL)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{", "[" * 100_000, '{"format": NaN}', "\ud800"])
+def test_heads_that_are_no_objects(tmp_path, text):
+    (tmp_path / "head.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ModelFileError, match=r"head\.json"):
+        load_head(tmp_path, KERNEL)
+
+
+def test_another_kernel_is_refused(tmp_path):
+    save_head(classifier(noise_variance=0.3), tmp_path)
+    load_head(tmp_path, ImageKernel(2.0, dtype="float32"))
+    for kernel in (ImageKernel(2.1), ImageKernel(2.0, variance=2.01)):
+        with pytest.raises(ModelFileError, match="not the one of the fit"):
+            load_head(tmp_path, kernel)
+    with pytest.raises(ModelFileError, match="fitted with a kernel"):
+        load_head(tmp_path, "precomputed")
+    with pytest.raises(InputError, match="kernel is None"):
+        load_head(tmp_path, None)
+
+
+def test_jitter_is_taken_into_account_by_the_kernel_check(tmp_path):
+    x = np.concatenate([images(4), images(4)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save_head(GPRegressor(KERNEL).fit(x, np.ones(8)), tmp_path)
+    assert load_head(tmp_path, KERNEL).jitter_report_.jitter == 1e-10
+
+
+def test_what_cannot_be_saved(tmp_path):
+    with pytest.raises(NotFittedError, match="not fitted"):
+        save_head(GPClassifier(KERNEL), tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ModelFileError, match="cannot be written"):
+        save_head(classifier(), tmp_path / "file")
+    dates = np.array(["2020-01-01", "2021-01-01"] * 12, dtype="datetime64[D]")
+    before = classifier()
+    before.classes_ = np.unique(dates)
+    with pytest.raises(InputError, match="cannot be saved"):
+        save_head(before, tmp_path / "dates")
