@@ -1,0 +1,93 @@
+"""What a loaded fit says of images, in batches with progress. Imports TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import r2_score, root_mean_squared_error
+
+import keras2gp
+from keras2gp.cli.progress import stage
+from keras2gp.gp.classification import GPClassifier
+from keras2gp.gp.metrics import (
+    brier_score,
+    error_rate,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
+from keras2gp.gp.persistence import load_head
+from keras2gp.gp.probability import largest_probabilities
+from keras2gp.gp.regression import GPRegressor
+
+__all__ = ["evaluation", "load_fit", "predictions", "repeated"]
+
+Array = np.ndarray[Any, Any]
+Head = GPClassifier | GPRegressor
+_BATCH = 512
+
+
+def load_fit(directory: Path) -> Head:
+    """The estimator of a fitted model, with its kernel. Raises: ModelFileError."""
+    with stage("loading"):
+        return load_head(directory / "head", keras2gp.load(directory / "kernel"))
+
+
+def predictions(estimator: Head, x: Array) -> dict[str, Array]:
+    """Columns by name: for a regression mean and std, otherwise those of a classification.
+
+    Shapes: mean, std [M]; or label [M], probability [M, C], classes [C], mean [M, C], variance [M]
+    Raises: InputError, NumericalError.
+    """
+    parts = []
+    with stage(f"predicting {len(x)} images") as advance:
+        for start in range(0, len(x), _BATCH):
+            batch = x[start : start + _BATCH]
+            parts.append(_posterior(estimator, batch))
+            advance(start + len(batch), len(x))
+    first, second = (np.concatenate(values) for values in zip(*parts, strict=True))
+    if isinstance(estimator, GPRegressor):
+        return {"mean": first, "std": second}
+    probability = largest_probabilities(first, np.sqrt(second))
+    return {
+        "label": estimator.classes_[first.argmax(axis=1)],
+        "probability": probability,
+        "classes": estimator.classes_,
+        "mean": first,
+        "variance": second,
+    }
+
+
+def evaluation(estimator: Head, x: Array, y: Array) -> dict[str, float]:
+    """Measures of predictions against the truth. Raises: InputError for unknown labels."""
+    found = predictions(estimator, x)
+    if isinstance(estimator, GPRegressor):
+        return {
+            "root_mean_squared_error": float(root_mean_squared_error(y, found["mean"])),
+            "r2": float(r2_score(y, found["mean"])) if len(y) > 1 else float("nan"),
+            "mean_std": float(found["std"].mean()),
+        }
+    by_class = (y, found["probability"], found["classes"])
+    return {
+        "error_rate": error_rate(y, found["label"]),
+        "negative_log_likelihood": negative_log_likelihood(*by_class),
+        "brier_score": brier_score(*by_class),
+        "expected_calibration_error": expected_calibration_error(*by_class),
+    }
+
+
+def repeated(estimator: Head, x: Array) -> int:
+    """How many of the images are, to the last bit, among those of the fit."""
+    if estimator.x_train_ is None:
+        return 0
+    known = {row.tobytes() for row in estimator.x_train_}
+    return sum(row.tobytes() in known for row in x.astype(estimator.x_train_.dtype))
+
+
+def _posterior(estimator: Head, x: Array) -> tuple[Array, Array]:
+    """Mean and variance of the latent values; of a regression mean and standard deviation."""
+    if isinstance(estimator, GPRegressor):
+        mean, std = estimator.predict(x, return_std=True)
+        return mean, std
+    return estimator.posterior(x)

@@ -1,0 +1,170 @@
+"""evaluate and predict: what a fitted model says of images."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras2gp.cli import arguments
+from keras2gp.cli.exit_codes import ExitCode, UsageError
+from keras2gp.cli.output import Output, seconds_text
+from keras2gp.cli.records import FitRecord, data_digest, identity, read_record
+from keras2gp.cli.start import start_tensorflow
+
+if TYPE_CHECKING:
+    from keras2gp.data import Dataset
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Register `evaluate` and `predict` on the subparsers."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a fitted model's errors",
+        description="Measure a fitted model on N test rows of D: the first of its test split, or "
+        "the last of its rows if it has none.",
+        allow_abbrev=False,
+    )
+    evaluate.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
+    arguments.add_data(evaluate)
+    evaluate.add_argument("--test", metavar="N", required=True, type=arguments.count, help="rows")
+    arguments.add_json(evaluate)
+    evaluate.set_defaults(check=_check_evaluate, run=_evaluate)
+
+    predict = commands.add_parser(
+        "predict",
+        help="write a fitted model's predictions",
+        description="Write label, probabilities and posterior variance (or mean and standard "
+        "deviation) of each image: the test images of D if it has any, otherwise all.",
+        allow_abbrev=False,
+    )
+    predict.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
+    arguments.add_data(predict, note="; an .npz file needs no y")
+    arguments.add_output(predict, "a .csv or .npz file; predictions that it holds are replaced")
+    arguments.add_json(predict)
+    predict.set_defaults(check=_check_predict, run=_predict)
+
+
+def _check_evaluate(options: argparse.Namespace) -> None:
+    options.record = read_record(options.fit)
+    arguments.check_data(options.data)
+
+
+def _evaluate(options: argparse.Namespace, out: Output) -> ExitCode:
+    from keras2gp.cli.images import (  # noqa: PLC0415 (imports numpy)
+        prepared,
+        read_data,
+        targets,
+        test_rows,
+    )
+
+    record: FitRecord = options.record
+    whole = read_data(options.data, download=options.download)
+    data, warnings = _test_rows(whole, record, options)
+    regression = record.task == "regression"
+    x, y = test_rows(data)
+    y = targets(y, data.name, regression=regression)
+    start_tensorflow()
+    from keras2gp.cli.models import rescales  # noqa: PLC0415 (imports TensorFlow)
+    from keras2gp.cli.posterior import evaluation, load_fit, repeated  # noqa: PLC0415
+
+    estimator = load_fit(options.fit)
+    images, notes = prepared(estimator.kernel, x, rescales=rescales(estimator.kernel))
+    twice = repeated(estimator, images)
+    if twice:
+        warnings.append(f"{twice} of the {len(images)} test images are training images too")
+    began = time.perf_counter()
+    measures = evaluation(estimator, images, y)
+    seconds = time.perf_counter() - began
+    out.line(f"{options.fit}: {record.model} fitted to {record.rows} rows of {record.source}")
+    out.line(f"{len(images)} test rows of {options.data}", style="bold")
+    for note in [*data.notes, *notes, *warnings]:
+        out.line(f"  note: {note}")
+    show_measures(out, measures, seconds)
+    out.document(
+        {
+            "fit": str(options.fit),
+            "data": {"source": options.data, "rows": len(images), "notes": [*data.notes, *notes]},
+            "warnings": warnings,
+            "measures": measures,
+            "seconds": seconds,
+        }
+    )
+    return ExitCode.FINE
+
+
+def show_measures(out: Output, measures: dict[str, float], seconds: float) -> None:
+    """Names and figures, with what a figure is."""
+    texts = {
+        "error_rate": ("error", "{:.2%}"),
+        "negative_log_likelihood": ("NLL", "{:.4f} nats"),
+        "brier_score": ("Brier", "{:.4f}"),
+        "expected_calibration_error": ("ECE", "{:.2%}"),
+        "root_mean_squared_error": ("RMSE", "{:.6g}"),
+        "r2": ("R2", "{:.4f}"),
+        "mean_std": ("mean std", "{:.6g}"),
+    }
+    rows = [(texts[k][0], texts[k][1].format(value)) for k, value in measures.items()]
+    out.pairs([*rows, ("time", seconds_text(seconds))])
+
+
+def _test_rows(
+    whole: Dataset, record: FitRecord, options: argparse.Namespace
+) -> tuple[Dataset, list[str]]:
+    """The test rows, never those of the fit, and what to warn of.
+
+    Raises: DataError if training and test rows of one source overlap, or there are too few.
+    """
+    if identity(options.data) != record.identity:
+        return whole.split(0, options.test), []
+    data = whole.split(record.rows, options.test)
+    if data_digest(data.x_train, data.y_train) == record.sha256:
+        return data, []
+    return data, [f"{options.data} is not what it was: its training rows differ from those fitted"]
+
+
+def _check_predict(options: argparse.Namespace) -> None:
+    options.record = read_record(options.fit)
+    arguments.check_data(options.data)
+    out: Path = options.out
+    if out.suffix not in (".csv", ".npz"):
+        raise UsageError(f"--out {out}: expected a name that ends in .csv or .npz")
+    arguments.check_parent(out)
+    if out.exists():
+        from keras2gp.cli.predictions_file import is_predictions  # noqa: PLC0415 (imports numpy)
+
+        if not is_predictions(out):
+            raise UsageError(f"--out {out} exists and holds no predictions: it would be lost")
+
+
+def _predict(options: argparse.Namespace, out: Output) -> ExitCode:
+    from keras2gp.cli.images import images_only, prepared  # noqa: PLC0415 (imports numpy)
+
+    x = images_only(options.data, download=options.download)
+    start_tensorflow()
+    from keras2gp.cli.models import rescales  # noqa: PLC0415 (imports TensorFlow)
+    from keras2gp.cli.posterior import load_fit, predictions  # noqa: PLC0415
+    from keras2gp.cli.predictions_file import write_predictions  # noqa: PLC0415
+
+    estimator = load_fit(options.fit)
+    images, notes = prepared(estimator.kernel, x, rescales=rescales(estimator.kernel))
+    began = time.perf_counter()
+    columns = predictions(estimator, images)
+    seconds = time.perf_counter() - began
+    write_predictions(options.out, columns)
+    for note in notes:
+        out.line(f"note: {note}")
+    out.line(f"wrote {options.out}: {len(images)} rows in {seconds_text(seconds)}")
+    out.document(
+        {
+            "out": str(options.out),
+            "rows": len(images),
+            "columns": {name: list(values.shape) for name, values in columns.items()},
+            "notes": notes,
+            "seconds": seconds,
+        }
+    )
+    return ExitCode.FINE

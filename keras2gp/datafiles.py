@@ -1,0 +1,177 @@
+"""Arrays from files of unknown origin: .npz archives and folders of IDX files.
+
+Nothing is unpickled, and a size that a header states is compared with the size of the file before
+memory of that size is asked for.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from keras2gp.errors import DataError
+
+__all__ = ["read_idx", "read_idx_folder", "read_npz"]
+
+Array = np.ndarray[Any, Any]
+Stream = IO[bytes] | gzip.GzipFile
+
+# Deflate cannot shrink data further than this; a larger stated size is damage or an attack.
+_DEFLATE_RATIO = 1032
+_NPZ_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_NPY_KINDS = "biufU"
+_ZIP_ENCRYPTED = 0x1
+
+_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_IDX_MAX_AXES = 8
+_IDX_FILES = {
+    "x_train": ("train-images", 3),
+    "y_train": ("train-labels", 1),
+    "x_test": ("t10k-images", 3),
+    "y_test": ("t10k-labels", 1),
+}
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Errors of the standard library while reading a file, as DataErrors that name the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{path}: its arrays do not fit into memory") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(
+            f"{path}: cannot be read ({reason}). If the file is damaged or cut off, try another "
+            "copy"
+        ) from error
+
+
+def read_npz(path: Path, wanted: tuple[str, ...]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """The wanted arrays that an .npz archive holds, and the names of its other members.
+
+    Raises: DataError if it is no zip archive, is damaged, or a wanted array is pickled.
+    """
+    with _damage_named(path):
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path}: no .npz archive (not a complete zip file)")
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            found = {k: _member(archive, info, path) for k, info in members.items() if k in wanted}
+    return found, tuple(sorted(key for key in members if key not in wanted))
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
+    where = f"{path}: {info.filename}"
+    if info.compress_type not in _NPZ_METHODS or info.flag_bits & _ZIP_ENCRYPTED:
+        raise DataError(f"{where} is encrypted or packed by a method that numpy.savez does not use")
+    with archive.open(info) as stream:
+        shape, dtype = _npy_header(stream, where)
+        if dtype.hasobject:
+            raise DataError(
+                f"{where} holds Python objects, which can run code when they are loaded. Try "
+                "saving an array of numbers"
+            )
+        if dtype.kind not in _NPY_KINDS or dtype.itemsize == 0:
+            raise DataError(f"{where} holds values of type {dtype}, expected numbers or strings")
+        size = stream.tell() + math.prod(shape) * dtype.itemsize
+        most = 4096 + _DEFLATE_RATIO * info.compress_size
+        if min(shape, default=0) < 0 or size != info.file_size or size > most:
+            raise DataError(
+                f"{where} is damaged: shape {shape} of {dtype} takes {size} bytes, and the archive "
+                f"holds {info.file_size}, packed in {info.compress_size}"
+            )
+    with archive.open(info) as stream:
+        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+        stream.read(1)  # at the end of a member zipfile compares its checksum
+    return array
+
+
+def _npy_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    else:
+        raise DataError(f"{where} has .npy version {version}, expected 1.0 or 2.0")
+    return shape, dtype
+
+
+def read_idx_folder(folder: Path) -> dict[str, Array]:
+    """MNIST's arrays x_train, y_train and, where there is a test pair, x_test and y_test.
+
+    Files are called train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
+    t10k-labels-idx1-ubyte, also with ".idx" in place of "-idx", and also packed (.gz).
+    Raises: DataError if a file of a pair is missing, or is no IDX file, damaged or cut off.
+    """
+    paths = {key: _idx_path(folder, *names) for key, names in _IDX_FILES.items()}
+    wanted = ["x_train", "y_train"]
+    if paths["x_test"] or paths["y_test"]:
+        wanted += ["x_test", "y_test"]
+    missing = [_idx_name(*_IDX_FILES[key]) for key in wanted if paths[key] is None]
+    if missing:
+        raise DataError(f"{folder}: no {' and no '.join(missing)}, as it is or with .gz")
+    return {key: read_idx(path) for key, path in paths.items() if path is not None}
+
+
+def _idx_name(stem: str, axes: int) -> str:
+    return f"{stem}-idx{axes}-ubyte"
+
+
+def _idx_path(folder: Path, stem: str, axes: int) -> Path | None:
+    for separator in ("-", "."):
+        for ending in ("", ".gz"):
+            path = folder / f"{stem}{separator}idx{axes}-ubyte{ending}"
+            if path.is_file():
+                return path
+    return None
+
+
+def read_idx(path: Path) -> Array:
+    """The array of an IDX file: two zero bytes, type, axes, big-endian sizes, values.
+
+    A name that ends in .gz is unpacked while it is read. Values come in the machine's byte order.
+    Raises: DataError if it is no IDX file, or is not exactly as long as its header says.
+    """
+    with _damage_named(path):
+        length = path.stat().st_size
+        if path.suffix == ".gz":
+            with gzip.open(path, "rb") as unpacked:
+                return _idx(unpacked, path, most=_DEFLATE_RATIO * length)
+        with path.open("rb") as stream:
+            return _idx(stream, path, most=length)
+
+
+def _idx(stream: Stream, path: Path, most: int) -> Array:
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES:
+        raise DataError(f"{path}: no IDX file: its first bytes are '{magic.hex(' ')}'")
+    dtype, axes = np.dtype(_IDX_TYPES[magic[2]]), magic[3]
+    if not 1 <= axes <= _IDX_MAX_AXES:
+        raise DataError(f"{path}: an IDX file of {axes} axes, expected 1 to {_IDX_MAX_AXES}")
+    sizes = stream.read(4 * axes)
+    if len(sizes) < 4 * axes:
+        raise DataError(f"{path}: the file ends within its header")
+    shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+    count = math.prod(shape) * dtype.itemsize
+    stated = f"its header states {shape} values of {dtype.itemsize} bytes"
+    if 4 + 4 * axes + count > most:
+        raise DataError(f"{path}: {stated}, more than the file can hold: it is damaged or cut off")
+    values = stream.read(count)
+    if len(values) < count:
+        raise DataError(f"{path}: {stated}, and it holds {len(values)} bytes of them: cut off")
+    if stream.read(1):
+        raise DataError(f"{path}: {stated}, and more bytes follow: it is damaged")
+    array = np.frombuffer(values, dtype).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,215 @@
+"""Kernels on disk: a SavedModel that runs without keras2gp, and JSON that rebuilds the kernel.
+
+    DIR/saved_model.pb, variables/, ...   serving signature: x1, x2 -> matrix
+    DIR/kernel.json                       graph, parameters, inputs, report
+    DIR/preprocessor.keras                the deterministic layers, where there are any
+
+A directory is written under another name and moved into place, so that a fault leaves what was
+there. Everything read is data: nothing in a saved kernel is code to keras2gp.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from keras2gp import __version__
+from keras2gp.engine.compiled import CompiledProgram
+from keras2gp.errors import Keras2GPError, ModelFileError
+from keras2gp.frontend.loading import load_model_file
+from keras2gp.graph.graph import Graph
+from keras2gp.graph.parameters import LayerVariances
+from keras2gp.graph.serial import graph_from_dict, graph_to_dict
+from keras2gp.inputs import InputSpec
+from keras2gp.kernel import Kernel
+from keras2gp.report import ConversionReport
+from keras2gp.rules.covariance import Side
+from keras2gp.rules.program import Program, check_rules, layers_of
+
+__all__ = ["load", "save_kernel"]
+
+_FORMAT = 1
+_LARGEST_JSON = 64 * 2**20
+_ROWS = 16
+
+
+def save_kernel(kernel: Kernel, directory: Path) -> None:
+    """Write the kernel into a directory, which is replaced if it holds a kernel already.
+
+    Raises: ModelFileError if the directory exists and holds something else.
+    """
+    if directory.exists() and not (directory / "kernel.json").is_file():
+        empty = directory.is_dir() and not any(directory.iterdir())
+        if not empty:
+            raise ModelFileError(f"{directory} exists and is not a saved kernel: choose another")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".kernel-") as temporary:
+        target = Path(temporary) / "kernel"
+        module = _Exported(kernel)
+        tf.saved_model.save(module, str(target), signatures=module.matrix)
+        if kernel.preprocessor is not None:
+            kernel.preprocessor.save(target / "preprocessor.keras")
+        (target / "kernel.json").write_text(json.dumps(_to_dict(kernel), indent=1))
+        old = Path(temporary) / "old"
+        if directory.exists():
+            directory.rename(old)
+        try:
+            target.rename(directory)
+        except OSError:
+            if old.exists():
+                old.rename(directory)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load(directory: str | Path) -> Kernel:
+    """The kernel that Kernel.save wrote.
+
+    Raises: ModelFileError if there is none, or if it is damaged.
+    """
+    file = Path(directory) / "kernel.json"
+    try:
+        if file.stat().st_size > _LARGEST_JSON:
+            raise ModelFileError(f"{file} is larger than any kernel that is written here")
+        data = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{directory} holds no saved kernel: no kernel.json") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{file} cannot be read: {error}") from error
+    try:
+        return _from_dict(data, Path(directory))
+    except Keras2GPError as error:
+        raise ModelFileError(f"{file}: {error}") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise ModelFileError(f"{file} is malformed: {type(error).__name__}: {error}") from error
+
+
+def _to_dict(kernel: Kernel) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "keras2gp": __version__,
+        "dtype": kernel.dtype,
+        "inputs": [{"name": spec.name, "shape": spec.shape} for spec in kernel.inputs],
+        "preprocessor": kernel.preprocessor is not None,
+        "parameters": {
+            layer: {"weight": v.weight, "bias": v.bias} for layer, v in kernel.parameters.items()
+        },
+        "graph": graph_to_dict(kernel.graph),
+        "report": kernel.report.to_dict(),
+    }
+
+
+def _from_dict(data: dict[str, Any], directory: Path) -> Kernel:
+    if data["format"] != _FORMAT:
+        raise ModelFileError(f"format {data['format']!r}, this version reads {_FORMAT}")
+    if data["dtype"] not in ("float32", "float64"):
+        raise ModelFileError(f"dtype {data['dtype']!r}")
+    graph = graph_from_dict(data["graph"])
+    parameters = {
+        str(layer): LayerVariances(entry["weight"], entry["bias"])
+        for layer, entry in data["parameters"].items()
+    }
+    if set(layers_of(graph)) != set(parameters):
+        raise ModelFileError("its parameters are not those of its graph")
+    if obstacles := check_rules(graph):
+        raise ModelFileError(f"no rule: {obstacles[0]}")
+    inputs = [
+        InputSpec(str(entry["name"]), tuple(None if n is None else int(n) for n in entry["shape"]))
+        for entry in data["inputs"]
+    ]
+    preprocessor = _preprocessor(directory) if data["preprocessor"] else None
+    _check_inputs(graph, inputs, preprocessor)
+    _check_ops(graph, data["dtype"])
+    report = ConversionReport.from_dict(data["report"])
+    program = CompiledProgram(graph, data["dtype"])
+    return Kernel(program, parameters, inputs, preprocessor, report)
+
+
+def _preprocessor(directory: Path) -> Any:
+    loaded = load_model_file(directory / "preprocessor.keras", weights=True)
+    if loaded.model is None or loaded.unreadable:
+        raise ModelFileError(
+            f"{directory / 'preprocessor.keras'} holds layers that are not Keras's"
+        )
+    return loaded.model
+
+
+def _check_inputs(graph: Graph, inputs: list[InputSpec], preprocessor: Any) -> None:
+    shapes = [spec.shape for spec in inputs]
+    if preprocessor is not None:
+        shapes = [tuple(t.shape[1:]) for t in preprocessor.outputs]
+    wanted = [(*op.size, op.channels) for op in graph.inputs]
+    if shapes != wanted:
+        raise ModelFileError(f"its inputs {shapes} are not those of its graph {wanted}")
+
+
+def _check_ops(graph: Graph, dtype: str) -> None:
+    """Trace the rules for one image, so that what an op holds is found to be wrong here."""
+    count = len(layers_of(graph))
+    images = [tf.TensorSpec([*op.size, op.channels, 1], dtype) for op in graph.inputs]
+    variances = tf.TensorSpec([count], dtype)
+    traced = tf.function(Program(graph).statistics, autograph=False)
+    traced.get_concrete_function(images, variances, variances)
+
+
+class _Exported(tf.Module):  # type: ignore[misc]
+    """The kernel as TensorFlow alone: free batch sizes, a few rows at a time."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self._program = Program(kernel.graph)
+        compiled = CompiledProgram(kernel.graph, kernel.dtype)
+        weights, biases = compiled.variances(kernel.parameters)
+        self._weights = [tf.Variable(value) for value in weights]
+        self._biases = [tf.Variable(value) for value in biases]
+        self._dtype = tf.as_dtype(kernel.dtype)
+        self._preprocessor = kernel.preprocessor
+        names = ["x1", "x2"] if len(kernel.inputs) == 1 else []
+        names = names or [f"{x}_{spec.name}" for x in ("x1", "x2") for spec in kernel.inputs]
+        shapes = [spec.shape for spec in kernel.inputs] * 2
+        signature = [
+            tf.TensorSpec([None, *shape], self._dtype, name=name)
+            for name, shape in zip(names, shapes, strict=True)
+        ]
+        self._count = len(kernel.inputs)
+        self.matrix = tf.function(self._matrix, input_signature=signature, autograph=False)
+
+    def _matrix(self, *arrays: Any) -> dict[str, Any]:
+        x1 = self._images(arrays[: self._count])
+        x2 = self._images(arrays[self._count :])
+        _, s2 = self._program.statistics(x2, self._weights, self._biases)
+        n1, n2 = tf.shape(x1[0])[-1], tf.shape(x2[0])[-1]
+
+        def rows(start: Any, done: Any) -> tuple[Any, Any]:
+            block = [x[..., start : start + _ROWS] for x in x1]
+            _, s1 = self._program.statistics(block, self._weights, self._biases)
+            sides = Side(block, s1), Side(x2, s2)
+            values = self._program.cross(*sides, self._weights, self._biases)
+            return start + _ROWS, tf.concat([done, values], 0)
+
+        empty = tf.zeros([0, n2], self._dtype)
+        shapes = [tf.TensorShape([]), tf.TensorShape([None, None])]
+        _, matrix = tf.while_loop(
+            lambda start, _: start < n1,
+            rows,
+            [tf.constant(0), empty],
+            shape_invariants=shapes,
+            parallel_iterations=1,
+        )
+        return {"matrix": matrix}
+
+    def _images(self, arrays: Any) -> list[Any]:
+        tensors = list(arrays)
+        if self._preprocessor is not None:
+            outputs = self._preprocessor(tensors, training=False)
+            tensors = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        last = [tf.concat([tf.range(1, t.shape.rank), [0]], 0) for t in tensors]
+        return [
+            tf.transpose(tf.cast(t, self._dtype), perm)
+            for t, perm in zip(tensors, last, strict=True)
+        ]

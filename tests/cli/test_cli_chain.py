@@ -1,0 +1,241 @@
+"""convert, fit, evaluate, predict: the whole way, and what may go wrong on it."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import keras2gp
+from keras2gp.cli import fitting, posterior
+from keras2gp.gp.persistence import load_head
+
+
+def test_from_a_model_to_predictions(files, run_json, tmp_path):
+    kernel, fit, data = tmp_path / "kernel", tmp_path / "fit", files / "data.npz"
+    assert run_json("convert", files / "tiny.keras", kernel)[0] == 0
+    code, document = run_json("fit", kernel, "--data", data, "--train", 80, "--out", fit)
+    assert code == 0
+    assert document["fit"]["rows"] == 80
+    assert document["fit"]["kernel_seconds"] > 0 <= document["fit"]["solve_seconds"]
+    assert len(document["data"]["sha256"]) == 64
+    assert any("divided by 255" in note for note in document["data"]["notes"])
+    code, document = run_json("evaluate", fit, "--data", data, "--test", 40)
+    assert code == 0
+    assert set(document["measures"]) == {
+        "error_rate", "negative_log_likelihood", "brier_score", "expected_calibration_error"
+    }  # fmt: skip
+    assert 0 <= document["measures"]["error_rate"] < 0.5
+    assert document["seconds"] > 0
+    assert document["warnings"] == []
+    code, document = run_json(
+        "predict", fit, "--data", files / "images.npz", "--out", tmp_path / "p.csv"
+    )
+    assert code == 0
+    assert document["rows"] == 20
+
+
+def test_predictions_are_those_of_the_api(files, fitted, run, tmp_path):
+    for name in ("p.csv", "p.npz"):
+        code, out, err = run(
+            "predict", fitted, "--data", files / "images.npz", "--out", tmp_path / name
+        )
+        assert (code, err) == (0, "")
+        assert "20 rows" in out
+    with np.load(files / "images.npz") as archive:
+        x = archive["x"].astype(np.float32) / 255
+    estimator = load_head(fitted / "head", keras2gp.load(fitted / "kernel"))
+    expected = estimator.predict_proba(x)
+    with np.load(tmp_path / "p.npz", allow_pickle=False) as archive:
+        np.testing.assert_allclose(archive["probability"], expected, atol=1e-6)
+        np.testing.assert_array_equal(archive["label"], estimator.predict(x))
+        assert archive["classes"].tolist() == ["cat", "dog", "owl"]
+        assert (archive["variance"] > 0).all()
+        variance = archive["variance"]
+    with (tmp_path / "p.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["row", "label", "variance", "p_cat", "p_dog", "p_owl"]
+    assert [row["label"] for row in rows] == estimator.predict(x).tolist()
+    np.testing.assert_allclose([float(row["variance"]) for row in rows], variance)
+
+
+def test_fit_says_what_it_did(files, run, tmp_path):
+    arguments = ["fit", files / "tiny.keras", "--data", files / "data.npz", "--train", "30"]
+    code, out, err = run(*arguments, "--out", tmp_path / "fit")
+    assert (code, err) == (0, "")
+    for text in ("conv", "exact", "kernel", "solve", "pairs/s", "jitter", "divided by 255"):
+        assert text in out
+    record = json.loads((tmp_path / "fit" / "fit.json").read_text())
+    assert record["rows"] == 30
+    assert record["identity"] == str((files / "data.npz").resolve())
+
+
+def test_fit_of_equal_images_reports_jitter(files, run, run_json, tmp_path):
+    with np.load(files / "data.npz") as archive:
+        x, y = archive["x"][:20].copy(), archive["y"][:20]
+    x[7] = x[3]
+    np.savez(tmp_path / "twins.npz", x=x, y=y)
+    fit = ["fit", files / "tiny.keras", "--data", tmp_path / "twins.npz", "--train", "20"]
+    code, document = run_json(*fit, "--out", tmp_path / "fit", "--dtype", "float64")
+    assert code == 0
+    assert document["fit"]["jitter"] > 0
+    assert document["fit"]["equal_rows"] == [3, 7]
+    code, out, _ = run(*fit, "--out", tmp_path / "fit", "--dtype", "float64")
+    assert "rows 3 and 7" in out
+    code, _, err = run(*fit, "--out", tmp_path / "new", "--dtype", "float64", "--jitter", "0")
+    assert code == 6
+    assert "rows 3 and 7" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_test_rows_that_overlap_the_fit_are_refused(files, fitted, run, tmp_path):
+    code, out, err = run("evaluate", fitted, "--data", files / "data.npz", "--test", 41)
+    assert (code, out) == (5, "")
+    assert "overlap" in err
+    link = tmp_path / "other-name.npz"
+    link.symlink_to(files / "data.npz")
+    assert run("evaluate", fitted, "--data", link, "--test", 41)[0] == 5
+
+
+def test_training_images_under_another_name_are_found(files, fitted, run_json):
+    code, document = run_json("evaluate", fitted, "--data", files / "copy.npz", "--test", 30)
+    assert code == 0
+    assert document["warnings"] == ["30 of the 30 test images are training images too"]
+
+
+def test_a_source_that_has_changed_is_found(files, run_json, tmp_path):
+    data = tmp_path / "data.npz"
+    shutil.copy(files / "data.npz", data)
+    fit = ["fit", files / "tiny.keras", "--data", data, "--train", 30, "--out", tmp_path / "fit"]
+    assert run_json(*fit)[0] == 0
+    with np.load(files / "data.npz") as archive:
+        np.savez(data, x=archive["x"][::-1], y=archive["y"][::-1])
+    code, document = run_json("evaluate", tmp_path / "fit", "--data", data, "--test", 30)
+    assert code == 0
+    assert "training rows differ" in document["warnings"][0]
+    assert "30 of the 30 test images" in document["warnings"][1]
+
+
+def test_regression(files, run, run_json, tmp_path):
+    fit = ["fit", files / "tiny.keras", "--data", files / "real.npz", "--train", 80]
+    code, _, err = run(*fit, "--out", tmp_path / "fit")
+    assert code == 5
+    assert "--regression" in err
+    assert run(*fit, "--out", tmp_path / "fit", "--regression", "--noise-variance", 0.1)[0] == 0
+    code, document = run_json(
+        "evaluate", tmp_path / "fit", "--data", files / "real.npz", "--test", 40
+    )
+    assert set(document["measures"]) == {"root_mean_squared_error", "r2", "mean_std"}
+    with np.load(files / "real.npz") as archive:
+        x, y = archive["x"][80:], archive["y"][80:]
+    score = posterior.load_fit(tmp_path / "fit").score(x, y)
+    assert document["measures"]["r2"] == pytest.approx(score, rel=1e-4)
+    run("predict", tmp_path / "fit", "--data", files / "real.npz", "--out", tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_text().startswith("row,mean,std\n0,")
+
+
+def test_a_failed_fit_leaves_the_last_one_alone(files, run, tmp_path, monkeypatch):
+    out = tmp_path / "fit"
+    fit = ["fit", files / "tiny.keras", "--data", files / "data.npz", "--out", out, "--train"]
+    assert run(*fit, 20)[0] == 0
+    before = (out / "fit.json").read_text()
+    assert run(*fit, 1000)[0] == 5
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.FitRecord, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "")))
+        assert run(*fit, 30)[0] == 7
+    assert (out / "fit.json").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["fit"]
+    assert run(*fit, 30)[0] == 0
+    assert '"rows": 30' in (out / "fit.json").read_text()
+
+
+def test_only_predictions_are_overwritten(files, fitted, run, tmp_path):
+    predict = ["predict", fitted, "--data", files / "images.npz", "--out"]
+    for name, text in (("notes.csv", "my,notes\n"), ("data.npz", "no zip")):
+        (tmp_path / name).write_text(text)
+        code, _, err = run(*predict, tmp_path / name)
+        assert code == 2
+        assert "holds no predictions" in err
+        assert (tmp_path / name).read_text() == text
+    for name in ("p.csv", "p.npz"):
+        assert run(*predict, tmp_path / name)[0] == 0
+        assert run(*predict, tmp_path / name)[0] == 0
+    assert run(*predict, tmp_path / "p.txt")[0] == 2
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("fit.json", "{"), ("fit.json", "[]"), ("fit.json", '{"format": 1, "rows": "x"}')],
+)
+def test_a_damaged_record(file, text, fitted, run, tmp_path):
+    copy = tmp_path / "fit"
+    shutil.copytree(fitted, copy)
+    (copy / file).write_text(text)
+    code, out, err = run("evaluate", copy, "--data", "sample", "--test", "9")
+    assert (code, out) == (4, "")
+    assert "fit.json" in err
+
+
+def test_a_damaged_head(files, fitted, run, tmp_path):
+    copy = tmp_path / "fit"
+    shutil.copytree(fitted, copy)
+    (copy / "head" / "alpha.npy").write_bytes(b"no array")
+    code, _, err = run("predict", copy, "--data", files / "images.npz", "--out", tmp_path / "p.csv")
+    assert code == 4
+    assert "alpha.npy" in err
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_images_of_another_shape_and_not_finite(files, fitted, run, tmp_path):
+    cases = {"shape": np.zeros((2, 5, 5, 1)), "nan": np.full((2, 6, 6, 1), np.nan)}
+    for name, x in cases.items():
+        np.savez(tmp_path / f"{name}.npz", x=x)
+        data = tmp_path / f"{name}.npz"
+        code, _, err = run("predict", fitted, "--data", data, "--out", tmp_path / "p.csv")
+        assert code == 5
+        assert "Traceback" not in err
+
+
+def test_unknown_labels_in_the_test_data(files, fitted, run, tmp_path):
+    with np.load(files / "data.npz") as archive:
+        np.savez(tmp_path / "ants.npz", x=archive["x"][90:], y=np.full(30, "ant"))
+    code, _, err = run("evaluate", fitted, "--data", tmp_path / "ants.npz", "--test", 30)
+    assert code == 5
+    assert "ant" in err
+
+
+def test_batches_of_predictions_agree_with_one(files, fitted, monkeypatch):
+    with np.load(files / "images.npz") as archive:
+        x = archive["x"].astype(np.float32) / 255
+    estimator = posterior.load_fit(fitted)
+    whole = posterior.predictions(estimator, x)
+    monkeypatch.setattr(posterior, "_BATCH", 7)
+    parts = posterior.predictions(estimator, x)
+    np.testing.assert_array_equal(whole["label"], parts["label"])
+    np.testing.assert_allclose(whole["probability"], parts["probability"], atol=1e-5)
+
+
+def test_a_model_that_rescales_gets_pixels_and_a_vector_model_vectors(run_json, tmp_path):
+    import keras
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((784,)),
+            keras.Sequential([layers.Rescaling(1 / 255.0)]),
+            layers.Dense(4, activation="relu"),
+            layers.Dense(10),
+        ]
+    )
+    model.save(tmp_path / "mlp.keras")
+    fit = ["fit", tmp_path / "mlp.keras", "--data", "sample", "--train", 50]
+    code, document = run_json(*fit, "--out", tmp_path / "fit", "--noise-variance", 0.01)
+    assert code == 0
+    notes = " ".join(document["data"]["notes"])
+    assert "flattened" in notes
+    assert "kept in 0..255" in notes
+    code, document = run_json("evaluate", tmp_path / "fit", "--data", "sample", "--test", 50)
+    assert code == 0
+    assert document["measures"]["error_rate"] < 0.6

@@ -1,0 +1,125 @@
+"""inspect and convert."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+import keras2gp
+
+
+def test_inspect_shows_every_layer(files, run):
+    code, out, err = run("inspect", files / "tiny.keras")
+    assert (code, err) == (0, "")
+    for text in ("conv", "Conv2D", "convolution 3x3", "head", "w2", "exact", "softmax"):
+        assert text in out
+    assert all(line == line.rstrip() for line in out.splitlines())
+
+
+def test_inspect_of_what_cannot_be_converted_says_why_and_exits_with_3(files, run, run_json):
+    code, out, err = run("inspect", files / "pooled.keras")
+    assert (code, err) == (3, "")
+    assert "pool (MaxPooling2D" in out
+    assert "1 obstacle" in out
+    assert "[red]conv" in out
+    assert "\x1b" not in out
+    code, document = run_json("inspect", files / "pooled.keras")
+    assert code == 3
+    assert not document["exact"]
+    assert document["obstacles"][0]["where"] == "pool"
+
+
+def test_inspect_of_json_text_of_the_zoo_and_of_a_kernel_agree_with_the_api(
+    files, fitted, run_json
+):
+    for model in (files / "tiny.json", fitted / "kernel"):
+        code, document = run_json("inspect", model)
+        assert code == 0
+        assert [row["path"] for row in document["layers"]] == ["conv", "flatten", "head"]
+        assert document["layers"][0]["weight_variance"] == pytest.approx(2)
+    code, document = run_json("inspect", "zoo:resnet32", "--input-shape", "8,8,3")
+    assert code == 0
+    assert document["inputs"] == [[8, 8, 3]]
+
+
+def test_template_round_trip(files, run, run_json, tmp_path):
+    file = tmp_path / "new" / "overrides.yaml"
+    code, out, _ = run("inspect", files / "tiny.keras", "--template", file)
+    assert code == 0
+    assert str(file) in out
+    assert yaml.safe_load(file.read_text())["conv"]["weight"] == 2.0
+    assert run("inspect", files / "tiny.keras", "--template", file)[0] == 2
+    file.write_text(file.read_text().replace("weight: 2.0", "weight: 3.0", 1))
+    code, document = run_json("inspect", files / "tiny.keras", "--overrides", file)
+    assert code == 0
+    weights = {row["path"]: row["weight_variance"] for row in document["layers"]}
+    assert weights == {"conv": 3.0, "flatten": None, "head": 2.0}
+
+
+def test_template_on_stdout_is_all_there_is(files, run):
+    code, out, err = run("inspect", files / "tiny.keras", "--template", "-")
+    assert (code, err) == (0, "")
+    assert set(yaml.safe_load(out)) == {"conv", "head"}
+    code, out, err = run("inspect", files / "pooled.keras", "--template", "-")
+    assert code == 3
+    assert len(yaml.safe_load(out)) == 2
+    assert "pool" in err
+
+
+def test_overrides_that_do_not_fit(files, run, tmp_path):
+    file = tmp_path / "overrides.json"
+    file.write_text(json.dumps({"cnov": {"weight": 1}}))
+    code, _, err = run("inspect", files / "tiny.keras", "--overrides", file)
+    assert code == 5
+    assert "'cnov'" in err
+    assert "'conv'" in err
+
+
+def test_output_by_name_and_by_number(files, run, run_json):
+    assert run_json("inspect", files / "tiny.keras", "--output", "head")[1]["output"] == "head"
+    assert run_json("inspect", files / "tiny.keras", "--output", "-1")[0] == 0
+    code, _, err = run("inspect", files / "tiny.keras", "--output", "nowhere")
+    assert code == 5
+    assert "nowhere" in err
+
+
+def test_convert_writes_a_kernel_that_loads(files, run, run_json, tmp_path):
+    out = tmp_path / "deep" / "kernel"
+    code, document = run_json("convert", files / "tiny.keras", out, "--dtype", "float64")
+    assert code == 0
+    assert document["dtype"] == "float64"
+    assert document["conversion"]["exact"]
+    x = np.random.default_rng(1).normal(size=(3, 6, 6, 1))
+    expected = keras2gp.convert(str(files / "tiny.keras"), dtype="float64").matrix(x)
+    np.testing.assert_allclose(keras2gp.load(out).matrix(x), expected, rtol=1e-12)
+    code, text, _ = run("convert", files / "tiny.json", out)
+    assert code == 0
+    assert f"wrote {out}" in text
+    assert keras2gp.load(out).dtype == "float32"
+    assert [path.name for path in out.parent.iterdir()] == ["kernel"]
+
+
+def test_convert_of_what_has_no_kernel(files, run, run_json, tmp_path):
+    code, out, err = run("convert", files / "pooled.keras", tmp_path / "kernel")
+    assert code == 3
+    assert "refused" in out
+    assert "MaxPooling2D" in err
+    code, document = run_json("convert", files / "pooled.keras", tmp_path / "kernel")
+    assert code == 3
+    assert [entry["where"] for entry in document["error"]["obstacles"]] == ["pool"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_model_file(files, run, tmp_path):
+    damaged = tmp_path / "damaged.keras"
+    damaged.write_bytes((files / "tiny.keras").read_bytes()[:2000])
+    code, out, err = run("convert", damaged, tmp_path / "kernel")
+    assert (code, out) == (4, "")
+    assert "damaged.keras" in err
+
+
+def test_trained_weights_of_a_json_file(files, run):
+    code, _, err = run("inspect", files / "tiny.json", "--prior", "weights")
+    assert code == 5
+    assert "holds no trained weights" in err

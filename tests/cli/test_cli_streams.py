@@ -1,0 +1,133 @@
+"""What reaches stdout and stderr of a real process, and of a terminal."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from keras2gp.cli import progress
+from keras2gp.cli.output import Output, console_for, printable, seconds_text
+
+
+def test_a_fit_in_a_process_is_quiet_on_stderr_and_plain_on_stdout(files, spawn, tmp_path):
+    """Import, first compilation, saving: TensorFlow has something to say at each."""
+    fit = ["fit", files / "tiny.keras", "--data", files / "data.npz", "--train", "20"]
+    done = spawn("-m", "keras2gp", *fit, "--out", tmp_path / "fit")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert done.stdout.endswith(f"wrote {tmp_path / 'fit'}\n")
+
+
+def test_stdout_that_is_closed_early_is_no_error(files, spawn):
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        settings = {"stdout": write, "stderr": subprocess.PIPE, "capture_output": False}
+        done = spawn("-m", "keras2gp", "inspect", files / "tiny.keras", **settings)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_interruption_is_quiet(tmp_path):
+    """Interrupted while the kernel is computed."""
+    command = [sys.executable, "-u", "-m", "keras2gp", "fit", "zoo:convnet", "--data", "sample"]
+    with subprocess.Popen(  # noqa: S603
+        [*command, "--train", "4000", "--out", tmp_path / "fit"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert any("4000 rows of sample" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        err = process.stderr.read()
+    assert (process.returncode, err) == (130, "interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_a_terminal_gets_colour_unless_it_does_not_want_it(no_color, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1" if no_color else "")
+    main_end, terminal_end = pty.openpty()
+    with os.fdopen(terminal_end, "w") as terminal:
+        out = Output(json_wanted=False, stream=terminal)
+        out.line("a line", style="bold red")
+        out.table(("a", "b"), [("1", "2")], styles=["red"])
+        terminal.flush()
+        text = os.read(main_end, 4096).decode()
+    os.close(main_end)
+    assert ("\x1b" in text) != no_color
+    assert "a line" in text
+
+
+def test_names_are_no_markup_and_control_characters_are_spelt_out(capsys):
+    out = Output(json_wanted=False)
+    out.line("[bold]x[/bold] :smile: \x1b[31m \x9b1m")
+    assert capsys.readouterr().out == "[bold]x[/bold] :smile: \\x1b[31m \\x9b1m\n"
+    assert printable("two\nlines") == "two\nlines"
+
+
+def test_long_lines_are_not_broken_in_a_pipe(capsys):
+    out = Output(json_wanted=False)
+    out.line("word " * 100)
+    out.table(("path", "empty"), [("x" * 150, "")])
+    text = capsys.readouterr().out
+    assert text.count("\n") == 4
+    assert "empty" not in text
+
+
+def test_json_has_no_nan(capsys):
+    out = Output(json_wanted=True)
+    out.line("not shown")
+    out.table(("a",), [("b",)])
+    out.document({"a": float("nan"), "b": [1.0, float("inf")], "c": {"d": (1, None)}})
+    assert json.loads(capsys.readouterr().out) == {
+        "a": None,
+        "b": [1.0, None],
+        "c": {"d": [1, None]},
+    }
+
+
+def test_durations():
+    assert seconds_text(0.04) == "0.0 s"
+    assert seconds_text(59.94) == "59.9 s"
+    assert seconds_text(61) == "1 min 1 s"
+    assert seconds_text(3 * 3600 + 40 * 60) == "3 h 40 min"
+
+
+def test_no_progress_where_nobody_looks(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    with progress.stage("working") as advance:
+        advance(1, 2)
+        time.sleep(0.2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_on_a_terminal_comes_late_and_goes(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    main_end, terminal_end = pty.openpty()
+    with os.fdopen(terminal_end, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert console_for(terminal).is_terminal
+        with progress.stage("quick"):
+            pass
+        monkeypatch.setattr(progress, "_PATIENCE", 0.05)
+        with progress.stage("slow") as advance:
+            advance(1, 4)
+            time.sleep(0.4)
+        monkeypatch.undo()
+        text = os.read(main_end, 65536).decode()
+    os.close(main_end)
+    assert "quick" not in text
+    assert "slow" in text
+    assert "25%" in text
+    assert text.endswith("\x1b[2K")

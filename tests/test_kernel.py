@@ -1,0 +1,181 @@
+"""The kernel object: what it takes, refuses, keeps and writes."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras2gp
+from keras2gp.errors import InputError, NumericalError, PriorError
+
+HE = {"kernel_initializer": "he_normal"}
+
+
+def network(*before, shape=(5, 4, 2)):
+    return keras.Sequential([
+        keras.Input(shape, name="image"), *before,
+        layers.Conv2D(4, 2, activation="relu", name="conv", **HE),
+        layers.BatchNormalization(), layers.Flatten(), layers.Dense(3, name="out", **HE),
+    ])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    return keras2gp.convert(network())
+
+
+@pytest.fixture(scope="module")
+def double():
+    return keras2gp.convert(network(layers.Rescaling(0.5)), dtype="float64")
+
+
+@pytest.fixture(scope="module")
+def pair():
+    a, b = keras.Input((4,), name="a"), keras.Input((3,), name="b")
+    h = layers.Add()([layers.Dense(8, **HE)(a), layers.Dense(8, **HE)(b)])
+    return keras2gp.convert(keras.Model([a, b], layers.Dense(1, **HE)(layers.ReLU()(h))))
+
+
+IMAGES = np.random.default_rng(5).normal(size=(6, 5, 4, 2)).astype("float32")
+
+
+def with_value(value):
+    x = IMAGES.copy()
+    x[2, 1, 0, 1] = value
+    return x
+
+
+BAD = {
+    "NaN pixel": (with_value(np.nan), r"not finite.*\(2, 1, 0, 1\)"),
+    "infinite pixel": (with_value(np.inf), "not finite"),
+    "float64 beyond float32": (IMAGES.astype("float64") * 1e300, "not finite"),
+    "wrong shape": (IMAGES[..., :1], "received shape"),
+    "one image": (IMAGES[0], "received shape"),
+    "a number": (3.0, "received shape"),
+    "flat of another length": (np.ones((2, 41)), "received shape"),
+    "uint8": ((IMAGES * 9).astype("uint8"), "uint8"),
+    "empty": (IMAGES[:0], "no images"),
+    "text": (np.full((2, 5, 4, 2), "x"), "real numbers"),
+    "one text": ("x", "real numbers"),
+    "complex": (IMAGES + 1j, "real numbers"),
+    "objects": (np.full((2, 5, 4, 2), None), "real numbers"),
+    "ragged": ([[1.0], [1.0, 2.0]], "not an array"),
+    "None in a dict": ({"other": IMAGES}, "no array for the inputs"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_images_are_refused(name, kernel):
+    x, why = BAD[name]
+    for call in (
+        lambda: kernel(x),
+        lambda: kernel(IMAGES, x),
+        lambda: kernel.diag(x),
+    ):
+        with pytest.raises(InputError, match=why):
+            call()
+
+
+def test_good_images_in_other_types(kernel):
+    expected = np.asarray(kernel(IMAGES))
+    import tensorflow as tf
+
+    for x in (IMAGES.reshape(6, -1), tf.constant(IMAGES), IMAGES.tolist(), {"image": IMAGES}):
+        np.testing.assert_allclose(kernel(x), expected, rtol=1e-6)
+    integers = np.arange(40).reshape(1, 5, 4, 2)
+    np.testing.assert_array_equal(kernel(integers), kernel(integers.astype("float32")))
+
+
+def test_several_inputs(pair, rng):
+    a, b = rng.normal(size=(3, 4)), rng.normal(size=(3, 3))
+    np.testing.assert_array_equal(pair([a, b]), pair({"b": b, "a": a}))
+    bad = [a, [a], [a, b, b], [b, a], {"a": a}, [a, b[:2]], np.stack([a, a])]
+    for x in bad:
+        with pytest.raises(InputError):
+            pair(x)
+    for place, value in ((0, [a * np.nan, b]), (1, [a, b.astype("uint8")])):
+        with pytest.raises(InputError):
+            pair(value)
+        del place
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 70), (70, 3), (130, 17), (257, 1), (1, 600)])
+def test_ragged_sizes(sizes, kernel, rng):
+    x1, x2 = (rng.normal(size=(n, 5, 4, 2)) for n in sizes)
+    found = np.asarray(kernel(x1, x2))
+    assert found.shape == sizes
+    rows = np.linspace(0, sizes[0] - 1, 3).astype(int)
+    columns = np.linspace(0, sizes[1] - 1, 3).astype(int)
+    picked = kernel(x1[rows], x2[columns])
+    np.testing.assert_allclose(found[np.ix_(rows, columns)], picked, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 17, 130, 600])
+def test_symmetric_sizes(count, kernel, rng):
+    x = rng.normal(size=(count, 5, 4, 2))
+    found = np.asarray(kernel(x))
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(found, kernel(x, x), rtol=0, atol=1e-5 * found.max())
+    np.testing.assert_allclose(found.diagonal(), kernel.diag(x), rtol=1e-6)
+
+
+def test_types(kernel, double):
+    assert kernel(IMAGES).dtype == "float32"
+    assert double(IMAGES).dtype == "float64"
+    assert double.diag(IMAGES).dtype == "float64"
+    assert (kernel.dtype, double.dtype) == ("float32", "float64")
+    assert "conv" not in repr(kernel)
+    assert "2 layers" in repr(kernel)
+
+
+def test_parameters_are_a_copy(kernel):
+    kernel.parameters.clear()
+    assert list(kernel.parameters) == ["conv", "out"]
+    assert kernel.parameters["conv"].weight == pytest.approx(2.0)
+
+
+CHANGES = [
+    {"out": (6.0, 0.0)}, {"out": {"weight": 6.0}}, {"out": keras2gp.LayerVariances(6.0, 0.0)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_with_parameters_changes_the_values(changes, kernel):
+    changed = kernel.with_parameters(changes)
+    np.testing.assert_allclose(changed(IMAGES), 3 * np.asarray(kernel(IMAGES)), rtol=1e-6)
+    assert kernel.parameters["out"].weight == pytest.approx(2.0)
+    biased = kernel.with_parameters({"out": {"bias": 0.5}})
+    np.testing.assert_allclose(biased(IMAGES), 0.5 + np.asarray(kernel(IMAGES)), rtol=1e-5)
+
+
+def test_with_parameters_compiles_nothing(kernel):
+    kernel(IMAGES)
+    traced = kernel._program.cross, kernel._program.statistics
+    before = [f.experimental_get_tracing_count() for f in traced]
+    for weight in (0.0, 0.5, 3.0):
+        kernel.with_parameters({"conv": (weight, 1.0)})(IMAGES)
+    assert [f.experimental_get_tracing_count() for f in traced] == before
+    assert min(before) > 0
+
+
+@pytest.mark.parametrize("changes", [
+    {"other": (1.0, 0.0)}, {"out": 3.0}, {"out": (1.0,)}, {"out": {"weights": 1.0}}, {"out": "ab"},
+    {"out": {"weight": -1.0}}, {"out": (np.nan, 0.0)}, {"out": None}, {"out": {"weight": None}},
+])  # fmt: skip
+def test_parameters_that_are_none(changes, kernel):
+    with pytest.raises(PriorError):
+        kernel.with_parameters(changes)
+
+
+def test_overflow_is_an_error_and_not_a_number(kernel):
+    large = kernel.with_parameters({"conv": (1e38, 0.0), "out": (1e38, 0.0)})
+    with pytest.raises(NumericalError, match="variances grow beyond"):
+        large(IMAGES)
+    with pytest.raises(NumericalError):
+        large.diag(IMAGES)
+
+
+def test_preprocessing_that_gives_nan_is_an_error():
+    kernel = keras2gp.convert(network(layers.Rescaling(1e38), layers.Rescaling(1e38)))
+    with pytest.raises(InputError, match="before the first weights"):
+        kernel(IMAGES)

@@ -1,0 +1,42 @@
+"""The README's Python runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras2gp
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_tour_of_the_interface(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    keras.utils.clear_session()  # the README's layers are the first of their kind
+    images = {
+        name: rng.random((count, 28, 28, 1), np.float32)
+        for name, count in (("x1", 5), ("x2", 4), ("x_train", 20), ("x_test", 6))
+    }
+    names = {**images, "y_train": np.arange(20) % 3, "y_real": rng.normal(size=20)}
+    exec(BLOCKS[0], names)  # noqa: S102 (our own text)
+    assert names["K"].shape == (5, 4)
+    assert names["kernel"].parameters["conv2d"] == keras2gp.LayerVariances(2.0, 0.0)
+    assert names["classifier"].predict_proba(images["x_test"]).shape == (6, 3)
+    assert (names["std"] > 0).all()
+
+
+def test_the_activation_to_add_is_the_one_that_is_there(monkeypatch):
+    import tensorflow as tf
+
+    from keras2gp.rules import registry
+    from keras2gp.rules.duals.base import Dual
+
+    monkeypatch.setattr(registry, "_DUALS", {})
+    exec(BLOCKS[1], {"dual": registry.dual, "Dual": Dual, "tf": tf})  # noqa: S102 (our own text)
+    s = tf.constant([0.7], tf.float64), tf.constant([1.3], tf.float64)
+    found = registry._DUALS["sin"]().covariance(tf.constant(0.4, tf.float64), s[:1], s[1:])
+    np.testing.assert_allclose(found, np.exp(-1.0) * np.sinh(0.4), rtol=1e-12)

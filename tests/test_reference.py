@@ -1,0 +1,42 @@
+"""The kernels that an independent implementation gives for the models in the shared folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import keras2gp
+from keras2gp.errors import UnsupportedModelError
+
+FOLDER = Path(__file__).resolve().parents[2] / "shared" / "reference"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.keras"))
+UNSUPPORTED = {
+    "cnn_avgpool": "AveragePooling2D",
+    "cnn_gap": "GlobalAveragePooling2D",
+    "cnn_layernorm": "LayerNormalization",
+    "cnn_sigmoid": "sigmoid",
+    "concat": "Concatenate",
+}
+"""Models that wait for a rule, and what stands in their way. Take out what is supported."""
+
+pytestmark = pytest.mark.skipif(not NAMES, reason="no reference kernels next to this checkout")
+SUPPORTED = [name for name in NAMES if name not in UNSUPPORTED]
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 2e-5)])
+def test_agrees_with_the_reference(name, dtype, tolerance):
+    expected = np.load(FOLDER / f"{name}.npz")
+    kernel = keras2gp.convert(FOLDER / f"{name}.keras", dtype=dtype)
+    x1, x2 = expected["x1"], expected["x2"]
+    np.testing.assert_allclose(kernel(x1, x2), expected["nngp_12"], rtol=tolerance, atol=0)
+    np.testing.assert_allclose(kernel(x1), expected["nngp_11"], rtol=tolerance, atol=0)
+    np.testing.assert_allclose(kernel.diag(x1), expected["nngp_11"].diagonal(), rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+def test_what_is_not_supported_yet_is_refused_by_name(name):
+    with pytest.raises(UnsupportedModelError) as caught:
+        keras2gp.convert(FOLDER / f"{name}.keras")
+    assert UNSUPPORTED[name] in str(caught.value)
+    assert caught.value.obstacles[0].where
