@@ -1,0 +1,59 @@
+"""The benchmark runs, without the peer and at small size, and fills its table."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).resolve().parent.parent / "tools" / "benchmark.py"
+SMALL = ["--no-peer", "--seconds", "0.01", "--rounds", "1", "--side", "16", "--threads", "2"]
+
+
+def run(*arguments):
+    command = [sys.executable, str(TOOL), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)  # noqa: S603
+
+
+def benchmark(*arguments):
+    done = run(*SMALL, *arguments)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_rates_and_accuracy():
+    out = json.loads(
+        benchmark("--networks", "fully-connected", "--parts", "rates", "accuracy", "--json")
+    )
+    cells = {row: values["fully-connected"] for row, values in out["rows"].items()}
+    assert cells["keras2gp, program.block"] > 0
+    assert cells["keras2gp, kernel.matrix"] > 0
+    assert cells["images of that matrix"] == "32"
+    assert 0 < cells["largest difference to float64, relative"] < 2e-5
+    assert out["machine"]["cores"] >= 1
+    assert not any("Neural Tangents" in row for row in cells)
+
+
+@pytest.mark.slow
+def test_every_other_part():
+    parts = ["naive", "first", "tiles", "threads", "sizes", "memory"]
+    out = benchmark("--networks", "resnet32", "--parts", *parts, "--memory", "64")
+    for row in (
+        "tf.nn.conv2d on [pairs, H, W, 1]",
+        "first result, s",
+        "tile 4 x 16",
+        "1 thread on as many cores",
+        "2 threads on as many cores",
+        "kernel.matrix, N = 32",
+        "Gram matrix, N = 64: peak beyond the matrix, GB",
+    ):
+        assert f"| {row} |" in out
+    cell = out.split("| its difference to keras2gp | ")[1].split(" ")[0]
+    assert float(cell) < 2e-5
+
+
+def test_unknown_part():
+    done = run("--parts", "everything")
+    assert done.returncode == 2
+    assert "invalid choice" in done.stderr

@@ -1,0 +1,47 @@
+"""The networks that are measured, as Keras models, and the images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras2gp import data, zoo
+
+__all__ = ["images", "model"]
+
+Array = np.ndarray[Any, Any]
+
+
+def model(name: str) -> Any:
+    """A network of the zoo, or the fully connected one: seven Dense with ReLU, and one more."""
+    return fully_connected() if name == "fully-connected" else zoo.build(name)
+
+
+def fully_connected() -> Any:
+    """Seven Dense layers with a ReLU each, w2 = 2 and b2 = 0.1, and the Dense layer of outputs."""
+    weight = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+    bias = keras.initializers.RandomNormal(stddev=0.1**0.5)
+    prior = {"kernel_initializer": weight, "bias_initializer": bias}
+    image = keras.Input((28, 28, 1))
+    x = keras.layers.Flatten()(image)
+    for number in range(1, 8):
+        x = keras.layers.Dense(16, "relu", name=f"dense{number}", **prior)(x)
+    return keras.Model(image, keras.layers.Dense(10, name="out", **prior)(x))
+
+
+def images(count: int) -> Array:
+    """MNIST digits, [count, 28, 28, 1] in [0, 1].
+
+    Beyond the 6000 of the embedded sample they come again with noise, so that no two are equal.
+    """
+    sample = data.load("sample")
+    parts = [sample.x_train] if sample.x_test is None else [sample.x_train, sample.x_test]
+    digits = np.concatenate(parts).reshape(-1, 28, 28, 1).astype(np.float32) / 255
+    rng = np.random.default_rng(0)
+    copies = [digits]
+    while sum(map(len, copies)) < count:
+        noise = rng.random(digits.shape, dtype=np.float32)
+        copies.append(0.9 * digits + 0.1 * noise)
+    return np.concatenate(copies)[:count]
