@@ -28,7 +28,7 @@ from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.inputs import InputSpec
 from keras2gp.kernel import Kernel
 from keras2gp.report import ConversionReport
-from keras2gp.rules.covariance import Side
+from keras2gp.rules.pairs import Side
 from keras2gp.rules.program import Program, check_rules, layers_of
 
 __all__ = ["load", "save_kernel"]
@@ -182,14 +182,14 @@ class _Exported(tf.Module):  # type: ignore[misc]
     def _matrix(self, *arrays: Any) -> dict[str, Any]:
         x1 = self._images(arrays[: self._count])
         x2 = self._images(arrays[self._count :])
-        _, s2 = self._program.statistics(x2, self._weights, self._biases)
+        _, x2, s2 = self._program.statistics(x2, self._weights, self._biases)
         n1, n2 = tf.shape(x1[0])[-1], tf.shape(x2[0])[-1]
 
         def rows(start: Any, done: Any) -> tuple[Any, Any]:
             block = [x[..., start : start + _ROWS] for x in x1]
-            _, s1 = self._program.statistics(block, self._weights, self._biases)
+            _, block, s1 = self._program.statistics(block, self._weights, self._biases)
             sides = Side(block, s1), Side(x2, s2)
-            values = self._program.cross(*sides, self._weights, self._biases)
+            (values,) = self._program.cross(*sides, self._weights, self._biases)
             return start + _ROWS, tf.concat([done, values], 0)
 
         empty = tf.zeros([0, n2], self._dtype)

@@ -11,8 +11,9 @@ import tensorflow as tf
 from keras2gp.engine.plan import Block, BlockShape
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.parameters import LayerVariances
-from keras2gp.rules.covariance import Side, Statistics, WindowMethod, in_runs
-from keras2gp.rules.program import Program
+from keras2gp.rules.covariance import Statistics, WindowMethod
+from keras2gp.rules.pairs import Side, in_runs
+from keras2gp.rules.program import KernelKind, Program
 
 __all__ = ["CompiledProgram"]
 
@@ -29,17 +30,25 @@ class CompiledProgram:
 
     dtype:  "float32" or "float64"
     method: how window sums are computed (rules/windows.py); None chooses by device
+    kind:   "nngp", "ntk", or "both"; the arrays of both have a leading axis [2]
     """
 
-    def __init__(self, graph: Graph, dtype: str, method: WindowMethod | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        dtype: str,
+        method: WindowMethod | None = None,
+        kind: KernelKind = "nngp",
+    ) -> None:
         self.graph = graph
         self.dtype = dtype
+        self.kind = kind
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
         if on_gpu:  # ten bits of mantissa in products would cost three digits of every entry
             tf.config.experimental.enable_tensor_float_32_execution(False)
         if method is None:
             method = "conv2d" if on_gpu else "shifts"
-        self.program = Program(graph, method)
+        self.program = Program(graph, method, kind)
         self.statistics = tf.function(self._statistics, jit_compile=True, autograph=False)
         self.cross = tf.function(self._tiles, jit_compile=True, autograph=False)
 
@@ -55,7 +64,7 @@ class CompiledProgram:
     ) -> Array:
         """Output variance of images [start, start + size), [size]."""
         values, *_ = self.statistics(self._images(images, start, size), *variances, run=size)
-        return np.asarray(values)
+        return np.asarray(values if self.kind == "both" else values[0])
 
     def block(
         self,
@@ -80,16 +89,16 @@ class CompiledProgram:
         tile = (shape.tile_rows, shape.tile_columns)
         count = tf.constant(len(starts))
         tiles = self.cross((x1, s1), (x2, s2), tf.constant(padded), count, variances, tile=tile)
-        values = np.zeros((shape.rows, shape.columns), self.dtype)
+        values = np.zeros((*tiles.shape[1:-2], shape.rows, shape.columns), self.dtype)
         for (i, j), part in zip(starts, tiles.numpy(), strict=False):
-            values[i : i + tile[0], j : j + tile[1]] = part
-        return values[: block.rows, : block.columns]
+            values[..., i : i + tile[0], j : j + tile[1]] = part
+        return values[..., : block.rows, : block.columns]
 
     def _statistics(
         self, images: list[Tensor], weights: list[Tensor], biases: list[Tensor], *, run: int
-    ) -> tuple[Tensor, list[Tensor], Statistics]:
+    ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
         """Output variances, [S], and images and statistics of the block in runs (see Side)."""
-        diagonal, statistics = self.program.statistics(images, weights, biases)
+        diagonal, images, statistics = self.program.statistics(images, weights, biases)
         statistics = {
             key: tuple(in_runs(tensor, run) for tensor in tensors)
             for key, tensors in statistics.items()
@@ -109,15 +118,17 @@ class CompiledProgram:
     ) -> Tensor:
         """The first `count` tiles, [tiles, B1, B2]; `starts` holds their first row and column.
 
-        first, second: images and statistics of either side, in runs.
+        first, second: images and statistics of either side, in runs. Both kernels: [tiles, 2, ..].
         """
         size = starts.shape[0]
-        empty = tf.TensorArray(variances[0][0].dtype, size, element_shape=tile)
+        shape = (2, *tile) if self.kind == "both" else tile
+        empty = tf.TensorArray(variances[0][0].dtype, size, element_shape=shape)
 
         def step(t: Tensor, done: Any) -> tuple[Tensor, Any]:
             row, column = starts[t, 0], starts[t, 1]
             sides = Side(*first, row, tile[0]), Side(*second, column, tile[1])
-            return t + 1, done.write(t, self.program.cross(*sides, *variances))
+            kernels = self.program.cross(*sides, *variances)
+            return t + 1, done.write(t, tf.stack(kernels) if len(kernels) > 1 else kernels[0])
 
         if size == 1:
             return step(tf.constant(0), empty)[1].stack()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
@@ -20,6 +21,7 @@ __all__ = [
     "Activation",
     "Affine",
     "Crop",
+    "Dilate",
     "Input",
     "Mixture",
     "Offset",
@@ -28,12 +30,17 @@ __all__ = [
     "Pad",
     "Patches",
     "Positions",
+    "Ratios",
     "Reshape",
     "Scale",
+    "Spatial",
+    "Spread",
     "Sum",
 ]
 
 Offset = tuple[int, ...]
+Ratios = tuple[Fraction | int, ...]
+"""An offset as fractions."""
 Spatial = tuple[int, ...]
 
 
@@ -51,8 +58,24 @@ class Op:
         """Spatial shape of the output for these spatial shapes of the inputs."""
         return inputs[0]
 
-    def input_offset(self, offset: Offset) -> Offset:
-        """The one offset of the input that this offset of the output needs."""
+    mixing: ClassVar[bool] = False
+    """Combines several offsets of its input into one of its output; see mixing.py."""
+
+    @property
+    def reads_outside(self) -> bool:
+        """Whether it reads its input beyond the border, where that has to be 0 (see demand.py)."""
+        return False
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether its map is 0 beyond the border wherever those of its inputs are."""
+        return self.linear
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """The one offset of the input that this offset of the output needs.
+
+        Exact fractions: where the result is not whole, the map of the output is 0.
+        """
         return offset
 
 
@@ -127,7 +150,17 @@ class Patches(Op):
             out.append((n + before + after - reach) // s + 1)
         return tuple(out)
 
-    def input_offset(self, offset: Offset) -> Offset:
+    @property
+    def reads_outside(self) -> bool:
+        """Unless it takes single positions of the image itself."""
+        return self.taps > 1 or any(map(any, self.pads))
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Not of a window: beyond the border it still reads what is inside."""
+        return not self.reads_outside
+
+    def input_offset(self, offset: Ratios) -> Ratios:
         """Stride times the offset: both windows move together."""
         return tuple(s * d for s, d in zip(self.strides, offset, strict=True))
 
@@ -143,7 +176,7 @@ class Positions(Op):
         """No spatial axis is left."""
         return ()
 
-    def input_offset(self, offset: Offset) -> Offset:
+    def input_offset(self, offset: Ratios) -> Ratios:
         """Equal positions only: weights of different positions are independent."""
         return (0,) * self.rank
 
@@ -166,9 +199,17 @@ class Activation(Op):
 
 @dataclass(frozen=True)
 class Sum(Op):
-    """sum of coefficients[i] A_i over independent A_i: k' = sum of coefficients[i]^2 k_i."""
+    """sum of coefficients[i] A_i over independent A_i: k' = sum of coefficients[i]^2 k_i.
+
+    Of features, products of their means are added (see features.py).
+    """
 
     coefficients: tuple[float, ...]
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Zeros add up to zero."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -186,6 +227,11 @@ class Pad(Op):
     pads: tuple[tuple[int, int], ...]
     linear: ClassVar[bool] = True
 
+    @property
+    def reads_outside(self) -> bool:
+        """The zeros that it adds are beyond its input's border."""
+        return True
+
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """Grown by the zeros."""
         return tuple(n + a + b for n, (a, b) in zip(inputs[0], self.pads, strict=True))
@@ -197,6 +243,11 @@ class Crop(Op):
 
     crops: tuple[tuple[int, int], ...]
     linear: ClassVar[bool] = True
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """What is cut off is beyond the new border."""
+        return False
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """Shrunk by what is cut."""
@@ -220,8 +271,47 @@ class Reshape(Op):
             raise GraphError(f"{inputs[0]} cannot become {self.size}")
         return self.size
 
-    def input_offset(self, offset: Offset) -> Offset:
+    def input_offset(self, offset: Ratios) -> Ratios:
         """Offset 0 only: another one is not the same offset at every position."""
         if any(offset):
             raise GraphError("an offset other than 0 does not survive a reshape")
         return (0,) * self.rank
+
+
+@dataclass(frozen=True)
+class Spread(Op):
+    """The units of a vector become the positions of a map (Reshape after Dense).
+
+    Independent units at all positions: k'[0][g] = k, and 0 at every other offset.
+    """
+
+    size: Spatial
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """The new spatial shape."""
+        if inputs[0]:
+            raise GraphError(f"only a vector is spread over positions, not a map of {inputs[0]}")
+        return self.size
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """A vector has no offsets."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Dilate(Op):
+    """Zeros between positions (transposed convolution): k'[d][g] = k[d / s][g / s], else 0.
+
+    strides: distance of neighbouring positions in the output, one integer for each axis.
+    """
+
+    strides: tuple[int, ...]
+    linear: ClassVar[bool] = True
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """(n - 1) s + 1 on each axis: no zeros behind the last position."""
+        return tuple((n - 1) * s + 1 for n, s in zip(inputs[0], self.strides, strict=True))
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """The offset divided by the stride; where that is not whole, one of the two is a zero."""
+        return tuple(Fraction(d) / s for s, d in zip(self.strides, offset, strict=True))

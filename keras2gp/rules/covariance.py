@@ -5,38 +5,57 @@ Shapes
   k11  [*spatial, B1]      Var(A_g(x1_i)), of one image each
 
 The rules of linear ops are the same for both: they touch the spatial axes only. The variances
-depend on one image, so they are computed once per image, and what the activations need of them
+depend on one image, so they are computed once per image, and what the rules need of them
 (`statistics`) is handed to every tile that the image is in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import tensorflow as tf
 
-from keras2gp.graph.ops import Activation, Input
+from keras2gp.graph.ops import Input
 
 __all__ = [
-    "CrossPairs",
+    "Covariance",
+    "Here",
     "Pairs",
     "Parameters",
-    "SelfPairs",
-    "Side",
+    "Place",
     "Statistics",
     "WindowMethod",
-    "in_runs",
+    "is_zero",
     "materialised",
 ]
 
 Tensor = Any
-Statistics = dict[str, tuple[Tensor, ...]]
-"""What each activation needs of one block of images, by the index of its node."""
+Place = tuple[Any, ...]
+"""An offset d in one turn of a loop: integers, or tensors that hold them."""
 
+Statistics = dict[str, tuple[Tensor, ...]]
+"""What each node needs of one block of images, by its index."""
+
+Made = tuple[Tensor, ...]
 WindowMethod = Literal["shifts", "conv2d"]
-_FEW_CHANNELS = 16
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """The maps of one node at one offset.
+
+    nngp:   E[A_g(x1) A_{g+d}(x2)]
+    ntk:    the neural tangent kernel up to here; None where it is 0 or not asked for
+    zeros:  whether `nngp` is 0 where g + d is beyond the border
+    ntk_zeros: whether `ntk` is
+    """
+
+    nngp: Tensor
+    ntk: Tensor | None = None
+    zeros: bool = True
+    ntk_zeros: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,100 +82,66 @@ class Parameters:
 
 
 class Pairs(Protocol):
-    """Which pairs of images the maps are of."""
+    """Which pairs of images the maps are of (pairs.py)."""
 
     parameters: Parameters
     method: WindowMethod
+    with_means: frozenset[int]
+    """Nodes whose statistics are means of their inputs."""
 
-    def data(self, op: Input) -> Tensor:
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Numbers of images, behind the spatial axes of a map; integers where they are known."""
+
+    def data(self, index: int, op: Input, place: Place) -> Tensor:
         """Mean over channels of x1 x2, the covariance of the data itself (equation 10)."""
 
-    def activation(self, index: int, op: Activation, k: Tensor) -> Tensor:
-        """Covariance of phi(u), where k is that of u."""
+    def alone(self, place: Place) -> bool:
+        """Whether these are an image and itself at offset 0: the maps are variances."""
 
+    def own(self, index: int, place: Place, make: Callable[[], Made]) -> tuple[Made, Made]:
+        """Statistics of the first and the second image; see Here.own."""
 
-class SelfPairs:
-    """Every image with itself, [*spatial, B]: gives variances, and collects the statistics."""
-
-    def __init__(
-        self, images: tuple[Tensor, ...], parameters: Parameters, method: WindowMethod
-    ) -> None:
-        self.images = images
-        self.parameters = parameters
-        self.method = method
-        self.statistics: Statistics = {}
-
-    def data(self, op: Input) -> Tensor:
-        """Mean over channels of x^2."""
-        return tf.reduce_mean(tf.square(self.images[op.index]), axis=-2)
-
-    def activation(self, index: int, op: Activation, k: Tensor) -> Tensor:
-        """E[phi(u)^2]; keeps what the pairs will need."""
-        from keras2gp.rules.registry import dual_of  # noqa: PLC0415 (registry types name Pairs)
-
-        dual = dual_of(op)
-        self.statistics[str(index)] = dual.prepare(k)
-        return dual.second_moment(k)
+    def mean(self, index: int) -> Tensor:
+        """See Here.mean."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """The images of one side of a tile: `count` of them from `start` on, out of a larger block.
+class Here:
+    """Where a rule is applied: at which node, at which offset, to which pairs."""
 
-    Without `start` all of them are meant, and the tensors have the images innermost, [*spatial,
-    S]. With it they are in runs, [S / run, *spatial, run], so that what a tile reads lies
-    together; a tile does not cross the end of a run.
-    """
+    pairs: Pairs
+    index: int
+    inputs: tuple[int, ...]
+    place: Place
 
-    images: Sequence[Tensor]
-    statistics: Statistics
-    start: Tensor | None = None
-    count: int = 0
+    @property
+    def parameters(self) -> Parameters:
+        """Variances of the random layers."""
+        return self.pairs.parameters
 
-    def cut(self, tensor: Tensor) -> Tensor:
-        """The tile's images of one tensor of the block, [*spatial, count]."""
-        if self.start is None:
-            return tensor
-        run = tensor.shape[-1]
-        middle = tf.zeros([tensor.shape.rank - 2], tf.int32)
-        begin = tf.concat([[self.start // run], middle, [self.start % run]], 0)
-        return tf.slice(tensor, begin, [1, *tensor.shape[1:-1], self.count])[0]
+    @property
+    def alone(self) -> bool:
+        """Whether the maps are variances: of an image with itself at offset 0."""
+        return self.pairs.alone(self.place)
+
+    def own(self, make: Callable[[], Made]) -> tuple[Made, Made]:
+        """Statistics of either image at g and at g + d, shaped to broadcast against the maps.
+
+        make: gives them from the variances, each [*spatial, ..., B]; called where these are
+              computed, once per image, and nowhere else.
+        Beyond the border they are 0.
+        """
+        return self.pairs.own(self.index, self.place, make)
+
+    def mean(self, position: int) -> Tensor:
+        """E[A_g(x)] of an input, by its position; only from within `make`."""
+        return self.pairs.mean(self.inputs[position])
 
 
-def in_runs(tensor: Tensor, run: int) -> Tensor:
-    """The images of a block in runs, [S / run, *spatial, run], for `Side`."""
-    parts = tf.reshape(tensor, [*tensor.shape[:-1], tensor.shape[-1] // run, run])
-    rank = parts.shape.rank
-    return tf.transpose(parts, [rank - 2, *range(rank - 2), rank - 1])
-
-
-class CrossPairs:
-    """All B1 x B2 pairs of the images of two sides, [*spatial, B1, B2]."""
-
-    def __init__(
-        self, sides: tuple[Side, Side], parameters: Parameters, method: WindowMethod
-    ) -> None:
-        self.sides = sides
-        self.parameters = parameters
-        self.method = method
-
-    def data(self, op: Input) -> Tensor:
-        """Mean over channels of x1 x2."""
-        x1, x2 = (side.cut(side.images[op.index]) for side in self.sides)
-        if op.channels > _FEW_CHANNELS:
-            return tf.matmul(x1, x2, transpose_a=True) / op.channels
-        # A matrix product over a handful of channels costs more than writing it out.
-        products = (x1[..., c, :, None] * x2[..., c, None, :] for c in range(op.channels))
-        return sum(products) / op.channels
-
-    def activation(self, index: int, op: Activation, k: Tensor) -> Tensor:
-        """E[phi(u) phi(v)] from the covariance and either image's statistics."""
-        from keras2gp.rules.registry import dual_of  # noqa: PLC0415 (registry types name Pairs)
-
-        first, second = self.sides
-        s1 = tuple(tf.expand_dims(first.cut(s), -1) for s in first.statistics[str(index)])
-        s2 = tuple(tf.expand_dims(second.cut(s), -2) for s in second.statistics[str(index)])
-        return dual_of(op).covariance(k, s1, s2)
+def is_zero(place: Place) -> bool:
+    """Whether the offset is known to be 0 when the program is traced."""
+    return all(isinstance(d, int) and d == 0 for d in place)
 
 
 def materialised(k: Tensor, parameters: Parameters) -> Tensor:

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from keras2gp.graph.ops import Scale, Sum
-from keras2gp.rules.covariance import Pairs, Tensor
-from keras2gp.rules.registry import rule
+from itertools import permutations
 
-__all__ = ["scale", "weighted_sum"]
+from keras2gp.graph.ops import Activation, Scale, Sum
+from keras2gp.rules.covariance import Here, Tensor
+from keras2gp.rules.registry import dual_of, rule
+
+__all__ = ["activation", "scale", "weighted_sum"]
+
+
+@rule(Activation)
+def activation(op: Activation, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+    """k' = E[phi(u) phi(v)], by the dual activation."""
+    (k,) = maps
+    dual = dual_of(op)
+    s1, s2 = here.own(lambda: dual.prepare(k))
+    return dual.second_moment(k) if here.alone else dual.covariance(k, s1, s2)
 
 
 @rule(Sum)
-def weighted_sum(op: Sum, maps: tuple[Tensor, ...], pairs: Pairs) -> Tensor:
-    """k' = sum of c_i^2 k_i over independent terms (equation 16)."""
-    del pairs
+def weighted_sum(op: Sum, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+    """k' = sum of c_i^2 k_i over independent terms (equation 16), and of their means' products.
+
+    Math: + sum over i != j of c_i c_j m_i(x1) m_j(x2), where terms are features with means m.
+    """
     terms = zip(op.coefficients, maps, strict=True)
-    return sum(k if c * c == 1.0 else c * c * k for c, k in terms)
+    total = sum(k if c * c == 1.0 else c * c * k for c, k in terms)
+    if here.index not in here.pairs.with_means:
+        return total
+    count = range(len(maps))
+    m1, m2 = here.own(lambda: tuple(here.mean(i) for i in count))
+    c = op.coefficients
+    return total + sum(c[i] * c[j] * m1[i] * m2[j] for i, j in permutations(count, 2))
 
 
 @rule(Scale)
-def scale(op: Scale, maps: tuple[Tensor, ...], pairs: Pairs) -> Tensor:
+def scale(op: Scale, maps: tuple[Tensor, ...], here: Here) -> Tensor:
     """k' = factor^2 k."""
-    del pairs
+    del here
     return op.factor**2 * maps[0]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import tensorflow as tf
 
 from keras2gp.errors import Obstacle
-from keras2gp.graph.demand import stretches
+from keras2gp.graph.demand import demand, reach, stretches
+from keras2gp.graph.features import Depthwise
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.ops import Activation, Affine
+from keras2gp.graph.ops import Activation, Affine, Input
 
 # The rule modules register themselves when they are imported.
 from keras2gp.rules import (  # noqa: F401
@@ -21,26 +22,21 @@ from keras2gp.rules import (  # noqa: F401
     reshaping,
     windows,
 )
-from keras2gp.rules.covariance import (
-    CrossPairs,
-    Pairs,
-    Parameters,
-    SelfPairs,
-    Side,
-    Statistics,
-    WindowMethod,
-    materialised,
-)
-from keras2gp.rules.registry import has_dual, rule_of
+from keras2gp.rules.covariance import Pairs, Parameters, Statistics, WindowMethod
+from keras2gp.rules.moments import feature_sums, need_means
+from keras2gp.rules.pairs import CrossPairs, SelfPairs, Side, with_margin
+from keras2gp.rules.registry import has_dual
+from keras2gp.rules.walk import Walk
 
-__all__ = ["Program", "check_rules", "layers_of"]
+__all__ = ["KernelKind", "Program", "check_rules", "layers_of"]
 
 Tensor = Any
+KernelKind = Literal["nngp", "ntk", "both"]
 
 
 def layers_of(graph: Graph) -> tuple[str, ...]:
     """Names of the random layers, in the order in which the network meets them."""
-    names = [node.op.layer for node in graph.nodes if isinstance(node.op, Affine)]
+    names = [node.op.layer for node in graph.nodes if isinstance(node.op, Affine | Depthwise)]
     return tuple(dict.fromkeys(names))
 
 
@@ -68,46 +64,60 @@ class Program:
 
     Nothing here is compiled: the callers wrap `statistics` and `cross` in tf.function.
 
+    kind: which kernels: "nngp", "ntk", or "both", which computes them in one pass
+
     Shapes: images [*spatial, C, B], pairs innermost (see covariance.py).
     """
 
-    def __init__(self, graph: Graph, method: WindowMethod = "shifts") -> None:
+    def __init__(
+        self, graph: Graph, method: WindowMethod = "shifts", kind: KernelKind = "nngp"
+    ) -> None:
         self.graph = graph
         self.layers = layers_of(graph)
         self.method: WindowMethod = method
+        self.kind: KernelKind = kind
         self.readers = Counter(i for node in graph.nodes for i in node.inputs)
+        self.stretches = stretches(graph)
+        self.margins = reach(graph, self.stretches)
+        wanted = demand(graph)
+        self.offsets = [tuple(sorted(offsets)) for offsets in wanted]
+        self.means = need_means(graph)
+        self.sums = feature_sums(graph)
+
+    @property
+    def tangent(self) -> bool:
+        """Whether the tangent kernel is computed alongside."""
+        return self.kind != "nngp"
 
     def statistics(
         self, images: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]
-    ) -> tuple[Tensor, Statistics]:
-        """Output variance of every image, [B], and what the activations need of it."""
+    ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
+        """Output variances of every image, [B] for each kernel, and the two things of a `Side`."""
         parameters = Parameters(self.layers, weights, biases)
-        pairs = SelfPairs(tuple(images), parameters, self.method)
-        return self._output(pairs), pairs.statistics
+        prepared = self._with_margins(images)
+        pairs = SelfPairs(tuple(prepared), self.margins, parameters, self.method, self.sums)
+        return self._output(pairs), prepared, pairs.statistics
 
     def cross(
         self, first: Side, second: Side, weights: Sequence[Tensor], biases: Sequence[Tensor]
-    ) -> Tensor:
-        """Output covariance of all pairs of the images of two sides, [B1, B2]."""
+    ) -> tuple[Tensor, ...]:
+        """Output covariance of all pairs of the images of two sides, [B1, B2], of each kernel."""
         parameters = Parameters(self.layers, weights, biases)
-        return self._output(CrossPairs((first, second), parameters, self.method))
+        sides = first, second
+        return self._output(CrossPairs(sides, self.margins, parameters, self.method, self.sums))
 
-    def _output(self, pairs: Pairs) -> Tensor:
-        maps: dict[int, Tensor] = {}
-        for stretch in stretches(self.graph):
-            for index in stretch.nodes:
-                maps[index] = self._map(index, maps, pairs)
-        output = maps[self.graph.output]
+    def _with_margins(self, images: Sequence[Tensor]) -> list[Tensor]:
+        prepared = list(images)
+        for index, node in enumerate(self.graph.nodes):
+            if isinstance(node.op, Input):
+                place = node.op.index
+                prepared[place] = with_margin(images[place], self.margins[index])
+        return prepared
+
+    def _output(self, pairs: Pairs) -> tuple[Tensor, ...]:
+        found = Walk(self, pairs).output()
+        nngp, ntk = found.nngp, found.ntk
+        kernels = {"nngp": (nngp,), "ntk": (ntk,), "both": (nngp, ntk)}[self.kind]
         rank = len(self.graph.nodes[self.graph.output].spatial)
         # Not for no axes: TensorFlow would take out the pairs' axes of size 1 then.
-        return tf.squeeze(output, axis=list(range(rank))) if rank else output
-
-    def _map(self, index: int, maps: Mapping[int, Tensor], pairs: Pairs) -> Tensor:
-        node = self.graph.nodes[index]
-        inputs = tuple(maps[i] for i in node.inputs)
-        if isinstance(node.op, Activation):
-            return pairs.activation(index, node.op, inputs[0])
-        k = rule_of(node.op)(node.op, inputs, pairs)
-        if self.readers[index] > 1 and node.spatial:
-            return materialised(k, pairs.parameters)  # else every reader computes it again
-        return k
+        return tuple(tf.squeeze(k, axis=list(range(rank))) if rank else k for k in kernels)

@@ -9,19 +9,19 @@ from keras2gp.errors import RegistryError
 from keras2gp.graph.ops import Activation, Op
 
 if TYPE_CHECKING:
-    from keras2gp.rules.covariance import Pairs
+    from keras2gp.rules.covariance import Here
     from keras2gp.rules.duals.base import Dual
 
 __all__ = ["dual", "dual_of", "dual_table", "has_dual", "rule", "rule_of", "rule_table"]
 
-Rule = Callable[[Any, tuple[Any, ...], "Pairs"], Any]
+Rule = Callable[[Any, tuple[Any, ...], "Here"], Any]
 _RULES: dict[type[Op], Rule] = {}
 _DUALS: dict[str, type[Dual]] = {}
 AnyDual = TypeVar("AnyDual", bound="type[Dual]")
 
 
 def rule(op: type[Op]) -> Callable[[Rule], Rule]:
-    """Register the covariance rule of an op: (op, maps of its inputs, pairs) -> map.
+    """Register the covariance rule of an op: (op, maps of its inputs, here) -> map.
 
     Raises: RegistryError if the op has one.
     """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 
 from keras2gp.graph.ops import Patches
-from keras2gp.rules.covariance import Pairs, Tensor, WindowMethod, materialised
+from keras2gp.rules.covariance import Here, Tensor, WindowMethod, materialised
 from keras2gp.rules.registry import rule
 
 __all__ = ["patches", "window_sum"]
@@ -17,9 +17,9 @@ _FEW_TAPS = 9
 
 
 @rule(Patches)
-def patches(op: Patches, maps: tuple[Tensor, ...], pairs: Pairs) -> Tensor:
+def patches(op: Patches, maps: tuple[Tensor, ...], here: Here) -> Tensor:
     """k'[g] = 1/taps sum over the taps a of k[s g + r a], 0 outside (equation 11)."""
-    k = window_sum(maps[0], op, pairs.method, lambda k: materialised(k, pairs.parameters))
+    k = window_sum(maps[0], op, here.pairs.method, lambda k: materialised(k, here.parameters))
     return k / op.taps
 
 

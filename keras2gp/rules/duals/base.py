@@ -9,7 +9,7 @@ Glossary
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -21,12 +21,28 @@ Tensor = Any
 class Dual:
     """E[phi(u) phi(v)]; a subclass is its equation. Constants of phi are constructor arguments."""
 
+    vanishes: ClassVar[bool] = False
+    """Whether the covariance is 0 where all statistics of the second image are 0."""
+
     def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
         """What the covariance needs of one image, computed once for it and never for a pair."""
         return (q,)
 
     def covariance(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
         """E[phi(u) phi(v)]."""
+        raise NotImplementedError
+
+    def derivative(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+        """E[phi'(u) phi'(v)]."""
+        raise NotImplementedError
+
+    def derivative_second_moment(self, q: Tensor) -> Tensor:
+        """E[phi'(u)^2]."""
+        s = self.prepare(q)
+        return self.derivative(q, s, s)
+
+    def mean(self, q: Tensor) -> Tensor:
+        """E[phi(u)]."""
         raise NotImplementedError
 
     def second_moment(self, q: Tensor) -> Tensor:

@@ -76,6 +76,8 @@ class Relu(Dual):
     Reference: equation 13 of the paper (Cho and Saul 2009), for unit slope.
     """
 
+    vanishes = True
+
     def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
         return correlation_statistics(q)
 

@@ -1,0 +1,198 @@
+"""The forward pass over one set of pairs: stretch by stretch, offset by offset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from keras2gp.graph.demand import Stretch
+from keras2gp.graph.mixing import Mixing
+from keras2gp.graph.ops import Offset, Op, Ratios, Spatial
+from keras2gp.rules.covariance import Covariance, Here, Pairs, Place, materialised
+from keras2gp.rules.kept import Kept
+from keras2gp.rules.mixing import Addition, additions, averaged
+from keras2gp.rules.moments import first_moment
+from keras2gp.rules.pairs import SelfPairs
+from keras2gp.rules.registry import rule_of
+from keras2gp.rules.tangent import tangent, vanishes
+
+if TYPE_CHECKING:
+    from keras2gp.rules.program import Program
+
+__all__ = ["Walk"]
+
+Tensor = Any
+
+
+class Walk:
+    """One pass of a program over pairs."""
+
+    def __init__(self, program: Program, pairs: Pairs) -> None:
+        self.program = program
+        self.nodes = program.graph.nodes
+        self.pairs = pairs
+        self.kept: dict[int, Kept] = {}
+
+    def output(self) -> Covariance:
+        """The covariance of the output at offset 0."""
+        *loops, last = self.program.stretches
+        for stretch in loops:
+            self.kept[stretch.result] = self._loop(stretch)
+            self._mix_mean(stretch)
+        return self._turn(last, last.offsets[0])
+
+    def _loop(self, stretch: Stretch) -> Kept:
+        """All turns of a stretch, and what is kept of them."""
+        zero = (0,) * len(self.nodes[stretch.walked].spatial)
+        at_zero = stretch.offsets.index(zero)
+        results = _Results(self, stretch)
+        arrays = results.empty()
+        turns = list(range(len(stretch.offsets)))
+        # Of an image with itself this turn makes the statistics of the others.
+        if isinstance(self.pairs, SelfPairs) or len(turns) == 1:
+            arrays = results.add(arrays, at_zero, zero, self._turn(stretch, zero))
+            turns.remove(at_zero)
+        if turns:
+            order, offsets = tf.constant(turns), tf.constant(stretch.offsets)
+
+            def turn(i: Tensor, arrays: list[Any]) -> tuple[Tensor, list[Any]]:
+                place = tuple(tf.unstack(offsets[order[i]], len(zero)))
+                found = self._turn(stretch, place)
+                return i + 1, results.add(arrays, order[i], place, found)
+
+            _, arrays = tf.while_loop(
+                lambda i, _: i < len(turns), turn, (tf.constant(0), arrays), parallel_iterations=1
+            )
+        return results.kept(arrays)
+
+    def _mix_mean(self, stretch: Stretch) -> None:
+        op = self.nodes[stretch.result].op
+        if (
+            isinstance(op, Mixing)
+            and isinstance(self.pairs, SelfPairs)
+            and stretch.result in self.program.means
+        ):
+            size = self.nodes[stretch.walked].spatial
+            mean = averaged(op, self.pairs.means[stretch.walked], size)
+            self.pairs.means[stretch.result] = mean
+
+    def _turn(self, stretch: Stretch, offset: Place) -> Covariance:
+        """The maps of the walked node at one offset."""
+        maps: dict[int, Covariance] = {}
+        for index in stretch.nodes:
+            maps[index] = self._map(index, stretch.scales[index], offset, maps)
+        return maps[stretch.walked] if stretch.nodes else self.kept[stretch.walked].at(offset)
+
+    def _map(
+        self, index: int, scale: Ratios, offset: Place, maps: Mapping[int, Covariance]
+    ) -> Covariance:
+        node = self.nodes[index]
+        wanted = _scaled(node.op.input_offset(scale), offset)
+        inputs = [maps[i] if i in maps else self.kept[i].at(wanted) for i in node.inputs]
+        if node.op.reads_outside:
+            sizes = [self.nodes[i].spatial for i in node.inputs]
+            inputs = [cleared(k, n, wanted) for k, n in zip(inputs, sizes, strict=True)]
+        here = Here(self.pairs, index, node.inputs, _scaled(scale, offset))
+        found = self._apply(node.op, inputs, here)
+        if self.program.readers[index] > 1 and node.spatial:
+            return self.keep(found)  # else every reader computes it again
+        return found
+
+    def _apply(self, op: Op, inputs: Sequence[Covariance], here: Here) -> Covariance:
+        maps = tuple(k.nngp for k in inputs)
+        k = rule_of(op)(op, maps, here)
+        ntk = None
+        if self.program.tangent:
+            ntk = tangent(op, k, maps, tuple(k.ntk for k in inputs), here)
+        if here.alone and here.index in self.program.means and isinstance(self.pairs, SelfPairs):
+            self.pairs.means[here.index] = first_moment(op, maps, here)
+        zeros, ntk_zeros = vanishes(op, inputs)
+        return Covariance(k, ntk, zeros, ntk_zeros)
+
+    def keep(self, k: Covariance) -> Covariance:
+        """The same maps, computed once."""
+        parameters = self.pairs.parameters
+        ntk = None if k.ntk is None else materialised(k.ntk, parameters)
+        return Covariance(materialised(k.nngp, parameters), ntk, k.zeros, k.ntk_zeros)
+
+
+def _scaled(scale: Ratios, offset: Place) -> Place:
+    """The offset of a node as a multiple of that of the stretch, rounded down.
+
+    Where it is not whole, the value does not matter: the op that divides gives 0 (Dilate).
+    """
+    if not any(scale):
+        return (0,) * len(scale)
+    ratios = [Fraction(ratio) for ratio in scale]
+    return tuple(
+        d if r == 1 else d * r.numerator // r.denominator
+        for d, r in zip(offset, ratios, strict=True)
+    )
+
+
+def cleared(k: Covariance, size: Spatial, place: Place) -> Covariance:
+    """The maps with zeros where g + d is beyond the border."""
+    known = k.zeros and (k.ntk is None or k.ntk_zeros)
+    if known or all(isinstance(d, int) for d in place):
+        return k
+    rank = k.nngp.shape.rank
+    inside = tf.ones([1] * rank, tf.bool)
+    for axis, (d, n) in enumerate(zip(place, size, strict=True)):
+        there = tf.range(n) + d
+        column = tf.reshape((there >= 0) & (there < n), [n] + [1] * (rank - axis - 1))
+        inside &= column
+    nothing = tf.zeros([], k.nngp.dtype)
+    nngp = k.nngp if k.zeros else tf.where(inside, k.nngp, nothing)
+    if k.ntk is None or k.ntk_zeros:
+        return Covariance(nngp, k.ntk)
+    return Covariance(nngp, tf.where(inside, k.ntk, nothing))
+
+
+class _Results:
+    """What a loop leaves behind: a map for each offset, as it is or added up by a mixing op."""
+
+    def __init__(self, walk: Walk, stretch: Stretch) -> None:
+        self.walk = walk
+        self.offsets: tuple[Offset, ...] = walk.program.offsets[stretch.result]
+        self.walked = walk.nodes[stretch.walked].spatial
+        self.size = walk.nodes[stretch.result].spatial
+        self.additions: list[Addition] | None = None
+        op = walk.nodes[stretch.result].op
+        if stretch.mixes and isinstance(op, Mixing):
+            self.additions = additions(op, self.walked, stretch.offsets, self.offsets)
+
+    def empty(self) -> list[Any]:
+        """Arrays of zeros, one of the NNGP and, where it is wanted, one of the NTK."""
+        shape = [len(self.offsets), *self.size, *self.walk.pairs.shape]
+        dtype = self.walk.pairs.parameters.weights[0].dtype
+        static = [n if isinstance(n, int) else None for n in shape[1:]]
+        array = tf.TensorArray(dtype, shape[0], clear_after_read=False, element_shape=static)
+        zeros = tf.zeros(shape if None not in static else tf.stack(shape), dtype)
+        return [array.unstack(zeros) for _ in range(2 if self.walk.program.tangent else 1)]
+
+    def add(self, arrays: list[Any], t: Any, place: Place, found: Covariance) -> list[Any]:
+        """The arrays after turn t, at offset `place` of the walked node."""
+        if self.additions is None:
+            found = cleared(found, self.walked, place)
+        found = self.walk.keep(found)
+        parts = [found.nngp, found.ntk][: len(arrays)]
+        return [
+            array if part is None else self._added(array, t, part)
+            for array, part in zip(arrays, parts, strict=True)
+        ]
+
+    def _added(self, array: Any, t: Any, k: Tensor) -> Any:
+        if self.additions is None:
+            return array.write(t, k)
+        for addition in self.additions:
+            for slot, part in addition.parts(t, k):
+                array = array.write(slot, array.read(slot) + part)
+        return array
+
+    def kept(self, arrays: list[Any]) -> Kept:
+        """The maps at all offsets."""
+        maps = [array.stack() for array in arrays]
+        return Kept(self.offsets, maps[0], maps[1] if len(maps) > 1 else None)
