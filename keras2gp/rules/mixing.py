@@ -63,39 +63,55 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of one pair of maps: for each e the offsets d that it adds to, and the weights.
+    """One axis of one pair of maps: M pieces of a map, each for one offset d of the output.
 
-    weights: [E, J, G, taps]
-    targets: for each e its d, at most J
+    A piece takes all taps, or, where windows do not overlap, one: then every position of the
+    input goes into exactly one piece.
+
+    taps:    [M], which taps each piece takes
+    weights: [E, M, G, taps], for each e
+    targets: [E, M], its d; None where there is nothing to add
+    row:     the place of each e
     """
 
     reading: _Reading
+    taps: tuple[tuple[int, ...], ...]
     weights: Array
-    targets: dict[int, list[int]]
+    targets: list[list[int | None]]
     row: dict[int, int]
 
     @classmethod
     def of(cls, first: Band, second: Band, sources: list[int], results: list[int]) -> _Axis:
         reading = _Reading.of(first)
-        found: dict[int, list[tuple[int, Array]]] = {}
+        found: list[dict[int, Array]] = []
         for e in sources:
-            found[e] = []
-            for d in results:
-                rows = offset_weights(first, second, d, e)
-                if rows is not None:
-                    found[e].append((d, reading.aligned(first, rows)))
-        most = max(map(len, found.values()))
-        weights = np.zeros((len(sources), most, len(first), reading.taps))
-        for i, e in enumerate(sources):
-            for j, (_, table) in enumerate(found[e]):
-                weights[i, j] = table
-        targets = {e: [d for d, _ in entries] for e, entries in found.items()}
-        return cls(reading, weights, targets, {e: i for i, e in enumerate(sources)})
+            rows = {d: offset_weights(first, second, d, e) for d in results}
+            found.append({d: reading.aligned(first, w) for d, w in rows.items() if w is not None})
+        every = range(reading.taps)
+        whole = max(map(len, found))
+        apart = max(sum(table[:, t].any() for table in e.values()) for e in found for t in every)
+        row = {e: i for i, e in enumerate(sources)}
+        if reading.taps * apart < whole * reading.taps and len(first) > 1:
+            choices: list[tuple[int, ...]] = [(t,) for t in every]
+            most = int(apart)
+        else:
+            choices, most = [tuple(every)], whole
+        taps = tuple(choice for choice in choices for _ in range(most))
+        weights = np.zeros((len(sources), len(taps), len(first), reading.taps))
+        targets: list[list[int | None]] = []
+        for i, tables in enumerate(found):
+            targets.append([None] * len(taps))
+            for c, choice in enumerate(choices):
+                used = [(d, w) for d, w in tables.items() if w[:, choice].any()]
+                for j, (d, w) in enumerate(used):
+                    targets[i][c * most + j] = d
+                    weights[i, c * most + j][:, choice] = w[:, choice]
+        return cls(reading, taps, weights, targets, row)
 
     @property
-    def most(self) -> int:
-        """J, the most offsets that one e adds to."""
-        return int(self.weights.shape[1])
+    def reads_once(self) -> bool:
+        """Whether no position of the input goes into two pieces."""
+        return len(set(self.taps)) == len(self.taps) and all(len(t) == 1 for t in self.taps)
 
 
 @dataclass(frozen=True)
@@ -103,7 +119,7 @@ class Addition:
     """All that one pair of separable maps adds, for every turn t of a loop over offsets e.
 
     rows:  [T, axes]     the row of each axis's table
-    slots: [T, J0, J1..] which map of the output, by its place in the order of its offsets
+    slots: [T, M0, M1..] which map of the output, by its place in the order of its offsets
     used:  the same      whether there is one; else 0 is added to the first
     """
 
@@ -112,6 +128,11 @@ class Addition:
     rows: Array
     slots: Array
     used: Array
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether no position of the input is read twice."""
+        return all(axis.reads_once for axis in self.axes)
 
     def parts(self, t: Any, k: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Slot and map of everything that in[e] = k adds, e being the offset of turn t."""
@@ -122,9 +143,9 @@ class Addition:
         for number, axis in enumerate(self.axes):
             table = tf.constant(axis.weights, k.dtype)[rows[number]]
             found = [
-                ((*place, j), _applied(part, number, axis.reading, table[j]))
+                ((*place, m), _applied(part, number, axis.reading, table[m], taps))
                 for place, part in found
-                for j in range(axis.most)
+                for m, taps in enumerate(axis.taps)
             ]
         slots, used = tf.constant(self.slots, tf.int32)[t], tf.constant(self.used, k.dtype)[t]
         full = bool(self.used.all())
@@ -152,13 +173,13 @@ def _addition(
             strict=True,
         )
     )  # fmt: skip
-    known = {offset: slot for slot, offset in enumerate(results)}
-    shape = (len(sources), *(axis.most for axis in axes))
+    known: dict[tuple[int | None, ...], int] = {offset: slot for slot, offset in enumerate(results)}
+    shape = (len(sources), *(len(axis.taps) for axis in axes))
     rows = np.zeros((len(sources), len(axes)), np.int32)
     slots, used = np.zeros(shape, np.int32), np.zeros(shape)
     for t, source in enumerate(sources):
         rows[t] = [axis.row[e] for axis, e in zip(axes, source, strict=True)]
-        targets = [axis.targets[e] for axis, e in zip(axes, source, strict=True)]
+        targets = [axis.targets[i] for axis, i in zip(axes, rows[t], strict=True)]
         for place in product(*(range(len(found)) for found in targets)):
             slot = known.get(tuple(found[j] for found, j in zip(targets, place, strict=True)))
             if slot is not None:
@@ -166,14 +187,16 @@ def _addition(
     return Addition(first.coefficient * second.coefficient, axes, rows, slots, used)
 
 
-def _applied(k: Tensor, axis: int, reading: _Reading, weights: Tensor) -> Tensor:
-    """sum over a of weights[g, a] k[.., a, ..] along one axis; weights [G, taps]."""
-    count, taps = weights.shape
-    if taps > _MOST_TAPS and reading.stride:
-        k = _strip(k, axis, reading, 0, (count - 1) * reading.stride + taps)
+def _applied(
+    k: Tensor, axis: int, reading: _Reading, weights: Tensor, taps: Sequence[int]
+) -> Tensor:
+    """sum over taps t of weights[g, t] k[.., s g - p + t, ..] along one axis; weights [G, taps]."""
+    count = weights.shape[0]
+    if len(taps) > _MOST_TAPS and reading.stride:
+        k = _strip(k, axis, reading, 0, (count - 1) * reading.stride + len(taps))
         return _summed(k, axis, reading, weights)
     total: Tensor = 0
-    for tap in range(taps):
+    for tap in taps:
         if reading.stride:
             part = _strip(k, axis, reading, tap, (count - 1) * reading.stride + 1)
             part = part[(*(slice(None),) * axis, slice(None, None, reading.stride))]
@@ -220,6 +243,6 @@ def averaged(op: Mixing, m: Tensor, size: Spatial) -> Tensor:
         for axis, band in enumerate(term.bands):
             reading = _Reading.of(band)
             table = reading.aligned(band, [weights for _, weights in band])
-            part = _applied(part, axis, reading, tf.constant(table, m.dtype))
+            part = _applied(part, axis, reading, tf.constant(table, m.dtype), range(reading.taps))
         total += part
     return total

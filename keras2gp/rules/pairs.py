@@ -13,7 +13,14 @@ from typing import Any
 import tensorflow as tf
 
 from keras2gp.graph.ops import Input, Spatial
-from keras2gp.rules.covariance import Parameters, Place, Statistics, WindowMethod, is_zero
+from keras2gp.rules.covariance import (
+    Parameters,
+    Place,
+    Statistics,
+    WindowMethod,
+    is_zero,
+    materialised,
+)
 
 __all__ = ["CrossPairs", "SelfPairs", "Side", "in_runs", "with_margin"]
 
@@ -167,6 +174,8 @@ class CrossPairs:
         first, second = self.sides
         x1 = first.cut(first.images[op.index], margin, (0,) * len(margin))
         x2 = second.cut(second.images[op.index], margin, place)
+        if not is_zero(place):
+            x2 = materialised(x2, self.parameters)
         if op.channels > _FEW_CHANNELS:
             return tf.matmul(x1, x2, transpose_a=True) / op.channels
         # A matrix product over a handful of channels costs more than writing it out.
@@ -185,6 +194,8 @@ class CrossPairs:
         zero = (0,) * len(margin)
         s1 = (first.cut(t, margin, zero) for t in first.statistics[key])
         s2 = (second.cut(t, margin, place) for t in second.statistics[key])
+        if not is_zero(place):
+            s2 = (materialised(t, self.parameters) for t in s2)
         return tuple(tf.expand_dims(t, -1) for t in s1), tuple(tf.expand_dims(t, -2) for t in s2)
 
     def mean(self, index: int) -> Tensor:

@@ -177,7 +177,8 @@ class _Results:
         """The arrays after turn t, at offset `place` of the walked node."""
         if self.additions is None:
             found = cleared(found, self.walked, place)
-        found = self.walk.keep(found)
+        if self.additions is None or len(self.additions) > 1 or not self.additions[0].reads_once:
+            found = self.walk.keep(found)
         parts = [found.nngp, found.ntk][: len(arrays)]
         return [
             array if part is None else self._added(array, t, part)

@@ -76,8 +76,6 @@ class Relu(Dual):
     Reference: equation 13 of the paper (Cho and Saul 2009), for unit slope.
     """
 
-    vanishes = True
-
     def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
         return correlation_statistics(q)
 
