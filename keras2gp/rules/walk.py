@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras2gp.graph.demand import Stretch
 from keras2gp.graph.mixing import Mixing
 from keras2gp.graph.ops import Offset, Op, Ratios, Spatial
-from keras2gp.rules.covariance import Covariance, Here, Pairs, Place, materialised
+from keras2gp.rules.covariance import Covariance, Here, Pairs, Place, is_zero, materialised
 from keras2gp.rules.kept import Kept
 from keras2gp.rules.mixing import Addition, additions, averaged
 from keras2gp.rules.moments import first_moment
@@ -53,7 +53,7 @@ class Walk:
         turns = list(range(len(stretch.offsets)))
         # Of an image with itself this turn makes the statistics of the others.
         if isinstance(self.pairs, SelfPairs) or len(turns) == 1:
-            arrays = results.add(arrays, at_zero, zero, self._turn(stretch, zero))
+            arrays = results.add(arrays, at_zero, self._turn(stretch, zero))
             turns.remove(at_zero)
         if turns:
             order, offsets = tf.constant(turns), tf.constant(stretch.offsets)
@@ -61,7 +61,7 @@ class Walk:
             def turn(i: Tensor, arrays: list[Any]) -> tuple[Tensor, list[Any]]:
                 place = tuple(tf.unstack(offsets[order[i]], len(zero)))
                 found = self._turn(stretch, place)
-                return i + 1, results.add(arrays, order[i], place, found)
+                return i + 1, results.add(arrays, order[i], found)
 
             _, arrays = tf.while_loop(
                 lambda i, _: i < len(turns), turn, (tf.constant(0), arrays), parallel_iterations=1
@@ -82,19 +82,34 @@ class Walk:
     def _turn(self, stretch: Stretch, offset: Place) -> Covariance:
         """The maps of the walked node at one offset."""
         maps: dict[int, Covariance] = {}
+        borders = _Borders(self.pairs)
         for index in stretch.nodes:
-            maps[index] = self._map(index, stretch.scales[index], offset, maps)
-        return maps[stretch.walked] if stretch.nodes else self.kept[stretch.walked].at(offset)
+            maps[index] = self._map(index, stretch.scales[index], offset, maps, borders)
+        if not stretch.nodes:
+            return self.kept[stretch.walked].at(offset)
+        found = maps[stretch.walked]
+        if stretch.mixes:
+            return found
+        scale = stretch.scales[stretch.walked]
+        return borders.cleared(found, self.nodes[stretch.walked].spatial, scale, offset)
 
     def _map(
-        self, index: int, scale: Ratios, offset: Place, maps: Mapping[int, Covariance]
+        self,
+        index: int,
+        scale: Ratios,
+        offset: Place,
+        maps: Mapping[int, Covariance],
+        borders: _Borders,
     ) -> Covariance:
         node = self.nodes[index]
-        wanted = _scaled(node.op.input_offset(scale), offset)
+        read = node.op.input_offset(scale)
+        wanted = _scaled(read, offset)
         inputs = [maps[i] if i in maps else self.kept[i].at(wanted) for i in node.inputs]
         if node.op.reads_outside:
             sizes = [self.nodes[i].spatial for i in node.inputs]
-            inputs = [cleared(k, n, wanted) for k, n in zip(inputs, sizes, strict=True)]
+            inputs = [
+                borders.cleared(k, n, read, wanted) for k, n in zip(inputs, sizes, strict=True)
+            ]
         here = Here(self.pairs, index, node.inputs, _scaled(scale, offset))
         found = self._apply(node.op, inputs, here)
         if self.program.readers[index] > 1 and node.spatial:
@@ -133,22 +148,36 @@ def _scaled(scale: Ratios, offset: Place) -> Place:
     )
 
 
-def cleared(k: Covariance, size: Spatial, place: Place) -> Covariance:
-    """The maps with zeros where g + d is beyond the border."""
-    known = k.zeros and (k.ntk is None or k.ntk_zeros)
-    if known or all(isinstance(d, int) for d in place):
-        return k
-    rank = k.nngp.shape.rank
-    inside = tf.ones([1] * rank, tf.bool)
-    for axis, (d, n) in enumerate(zip(place, size, strict=True)):
-        there = tf.range(n) + d
-        column = tf.reshape((there >= 0) & (there < n), [n] + [1] * (rank - axis - 1))
-        inside &= column
-    nothing = tf.zeros([], k.nngp.dtype)
-    nngp = k.nngp if k.zeros else tf.where(inside, k.nngp, nothing)
-    if k.ntk is None or k.ntk_zeros:
-        return Covariance(nngp, k.ntk)
-    return Covariance(nngp, tf.where(inside, k.ntk, nothing))
+class _Borders:
+    """Where g and g + d are both inside, at the offsets of one turn: 1, else 0.
+
+    One map for each size and offset, computed once: as a condition at every place that needs it,
+    it costs more than the rest of the turn.
+    """
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self.known: dict[tuple[Spatial, Ratios], Tensor] = {}
+
+    def cleared(self, k: Covariance, size: Spatial, scale: Ratios, place: Place) -> Covariance:
+        """The maps of a node at an offset, with zeros where g + d is beyond the border."""
+        known = k.zeros and (k.ntk is None or k.ntk_zeros)
+        if known or is_zero(place):
+            return k
+        if (size, scale) not in self.known:
+            self.known[size, scale] = self._inside(size, place, k.nngp.dtype)
+        inside = self.known[size, scale]
+        rest = k.nngp.shape.rank - len(size)
+        inside = tf.reshape(inside, [*size, *[1] * rest])
+        nngp = k.nngp if k.zeros else k.nngp * inside
+        return Covariance(nngp, k.ntk if k.ntk is None or k.ntk_zeros else k.ntk * inside)
+
+    def _inside(self, size: Spatial, place: Place, dtype: Any) -> Tensor:
+        inside = tf.ones(size, tf.bool)
+        for axis, (d, n) in enumerate(zip(place, size, strict=True)):
+            there = tf.range(n) + d
+            inside &= tf.reshape((there >= 0) & (there < n), [n, *[1] * (len(size) - axis - 1)])
+        return materialised(tf.cast(inside, dtype), self.pairs.parameters)
 
 
 class _Results:
@@ -157,12 +186,12 @@ class _Results:
     def __init__(self, walk: Walk, stretch: Stretch) -> None:
         self.walk = walk
         self.offsets: tuple[Offset, ...] = walk.program.offsets[stretch.result]
-        self.walked = walk.nodes[stretch.walked].spatial
         self.size = walk.nodes[stretch.result].spatial
         self.additions: list[Addition] | None = None
         op = walk.nodes[stretch.result].op
         if stretch.mixes and isinstance(op, Mixing):
-            self.additions = additions(op, self.walked, stretch.offsets, self.offsets)
+            size = walk.nodes[stretch.walked].spatial
+            self.additions = additions(op, size, stretch.offsets, self.offsets)
 
     def empty(self) -> list[Any]:
         """Arrays of zeros, one of the NNGP and, where it is wanted, one of the NTK."""
@@ -173,10 +202,8 @@ class _Results:
         zeros = tf.zeros(shape if None not in static else tf.stack(shape), dtype)
         return [array.unstack(zeros) for _ in range(2 if self.walk.program.tangent else 1)]
 
-    def add(self, arrays: list[Any], t: Any, place: Place, found: Covariance) -> list[Any]:
-        """The arrays after turn t, at offset `place` of the walked node."""
-        if self.additions is None:
-            found = cleared(found, self.walked, place)
+    def add(self, arrays: list[Any], t: Any, found: Covariance) -> list[Any]:
+        """The arrays after turn t."""
         if self.additions is None or len(self.additions) > 1 or not self.additions[0].reads_once:
             found = self.walk.keep(found)
         parts = [found.nngp, found.ntk][: len(arrays)]
