@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp.engine.plan import BlockShape, block_count, block_shape
+from keras2gp.engine.plan import BlockShape, block_count, block_shape, footprint_of
 from keras2gp.errors import StoreError
 from keras2gp.graph.graph import Graph
 
@@ -155,10 +154,12 @@ def estimate_of(
 
 
 def _working_set(graph: Graph, shape: BlockShape, itemsize: int, threads: int) -> int:
-    """Statistics of the images of a block, about two for each map, and its values, twice."""
-    maps = sum(math.prod(node.spatial) for node in graph.nodes)
-    images = (shape.rows + shape.columns) * 2 * maps
-    return threads * itemsize * (images + 2 * shape.rows * shape.columns)
+    """Statistics of a block's images, what loops keep of a tile, and the values, twice."""
+    found = footprint_of(graph)
+    images = (shape.rows + shape.columns) * found.image
+    # The variances of a block's images walk the loops too, an image for a pair.
+    kept = max(shape.tile_rows * shape.tile_columns, shape.columns) * found.kept
+    return threads * itemsize * (images + kept + 2 * shape.rows * shape.columns)
 
 
 def _used(directory: Path) -> int:

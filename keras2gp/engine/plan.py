@@ -9,15 +9,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
+from keras2gp.graph.demand import demand, reach, stretches
 from keras2gp.graph.graph import Graph
 
-__all__ = ["Block", "BlockShape", "block_count", "block_shape", "blocks"]
+__all__ = [
+    "Block",
+    "BlockShape",
+    "Footprint",
+    "block_count",
+    "block_shape",
+    "blocks",
+    "footprint_of",
+]
 
 _LARGEST = 2048
 _BLOCK = 512
 _TILE_MAP = 4 * 64 * 784
 """Entries of a tile's largest map: 800 KB in float32, within the cache of one core."""
+_MIXING_BLOCK = 128
+_KEPT = 2**23
+"""Entries that the loops of a tile leave behind: 32 MB in float32."""
+_IMAGES = 2**27
+"""Entries of the statistics of one side of a block: 512 MB in float32."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +83,73 @@ class BlockShape:
                     yield i, j
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What a graph's program keeps, in entries of its dtype.
+
+    largest: positions of the largest map, of one pair
+    kept:    maps that loops over offsets leave behind, of one pair
+    image:   about what the rules need of one image: two numbers for each position, with margins
+    turns:   turns of all loops
+    """
+
+    largest: int
+    kept: int
+    image: int
+    turns: int
+
+    @property
+    def mixes(self) -> bool:
+        """Whether offsets are mixed: a block then costs many times what its statistics do."""
+        return self.kept > 0
+
+
+@lru_cache(maxsize=64)
+def footprint_of(graph: Graph) -> Footprint:
+    """The footprint of a graph."""
+    walks = stretches(graph)
+    margins = reach(graph, walks)
+    offsets = demand(graph)
+    sizes = [node.spatial for node in graph.nodes]
+    image = sum(
+        math.prod(n + 2 * m for n, m in zip(sizes[index], margin, strict=True))
+        for index, margin in margins.items()
+    )
+    results = [stretch.result for stretch in walks[:-1]]
+    return Footprint(
+        largest=max(map(math.prod, sizes)),
+        kept=sum(len(offsets[result]) * math.prod(sizes[result]) for result in results),
+        image=2 * image,
+        turns=sum(len(stretch.offsets) for stretch in walks[:-1]),
+    )
+
+
 def block_shape(graph: Graph, n1: int, n2: int) -> BlockShape:
     """Tiles whose largest map stays in the cache, blocks no larger than the matrix asks for.
 
     Sizes are powers of two, so that small matrices of many sizes share a few executables; the
     columns, which are contiguous, are long, and a multiple of 16.
     """
-    positions = max(math.prod(node.spatial) for node in graph.nodes)
-    if positions == 1:
+    found = footprint_of(graph)
+    if found.largest == 1:
         side = min(_LARGEST, _power(max(n1, n2), 16))
         return BlockShape(side, side, side, side)
-    pairs = min(max(2 ** round(math.log2(_TILE_MAP / positions)), 64), _LARGEST**2)
-    tile_rows = min(max(pairs // 64, 2), 16)
-    tile_columns = min(max(pairs // tile_rows, 32), _BLOCK)
-    side = min(_BLOCK, _power(max(n1, n2), 16))  # equal sides share the executable of statistics
+    # A loop over offsets reads more for each map than a pass without: longer rows suit it.
+    entries = 2 * _TILE_MAP if found.mixes else _TILE_MAP
+    pairs = min(max(2 ** round(math.log2(entries / found.largest)), 64), _LARGEST**2)
+    if found.kept:
+        pairs = min(pairs, max(_floor_power(_KEPT // found.kept), 16))
+    tile_rows = min(max(pairs // 128 if found.mixes else pairs // 64, 2), 16)
+    tile_columns = min(max(pairs // tile_rows, 16), _BLOCK)
+    largest = max(_MIXING_BLOCK, tile_columns) if found.mixes else _BLOCK
+    largest = max(min(largest, _floor_power(_IMAGES // found.image)), 16)
+    side = min(largest, _power(max(n1, n2), 16))  # equal sides share the executable of statistics
     return BlockShape(side, side, min(tile_rows, side), min(tile_columns, side))
+
+
+def _floor_power(n: int) -> int:
+    """The largest power of two within n; 1 for less."""
+    return 1 << max(n.bit_length() - 1, 0)
 
 
 def _power(n: int, least: int) -> int:
