@@ -5,7 +5,8 @@ gaussian  zero mean, independent over channels, jointly Gaussian over positions 
 features  independent and alike over channels, second moments known, not Gaussian
 
 An activation needs gaussian: its covariance is a function of three second moments only then.
-Affine takes any kind and gives gaussian. Linear maps keep the kind.
+Affine takes any kind and gives gaussian. Depthwise sums over no channels, so it gives features.
+Linear maps and normalisation keep the kind.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from enum import Enum
 
 from keras2gp.errors import Obstacle
+from keras2gp.graph.features import Depthwise, Normalize
 from keras2gp.graph.graph import Graph, Node
 from keras2gp.graph.ops import Activation, Input, Mixture, Opaque, Sum
 
@@ -42,45 +44,29 @@ def _kind(node: Node, inputs: list[Kind]) -> Kind:
         return Kind.UNKNOWN
     if isinstance(node.op, Input):
         return Kind.DATA
+    if isinstance(node.op, Activation | Depthwise):
+        return Kind.FEATURES
     if node.op.random:
         return Kind.GAUSSIAN
-    if isinstance(node.op, Activation):
-        return Kind.FEATURES
     if Kind.UNKNOWN in inputs:
         return Kind.UNKNOWN
+    if isinstance(node.op, Normalize):
+        return inputs[node.op.group]
     if isinstance(node.op, Sum | Mixture) and len(set(inputs)) > 1:
         return Kind.FEATURES
     return inputs[0]
 
 
 def check_gaussianity(graph: Graph) -> list[Obstacle]:
-    """Obstacles: activations of tensors that are not Gaussian, sums with a mean, the output."""
+    """Obstacles: activations of features, data where it has no rule, the output."""
     found = kinds(graph)
     obstacles = []
     for node in graph.nodes:
         inputs = [found[i] for i in node.inputs]
         if isinstance(node.op, Activation) and inputs[0] is Kind.FEATURES:
             obstacles.append(_activation_of_features(graph, node))
-        if isinstance(node.op, Sum) and Kind.DATA in inputs and len(inputs) > 1:
-            obstacles.append(
-                Obstacle(
-                    node.path,
-                    "sum of the input and a random branch",
-                    "the input is not random: added to a Gaussian tensor it is a mean that "
-                    "differs from channel to channel, and there is no rule for that",
-                    "a convolution or Dense layer on the input's branch (a 1x1 convolution will "
-                    "do) before the sum",
-                )
-            )
-        if isinstance(node.op, Sum) and inputs.count(Kind.FEATURES) > 1:
-            obstacles.append(
-                Obstacle(
-                    node.path,
-                    "sum of two or more branches that end in an activation",
-                    "activations have means of their own, whose products have no rule here yet",
-                    "a convolution or Dense layer on all but one of the branches before the sum",
-                )
-            )
+        if Kind.DATA in inputs:
+            obstacles += _data_without_rule(node)
     if found[graph.output] in (Kind.FEATURES, Kind.DATA):
         obstacles.append(_output_not_gaussian(graph, found[graph.output]))
     return obstacles
@@ -88,21 +74,76 @@ def check_gaussianity(graph: Graph) -> list[Obstacle]:
 
 def _activation_of_features(graph: Graph, node: Node) -> Obstacle:
     origin = graph.nodes[node.inputs[0]]
-    name = node.op.name if isinstance(node.op, Activation) else ""
+    what = "an activation, or a sum with one, with no weights after it"
+    hint = (
+        "a convolution or Dense layer in between (a 1x1 convolution will do), or activations "
+        "before the layers of a residual branch as in ResNet v2 instead of after the sum"
+    )
+    if isinstance(_source(graph, origin).op, Depthwise):
+        what = "each is made of one channel alone, by its weights of a depthwise convolution"
+        hint = (
+            "a pointwise convolution or Dense layer between the two, and the activation after that "
+            "(SeparableConv, ConvNeXt), or an ordinary convolution"
+        )
     return Obstacle(
         node.path,
-        f"activation {name} of the output of {origin.path}",
-        f"{origin.path} gives features that are not Gaussian at infinite width (an activation, or "
-        "a sum with one, with no weights after it), so the covariance does not determine theirs",
-        "a convolution or Dense layer in between (a 1x1 convolution will do), or activations "
-        "before the layers of a residual branch as in ResNet v2 instead of after the sum",
+        f"{_named(node)} of the output of {origin.path}",
+        f"{origin.path} gives features that are not Gaussian at infinite width ({what}), so the "
+        "covariance does not determine theirs",
+        hint,
     )
+
+
+def _source(graph: Graph, node: Node) -> Node:
+    """Where a tensor comes from, through the ops of one input that draw no weights."""
+    while len(node.inputs) == 1 and not isinstance(node.op, Activation) and not node.op.random:
+        node = graph.nodes[node.inputs[0]]
+    return node
+
+
+def _named(node: Node) -> str:
+    return f"activation {node.op.name}" if isinstance(node.op, Activation) else ""
+
+
+def _data_without_rule(node: Node) -> list[Obstacle]:
+    """The obstacle of a node that reads the input itself among random tensors."""
+    hint = "a convolution or Dense layer on the input's branch (a 1x1 convolution will do)"
+    if isinstance(node.op, Sum) and len(node.inputs) > 1:
+        why = (
+            "the input is not random: added to a Gaussian tensor it is a mean that differs from "
+            "channel to channel, and there is no rule for that"
+        )
+        what = "sum of the input and a random branch"
+        return [Obstacle(node.path, what, why, f"{hint} before the sum")]
+    if isinstance(node.op, Activation):
+        why = (
+            "the input is not random, and it stands beside random channels here: the activation "
+            "of its channels is not known from their mean covariance"
+        )
+        what = f"{_named(node)} of the input, concatenated"
+        return [Obstacle(node.path, what, why, "the activation of each before they are joined")]
+    if isinstance(node.op, Depthwise):
+        why = (
+            "the input has a fixed number of channels, and a depthwise convolution sums over none "
+            "of them: what follows sees a few random filters, whose second moments stay random "
+            "however wide the network grows"
+        )
+        return [Obstacle(node.path, "depthwise convolution of the input", why, hint)]
+    if isinstance(node.op, Normalize) and node.op.centered:
+        why = "the mean of the input over its channels, which would be taken away, has no rule here"
+        return [Obstacle(node.path, "normalisation of the input, concatenated", why, hint)]
+    return []
 
 
 def _output_not_gaussian(graph: Graph, kind: Kind) -> Obstacle:
     node = graph.nodes[graph.output]
     if kind is Kind.DATA:
         why = "the output is a deterministic function of the input: no layer draws weights"
+    elif isinstance(_source(graph, node).op, Depthwise):
+        why = (
+            "the output comes from a depthwise convolution, which sums over no channels: it is "
+            "not Gaussian at infinite width"
+        )
     else:
         why = "the output ends in an activation, so that it is not Gaussian at infinite width"
     hint = "end with a Dense layer without activation, or choose an earlier tensor with output="

@@ -2,9 +2,10 @@
 
 Each tensor is a formal sum: coefficient * linear map * source, a source being one call of one
 random layer. Covariances of summed branches add only if the branches share no source. Where two
-branches do, the sum is written out into its terms, and equal terms add their coefficients:
-x + x has four times the covariance of x, (x + y) + x is 2 x + y. Since equal nodes are one node
-(GraphBuilder), equal terms are recognised by their index.
+branches do, the sum is written out into its terms, and terms that are maps of one tensor become
+one: x + x is 2 x with four times the covariance, (x + y) + x is 2 x + y, and x + average_pool(x)
+is one map of x, a Combination. Since equal nodes are one node (GraphBuilder), tensors are
+recognised by their index.
 """
 
 from __future__ import annotations
@@ -12,12 +13,27 @@ from __future__ import annotations
 from itertools import combinations
 
 from keras2gp.errors import Obstacle
+from keras2gp.graph.features import Depthwise, Normalize
 from keras2gp.graph.graph import Graph, GraphBuilder
-from keras2gp.graph.ops import Affine, Input, Mixture, Op, Scale, Sum
+from keras2gp.graph.mixing import AveragePool, Combination, Mixing
+from keras2gp.graph.ops import (
+    Affine,
+    Crop,
+    Dilate,
+    Input,
+    Mixture,
+    Op,
+    Pad,
+    Patches,
+    Scale,
+    Spread,
+    Sum,
+)
 
 __all__ = ["check_shared_layers", "resolve_sums"]
 
 Terms = dict[int, float]
+Chain = tuple[Op, ...]
 
 
 def resolve_sums(graph: Graph) -> tuple[Graph, list[Obstacle]]:
@@ -52,6 +68,8 @@ class _Resolver:
             return frozenset([index])
         if isinstance(node.op, Input):
             return frozenset()
+        if isinstance(node.op, Normalize):  # what it divides by is not random in the limit
+            return self.sources[node.inputs[node.op.group]]
         return frozenset().union(*(self.sources[i] for i in node.inputs))
 
     def _add_sum(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
@@ -60,11 +78,11 @@ class _Resolver:
         for coefficient, index in zip(coefficients, inputs, strict=True):
             terms[index] = terms.get(index, 0.0) + coefficient
         while (pair := self._dependent(terms)) is not None:
-            expanded = self._expand(terms, pair, path)
-            if expanded is None:
+            resolved = self._joined(terms, pair, path) or self._expanded(terms, pair, path)
+            if resolved is None:
                 self.obstacles.append(self._refusal(pair, path))
                 break
-            terms = expanded
+            terms = resolved
         kept = {index: c for index, c in terms.items() if c != 0.0}
         if not kept:  # x - x: zero, with the shape of x
             return self._add(Scale(0.0), (next(iter(terms)),), path)
@@ -79,7 +97,60 @@ class _Resolver:
                 return first, second
         return None
 
-    def _expand(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+    def _joined(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """The terms with the two as one map of the tensor that both are maps of; None if none is.
+
+        Of several such tensors the nearest: fewest ops are composed.
+        """
+        first, second = (self._behind(index) for index in pair)
+        base = max(set(first) & set(second), default=None)
+        if base is None:
+            return None
+        chains: dict[Chain, float] = {}
+        for index in pair:
+            for coefficient, chain in self._chains(index, base):
+                chains[chain] = chains.get(chain, 0.0) + terms[index] * coefficient
+        chains = {chain: c for chain, c in chains.items() if c != 0.0}
+        joined = {i: c for i, c in terms.items() if i not in pair}
+        if not chains:
+            return {**joined, pair[0]: 0.0}
+        index, coefficient = base, 1.0
+        if len(chains) > 1:
+            op = Combination(tuple(chains.values()), tuple(chains))
+            index = self._add(op, (base,), path)
+        else:
+            ((chain, coefficient),) = chains.items()
+            for link in chain:
+                index = self._add(link, (index,), path)
+        joined[index] = joined.get(index, 0.0) + coefficient
+        return joined
+
+    def _behind(self, index: int) -> list[int]:
+        """The node and all that it is a spatial map of."""
+        found = [index]
+        while _spatial_map(self.builder.nodes[index].op) is not None:
+            (index,) = self.builder.nodes[index].inputs
+            found.append(index)
+        return found
+
+    def _chains(self, index: int, base: int) -> list[tuple[float, Chain]]:
+        """The node as a sum of maps of `base`: coefficients, and ops from the first to the last."""
+        coefficient = 1.0
+        links: list[Op] = []
+        while index != base:
+            op = _spatial_map(self.builder.nodes[index].op)
+            if isinstance(op, Scale):
+                coefficient *= op.factor
+            elif op is not None:
+                links.insert(0, op)
+            (index,) = self.builder.nodes[index].inputs
+        if len(links) == 1 and isinstance(links[0], Combination):
+            inner = links[0]
+            both = zip(inner.coefficients, inner.chains, strict=True)
+            return [(coefficient * c, chain) for c, chain in both]
+        return [(coefficient, tuple(links))]
+
+    def _expanded(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
         """The terms with the later of the two written out, or the earlier; None if neither can."""
         for index in sorted(pair, reverse=True):
             parts = self._parts(index, path)
@@ -98,7 +169,7 @@ class _Resolver:
             return dict(zip(node.inputs, node.op.coefficients, strict=True))
         if isinstance(node.op, Scale):
             return {node.inputs[0]: node.op.factor}
-        if node.op.linear and not isinstance(node.op, Mixture):
+        if isinstance(node.op, Spread) or (node.op.linear and not isinstance(node.op, Mixture)):
             inner = self._parts(node.inputs[0], path)
             if inner is not None:
                 parts: Terms = {}
@@ -121,12 +192,24 @@ class _Resolver:
         )
 
 
+def _spatial_map(op: Op) -> Op | None:
+    """The op as a link of a Combination's chains; None if it is no linear map of positions alone.
+
+    A window of one tap takes single positions, as an average over them does.
+    """
+    if isinstance(op, Mixing | Scale | Pad | Crop | Dilate):
+        return op
+    if isinstance(op, Patches) and op.taps == 1 and not any(map(any, op.pads)):
+        return AveragePool(op.window, op.strides, op.pads)
+    return None
+
+
 def check_shared_layers(graph: Graph) -> list[Obstacle]:
     """Obstacles: layers whose weights are used by two calls that both reach the output."""
-    calls: dict[str, list[str]] = {}
+    calls: dict[str, dict[int, str]] = {}
     for node in graph.nodes:
-        if isinstance(node.op, Affine):
-            calls.setdefault(node.op.layer, []).append(node.path)
+        if isinstance(node.op, Affine | Depthwise):
+            calls.setdefault(node.op.layer, {}).setdefault(node.op.call, node.path)
     return [
         Obstacle(
             layer,

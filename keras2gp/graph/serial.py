@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
-from typing import Any
+from functools import cache
+from types import ModuleType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from keras2gp.errors import GraphError, ModelFileError
-from keras2gp.graph import ops
+from keras2gp.graph import features, mixing, ops
 from keras2gp.graph.graph import Graph, Node
 
 __all__ = ["graph_from_dict", "graph_to_dict"]
 
-_OPS: dict[str, type[ops.Op]] = {
-    name: getattr(ops, name)
-    for name in ops.__all__
-    if isinstance(getattr(ops, name), type) and name not in ("Op", "Opaque")
-}
+_ABSTRACT = ("Op", "Opaque", "Mixing")
 _MOST_NODES = 100_000
+_MOST_NUMBER = 2**31
+_LONGEST_TEXT = 10_000
+_DEEPEST = 8
+_MOST_POSITIONS = 2**24
+_COUNTS = frozenset({"window", "strides", "dilation", "factors", "size", "channels"})
+"""Fields whose numbers are at least 1; others are at least 0."""
+
+
+def _ops_of(*modules: ModuleType) -> dict[str, type[ops.Op]]:
+    found: dict[str, type[ops.Op]] = {}
+    for module in modules:
+        for name in module.__all__:
+            kind = getattr(module, name)
+            if isinstance(kind, type) and issubclass(kind, ops.Op) and name not in _ABSTRACT:
+                found[name] = kind
+    return found
+
+
+_OPS = _ops_of(ops, mixing, features)
 
 
 def graph_to_dict(graph: Graph) -> dict[str, Any]:
@@ -27,37 +45,86 @@ def graph_to_dict(graph: Graph) -> dict[str, Any]:
 def _entry(node: Node) -> dict[str, Any]:
     if isinstance(node.op, ops.Opaque):
         raise GraphError(f"{node.path} was refused: a graph with it cannot be saved")
-    values = {field.name: getattr(node.op, field.name) for field in fields(node.op)}
     place = {"inputs": node.inputs, "spatial": node.spatial, "path": node.path}
-    return {"op": type(node.op).__name__, **values, **place}
+    return {**_written(node.op), **place}
+
+
+def _written(op: ops.Op) -> dict[str, Any]:
+    values = {field.name: _plain(getattr(op, field.name)) for field in fields(op)}
+    return {"op": type(op).__name__, **values}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ops.Op):
+        return _written(value)
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
 
 
 def graph_from_dict(data: Any) -> Graph:
     """The graph of `graph_to_dict`, from parsed JSON.
 
-    Raises: ModelFileError for anything else.
+    Raises: ModelFileError for anything else: an op that is not ours, a field that is missing or
+            of another type, shapes that do not fit, numbers and sizes beyond all reason.
     """
     try:
         entries = data["nodes"]
         if not isinstance(entries, list) or len(entries) > _MOST_NODES:
             raise ModelFileError("the saved graph is not a list of nodes")
-        return Graph(tuple(_node(entry) for entry in entries), int(data["output"]))
+        return Graph(tuple(_node(entry) for entry in entries), _number(data["output"], "output"))
     except (LookupError, TypeError, ValueError, ArithmeticError, GraphError) as error:
         raise ModelFileError(f"the saved graph is malformed: {error}") from error
 
 
 def _node(entry: dict[str, Any]) -> Node:
-    kind = _OPS[entry["op"]]
-    values = {field.name: _frozen(entry[field.name]) for field in fields(kind)}
-    spatial = tuple(int(n) for n in entry["spatial"])
-    inputs = tuple(int(i) for i in entry["inputs"])
-    return Node(kind(**values), inputs, spatial, str(entry["path"]))
+    spatial = _value(entry["spatial"], ops.Spatial, "size", 0)
+    if math.prod(spatial) > _MOST_POSITIONS:
+        raise ModelFileError(f"the saved graph holds a map of {spatial} positions")
+    inputs = _value(entry["inputs"], tuple[int, ...], "inputs", 0)
+    return Node(_op(entry, 0), inputs, spatial, _value(entry["path"], str, "path", 0))
 
 
-def _frozen(value: Any) -> Any:
-    """JSON lists as the tuples that ops hold; nothing but numbers, texts and lists is let in."""
-    if isinstance(value, list):
-        return tuple(_frozen(item) for item in value)
-    if isinstance(value, str | int | float):
+def _op(entry: dict[str, Any], depth: int) -> ops.Op:
+    if depth > _DEEPEST:
+        raise ModelFileError(f"the saved graph nests ops more than {_DEEPEST} levels deep")
+    kind, hints = _OPS[entry["op"]], _hints(entry["op"])
+    names = [field.name for field in fields(kind)]
+    return kind(**{name: _value(entry[name], hints[name], name, depth) for name in names})
+
+
+@cache
+def _hints(name: str) -> dict[str, Any]:
+    return get_type_hints(_OPS[name])
+
+
+def _value(value: Any, hint: Any, name: str, depth: int) -> Any:
+    """A field of that type; lists come back as the tuples that ops hold."""
+    if get_origin(hint) is tuple:
+        return _sequence(value, get_args(hint), name, depth)
+    if hint is int:
+        return _number(value, name)
+    if hint is bool and isinstance(value, bool):
         return value
-    raise ModelFileError(f"the saved graph holds {value!r}")
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return value
+    if hint is str and isinstance(value, str) and len(value) <= _LONGEST_TEXT:
+        return value
+    if hint is ops.Op and isinstance(value, dict):
+        return _op(value, depth + 1)
+    raise ModelFileError(f"the saved graph holds {str(value)[:80]!r} as {name}")
+
+
+def _sequence(value: Any, hints: tuple[Any, ...], name: str, depth: int) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ModelFileError(f"the saved graph holds {str(value)[:80]!r} as {name}")
+    if hints[-1] is Ellipsis:
+        hints = (hints[0],) * len(value)
+    if len(value) != len(hints):
+        raise ModelFileError(f"the saved graph holds {len(value)} values as {name}")
+    return tuple(_value(v, hint, name, depth) for v, hint in zip(value, hints, strict=True))
+
+
+def _number(value: Any, name: str) -> int:
+    least = 1 if name in _COUNTS else 0
+    if type(value) is not int or not least <= value < _MOST_NUMBER:
+        raise ModelFileError(f"the saved graph holds {str(value)[:80]!r} as {name}")
+    return value

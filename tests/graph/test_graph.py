@@ -138,15 +138,13 @@ def test_linear_maps_of_sums_are_written_out():
     assert sorted(graph.nodes[graph.output].op.coefficients) == [1.0, 2.0]
 
 
-def test_one_source_under_two_maps_is_refused():
+def test_one_source_under_a_map_that_is_not_linear_is_refused():
     b = GraphBuilder()
     x = b.add(op.Input(0, (4,), 3), (), "x")
     a = b.add(op.Affine("a"), (x,), "a")
-    moved = b.add(op.Pad(((1, 0),)), (b.add(op.Crop(((0, 1),)), (a,), "crop"),), "pad")
-    _, obstacles = resolve_sums(b.graph(b.add(op.Sum((1.0, 1.0)), (a, moved), "sum")))
-    assert [o.where for o in obstacles] == ["sum"]
     relu = b.add(op.Activation("relu"), (a,), "relu")
-    _, obstacles = resolve_sums(b.graph(b.add(op.Sum((1.0, 1.0)), (a, relu), "sum2")))
+    _, obstacles = resolve_sums(b.graph(b.add(op.Sum((1.0, 1.0)), (a, relu), "sum")))
+    assert [o.where for o in obstacles] == ["sum"]
     assert "a" in obstacles[0].why
 
 
