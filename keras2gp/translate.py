@@ -24,14 +24,16 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation, Input, Opaque
 from keras2gp.graph.parameters import LayerVariances
 from keras2gp.graph.provenance import check_shared_layers, resolve_sums
+from keras2gp.graph.reshapes import check_offsets
 from keras2gp.inputs import InputSpec
 from keras2gp.kernel import Kernel
 from keras2gp.report import ConversionReport, LayerRow
-from keras2gp.rules.program import check_rules, layers_of
+from keras2gp.rules.program import check_rules, check_tangent, layers_of
 
 __all__ = ["convert", "inspect"]
 
 Prior = Literal["initializers", "weights"]
+MaxPooling = Literal["average"] | None
 _OUTPUT_ACTIVATIONS = ("softmax", "sigmoid", "log_softmax", "log_sigmoid")
 
 
@@ -41,15 +43,21 @@ def convert(
     overrides: Mapping[str, Any] | None = None,
     output: str | int | None = None,
     dtype: str = "float32",
+    *,
+    max_pooling: MaxPooling = None,
+    kind: Literal["nngp", "ntk"] = "nngp",
 ) -> Kernel:
     """The kernel of the Gaussian process that the model's architecture becomes at infinite width.
 
-    model:     a Keras model (Sequential or functional), or the path of a .keras or .json file
-    prior:     "initializers" (what the layers draw their weights from) or "weights" (the second
-               moments of the model's present weights)
-    overrides: layer-name pattern to {"weight": w2, "bias": b2}; see LayerVariances for the units
-    output:    which output: a position, the name of an output, or the path of any layer
-    dtype:     "float32" or "float64", of the kernel's entries
+    model:       a Keras model (Sequential or functional), or the path of a .keras or .json file
+    prior:       "initializers" (what the layers draw their weights from) or "weights" (the second
+                 moments of the model's present weights)
+    overrides:   layer-name pattern to {"weight": w2, "bias": b2}; see LayerVariances for the units
+    output:      which output: a position, the name of an output, or the path of any layer
+    dtype:       "float32" or "float64", of the kernel's entries
+    max_pooling: "average" puts average pooling in the place of max pooling, which has no exact
+                 rule, and says so in the report; None refuses it
+    kind:        "nngp", or "ntk" for the neural tangent kernel; see Kernel.__call__
 
     Raises: UnsupportedModelError with every obstacle, if there is no exact kernel;
             ModelFileError if the file cannot be read; PriorError if an override does not fit;
@@ -57,12 +65,17 @@ def convert(
     """
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype={dtype!r}: expected 'float32' or 'float64'")
-    translation = _translate(model, prior, overrides or {}, output, dtype)
+    if kind not in ("nngp", "ntk"):
+        raise InputError(f"kind={kind!r}: expected 'nngp' or 'ntk'")
+    translation = _translate(model, prior, overrides or {}, output, dtype, max_pooling=max_pooling)
     report = translation.report
-    if report.obstacles or translation.graph is None:
-        raise UnsupportedModelError(report.model, report.obstacles, report)
+    obstacles = report.obstacles
+    if not obstacles and translation.graph is not None and kind == "ntk":
+        obstacles = tuple(check_tangent(translation.graph))
+    if obstacles or translation.graph is None:
+        raise UnsupportedModelError(report.model, obstacles, report)
     return Kernel(
-        CompiledProgram(translation.graph, dtype),
+        CompiledProgram(translation.graph, dtype, kind=kind),
         translation.parameters,
         translation.inputs,
         translation.preprocessor,
@@ -75,12 +88,14 @@ def inspect(
     prior: Prior = "initializers",
     overrides: Mapping[str, Any] | None = None,
     output: str | int | None = None,
+    *,
+    max_pooling: MaxPooling = None,
 ) -> ConversionReport:
     """What would become of each layer; never raises for a layer that is not supported.
 
     Arguments and other errors: as convert().
     """
-    return _translate(model, prior, overrides or {}, output).report
+    return _translate(model, prior, overrides or {}, output, max_pooling=max_pooling).report
 
 
 @dataclass(frozen=True)
@@ -98,15 +113,19 @@ def _translate(
     overrides: Mapping[str, Any],
     output: str | int | None,
     dtype: str = "float32",
+    *,
+    max_pooling: str | None = None,
 ) -> _Translation:
     if prior not in ("initializers", "weights"):
         raise InputError(f"prior={prior!r}: expected 'initializers' or 'weights'")
+    if max_pooling not in (None, "average"):
+        raise InputError(f"max_pooling={max_pooling!r}: expected None or 'average'")
     model, unreadable, name = _opened(source, prior)
     functional = None if model is None else functional_of(model)
     if functional is None:
         obstacles = tuple(unreadable.values()) or (_no_graph(model, name),)
         return _Translation(ConversionReport(name, prior, (), obstacles))
-    state = State(prior, lambda path: _states_both(overrides, path), dtype)
+    state = State(prior, lambda path: _states_both(overrides, path), dtype, max_pooling)
     walk = Walk(functional, state, dict(unreadable))
     chosen = _chosen(walk, functional, output)
     inputs = tuple(InputSpec(t.name, tuple(t.shape[1:])) for t in functional.inputs)
@@ -115,6 +134,7 @@ def _translate(
     graph, sums = resolve_sums(graph)
     found = [*_alive(walk, graph), *_positions(chosen, graph), *sums]
     found += [*check_gaussianity(graph), *check_shared_layers(graph), *check_rules(graph)]
+    found += check_offsets(graph)
     used = [op.index for op in graph.inputs]
     preprocessor = None
     if not found:
@@ -124,7 +144,7 @@ def _translate(
     # A layer that was refused has no variances: an override of it is no mistake of its own.
     stated = _matching(overrides, alive) if found else overrides
     parameters = apply_overrides(alive, stated)
-    rows = tuple(_row(call.row, parameters) for call in walk.calls)
+    rows = tuple(_row(row, parameters) for c in walk.calls for row in (c.row, *c.halves))
     report = ConversionReport(
         name,
         prior,

@@ -11,11 +11,8 @@ from keras2gp.errors import UnsupportedModelError
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "reference"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.keras"))
 UNSUPPORTED = {
-    "cnn_avgpool": "AveragePooling2D",
-    "cnn_gap": "GlobalAveragePooling2D",
     "cnn_layernorm": "LayerNormalization",
     "cnn_sigmoid": "sigmoid",
-    "concat": "Concatenate",
 }
 """Models that wait for a rule, and what stands in their way. Take out what is supported."""
 

@@ -62,6 +62,11 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--output", metavar="NAME", help="which output or layer: a name or number")
     group.add_argument(
+        "--max-pooling",
+        choices=("average",),
+        help="put average pooling in the place of max pooling, which has no exact kernel",
+    )
+    group.add_argument(
         "--input-shape",
         metavar="H,W,C",
         type=shape,

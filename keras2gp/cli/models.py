@@ -62,6 +62,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "prior": options.prior or "initializers",
         "overrides": options.variances,
         "output": output,
+        "max_pooling": options.max_pooling,
     }
 
 

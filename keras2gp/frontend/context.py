@@ -12,7 +12,7 @@ from keras2gp.errors import PriorError
 from keras2gp.frontend.prior import read_variances
 from keras2gp.frontend.tensor import Part, Tensor
 from keras2gp.graph.graph import GraphBuilder
-from keras2gp.graph.ops import Activation, Affine, Input, Mixture, Op, Positions
+from keras2gp.graph.ops import Activation, Affine, Input, Mixture, Op, Positions, Spatial
 from keras2gp.graph.parameters import LayerVariances
 
 __all__ = ["Call", "Context", "RefusalError", "State"]
@@ -55,25 +55,31 @@ def _flat(value: Any) -> Sequence[Any]:
 class State:
     """What grows during one walk.
 
-    dtype:      what the deterministic layers compute in, that of the kernel
-    overridden: whether the user states both variances of a layer, by its path
-    data:       pairs of a data tensor and its channels-last form, in the order of Input.index
-    names:      the path of the first call of each layer with weights, by its identity
-    calls:      how often each of them was called so far, by that name
+    dtype:       what the deterministic layers compute in, that of the kernel
+    overridden:  whether the user states both variances of a layer, by its path
+    max_pooling: "average" to read max pooling as average pooling; None refuses it
+    data:        pairs of a data tensor and its channels-last form, in the order of Input.index
+    names:       the path of the first call of each layer's weights, by its identity and their name
+    calls:       how often each of them was called so far, by that name
     """
 
     prior: str
     overridden: Callable[[str], bool]
     dtype: str = "float32"
+    max_pooling: str | None = None
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     data: list[Any] = field(default_factory=list)
-    names: dict[int, str] = field(default_factory=dict)
+    names: dict[tuple[int, str], str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
 
 
 class Context:
-    """The place of one call in the model. Readers add nodes through it, and refuse through it."""
+    """The place of one call in the model. Readers add nodes through it, and refuse through it.
+
+    became, note, variances: what the report says of the call
+    halves: variances of a layer with weights of two kinds, by what is appended to its path
+    """
 
     def __init__(self, state: State, path: str) -> None:
         self.state = state
@@ -81,6 +87,7 @@ class Context:
         self.became = ""
         self.note = ""
         self.variances: LayerVariances | None = None
+        self.halves: dict[str, LayerVariances] = {}
 
     def refuse(self, why: str, hint: str = "") -> NoReturn:
         """There is no exact rule for this call; the walk goes on and collects all refusals."""
@@ -125,6 +132,28 @@ class Context:
             )
         return tensor
 
+    def spatial(self, tensor: Tensor) -> Spatial:
+        """Sizes of the spatial axes of a tensor's maps in the graph, () for a vector.
+
+        A vector that was concatenated may hold several sizes: those of the first that is a map.
+        """
+        sizes = [self.state.builder.nodes[part.node].spatial for part in tensor.parts]
+        return next((size for size in sizes if size), ())
+
+    def holds_data(self, tensor: Tensor) -> bool:
+        """Whether a channel group is the input itself, or a linear map of it."""
+        nodes = self.state.builder.nodes
+        left, seen = [part.node for part in tensor.parts], set()
+        while left:
+            index = left.pop()
+            op = nodes[index].op
+            if isinstance(op, Input):
+                return True
+            if index not in seen and not op.random and not isinstance(op, Activation):
+                seen.add(index)
+                left += nodes[index].inputs
+        return False
+
     def apply(self, op: Op, tensor: Tensor, shape: tuple[int | None, ...] | None = None) -> Tensor:
         """An op of one input on every channel group."""
         return tensor.map(
@@ -144,8 +173,13 @@ class Context:
         shape: tuple[int | None, ...],
         *,
         channel_first: bool = False,
+        kernel: str = "kernel",
+        half: str = "",
     ) -> Tensor:
-        """Random weights over the channels of `tensor` (and its positions, if it is flat)."""
+        """Random weights over the channels of `tensor` (and its positions, if it is flat).
+
+        kernel, half: as for `weights`
+        """
         builder = self.state.builder
         if tensor.flat:
             tensor = self._over_positions(tensor)
@@ -154,21 +188,45 @@ class Context:
             total = sum(part.channels for part in tensor.parts)
             op = Mixture(tuple(part.channels / total for part in tensor.parts))
             node = builder.add(op, tuple(part.node for part in tensor.parts), self.path)
+        name, call = self.weights(layer, fan_in, kernel=kernel, half=half)
+        node = builder.add(Affine(name, call), (node,), self.path)
+        channels = shape[0] if channel_first else shape[-1]
+        return Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
+
+    def weights(
+        self,
+        layer: Any,
+        fan_in: int,
+        *,
+        kernel: str = "kernel",
+        bias: str | None = "bias",
+        half: str = "",
+    ) -> tuple[str, int]:
+        """Enter a layer's weights into the parameters: their name, and which call of them this is.
+
+        fan_in: how many weights one output sums over
+        kernel, bias: which weights of the layer, as for `read_variances`
+        half: appended to the layer's path, where it has weights of two kinds
+        """
         # By identity: nested models may call one layer object under several paths.
-        name = self.state.names.setdefault(id(layer), self.path)
+        name = self.state.names.setdefault((id(layer), half), self.path + half)
         try:
-            self.variances = read_variances(layer, prior=self.state.prior, fan_in=fan_in)
+            variances = read_variances(
+                layer, prior=self.state.prior, fan_in=fan_in, kernel=kernel, bias=bias
+            )
         except PriorError as error:
             if not self.state.overridden(name):
                 hint = "another initialiser, prior='weights', or an override of both variances"
                 self.refuse(str(error), hint)
-            self.variances = LayerVariances(0.0)  # the override replaces it
-        self.state.parameters[name] = self.variances
+            variances = LayerVariances(0.0)  # the override replaces it
+        if half:
+            self.halves[half] = variances
+        else:
+            self.variances = variances
+        self.state.parameters[name] = variances
         call = self.state.calls.get(name, 0)
         self.state.calls[name] = call + 1
-        node = builder.add(Affine(name, call), (node,), self.path)
-        channels = shape[0] if channel_first else shape[-1]
-        return Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
+        return name, call
 
     def _over_positions(self, tensor: Tensor) -> Tensor:
         nodes = self.state.builder.nodes

@@ -27,6 +27,8 @@ class Tensor:
     channel_first: whether the channels are axis 0 of `shape` rather than the last
     flat:          Keras sees a vector; the graph still keeps the positions, which a Dense layer
                    averages over
+    pieces:        of flat tensors that were concatenated: how many channel groups each has, and
+                   whether its channels come before its positions
     """
 
     shape: tuple[int | None, ...]
@@ -34,6 +36,7 @@ class Tensor:
     data: Any = None
     channel_first: bool = False
     flat: bool = False
+    pieces: tuple[tuple[int, bool], ...] = ()
 
     @property
     def is_data(self) -> bool:

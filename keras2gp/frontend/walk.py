@@ -17,10 +17,13 @@ import keras
 from keras2gp.errors import GraphError, Obstacle
 from keras2gp.frontend import (  # noqa: F401 (the readers register themselves)
     activation,
+    concatenation,
     conv,
     dense,
+    depthwise,
     merging,
     normalization,
+    pooling,
     reshaping,
 )
 from keras2gp.frontend.context import Call, Context, RefusalError, State
@@ -34,11 +37,18 @@ __all__ = ["Walk", "WalkedCall", "functional_of", "runs_own_code"]
 
 @dataclass(frozen=True)
 class WalkedCall:
-    """A call that was walked: its row for the report, its results, and why it was refused."""
+    """A call that was walked.
+
+    row:      what the report says of it
+    results:  its results
+    obstacle: why it was refused
+    halves:   further rows, of a layer with weights of two kinds
+    """
 
     row: LayerRow
     results: tuple[Tensor, ...]
     obstacle: Obstacle | None = None
+    halves: tuple[LayerRow, ...] = ()
 
 
 def functional_of(model: Any) -> Any | None:
@@ -133,7 +143,12 @@ class Walk:
         became = "refused" if obstacle else context.became
         kind = type(call.operation).__name__
         row = LayerRow(path, kind, became, context.variances, context.note)
-        self.calls.append(WalkedCall(row, tuple(results), obstacle))
+        halves = tuple(
+            LayerRow(path + name, kind, name.strip("/"), variances)
+            for name, variances in context.halves.items()
+            if not obstacle
+        )
+        self.calls.append(WalkedCall(row, tuple(results), obstacle, halves))
         return results
 
     def _opaque(self, call: Call, shapes: list[Any], path: str) -> list[Tensor]:

@@ -89,9 +89,9 @@ def nested_model_twice(x):
     return inner(x) + inner(layers.Rescaling(2.0)(x))
 
 
-def cropped(x):
+def with_its_activation(x):
     h = conv("source")(x)
-    return layers.Add(name="sum")([h, layers.ZeroPadding2D(1)(layers.Cropping2D(1)(h))])
+    return layers.Add(name="sum")([h, layers.ReLU()(h)])
 
 
 def training(x):
@@ -113,15 +113,17 @@ CASES = {
         "sum",
         "sum of the input",
     ),
-    "features plus features": (
-        lambda x: layers.Add(name="sum")([conv(activation="relu")(x), conv(activation="relu")(x)]),
-        "sum",
-        "end in an activation",
+    "activation of a sum of features": (
+        lambda x: layers.ReLU(name="late")(
+            layers.Add(name="sum")([conv(activation="relu")(x), conv(activation="relu")(x)])
+        ),
+        "late",
+        "activation relu of the output of sum",
     ),
     "shared layer": (shared, "twice", "called 2 times"),
     "shared across models": (shared_across_models, "twice", "called 2 times"),
     "nested model twice": (nested_model_twice, "inner/twice", "called 2 times"),
-    "crop and pad": (cropped, "sum", "sum of branches"),
+    "activation of a branch": (with_its_activation, "sum", "sum of branches"),
     "constant initialiser": (lambda x: conv("bad", kernel_initializer="ones")(x), "bad", "Conv2D"),
     "biases of one": (lambda x: conv("bad", bias_initializer="ones")(x), "bad", "Conv2D"),
     "own activation": (lambda x: conv("bad", activation=lambda t: t**2)(x), "bad", "Conv2D"),

@@ -327,6 +327,10 @@ def test_every_reader_is_tested():
     elsewhere = {
         "Dense", "Conv1D", "Conv2D", "Conv3D", "Multiply", "ELU", "Softmax", "ReLU", "LeakyReLU",
         "PReLU", "ZeroPadding2D", "ZeroPadding3D", "Cropping2D", "Cropping3D",
+        "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "DepthwiseConv1D",
+        "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "UpSampling1D", "UpSampling2D",
+        "UpSampling3D", "RepeatVector", "Permute", "Rescaling", "LayerScale", "StochasticDepth",
+        "CustomScaleLayer",
     }  # fmt: skip
     layers_read = {name for name in reader_table() if not name.startswith("keras.ops")}
     missing = layers_read - set(SAME_AS_NOTHING) - elsewhere

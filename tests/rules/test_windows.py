@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras2gp.frontend.conv import pads
+from keras2gp.frontend.windows import pads
 from keras2gp.graph.ops import Patches
 from keras2gp.rules.windows import window_sum
 
