@@ -17,6 +17,7 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.parameters import LayerVariances
 from keras2gp.inputs import InputSpec, checked
 from keras2gp.report import ConversionReport
+from keras2gp.rules.program import KernelKind, check_tangent
 
 __all__ = ["Kernel"]
 
@@ -37,8 +38,11 @@ class Kernel:
         inputs: Sequence[InputSpec],
         preprocessor: Any | None,
         report: ConversionReport,
+        *,
+        siblings: dict[KernelKind, CompiledProgram] | None = None,
     ) -> None:
         self._program = program
+        self._siblings = {program.kind: program} if siblings is None else siblings
         self._parameters = dict(parameters)
         self.inputs = tuple(inputs)
         self.preprocessor = preprocessor
@@ -60,6 +64,11 @@ class Kernel:
         return self._program.dtype
 
     @property
+    def kind(self) -> KernelKind:
+        """What entries are: "nngp", covariances of the prior, or "ntk", the tangent kernel."""
+        return self._program.kind
+
+    @property
     def parameters(self) -> dict[str, LayerVariances]:
         """Prior variances of every random layer, by its path in the model (a copy)."""
         return dict(self._parameters)
@@ -77,28 +86,45 @@ class Kernel:
                 known = ", ".join(parameters)
                 raise PriorError(f"{layer!r} is no layer of this kernel. Its layers: {known}")
             parameters[layer] = _changed(layer, parameters[layer], change)
-        return Kernel(self._program, parameters, self.inputs, self.preprocessor, self.report)
+        parts = self.inputs, self.preprocessor, self.report
+        return Kernel(self._program, parameters, *parts, siblings=self._siblings)
 
-    def __call__(self, x1: Any, x2: Any = None) -> tf.Tensor:
+    def __call__(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> tf.Tensor:
         """Kernel matrix, [N1, N2].
 
         x1, x2: [N, *shape] each, or a list of such arrays for a model with several inputs; with
                 x2=None the matrix of x1 with itself, exactly symmetric, with an exact diagonal.
-        Raises: InputError for arrays that do not fit or are not finite; NumericalError if the
-                kernel overflows its dtype.
+        get:    "nngp", the covariance of the prior; "ntk", the neural tangent kernel in the
+                parameterisation in which every weight and bias contributes its variance (Jacot
+                et al. 2018); or "both", [2, N1, N2] in that order, of one pass. None: the
+                kernel's own kind.
+        Raises: InputError for arrays that do not fit or are not finite, or for a tangent kernel
+                that does not exist; NumericalError if the kernel overflows its dtype.
         """
-        return tf.constant(self.matrix(x1, x2))
+        return tf.constant(self.matrix(x1, x2, get))
 
-    def matrix(self, x1: Any, x2: Any = None) -> Array:
+    def matrix(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> Array:
         """Like calling the kernel, as a numpy array."""
+        program = self._of_kind(get)
         first = self.images(x1, "x1")
         second = None if x2 is None else self.images(x2, "x2")
-        return _finite(matrix_of(self._program, self._parameters, first, second), "matrix")
+        return _finite(matrix_of(program, self._parameters, first, second), "matrix")
 
-    def diag(self, x: Any) -> tf.Tensor:
+    def diag(self, x: Any, get: KernelKind | None = None) -> tf.Tensor:
         """Prior variance of the output for each image, [N]: the diagonal of kernel(x)."""
-        images = self.images(x, "x")
-        return tf.constant(_finite(diagonal_of(self._program, self._parameters, images), "diag"))
+        program, images = self._of_kind(get), self.images(x, "x")
+        return tf.constant(_finite(diagonal_of(program, self._parameters, images), "diag"))
+
+    def _of_kind(self, kind: KernelKind | None) -> CompiledProgram:
+        if kind is None:
+            return self._program
+        if kind not in ("nngp", "ntk", "both"):
+            raise InputError(f"get={kind!r}: expected 'nngp', 'ntk' or 'both'")
+        if kind not in self._siblings:
+            if kind != "nngp" and (obstacles := check_tangent(self.graph)):
+                raise InputError(f"there is no tangent kernel. {obstacles[0]}")
+            self._siblings[kind] = CompiledProgram(self.graph, self.dtype, kind=kind)
+        return self._siblings[kind]
 
     def images(self, x: Any, name: str = "x") -> list[Array]:
         """The data tensors of x: checked, and run through the deterministic layers by Keras."""

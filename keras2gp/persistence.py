@@ -29,7 +29,7 @@ from keras2gp.inputs import InputSpec
 from keras2gp.kernel import Kernel
 from keras2gp.report import ConversionReport
 from keras2gp.rules.pairs import Side
-from keras2gp.rules.program import Program, check_rules, layers_of
+from keras2gp.rules.program import Program, check_rules, check_tangent, layers_of
 
 __all__ = ["load", "save_kernel"]
 
@@ -94,6 +94,7 @@ def _to_dict(kernel: Kernel) -> dict[str, Any]:
         "format": _FORMAT,
         "keras2gp": __version__,
         "dtype": kernel.dtype,
+        "kind": kernel.kind,
         "inputs": [{"name": spec.name, "shape": spec.shape} for spec in kernel.inputs],
         "preprocessor": kernel.preprocessor is not None,
         "parameters": {
@@ -109,6 +110,8 @@ def _from_dict(data: dict[str, Any], directory: Path) -> Kernel:
         raise ModelFileError(f"format {data['format']!r}, this version reads {_FORMAT}")
     if data["dtype"] not in ("float32", "float64"):
         raise ModelFileError(f"dtype {data['dtype']!r}")
+    if data["kind"] not in ("nngp", "ntk"):
+        raise ModelFileError(f"kind {data['kind']!r}")
     graph = graph_from_dict(data["graph"])
     parameters = {
         str(layer): LayerVariances(entry["weight"], entry["bias"])
@@ -118,6 +121,8 @@ def _from_dict(data: dict[str, Any], directory: Path) -> Kernel:
         raise ModelFileError("its parameters are not those of its graph")
     if obstacles := check_rules(graph):
         raise ModelFileError(f"no rule: {obstacles[0]}")
+    if data["kind"] == "ntk" and (obstacles := check_tangent(graph)):
+        raise ModelFileError(f"no rule: {obstacles[0]}")
     inputs = [
         InputSpec(str(entry["name"]), tuple(None if n is None else int(n) for n in entry["shape"]))
         for entry in data["inputs"]
@@ -126,7 +131,7 @@ def _from_dict(data: dict[str, Any], directory: Path) -> Kernel:
     _check_inputs(graph, inputs, preprocessor)
     _check_ops(graph, data["dtype"])
     report = ConversionReport.from_dict(data["report"])
-    program = CompiledProgram(graph, data["dtype"])
+    program = CompiledProgram(graph, data["dtype"], kind=data["kind"])
     return Kernel(program, parameters, inputs, preprocessor, report)
 
 
@@ -162,7 +167,7 @@ class _Exported(tf.Module):  # type: ignore[misc]
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__()
-        self._program = Program(kernel.graph)
+        self._program = Program(kernel.graph, kind=kernel.kind)
         compiled = CompiledProgram(kernel.graph, kernel.dtype)
         weights, biases = compiled.variances(kernel.parameters)
         self._weights = [tf.Variable(value) for value in weights]

@@ -115,7 +115,7 @@ def require_finite(values: Array, row: int = 0, column: int | None = 0) -> None:
         return
     first = [int(i) for i in np.argwhere(~finite)[0]]
     value = values[tuple(first)]
-    place = (row + first[0], column + first[1]) if column is not None else (row + first[0],) * 2
+    place = (row + first[-2], column + first[-1]) if column is not None else (row + first[-1],) * 2
     raise NumericalError(
         f"entry {place} of the kernel's matrix is {value}: variances grow beyond "
         f"{values.dtype}. Try smaller variances, or dtype='float64'"

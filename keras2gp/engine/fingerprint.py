@@ -28,6 +28,7 @@ _MEANINGS = {
     "x1": "the images of the rows",
     "x2": "the images of the columns",
     "dtype": "the dtype",
+    "kind": "the kind of kernel",
     "shape": "the size of the matrix",
     "block": "the block shape",
 }
@@ -49,6 +50,7 @@ def fingerprint_of(work: Work) -> dict[str, Any]:
         "x1": _hash_arrays(work.first),
         "x2": None if work.second is None else _hash_arrays(work.second),
         "dtype": work.program.dtype,
+        "kind": work.program.kind,
         "shape": list(work.size),
         "block": [shape.rows, shape.columns, shape.tile_rows, shape.tile_columns],
     }

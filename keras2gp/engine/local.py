@@ -27,6 +27,8 @@ def matrix_of(
 ) -> Array:
     """Covariances of all pairs, [N1, N2]; of `first` with itself if `second` is None.
 
+    Of both kernels, [2, N1, N2].
+
     Raises: NumericalError if an entry is not finite.
     """
     return in_memory(Work.of(program, parameters, first, second), executor_of("auto"))
@@ -39,13 +41,18 @@ def in_memory(
 
     Raises: NumericalError if an entry is not finite.
     """
-    sink = _Matrix(np.empty(work.size, work.program.dtype))
+    count = (2,) if work.program.kind == "both" else ()
+    sink = _Matrix(np.empty((*count, *work.size), work.program.dtype))
     with closing(executor.run(work, work.blocks(), sink)) as run:
         for block in run:
             advance(block)
     if work.symmetric:
-        _mirror(sink.matrix)
-        np.fill_diagonal(sink.matrix, diagonal_of(work.program, work.parameters, work.first))
+        diagonal = diagonal_of(work.program, work.parameters, work.first)
+        for matrix, variances in zip(
+            sink.matrix.reshape(-1, *work.size), np.atleast_2d(diagonal), strict=True
+        ):
+            _mirror(matrix)
+            np.fill_diagonal(matrix, variances)
     return sink.matrix
 
 
@@ -61,7 +68,7 @@ class _Matrix:
     def write(self, block: Block, values: Array) -> None:
         require_finite(values, block.row, block.column)
         rows = slice(block.row, block.row + block.rows)
-        self.matrix[rows, block.column : block.column + block.columns] = values
+        self.matrix[..., rows, block.column : block.column + block.columns] = values
 
 
 def diagonal_of(
@@ -69,7 +76,7 @@ def diagonal_of(
     parameters: Mapping[str, LayerVariances],
     images: Sequence[Array],
 ) -> Array:
-    """Variances of all images, [N].
+    """Variances of all images, [N]; of both kernels, [2, N].
 
     Raises: NumericalError if one is not finite.
     """
@@ -77,7 +84,7 @@ def diagonal_of(
     size = block_shape(program.graph, count, count).columns
     variances = program.variances(parameters)
     parts = [program.diagonal(images, i, size, variances) for i in range(0, count, size)]
-    diagonal: Array = np.concatenate(parts)[:count]
+    diagonal: Array = np.concatenate(parts, axis=-1)[..., :count]
     require_finite(diagonal, column=None)
     return diagonal
 

@@ -25,10 +25,10 @@ from keras2gp.rules import (  # noqa: F401
 from keras2gp.rules.covariance import Pairs, Parameters, Statistics, WindowMethod
 from keras2gp.rules.moments import feature_sums, need_means
 from keras2gp.rules.pairs import CrossPairs, SelfPairs, Side, with_margin
-from keras2gp.rules.registry import has_dual
+from keras2gp.rules.registry import dual_of, has_dual
 from keras2gp.rules.walk import Walk
 
-__all__ = ["KernelKind", "Program", "check_rules", "layers_of"]
+__all__ = ["KernelKind", "Program", "check_rules", "check_tangent", "layers_of"]
 
 Tensor = Any
 KernelKind = Literal["nngp", "ntk", "both"]
@@ -51,6 +51,20 @@ def check_rules(graph: Graph) -> list[Obstacle]:
         )
         for node in graph.nodes
         if isinstance(node.op, Activation) and not has_dual(node.op.name)
+    ]
+
+
+def check_tangent(graph: Graph) -> list[Obstacle]:
+    """Obstacles to the tangent kernel: activations whose derivative has no second moment."""
+    return [
+        Obstacle(
+            node.path,
+            f"activation {_described(node.op)}",
+            "its derivative is no function, so the tangent kernel is infinite",
+            "the NNGP kernel, or a continuous activation",
+        )
+        for node in graph.nodes
+        if isinstance(node.op, Activation) and not dual_of(node.op).differentiable
     ]
 
 

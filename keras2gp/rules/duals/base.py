@@ -24,6 +24,9 @@ class Dual:
     vanishes: ClassVar[bool] = False
     """Whether the covariance is 0 where all statistics of the second image are 0."""
 
+    differentiable: ClassVar[bool] = True
+    """Whether E[phi'(u)^2] is finite, which the tangent kernel needs."""
+
     def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
         """What the covariance needs of one image, computed once for it and never for a pair."""
         return (q,)
@@ -33,7 +36,7 @@ class Dual:
         raise NotImplementedError
 
     def derivative(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
-        """E[phi'(u) phi'(v)]."""
+        """E[phi'(u) phi'(v)], which is the covariance's derivative by c."""
         raise NotImplementedError
 
     def derivative_second_moment(self, q: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ the compiler vectorises, where arccos is a slow library call.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -51,14 +52,60 @@ _G = {
     ),
 }
 
+# arccos(t) / (2 pi sqrt(1 - t)), interpolated at Chebyshev points. Error of arccos(t) / 2 pi in
+# float32: 4.5e-9, evaluated 3e-8; in float64: evaluated 5.6e-17.
+_ANGLE = {
+    tf.float32: (
+        0.249999995,
+        -0.0341543572,
+        0.0141598328,
+        -0.00797593906,
+        0.00488957765,
+        -0.00268033674,
+        0.00103315772,
+        -0.000192854056,
+    ),
+    tf.float64: (
+        0.25,
+        -0.03415494309189174,
+        0.014172528453617937,
+        -0.00808392748719531,
+        0.005360542824585767,
+        -0.003879288532125373,
+        0.0029717291442209193,
+        -0.002368817118072462,
+        0.001942362346498634,
+        -0.0016200799629488489,
+        0.001351006183334478,
+        -0.0010937670056200817,
+        0.000823439466665662,
+        -0.0005469417608853342,
+        0.00030261517429136753,
+        -0.00013090774527615794,
+        4.0877900299419374e-05,
+        -8.113302592444484e-06,
+        7.63552370091429e-07,
+    ),
+}
+
 
 def _g(t: Tensor) -> Tensor:
     """g(t) = (sqrt(1 - t^2) - t arccos t) / 2 pi, for t in [0, 1] up to rounding."""
-    coefficients = _G[t.dtype]
-    quotient: Tensor = coefficients[-1]
+    return tf.sqrt(tf.maximum(1 - t, 0)) * _polynomial(_G[t.dtype], t)
+
+
+def _polynomial(coefficients: Sequence[float], t: Tensor) -> Tensor:
+    value: Tensor = coefficients[-1]
     for coefficient in coefficients[-2::-1]:
-        quotient = quotient * t + coefficient
-    return tf.sqrt(tf.maximum(1 - t, 0)) * quotient
+        value = value * t + coefficient
+    return value
+
+
+def _same_sign(c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+    """P(u > 0, v > 0) = (pi - arccos rho) / 2 pi."""
+    t = tf.abs(c) * s1[1] * s2[1]
+    angle = tf.sqrt(tf.maximum(1 - t, 0)) * _polynomial(_ANGLE[t.dtype], t)
+    return tf.where(c > 0, 0.5 - angle, angle)
 
 
 def _parts(c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -86,6 +133,15 @@ class Relu(Dual):
     def second_moment(self, q: Tensor) -> Tensor:
         return q / 2
 
+    def derivative(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+        return _same_sign(c, s1, s2)
+
+    def derivative_second_moment(self, q: Tensor) -> Tensor:
+        return tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
+
+    def mean(self, q: Tensor) -> Tensor:
+        return tf.sqrt(q / (2 * math.pi))
+
 
 @dual("leaky_relu")
 class LeakyRelu(Dual):
@@ -94,6 +150,7 @@ class LeakyRelu(Dual):
     def __init__(self, negative_slope: float = 0.2) -> None:
         self.odd = ((1 + negative_slope) / 2) ** 2
         self.even = ((1 - negative_slope) / 2) ** 2
+        self.size = (1 - negative_slope) / 2
 
     def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
         return correlation_statistics(q)
@@ -104,6 +161,15 @@ class LeakyRelu(Dual):
 
     def second_moment(self, q: Tensor) -> Tensor:
         return (self.odd + self.even) * q
+
+    def derivative(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+        return self.odd + self.even * (4 * _same_sign(c, s1, s2) - 1)
+
+    def derivative_second_moment(self, q: Tensor) -> Tensor:
+        return tf.fill(tf.shape(q), tf.constant(self.odd + self.even, q.dtype))
+
+    def mean(self, q: Tensor) -> Tensor:
+        return self.size * tf.sqrt(2 * q / math.pi)
 
 
 @dual("abs")
@@ -124,6 +190,8 @@ class Step(Dual):
     `at_zero` is phi(0), which matters where the variance is 0 and nowhere else.
     """
 
+    differentiable = False
+
     def __init__(self, at_zero: float = 0.0) -> None:
         self.at_zero = at_zero
 
@@ -142,3 +210,7 @@ class Step(Dual):
     def second_moment(self, q: Tensor) -> Tensor:
         half = tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
         return tf.where(q > 0, half, tf.constant(self.at_zero**2, q.dtype))
+
+    def mean(self, q: Tensor) -> Tensor:
+        half = tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
+        return tf.where(q > 0, half, tf.constant(self.at_zero, q.dtype))
