@@ -23,6 +23,7 @@ from keras2gp.graph.gaussianity import check_gaussianity
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation, Input, Opaque
 from keras2gp.graph.parameters import LayerVariances
+from keras2gp.graph.positivity import without_idle_activations
 from keras2gp.graph.provenance import check_shared_layers, resolve_sums
 from keras2gp.graph.reshapes import check_offsets
 from keras2gp.inputs import InputSpec
@@ -131,7 +132,7 @@ def _translate(
     inputs = tuple(InputSpec(t.name, tuple(t.shape[1:])) for t in functional.inputs)
     raw = _graph(chosen, state, walk)
     graph, notes = _without_output_activation(raw)
-    graph, sums = resolve_sums(graph)
+    graph, sums = resolve_sums(without_idle_activations(graph))
     found = [*_alive(walk, graph), *_positions(chosen, graph), *sums]
     found += [*check_gaussianity(graph), *check_shared_layers(graph), *check_rules(graph)]
     found += check_offsets(graph)

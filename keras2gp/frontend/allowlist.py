@@ -47,6 +47,7 @@ LAYERS: dict[str, frozenset[str]] = {
         ZeroPadding1D ZeroPadding2D ZeroPadding3D
     """),
     "keras.src.applications.convnext": frozenset({"LayerScale", "StochasticDepth"}),
+    "keras.src.applications.inception_resnet_v2": frozenset({"CustomScaleLayer"}),
 }
 
 FOREIGN_CODE = frozenset({"FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper"})

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.mixing import Mixing
-from keras2gp.graph.ops import Input, Offset, Ratios, Spatial
+from keras2gp.graph.ops import Input, Offset, Op, Ratios, Spatial
 
 __all__ = ["Stretch", "demand", "reach", "stretches"]
 
@@ -61,6 +60,8 @@ def demand(graph: Graph) -> list[frozenset[Offset]]:
 def _read(graph: Graph, index: int, source: int, offsets: frozenset[Offset]) -> set[Offset]:
     """Offsets of one input that these offsets of a node read, where they are not 0 throughout."""
     op, size = graph.nodes[index].op, graph.nodes[source].spatial
+    if type(op).input_offset is Op.input_offset and size == graph.nodes[index].spatial:
+        return set(offsets)  # most ops, of thousands of offsets each
     if isinstance(op, Mixing):
         found: Iterable[Ratios] = op.input_offsets(offsets, size) if offsets else ()
     else:
@@ -68,7 +69,7 @@ def _read(graph: Graph, index: int, source: int, offsets: frozenset[Offset]) -> 
     whole = [
         tuple(int(d) for d in offset)
         for offset in found
-        if all(Fraction(d).denominator == 1 for d in offset)
+        if all(isinstance(d, int) or d.denominator == 1 for d in offset)
     ]
     return {o for o in whole if all(abs(d) < n for d, n in zip(o, size, strict=True))}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from keras2gp.errors import Obstacle
@@ -33,7 +34,7 @@ def check_offsets(graph: Graph) -> list[Obstacle]:
     Pooling asks for it. The same offset is another one at every position before a Reshape; between
     the units of a vector (Spread) it is 0 for Gaussian ones, and the product of means for features.
     """
-    if not any(isinstance(node.op, Reshape | Spread) for node in graph.nodes):
+    if not any(_moves_positions(node) for node in graph.nodes):
         return []
     found = kinds(graph)
     obstacles = []
@@ -58,6 +59,10 @@ def check_offsets(graph: Graph) -> list[Obstacle]:
             hint = "the activation after the Reshape instead of before it"
             obstacles.append(_obstacle(node, "Reshape of features", why, hint))
     return obstacles
+
+
+def _moves_positions(node: Node) -> bool:
+    return isinstance(node.op, Reshape | Spread) and math.prod(node.spatial) > 1
 
 
 def _barred(node: Node) -> Node:
