@@ -129,7 +129,7 @@ def _data_without_rule(node: Node) -> list[Obstacle]:
             "however wide the network grows"
         )
         return [Obstacle(node.path, "depthwise convolution of the input", why, hint)]
-    if isinstance(node.op, Normalize) and node.op.centered:
+    if isinstance(node.op, Normalize) and node.op.deviation:
         why = "the mean of the input over its channels, which would be taken away, has no rule here"
         return [Obstacle(node.path, "normalisation of the input, concatenated", why, hint)]
     return []

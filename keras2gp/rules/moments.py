@@ -10,36 +10,48 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras2gp.graph.features import Normalize
 from keras2gp.graph.gaussianity import Kind, kinds
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation, Op, Scale, Sum
 from keras2gp.rules.covariance import Here
+from keras2gp.rules.normalization import normalized_mean
 from keras2gp.rules.registry import dual_of, rule_of
 
-__all__ = ["feature_sums", "first_moment", "need_means"]
+__all__ = ["first_moment", "mean_readers", "need_means"]
 
 Tensor = Any
 
 
-def feature_sums(graph: Graph) -> frozenset[int]:
-    """The sums of two or more tensors that may have means."""
+def mean_readers(graph: Graph) -> frozenset[int]:
+    """The nodes whose covariance is made of their inputs' means, where these may not be 0.
+
+    Sums of two or more features, and what takes the mean over channels away from features.
+    """
     found = kinds(graph)
-    return frozenset(
-        index
-        for index, node in enumerate(graph.nodes)
-        if isinstance(node.op, Sum) and [found[i] for i in node.inputs].count(Kind.FEATURES) > 1
-    )
+    readers = set()
+    for index, node in enumerate(graph.nodes):
+        features = [found[i] for i in node.inputs].count(Kind.FEATURES)
+        if isinstance(node.op, Sum) and features > 1:
+            readers.add(index)
+        if isinstance(node.op, Normalize) and node.op.deviation and features:
+            readers.add(index)
+    return frozenset(readers)
 
 
 def need_means(graph: Graph) -> frozenset[int]:
     """The nodes whose first moments are needed."""
-    sums = feature_sums(graph)
+    readers = mean_readers(graph)
     needed: set[int] = set()
     for index in range(len(graph.nodes) - 1, -1, -1):
-        op = graph.nodes[index].op
+        op, inputs = graph.nodes[index].op, graph.nodes[index].inputs
         passes = index in needed and not op.random and not isinstance(op, Activation)
-        if index in sums or passes:
-            needed.update(graph.nodes[index].inputs)
+        if isinstance(op, Normalize) and passes:
+            needed.add(inputs[op.group])
+        elif passes:
+            needed.update(inputs)
+        if index in readers:
+            needed.update(inputs)
     return frozenset(needed)
 
 
@@ -49,6 +61,8 @@ def first_moment(op: Op, maps: tuple[Tensor, ...], here: Here) -> Tensor:
         return dual_of(op).mean(maps[0])
     if op.random:
         return tf.zeros_like(maps[0])
+    if isinstance(op, Normalize):
+        return normalized_mean(op, maps, here)
     means = tuple(here.mean(i) for i in range(len(here.inputs)))
     if isinstance(op, Scale):
         return op.factor * means[0]

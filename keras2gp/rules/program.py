@@ -19,11 +19,12 @@ from keras2gp.rules import (  # noqa: F401
     affine,
     duals,
     elementwise,
+    normalization,
     reshaping,
     windows,
 )
 from keras2gp.rules.covariance import Pairs, Parameters, Statistics, WindowMethod
-from keras2gp.rules.moments import feature_sums, need_means
+from keras2gp.rules.moments import mean_readers, need_means
 from keras2gp.rules.pairs import CrossPairs, SelfPairs, Side, with_margin
 from keras2gp.rules.registry import dual_of, has_dual
 from keras2gp.rules.walk import Walk
@@ -96,7 +97,7 @@ class Program:
         wanted = demand(graph)
         self.offsets = [tuple(sorted(offsets)) for offsets in wanted]
         self.means = need_means(graph)
-        self.sums = feature_sums(graph)
+        self.with_means = mean_readers(graph)
 
     @property
     def tangent(self) -> bool:
@@ -109,7 +110,7 @@ class Program:
         """Output variances of every image, [B] for each kernel, and the two things of a `Side`."""
         parameters = Parameters(self.layers, weights, biases)
         prepared = self._with_margins(images)
-        pairs = SelfPairs(tuple(prepared), self.margins, parameters, self.method, self.sums)
+        pairs = SelfPairs(tuple(prepared), self.margins, parameters, self.method, self.with_means)
         return self._output(pairs), prepared, pairs.statistics
 
     def cross(
@@ -118,7 +119,9 @@ class Program:
         """Output covariance of all pairs of the images of two sides, [B1, B2], of each kernel."""
         parameters = Parameters(self.layers, weights, biases)
         sides = first, second
-        return self._output(CrossPairs(sides, self.margins, parameters, self.method, self.sums))
+        return self._output(
+            CrossPairs(sides, self.margins, parameters, self.method, self.with_means)
+        )
 
     def _with_margins(self, images: Sequence[Tensor]) -> list[Tensor]:
         prepared = list(images)

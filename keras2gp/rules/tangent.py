@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras2gp.graph.features import Depthwise, Normalize
 from keras2gp.graph.ops import Activation, Affine, Input, Op, Spread, Sum
 from keras2gp.rules.covariance import Covariance, Here
+from keras2gp.rules.normalization import normalization_statistics
 from keras2gp.rules.registry import dual_of, rule_of
 
 __all__ = ["tangent", "vanishes"]
@@ -49,7 +50,7 @@ def tangent(
         case Sum():
             return sum(c * c * theta for c, theta in zip(op.coefficients, known, strict=True))
         case Normalize():
-            (r1, *_), (r2, *_) = here.own(tuple)
+            (r1, *_), (r2, *_) = here.own(lambda: normalization_statistics(op, maps, here))
             return known[op.group] * r1 * r2
     return rule_of(op)(op, known, here)
 
