@@ -1,0 +1,120 @@
+"""What each normalisation layer becomes, and what is refused."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras2gp
+from keras2gp.errors import GraphError, UnsupportedModelError
+from keras2gp.graph.features import Normalize
+
+CONSTANT = keras.initializers.Constant
+
+
+def kernel_of(layer, shape=(4,), flat=False):
+    """Kernel of Dense (He) -> layer -> Dense (LeCun, no bias)."""
+    x = keras.Input(shape)
+    h = layers.Dense(8, kernel_initializer="he_normal")(x)
+    h = layer(layers.Flatten()(h) if flat else h)
+    h = layers.Dense(2, kernel_initializer="lecun_normal")(layers.Flatten()(h))
+    return keras2gp.convert(keras.Model(x, h), dtype="float64")
+
+
+FACTORS = {
+    "LayerNormalization": (layers.LayerNormalization, 1.0, 1e-3),
+    "gamma": (lambda: layers.LayerNormalization(gamma_initializer=CONSTANT(3.0)), 9.0, 1e-3),
+    "no gamma": (
+        lambda: layers.LayerNormalization(scale=False, gamma_initializer=CONSTANT(3.0)), 1.0, 1e-3,
+    ),
+    "no beta": (
+        lambda: layers.LayerNormalization(center=False, beta_initializer="ones"), 1.0, 1e-3,
+    ),
+    "epsilon": (lambda: layers.LayerNormalization(epsilon=0.5), 1.0, 0.5),
+    "GroupNormalization": (lambda: layers.GroupNormalization(4), 1.0, 1e-3),
+    "RMSNormalization": (layers.RMSNormalization, 1.0, 1e-6),
+    "UnitNormalization": (layers.UnitNormalization, 1 / 8, 0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_factor_and_epsilon(name, rng):
+    make, factor, epsilon = FACTORS[name]
+    x = rng.normal(size=(4, 4))
+    k = 2 * x @ x.T / 4
+    r = 1 / np.sqrt(k.diagonal() + epsilon)
+    np.testing.assert_allclose(kernel_of(make())(x), factor * k * np.outer(r, r), rtol=1e-12)
+
+
+def test_an_image_of_zeros_stays_zero():
+    assert not np.asarray(kernel_of(layers.UnitNormalization())(np.zeros((2, 4)))).any()
+
+
+def test_a_flattened_tensor_is_normalised_as_a_whole(rng):
+    x = rng.normal(size=(3, 5, 4))
+    q = 2 * np.einsum("ipc,ipc->i", x, x) / 20
+    k = 2 * np.einsum("ipc,jpc->ij", x, x) / 20
+    expected = k / np.sqrt(np.outer(q + 1e-3, q + 1e-3))
+    for layer, flat in [
+        (layers.LayerNormalization(), True),
+        (layers.LayerNormalization(axis=[-2, -1]), False),
+        (layers.GroupNormalization(1), True),
+        (layers.GroupNormalization(2), False),
+    ]:
+        np.testing.assert_allclose(kernel_of(layer, (5, 4), flat)(x), expected, rtol=1e-12)
+
+
+REFUSED = {
+    "gamma": (lambda: layers.LayerNormalization(gamma_initializer="random_normal"), "no constant"),
+    "beta": (lambda: layers.GroupNormalization(2, beta_initializer="ones"), "not 0"),
+    "instance": (lambda: layers.GroupNormalization(-1), "every channel by itself"),
+    "groups of one": (lambda: layers.GroupNormalization(8), "every channel by itself"),
+    "positions alone": (lambda: layers.LayerNormalization(axis=1), "every channel by itself"),
+    "batch": (lambda: layers.UnitNormalization(axis=(0, 2)), "over the batch"),
+    "epsilon": (lambda: layers.RMSNormalization(epsilon=-1.0), "epsilon is -1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    make, why = REFUSED[name]
+    with pytest.raises(UnsupportedModelError, match=why):
+        kernel_of(make(), (5, 4))
+
+
+def test_groups_of_a_flattened_tensor_are_refused():
+    with pytest.raises(UnsupportedModelError, match="some of the positions"):
+        kernel_of(layers.GroupNormalization(2), (5, 4), flat=True)
+
+
+def test_groups_that_cut_across_concatenated_channels(rng):
+    """Channels 0-3 of a; 4-5 of a with 0-1 of b; 2-5 of b: three statistics."""
+    x = rng.normal(size=(3, 4))
+    i = keras.Input((4,))
+    a = layers.Dense(6, kernel_initializer="he_normal")(i)
+    b = layers.Dense(6, kernel_initializer=keras.initializers.VarianceScaling(5.0))(i)
+    h = layers.GroupNormalization(3)(layers.Concatenate()([a, b]))
+    model = keras.Model(i, layers.Dense(2, kernel_initializer="lecun_normal")(h))
+    k = x @ x.T / 4
+
+    def group(a2, b2):
+        mixed = (a2 + b2) / 2 * k
+        r = 1 / np.sqrt(mixed.diagonal() + 1e-3)
+        return mixed * np.outer(r, r)
+
+    expected = (group(2.0, 2.0) + group(2.0, 5.0) + group(5.0, 5.0)) / 3
+    np.testing.assert_allclose(keras2gp.convert(model, dtype="float64")(x), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs"),
+    [
+        (Normalize(1, (1.0,), (), True, True, 0.0), ((),)),
+        (Normalize(0, (1.0,), (True,), True, True, 0.0), ((),)),
+        (Normalize(0, (0.5, 0.5), (False,), True, True, 0.0), ((3,), (4,))),
+        (Normalize(0, (1.0,), (), True, False, 0.0), ((),)),
+    ],
+)
+def test_fields_that_do_not_fit(op, inputs):
+    with pytest.raises(GraphError):
+        op.spatial(inputs)
