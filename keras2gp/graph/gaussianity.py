@@ -69,7 +69,7 @@ def check_gaussianity(graph: Graph) -> list[Obstacle]:
             obstacles += _data_without_rule(node)
     if found[graph.output] in (Kind.FEATURES, Kind.DATA):
         obstacles.append(_output_not_gaussian(graph, found[graph.output]))
-    return obstacles
+    return list(dict.fromkeys(obstacles))  # channel groups of one layer have the same to say
 
 
 def _activation_of_features(graph: Graph, node: Node) -> Obstacle:
