@@ -144,3 +144,51 @@ def test_positive_semi_definite(name, rng):
     found = entry(name, k.ravel(), q1.ravel(), q2.ravel()).reshape(k.shape)
     np.testing.assert_allclose(np.diag(found), moment(name, q), rtol=1e-7, atol=1e-14)
     assert np.linalg.eigvalsh(found)[0] > -1e-7 * found.max()
+
+
+def differentiable():
+    return sorted(name for name in dual_table() if dual_of(Activation(name)).differentiable)
+
+
+@pytest.mark.parametrize("name", differentiable())
+def test_the_derivative_is_that_of_the_covariance(name):
+    """E[phi'(u) phi'(v)] = d/dc E[phi(u) phi(v)], by central differences."""
+    dual = dual_of(Activation(name))
+    for rho, (q1, q2) in itertools.product((-0.9, -0.2, 0.01, 0.6, 0.95), ((1.0, 0.5), (3.0, 2.0))):
+        c, h = rho * np.sqrt(q1 * q2), 1e-5
+        difference = (entry(name, c + h, q1, q2) - entry(name, c - h, q1, q2)) / (2 * h)
+        center, *variances = (tf.constant([v], tf.float64) for v in (c, q1, q2))
+        found = dual.derivative(center, *map(dual.prepare, variances))
+        np.testing.assert_allclose(found, difference, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", differentiable())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_derivative_s_second_moment_is_its_limit(name, dtype):
+    dual = dual_of(Activation(name))
+    q = tf.constant([1e-3, 0.7, 2.0, 5.0], dtype)
+    s = dual.prepare(q)
+    expected = dual.derivative(q * (1 - 1e-12 if dtype == "float64" else 1), s, s)
+    tolerance = 1e-5 if dtype == "float64" else 2e-3  # arccos has a vertical tangent at 1
+    np.testing.assert_allclose(dual.derivative_second_moment(q), expected, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", sorted(set(dual_table()) & set(oracle.FUNCTIONS)))
+@pytest.mark.parametrize("q", [1e-4, 0.3, 2.0])
+def test_the_mean_is_an_integral(name, q):
+    z, step = np.linspace(-12, 12, 400_001, retstep=True)
+    values = oracle.FUNCTIONS[name](np.sqrt(q) * z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    found = dual_of(Activation(name)).mean(tf.constant([q], tf.float64))
+    np.testing.assert_allclose(found, values.sum() * step, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(dual_table()))
+def test_what_vanishes_beyond_the_border(name):
+    dual = dual_of(Activation(name))
+    s1 = dual.prepare(tf.constant([1.3], tf.float64))
+    nothing = tuple(tf.zeros_like(t) for t in s1)
+    for c in (0.0, 0.7, -0.4):
+        beyond = np.asarray(dual.covariance(tf.constant([c], tf.float64), s1, nothing))
+        assert np.isfinite(beyond).all()
+        if dual.vanishes:
+            assert beyond == 0
