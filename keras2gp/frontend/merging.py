@@ -77,7 +77,11 @@ def read_product(call: Call, context: Context) -> Tensor:
 def read_rescaling(call: Call, context: Context) -> Tensor:
     """Between random layers: k' = scale^2 k; an offset is refused."""
     layer, tensor = call.operation, context.gathered(call.tensors[0])
-    _keep_shape(call, tensor, context)
+    if np.ndim(layer.scale) and np.shape(layer.scale) != (tensor.channels,):
+        context.refuse(
+            f"its {np.shape(layer.scale)} factors are not one for each of {tensor.channels} channels",
+            "a single number",
+        )
     if _number(layer.offset, context) != 0.0:
         _refuse_mean(context)
     return _scaled(tensor, _number(layer.scale, context), context)
