@@ -79,7 +79,8 @@ def read_rescaling(call: Call, context: Context) -> Tensor:
     layer, tensor = call.operation, context.gathered(call.tensors[0])
     if np.ndim(layer.scale) and np.shape(layer.scale) != (tensor.channels,):
         context.refuse(
-            f"its {np.shape(layer.scale)} factors are not one for each of {tensor.channels} channels",
+            f"its {np.shape(layer.scale)} factors are not one for each of its {tensor.channels} "
+            "channels",
             "a single number",
         )
     if _number(layer.offset, context) != 0.0:

@@ -197,7 +197,7 @@ REFUSED = {
     ),
     "a factor that adds channels": (
         lambda x: layers.Rescaling([0.5] * 8, name="bad")(conv(x, units=1)),
-        "not one for each of 1 channels",
+        "not one for each of its 1",
     ),
     "stochastic depth in training": (
         lambda x: StochasticDepth(0.5, name="bad")(conv(x), training=True),
