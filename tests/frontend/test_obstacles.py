@@ -113,9 +113,9 @@ CASES = {
         "sum",
         "sum of the input",
     ),
-    "activation of a sum of features": (
+    "activation of a difference of features": (
         lambda x: layers.ReLU(name="late")(
-            layers.Add(name="sum")([conv(activation="relu")(x), conv(activation="relu")(x)])
+            layers.Subtract(name="sum")([conv(activation="relu")(x), conv(activation="relu")(x)])
         ),
         "late",
         "activation relu of the output of sum",
@@ -129,7 +129,7 @@ CASES = {
     "own activation": (lambda x: conv("bad", activation=lambda t: t**2)(x), "bad", "Conv2D"),
     "activation without rule": (lambda x: conv("bad", activation="tanh")(x), "bad", "tanh"),
     "two activations": (
-        lambda x: layers.ReLU(name="bad")(conv("c", activation="relu")(x)),
+        lambda x: layers.ReLU(name="bad")(conv("c", activation="gelu")(x)),
         "bad",
         "relu of the output of c",
     ),
@@ -220,7 +220,7 @@ def test_all_obstacles_at_once_however_they_follow_one_another():
     h = layers.MaxPooling2D(name="two")(h)
     h = Custom(name="three")(h)
     h = layers.Flatten()(conv("four", activation="tanh", kernel_initializer="ones")(h))
-    other = layers.Flatten()(layers.ReLU(name="five")(layers.ReLU()(layers.Conv2D(8, 1)(x))))
+    other = layers.Flatten()(layers.ReLU(name="five")(layers.LeakyReLU()(layers.Conv2D(8, 1)(x))))
     model = keras.Model(x, layers.Dense(2)(h) + layers.Dense(2)(other))
     with pytest.raises(UnsupportedModelError) as caught:
         keras2gp.convert(model)
