@@ -25,6 +25,7 @@ from keras2gp.frontend import (  # noqa: F401 (the readers register themselves)
     normalization,
     pooling,
     reshaping,
+    slicing,
 )
 from keras2gp.frontend.context import Call, Context, RefusalError, State
 from keras2gp.frontend.registry import is_deterministic, reader_of

@@ -1,0 +1,105 @@
+"""Positions taken, repeated and surrounded by operations, against the layers that do the same."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from networks import IMAGE, conv, matrix, model_of, specs
+
+import keras2gp
+from keras2gp.graph.mixing import Upsample
+from keras2gp.graph.ops import Crop, Pad, Patches, Reshape
+
+
+def cut(*pairs):
+    return Crop(pairs)
+
+
+TAKEN = {
+    "rows": (lambda h: h[:, 1:], [cut((1, 0), (0, 0))]),
+    "rows from the end": (lambda h: h[:, :-2, ...], [cut((0, 2), (0, 0))]),
+    "a block": (lambda h: h[:, 1:4, 2:, :], [cut((1, 2), (2, 0))]),
+    "every second": (
+        lambda h: h[:, ::2, ::3],
+        [cut((0, 1), (0, 1)), Patches((1, 1), (2, 3), (1, 1), ((0, 0), (0, 0)))],
+    ),
+    "the last row": (lambda h: h[:, -1], [cut((5, 0), (0, 0)), Reshape((5,), 2)]),
+    "one position": (lambda h: h[:, 0, 1], [cut((0, 5), (1, 3))]),
+    "a column, all channels": (lambda h: h[..., 1, 0:8], [cut((0, 0), (1, 3)), Reshape((6,), 2)]),
+    "everything": (lambda h: h[...], []),
+    "repeated": (lambda h: ops.repeat(h, 2, axis=2), [Upsample((1, 2))]),
+    "padded": (lambda h: ops.pad(h, [(0, 0), (1, 2), (0, 1), (0, 0)]), [Pad(((1, 2), (0, 1)))]),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_it_becomes(name):
+    function, expected = TAKEN[name]
+    assert specs(lambda x: function(conv(x, 1))) == expected
+
+
+def test_channels_first(rng):
+    def function(x):
+        h = conv(x, 2, data_format="channels_first", activation="relu")
+        h = ops.pad(ops.repeat(h[:, :, 1:, ::2], 2, axis=-1), [(0, 0), (0, 0), (1, 0), (0, 2)])
+        return layers.Flatten(data_format="channels_first")(conv(h, data_format="channels_first"))
+
+    def last(x):
+        h = conv(x, 2, activation="relu")[:, 1:, ::2]
+        return conv(ops.pad(ops.repeat(h, 2, axis=-2), [(0, 0), (1, 0), (0, 2), (0, 0)]))
+
+    x = rng.normal(size=(2, *IMAGE))
+    found = matrix(function, np.moveaxis(x, -1, 1))
+    np.testing.assert_allclose(found, matrix(last, x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_pointwise_layer_may_come_after(name, rng):
+    """Before the first weights Keras does it; after a pointwise layer the graph has to."""
+    function, _ = TAKEN[name]
+    x = rng.normal(size=(2, *IMAGE))
+
+    def dense(x):
+        return layers.Dense(8, kernel_initializer="he_normal", activation="relu")(x)
+
+    after = matrix(lambda x: dense(function(dense(x))), x)
+    np.testing.assert_allclose(after, matrix(lambda x: dense(dense(function(x))), x), rtol=1e-12)
+
+
+def test_slices_of_a_model_from_a_file(tmp_path):
+    model = model_of(lambda x: conv(conv(x)[:, 1:, ::2])[:, -1])
+    model.save(tmp_path / "model.keras")
+    assert keras2gp.convert(tmp_path / "model.keras").graph == keras2gp.convert(model).graph
+
+
+REFUSED = {
+    "channels": (lambda h: h[..., :4], "images or channels"),
+    "one channel": (lambda h: h[:, :, :, 0], "images or channels"),
+    "images": (lambda h: h[1:, ...], "images or channels"),
+    "the first image": (lambda h: h[:1, ...], "images or channels"),
+    "turned round": (lambda h: h[:, ::-1], "turns the positions round"),
+    "a new axis": (lambda h: h[:, None], "no choice of positions"),
+    "channels repeated": (lambda h: ops.repeat(h, 2, axis=-1), "repeats images or channels"),
+    "all numbers repeated": (lambda h: ops.repeat(h, 2), "repeats images or channels"),
+    "padded with ones": (
+        lambda h: ops.pad(h, [(0, 0), (1, 1), (0, 0), (0, 0)], constant_values=1.0),
+        "other numbers than zeros",
+    ),
+    "padded with itself": (
+        lambda h: ops.pad(h, [(0, 0), (1, 1), (0, 0), (0, 0)], mode="reflect"),
+        "other numbers than zeros",
+    ),
+    "padded channels": (lambda h: ops.pad(h, [(0, 0), (0, 0), (0, 0), (1, 0)]), "adds"),
+    "a flattened map": (lambda h: layers.Flatten()(h)[:, 3:], "images or channels"),
+    "a flattened map repeated": (lambda h: ops.repeat(layers.Flatten()(h), 2, 1), "repeats"),
+    "padded everywhere": (lambda h: ops.pad(h, 1), "adds"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_takes_channels_or_images_is_refused(name):
+    function, why = REFUSED[name]
+    x = keras.Input(IMAGE)
+    report = keras2gp.inspect(keras.Model(x, function(conv(x))))
+    assert why in report.obstacles[0].why
+    assert report.obstacles[0].hint
