@@ -29,6 +29,8 @@ from keras2gp.graph.reshapes import check_offsets
 from keras2gp.inputs import InputSpec
 from keras2gp.kernel import Kernel
 from keras2gp.report import ConversionReport, LayerRow
+from keras2gp.rules.duals.hermite import TOLERANCE
+from keras2gp.rules.expansion import with_degrees
 from keras2gp.rules.program import check_rules, check_tangent, layers_of
 
 __all__ = ["convert", "inspect"]
@@ -47,6 +49,7 @@ def convert(
     *,
     max_pooling: MaxPooling = None,
     kind: Literal["nngp", "ntk"] = "nngp",
+    tolerance: float = TOLERANCE,
 ) -> Kernel:
     """The kernel of the Gaussian process that the model's architecture becomes at infinite width.
 
@@ -59,6 +62,8 @@ def convert(
     max_pooling: "average" puts average pooling in the place of max pooling, which has no exact
                  rule, and says so in the report; None refuses it
     kind:        "nngp", or "ntk" for the neural tangent kernel; see Kernel.__call__
+    tolerance:   of activations that are expanded, for variances up to 4: the error of a covariance
+                 against the square root of the two variances. The report has what is reached
 
     Raises: UnsupportedModelError with every obstacle, if there is no exact kernel;
             ModelFileError if the file cannot be read; PriorError if an override does not fit;
@@ -68,7 +73,15 @@ def convert(
         raise InputError(f"dtype={dtype!r}: expected 'float32' or 'float64'")
     if kind not in ("nngp", "ntk"):
         raise InputError(f"kind={kind!r}: expected 'nngp' or 'ntk'")
-    translation = _translate(model, prior, overrides or {}, output, dtype, max_pooling=max_pooling)
+    translation = _translate(
+        model,
+        prior,
+        overrides or {},
+        output,
+        dtype,
+        max_pooling=max_pooling,
+        tolerance=tolerance,
+    )
     report = translation.report
     obstacles = report.obstacles
     if not obstacles and translation.graph is not None and kind == "ntk":
@@ -91,12 +104,16 @@ def inspect(
     output: str | int | None = None,
     *,
     max_pooling: MaxPooling = None,
+    tolerance: float = TOLERANCE,
 ) -> ConversionReport:
     """What would become of each layer; never raises for a layer that is not supported.
 
     Arguments and other errors: as convert().
     """
-    return _translate(model, prior, overrides or {}, output, max_pooling=max_pooling).report
+    translation = _translate(
+        model, prior, overrides or {}, output, max_pooling=max_pooling, tolerance=tolerance
+    )
+    return translation.report
 
 
 @dataclass(frozen=True)
@@ -116,11 +133,14 @@ def _translate(
     dtype: str = "float32",
     *,
     max_pooling: str | None = None,
+    tolerance: float = TOLERANCE,
 ) -> _Translation:
     if prior not in ("initializers", "weights"):
         raise InputError(f"prior={prior!r}: expected 'initializers' or 'weights'")
     if max_pooling not in (None, "average"):
         raise InputError(f"max_pooling={max_pooling!r}: expected None or 'average'")
+    if not 0 < tolerance < 1:
+        raise InputError(f"tolerance={tolerance!r}: expected a number between 0 and 1")
     model, unreadable, name = _opened(source, prior)
     functional = None if model is None else functional_of(model)
     if functional is None:
@@ -136,6 +156,7 @@ def _translate(
     found = [*_alive(walk, graph), *_positions(chosen, graph), *sums]
     found += [*check_gaussianity(graph), *check_shared_layers(graph), *check_rules(graph)]
     found += check_offsets(graph)
+    graph, expansions = with_degrees(graph, tolerance)
     used = [op.index for op in graph.inputs]
     preprocessor = None
     if not found:
@@ -153,7 +174,7 @@ def _translate(
         tuple(found),
         tuple(spec.shape for spec in inputs),
         graph.nodes[graph.output].path,
-        tuple(notes),
+        (*notes, *expansions),
     )
     if found:
         return _Translation(report)

@@ -164,9 +164,7 @@ def test_operations_as_activations(name, rng):
     assert deviation < 0.15 if name == "Exp" else deviation < 0.02
 
 
-@pytest.mark.parametrize(
-    "function", [ops.tanh, ops.sigmoid, ops.silu, ops.relu6, ops.gelu, ops.square, ops.softplus]
-)
+@pytest.mark.parametrize("function", [ops.relu6, ops.square, ops.softplus, ops.log_sigmoid])
 def test_activations_without_a_rule_are_refused(function):
     with pytest.raises(UnsupportedModelError, match="no closed form"):
         kernel_of(lambda x: function(V(x)))

@@ -1,5 +1,5 @@
 """Dual activations: importing this package registers them all."""
 
-from keras2gp.rules.duals import homogeneous, smooth
+from keras2gp.rules.duals import homogeneous, sigmoidal, smooth
 
-__all__ = ["homogeneous", "smooth"]
+__all__ = ["homogeneous", "sigmoidal", "smooth"]
