@@ -19,6 +19,7 @@ __all__ = [
     "RegistryError",
     "StoreError",
     "UnsupportedModelError",
+    "WideningError",
 ]
 
 
@@ -60,6 +61,10 @@ class UnsupportedModelError(Keras2GPError):
         lines = [f"{model} has no exact kernel: {count} {noun}."]
         lines += [f"  - {obstacle}" for obstacle in self.obstacles]
         super().__init__("\n".join(lines))
+
+
+class WideningError(Keras2GPError):
+    """A model's hidden layers cannot be made wider, so that no wide networks can be drawn of it."""
 
 
 class ModelFileError(Keras2GPError):

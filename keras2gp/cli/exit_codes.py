@@ -15,6 +15,7 @@ from keras2gp.errors import (
     PriorError,
     StoreError,
     UnsupportedModelError,
+    WideningError,
 )
 
 __all__ = ["MEANINGS", "ExitCode", "UsageError", "exit_code_of"]
@@ -39,6 +40,7 @@ class ExitCode(IntEnum):
     BAD_DATA = 5
     NUMERICAL = 6
     STORAGE = 7
+    REJECTED = 8
     INTERRUPTED = 130
     CLOSED = 141
 
@@ -47,11 +49,12 @@ MEANINGS = {
     ExitCode.FINE: "fine",
     ExitCode.UNEXPECTED: "unexpected error",
     ExitCode.USAGE: "wrong arguments",
-    ExitCode.NOT_CONVERTIBLE: "the model has no exact kernel",
+    ExitCode.NOT_CONVERTIBLE: "the model has no exact kernel, or cannot be widened",
     ExitCode.BAD_MODEL: "a model file, kernel or fit is missing or damaged",
     ExitCode.BAD_DATA: "data, prior or another input is missing or wrong",
     ExitCode.NUMERICAL: "numerical trouble: singular matrix, overflow",
     ExitCode.STORAGE: "the disk or memory is full, or cannot be written",
+    ExitCode.REJECTED: "verify: the kernel is not that of the networks",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.CLOSED: "the reader of the output went away",
 }
@@ -60,6 +63,7 @@ MEANINGS = {
 _FAMILIES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (UsageError, ExitCode.USAGE),
     (UnsupportedModelError, ExitCode.NOT_CONVERTIBLE),
+    (WideningError, ExitCode.NOT_CONVERTIBLE),
     (ModelFileError, ExitCode.BAD_MODEL),
     (PriorError, ExitCode.BAD_DATA),
     (InputError, ExitCode.BAD_DATA),

@@ -17,6 +17,7 @@ class ResourceExhaustedError(Exception):
 CASES = [
     (UsageError("no"), 2),
     (errors.UnsupportedModelError("m", [errors.Obstacle("a", "b", "c")]), 3),
+    (errors.WideningError("no"), 3),
     (errors.ModelFileError("no"), 4),
     (errors.PriorError("no"), 5),
     (errors.InputError("no"), 5),

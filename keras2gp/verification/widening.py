@@ -1,0 +1,214 @@
+"""Copies of a Keras model with other numbers of channels: the same layers in the same graph."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.applications import convnext
+
+from keras2gp.errors import GraphError, WideningError
+from keras2gp.frontend.context import Call, State
+from keras2gp.frontend.tensor import Tensor
+from keras2gp.frontend.walk import Walk
+from keras2gp.graph.parameters import LayerVariances
+from keras2gp.verification.layers import (
+    depthwise,
+    drawn_weights,
+    units_of,
+    weighted,
+)
+from keras2gp.verification.survey import Random, Scale
+
+__all__ = ["Widened", "deviations"]
+
+_INITIALIZERS = (
+    "kernel_initializer",
+    "bias_initializer",
+    "depthwise_initializer",
+    "pointwise_initializer",
+)
+_AVERAGES = {
+    getattr(keras.layers, f"{reach}MaxPooling{rank}D"): getattr(
+        keras.layers, f"{reach}AveragePooling{rank}D"
+    )
+    for reach in ("", "Global")
+    for rank in (1, 2, 3)
+}
+
+
+class Widened(Walk):
+    """A walk that calls a copy of each layer, with the sizes of `scale`: `model` is the result.
+
+    parameters: what the kernel has variances of: other layers with weights do not matter
+    output:     path of the call whose result the kernel is of, less a softmax that is removed
+    averages:   whether max pooling is read as average pooling
+    Raises: WideningError if Keras cannot build the copy.
+    """
+
+    def __init__(
+        self,
+        functional: Any,
+        scale: Scale,
+        parameters: Mapping[str, LayerVariances],
+        output: str,
+        *,
+        averages: bool,
+    ) -> None:
+        self.scale = scale
+        self.output = output
+        self.averages = averages
+        self.parameters = parameters
+        self.drawn: dict[str, Any] = {}
+        self._copies: dict[int, Any] = {}
+        self._paths: dict[int, str] = {}
+        super().__init__(functional, State("initializers", lambda _: True), {})
+        self.model = keras.Model(self.inputs, self.results[output].data)
+
+    def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
+        random = [t for t in call.tensors if isinstance(t, Random)]
+        if not random and not weighted(call.operation):
+            return super()._call(call, path, count, shapes)
+        name = self._paths.setdefault(id(call.operation), path)
+        if any(t.dead for t in random) or self._is_unknown(call.operation, name):
+            return [Random(tuple(shape), dead=True) for shape in shapes]
+        try:
+            results = self._copied(call, path)
+        except (ValueError, TypeError) as error:
+            kind = type(call.operation).__name__
+            raise WideningError(
+                f"{path} ({kind}): Keras cannot build it with {float(self.scale.factor):g} times "
+                f"the channels: {str(error).splitlines()[0]}"
+            ) from error
+        if weighted(call.operation):
+            self.drawn[name] = self._copies[id(call.operation)]
+        results = results if isinstance(results, list | tuple) else [results]
+        return [Random(tuple(t.shape[1:]), data=t) for t in results]
+
+    def _is_unknown(self, operation: Any, name: str) -> bool:
+        entries = {name, f"{name}/pointwise"}
+        return weighted(operation) and not entries & set(self.parameters)
+
+    def _copied(self, call: Call, path: str) -> Any:
+        """What a copy of the operation makes of the copies of its inputs."""
+        operation = call.operation
+        key = id(operation)
+        if key not in self._copies:
+            self._copies[key] = self._copy(call, path)
+        args, kwargs = (self._value(v, call) for v in (call.args, call.kwargs))
+        kwargs.pop("training", None)
+        result = self._copies[key](*args, **kwargs)
+        if isinstance(operation, keras.layers.UnitNormalization):
+            # Its norm is over the channels of the user's model, whatever the width of the copy.
+            result = result * math.sqrt(self.scale.factor)
+        return result
+
+    def _copy(self, call: Call, path: str) -> Any:
+        operation = call.operation
+        if not isinstance(operation, keras.Layer):
+            return self._operation(operation, call)
+        kind = type(operation)
+        config = operation.get_config()
+        if self.averages and kind in _AVERAGES:
+            kind = _AVERAGES[kind]
+        name = f"{len(self._copies)}_{re.sub(r'[^A-Za-z0-9_.-]', '_', path)}"
+        config |= {"name": name, "dtype": self.state.dtype, "trainable": True}
+        if path == self.output and "activation" in config:
+            config["activation"] = "linear"  # whatever it was, it is removed there
+        if weighted(operation):
+            # Drawn anew for every network; some initialisers would take minutes.
+            config |= {key: "zeros" for key in _INITIALIZERS if key in config}
+        return kind.from_config(config | self._sizes(call))
+
+    def _sizes(self, call: Call) -> dict[str, Any]:
+        """The settings of a layer that change with the number of channels."""
+        layer = call.operation
+        kind = type(layer)
+        if kind is keras.layers.Reshape:
+            return {"target_shape": self._target(call)}
+        if kind is keras.layers.Rescaling:
+            return {"scale": _first(layer.scale), "offset": _first(layer.offset)}
+        if kind is convnext.LayerScale:
+            return {"projection_dim": self._grown(layer.projection_dim)}
+        setting = units_of(layer) if weighted(layer) else None
+        if setting is None:
+            return {}
+        name, units = setting
+        free = id(layer) in self.scale.outputs
+        sizes = {name: self.scale.units if free else self._grown(units)}
+        if depthwise(layer):
+            sizes["groups"] = self._grown(layer.groups)
+        return sizes
+
+    def _operation(self, operation: Any, call: Call) -> Any:
+        """A copy of an operation of keras.ops, whose own nodes stay as they are."""
+        kind = type(operation).__name__
+        if self.averages and kind == "MaxPool":
+            return partial(
+                keras.ops.average_pool,
+                pool_size=operation.pool_size,
+                strides=operation.strides,
+                padding=operation.padding,
+                data_format=operation.data_format,
+            )
+        twin = copy.copy(operation)
+        twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
+        if kind == "Reshape":
+            twin.newshape = (-1, *self._target(call))
+        return twin
+
+    def _target(self, call: Call) -> tuple[int, ...]:
+        """The shape that a Reshape of the copy makes: channels are on the last axis."""
+        *positions, channels = (int(n or 1) for n in call.output)
+        return (*positions, self._grown(channels))
+
+    def _grown(self, channels: int) -> int:
+        return int(channels * self.scale.factor)
+
+    def _value(self, value: Any, call: Call) -> Any:
+        """An argument of the copy's call: copies of tensors, and numbers for arrays of one."""
+        if isinstance(value, Tensor):
+            joined = type(call.operation).__name__ == "Concatenate"
+            grows = joined and not isinstance(value, Random) and len(call.tensors) > 1
+            return self._repeated(value.data, call) if grows else value.data
+        if isinstance(value, list | tuple):
+            return type(value)(self._value(v, call) for v in value)
+        if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+            return _first(value)
+        return value
+
+    def _repeated(self, data: Any, call: Call) -> Any:
+        """The input beside random channels: each of its channels as often as those have grown.
+
+        The kernel sees means over channels, which repetition keeps.
+        """
+        times = int(self.scale.factor)
+        return keras.ops.concatenate([data] * times, axis=call.operation.axis)
+
+
+def deviations(widened: Widened) -> list[float | None]:
+    """Standard deviations of the model's trainable variables; None for those that stay.
+
+    Those that stay are scales, slopes and the like, which the kernel takes at their initial values.
+    """
+    known = {}
+    for name, layer in widened.drawn.items():
+        for weight in drawn_weights(layer):
+            variances = widened.parameters[name + weight.half]
+            known[id(weight.variable)] = weight.deviation(variances)
+    variables = widened.model.trainable_variables
+    drawn = sum(id(v) in known for v in variables)
+    if drawn != len(known):
+        raise GraphError(f"{len(known)} weights are to be drawn, and the copy has {drawn} of them")
+    return [known.get(id(v)) for v in variables]
+
+
+def _first(value: Any) -> float:
+    """The number that an array of equal ones stands for: its shape has the model's channels."""
+    return float(np.asarray(value).flat[0])
