@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp.engine.plan import Block, BlockShape
+from keras2gp.engine.vectors import use_wide_vectors
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.parameters import LayerVariances
 from keras2gp.rules.covariance import Statistics, WindowMethod
@@ -46,6 +47,8 @@ class CompiledProgram:
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
         if on_gpu:  # ten bits of mantissa in products would cost three digits of every entry
             tf.config.experimental.enable_tensor_float_32_execution(False)
+        else:
+            use_wide_vectors()
         if method is None:
             method = "conv2d" if on_gpu else "shifts"
         self.program = Program(graph, method, kind)
