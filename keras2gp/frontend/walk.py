@@ -142,7 +142,9 @@ class Walk:
             obstacle = Obstacle(path, _received(call), str(error))
             results = self._opaque(call, shapes, path)
         became = "refused" if obstacle else context.became
-        kind = type(call.operation).__name__
+        # In the place of an unreadable layer stands another, which is not the user's.
+        known = self.unreadable.get(path)
+        kind = known.received if known else type(call.operation).__name__
         row = LayerRow(path, kind, became, context.variances, context.note)
         halves = tuple(
             LayerRow(path + name, kind, name.strip("/"), variances)

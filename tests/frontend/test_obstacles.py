@@ -280,3 +280,13 @@ def test_layers_that_mix_the_images_of_a_batch_before_the_first_weights(mix):
     model = keras.Model(x, keras.layers.Dense(2)(mix(x)))
     with pytest.raises(UnsupportedModelError, match="depend on the others of its batch"):
         keras2gp.convert(model)
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_a_layer_that_is_not_read_from_a_file_has_its_own_name_in_the_report(tmp_path):
+    x = keras.Input((6, 6, 1))
+    h = layers.Lambda(lambda t: t * 2, name="code")(conv()(x))
+    model = keras.Model(x, layers.Dense(2)(layers.Flatten()(h)))
+    model.save(tmp_path / "m.keras")
+    rows = {row.path: row for row in keras2gp.inspect(tmp_path / "m.keras").rows}
+    assert (rows["code"].layer, rows["code"].became) == ("Lambda", "refused")
