@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras2gp.cli import arguments
 from keras2gp.cli.conversion import check_conversion
-from keras2gp.cli.exit_codes import ExitCode
+from keras2gp.cli.exit_codes import ExitCode, UsageError
 from keras2gp.cli.output import Output, seconds_text
 from keras2gp.cli.progress import stage
 from keras2gp.cli.records import RECORD, FitRecord, data_digest, identity, staged_directory
@@ -71,12 +71,18 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="added to the diagonal, relative to its mean; auto: only if needed (default)",
     )
+    parser.add_argument(
+        "--probabilities",
+        choices=("temperature", "largest"),
+        help="of a classification: softmax of the mean, its temperature set by leave-one-out "
+        "predictions (default); or of each class's latent value being the largest",
+    )
 
 
 def fitted(kernel: Kernel, x: Any, y: Any, options: argparse.Namespace) -> tuple[Any, Any]:
     """A fitted estimator, and what the fit took, as data for JSON.
 
-    options: `regression`, `noise_variance`, `jitter` and `gram`
+    options: `regression`, `noise_variance`, `jitter`, `probabilities` and `gram`
     Raises: InputError, NumericalError, StoreError.
     """
     from keras2gp.gp.classification import GPClassifier  # noqa: PLC0415 (imports scikit-learn)
@@ -87,6 +93,8 @@ def fitted(kernel: Kernel, x: Any, y: Any, options: argparse.Namespace) -> tuple
     settings = {"noise_variance": options.noise_variance, "jitter": options.jitter}
     if options.regression:
         settings["normalize_y"] = True
+    elif options.probabilities is not None:
+        settings["probabilities"] = options.probabilities
     estimator = kind(timed, **settings)
     with stage(f"kernel and solve, {len(x)} images"):
         began = time.perf_counter()
@@ -104,6 +112,7 @@ def fitted(kernel: Kernel, x: Any, y: Any, options: argparse.Namespace) -> tuple
         "jitter_steps": [asdict(step) for step in report.steps],
         "smallest_pivot": report.smallest_pivot,
         "equal_rows": report.duplicate,
+        "temperature": getattr(estimator, "temperature_", None),
     }
     return estimator, facts
 
@@ -120,6 +129,9 @@ def show_fit(out: Output, facts: Any) -> None:
             ("evidence", f"log p(y | x) = {facts['log_marginal_likelihood']:.6g}"),
         ]
     )
+    if facts["temperature"] is not None:
+        text = f"softmax of the mean / {facts['temperature']:.4g}, by leave-one-out"
+        out.pairs([("probabilities", text)])
     if facts["equal_rows"] is not None:
         first, second = facts["equal_rows"]
         out.line(f"  note: training rows {first} and {second} agree to five digits")
@@ -153,6 +165,8 @@ class _Timed:
 
 
 def _check_fit(options: argparse.Namespace) -> None:
+    if options.regression and options.probabilities is not None:
+        raise UsageError("--probabilities: a regression has none")
     check_conversion(options, kernels=True)
     arguments.check_data(options.data)
     arguments.check_directory(options.out, RECORD, "a fitted model")

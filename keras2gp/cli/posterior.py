@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from keras2gp.cli.progress import stage
 from keras2gp.gp.classification import GPClassifier
 from keras2gp.gp.metrics import (
     brier_score,
+    calibration_error_by_chance,
     error_rate,
     expected_calibration_error,
     negative_log_likelihood,
+    out_of_distribution_auroc,
+    reliability,
 )
 from keras2gp.gp.persistence import load_head
-from keras2gp.gp.probability import largest_probabilities
 from keras2gp.gp.regression import GPRegressor
 
-__all__ = ["evaluation", "load_fit", "predictions", "repeated"]
+__all__ = ["evaluation", "load_fit", "measured", "outsiders", "predictions", "repeated"]
 
 Array = np.ndarray[Any, Any]
 Head = GPClassifier | GPRegressor
@@ -46,34 +49,55 @@ def predictions(estimator: Head, x: Array) -> dict[str, Array]:
             batch = x[start : start + _BATCH]
             parts.append(_posterior(estimator, batch))
             advance(start + len(batch), len(x))
-    first, second = (np.concatenate(values) for values in zip(*parts, strict=True))
+    columns = [np.concatenate(values) for values in zip(*parts, strict=True)]
     if isinstance(estimator, GPRegressor):
-        return {"mean": first, "std": second}
-    probability = largest_probabilities(first, np.sqrt(second))
+        return dict(zip(("mean", "std"), columns, strict=True))
+    mean, variance, probability = columns
     return {
-        "label": estimator.classes_[first.argmax(axis=1)],
+        "label": estimator.classes_[mean.argmax(axis=1)],
         "probability": probability,
         "classes": estimator.classes_,
-        "mean": first,
-        "variance": second,
+        "mean": mean,
+        "variance": variance,
     }
 
 
 def evaluation(estimator: Head, x: Array, y: Array) -> dict[str, float]:
     """Measures of predictions against the truth. Raises: InputError for unknown labels."""
-    found = predictions(estimator, x)
-    if isinstance(estimator, GPRegressor):
+    return measured(predictions(estimator, x), y)[0]
+
+
+def measured(
+    found: dict[str, Array], y: Array
+) -> tuple[dict[str, float], list[dict[str, float]] | None]:
+    """Measures of predictions, and the bins of a classification's reliability diagram.
+
+    Raises: InputError for unknown labels.
+    """
+    if "label" not in found:
         return {
             "root_mean_squared_error": float(root_mean_squared_error(y, found["mean"])),
             "r2": float(r2_score(y, found["mean"])) if len(y) > 1 else float("nan"),
             "mean_std": float(found["std"].mean()),
-        }
+        }, None
     by_class = (y, found["probability"], found["classes"])
     return {
         "error_rate": error_rate(y, found["label"]),
         "negative_log_likelihood": negative_log_likelihood(*by_class),
         "brier_score": brier_score(*by_class),
         "expected_calibration_error": expected_calibration_error(*by_class),
+        "calibration_error_by_chance": calibration_error_by_chance(found["probability"]),
+    }, [asdict(b) for b in reliability(*by_class)]
+
+
+def outsiders(estimator: Head, found: dict[str, Array], x: Array) -> dict[str, float]:
+    """How the variance of predictions tells images from elsewhere. Raises: InputError."""
+    name = "std" if isinstance(estimator, GPRegressor) else "variance"
+    inside, outside = found[name], predictions(estimator, x)[name]
+    return {
+        "auroc": out_of_distribution_auroc(inside, outside),
+        f"mean_{name}": float(outside.mean()),
+        f"mean_{name}_of_the_test_rows": float(inside.mean()),
     }
 
 
@@ -85,9 +109,9 @@ def repeated(estimator: Head, x: Array) -> int:
     return sum(row.tobytes() in known for row in x.astype(estimator.x_train_.dtype))
 
 
-def _posterior(estimator: Head, x: Array) -> tuple[Array, Array]:
-    """Mean and variance of the latent values; of a regression mean and standard deviation."""
+def _posterior(estimator: Head, x: Array) -> tuple[Array, ...]:
+    """Mean, variance and probability; of a regression mean and standard deviation."""
     if isinstance(estimator, GPRegressor):
         mean, std = estimator.predict(x, return_std=True)
         return mean, std
-    return estimator.posterior(x)
+    return estimator.predictive(x)

@@ -31,6 +31,12 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
     arguments.add_data(evaluate)
     evaluate.add_argument("--test", metavar="N", required=True, type=arguments.count, help="rows")
+    evaluate.add_argument(
+        "--ood",
+        metavar="D2",
+        help="images that are not of D, of the same shape: how well the variance tells them from "
+        "the test rows (AUROC of up to N of them; without it none is measured)",
+    )
     arguments.add_json(evaluate)
     evaluate.set_defaults(check=_check_evaluate, run=_evaluate)
 
@@ -51,10 +57,15 @@ def add_commands(commands: Any) -> None:
 def _check_evaluate(options: argparse.Namespace) -> None:
     options.record = read_record(options.fit)
     arguments.check_data(options.data)
+    if options.ood is not None:
+        arguments.check_data(options.ood)
+        if identity(options.ood) == identity(options.data):
+            raise UsageError(f"--ood {options.ood}: that is the data of --data")
 
 
 def _evaluate(options: argparse.Namespace, out: Output) -> ExitCode:
     from keras2gp.cli.images import (  # noqa: PLC0415 (imports numpy)
+        images_only,
         prepared,
         read_data,
         targets,
@@ -67,9 +78,18 @@ def _evaluate(options: argparse.Namespace, out: Output) -> ExitCode:
     regression = record.task == "regression"
     x, y = test_rows(data)
     y = targets(y, data.name, regression=regression)
+    elsewhere = None
+    if options.ood is not None:
+        elsewhere = images_only(options.ood, download=options.download)[: options.test]
     start_tensorflow()
     from keras2gp.cli.models import rescales  # noqa: PLC0415 (imports TensorFlow)
-    from keras2gp.cli.posterior import evaluation, load_fit, repeated  # noqa: PLC0415
+    from keras2gp.cli.posterior import (  # noqa: PLC0415
+        load_fit,
+        measured,
+        outsiders,
+        predictions,
+        repeated,
+    )
 
     estimator = load_fit(options.fit)
     images, notes = prepared(estimator.kernel, x, rescales=rescales(estimator.kernel))
@@ -77,19 +97,30 @@ def _evaluate(options: argparse.Namespace, out: Output) -> ExitCode:
     if twice:
         warnings.append(f"{twice} of the {len(images)} test images are training images too")
     began = time.perf_counter()
-    measures = evaluation(estimator, images, y)
+    found = predictions(estimator, images)
+    measures, bins = measured(found, y)
     seconds = time.perf_counter() - began
+    ood: dict[str, Any] | None = None
+    if elsewhere is not None:
+        others, done = prepared(estimator.kernel, elsewhere, rescales=rescales(estimator.kernel))
+        ood = {"source": options.ood, "rows": len(others), "notes": done}
+        ood |= outsiders(estimator, found, others)
     out.line(f"{options.fit}: {record.model} fitted to {record.rows} rows of {record.source}")
     out.line(f"{len(images)} test rows of {options.data}", style="bold")
     for note in [*data.notes, *notes, *warnings]:
         out.line(f"  note: {note}")
     show_measures(out, measures, seconds)
+    if ood is not None:
+        out.line(f"{ood['rows']} images of {options.ood}, from elsewhere", style="bold")
+        out.pairs([("AUROC", f"{ood['auroc']:.4f} of the variance; 0.5 is chance")])
     out.document(
         {
             "fit": str(options.fit),
             "data": {"source": options.data, "rows": len(images), "notes": [*data.notes, *notes]},
             "warnings": warnings,
             "measures": measures,
+            "reliability": bins,
+            "ood": ood,
             "seconds": seconds,
         }
     )
@@ -103,6 +134,7 @@ def show_measures(out: Output, measures: dict[str, float], seconds: float) -> No
         "negative_log_likelihood": ("NLL", "{:.4f} nats"),
         "brier_score": ("Brier", "{:.4f}"),
         "expected_calibration_error": ("ECE", "{:.2%}"),
+        "calibration_error_by_chance": ("by chance", "{:.2%}, the ECE if perfectly calibrated"),
         "root_mean_squared_error": ("RMSE", "{:.6g}"),
         "r2": ("R2", "{:.4f}"),
         "mean_std": ("mean std", "{:.6g}"),

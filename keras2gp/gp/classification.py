@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,23 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from keras2gp.errors import InputError
 from keras2gp.gp.base import GaussianProcess
+from keras2gp.gp.calibration import fit_temperature, tempered_softmax
 from keras2gp.gp.inputs import check_length
 from keras2gp.gp.panels import Array
 from keras2gp.gp.probability import largest_probabilities
 
-__all__ = ["GPClassifier"]
+__all__ = ["PROBABILITIES", "GPClassifier", "Prediction", "check_probabilities"]
+
+PROBABILITIES = ("temperature", "largest")
+"""How probabilities are made of the posterior; the first is the default."""
+
+
+class Prediction(NamedTuple):
+    """What is predicted of M inputs: mean [M, C], variance [M], probability [M, C]."""
+
+    mean: Array
+    variance: Array
+    probability: Array
 
 
 class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
@@ -31,12 +43,29 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
     noise_variance: variance of the noise on the targets
     jitter:         "auto": 0, and more only if the matrix is singular, with a JitterWarning; or
                     a number, relative to the mean of the kernel's diagonal
+    probabilities:  "temperature": softmax of the posterior mean, at the temperature under which
+                    leave-one-out predictions make the labels most probable, so that no data is
+                    held out (calibration.fit_temperature);
+                    "largest": the probability that a class's latent value is the largest, under
+                    the posterior with the kernel scaled by `scale_`
 
-    Attributes after fit: classes_ [C], sorted; x_train_, targets_ [N, C], alpha_ [N, C], factor_,
-    jitter_report_, log_marginal_likelihood_value_, n_features_in_ if X has two axes.
+    Attributes after fit: classes_ [C], sorted; temperature_ (None unless it is used); x_train_,
+    targets_ [N, C], alpha_ [N, C], factor_, jitter_report_, log_marginal_likelihood_value_,
+    n_features_in_ if X has two axes.
     """
 
     classes_: npt.NDArray[Any]
+    temperature_: float | None
+
+    def __init__(
+        self,
+        kernel: Any,
+        noise_variance: float = 0.0,
+        jitter: float | str = "auto",
+        probabilities: str = "temperature",
+    ) -> None:
+        super().__init__(kernel, noise_variance, jitter)
+        self.probabilities = probabilities
 
     def fit(self, X: Any, y: Any) -> GPClassifier:  # noqa: N803 (scikit-learn's name)
         """Fit to inputs X, [N, features] or [N, *shape], and labels y, [N], of any type.
@@ -46,6 +75,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
                 labels of a single class, or that are continuous; a matrix that does not fit.
             NumericalError: the kernel matrix is not positive definite.
         """
+        check_probabilities(self.probabilities)
         inputs = self._checked_inputs(X)
         labels = _check_labels(y)
         check_length(inputs, labels, "labels")
@@ -58,6 +88,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         targets[np.arange(len(labels)), index] = 1.0
         self._fit_targets(inputs, targets)
         self.classes_ = classes
+        self.temperature_ = None
+        if self.probabilities == "temperature":
+            self.temperature_ = fit_temperature(self._leave_one_out()[0], index)
         return self
 
     def decision_function(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
@@ -102,17 +135,33 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         return mean, self.scale_ * variance
 
     def predict_proba(self, X: Any, diag: Any = None) -> Array:  # noqa: N803
-        """Probability that each class's latent value is the largest, [M, C]; rows sum to 1.
+        """Probability of each class, [M, C]; rows sum to 1, and are largest where the mean is.
 
-        Exact for the posterior of the regression with the kernel scaled by `scale_`
-        (`largest_probabilities` has the integral). Where the variance is 0, the row is 1 for the
-        class of largest mean and 0 for the others.
+        Math: "temperature": softmax(mean / temperature_)
+              "largest": P(f_c > f_c' for all c' != c), f ~ `posterior`, exactly
+                (`largest_probabilities` has the integral); 1 for the class of largest mean where
+                the variance is 0
 
-        diag: the prior variances k(x, x), [M], for a precomputed kernel.
+        diag: the prior variances k(x, x), [M], for "largest" with a precomputed kernel.
+
+        Raises: as `posterior`.
+        """
+        x = self._test_inputs(X)
+        if self.temperature_ is not None:
+            return tempered_softmax(self._mean(x), self.temperature_)
+        return self.predictive(x, diag).probability
+
+    def predictive(self, X: Any, diag: Any = None) -> Prediction:  # noqa: N803
+        """Mean, variance and probabilities, with the kernel evaluated once.
 
         Raises: as `posterior`.
         """
         mean, variance = self.posterior(X, diag)
+        return Prediction(mean, variance, self._probabilities(mean, variance))
+
+    def _probabilities(self, mean: Array, variance: Array) -> Array:
+        if self.temperature_ is not None:
+            return tempered_softmax(mean, self.temperature_)
         return largest_probabilities(mean, np.sqrt(variance))
 
     def leave_one_out(self) -> tuple[Array, Array]:
@@ -125,6 +174,16 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         Reference: Rasmussen and Williams, equations 5.10 to 5.12.
         """
         return self._leave_one_out()
+
+
+def check_probabilities(probabilities: Any) -> None:
+    """Refuse what is not one of PROBABILITIES.
+
+    Raises: InputError
+    """
+    if probabilities not in PROBABILITIES:
+        names = ", ".join(f'"{name}"' for name in PROBABILITIES)
+        raise InputError(f"probabilities is {probabilities!r}: expected one of {names}")
 
 
 def _check_labels(y: Any) -> npt.NDArray[Any]:

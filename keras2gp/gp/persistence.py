@@ -15,7 +15,7 @@ from keras2gp.errors import InputError, Keras2GPError, ModelFileError, NotFitted
 from keras2gp.gp.arrays import Writer, array_writer, checksum, read_array, write_files
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.cholesky import check_jitter, check_noise
-from keras2gp.gp.classification import GPClassifier
+from keras2gp.gp.classification import GPClassifier, check_probabilities
 from keras2gp.gp.factor import CholeskyFactor
 from keras2gp.gp.inputs import check_kernel, kernel_values
 from keras2gp.gp.regression import GPRegressor
@@ -134,7 +134,9 @@ def _described(estimator: GPClassifier | GPRegressor) -> dict[str, Any]:
         head["y_shift"] = estimator.y_shift_.tolist()
         head["y_scale"] = estimator.y_scale_.tolist()
     else:
+        parameters["probabilities"] = estimator.probabilities
         head["classes"] = _classes_described(estimator.classes_)
+        head["temperature"] = estimator.temperature_
     return head
 
 
@@ -162,7 +164,8 @@ def _restored(head: Mapping[str, Any], directory: Path, kernel: Any) -> GPClassi
         )
     check_noise(parameters["noise_variance"])
     check_jitter(parameters["jitter"])
-    estimator = _CLASSES[head["class"]](kernel, **parameters)
+    kind: type[GPClassifier | GPRegressor] = _CLASSES[head["class"]]
+    estimator = kind(kernel, **parameters)
     arrays = _read_arrays(head["arrays"], directory)
     targets, factor = arrays["y.npy"], arrays["factor.npy"]
     shape = tuple(int(n) for n in head["input_shape"])
@@ -187,7 +190,9 @@ def _restored(head: Mapping[str, Any], directory: Path, kernel: Any) -> GPClassi
         estimator.y_shift_ = _vector(head["y_shift"], outputs)
         estimator.y_scale_ = _vector(head["y_scale"], outputs)
     else:
+        check_probabilities(estimator.probabilities)
         estimator.classes_ = _classes_restored(head["classes"], outputs)
+        estimator.temperature_ = _temperature(head["temperature"], estimator.probabilities)
     return estimator
 
 
@@ -249,6 +254,15 @@ def _classes_restored(described: Mapping[str, Any], count: int) -> npt.NDArray[A
     if classes.shape != (count,) or len(set(values)) != count:
         raise ModelFileError(f"{len(values)} classes, expected {count} different ones")
     return classes
+
+
+def _temperature(value: Any, probabilities: str) -> float | None:
+    if probabilities != "temperature" and value is None:
+        return None
+    temperature = _finite(value)
+    if temperature <= 0.0 or probabilities != "temperature":
+        raise ModelFileError(f"temperature {value!r} of probabilities {probabilities!r}")
+    return temperature
 
 
 def _vector(values: Any, count: int) -> npt.NDArray[np.float64]:

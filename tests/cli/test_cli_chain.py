@@ -24,8 +24,14 @@ def test_from_a_model_to_predictions(files, run_json, tmp_path):
     code, document = run_json("evaluate", fit, "--data", data, "--test", 40)
     assert code == 0
     assert set(document["measures"]) == {
-        "error_rate", "negative_log_likelihood", "brier_score", "expected_calibration_error"
+        "error_rate", "negative_log_likelihood", "brier_score", "expected_calibration_error",
+        "calibration_error_by_chance",
     }  # fmt: skip
+    assert document["ood"] is None
+    bins = document["reliability"]
+    assert sum(b["count"] for b in bins) == 40
+    gap = sum(b["count"] / 40 * abs(b["accuracy"] - b["confidence"]) for b in bins)
+    assert document["measures"]["expected_calibration_error"] == pytest.approx(gap)
     assert 0 <= document["measures"]["error_rate"] < 0.5
     assert document["seconds"] > 0
     assert document["warnings"] == []
@@ -58,6 +64,50 @@ def test_predictions_are_those_of_the_api(files, fitted, run, tmp_path):
     assert list(rows[0]) == ["row", "label", "variance", "p_cat", "p_dog", "p_owl"]
     assert [row["label"] for row in rows] == estimator.predict(x).tolist()
     np.testing.assert_allclose([float(row["variance"]) for row in rows], variance)
+
+
+def test_the_variance_tells_images_from_elsewhere(files, fitted, run, run_json, tmp_path):
+    noise = np.random.default_rng(1).integers(0, 256, (50, 6, 6, 1), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", x=noise)
+    evaluate = ["evaluate", fitted, "--data", files / "data.npz", "--test", 40]
+    code, document = run_json(*evaluate, "--ood", tmp_path / "noise.npz")
+    assert code == 0
+    ood = document["ood"]
+    assert ood["rows"] == 40
+    assert any("divided by 255" in note for note in ood["notes"])
+    with np.load(files / "data.npz") as archive:
+        inside = archive["x"][80:].astype(np.float32) / 255
+    estimator = posterior.load_fit(fitted)
+    _, near = estimator.posterior(inside)
+    _, far = estimator.posterior(noise[:40].astype(np.float32) / 255)
+    expected = np.mean([(b > a) + 0.5 * (b == a) for a in near for b in far])
+    assert ood["auroc"] == pytest.approx(expected, abs=2e-3)
+    assert ood["mean_variance"] == pytest.approx(far.mean(), rel=1e-3)
+    assert ood["auroc"] > 0.9
+    code, out, _ = run(*evaluate, "--ood", tmp_path / "noise.npz")
+    assert code == 0
+    assert "AUROC" in out
+    np.savez(tmp_path / "wide.npz", x=np.zeros((3, 7, 6, 1)))
+    assert run(*evaluate, "--ood", tmp_path / "wide.npz")[0] == 5
+    assert run(*evaluate, "--ood", tmp_path / "none.npz")[0] == 5
+    code, _, err = run(*evaluate, "--ood", files / "data.npz")
+    assert code == 2
+    assert "that is the data" in err
+
+
+def test_how_probabilities_are_made(files, run, run_json, tmp_path):
+    fit = ["fit", files / "tiny.keras", "--data", files / "data.npz", "--train", 80]
+    fit += ["--out", tmp_path / "fit", "--noise-variance", 0.1]
+    code, document = run_json(*fit, "--probabilities", "largest")
+    assert code == 0
+    assert document["fit"]["temperature"] is None
+    assert posterior.load_fit(tmp_path / "fit").probabilities == "largest"
+    code, document = run_json(*fit)
+    temperature = posterior.load_fit(tmp_path / "fit").temperature_
+    assert document["fit"]["temperature"] == temperature
+    code, out, _ = run(*fit)
+    assert f"softmax of the mean / {temperature:.4g}" in out
+    assert run(*fit, "--regression", "--probabilities", "largest")[0] == 2
 
 
 def test_fit_says_what_it_did(files, run, tmp_path):
@@ -127,10 +177,17 @@ def test_regression(files, run, run_json, tmp_path):
         "evaluate", tmp_path / "fit", "--data", files / "real.npz", "--test", 40
     )
     assert set(document["measures"]) == {"root_mean_squared_error", "r2", "mean_std"}
+    assert document["reliability"] is None
     with np.load(files / "real.npz") as archive:
         x, y = archive["x"][80:], archive["y"][80:]
     score = posterior.load_fit(tmp_path / "fit").score(x, y)
     assert document["measures"]["r2"] == pytest.approx(score, rel=1e-4)
+    code, document = run_json(
+        "evaluate", tmp_path / "fit", "--data", files / "real.npz", "--test", 40,
+        "--ood", files / "data.npz",
+    )  # fmt: skip
+    assert 0 <= document["ood"]["auroc"] <= 1
+    assert document["ood"]["mean_std"] > 0
     run("predict", tmp_path / "fit", "--data", files / "real.npz", "--out", tmp_path / "p.csv")
     assert (tmp_path / "p.csv").read_text().startswith("row,mean,std\n0,")
 

@@ -12,6 +12,7 @@ from sklearn.model_selection import cross_val_score
 
 from keras2gp.errors import InputError, NotFittedError, NumericalError
 from keras2gp.gp import GPClassifier, JitterWarning, memory
+from keras2gp.gp.classification import PROBABILITIES
 
 KERNEL = ImageKernel(2.0)
 
@@ -63,7 +64,7 @@ def test_labels_of_any_kind(labels):
 
 def test_a_training_image_keeps_its_label_for_certain():
     x, y = problem()
-    ours = GPClassifier(KERNEL).fit(x, y)
+    ours = GPClassifier(KERNEL, probabilities="largest").fit(x, y)
     p = ours.predict_proba(x)
     np.testing.assert_allclose(p.max(axis=1), 1.0)
     np.testing.assert_array_equal(ours.classes_[p.argmax(axis=1)], y)
@@ -71,18 +72,44 @@ def test_a_training_image_keeps_its_label_for_certain():
     np.testing.assert_allclose(far, 1.0 / 3.0, atol=1e-12)
 
 
-def test_probabilities_for_a_precomputed_matrix():
+@pytest.mark.parametrize("how", PROBABILITIES)
+def test_probabilities_for_a_precomputed_matrix(how):
     x, y = problem()
     test = images(7, seed=3)
-    direct = GPClassifier(KERNEL, 0.1).fit(x, y)
-    ours = GPClassifier("precomputed", 0.1).fit(np.asarray(KERNEL(x)), y)
-    cross = np.asarray(KERNEL(test, x))
+    direct = GPClassifier(KERNEL, 0.1, probabilities=how).fit(x, y)
+    ours = GPClassifier("precomputed", 0.1, probabilities=how).fit(np.asarray(KERNEL(x)), y)
+    cross, diag = np.asarray(KERNEL(test, x)), np.full(7, 2.0)
     np.testing.assert_array_equal(ours.predict(cross), direct.predict(test))
-    np.testing.assert_allclose(
-        ours.predict_proba(cross, diag=np.full(7, 2.0)), direct.predict_proba(test), rtol=1e-9
-    )
+    expected = direct.predict_proba(test)
+    np.testing.assert_allclose(ours.predict_proba(cross, diag=diag), expected, rtol=1e-9)
+    for one, other in zip(ours.predictive(cross, diag), direct.predictive(test), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(direct.predictive(test).probability, expected, rtol=1e-12)
     with pytest.raises(InputError, match="diag="):
-        ours.predict_proba(cross)
+        ours.predictive(cross)
+    if how == "temperature":
+        np.testing.assert_allclose(ours.predict_proba(cross), expected, rtol=1e-9)
+    else:
+        with pytest.raises(InputError, match="diag="):
+            ours.predict_proba(cross)
+
+
+@pytest.mark.parametrize("how", PROBABILITIES)
+@pytest.mark.parametrize("classes", [("a", "b"), tuple("abcdefghijklmnop")])
+def test_probabilities_are_those_of_the_label(how, classes):
+    x, y = problem(48, classes)
+    ours = GPClassifier(KERNEL, 0.05, probabilities=how).fit(x, y)
+    test = images(30, seed=3) + 1.0
+    p = ours.predict_proba(test)
+    assert p.shape == (30, len(classes))
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-12)
+    np.testing.assert_array_equal(ours.classes_[p.argmax(axis=1)], ours.predict(test))
+
+
+@pytest.mark.parametrize("how", [None, "softmax", ["temperature"]])
+def test_unknown_probabilities(how):
+    with pytest.raises(InputError, match='expected one of "temperature", "largest"'):
+        GPClassifier(KERNEL, probabilities=how).fit(*problem())
 
 
 def test_leave_one_out_matches_refits():
@@ -222,7 +249,7 @@ def test_bad_kernel_matrices(values, message):
 def test_bad_kernel_diagonals(diagonal):
     fitted = GPClassifier(Broken(None, diagonal)).fit(*problem())
     with pytest.raises(InputError, match="diagonal of the kernel"):
-        fitted.predict_proba(problem()[0])
+        fitted.predictive(problem()[0])
 
 
 def test_before_fit():
@@ -240,7 +267,9 @@ def test_a_clone_shares_the_kernel():
 
     kernel = Compiled(2.0)
     again = clone(GPClassifier(kernel, 0.5, jitter=1e-6))
-    assert again.get_params() == {"kernel": kernel, "noise_variance": 0.5, "jitter": 1e-6}
+    assert again.get_params() == {
+        "kernel": kernel, "noise_variance": 0.5, "jitter": 1e-6, "probabilities": "temperature"
+    }  # fmt: skip
     x, y = problem()
     assert cross_val_score(again, x, y, cv=3).mean() > 0.8
 
@@ -251,14 +280,15 @@ def test_memory_is_compared_first(monkeypatch):
         GPClassifier(KERNEL).fit(*problem())
 
 
+@pytest.mark.parametrize("how", PROBABILITIES)
 @pytest.mark.parametrize("factor", [1e-4, 7.0, 1e6])
-def test_probabilities_do_not_depend_on_the_scale_of_the_kernel(factor):
+def test_probabilities_do_not_depend_on_the_scale_of_the_kernel(factor, how):
     x, y = problem()
     test = images(7, seed=3)
     matrix, cross = np.asarray(KERNEL(x)), np.asarray(KERNEL(test, x))
     diag = np.full(7, 2.0)
-    one = GPClassifier("precomputed", 0.1).fit(matrix, y)
-    other = GPClassifier("precomputed", 0.1 * factor).fit(factor * matrix, y)
+    one = GPClassifier("precomputed", 0.1, probabilities=how).fit(matrix, y)
+    other = GPClassifier("precomputed", 0.1 * factor, probabilities=how).fit(factor * matrix, y)
     expected = one.predict_proba(cross, diag=diag)
     found = other.predict_proba(factor * cross, diag=factor * diag)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)

@@ -9,9 +9,12 @@ from sklearn.metrics import brier_score_loss, log_loss
 from keras2gp.errors import InputError
 from keras2gp.gp import (
     brier_score,
+    calibration_error_by_chance,
     error_rate,
     expected_calibration_error,
     negative_log_likelihood,
+    out_of_distribution_auroc,
+    reliability,
 )
 
 CLASSES = np.array(["ant", "bee", "cow"])
@@ -105,6 +108,49 @@ def test_bad_predictions(y, p, message):
     for metric in (negative_log_likelihood, brier_score, expected_calibration_error):
         with pytest.raises(InputError, match=message):
             metric(y, p, CLASSES)
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_reliability(bins):
+    y, p = predictions()
+    found = reliability(y, p, CLASSES, bins=bins)
+    assert sum(b.count for b in found) == 200
+    assert bins == 1 or len(found) < bins  # three classes: no confidence is below a third
+    for b in found:
+        inside = (p.max(axis=1) > b.lower) & (p.max(axis=1) <= b.upper)
+        right = CLASSES[p.argmax(axis=1)] == y
+        assert b.count == inside.sum()
+        assert b.confidence == pytest.approx(p.max(axis=1)[inside].mean())
+        assert b.accuracy == pytest.approx(right[inside].mean())
+
+
+@pytest.mark.parametrize("count", [500, 5000])
+def test_calibration_error_by_chance(count):
+    random = np.random.default_rng(2)
+    p = random.dirichlet(np.full(3, 0.3), size=count)
+    draws = [
+        np.minimum((random.random((count, 1)) > p.cumsum(axis=1)).sum(axis=1), 2)
+        for _ in range(100)
+    ]
+    errors = [expected_calibration_error(CLASSES[d], p, CLASSES) for d in draws]
+    found = calibration_error_by_chance(p)
+    # Four standard errors of the mean, and 3% for the normal approximation in sparse bins.
+    assert abs(found - np.mean(errors)) < 4.0 * np.std(errors) / 10.0 + 0.03 * found
+    assert calibration_error_by_chance([[1.0, 0.0]]) == 0.0
+    with pytest.raises(InputError, match="not empty"):
+        calibration_error_by_chance(np.zeros((0, 3)))
+    with pytest.raises(InputError, match="bins"):
+        calibration_error_by_chance(p, bins=0)
+
+
+def test_out_of_distribution_auroc():
+    inside, outside = [1.0, 2.0, 2.0, 5.0], [2.0, 6.0]
+    pairs = [(b > a) + 0.5 * (b == a) for a in inside for b in outside]
+    assert out_of_distribution_auroc(inside, outside) == pytest.approx(np.mean(pairs))
+    assert out_of_distribution_auroc([0.0], [1.0]) == 1.0
+    for bad in ([], [np.nan], [[1.0]]):
+        with pytest.raises(InputError, match="scores"):
+            out_of_distribution_auroc(inside, bad)
 
 
 def test_bins_are_checked():

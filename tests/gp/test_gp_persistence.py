@@ -12,6 +12,7 @@ from gp_kernels import ImageKernel, images
 
 from keras2gp.errors import InputError, ModelFileError, NotFittedError
 from keras2gp.gp import GPClassifier, GPRegressor, load_head, save_head
+from keras2gp.gp.classification import PROBABILITIES
 
 KERNEL = ImageKernel(2.0)
 LABELS = {
@@ -28,9 +29,10 @@ def classifier(labels="strings", **settings):
     return GPClassifier(KERNEL, **settings).fit(images(24), LABELS[labels])
 
 
+@pytest.mark.parametrize("how", PROBABILITIES)
 @pytest.mark.parametrize("labels", LABELS)
-def test_classifier_round_trip(tmp_path, labels):
-    before = classifier(labels, noise_variance=0.2, jitter=1e-8)
+def test_classifier_round_trip(tmp_path, labels, how):
+    before = classifier(labels, noise_variance=0.2, jitter=1e-8, probabilities=how)
     save_head(before, tmp_path / "deep" / "head")
     after = load_head(tmp_path / "deep" / "head", KERNEL)
     test = images(6, seed=2)
@@ -83,7 +85,13 @@ def test_files_are_as_documented(tmp_path):
     head = json.loads((tmp_path / "head.json").read_text(encoding="utf-8"))
     assert head["class"] == "GPClassifier"
     assert head["classes"]["values"] == ["aa", "b", "c"]
-    assert head["parameters"] == {"noise_variance": 0.0, "jitter": "auto", "precomputed": False}
+    assert head["parameters"] == {
+        "noise_variance": 0.0,
+        "jitter": "auto",
+        "precomputed": False,
+        "probabilities": "temperature",
+    }
+    assert head["temperature"] == before.temperature_
     assert head["jitter_report"]["steps"][0]["jitter"] == 0.0
 
 
@@ -165,6 +173,13 @@ def changed(head, place, value):
         (("parameters", "jitter"), None),
         (("parameters", "precomputed"), True),
         (("parameters", "surprise"), 1),
+        (("parameters", "probabilities"), "largest"),
+        (("parameters", "probabilities"), "hope"),
+        (("parameters", "probabilities"), []),
+        (("temperature",), KeyError),
+        (("temperature",), None),
+        (("temperature",), -1.0),
+        (("temperature",), "high"),
         (("arrays",), None),
         (("arrays", "x_train.npy"), KeyError),
         (("arrays", "y.npy", "shape"), [24]),
