@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from keras2gp.errors import InputError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length
+from keras2gp.gp.matrices import Progress
 from keras2gp.gp.panels import Array
 from keras2gp.gp.probability import largest_probabilities
 
@@ -31,24 +32,38 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
     noise_variance: variance of the noise on the targets
     jitter:         "auto": 0, and more only if the matrix is singular, with a JitterWarning; or
                     a number, relative to the mean of the kernel's diagonal
+    solver:         "auto" for an exact one that fits the machine, "cholesky", "tensorflow", "cg",
+                    "nystroem", or one of keras2gp.gp's solvers with settings
 
-    Attributes after fit: classes_ [C], sorted; x_train_, targets_ [N, C], alpha_ [N, C], factor_,
-    jitter_report_, log_marginal_likelihood_value_, n_features_in_ if X has two axes.
+    Attributes after fit: classes_ [C], sorted; x_train_, targets_ [N, C], alpha_ [N, C],
+    solver_report_, basis_ and weights_ (mean = k(x, basis_) weights_), factor_ of the direct
+    solvers, jitter_report_, log_marginal_likelihood_value_, n_features_in_ if X has two axes.
     """
 
     classes_: npt.NDArray[Any]
 
-    def fit(self, X: Any, y: Any) -> GPClassifier:  # noqa: N803 (scikit-learn's name)
+    def fit(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        y: Any,
+        gram: Any = None,
+        progress: Progress | None = None,
+    ) -> GPClassifier:
         """Fit to inputs X, [N, features] or [N, *shape], and labels y, [N], of any type.
+
+        gram:     the kernel matrix of X, if it is there already: an array, a store on disk
+                  (read block by block), or a MatrixProduct. With kernel="precomputed" in the
+                  place of X, which is None then
+        progress: called with (steps done, steps in all) of the solver
 
         Raises:
             InputError: arrays that are empty, not finite or of different lengths; uint8 pixels;
                 labels of a single class, or that are continuous; a matrix that does not fit.
             NumericalError: the kernel matrix is not positive definite.
         """
-        inputs = self._checked_inputs(X)
+        training = self._training(X, gram)
         labels = _check_labels(y)
-        check_length(inputs, labels, "labels")
+        check_length(training, labels, "labels")
         classes, index = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise InputError(
@@ -56,7 +71,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             )
         targets = np.full((len(labels), len(classes)), -1.0)
         targets[np.arange(len(labels)), index] = 1.0
-        self._fit_targets(inputs, targets)
+        self._fit_targets(training, targets, progress)
         self.classes_ = classes
         return self
 

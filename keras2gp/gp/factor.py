@@ -26,8 +26,9 @@ class JitterStep:
 
     jitter:         relative to the mean of the diagonal
     smallest_pivot: the smallest pivot reached, L_ii^2, in the units of the matrix; not positive
-                    where the factorisation broke off
-    index:          the row of that pivot
+                    where the factorisation broke off. Of conjugate gradients the smallest
+                    curvature p^T A p / p^T p of a search direction p
+    index:          the row of that pivot; -1 where there is none
     """
 
     jitter: float
@@ -116,6 +117,23 @@ class CholeskyFactor:
         self._panels.solve_lower(work)
         self._panels.solve_lower_transposed(work)
         return work.reshape(np.shape(b))
+
+    @property
+    def basis(self) -> int:
+        """N: predictions are compared with all training inputs."""
+        return self.size
+
+    def explained(self, cross: Array) -> Array:
+        """diag(k* A^-1 k*^T) = |L^-1 k*^T|^2 for k* of shape [M, N], [M]."""
+        half = self.half_solve(cross.T)
+        result: Array = np.einsum("nm,nm->m", half, half)
+        return result
+
+    def explained_covariance(self, cross: Array) -> Array:
+        """k* A^-1 k*^T for k* of shape [M, N], [M, M]."""
+        half = self.half_solve(cross.T)
+        product: Array = half.T @ half
+        return product
 
     def inverse_diagonal(self) -> Array:
         """The diagonal of A^-1, [N], one panel of columns of L^-1 in memory at a time.

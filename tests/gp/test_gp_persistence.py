@@ -83,7 +83,12 @@ def test_files_are_as_documented(tmp_path):
     head = json.loads((tmp_path / "head.json").read_text(encoding="utf-8"))
     assert head["class"] == "GPClassifier"
     assert head["classes"]["values"] == ["aa", "b", "c"]
-    assert head["parameters"] == {"noise_variance": 0.0, "jitter": "auto", "precomputed": False}
+    assert head["parameters"] == {
+        "noise_variance": 0.0,
+        "jitter": "auto",
+        "precomputed": False,
+        "solver": {"name": "auto"},
+    }
     assert head["jitter_report"]["steps"][0]["jitter"] == 0.0
 
 
@@ -164,6 +169,13 @@ def changed(head, place, value):
         (("parameters", "noise_variance"), "much"),
         (("parameters", "jitter"), None),
         (("parameters", "precomputed"), True),
+        (("parameters", "solver"), {"name": "magic"}),
+        (("parameters", "solver"), {"name": "cg", "settings": {"tolerance": 2.0}}),
+        (("parameters", "solver"), {"name": "cg", "settings": {"surprise": 2.0}}),
+        (("solver_report",), KeyError),
+        (("solver_report", "solver"), "magic"),
+        (("solver_report", "solver"), "nystroem"),
+        (("solver_report", "seconds"), "long"),
         (("parameters", "surprise"), 1),
         (("arrays",), None),
         (("arrays", "x_train.npy"), KeyError),
