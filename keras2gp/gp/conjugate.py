@@ -34,6 +34,7 @@ class Solution:
     """x with A x ~ b.
 
     x:          [N, C]
+    rest:       b - A x, [N, C], recomputed from x
     iterations: products with A, those that recompute the residual not counted
     residual:   the largest |b_c - A x_c| / |b_c| over the columns, recomputed from x
     curvature:  the smallest p^T A p / p^T p of a search direction: a bound on the smallest
@@ -42,6 +43,7 @@ class Solution:
     """
 
     x: Array
+    rest: Array
     iterations: int
     residual: float
     curvature: float
@@ -73,14 +75,14 @@ def conjugate_gradients(
     """
     norms = np.linalg.norm(b, axis=0)
     scale = np.where(norms > 0.0, norms, 1.0)
-    total = Solution(np.zeros_like(b), 0, 1.0 if norms.any() else 0.0, math.inf, not norms.any())
-    residual = b
+    start = 1.0 if norms.any() else 0.0
+    total = Solution(np.zeros_like(b), b, 0, start, math.inf, not norms.any())
     for _ in range(_MOST_RUNS):
         if total.converged or total.iterations >= max_iterations:
             break
         x, count, curvature = _run(
             apply,
-            residual,
+            total.rest,
             scale,
             precondition,
             tolerance=tolerance,
@@ -88,11 +90,12 @@ def conjugate_gradients(
             advance=advance,
         )
         x += total.x
-        residual = b - apply(x)
-        reached = float((np.linalg.norm(residual, axis=0) / scale).max())
+        rest = b - apply(x)
+        reached = float((np.linalg.norm(rest, axis=0) / scale).max())
         stuck = reached > _WORTH_ANOTHER * total.residual
         total = Solution(
             x,
+            rest,
             total.iterations + count,
             reached,
             min(total.curvature, curvature),

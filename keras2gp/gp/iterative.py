@@ -128,8 +128,9 @@ class ConjugateGradients:
 class IterativeSystem:
     """A = K + added I, with solves to a tolerance.
 
-    Of a quadratic form k^T A^-1 k the iteration from zero gives a lower bound, off by
-    r^T A^-1 r: variances are never too small by more than rounding.
+    With X ~ A^-1 K*^T and its residual R = K*^T - A X, K* A^-1 K*^T is taken as (K*^T + R)^T X,
+    which is too small by R^T A^-1 R, of second order in R and positive semi-definite: covariances
+    stay so, and variances are never too small by more than rounding.
     """
 
     def __init__(
@@ -171,22 +172,27 @@ class IterativeSystem:
 
         Raises: NumericalError if the tolerance is not reached.
         """
+        return self._solved(b).x
+
+    def _solved(self, b: Array) -> Solution:
         solution = self.solution(np.ascontiguousarray(b))
         if not solution.converged:
             raise NumericalError(
                 f"conjugate gradients: {_shortfall(solution, self._options.tolerance)}. "
                 "Try: a larger tolerance or rank, or a noise_variance"
             )
-        return solution.x
+        return solution
 
     def explained(self, cross: Array) -> Array:
         """diag(k* A^-1 k*^T) for k* of shape [M, N], [M]."""
-        result: Array = np.einsum("mn,nm->m", cross, self.solve(cross.T))
+        solution = self._solved(cross.T)
+        result: Array = np.einsum("nm,nm->m", cross.T + solution.rest, solution.x)
         return result
 
     def explained_covariance(self, cross: Array) -> Array:
         """k* A^-1 k*^T for k* of shape [M, N], [M, M]."""
-        product = cross @ self.solve(cross.T)
+        solution = self._solved(cross.T)
+        product = (cross + solution.rest.T) @ solution.x
         result: Array = (product + product.T) / 2.0
         return result
 

@@ -59,10 +59,13 @@ class Training:
 
     @property
     def dtype(self) -> Any:
-        """Type of the entries, known once some of them are."""
+        """Type of the entries."""
         if self._source is not None:
             return self._source.dtype
-        return np.dtype(getattr(self._kernel, "dtype", np.float64))
+        if hasattr(self._kernel, "dtype"):
+            return np.dtype(self._kernel.dtype)
+        inputs = self._inputs
+        return np.asarray(self._kernel.diag(inputs[:1])).dtype
 
     def require(self, extra: int, what: str, hint: str) -> None:
         """Refuse a solver for which the memory does not suffice, its matrix included.
@@ -81,14 +84,9 @@ class Training:
 
         Raises: InputError if it can only be multiplied, or if the kernel gives no matrix.
         """
-        if self.given is None and self.x is None:
-            raise InputError(
-                "the precomputed kernel matrix of the training inputs is not saved with a fit. "
-                "Try: gram= with that matrix"
-            )
         if self.given is None:
             count = len(self)
-            return kernel_values(self._kernel(self.x), (count, count), "the kernel matrix")
+            return kernel_values(self._kernel(self._inputs), (count, count), "the kernel matrix")
         if not self.whole:
             raise InputError(
                 f"gram is a {type(self.given).__name__}, of which only products can be had. "
@@ -104,23 +102,34 @@ class Training:
         """Variances of the training inputs, [N]."""
         if self._source is not None:
             return np.asarray(self._source.diagonal(), dtype=np.float64)
-        return check_variances(self._kernel.diag(self.x), len(self), "the diagonal of the kernel")
+        return check_variances(
+            self._kernel.diag(self._inputs), len(self), "the diagonal of the kernel"
+        )
 
     def columns(self, indices: Sequence[int]) -> Array:
         """Covariances of all training inputs with some of them, [N, count]."""
         if self._source is not None:
             return self._source.columns(indices)
-        return self._values(self.x, indices)
+        return self._values(self._inputs, indices)
 
     def corner(self, indices: Sequence[int]) -> Array:
         """Covariances of some training inputs with each other, [count, count]."""
         if self._source is not None:
             return self._source.corner(indices)
-        return self._values(self.x[list(indices)], indices)
+        return self._values(self._inputs[list(indices)], indices)
+
+    @property
+    def _inputs(self) -> Any:
+        if self.x is None:
+            raise InputError(
+                "the precomputed kernel matrix of the training inputs is not kept with a fit. "
+                "Try: gram= with that matrix"
+            )
+        return self.x
 
     def _values(self, rows: Any, indices: Sequence[int]) -> Array:
         shape = (len(rows), len(indices))
-        values = self._kernel(rows, self.x[list(indices)])
+        values = self._kernel(rows, self._inputs[list(indices)])
         return kernel_values(values, shape, "the kernel matrix").astype(np.float64)
 
 
