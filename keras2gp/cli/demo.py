@@ -12,6 +12,7 @@ from keras2gp.cli.fitting import add_solver, fitted, show_fit
 from keras2gp.cli.output import Output, seconds_text
 from keras2gp.cli.prediction import show_measures
 from keras2gp.cli.progress import stage
+from keras2gp.cli.solving import check_choice
 from keras2gp.cli.start import start_tensorflow
 from keras2gp.cli.view import show_report
 
@@ -53,7 +54,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _check_demo(options: argparse.Namespace) -> None:
-    """The parser has checked all there is, and the data's split does the rest at once."""
+    """The data's split does the rest at once."""
+    check_choice(options)
 
 
 def _demo(options: argparse.Namespace, out: Output) -> ExitCode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from keras2gp.cli.exit_codes import ExitCode, UsageError
 from keras2gp.cli.output import Output, seconds_text
 from keras2gp.cli.progress import stage
 from keras2gp.cli.records import RECORD, FitRecord, data_digest, identity, staged_directory
+from keras2gp.cli.solving import add_choice, check_choice, solver_of, solver_text
 from keras2gp.cli.start import start_tensorflow
 from keras2gp.cli.view import show_report
 from keras2gp.errors import DataError
@@ -71,6 +73,7 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="added to the diagonal, relative to its mean; auto: only if needed (default)",
     )
+    add_choice(group)
     parser.add_argument(
         "--probabilities",
         choices=("temperature", "largest"),
@@ -82,30 +85,36 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
 def fitted(kernel: Kernel, x: Any, y: Any, options: argparse.Namespace) -> tuple[Any, Any]:
     """A fitted estimator, and what the fit took, as data for JSON.
 
-    options: `regression`, `noise_variance`, `jitter`, `probabilities` and `gram`
+    options: `regression`, `probabilities`, `gram`, and those of `add_solver`
     Raises: InputError, NumericalError, StoreError.
     """
     from keras2gp.gp.classification import GPClassifier  # noqa: PLC0415 (imports scikit-learn)
     from keras2gp.gp.regression import GPRegressor  # noqa: PLC0415
 
-    timed = _Timed(kernel, options.gram)
+    timed = _Timed(kernel)
     kind = GPRegressor if options.regression else GPClassifier
-    settings = {"noise_variance": options.noise_variance, "jitter": options.jitter}
+    settings = {
+        "noise_variance": options.noise_variance,
+        "jitter": options.jitter,
+        "solver": solver_of(options),
+    }
     if options.regression:
         settings["normalize_y"] = True
     elif options.probabilities is not None:
         settings["probabilities"] = options.probabilities
     estimator = kind(timed, **settings)
-    with stage(f"kernel and solve, {len(x)} images"):
-        began = time.perf_counter()
-        estimator.fit(x, y)
-        total = time.perf_counter() - began
+    began = time.perf_counter()
+    matrix = None if options.gram is None else timed.stored(x, options.gram)
+    with stage(f"kernel and solve, {len(x)} images") as advance:
+        estimator.fit(x, y, gram=matrix, progress=advance)
+    total = time.perf_counter() - began
     estimator.kernel = kernel
     report = estimator.jitter_report_
     facts = {
         "rows": len(x),
         "kernel_seconds": timed.seconds,
         "solve_seconds": total - timed.seconds,
+        "solver": asdict(estimator.solver_report_),
         "log_marginal_likelihood": estimator.log_marginal_likelihood_value_,
         "noise_variance": options.noise_variance,
         "jitter": report.jitter,
@@ -125,8 +134,8 @@ def show_fit(out: Output, facts: Any) -> None:
     out.pairs(
         [
             ("kernel", kernel),
-            ("solve", f"{seconds_text(facts['solve_seconds'])}, {_jitter_text(facts)}"),
-            ("evidence", f"log p(y | x) = {facts['log_marginal_likelihood']:.6g}"),
+            ("solve", f"{solver_text(facts)}, {_jitter_text(facts)}"),
+            ("evidence", _evidence_text(facts["log_marginal_likelihood"])),
         ]
     )
     if facts["temperature"] is not None:
@@ -138,27 +147,28 @@ def show_fit(out: Output, facts: Any) -> None:
 
 
 class _Timed:
-    """A kernel with a stopwatch, whose matrix of the training images may be kept in a store."""
+    """A kernel with a stopwatch."""
 
-    def __init__(self, kernel: Kernel, store: Path | None) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._store = store
+        self.dtype = kernel.dtype
         self.seconds = 0.0
 
     def __call__(self, x1: Any, x2: Any = None, /) -> Any:
         began = time.perf_counter()
-        matrix = self._matrix(x1, x2)
+        matrix = self._kernel.matrix(x1, x2)
         self.seconds += time.perf_counter() - began
         return matrix
 
-    def _matrix(self, x1: Any, x2: Any) -> Any:
-        if self._store is None or x2 is not None:
-            return self._kernel.matrix(x1, x2)
-        import numpy as np  # noqa: PLC0415 (late, like all that takes time)
-
+    def stored(self, x: Any, path: Path) -> Any:
+        """The matrix in a store, computed as far as it lacks; it is read as the solver needs it."""
         from keras2gp.engine.api import gram  # noqa: PLC0415 (imports TensorFlow)
 
-        return np.asarray(gram(self._kernel, x1, out=self._store, progress=False))
+        began = time.perf_counter()
+        with stage(f"kernel, {len(x)} images") as advance:
+            store = gram(self._kernel, x, out=path, progress=advance)
+        self.seconds += time.perf_counter() - began
+        return store
 
     def diag(self, x: Any, /) -> Any:
         return self._kernel.diag(x)
@@ -170,6 +180,7 @@ def _check_fit(options: argparse.Namespace) -> None:
     check_conversion(options, kernels=True)
     arguments.check_data(options.data)
     arguments.check_directory(options.out, RECORD, "a fitted model")
+    check_choice(options)
 
 
 def _fit(options: argparse.Namespace, out: Output) -> ExitCode:
@@ -241,6 +252,12 @@ def _jitter_text(facts: Any) -> str:
     return f"jitter {facts['jitter']:g} of the mean diagonal" + (
         f" (singular without; {tries} attempts)" if tries > 1 else ""
     )
+
+
+def _evidence_text(value: float) -> str:
+    if math.isnan(value):
+        return "not known: conjugate gradients give no determinant"
+    return f"log p(y | x) = {value:.6g}"
 
 
 def _grouped(number: float) -> str:

@@ -4,8 +4,11 @@ from keras2gp.gp.base import GaussianProcess, JitterWarning
 from keras2gp.gp.calibration import fit_temperature, tempered_softmax
 from keras2gp.gp.cholesky import factorize
 from keras2gp.gp.classification import GPClassifier, Prediction
+from keras2gp.gp.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.factor import CholeskyFactor, CholeskyReport, JitterStep
 from keras2gp.gp.inputs import KernelFunction
+from keras2gp.gp.iterative import ConjugateGradients
+from keras2gp.gp.matrices import MatrixProduct
 from keras2gp.gp.metrics import (
     ReliabilityBin,
     brier_score,
@@ -16,21 +19,29 @@ from keras2gp.gp.metrics import (
     out_of_distribution_auroc,
     reliability,
 )
+from keras2gp.gp.nystroem import Nystroem
 from keras2gp.gp.persistence import load_head, save_head
 from keras2gp.gp.probability import largest_probabilities
 from keras2gp.gp.regression import GPRegressor
+from keras2gp.gp.system import SolverReport
 
 __all__ = [
+    "Cholesky",
     "CholeskyFactor",
     "CholeskyReport",
+    "ConjugateGradients",
     "GPClassifier",
     "GPRegressor",
     "GaussianProcess",
     "JitterStep",
     "JitterWarning",
     "KernelFunction",
+    "MatrixProduct",
+    "Nystroem",
     "Prediction",
     "ReliabilityBin",
+    "SolverReport",
+    "TensorFlowCholesky",
     "brier_score",
     "calibration_error_by_chance",
     "error_rate",

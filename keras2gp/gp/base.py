@@ -3,66 +3,53 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import sklearn.exceptions
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 
-from keras2gp.errors import InputError, NotFittedError
-from keras2gp.gp.cholesky import check_jitter, check_noise, factorize
-from keras2gp.gp.factor import CholeskyFactor, CholeskyReport
-from keras2gp.gp.inputs import check_inputs, check_kernel, check_variances, kernel_values
-from keras2gp.gp.memory import require_memory
-from keras2gp.gp.panels import Array, PackedPanels
-from keras2gp.gp.precision import clipped_variance, rounding_bound
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.cholesky import check_jitter, check_noise
+from keras2gp.gp.factor import CholeskyReport
+from keras2gp.gp.inputs import check_kernel
+from keras2gp.gp.matrices import Progress
+from keras2gp.gp.panels import Array
+from keras2gp.gp.posterior import Posterior
+from keras2gp.gp.solvers import chosen_solver
+from keras2gp.gp.system import Fit, SolverReport
+from keras2gp.gp.training import Training, training_of
 
 __all__ = ["GaussianProcess", "JitterWarning"]
-
-# Covariances of one batch of predictions with the training inputs, in float64.
-_BATCH_BYTES = 64 * 2**20
 
 
 class JitterWarning(UserWarning):
     """The kernel matrix was singular, and something was added to its diagonal to solve it."""
 
 
-class UnfittedError(NotFittedError, sklearn.exceptions.NotFittedError):  # type: ignore[misc]
-    """Predictions were asked of an estimator before `fit`; scikit-learn's error too."""
-
-
-class GaussianProcess(BaseEstimator):  # type: ignore[misc]
+class GaussianProcess(Posterior):
     """Exact inference under a zero-mean Gaussian process, with independent, alike outputs.
 
-    Math: A = K + (noise_variance + jitter) I = L L^T;  alpha = A^-1 Y
-        mean = K* alpha;  variance = diag K** - |L^-1 K*^T|^2  (of the latent function)
+    Math: A = K + (noise_variance + jitter) I;  alpha = A^-1 Y
+        mean = K* alpha;  variance = diag K** - diag K* A^-1 K*^T  (of the latent function)
+
+    With solver Nystroem() A is another matrix, and the basis of predictions smaller: see there.
 
     Reference: Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 2.1.
     """
 
-    x_train_: npt.NDArray[Any] | None
-    targets_: Array
-    alpha_: Array
-    factor_: CholeskyFactor
-    jitter_report_: CholeskyReport
-    kernel_dtype_: str
-    input_shape_: tuple[int, ...]
-    log_marginal_likelihood_value_: float
-
     def __init__(
-        self, kernel: Any, noise_variance: float = 0.0, jitter: float | str = "auto"
+        self,
+        kernel: Any,
+        noise_variance: float = 0.0,
+        jitter: float | str = "auto",
+        solver: Any = "auto",
     ) -> None:
         self.kernel = kernel
         self.noise_variance = noise_variance
         self.jitter = jitter
-
-    @property
-    def precomputed(self) -> bool:
-        """Whether X is a kernel matrix, and not inputs."""
-        return isinstance(self.kernel, str)
+        self.solver = solver
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -78,153 +65,119 @@ class GaussianProcess(BaseEstimator):  # type: ignore[misc]
             settings["kernel"] = clone(self.kernel)
         return type(self)(**settings)
 
-    def _checked_inputs(self, x: Any) -> npt.NDArray[Any]:
-        check_kernel(self.kernel)
-        return check_inputs(x, precomputed=self.precomputed)
+    def _training(self, x: Any, gram: Any) -> Training:
+        """The training inputs, or the precomputed matrix, with `gram` if it is there already.
 
-    def _fit_targets(self, x: npt.NDArray[Any], targets: Array) -> None:
-        """Factorise the kernel matrix of x, and solve for targets [N, C].
+        Raises: InputError
+        """
+        check_kernel(self.kernel)
+        if self.precomputed and gram is not None:
+            if x is not None:
+                raise InputError("with kernel='precomputed' the matrix is either X or gram: one")
+            return training_of(self.kernel, None, gram)
+        return training_of(self.kernel, self._checked_inputs(x), gram)
+
+    def _fit_targets(self, training: Training, targets: Array, progress: Progress | None) -> None:
+        """Solve for targets [N, C].
 
         Raises: InputError, NumericalError; the estimator is as it was before then.
         """
         noise = check_noise(self.noise_variance)
+        fit, report = self._solved(training, targets, noise, progress)
+        x = training.x
+        self.x_train_ = None if x is None else np.array(x)
+        self.targets_, self.alpha_, self.weights_ = targets, fit.alpha, fit.weights
+        self.system_, self.solver_report_, self.jitter_report_ = fit.system, report, fit.report
+        self.inducing_ = None if fit.inducing is None else np.array(fit.inducing, dtype=np.intp)
+        self.kernel_dtype_ = fit.dtype
+        self.input_shape_ = (len(training),) if x is None else x.shape[1:]
+        if len(self.input_shape_) == 1:
+            self.n_features_in_ = self.input_shape_[0]
+        self.log_marginal_likelihood_value_ = _log_evidence(targets, fit)
+        if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
+            warnings.warn(_jitter_message(fit.report), JitterWarning, stacklevel=3)
+
+    def _solved(
+        self, training: Training, targets: Array, noise: float, progress: Progress | None = None
+    ) -> tuple[Fit, SolverReport]:
+        """What the solver makes of targets [N, C], and its report."""
         check_jitter(self.jitter)
-        matrix = self._train_matrix(x)
-        factor = factorize(matrix, noise, self.jitter)
-        dtype = str(matrix.dtype)
-        del matrix
-        alpha = factor.solve(targets)
-        self.x_train_ = None if self.precomputed else np.array(x)
-        self.targets_, self.alpha_, self.factor_ = targets, alpha, factor
-        self.kernel_dtype_ = dtype
-        self.jitter_report_ = factor.report
-        self.input_shape_ = x.shape[1:]
-        if x.ndim == 2:
-            self.n_features_in_ = x.shape[1]
-        count, outputs = targets.shape
-        self.log_marginal_likelihood_value_ = -0.5 * (
-            float(np.einsum("nc,nc->", targets, alpha))
-            + outputs * (factor.log_determinant + count * math.log(2.0 * math.pi))
+        solver, reason = chosen_solver(self.solver, training, targets.shape[1])
+        memory = solver.memory(training, targets.shape[1])
+        if solver.name != "nystroem":
+            memory += training.bytes_to_compute
+        started = time.perf_counter()
+        fit = solver.fit(training, targets, noise, self.jitter, progress)
+        report = SolverReport(
+            solver=solver.name,
+            reason=reason,
+            memory=memory,
+            seconds=time.perf_counter() - started,
+            iterations=fit.iterations,
+            residual=fit.residual,
+            rank=fit.rank,
         )
-        if factor.report.jitter and check_jitter(self.jitter) is None:
-            warnings.warn(_jitter_message(factor.report), JitterWarning, stacklevel=3)
+        return fit, report
 
-    def _train_matrix(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        count = len(x)
-        if self.precomputed:
-            if x.shape != (count, count):
-                raise InputError(
-                    f"X has shape {x.shape}: with kernel='precomputed' fit expects the square "
-                    "matrix [N, N] of the training inputs"
-                )
-            return x
-        require_memory(
-            4 * count * count + 8 * PackedPanels.length(count, 512),
-            f"the kernel matrix of {count} inputs and its factor",
-            "fewer training images",
-        )
-        return kernel_values(self.kernel(x), (count, count), "the kernel matrix")
+    def log_marginal_likelihood(
+        self, noise_variance: float | None = None, gram: Any = None
+    ) -> float:
+        """Log probability density of the targets as fitted, summed over outputs (natural log).
 
-    def _test_inputs(self, x: Any) -> npt.NDArray[Any]:
-        if not hasattr(self, "alpha_"):
-            raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
-        array = self._checked_inputs(x)
-        if array.shape[1:] != self.input_shape_:
-            raise InputError(
-                f"X has {array.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.input_shape_[0]} features as input"
-                if array.ndim == 2 and len(self.input_shape_) == 1
-                else f"X has shape {array.shape}; fitted to [N, *{list(self.input_shape_)}]"
-            )
-        return array
+        noise_variance: None for that of the fit; another one solves again, with the matrix that
+            the kernel gives or with `gram`, and leaves the estimator as it is. In the same units.
+        gram: the matrix of the training inputs, if it is there; needed for a precomputed kernel
 
-    def _batches(self, count: int) -> Iterator[slice]:
-        rows = max(1, _BATCH_BYTES // (8 * self.factor_.size))
-        return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+        Of solver Nystroem() it is that of the approximate model.
 
-    def _cross(self, x: npt.NDArray[Any]) -> Array:
-        if self.precomputed:
-            return x.astype(np.float64)
-        shape = (len(x), self.factor_.size)
-        values = kernel_values(self.kernel(x, self.x_train_), shape, "the kernel matrix")
-        return values.astype(np.float64)
+        Raises: NotFittedError; NumericalError under conjugate gradients, which do not know the
+            determinant; InputError.
 
-    def _prior(self, x: npt.NDArray[Any], diag: Any) -> Array:
-        if not self.precomputed:
-            return check_variances(self.kernel.diag(x), len(x), "the diagonal of the kernel")
-        if diag is None:
-            raise InputError(
-                "variances of a precomputed kernel need diag=, the prior variance k(x, x) of "
-                "each input, [M]"
-            )
-        return check_variances(diag, len(x), "diag")
-
-    def _mean(self, x: npt.NDArray[Any]) -> Array:
-        """Posterior mean, [M, C]."""
-        parts = [self._cross(x[rows]) @ self.alpha_ for rows in self._batches(len(x))]
-        return np.concatenate(parts)
-
-    def _mean_and_variance(self, x: npt.NDArray[Any], diag: Any) -> tuple[Array, Array]:
-        """Posterior mean [M, C] and latent variance [M]."""
-        prior = self._prior(x, diag)
-        mean = np.empty((len(x), self.alpha_.shape[1]))
-        variance = np.empty(len(x))
-        for rows in self._batches(len(x)):
-            cross = self._cross(x[rows])
-            mean[rows] = cross @ self.alpha_
-            half = self.factor_.half_solve(cross.T)
-            left = prior[rows] - np.einsum("nm,nm->m", half, half)
-            variance[rows] = clipped_variance(
-                left, prior[rows], self._bound(prior[rows]), rows.start
-            )
-        return mean, variance
-
-    def _mean_and_covariance(self, x: npt.NDArray[Any]) -> tuple[Array, Array]:
-        """Posterior mean [M, C] and latent covariance [M, M]."""
-        if self.precomputed:
-            raise InputError(
-                "return_cov needs the kernel between the inputs themselves, which a precomputed "
-                "matrix does not hold. Try: return_std=True with diag="
-            )
-        count = len(x)
-        require_memory(
-            8 * count * (3 * self.factor_.size + 2 * count),
-            f"the covariance of {count} predictions",
-            "fewer inputs at a time, or return_std=True",
-        )
-        cross = self._cross(x)
-        half = self.factor_.half_solve(cross.T)
-        prior = kernel_values(self.kernel(x), (count, count), "the kernel matrix")
-        covariance = prior.astype(np.float64)
-        before = np.diagonal(covariance).copy()
-        covariance -= half.T @ half
-        diagonal = clipped_variance(np.diagonal(covariance), before, self._bound(before), 0)
-        np.fill_diagonal(covariance, diagonal)
-        return cross @ self.alpha_, (covariance + covariance.T) / 2.0
-
-    def _bound(self, prior: Array) -> Array:
-        return rounding_bound(prior, self.factor_.size, self.kernel_dtype_, self.jitter_report_)
-
-    def _leave_one_out(self) -> tuple[Array, Array]:
-        """Mean [N, C] and variance [N] of each target given all others, noise included.
-
-        Math: variance_i = 1 / (A^-1)_ii;  mean_i = y_i - alpha_i / (A^-1)_ii
-
-        Reference: Rasmussen and Williams, equations 5.10 to 5.12.
+        Reference: Rasmussen and Williams, equation 2.30.
         """
-        if not hasattr(self, "alpha_"):
-            raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
-        variance = 1.0 / self.factor_.inverse_diagonal()
-        return self.targets_ - self.alpha_ * variance[:, None], variance
+        self._require_fitted()
+        value: float = self.log_marginal_likelihood_value_
+        if noise_variance is not None:
+            noise = check_noise(noise_variance)
+            training = (
+                Training(self.kernel, self.x_train_, None, len(self.targets_))
+                if gram is None
+                else training_of(self.kernel, self.x_train_, gram)
+            )
+            value = _log_evidence(self.targets_, self._solved(training, self.targets_, noise)[0])
+        if math.isnan(value):
+            raise NumericalError(
+                "the log marginal likelihood needs the determinant, which conjugate gradients do "
+                "not give. Try: solver='cholesky', or solver='nystroem' for an approximate model"
+            )
+        return value
+
+
+def _log_evidence(targets: Array, fit: Fit) -> float:
+    """log p(Y), summed over outputs; NaN where the determinant is not known.
+
+    Math: -(tr Y^T A^-1 Y + C log det A + C N log 2 pi) / 2
+    """
+    if fit.log_determinant is None:
+        return math.nan
+    count, outputs = targets.shape
+    explained = float(np.einsum("nc,nc->", targets, fit.alpha))
+    value: float = -0.5 * (
+        explained + outputs * (fit.log_determinant + count * math.log(2.0 * math.pi))
+    )
+    return value
 
 
 def _jitter_message(report: CholeskyReport) -> str:
+    first = report.steps[0]
+    place = f"smallest pivot {first.smallest_pivot:.3g}, at row {first.index}"
+    if first.index < 0:
+        place = f"smallest curvature {first.smallest_pivot:.3g}"
     message = (
-        f"the kernel matrix is singular (smallest pivot {report.steps[0].smallest_pivot:.3g}, at "
-        f"row {report.steps[0].index}); solved with jitter {report.jitter:g} of its mean "
-        f"diagonal, {report.added:.3g}."
+        f"the kernel matrix is singular ({place}); solved with jitter {report.jitter:g} of its "
+        f"mean diagonal, {report.added:.3g}."
     )
     if report.duplicate is not None:
-        first, second = report.duplicate
-        message += f" Rows {first} and {second} agree to five digits: the same input twice?"
+        one, other = report.duplicate
+        message += f" Rows {one} and {other} agree to five digits: the same input twice?"
     return message + " A noise_variance makes it regular"

@@ -5,46 +5,43 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.factor import PREFIX, CholeskyFactor, CholeskyReport, JitterStep
+from keras2gp.gp.matrices import (
+    MatrixLike,
+    Progress,
+    check_mirror,
+    check_shape,
+    read_block,
+    refuse_asymmetry,
+)
 from keras2gp.gp.memory import require_memory
 from keras2gp.gp.panels import Array, PackedPanels
 from keras2gp.gp.precision import relative_error
 
-__all__ = ["JITTER_LADDER", "MatrixLike", "Progress", "check_jitter", "factorize"]
-
-Progress = Callable[[int, int], None]
+__all__ = [
+    "JITTER_LADDER",
+    "MatrixLike",
+    "Progress",
+    "check_jitter",
+    "check_noise",
+    "cholesky_memory",
+    "climb",
+    "factorize",
+]
 
 # Relative to the mean of the diagonal; each is tried only if the one before it fails.
 JITTER_LADDER = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
-
-# Entries computed in float32, in tiles of different shape, differ from their mirror images by
-# about 1e-6; a matrix that is not meant to be symmetric differs by far more.
-_ASYMMETRY = 1e-5
-_COMPARED_ROWS = 256
 
 # A pair of rows is a duplicate if they agree to five digits: entries in float32 of one image
 # given twice do. Candidates beyond the first few come only from a matrix that is no covariance.
 _SAME_ROW = 1e-5
 _MOST_PAIRS = 16
-
-
-class MatrixLike(Protocol):
-    """A square array, or a store on disk that reads like one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[N, N]."""
-        ...
-
-    def __getitem__(self, key: Any, /) -> Any:
-        """A block, for a pair of slices."""
-        ...
+_COMPARED = 512
 
 
 def factorize(
@@ -76,35 +73,66 @@ def factorize(
 
     Reference: Higham, Accuracy and Stability of Numerical Algorithms, section 10.1.
     """
-    started = time.perf_counter()
-    size = _check_shape(matrix)
+    size = check_shape(matrix)
     noise = check_noise(noise_variance)
-    ladder = JITTER_LADDER if check_jitter(jitter) is None else (float(jitter),)
+    check_jitter(jitter)
     if isinstance(tile, bool) or not isinstance(tile, int) or tile < 1:
         raise InputError(f"tile is {tile!r}: expected a whole number of columns, 1 or more")
     tile = min(tile, size)
     require_memory(
-        8 * (PackedPanels.length(size, tile) + 2 * size * tile),
+        cholesky_memory(size, tile),
         f"the Cholesky factor of a {size} x {size} matrix",
-        "fewer training images",
+        "fewer training images, or solver='cg'",
     )
+    started = time.perf_counter()
     panels = PackedPanels(size, tile, PREFIX)
     _read(matrix, panels, checked=True)
-    diagonal = panels.diagonal()
-    mean = float(diagonal.mean())
-    error = relative_error(_block(matrix, slice(0, 1), slice(0, 1)).dtype, size)
-    steps: list[JitterStep] = []
-    for relative in ladder:
-        if steps:
+    error = relative_error(read_block(matrix, slice(0, 1), slice(0, 1)).dtype, size)
+    fresh = True
+
+    def attempt(added: float) -> tuple[bool, float, int]:
+        nonlocal fresh
+        if not fresh:
             _read(matrix, panels, checked=False)
-        succeeded, smallest, index = _attempt(panels, noise + relative * mean, error, progress)
+        fresh = False
+        return _attempt(panels, added, error, progress)
+
+    report = climb(matrix, panels.diagonal(), noise, jitter, attempt)
+    return CholeskyFactor(panels, replace(report, seconds=time.perf_counter() - started))
+
+
+def cholesky_memory(size: int, tile: int = 512) -> int:
+    """Bytes that `factorize` takes for an [N, N] matrix: the factor, and two panels."""
+    tile = min(tile, size)
+    return 8 * (PackedPanels.length(size, tile) + 2 * size * tile)
+
+
+def climb(
+    matrix: MatrixLike,
+    diagonal: Array,
+    noise: float,
+    jitter: float | str,
+    attempt: Callable[[float], tuple[bool, float, int]],
+) -> CholeskyReport:
+    """Try to factorise with more and more jitter, until it succeeds.
+
+    attempt: called with what is added to the diagonal; gives whether it succeeded, the smallest
+        pivot, and its row
+
+    Raises: NumericalError if the last of the ladder fails.
+    """
+    started = time.perf_counter()
+    fixed = check_jitter(jitter)
+    mean = float(diagonal.mean())
+    steps: list[JitterStep] = []
+    for relative in JITTER_LADDER if fixed is None else (fixed,):
+        succeeded, smallest, index = attempt(noise + relative * mean)
         steps.append(JitterStep(relative, smallest, index))
         if succeeded:
-            duplicate = _find_duplicate(matrix, diagonal, tile) if len(steps) > 1 else None
+            duplicate = _find_duplicate(matrix, diagonal) if len(steps) > 1 else None
             seconds = time.perf_counter() - started
-            report = CholeskyReport(relative, mean, tuple(steps), seconds, duplicate)
-            return CholeskyFactor(panels, report)
-    raise NumericalError(_failure(matrix, diagonal, tile, steps))
+            return CholeskyReport(relative, mean, tuple(steps), seconds, duplicate)
+    raise NumericalError(_failure(matrix, diagonal, steps))
 
 
 def check_noise(noise_variance: float) -> float:
@@ -135,68 +163,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def _check_shape(matrix: MatrixLike) -> int:
-    shape = tuple(getattr(matrix, "shape", ()))
-    if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
-        raise InputError(f"the matrix has shape {shape}; expected [N, N] with N at least 1")
-    return int(shape[0])
-
-
-def _block(matrix: MatrixLike, rows: slice, columns: slice) -> npt.NDArray[Any]:
-    block = np.asarray(matrix[rows, columns])
-    if block.dtype.kind not in "fiub":
-        raise InputError(f"the matrix holds values of type {block.dtype}; expected real numbers")
-    return block
-
-
 def _read(matrix: MatrixLike, panels: PackedPanels, *, checked: bool) -> None:
     """Copy the lower triangle into the panels; if `checked`, refuse what is no Gram matrix."""
     end = panels.size
-    worst, where = 0.0, (0, 0)
+    worst = (0.0, 0, 0)
     for j in range(len(panels)):
         start, stop = panels.bounds(j)
         panel = panels.panel(j)
-        panel[...] = _block(matrix, slice(start, end), slice(start, stop))
+        panel[...] = read_block(matrix, slice(start, end), slice(start, stop))
         if checked:
-            mirror = _block(matrix, slice(start, stop), slice(start, end))
-            gap, row, column = _check_panel(panel, mirror, start)
-            if gap > worst:
-                worst, where = gap, (row, column)
-    scale = float(np.abs(panels.diagonal()).max())
-    if worst > _ASYMMETRY * scale:
-        row, column = where
-        raise InputError(
-            f"the matrix is not symmetric: entries [{row}, {column}] and [{column}, {row}] "
-            f"differ by {worst:.3g}, and the largest entry of the diagonal is {scale:.3g}"
-        )
-
-
-def _check_panel(panel: Array, mirror: npt.NDArray[Any], start: int) -> tuple[float, int, int]:
-    """The largest difference between a panel and its mirror image, and where it is.
-
-    A few rows at a time, so that the comparison needs no memory to speak of.
-    """
-    worst, row, column = -1.0, 0, 0
-    for first in range(0, len(panel), _COMPARED_ROWS):
-        below = panel[first : first + _COMPARED_ROWS]
-        right = mirror[:, first : first + _COMPARED_ROWS]
-        _check_finite(below, start + first, start)
-        _check_finite(right, start, start + first)
-        gap = np.abs(below - right.T)
-        at = np.unravel_index(int(gap.argmax()), gap.shape)
-        if gap[at] > worst:
-            worst, row, column = float(gap[at]), start + first + int(at[0]), start + int(at[1])
-    return worst, row, column
-
-
-def _check_finite(block: npt.NDArray[Any], row: int, column: int) -> None:
-    finite = np.isfinite(block)
-    if not finite.all():
-        at = np.unravel_index(int(finite.argmin()), block.shape)
-        raise InputError(
-            f"entry [{row + int(at[0])}, {column + int(at[1])}] of the matrix is {block[at]}. "
-            "Try: inputs scaled to about 1, and smaller weight variances"
-        )
+            mirror = read_block(matrix, slice(start, stop), slice(start, end))
+            worst = max(worst, check_mirror(panel, mirror, start))
+    refuse_asymmetry(worst, float(np.abs(panels.diagonal()).max()))
 
 
 def _attempt(
@@ -225,27 +203,27 @@ def _attempt(
     return succeeded, smallest, index
 
 
-def _find_duplicate(matrix: MatrixLike, diagonal: Array, tile: int) -> tuple[int, int] | None:
+def _find_duplicate(matrix: MatrixLike, diagonal: Array) -> tuple[int, int] | None:
     """The first pair of rows that agree to five digits, or None.
 
     For a Gram matrix K_ii - 2 K_ij + K_jj is a squared distance: where it vanishes, so does the
     difference of the rows. For a matrix that is none the rows themselves are compared.
     """
     size = diagonal.size
-    for start in range(0, size, tile):
-        stop = min(start + tile, size)
-        block = _block(matrix, slice(start, size), slice(start, stop))
+    for start in range(0, size, _COMPARED):
+        stop = min(start + _COMPARED, size)
+        block = read_block(matrix, slice(start, size), slice(start, stop))
         total = diagonal[start:, None] + diagonal[None, start:stop]
         close = np.tril(total - 2.0 * block <= _SAME_ROW * total, -1)
         for row, column in np.argwhere(close)[:_MOST_PAIRS]:
             pair = (start + int(column), start + int(row))
-            one, other = (_block(matrix, slice(i, i + 1), slice(0, size)) for i in pair)
+            one, other = (read_block(matrix, slice(i, i + 1), slice(0, size)) for i in pair)
             if np.abs(one - other).max() <= _SAME_ROW * np.abs(diagonal).max():
                 return pair
     return None
 
 
-def _failure(matrix: MatrixLike, diagonal: Array, tile: int, steps: list[JitterStep]) -> str:
+def _failure(matrix: MatrixLike, diagonal: Array, steps: list[JitterStep]) -> str:
     last = steps[-1]
     tried = ", ".join(f"{step.jitter:g}" for step in steps)
     message = (
@@ -253,7 +231,7 @@ def _failure(matrix: MatrixLike, diagonal: Array, tile: int, steps: list[JitterS
         f"pivot is {last.smallest_pivot:.3g}, at row {last.index}, with jitter {tried} (of the "
         f"mean diagonal, {diagonal.mean():.3g}). Likely cause: "
     )
-    duplicate = _find_duplicate(matrix, diagonal, tile)
+    duplicate = _find_duplicate(matrix, diagonal)
     if duplicate is not None:
         return message + (
             f"rows {duplicate[0]} and {duplicate[1]} agree to five digits: the same input twice? "
@@ -273,6 +251,7 @@ def _failure(matrix: MatrixLike, diagonal: Array, tile: int, steps: list[JitterS
         )
     return message + (
         "the matrix is no covariance: rows and columns in different order, entries from "
-        "different kernels, or entries with large errors. Try: a noise_variance above "
-        f"{abs(last.smallest_pivot):.3g} if the entries are right"
+        "different kernels, or entries with large errors. Try: a noise_variance"
+        + (f" above {-last.smallest_pivot:.3g}" if last.smallest_pivot else "")
+        + " if the entries are right"
     )

@@ -15,11 +15,14 @@ from keras2gp.errors import InputError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.calibration import fit_temperature, tempered_softmax
 from keras2gp.gp.inputs import check_length
+from keras2gp.gp.matrices import Progress
 from keras2gp.gp.panels import Array
 from keras2gp.gp.probability import largest_probabilities
 
 __all__ = ["PROBABILITIES", "GPClassifier", "Prediction", "check_probabilities"]
 
+# One number is set by them: an error rate of 2% among so many is known to half a percent.
+_CALIBRATED = 1024
 PROBABILITIES = ("temperature", "largest")
 """How probabilities are made of the posterior; the first is the default."""
 
@@ -48,10 +51,13 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
                     held out (calibration.fit_temperature);
                     "largest": the probability that a class's latent value is the largest, under
                     the posterior with the kernel scaled by `scale_`
+    solver:         "auto" for an exact one that fits the machine, "cholesky", "tensorflow", "cg",
+                    "nystroem", or one of keras2gp.gp's solvers with settings
 
     Attributes after fit: classes_ [C], sorted; temperature_ (None unless it is used); x_train_,
-    targets_ [N, C], alpha_ [N, C], factor_, jitter_report_, log_marginal_likelihood_value_,
-    n_features_in_ if X has two axes.
+    targets_ [N, C], alpha_ [N, C], solver_report_, basis_ and weights_ (mean = k(x, basis_)
+    weights_), factor_ of the direct solvers, jitter_report_,
+    log_marginal_likelihood_value_, n_features_in_ if X has two axes.
     """
 
     classes_: npt.NDArray[Any]
@@ -63,12 +69,24 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         noise_variance: float = 0.0,
         jitter: float | str = "auto",
         probabilities: str = "temperature",
+        solver: Any = "auto",
     ) -> None:
-        super().__init__(kernel, noise_variance, jitter)
+        super().__init__(kernel, noise_variance, jitter, solver)
         self.probabilities = probabilities
 
-    def fit(self, X: Any, y: Any) -> GPClassifier:  # noqa: N803 (scikit-learn's name)
+    def fit(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        y: Any,
+        gram: Any = None,
+        progress: Progress | None = None,
+    ) -> GPClassifier:
         """Fit to inputs X, [N, features] or [N, *shape], and labels y, [N], of any type.
+
+        gram:     the kernel matrix of X, if it is there already: an array, a store on disk
+                  (read block by block), or a MatrixProduct. With kernel="precomputed" in the
+                  place of X, which is None then
+        progress: called with (steps done, steps in all) of the solver
 
         Raises:
             InputError: arrays that are empty, not finite or of different lengths; uint8 pixels;
@@ -76,9 +94,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             NumericalError: the kernel matrix is not positive definite.
         """
         check_probabilities(self.probabilities)
-        inputs = self._checked_inputs(X)
+        training = self._training(X, gram)
         labels = _check_labels(y)
-        check_length(inputs, labels, "labels")
+        check_length(training, labels, "labels")
         classes, index = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise InputError(
@@ -86,12 +104,20 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             )
         targets = np.full((len(labels), len(classes)), -1.0)
         targets[np.arange(len(labels)), index] = 1.0
-        self._fit_targets(inputs, targets)
+        self._fit_targets(training, targets, progress)
         self.classes_ = classes
         self.temperature_ = None
         if self.probabilities == "temperature":
-            self.temperature_ = fit_temperature(self._leave_one_out()[0], index)
+            rows = self._calibration_rows()
+            self.temperature_ = fit_temperature(self._leave_one_out(rows)[0], index[rows])
         return self
+
+    def _calibration_rows(self) -> npt.NDArray[np.intp]:
+        """Training inputs whose leave-one-out predictions set the temperature: all, if cheap."""
+        count = len(self.targets_)
+        if self.system_.closed_form or count <= _CALIBRATED:
+            return np.arange(count)
+        return np.sort(np.random.default_rng(0).permutation(count)[:_CALIBRATED])
 
     def decision_function(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
         """Posterior mean of each class's latent value, [M, C], for two classes as well.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.arrays import array_writer, read_array, write_files
@@ -26,8 +27,9 @@ class JitterStep:
 
     jitter:         relative to the mean of the diagonal
     smallest_pivot: the smallest pivot reached, L_ii^2, in the units of the matrix; not positive
-                    where the factorisation broke off
-    index:          the row of that pivot
+                    where the factorisation broke off. Of conjugate gradients the smallest
+                    curvature p^T A p / p^T p of a search direction p
+    index:          the row of that pivot; -1 where there is none
     """
 
     jitter: float
@@ -74,6 +76,8 @@ class CholeskyFactor:
     Float64, packed: about N^2 / 2 doubles. Made by `factorize` or `CholeskyFactor.load`.
     """
 
+    closed_form: ClassVar[bool] = True
+
     def __init__(self, panels: PackedPanels, report: CholeskyReport) -> None:
         self._panels = panels
         self.report = report
@@ -117,8 +121,25 @@ class CholeskyFactor:
         self._panels.solve_lower_transposed(work)
         return work.reshape(np.shape(b))
 
-    def inverse_diagonal(self) -> Array:
-        """The diagonal of A^-1, [N], one panel of columns of L^-1 in memory at a time.
+    @property
+    def basis(self) -> int:
+        """N: predictions are compared with all training inputs."""
+        return self.size
+
+    def explained(self, cross: Array) -> Array:
+        """diag(k* A^-1 k*^T) = |L^-1 k*^T|^2 for k* of shape [M, N], [M]."""
+        half = self.half_solve(cross.T)
+        result: Array = np.einsum("nm,nm->m", half, half)
+        return result
+
+    def explained_covariance(self, cross: Array) -> Array:
+        """k* A^-1 k*^T for k* of shape [M, N], [M, M]."""
+        half = self.half_solve(cross.T)
+        product: Array = half.T @ half
+        return product
+
+    def inverse_diagonal(self, rows: npt.NDArray[np.intp] | None = None) -> Array:
+        """The diagonal of A^-1, [N] or [rows], one panel of columns of L^-1 in memory at a time.
 
         Math: (A^-1)_ii = sum over k of ((L^-1)_ki)^2
         """
@@ -128,7 +149,7 @@ class CholeskyFactor:
             columns = np.eye(self.size - start, stop - start)
             self._panels.solve_lower(columns, first=j)
             result[start:stop] = np.einsum("ki,ki->i", columns, columns)
-        return result
+        return result if rows is None else result[rows]
 
     def leading(self, count: int) -> Array:
         """The first `count` rows and columns of A = L L^T; count is at most the tile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -79,7 +80,7 @@ def check_inputs(x: Any, *, precomputed: bool) -> npt.NDArray[Any]:
     return array
 
 
-def check_length(x: npt.NDArray[Any], y: npt.NDArray[Any], noun: str) -> None:
+def check_length(x: Sized, y: Sized, noun: str) -> None:
     """Refuse targets of another length than the inputs.
 
     Raises: InputError

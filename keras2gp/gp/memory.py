@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keras2gp.errors import InputError
 
-__all__ = ["available_memory", "require_memory"]
+__all__ = ["available_memory", "readable", "require_memory"]
 
 _MEMINFO = Path("/proc/meminfo")
 
@@ -36,10 +36,11 @@ def require_memory(needed: int, purpose: str, hint: str) -> None:
     available = available_memory()
     if available is not None and needed > available:
         raise InputError(
-            f"{purpose} needs {_readable(needed)} of memory and {_readable(available)} is "
+            f"{purpose} needs {readable(needed)} of memory and {readable(available)} is "
             f"available. Try: {hint}"
         )
 
 
-def _readable(count: int) -> str:
+def readable(count: int) -> str:
+    """Bytes as people say them."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

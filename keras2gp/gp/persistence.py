@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,21 @@ from keras2gp.gp.classification import GPClassifier, check_probabilities
 from keras2gp.gp.factor import CholeskyFactor
 from keras2gp.gp.inputs import check_kernel, kernel_values
 from keras2gp.gp.regression import GPRegressor
+from keras2gp.gp.solvers import solver_from_dict, solver_to_dict
+from keras2gp.gp.systemfiles import probed, restore_system, system_arrays, system_names
 
 __all__ = ["FORMAT_VERSION", "load_head", "save_head"]
 
 FORMAT_VERSION = 1
 _FORMAT = "keras2gp.gp"
 _HEAD = "head.json"
-_CLASSES = {"GPClassifier": GPClassifier, "GPRegressor": GPRegressor}
+_CLASSES: dict[str, type[GPClassifier] | type[GPRegressor]] = {
+    "GPClassifier": GPClassifier,
+    "GPRegressor": GPRegressor,
+}
 
 # A kernel that is not the one of the fit shows in the matrix of a few training inputs; the same
 # kernel on another machine, or in another precision, differs by less.
-_PROBE = 8
 _PROBE_TOLERANCE = 1e-3
 
 
@@ -37,8 +41,12 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
     """Write a fitted estimator, without its kernel.
 
     Files: x_train.npy (unless the kernel is precomputed), y.npy (targets as fitted, [N, C]),
-    alpha.npy [N, C], factor.npy (the packed Cholesky factor), and head.json, which has the rest
-    and a checksum of each array. A save that is killed leaves no file half written.
+    alpha.npy [N, C], what the solver keeps (factor.npy, the packed Cholesky factor; or weights.npy,
+    lower.npy, inner.npy and diagonal.npy of an inducing-point fit), and head.json, which has the
+    rest and a checksum of each array. A save that is killed leaves no file half written.
+
+    Conjugate gradients keep nothing: the means of a loaded fit need no matrix, and for variances
+    it is computed again.
 
     Raises:
         NotFittedError: the estimator is not fitted.
@@ -51,7 +59,7 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
     arrays = {
         "y.npy": estimator.targets_,
         "alpha.npy": estimator.alpha_,
-        "factor.npy": estimator.factor_.as_vector(),
+        **system_arrays(estimator),
     }
     if estimator.x_train_ is not None:
         arrays["x_train.npy"] = estimator.x_train_
@@ -72,7 +80,7 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
     write_files(files)
 
 
-def load_head(directory: str | Path, kernel: Any) -> GPClassifier | GPRegressor:
+def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> GPClassifier | GPRegressor:
     """Read what `save_head` wrote; predictions are the same as before.
 
     kernel: the kernel of the fit, or "precomputed" if that was it. It is tried on the first few
@@ -92,7 +100,7 @@ def load_head(directory: str | Path, kernel: Any) -> GPClassifier | GPRegressor:
             f"{head.get('version')!r}; this release reads {_FORMAT!r}, version {FORMAT_VERSION}"
         )
     try:
-        estimator = _restored(head, directory, kernel)
+        estimator = _restored(head, directory, kernel, gram)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, Keras2GPError):
             raise ModelFileError(f"{directory / _HEAD} is damaged: {error}") from error
@@ -109,6 +117,7 @@ def _described(estimator: GPClassifier | GPRegressor) -> dict[str, Any]:
         "noise_variance": float(estimator.noise_variance),
         "jitter": "auto" if estimator.jitter == "auto" else float(estimator.jitter),
         "precomputed": estimator.precomputed,
+        "solver": solver_to_dict(estimator.solver),
     }
     head: dict[str, Any] = {
         "format": _FORMAT,
@@ -117,7 +126,8 @@ def _described(estimator: GPClassifier | GPRegressor) -> dict[str, Any]:
         "parameters": parameters,
         "input_shape": list(estimator.input_shape_),
         "kernel_dtype": estimator.kernel_dtype_,
-        "log_marginal_likelihood": estimator.log_marginal_likelihood_value_,
+        "log_marginal_likelihood": _or_null(estimator.log_marginal_likelihood_value_),
+        "solver_report": vars(estimator.solver_report_),
         "jitter_report": {
             "jitter": report.jitter,
             "mean_diagonal": report.mean_diagonal,
@@ -128,6 +138,8 @@ def _described(estimator: GPClassifier | GPRegressor) -> dict[str, Any]:
             "steps": [vars(step) for step in report.steps],
         },
     }
+    if estimator.inducing_ is not None:
+        head["inducing"] = estimator.inducing_.tolist()
     if isinstance(estimator, GPRegressor):
         parameters["normalize_y"] = bool(estimator.normalize_y)
         head["single_output"] = estimator.single_output_
@@ -149,7 +161,9 @@ def _classes_described(classes: npt.NDArray[Any]) -> dict[str, Any]:
     return {"dtype": classes.dtype.str, "values": values}
 
 
-def _restored(head: Mapping[str, Any], directory: Path, kernel: Any) -> GPClassifier | GPRegressor:
+def _restored(
+    head: Mapping[str, Any], directory: Path, kernel: Any, gram: Any
+) -> GPClassifier | GPRegressor:
     """The estimator that the head describes; KeyError and the like where it is malformed."""
     parameters = dict(head["parameters"])
     if parameters.pop("precomputed") is not isinstance(kernel, str):
@@ -164,14 +178,15 @@ def _restored(head: Mapping[str, Any], directory: Path, kernel: Any) -> GPClassi
         )
     check_noise(parameters["noise_variance"])
     check_jitter(parameters["jitter"])
+    parameters["solver"] = solver_from_dict(parameters["solver"])
     kind: type[GPClassifier | GPRegressor] = _CLASSES[head["class"]]
     estimator = kind(kernel, **parameters)
-    arrays = _read_arrays(head["arrays"], directory)
-    targets, factor = arrays["y.npy"], arrays["factor.npy"]
+    arrays = _read_arrays(head["arrays"], system_names(head), directory)
+    targets = arrays["y.npy"]
     shape = tuple(int(n) for n in head["input_shape"])
     count, outputs = targets.shape
     x_train = arrays.get("x_train.npy")
-    fits = factor.size == count and arrays["alpha.npy"].shape == targets.shape
+    fits = arrays["alpha.npy"].shape == targets.shape
     if estimator.precomputed:
         fits = fits and x_train is None and shape == (count,)
     else:
@@ -179,10 +194,11 @@ def _restored(head: Mapping[str, Any], directory: Path, kernel: Any) -> GPClassi
     if not fits:
         raise ModelFileError(f"{directory}: the arrays do not fit each other")
     estimator.x_train_, estimator.targets_, estimator.alpha_ = x_train, targets, arrays["alpha.npy"]
-    estimator.factor_, estimator.jitter_report_ = factor, factor.report
     estimator.input_shape_ = shape
     estimator.kernel_dtype_ = str(np.finfo(head["kernel_dtype"]).dtype)
-    estimator.log_marginal_likelihood_value_ = _finite(head["log_marginal_likelihood"])
+    evidence = head["log_marginal_likelihood"]
+    estimator.log_marginal_likelihood_value_ = math.nan if evidence is None else _finite(evidence)
+    restore_system(estimator, head, arrays, gram)
     if len(shape) == 1:
         estimator.n_features_in_ = shape[0]
     if isinstance(estimator, GPRegressor):
@@ -196,10 +212,12 @@ def _restored(head: Mapping[str, Any], directory: Path, kernel: Any) -> GPClassi
     return estimator
 
 
-def _read_arrays(described: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """The arrays, those of y and alpha and x_train as such, the factor as a CholeskyFactor."""
+def _read_arrays(
+    described: Mapping[str, Any], names: Sequence[str], directory: Path
+) -> dict[str, Any]:
+    """The arrays as such, a factor as a CholeskyFactor; `names` are those of the solver."""
     result: dict[str, Any] = {}
-    for name in ("y.npy", "alpha.npy", "factor.npy", "x_train.npy"):
+    for name in ("y.npy", "alpha.npy", "x_train.npy", *names):
         if name not in described and name == "x_train.npy":
             continue
         expected, path = described[name], directory / name
@@ -219,20 +237,18 @@ def _read_arrays(described: Mapping[str, Any], directory: Path) -> dict[str, Any
 
 
 def _check_kernel_fits(estimator: GaussianProcess, directory: Path) -> None:
-    """Compare the kernel of a few training inputs with what the factor was made of."""
+    """Compare the kernel of a few training inputs with what the fit had."""
     if estimator.x_train_ is None:
         return
-    factor, report = estimator.factor_, estimator.jitter_report_
-    count = min(_PROBE, factor.size, factor.tile)
+    inputs, expected = probed(estimator)
+    count = len(inputs)
     try:
-        values = estimator.kernel(estimator.x_train_[:count])
+        values = estimator.kernel(inputs)
         found = kernel_values(values, (count, count), "the kernel matrix").astype(np.float64)
     except InputError as error:
         raise ModelFileError(
             f"{directory}: the kernel is not the one of the fit: {error}"
         ) from error
-    expected = factor.leading(count)
-    expected -= (float(estimator.noise_variance) + report.added) * np.eye(count)
     gap = float(np.abs(found - expected).max())
     scale = float(np.abs(expected).max())
     if gap > _PROBE_TOLERANCE * scale:
@@ -270,6 +286,10 @@ def _vector(values: Any, count: int) -> npt.NDArray[np.float64]:
     if vector.shape != (count,):
         raise ModelFileError(f"{len(values)} values, expected {count}")
     return vector
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _finite(value: Any) -> float:

@@ -11,7 +11,8 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
 from keras2gp.errors import InputError, NotFittedError, NumericalError
-from keras2gp.gp import GPClassifier, JitterWarning, memory
+from keras2gp.gp import GPClassifier, JitterWarning, classification, memory
+from keras2gp.gp.calibration import fit_temperature
 from keras2gp.gp.classification import PROBABILITIES
 
 KERNEL = ImageKernel(2.0)
@@ -268,7 +269,8 @@ def test_a_clone_shares_the_kernel():
     kernel = Compiled(2.0)
     again = clone(GPClassifier(kernel, 0.5, jitter=1e-6))
     assert again.get_params() == {
-        "kernel": kernel, "noise_variance": 0.5, "jitter": 1e-6, "probabilities": "temperature"
+        "kernel": kernel, "noise_variance": 0.5, "jitter": 1e-6, "solver": "auto",
+        "probabilities": "temperature",
     }  # fmt: skip
     x, y = problem()
     assert cross_val_score(again, x, y, cv=3).mean() > 0.8
@@ -276,7 +278,7 @@ def test_a_clone_shares_the_kernel():
 
 def test_memory_is_compared_first(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
-    with pytest.raises(InputError, match=r"the kernel matrix of 45 inputs.*fewer training images"):
+    with pytest.raises(InputError, match=r"kernel matrix and .* 45 training.*fewer training"):
         GPClassifier(KERNEL).fit(*problem())
 
 
@@ -304,3 +306,18 @@ def test_the_scale_is_where_the_evidence_is_largest():
         return fitted.log_marginal_likelihood_value_
 
     assert evidence(scale) > max(evidence(0.97 * scale), evidence(1.03 * scale))
+
+
+def test_conjugate_gradients_set_the_temperature_by_some_of_the_inputs(monkeypatch):
+    x, y = problem()
+    exact = GPClassifier(Compiled(2.0), 0.1, solver="cholesky").fit(x, y)
+    every = GPClassifier(Compiled(2.0), 0.1, solver="cg").fit(x, y)
+    assert every.temperature_ == pytest.approx(exact.temperature_, rel=1e-4)
+    monkeypatch.setattr(classification, "_CALIBRATED", len(x) // 2)
+    some = GPClassifier(Compiled(2.0), 0.1, solver="cg").fit(x, y)
+    rows = some._calibration_rows()
+    assert len(set(rows)) == len(x) // 2
+    index = np.unique(y, return_inverse=True)[1]
+    expected = fit_temperature(exact.leave_one_out()[0][rows], index[rows])
+    assert some.temperature_ == pytest.approx(expected, rel=1e-4)
+    assert some.temperature_ != every.temperature_

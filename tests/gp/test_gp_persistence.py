@@ -89,6 +89,7 @@ def test_files_are_as_documented(tmp_path):
         "noise_variance": 0.0,
         "jitter": "auto",
         "precomputed": False,
+        "solver": {"name": "auto"},
         "probabilities": "temperature",
     }
     assert head["temperature"] == before.temperature_
@@ -172,6 +173,13 @@ def changed(head, place, value):
         (("parameters", "noise_variance"), "much"),
         (("parameters", "jitter"), None),
         (("parameters", "precomputed"), True),
+        (("parameters", "solver"), {"name": "magic"}),
+        (("parameters", "solver"), {"name": "cg", "settings": {"tolerance": 2.0}}),
+        (("parameters", "solver"), {"name": "cg", "settings": {"surprise": 2.0}}),
+        (("solver_report",), KeyError),
+        (("solver_report", "solver"), "magic"),
+        (("solver_report", "solver"), "nystroem"),
+        (("solver_report", "seconds"), "long"),
         (("parameters", "surprise"), 1),
         (("parameters", "probabilities"), "largest"),
         (("parameters", "probabilities"), "hope"),

@@ -11,7 +11,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.model_selection import cross_val_score
 
 from keras2gp.errors import InputError, NotFittedError, NumericalError
-from keras2gp.gp import GPRegressor, JitterWarning, base
+from keras2gp.gp import GPRegressor, JitterWarning, posterior
 from keras2gp.gp.precision import clipped_variance, rounding_bound
 
 KERNEL = ConstantKernel(1.7) * RBF(1.3)
@@ -84,7 +84,7 @@ def test_batches_do_not_change_predictions(monkeypatch):
     x, y, test = problem(2)
     ours = GPRegressor(KERNEL, NOISE).fit(x, y)
     mean, std = ours.predict(test, return_std=True)
-    monkeypatch.setattr(base, "_BATCH_BYTES", 8 * 60 * 4)  # four rows
+    monkeypatch.setattr(posterior, "_BATCH_BYTES", 8 * 60 * 4)  # four rows
     assert len(list(ours._batches(25))) == 7
     again, spread = ours.predict(test, return_std=True)
     np.testing.assert_allclose(again, mean, rtol=1e-12)
@@ -195,7 +195,7 @@ def test_a_failed_fit_leaves_the_old_one():
 def test_parameters():
     ours = GPRegressor(KERNEL, 0.1, jitter=1e-6, normalize_y=True)
     assert set(ours.get_params(deep=False)) == {
-        "kernel", "noise_variance", "jitter", "normalize_y"
+        "kernel", "noise_variance", "jitter", "normalize_y", "solver"
     }  # fmt: skip
     assert clone(ours).get_params()["jitter"] == 1e-6
     assert ours.set_params(noise_variance=0.2).noise_variance == 0.2

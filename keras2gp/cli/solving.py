@@ -1,0 +1,72 @@
+"""How the linear system of a fit is solved: the options, and what is said of it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from keras2gp.cli import arguments
+from keras2gp.cli.exit_codes import UsageError
+from keras2gp.cli.output import seconds_text
+
+__all__ = ["add_choice", "check_choice", "solver_of", "solver_text"]
+
+_NAMES = ("auto", "cholesky", "tensorflow", "cg", "nystroem")
+
+
+def add_choice(group: Any) -> None:
+    """--solver, --tolerance and --rank."""
+    group.add_argument(
+        "--solver",
+        choices=_NAMES,
+        default="auto",
+        help="cholesky, tensorflow (a GPU), cg (from a store on disk), nystroem (inducing images, "
+        "approximate); auto: an exact one that fits the machine (default)",
+    )
+    group.add_argument(
+        "--tolerance",
+        metavar="T",
+        type=arguments.variance,
+        help="of cg: the relative residual to reach (default 1e-6)",
+    )
+    group.add_argument(
+        "--rank",
+        metavar="R",
+        type=arguments.count,
+        help="of cg: columns of the preconditioner (default N / 50, 100 at least); of nystroem: "
+        "inducing images (default 1000)",
+    )
+
+
+def check_choice(options: argparse.Namespace) -> None:
+    """Refuse settings of another solver. Raises: UsageError."""
+    if options.tolerance is not None and options.solver != "cg":
+        raise UsageError(f"--tolerance {options.tolerance:g} is one of --solver cg")
+    if options.tolerance is not None and not 0.0 < options.tolerance < 1.0:
+        raise UsageError(f"--tolerance {options.tolerance:g}: expected a number between 0 and 1")
+    if options.rank is not None and options.solver not in ("cg", "nystroem"):
+        raise UsageError(f"--rank {options.rank} is one of --solver cg and --solver nystroem")
+
+
+def solver_of(options: argparse.Namespace) -> Any:
+    """The solver that the options ask for, as estimators take it."""
+    from keras2gp.gp.iterative import ConjugateGradients  # noqa: PLC0415 (imports scipy)
+    from keras2gp.gp.nystroem import Nystroem  # noqa: PLC0415
+
+    if options.solver == "cg":
+        tolerance = {} if options.tolerance is None else {"tolerance": options.tolerance}
+        return ConjugateGradients(rank=options.rank, **tolerance)
+    if options.solver == "nystroem":
+        return Nystroem(rank=options.rank)
+    return options.solver
+
+
+def solver_text(facts: Any) -> str:
+    """The solver of a fit, why it was taken, and what it took."""
+    report = facts["solver"]
+    text = f"{seconds_text(facts['solve_seconds'])}, {report['solver']} ({report['reason']})"
+    if report["iterations"] is not None:
+        text += f", {report['iterations']} iterations to residual {report['residual']:.2g}"
+    if report["rank"] is not None:
+        text += f", rank {report['rank']}"
+    return text

@@ -1,0 +1,222 @@
+"""The posterior of a fitted Gaussian process, in batches of bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sklearn.exceptions
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+
+from keras2gp.errors import InputError, NotFittedError, NumericalError
+from keras2gp.gp.factor import CholeskyFactor, CholeskyReport
+from keras2gp.gp.inputs import check_inputs, check_kernel, check_variances, kernel_values
+from keras2gp.gp.memory import require_memory
+from keras2gp.gp.panels import Array
+from keras2gp.gp.precision import clipped_variance, rounding_bound
+from keras2gp.gp.system import LinearSystem, SolverReport
+
+__all__ = ["Posterior", "UnfittedError"]
+
+# Covariances of one batch of predictions with the training inputs, in float64.
+_BATCH_BYTES = 64 * 2**20
+
+
+class UnfittedError(NotFittedError, sklearn.exceptions.NotFittedError):  # type: ignore[misc]
+    """Predictions were asked of an estimator before `fit`; scikit-learn's error too."""
+
+
+class Posterior(BaseEstimator):  # type: ignore[misc]
+    """Mean, variance, covariance, samples and leave-one-out, of what a fit has left.
+
+    Math: mean = K* weights;  variance = diag K** - what the targets explain (LinearSystem)
+    """
+
+    kernel: Any
+    x_train_: npt.NDArray[Any] | None
+    targets_: Array
+    alpha_: Array
+    weights_: Array
+    system_: LinearSystem
+    inducing_: npt.NDArray[np.intp] | None
+    jitter_report_: CholeskyReport
+    solver_report_: SolverReport
+    kernel_dtype_: str
+    input_shape_: tuple[int, ...]
+    log_marginal_likelihood_value_: float
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether X is a kernel matrix, and not inputs."""
+        return isinstance(self.kernel, str)
+
+    @property
+    def factor_(self) -> CholeskyFactor:
+        """The Cholesky factor, of a fit by solver "cholesky" or "tensorflow".
+
+        Raises: AttributeError for others.
+        """
+        system = getattr(self, "system_", None)
+        if not isinstance(system, CholeskyFactor):
+            # What hasattr and scikit-learn expect of an attribute that is not there.
+            raise AttributeError(  # noqa: TRY004
+                f"this {type(self).__name__} has no Cholesky factor"
+            )
+        return system
+
+    def _checked_inputs(self, x: Any) -> npt.NDArray[Any]:
+        check_kernel(self.kernel)
+        return check_inputs(x, precomputed=self.precomputed)
+
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "alpha_"):
+            raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
+
+    def _test_inputs(self, x: Any) -> npt.NDArray[Any]:
+        self._require_fitted()
+        array = self._checked_inputs(x)
+        if array.shape[1:] != self.input_shape_:
+            raise InputError(
+                f"X has {array.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.input_shape_[0]} features as input"
+                if array.ndim == 2 and len(self.input_shape_) == 1
+                else f"X has shape {array.shape}; fitted to [N, *{list(self.input_shape_)}]"
+            )
+        return array
+
+    def _batches(self, count: int) -> Iterator[slice]:
+        rows = max(1, _BATCH_BYTES // (8 * self.system_.basis))
+        return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+    def _cross(self, x: npt.NDArray[Any]) -> Array:
+        """Covariances with the basis of predictions, [M, B]."""
+        if self.precomputed:
+            return (x if self.inducing_ is None else x[:, self.inducing_]).astype(np.float64)
+        shape = (len(x), self.system_.basis)
+        values = kernel_values(self.kernel(x, self.basis_), shape, "the kernel matrix")
+        return values.astype(np.float64)
+
+    @property
+    def basis_(self) -> npt.NDArray[Any] | None:
+        """The inputs [B, ...] that predictions are compared with: mean = k(x, basis_) weights_.
+
+        All training inputs, or the inducing ones; None for a precomputed kernel.
+        """
+        if self.x_train_ is None or self.inducing_ is None:
+            return self.x_train_
+        basis: npt.NDArray[Any] = self.x_train_[self.inducing_]
+        return basis
+
+    def _prior(self, x: npt.NDArray[Any], diag: Any) -> Array:
+        if not self.precomputed:
+            return check_variances(self.kernel.diag(x), len(x), "the diagonal of the kernel")
+        if diag is None:
+            raise InputError(
+                "variances of a precomputed kernel need diag=, the prior variance k(x, x) of "
+                "each input, [M]"
+            )
+        return check_variances(diag, len(x), "diag")
+
+    def _mean(self, x: npt.NDArray[Any]) -> Array:
+        """Posterior mean, [M, C]."""
+        parts = [self._cross(x[rows]) @ self.weights_ for rows in self._batches(len(x))]
+        return np.concatenate(parts)
+
+    def _mean_and_variance(self, x: npt.NDArray[Any], diag: Any) -> tuple[Array, Array]:
+        """Posterior mean [M, C] and latent variance [M]."""
+        prior = self._prior(x, diag)
+        mean = np.empty((len(x), self.alpha_.shape[1]))
+        variance = np.empty(len(x))
+        for rows in self._batches(len(x)):
+            cross = self._cross(x[rows])
+            mean[rows] = cross @ self.weights_
+            left = prior[rows] - self.system_.explained(cross)
+            variance[rows] = clipped_variance(
+                left, prior[rows], self._bound(prior[rows]), rows.start
+            )
+        return mean, variance
+
+    def _mean_and_covariance(self, x: npt.NDArray[Any]) -> tuple[Array, Array]:
+        """Posterior mean [M, C] and latent covariance [M, M]."""
+        if self.precomputed:
+            raise InputError(
+                "return_cov needs the kernel between the inputs themselves, which a precomputed "
+                "matrix does not hold. Try: return_std=True with diag="
+            )
+        count = len(x)
+        require_memory(
+            8 * count * (3 * self.system_.basis + 2 * count),
+            f"the covariance of {count} predictions",
+            "fewer inputs at a time, or return_std=True",
+        )
+        cross = self._cross(x)
+        prior = kernel_values(self.kernel(x), (count, count), "the kernel matrix")
+        covariance = prior.astype(np.float64)
+        before = np.diagonal(covariance).copy()
+        covariance -= self.system_.explained_covariance(cross)
+        diagonal = clipped_variance(np.diagonal(covariance), before, self._bound(before), 0)
+        np.fill_diagonal(covariance, diagonal)
+        return cross @ self.weights_, (covariance + covariance.T) / 2.0
+
+    def _bound(self, prior: Array) -> Array:
+        return rounding_bound(prior, len(self.targets_), self.kernel_dtype_, self.jitter_report_)
+
+    def _samples(self, x: npt.NDArray[Any], count: int, random_state: Any) -> Array:
+        """Draws from the joint posterior of the latent values, [M, C, count].
+
+        Math: mean + V S^(1/2) z, with V S V^T the posterior covariance and z standard normal
+
+        Eigenvalues below zero are zero, if rounding explains them: no jitter is needed.
+
+        Raises: NumericalError if one lies further below zero.
+        """
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise InputError(f"n_samples is {count!r}: expected a whole number, 1 or more")
+        mean, covariance = self._mean_and_covariance(x)
+        prior = self._prior(x, None)
+        values, vectors = np.linalg.eigh(covariance)
+        bound = len(x) * float(self._bound(prior).max())
+        if values[0] < -bound:
+            raise NumericalError(
+                f"the posterior covariance has the eigenvalue {values[0]:.3g}, below zero by more "
+                f"than rounding explains ({bound:.3g}): the kernel is no covariance, or its "
+                "entries are less precise than their type. Try: a noise_variance, or float64"
+            )
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        random = check_random_state(random_state)
+        normal = random.standard_normal((len(x), mean.shape[1] * count))
+        draws: Array = (root @ normal).reshape(len(x), mean.shape[1], count)
+        draws += mean[:, :, None]
+        return draws
+
+    def _leave_one_out_density(self) -> Array:
+        """Log density of each target given all others, [N, C].
+
+        Math: -(log(2 pi variance_i) + (y_i - mean_i)^2 / variance_i) / 2
+
+        Reference: Rasmussen and Williams, equations 5.10 to 5.12.
+        """
+        mean, variance = self._leave_one_out()
+        spread = variance[:, None]
+        result: Array = -0.5 * (
+            np.log(2.0 * math.pi * spread) + (self.targets_ - mean) ** 2 / spread
+        )
+        return result
+
+    def _leave_one_out(self, rows: npt.NDArray[np.intp] | None = None) -> tuple[Array, Array]:
+        """Mean [N, C] and variance [N] of each target given all others, noise included.
+
+        rows: which targets; None for all N
+
+        Math: variance_i = 1 / (A^-1)_ii;  mean_i = y_i - alpha_i / (A^-1)_ii
+
+        Reference: Rasmussen and Williams, equations 5.10 to 5.12.
+        """
+        self._require_fitted()
+        rows = np.arange(len(self.targets_)) if rows is None else rows
+        variance = 1.0 / self.system_.inverse_diagonal(rows)
+        return self.targets_[rows] - self.alpha_[rows] * variance[:, None], variance

@@ -1,0 +1,52 @@
+"""A preconditioner for conjugate gradients from a few columns of the matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras2gp.gp.panels import Array
+from keras2gp.gp.pivoted import PartialCholesky
+
+__all__ = ["Preconditioner", "no_preconditioner"]
+
+
+# Relative to the mean of the diagonal.
+_LEAST_SHIFT = 1e-10
+
+
+class Preconditioner:
+    """P = F F^T + s I with F the randomly pivoted partial Cholesky factor, [N, rank].
+
+    s is what noise and jitter add to the diagonal, and the mean of what F F^T leaves of it: what
+    the columns do not explain is taken for noise, so that P is regular without any.
+
+    Math: F = U S V^T;  P^-1 r = U (S^2 + s)^-1 U^T r + (r - U U^T r) / s
+
+    That is Woodbury's identity with the capacitance matrix diagonal: applied through F^T F + s I
+    it would lose the digits of |F|^2 / s.
+    """
+
+    def __init__(self, partial: PartialCholesky, added: float) -> None:
+        self.rank = partial.rank
+        mean = float(partial.diagonal.mean())
+        shift = added + float(partial.residual.mean())
+        # Where F F^T is all of the matrix and there is no noise, the rounding of r - U U^T r must
+        # not be blown up.
+        self._shift = max(shift, _LEAST_SHIFT * abs(mean))
+        self._vectors, values, _ = np.linalg.svd(partial.factor, full_matrices=False)
+        self._inverse = 1.0 / (values[:, None] ** 2 + self._shift)
+
+    def apply(self, r: Array) -> Array:
+        """P^-1 r for r of shape [N, C]."""
+        inner = self._vectors.T @ r
+        result: Array = r - self._vectors @ inner
+        # Once more: what rounding has left of U in it would be divided by s as well.
+        result -= self._vectors @ (self._vectors.T @ result)
+        result /= self._shift
+        result += self._vectors @ (self._inverse * inner)
+        return result
+
+
+def no_preconditioner(r: Array) -> Array:
+    """P = I."""
+    return r
