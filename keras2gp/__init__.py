@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from keras2gp.report import ConversionReport
     from keras2gp.rules.registry import dual, rule
     from keras2gp.translate import convert, inspect
+    from keras2gp.verification.api import verify
+    from keras2gp.verification.report import VerificationReport
 
 __all__ = [
     "ConversionReport",
@@ -27,6 +29,7 @@ __all__ = [
     "GPRegressor",
     "Kernel",
     "LayerVariances",
+    "VerificationReport",
     "__version__",
     "convert",
     "deterministic",
@@ -36,6 +39,7 @@ __all__ = [
     "load",
     "reader",
     "rule",
+    "verify",
 ]
 
 __version__ = "0.1.0"
@@ -46,6 +50,7 @@ _HOMES = {
     "GPRegressor": "gp.regression",
     "Kernel": "kernel",
     "LayerVariances": "graph.parameters",
+    "VerificationReport": "verification.report",
     "convert": "translate",
     "deterministic": "frontend.registry",
     "dual": "rules.registry",
@@ -54,6 +59,7 @@ _HOMES = {
     "load": "persistence",
     "reader": "frontend.registry",
     "rule": "rules.registry",
+    "verify": "verification.api",
 }
 
 

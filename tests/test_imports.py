@@ -25,6 +25,9 @@ PARTS = {
     "translate": {
         "errors", "frontend", "engine", "graph", "inputs", "kernel", "report", "rules",
     },
+    "verification": {
+        "errors", "frontend", "engine", "graph", "inputs", "kernel", "rules", "translate",
+    },
     "gp": {"errors"},
     "datafiles": {"errors"},
     "data": {"errors", "datafiles"},
@@ -40,6 +43,7 @@ WITHOUT = {
     "rules": {"keras", "sklearn", "scipy", "tensorflow_datasets"},
     "engine": {"keras", "sklearn", "tensorflow_datasets"},
     "gp": {"keras", "tensorflow_datasets"},
+    "verification": {"sklearn", "tensorflow_datasets"},
     "inputs": HEAVY,
 }
 """Libraries that a part does without, at any depth of its code."""

@@ -24,6 +24,7 @@ __all__ = [
     "check_file",
     "check_model",
     "count",
+    "counts",
     "jitter",
     "shape",
     "variance",
@@ -101,6 +102,11 @@ def count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
     return number
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Whole numbers from 1: 32,128,512."""
+    return tuple(count(part.strip()) for part in text.split(","))
 
 
 def variance(text: str) -> float:

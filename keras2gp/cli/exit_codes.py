@@ -41,6 +41,7 @@ class ExitCode(IntEnum):
     NUMERICAL = 6
     STORAGE = 7
     REJECTED = 8
+    UNDECIDED = 9
     INTERRUPTED = 130
     CLOSED = 141
 
@@ -55,6 +56,7 @@ MEANINGS = {
     ExitCode.NUMERICAL: "numerical trouble: singular matrix, overflow",
     ExitCode.STORAGE: "the disk or memory is full, or cannot be written",
     ExitCode.REJECTED: "verify: the kernel is not that of the networks",
+    ExitCode.UNDECIDED: "verify: too few samples, or too small widths, to tell",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.CLOSED: "the reader of the output went away",
 }

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keras2gp import __version__
-from keras2gp.cli import conversion, demo, fitting, matrix, prediction
+from keras2gp.cli import conversion, demo, fitting, matrix, prediction, verifying
 from keras2gp.cli.exit_codes import MEANINGS, ExitCode, UsageError, exit_code_of
 from keras2gp.cli.output import Output, printable
 from keras2gp.errors import Keras2GPError, UnsupportedModelError
 
 __all__ = ["build_parser", "main"]
 
-_FAMILIES = (conversion, matrix, fitting, prediction, demo)
+_FAMILIES = (conversion, verifying, matrix, fitting, prediction, demo)
 _EPILOG = """\
 MODEL is a .keras file, the .json of model.to_json(), or a network of the paper:
 zoo:convnet, zoo:residual-cnn, zoo:resnet32. D is sample (digits in the package),
@@ -27,6 +27,7 @@ tfds:NAME, an .npz file with x and y, or a folder of IDX files.
 
 examples:
   keras2gp inspect model.keras
+  keras2gp verify model.keras --samples 2000
   keras2gp fit model.keras --data sample --train 2000 --out fitted
   keras2gp evaluate fitted --data sample --test 1000
   keras2gp predict fitted --data images.npz --out predictions.csv

@@ -12,7 +12,7 @@ from keras2gp.cli.progress import stage
 from keras2gp.kernel import Kernel
 from keras2gp.report import ConversionReport
 
-__all__ = ["kernel_of", "report_of", "rescales"]
+__all__ = ["kernel_of", "report_of", "rescales", "settings_of", "source_of"]
 
 _MNIST = (28, 28, 1)
 
@@ -22,9 +22,9 @@ def report_of(options: argparse.Namespace) -> ConversionReport:
     source: ModelSource = options.source
     if source.kind == "kernel":
         return keras2gp.load(source.name).report
-    model = _opened(source, options.input_shape or _MNIST)
+    model = source_of(source, options.input_shape or _MNIST)
     with stage("inspecting"):
-        return keras2gp.inspect(model, **_settings(options))
+        return keras2gp.inspect(model, **settings_of(options))
 
 
 def kernel_of(
@@ -38,9 +38,9 @@ def kernel_of(
     with stage("converting"):
         if source.kind == "kernel":
             return keras2gp.load(source.name)
-        model = _opened(source, options.input_shape or image_shape, classes)
+        model = source_of(source, options.input_shape or image_shape, classes)
         dtype = options.dtype or "float32"
-        return keras2gp.convert(model, dtype=dtype, **_settings(options))
+        return keras2gp.convert(model, dtype=dtype, **settings_of(options))
 
 
 def rescales(kernel: Kernel) -> bool:
@@ -49,12 +49,13 @@ def rescales(kernel: Kernel) -> bool:
     return bool(names & {"Rescaling", "Normalization"})
 
 
-def _opened(source: ModelSource, shape: tuple[int, ...], classes: int = 10) -> Any:
+def source_of(source: ModelSource, shape: tuple[int, ...], classes: int = 10) -> Any:
     """What keras2gp.convert takes: a model of the zoo, or the path of a file."""
     return zoo.build(source.name, shape, classes) if source.kind == "zoo" else source.name
 
 
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of keras2gp.convert that the options of a conversion state."""
     output = options.output
     if output is not None and output.removeprefix("-").isdecimal():
         output = int(output)

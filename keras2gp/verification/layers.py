@@ -14,7 +14,7 @@ from keras import layers
 
 from keras2gp.graph.parameters import LayerVariances
 
-__all__ = ["DrawnWeight", "depthwise", "drawn_weights", "units_of", "weighted"]
+__all__ = ["DrawnWeight", "depthwise", "drawn_weights", "transposed", "units_of", "weighted"]
 
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -52,6 +52,11 @@ def depthwise(layer: Any) -> bool:
     if type(layer) in _CONVOLUTIONS:
         return bool(layer.groups > 1 and layer.kernel.shape[-2] == 1)
     return type(layer) in _DEPTHWISE
+
+
+def transposed(layer: Any) -> bool:
+    """Whether this layer spreads each position of its input over a window of its output."""
+    return type(layer) in _TRANSPOSED
 
 
 def units_of(layer: Any) -> tuple[str, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,8 @@ class Sampler:
         self._model = model
         self._deviations = tuple(deviations)
         self._images = [tf.constant(array, tf.float32) for array in images]
-        spec = [
-            tf.TensorSpec([], tf.int64),
-            tf.TensorSpec([], tf.int64),
-            tf.TensorSpec([], tf.int64),
-        ]
-        self._chunk = tf.function(self._moments_of, input_signature=spec, autograph=False)
+        number = tf.TensorSpec([], tf.int64)
+        self._chunk = tf.function(self._moments_of, input_signature=[number] * 3, autograph=False)
 
     def moments(
         self, count: int, stream: int, advance: Callable[[int], None] = lambda _: None
@@ -61,13 +58,15 @@ class Sampler:
         return found
 
     def _moments_of(self, start: Any, stop: Any, stream: Any) -> Any:
-        one = lambda number: self._moments(number, stream)  # noqa: E731
         # One after the other: weights and activations of a single network are kept.
         return tf.map_fn(
-            one, tf.range(start, stop), fn_output_signature=tf.float64, parallel_iterations=1
+            partial(self._moments, stream),
+            tf.range(start, stop),
+            fn_output_signature=tf.float64,
+            parallel_iterations=1,
         )
 
-    def _moments(self, number: Any, stream: Any) -> Any:
+    def _moments(self, stream: Any, number: Any) -> Any:
         outputs, _ = self._model.stateless_call(
             self._weights(number, stream),
             self._model.non_trainable_variables,

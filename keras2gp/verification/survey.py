@@ -14,9 +14,15 @@ from keras2gp.errors import WideningError
 from keras2gp.frontend.context import Call, State
 from keras2gp.frontend.tensor import Tensor
 from keras2gp.frontend.walk import Walk
-from keras2gp.verification.layers import depthwise, units_of, weighted
+from keras2gp.verification.layers import (
+    depthwise,
+    drawn_weights,
+    transposed,
+    units_of,
+    weighted,
+)
 
-__all__ = ["Random", "Scale", "Survey"]
+__all__ = ["Random", "Scale", "Survey", "Work"]
 
 # Each of their output channels is made of the same channel of their inputs, and of no other.
 _CHANNEL_BY_CHANNEL = frozenset(
@@ -90,6 +96,26 @@ class Scale:
     outputs: frozenset[int]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What one call of the model takes for one image.
+
+    weights:   elements of the layer's weights
+    positions: where they are applied
+    outputs:   elements of the result, whose channels grow
+    joins:     whether the weights join each output to channels that grow
+    units:     of a layer that states them, else 0
+    origins:   the layers whose units the result's channels are, by identity
+    """
+
+    outputs: int
+    origins: frozenset[int]
+    weights: int = 0
+    positions: int = 0
+    joins: bool = False
+    units: int = 0
+
+
 @dataclass
 class Found:
     """What a survey collects.
@@ -99,6 +125,7 @@ class Found:
     groups:   channels and the number of groups that must divide them
     consumed: layers whose units are read by others, by identity
     joins:    whether the input is concatenated with random tensors
+    work:     of every call that random weights have to do with
     """
 
     sizes: dict[int, int] = field(default_factory=dict)
@@ -106,6 +133,7 @@ class Found:
     groups: list[tuple[int, int]] = field(default_factory=list)
     consumed: set[int] = field(default_factory=set)
     joins: bool = False
+    work: list[Work] = field(default_factory=list)
 
 
 class Survey(Walk):
@@ -126,6 +154,12 @@ class Survey(Walk):
         free = not origins & self.found.consumed
         self._last = frozenset(origins) if free else frozenset[int]()
 
+    @property
+    def hidden(self) -> list[int]:
+        """Numbers of channels that grow with the width."""
+        sizes = [n for layer, n in self.found.sizes.items() if layer not in self._last]
+        return sizes + self.found.spread
+
     def scale(self, width: int, units: int) -> Scale:
         """The copy whose narrowest hidden layer has `width` channels, or close to it.
 
@@ -133,8 +167,7 @@ class Survey(Walk):
         keeps the ratios of its parts, which are weights in the kernel. The factor is a multiple of
         one over the sizes' common divisor: a copy may be narrower than the model.
         """
-        sizes = [n for layer, n in self.found.sizes.items() if layer not in self._last]
-        sizes += self.found.spread
+        sizes = self.hidden
         if not sizes:
             return Scale(Fraction(1), units, units, self._last)
         divisor = 1 if self.found.joins else math.gcd(*sizes)
@@ -160,6 +193,7 @@ class Survey(Walk):
             return super()._call(call, path, count, shapes)
         elif not dead:
             origins = self._between(call, origins)
+            self.found.work.append(Work(_size(call.output), origins))
         return [Random(tuple(shape), origins=origins, dead=dead) for shape in shapes]
 
     def _entries(self, path: str) -> bool:
@@ -184,6 +218,7 @@ class Survey(Walk):
                 channels = groups * layer.kernel.shape[-2]
                 found.groups += [(channels, groups), (setting[1], groups)]
                 found.consumed.add(id(layer))
+        found.work.append(_work(call))
         return frozenset([id(layer)])
 
     def _between(self, call: Call, origins: frozenset[int]) -> frozenset[int]:
@@ -200,3 +235,25 @@ class Survey(Walk):
         if kind not in _CHANNEL_BY_CHANNEL:
             found.consumed |= origins
         return origins
+
+
+def _work(call: Call) -> Work:
+    """The work of a layer with weights."""
+    layer, (source,) = call.operation, call.tensors
+    setting = units_of(layer)
+    # A transposed convolution spreads every position of its input.
+    mapped = source.shape if transposed(layer) else call.output
+    first = getattr(layer, "data_format", "") == "channels_first"
+    positions = mapped[1:] if first else mapped[:-1]
+    return Work(
+        _size(call.output),
+        frozenset([id(layer)]),
+        sum(math.prod(weight.variable.shape) for weight in drawn_weights(layer)),
+        _size(positions),
+        joins=isinstance(source, Random) and not depthwise(layer),
+        units=setting[1] if setting else 0,
+    )
+
+
+def _size(shape: tuple[int | None, ...]) -> int:
+    return math.prod(int(n or 1) for n in shape)

@@ -119,8 +119,10 @@ class Widened(Walk):
             kind = _AVERAGES[kind]
         name = f"{len(self._copies)}_{re.sub(r'[^A-Za-z0-9_.-]', '_', path)}"
         config |= {"name": name, "dtype": self.state.dtype, "trainable": True}
-        if path == self.output and "activation" in config:
-            config["activation"] = "linear"  # whatever it was, it is removed there
+        if "activation" in config:
+            # The function itself: one of the user's own need not be found by its name. A kernel's
+            # output is Gaussian, so that an activation in its layer is one that was removed.
+            config["activation"] = "linear" if path == self.output else operation.activation
         if weighted(operation):
             # Drawn anew for every network; some initialisers would take minutes.
             config |= {key: "zeros" for key in _INITIALIZERS if key in config}

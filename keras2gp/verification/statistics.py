@@ -1,0 +1,162 @@
+"""From moments of random networks to what they say of a kernel, with error bars.
+
+Everything is relative to the kernel: an entry is divided by sqrt(K_ii K_jj). There is one
+statistic for each entry i <= j, and a first one, the mean of the diagonal: the variance.
+
+Finite widths n bias the moments: E[m_n] = m + c1 / n + c2 / n^2 + ... A polynomial in 1 / n, of
+degree 2 at most, is fitted to the means at all widths; its value at 1 / n = 0 is the estimate. The
+polynomial's error bar follows from the draws. What it leaves is taken to be as large as the next
+term of exp(c1 / n), the series of a product over layers; it is a second error bar, and no smaller
+than ROUNDING.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["FALSE_ALARM", "POWER", "ROUNDING", "Judgement", "Moments", "judged", "moments_of"]
+
+Array = np.ndarray[Any, Any]
+
+FALSE_ALARM = 1e-3
+"""How often a true kernel may be rejected."""
+POWER = 0.99
+"""How often a kernel that is off by the resolution has to be rejected."""
+ROUNDING = 1e-3
+"""Never held against a kernel, relative: float32 networks, an activation's expansion."""
+_DEGREE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Statistics at one width, relative to the kernel; see the module's text for their order.
+
+    place:   1 / width
+    mean:    [1 + N (N + 1) / 2]
+    error:   one standard deviation of the mean
+    freedom: degrees of freedom of that error bar
+    """
+
+    place: float
+    mean: Array
+    error: Array
+    freedom: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """The limit of the statistics at infinite width, against 1 for the variance.
+
+    limit:      the statistics extrapolated
+    sampling:   their error bars from the draws
+    remainder:  that of what the extrapolation leaves
+    deviations: from the kernel, in units of what they may be: beyond 1 it is rejected
+    resolution: the relative error of the kernel's variance that is rejected as often as POWER
+    """
+
+    limit: Array
+    sampling: Array
+    remainder: float
+    deviations: Array
+    resolution: float
+
+    @property
+    def error(self) -> Array:
+        """Both error bars."""
+        return np.hypot(self.sampling, self.remainder)
+
+    @property
+    def rejected(self) -> bool:
+        """Whether any statistic is farther off than FALSE_ALARM allows."""
+        return bool(self.deviations.max() > 1.0)
+
+
+def moments_of(draws: Array, matrix: Array, width: int) -> Moments:
+    """Mean and error bars of networks' second moments.
+
+    draws:  [samples, N, N], independent of each other
+    matrix: [N, N], the kernel's
+
+    The error bars of few draws with heavy tails are rough. A variance estimated from S draws of
+    kurtosis k has a relative variance of (k - 1) / S, where that of normal draws has 2 / freedom.
+    """
+    values = _statistics(draws, matrix)
+    count = len(values)
+    mean = values.mean(axis=0)
+    squares = np.square(values - mean)
+    variance = squares.mean(axis=0)
+    quartic = np.square(squares).mean(axis=0)
+    # Of draws that are all alike nothing is uncertain.
+    kurtosis = np.where(variance > 0, quartic / np.where(variance > 0, variance**2, 1.0), 3.0)
+    freedom = np.minimum(count - 1.0, 2.0 * count / np.maximum(kurtosis - 1.0, 1e-9))
+    return Moments(1.0 / width, mean, np.sqrt(variance / (count - 1)), freedom)
+
+
+def judged(levels: Sequence[Moments], matrix: Array) -> Judgement:
+    """What the moments at all widths say of the kernel's matrix.
+
+    The statistics are tested one by one, each at FALSE_ALARM divided by their number (Bonferroni),
+    against Student's distribution with the degrees of freedom of Welch and Satterthwaite.
+    """
+    weights = extrapolation([m.place for m in levels], [float(m.error[0]) for m in levels])
+    parts = [(w * m.error) ** 2 for w, m in zip(weights, levels, strict=True)]
+    limit = np.sum([w * m.mean for w, m in zip(weights, levels, strict=True)], axis=0)
+    variance = np.sum(parts, axis=0)
+    remainder = max(ROUNDING, _remainder(levels, weights))
+    error = np.sqrt(variance + remainder**2)
+    doubt = np.sum([p**2 / m.freedom for p, m in zip(parts, levels, strict=True)], axis=0)
+    freedom = error**4 / np.maximum(doubt, 1e-300)
+    bound = stats.t.isf(FALSE_ALARM / (2 * len(limit)), freedom) * error
+    expected = _statistics(matrix[None], matrix)[0]
+    # A kernel that is 1 + r too large sees the networks 1 - r / (1 + r) of it.
+    seen = float(bound[0] + stats.norm.ppf(POWER) * error[0])
+    return Judgement(
+        limit=limit,
+        sampling=np.sqrt(variance),
+        remainder=remainder,
+        deviations=np.abs(limit - expected) / bound,
+        resolution=seen / (1.0 - seen) if seen < 1.0 else math.inf,
+    )
+
+
+def extrapolation(places: Sequence[float], errors: Sequence[float]) -> Array:
+    """Weights whose sum over values at `places` is the value at 0 of the polynomial through them.
+
+    With more places than coefficients the polynomial is the least squares fit under the errors.
+    """
+    degree = min(len(places) - 1, _DEGREE)
+    least = max(*errors, 1e-12) * 1e-3
+    scale = 1.0 / np.maximum(np.asarray(errors), least)
+    # In units of the largest place, so that the powers are of one size.
+    powers = np.vander(np.asarray(places) / max(places), degree + 1, increasing=True)
+    inverse: Array = np.linalg.pinv(powers * scale[:, None], rcond=1e-12)
+    return np.asarray(inverse[0] * scale)
+
+
+def _remainder(levels: Sequence[Moments], weights: Array) -> float:
+    """The next term of exp(c1 / n) that the weights let through, by the largest c1 seen."""
+    places = np.array([m.place for m in levels])
+    if len(places) == 1:
+        return 0.0
+    first, last = int(places.argmax()), int(places.argmin())
+    change = np.abs(levels[first].mean - levels[last].mean).max()
+    slope = change / (places[first] - places[last])
+    order = min(len(places) - 1, _DEGREE) + 1
+    term = slope**order / math.factorial(order)
+    return float(term * abs(weights @ places**order))
+
+
+def _statistics(matrices: Array, kernel: Array) -> Array:
+    """[..., 1 + N (N + 1) / 2]: mean of the diagonal, and the entries i <= j, all relative."""
+    scale = np.sqrt(np.diagonal(kernel))
+    relative = matrices / np.outer(scale, scale)
+    rows, columns = np.triu_indices(len(kernel))
+    entries = relative[..., rows, columns]
+    mean = np.diagonal(relative, axis1=-2, axis2=-1).mean(axis=-1, keepdims=True)
+    return np.concatenate([mean, entries], axis=-1)

@@ -1,0 +1,252 @@
+"""verify() on models of every family of layers: true kernels pass, and changed ones do not.
+
+Seeds are fixed, so nothing here is random from run to run. A new seed would make a true kernel fail
+once in 1000 cases (FALSE_ALARM), and a kernel that is off by 10% pass less than once in 100, since
+"accepted" says that it would be rejected with 99%.
+"""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras2gp
+from keras2gp.errors import InputError, UnsupportedModelError
+from keras2gp.frontend.walk import functional_of
+from keras2gp.verification.api import Verification, converted
+from keras2gp.verification.widening import Widened, deviations
+
+WIDTHS = (8, 32, 128)
+
+
+def drawn(scale=2.0, name="kernel"):
+    initializer = keras.initializers.VarianceScaling(scale, "fan_in", "untruncated_normal")
+    return {f"{name}_initializer": initializer}
+
+
+def biased(scale=2.0):
+    return drawn(scale) | {"bias_initializer": keras.initializers.RandomNormal(stddev=0.3)}
+
+
+def conv(x, units=8, window=3, **settings):
+    return layers.Conv2D(units, window, **(biased() | {"padding": "same"} | settings))(x)
+
+
+def head(x, h, units=10, **settings):
+    return keras.Model(x, layers.Dense(units, name="head", **(biased(1.0) | settings))(h))
+
+
+def mlp():
+    x = keras.Input((5,))
+    h = keras.ops.erf(layers.Dense(8, **biased())(x))
+    return head(x, layers.Dense(8, activation="tanh", **biased())(h))
+
+
+def pooled():
+    """Pooling, concatenation, LayerNormalization, batch normalisation, a softmax at the end."""
+    x = keras.Input((4, 4, 2))
+    h = layers.ReLU()(layers.BatchNormalization()(conv(x)))
+    h = layers.AveragePooling2D(2)(h)
+    h = layers.Concatenate()([h, layers.ReLU()(conv(h, window=2))])
+    h = layers.LayerNormalization()(conv(h, window=1))
+    h = layers.GlobalAveragePooling2D()(layers.Activation("gelu")(h))
+    return head(x, h, activation="softmax")
+
+
+def separable():
+    """Separable and depthwise convolutions, a residual sum, a stride."""
+    x = keras.Input((6, 5, 2))
+    h = conv(x, 8)
+    r = layers.SeparableConv2D(
+        8, 3, padding="same", **drawn(1.5, "depthwise"), **drawn(2.0, "pointwise")
+    )(layers.ReLU()(h))
+    h = layers.Add()([h, r])
+    h = layers.DepthwiseConv2D(3, padding="same", **drawn(1.0, "depthwise"))(h)
+    h = conv(h, 8, 1, strides=2, activation="relu")
+    return head(x, layers.Flatten()(h))
+
+
+def inputs():
+    """Two inputs, one of them beside what grows; a nested model."""
+    x, y = keras.Input((3, 3, 2), name="image"), keras.Input((3,), name="side")
+    inner_x = keras.Input((3, 3, 8))
+    inner = keras.Model(inner_x, layers.ReLU()(conv(inner_x, window=2)), name="inner")
+    h = layers.Flatten()(inner(conv(x, activation="relu")))
+    h = layers.Concatenate()([layers.Dense(8, activation="relu", **biased())(h), y])
+    return head([x, y], layers.Dense(8, activation="relu", **biased())(h))
+
+
+def maximum():
+    x = keras.Input((6, 6, 2))
+    h = layers.MaxPooling2D(2)(conv(x, 8, activation="relu"))
+    return head(x, layers.GlobalMaxPooling2D()(conv(h, 8, activation="relu")))
+
+
+def transposed():
+    x = keras.Input((7,))
+    h = layers.Dense(2 * 2 * 8, activation="relu", **biased())(x)
+    h = layers.Reshape((2, 2, 8))(h)
+    h = layers.Conv2DTranspose(8, 3, strides=2, activation="relu", **biased())(h)
+    h = layers.UpSampling2D(2)(layers.Cropping2D(1)(h))
+    h = conv(h, 8, 2, strides=2, padding="valid", activation="relu")
+    return head(x, layers.Flatten()(h))
+
+
+def grouped():
+    x = keras.Input((4, 4, 2))
+    h = layers.GroupNormalization(2)(conv(x, 8))
+    h = conv(layers.ReLU()(h), 8, groups=2)
+    h = layers.UnitNormalization()(h)
+    return head(x, layers.Flatten()(layers.RMSNormalization()(conv(h, 8))))
+
+
+def sums():
+    """One tensor under two maps; average and difference of branches; one dimension."""
+    x = keras.Input((8, 2))
+    one = {"padding": "same", **biased()}
+    h = layers.Conv1D(8, 3, **one)(x)
+    h = layers.Add()([h, layers.AveragePooling1D(3, 1, padding="same")(h)])
+    a, b = (layers.Conv1D(8, k, **one)(layers.ReLU()(h)) for k in (1, 3))
+    h = layers.Subtract()([layers.Average()([a, b]), b])
+    return head(x, layers.GlobalAveragePooling1D()(layers.ReLU()(h)))
+
+
+CASES = [
+    pytest.param(mlp, {}, id="mlp"),
+    pytest.param(pooled, {}, id="pooling, LayerNorm, concatenation"),
+    pytest.param(separable, {}, id="separable, depthwise, residual"),
+    pytest.param(inputs, {}, id="two inputs, nested"),
+    pytest.param(transposed, {}, id="transposed", marks=pytest.mark.slow),
+    pytest.param(grouped, {}, id="groups", marks=pytest.mark.slow),
+    pytest.param(sums, {}, id="sums", marks=pytest.mark.slow),
+    pytest.param(maximum, {"max_pooling": "average"}, id="max pooling", marks=pytest.mark.slow),
+]
+
+
+def networks(model, samples, widths=WIDTHS, **settings):
+    """A verification, and the networks that it has drawn: they serve for several kernels."""
+    averages = settings.get("max_pooling") == "average"
+    opened, kernel = converted(model, **settings)
+    verification = Verification(opened, kernel, widths=widths, samples=samples, averages=averages)
+    return verification, verification.draw()
+
+
+@pytest.mark.parametrize(("build", "settings"), CASES)
+def test_true_kernels_are_accepted_and_changed_ones_rejected(build, settings):
+    verification, found = networks(build(), 1500, **settings)
+    kernel = verification.stated
+    report = verification.compared(kernel, found)
+    assert report.accepted, report
+    assert report.resolution <= 0.1
+    variances = kernel.parameters["head"]
+    for factor in (0.9, 1.1):
+        changed = kernel.with_parameters(
+            {"head": (factor * variances.weight, factor * variances.bias)}
+        )
+        assert verification.compared(changed, found).verdict == "rejected"
+
+
+def test_a_tenth_in_the_weights_of_one_layer_is_rejected():
+    """Of layers without biases, in a chain of ReLUs: the output's variance is off by a tenth."""
+    x = keras.Input((4, 4, 2))
+    h = layers.AveragePooling2D(2)(conv(x, activation="relu", use_bias=False))
+    h = conv(h, window=2, activation="relu", use_bias=False)
+    model = keras.Model(x, layers.Dense(3, **drawn())(layers.Flatten()(h)))
+    verification, found = networks(model, 1500)
+    kernel = verification.stated
+    assert verification.compared(kernel, found).accepted
+    assert len(kernel.parameters) == 3
+    for layer, variances in kernel.parameters.items():
+        changed = kernel.with_parameters({layer: {"weight": 1.1 * variances.weight}})
+        report = verification.compared(changed, found)
+        assert report.verdict == "rejected", (layer, report)
+
+
+def test_the_model_is_left_as_it_is_and_equal_seeds_give_equal_reports():
+    model = mlp()
+    before = [np.array(w) for w in model.get_weights()]
+    reports = [keras2gp.verify(model, widths=(4, 8), samples=20, seed=s) for s in (1, 1, 2)]
+    first, again, other = (r.to_dict() for r in reports)
+    assert [r["variance"] for r in (first, again)] == [first["variance"]] * 2
+    assert first["variance"] != other["variance"]
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    assert len(model.layers[1]._inbound_nodes) == 1
+
+
+def test_few_networks_decide_nothing_and_progress_is_told():
+    told = []
+    report = keras2gp.verify(
+        mlp(), widths=(4, 16), samples=20, progress=lambda done, total: told.append((done, total))
+    )
+    assert report.verdict == "undecided"
+    assert "samples" in report.reason
+    assert report.resolution > 0.1
+    assert told[-1][0] == told[-1][1]
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert json.loads(json.dumps(report.to_dict()))["levels"][1]["width"] == 16
+    assert len(report.drawing()) == 4
+
+
+def test_a_model_without_hidden_layers():
+    x = keras.Input((4,))
+    report = keras2gp.verify(head(x, x), samples=500)
+    assert report.accepted, report
+    assert len(report.levels) == 1
+
+
+def test_a_hidden_output_of_a_model_in_a_file(tmp_path):
+    model = mlp()
+    model.save(tmp_path / "mlp.keras")
+    first = model.layers[1].name
+    report = keras2gp.verify(tmp_path / "mlp.keras", output=first, samples=500)
+    assert report.accepted, report
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"widths": (8,)}, "beside another"),
+        ({"widths": ()}, "beside another"),
+        ({"widths": (0, 8)}, "width=0"),
+        ({"samples": 2}, "samples=2"),
+        ({"seed": -1}, "seed=-1"),
+        ({"data": 0}, "data=0"),
+        ({"data": np.ones((2, 7))}, "received shape"),
+        ({"data": np.zeros((2, 5)), "overrides": {"*": (1.0, 0.0)}}, "other images"),
+        ({"widths": (2**14, 2**20)}, "GB of memory"),
+    ],
+)
+def test_arguments_that_do_not_fit(settings, words):
+    with pytest.raises(InputError, match=words):
+        keras2gp.verify(mlp(), **settings)
+
+
+def test_a_kernel_of_another_model():
+    x = keras.Input((3,))
+    with pytest.raises(InputError, match="kernel is of inputs"):
+        keras2gp.verify(mlp(), keras2gp.convert(head(x, x)), samples=20)
+
+
+def test_a_model_without_an_exact_kernel():
+    x = keras.Input((4, 4, 2))
+    model = head(x, layers.Flatten()(layers.MaxPooling2D(2)(conv(x))))
+    with pytest.raises(UnsupportedModelError, match="largest of several"):
+        keras2gp.verify(model)
+
+
+@pytest.mark.parametrize("build", [pooled, separable, inputs, transposed, grouped, sums])
+def test_the_cost_is_that_of_the_networks(build):
+    """Weights are those that the copy draws; biases count as if they grew like weights."""
+    opened, kernel = converted(build())
+    verification = Verification(opened, kernel, widths=(8, 64), data=5)
+    for scale, cost in zip(verification.scales, verification.costs, strict=True):
+        copy = Widened(
+            functional_of(opened), scale, kernel.parameters, kernel.report.output, averages=False
+        )
+        drawn = zip(copy.model.trainable_variables, deviations(copy), strict=True)
+        weights = sum(np.prod(v.shape) for v, deviation in drawn if deviation is not None)
+        assert weights <= cost.weights < 1.2 * weights + 1000
+        assert cost.multiplications >= 5 * cost.weights
+        assert cost.memory > 8 * weights
