@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import runpy
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -12,7 +17,7 @@ LIMITS = {"own_activation": 1e-12, "own_model": 0.2}
 
 
 def test_all_examples_are_listed():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(LIMITS)
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*LIMITS, "table1"}
 
 
 @pytest.mark.parametrize("name", sorted(LIMITS))
@@ -20,3 +25,68 @@ def test_example(name, capsys):
     result = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]()
     assert result < LIMITS[name]
     assert capsys.readouterr().out
+
+
+def table1(*arguments):
+    return runpy.run_path(str(EXAMPLES / "table1.py"))["main"]([str(a) for a in arguments])
+
+
+def recorded(folder):
+    return json.loads((folder / "table1.json").read_text())["rows"]
+
+
+def errors(folder, row):
+    return {n: point["test_error"] for n, point in recorded(folder)[row]["points"].items()}
+
+
+def test_table1_is_made_once(tmp_path, capsys):
+    options = ["--train", 192, "--test", 100, "--rows", "nngp", "convnet", "--out", tmp_path]
+    assert table1(*options) < 0.3
+    rows = recorded(tmp_path)
+    assert set(rows) == {"nngp", "convnet"}
+    assert set(rows["convnet"]["points"]) == {"6", "12", "24", "48", "96", "192"}
+    assert (
+        rows["convnet"]["extrapolation"]["error"] < rows["convnet"]["points"]["192"]["test_error"]
+    )
+    assert "| ConvNet GP |" in (tmp_path / "table1.md").read_text()
+    table1(*options)
+    assert recorded(tmp_path) == rows
+
+
+def test_table1_of_another_data_set(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = rng.uniform(0, 0.5, (120, 6, 6)) + y[:, None, None] / 3
+    np.savez(tmp_path / "bands.npz", x=x, y=y)
+    options = ["--data", tmp_path / "bands.npz", "--train", 60, "--test", 40, "--rows", "nngp"]
+    assert table1(*options, "--out", tmp_path / "out") < 0.2
+    with pytest.raises(SystemExit, match="Try another --out"):
+        table1("--train", 48, "--test", 40, "--rows", "nngp", "--out", tmp_path / "out")
+
+
+def test_the_extrapolation_finds_a_power_law():
+    extrapolate = runpy.run_path(str(EXAMPLES / "table1.py"))["extrapolate"]
+    points = {
+        str(n): {"test_error": 2.0 * n**-0.5, "wrong_tests": 20000 * n**-0.5}
+        for n in (100, 200, 400, 800)
+    }
+    fit = extrapolate(points)
+    assert fit["exponent"] == pytest.approx(0.5)
+    assert fit["error"] == pytest.approx(2.0 * 50000**-0.5)
+    assert fit["low"] < fit["error"] < fit["high"]
+    assert extrapolate({"100": points["100"]}) is None
+
+
+@pytest.mark.slow
+def test_table1_goes_on_after_a_kill(tmp_path, capsys):
+    options = ["--train", 600, "--test", 100, "--rows", "convnet"]  # three blocks
+    command = [sys.executable, EXAMPLES / "table1.py", *options, "--out", tmp_path / "killed"]
+    with subprocess.Popen([str(c) for c in command]) as process:  # noqa: S603 (this interpreter)
+        while not (tmp_path / "killed" / "table1.json").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.kill()
+    before = recorded(tmp_path / "killed")["convnet"]["seconds"]["kernel"]
+    table1(*options, "--out", tmp_path / "killed")
+    assert recorded(tmp_path / "killed")["convnet"]["seconds"]["kernel"] > before
+    table1(*options, "--out", tmp_path / "whole")
+    assert errors(tmp_path / "killed", "convnet") == errors(tmp_path / "whole", "convnet")
