@@ -310,11 +310,11 @@ def test_the_scale_is_where_the_evidence_is_largest():
 
 def test_conjugate_gradients_set_the_temperature_by_some_of_the_inputs(monkeypatch):
     x, y = problem()
-    exact = GPClassifier(Compiled(2.0), 0.1, solver="cholesky").fit(x, y)
-    every = GPClassifier(Compiled(2.0), 0.1, solver="cg").fit(x, y)
+    exact = GPClassifier(KERNEL, 0.1, solver="cholesky").fit(x, y)
+    every = GPClassifier(KERNEL, 0.1, solver="cg").fit(x, y)
     assert every.temperature_ == pytest.approx(exact.temperature_, rel=1e-4)
     monkeypatch.setattr(classification, "_CALIBRATED", len(x) // 2)
-    some = GPClassifier(Compiled(2.0), 0.1, solver="cg").fit(x, y)
+    some = GPClassifier(KERNEL, 0.1, solver="cg").fit(x, y)
     rows = some._calibration_rows()
     assert len(set(rows)) == len(x) // 2
     index = np.unique(y, return_inverse=True)[1]
