@@ -24,8 +24,8 @@ __all__ = ["fused", "named_activation", "read_activation_layer", "read_operation
 _OPERATIONS = (
     "Abs Absolute Arctan Celu Cos Cosh Elu Erf Exp Expm1 Gelu HardShrink HardSigmoid HardSilu "
     "HardSwish HardTanh Heaviside LeakyRelu LogSigmoid LogSoftmax Log1p Relu Relu6 Selu Sigmoid "
-    "Sign Silu Sin Sinh Softmax Softplus Softsign Sparsemax Square Squareplus Swish Tanh "
-    "TanhShrink SoftShrink Threshold"
+    "Sign Silu Sin Sinh Softmax Softplus Softsign SparsePlus SparseSigmoid Sparsemax Square "
+    "Squareplus Swish Tanh TanhShrink SoftShrink Threshold"
 )
 
 

@@ -32,6 +32,10 @@ from keras2gp.rules.walk import Walk
 __all__ = ["KernelKind", "Program", "check_rules", "check_tangent", "layers_of"]
 
 Tensor = Any
+_MIXES = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
+_MIXING = (
+    "it acts on all channels at once, so that the covariance of two positions does not determine it"
+)
 KernelKind = Literal["nngp", "ntk", "both"]
 
 
@@ -42,13 +46,14 @@ def layers_of(graph: Graph) -> tuple[str, ...]:
 
 
 def check_rules(graph: Graph) -> list[Obstacle]:
-    """Obstacles: activations that have no closed form here."""
+    """Obstacles: activations that are not known here, or not functions of one number."""
     return [
         Obstacle(
             node.path,
             f"activation {_described(node.op)}",
-            "its covariance has no closed form in this version",
-            "relu, leaky_relu, abs, erf, gelu(approximate=False), sin, cos or exponential",
+            _MIXING if node.op.name in _MIXES else "nothing says what it computes",
+            "an activation that acts on each number by itself: relu, gelu, tanh, silu, elu, ..., "
+            "or activations={name: function}",
         )
         for node in graph.nodes
         if isinstance(node.op, Activation) and not has_dual(node.op.name)

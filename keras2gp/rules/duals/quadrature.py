@@ -102,8 +102,14 @@ def _with_slope(phi: Callable[[Any], Any], u: Array) -> tuple[Array, Array]:
 
     with tf.init_scope():
         traced = tf.function(both, autograph=False)
-        y, slope = traced.get_concrete_function(tf.TensorSpec([None], tf.float64))(tf.constant(u))
-        return y.numpy(), slope.numpy()
+        run = traced.get_concrete_function(tf.TensorSpec([None], tf.float64))
+        y, slope = (t.numpy() for t in run(tf.constant(u)))
+        # tf.where hands on the slope of the branch that it does not take, even where it overflows.
+        lost = ~np.isfinite(slope) & np.isfinite(y)
+        step = 1e-6 * (1 + np.abs(u[lost]))
+        ends = [run(tf.constant(u[lost] + side * step))[0].numpy() for side in (-1, 1)]
+        slope[lost] = (ends[1] - ends[0]) / (2 * step)
+        return y, slope
 
 
 def _nodes(sigma: float, kinks: Sequence[float], reach: float) -> tuple[Array, Array]:
