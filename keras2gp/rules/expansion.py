@@ -26,7 +26,7 @@ def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
     notes: dict[Activation, str] = {}
     for index, node in enumerate(nodes):
         op = node.op
-        if not isinstance(op, Activation) or not has_dual(op.name):
+        if not isinstance(op, Activation) or not has_dual(op):
             continue
         dual = dual_of(op)
         if isinstance(dual, Piecewise) and dual.edges and op not in notes:

@@ -137,16 +137,14 @@ def test_float32_is_close_to_float64(name):
 def test_the_diagonal_and_a_variance_of_zero(name, dtype):
     f, _, _ = quadrature.function(name)
     dual, q = dual_named(name), np.array([1e-2, 1.0, 30.0])
+    nothing, zero = np.zeros(3), float(f(np.zeros(1))[0])
+    c, q1, q2 = np.array([[q, q, q], [nothing, q, nothing], [nothing] * 3]).swapaxes(0, 1)
+    same, mixed, none = found(dual, c.ravel(), q1.ravel(), q2.ravel(), dtype).reshape(3, 3)
     tolerance = 2e-5 if dtype == "float32" else 1e-8
-    size = moment(dual, q)
-    np.testing.assert_allclose(found(dual, q, q, q, dtype), size, rtol=tolerance, atol=1e-12)
-    zero = float(f(np.zeros(1))[0])
-    nothing = np.zeros(3)
-    np.testing.assert_allclose(found(dual, nothing, nothing, nothing, dtype), zero**2, atol=1e-7)
+    np.testing.assert_allclose(same, moment(dual, q), rtol=tolerance, atol=1e-12)
     mean = np.asarray(dual.mean(tensors("float64", q)[0]))
-    np.testing.assert_allclose(
-        found(dual, nothing, q, nothing, dtype), zero * mean, rtol=1e-5, atol=1e-7
-    )
+    np.testing.assert_allclose(mixed, zero * mean, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(none, zero**2, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", NAMES)
