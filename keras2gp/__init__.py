@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from keras2gp.kernel import Kernel
     from keras2gp.persistence import load
     from keras2gp.report import ConversionReport
+    from keras2gp.rules.duals.base import Dual
+    from keras2gp.rules.duals.expanded import Expanded
+    from keras2gp.rules.duals.hermite import Hermite
     from keras2gp.rules.registry import dual, rule
     from keras2gp.translate import convert, inspect
     from keras2gp.verification.api import verify
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConversionReport",
+    "Dual",
+    "Expanded",
     "GPClassifier",
     "GPRegressor",
+    "Hermite",
     "Kernel",
     "LayerVariances",
     "VerificationReport",
@@ -46,8 +52,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ConversionReport": "report",
+    "Dual": "rules.duals.base",
+    "Expanded": "rules.duals.expanded",
     "GPClassifier": "gp.classification",
     "GPRegressor": "gp.regression",
+    "Hermite": "rules.duals.hermite",
     "Kernel": "kernel",
     "LayerVariances": "graph.parameters",
     "VerificationReport": "verification.report",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.inputs import InputSpec
 from keras2gp.kernel import Kernel
 from keras2gp.report import ConversionReport
+from keras2gp.rules.own import OwnActivations
 from keras2gp.rules.pairs import Side
 from keras2gp.rules.program import Program, check_rules, check_tangent, layers_of
 
@@ -67,11 +69,16 @@ def save_kernel(kernel: Kernel, directory: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load(directory: str | Path) -> Kernel:
+def load(directory: str | Path, activations: Mapping[Any, Any] | None = None) -> Kernel:
     """The kernel that Kernel.save wrote.
 
-    Raises: ModelFileError if there is none, or if it is damaged.
+    activations: as for convert(); functions of your own, which a saved kernel does not hold
+
+    Raises: ModelFileError if there is none, if it is damaged, or if it needs an activation that
+            is not stated or is another function; InputError for `activations` themselves.
     """
+    own = OwnActivations(activations)
+    own.register()
     file = Path(directory) / "kernel.json"
     try:
         if file.stat().st_size > _LARGEST_JSON:
@@ -82,7 +89,7 @@ def load(directory: str | Path) -> Kernel:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{file} cannot be read: {error}") from error
     try:
-        return _from_dict(data, Path(directory))
+        return _from_dict(data, Path(directory), own)
     except Keras2GPError as error:
         raise ModelFileError(f"{file}: {error}") from error
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
@@ -105,7 +112,7 @@ def _to_dict(kernel: Kernel) -> dict[str, Any]:
     }
 
 
-def _from_dict(data: dict[str, Any], directory: Path) -> Kernel:
+def _from_dict(data: dict[str, Any], directory: Path, own: OwnActivations) -> Kernel:
     if data["format"] != _FORMAT:
         raise ModelFileError(f"format {data['format']!r}, this version reads {_FORMAT}")
     if data["dtype"] not in ("float32", "float64"):
@@ -127,7 +134,7 @@ def _from_dict(data: dict[str, Any], directory: Path) -> Kernel:
         InputSpec(str(entry["name"]), tuple(None if n is None else int(n) for n in entry["shape"]))
         for entry in data["inputs"]
     ]
-    preprocessor = _preprocessor(directory) if data["preprocessor"] else None
+    preprocessor = _preprocessor(directory, own) if data["preprocessor"] else None
     _check_inputs(graph, inputs, preprocessor)
     _check_ops(graph, data["dtype"])
     report = ConversionReport.from_dict(data["report"])
@@ -135,8 +142,8 @@ def _from_dict(data: dict[str, Any], directory: Path) -> Kernel:
     return Kernel(program, parameters, inputs, preprocessor, report)
 
 
-def _preprocessor(directory: Path) -> Any:
-    loaded = load_model_file(directory / "preprocessor.keras", weights=True)
+def _preprocessor(directory: Path, own: OwnActivations) -> Any:
+    loaded = load_model_file(directory / "preprocessor.keras", weights=True, own=own.functions)
     if loaded.model is None or loaded.unreadable:
         raise ModelFileError(
             f"{directory / 'preprocessor.keras'} holds layers that are not Keras's"

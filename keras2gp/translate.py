@@ -31,6 +31,7 @@ from keras2gp.kernel import Kernel
 from keras2gp.report import ConversionReport, LayerRow
 from keras2gp.rules.duals.hermite import TOLERANCE
 from keras2gp.rules.expansion import with_degrees
+from keras2gp.rules.own import OwnActivations
 from keras2gp.rules.program import check_rules, check_tangent, layers_of
 
 __all__ = ["convert", "inspect"]
@@ -50,6 +51,7 @@ def convert(
     max_pooling: MaxPooling = None,
     kind: Literal["nngp", "ntk"] = "nngp",
     tolerance: float = TOLERANCE,
+    activations: Mapping[Any, Any] | None = None,
 ) -> Kernel:
     """The kernel of the Gaussian process that the model's architecture becomes at infinite width.
 
@@ -64,6 +66,10 @@ def convert(
     kind:        "nngp", or "ntk" for the neural tangent kernel; see Kernel.__call__
     tolerance:   of activations that are expanded, for variances up to 4: the error of a covariance
                  against the square root of the two variances. The report has what is reached
+    activations: functions that are not Keras's, by the name that a model file gives them or by
+                 the function that the model has: a function of a tensor, elementwise and
+                 continuous, which is expanded, or a Dual. A function that the model itself holds
+                 needs no entry; one that a file names is never looked up anywhere else
 
     Raises: UnsupportedModelError with every obstacle, if there is no exact kernel;
             ModelFileError if the file cannot be read; PriorError if an override does not fit;
@@ -81,6 +87,7 @@ def convert(
         dtype,
         max_pooling=max_pooling,
         tolerance=tolerance,
+        activations=activations,
     )
     report = translation.report
     obstacles = report.obstacles
@@ -105,13 +112,20 @@ def inspect(
     *,
     max_pooling: MaxPooling = None,
     tolerance: float = TOLERANCE,
+    activations: Mapping[Any, Any] | None = None,
 ) -> ConversionReport:
     """What would become of each layer; never raises for a layer that is not supported.
 
     Arguments and other errors: as convert().
     """
     translation = _translate(
-        model, prior, overrides or {}, output, max_pooling=max_pooling, tolerance=tolerance
+        model,
+        prior,
+        overrides or {},
+        output,
+        max_pooling=max_pooling,
+        tolerance=tolerance,
+        activations=activations,
     )
     return translation.report
 
@@ -134,6 +148,7 @@ def _translate(
     *,
     max_pooling: str | None = None,
     tolerance: float = TOLERANCE,
+    activations: Mapping[Any, Any] | None = None,
 ) -> _Translation:
     if prior not in ("initializers", "weights"):
         raise InputError(f"prior={prior!r}: expected 'initializers' or 'weights'")
@@ -141,12 +156,15 @@ def _translate(
         raise InputError(f"max_pooling={max_pooling!r}: expected None or 'average'")
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance={tolerance!r}: expected a number between 0 and 1")
-    model, unreadable, name = _opened(source, prior)
+    own = OwnActivations(activations)
+    model, unreadable, name = _opened(source, prior, own)
     functional = None if model is None else functional_of(model)
     if functional is None:
         obstacles = tuple(unreadable.values()) or (_no_graph(model, name),)
         return _Translation(ConversionReport(name, prior, (), obstacles))
-    state = State(prior, lambda path: _states_both(overrides, path), dtype, max_pooling)
+    state = State(
+        prior, lambda path: _states_both(overrides, path), dtype, max_pooling, own.activation
+    )
     walk = Walk(functional, state, dict(unreadable))
     chosen = _chosen(walk, functional, output)
     inputs = tuple(InputSpec(t.name, tuple(t.shape[1:])) for t in functional.inputs)
@@ -181,10 +199,12 @@ def _translate(
     return _Translation(report, _numbered(graph, used), parameters, inputs, preprocessor)
 
 
-def _opened(source: Any, prior: str) -> tuple[Any, Mapping[str, Obstacle], str]:
+def _opened(
+    source: Any, prior: str, own: OwnActivations
+) -> tuple[Any, Mapping[str, Obstacle], str]:
     """The model, the layers of its file that are not to be trusted, and a name for it."""
     if isinstance(source, str | Path):
-        loaded = load_model_file(source, weights=prior == "weights")
+        loaded = load_model_file(source, weights=prior == "weights", own=own.functions)
         return loaded.model, loaded.unreadable, loaded.name
     if not isinstance(source, keras.Model):
         raise InputError(

@@ -27,6 +27,7 @@ __all__ = [
     "counts",
     "jitter",
     "shape",
+    "tolerance",
     "variance",
 ]
 
@@ -66,6 +67,13 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
         "--max-pooling",
         choices=("average",),
         help="put average pooling in the place of max pooling, which has no exact kernel",
+    )
+    group.add_argument(
+        "--tolerance",
+        metavar="T",
+        type=tolerance,
+        help="error of activations without closed form, relative (default 1e-6); inspect says what "
+        "is reached",
     )
     group.add_argument(
         "--input-shape",
@@ -117,6 +125,17 @@ def variance(text: str) -> float:
         number = math.nan
     if not 0.0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a finite number, 0 or more")
+    return number
+
+
+def tolerance(text: str) -> float:
+    """A number between 0 and 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 < number < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number between 0 and 1")
     return number
 
 

@@ -64,7 +64,7 @@ def check_conversion(options: argparse.Namespace, *, kernels: bool) -> None:
     Raises: UsageError; ModelFileError for MODEL; PriorError for a file of overrides.
     """
     source = arguments.check_model(options.model, kernels=kernels)
-    names = ("prior", "overrides", "output", "max_pooling", "input_shape", "dtype")
+    names = ("prior", "overrides", "output", "max_pooling", "tolerance", "input_shape", "dtype")
     given = [name for name in names if getattr(options, name, None) is not None]
     if source.kind == "kernel" and given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)

@@ -59,7 +59,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     output = options.output
     if output is not None and output.removeprefix("-").isdecimal():
         output = int(output)
+    settings = {} if options.tolerance is None else {"tolerance": options.tolerance}
     return {
+        **settings,
         "prior": options.prior or "initializers",
         "overrides": options.variances,
         "output": output,

@@ -20,8 +20,11 @@ from keras2gp.engine.executor import Sink, Work, finish
 from keras2gp.engine.plan import Block, BlockShape
 from keras2gp.engine.store import GramStore
 from keras2gp.errors import InputError, StoreError
+from keras2gp.graph.ops import Activation
 from keras2gp.graph.parameters import LayerVariances
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
+from keras2gp.rules.program import KernelKind
+from keras2gp.rules.registry import OWN
 
 __all__ = ["DaskWorkers"]
 
@@ -115,6 +118,7 @@ class _Common:
     version: str
     graph: str
     dtype: str
+    kind: KernelKind
     parameters: Mapping[str, LayerVariances]
     first: Sequence[Array]
     second: Sequence[Array] | None
@@ -123,11 +127,19 @@ class _Common:
 
     @classmethod
     def of(cls, work: Work, path: str | None) -> _Common:
+        own = [n.op.name for n in work.program.graph.nodes if isinstance(n.op, Activation)]
+        if functions := [name for name in own if name.endswith(OWN)]:
+            raise InputError(
+                f"executor: the activation {functions[0]} is a function of this process, which "
+                "the workers do not have. Try: the default executor, or a Dual class registered "
+                "by keras2gp.dual in a module that they import"
+            )
         return cls(
             token=os.urandom(8).hex(),
             version=__version__,
             graph=json.dumps(graph_to_dict(work.program.graph)),
             dtype=work.program.dtype,
+            kind=work.program.kind,
             parameters=dict(work.parameters),
             first=list(work.first),
             second=None if work.second is None else list(work.second),
@@ -137,7 +149,7 @@ class _Common:
 
     def work(self) -> Work:
         graph = graph_from_dict(json.loads(self.graph))
-        program = CompiledProgram(graph, self.dtype)
+        program = CompiledProgram(graph, self.dtype, kind=self.kind)
         return Work(program, self.parameters, self.first, self.second, self.shape)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from keras2gp.errors import InputError
 from keras2gp.frontend.context import Call, Context
 from keras2gp.frontend.registry import reader
 from keras2gp.frontend.tensor import Tensor
@@ -24,8 +25,8 @@ __all__ = ["fused", "named_activation", "read_activation_layer", "read_operation
 _OPERATIONS = (
     "Abs Absolute Arctan Celu Cos Cosh Elu Erf Exp Expm1 Gelu HardShrink HardSigmoid HardSilu "
     "HardSwish HardTanh Heaviside LeakyRelu LogSigmoid LogSoftmax Log1p Relu Relu6 Selu Sigmoid "
-    "Sign Silu Sin Sinh Softmax Softplus Softsign Sparsemax Square Squareplus Swish Tanh "
-    "TanhShrink SoftShrink Threshold"
+    "Sign Silu Sin Sinh Softmax Softplus Softsign SparsePlus SparseSigmoid Sparsemax Square "
+    "Squareplus Swish Tanh TanhShrink SoftShrink Threshold"
 )
 
 
@@ -37,10 +38,7 @@ def named_activation(function: Any, context: Context) -> Activation:
         return layer_activation(function, context)
     name = str(getattr(function, "__name__", type(function).__name__))
     if not callable(function) or getattr(keras.activations, name, None) is not function:
-        context.refuse(
-            f"its activation {name!r} is not one of Keras's, so its covariance is not known",
-            "an activation of keras.activations",
-        )
+        return _own(function, name, context)
     defaults = {
         parameter.name: parameter.default
         for parameter in inspect.signature(getattr(keras.activations, name)).parameters.values()
@@ -49,6 +47,18 @@ def named_activation(function: Any, context: Context) -> Activation:
     if name == "softmax":
         defaults = {}
     return _canonical(name, defaults)
+
+
+def _own(function: Any, name: str, context: Context) -> Activation:
+    """The activation of a function that the user wrote."""
+    hint = "an activation of keras.activations, or activations={name: function}"
+    if not callable(function) or context.state.own is None:
+        context.refuse(f"its activation {name!r} is not one of Keras's", hint)
+    names = [keras.saving.get_registered_name(function), name]
+    try:
+        return context.state.own(function, names)
+    except InputError as error:
+        context.refuse(f"its activation is not one of Keras's: {error}", hint)
 
 
 def fused(function: Any, tensor: Tensor, context: Context) -> Tensor:

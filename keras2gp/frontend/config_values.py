@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -44,6 +45,10 @@ _HINT = (
     "load the model in a Python program that you trust it in, and hand over the model itself; or "
     "put Keras's own layers, activations or keras.ops in its place."
 )
+
+
+_STATED = " Or say what the activation computes: activations={name: function} in Python."
+_FUNCTION: Config = {"module": "keras.activations", "class_name": "function"}
 
 
 class UnreadableError(Exception):
@@ -102,14 +107,15 @@ def refused_class(config: Config) -> UnreadableError:
     return UnreadableError(f"{printable(module)}.{asked_for(config)}", why)
 
 
-def check_text(text: str, key: str | None) -> None:
+def check_text(text: str, key: str | None, own: Collection[str] = ()) -> None:
     """Refuse text that names an object which is not Keras's own.
 
     key: the name of the setting; None in the arguments of a call
+    own: names of activations that the user has stated
     """
     slot = _slot(key)
     if slot == "activation":
-        good = text in ACTIVATIONS
+        good = text in ACTIVATIONS or text in own
     elif slot in _NAMED:
         good = isinstance(vars(getattr(keras, _NAMED[slot])).get(text), type)
     else:
@@ -119,20 +125,22 @@ def check_text(text: str, key: str | None) -> None:
         raise UnreadableError(_setting(key, text), why)
 
 
-def keras_function(config: Config, key: str | None) -> Config:
-    """Copy a function: one of keras.activations, and only in the place of an activation."""
+def keras_function(config: Config, key: str | None, own: Collection[str] = ()) -> Config:
+    """Copy a function: one of keras.activations, and only in the place of an activation.
+
+    own: names of activations that the user has stated, which stand for what the file calls so
+    """
     name = config.get("config")
+    if isinstance(name, str) and _slot(key) == "activation":
+        for stated in (name, name.rsplit(">", 1)[-1]):
+            if stated in own:
+                return {**_FUNCTION, "config": stated, "registered_name": stated}
     known = isinstance(name, str) and name in ACTIVATIONS
     module_known = config.get("module") in ("builtins", "keras.activations")
     if not (known and module_known and _slot(key) == "activation"):
         why = "a function that is not one of keras.activations: a file holds its name only."
-        raise UnreadableError(_setting(key, name), why)
-    return {
-        "module": "keras.activations",
-        "class_name": "function",
-        "config": name,
-        "registered_name": name,
-    }
+        raise UnreadableError(_setting(key, name), why, _HINT + _STATED)
+    return {**_FUNCTION, "config": name, "registered_name": name}
 
 
 def plain_value(config: Config, key: str | None) -> Config | None:

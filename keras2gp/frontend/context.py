@@ -58,6 +58,8 @@ class State:
     dtype:       what the deterministic layers compute in, that of the kernel
     overridden:  whether the user states both variances of a layer, by its path
     max_pooling: "average" to read max pooling as average pooling; None refuses it
+    own:         the activation of a function that is not Keras's, from it and its names; raises
+                 InputError with the reason if there is none
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
@@ -67,6 +69,7 @@ class State:
     overridden: Callable[[str], bool]
     dtype: str = "float32"
     max_pooling: str | None = None
+    own: Callable[[Any, Sequence[str]], Activation] | None = None
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     data: list[Any] = field(default_factory=list)

@@ -47,12 +47,16 @@ class LoadedModel:
     name: str
 
 
-def load_model_file(path: str | os.PathLike[str], *, weights: bool) -> LoadedModel:
+def load_model_file(
+    path: str | os.PathLike[str], *, weights: bool, own: Mapping[str, Any] | None = None
+) -> LoadedModel:
     """Read a Functional or Sequential model from a .keras file or the text of model.to_json().
 
     weights: whether to load the trained weights too. Without them the layers hold fresh draws of
              their initialisers, except that an adapted Normalization always gets its statistics
              from the file. With an unreadable layer in the model no weights are loaded.
+    own:     activations that the user has stated, by name, with the function that stands for each
+             in the model; None for one that is known by its covariance alone
 
     Only Keras's own classes are built, by an allow-list (see allowlist.py); any other layer
     becomes an obstacle in `unreadable`. So does one with weights that two nested models share:
@@ -64,13 +68,13 @@ def load_model_file(path: str | os.PathLike[str], *, weights: bool) -> LoadedMod
     """
     file = Path(path)
     is_archive = file.suffix.lower() != ".json"
-    screened = screen(read_config(file), str(file), has_weights=is_archive)
+    screened = screen(read_config(file), str(file), has_weights=is_archive, own=own or {})
     if weights and not is_archive:
         raise PriorError(
             f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
             "prior='initializers'"
         )
-    model = _built(file, screened)
+    model = _built(file, screened, own or {})
     unreadable = dict(screened.unreadable)
     if model is not None and not model.built:
         if not unreadable:
@@ -85,14 +89,14 @@ def load_model_file(path: str | os.PathLike[str], *, weights: bool) -> LoadedMod
     return LoadedModel(model, MappingProxyType(unreadable), screened.name)
 
 
-def _built(file: Path, screened: Screened) -> keras.Model | None:
+def _built(file: Path, screened: Screened, own: Mapping[str, Any]) -> keras.Model | None:
     """Build the model; None if that fails because unreadable layers are missing in it."""
     if not screened.config["config"]["layers"]:
         raise ModelFileError(f"{file}: the model has no layers")
     try:
         # Custom objects that this process has in scope are no part of the file.
         with (
-            keras.saving.custom_object_scope({}),
+            keras.saving.custom_object_scope({n: _stand_in(n, f) for n, f in own.items()}),
             SafeModeScope(safe_mode=True),
             _bounded_variables(),
         ):
@@ -101,6 +105,17 @@ def _built(file: Path, screened: Screened) -> keras.Model | None:
         if screened.unreadable:
             return None
         raise ModelFileError(f"{file}: Keras cannot build it: {_cause(error)}") from error
+
+
+def _stand_in(name: str, function: Any | None) -> Any:
+    """What the model calls where its file names an activation that the user has stated."""
+
+    def stand_in(x: Any) -> Any:
+        return x if function is None else function(x)
+
+    stand_in.__name__ = name
+    vars(stand_in)["unknown"] = function is None
+    return stand_in
 
 
 @contextlib.contextmanager

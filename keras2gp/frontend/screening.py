@@ -7,6 +7,7 @@ an Obstacle and an Identity layer in its place, so that the others can still be 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +57,12 @@ class Screened:
     unreadable: dict[str, Obstacle]
 
 
-def screen(config: Config, where: str, *, has_weights: bool) -> Screened:
+def screen(config: Config, where: str, *, has_weights: bool, own: Collection[str] = ()) -> Screened:
     """Screen the configuration of a model.
 
     where:       the file, for messages
     has_weights: whether the file also holds weights, such as the statistics of Normalization
+    own:         names of activations that the user has stated
 
     Raises: ModelFileError if the configuration is malformed, or is not that of a Functional or
         Sequential model.
@@ -73,7 +75,7 @@ def screen(config: Config, where: str, *, has_weights: bool) -> Screened:
             "Keras 3. A subclassed model cannot be read without running its code: hand over the "
             "model itself. A model of an older Keras: save it again with Keras 3."
         )
-    screening = _Screening(where, has_weights)
+    screening = _Screening(where, has_weights, own)
     try:
         clean = screening.model(config, "")
     except UnreadableError as refusal:
@@ -84,8 +86,9 @@ def screen(config: Config, where: str, *, has_weights: bool) -> Screened:
 class _Screening:
     """One pass over a configuration; collects the obstacles."""
 
-    def __init__(self, where: str, has_weights: bool) -> None:
+    def __init__(self, where: str, has_weights: bool, own: Collection[str]) -> None:
         self.where = where
+        self.own = own
         self.has_weights = has_weights
         self.unreadable: dict[str, Obstacle] = {}
 
@@ -180,7 +183,7 @@ class _Screening:
     def _value(self, value: Any, key: str | None, path: str) -> Any:
         """Copy one setting of a layer. key: its name; None in the arguments of a call."""
         if isinstance(value, str):
-            check_text(value, key)
+            check_text(value, key, self.own)
         if isinstance(value, list):
             return [self._value(item, key, path) for item in value]
         if not isinstance(value, dict):
@@ -200,7 +203,7 @@ class _Screening:
                 raise self._malformed(path, f"a {name} that Keras does not write")
             return plain
         if name == "function":
-            return keras_function(value, key)
+            return keras_function(value, key, self.own)
         if key in _SUBLAYERS or (key is not None and is_listed(value, LAYERS)):
             return self._layer(value, path)
         if not is_listed(value, OBJECTS) or is_custom(value) or not isinstance(inner, dict):

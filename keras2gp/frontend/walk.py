@@ -222,6 +222,11 @@ def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
 def _run_by_keras(call: Call, context: Context) -> list[Tensor]:
     """Repeats the call on the data, in the deterministic model that Keras will run."""
     context.became = "run by Keras"
+    if getattr(getattr(call.operation, "activation", None), "unknown", False):
+        context.refuse(
+            "only its covariance was stated, and the data needs the function itself",
+            "activations={name: function}",
+        )
     operation = _copied(call.operation, context)
     args, kwargs = _data(call.args), _data(call.kwargs)
     # Always run as for a prediction; some of Keras's layers state training=True by default.

@@ -9,6 +9,7 @@ import numpy as np
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation
 from keras2gp.rules.duals.hermite import Hermite
+from keras2gp.rules.duals.piecewise import Piecewise
 from keras2gp.rules.registry import dual_of, has_dual
 
 __all__ = ["with_degrees"]
@@ -25,9 +26,11 @@ def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
     notes: dict[Activation, str] = {}
     for index, node in enumerate(nodes):
         op = node.op
-        if not isinstance(op, Activation) or not has_dual(op.name):
+        if not isinstance(op, Activation) or not has_dual(op):
             continue
         dual = dual_of(op)
+        if isinstance(dual, Piecewise) and dual.edges and op not in notes:
+            notes[op] = _integrated(op.name, dual)
         if isinstance(dual, Hermite):
             dual = dual.with_degree(dual.least_degree(tolerance))
             params = {**dict(op.params), "degree": float(dual.degree)}
@@ -38,11 +41,17 @@ def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
     return Graph(tuple(nodes), graph.output), list(notes.values())
 
 
+def _integrated(name: str, dual: Piecewise) -> str:
+    error = "1e-5 (float64: 1e-9)" if dual.differentiable else "2e-4 (float64: 1e-6)"
+    return f"{name} integrated numerically: relative error at most {error} up to a variance of 100"
+
+
 def _note(name: str, dual: Hermite, tolerance: float) -> str:
     at_one, *bounds = dual.bounds(_VARIANCES)
+    slope = dual.bounds(_VARIANCES[:1], derivative=True)[0]
     held = [q for q, bound in zip(_VARIANCES[1:], bounds, strict=True) if bound <= tolerance]
     reach = f"up to a variance of {held[-1]:g}" if held else "at no variance from 0.1 on"
     return (
         f"{name} expanded to degree {dual.degree}: relative error at most {at_one:.1g} at a "
-        f"variance of 1, and at most {tolerance:g} {reach}"
+        f"variance of 1 ({slope:.1g} in a tangent kernel), and at most {tolerance:g} {reach}"
     )

@@ -26,12 +26,13 @@ from keras2gp.rules import (  # noqa: F401
 from keras2gp.rules.covariance import Pairs, Parameters, Statistics, WindowMethod
 from keras2gp.rules.moments import mean_readers, need_means
 from keras2gp.rules.pairs import CrossPairs, SelfPairs, Side, with_margin
-from keras2gp.rules.registry import dual_of, has_dual
+from keras2gp.rules.registry import OWN, dual_of, has_dual
 from keras2gp.rules.walk import Walk
 
 __all__ = ["KernelKind", "Program", "check_rules", "check_tangent", "layers_of"]
 
 Tensor = Any
+_MIXES = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
 KernelKind = Literal["nngp", "ntk", "both"]
 
 
@@ -42,17 +43,27 @@ def layers_of(graph: Graph) -> tuple[str, ...]:
 
 
 def check_rules(graph: Graph) -> list[Obstacle]:
-    """Obstacles: activations that have no closed form here."""
+    """Obstacles: activations that are not known here, or not functions of one number."""
     return [
-        Obstacle(
-            node.path,
-            f"activation {_described(node.op)}",
-            "its covariance has no closed form in this version",
-            "relu, leaky_relu, abs, erf, gelu(approximate=False), sin, cos or exponential",
-        )
+        Obstacle(node.path, f"activation {_described(node.op)}", *_unknown(node.op))
         for node in graph.nodes
-        if isinstance(node.op, Activation) and not has_dual(node.op.name)
+        if isinstance(node.op, Activation) and not has_dual(node.op)
     ]
+
+
+def _unknown(op: Activation) -> tuple[str, str]:
+    """Why there is no rule for an activation, and what would work instead."""
+    if op.name.endswith(OWN):
+        name = op.name.removesuffix(OWN)
+        why = (
+            f"{name} is a function of your own, which a file does not hold, and none that gives "
+            "the same moments was stated"
+        )
+        return why, f"activations={{{name!r}: function}}"
+    hint = "an activation of each number by itself: relu, gelu, tanh, silu, elu or another"
+    if op.name in _MIXES:
+        return "it mixes the channels: the covariance of two numbers does not determine it", hint
+    return "nothing here says what its covariance is", hint + "; or a dual: keras2gp.dual"
 
 
 def check_tangent(graph: Graph) -> list[Obstacle]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import tensorflow as tf
+
 from keras2gp.errors import RegistryError
 from keras2gp.graph.ops import Activation, Op
 
@@ -12,11 +14,27 @@ if TYPE_CHECKING:
     from keras2gp.rules.covariance import Here
     from keras2gp.rules.duals.base import Dual
 
-__all__ = ["dual", "dual_of", "dual_table", "has_dual", "rule", "rule_of", "rule_table"]
+__all__ = [
+    "OWN",
+    "dual",
+    "dual_of",
+    "dual_table",
+    "has_dual",
+    "is_outside",
+    "own_activation",
+    "rule",
+    "rule_of",
+    "rule_table",
+]
 
 Rule = Callable[[Any, tuple[Any, ...], "Here"], Any]
 _RULES: dict[type[Op], Rule] = {}
 _DUALS: dict[str, type[Dual]] = {}
+OWN = " (own)"
+"""Ends the name of an activation that is a function of the user's own."""
+_OWN: dict[tuple[str, float], Dual] = {}
+"""Such functions, by their name and their probe."""
+_PROBES = 0.3, 1.0, 3.0
 AnyDual = TypeVar("AnyDual", bound="type[Dual]")
 
 
@@ -55,14 +73,43 @@ def rule_of(op: Op) -> Rule:
     return _RULES[type(op)]
 
 
-def has_dual(name: str) -> bool:
-    """Whether the activation has a closed form here."""
-    return name in _DUALS
+def own_activation(name: str, dual: Dual) -> Activation:
+    """The op of a user's own activation, whose dual this process knows from now on.
+
+    It holds a number that is made of moments, which tells one function from another of its name.
+    """
+    probe = _probe(dual)
+    _OWN[name + OWN, probe] = dual
+    return Activation(name + OWN, (("probe", probe),))
+
+
+def _probe(dual: Dual) -> float:
+    q = tf.constant(_PROBES, tf.float64)
+    moments = tf.concat([dual.mean(q), tf.sqrt(dual.second_moment(q))], 0)
+    weights = tf.sqrt(tf.range(2.0, 8.0, dtype=tf.float64))
+    # Rounded: the last digits differ from machine to machine.
+    return float(f"{float(tf.reduce_sum(moments * weights)):.6g}")
+
+
+def has_dual(op: Activation) -> bool:
+    """Whether the covariance of an activation is known here."""
+    if op.name.endswith(OWN):
+        return (op.name, dict(op.params).get("probe")) in _OWN
+    return op.name in _DUALS
+
+
+def is_outside(name: str) -> bool:
+    """Whether a dual of that name was registered from outside of this package."""
+    return name in _DUALS and not _DUALS[name].__module__.startswith("keras2gp.")
 
 
 def dual_of(op: Activation) -> Dual:
     """The dual activation of an op, with its constants."""
-    return _DUALS[op.name](**dict(op.params))
+    params = dict(op.params)
+    if not op.name.endswith(OWN):
+        return _DUALS[op.name](**params)
+    own = _OWN[op.name, params["probe"]]
+    return own.with_degree(int(params["degree"])) if "degree" in params else own
 
 
 def rule_table() -> dict[str, str]:

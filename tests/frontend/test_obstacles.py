@@ -126,8 +126,16 @@ CASES = {
     "activation of a branch": (with_its_activation, "sum", "sum of branches"),
     "constant initialiser": (lambda x: conv("bad", kernel_initializer="ones")(x), "bad", "Conv2D"),
     "biases of one": (lambda x: conv("bad", bias_initializer="ones")(x), "bad", "Conv2D"),
-    "own activation": (lambda x: conv("bad", activation=lambda t: t**2)(x), "bad", "Conv2D"),
-    "activation without rule": (lambda x: conv("bad", activation="softplus")(x), "bad", "softplus"),
+    "own activation": (
+        lambda x: conv("bad", activation=lambda t: t / keras.ops.sum(t))(x),
+        "bad",
+        "Conv2D",
+    ),
+    "activation without rule": (
+        lambda x: conv("bad", activation="log_softmax")(x),
+        "bad",
+        "log_softmax",
+    ),
     "two activations": (
         lambda x: layers.ReLU(name="bad")(conv("c", activation="gelu")(x)),
         "bad",

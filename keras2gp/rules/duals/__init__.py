@@ -1,5 +1,5 @@
 """Dual activations: importing this package registers them all."""
 
-from keras2gp.rules.duals import homogeneous, sigmoidal, smooth
+from keras2gp.rules.duals import cornered, homogeneous, sigmoidal, smooth, units
 
-__all__ = ["homogeneous", "sigmoidal", "smooth"]
+__all__ = ["cornered", "homogeneous", "sigmoidal", "smooth", "units"]

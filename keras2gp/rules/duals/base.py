@@ -9,7 +9,7 @@ Glossary
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import tensorflow as tf
 
@@ -47,6 +47,11 @@ class Dual:
     def mean(self, q: Tensor) -> Tensor:
         """E[phi(u)]."""
         raise NotImplementedError
+
+    def with_degree(self, degree: int) -> Self:
+        """The same function, expanded to another degree, where it is expanded at all."""
+        del degree
+        return self
 
     def second_moment(self, q: Tensor) -> Tensor:
         """E[phi(u)^2]; the covariance of u with itself, unless there is something simpler."""

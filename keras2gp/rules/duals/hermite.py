@@ -25,7 +25,7 @@ import tensorflow as tf
 from keras2gp.rules.duals.base import Dual, Tensor, correlation_statistics
 from keras2gp.rules.duals.homogeneous import Abs
 from keras2gp.rules.duals.quadrature import Moments, moments
-from keras2gp.rules.duals.table import Table, nodes
+from keras2gp.rules.duals.table import INTERPOLATION, Table, nodes
 
 __all__ = ["LARGEST_DEGREE", "TOLERANCE", "Expansion", "Hermite"]
 
@@ -87,9 +87,13 @@ class Hermite(Dual):
         vars(other)["_degree"] = degree
         return other
 
-    def bounds(self, q: Array) -> Array:
-        """Of the covariance's error for two equal variances, against E[phi(u)^2], for each q."""
-        return np.asarray(_bounds(self, q, [self.degree])[0])
+    def bounds(self, q: Array, *, derivative: bool = False) -> Array:
+        """Of the covariance's error for two equal variances, against E[phi(u)^2], for each q.
+
+        derivative: of the derivative's, against E[phi'(u)^2]
+        """
+        covariance, slope = _bounds(self, q, [self.degree])
+        return np.asarray((slope if derivative else covariance)[0] + INTERPOLATION)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Hermite) and self._key == other._key
@@ -141,7 +145,8 @@ class Expansion:
         degree = dual.degree
         found = moments(dual.phi, dual.kinks, nodes(), degree)
         scaled = found.slopes / np.sqrt(np.arange(1, degree + 2))
-        sizes = np.abs(scaled).max(0)
+        # Where phi overflows its moments are not numbers, and neither is the kernel.
+        sizes = np.abs(scaled[np.isfinite(scaled).all(1)]).max(0)
         self.at_zero = found.at_zero
         self.powers = tuple(np.flatnonzero(sizes > _NOTHING * sizes.max()).tolist())
         tails = np.stack(found.tails(degree))
@@ -224,15 +229,16 @@ def _kink(degree: int) -> Moments:
 @cache
 def _least_degree(dual: Hermite, tolerance: float) -> int:
     degrees = range(1, LARGEST_DEGREE)
-    worst = _bounds(dual, np.array(_REFERENCE), degrees).max(1)
+    worst = _bounds(dual, np.array(_REFERENCE), degrees)[0].max(1) + INTERPOLATION
     return next(
         (n for n, bound in zip(degrees, worst, strict=True) if bound <= tolerance), LARGEST_DEGREE
     )
 
 
-def _bounds(dual: Hermite, q: Array, degrees: Sequence[int]) -> Array:
-    """Relative bounds of the covariance's error at equal variances, [degrees, q].
+def _bounds(dual: Hermite, q: Array, degrees: Sequence[int]) -> tuple[Array, Array]:
+    """Relative bounds of the errors at equal variances, of covariance and derivative.
 
+    [degrees, q] each.
     Math: 2 T of psi for either parity; with a kink that has the tail A, 2 (T + 2 sqrt(A T)).
     """
     whole = moments(dual.phi, dual.kinks, np.sqrt(q), max(degrees))
@@ -241,12 +247,14 @@ def _bounds(dual: Hermite, q: Array, degrees: Sequence[int]) -> Array:
         smooth = moments(
             lambda u: dual.phi(u) - dual.kappa * tf.abs(u), dual.kinks, np.sqrt(q), max(degrees)
         )
-    rows = []
+    sizes = whole.second / q, whole.steepness.sum(1)
+    rows: tuple[list[Array], list[Array]] = [], []
     for degree in degrees:
-        tails = np.maximum(smooth.tails(degree)[0], 0)
-        total = tails.sum(1)
-        if dual.kappa:
-            kink = dual.kappa**2 * _kink(max(degrees)).tails(degree)[0][:, 1]
-            total = total + 2 * np.sqrt(kink * tails[:, 1])
-        rows.append(2 * q * total / whole.second)
-    return np.array(rows)
+        for kind, size in enumerate(sizes):
+            tails = np.maximum(smooth.tails(degree)[kind], 0)
+            total = tails.sum(1)
+            if dual.kappa:
+                kink = dual.kappa**2 * _kink(max(degrees)).tails(degree)[kind][:, 1]
+                total = total + 2 * np.sqrt(np.maximum(kink, 0) * tails[:, 1])
+            rows[kind].append(2 * total / size)
+    return np.array(rows[0]), np.array(rows[1])

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["Moments", "moments"]
+__all__ = ["Moments", "Sampled", "moments", "sampled"]
 
 Array = np.ndarray[Any, Any]
+Sampled = Callable[[Array], tuple[Array, Array]]
+"""A function and its slope."""
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
@@ -48,9 +50,10 @@ class Moments:
 
     def tails(self, degree: int) -> tuple[Array, Array]:
         """What the sums of `energy`, and of `steepness`, hold beyond b_degree; [sigma, 2] each."""
-        squares = self.slopes[:, : degree + 1] ** 2
-        weighted = squares / np.arange(1, degree + 2)
-        return self.energy - _by_parity(weighted), self.steepness - _by_parity(squares)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = self.slopes[:, : degree + 1] ** 2
+            weighted = squares / np.arange(1, degree + 2)
+            return self.energy - _by_parity(weighted), self.steepness - _by_parity(squares)
 
 
 def _by_parity(values: Array) -> Array:
@@ -66,12 +69,19 @@ def moments(
     kinks: where phi or a derivative jumps
     """
     reach = math.ceil(2 * math.sqrt(degree) + 9)
-    nodes = [_nodes(s, kinks, reach) for s in sigma]
+    nodes, run = [_nodes(s, kinks, reach) for s in sigma], sampled(phi)
+    with np.errstate(over="ignore", invalid="ignore"):  # where phi overflows, so do they
+        return _moments(run, sigma, nodes, degree)
+
+
+def _moments(
+    run: Sampled, sigma: Array, nodes: Sequence[tuple[Array, Array]], degree: int
+) -> Moments:
     ends = np.cumsum([len(z) for z, _ in nodes])[:-1]
     u = np.concatenate([s * z for s, (z, _) in zip(sigma, nodes, strict=True)])
-    right, left = _with_slope(phi, u), _with_slope(phi, -u)
+    right, left = run(u), run(-u)
     parts = [np.split(a, ends) for a in (*_halves(right, left),)]
-    at_zero = float(_with_slope(phi, np.zeros(1))[0][0])
+    at_zero = float(run(np.zeros(1))[0][0])
     rows = []
     for s, (z, w), even, odd, slope_even, slope_odd in zip(sigma, nodes, *parts, strict=True):
         density = w * np.exp(-z * z / 2) * math.sqrt(2 / math.pi)
@@ -92,18 +102,30 @@ def _halves(right: tuple[Array, Array], left: tuple[Array, Array]) -> Iterator[A
         yield (plus - minus) / 2
 
 
-def _with_slope(phi: Callable[[Any], Any], u: Array) -> tuple[Array, Array]:
-    """phi and phi' at u; also when a program is being traced."""
+def sampled(phi: Callable[[Any], Any]) -> Sampled:
+    """phi and phi' at any points, [n]; also made when a program is being traced."""
 
     def both(x: Any) -> tuple[Any, Any]:
         y = phi(x)
         # Symbolic: a tape records nothing within init_scope.
-        return y, tf.gradients(y, x)[0]
+        slope = tf.gradients(y, x)[0]
+        return y, tf.zeros_like(x) if slope is None else slope
 
     with tf.init_scope():
         traced = tf.function(both, autograph=False)
-        y, slope = traced.get_concrete_function(tf.TensorSpec([None], tf.float64))(tf.constant(u))
-        return y.numpy(), slope.numpy()
+        program = traced.get_concrete_function(tf.TensorSpec([None], tf.float64))
+
+    def run(u: Array) -> tuple[Array, Array]:
+        with tf.init_scope():
+            y, slope = (t.numpy() for t in program(tf.constant(u, tf.float64)))
+            # tf.where hands on the slope of the branch that it does not take, if it overflows too.
+            lost = ~np.isfinite(slope) & np.isfinite(y)
+            step = 1e-6 * (1 + np.abs(u[lost]))
+            ends = [program(tf.constant(u[lost] + side * step))[0].numpy() for side in (-1, 1)]
+        slope[lost] = (ends[1] - ends[0]) / (2 * step)
+        return y, slope
+
+    return run
 
 
 def _nodes(sigma: float, kinks: Sequence[float], reach: float) -> tuple[Array, Array]:

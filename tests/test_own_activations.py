@@ -1,0 +1,246 @@
+"""Functions of the user's own as activations: in models, in files, stated, saved and loaded."""
+
+import json
+
+import keras
+import numpy as np
+import oracle
+import pytest
+import quadrature
+import tensorflow as tf
+from keras import layers, ops
+
+import keras2gp
+from keras2gp.errors import InputError, ModelFileError, UnsupportedModelError
+from keras2gp.rules import registry
+
+HE = {"kernel_initializer": "he_normal"}
+
+
+@keras.saving.register_keras_serializable("tests")
+def wavy(x):
+    return ops.tanh(2 * x) + 0.1 * x
+
+
+def leaky(x):
+    return tf.where(x > 0, x, 0.25 * x)
+
+
+def mixing(x):
+    return x - ops.mean(x)
+
+
+def network(activation, *, layer=False):
+    x = keras.Input((6,))
+    h = layers.Dense(8, name="hidden", activation=None if layer else activation, **HE)(x)
+    if layer:
+        h = layers.Activation(activation)(h)
+    return keras.Model(x, layers.Dense(2, name="head", **HE)(h))
+
+
+def expected(f, x, w2=2.0):
+    k = w2 * x @ x.T / x.shape[1]
+    q = k.diagonal()
+    values = [
+        [quadrature.pair(f, (), min(k[i, j], (q[i] * q[j]) ** 0.5), q[i], q[j]) for j in range(4)]
+        for i in range(4)
+    ]
+    return 2.0 * np.array(values)
+
+
+def in_numpy(f):
+    return lambda u: np.asarray(f(tf.constant(u, tf.float64)))
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(4, 6))
+
+
+@pytest.mark.parametrize("layer", [False, True])
+def test_a_function_that_the_model_holds(layer, x):
+    kernel = keras2gp.convert(network(wavy, layer=layer), dtype="float64")
+    np.testing.assert_allclose(kernel(x), expected(in_numpy(wavy), x), rtol=2e-5)
+    (note,) = kernel.report.notes
+    assert note.startswith("wavy (own) expanded to degree")
+    assert any("wavy (own)" in row.became for row in kernel.report.rows)
+
+
+def test_corners_at_zero_are_found_and_exact(x):
+    kernel = keras2gp.convert(network(leaky), dtype="float64")
+    k = 2.0 * x @ x.T / 6
+    q1, q2 = np.broadcast_arrays(k.diagonal()[:, None], k.diagonal()[None, :])
+    slope = oracle.dual_activation("leaky_relu", 0.25, k, q1, q2)
+    np.testing.assert_allclose(kernel(x), 2 * slope, rtol=1e-8)
+
+
+def test_corners_elsewhere_are_found_or_stated(x):
+    def clipped(u):
+        return tf.minimum(tf.maximum(u, -1.5), 2.0)
+
+    dual = keras2gp.Expanded(clipped, kinks=(0.7,))
+    assert dual.kinks == (-1.5, 0.7, 2.0)
+    kernel = keras2gp.convert(network(clipped), dtype="float64")
+    np.testing.assert_allclose(kernel(x), expected(in_numpy(clipped), x), rtol=1e-2)
+    assert "at no variance" in kernel.report.notes[0] or "1e-06 up to" in kernel.report.notes[0]
+
+
+def test_the_tangent_kernel_of_an_own_function(x):
+    kernel = keras2gp.convert(network(wavy), dtype="float64", kind="ntk")
+
+    def slope(u):
+        u = tf.constant(u, tf.float64)
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            y = wavy(u)
+        return np.asarray(tape.gradient(y, u))
+
+    k = 2.0 * x @ x.T / 6
+    theta = expected(in_numpy(wavy), x) + expected(slope, x) * k
+    np.testing.assert_allclose(kernel(x), theta, rtol=1e-4)
+
+
+def test_a_covariance_that_is_stated(x):
+    class Twice(keras2gp.Dual):
+        """2 u."""
+
+        def covariance(self, c, s1, s2):
+            return 4 * c
+
+        def mean(self, q):
+            return tf.zeros_like(q)
+
+    model = network(wavy)
+    for activations in ({wavy: Twice()}, {"wavy": Twice()}):
+        kernel = keras2gp.convert(model, dtype="float64", activations=activations)
+        np.testing.assert_allclose(kernel(x), 2 * 4 * 2 * x @ x.T / 6, rtol=1e-12)
+
+
+def test_a_file_is_data_and_the_mapping_is_the_user_s_word(x, tmp_path):
+    file = tmp_path / "model.keras"
+    model = network(wavy)
+    model.save(file)
+    with pytest.raises(UnsupportedModelError, match=r"wavy.*activations="):
+        keras2gp.convert(file)
+    assert not keras2gp.inspect(file).exact
+    direct = keras2gp.convert(model, dtype="float64")
+    assert keras2gp.inspect(file, activations={"wavy": wavy}).exact
+    assert keras2gp.inspect(file, activations={wavy: wavy}).exact
+    kernel = keras2gp.convert(file, dtype="float64", activations={"tests>wavy": wavy})
+    np.testing.assert_array_equal(kernel(x), direct(x))
+    other = keras2gp.convert(file, dtype="float64", activations={"wavy": ops.tanh})
+    np.testing.assert_allclose(other(x), expected(np.tanh, x), rtol=2e-5)
+
+
+def test_what_a_file_names_is_never_run(tmp_path):
+    """Even with a mapping, other names in the file are looked up nowhere."""
+    calls = []
+
+    @keras.saving.register_keras_serializable("tests")
+    def trap(x):
+        calls.append(1)
+        return x
+
+    file = tmp_path / "model.keras"
+    network(trap, layer=True).save(file)
+    calls.clear()
+    with pytest.raises(UnsupportedModelError, match="trap"):
+        keras2gp.convert(file, activations={"wavy": wavy})
+    text = tmp_path / "model.json"
+    config = json.loads(network("tanh").to_json())
+    config["config"]["layers"][1]["config"]["activation"] = {
+        "module": "os", "class_name": "function", "config": "system", "registered_name": "system",
+    }  # fmt: skip
+    text.write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModelError, match="system"):
+        keras2gp.convert(text, activations={"wavy": wavy})
+    assert keras2gp.convert(text, activations={"system": wavy}).report.exact
+    assert not calls
+
+
+def test_saved_kernels_ask_for_the_function_again(x, tmp_path, monkeypatch):
+    kernel = keras2gp.convert(network(wavy), dtype="float64")
+    kernel.save(tmp_path / "kernel")
+    values = np.asarray(kernel(x))
+    served = tf.saved_model.load(str(tmp_path / "kernel")).signatures["serving_default"]
+    same = served(x1=tf.constant(x), x2=tf.constant(x))["matrix"]
+    np.testing.assert_allclose(same, values, rtol=1e-12)
+    monkeypatch.setattr(registry, "_OWN", {})  # as in another process
+    with pytest.raises(ModelFileError, match=r"wavy is a function of your own.*activations="):
+        keras2gp.load(tmp_path / "kernel")
+    with pytest.raises(ModelFileError, match="wavy"):
+        keras2gp.load(tmp_path / "kernel", activations={"wavy": ops.tanh})
+    loaded = keras2gp.load(tmp_path / "kernel", activations={"wavy": wavy})
+    np.testing.assert_array_equal(loaded(x), values)
+    assert loaded.report.notes == kernel.report.notes
+
+
+def test_a_dual_registered_from_outside(x, monkeypatch):
+    monkeypatch.setattr(registry, "_DUALS", dict(registry._DUALS))
+
+    @keras2gp.dual("wavy")
+    class Wavy(keras2gp.Hermite):
+        """tanh(2 u) + u / 10, expanded."""
+
+        def phi(self, u):
+            return tf.tanh(2 * u) + 0.1 * u
+
+    kernel = keras2gp.convert(network(wavy), dtype="float64")
+    np.testing.assert_allclose(kernel(x), expected(in_numpy(wavy), x), rtol=2e-5)
+    assert kernel.report.notes[0].startswith("wavy expanded")
+
+
+def test_an_own_function_of_a_known_name_is_not_taken_for_keras_s(x):
+    def relu(u):
+        return ops.tanh(u)
+
+    own = keras2gp.convert(network(relu), dtype="float64")
+    np.testing.assert_allclose(own(x), expected(np.tanh, x), rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (mixing, "mixes them"),
+        (lambda u: u + tf.random.normal(tf.shape(u), dtype=u.dtype), "at every call"),
+        (lambda u: tf.where(u > 0.3, 1.0 + u, u), "jumps at 0.3"),
+        (tf.math.log, "not finite"),
+        (lambda u: u + tf.constant(1.0, tf.float32), "float64"),
+        (np.sin, "cannot be run"),
+    ],
+)
+def test_functions_that_have_no_expansion(function, why):
+    with pytest.raises(InputError, match=why):
+        keras2gp.Expanded(function)
+    with pytest.raises(InputError, match=why):
+        keras2gp.convert(network(wavy), activations={"wavy": function})
+
+
+def test_a_function_without_expansion_is_an_obstacle_of_its_layer():
+    with pytest.raises(UnsupportedModelError, match=r"hidden \(Dense.*mixes them"):
+        keras2gp.convert(network(mixing))
+
+
+@pytest.mark.parametrize("activations", [{3: wavy}, {"wavy": 3}, {"wavy": keras2gp.Hermite}])
+def test_mappings_that_say_nothing(activations):
+    with pytest.raises(InputError, match="activations"):
+        keras2gp.convert(network(wavy), activations=activations)
+
+
+def test_two_functions_of_one_name_are_two_activations(x):
+    def make(scale):
+        def f(u):
+            return ops.tanh(scale * u)
+
+        return f
+
+    first, second = (keras2gp.convert(network(make(s)), dtype="float64") for s in (1.0, 3.0))
+    np.testing.assert_allclose(first(x), expected(np.tanh, x), rtol=2e-5)
+    np.testing.assert_allclose(second(x), expected(lambda u: np.tanh(3 * u), x), rtol=2e-3)
+
+
+def test_a_function_that_overflows_is_refused_where_it_does(x):
+    kernel = keras2gp.convert(network(ops.sinh), dtype="float64")
+    np.testing.assert_allclose(kernel(x), expected(np.sinh, x), rtol=1e-5)
+    with pytest.raises(keras2gp.errors.NumericalError):
+        kernel(1e3 * x)
