@@ -1,0 +1,50 @@
+"""docs/coverage.md: every model has a row, and rows can be made again."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from keras import applications
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "docs" / "coverage.md").read_text()
+ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| ([^|]+) \|", re.MULTILINE)
+KINDS = dict(ROW.findall(TEXT))
+AVERAGED = ("VGG", "DenseNet", "InceptionV3", "Xception", "NASNet")
+
+
+def check(*models):
+    command = [sys.executable, str(ROOT / "tools" / "coverage.py"), "--check", "--models", *models]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=500)  # noqa: S603
+
+
+def expected(name):
+    if name.startswith("ConvNeXt"):
+        return "exact"
+    version_2 = name.startswith("ResNet") and name.endswith("V2")
+    return "average pooling" if name.startswith(AVERAGED) or version_2 else "refused"
+
+
+def test_every_model_has_a_row():
+    models = {name for name in dir(applications) if name[0].isupper()}
+    assert {name: expected(name) for name in models} == KINDS
+
+
+def test_rows_are_made_again():
+    done = check("ConvNeXtTiny", "MobileNet", "VGG16", "ResNet50")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count(" s\n") == 4
+
+
+@pytest.mark.slow
+def test_every_row_is_made_again():
+    done = check(*KINDS)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_no_such_model():
+    done = check("LeNet")
+    assert done.returncode == 2
+    assert "LeNet" in done.stderr

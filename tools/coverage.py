@@ -1,0 +1,74 @@
+"""Which models of keras.applications have an exact kernel: writes docs/coverage.md.
+
+python tools/coverage.py [--check] [--models NAME ...] [--kernels] [--verify [--samples N]]
+
+Every model is built without trained weights, on 32x32 images or the smallest that it takes, and
+inspected as it is and with max_pooling="average". Seconds are printed and not written, since they
+are the machine's. --kernels computes a kernel matrix of every model that has one, --verify draws
+random copies of it; both print their figures alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from covering.models import names
+from covering.page import page, row_of
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    wanted = options.models or names()
+    if unknown := set(wanted) - set(names()):
+        print(f"coverage: keras.applications has no {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    if options.kernels or options.verify:
+        from covering.figures import kernel_line, verify_line
+
+        for name in wanted:
+            line = kernel_line(name) if options.kernels else verify_line(name, options)
+            if line:
+                print(line, flush=True)
+        return 0
+    rows = {}
+    for name in wanted:
+        rows[name], seconds = row_of(name)
+        print(f"{rows[name]}  {seconds:.2f} s", flush=True)
+    if options.check:
+        return _compared(rows)
+    if options.models:
+        print("coverage: not written, since only some models were asked for", file=sys.stderr)
+        return 0
+    DOCUMENT.write_text(page(rows))
+    return 0
+
+
+def _compared(rows: dict[str, str]) -> int:
+    """1 if the document differs from these rows, or, with all of them, from the page."""
+    old = DOCUMENT.read_text()
+    stale = [name for name, row in rows.items() if row not in old.splitlines()]
+    if not stale and set(rows) == set(names()) and page(rows) != old:
+        stale = ["its text"]
+    if stale:
+        print(f"{DOCUMENT.name}: stale: {', '.join(stale)}", file=sys.stderr)
+    return int(bool(stale))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="coverage.py", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--models", nargs="+", metavar="NAME", help="these alone (default: all)")
+    add("--check", action="store_true", help="compare with the document, and write nothing")
+    add("--kernels", action="store_true", help="compute a kernel matrix of each")
+    add("--verify", action="store_true", help="draw random copies of each")
+    add("--widths", nargs="+", type=int, default=[8, 16, 32], help="for --verify")
+    add("--samples", type=int, default=100, help="for --verify: networks of each width")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The document: a row for each model, and why some have no exact kernel."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras2gp
+from covering.models import built
+
+__all__ = ["page", "row_of"]
+
+_HEAD = """\
+# Models of keras.applications
+
+Written by `python tools/coverage.py`. Every model of keras.applications, with its classification
+layer, on 32x32 images or the smallest that it takes, for the prior of its initialisers:
+
+- **exact**: `keras2gp.convert(model)` gives the kernel of its infinitely wide limit.
+- **average pooling**: so it does with `max_pooling="average"` (`--max-pooling average`), which puts
+  average pooling in the place of max pooling: the largest of several Gaussian variables is not
+  Gaussian. The kernel is exact for the model with average pooling.
+- **refused**: there is no exact kernel. The reasons are those left with `max_pooling="average"`,
+  with the number of layers that each holds for, and the first of them.
+
+{summary}
+
+| model | images | layers | kernel | reasons |
+|---|---|---|---|---|
+"""
+_TAIL = """
+## Why the refused ones are refused
+
+In the limit of many channels a convolution or Dense layer gives a Gaussian process, whatever kind
+of tensor it sums over, by the central limit theorem: its weights are independent, and the second
+moments of what they sum over no longer fluctuate. An activation needs the law of what it acts on,
+and a covariance states that of a Gaussian alone.
+
+- **An activation of a sum with an activation** (ResNet v1, InceptionResNetV2): relu(x + y), where x
+  is the output of the relu before. The sum is not Gaussian, and the covariance after the relu
+  depends on more than the covariance before it. ResNet v2 adds outputs of convolutions, before the
+  activation, and has a kernel. So have those blocks of ResNet v1 whose shortcut is a convolution;
+  the others are the layers that are counted.
+- **An activation straight after a depthwise convolution** (MobileNet, EfficientNet): each output is
+  made of one channel alone, so that there is nothing for the central limit theorem to sum over. It
+  is weights times random values of that channel, and no Gaussian. A pointwise convolution after it
+  (SeparableConv2D in Xception and NASNet) sums over channels and makes it Gaussian again, also with
+  a LayerNormalization in between (ConvNeXt).
+- **A product of branches** (squeeze and excitation, in EfficientNet and MobileNetV3): a channel of
+  features times a sigmoid of a Gaussian, which is another random number in every channel. The
+  product is no Gaussian, and an activation or a depthwise convolution would need its law.
+  MobileNetV3 writes its gate as relu6(x + 3) / 6: there the sum with a constant is refused as well,
+  since it has a mean.
+"""
+
+
+def row_of(name: str) -> tuple[str, float]:
+    """The row of one model, and the seconds that its two inspections took together."""
+    with built(name) as model:
+        began = time.perf_counter()
+        exact = keras2gp.inspect(model)
+        average = exact if exact.exact else keras2gp.inspect(model, max_pooling="average")
+        seconds = time.perf_counter() - began
+        size = "x".join(str(n) for n in model.input_shape[1:3])
+        kernel = "refused"
+        if average.exact:
+            kernel = "exact" if exact.exact else "average pooling"
+        reasons = "" if average.exact else _reasons(average.obstacles)
+        replaced = sum("replaced by average pooling" in row.note for row in average.rows)
+        if kernel == "average pooling":
+            reasons = f"{replaced} max pooling"
+        return f"| `{name}` | {size} | {len(model.layers)} | {kernel} | {reasons} |", seconds
+
+
+def _reasons(obstacles: Any) -> str:
+    """Reasons with the number of layers and the first of them."""
+    groups: dict[str, list[str]] = {}
+    for obstacle in obstacles:
+        # What the reason says of this layer alone is left out.
+        why = re.sub(r"^\S+ gives features", "it acts on features", obstacle.why)
+        why = why.split(", so the covariance")[0]
+        groups.setdefault(why, []).append(obstacle.where)
+    return "; ".join(f"{_where(layers)}: {why}" for why, layers in groups.items())
+
+
+def _where(layers: list[str]) -> str:
+    if len(layers) == 1:
+        return f"`{layers[0]}`"
+    return f"{len(layers)} layers, first `{layers[0]}`"
+
+
+def page(rows: Mapping[str, str]) -> str:
+    """The whole document."""
+    kinds = [row.split("|")[4].strip() for row in rows.values()]
+    counts = [f"{kinds.count(kind)} {kind}" for kind in ("exact", "average pooling", "refused")]
+    summary = f"Of {len(rows)} models: {', '.join(counts)}."
+    return _HEAD.format(summary=summary) + "\n".join(rows.values()) + "\n" + _TAIL
