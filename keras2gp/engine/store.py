@@ -108,6 +108,11 @@ class GramStore:
         return 2
 
     @property
+    def chunks(self) -> tuple[int, int]:
+        """Rows and columns of a block: reading along these reads each block once."""
+        return self.block_shape.rows, self.block_shape.columns
+
+    @property
     def size(self) -> int:
         """Number of entries, N1 N2."""
         return self.shape[0] * self.shape[1]
