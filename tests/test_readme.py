@@ -12,6 +12,9 @@ import keras2gp
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+SOLVERS, ACTIVATION = (
+    next(block for block in BLOCKS if mark in block) for mark in ("solver=", "@dual")
+)
 
 
 def test_the_tour_of_the_interface(tmp_path, monkeypatch, rng):
@@ -27,6 +30,9 @@ def test_the_tour_of_the_interface(tmp_path, monkeypatch, rng):
     assert names["kernel"].parameters["conv2d"] == keras2gp.LayerVariances(2.0, 0.0)
     assert names["classifier"].predict_proba(images["x_test"]).shape == (6, 3)
     assert (names["std"] > 0).all()
+    exec(SOLVERS, names)  # noqa: S102 (our own text)
+    assert names["classifier"].solver_report_.solver == "cg"
+    assert names["classifier"].predict(images["x_test"]).shape == (6,)
 
 
 def test_the_activation_to_add_is_the_one_that_is_there(monkeypatch):
@@ -36,7 +42,7 @@ def test_the_activation_to_add_is_the_one_that_is_there(monkeypatch):
     from keras2gp.rules.duals.base import Dual
 
     monkeypatch.setattr(registry, "_DUALS", {})
-    exec(BLOCKS[1], {"dual": registry.dual, "Dual": Dual, "tf": tf})  # noqa: S102 (our own text)
+    exec(ACTIVATION, {"dual": registry.dual, "Dual": Dual, "tf": tf})  # noqa: S102 (our own text)
     s = tf.constant([0.7], tf.float64), tf.constant([1.3], tf.float64)
     found = registry._DUALS["sin"]().covariance(tf.constant(0.4, tf.float64), s[:1], s[1:])
     np.testing.assert_allclose(found, np.exp(-1.0) * np.sinh(0.4), rtol=1e-12)

@@ -26,7 +26,7 @@ from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.rules.program import KernelKind
 from keras2gp.rules.registry import OWN
 
-__all__ = ["DaskWorkers"]
+__all__ = ["DaskWorkers", "client_of", "result_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -55,7 +55,7 @@ class DaskWorkers:
         if not wanted:
             return
         path = str(sink.path.absolute()) if isinstance(sink, GramStore) else None
-        with _client(self.address, len(wanted)) as client:
+        with client_of(self.address, len(wanted)) as client:
             common = client.scatter(_Common.of(work, path), broadcast=True, hash=False)
             futures = {
                 future.key: (future, block)
@@ -74,26 +74,39 @@ def _collected(
     """Blocks as they end. A future that is kept would be computed again if its worker died."""
     for future in _dask.as_completed([future for future, _ in futures.values()]):
         _, block = futures.pop(future.key)
-        try:
-            values = future.result()
-        except distributed.KilledWorker as error:
-            raise StoreError(
-                f"{block} took several workers with it: {error}. Perhaps they have too little "
-                "memory. Finished blocks of a store are kept: the same call goes on with them"
-            ) from error
-        except CancelledError as error:
-            raise StoreError(
-                f"the Dask scheduler was lost, or all workers were: {error}. Finished blocks of a "
-                "store are kept: the same call goes on with them"
-            ) from error
+        values = result_of(future)
         future.release()
         if returned:
             sink.write(block, values)
         yield block
 
 
+def result_of(future: Any) -> Any:
+    """What a task returned; its own errors are raised as they are.
+
+    Raises: StoreError if the task took several workers with it, or the scheduler was lost.
+    """
+    try:
+        return future.result()
+    except distributed.KilledWorker as error:
+        raise StoreError(
+            f"a task took several workers with it: {error}. Perhaps they have too little "
+            "memory. Finished blocks of a store are kept: the same call goes on with them"
+        ) from error
+    except CancelledError as error:
+        raise StoreError(
+            f"the Dask scheduler was lost, or all workers were: {error}. Finished blocks of a "
+            "store are kept: the same call goes on with them"
+        ) from error
+
+
 @contextmanager
-def _client(address: str | None, blocks: int) -> Generator[Any, None, None]:
+def client_of(address: str | None, blocks: int) -> Generator[Any, None, None]:
+    """A client of the scheduler, or of a cluster on this machine, closed at the end.
+
+    blocks: how many there are to work on
+    Raises: InputError if there is no scheduler, or it has no workers.
+    """
     if address is not None:
         try:
             client = _dask.Client(address, timeout=20)

@@ -108,6 +108,11 @@ class GramStore:
         return 2
 
     @property
+    def chunks(self) -> tuple[int, int]:
+        """Rows and columns of a block: reading along these reads each block once."""
+        return self.block_shape.rows, self.block_shape.columns
+
+    @property
     def size(self) -> int:
         """Number of entries, N1 N2."""
         return self.shape[0] * self.shape[1]
@@ -132,7 +137,7 @@ class GramStore:
             self.shape,
             self.block_shape,
             self.dtype.name,
-            self._load,
+            self.read,
             symmetric=self.symmetric,
         )
         return selection.shaped(values)
@@ -199,6 +204,20 @@ class GramStore:
                 f"in {'; '.join(parts)}. Try another path, or remove the store"
             )
 
+    def read(self, block: Block) -> Array:
+        """One block as it is stored: of a symmetric matrix zero below the matrix's diagonal.
+
+        Raises: StoreError if it is missing or damaged.
+        """
+        values = sound(self._matrix, _region(block), self.path)
+        if values is None:
+            rows = f"{block.row}:{block.row + block.rows}"
+            columns = f"{block.column}:{block.column + block.columns}"
+            raise StoreError(
+                f"{self.path}: the block [{rows}, {columns}] is missing or damaged. {self._hint}"
+            )
+        return values
+
     # Writing.
 
     def write(self, block: Block, values: Array) -> None:
@@ -245,16 +264,6 @@ class GramStore:
         values = sound(self._variances, (slice(None),), self.path)
         if values is None:
             raise StoreError(f"{self.path}: the diagonal is missing or damaged. {self._hint}")
-        return values
-
-    def _load(self, block: Block) -> Array:
-        values = sound(self._matrix, _region(block), self.path)
-        if values is None:
-            rows = f"{block.row}:{block.row + block.rows}"
-            columns = f"{block.column}:{block.column + block.columns}"
-            raise StoreError(
-                f"{self.path}: the block [{rows}, {columns}] is missing or damaged. {self._hint}"
-            )
         return values
 
     @property

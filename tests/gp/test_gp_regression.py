@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from gp_kernels import ImageKernel, images
+from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
@@ -232,3 +233,61 @@ def test_before_fit():
 def test_bad_targets(y, message):
     with pytest.raises(InputError, match=message):
         GPRegressor(KERNEL, NOISE).fit(problem()[0], y)
+
+
+def test_samples_have_the_moments_of_the_posterior():
+    x, y, test = problem(2)
+    ours = GPRegressor(KERNEL, NOISE, normalize_y=True).fit(x, y)
+    mean, covariance = ours.predict(test[:5], return_cov=True)
+    draws = ours.sample_y(test[:5], 20_000, random_state=1)
+    assert draws.shape == (5, 2, 20_000)
+    for column in range(2):
+        spread = covariance[..., column]
+        error = np.sqrt(np.diagonal(spread) / 20_000)
+        assert (np.abs(draws[:, column].mean(1) - mean[:, column]) < 5.0 * error).all()
+        np.testing.assert_allclose(np.cov(draws[:, column]), spread, atol=0.06 * spread.max())
+    correlation = np.corrcoef(draws[0])[0, 1]
+    assert abs(correlation) < 5.0 / np.sqrt(20_000), "outputs are independent"
+    np.testing.assert_array_equal(draws, ours.sample_y(test[:5], 20_000, random_state=1))
+    assert GPRegressor(KERNEL, NOISE).fit(x, y[:, 0]).sample_y(test).shape == (25, 1)
+
+
+def test_samples_where_the_covariance_is_singular():
+    x, y = images(30), np.random.default_rng(2).standard_normal(30)
+    for dtype in ("float64", "float32"):
+        ours = GPRegressor(ImageKernel(2.0, dtype=dtype)).fit(x, y)
+        draws = ours.sample_y(np.concatenate([x[:3], x[:3]]), 4)
+        np.testing.assert_allclose(draws[:3], np.repeat(y[:3, None], 4, 1), atol=0.05)
+        np.testing.assert_allclose(draws[:3], draws[3:], atol=0.05)
+    for wrong in (0, -1, 2.5, True):
+        with pytest.raises(InputError, match="n_samples"):
+            ours.sample_y(x, wrong)
+    with pytest.raises(InputError, match="precomputed"):
+        GPRegressor("precomputed", 1.0).fit(np.eye(3), np.ones(3)).sample_y(np.eye(3))
+
+
+def test_samples_of_what_is_no_covariance_are_refused():
+    class Wrong(ImageKernel):
+        def __call__(self, x1, x2=None):
+            values = np.asarray(super().__call__(x1, x2)).copy()
+            if x2 is None and len(x1) == 4:
+                values[0, 1] = values[1, 0] = 9.0
+            return values
+
+    ours = GPRegressor(Wrong(2.0), 0.1).fit(images(20), np.ones(20))
+    with pytest.raises(NumericalError, match="eigenvalue"):
+        ours.sample_y(images(4, seed=8))
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_leave_one_out_density(outputs):
+    x, y, _ = problem(outputs)
+    ours = GPRegressor(KERNEL, NOISE, normalize_y=True).fit(x, y)
+    mean, variance = ours.leave_one_out()
+    expected = norm(mean, np.sqrt(variance)).logpdf(y)
+    np.testing.assert_allclose(ours.leave_one_out_log_density(), expected, rtol=1e-9)
+    assert ours.leave_one_out_log_density().shape == y.shape
+    with pytest.raises(NotFittedError):
+        GPRegressor(KERNEL).leave_one_out_log_density()
+    with pytest.raises(NotFittedError):
+        GPRegressor(KERNEL).log_marginal_likelihood()

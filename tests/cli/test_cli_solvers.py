@@ -1,0 +1,94 @@
+"""fit --solver: which one is taken, what is said of it, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras2gp.engine.store import GramStore
+
+
+@pytest.fixture(scope="module")
+def kernel(files):
+    from keras2gp.cli.main import main
+
+    out = files / "kernel-for-solvers"
+    assert main(["convert", str(files / "tiny.keras"), str(out)]) == 0
+    return out
+
+
+def fit(kernel, files, out, *more):
+    data = ["--data", files / "data.npz", "--train", 80, "--noise-variance", 0.1]
+    return ["fit", kernel, *data, "--out", out, *more]
+
+
+@pytest.mark.parametrize(
+    ("options", "rank"),
+    [
+        (("--solver", "tensorflow"), None),
+        (("--solver", "cg", "--tolerance", "1e-8", "--rank", 20), 20),
+        (("--solver", "nystroem", "--rank", 80), 80),
+    ],
+)
+def test_every_solver_gives_the_same_predictions(
+    kernel, files, fitted, run_json, tmp_path, options, rank
+):
+    code, document = run_json(*fit(kernel, files, tmp_path / "fit", *options))
+    assert code == 0
+    report = document["fit"]["solver"]
+    assert report["solver"] == options[1]
+    assert report["reason"] == "asked for"
+    assert report["rank"] == rank
+    assert (document["fit"]["log_marginal_likelihood"] is None) == (options[1] == "cg")
+    found = []
+    for which in (fitted, tmp_path / "fit"):
+        out = tmp_path / "p.npz"
+        assert run_json("predict", which, "--data", files / "images.npz", "--out", out)[0] == 0
+        with np.load(out) as archive:
+            found.append((archive["mean"], archive["variance"]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_fit_says_which_solver(kernel, files, run, run_json, tmp_path):
+    code, out, _ = run(*fit(kernel, files, tmp_path / "fit"))
+    assert code == 0
+    assert "cholesky (exact, and its" in out
+    head = json.loads((tmp_path / "fit" / "head" / "head.json").read_text())
+    assert head["solver_report"]["solver"] == "cholesky"
+    assert head["parameters"]["solver"] == {"name": "auto"}
+    code, out, _ = run(*fit(kernel, files, tmp_path / "fit", "--solver", "cg"))
+    assert code == 0
+    for text in ("cg (asked for)", "iterations to residual", "no determinant"):
+        assert text in out
+
+
+def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
+    def never(*_args, **_options):
+        raise AssertionError("the store was loaded whole")
+
+    monkeypatch.setattr(GramStore, "__array__", never)
+    for solver in ("auto", "cg"):
+        more = ("--gram", tmp_path / "K.zarr", "--solver", solver)
+        code, _, err = run(*fit(kernel, files, tmp_path / "fit", *more))
+        assert (code, err) == (0, "")
+    assert GramStore(tmp_path / "K.zarr").complete
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--solver", "best"),
+        ("--tolerance", "1e-3"),
+        ("--solver", "cholesky", "--rank", "5"),
+        ("--solver", "nystroem", "--tolerance", "1e-3"),
+        ("--solver", "cg", "--tolerance", "0"),
+        ("--solver", "cg", "--tolerance", "1.5"),
+        ("--solver", "cg", "--rank", "0"),
+    ],
+)
+def test_wrong_settings(kernel, files, run, tmp_path, options):
+    code, out, err = run(*fit(kernel, files, tmp_path / "fit", *options))
+    assert (code, out) == (2, "")
+    assert options[-2] in err or options[0] in err
+    assert not (tmp_path / "fit").exists()
