@@ -26,6 +26,7 @@ PARTS = {
         "errors", "frontend", "engine", "graph", "inputs", "kernel", "report", "rules",
     },
     "gp": {"errors"},
+    "adapters": {"errors", "gp"},
     "datafiles": {"errors"},
     "data": {"errors", "datafiles"},
     "zoo": {"errors"},
