@@ -11,6 +11,7 @@ __all__ = [
     "GraphError",
     "InputError",
     "Keras2GPError",
+    "MissingLibraryError",
     "ModelFileError",
     "NotFittedError",
     "NumericalError",
@@ -93,6 +94,10 @@ class NotFittedError(Keras2GPError, ValueError, AttributeError):
 
 class StoreError(Keras2GPError, OSError):
     """A Gram matrix on disk does not match, is damaged beyond repair, or cannot be written."""
+
+
+class MissingLibraryError(Keras2GPError, ImportError):
+    """A library that is no dependency of keras2gp is needed, and cannot be imported."""
 
 
 class RegistryError(Keras2GPError):

@@ -29,6 +29,7 @@ PARTS = {
         "errors", "frontend", "engine", "graph", "inputs", "kernel", "rules", "translate",
     },
     "gp": {"errors"},
+    "adapters": {"errors", "gp"},
     "datafiles": {"errors"},
     "data": {"errors", "datafiles"},
     "zoo": {"errors"},

@@ -29,6 +29,7 @@ CASES = [
     (MemoryError(), 7),
     (ResourceExhaustedError("no"), 7),
     (errors.GraphError("no"), 1),
+    (errors.MissingLibraryError("no"), 1),
     (errors.RegistryError("no"), 1),
     (ZeroDivisionError("no"), 1),
     (KeyboardInterrupt(), 130),

@@ -1,0 +1,33 @@
+"""A kernel for GPflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gpflow
+import tensorflow as tf
+
+from keras2gp.adapters.values import KernelValues, in_graph
+
+__all__ = ["NetworkKernel"]
+
+
+class NetworkKernel(gpflow.kernels.Kernel):  # type: ignore[misc]
+    """The kernel of a network, of flattened images [N, features], without parameters."""
+
+    def __init__(self, kernel: Any) -> None:
+        super().__init__(name="network_kernel")
+        self._values = KernelValues(kernel)
+
+    def K(self, X: Any, X2: Any = None) -> tf.Tensor:  # noqa: N802, N803 (GPflow's names)
+        """The matrix, [N, M]."""
+        second = X if X2 is None else X2
+        values = in_graph(self._values.matrix, X, second)
+        values.set_shape([X.shape[0], second.shape[0]])
+        return tf.cast(values, gpflow.default_float())
+
+    def K_diag(self, X: Any) -> tf.Tensor:  # noqa: N802, N803
+        """The variances, [N]."""
+        values = in_graph(self._values.diagonal, X)
+        values.set_shape([X.shape[0]])
+        return tf.cast(values, gpflow.default_float())

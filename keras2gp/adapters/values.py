@@ -1,0 +1,89 @@
+"""What the adapters share: a kernel's values in float64, in numpy and in a TensorFlow graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras2gp.errors import InputError
+from keras2gp.gp.inputs import check_kernel, check_variances, kernel_values
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["KernelValues", "in_graph"]
+
+Array = np.ndarray[Any, Any]
+_ROWS = 32
+
+
+class KernelValues:
+    """Matrix, diagonal and pairs of a kernel, as float64 arrays.
+
+    The matrix of the last inputs with themselves is kept: while other hyperparameters are
+    trained, it is asked for at every step.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        if isinstance(kernel, str):
+            raise InputError(f"kernel is {kernel!r}: expected a kernel such as keras2gp.convert")
+        check_kernel(kernel)
+        self._kernel = kernel
+        self._kept: tuple[Array, Array] | None = None
+
+    def matrix(self, x1: Array, x2: Array | None = None) -> Array:
+        """[N1, N2]; x2=None is x1 with itself. Raises: InputError, NumericalError."""
+        if x2 is not None and not _equal(x1, x2):
+            return self._computed(x1, x2)
+        if self._kept is None or not _equal(self._kept[0], x1):
+            values = self._computed(x1, None)
+            values.flags.writeable = False
+            self._kept = (np.array(x1), values)
+        return self._kept[1]
+
+    def diagonal(self, x: Array) -> Array:
+        """[N]. Raises: InputError, NumericalError."""
+        return check_variances(self._kernel.diag(x), len(x), "the diagonal of the kernel")
+
+    def pairs(self, x1: Array, x2: Array) -> Array:
+        """k(x1_n, x2_n), [N]. Raises: InputError, NumericalError."""
+        if _equal(x1, x2):
+            return self.diagonal(x1)
+        starts = range(0, len(x1), _ROWS)
+        blocks = [self._computed(x1[i : i + _ROWS], x2[i : i + _ROWS]) for i in starts]
+        return np.concatenate([np.diagonal(block) for block in blocks])
+
+    def _computed(self, x1: Array, x2: Array | None) -> Array:
+        values = self._kernel(x1) if x2 is None else self._kernel(x1, x2)
+        shape = (len(x1), len(x1 if x2 is None else x2))
+        return kernel_values(values, shape, "the kernel matrix").astype(np.float64)
+
+
+def in_graph(function: Any, *inputs: tf.Tensor) -> tf.Tensor:
+    """A function of arrays as an operation of TensorFlow, without a gradient.
+
+    Its gradient in the inputs raises InputError, and is NaN in a compiled function: there
+    TensorFlow asks for it whether it is used or not.
+    """
+    import tensorflow as tf  # noqa: PLC0415 (scikit-learn's adapter needs none of it)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def operation(*tensors: tf.Tensor) -> Any:
+        values = tf.numpy_function(function, tensors, tf.float64, stateful=False)
+
+        def gradient(*_: Any) -> Any:
+            if tf.executing_eagerly():
+                raise InputError(
+                    "a kernel of keras2gp is not differentiable in its inputs here. Try: inputs "
+                    "that are constants; inducing points that are not trainable"
+                )
+            return [tf.fill(tf.shape(x), tf.cast(float("nan"), x.dtype)) for x in tensors]
+
+        return values, gradient
+
+    return operation(*inputs)
+
+
+def _equal(one: Array, other: Array) -> bool:
+    return one is other or (one.shape == other.shape and bool((one == other).all()))
