@@ -33,7 +33,9 @@ Progress = Callable[[int, int], None]
 
 WIDTHS = (32, 128, 512)
 SAMPLES = 1000
-UNITS = 64
+_UNITS = (1024, 512, 256, 128, 64, 32)
+_CHEAP = 10**5
+"""Weights that are drawn in the time that a network takes anyway."""
 IMAGES = 3
 _LEAST_SAMPLES = 20
 _LARGEST_SEED = 2**20
@@ -47,7 +49,7 @@ def verify(
     data: Any = IMAGES,
     widths: Sequence[int] = WIDTHS,
     samples: int = SAMPLES,
-    units: int = UNITS,
+    units: int | None = None,
     seed: int = 0,
     prior: Prior = "initializers",
     overrides: Mapping[str, Any] | None = None,
@@ -66,7 +68,8 @@ def verify(
     widths:   of the narrowest hidden layer, or as close as the model's sizes allow; the others
               grow by the same factor
     samples:  networks of each width
-    units:    of the output layer, where nothing else depends on their number
+    units:    of the output layer, where nothing else depends on their number: second moments are
+              means over them. None for as many, up to 1024, as cost little beside the rest
     seed:     of the networks, and of random images: equal seeds give equal reports
     progress: is told how much of how much work is done
     model, prior, overrides, output, max_pooling, tolerance: as for convert()
@@ -142,7 +145,7 @@ class Verification:
         data: Any = IMAGES,
         widths: Sequence[int] = WIDTHS,
         samples: int = SAMPLES,
-        units: int = UNITS,
+        units: int | None = None,
         seed: int = 0,
         averages: bool = False,
     ) -> None:
@@ -154,7 +157,7 @@ class Verification:
             _whole("data", data, 1)
         self.images = _images(stated, data, seed)
         survey = Survey(self._functional, stated.parameters, stated.report.output)
-        self.scales = _scales(survey, widths, units)
+        self.scales = _scales(survey, widths, [units] if units else _UNITS)
         count = len(self.images[0])
         self.costs = [cost_of(survey.found.work, scale, count) for scale in self.scales]
 
@@ -234,11 +237,12 @@ def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
         raise InputError(f"{name}={value!r}: expected a whole number {reach}")
 
 
-def _check(widths: Sequence[int], samples: int, units: int, seed: int) -> None:
+def _check(widths: Sequence[int], samples: int, units: int | None, seed: int) -> None:
     for width in widths:
         _whole("width", width, 1)
     _whole("samples", samples, _LEAST_SAMPLES)
-    _whole("units", units, 1)
+    if units is not None:
+        _whole("units", units, 1)
     _whole("seed", seed, 0, _LARGEST_SEED)
     if len(set(widths)) < 2:
         raise InputError(
@@ -247,9 +251,19 @@ def _check(widths: Sequence[int], samples: int, units: int, seed: int) -> None:
         )
 
 
-def _scales(survey: Survey, widths: Sequence[int], units: int) -> list[Scale]:
-    """Copies of different widths, narrow to wide. Raises: InputError if they are all one."""
-    by_factor = {scale.factor: scale for scale in (survey.scale(w, units) for w in widths)}
+def _scales(survey: Survey, widths: Sequence[int], units: Sequence[int]) -> list[Scale]:
+    """Copies of different widths, narrow to wide. Raises: InputError if they are all one.
+
+    units: numbers of output units to choose from, the last of them if all are costly
+    """
+    by_factor = {}
+    for width in widths:
+        without = cost_of(survey.found.work, survey.scale(width, 1), 1).weights
+        for count in units:
+            scale = survey.scale(width, count)
+            if cost_of(survey.found.work, scale, 1).weights <= max(1.5 * without, _CHEAP):
+                break
+        by_factor[scale.factor] = scale
     scales = [by_factor[factor] for factor in sorted(by_factor)]
     if len(scales) < 2 and survey.hidden:
         raise InputError(
