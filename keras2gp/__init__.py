@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from keras2gp.persistence import load
     from keras2gp.report import ConversionReport
     from keras2gp.rules.registry import dual, rule
+    from keras2gp.search.evidence import optimize_variances
+    from keras2gp.search.random_search import random_search
     from keras2gp.translate import convert, inspect
 
 __all__ = [
@@ -34,6 +36,8 @@ __all__ = [
     "gram",
     "inspect",
     "load",
+    "optimize_variances",
+    "random_search",
     "reader",
     "rule",
 ]
@@ -52,6 +56,8 @@ _HOMES = {
     "gram": "engine.api",
     "inspect": "translate",
     "load": "persistence",
+    "optimize_variances": "search.evidence",
+    "random_search": "search.random_search",
     "reader": "frontend.registry",
     "rule": "rules.registry",
 }

@@ -29,6 +29,8 @@ PARTS = {
     "datafiles": {"errors"},
     "data": {"errors", "datafiles"},
     "zoo": {"errors"},
+    "search": {"errors", "engine", "gp", "graph", "kernel", "translate"},
+    "plots": {"errors"},
     "__main__": {"cli"},
 }  # fmt: skip
 """What each part may import of the others. The front (cli, __init__) may import anything."""
@@ -41,6 +43,7 @@ WITHOUT = {
     "engine": {"keras", "sklearn", "tensorflow_datasets"},
     "gp": {"keras", "tensorflow_datasets"},
     "inputs": HEAVY,
+    "plots": HEAVY,
 }
 """Libraries that a part does without, at any depth of its code."""
 
