@@ -8,13 +8,14 @@ the validation images are train / 5, the next ones of the training split. All ke
 A kernel matrix of N images holds those of N/2, N/4, ... as its corners: the learning curve costs
 the solutions, and no kernel entry is computed twice.
 
-It writes table1.json and table1.md.
+It writes table1.json, table1.md and, where matplotlib is installed, table1.png.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import time
 import warnings
@@ -26,6 +27,8 @@ import numpy as np
 import keras2gp
 from keras2gp import data, zoo
 from keras2gp.gp import JitterWarning
+from keras2gp.plots.learning import learning_curve
+from keras2gp.plots.style import save
 
 PAPER = {
     "nngp": ("NNGP (fully connected)", None, 0.0121),
@@ -75,7 +78,9 @@ class Record:
 
     def row(self, name):
         """What is known of one network."""
-        return self.data["rows"].setdefault(name, {"seconds": {}, "points": {}})
+        row = self.data["rows"].setdefault(name, {"seconds": {}, "points": {}})
+        row["title"], _, row["paper_test_error"] = PAPER[name]
+        return row
 
     def write(self):
         """Replace the file in one step: a kill leaves the old one or the new one."""
@@ -238,6 +243,12 @@ def as_markdown(record):
     return "\n".join([*lines, "", NOTES.format(jitter=needed or "none was needed"), ""])
 
 
+def draw(record, path):
+    """The learning curve, where the extra `plot` is installed."""
+    if importlib.util.find_spec("matplotlib"):
+        save(learning_curve(record.data), path)
+
+
 def main(argv=None):
     """Fill in the table row by row; returns the largest test error in it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
@@ -268,6 +279,7 @@ def main(argv=None):
                 row["extrapolation"] = extrapolate(row["points"])
                 record.write()
         (options.out / "table1.md").write_text(as_markdown(record))
+        draw(record, options.out / "table1.png")
     print(as_markdown(record))
     whole = str(settings["train"])
     return max(record.row(name)["points"][whole]["test_error"] for name in options.rows)

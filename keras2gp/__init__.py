@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from keras2gp.rules.duals.expanded import Expanded
     from keras2gp.rules.duals.hermite import Hermite
     from keras2gp.rules.registry import dual, rule
+    from keras2gp.search.evidence import optimize_variances
+    from keras2gp.search.random_search import random_search
     from keras2gp.translate import convert, inspect
     from keras2gp.verification.api import verify
     from keras2gp.verification.report import VerificationReport
@@ -43,6 +45,8 @@ __all__ = [
     "gram",
     "inspect",
     "load",
+    "optimize_variances",
+    "random_search",
     "reader",
     "rule",
     "verify",
@@ -66,6 +70,8 @@ _HOMES = {
     "gram": "engine.api",
     "inspect": "translate",
     "load": "persistence",
+    "optimize_variances": "search.evidence",
+    "random_search": "search.random_search",
     "reader": "frontend.registry",
     "rule": "rules.registry",
     "verify": "verification.api",

@@ -33,6 +33,8 @@ PARTS = {
     "datafiles": {"errors"},
     "data": {"errors", "datafiles"},
     "zoo": {"errors"},
+    "search": {"errors", "engine", "gp", "graph", "kernel", "translate"},
+    "plots": {"errors"},
     "__main__": {"cli"},
 }  # fmt: skip
 """What each part may import of the others. The front (cli, __init__) may import anything."""
@@ -46,6 +48,7 @@ WITHOUT = {
     "gp": {"keras", "tensorflow_datasets"},
     "verification": {"sklearn", "tensorflow_datasets"},
     "inputs": HEAVY,
+    "plots": HEAVY,
 }
 """Libraries that a part does without, at any depth of its code."""
 

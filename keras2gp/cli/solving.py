@@ -15,7 +15,7 @@ _NAMES = ("auto", "cholesky", "tensorflow", "cg", "nystroem")
 
 
 def add_choice(group: Any) -> None:
-    """--solver, --tolerance and --rank."""
+    """--solver, --residual and --rank."""
     group.add_argument(
         "--solver",
         choices=_NAMES,
@@ -24,8 +24,8 @@ def add_choice(group: Any) -> None:
         "approximate); auto: an exact one that fits the machine (default)",
     )
     group.add_argument(
-        "--tolerance",
-        metavar="T",
+        "--residual",
+        metavar="E",
         type=arguments.variance,
         help="of cg: the relative residual to reach (default 1e-6)",
     )
@@ -40,10 +40,10 @@ def add_choice(group: Any) -> None:
 
 def check_choice(options: argparse.Namespace) -> None:
     """Refuse settings of another solver. Raises: UsageError."""
-    if options.tolerance is not None and options.solver != "cg":
-        raise UsageError(f"--tolerance {options.tolerance:g} is one of --solver cg")
-    if options.tolerance is not None and not 0.0 < options.tolerance < 1.0:
-        raise UsageError(f"--tolerance {options.tolerance:g}: expected a number between 0 and 1")
+    if options.residual is not None and options.solver != "cg":
+        raise UsageError(f"--residual {options.residual:g} is one of --solver cg")
+    if options.residual is not None and not 0.0 < options.residual < 1.0:
+        raise UsageError(f"--residual {options.residual:g}: expected a number between 0 and 1")
     if options.rank is not None and options.solver not in ("cg", "nystroem"):
         raise UsageError(f"--rank {options.rank} is one of --solver cg and --solver nystroem")
 
@@ -54,7 +54,7 @@ def solver_of(options: argparse.Namespace) -> Any:
     from keras2gp.gp.nystroem import Nystroem  # noqa: PLC0415
 
     if options.solver == "cg":
-        tolerance = {} if options.tolerance is None else {"tolerance": options.tolerance}
+        tolerance = {} if options.residual is None else {"tolerance": options.residual}
         return ConjugateGradients(rank=options.rank, **tolerance)
     if options.solver == "nystroem":
         return Nystroem(rank=options.rank)

@@ -14,7 +14,10 @@ HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "tensorflow_datasets", "nump
 
 
 def command_names():
-    return ("inspect", "convert", "verify", "gram", "fit", "evaluate", "predict", "demo")
+    return (
+        "inspect", "convert", "verify", "gram", "fit", "evaluate", "predict",
+        "search", "tune", "plot", "demo",
+    )  # fmt: skip
 
 
 def test_version_and_help(run):
@@ -25,9 +28,15 @@ def test_version_and_help(run):
         assert text in " ".join(out.split())
 
 
-@pytest.mark.parametrize("command", command_names())
+KINDS = ("learning-curve", "convergence", "trials", "reliability", "images", "kernel")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [*((name,) for name in command_names() if name != "plot"), *(("plot", k) for k in KINDS)],
+)
 def test_every_command_has_help_and_json(command, run):
-    code, out, err = run(command, "--help")
+    code, out, err = run(*command, "--help")
     assert code == 0
     assert "--json" in out
     assert not err
@@ -60,6 +69,14 @@ def test_nothing_heavy_is_imported_before_the_arguments_are_checked(spawn, tmp_p
         (2, ["inspect", "zoo:vgg", "--json"]),
         (2, ["inspect", "model.keras", "--template", "data.npz"]),
         (2, ["inspect", "model.keras", "--template", "-", "--json"]),
+        (
+            2,
+            ["search", "other", "--data", "sample", "--train", "9", "--samples", "2", "--out", "o"],
+        ),
+        (2, ["tune", "model.keras", "--data", "sample", "--train", "9", "--out", "data.npz"]),
+        (2, ["plot"]),
+        (2, ["plot", "trials", "none.csv", "--out", "picture.png"]),
+        (2, ["plot", "trials", "data.npz", "--out", "picture.pdf"]),
         (4, ["inspect", "none.keras"]),
         (4, ["inspect", "full"]),
         (4, ["inspect", "data.npz"]),
@@ -130,6 +147,9 @@ def test_values_of_options():
 def test_every_command_can_be_checked_and_run():
     actions = build_parser()._subparsers._group_actions[0]
     assert tuple(actions.choices) == command_names()
-    for parser in actions.choices.values():
+    plot = actions.choices["plot"]._subparsers._group_actions[0]
+    assert tuple(plot.choices) == KINDS
+    parsers = [parser for name, parser in actions.choices.items() if name != "plot"]
+    for parser in [*parsers, *plot.choices.values()]:
         assert callable(parser.get_default("check"))
         assert callable(parser.get_default("run"))

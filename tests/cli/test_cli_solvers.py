@@ -26,7 +26,7 @@ def fit(kernel, files, out, *more):
     ("options", "rank"),
     [
         (("--solver", "tensorflow"), None),
-        (("--solver", "cg", "--tolerance", "1e-8", "--rank", 20), 20),
+        (("--solver", "cg", "--residual", "1e-8", "--rank", 20), 20),
         (("--solver", "nystroem", "--rank", 80), 80),
     ],
 )
@@ -79,11 +79,11 @@ def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
     "options",
     [
         ("--solver", "best"),
-        ("--tolerance", "1e-3"),
+        ("--residual", "1e-3"),
         ("--solver", "cholesky", "--rank", "5"),
-        ("--solver", "nystroem", "--tolerance", "1e-3"),
-        ("--solver", "cg", "--tolerance", "0"),
-        ("--solver", "cg", "--tolerance", "1.5"),
+        ("--solver", "nystroem", "--residual", "1e-3"),
+        ("--solver", "cg", "--residual", "0"),
+        ("--solver", "cg", "--residual", "1.5"),
         ("--solver", "cg", "--rank", "0"),
     ],
 )

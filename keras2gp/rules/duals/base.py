@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import tensorflow as tf
 
-__all__ = ["Dual", "correlation_statistics"]
+__all__ = ["Dual", "correlation_statistics", "root_of"]
 
 Tensor = Any
 
@@ -61,5 +61,16 @@ class Dual:
 
 def correlation_statistics(q: Tensor) -> tuple[Tensor, Tensor]:
     """sqrt(q) and 1 / sqrt(q), the latter 0 where q is 0: a constant correlates with nothing."""
-    root = tf.sqrt(q)
+    root = root_of(q)
     return root, tf.math.divide_no_nan(tf.ones_like(root), root)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def root_of(x: Tensor) -> tuple[Tensor, Any]:
+    """sqrt(max(x, 0)), with a derivative of 0 where x is not positive.
+
+    There the true one is infinite, and what it is multiplied by is 0: a pixel that is black in
+    all of a window, or an image paired with itself.
+    """
+    root = tf.sqrt(tf.maximum(x, 0))
+    return root, lambda upstream: tf.math.divide_no_nan(upstream, 2 * root)

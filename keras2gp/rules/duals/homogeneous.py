@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras2gp.rules.duals.base import Dual, Tensor, correlation_statistics
+from keras2gp.rules.duals.base import Dual, Tensor, correlation_statistics, root_of
 from keras2gp.rules.registry import dual
 
 __all__ = ["Abs", "LeakyRelu", "Relu", "Step"]
@@ -91,7 +91,7 @@ _ANGLE = {
 
 def _g(t: Tensor) -> Tensor:
     """g(t) = (sqrt(1 - t^2) - t arccos t) / 2 pi, for t in [0, 1] up to rounding."""
-    return tf.sqrt(tf.maximum(1 - t, 0)) * _polynomial(_G[t.dtype], t)
+    return root_of(1 - t) * _polynomial(_G[t.dtype], t)
 
 
 def _polynomial(coefficients: Sequence[float], t: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def _polynomial(coefficients: Sequence[float], t: Tensor) -> Tensor:
 def _same_sign(c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
     """P(u > 0, v > 0) = (pi - arccos rho) / 2 pi."""
     t = tf.abs(c) * s1[1] * s2[1]
-    angle = tf.sqrt(tf.maximum(1 - t, 0)) * _polynomial(_ANGLE[t.dtype], t)
+    angle = root_of(1 - t) * _polynomial(_ANGLE[t.dtype], t)
     return tf.where(c > 0, 0.5 - angle, angle)
 
 

@@ -1,0 +1,55 @@
+"""A kernel matrix, its images sorted by class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras2gp.errors import InputError
+from keras2gp.plots.style import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["kernel_matrix"]
+
+Array = np.ndarray[Any, Any]
+
+
+def kernel_matrix(matrix: Array, labels: Array, title: str = "") -> Figure:
+    """Correlations K_ij / sqrt(K_ii K_jj) of images sorted by class, with lines between classes.
+
+    The colours span the entries off the diagonal, without the lowest and highest percent of them.
+
+    Shapes: matrix [N, N], labels [N].
+    Raises: InputError if they do not fit, or a variance is not positive.
+    """
+    count = len(labels)
+    if matrix.shape != (count, count) or count < 2:
+        raise InputError(f"a matrix of shape {matrix.shape} with {count} labels: expected [N, N]")
+    root = np.sqrt(np.diagonal(matrix).astype(np.float64))
+    if not (root > 0.0).all():
+        raise InputError(f"row {int(np.argmin(root > 0.0))} of the matrix has no variance")
+    order = np.argsort(labels, kind="stable")
+    correlation = (matrix / root / root[:, None])[np.ix_(order, order)]
+    low, high = np.percentile(correlation[~np.eye(count, dtype=bool)], [1, 99])
+    classes, sizes = np.unique(labels, return_counts=True)
+    ends = np.cumsum(sizes)
+
+    figure = new_figure(5.6, 4.8)
+    axes = figure.subplots()
+    shown = axes.imshow(correlation, cmap="cividis", vmin=low, vmax=high, interpolation="nearest")
+    for end in ends[:-1]:
+        axes.axhline(end - 0.5, color="white", linewidth=0.5)
+        axes.axvline(end - 0.5, color="white", linewidth=0.5)
+    middles = ends - (sizes + 1) / 2
+    names = [str(name) for name in classes]
+    axes.set_xticks(middles, names, fontsize=8, rotation=90 if max(map(len, names)) > 3 else 0)
+    axes.set_yticks(middles, names, fontsize=8)
+    axes.tick_params(length=0)
+    axes.set_title(title, fontsize=10, loc="left")
+    bar = figure.colorbar(shown, ax=axes, extend="both", shrink=0.85)
+    bar.set_label("correlation under the prior", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return figure

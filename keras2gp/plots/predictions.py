@@ -1,0 +1,121 @@
+"""What a classifier says: how honest its probabilities are, and of which images it is sure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras2gp.errors import InputError
+from keras2gp.plots.style import ACCENT, COLOURS, GREY, clean, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["images", "reliability"]
+
+Array = np.ndarray[Any, Any]
+
+_BINS = 15
+
+
+def reliability(probabilities: Array, labels: Array, classes: Array, title: str = "") -> Figure:
+    """Accuracy against confidence in bins of equal width, and how many images lie in each.
+
+    The confidence is the largest probability. Bars are one standard error of the accuracy.
+
+    Shapes: probabilities [M, C], labels [M], classes [C] in the order of the columns.
+    Raises: InputError if they do not fit.
+    Reference: Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
+    """
+    _check(probabilities, labels, classes)
+    confidence = probabilities.max(axis=1)
+    right = classes[probabilities.argmax(axis=1)] == labels
+    index = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    counts = np.bincount(index, minlength=_BINS)
+    there = counts > 0
+    mean = np.bincount(index, confidence, _BINS)[there] / counts[there]
+    accuracy = np.bincount(index, right, _BINS)[there] / counts[there]
+    error = float(np.sum(counts[there] * np.abs(accuracy - mean)) / len(labels))
+
+    figure = new_figure(4.6, 5.2)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="calibrated")
+    spread = np.sqrt(accuracy * (1 - accuracy) / counts[there])
+    upper.errorbar(
+        mean, accuracy, spread, color=COLOURS[0], marker="o", markersize=5, linewidth=1.2,
+        elinewidth=0.8, label="this model",
+    )  # fmt: skip
+    clean(upper, f"{title}\ncalibration error {error:.2%}".strip(), "", "accuracy")
+    upper.set_ylim(-0.02, 1.05)
+    upper.legend(fontsize=8, frameon=False, loc="upper left")
+    edges = np.linspace(0, 1, _BINS + 1)
+    lower.bar(edges[:-1], counts, width=1 / _BINS, align="edge", color=COLOURS[0], edgecolor="w")
+    lower.set_yscale("symlog", linthresh=1)
+    lower.set_ylim(0, None)
+    lower.set_xlim(0, 1.02)
+    clean(lower, "", "confidence", "images")
+    return figure
+
+
+def images(
+    pictures: Array, probabilities: Array, labels: Array, classes: Array, count: int = 6
+) -> Figure:
+    """The most certain images above, the least certain below, with their probabilities.
+
+    The bar of the true class is of another colour, and hatched.
+
+    Shapes: pictures [M, H, W] or [M, H, W, C]; probabilities [M, C]; labels [M]; classes [C].
+    Raises: InputError if they do not fit.
+    """
+    _check(probabilities, labels, classes)
+    if pictures.ndim == 4 and pictures.shape[-1] not in (1, 3):
+        pictures = pictures.mean(axis=-1)
+    if pictures.ndim not in (3, 4) or len(pictures) != len(labels):
+        raise InputError(f"pictures of shape {pictures.shape} cannot be drawn: expected [M, H, W]")
+    order = np.argsort(probabilities.max(axis=1), kind="stable")
+    count = min(count, len(labels))
+    figure = new_figure(1.45 * count, 5.2)
+    axes = figure.subplots(4, count, squeeze=False, height_ratios=[2, 1, 2, 1])
+    for row, (word, chosen) in enumerate((("most", order[::-1]), ("least", order))):
+        for column, number in enumerate(chosen[:count]):
+            upper, lower = axes[2 * row, column], axes[2 * row + 1, column]
+            upper.imshow(pictures[number], cmap="gray_r")
+            upper.set_axis_off()
+            guess = classes[probabilities[number].argmax()]
+            told = f"{guess}" if guess == labels[number] else f"{guess}, in truth {labels[number]}"
+            colour = "black" if guess == labels[number] else ACCENT
+            upper.set_title(told, fontsize=9, color=colour)
+            _bars(lower, probabilities[number], classes, labels[number])
+        side = axes[2 * row, 0]
+        side.text(
+            -0.12, 0.5, f"{word} certain", rotation=90, va="center", ha="right", fontsize=9,
+            transform=side.transAxes,
+        )  # fmt: skip
+    return figure
+
+
+def _bars(axes: Any, probability: Array, classes: Array, label: Any) -> None:
+    true = np.flatnonzero(classes == label)
+    bars = axes.bar(np.arange(len(classes)), probability, color=COLOURS[0])
+    for index in true:
+        bars[index].set(facecolor=ACCENT, hatch="///")
+    axes.set_ylim(0, 1)
+    axes.set_xticks(np.arange(len(classes)), _short(classes), fontsize=6)
+    axes.set_yticks([0, 1])
+    axes.tick_params(axis="y", labelsize=6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _short(classes: Array) -> Sequence[str]:
+    return [str(name)[:4] for name in classes]
+
+
+def _check(probabilities: Array, labels: Array, classes: Array) -> None:
+    if probabilities.shape != (len(labels), len(classes)) or not len(labels):
+        raise InputError(
+            f"probabilities of shape {probabilities.shape}, {len(labels)} labels and "
+            f"{len(classes)} classes: expected [M, C], [M] and [C]"
+        )

@@ -1,0 +1,68 @@
+"""One look for all pictures, and the way to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras2gp.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ACCENT", "COLOURS", "GREY", "MARKERS", "SUFFIXES", "clean", "new_figure", "save"]
+
+# Okabe and Ito's, which people of all kinds of colour vision tell apart; never without a marker.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+ACCENT = COLOURS[1]
+MARKERS = ("o", "s", "^", "D", "v", "P")
+GREY = "#666666"
+SUFFIXES = (".png", ".svg")
+
+_RESOLUTION = 150
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that no global state knows of.
+
+    Raises: InputError if matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise InputError(
+            f"pictures need matplotlib, which does not start ({error}). Try: python -m pip install "
+            '"keras2gp[plot]"'
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def clean(axes: Any, title: str = "", x: str = "", y: str = "") -> None:
+    """Labels, a light grid, and no frame above and to the right."""
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(True, which="major", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a .png or .svg file; the same figure gives the same bytes.
+
+    Raises: InputError for another suffix; StoreError if it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: pictures are written to {' or '.join(SUFFIXES)} files")
+    from matplotlib import rc_context  # noqa: PLC0415 (an extra)
+
+    metadata: dict[str, Any] = {"Date": None} if path.suffix.lower() == ".svg" else {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with rc_context({"svg.hashsalt": "keras2gp", "svg.fonttype": "none"}):
+            figure.savefig(path, dpi=_RESOLUTION, metadata=metadata)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error

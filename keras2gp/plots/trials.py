@@ -1,0 +1,100 @@
+"""Trials of a random search: the score against every setting."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras2gp.errors import InputError
+from keras2gp.plots.style import ACCENT, COLOURS, clean, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["read_rows", "trials"]
+
+_SCORES = {
+    "validation": ("validation_error", "validation error"),
+    "leave-one-out": ("leave_one_out_error", "leave-one-out error"),
+    "evidence": ("log_marginal_likelihood", "log marginal likelihood"),
+}
+_MEASURES = {
+    "trial", "status", "validation_error", "leave_one_out_error", "log_marginal_likelihood",
+    "jitter", "kernel_seconds", "solve_seconds", "reason",
+}  # fmt: skip
+_COLUMNS = 4
+_WIDE = 20.0
+"""Settings that span more than this factor have a logarithmic axis."""
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a search's trials.csv, as text.
+
+    Raises: InputError if it is no such table.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not rows or not set(rows[0]) >= _MEASURES:
+        raise InputError(f"{path} is no table of trials, as a search writes it")
+    return rows
+
+
+def trials(rows: Sequence[Mapping[str, str]], score: str = "validation") -> Figure:
+    """A panel for each setting: the trials' score against it, the best one as a star.
+
+    score: "validation", "leave-one-out" or "evidence"
+    Raises: InputError if there is no such score, or no trial has it.
+    """
+    if score not in _SCORES:
+        raise InputError(f"score={score!r}: expected {', '.join(map(repr, _SCORES))}")
+    column, label = _SCORES[score]
+    fine = [row for row in rows if row.get(column)]
+    if not fine:
+        raise InputError(f"no trial has a {label}")
+    values = np.array([float(row[column]) for row in fine])
+    best = int(values.argmax() if score == "evidence" else values.argmin())
+    names = [name for name in fine[0] if name not in _MEASURES]
+    width = min(len(names), _COLUMNS)
+    height = math.ceil(len(names) / width)
+    figure = new_figure(2.5 * width + 0.4, 2.2 * height + 0.4)
+    panels = figure.subplots(height, width, squeeze=False, sharey=True)
+    for number, axes in enumerate(panels.flat):
+        if number >= len(names):
+            axes.set_axis_off()
+            continue
+        place = _placed(axes, [row[names[number]] for row in fine])
+        axes.plot(place, values, "o", markersize=4, color=COLOURS[0], alpha=0.7)
+        axes.plot(place[best], values[best], "*", markersize=13, color=ACCENT)
+        clean(axes, "", names[number].replace("_", " "), label if number % width == 0 else "")
+        if score != "evidence":
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
+    figure.suptitle(
+        f"{len(rows)} trials, {len(rows) - len(fine)} without a score; the best, "
+        f"{fine[best]['trial']}, is the star",
+        fontsize=10,
+    )
+    return figure
+
+
+def _placed(axes: Any, texts: Sequence[str]) -> Any:
+    """Where the values of a setting lie: numbers on their axis, names one after another."""
+    try:
+        numbers = np.array([float(text) for text in texts])
+    except ValueError:
+        names = sorted(set(texts))
+        axes.set_xticks(range(len(names)), names, fontsize=8)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        return np.array([names.index(text) for text in texts])
+    if numbers.min() > 0.0 and numbers.max() / numbers.min() > _WIDE:
+        axes.set_xscale("log")
+    elif all(float(n).is_integer() for n in numbers) and np.ptp(numbers) < 12:
+        axes.set_xticks(sorted({int(n) for n in numbers}))
+    return numbers

@@ -1,0 +1,1 @@
+"""Hyperparameters: random search over architectures, and ascent of the evidence by variances."""

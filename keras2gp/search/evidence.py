@@ -1,0 +1,249 @@
+"""The log marginal likelihood as a function of layer variances, and its ascent.
+
+Math, for outputs c that share A = K + noise I and alpha = A^-1 Y:
+    log p(Y) = -1/2 sum_c (y_c . alpha_c + log det A + N log 2 pi)
+    d log p / dv = sum_ij G_ij dK_ij/dv,  G = 1/2 (alpha alpha^T - C A^-1)
+
+Reference: Rasmussen and Williams, equation 5.9.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from keras2gp.engine.compiled import CompiledProgram
+from keras2gp.engine.gradient import gradient_of
+from keras2gp.engine.local import diagonal_of, matrix_of
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.cholesky import check_noise, factorize
+from keras2gp.gp.memory import require_memory
+from keras2gp.graph.parameters import LayerVariances
+from keras2gp.kernel import Kernel
+
+__all__ = ["AscentStep", "Evidence", "OptimizedVariances", "optimize_variances", "targets_of"]
+
+Array = np.ndarray[Any, Any]
+Advance = Callable[[int, int], None]
+
+_LARGEST_STEP = math.log(1e4)
+"""How far a logarithm of a variance may go from its start."""
+_START_NOISE = 0.01
+_MATRICES = 4
+"""Matrices of doubles at once: K, A^-1 and its work space, and half of one for the factor."""
+
+
+@dataclass(frozen=True)
+class AscentStep:
+    """One evaluation: the evidence, in nats, or None with the reason why there is none."""
+
+    evidence: float | None
+    noise_variance: float
+    parameters: Mapping[str, LayerVariances]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class OptimizedVariances:
+    """Where the ascent ended: the best of all that was evaluated.
+
+    kernel:         the kernel with the variances found; nothing is compiled again
+    noise_variance: that goes with it
+    evidence:       log p(Y), in nats, summed over outputs
+    trace:          every evaluation, the start first
+    message:        why the ascent ended
+    """
+
+    kernel: Kernel
+    noise_variance: float
+    evidence: float
+    trace: tuple[AscentStep, ...]
+    message: str
+
+
+def optimize_variances(
+    kernel: Kernel,
+    x: Any,
+    y: Any,
+    *,
+    noise_variance: float | None = None,
+    steps: int = 30,
+    progress: Advance = lambda _done, _total: None,
+) -> OptimizedVariances:
+    """Ascend the log marginal likelihood in the logarithms of all variances, by L-BFGS.
+
+    Variances that are 0 stay 0: such a layer has no biases. Each stays within a factor of 10^4 of
+    its start. The network of ReLUs without biases knows only the product of its weight variances
+    (k is proportional to each): the evidence is then flat in all other directions, and the ascent
+    changes the weight variances by one common factor.
+
+    x, y:           [N, *shape]; labels, which become targets -1 and 1, or real targets [N] or
+                    [N, C] if their type is floating-point
+    noise_variance: of the targets, to start from; None: 1% of the kernel's mean variance; 0: none,
+                    now and later
+    steps:          of the ascent, at most; each costs one or a few evaluations
+    progress:       called with (evaluations done, steps)
+
+    Entries and their derivatives are computed in float64, whatever the kernel's dtype.
+
+    Raises: InputError; NumericalError if the start has no evidence.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise InputError(f"steps is {steps!r}: expected a whole number, 1 or more")
+    evidence = Evidence(kernel, x, y)
+    if noise_variance is None:
+        noise_variance = _START_NOISE * float(evidence.diagonal(kernel.parameters).mean())
+    ascent = _Ascent(evidence, kernel.parameters, check_noise(noise_variance), steps, progress)
+    if not len(ascent.start):
+        raise InputError("every variance of the kernel is 0: there is nothing to optimise")
+    found = optimize.minimize(
+        ascent,
+        ascent.start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(v - _LARGEST_STEP, v + _LARGEST_STEP) for v in ascent.start],
+        options={"maxiter": steps},
+    )
+    known = [(step.evidence, step) for step in ascent.trace if step.evidence is not None]
+    evidence_found, best = max(known, key=lambda pair: pair[0])
+    return OptimizedVariances(
+        kernel.with_parameters(best.parameters),
+        best.noise_variance,
+        evidence_found,
+        tuple(ascent.trace),
+        str(found.message),
+    )
+
+
+class Evidence:
+    """log p(Y | X, variances) and its derivatives, in float64.
+
+    Raises: InputError for arrays that do not fit.
+    """
+
+    def __init__(self, kernel: Kernel, x: Any, y: Any) -> None:
+        self._images = [image.astype(np.float64) for image in kernel.images(x)]
+        self._targets = targets_of(y)
+        if len(self._targets) != len(self._images[0]):
+            raise InputError(
+                f"y has {len(self._targets)} rows and x has {len(self._images[0])} images"
+            )
+        require_memory(
+            8 * _MATRICES * len(self._targets) ** 2,
+            f"the derivatives of the evidence of {len(self._targets)} images",
+            "fewer training images",
+        )
+        exact = kernel.dtype == "float64" and kernel.kind == "nngp"
+        self._program = kernel.program if exact else CompiledProgram(kernel.graph, "float64")
+        self._gradient = gradient_of(kernel.graph)
+
+    @property
+    def entries(self) -> int:
+        """Numbers that the evidence is the density of, N C."""
+        return int(self._targets.size)
+
+    def diagonal(self, parameters: Mapping[str, LayerVariances]) -> Array:
+        """Prior variances, [N]."""
+        return diagonal_of(self._program, parameters, self._images)
+
+    def __call__(
+        self, parameters: Mapping[str, LayerVariances], noise_variance: float
+    ) -> tuple[float, dict[str, tuple[float, float]], float]:
+        """The evidence, its derivatives by (weight, bias) of each layer, and by the noise.
+
+        Raises: NumericalError if the matrix is singular or not finite.
+        """
+        matrix = matrix_of(self._program, parameters, self._images, None)
+        factor = factorize(matrix, noise_variance)
+        count, outputs = self._targets.shape
+        alpha = factor.solve(self._targets)
+        value = -0.5 * (
+            float(np.einsum("nc,nc->", self._targets, alpha))
+            + outputs * (factor.log_determinant + count * math.log(2.0 * math.pi))
+        )
+        weights = factor.solve(np.eye(count))
+        weights *= -outputs
+        weights += alpha @ alpha.T
+        weights *= 0.5
+        trace = float(np.trace(weights))
+        # The jitter is relative to the mean of the diagonal, which the variances move.
+        weights[np.diag_indices(count)] += factor.report.jitter * trace / count
+        return value, self._gradient(parameters, self._images, weights), trace
+
+
+class _Ascent:
+    """Minus the evidence for each number, as a function of logarithms; what L-BFGS evaluates."""
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        parameters: Mapping[str, LayerVariances],
+        noise: float,
+        steps: int,
+        progress: Advance,
+    ) -> None:
+        self._evidence = evidence
+        self._parameters = dict(parameters)
+        self._noise = noise
+        self._steps, self._progress = steps, progress
+        self._places = [
+            (layer, field)
+            for layer, variances in parameters.items()
+            for field in ("weight", "bias")
+            if getattr(variances, field) > 0.0
+        ]
+        values = [getattr(parameters[layer], field) for layer, field in self._places]
+        self.start = np.log([*values, *([noise] if noise else [])])
+        self.trace: list[AscentStep] = []
+        self._worst = 0.0
+
+    def __call__(self, logs: Array) -> tuple[float, Array]:
+        parameters, noise = self._at(np.exp(logs))
+        try:
+            value, slopes, by_noise = self._evidence(parameters, noise)
+        except NumericalError as error:
+            if not self.trace:
+                raise
+            # The line search comes back from what is worse than all before.
+            self.trace.append(AscentStep(None, noise, parameters, str(error)))
+            return self._worst + 1.0 + abs(self._worst), np.zeros_like(logs)
+        self.trace.append(AscentStep(value, noise, parameters))
+        self._progress(min(len(self.trace), self._steps), self._steps)
+        fields = {"weight": 0, "bias": 1}
+        gradient = [slopes[layer][fields[field]] for layer, field in self._places]
+        gradient += [by_noise] if noise else []
+        scale = -1.0 / self._evidence.entries
+        self._worst = max(self._worst, scale * value)
+        return scale * value, scale * np.array(gradient) * np.exp(logs)
+
+    def _at(self, values: Array) -> tuple[dict[str, LayerVariances], float]:
+        found: dict[str, dict[str, float]] = {
+            layer: {"weight": v.weight, "bias": v.bias} for layer, v in self._parameters.items()
+        }
+        for (layer, field), value in zip(self._places, values, strict=False):
+            found[layer][field] = float(value)
+        parameters = {layer: LayerVariances(**fields) for layer, fields in found.items()}
+        return parameters, float(values[-1]) if self._noise else 0.0
+
+
+def targets_of(y: Any) -> Array:
+    """Targets [N, C]: labels as -1 and 1, floating-point numbers as they are.
+
+    Raises: InputError if y is no array of labels or finite numbers.
+    """
+    array = np.asarray(y)
+    if array.dtype.kind == "f":
+        if array.ndim not in (1, 2) or not np.isfinite(array).all():
+            raise InputError(f"y has shape {array.shape}; expected finite targets, [N] or [N, C]")
+        return array.reshape(len(array), -1).astype(np.float64)
+    if array.ndim != 1 or array.dtype.kind not in "biuU":
+        raise InputError(f"y of shape {array.shape}, {array.dtype}: expected labels, [N]")
+    classes, index = np.unique(array, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError("y holds one class: its evidence says nothing")
+    return np.where(np.arange(len(classes)) == index[:, None], 1.0, -1.0)

@@ -1,0 +1,123 @@
+"""Trials of a search: one row of trials.csv each, which a killed run finds again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from keras2gp.errors import StoreError
+from keras2gp.search.spaces import Settings
+
+__all__ = ["SCORES", "Trial", "read_trials", "replace_file", "require_same_search", "write_trials"]
+
+SCORES = {
+    "validation": "validation_error",
+    "leave-one-out": "leave_one_out_error",
+    "evidence": "log_marginal_likelihood",
+}
+"""What a search goes by, and the column that holds it; errors the less the better."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One draw: what was found, or why there is nothing.
+
+    Errors are fractions; the log marginal likelihood is in nats, summed over outputs; jitter is
+    relative to the mean of the kernel's diagonal; seconds with compilation.
+    """
+
+    trial: int
+    status: str
+    settings: Settings = field(default_factory=dict)
+    validation_error: float | None = None
+    leave_one_out_error: float | None = None
+    log_marginal_likelihood: float | None = None
+    jitter: float | None = None
+    kernel_seconds: float | None = None
+    solve_seconds: float | None = None
+    reason: str = ""
+
+    def loss(self, score: str) -> float | None:
+        """What a search by this score wants to be small; None for a failed trial."""
+        value: float | None = getattr(self, SCORES[score])
+        return value if value is None or score != "evidence" else -value
+
+
+_NUMBERS = [
+    f.name for f in fields(Trial) if f.name not in ("trial", "status", "settings", "reason")
+]
+
+
+def write_trials(path: Path, trials: Sequence[Trial], names: Sequence[str]) -> None:
+    """All rows, in one step; names: of the settings, a column each.
+
+    Raises: StoreError if the disk does not take it.
+    """
+    text = io.StringIO()
+    columns = ["trial", "status", *_NUMBERS, *names, "reason"]
+    rows = csv.DictWriter(text, columns, lineterminator="\n")
+    rows.writeheader()
+    for trial in trials:
+        known = {name: getattr(trial, name) for name in ("trial", "status", *_NUMBERS, "reason")}
+        rows.writerow(known | trial.settings)
+    replace_file(path, text.getvalue())
+
+
+def read_trials(path: Path, names: Sequence[str]) -> list[Trial]:
+    """The rows of an earlier run; settings as text. An absent file has none.
+
+    Raises: StoreError if it is no such file.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [_trial(row, names) for row in csv.DictReader(stream)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is no table of trials: {type(error).__name__} {error}") from error
+
+
+def _trial(row: Mapping[str, str], names: Sequence[str]) -> Trial:
+    numbers = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
+    settings = {name: row[name] for name in names}
+    return Trial(int(row["trial"]), row["status"], settings, reason=row["reason"], **numbers)
+
+
+def require_same_search(path: Path, identity: Mapping[str, Any]) -> None:
+    """Write what a search is of, or refuse to go on with another one.
+
+    Raises: StoreError
+    """
+    if not path.exists():
+        replace_file(path, json.dumps(identity, indent=2) + "\n")
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in identity if found.get(key) != identity[key]]
+    except (OSError, ValueError, AttributeError) as error:
+        raise StoreError(f"{path} is no record of a search: {error}") from error
+    if differing:
+        told = "; ".join(f"{key}: {found.get(key)!r}, now {identity[key]!r}" for key in differing)
+        raise StoreError(f"{path} is of another search ({told}). Try another directory")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file so that a kill leaves the old one or the new one.
+
+    Raises: StoreError if the disk does not take it.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error

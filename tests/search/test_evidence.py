@@ -1,0 +1,177 @@
+"""The evidence's derivatives, against differences; and its ascent."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+import keras2gp
+from keras2gp.engine.gradient import MatrixGradient
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp import GPClassifier
+from keras2gp.search.evidence import Evidence, targets_of
+
+layers = keras.layers
+BIASED = {
+    "kernel_initializer": "he_normal",
+    "bias_initializer": keras.initializers.RandomNormal(stddev=0.3),
+}
+
+
+def residual():
+    """ReLU, erf and a sum, with strides."""
+    x = image = keras.Input((6, 6, 1))
+    x = layers.ReLU()(layers.Conv2D(4, 3, padding="same", name="a", **BIASED)(x))
+    y = layers.Conv2D(4, 1, name="b", **BIASED)(x)
+    x = layers.Conv2D(4, 3, padding="same", name="c", **BIASED)(x)
+    x = keras.ops.erf(layers.Add()([x, y]))
+    x = layers.Conv2D(4, 3, strides=2, name="d", **BIASED)(x)
+    return keras.Model(image, layers.Dense(1, name="e", **BIASED)(layers.Flatten()(x)))
+
+
+def pooled():
+    """No biases, and a loop over offsets."""
+    x = image = keras.Input((6, 6, 1))
+    x = layers.Conv2D(4, 3, activation="relu", name="a", kernel_initializer="he_normal")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, layers.Dense(1, name="b")(x))
+
+
+def dense(bias=0.0):
+    x = image = keras.Input((5,))
+    for name in "abc":
+        x = layers.Dense(4, activation="relu", name=name, kernel_initializer="he_normal")(x)
+    prior = BIASED if bias else {}
+    return keras.Model(image, layers.Dense(1, name="d", **prior)(x))
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.normal(size=(21, 6, 6, 1)).astype("float32").astype("float64")
+    x[:, :3, :3] = 0  # a window that is black in every image
+    x[1] = 0
+    return x, np.arange(21) % 3
+
+
+def slopes(function, value, step=1e-5):
+    return (function(value * (1 + step)) - function(value * (1 - step))) / (2 * step * value)
+
+
+@pytest.mark.parametrize("network", [residual, pooled])
+def test_the_derivatives_of_a_matrix(network, data, rng):
+    x, _ = data
+    x = x if network is residual else x[2:]  # without biases a black image has no variance
+    kernel = keras2gp.convert(network(), dtype="float64")
+    weights = rng.normal(size=(len(x), len(x)))
+    weights += weights.T
+    gradient = MatrixGradient(kernel.graph)
+    gradient.side = 8  # three ragged tiles of each side
+    found = gradient(kernel.parameters, kernel.images(x), weights)
+    for layer, variances in kernel.parameters.items():
+        for place, name in enumerate(("weight", "bias")):
+            if (value := getattr(variances, name)) > 0:
+
+                def total(v, layer=layer, name=name):
+                    changed = kernel.with_parameters({layer: {name: v}})
+                    return float((weights * changed.matrix(x)).sum())
+
+                assert found[layer][place] == pytest.approx(slopes(total, value), rel=1e-6)
+
+
+def test_the_derivatives_of_the_evidence(data):
+    x, y = data
+    kernel = keras2gp.convert(residual())
+    evidence = Evidence(kernel, x, y)
+    parameters = kernel.parameters
+    value, found, by_noise = evidence(parameters, 0.2)
+    exact = keras2gp.convert(residual(), dtype="float64")
+    head = GPClassifier(exact, noise_variance=0.2).fit(x, y)
+    assert value == pytest.approx(head.log_marginal_likelihood_value_, rel=1e-10)
+    assert by_noise == pytest.approx(slopes(lambda v: evidence(parameters, v)[0], 0.2), rel=1e-6)
+    for layer, name, place in (("a", "weight", 0), ("d", "bias", 1)):
+
+        def changed(v, layer=layer, name=name):
+            variances = replace(parameters[layer], **{name: v})
+            return evidence({**parameters, layer: variances}, 0.2)[0]
+
+        value = getattr(parameters[layer], name)
+        assert found[layer][place] == pytest.approx(slopes(changed, value), rel=1e-6)
+
+
+def test_the_derivatives_count_the_jitter(rng):
+    x, y = rng.normal(size=(12, 5)), rng.normal(size=12)
+    x[3], y[3] = x[7], y[7]
+    kernel = keras2gp.convert(dense())
+    evidence, parameters = Evidence(kernel, x, y), kernel.parameters
+    _, found, _ = evidence(parameters, 0.0)
+
+    def changed(v):
+        return evidence({**parameters, "a": replace(parameters["a"], weight=v)}, 0.0)[0]
+
+    assert found["a"][0] == pytest.approx(slopes(changed, 2.0, 1e-3), rel=1e-4)
+
+
+def test_relus_without_biases_know_only_the_product(rng):
+    x, y = rng.normal(size=(15, 5)), rng.normal(size=15)
+    kernel = keras2gp.convert(dense())
+    _, found, _ = Evidence(kernel, x, y)(kernel.parameters, 0.1)
+    scaled = [found[k][0] * v.weight for k, v in kernel.parameters.items()]
+    assert scaled == pytest.approx([scaled[0]] * 4, rel=1e-9)
+    best = keras2gp.optimize_variances(kernel, x, y, steps=3)
+    ratios = [v.weight / kernel.parameters[k].weight for k, v in best.kernel.parameters.items()]
+    assert ratios == pytest.approx([ratios[0]] * 4, rel=1e-6)
+    assert ratios[0] != pytest.approx(1.0, rel=1e-3)
+
+
+def test_the_ascent_finds_the_variances_that_made_the_data(rng):
+    x = rng.normal(size=(150, 5))
+    kernel = keras2gp.convert(dense(bias=1), dtype="float64")
+    true = kernel.with_parameters({"d": {"weight": 4.0, "bias": 6.0}})
+    factor = np.linalg.cholesky(true.matrix(x) + 0.01 * np.eye(150))
+    y = factor @ rng.normal(size=(150, 20))
+    found = keras2gp.optimize_variances(kernel, x, y, steps=40)
+    evidences = [step.evidence for step in found.trace]
+    assert found.evidence == max(evidences) > evidences[0]
+    true_evidence = Evidence(kernel, x, y)(true.parameters, 0.01)[0]
+    assert found.evidence >= true_evidence  # 20 outputs: no other can be better by chance and far
+    assert found.evidence < true_evidence + 20
+    assert found.noise_variance == pytest.approx(0.01, rel=0.2)
+    after = {k: v.weight for k, v in found.kernel.parameters.items()}
+    assert np.prod(list(after.values())) == pytest.approx(8 * 4.0, rel=0.3)
+    assert all(found.kernel.parameters[name].bias == 0.0 for name in "abc")
+    assert found.kernel.parameters["d"].bias == pytest.approx(6.0, rel=0.7)
+
+
+def test_without_noise_it_stays_without(rng):
+    x, y = rng.normal(size=(10, 5)), np.arange(10) % 2
+    calls = []
+    found = keras2gp.optimize_variances(
+        keras2gp.convert(dense()), x, y, noise_variance=0.0, steps=2,
+        progress=lambda done, total: calls.append((done, total)),
+    )  # fmt: skip
+    assert found.noise_variance == 0.0
+    assert calls[0] == (1, 2)
+
+
+def test_what_is_refused(rng):
+    kernel = keras2gp.convert(dense())
+    x = rng.normal(size=(4, 5))
+    with pytest.raises(InputError, match="one class"):
+        keras2gp.optimize_variances(kernel, x, np.zeros(4, int))
+    with pytest.raises(InputError, match="3 rows and x has 4"):
+        keras2gp.optimize_variances(kernel, x, np.arange(3))
+    with pytest.raises(InputError, match="steps"):
+        keras2gp.optimize_variances(kernel, x, np.arange(4), steps=0)
+    with pytest.raises(InputError, match="noise_variance"):
+        keras2gp.optimize_variances(kernel, x, np.arange(4), noise_variance=-1.0)
+    huge = kernel.with_parameters({"a": {"weight": 1e200}, "b": {"weight": 1e200}})
+    with pytest.raises(NumericalError):
+        keras2gp.optimize_variances(huge, x, np.arange(4), noise_variance=1.0)
+    with pytest.raises(InputError, match="finite targets"):
+        targets_of([1.0, np.nan])
+
+
+def test_targets():
+    assert targets_of(["b", "a", "b"]).tolist() == [[-1, 1], [1, -1], [-1, 1]]
+    assert targets_of(np.float32([1, 2])).tolist() == [[1], [2]]
