@@ -29,6 +29,34 @@ def test_the_tour_of_the_interface(tmp_path, monkeypatch, rng):
     assert (names["std"] > 0).all()
 
 
+def test_an_own_function_and_its_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def f(u):
+        return keras.ops.tanh(2 * u)
+
+    dense = keras.layers.Dense(4, activation=f), keras.layers.Dense(2)
+    keras.Sequential([keras.Input((3,)), *dense]).save("model.keras")
+    names = {"f": f, "keras2gp": keras2gp}
+    exec(BLOCKS[1], names)  # noqa: S102 (our own text)
+    assert "f (own)" in str(names["kernel"].report)
+
+
+def test_the_activation_to_add_without_closed_form(monkeypatch):
+    import tensorflow as tf
+
+    from keras2gp.rules import registry
+
+    monkeypatch.setattr(registry, "_DUALS", {})
+    exec(BLOCKS[2], {"keras2gp": keras2gp, "tf": tf})  # noqa: S102 (our own text)
+    q = tf.constant([0.7], tf.float64)
+    found = registry._DUALS["wavy"]().second_moment(q)
+    z, w = np.polynomial.hermite_e.hermegauss(100)
+    u = np.sqrt(0.7) * z
+    expected = (np.tanh(2 * u) + u / 10) ** 2 @ w / w.sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_the_activation_to_add_is_the_one_that_is_there(monkeypatch):
     import tensorflow as tf
 
@@ -36,7 +64,7 @@ def test_the_activation_to_add_is_the_one_that_is_there(monkeypatch):
     from keras2gp.rules.duals.base import Dual
 
     monkeypatch.setattr(registry, "_DUALS", {})
-    exec(BLOCKS[1], {"dual": registry.dual, "Dual": Dual, "tf": tf})  # noqa: S102 (our own text)
+    exec(BLOCKS[3], {"dual": registry.dual, "Dual": Dual, "tf": tf})  # noqa: S102 (our own text)
     s = tf.constant([0.7], tf.float64), tf.constant([1.3], tf.float64)
     found = registry._DUALS["sin"]().covariance(tf.constant(0.4, tf.float64), s[:1], s[1:])
     np.testing.assert_allclose(found, np.exp(-1.0) * np.sinh(0.4), rtol=1e-12)
