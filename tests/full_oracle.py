@@ -13,6 +13,7 @@ import math
 import keras
 import numpy as np
 import oracle
+import quadrature
 from full_maps import Group, Map, Source, added, mapped, matrix_of, precise, side_by_side, spread
 from full_weights import WEIGHTED
 
@@ -113,6 +114,13 @@ MEANS = {
 """E[phi(u)] for Var(u) = q."""
 
 
+def _mean(name, constant, q):
+    if name in MEANS:
+        return MEANS[name](constant, q)
+    f, _, corners = quadrature.function(name, constant or {})
+    return np.vectorize(lambda v: quadrature.one(f, corners, v))(q)
+
+
 def activated(layer, value):
     name, constant = oracle._activation(layer)
     if name == "linear":
@@ -127,6 +135,6 @@ def activated(layer, value):
         q = np.einsum("iipp->ip", k)
         q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
         second = oracle.dual_activation(name, constant, k, q1, q2)
-        source = Source(second, MEANS[name](constant, q), positive=slope == 0.0)
+        source = Source(second, _mean(name, constant, q), positive=slope == 0.0)
         groups.append(Group(group.channels, {source: np.eye(k.shape[-1])}))
     return Map(value.spatial, groups)

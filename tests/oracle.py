@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import quadrature
 from scipy import integrate, special, stats
 
 
@@ -172,6 +173,11 @@ def _activation(layer):
     kind = type(layer).__name__
     if kind == "LeakyReLU":
         return "leaky_relu", layer.negative_slope
+    if kind == "ReLU" and layer.max_value is not None:
+        names = ("max_value", "negative_slope", "threshold")
+        return "clipped_relu", {name: getattr(layer, name) for name in names}
+    if kind == "ELU":
+        return "elu", {"alpha": layer.alpha}
     if kind == "ReLU":
         return "leaky_relu", layer.negative_slope
     if kind == "PReLU":
@@ -201,6 +207,8 @@ def dual_activation(name, constant, c, q1, q2):
         return (1 + a * a) * relu_dual(c, q1, q2) - 2 * a * relu_dual(-c, q1, q2)
     if name == "erf":
         return (2 / np.pi) * np.arcsin(2 * c / np.sqrt((1 + 2 * q1) * (1 + 2 * q2)))
+    if name in quadrature.FUNCTIONS:
+        return quadrature.dual(name, constant or {}, c, q1, q2)
     if name == "gelu":
         return hermite(FUNCTIONS[name], c, q1, q2)
     # sin, cos, exp through the moment generating function of (u, v).

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(10)
 _SCALES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _FAR = 12.0
 
@@ -54,9 +54,13 @@ FUNCTIONS = {
 """By the name of the dual: a Keras function, its constants, and its corners away from 0."""
 
 
-def function(name):
-    """(f, f', corners): numpy functions of arrays in float64."""
-    phi, constants, corners = FUNCTIONS[name]
+def function(name, constants=None):
+    """(f, f', corners): numpy functions of arrays in float64.
+
+    constants: those of the function, in the place of its entry's
+    """
+    phi, stated, corners = FUNCTIONS[name]
+    constants = stated if constants is None else constants
 
     def value(u):
         return np.asarray(phi(tf.constant(u, tf.float64), **constants))
@@ -84,6 +88,18 @@ def pair(f, corners, c, q1, q2):
     z, w = z[0], w[0]
     inner = _conditional(f, bends, slope * s1 * z, rest)
     return float(w @ (f(s1 * z) * inner * _density(z)))
+
+
+def dual(name, constants, c, q1, q2, *, derivative=False):
+    """E[f(u) f(v)], or of f', elementwise over arrays of one shape; for variances from 0."""
+    f, slope, corners = function(name, constants)
+    f = slope if derivative else f
+    out = np.empty(np.shape(c))
+    for place in np.ndindex(out.shape):
+        variances = max(q1[place], 1e-30), max(q2[place], 1e-30)
+        limit = math.sqrt(variances[0] * variances[1])
+        out[place] = pair(f, corners, min(max(c[place], -limit), limit), *variances)
+    return out
 
 
 def one(f, corners, q):

@@ -12,8 +12,9 @@ import keras2gp
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-SOLVERS, ACTIVATION = (
-    next(block for block in BLOCKS if mark in block) for mark in ("solver=", "@dual")
+SOLVERS, OWN, EXPANDED, ACTIVATION = (
+    next(block for block in BLOCKS if mark in block)
+    for mark in ("solver=", "activations=", "Hermite", '@dual("sin")')
 )
 
 
@@ -33,6 +34,34 @@ def test_the_tour_of_the_interface(tmp_path, monkeypatch, rng):
     exec(SOLVERS, names)  # noqa: S102 (our own text)
     assert names["classifier"].solver_report_.solver == "cg"
     assert names["classifier"].predict(images["x_test"]).shape == (6,)
+
+
+def test_an_own_function_and_its_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def f(u):
+        return keras.ops.tanh(2 * u)
+
+    dense = keras.layers.Dense(4, activation=f), keras.layers.Dense(2)
+    keras.Sequential([keras.Input((3,)), *dense]).save("model.keras")
+    names = {"f": f, "keras2gp": keras2gp}
+    exec(OWN, names)  # noqa: S102 (our own text)
+    assert "f (own)" in str(names["kernel"].report)
+
+
+def test_the_activation_to_add_without_closed_form(monkeypatch):
+    import tensorflow as tf
+
+    from keras2gp.rules import registry
+
+    monkeypatch.setattr(registry, "_DUALS", {})
+    exec(EXPANDED, {"keras2gp": keras2gp, "tf": tf})  # noqa: S102 (our own text)
+    q = tf.constant([0.7], tf.float64)
+    found = registry._DUALS["wavy"]().second_moment(q)
+    z, w = np.polynomial.hermite_e.hermegauss(100)
+    u = np.sqrt(0.7) * z
+    expected = (np.tanh(2 * u) + u / 10) ** 2 @ w / w.sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_activation_to_add_is_the_one_that_is_there(monkeypatch):
