@@ -57,3 +57,16 @@ def test_unknown_part():
     done = run("--parts", "everything")
     assert done.returncode == 2
     assert "invalid choice" in done.stderr
+
+
+def test_solvers_beside_scipy():
+    tool = TOOL.with_name("solvers.py")
+    command = [sys.executable, str(tool), "--parts", "direct", "--size", "300", "--rounds", "1"]
+    done = subprocess.run(  # noqa: S603
+        [*command, "--json"], check=True, capture_output=True, text=True, timeout=300
+    )
+    found = json.loads(done.stdout)["direct"]
+    assert set(found) == {"ours", "best", "plain"}
+    for one in found.values():
+        assert one["seconds"] > 0.0
+        assert one["residual"] < 1e-8

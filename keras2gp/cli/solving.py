@@ -33,7 +33,7 @@ def add_choice(group: Any) -> None:
         "--rank",
         metavar="R",
         type=arguments.count,
-        help="of cg: columns of the preconditioner (default N / 50, 100 at least); of nystroem: "
+        help="of cg: columns of the preconditioner (default N / 10, 100 to 1000); of nystroem: "
         "inducing images (default 1000)",
     )
 

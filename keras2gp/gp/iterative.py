@@ -27,8 +27,9 @@ from keras2gp.gp.training import Training
 __all__ = ["ConjugateGradients", "IterativeSystem", "RecomputedSystem"]
 
 _HINT = "fewer training images, a gram on disk, or solver='nystroem'"
-_LEAST_RANK = 100
-_RANK_SHARE = 50
+# A tenth of N costs a fifth more for each iteration, and saves four fifths of them; beyond 1000
+# its memory counts.
+_LEAST_RANK, _LARGEST_RANK, _RANK_SHARE = 100, 1000, 10
 _BATCH = 256
 
 
@@ -37,7 +38,8 @@ class ConjugateGradients:
     """Conjugate gradients with a randomly pivoted Cholesky preconditioner; exact to a tolerance.
 
     tolerance:      on the relative residual |y - A alpha| / |y| of each column
-    rank:           columns of the preconditioner at most; None for max(100, N / 50); 0 for none
+    rank:           columns of the preconditioner at most; None for N / 10, between 100 and
+                    1000; 0 for none
     max_iterations: of each solve
     seed:           of the pivots
 

@@ -244,7 +244,6 @@ def test_auto_picks_by_memory_and_says_so(monkeypatch):
     assert report.seconds > 0.0
     monkeypatch.setattr(memory, "available_memory", lambda: None)
     assert GPRegressor(KERNEL, NOISE).fit(x, y).solver_report_.solver == "cholesky"
-    # 2000 inputs: a factor takes 37 MiB beside the matrix of 15, conjugate gradients 57.
     points = np.random.default_rng(0).standard_normal((2000, 3))
     training = choice.Training(KERNEL, points, None)
     needed = Cholesky().memory(training, 1) + training.bytes_to_compute
