@@ -38,6 +38,7 @@ class WidthEstimate:
     covariance: [N][N] second moments of the outputs
     errors:     [N][N] their standard deviations
     seconds:    of drawing
+    used:       whether it has a part in the limit: the draws are enough for their heavy tails
     """
 
     width: int
@@ -49,6 +50,7 @@ class WidthEstimate:
     covariance: Matrix
     errors: Matrix
     seconds: float
+    used: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ class VerificationReport:
 
     def drawing(self) -> list[str]:
         """The variance by width beside the kernel's, with bars of two standard deviations."""
-        rows = [(f"{level.width}", level.variance, level.error) for level in self.levels]
+        rows = [
+            (f"{'' if level.used else '*'}{level.width}", level.variance, level.error)
+            for level in self.levels
+        ]
         rows.append(("limit", self.variance, self.error))
         off = [(label, value - 1.0, error) for label, value, error in rows]
         reach = max(abs(value) + 2.0 * error for _, value, error in off)
@@ -111,6 +116,8 @@ class VerificationReport:
             f"{label:>8} {100 * value:>+8.2f}% {100 * error:>7.2f}%  {_bar(value, error, reach)}"
             for label, value, error in off
         ]
+        if not all(level.used for level in self.levels):
+            lines.append("* not used: too few draws for tails as heavy as theirs")
         half = _LINE // 2
         scale = f"{f'{-100 * reach:.2g}%':<{half}}0{f'{100 * reach:+.2g}%':>{half}}"
         header = f"{'width':>8} {'variance':>9} {'error':>8}"

@@ -8,6 +8,11 @@ degree 2 at most, is fitted to the means at all widths; its value at 1 / n = 0 i
 polynomial's error bar follows from the draws. What it leaves is taken to be as large as the next
 term of exp(c1 / n), the series of a product over layers; it is a second error bar, and no smaller
 than ROUNDING.
+
+The moments of deep narrow networks are products over layers, with heavy tails: the mean of too few
+draws is then far below the true one, and its error bar far too small. Of log-normal draws, the
+logarithm's deviation being s, the error bar is made by those 2 s above the median. Widths with
+fewer than TAIL of them to be expected are left out.
 """
 
 from __future__ import annotations
@@ -20,7 +25,16 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-__all__ = ["FALSE_ALARM", "POWER", "ROUNDING", "Judgement", "Moments", "judged", "moments_of"]
+__all__ = [
+    "FALSE_ALARM",
+    "POWER",
+    "ROUNDING",
+    "TAIL",
+    "Judgement",
+    "Moments",
+    "judged",
+    "moments_of",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -30,6 +44,8 @@ POWER = 0.99
 """How often a kernel that is off by the resolution has to be rejected."""
 ROUNDING = 1e-3
 """Never held against a kernel, relative: float32 networks, an activation's expansion."""
+TAIL = 10
+"""Draws that make an error bar, at least."""
 _DEGREE = 2
 
 
@@ -41,12 +57,19 @@ class Moments:
     mean:    [1 + N (N + 1) / 2]
     error:   one standard deviation of the mean
     freedom: degrees of freedom of that error bar
+    tail:    how many draws make the error bar of the variance, if they are log-normal
     """
 
     place: float
     mean: Array
     error: Array
     freedom: Array
+    tail: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether the mean and its error bar can be trusted."""
+        return self.tail >= TAIL
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +81,7 @@ class Judgement:
     remainder:  that of what the extrapolation leaves
     deviations: from the kernel, in units of what they may be: beyond 1 it is rejected
     resolution: the relative error of the kernel's variance that is rejected as often as POWER
+    usable:     whether there are widths enough whose error bars can be trusted
     """
 
     limit: Array
@@ -65,6 +89,7 @@ class Judgement:
     remainder: float
     deviations: Array
     resolution: float
+    usable: bool
 
     @property
     def error(self) -> Array:
@@ -74,7 +99,7 @@ class Judgement:
     @property
     def rejected(self) -> bool:
         """Whether any statistic is farther off than FALSE_ALARM allows."""
-        return bool(self.deviations.max() > 1.0)
+        return self.usable and bool(self.deviations.max() > 1.0)
 
 
 def moments_of(draws: Array, matrix: Array, width: int) -> Moments:
@@ -95,7 +120,10 @@ def moments_of(draws: Array, matrix: Array, width: int) -> Moments:
     # Of draws that are all alike nothing is uncertain.
     kurtosis = np.where(variance > 0, quartic / np.where(variance > 0, variance**2, 1.0), 3.0)
     freedom = np.minimum(count - 1.0, 2.0 * count / np.maximum(kurtosis - 1.0, 1e-9))
-    return Moments(1.0 / width, mean, np.sqrt(variance / (count - 1)), freedom)
+    error = np.sqrt(variance / (count - 1))
+    spread = float(variance[0]) / float(mean[0]) ** 2 if mean[0] > 0 else 0.0
+    tail = count * float(stats.norm.sf(2.0 * math.sqrt(math.log1p(spread))))
+    return Moments(1.0 / width, mean, error, freedom, tail)
 
 
 def judged(levels: Sequence[Moments], matrix: Array) -> Judgement:
@@ -104,6 +132,9 @@ def judged(levels: Sequence[Moments], matrix: Array) -> Judgement:
     The statistics are tested one by one, each at FALSE_ALARM divided by their number (Bonferroni),
     against Student's distribution with the degrees of freedom of Welch and Satterthwaite.
     """
+    kept = [m for m in levels if m.usable]
+    usable = len(kept) >= min(2, len(levels))
+    levels = kept if usable else levels
     weights = extrapolation([m.place for m in levels], [float(m.error[0]) for m in levels])
     parts = [(w * m.error) ** 2 for w, m in zip(weights, levels, strict=True)]
     limit = np.sum([w * m.mean for w, m in zip(weights, levels, strict=True)], axis=0)
@@ -121,7 +152,8 @@ def judged(levels: Sequence[Moments], matrix: Array) -> Judgement:
         sampling=np.sqrt(variance),
         remainder=remainder,
         deviations=np.abs(limit - expected) / bound,
-        resolution=seen / (1.0 - seen) if seen < 1.0 else math.inf,
+        resolution=seen / (1.0 - seen) if usable and seen < 1.0 else math.inf,
+        usable=usable,
     )
 
 

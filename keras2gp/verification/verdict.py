@@ -33,6 +33,7 @@ def level_of(scale: Scale, draws: Array, moments: Moments, seconds: float) -> Wi
         _rows(draws.mean(axis=0)),
         _rows(error),
         seconds,
+        moments.usable,
     )
 
 
@@ -69,6 +70,11 @@ def _verdict(found: Judgement, levels: Sequence[WidthEstimate]) -> tuple[Verdict
     measured = (
         f"the networks' variance is {100 * off:+.2g}% off it, give or take {100 * error:.2g}%"
     )
+    if not found.usable:
+        return Verdict.UNDECIDED, (
+            "networks as narrow as these vary so much that the samples are too few for an error "
+            "bar. Try: larger widths, or many more samples"
+        )
     if found.rejected:
         return Verdict.REJECTED, (
             f"{measured}; the farthest entry is {found.deviations.max():.2g} times as far from "
@@ -87,7 +93,7 @@ def _more(found: Judgement, levels: Sequence[WidthEstimate]) -> str:
     if found.remainder > found.sampling[0]:
         return "larger widths: what 1/width leaves outweighs the sampling error"
     if not math.isfinite(found.resolution):
-        return "many more samples, or larger widths: single networks outweigh all others"
+        return "many more samples, or larger widths"
     seen, wanted = (r / (1.0 + r) for r in (found.resolution, RESOLUTION))
     samples = levels[0].samples * (seen / wanted) ** 2
     digits = 1 - math.floor(math.log10(samples))

@@ -39,6 +39,20 @@ def test_heavy_tails_do_not_reject_a_true_kernel(rng):
     assert all(f.resolution > 0.1 for f in found)
 
 
+def test_widths_with_too_few_draws_for_their_tails_are_left_out(rng):
+    """The mean of some hundred draws hangs on the rare large ones: 1.0, of a median of 0.02."""
+    deep = [moments_of(draws(rng, n, 400, depth=60.0), KERNEL, n) for n in (8, 128, 512)]
+    assert [m.usable for m in deep] == [False, True, True]
+    found = judged(deep, KERNEL)
+    assert found.usable
+    assert found.limit == pytest.approx(judged(deep[1:], KERNEL).limit)
+    assert not found.rejected
+    narrow = judged(deep[:2], 3.0 * KERNEL)
+    assert not narrow.usable
+    assert not narrow.rejected
+    assert narrow.resolution == np.inf
+
+
 @pytest.mark.parametrize("factor", [0.9, 1.1])
 def test_what_is_off_by_the_resolution_is_rejected(factor, rng):
     found = [judgement(rng, samples=1500) for _ in range(20)]
@@ -81,4 +95,5 @@ def test_degrees_of_freedom_follow_the_kurtosis(rng):
     assert moments_of(moments, np.eye(1), 8).freedom[0] == pytest.approx(4000, rel=0.2)
     peaked = np.zeros((4000, 1, 1))
     peaked[0] = 1.0
+    assert moments_of(peaked, np.eye(1), 8).tail < 0.1
     assert moments_of(peaked, np.eye(1), 8).freedom[0] == pytest.approx(2, rel=0.01)
