@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keras2gp.persistence import load
     from keras2gp.report import ConversionReport
     from keras2gp.rules.registry import dual, rule
+    from keras2gp.serving import export
     from keras2gp.translate import convert, inspect
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "convert",
     "deterministic",
     "dual",
+    "export",
     "gram",
     "inspect",
     "load",
@@ -49,6 +51,7 @@ _HOMES = {
     "convert": "translate",
     "deterministic": "frontend.registry",
     "dual": "rules.registry",
+    "export": "serving",
     "gram": "engine.api",
     "inspect": "translate",
     "load": "persistence",

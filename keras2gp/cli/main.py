@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keras2gp import __version__
-from keras2gp.cli import conversion, demo, fitting, matrix, prediction
+from keras2gp.cli import conversion, demo, exporting, fitting, matrix, prediction
 from keras2gp.cli.exit_codes import MEANINGS, ExitCode, UsageError, exit_code_of
 from keras2gp.cli.output import Output, printable
 from keras2gp.errors import Keras2GPError, UnsupportedModelError
 
 __all__ = ["build_parser", "main"]
 
-_FAMILIES = (conversion, matrix, fitting, prediction, demo)
+_FAMILIES = (conversion, matrix, fitting, prediction, exporting, demo)
 _EPILOG = """\
 MODEL is a .keras file, the .json of model.to_json(), or a network of the paper:
 zoo:convnet, zoo:residual-cnn, zoo:resnet32. D is sample (digits in the package),

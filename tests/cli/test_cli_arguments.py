@@ -14,7 +14,7 @@ HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "tensorflow_datasets", "nump
 
 
 def command_names():
-    return ("inspect", "convert", "gram", "fit", "evaluate", "predict", "demo")
+    return ("inspect", "convert", "gram", "fit", "evaluate", "predict", "export", "demo")
 
 
 def test_version_and_help(run):
