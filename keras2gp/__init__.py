@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keras2gp.rules.registry import dual, rule
     from keras2gp.search.evidence import optimize_variances
     from keras2gp.search.random_search import random_search
+    from keras2gp.serving import export
     from keras2gp.translate import convert, inspect
     from keras2gp.verification.api import verify
     from keras2gp.verification.report import VerificationReport
@@ -42,6 +43,7 @@ __all__ = [
     "convert",
     "deterministic",
     "dual",
+    "export",
     "gram",
     "inspect",
     "load",
@@ -67,6 +69,7 @@ _HOMES = {
     "convert": "translate",
     "deterministic": "frontend.registry",
     "dual": "rules.registry",
+    "export": "serving",
     "gram": "engine.api",
     "inspect": "translate",
     "load": "persistence",

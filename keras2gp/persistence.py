@@ -11,8 +11,6 @@ there. Everything read is data: nothing in a saved kernel is code to keras2gp.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import tensorflow as tf
 from keras2gp import __version__
 from keras2gp.engine.compiled import CompiledProgram
 from keras2gp.errors import Keras2GPError, ModelFileError
+from keras2gp.exported import ExportedKernel
 from keras2gp.frontend.loading import load_model_file
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.parameters import LayerVariances
@@ -30,14 +29,13 @@ from keras2gp.inputs import InputSpec
 from keras2gp.kernel import Kernel
 from keras2gp.report import ConversionReport
 from keras2gp.rules.own import OwnActivations
-from keras2gp.rules.pairs import Side
 from keras2gp.rules.program import Program, check_rules, check_tangent, layers_of
+from keras2gp.staging import staged_directory
 
 __all__ = ["load", "save_kernel"]
 
 _FORMAT = 1
 _LARGEST_JSON = 64 * 2**20
-_ROWS = 16
 
 
 def save_kernel(kernel: Kernel, directory: Path) -> None:
@@ -49,24 +47,12 @@ def save_kernel(kernel: Kernel, directory: Path) -> None:
         empty = directory.is_dir() and not any(directory.iterdir())
         if not empty:
             raise ModelFileError(f"{directory} exists and is not a saved kernel: choose another")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".kernel-") as temporary:
-        target = Path(temporary) / "kernel"
+    with staged_directory(directory) as target:
         module = _Exported(kernel)
         tf.saved_model.save(module, str(target), signatures=module.matrix)
         if kernel.preprocessor is not None:
             kernel.preprocessor.save(target / "preprocessor.keras")
         (target / "kernel.json").write_text(json.dumps(_to_dict(kernel), indent=1))
-        old = Path(temporary) / "old"
-        if directory.exists():
-            directory.rename(old)
-        try:
-            target.rename(directory)
-        except OSError:
-            if old.exists():
-                old.rename(directory)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def load(directory: str | Path, activations: Mapping[Any, Any] | None = None) -> Kernel:
@@ -170,58 +156,22 @@ def _check_ops(graph: Graph, dtype: str) -> None:
 
 
 class _Exported(tf.Module):  # type: ignore[misc]
-    """The kernel as TensorFlow alone: free batch sizes, a few rows at a time."""
+    """The matrix of a kernel, as a SavedModel's signature."""
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__()
-        self._program = Program(kernel.graph, kind=kernel.kind)
-        compiled = CompiledProgram(kernel.graph, kernel.dtype)
-        weights, biases = compiled.variances(kernel.parameters)
-        self._weights = [tf.Variable(value) for value in weights]
-        self._biases = [tf.Variable(value) for value in biases]
-        self._dtype = tf.as_dtype(kernel.dtype)
-        self._preprocessor = kernel.preprocessor
+        self._kernel = ExportedKernel(kernel)
         names = ["x1", "x2"] if len(kernel.inputs) == 1 else []
         names = names or [f"{x}_{spec.name}" for x in ("x1", "x2") for spec in kernel.inputs]
         shapes = [spec.shape for spec in kernel.inputs] * 2
         signature = [
-            tf.TensorSpec([None, *shape], self._dtype, name=name)
+            tf.TensorSpec([None, *shape], self._kernel.dtype, name=name)
             for name, shape in zip(names, shapes, strict=True)
         ]
         self._count = len(kernel.inputs)
         self.matrix = tf.function(self._matrix, input_signature=signature, autograph=False)
 
     def _matrix(self, *arrays: Any) -> dict[str, Any]:
-        x1 = self._images(arrays[: self._count])
-        x2 = self._images(arrays[self._count :])
-        _, x2, s2 = self._program.statistics(x2, self._weights, self._biases)
-        n1, n2 = tf.shape(x1[0])[-1], tf.shape(x2[0])[-1]
-
-        def rows(start: Any, done: Any) -> tuple[Any, Any]:
-            block = [x[..., start : start + _ROWS] for x in x1]
-            _, block, s1 = self._program.statistics(block, self._weights, self._biases)
-            sides = Side(block, s1), Side(x2, s2)
-            (values,) = self._program.cross(*sides, self._weights, self._biases)
-            return start + _ROWS, tf.concat([done, values], 0)
-
-        empty = tf.zeros([0, n2], self._dtype)
-        shapes = [tf.TensorShape([]), tf.TensorShape([None, None])]
-        _, matrix = tf.while_loop(
-            lambda start, _: start < n1,
-            rows,
-            [tf.constant(0), empty],
-            shape_invariants=shapes,
-            parallel_iterations=1,
-        )
-        return {"matrix": matrix}
-
-    def _images(self, arrays: Any) -> list[Any]:
-        tensors = list(arrays)
-        if self._preprocessor is not None:
-            outputs = self._preprocessor(tensors, training=False)
-            tensors = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
-        last = [tf.concat([tf.range(1, t.shape.rank), [0]], 0) for t in tensors]
-        return [
-            tf.transpose(tf.cast(t, self._dtype), perm)
-            for t, perm in zip(tensors, last, strict=True)
-        ]
+        first = self._kernel.images(arrays[: self._count])
+        _, second = self._kernel.side(self._kernel.images(arrays[self._count :]))
+        return {"matrix": self._kernel.cross(first, second)[0]}

@@ -20,8 +20,12 @@ PARTS = {
     "inputs": {"errors"},
     "kernel": {"errors", "engine", "graph", "inputs", "persistence", "report", "rules"},
     "persistence": {
-        "errors", "frontend", "engine", "graph", "inputs", "kernel", "report", "rules",
+        "errors", "exported", "frontend", "engine", "graph", "inputs", "kernel", "report", "rules",
+        "staging",
     },
+    "staging": set(),
+    "exported": {"engine", "kernel", "rules"},
+    "serving": {"errors", "exported", "gp", "kernel", "staging"},
     "translate": {
         "errors", "frontend", "engine", "graph", "inputs", "kernel", "report", "rules",
     },

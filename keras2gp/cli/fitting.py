@@ -14,11 +14,12 @@ from keras2gp.cli.conversion import check_conversion
 from keras2gp.cli.exit_codes import ExitCode, UsageError
 from keras2gp.cli.output import Output, seconds_text
 from keras2gp.cli.progress import stage
-from keras2gp.cli.records import RECORD, FitRecord, data_digest, identity, staged_directory
+from keras2gp.cli.records import RECORD, FitRecord, data_digest, identity
 from keras2gp.cli.solving import add_choice, check_choice, solver_of, solver_text
 from keras2gp.cli.start import start_tensorflow
 from keras2gp.cli.view import show_report
 from keras2gp.errors import DataError
+from keras2gp.staging import staged_directory
 
 if TYPE_CHECKING:
     from keras2gp.data import Dataset

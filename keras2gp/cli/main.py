@@ -15,6 +15,7 @@ from keras2gp import __version__
 from keras2gp.cli import (
     conversion,
     demo,
+    exporting,
     fitting,
     matrix,
     plotting,
@@ -34,6 +35,7 @@ _FAMILIES = (
     matrix,
     fitting,
     prediction,
+    exporting,
     searching,
     plotting,
     demo,

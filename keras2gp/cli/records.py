@@ -1,23 +1,16 @@
-"""A fitted model on disk: DIR/kernel, DIR/head, and DIR/fit.json, which says what it was fitted to.
-
-A directory is written under another name and takes its place as a whole.
-"""
+"""A fitted model on disk: DIR/kernel, DIR/head; and DIR/fit.json, what it was fitted to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from keras2gp.errors import ModelFileError
 
-__all__ = ["RECORD", "FitRecord", "data_digest", "identity", "read_record", "staged_directory"]
+__all__ = ["RECORD", "FitRecord", "data_digest", "identity", "read_record"]
 
 RECORD = "fit.json"
 _FORMAT = 1
@@ -89,27 +82,3 @@ def data_digest(*arrays: Any) -> str:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def staged_directory(target: Path) -> Iterator[Path]:
-    """A new directory that becomes `target` when the block ends well, and vanishes otherwise.
-
-    What `target` held is there until then, and gone after.
-    """
-    target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}-"
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as temporary:
-        staged, old = Path(temporary) / "new", Path(temporary) / "old"
-        staged.mkdir()
-        yield staged
-        if target.exists():
-            target.rename(old)
-        try:
-            staged.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)

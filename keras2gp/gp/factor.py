@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -168,6 +169,13 @@ class CholeskyFactor:
             start, stop = self._panels.bounds(j)
             dense[start:, start:stop] = self._panels.panel(j)
         return np.tril(dense)
+
+    def panels(self) -> Iterator[Array]:
+        """Views of the block columns of L, [N - start, width]: a diagonal tile and what is below.
+
+        The tile is lower triangular; what lies above its diagonal has no meaning.
+        """
+        return (self._panels.panel(j) for j in range(len(self._panels)))
 
     def save(self, path: str | Path) -> None:
         """Write the factor and its report to one .npy file, without pickle.

@@ -9,7 +9,7 @@ from scipy.special import log_ndtr
 
 from keras2gp.gp.panels import Array
 
-__all__ = ["largest_probabilities"]
+__all__ = ["largest_probabilities", "quadrature"]
 
 # Gauss-Legendre on 9 standard deviations about the largest mean: what lies outside is 1e-19, and
 # 128 nodes leave errors below 1e-12 for up to 100 classes.
@@ -43,6 +43,11 @@ def largest_probabilities(mean: Array, deviation: Array) -> Array:
         mass = np.exp(log_integrand) @ _WEIGHTS
         result[rows] = mass / mass.sum(axis=1, keepdims=True)
     return result
+
+
+def quadrature() -> tuple[Array, Array]:
+    """Nodes and weights of the integral over z, [Q] each."""
+    return _GRID, _WEIGHTS
 
 
 def _row_batches(

@@ -296,3 +296,23 @@ def test_a_model_that_rescales_gets_pixels_and_a_vector_model_vectors(run_json, 
     code, document = run_json("evaluate", tmp_path / "fit", "--data", "sample", "--test", 50)
     assert code == 0
     assert document["measures"]["error_rate"] < 0.6
+
+
+def test_export(files, fitted, run, run_json, tmp_path):
+    import tensorflow as tf
+
+    out = tmp_path / "out"
+    code, document = run_json("export", fitted, out)
+    assert code == 0
+    assert document["bytes"] == sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    with np.load(files / "images.npz") as archive:
+        x = archive["x"].astype(np.float32) / 255
+    found = tf.saved_model.load(str(out)).signatures["serving_default"](images=tf.constant(x))
+    expected = posterior.load_fit(fitted).predictive(x)
+    np.testing.assert_allclose(found["probability"], expected.probability, atol=1e-4)
+    code, text, _ = run("export", fitted, out, "--no-variance")
+    assert code == 0
+    assert "wrote" in text
+    assert "variance" not in json.loads((out / "predictor.json").read_text())["outputs"]
+    assert run("export", fitted, files)[0] == 2
+    assert run("export", tmp_path, out)[0] == 4

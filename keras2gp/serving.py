@@ -1,0 +1,218 @@
+"""Fitted estimators as TensorFlow SavedModels that predict, and run without keras2gp.
+
+DIR/saved_model.pb, variables/, ...   serving signature: images -> predictions
+DIR/predictor.json                    what goes in and comes out, to be read by people
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras2gp import __version__
+from keras2gp.errors import InputError, ModelFileError, NotFittedError
+from keras2gp.exported import ExportedKernel
+from keras2gp.gp.classification import GPClassifier
+from keras2gp.gp.factor import CholeskyFactor
+from keras2gp.gp.precision import rounding_bound
+from keras2gp.gp.probability import quadrature
+from keras2gp.gp.regression import GPRegressor
+from keras2gp.kernel import Kernel
+from keras2gp.staging import staged_directory
+
+__all__ = ["MARKER", "export"]
+
+Tensor = Any
+MARKER = "predictor.json"
+
+
+def export(
+    estimator: GPClassifier | GPRegressor, directory: str | Path, *, variance: bool = True
+) -> None:
+    """Write a fitted estimator as a SavedModel that predicts, for TensorFlow alone.
+
+    Its signature takes `images`, [M, *shape], in the kernel's type, as the kernel takes them, and
+    returns, in float64, for a classification: label [M], probability [M, C], mean [M, C] and
+    variance [M] (as `predictive`); for a regression: mean and std, [M] or [M, C].
+
+    variance: whether the variance (std) is among them. It takes the Cholesky factor, N^2 / 2
+        doubles, and N^2 operations for each image; means and probabilities by temperature do not.
+
+    A call fails, as in keras2gp, for images that are not finite, and if a variance lies further
+    below zero than rounding explains.
+
+    Raises:
+        NotFittedError: the estimator is not fitted.
+        InputError: its kernel is not one of keras2gp.convert; it has no variance (no Cholesky
+            factor) to export; its probabilities need one; labels that TensorFlow cannot hold.
+        ModelFileError: the directory holds something else, or cannot be written.
+    """
+    target = Path(directory)
+    if target.exists() and not (target / MARKER).is_file():
+        empty = target.is_dir() and not any(target.iterdir())
+        if not empty:
+            raise ModelFileError(f"{target} exists and is no exported fit: choose another")
+    if not hasattr(estimator, "alpha_"):
+        raise NotFittedError(f"{type(estimator).__name__} is not fitted: nothing to export")
+    if not isinstance(estimator.kernel, Kernel):
+        raise InputError(
+            f"the kernel is {estimator.kernel!r}: only one that keras2gp.convert or keras2gp.load "
+            "gave is known to TensorFlow"
+        )
+    kind = _Classifier if isinstance(estimator, GPClassifier) else _Regressor
+    module = kind(estimator, variance=variance)
+    try:
+        with staged_directory(target) as staged:
+            tf.saved_model.save(module, str(staged), signatures=module.predict)
+            text = json.dumps(_described(estimator, module.predict), indent=1)
+            (staged / MARKER).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ModelFileError(f"{target} cannot be written: {error}") from error
+
+
+class _Predictor(tf.Module):  # type: ignore[misc]
+    """Posterior mean and variance; subclasses say what is made of them."""
+
+    def __init__(self, estimator: Any, *, variance: bool) -> None:
+        super().__init__()
+        kernel: Kernel = estimator.kernel
+        self._kernel = ExportedKernel(kernel)
+        images = kernel.images(estimator.x_train_)
+        self._train = [tf.Variable(np.moveaxis(x, 0, -1)) for x in images]
+        self._alpha = tf.Variable(estimator.alpha_)
+        self._factor = _factor_of(estimator) if variance else None
+        if variance:
+            size = len(estimator.targets_)
+            dtype, report = estimator.kernel_dtype_, estimator.jitter_report_
+            self._bound = float(rounding_bound(np.ones(1), size, dtype, report)[0])
+        spec = tf.TensorSpec([None, *kernel.inputs[0].shape], self._kernel.dtype, name="images")
+        self.predict = tf.function(self._predict, input_signature=[spec], autograph=False)
+
+    def _predict(self, images: Tensor) -> dict[str, Tensor]:
+        finite = tf.debugging.assert_all_finite(images, "images are not finite")
+        cross, prior = self._kernel.cross(
+            self._kernel.images([finite]), self._kernel.side(self._train)[1]
+        )
+        cross, prior = tf.cast(cross, tf.float64), tf.cast(prior, tf.float64)
+        mean = cross @ self._alpha
+        if self._factor is None:
+            return self._outputs(mean, None)
+        half = self._factor.half_solve(tf.transpose(cross))
+        left = prior - tf.reduce_sum(half**2, 0)
+        message = "a posterior variance lies below zero by more than rounding explains"
+        check = tf.debugging.assert_greater_equal(left, -self._bound * prior, message)
+        with tf.control_dependencies([check]):
+            return self._outputs(mean, tf.maximum(left, 0.0))
+
+    def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+class _Classifier(_Predictor):
+    def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
+        self._scale = estimator.scale_
+        self._temperature = estimator.temperature_
+        if self._temperature is None and not variance:
+            raise InputError(
+                f"probabilities={estimator.probabilities!r} are made of the variance, and it is "
+                "not to be exported. Try: probabilities='temperature'"
+            )
+        classes = estimator.classes_
+        try:
+            self._classes = tf.constant(classes if classes.dtype.kind in "biuf" else list(classes))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"TensorFlow cannot hold the labels: {error}") from error
+        super().__init__(estimator, variance=variance)
+
+    def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
+        outputs = {"label": tf.gather(self._classes, tf.argmax(mean, 1)), "mean": mean}
+        if variance is not None:
+            outputs["variance"] = self._scale * variance
+        if self._temperature is not None:
+            outputs["probability"] = tf.nn.softmax(mean / self._temperature)
+        else:
+            outputs["probability"] = _largest(mean, tf.sqrt(outputs["variance"]))
+        return outputs
+
+
+class _Regressor(_Predictor):
+    def __init__(self, estimator: GPRegressor, *, variance: bool) -> None:
+        self._shift = tf.constant(estimator.y_shift_)
+        self._scale = tf.constant(estimator.y_scale_)
+        self._single = estimator.single_output_
+        super().__init__(estimator, variance=variance)
+
+    def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
+        outputs = {"mean": mean * self._scale + self._shift}
+        if variance is not None:
+            outputs["std"] = tf.sqrt(variance)[:, None] * self._scale
+        return {k: v[:, 0] for k, v in outputs.items()} if self._single else outputs
+
+
+class _Factor(tf.Module):  # type: ignore[misc]
+    """A packed Cholesky factor: its panels, [N - start, width], in variables of their own."""
+
+    def __init__(self, factor: CholeskyFactor) -> None:
+        super().__init__()
+        # The triangle above the diagonal of a panel is not read, and need not be zero.
+        self._panels = [tf.Variable(panel) for panel in factor.panels()]
+
+    def half_solve(self, b: Tensor) -> Tensor:
+        """L^-1 b, [N, M], panel by panel (PackedPanels.solve_lower)."""
+        solved = []
+        for panel in self._panels:
+            width = panel.shape[1]
+            top = tf.linalg.triangular_solve(panel[:width], b[:width], lower=True)
+            b = b[width:] - panel[width:] @ top
+            solved.append(top)
+        return tf.concat(solved, 0)
+
+
+def _factor_of(estimator: Any) -> _Factor:
+    factor = getattr(estimator, "factor_", None)
+    if factor is None:
+        raise InputError(
+            "this fit has no Cholesky factor, of which variances are made. Try: variance=False"
+        )
+    return _Factor(factor)
+
+
+def _largest(mean: Tensor, deviation: Tensor) -> Tensor:
+    """`largest_probabilities` in TensorFlow."""
+    grid, weights = (tf.constant(a) for a in quadrature())
+    certain = deviation <= 0.0
+    spread = tf.where(certain, tf.ones_like(deviation), deviation)[:, None]
+    gap = (tf.reduce_max(mean, 1, keepdims=True) - mean) / spread
+    z = gap[:, :, None] + grid
+    # z is at least -9, where the distribution function is far from the smallest double.
+    log_below = tf.math.log(0.5 * tf.math.erfc(-z / np.sqrt(2.0)))
+    log_integrand = tf.reduce_sum(log_below, 1, keepdims=True) - log_below - 0.5 * z**2
+    mass = tf.linalg.matvec(tf.exp(log_integrand), weights)
+    best = tf.one_hot(tf.argmax(mean, 1), tf.shape(mean)[1], dtype=mean.dtype)
+    return tf.where(certain[:, None], best, mass / tf.reduce_sum(mass, 1, keepdims=True))
+
+
+def _described(estimator: Any, predict: Any) -> dict[str, Any]:
+    outputs = predict.get_concrete_function().structured_outputs
+    description = {
+        "keras2gp": __version__,
+        "class": type(estimator).__name__,
+        "model": estimator.kernel.report.model,
+        "training_inputs": len(estimator.targets_),
+        "images": {
+            "shape": [None, *estimator.kernel.inputs[0].shape],
+            "dtype": estimator.kernel.dtype,
+        },
+        "outputs": {
+            name: {"shape": value.shape.as_list(), "dtype": value.dtype.name}
+            for name, value in outputs.items()
+        },
+    }
+    if isinstance(estimator, GPClassifier):
+        description["classes"] = estimator.classes_.tolist()
+        description["probabilities"] = estimator.probabilities
+    return description

@@ -1,0 +1,160 @@
+"""Fits exported as SavedModels: the same predictions, without keras2gp."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras2gp
+from keras2gp.errors import InputError, ModelFileError, NotFittedError
+
+HE = {"kernel_initializer": "he_normal"}
+LABELS = np.array(["ant", "bee", "cow"])
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    network = [keras.Input((5, 4, 2)), layers.Rescaling(0.5)]
+    network += [layers.Conv2D(4, 3, padding="same", activation="relu", **HE)]
+    network += [layers.Flatten(), layers.Dense(3, **HE)]
+    return keras2gp.convert(keras.Sequential(network), dtype="float64")
+
+
+@pytest.fixture(scope="module")
+def dense():
+    network = [keras.Input((5, 4, 2)), layers.Flatten(), layers.Dense(4, "relu", **HE)]
+    return keras2gp.convert(keras.Sequential([*network, layers.Dense(3, **HE)]), dtype="float64")
+
+
+def data(count, seed=0):
+    random = np.random.default_rng(seed)
+    y = random.integers(3, size=count)
+    x = random.normal(size=(count, 5, 4, 2)) + 0.7 * y[:, None, None, None]
+    return x, LABELS[y]
+
+
+# More than one panel of 512 columns in the factor, and a ragged one.
+TRAIN = data(530)
+TEST, _ = data(19, seed=1)
+
+RUN = """
+import sys
+sys.modules["keras2gp"] = None
+import numpy as np
+import tensorflow as tf
+predict = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+x = np.load(sys.argv[2])
+found = {name: value.numpy() for name, value in predict(images=tf.constant(x)).items()}
+for i in (0, 18):
+    one = predict(images=tf.constant(x[i : i + 1]))
+    for name, value in one.items():
+        if name == "label":
+            assert value[0].numpy() == found[name][i]
+        else:
+            np.testing.assert_allclose(value[0], found[name][i], rtol=1e-9, atol=1e-12)
+for bad in (np.nan, np.inf):
+    try:
+        predict(images=tf.constant(np.where(x == x[0, 0, 0, 0], bad, x)))
+    except tf.errors.InvalidArgumentError:
+        continue
+    raise SystemExit("images that are not finite were taken")
+np.savez(sys.argv[3], allow_pickle=False, **{k: v.astype("S") if v.dtype == object else v
+                                            for k, v in found.items()})
+"""
+
+
+def alone(directory, tmp_path):
+    """What the SavedModel says of TEST in a process that cannot import keras2gp."""
+    np.save(tmp_path / "x.npy", TEST)
+    paths = [directory, tmp_path / "x.npy", tmp_path / "found.npz"]
+    done = subprocess.run(  # noqa: S603 (this interpreter, the text above)
+        [sys.executable, "-c", RUN, *map(str, paths)],
+        check=False, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "found.npz") as archive:
+        return dict(archive)
+
+
+def here(directory):
+    import tensorflow as tf
+
+    predict = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    return {name: value.numpy() for name, value in predict(images=tf.constant(TEST)).items()}
+
+
+@pytest.mark.parametrize("how", ["temperature", "largest"])
+def test_a_classifier(kernel, how, tmp_path):
+    before = keras2gp.GPClassifier(kernel, 0.01, probabilities=how).fit(*TRAIN)
+    keras2gp.export(before, tmp_path / "out")
+    found = alone(tmp_path / "out", tmp_path) if how == "largest" else here(tmp_path / "out")
+    expected = before.predictive(TEST)
+    assert set(found) == {"label", *expected._fields}
+    assert [label.decode() for label in found["label"]] == before.predict(TEST).tolist()
+    for name, values in expected._asdict().items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-7, atol=1e-10)
+    described = json.loads((tmp_path / "out" / "predictor.json").read_text())
+    assert described["classes"] == LABELS.tolist()
+    assert described["images"] == {"shape": [None, 5, 4, 2], "dtype": "float64"}
+    assert described["outputs"]["probability"] == {"shape": [None, 3], "dtype": "float64"}
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_a_regressor(dense, outputs, tmp_path):
+    y = np.random.default_rng(2).normal(3.0, 5.0, size=40 if outputs is None else (40, outputs))
+    before = keras2gp.GPRegressor(dense, 0.1, normalize_y=True).fit(TRAIN[0][:40], y)
+    keras2gp.export(before, tmp_path / "out")
+    found = here(tmp_path / "out")
+    for name, values in zip(("mean", "std"), before.predict(TEST, return_std=True), strict=True):
+        np.testing.assert_allclose(found[name], values, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array([0, 1, 2], np.uint8), np.array([2**40, -1, 0]), np.array(["a", "b", "c"], object)],
+)
+def test_without_variances_and_labels_of_any_kind(dense, labels, tmp_path):
+    x, y = TRAIN[0][:30], labels[np.searchsorted(LABELS, TRAIN[1][:30])]
+    before = keras2gp.GPClassifier(dense, 0.01).fit(x, y)
+    keras2gp.export(before, tmp_path / "out", variance=False)
+    found = here(tmp_path / "out")
+    assert set(found) == {"label", "mean", "probability"}
+    expected = before.predict(TEST)
+    names = [v.decode() if isinstance(v, bytes) else v for v in found["label"].tolist()]
+    assert names == expected.tolist()
+    np.testing.assert_allclose(found["probability"], before.predict_proba(TEST), rtol=1e-8)
+
+
+def test_flattened_inputs_and_a_certain_image(dense, tmp_path):
+    x, y = TRAIN[0][:30].reshape(30, -1), TRAIN[1][:30]
+    before = keras2gp.GPClassifier(dense, probabilities="largest").fit(x, y)
+    keras2gp.export(before, tmp_path / "out")
+    import tensorflow as tf
+
+    predict = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    found = predict(images=tf.constant(TRAIN[0][:30]))["probability"].numpy()
+    np.testing.assert_allclose(found, before.predict_proba(x), atol=1e-6)
+    assert np.isfinite(found).all()
+
+
+def test_what_cannot_be_exported(kernel, tmp_path):
+    with pytest.raises(NotFittedError):
+        keras2gp.export(keras2gp.GPClassifier(kernel), tmp_path / "out")
+    largest = keras2gp.GPClassifier(kernel, 0.1, probabilities="largest")
+    largest.fit(TRAIN[0][:9], TRAIN[1][:9])
+    with pytest.raises(InputError, match="made of the variance"):
+        keras2gp.export(largest, tmp_path / "out", variance=False)
+    matrix = keras2gp.GPRegressor("precomputed").fit(np.eye(3), np.arange(3.0))
+    with pytest.raises(InputError, match="known to TensorFlow"):
+        keras2gp.export(matrix, tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("")
+    with pytest.raises(ModelFileError, match="choose another"):
+        keras2gp.export(largest, tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
