@@ -22,7 +22,9 @@ from keras2gp.engine.gradient import gradient_of
 from keras2gp.engine.local import diagonal_of, matrix_of
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.cholesky import check_noise, factorize
+from keras2gp.gp.factor import CholeskyFactor
 from keras2gp.gp.memory import require_memory
+from keras2gp.graph.ops import Affine
 from keras2gp.graph.parameters import LayerVariances
 from keras2gp.kernel import Kernel
 
@@ -78,9 +80,10 @@ def optimize_variances(
     """Ascend the log marginal likelihood in the logarithms of all variances, by L-BFGS.
 
     Variances that are 0 stay 0: such a layer has no biases. Each stays within a factor of 10^4 of
-    its start. The network of ReLUs without biases knows only the product of its weight variances
-    (k is proportional to each): the evidence is then flat in all other directions, and the ascent
-    changes the weight variances by one common factor.
+    its start. The ascent starts where the evidence is largest over a factor on kernel and noise,
+    which the last layer takes up: targets in {-1, 1} say nothing of the scale of a prior. A network
+    of ReLUs without biases knows only the product of its weight variances (k is proportional to
+    each): the evidence is flat in all other directions, which the ascent leaves as they are.
 
     x, y:           [N, *shape]; labels, which become targets -1 and 1, or real targets [N] or
                     [N, C] if their type is floating-point
@@ -98,7 +101,10 @@ def optimize_variances(
     evidence = Evidence(kernel, x, y)
     if noise_variance is None:
         noise_variance = _START_NOISE * float(evidence.diagonal(kernel.parameters).mean())
-    ascent = _Ascent(evidence, kernel.parameters, check_noise(noise_variance), steps, progress)
+    noise = check_noise(noise_variance)
+    first = AscentStep(evidence.value(kernel.parameters, noise)[0], noise, kernel.parameters)
+    ascent = _Ascent(evidence, *evidence.scaled(kernel, noise), steps, progress)
+    ascent.trace.append(first)
     if not len(ascent.start):
         raise InputError("every variance of the kernel is 0: there is nothing to optimise")
     found = optimize.minimize(
@@ -151,6 +157,33 @@ class Evidence:
         """Prior variances, [N]."""
         return diagonal_of(self._program, parameters, self._images)
 
+    def scaled(
+        self, kernel: Kernel, noise_variance: float
+    ) -> tuple[dict[str, LayerVariances], float]:
+        """Variances times the factor on kernel and noise under which the targets are most probable.
+
+        Math: trace(Y^T A^-1 Y) / (N C), on both variances of the last layer; as they are where the
+        output is no random layer's, or the factor is not a positive number.
+        """
+        parameters, output = kernel.parameters, kernel.graph.nodes[kernel.graph.output].op
+        factor = self.value(parameters, noise_variance)[1]
+        if not isinstance(output, Affine) or not 0.0 < factor < math.inf:
+            return parameters, noise_variance
+        last = parameters[output.layer]
+        changed = LayerVariances(factor * last.weight, factor * last.bias)
+        return {**parameters, output.layer: changed}, factor * noise_variance
+
+    def value(
+        self, parameters: Mapping[str, LayerVariances], noise_variance: float
+    ) -> tuple[float, float]:
+        """The evidence, and the factor on kernel and noise that makes it largest.
+
+        Raises: NumericalError if the matrix is singular or not finite.
+        """
+        factor, alpha = self._solved(parameters, noise_variance)
+        fit = float(np.einsum("nc,nc->", self._targets, alpha))
+        return self._density(factor, fit), fit / self.entries
+
     def __call__(
         self, parameters: Mapping[str, LayerVariances], noise_variance: float
     ) -> tuple[float, dict[str, tuple[float, float]], float]:
@@ -158,14 +191,9 @@ class Evidence:
 
         Raises: NumericalError if the matrix is singular or not finite.
         """
-        matrix = matrix_of(self._program, parameters, self._images, None)
-        factor = factorize(matrix, noise_variance)
+        factor, alpha = self._solved(parameters, noise_variance)
+        value = self._density(factor, float(np.einsum("nc,nc->", self._targets, alpha)))
         count, outputs = self._targets.shape
-        alpha = factor.solve(self._targets)
-        value = -0.5 * (
-            float(np.einsum("nc,nc->", self._targets, alpha))
-            + outputs * (factor.log_determinant + count * math.log(2.0 * math.pi))
-        )
         weights = factor.solve(np.eye(count))
         weights *= -outputs
         weights += alpha @ alpha.T
@@ -174,6 +202,18 @@ class Evidence:
         # The jitter is relative to the mean of the diagonal, which the variances move.
         weights[np.diag_indices(count)] += factor.report.jitter * trace / count
         return value, self._gradient(parameters, self._images, weights), trace
+
+    def _solved(
+        self, parameters: Mapping[str, LayerVariances], noise_variance: float
+    ) -> tuple[CholeskyFactor, Array]:
+        matrix = matrix_of(self._program, parameters, self._images, None)
+        factor = factorize(matrix, noise_variance)
+        return factor, factor.solve(self._targets)
+
+    def _density(self, factor: CholeskyFactor, fit: float) -> float:
+        count, outputs = self._targets.shape
+        constant = factor.log_determinant + count * math.log(2.0 * math.pi)
+        return -0.5 * (fit + float(outputs * constant))
 
 
 class _Ascent:
@@ -207,13 +247,13 @@ class _Ascent:
         try:
             value, slopes, by_noise = self._evidence(parameters, noise)
         except NumericalError as error:
-            if not self.trace:
+            if len(self.trace) < 2:  # the scaled start itself
                 raise
             # The line search comes back from what is worse than all before.
             self.trace.append(AscentStep(None, noise, parameters, str(error)))
             return self._worst + 1.0 + abs(self._worst), np.zeros_like(logs)
         self.trace.append(AscentStep(value, noise, parameters))
-        self._progress(min(len(self.trace), self._steps), self._steps)
+        self._progress(min(len(self.trace) - 1, self._steps), self._steps)
         fields = {"weight": 0, "bias": 1}
         gradient = [slopes[layer][fields[field]] for layer, field in self._places]
         gradient += [by_noise] if noise else []

@@ -119,9 +119,28 @@ def test_relus_without_biases_know_only_the_product(rng):
     scaled = [found[k][0] * v.weight for k, v in kernel.parameters.items()]
     assert scaled == pytest.approx([scaled[0]] * 4, rel=1e-9)
     best = keras2gp.optimize_variances(kernel, x, y, steps=3)
-    ratios = [v.weight / kernel.parameters[k].weight for k, v in best.kernel.parameters.items()]
-    assert ratios == pytest.approx([ratios[0]] * 4, rel=1e-6)
-    assert ratios[0] != pytest.approx(1.0, rel=1e-3)
+    *ratios, last = [
+        v.weight / kernel.parameters[k].weight for k, v in best.kernel.parameters.items()
+    ]
+    assert ratios == pytest.approx([ratios[0]] * 3, rel=1e-6)
+    assert last != pytest.approx(1.0, rel=1e-3)
+
+
+def test_the_start_is_the_best_of_all_scales(rng):
+    x, y = rng.normal(size=(15, 5)), rng.normal(size=15)
+    kernel = keras2gp.convert(dense(bias=1)).with_parameters({"a": {"weight": 200.0}})
+    evidence = Evidence(kernel, x, y)
+    parameters, noise = evidence.scaled(kernel, 3.0)
+    best = evidence.value(parameters, noise)[0]
+    assert best > evidence.value(kernel.parameters, 3.0)[0]
+    for factor in (0.9, 1.1):
+        last = parameters["d"]
+        other = replace(last, weight=factor * last.weight, bias=factor * last.bias)
+        assert evidence.value({**parameters, "d": other}, factor * noise)[0] < best
+    assert evidence.value(parameters, noise)[1] == pytest.approx(1.0)
+    trace = keras2gp.optimize_variances(kernel, x, y, noise_variance=3.0, steps=1).trace
+    assert trace[0].parameters == kernel.parameters
+    assert trace[1].parameters["d"].weight == pytest.approx(parameters["d"].weight)
 
 
 def test_the_ascent_finds_the_variances_that_made_the_data(rng):
