@@ -22,7 +22,15 @@ VARIANCES = ((1e-3, 1e-3), (0.1, 0.3), (1.0, 1.0), (1.0, 1.01), (4.0, 2.5), (100
 PIECEWISE = {name for name in NAMES if name in {
     "clipped_relu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "relu6",
     "soft_shrink", "sparse_plus", "sparse_sigmoid", "square", "threshold"}}  # fmt: skip
+FAST = {"elu", "hard_silu", "hard_tanh", "relu6", "silu", "softplus", "tanh", "threshold"}
 JUMPS = {"hard_shrink", "threshold"}
+
+
+def marked(names):
+    """One of each kind by default, all with -m slow."""
+    return [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
 SLOW = {"arctan", "celu", "elu", "selu", "softsign"}
 """Series that fall slowly: a corner in the function or a derivative, or a pole near the axis."""
 
@@ -71,7 +79,7 @@ def test_every_dual_is_tested():
     assert all(isinstance(dual_named(name), Piecewise) == (name in PIECEWISE) for name in NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_agrees_with_quadrature_within_its_bound(name):
     f, _, corners = quadrature.function(name)
     dual = dual_named(name)
@@ -85,7 +93,7 @@ def test_agrees_with_quadrature_within_its_bound(name):
     assert (error <= bound(dual, q1, q2)).all(), error
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - JUMPS))
+@pytest.mark.parametrize("name", marked(n for n in NAMES if n not in JUMPS))
 def test_the_derivative_agrees_with_quadrature(name):
     _, slope, corners = quadrature.function(name)
     dual = dual_named(name)
@@ -102,7 +110,7 @@ def test_the_derivative_agrees_with_quadrature(name):
         assert (error <= np.maximum(*bounds)).all(), error
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_mean_and_variances_are_exact(name):
     f, slope, corners = quadrature.function(name)
     dual, q = dual_named(name), np.array([1e-3, 0.3, 1.0, 7.0, 100.0])
@@ -120,7 +128,7 @@ def test_mean_and_variances_are_exact(name):
         np.testing.assert_allclose(form(tensors("float64", q)[0]), expected, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_float32_is_close_to_float64(name):
     dual = dual_named(name)
     rho, q1, q2 = grid()
@@ -132,7 +140,7 @@ def test_float32_is_close_to_float64(name):
     assert error.max() <= (2e-4 if name in JUMPS else 2e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_diagonal_and_a_variance_of_zero(name, dtype):
     f, _, _ = quadrature.function(name)
@@ -147,7 +155,7 @@ def test_the_diagonal_and_a_variance_of_zero(name, dtype):
     np.testing.assert_allclose(none, zero**2, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_positive_semi_definite(name, rng):
     x = rng.normal(size=(12, 5)) * np.linspace(0.3, 1.5, 12)[:, None]
     k = np.concatenate([x, x[:2], -x[:3]])

@@ -115,13 +115,13 @@ class Piecewise(Dual):
         steep = any(not order for order, _ in remainders)
         points = (_STEEP_POINTS if steep else _POINTS)[c.dtype]
         integral = tf.zeros_like(rho)
+        powers = [tf.ones_like(c), c, c * c]
         for y, weight in zip(*_gauss(points if remainders else 0), strict=True):
             u = 1 - size + size * y**4  # 1 - |x| / sqrt(q1 q2)
-            rest = u * (2 - u)
-            inverse = tf.math.rsqrt(rest)
+            inverse = tf.math.rsqrt(u * (2 - u))
             for order, parts in remainders:
                 factor = 4 * y**3 * weight * y ** (4 * order) / math.factorial(order)
-                integral += factor * c**order * sum(part(u, rest, inverse) for part in parts)
+                integral += factor * powers[order] * sum(part(u, inverse) for part in parts)
         return total + rho * integral
 
     def _both(self, k: int, inverses: tuple[Tensor, Tensor], rho: Tensor) -> list[Any]:
@@ -211,24 +211,27 @@ def _moments(low: Tensor, high: Tensor, count: int) -> list[Tensor]:
 def _density(same: float, opposite: float, h: Tensor, k: Tensor, rho: Tensor) -> Callable[..., Any]:
     """same times exp(-(h^2 + k^2 - 2 h k r) / (2 (1 - r^2))) / sqrt(1 - r^2), opposite with -r.
 
-    A function of u = 1 - |r|, rest = 1 - r^2 and 1 / sqrt(rest); h, k >= 0.
+    A function of u = 1 - |r| and 1 / sqrt(1 - r^2); h, k >= 0.
     """
     sign = tf.where(rho < 0, -tf.ones_like(rho), tf.ones_like(rho))
     product, near = h * k, (h - k) ** 2 / 2
     if same == -opposite:  # as one: the difference of the two has no digits where h k is small
 
-        def both(u: Tensor, rest: Tensor, inverse: Tensor) -> Tensor:
-            size = tf.exp(-(near + product * u) / rest)
-            return same * sign * size * -tf.math.expm1(-2 * product * (1 - u) / rest) * inverse
+        def both(u: Tensor, inverse: Tensor) -> Tensor:
+            square = inverse * inverse
+            size = tf.exp(-(near + product * u) * square)
+            return same * sign * size * -tf.math.expm1(-2 * product * (1 - u) * square) * inverse
 
         return both
 
-    def either(u: Tensor, rest: Tensor, inverse: Tensor) -> Tensor:
+    sides = [(f, side) for f, side in ((same, sign), (opposite, -sign)) if f]
+    terms = [(f, (h - side * k) ** 2 / 2, side * product) for f, side in sides]
+
+    def either(u: Tensor, inverse: Tensor) -> Tensor:
+        square = inverse * inverse
         total: Tensor = 0
-        for factor, side in ((same, sign), (opposite, -sign)):
-            if factor:
-                exponent = (h - side * k) ** 2 / 2 + side * product * u
-                total += factor * tf.exp(-exponent / rest)
+        for factor, distance, slope in terms:
+            total += factor * tf.exp(-(distance + slope * u) * square)
         return total * inverse
 
     return either
@@ -240,8 +243,7 @@ def _conditional(
     """size times E[step function of v | u = h]: its value at the left, and (rise, k) at k."""
     sign = tf.where(rho < 0, -tf.ones_like(rho), tf.ones_like(rho))
 
-    def value(u: Tensor, rest: Tensor, inverse: Tensor) -> Tensor:
-        del rest
+    def value(u: Tensor, inverse: Tensor) -> Tensor:
         # r h - k, with nothing lost where it is nearly 0
         steps = (a * _below(((sign * h - k) - sign * h * u) * inverse) for a, k in levels)
         return size * (start + sum(steps))
