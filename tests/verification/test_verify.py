@@ -186,7 +186,13 @@ def test_few_networks_decide_nothing_and_progress_is_told():
     assert told[-1][0] == told[-1][1]
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert json.loads(json.dumps(report.to_dict()))["levels"][1]["width"] == 16
-    assert len(report.drawing()) == 4
+    assert [level.used for level in report.levels] == [False, False]
+    header, first, second, limit, note = report.drawing()
+    assert "variance" in header
+    assert first.split()[0] == "*4"
+    assert second.split()[0] == "*16"
+    assert limit.split()[0] == "limit"
+    assert "too few draws" in note
 
 
 def test_a_model_without_hidden_layers():
