@@ -4,6 +4,7 @@ from keras2gp.gp.base import GaussianProcess, JitterWarning
 from keras2gp.gp.calibration import fit_temperature, tempered_softmax
 from keras2gp.gp.cholesky import factorize
 from keras2gp.gp.classification import GPClassifier, Prediction
+from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
 from keras2gp.gp.factor import CholeskyFactor, CholeskyReport, JitterStep
 from keras2gp.gp.inputs import KernelFunction
 from keras2gp.gp.metrics import (
@@ -19,10 +20,12 @@ from keras2gp.gp.metrics import (
 from keras2gp.gp.persistence import load_head, save_head
 from keras2gp.gp.probability import largest_probabilities
 from keras2gp.gp.regression import GPRegressor
+from keras2gp.gp.softmax import expected_softmax
 
 __all__ = [
     "CholeskyFactor",
     "CholeskyReport",
+    "DirichletPosterior",
     "GPClassifier",
     "GPRegressor",
     "GaussianProcess",
@@ -31,10 +34,12 @@ __all__ = [
     "KernelFunction",
     "Prediction",
     "ReliabilityBin",
+    "Transformation",
     "brier_score",
     "calibration_error_by_chance",
     "error_rate",
     "expected_calibration_error",
+    "expected_softmax",
     "factorize",
     "fit_temperature",
     "largest_probabilities",
