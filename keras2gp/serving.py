@@ -48,7 +48,8 @@ def export(
     Raises:
         NotFittedError: the estimator is not fitted.
         InputError: its kernel is not one of keras2gp.convert; it has no variance (no Cholesky
-            factor) to export; its probabilities need one; labels that TensorFlow cannot hold.
+            factor) to export; its probabilities need one, or are "dirichlet"; labels that
+            TensorFlow cannot hold.
         ModelFileError: the directory holds something else, or cannot be written.
     """
     target = Path(directory)
@@ -116,6 +117,11 @@ class _Classifier(_Predictor):
     def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
         self._scale = estimator.scale_
         self._temperature = estimator.temperature_
+        if estimator.dirichlet_ is not None:
+            raise InputError(
+                "probabilities='dirichlet' are not exported: they take a factor for each class. "
+                "Try: probabilities='temperature'"
+            )
         if self._temperature is None and not variance:
             raise InputError(
                 f"probabilities={estimator.probabilities!r} are made of the variance, and it is "

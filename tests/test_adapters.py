@@ -15,6 +15,9 @@ from keras import layers
 from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import keras2gp
 from keras2gp import adapters
@@ -98,6 +101,24 @@ def test_scikit_learn_trains_what_is_around_it(kernel, problem):
         assert gradient[i] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
     labels = GaussianProcessClassifier(adapters.sklearn_kernel(kernel)).fit(x, y > 0)
     assert labels.score(x, y > 0) > 0.8
+
+
+def test_our_estimators_in_a_pipeline_and_a_grid_search(kernel, problem):
+    x, y, test = problem
+    labels = np.where(y > 0, "above", "below")
+    pipeline = make_pipeline(StandardScaler(), keras2gp.GPClassifier(kernel))
+    grid = {"gpclassifier__noise_variance": [0.01, 1.0]}
+    search = GridSearchCV(pipeline, grid, scoring="neg_log_loss", cv=3).fit(x, labels)
+    chosen = search.best_estimator_[-1]
+    assert chosen.kernel is kernel
+    assert chosen.noise_variance == search.best_params_["gpclassifier__noise_variance"]
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    scaled = StandardScaler().fit(x)
+    direct = keras2gp.GPClassifier(kernel, chosen.noise_variance).fit(scaled.transform(x), labels)
+    expected = direct.predict_proba(scaled.transform(test))
+    np.testing.assert_allclose(search.predict_proba(test), expected, rtol=1e-9)
+    scores = cross_val_score(keras2gp.GPRegressor(kernel, NOISE), images(x), y, cv=3)
+    assert scores.shape == (3,)
 
 
 def test_the_matrix_of_the_training_inputs_is_computed_once(problem):

@@ -150,6 +150,9 @@ def test_what_cannot_be_exported(kernel, tmp_path):
     largest.fit(TRAIN[0][:9], TRAIN[1][:9])
     with pytest.raises(InputError, match="made of the variance"):
         keras2gp.export(largest, tmp_path / "out", variance=False)
+    largest.set_params(probabilities="dirichlet").fit(TRAIN[0][:9], TRAIN[1][:9])
+    with pytest.raises(InputError, match="not exported"):
+        keras2gp.export(largest, tmp_path / "out")
     matrix = keras2gp.GPRegressor("precomputed").fit(np.eye(3), np.arange(3.0))
     with pytest.raises(InputError, match="known to TensorFlow"):
         keras2gp.export(matrix, tmp_path / "out")

@@ -77,9 +77,10 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
     add_choice(group)
     parser.add_argument(
         "--probabilities",
-        choices=("temperature", "largest"),
+        choices=("temperature", "largest", "dirichlet"),
         help="of a classification: softmax of the mean, its temperature set by leave-one-out "
-        "predictions (default); or of each class's latent value being the largest",
+        "predictions (default); of each class's latent value being the largest; or of a regression "
+        "on the logarithms of Dirichlet variables, which sets the labels too",
     )
 
 
@@ -111,6 +112,7 @@ def fitted(kernel: Kernel, x: Any, y: Any, options: argparse.Namespace) -> tuple
     total = time.perf_counter() - began
     estimator.kernel = kernel
     report = estimator.jitter_report_
+    dirichlet = getattr(estimator, "dirichlet_", None)
     facts = {
         "rows": len(x),
         "kernel_seconds": timed.seconds,
@@ -123,6 +125,7 @@ def fitted(kernel: Kernel, x: Any, y: Any, options: argparse.Namespace) -> tuple
         "smallest_pivot": report.smallest_pivot,
         "equal_rows": report.duplicate,
         "temperature": getattr(estimator, "temperature_", None),
+        "dirichlet": None if dirichlet is None else asdict(dirichlet.transformation),
     }
     return estimator, facts
 
@@ -142,6 +145,9 @@ def show_fit(out: Output, facts: Any) -> None:
     if facts["temperature"] is not None:
         text = f"softmax of the mean / {facts['temperature']:.4g}, by leave-one-out"
         out.pairs([("probabilities", text)])
+    if facts["dirichlet"] is not None:
+        text = "Dirichlet, of concentration {concentration:.3g} and scale {scale:.4g}"
+        out.pairs([("probabilities", text.format(**facts["dirichlet"]))])
     if facts["equal_rows"] is not None:
         first, second = facts["equal_rows"]
         out.line(f"  note: training rows {first} and {second} agree to five digits")

@@ -5,6 +5,7 @@ from keras2gp.gp.calibration import fit_temperature, tempered_softmax
 from keras2gp.gp.cholesky import factorize
 from keras2gp.gp.classification import GPClassifier, Prediction
 from keras2gp.gp.direct import Cholesky, TensorFlowCholesky
+from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
 from keras2gp.gp.factor import CholeskyFactor, CholeskyReport, JitterStep
 from keras2gp.gp.inputs import KernelFunction
 from keras2gp.gp.iterative import ConjugateGradients
@@ -23,6 +24,7 @@ from keras2gp.gp.nystroem import Nystroem
 from keras2gp.gp.persistence import load_head, save_head
 from keras2gp.gp.probability import largest_probabilities
 from keras2gp.gp.regression import GPRegressor
+from keras2gp.gp.softmax import expected_softmax
 from keras2gp.gp.system import SolverReport
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "CholeskyFactor",
     "CholeskyReport",
     "ConjugateGradients",
+    "DirichletPosterior",
     "GPClassifier",
     "GPRegressor",
     "GaussianProcess",
@@ -42,10 +45,12 @@ __all__ = [
     "ReliabilityBin",
     "SolverReport",
     "TensorFlowCholesky",
+    "Transformation",
     "brier_score",
     "calibration_error_by_chance",
     "error_rate",
     "expected_calibration_error",
+    "expected_softmax",
     "factorize",
     "fit_temperature",
     "largest_probabilities",

@@ -14,16 +14,19 @@ from sklearn.utils.multiclass import check_classification_targets
 from keras2gp.errors import InputError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.calibration import fit_temperature, tempered_softmax
+from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
+from keras2gp.gp.factor import CholeskyFactor
 from keras2gp.gp.inputs import check_length
 from keras2gp.gp.matrices import Progress
 from keras2gp.gp.panels import Array
 from keras2gp.gp.probability import largest_probabilities
+from keras2gp.gp.softmax import expected_softmax
 
 __all__ = ["PROBABILITIES", "GPClassifier", "Prediction", "check_probabilities"]
 
 # One number is set by them: an error rate of 2% among so many is known to half a percent.
 _CALIBRATED = 1024
-PROBABILITIES = ("temperature", "largest")
+PROBABILITIES = ("temperature", "largest", "dirichlet")
 """How probabilities are made of the posterior; the first is the default."""
 
 
@@ -50,18 +53,23 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
                     leave-one-out predictions make the labels most probable, so that no data is
                     held out (calibration.fit_temperature);
                     "largest": the probability that a class's latent value is the largest, under
-                    the posterior with the kernel scaled by `scale_`
+                    the posterior with the kernel scaled by `scale_`;
+                    "dirichlet": another regression for each class, on the logarithms of Dirichlet
+                    variables (dirichlet.Transformation), and the softmax of its latent values,
+                    averaged; labels and decision values are then those of this regression
     solver:         "auto" for an exact one that fits the machine, "cholesky", "tensorflow", "cg",
                     "nystroem", or one of keras2gp.gp's solvers with settings
 
-    Attributes after fit: classes_ [C], sorted; temperature_ (None unless it is used); x_train_,
+    Attributes after fit: classes_ [C], sorted; temperature_ and dirichlet_ (None unless they are
+    used; evidence, leave-one-out and `posterior` are of the regression on -1 and 1); x_train_,
     targets_ [N, C], alpha_ [N, C], solver_report_, basis_ and weights_ (mean = k(x, basis_)
-    weights_), factor_ of the direct solvers, jitter_report_,
-    log_marginal_likelihood_value_, n_features_in_ if X has two axes.
+    weights_), factor_ of the direct solvers, jitter_report_, log_marginal_likelihood_value_,
+    n_features_in_ if X has two axes.
     """
 
     classes_: npt.NDArray[Any]
     temperature_: float | None
+    dirichlet_: DirichletPosterior | None
 
     def __init__(
         self,
@@ -110,7 +118,18 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         if self.probabilities == "temperature":
             rows = self._calibration_rows()
             self.temperature_ = fit_temperature(self._leave_one_out(rows)[0], index[rows])
+        self.dirichlet_ = None
+        if self.probabilities == "dirichlet":
+            self.dirichlet_ = fit_dirichlet(self._direct_factor(), index, len(classes))
         return self
+
+    def _direct_factor(self) -> CholeskyFactor:
+        if not isinstance(self.system_, CholeskyFactor):
+            raise InputError(
+                'probabilities="dirichlet" takes a Cholesky factor of the kernel matrix, which '
+                f'solver "{self.solver_report_.solver}" has not got. Try: solver="cholesky"'
+            )
+        return self.system_
 
     def _calibration_rows(self) -> npt.NDArray[np.intp]:
         """Training inputs whose leave-one-out predictions set the temperature: all, if cheap."""
@@ -124,7 +143,11 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
 
         Raises: InputError, NotFittedError
         """
-        return self._mean(self._test_inputs(X))
+        x = self._test_inputs(X)
+        if self.dirichlet_ is None:
+            return self._mean(x)
+        parts = [self.dirichlet_.mean(self._cross(x[rows])) for rows in self._batches(len(x))]
+        return np.concatenate(parts)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803 (scikit-learn's name)
         """The class of largest posterior mean, [M].
@@ -161,14 +184,16 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         return mean, self.scale_ * variance
 
     def predict_proba(self, X: Any, diag: Any = None) -> Array:  # noqa: N803
-        """Probability of each class, [M, C]; rows sum to 1, and are largest where the mean is.
+        """Probability of each class, [M, C]; rows sum to 1.
 
         Math: "temperature": softmax(mean / temperature_)
               "largest": P(f_c > f_c' for all c' != c), f ~ `posterior`, exactly
                 (`largest_probabilities` has the integral); 1 for the class of largest mean where
                 the variance is 0
+              "dirichlet": E[softmax(f)], f ~ `dirichlet_` (`expected_softmax` has the integral);
+                the most probable class can be another than that of the largest mean
 
-        diag: the prior variances k(x, x), [M], for "largest" with a precomputed kernel.
+        diag: the prior variances k(x, x), [M], for a precomputed kernel; not for "temperature".
 
         Raises: as `posterior`.
         """
@@ -180,15 +205,29 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
     def predictive(self, X: Any, diag: Any = None) -> Prediction:  # noqa: N803
         """Mean, variance and probabilities, with the kernel evaluated once.
 
+        "dirichlet": mean and variance of `dirichlet_`, the variance averaged over classes.
+
         Raises: as `posterior`.
         """
-        mean, variance = self.posterior(X, diag)
-        return Prediction(mean, variance, self._probabilities(mean, variance))
-
-    def _probabilities(self, mean: Array, variance: Array) -> Array:
+        x = self._test_inputs(X)
+        if self.dirichlet_ is not None:
+            return self._dirichlet_predictive(self.dirichlet_, x, diag)
+        mean, variance = self.posterior(x, diag)
         if self.temperature_ is not None:
-            return tempered_softmax(mean, self.temperature_)
-        return largest_probabilities(mean, np.sqrt(variance))
+            return Prediction(mean, variance, tempered_softmax(mean, self.temperature_))
+        return Prediction(mean, variance, largest_probabilities(mean, np.sqrt(variance)))
+
+    def _dirichlet_predictive(
+        self, dirichlet: DirichletPosterior, x: npt.NDArray[Any], diag: Any
+    ) -> Prediction:
+        prior = self._prior(x, diag)
+        means, variances = [], []
+        for rows in self._batches(len(x)):
+            cross = self._cross(x[rows])
+            means.append(dirichlet.mean(cross))
+            variances.append(dirichlet.variance(cross, prior[rows]))
+        mean, variance = np.concatenate(means), np.concatenate(variances)
+        return Prediction(mean, variance.mean(axis=1), expected_softmax(mean, variance))
 
     def leave_one_out(self) -> tuple[Array, Array]:
         """Decision values [N, C] for each training input given all the others, and variance [N].

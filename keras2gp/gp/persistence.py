@@ -16,6 +16,7 @@ from keras2gp.gp.arrays import Writer, array_writer, checksum, read_array, write
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.cholesky import check_jitter, check_noise
 from keras2gp.gp.classification import GPClassifier, check_probabilities
+from keras2gp.gp.dirichletfiles import DIRICHLET_FILES, dirichlet_arrays, restored_dirichlet
 from keras2gp.gp.factor import CholeskyFactor
 from keras2gp.gp.inputs import check_kernel, kernel_values
 from keras2gp.gp.regression import GPRegressor
@@ -61,6 +62,8 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
         "alpha.npy": estimator.alpha_,
         **system_arrays(estimator),
     }
+    if isinstance(estimator, GPClassifier) and estimator.dirichlet_ is not None:
+        arrays |= dirichlet_arrays(estimator.dirichlet_)
     if estimator.x_train_ is not None:
         arrays["x_train.npy"] = estimator.x_train_
     head = _described(estimator)
@@ -149,6 +152,8 @@ def _described(estimator: GPClassifier | GPRegressor) -> dict[str, Any]:
         parameters["probabilities"] = estimator.probabilities
         head["classes"] = _classes_described(estimator.classes_)
         head["temperature"] = estimator.temperature_
+        dirichlet = estimator.dirichlet_
+        head["dirichlet"] = None if dirichlet is None else vars(dirichlet.transformation)
     return head
 
 
@@ -209,6 +214,10 @@ def _restored(
         check_probabilities(estimator.probabilities)
         estimator.classes_ = _classes_restored(head["classes"], outputs)
         estimator.temperature_ = _temperature(head["temperature"], estimator.probabilities)
+        wanted = estimator.probabilities == "dirichlet"
+        estimator.dirichlet_ = restored_dirichlet(
+            head["dirichlet"], arrays, targets.argmax(axis=1), outputs, wanted=wanted
+        )
     return estimator
 
 
@@ -217,11 +226,11 @@ def _read_arrays(
 ) -> dict[str, Any]:
     """The arrays as such, a factor as a CholeskyFactor; `names` are those of the solver."""
     result: dict[str, Any] = {}
-    for name in ("y.npy", "alpha.npy", "x_train.npy", *names):
-        if name not in described and name == "x_train.npy":
+    for name in ("y.npy", "alpha.npy", "x_train.npy", *names, *DIRICHLET_FILES):
+        if name not in described and name in ("x_train.npy", *DIRICHLET_FILES):
             continue
         expected, path = described[name], directory / name
-        if name == "factor.npy":
+        if name in ("factor.npy", "dirichlet_factor.npy"):
             result[name] = CholeskyFactor.load(path)
             array: npt.NDArray[Any] = result[name].as_vector()
         else:

@@ -102,6 +102,14 @@ def test_how_probabilities_are_made(files, run, run_json, tmp_path):
     assert code == 0
     assert document["fit"]["temperature"] is None
     assert posterior.load_fit(tmp_path / "fit").probabilities == "largest"
+    code, document = run_json(*fit, "--probabilities", "dirichlet")
+    assert code == 0
+    assert document["fit"]["dirichlet"]["concentration"] > 0
+    evaluate = ["evaluate", tmp_path / "fit", "--data", files / "data.npz", "--test", 40]
+    with np.load(files / "data.npz") as archive:
+        x, y = archive["x"][80:].astype(np.float32) / 255, archive["y"][80:]
+    wrong = (posterior.load_fit(tmp_path / "fit").predict(x) != y).mean()
+    assert run_json(*evaluate)[1]["measures"]["error_rate"] == pytest.approx(wrong)
     code, document = run_json(*fit)
     temperature = posterior.load_fit(tmp_path / "fit").temperature_
     assert document["fit"]["temperature"] == temperature
