@@ -82,9 +82,9 @@ class _Predictor(tf.Module):  # type: ignore[misc]
         super().__init__()
         kernel: Kernel = estimator.kernel
         self._kernel = ExportedKernel(kernel)
-        images = kernel.images(estimator.x_train_)
+        images = kernel.images(estimator.basis_)
         self._train = [tf.Variable(np.moveaxis(x, 0, -1)) for x in images]
-        self._alpha = tf.Variable(estimator.alpha_)
+        self._alpha = tf.Variable(estimator.weights_)
         self._factor = _factor_of(estimator) if variance else None
         if variance:
             size = len(estimator.targets_)

@@ -13,6 +13,7 @@ from keras import layers
 
 import keras2gp
 from keras2gp.errors import InputError, ModelFileError, NotFittedError
+from keras2gp.gp import Nystroem
 
 HE = {"kernel_initializer": "he_normal"}
 LABELS = np.array(["ant", "bee", "cow"])
@@ -161,3 +162,13 @@ def test_what_cannot_be_exported(kernel, tmp_path):
     with pytest.raises(ModelFileError, match="choose another"):
         keras2gp.export(largest, tmp_path / "mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_inducing_inputs(dense, tmp_path):
+    """The mean of a fit by inducing inputs is a sum over those, not over all training inputs."""
+    before = keras2gp.GPClassifier(dense, 0.1, solver=Nystroem(rank=8)).fit(*TRAIN)
+    keras2gp.export(before, tmp_path / "out", variance=False)
+    found = here(tmp_path / "out")["mean"]
+    np.testing.assert_allclose(found, before.decision_function(TEST), rtol=1e-6, atol=1e-9)
+    with pytest.raises(InputError, match="variance"):
+        keras2gp.export(before, tmp_path / "other")
