@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import keras
 
 from keras2gp.errors import PriorError
-from keras2gp.frontend.prior import read_variances
+from keras2gp.frontend.prior import distribution_of, read_variances
 from keras2gp.frontend.tensor import Part, Tensor
 from keras2gp.graph.graph import GraphBuilder
 from keras2gp.graph.ops import Activation, Affine, Input, Mixture, Op, Positions, Spatial
@@ -192,9 +192,28 @@ class Context:
             op = Mixture(tuple(part.channels / total for part in tensor.parts))
             node = builder.add(op, tuple(part.node for part in tensor.parts), self.path)
         name, call = self.weights(layer, fan_in, kernel=kernel, half=half)
+        self._note_distributions(layer, fan_in if self.holds_data(tensor) else None, kernel, name)
         node = builder.add(Affine(name, call), (node,), self.path)
         channels = shape[0] if channel_first else shape[-1]
         return Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
+
+    def _note_distributions(self, layer: Any, inputs: int | None, kernel: str, name: str) -> None:
+        """Say of what is not Gaussian at any width that it is taken so: see distribution_of.
+
+        inputs: how many numbers of the data one output sums over; None for a sum over channels
+        """
+        variances = self.state.parameters[name]
+        if self.state.prior != "initializers" or self.state.overridden(name):
+            return
+        found = {}
+        if inputs is not None and variances.weight > 0:
+            found[f"weights on {inputs} inputs"] = distribution_of(layer, kernel)
+        if variances.bias > 0:
+            found["biases"] = distribution_of(layer, "bias")
+        said = [f"{kind} {what}" for what, kind in found.items() if kind != "normal"]
+        if said:
+            text = f"{' and '.join(said)}, taken as Gaussian"
+            self.note = f"{self.note}; {text}" if self.note else text
 
     def weights(
         self,

@@ -15,7 +15,7 @@ from keras2gp.graph.parameters import LayerVariances
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["TRUNCATED_VARIANCE", "element_variance", "read_variances"]
+__all__ = ["TRUNCATED_VARIANCE", "distribution_of", "element_variance", "read_variances"]
 
 Shape = tuple[int, ...]
 
@@ -90,6 +90,19 @@ def read_variances(
         weight=int(fan_in) * read(layer, kernel),
         bias=read(layer, str(bias)) if has_bias else 0.0,
     )
+
+
+def distribution_of(layer: keras.Layer, weight: str) -> str:
+    """What a layer's initialiser draws a weight from: "normal", "uniform", "truncated normal" ...
+
+    Only the variance matters to what sums over more and more channels, by the central limit
+    theorem; a sum over few inputs, or a bias, keeps its distribution at any width.
+    """
+    initializer = getattr(layer, _slot(weight)[1])
+    if isinstance(initializer, initializers.VarianceScaling):
+        name = str(initializer.distribution)
+        return {"untruncated_normal": "normal", "uniform": name}.get(name, "truncated normal")
+    return _DISTRIBUTIONS.get(type(initializer), "normal")
 
 
 def _initial_variance(layer: keras.Layer, weight: str) -> float:
@@ -222,4 +235,10 @@ _RULES: dict[type, Callable[[Any, Shape], float]] = {
     initializers.Ones: _deterministic,
     initializers.Identity: _deterministic,
     initializers.STFT: _deterministic,
+}
+
+_DISTRIBUTIONS: dict[type, str] = {
+    initializers.RandomUniform: "uniform",
+    initializers.TruncatedNormal: "truncated normal",
+    initializers.Orthogonal: "orthogonal",
 }

@@ -6,6 +6,7 @@ import pytest
 from keras import initializers as init
 from keras import layers
 
+import keras2gp
 from keras2gp.errors import PriorError
 from keras2gp.frontend.prior import TRUNCATED_VARIANCE, _fans, element_variance, read_variances
 from keras2gp.graph.parameters import LayerVariances
@@ -221,3 +222,26 @@ def test_refuses_wrong_questions(changes, words):
 def test_refuses_an_unbuilt_layer():
     with pytest.raises(PriorError, match="not built"):
         read_variances(layers.Dense(2), prior="initializers", fan_in=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "note"),
+    [
+        ({}, "uniform weights on 9 inputs, taken as Gaussian"),
+        ({"kernel_initializer": "he_normal"}, "truncated normal weights on 9 inputs, taken"),
+        ({"kernel_initializer": "orthogonal"}, "orthogonal weights on 9 inputs, taken"),
+        ({"kernel_initializer": keras.initializers.RandomNormal(0.1)}, ""),
+        ({"kernel_initializer": "zeros", "bias_initializer": "random_uniform"}, "uniform biases,"),
+        ({"bias_initializer": "random_normal"}, "uniform weights on 9 inputs, taken as Gaussian"),
+    ],
+)
+def test_what_is_not_gaussian_at_any_width_is_said(settings, note):
+    """A sum over few inputs keeps the distribution of its weights; one over channels does not."""
+    first = keras.layers.Conv2D(4, 3, activation="relu", name="first", **settings)
+    rest = [keras.layers.Conv2D(4, 3, name="second"), keras.layers.Flatten(), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((6, 6, 1)), first, *rest])
+    rows = {row.path: row.note for row in keras2gp.inspect(model).rows}
+    assert rows["first"].startswith(note) if note else rows["first"] == ""
+    assert rows["second"] == ""
+    for other in ({"overrides": {"first": (2.0, 0.1)}}, {"prior": "weights"}):
+        assert all(not row.note for row in keras2gp.inspect(model, **other).rows)

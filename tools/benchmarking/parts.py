@@ -23,13 +23,15 @@ __all__ = ["PARTS", "Session"]
 DENSE = "fully-connected"
 BATCHES = {
     "maps": ((8, 8), (16, 16), (8, 64), (32, 32)),
-    "dense": ((128, 128), (256, 256), (512, 512)),
+    DENSE: ((128, 128), (256, 256), (512, 512)),
+    "pooling": ((1, 1), (2, 2), (4, 4)),
+    "resnet32-pooled": ((1, 1), (2, 2)),
 }
 """Images of either side in one call of the peer; larger and smaller ones were slower."""
 NAIVE_BATCHES = (8, 16, 32)
 TILES = ((2, 128), (4, 64), (4, 256), (16, 64), (16, 256), (64, 64))
-VALUES = 16
-"""Images of either side whose covariances are compared."""
+VALUES = {"maps": 16, "pooling": 4, "resnet32-pooled": 2}
+"""Images of either side whose covariances are compared; the peer takes a second for each pair."""
 
 
 class Session:
@@ -70,7 +72,8 @@ class Session:
     def values(self, child: Child, network: str, **more: Any) -> np.ndarray[Any, Any]:
         """Covariances by one child."""
         out = str(Path(self.folder.name) / "values.npy")
-        child.ask("values", network=network, inputs=self.inputs, count=VALUES, out=out, **more)
+        count = VALUES.get(network, VALUES["maps"])
+        child.ask("values", network=network, inputs=self.inputs, count=count, out=out, **more)
         return np.asarray(np.load(out), np.float64)
 
 
@@ -104,7 +107,7 @@ def _tune(session: Session, peer: Child, network: str) -> str:
         "tune",
         network=network,
         inputs=session.inputs,
-        batches=BATCHES["dense" if network == DENSE else "maps"],
+        batches=BATCHES.get(network, BATCHES["maps"]),
         threads=sorted({1, session.options.threads}),
         seconds=session.options.seconds / 4,
     )

@@ -40,6 +40,15 @@ def residual_cnn() -> Layer:
 
 def resnet32() -> Layer:
     """keras2gp.zoo.resnet32."""
+    return stax.serial(*_resnet32(), stax.Flatten(), _dense(1.0))
+
+
+def resnet32_pooled() -> Layer:
+    """benchmarking.networks.resnet32_pooled."""
+    return stax.serial(*_resnet32(), stax.GlobalAvgPool(), _dense(1.0))
+
+
+def _resnet32() -> list[Layer]:
     layers = [_conv(3, 1.0)]
     for stride in (1, 2, 2):
         rest = _conv(3, 1.0, stride=stride), stax.Relu(), _conv(3, 1.0)
@@ -47,7 +56,14 @@ def resnet32() -> Layer:
         layers += [stax.Relu(), first]
         branch = stax.serial(stax.Relu(), _conv(3, 1.0), stax.Relu(), _conv(3, 1.0))
         layers += [_residual(stax.Identity(), branch)] * 4
-    return stax.serial(*layers, stax.Relu(), stax.Flatten(), _dense(1.0))
+    return [*layers, stax.Relu()]
+
+
+def pooling() -> Layer:
+    """benchmarking.networks.pooling."""
+    stage = _conv(3, 2.0, 0.1), stax.Relu()
+    pool = stax.AvgPool((2, 2), (2, 2), "VALID")
+    return stax.serial(*stage, pool, *stage, pool, *stage, stax.Flatten(), _dense(2.0, 0.1))
 
 
 def fully_connected() -> Layer:
@@ -64,6 +80,8 @@ NETWORKS = {
     "residual-cnn": residual_cnn,
     "resnet32": resnet32,
     "fully-connected": fully_connected,
+    "pooling": pooling,
+    "resnet32-pooled": resnet32_pooled,
 }
 METERS: dict[str, Meter] = {}
 
