@@ -85,8 +85,8 @@ def test_other_indices(whole):
 
 def test_reads_no_more_than_it_must(whole, monkeypatch):
     read = []
-    load = GramStore._load
-    monkeypatch.setattr(GramStore, "_load", lambda s, block: read.append(block) or load(s, block))
+    load = GramStore.read
+    monkeypatch.setattr(GramStore, "read", lambda s, block: read.append(block) or load(s, block))
     GramStore.open(whole[0])[50:60, 3:10]
     assert [(block.row, block.column) for block in read] == [(0, 48)]
 

@@ -230,7 +230,7 @@ def test_refuses_an_unbuilt_layer():
         ({}, "uniform weights on 9 inputs, taken as Gaussian"),
         ({"kernel_initializer": "he_normal"}, "truncated normal weights on 9 inputs, taken"),
         ({"kernel_initializer": "orthogonal"}, "orthogonal weights on 9 inputs, taken"),
-        ({"kernel_initializer": keras.initializers.RandomNormal(0.1)}, ""),
+        ({"kernel_initializer": keras.initializers.RandomNormal(stddev=0.1)}, ""),
         ({"kernel_initializer": "zeros", "bias_initializer": "random_uniform"}, "uniform biases,"),
         ({"bias_initializer": "random_normal"}, "uniform weights on 9 inputs, taken as Gaussian"),
     ],
@@ -240,7 +240,9 @@ def test_what_is_not_gaussian_at_any_width_is_said(settings, note):
     first = keras.layers.Conv2D(4, 3, activation="relu", name="first", **settings)
     rest = [keras.layers.Conv2D(4, 3, name="second"), keras.layers.Flatten(), keras.layers.Dense(1)]
     model = keras.Sequential([keras.Input((6, 6, 1)), first, *rest])
-    rows = {row.path: row.note for row in keras2gp.inspect(model).rows}
+    report = keras2gp.inspect(model)
+    assert report.exact
+    rows = {row.path: row.note for row in report.rows}
     assert rows["first"].startswith(note) if note else rows["first"] == ""
     assert rows["second"] == ""
     for other in ({"overrides": {"first": (2.0, 0.1)}}, {"prior": "weights"}):
