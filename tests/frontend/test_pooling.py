@@ -100,7 +100,7 @@ def test_means_over_positions_are_global_pooling(axis, keep, rng):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("rank", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_channels_first(rank, rng):
     shape = (*(6, 5, 4)[:rank], 2)
     x = rng.normal(size=(2, *shape))
