@@ -224,7 +224,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--test", type=int, default=1000)
     add("--tolerance", type=float, default=1e-4)
     add("--rank", type=int, help="columns of the preconditioner (default: that of the solver)")
-    add("--directory", default="/tmp/keras2gp-solvers", help="of the stores")
+    add(
+        "--directory",
+        default=str(Path.home() / ".cache" / "keras2gp-solvers"),
+        help="of the stores",
+    )
     add("--json", action="store_true", help="JSON in place of the table")
     add("--child", choices=WAYS, help=argparse.SUPPRESS)
     add("--network-child", choices=NETWORKS, help=argparse.SUPPRESS)
