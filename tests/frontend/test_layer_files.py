@@ -75,7 +75,9 @@ def test_trained_weights_from_a_file(tmp_path, rng):
         assert loaded[name].bias == pytest.approx(variances.bias)
 
 
-@pytest.mark.parametrize("network", [pooled, residual])
+@pytest.mark.parametrize(
+    "network", [pytest.param(pooled, marks=pytest.mark.slow), residual], ids=["pooled", "residual"]
+)
 def test_kernels_saved_and_loaded(network, tmp_path, rng):
     kernel = keras2gp.convert(model_of(network), dtype="float64")
     kernel.save(tmp_path / "kernel")
