@@ -31,6 +31,8 @@ _TILE_MAP = 16 * 32 * 784
 
 Sixteen rows share what is read of an image of the columns: 20% faster than four at half the map.
 """
+_SMALL = 256
+"""Images of a matrix that is done before short rows, which compile half as long again, pay off."""
 _MIXING_BLOCK = 128
 _KEPT = 2**23
 """Entries that the loops of a tile leave behind: 32 MB in float32."""
@@ -141,7 +143,8 @@ def block_shape(graph: Graph, n1: int, n2: int) -> BlockShape:
     pairs = min(max(2 ** round(math.log2(_TILE_MAP / found.largest)), 64), _LARGEST**2)
     if found.kept:
         pairs = min(pairs, max(_floor_power(_KEPT // found.kept), 16))
-    tile_rows = min(max(pairs // 128 if found.mixes else pairs // 32, 2), 16)
+    long_rows = found.mixes or max(n1, n2) <= _SMALL
+    tile_rows = min(max(pairs // 128 if long_rows else pairs // 32, 2), 16)
     tile_columns = min(max(pairs // tile_rows, 16), _BLOCK)
     largest = max(_MIXING_BLOCK, tile_columns) if found.mixes else _BLOCK
     largest = max(min(largest, _floor_power(_IMAGES // found.image)), 16)
