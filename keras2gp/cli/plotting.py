@@ -11,6 +11,7 @@ from keras2gp.cli import arguments
 from keras2gp.cli.conversion import check_conversion
 from keras2gp.cli.exit_codes import ExitCode, UsageError
 from keras2gp.cli.output import Output
+from keras2gp.cli.prediction import unseen_rows
 from keras2gp.cli.progress import stage
 from keras2gp.cli.records import FitRecord, read_record
 from keras2gp.cli.start import start_tensorflow
@@ -156,12 +157,10 @@ def _images(options: argparse.Namespace, out: Output) -> ExitCode:
 def _predicted(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """Images and labels as they are stored, and what the fit says of them."""
     from keras2gp.cli.images import prepared, read_data, targets, test_rows  # noqa: PLC0415
-    from keras2gp.cli.records import identity  # noqa: PLC0415
 
     record: FitRecord = options.record
     whole = read_data(options.data, download=options.download)
-    fitted = record.rows if identity(options.data) == record.identity else 0
-    data = whole.split(fitted, options.test)
+    data, _ = unseen_rows(whole, record, options)
     x, y = test_rows(data)
     y = targets(y, data.name, regression=False)
     start_tensorflow()

@@ -16,7 +16,7 @@ from keras2gp.cli.start import start_tensorflow
 if TYPE_CHECKING:
     from keras2gp.data import Dataset
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "unseen_rows"]
 
 
 def add_commands(commands: Any) -> None:
@@ -74,7 +74,7 @@ def _evaluate(options: argparse.Namespace, out: Output) -> ExitCode:
 
     record: FitRecord = options.record
     whole = read_data(options.data, download=options.download)
-    data, warnings = _test_rows(whole, record, options)
+    data, warnings = unseen_rows(whole, record, options)
     regression = record.task == "regression"
     x, y = test_rows(data)
     y = targets(y, data.name, regression=regression)
@@ -143,7 +143,7 @@ def show_measures(out: Output, measures: dict[str, float], seconds: float) -> No
     out.pairs([*rows, ("time", seconds_text(seconds))])
 
 
-def _test_rows(
+def unseen_rows(
     whole: Dataset, record: FitRecord, options: argparse.Namespace
 ) -> tuple[Dataset, list[str]]:
     """The test rows, never those of the fit, and what to warn of.
