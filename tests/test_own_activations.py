@@ -244,3 +244,9 @@ def test_a_function_that_overflows_is_refused_where_it_does(x):
     np.testing.assert_allclose(kernel(x), expected(np.sinh, x), rtol=1e-5)
     with pytest.raises(keras2gp.errors.NumericalError):
         kernel(1e3 * x)
+
+
+@pytest.mark.parametrize("name", ["abs", "cos", "erf", "exp", "sin", "square"])
+def test_functions_of_keras_that_have_a_closed_form_are_not_expanded(name):
+    report = keras2gp.convert(network(getattr(ops, name))).report
+    assert not any("expanded" in note for note in report.notes)

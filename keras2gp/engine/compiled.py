@@ -63,10 +63,11 @@ class CompiledProgram:
         return weights, biases
 
     def diagonal(
-        self, images: Sequence[Array], start: int, size: int, variances: Variances
+        self, images: Sequence[Array], start: int, shape: BlockShape, variances: Variances
     ) -> Array:
-        """Output variance of images [start, start + size), [size]."""
-        values, *_ = self.statistics(self._images(images, start, size), *variances, run=size)
+        """Output variance of the block's images from `start` on, [shape.columns]."""
+        block = self._images(images, start, shape.columns)
+        values, *_ = self.statistics(block, *variances, run=shape.tile_columns)
         return np.asarray(values if self.kind == "both" else values[0])
 
     def block(
@@ -83,9 +84,12 @@ class CompiledProgram:
         triangle are computed; the others are zero.
         """
         x1 = self._images(first, block.row, shape.rows)
-        x2 = self._images(second, block.column, shape.columns)
         _, x1, s1 = self.statistics(x1, *variances, run=shape.tile_columns)
-        _, x2, s2 = self.statistics(x2, *variances, run=shape.tile_columns)
+        if block.symmetric and block.row == block.column and shape.rows == shape.columns:
+            x2, s2 = x1, s1
+        else:
+            x2 = self._images(second, block.column, shape.columns)
+            _, x2, s2 = self.statistics(x2, *variances, run=shape.tile_columns)
         starts = np.array(list(shape.tiles(block)), np.int32)
         padded = np.zeros((shape.most_tiles, 2), np.int32)
         padded[: len(starts)] = starts

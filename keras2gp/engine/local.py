@@ -81,9 +81,10 @@ def diagonal_of(
     Raises: NumericalError if one is not finite.
     """
     count = len(images[0])
-    size = block_shape(program.graph, count, count).columns
+    shape = block_shape(program.graph, count, count)
     variances = program.variances(parameters)
-    parts = [program.diagonal(images, i, size, variances) for i in range(0, count, size)]
+    starts = range(0, count, shape.columns)
+    parts = [program.diagonal(images, i, shape, variances) for i in starts]
     diagonal: Array = np.concatenate(parts, axis=-1)[..., :count]
     require_finite(diagonal, column=None)
     return diagonal

@@ -29,6 +29,9 @@ _OPERATIONS = (
     "Squareplus Swish Tanh TanhShrink SoftShrink Threshold"
 )
 
+_CLOSED = frozenset({"abs", "absolute", "cos", "erf", "exp", "sin", "square"})
+"""Functions of keras.ops that have closed forms, and would be expanded as a user's own."""
+
 
 def named_activation(function: Any, context: Context) -> Activation:
     """The activation of a Keras function, from `keras.activations` or a user's own."""
@@ -37,6 +40,8 @@ def named_activation(function: Any, context: Context) -> Activation:
     if isinstance(function, keras.Layer):
         return layer_activation(function, context)
     name = str(getattr(function, "__name__", type(function).__name__))
+    if name in _CLOSED and getattr(keras.ops, name) is function:
+        return Activation(name)
     if not callable(function) or getattr(keras.activations, name, None) is not function:
         return _own(function, name, context)
     defaults = {

@@ -17,7 +17,7 @@ def activation(op: Activation, maps: tuple[Tensor, ...], here: Here) -> Tensor:
     (k,) = maps
     dual = dual_of(op)
     s1, s2 = here.own(lambda: dual.prepare(k))
-    return dual.second_moment(k) if here.alone else dual.covariance(k, s1, s2)
+    return dual.variance(k, s1) if here.alone else dual.covariance(k, s1, s2)
 
 
 @rule(Sum)

@@ -44,6 +44,15 @@ def in_runs(tensor: Tensor, run: int) -> Tensor:
     return tf.transpose(parts, [rank - 2, *range(rank - 2), rank - 1])
 
 
+def _once(statistic: Tensor, rank: int, parameters: Parameters) -> Tensor:
+    """A statistic; one that has many numbers for each position is computed once and kept.
+
+    rank: how many spatial axes there are
+    """
+    many = statistic.shape.rank > rank + 1
+    return materialised(statistic, parameters) if many else statistic
+
+
 def _count(images: Tensor) -> Any:
     known = images.shape[-1]
     return tf.shape(images)[-1] if known is None else known
@@ -111,6 +120,7 @@ class SelfPairs:
         self.parameters = parameters
         self.method = method
         self.statistics: Statistics = {}
+        self.made: dict[int, Made] = {}
         self.means: dict[int, Tensor] = {}
 
     @property
@@ -132,9 +142,12 @@ class SelfPairs:
         """At offset 0 the statistics are made, and kept for the other offsets and for pairs."""
         margin = self.margins[index]
         if is_zero(place):
-            made = make()
-            self.statistics[str(index)] = tuple(with_margin(t, margin) for t in made)
-            return made, made
+            if index not in self.made:
+                made = make()
+                self.made[index] = tuple(_once(t, len(margin), self.parameters) for t in made)
+                padded = (with_margin(t, margin) for t in self.made[index])
+                self.statistics[str(index)] = tuple(padded)
+            return self.made[index], self.made[index]
         kept = self.statistics[str(index)]
         first = tuple(_moved(t, margin, (0,) * len(margin)) for t in kept)
         return first, tuple(_moved(t, margin, place) for t in kept)
@@ -192,10 +205,13 @@ class CrossPairs:
         margin, key = self.margins[index], str(index)
         first, second = self.sides
         zero = (0,) * len(margin)
-        s1 = (first.cut(t, margin, zero) for t in first.statistics[key])
+        rank, parameters = len(margin), self.parameters
+        s1 = (_once(first.cut(t, margin, zero), rank, parameters) for t in first.statistics[key])
         s2 = (second.cut(t, margin, place) for t in second.statistics[key])
-        if not is_zero(place):
-            s2 = (materialised(t, self.parameters) for t in s2)
+        if is_zero(place):
+            s2 = (_once(t, rank, parameters) for t in s2)
+        else:
+            s2 = (materialised(t, parameters) for t in s2)
         return tuple(tf.expand_dims(t, -1) for t in s1), tuple(tf.expand_dims(t, -2) for t in s2)
 
     def mean(self, index: int) -> Tensor:

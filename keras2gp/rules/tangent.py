@@ -58,9 +58,8 @@ def tangent(
 def _slope(op: Activation, k: Tensor, here: Here) -> Tensor:
     """E[phi'(u) phi'(v)]."""
     dual = dual_of(op)
-    if here.alone:
-        return dual.derivative_second_moment(k)
-    return dual.derivative(k, *here.own(tuple))
+    s1, s2 = here.own(lambda: dual.prepare(k))
+    return dual.derivative_variance(k, s1) if here.alone else dual.derivative(k, s1, s2)
 
 
 def vanishes(op: Op, inputs: Sequence[Covariance]) -> tuple[bool, bool]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras2gp.graph.ops import Activation
 from keras2gp.rules import program  # noqa: F401 (registers the duals)
+from keras2gp.rules.duals.arcsine import arcsin
 from keras2gp.rules.registry import dual_of
 
 RHO = (-1.0, -0.999999, -0.9, -0.3, 0.0, 1e-9, 0.2, 0.77, 0.9999, 1.0)
@@ -191,3 +192,19 @@ def test_what_vanishes_beyond_the_border(name):
         assert np.isfinite(beyond).all()
         if dual.vanishes:
             assert beyond == 0
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-7), ("float64", 6e-16)])
+def test_the_arcsine_of_all_sizes(dtype, tolerance):
+    ends = np.logspace(-12, 0, 300)
+    r = np.concatenate([np.linspace(-1, 1, 4001), ends, 1 - ends, ends - 1]).astype(dtype)
+    exact = np.arcsin(r.astype(np.longdouble))
+    np.testing.assert_allclose(arcsin(tf.constant(r)), exact, rtol=tolerance, atol=1e-300)
+
+
+def test_the_slope_of_the_arcsine():
+    r = tf.constant([-0.9, -0.2, 0.0, 0.3, 0.7], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(r)
+        value = arcsin(r)
+    np.testing.assert_allclose(tape.gradient(value, r), 1 / np.sqrt(1 - r.numpy() ** 2))

@@ -27,6 +27,11 @@ class Dual:
     differentiable: ClassVar[bool] = True
     """Whether E[phi'(u)^2] is finite, which the tangent kernel needs."""
 
+    @property
+    def columns(self) -> int:
+        """How many numbers of each image and position the covariance needs."""
+        return 2
+
     def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
         """What the covariance needs of one image, computed once for it and never for a pair."""
         return (q,)
@@ -57,6 +62,16 @@ class Dual:
         """E[phi(u)^2]; the covariance of u with itself, unless there is something simpler."""
         s = self.prepare(q)
         return self.covariance(q, s, s)
+
+    def variance(self, q: Tensor, s: tuple[Tensor, ...]) -> Tensor:
+        """E[phi(u)^2] where the statistics s = prepare(q) are there already."""
+        del s
+        return self.second_moment(q)
+
+    def derivative_variance(self, q: Tensor, s: tuple[Tensor, ...]) -> Tensor:
+        """E[phi'(u)^2] where the statistics s = prepare(q) are there already."""
+        del s
+        return self.derivative_second_moment(q)
 
 
 def correlation_statistics(q: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,6 +74,11 @@ class Hermite(Dual):
         """N of the sums."""
         return self.least_degree(TOLERANCE) if self._degree is None else self._degree
 
+    @property
+    def columns(self) -> int:
+        """Mean, root and its inverse, and the coefficients."""
+        return 3 + _expansion(self).width
+
     def least_degree(self, tolerance: float) -> int:
         """The least N whose error bound is within the tolerance for variances up to 4.
 
@@ -108,9 +113,8 @@ class Hermite(Dual):
     def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
         expansion = _expansion(self)
         root, inverse = correlation_statistics(q)
-        columns = expansion.table(root)
-        mean = expansion.at_zero + root * columns[..., 0, :]
-        return mean, root, inverse, expansion.with_roots(columns[..., 1:, :])
+        mean = expansion.at_zero + root * expansion.mean(root)[..., 0]
+        return mean, root, inverse, expansion.coefficients(root)
 
     def covariance(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
         (m1, root1, inverse1, b1), (m2, root2, inverse2, b2) = s1, s2
@@ -130,6 +134,20 @@ class Hermite(Dual):
             return total
         return total + self.kappa**2 * Abs().derivative(c, (root1, inverse1), (root2, inverse2))
 
+    def variance(self, q: Tensor, s: tuple[Tensor, ...]) -> Tensor:
+        mean, root, _, b = s
+        total = mean * mean + q * _expansion(self).at_one(b)
+        return total + self.kappa**2 * (1 - 2 / math.pi) * root * root
+
+    def second_moment(self, q: Tensor) -> Tensor:
+        return self.variance(q, self.prepare(q))
+
+    def derivative_variance(self, q: Tensor, s: tuple[Tensor, ...]) -> Tensor:
+        return _expansion(self).at_one(s[3], derivative=True) + self.kappa**2
+
+    def derivative_second_moment(self, q: Tensor) -> Tensor:
+        return self.derivative_variance(q, self.prepare(q))
+
     def mean(self, q: Tensor) -> Tensor:
         return self.prepare(q)[0]
 
@@ -137,8 +155,10 @@ class Hermite(Dual):
 class Expansion:
     """The series of one phi: which powers it has, and the table of its coefficients.
 
-    Columns of the table: the mean, b_n / sqrt(n + 1) for each power n, and for each parity the
-    square sums of what is beyond N, of the covariance and of the derivative.
+    mean:    table of the mean, less phi(0) and over sqrt(q)
+    at_zero: phi(0)
+    Columns of the other table: b_n / sqrt(n + 1) for each power n, and for each parity the square
+    sums of what is beyond N, of the covariance and of the derivative.
     """
 
     def __init__(self, dual: Hermite) -> None:
@@ -161,18 +181,28 @@ class Expansion:
         self._parities = tuple(p for p in (0, 1) if any(n % 2 == p for n in self.powers if n > 0))
         self._ends = tuple(degree + 1 + (degree + 1 + p) % 2 for p in self._parities)
         last = [tails[kind][:, [p]] for kind in (0, 1) for p in self._parities]
-        columns = [found.mean[:, None], scaled[:, list(self.powers)], *last]
-        self.table = Table(np.concatenate(columns, 1))
+        self.mean = Table(found.mean[:, None])
+        self._table = Table(np.concatenate([scaled[:, list(self.powers)], *last], 1))
 
-    def with_roots(self, columns: Tensor) -> Tensor:
-        """Statistics from the table: what is beyond N such that a pair of images combines it."""
-        known = len(self.powers)
-        rest = tf.unstack(columns[..., known:, :], axis=-2)
-        made = [
-            t / 2 if self._adds(parity) else tf.sqrt(tf.maximum(t, 0))
-            for t, parity in zip(rest, self._parities * 2, strict=True)
-        ]
-        return tf.concat([columns[..., :known, :], tf.stack(made, axis=-2)], axis=-2)
+    @property
+    def width(self) -> int:
+        """Columns of the statistics."""
+        return len(self.powers) + 2 * len(self._parities)
+
+    def coefficients(self, root: Tensor) -> Tensor:
+        """Statistics [..., n, B] of sqrt(q), [..., B].
+
+        What is beyond N is made such that a pair of images combines it: roots that are multiplied,
+        halves that are added. All of it is read from the table once: a second reader would take
+        the compiler to write the table's rows down, ten for each column.
+        """
+        roots, factors = np.zeros(self.width, bool), np.ones(self.width)
+        for i, parity in enumerate(self._parities * 2, len(self.powers)):
+            roots[i] = not self._adds(parity)
+            factors[i] = 1 / 2 if self._adds(parity) else 1
+        columns = self._table(root)
+        made = tf.where(roots, tf.sqrt(tf.maximum(columns, 0)), columns)
+        return tf.linalg.matrix_transpose(made * tf.constant(factors, columns.dtype))
 
     def _adds(self, parity: int) -> bool:
         """Whether the rest is a sum of either image's: with the kink's terms taken out of it."""
@@ -191,11 +221,29 @@ class Expansion:
             if self._removed[i] != 0:
                 product = product - self._removed[i]
             terms[n] = (n + 1) * product if derivative else product
-        start = len(self.powers) + derivative * len(self._parities)
+        start = self._first_tail(derivative)
         for i, (end, parity) in enumerate(zip(self._ends, self._parities, strict=True), start):
             adds = self._adds(parity)
             terms[end] = first[i] + second[i] if adds else first[i] * second[i]
         return _horner(terms, rho)
+
+    def at_one(self, b: Tensor, *, derivative: bool = False) -> Tensor:
+        """The series at rho = 1 of an image with itself; b: statistics [*spatial, n, B]."""
+        known, start = len(self.powers), self._first_tail(derivative)
+        squares, sums = np.zeros(self.width), np.zeros(self.width)
+        squares[:known] = np.array(self.powers) + 1 if derivative else 1
+        removed = float(self._removed @ squares[:known])
+        for i, parity in enumerate(self._parities, start):
+            adds = self._adds(parity)
+            squares[i], sums[i] = (0, 2) if adds else (1, 0)
+        shape = [self.width, 1]
+        a, c = (tf.constant(w.reshape(shape), b.dtype) for w in (squares, sums))
+        total = b * (a * b + c) if sums.any() else a * b * b
+        return tf.reduce_sum(total, axis=-2) - removed
+
+    def _first_tail(self, derivative: bool) -> int:
+        """Where the columns of what is beyond N begin, of the covariance or the derivative."""
+        return len(self.powers) + derivative * len(self._parities)
 
 
 def _horner(terms: dict[int, Tensor], rho: Tensor) -> Tensor:

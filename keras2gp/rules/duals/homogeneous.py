@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from keras2gp.rules.duals.arcsine import arcsin
 from keras2gp.rules.duals.base import Dual, Tensor, correlation_statistics, root_of
 from keras2gp.rules.registry import dual
 
@@ -201,7 +202,7 @@ class Step(Dual):
     def covariance(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
         (root1, inverse1), (root2, inverse2) = s1, s2
         rho = tf.clip_by_value(c * inverse1 * inverse2, -1, 1)
-        generic = 0.25 + tf.asin(rho) / (2 * math.pi)
+        generic = 0.25 + arcsin(rho) / (2 * math.pi)
         # phi is the constant at_zero where the variance is 0, of mean 1/2 elsewhere.
         mean1 = tf.where(root1 > 0, tf.constant(0.5, c.dtype), tf.constant(self.at_zero, c.dtype))
         mean2 = tf.where(root2 > 0, tf.constant(0.5, c.dtype), tf.constant(self.at_zero, c.dtype))

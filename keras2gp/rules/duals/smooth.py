@@ -6,6 +6,7 @@ import math
 
 import tensorflow as tf
 
+from keras2gp.rules.duals.arcsine import arcsin
 from keras2gp.rules.duals.base import Dual, Tensor
 from keras2gp.rules.registry import dual
 
@@ -26,7 +27,7 @@ class Erf(Dual):
 
     def covariance(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
         # Rounding may lift it beyond 1 where the variances are large.
-        return (2 / math.pi) * tf.asin(tf.clip_by_value(2 * c * s1[0] * s2[0], -1, 1))
+        return (2 / math.pi) * arcsin(tf.clip_by_value(2 * c * s1[0] * s2[0], -1, 1))
 
     def derivative(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
         r = 2 * c * s1[0] * s2[0]
@@ -55,7 +56,7 @@ class Gelu(Dual):
         q2, root2, inverse2 = s2
         r = c * root1 * root2
         p = root1 * root2 * tf.math.rsqrt(1 - r * r) / (2 * math.pi)
-        return c * (0.25 + tf.asin(r) / (2 * math.pi)) + p * (
+        return c * (0.25 + arcsin(r) / (2 * math.pi)) + p * (
             q1 * q2 + c * c * (inverse1 + inverse2 - 1)
         )
 
@@ -67,7 +68,7 @@ class Gelu(Dual):
         p = root1 * root2 * tf.math.rsqrt(rest) / (2 * math.pi)
         w = inverse1 + inverse2 - 1
         slope = c + 2 * c * w + root1 * root2 * r / rest * (q1 * q2 + c * c * w)
-        return 0.25 + tf.asin(r) / (2 * math.pi) + p * slope
+        return 0.25 + arcsin(r) / (2 * math.pi) + p * slope
 
     def mean(self, q: Tensor) -> Tensor:
         return q * tf.math.rsqrt(2 * math.pi * (1 + q))

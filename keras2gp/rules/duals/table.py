@@ -38,7 +38,7 @@ class Table:
         self._coefficients = np.einsum("pn,inc->pic", powers, values)
 
     def __call__(self, root: Tensor) -> Tensor:
-        """The columns at sqrt(q), of shape [..., B]: [..., columns, B].
+        """The columns at sqrt(q), of any shape: [..., columns].
 
         Not a number beyond LARGEST_VARIANCE, which a kernel refuses at its end.
         """
@@ -50,5 +50,4 @@ class Table:
         value = tf.gather(first, rows)
         for coefficients in rest:
             value = value * t + tf.gather(coefficients, rows)
-        rank = value.shape.rank
-        return tf.transpose(value, [*range(rank - 2), rank - 1, rank - 2])
+        return value
