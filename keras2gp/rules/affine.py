@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras2gp.graph.features import Depthwise
 from keras2gp.graph.ops import Affine, Input, Mixture, Positions
-from keras2gp.rules.covariance import Here, Tensor
+from keras2gp.rules.covariance import Here, Tensor, materialised
 from keras2gp.rules.registry import rule
 
 __all__ = ["affine", "data", "depthwise", "mixture", "positions"]
@@ -38,8 +38,8 @@ def depthwise(op: Depthwise, maps: tuple[Tensor, ...], here: Here) -> Tensor:
 @rule(Positions)
 def positions(op: Positions, maps: tuple[Tensor, ...], here: Here) -> Tensor:
     """k' = mean over all positions of k: weights of different positions are independent."""
-    del here
-    (k,) = maps
+    # Within the sum, XLA would compute what it sums over entry by entry, across the whole map.
+    k = materialised(maps[0], here.parameters)
     return tf.reduce_mean(k, axis=list(range(op.rank)))
 
 

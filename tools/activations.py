@@ -1,0 +1,91 @@
+"""What activations and tangent kernels cost, beside the NNGP kernel of the same network with ReLU.
+
+python tools/activations.py [--activations NAME ...] [--images N] [--rounds R] [--json]
+
+The network has four 3x3 convolutions of 28 x 28 images. Every round computes the symmetric matrix
+of all kernels in turn; the least time of each counts, as a multiple of the first one's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras2gp
+
+ACTIVATIONS = ("relu", "gelu", "erf", "silu", "tanh", "elu", "relu6")
+SIDE, LAYERS = 28, 4
+
+
+def network(activation: str) -> Any:
+    """Four convolutions with one activation, and a Dense layer."""
+    function = getattr(keras.activations, activation, None) or getattr(keras.ops, activation)
+    weight = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+    x = image = keras.Input((SIDE, SIDE, 1))
+    for _ in range(LAYERS):
+        x = keras.layers.Conv2D(8, 3, padding="same", kernel_initializer=weight)(x)
+        x = keras.layers.Activation(function)(x)
+    return keras.Model(image, keras.layers.Dense(1)(keras.layers.Flatten()(x)))
+
+
+def steps(activations: list[str], images: Any) -> dict[str, Callable[[], Any]]:
+    """What is timed, by its name: matrices of each activation, and ReLU's other kernels."""
+    found: dict[str, Callable[[], Any]] = {}
+    for name in activations:
+        kernel = keras2gp.convert(network(name))
+        found[name] = lambda kernel=kernel: kernel.matrix(images)
+    relu = keras2gp.convert(network("relu"))
+    for kind in ("nngp", "ntk", "both"):
+        found[f"relu, get={kind!r}"] = lambda kind=kind: relu.matrix(images, get=kind)
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--activations", nargs="+", default=list(ACTIVATIONS), metavar="NAME")
+    parser.add_argument("--images", type=int, default=512, metavar="N")
+    parser.add_argument("--rounds", type=int, default=5, metavar="R")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(options.images, SIDE, SIDE, 1)).astype(np.float32)
+    measured = steps(options.activations, images)
+    first, best = {}, dict.fromkeys(measured, float("inf"))
+    for name, step in measured.items():
+        began = time.perf_counter()
+        step()
+        first[name] = time.perf_counter() - began
+    for _ in range(options.rounds):
+        for name, step in measured.items():
+            began = time.perf_counter()
+            step()
+            best[name] = min(best[name], time.perf_counter() - began)
+    entries = options.images * (options.images + 1) / 2 * SIDE * SIDE * LAYERS
+    reference = best[next(iter(best))]
+    rows = {
+        name: {
+            "first_seconds": first[name],
+            "nanoseconds": 1e9 * seconds / entries,
+            "ratio": seconds / reference,
+        }
+        for name, seconds in best.items()
+    }
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    print(f"{'kernel':24}{'first s':>10}{'ns per pair and position':>27}{'ratio':>8}")
+    for name, row in rows.items():
+        print(f"{name:24}{row['first_seconds']:10.1f}{row['nanoseconds']:27.2f}{row['ratio']:8.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
