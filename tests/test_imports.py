@@ -37,8 +37,9 @@ PARTS = {
     "datafiles": {"errors"},
     "data": {"errors", "datafiles"},
     "zoo": {"errors"},
-    "search": {"errors", "engine", "gp", "graph", "kernel", "translate"},
+    "search": {"errors", "engine", "gp", "graph", "kernel", "quiet", "translate"},
     "plots": {"errors"},
+    "quiet": set(),
     "__main__": {"cli"},
 }  # fmt: skip
 """What each part may import of the others. The front (cli, __init__) may import anything."""
