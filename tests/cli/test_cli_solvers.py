@@ -59,8 +59,20 @@ def test_fit_says_which_solver(kernel, files, run, run_json, tmp_path):
     assert head["parameters"]["solver"] == {"name": "auto"}
     code, out, _ = run(*fit(kernel, files, tmp_path / "fit", "--solver", "cg"))
     assert code == 0
-    for text in ("cg (asked for)", "iterations to residual", "no determinant"):
+    for text in ("cg (asked for)", "iterations to residual", "no determinant without --probes"):
         assert text in out
+
+
+def test_an_estimated_evidence_is_called_one(kernel, files, run, run_json, tmp_path):
+    exact = run_json(*fit(kernel, files, tmp_path / "fit"))[1]["fit"]
+    assert exact["solver"]["evidence_error"] is None
+    options = fit(kernel, files, tmp_path / "fit", "--solver", "cg", "--rank", 10, "--probes", 8)
+    estimate = run_json(*options)[1]["fit"]
+    error = estimate["solver"]["evidence_error"]
+    gap = estimate["log_marginal_likelihood"] - exact["log_marginal_likelihood"]
+    assert 0.0 < abs(gap) < 5.0 * error
+    _, out, _ = run(*options)
+    assert f"an estimate with the standard error {error:.2g}" in out
 
 
 def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
@@ -85,6 +97,8 @@ def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
         ("--solver", "cg", "--residual", "0"),
         ("--solver", "cg", "--residual", "1.5"),
         ("--solver", "cg", "--rank", "0"),
+        ("--solver", "cholesky", "--probes", "8"),
+        ("--solver", "cg", "--probes", "1"),
     ],
 )
 def test_wrong_settings(kernel, files, run, tmp_path, options):
