@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras2gp.engine.store import GramStore
+from keras2gp.kernel import Kernel
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +107,43 @@ def test_wrong_settings(kernel, files, run, tmp_path, options):
     assert (code, out) == (2, "")
     assert options[-2] in err or options[0] in err
     assert not (tmp_path / "fit").exists()
+
+
+def test_variances_from_the_store_of_the_fit(kernel, files, run, run_json, tmp_path, monkeypatch):
+    store = tmp_path / "K.zarr"
+    assert run(*fit(kernel, files, tmp_path / "cg", "--solver", "cg", "--gram", store))[0] == 0
+    evaluate = ["--data", files / "data.npz", "--test", 20]
+    predict = ["--data", files / "images.npz", "--out"]
+    without = run_json("evaluate", tmp_path / "cg", *evaluate)[1]
+    assert run("predict", tmp_path / "cg", *predict, tmp_path / "without.npz")[0] == 0
+
+    call = Kernel.__call__
+
+    def no_matrix(self, x1, x2=None, **more):
+        assert x2 is not None or len(x1) <= 8, "the kernel matrix was computed again"
+        return call(self, x1, x2, **more)
+
+    monkeypatch.setattr(Kernel, "__call__", no_matrix)
+    code, document = run_json("evaluate", tmp_path / "cg", *evaluate, "--gram", store)
+    assert code == 0
+    assert document["measures"] == pytest.approx(without["measures"])
+    options = [*predict, tmp_path / "with.npz", "--gram", store]
+    assert run("predict", tmp_path / "cg", *options)[0] == 0
+    with np.load(tmp_path / "with.npz") as one, np.load(tmp_path / "without.npz") as other:
+        np.testing.assert_allclose(one["variance"], other["variance"], rtol=1e-4)
+    code, _, err = run("predict", tmp_path / "cg", *predict, tmp_path / "again.npz")
+    assert (code, "computed again" in err) == (1, True)
+
+
+def test_stores_that_are_refused(kernel, files, fitted, run, tmp_path):
+    evaluate = ["--data", files / "data.npz", "--test", 20, "--gram"]
+    store = tmp_path / "K.zarr"
+    data = ["--data", files / "data.npz"]
+    assert run("gram", kernel, *data, "--rows", 60, "--out", store)[0] == 0
+    assert run(*fit(kernel, files, tmp_path / "cg", "--solver", "cg"))[0] == 0
+    code, _, err = run("evaluate", tmp_path / "cg", *evaluate, tmp_path / "absent.zarr")
+    assert (code, "no store of a kernel matrix" in err) == (2, True)
+    code, _, err = run("evaluate", tmp_path / "cg", *evaluate, store)
+    assert code == 7
+    code, _, err = run("evaluate", fitted, *evaluate, store)
+    assert (code, "keeps what predictions need" in err) == (2, True)
