@@ -25,7 +25,8 @@ PARTS = {
     },
     "staging": set(),
     "exported": {"engine", "kernel", "rules"},
-    "serving": {"errors", "exported", "gp", "kernel", "staging"},
+    "serving": {"errors", "exported", "gp", "kernel", "staging", "tensors"},
+    "tensors": {"gp"},
     "translate": {
         "errors", "frontend", "engine", "graph", "inputs", "kernel", "report", "rules",
     },
