@@ -26,7 +26,7 @@ import numpy as np
 
 import keras2gp
 from keras2gp import data, zoo
-from keras2gp.gp import JitterWarning
+from keras2gp.gp import JitterWarning, metrics
 from keras2gp.plots.learning import learning_curve
 from keras2gp.plots.style import save
 
@@ -142,7 +142,11 @@ def matrices(name, images, labels, folder, record):
 
 
 def solve(k, cross, labels, count):
-    """Errors after the first `count` training images, from the corners of the kernel matrices."""
+    """Errors after the first `count` training images, from the corners of the kernel matrices.
+
+    And how good and how honest the probabilities of the test images are, unless some of their
+    classes are not among the training images.
+    """
     train, validation, test = labels
     began = time.perf_counter()
     classifier = keras2gp.GPClassifier("precomputed")
@@ -151,9 +155,18 @@ def solve(k, cross, labels, count):
         classifier.fit(k[:count, :count], train[:count])
     fitted = time.perf_counter()
     starts = range(0, cross.shape[0], BATCH)
-    predicted = np.concatenate([classifier.predict(cross[i : i + BATCH, :count]) for i in starts])
-    wrong = predicted != np.concatenate([validation, test])
-    return {
+    p = np.concatenate([classifier.predict_proba(cross[i : i + BATCH, :count]) for i in starts])
+    wrong = classifier.classes_[p.argmax(axis=1)] != np.concatenate([validation, test])
+    measured = {}
+    if np.isin(test, classifier.classes_).all():
+        told = p[len(validation) :]
+        by_class = (test, told, classifier.classes_)
+        measured = {
+            "negative_log_likelihood": metrics.negative_log_likelihood(*by_class),
+            "calibration_error": metrics.expected_calibration_error(*by_class),
+            "calibration_error_by_chance": metrics.calibration_error_by_chance(told),
+        }
+    return measured | {
         "validation_error": float(wrong[: len(validation)].mean()),
         "test_error": float(wrong[len(validation) :].mean()),
         "wrong_tests": int(wrong[len(validation) :].sum()),
@@ -211,6 +224,8 @@ def as_markdown(record):
         f"fit at {PAPER_TRAIN} (one standard error)",
         f"paper, MNIST, {PAPER_TRAIN}: validation",
         "paper: test",
+        "NLL",
+        "calibration error (by chance)",
         "kernel matrix",
         "cross matrix",
         "solve",
@@ -229,6 +244,7 @@ def as_markdown(record):
             guess,
             f"{validation:.2%}" if validation else "",
             f"{test:.2%}",
+            *honesty(point),
             *(f"{t:.1f} s" for t in [*times, point["predict_seconds"]]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -241,6 +257,14 @@ def as_markdown(record):
     jitters = {name: row["points"][whole]["jitter"] for name, row in done.items()}
     needed = ", ".join(f"{name} {jitter:g}" for name, jitter in jitters.items() if jitter)
     return "\n".join([*lines, "", NOTES.format(jitter=needed or "none was needed"), ""])
+
+
+def honesty(point):
+    """Cells on the probabilities of test images; empty where `solve` has measured none."""
+    if "calibration_error" not in point:
+        return ["", ""]
+    error, chance = point["calibration_error"], point["calibration_error_by_chance"]
+    return [f"{point['negative_log_likelihood']:.4f}", f"{error:.2%} ({chance:.2%})"]
 
 
 def draw(record, path):

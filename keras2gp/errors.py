@@ -21,6 +21,7 @@ __all__ = [
     "StoreError",
     "UnsupportedModelError",
     "WideningError",
+    "WorkerError",
 ]
 
 
@@ -98,6 +99,10 @@ class StoreError(Keras2GPError, OSError):
 
 class MissingLibraryError(Keras2GPError, ImportError):
     """A library that is no dependency of keras2gp is needed, and cannot be imported."""
+
+
+class WorkerError(Keras2GPError):
+    """A process that this one has started ended before its work was done."""
 
 
 class RegistryError(Keras2GPError):

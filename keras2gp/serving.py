@@ -17,12 +17,11 @@ from keras2gp import __version__
 from keras2gp.errors import InputError, ModelFileError, NotFittedError
 from keras2gp.exported import ExportedKernel
 from keras2gp.gp.classification import GPClassifier
-from keras2gp.gp.factor import CholeskyFactor
 from keras2gp.gp.precision import rounding_bound
-from keras2gp.gp.probability import quadrature
 from keras2gp.gp.regression import GPRegressor
 from keras2gp.kernel import Kernel
 from keras2gp.staging import staged_directory
+from keras2gp.tensors import Factor, expected_softmax, largest
 
 __all__ = ["MARKER", "export"]
 
@@ -48,8 +47,7 @@ def export(
     Raises:
         NotFittedError: the estimator is not fitted.
         InputError: its kernel is not one of keras2gp.convert; it has no variance (no Cholesky
-            factor) to export; its probabilities need one, or are "dirichlet"; labels that
-            TensorFlow cannot hold.
+            factor) to export; its probabilities need one; labels that TensorFlow cannot hold.
         ModelFileError: the directory holds something else, or cannot be written.
     """
     target = Path(directory)
@@ -64,8 +62,7 @@ def export(
             f"the kernel is {estimator.kernel!r}: only one that keras2gp.convert or keras2gp.load "
             "gave is known to TensorFlow"
         )
-    kind = _Classifier if isinstance(estimator, GPClassifier) else _Regressor
-    module = kind(estimator, variance=variance)
+    module = _predictor(estimator, variance=variance)
     try:
         with staged_directory(target) as staged:
             tf.saved_model.save(module, str(staged), signatures=module.predict)
@@ -73,6 +70,14 @@ def export(
             (staged / MARKER).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ModelFileError(f"{target} cannot be written: {error}") from error
+
+
+def _predictor(estimator: GPClassifier | GPRegressor, *, variance: bool) -> Any:
+    if isinstance(estimator, GPRegressor):
+        return _Regressor(estimator, variance=variance)
+    if estimator.dirichlet_ is not None:
+        return _DirichletClassifier(estimator, variance=variance)
+    return _Classifier(estimator, variance=variance)
 
 
 class _Predictor(tf.Module):  # type: ignore[misc]
@@ -84,7 +89,7 @@ class _Predictor(tf.Module):  # type: ignore[misc]
         self._kernel = ExportedKernel(kernel)
         images = kernel.images(estimator.basis_)
         self._train = [tf.Variable(np.moveaxis(x, 0, -1)) for x in images]
-        self._alpha = tf.Variable(estimator.weights_)
+        self._alpha = tf.Variable(self._weights(estimator))
         self._factor = _factor_of(estimator) if variance else None
         if variance:
             size = len(estimator.targets_)
@@ -93,12 +98,19 @@ class _Predictor(tf.Module):  # type: ignore[misc]
         spec = tf.TensorSpec([None, *kernel.inputs[0].shape], self._kernel.dtype, name="images")
         self.predict = tf.function(self._predict, input_signature=[spec], autograph=False)
 
+    @staticmethod
+    def _weights(estimator: Any) -> Any:
+        return estimator.weights_
+
     def _predict(self, images: Tensor) -> dict[str, Tensor]:
         finite = tf.debugging.assert_all_finite(images, "images are not finite")
         cross, prior = self._kernel.cross(
             self._kernel.images([finite]), self._kernel.side(self._train)[1]
         )
-        cross, prior = tf.cast(cross, tf.float64), tf.cast(prior, tf.float64)
+        return self._posterior(tf.cast(cross, tf.float64), tf.cast(prior, tf.float64))
+
+    def _posterior(self, cross: Tensor, prior: Tensor) -> dict[str, Tensor]:
+        """Outputs by name, of covariances [M, B] and prior variances [M]."""
         mean = cross @ self._alpha
         if self._factor is None:
             return self._outputs(mean, None)
@@ -117,21 +129,12 @@ class _Classifier(_Predictor):
     def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
         self._scale = estimator.scale_
         self._temperature = estimator.temperature_
-        if estimator.dirichlet_ is not None:
-            raise InputError(
-                "probabilities='dirichlet' are not exported: they take a factor for each class. "
-                "Try: probabilities='temperature'"
-            )
         if self._temperature is None and not variance:
             raise InputError(
                 f"probabilities={estimator.probabilities!r} are made of the variance, and it is "
                 "not to be exported. Try: probabilities='temperature'"
             )
-        classes = estimator.classes_
-        try:
-            self._classes = tf.constant(classes if classes.dtype.kind in "biuf" else list(classes))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"TensorFlow cannot hold the labels: {error}") from error
+        self._classes = _labels(estimator)
         super().__init__(estimator, variance=variance)
 
     def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
@@ -141,8 +144,48 @@ class _Classifier(_Predictor):
         if self._temperature is not None:
             outputs["probability"] = tf.nn.softmax(mean / self._temperature)
         else:
-            outputs["probability"] = _largest(mean, tf.sqrt(outputs["variance"]))
+            outputs["probability"] = largest(mean, tf.sqrt(outputs["variance"]))
         return outputs
+
+
+class _DirichletClassifier(_Predictor):
+    """`DirichletPosterior` in TensorFlow."""
+
+    def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
+        posterior: Any = estimator.dirichlet_
+        if not variance:
+            raise InputError(
+                "probabilities='dirichlet' are made of the variance, and it is not to be exported. "
+                "Try: probabilities='temperature'"
+            )
+        self._classes = _labels(estimator)
+        self._scale = posterior.transformation.scale
+        self._members = [tf.constant(rows) for rows in posterior.members]
+        self._inner = [tf.Variable(lower) for lower in posterior.inner]
+        self._shifted = Factor(posterior.factor)
+        # Its variances are of a factor of their own.
+        super().__init__(estimator, variance=False)
+
+    @staticmethod
+    def _weights(estimator: Any) -> Any:
+        return estimator.dirichlet_.alpha
+
+    def _posterior(self, cross: Tensor, prior: Tensor) -> dict[str, Tensor]:
+        mean = cross @ self._alpha
+        half = self._shifted.half_solve(tf.transpose(cross))
+        common = prior - tf.reduce_sum(half**2, 0)
+        solved = self._shifted.back_solve(half)
+        parts = []
+        for members, inner in zip(self._members, self._inner, strict=True):
+            own = tf.linalg.triangular_solve(inner, tf.gather(solved, members), lower=True)
+            parts.append(common - tf.reduce_sum(own**2, 0))
+        variance = self._scale * tf.maximum(tf.stack(parts, 1), 0.0)
+        return {
+            "label": tf.gather(self._classes, tf.argmax(mean, 1)),
+            "mean": mean,
+            "variance": tf.reduce_mean(variance, 1),
+            "probability": expected_softmax(mean, variance),
+        }
 
 
 class _Regressor(_Predictor):
@@ -159,47 +202,21 @@ class _Regressor(_Predictor):
         return {k: v[:, 0] for k, v in outputs.items()} if self._single else outputs
 
 
-class _Factor(tf.Module):  # type: ignore[misc]
-    """A packed Cholesky factor: its panels, [N - start, width], in variables of their own."""
-
-    def __init__(self, factor: CholeskyFactor) -> None:
-        super().__init__()
-        # The triangle above the diagonal of a panel is not read, and need not be zero.
-        self._panels = [tf.Variable(panel) for panel in factor.panels()]
-
-    def half_solve(self, b: Tensor) -> Tensor:
-        """L^-1 b, [N, M], panel by panel (PackedPanels.solve_lower)."""
-        solved = []
-        for panel in self._panels:
-            width = panel.shape[1]
-            top = tf.linalg.triangular_solve(panel[:width], b[:width], lower=True)
-            b = b[width:] - panel[width:] @ top
-            solved.append(top)
-        return tf.concat(solved, 0)
+def _labels(estimator: GPClassifier) -> Tensor:
+    classes = estimator.classes_
+    try:
+        return tf.constant(classes if classes.dtype.kind in "biuf" else list(classes))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"TensorFlow cannot hold the labels: {error}") from error
 
 
-def _factor_of(estimator: Any) -> _Factor:
+def _factor_of(estimator: Any) -> Factor:
     factor = getattr(estimator, "factor_", None)
     if factor is None:
         raise InputError(
             "this fit has no Cholesky factor, of which variances are made. Try: variance=False"
         )
-    return _Factor(factor)
-
-
-def _largest(mean: Tensor, deviation: Tensor) -> Tensor:
-    """`largest_probabilities` in TensorFlow."""
-    grid, weights = (tf.constant(a) for a in quadrature())
-    certain = deviation <= 0.0
-    spread = tf.where(certain, tf.ones_like(deviation), deviation)[:, None]
-    gap = (tf.reduce_max(mean, 1, keepdims=True) - mean) / spread
-    z = gap[:, :, None] + grid
-    # z is at least -9, where the distribution function is far from the smallest double.
-    log_below = tf.math.log(0.5 * tf.math.erfc(-z / np.sqrt(2.0)))
-    log_integrand = tf.reduce_sum(log_below, 1, keepdims=True) - log_below - 0.5 * z**2
-    mass = tf.linalg.matvec(tf.exp(log_integrand), weights)
-    best = tf.one_hot(tf.argmax(mean, 1), tf.shape(mean)[1], dtype=mean.dtype)
-    return tf.where(certain[:, None], best, mass / tf.reduce_sum(mass, 1, keepdims=True))
+    return Factor(factor)
 
 
 def _described(estimator: Any, predict: Any) -> dict[str, Any]:

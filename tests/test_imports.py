@@ -25,7 +25,8 @@ PARTS = {
     },
     "staging": set(),
     "exported": {"engine", "kernel", "rules"},
-    "serving": {"errors", "exported", "gp", "kernel", "staging"},
+    "serving": {"errors", "exported", "gp", "kernel", "staging", "tensors"},
+    "tensors": {"gp"},
     "translate": {
         "errors", "frontend", "engine", "graph", "inputs", "kernel", "report", "rules",
     },
@@ -37,8 +38,9 @@ PARTS = {
     "datafiles": {"errors"},
     "data": {"errors", "datafiles"},
     "zoo": {"errors"},
-    "search": {"errors", "engine", "gp", "graph", "kernel", "translate"},
+    "search": {"errors", "engine", "gp", "graph", "kernel", "quiet", "translate"},
     "plots": {"errors"},
+    "quiet": set(),
     "__main__": {"cli"},
 }  # fmt: skip
 """What each part may import of the others. The front (cli, __init__) may import anything."""

@@ -139,7 +139,7 @@ def show_fit(out: Output, facts: Any) -> None:
         [
             ("kernel", kernel),
             ("solve", f"{solver_text(facts)}, {_jitter_text(facts)}"),
-            ("evidence", _evidence_text(facts["log_marginal_likelihood"])),
+            ("evidence", _evidence_text(facts)),
         ]
     )
     if facts["temperature"] is not None:
@@ -261,10 +261,13 @@ def _jitter_text(facts: Any) -> str:
     )
 
 
-def _evidence_text(value: float) -> str:
+def _evidence_text(facts: Any) -> str:
+    value, error = facts["log_marginal_likelihood"], facts["solver"]["evidence_error"]
     if math.isnan(value):
-        return "not known: conjugate gradients give no determinant"
-    return f"log p(y | x) = {value:.6g}"
+        return "not known: conjugate gradients give no determinant without --probes"
+    if error is None:
+        return f"log p(y | x) = {value:.6g}"
+    return f"log p(y | x) ~ {value:.6g}, an estimate with the standard error {error:.2g}"
 
 
 def _grouped(number: float) -> str:

@@ -143,8 +143,11 @@ def _reliability(options: argparse.Namespace, out: Output) -> ExitCode:
     from keras2gp.plots.predictions import reliability  # noqa: PLC0415 (imports numpy)
 
     _, y, found = _predicted(options)
+    from keras2gp.gp import metrics  # noqa: PLC0415 (imports scikit-learn)
+
+    bins = metrics.reliability(y, found["probability"], found["classes"])
     title = f"{options.record.model}, {len(y)} test rows of {options.data}"
-    return _finished(reliability(found["probability"], y, found["classes"], title), options, out)
+    return _finished(reliability(bins, title), options, out)
 
 
 def _images(options: argparse.Namespace, out: Output) -> ExitCode:

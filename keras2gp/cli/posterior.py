@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 import keras2gp
+from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.progress import stage
 from keras2gp.gp.classification import GPClassifier
 from keras2gp.gp.metrics import (
@@ -31,10 +32,28 @@ Head = GPClassifier | GPRegressor
 _BATCH = 512
 
 
-def load_fit(directory: Path) -> Head:
-    """The estimator of a fitted model, with its kernel. Raises: ModelFileError."""
+def load_fit(directory: Path, gram: Path | None = None) -> Head:
+    """The estimator of a fitted model, with its kernel.
+
+    gram: the store of its kernel matrix, for a fit by conjugate gradients; what it lacks is
+        computed into it
+
+    Raises: ModelFileError; StoreError if the store is of another kernel or other images;
+        UsageError if the fit needs no matrix.
+    """
     with stage("loading"):
-        return load_head(directory / "head", keras2gp.load(directory / "kernel"))
+        kernel = keras2gp.load(directory / "kernel")
+        estimator = load_head(directory / "head", kernel)
+    if gram is None:
+        return estimator
+    if estimator.solver_report_.solver != "cg":
+        raise UsageError(
+            f"--gram {gram}: {directory} was fitted by {estimator.solver_report_.solver}, which "
+            "keeps what predictions need. Try: without --gram"
+        )
+    with stage(f"kernel, {len(estimator.targets_)} images") as advance:
+        store = keras2gp.gram(kernel, estimator.x_train_, out=gram, progress=advance)
+    return load_head(directory / "head", kernel, gram=store)
 
 
 def predictions(estimator: Head, x: Array) -> dict[str, Array]:

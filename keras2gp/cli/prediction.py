@@ -37,6 +37,7 @@ def add_commands(commands: Any) -> None:
         help="images that are not of D, of the same shape: how well the variance tells them from "
         "the test rows (AUROC of up to N of them; without it none is measured)",
     )
+    _add_gram(evaluate)
     arguments.add_json(evaluate)
     evaluate.set_defaults(check=_check_evaluate, run=_evaluate)
 
@@ -50,12 +51,29 @@ def add_commands(commands: Any) -> None:
     predict.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
     arguments.add_data(predict, note="; an .npz file needs no y")
     arguments.add_output(predict, "a .csv or .npz file; predictions that it holds are replaced")
+    _add_gram(predict)
     arguments.add_json(predict)
     predict.set_defaults(check=_check_predict, run=_predict)
 
 
+def _add_gram(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--gram",
+        metavar="K",
+        type=Path,
+        help="of a fit by conjugate gradients: the store of its kernel matrix, which variances "
+        "need; without it the matrix is computed again, in memory",
+    )
+
+
+def _check_gram(options: argparse.Namespace) -> None:
+    if options.gram is not None and not (options.gram / "matrix").is_dir():
+        raise UsageError(f"--gram {options.gram}: no store of a kernel matrix")
+
+
 def _check_evaluate(options: argparse.Namespace) -> None:
     options.record = read_record(options.fit)
+    _check_gram(options)
     arguments.check_data(options.data)
     if options.ood is not None:
         arguments.check_data(options.ood)
@@ -64,34 +82,17 @@ def _check_evaluate(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace, out: Output) -> ExitCode:
-    from keras2gp.cli.images import (  # noqa: PLC0415 (imports numpy)
-        images_only,
-        prepared,
-        read_data,
-        targets,
-        test_rows,
-    )
+    from keras2gp.cli.images import images_only, prepared  # noqa: PLC0415 (imports numpy)
 
-    record: FitRecord = options.record
-    whole = read_data(options.data, download=options.download)
-    data, warnings = unseen_rows(whole, record, options)
-    regression = record.task == "regression"
-    x, y = test_rows(data)
-    y = targets(y, data.name, regression=regression)
+    data, x, y, warnings = _test_rows(options)
     elsewhere = None
     if options.ood is not None:
         elsewhere = images_only(options.ood, download=options.download)[: options.test]
     start_tensorflow()
     from keras2gp.cli.models import rescales  # noqa: PLC0415 (imports TensorFlow)
-    from keras2gp.cli.posterior import (  # noqa: PLC0415
-        load_fit,
-        measured,
-        outsiders,
-        predictions,
-        repeated,
-    )
+    from keras2gp.cli.posterior import load_fit, measured, predictions, repeated  # noqa: PLC0415
 
-    estimator = load_fit(options.fit)
+    estimator = load_fit(options.fit, options.gram)
     images, notes = prepared(estimator.kernel, x, rescales=rescales(estimator.kernel))
     twice = repeated(estimator, images)
     if twice:
@@ -100,31 +101,53 @@ def _evaluate(options: argparse.Namespace, out: Output) -> ExitCode:
     found = predictions(estimator, images)
     measures, bins = measured(found, y)
     seconds = time.perf_counter() - began
-    ood: dict[str, Any] | None = None
-    if elsewhere is not None:
-        others, done = prepared(estimator.kernel, elsewhere, rescales=rescales(estimator.kernel))
-        ood = {"source": options.ood, "rows": len(others), "notes": done}
-        ood |= outsiders(estimator, found, others)
-    out.line(f"{options.fit}: {record.model} fitted to {record.rows} rows of {record.source}")
-    out.line(f"{len(images)} test rows of {options.data}", style="bold")
-    for note in [*data.notes, *notes, *warnings]:
-        out.line(f"  note: {note}")
-    show_measures(out, measures, seconds)
-    if ood is not None:
-        out.line(f"{ood['rows']} images of {options.ood}, from elsewhere", style="bold")
-        out.pairs([("AUROC", f"{ood['auroc']:.4f} of the variance; 0.5 is chance")])
-    out.document(
-        {
-            "fit": str(options.fit),
-            "data": {"source": options.data, "rows": len(images), "notes": [*data.notes, *notes]},
-            "warnings": warnings,
-            "measures": measures,
-            "reliability": bins,
-            "ood": ood,
-            "seconds": seconds,
-        }
-    )
+    ood = None if elsewhere is None else _told_apart(options.ood, estimator, found, elsewhere)
+    document = {
+        "fit": str(options.fit),
+        "data": {"source": options.data, "rows": len(images), "notes": [*data.notes, *notes]},
+        "warnings": warnings,
+        "measures": measures,
+        "reliability": bins,
+        "ood": ood,
+        "seconds": seconds,
+    }
+    _show_evaluation(out, options.record, document)
+    out.document(document)
     return ExitCode.FINE
+
+
+def _test_rows(options: argparse.Namespace) -> tuple[Dataset, Any, Any, list[str]]:
+    """The data, its test images and targets as they are stored, and what to warn of."""
+    from keras2gp.cli.images import read_data, targets, test_rows  # noqa: PLC0415 (imports numpy)
+
+    record: FitRecord = options.record
+    whole = read_data(options.data, download=options.download)
+    data, warnings = unseen_rows(whole, record, options)
+    x, y = test_rows(data)
+    return data, x, targets(y, data.name, regression=record.task == "regression"), warnings
+
+
+def _told_apart(source: str, estimator: Any, found: Any, elsewhere: Any) -> dict[str, Any]:
+    """How the variance tells images from elsewhere from those of the predictions `found`."""
+    from keras2gp.cli.images import prepared  # noqa: PLC0415 (imports numpy)
+    from keras2gp.cli.models import rescales  # noqa: PLC0415 (imports TensorFlow)
+    from keras2gp.cli.posterior import outsiders  # noqa: PLC0415
+
+    images, notes = prepared(estimator.kernel, elsewhere, rescales=rescales(estimator.kernel))
+    told = {"source": source, "rows": len(images), "notes": notes}
+    return told | outsiders(estimator, found, images)
+
+
+def _show_evaluation(out: Output, record: FitRecord, document: dict[str, Any]) -> None:
+    data, ood = document["data"], document["ood"]
+    out.line(f"{document['fit']}: {record.model} fitted to {record.rows} rows of {record.source}")
+    out.line(f"{data['rows']} test rows of {data['source']}", style="bold")
+    for note in [*data["notes"], *document["warnings"]]:
+        out.line(f"  note: {note}")
+    show_measures(out, document["measures"], document["seconds"])
+    if ood is not None:
+        out.line(f"{ood['rows']} images of {ood['source']}, from elsewhere", style="bold")
+        out.pairs([("AUROC", f"{ood['auroc']:.4f} of the variance; 0.5 is chance")])
 
 
 def show_measures(out: Output, measures: dict[str, float], seconds: float) -> None:
@@ -160,6 +183,7 @@ def unseen_rows(
 
 def _check_predict(options: argparse.Namespace) -> None:
     options.record = read_record(options.fit)
+    _check_gram(options)
     arguments.check_data(options.data)
     out: Path = options.out
     if out.suffix not in (".csv", ".npz"):
@@ -181,7 +205,7 @@ def _predict(options: argparse.Namespace, out: Output) -> ExitCode:
     from keras2gp.cli.posterior import load_fit, predictions  # noqa: PLC0415
     from keras2gp.cli.predictions_file import write_predictions  # noqa: PLC0415
 
-    estimator = load_fit(options.fit)
+    estimator = load_fit(options.fit, options.gram)
     images, notes = prepared(estimator.kernel, x, rescales=rescales(estimator.kernel))
     began = time.perf_counter()
     columns = predictions(estimator, images)

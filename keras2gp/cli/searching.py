@@ -248,13 +248,19 @@ def _tune(options: argparse.Namespace, out: Output) -> ExitCode:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("x", encoding="utf-8") as stream:
         stream.write(overrides_template(found.kernel.parameters))
-    before = kernel.parameters
-    rows = [
-        [layer, *(_cell(v) for v in (before[layer].weight, new.weight, before[layer].bias,
-                                     new.bias))]
-        for layer, new in found.kernel.parameters.items()
-    ]  # fmt: skip
+    _show_tuned(out, kernel.parameters, found, seconds)
+    out.line(f"wrote {options.out}, for --overrides")
+    out.document({"out": str(options.out), **_tuned(found), "seconds": seconds})
+    return ExitCode.FINE
+
+
+def _show_tuned(out: Output, before: Any, found: Any, seconds: float) -> None:
+    """Each layer's variances before and after, and what the ascent gained."""
     header = ["layer", "w2 before", "w2", "b2 before", "b2"]
+    rows = [
+        [layer, *map(_cell, (before[layer].weight, new.weight, before[layer].bias, new.bias))]
+        for layer, new in found.kernel.parameters.items()
+    ]
     out.table(header, rows, header[1:])
     start = found.trace[0].evidence
     ascent = f"{len(found.trace)} evaluations in {seconds_text(seconds)}; {found.message}"
@@ -265,27 +271,25 @@ def _tune(options: argparse.Namespace, out: Output) -> ExitCode:
             ("ascent", ascent),
         ]
     )
-    out.line(f"wrote {options.out}, for --overrides")
-    out.document(
-        {
-            "out": str(options.out),
-            "evidence": found.evidence,
-            "noise_variance": found.noise_variance,
-            "parameters": {k: asdict(v) for k, v in found.kernel.parameters.items()},
-            "trace": [
-                {
-                    "evidence": step.evidence,
-                    "noise_variance": step.noise_variance,
-                    "parameters": {k: asdict(v) for k, v in step.parameters.items()},
-                    "reason": step.reason,
-                }
-                for step in found.trace
-            ],
-            "message": found.message,
-            "seconds": seconds,
-        }
-    )
-    return ExitCode.FINE
+
+
+def _tuned(found: Any) -> dict[str, Any]:
+    """What an ascent found, as data for JSON."""
+    return {
+        "evidence": found.evidence,
+        "noise_variance": found.noise_variance,
+        "parameters": {k: asdict(v) for k, v in found.kernel.parameters.items()},
+        "trace": [
+            {
+                "evidence": step.evidence,
+                "noise_variance": step.noise_variance,
+                "parameters": {k: asdict(v) for k, v in step.parameters.items()},
+                "reason": step.reason,
+            }
+            for step in found.trace
+        ],
+        "message": found.message,
+    }
 
 
 def _cell(value: Any) -> str:

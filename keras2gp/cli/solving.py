@@ -15,7 +15,7 @@ _NAMES = ("auto", "cholesky", "tensorflow", "cg", "nystroem")
 
 
 def add_choice(group: Any) -> None:
-    """--solver, --residual and --rank."""
+    """--solver, --residual, --rank and --probes."""
     group.add_argument(
         "--solver",
         choices=_NAMES,
@@ -36,6 +36,13 @@ def add_choice(group: Any) -> None:
         help="of cg: columns of the preconditioner (default N / 10, 100 to 1000); of nystroem: "
         "inducing images (default 1000)",
     )
+    group.add_argument(
+        "--probes",
+        metavar="P",
+        type=arguments.count,
+        help="of cg: random vectors that estimate the log marginal likelihood, with its standard "
+        "error (default none: it is not known)",
+    )
 
 
 def check_choice(options: argparse.Namespace) -> None:
@@ -46,6 +53,10 @@ def check_choice(options: argparse.Namespace) -> None:
         raise UsageError(f"--residual {options.residual:g}: expected a number between 0 and 1")
     if options.rank is not None and options.solver not in ("cg", "nystroem"):
         raise UsageError(f"--rank {options.rank} is one of --solver cg and --solver nystroem")
+    if options.probes is not None and options.solver != "cg":
+        raise UsageError(f"--probes {options.probes} is one of --solver cg")
+    if options.probes == 1:
+        raise UsageError("--probes 1: expected 2 or more, whose spread is the error")
 
 
 def solver_of(options: argparse.Namespace) -> Any:
@@ -55,7 +66,7 @@ def solver_of(options: argparse.Namespace) -> Any:
 
     if options.solver == "cg":
         tolerance = {} if options.residual is None else {"tolerance": options.residual}
-        return ConjugateGradients(rank=options.rank, **tolerance)
+        return ConjugateGradients(rank=options.rank, probes=options.probes or 0, **tolerance)
     if options.solver == "nystroem":
         return Nystroem(rank=options.rank)
     return options.solver

@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from importlib import import_module
+from contextlib import nullcontext
 
 from keras2gp.cli.progress import stage
+from keras2gp.quiet import import_tensorflow
 
 __all__ = ["start_tensorflow"]
 
-_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-
 
 def start_tensorflow() -> None:
-    """Import TensorFlow and Keras; nothing of theirs reaches the user but a failure.
-
-    Whoever sets TF_CPP_MIN_LOG_LEVEL to 0, 1 or 2 wants the messages, and gets them.
-    """
-    os.environ.setdefault(_LEVEL, "3")
-    # keras2gp speaks TensorFlow, whatever Keras's own settings say.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    silent = os.environ[_LEVEL] not in ("0", "1", "2")
-    if "tensorflow" not in sys.modules or "keras" not in sys.modules:
-        with stage("starting TensorFlow"), _silent_stderr() if silent else nullcontext():
-            import_module("tensorflow")
-            import_module("keras")
-    if silent:
-        for name in ("tensorflow", "absl"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keep what is written to descriptor 2, by C++ too, and show it only if the block fails."""
-    saved = os.dup(2)
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        text = b""
-        try:
-            yield
-        except Exception:
-            sys.stderr.flush()
-            kept.seek(0)
-            text = kept.read()
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            sys.stderr.write(text.decode(errors="replace"))
+    """Import TensorFlow and Keras quietly, and say so if it takes long."""
+    there = "tensorflow" in sys.modules and "keras" in sys.modules
+    with nullcontext() if there else stage("starting TensorFlow"):
+        import_tensorflow()

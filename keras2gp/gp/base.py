@@ -116,6 +116,11 @@ class GaussianProcess(Posterior):
             iterations=fit.iterations,
             residual=fit.residual,
             rank=fit.rank,
+            evidence_error=(
+                None
+                if fit.determinant_error is None
+                else targets.shape[1] * fit.determinant_error / 2.0
+            ),
         )
         return fit, report
 
@@ -128,10 +133,11 @@ class GaussianProcess(Posterior):
             the kernel gives or with `gram`, and leaves the estimator as it is. In the same units.
         gram: the matrix of the training inputs, if it is there; needed for a precomputed kernel
 
-        Of solver Nystroem() it is that of the approximate model.
+        Of solver Nystroem() it is that of the approximate model. Of ConjugateGradients(probes=P) it
+        is an estimate, with the standard error solver_report_.evidence_error.
 
-        Raises: NotFittedError; NumericalError under conjugate gradients, which do not know the
-            determinant; InputError.
+        Raises: NotFittedError; NumericalError under conjugate gradients without probes, which do
+            not know the determinant; InputError.
 
         Reference: Rasmussen and Williams, equation 2.30.
         """
@@ -148,7 +154,8 @@ class GaussianProcess(Posterior):
         if math.isnan(value):
             raise NumericalError(
                 "the log marginal likelihood needs the determinant, which conjugate gradients do "
-                "not give. Try: solver='cholesky', or solver='nystroem' for an approximate model"
+                "not give. Try: solver='cholesky', ConjugateGradients(probes=16) for an estimate, "
+                "or solver='nystroem' for an approximate model"
             )
         return value
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassifierMixin
-from sklearn.exceptions import DataConversionWarning
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import check_random_state
 
 from keras2gp.errors import InputError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.calibration import fit_temperature, tempered_softmax
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.factor import CholeskyFactor
-from keras2gp.gp.inputs import check_length
+from keras2gp.gp.inputs import check_labels, check_length
 from keras2gp.gp.matrices import Progress
 from keras2gp.gp.panels import Array
 from keras2gp.gp.probability import largest_probabilities
+from keras2gp.gp.sampling import check_count, draw_classes, draw_jointly
 from keras2gp.gp.softmax import expected_softmax
 
 __all__ = ["PROBABILITIES", "GPClassifier", "Prediction", "check_probabilities"]
@@ -103,7 +102,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         """
         check_probabilities(self.probabilities)
         training = self._training(X, gram)
-        labels = _check_labels(y)
+        labels = check_labels(y)
         check_length(training, labels, "labels")
         classes, index = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
@@ -229,6 +228,63 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         mean, variance = np.concatenate(means), np.concatenate(variances)
         return Prediction(mean, variance.mean(axis=1), expected_softmax(mean, variance))
 
+    def sample_latent(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        n_samples: int = 1,
+        random_state: Any = 0,
+    ) -> Array:
+        """Draws from the joint posterior of the latent values at X, [M, C, n_samples].
+
+        They are of `posterior`, the kernel scaled by `scale_`; "dirichlet": of `dirichlet_`.
+
+        random_state: an integer, None, or a numpy RandomState, as in scikit-learn
+
+        Raises: InputError, NotFittedError; NumericalError if the posterior covariance has an
+            eigenvalue further below zero than rounding explains.
+        """
+        x = self._test_inputs(X)
+        if self.dirichlet_ is None:
+            return self._samples(x, n_samples, random_state, self.scale_)
+        check_count(n_samples)
+        random = check_random_state(random_state)
+        prior = self._prior_covariance(x)
+        cross, bound = self._cross(x), self._bound(np.diagonal(prior))
+        mean, dirichlet = self.dirichlet_.mean(cross), self.dirichlet_
+        bound *= dirichlet.transformation.scale
+        draws = np.empty((len(x), mean.shape[1], n_samples))
+        for c, covariance in enumerate(dirichlet.covariances(cross, prior)):
+            part = draw_jointly(mean[:, c : c + 1], covariance, n_samples, bound, random)
+            draws[:, c] = part[:, 0]
+        return draws
+
+    def sample_y(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        n_samples: int = 1,
+        random_state: Any = 0,
+    ) -> npt.NDArray[Any]:
+        """Draws of the labels at X, [M, n_samples]; each label as often as `predict_proba` says.
+
+        Math: "temperature": y ~ softmax(mean / temperature_), each input on its own
+              "largest": y = argmax f, f ~ `sample_latent`, jointly at all inputs
+              "dirichlet": y ~ softmax(f), f ~ `sample_latent`, jointly at all inputs
+
+        Raises: as `sample_latent`; for "temperature" as `predict_proba`.
+        """
+        self._require_fitted()
+        check_count(n_samples)
+        random = check_random_state(random_state)
+        if self.temperature_ is not None:
+            scores = self.decision_function(X) / self.temperature_
+            columns = draw_classes(np.repeat(scores[:, :, None], n_samples, axis=2), random)
+        else:
+            latent = self.sample_latent(X, n_samples, random)
+            exact = self.dirichlet_ is None
+            columns = latent.argmax(axis=1) if exact else draw_classes(latent, random)
+        labels: npt.NDArray[Any] = self.classes_[columns]
+        return labels
+
     def leave_one_out(self) -> tuple[Array, Array]:
         """Decision values [N, C] for each training input given all the others, and variance [N].
 
@@ -249,31 +305,3 @@ def check_probabilities(probabilities: Any) -> None:
     if probabilities not in PROBABILITIES:
         names = ", ".join(f'"{name}"' for name in PROBABILITIES)
         raise InputError(f"probabilities is {probabilities!r}: expected one of {names}")
-
-
-def _check_labels(y: Any) -> npt.NDArray[Any]:
-    if y is None:
-        raise InputError("fit requires y to be passed, but the target y is None")
-    try:
-        labels = np.asarray(y)
-        if labels.ndim == 2 and labels.shape[1] == 1:
-            warnings.warn(
-                "A column-vector y was passed when a 1d array was expected: its one column is "
-                "taken",
-                DataConversionWarning,
-                stacklevel=3,
-            )
-            labels = labels[:, 0]
-        if labels.ndim != 1 or not labels.size:
-            raise InputError(
-                f"y has shape {labels.shape}; expected one label for each input, [N]. Try: "
-                "y.argmax(axis=1) if it is one-hot"
-            )
-        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise InputError("y is not finite: it holds NaN or inf")
-        check_classification_targets(labels)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"y holds no labels: {error}") from error
-    return labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +112,18 @@ class DirichletPosterior:
             parts.append(common - np.einsum("im,im->m", half, half))
         variance: Array = np.maximum(np.stack(parts, axis=1), 0.0)
         return self.transformation.scale * variance
+
+    def covariances(self, cross: Array, prior: Array) -> Iterator[Array]:
+        """Posterior covariance of each class in turn, [M, M].
+
+        Shapes: cross [M, N], prior [M, M].
+        """
+        solved = self.factor.solve(cross.T)
+        common = prior - cross @ solved
+        for members, inner in zip(self.members, self.inner, strict=True):
+            half = solve_triangular(inner, solved[members], lower=True)
+            covariance = common - half.T @ half
+            yield self.transformation.scale * (covariance + covariance.T) / 2.0
 
 
 def fit_dirichlet(

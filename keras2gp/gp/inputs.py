@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sized
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.multiclass import check_classification_targets
 
 from keras2gp.errors import InputError
 from keras2gp.gp.panels import Array
@@ -15,6 +18,7 @@ __all__ = [
     "KernelFunction",
     "check_inputs",
     "check_kernel",
+    "check_labels",
     "check_length",
     "first_place",
     "kernel_values",
@@ -141,3 +145,32 @@ def _as_array(x: Any) -> npt.NDArray[Any]:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"X holds objects that are no numbers: {error}") from error
+
+
+def check_labels(y: Any) -> npt.NDArray[Any]:
+    """Labels, [N], of any type. Raises: InputError for what is none."""
+    if y is None:
+        raise InputError("fit requires y to be passed, but the target y is None")
+    try:
+        labels = np.asarray(y)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            warnings.warn(
+                "A column-vector y was passed when a 1d array was expected: its one column is "
+                "taken",
+                DataConversionWarning,
+                stacklevel=3,
+            )
+            labels = labels[:, 0]
+        if labels.ndim != 1 or not labels.size:
+            raise InputError(
+                f"y has shape {labels.shape}; expected one label for each input, [N]. Try: "
+                "y.argmax(axis=1) if it is one-hot"
+            )
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise InputError("y is not finite: it holds NaN or inf")
+        check_classification_targets(labels)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"y holds no labels: {error}") from error
+    return labels

@@ -12,12 +12,13 @@ import sklearn.exceptions
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from keras2gp.errors import InputError, NotFittedError, NumericalError
+from keras2gp.errors import InputError, NotFittedError
 from keras2gp.gp.factor import CholeskyFactor, CholeskyReport
 from keras2gp.gp.inputs import check_inputs, check_kernel, check_variances, kernel_values
 from keras2gp.gp.memory import require_memory
 from keras2gp.gp.panels import Array
 from keras2gp.gp.precision import clipped_variance, rounding_bound
+from keras2gp.gp.sampling import check_count, draw_jointly
 from keras2gp.gp.system import LinearSystem, SolverReport
 
 __all__ = ["Posterior", "UnfittedError"]
@@ -142,10 +143,24 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
 
     def _mean_and_covariance(self, x: npt.NDArray[Any]) -> tuple[Array, Array]:
         """Posterior mean [M, C] and latent covariance [M, M]."""
+        covariance = self._prior_covariance(x)
+        cross = self._cross(x)
+        before = np.diagonal(covariance).copy()
+        covariance -= self.system_.explained_covariance(cross)
+        diagonal = clipped_variance(np.diagonal(covariance), before, self._bound(before), 0)
+        np.fill_diagonal(covariance, diagonal)
+        return cross @ self.weights_, (covariance + covariance.T) / 2.0
+
+    def _prior_covariance(self, x: npt.NDArray[Any]) -> Array:
+        """Prior covariance of the latent values, [M, M].
+
+        Raises: InputError for a precomputed kernel, or if the memory for the posterior's, which
+            is to be made of it, does not suffice.
+        """
         if self.precomputed:
             raise InputError(
-                "return_cov needs the kernel between the inputs themselves, which a precomputed "
-                "matrix does not hold. Try: return_std=True with diag="
+                "return_cov and samples need the kernel between the inputs themselves, which a "
+                "precomputed matrix does not hold. Try: variances, with diag="
             )
         count = len(x)
         require_memory(
@@ -153,45 +168,27 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
             f"the covariance of {count} predictions",
             "fewer inputs at a time, or return_std=True",
         )
-        cross = self._cross(x)
         prior = kernel_values(self.kernel(x), (count, count), "the kernel matrix")
-        covariance = prior.astype(np.float64)
-        before = np.diagonal(covariance).copy()
-        covariance -= self.system_.explained_covariance(cross)
-        diagonal = clipped_variance(np.diagonal(covariance), before, self._bound(before), 0)
-        np.fill_diagonal(covariance, diagonal)
-        return cross @ self.weights_, (covariance + covariance.T) / 2.0
+        covariance: Array = prior.astype(np.float64)
+        return covariance
 
     def _bound(self, prior: Array) -> Array:
         return rounding_bound(prior, len(self.targets_), self.kernel_dtype_, self.jitter_report_)
 
-    def _samples(self, x: npt.NDArray[Any], count: int, random_state: Any) -> Array:
+    def _samples(
+        self, x: npt.NDArray[Any], count: int, random_state: Any, scale: float = 1.0
+    ) -> Array:
         """Draws from the joint posterior of the latent values, [M, C, count].
 
-        Math: mean + V S^(1/2) z, with V S V^T the posterior covariance and z standard normal
+        scale: a factor on kernel and noise, and so on the covariance
 
-        Eigenvalues below zero are zero, if rounding explains them: no jitter is needed.
-
-        Raises: NumericalError if one lies further below zero.
+        Raises: as `draw_jointly`.
         """
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise InputError(f"n_samples is {count!r}: expected a whole number, 1 or more")
+        check_count(count)
         mean, covariance = self._mean_and_covariance(x)
-        prior = self._prior(x, None)
-        values, vectors = np.linalg.eigh(covariance)
-        bound = len(x) * float(self._bound(prior).max())
-        if values[0] < -bound:
-            raise NumericalError(
-                f"the posterior covariance has the eigenvalue {values[0]:.3g}, below zero by more "
-                f"than rounding explains ({bound:.3g}): the kernel is no covariance, or its "
-                "entries are less precise than their type. Try: a noise_variance, or float64"
-            )
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        bound = scale * self._bound(self._prior(x, None))
         random = check_random_state(random_state)
-        normal = random.standard_normal((len(x), mean.shape[1] * count))
-        draws: Array = (root @ normal).reshape(len(x), mean.shape[1], count)
-        draws += mean[:, :, None]
-        return draws
+        return draw_jointly(mean, scale * covariance, count, bound, random)
 
     def _leave_one_out_density(self) -> Array:
         """Log density of each target given all others, [N, C].

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from keras2gp.gp.panels import Array
 from keras2gp.gp.pivoted import PartialCholesky
 
-__all__ = ["Preconditioner", "no_preconditioner"]
+__all__ = ["Preconditioner"]
 
 
 # Relative to the mean of the diagonal.
@@ -19,6 +21,8 @@ class Preconditioner:
 
     s is what noise and jitter add to the diagonal, and the mean of what F F^T leaves of it: what
     the columns do not explain is taken for noise, so that P is regular without any.
+
+    Of rank 0 P = I: the scale of a preconditioner changes nothing.
 
     Math: F = U S V^T;  P^-1 r = U (S^2 + s)^-1 U^T r + (r - U U^T r) / s
 
@@ -32,21 +36,31 @@ class Preconditioner:
         shift = added + float(partial.residual.mean())
         # Where F F^T is all of the matrix and there is no noise, the rounding of r - U U^T r must
         # not be blown up.
-        self._shift = max(shift, _LEAST_SHIFT * abs(mean))
+        self._shift = max(shift, _LEAST_SHIFT * abs(mean)) if self.rank else 1.0
         self._vectors, values, _ = np.linalg.svd(partial.factor, full_matrices=False)
-        self._inverse = 1.0 / (values[:, None] ** 2 + self._shift)
+        self._values = values[:, None] ** 2 + self._shift
 
     def apply(self, r: Array) -> Array:
         """P^-1 r for r of shape [N, C]."""
+        return self._power(r, -1.0)
+
+    def half(self, r: Array) -> Array:
+        """P^-1/2 r, the symmetric root, for r of shape [N, C]."""
+        return self._power(r, -0.5)
+
+    @property
+    def log_determinant(self) -> float:
+        """log det P."""
+        rest = len(self._vectors) - self.rank
+        return float(np.log(self._values).sum()) + rest * math.log(self._shift)
+
+    def _power(self, r: Array, power: float) -> Array:
+        if not self.rank:
+            return r
         inner = self._vectors.T @ r
         result: Array = r - self._vectors @ inner
         # Once more: what rounding has left of U in it would be divided by s as well.
         result -= self._vectors @ (self._vectors.T @ result)
-        result /= self._shift
-        result += self._vectors @ (self._inverse * inner)
+        result *= self._shift**power
+        result += self._vectors @ (self._values**power * inner)
         return result
-
-
-def no_preconditioner(r: Array) -> Array:
-    """P = I."""
-    return r

@@ -11,12 +11,14 @@ from keras2gp.gp.panels import Array
 __all__ = ["expected_softmax"]
 
 # Six standard deviations, and where the Gumbel distribution's tails are as small: 2e-9.
-_DEVIATIONS, _LEFT, _RIGHT = 6.0, 4.0, 20.0
+DEVIATIONS, LEFT, RIGHT = 6.0, 4.0, 20.0
+# Of the Gaussians' grid in their deviations, at most; and of the other one.
+WIDEST, STEP = 0.75, 0.5
 # What a batch of rows takes: less than a processor's cache.
 _BATCH_BYTES = 2**20
 
 
-def expected_softmax(mean: Array, variance: Array, step: float = 0.5) -> Array:
+def expected_softmax(mean: Array, variance: Array, step: float = STEP) -> Array:
     """E[exp(f_c) / sum over c' of exp(f_c')] for independent f_c ~ N(mean_c, variance_c).
 
     A softmax is the probability that f_c + g_c is the largest, g standard Gumbel noise, which
@@ -29,10 +31,10 @@ def expected_softmax(mean: Array, variance: Array, step: float = 0.5) -> Array:
     Shapes: mean [M, C], variance [M, C]; result [M, C], rows summing to 1.
     """
     deviation = np.sqrt(variance)
-    low = (mean - _DEVIATIONS * deviation).max(axis=1) - _LEFT
-    high = (mean + _DEVIATIONS * deviation).max(axis=1) + _RIGHT
-    width = min(0.75, step / max(float(deviation.max()), 1e-9))
-    z = np.linspace(-_DEVIATIONS, _DEVIATIONS, 1 + math.ceil(2.0 * _DEVIATIONS / width))
+    low = (mean - DEVIATIONS * deviation).max(axis=1) - LEFT
+    high = (mean + DEVIATIONS * deviation).max(axis=1) + RIGHT
+    width = min(WIDEST, step / max(float(deviation.max()), 1e-9))
+    z = np.linspace(-DEVIATIONS, DEVIATIONS, 1 + math.ceil(2.0 * DEVIATIONS / width))
     weights = np.exp(-0.5 * z**2)
     weights /= weights.sum()
     nodes = np.linspace(0.0, 1.0, 1 + math.ceil(float((high - low).max()) / step))

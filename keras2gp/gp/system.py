@@ -57,6 +57,7 @@ class Fit:
     inducing:        rows of the training inputs that are the basis; None for all
     report:          jitter and pivots
     iterations, residual, rank: as in SolverReport
+    determinant_error: the standard error of log_determinant, if that is an estimate
     """
 
     system: LinearSystem
@@ -69,6 +70,7 @@ class Fit:
     iterations: int | None = None
     residual: float | None = None
     rank: int | None = None
+    determinant_error: float | None = None
 
 
 class Solver(Protocol):
@@ -109,6 +111,7 @@ class SolverReport:
     iterations: of conjugate gradients
     residual:   the largest relative residual |y - A alpha| / |y| reached, recomputed at the end
     rank:       of the preconditioner, or the number of inducing inputs
+    evidence_error: the standard error of the log marginal likelihood, if that is an estimate
     """
 
     solver: str
@@ -118,12 +121,13 @@ class SolverReport:
     iterations: int | None = None
     residual: float | None = None
     rank: int | None = None
+    evidence_error: float | None = None
 
     @classmethod
     def restored(cls, values: dict[str, Any], names: Sequence[str]) -> SolverReport:
         """A report from JSON. Raises: TypeError, ValueError or KeyError if it is malformed."""
         report = cls(**values)
-        optional = (report.iterations, report.residual, report.rank)
+        optional = (report.iterations, report.residual, report.rank, report.evidence_error)
         numbers = [report.memory, report.seconds, *(v for v in optional if v is not None)]
         if report.solver not in names or not isinstance(report.reason, str):
             raise ValueError(f"solver {report.solver!r}")

@@ -13,7 +13,8 @@ from keras2gp.errors import ModelFileError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.cholesky import check_jitter
 from keras2gp.gp.factor import CholeskyFactor, CholeskyReport, JitterStep
-from keras2gp.gp.iterative import ConjugateGradients, IterativeSystem, RecomputedSystem
+from keras2gp.gp.iterative import ConjugateGradients
+from keras2gp.gp.iterativesystem import IterativeSystem, RecomputedSystem
 from keras2gp.gp.nystroem import InducingSystem
 from keras2gp.gp.panels import Array
 from keras2gp.gp.solvers import SOLVERS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,36 +13,60 @@ from keras2gp.plots.style import ACCENT, COLOURS, GREY, clean, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["images", "reliability"]
+__all__ = ["Bin", "images", "reliability"]
 
 Array = np.ndarray[Any, Any]
 
-_BINS = 15
+
+class Bin(Protocol):
+    """Predictions whose confidence is in (lower, upper]: see keras2gp.gp.metrics.reliability."""
+
+    @property
+    def lower(self) -> float:
+        """The confidence is above it."""
+        ...
+
+    @property
+    def upper(self) -> float:
+        """The confidence is at most that."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def confidence(self) -> float:
+        """Their mean confidence."""
+        ...
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of them that is right."""
+        ...
 
 
-def reliability(probabilities: Array, labels: Array, classes: Array, title: str = "") -> Figure:
-    """Accuracy against confidence in bins of equal width, and how many images lie in each.
+def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
+    """Accuracy against confidence in bins, and how many images lie in each.
 
     The confidence is the largest probability. Bars are one standard error of the accuracy.
 
-    Shapes: probabilities [M, C], labels [M], classes [C] in the order of the columns.
-    Raises: InputError if they do not fit.
+    bins: those that hold an image
+    Raises: InputError if there is none.
     Reference: Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
     """
-    _check(probabilities, labels, classes)
-    confidence = probabilities.max(axis=1)
-    right = classes[probabilities.argmax(axis=1)] == labels
-    index = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
-    counts = np.bincount(index, minlength=_BINS)
-    there = counts > 0
-    mean = np.bincount(index, confidence, _BINS)[there] / counts[there]
-    accuracy = np.bincount(index, right, _BINS)[there] / counts[there]
-    error = float(np.sum(counts[there] * np.abs(accuracy - mean)) / len(labels))
+    if not bins or not all(b.count > 0 for b in bins):
+        raise InputError(f"bins {list(bins)}: expected those that hold an image, one or more")
+    counts, mean, accuracy = (
+        np.array([getattr(b, name) for b in bins]) for name in ("count", "confidence", "accuracy")
+    )
+    error = float(np.sum(counts * np.abs(accuracy - mean)) / counts.sum())
 
     figure = new_figure(4.6, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="calibrated")
-    spread = np.sqrt(accuracy * (1 - accuracy) / counts[there])
+    spread = np.sqrt(accuracy * (1 - accuracy) / counts)
     upper.errorbar(
         mean, accuracy, spread, color=COLOURS[0], marker="o", markersize=5, linewidth=1.2,
         elinewidth=0.8, label="this model",
@@ -50,8 +74,8 @@ def reliability(probabilities: Array, labels: Array, classes: Array, title: str 
     clean(upper, f"{title}\ncalibration error {error:.2%}".strip(), "", "accuracy")
     upper.set_ylim(-0.02, 1.05)
     upper.legend(fontsize=8, frameon=False, loc="upper left")
-    edges = np.linspace(0, 1, _BINS + 1)
-    lower.bar(edges[:-1], counts, width=1 / _BINS, align="edge", color=COLOURS[0], edgecolor="w")
+    left, width = [b.lower for b in bins], [b.upper - b.lower for b in bins]
+    lower.bar(left, counts, width=width, align="edge", color=COLOURS[0], edgecolor="w")
     lower.set_yscale("symlog", linthresh=1)
     lower.set_ylim(0, None)
     lower.set_xlim(0, 1.02)

@@ -5,27 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from keras2gp.engine.api import gram
-from keras2gp.errors import (
-    InputError,
-    NumericalError,
-    PriorError,
-    StoreError,
-    UnsupportedModelError,
-)
-from keras2gp.gp import GPClassifier, JitterWarning
-from keras2gp.gp.metrics import error_rate
-from keras2gp.kernel import Kernel
-from keras2gp.search.spaces import Settings, Space
+from keras2gp.errors import InputError, StoreError
+from keras2gp.search.attempts import CANDIDATE, Attempts, Outcome, Split
+from keras2gp.search.spaces import OwnModel, PaperNetwork, Space
 from keras2gp.search.trials import (
     SCORES,
     Trial,
@@ -34,20 +26,18 @@ from keras2gp.search.trials import (
     require_same_search,
     write_trials,
 )
-from keras2gp.translate import convert
+from keras2gp.search.worker import NotSentError, Worker
 
-__all__ = ["SearchResult", "Split", "random_search"]
+__all__ = ["InProcessWarning", "SearchResult", "Split", "random_search"]
 
-Array = np.ndarray[Any, Any]
 Advance = Callable[[int, int], None]
 
+# So many trials leave about as much behind as another process takes.
+_FEW = 10
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images, float, and labels of one part of the data."""
 
-    x: Array
-    y: Array
+class InProcessWarning(UserWarning):
+    """Many trials run in this process, whose memory grows with each of them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +60,7 @@ def random_search(
     noise_variance: float = 0.0,
     dtype: str = "float32",
     executor: Any = "auto",
+    isolated: bool | None = None,
     progress: Advance = lambda _done, _total: None,
     told: Callable[[Trial], None] = lambda _trial: None,
 ) -> SearchResult:
@@ -82,6 +73,12 @@ def random_search(
     score:    "validation" (error), "leave-one-out" (error, in closed form) or "evidence" (log
               marginal likelihood)
     seed:     with the trial's number it decides the draw
+    isolated: whether trials run in a process of their own, which is replaced when its memory has
+              grown by 1 GiB: TensorFlow keeps each trial's compiled program until its process
+              ends. None: of more than 10 trials, without a GPU, in a space of this package or of a
+              Python file. The `build` of another space, and what it registers, has to be in a
+              module that the new process can import; else trials run here, with an
+              InProcessWarning
     progress: called with (trials done, samples); told: with every trial, those found included
 
     A trial fails, with its reason in the table, if the network cannot be built or converted, or if
@@ -89,7 +86,8 @@ def random_search(
 
     Reference: the paper, section 4; it does not fit again after adding the validation images.
 
-    Raises: InputError; StoreError if `out` is of another search or cannot be written.
+    Raises: InputError; StoreError if `out` is of another search or cannot be written; WorkerError
+        if the process of the trials is killed.
     """
     if score not in SCORES:
         raise InputError(f"score={score!r}: expected {', '.join(map(repr, SCORES))}")
@@ -97,23 +95,49 @@ def random_search(
         raise InputError("score='validation' needs validation images. Try: 'leave-one-out'")
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise InputError(f"samples is {samples!r}: expected a whole number, 1 or more")
-    run = _Run(
-        space=space,
+    attempts = Attempts(
+        build=space.build,
         train=train,
         validation=validation,
-        out=Path(out),
         score=score,
         noise_variance=noise_variance,
         dtype=dtype,
         executor=executor,
     )
+    run = _Run(space=space, attempts=attempts, out=Path(out))
     run.start(seed)
-    while len(run.trials) < samples:
-        progress(len(run.trials), samples)
-        run.add(len(run.trials), seed)
-        told(run.trials[-1])
+    left = samples - len(run.trials)
+    with _place(attempts, left, isolated) if left > 0 else nullcontext(attempts) as place:
+        while len(run.trials) < samples:
+            progress(len(run.trials), samples)
+            run.add(len(run.trials), seed, place)
+            told(run.trials[-1])
     progress(samples, samples)
     return SearchResult(tuple(run.trials), run.best)
+
+
+def _place(
+    attempts: Attempts, left: int, isolated: bool | None
+) -> AbstractContextManager[Attempts | Worker]:
+    """Where the trials that are left run: here, or in a process of their own."""
+    here: AbstractContextManager[Attempts | Worker] = nullcontext(attempts)
+    # A GPU's memory belongs to the first process that takes it: perhaps to this one.
+    if isolated is None and (left <= _FEW or tf.config.list_physical_devices("GPU")):
+        return here
+    reason = "its space is a function, of which another process may lack what it registers"
+    if isolated or (isolated is None and isinstance(attempts.build, OwnModel | PaperNetwork)):
+        try:
+            return Worker(attempts)
+        except NotSentError as error:
+            reason = f"another process cannot run them ({error})"
+    if isolated is not False:
+        warnings.warn(
+            f"{left} trials run in this process, whose memory grows with each: {reason}. Try: "
+            "isolated=True, with functions of a module; isolated=False to leave it so",
+            InProcessWarning,
+            stacklevel=3,
+        )
+    return here
 
 
 @dataclass(kw_only=True)
@@ -121,13 +145,8 @@ class _Run:
     """The state of one search: its table, and the best so far."""
 
     space: Space
-    train: Split
-    validation: Split | None
+    attempts: Attempts
     out: Path
-    score: str
-    noise_variance: float
-    dtype: str
-    executor: Any
     trials: list[Trial] = field(default_factory=list)
 
     @property
@@ -143,7 +162,8 @@ class _Run:
     @property
     def best(self) -> Trial | None:
         """The trial of least loss, the first of equal ones."""
-        known = [(loss, t) for t in self.trials if (loss := t.loss(self.score)) is not None]
+        score = self.attempts.score
+        known = [(loss, t) for t in self.trials if (loss := t.loss(score)) is not None]
         return min(known, key=lambda pair: pair[0])[1] if known else None
 
     def start(self, seed: int) -> None:
@@ -152,16 +172,17 @@ class _Run:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{self.out} cannot be made: {error.strerror}") from error
-        parts = [self.train] if self.validation is None else [self.train, self.validation]
+        shared = self.attempts
+        parts = [shared.train] if shared.validation is None else [shared.train, shared.validation]
         identity = {
             "space": self.space.name,
             "space_identity": self.space.identity,
-            "score": self.score,
+            "score": shared.score,
             "seed": seed,
             "rows": [len(part.x) for part in parts],
             "data_sha256": _digest(parts),
-            "noise_variance": self.noise_variance,
-            "dtype": self.dtype,
+            "noise_variance": shared.noise_variance,
+            "dtype": shared.dtype,
         }
         require_same_search(self.out / "search.json", identity)
         found = read_trials(self.table, self.names)
@@ -169,88 +190,34 @@ class _Run:
             Trial(**{**vars(t), "settings": self.space.draw(seed, t.trial)}) for t in found
         ]
 
-    def add(self, number: int, seed: int) -> None:
+    def add(self, number: int, seed: int, place: Attempts | Worker) -> None:
         """One more trial, kept in the table before its kernel matrices are removed."""
-        settings = self.space.draw(seed, number)
-        stores = self.out / f"trial-{number:04d}"
-        trial, model, kernel = self._try(number, settings, stores)
-        before, loss = self.best, trial.loss(self.score)
-        if model is not None and kernel is not None and loss is not None:
-            least = None if before is None else before.loss(self.score)
-            if least is None or loss < least:
-                self._keep(trial, model, kernel)
-        self.trials.append(trial)
+        folder = self.out / f"trial-{number:04d}"
+        best = self.best
+        least = None if best is None else best.loss(self.attempts.score)
+        found = place.run(number, self.space.draw(seed, number), folder, least)
+        if found.parameters is not None:
+            self._keep(found, folder)
+        self.trials.append(found.trial)
         write_trials(self.table, self.trials, self.names)
-        shutil.rmtree(stores, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
-    def _try(
-        self, number: int, settings: Settings, stores: Path
-    ) -> tuple[Trial, Any | None, Kernel | None]:
-        try:
-            model = self.space.build(dict(settings))
-        except Exception as error:  # noqa: BLE001 (a user's own code, and Keras for its layers)
-            return _failed(number, settings, "build", error), None, None
-        try:
-            kernel = convert(model, dtype=self.dtype)
-            return self._scored(number, settings, kernel, stores), model, kernel
-        except (UnsupportedModelError, PriorError, NumericalError, InputError) as error:
-            return _failed(number, settings, type(error).__name__, error), None, None
-
-    def _scored(self, number: int, settings: Settings, kernel: Kernel, stores: Path) -> Trial:
-        began = time.perf_counter()
-        matrix = self._matrix(kernel, stores / "train.zarr", self.train.x)
-        cross = None
-        if self.validation is not None:
-            cross = self._matrix(kernel, stores / "cross.zarr", self.validation.x, self.train.x)
-        computed = time.perf_counter()
-        classifier = GPClassifier("precomputed", self.noise_variance)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", JitterWarning)  # it is a column of the table
-            classifier.fit(matrix, self.train.y)
-        left_out, _ = classifier.leave_one_out()
-        missed = None
-        if cross is not None and self.validation is not None:
-            missed = error_rate(self.validation.y, classifier.predict(cross))
-        return Trial(
-            number,
-            "fine",
-            settings,
-            validation_error=missed,
-            leave_one_out_error=error_rate(
-                self.train.y, classifier.classes_[left_out.argmax(axis=1)]
-            ),
-            log_marginal_likelihood=classifier.log_marginal_likelihood_value_,
-            jitter=classifier.jitter_report_.jitter,
-            kernel_seconds=computed - began,
-            solve_seconds=time.perf_counter() - computed,
-        )
-
-    def _matrix(self, kernel: Kernel, store: Path, x1: Array, x2: Array | None = None) -> Array:
-        found = gram(kernel, x1, x2, out=store, executor=self.executor, progress=False)
-        return np.asarray(found)
-
-    def _keep(self, trial: Trial, model: Any, kernel: Kernel) -> None:
+    def _keep(self, found: Outcome, folder: Path) -> None:
         """best.keras and best.json."""
-        temporary = self.out / ".best.partial.keras"
+        best = self.out / "best.keras"
         try:
-            model.save(temporary)
-            temporary.replace(self.out / "best.keras")
+            (folder / CANDIDATE).replace(best)
         except OSError as error:
-            raise StoreError(f"{self.out / 'best.keras'} cannot be written: {error}") from error
-        found = {
-            **asdict(trial),
-            "score": self.score,
+            raise StoreError(f"{best} cannot be written: {error}") from error
+        told = {
+            **asdict(found.trial),
+            "score": self.attempts.score,
             "space": self.space.name,
-            "noise_variance": self.noise_variance,
-            "dtype": self.dtype,
-            "parameters": {layer: asdict(v) for layer, v in kernel.parameters.items()},
+            "noise_variance": self.attempts.noise_variance,
+            "dtype": self.attempts.dtype,
+            "parameters": found.parameters,
         }
-        replace_file(self.out / "best.json", json.dumps(found, indent=2, default=str) + "\n")
-
-
-def _failed(number: int, settings: Settings, where: str, error: Exception) -> Trial:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return Trial(number, "failed", settings, reason=f"{where}: {reason}")
+        replace_file(self.out / "best.json", json.dumps(told, indent=2, default=str) + "\n")
 
 
 def _digest(parts: Sequence[Split]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-import runpy
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,15 @@ from sklearn.model_selection import ParameterSampler
 
 from keras2gp.errors import InputError
 
-__all__ = ["Settings", "Space", "own_space", "paper_space", "space_of"]
+__all__ = [
+    "OwnModel",
+    "PaperNetwork",
+    "Settings",
+    "Space",
+    "own_space",
+    "paper_space",
+    "space_of",
+]
 
 Settings = dict[str, Any]
 
@@ -83,12 +93,13 @@ def own_space(path: Path, function: str) -> Space:
         text = path.read_bytes()
     except OSError as error:
         raise InputError(f"{name}: {path} cannot be read: {error.strerror}") from error
+    build = OwnModel(str(path), function, text)
     try:
-        names = runpy.run_path(str(path))
+        names = build.names
     except Exception as error:
         raise InputError(f"{name}: {path} fails: {type(error).__name__}: {error}") from error
-    build, distributions = names.get(function), names.get("SPACE")
-    if not callable(build):
+    distributions = names.get("SPACE")
+    if not callable(names.get(function)):
         raise InputError(f"{name}: {path} has no function {function}")
     if not isinstance(distributions, Mapping) or not distributions:
         raise InputError(
@@ -96,6 +107,36 @@ def own_space(path: Path, function: str) -> Space:
             "a list of choices, or to a distribution such as scipy.stats.loguniform(0.1, 10)"
         )
     return Space(name, dict(distributions), build, hashlib.sha256(text).hexdigest())
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """settings -> Keras model by a function of a user's file, whose text goes wherever it is run.
+
+    A file that is changed while a search runs changes nothing of it.
+    """
+
+    path: str
+    function: str
+    text: bytes
+
+    def __call__(self, settings: Settings) -> Any:
+        """The model of one draw."""
+        return self.names[self.function](settings)
+
+    def __reduce__(self) -> Any:
+        # Without `names`: another process runs the text itself, and with it what it registers.
+        return type(self), (self.path, self.function, self.text)
+
+    @cached_property
+    def names(self) -> dict[str, Any]:
+        """What the file defines. The first use runs it."""
+        module = ModuleType("keras2gp_own_space")
+        module.__file__ = self.path
+        # Dataclasses and Keras look a class's module up.
+        sys.modules[module.__name__] = module
+        exec(compile(self.text, self.path, "exec"), vars(module))  # noqa: S102 (the user's own)
+        return vars(module)
 
 
 def paper_space(image_shape: Sequence[int], classes: int) -> Space:
@@ -107,13 +148,22 @@ def paper_space(image_shape: Sequence[int], classes: int) -> Space:
     0 none; such networks have stride 1 and SAME convolutions.
     """
     shape = tuple(image_shape)
+    build = PaperNetwork(shape, classes)
+    return Space("paper", _PAPER, build, f"paper 1, {shape}, {classes}", _paper_fits(shape))
 
-    def build(settings: Settings) -> Any:
+
+@dataclass(frozen=True)
+class PaperNetwork:
+    """settings -> Keras model of `paper_space`."""
+
+    shape: tuple[int, ...]
+    classes: int
+
+    def __call__(self, settings: Settings) -> Any:
+        """The model of one draw."""
         from keras2gp.search.paper import network  # noqa: PLC0415 (imports Keras)
 
-        return network(settings, shape, classes)
-
-    return Space("paper", _PAPER, build, f"paper 1, {shape}, {classes}", _paper_fits(shape))
+        return network(settings, self.shape, self.classes)
 
 
 _PAPER: dict[str, Any] = {

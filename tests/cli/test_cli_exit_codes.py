@@ -31,6 +31,7 @@ CASES = [
     (errors.GraphError("no"), 1),
     (errors.MissingLibraryError("no"), 1),
     (errors.RegistryError("no"), 1),
+    (errors.WorkerError("no"), 1),
     (ZeroDivisionError("no"), 1),
     (KeyboardInterrupt(), 130),
     (BrokenPipeError(), 141),

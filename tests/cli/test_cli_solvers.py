@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras2gp.engine.store import GramStore
+from keras2gp.kernel import Kernel
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,20 @@ def test_fit_says_which_solver(kernel, files, run, run_json, tmp_path):
     assert head["parameters"]["solver"] == {"name": "auto"}
     code, out, _ = run(*fit(kernel, files, tmp_path / "fit", "--solver", "cg"))
     assert code == 0
-    for text in ("cg (asked for)", "iterations to residual", "no determinant"):
+    for text in ("cg (asked for)", "iterations to residual", "no determinant without --probes"):
         assert text in out
+
+
+def test_an_estimated_evidence_is_called_one(kernel, files, run, run_json, tmp_path):
+    exact = run_json(*fit(kernel, files, tmp_path / "fit"))[1]["fit"]
+    assert exact["solver"]["evidence_error"] is None
+    options = fit(kernel, files, tmp_path / "fit", "--solver", "cg", "--rank", 10, "--probes", 8)
+    estimate = run_json(*options)[1]["fit"]
+    error = estimate["solver"]["evidence_error"]
+    gap = estimate["log_marginal_likelihood"] - exact["log_marginal_likelihood"]
+    assert 0.0 < abs(gap) < 5.0 * error
+    _, out, _ = run(*options)
+    assert f"an estimate with the standard error {error:.2g}" in out
 
 
 def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
@@ -85,6 +98,8 @@ def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
         ("--solver", "cg", "--residual", "0"),
         ("--solver", "cg", "--residual", "1.5"),
         ("--solver", "cg", "--rank", "0"),
+        ("--solver", "cholesky", "--probes", "8"),
+        ("--solver", "cg", "--probes", "1"),
     ],
 )
 def test_wrong_settings(kernel, files, run, tmp_path, options):
@@ -92,3 +107,43 @@ def test_wrong_settings(kernel, files, run, tmp_path, options):
     assert (code, out) == (2, "")
     assert options[-2] in err or options[0] in err
     assert not (tmp_path / "fit").exists()
+
+
+def test_variances_from_the_store_of_the_fit(kernel, files, run, run_json, tmp_path, monkeypatch):
+    store = tmp_path / "K.zarr"
+    assert run(*fit(kernel, files, tmp_path / "cg", "--solver", "cg", "--gram", store))[0] == 0
+    evaluate = ["--data", files / "data.npz", "--test", 20]
+    predict = ["--data", files / "images.npz", "--out"]
+    without = run_json("evaluate", tmp_path / "cg", *evaluate)[1]
+    assert run("predict", tmp_path / "cg", *predict, tmp_path / "without.npz")[0] == 0
+
+    call = Kernel.__call__
+
+    def no_matrix(self, x1, x2=None, **more):
+        assert x2 is not None or len(x1) <= 8, "the kernel matrix was computed again"
+        return call(self, x1, x2, **more)
+
+    monkeypatch.setattr(Kernel, "__call__", no_matrix)
+    code, document = run_json("evaluate", tmp_path / "cg", *evaluate, "--gram", store)
+    assert code == 0
+    assert document["measures"] == pytest.approx(without["measures"])
+    options = [*predict, tmp_path / "with.npz", "--gram", store]
+    assert run("predict", tmp_path / "cg", *options)[0] == 0
+    with np.load(tmp_path / "with.npz") as one, np.load(tmp_path / "without.npz") as other:
+        np.testing.assert_allclose(one["variance"], other["variance"], rtol=1e-4)
+    code, _, err = run("predict", tmp_path / "cg", *predict, tmp_path / "again.npz")
+    assert (code, "computed again" in err) == (1, True)
+
+
+def test_stores_that_are_refused(kernel, files, fitted, run, tmp_path):
+    evaluate = ["--data", files / "data.npz", "--test", 20, "--gram"]
+    store = tmp_path / "K.zarr"
+    data = ["--data", files / "data.npz"]
+    assert run("gram", kernel, *data, "--rows", 60, "--out", store)[0] == 0
+    assert run(*fit(kernel, files, tmp_path / "cg", "--solver", "cg"))[0] == 0
+    code, _, err = run("evaluate", tmp_path / "cg", *evaluate, tmp_path / "absent.zarr")
+    assert (code, "no store of a kernel matrix" in err) == (2, True)
+    code, _, err = run("evaluate", tmp_path / "cg", *evaluate, store)
+    assert code == 7
+    code, _, err = run("evaluate", fitted, *evaluate, store)
+    assert (code, "keeps what predictions need" in err) == (2, True)

@@ -11,7 +11,11 @@ from keras2gp.gp import ConjugateGradients, GPRegressor
 from keras2gp.gp.conjugate import IndefiniteError, conjugate_gradients
 from keras2gp.gp.matrices import TiledProduct, product_of
 from keras2gp.gp.pivoted import randomly_pivoted
-from keras2gp.gp.preconditioner import Preconditioner, no_preconditioner
+from keras2gp.gp.preconditioner import Preconditioner
+
+
+def no_preconditioner(r):
+    return r
 
 
 def solve(matrix, b, precondition=no_preconditioner, tolerance=1e-10, max_iterations=500, **more):

@@ -72,16 +72,19 @@ def test_convergence():
 def test_reliability(rng):
     p = rng.dirichlet([0.3] * 3, 500)
     labels = CLASSES[[rng.choice(3, p=row) for row in p]]
-    upper, lower = reliability(p, labels, CLASSES, "a model").axes
+    from keras2gp.gp import metrics
+
+    upper, lower = reliability(metrics.reliability(labels, p, CLASSES), "a model").axes
     confidence, right = p.max(1), CLASSES[p.argmax(1)] == labels
     last = confidence > 14 / 15
     assert points_of(upper.containers[0].lines[0])[-1] == pytest.approx(
         [confidence[last].mean(), right[last].mean()]
     )
     assert sum(bar.get_height() for bar in lower.patches) == 500
-    from keras2gp.gp import expected_calibration_error
-
-    error = expected_calibration_error(labels, p, CLASSES)
+    assert [bar.get_x() for bar in lower.patches] == pytest.approx(
+        np.unique(np.ceil(confidence * 15) - 1) / 15
+    )
+    error = metrics.expected_calibration_error(labels, p, CLASSES)
     assert f"calibration error {error:.2%}" in upper.get_title(loc="left")
 
 
@@ -149,7 +152,7 @@ def test_no_global_state():
     lambda: learning_curve({"settings": {"test": 1, "data": ""}, "rows": {"a": {"points": {}}}}),
     lambda: convergence({"levels": []}),
     lambda: convergence(report() | {"levels": []}),
-    lambda: reliability(np.ones((2, 2)), np.ones(2), np.ones(3)),
+    lambda: reliability([]),
     lambda: images(np.ones((2, 2)), np.ones((2, 3)), np.ones(2), np.ones(3)),
     lambda: kernel_matrix(np.ones((2, 3)), np.ones(2)),
     lambda: kernel_matrix(np.zeros((2, 2)), np.ones(2)),

@@ -1,0 +1,58 @@
+"""Draws from a posterior: of latent values at all inputs jointly, and of labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.panels import Array
+
+__all__ = ["check_count", "draw_classes", "draw_jointly"]
+
+
+def check_count(count: Any) -> None:
+    """Refuse what is no number of samples. Raises: InputError."""
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise InputError(f"n_samples is {count!r}: expected a whole number, 1 or more")
+
+
+def draw_jointly(
+    mean: Array, covariance: Array, count: int, bound: Array, random: np.random.RandomState
+) -> Array:
+    """Draws from Gaussians that share a covariance over inputs, [M, C, count].
+
+    Math: mean + V S^(1/2) z, with V S V^T the covariance and z standard normal
+
+    Eigenvalues below zero are zero, if rounding explains them: no jitter is needed.
+
+    Shapes: mean [M, C], covariance [M, M]; bound [M], how far rounding may put a variance off.
+
+    Raises: NumericalError if an eigenvalue lies further below zero.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    least = -len(mean) * float(bound.max())
+    if values[0] < least:
+        raise NumericalError(
+            f"the posterior covariance has the eigenvalue {values[0]:.3g}, below zero by more "
+            f"than rounding explains ({-least:.3g}): the kernel is no covariance, or its "
+            "entries are less precise than their type. Try: a noise_variance, or float64"
+        )
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    normal = random.standard_normal((len(mean), mean.shape[1] * count))
+    draws: Array = (root @ normal).reshape(*mean.shape, count)
+    draws += mean[:, :, None]
+    return draws
+
+
+def draw_classes(scores: Array, random: np.random.RandomState) -> npt.NDArray[np.intp]:
+    """Draws from softmax(scores) over classes, [M, count].
+
+    Math: argmax over c of scores_c + g_c, g standard Gumbel
+
+    Shapes: scores [M, C, count].
+    """
+    columns: npt.NDArray[np.intp] = (scores + random.gumbel(size=scores.shape)).argmax(axis=1)
+    return columns

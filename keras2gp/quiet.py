@@ -1,0 +1,54 @@
+"""Starts TensorFlow without the messages of its start."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+
+__all__ = ["import_tensorflow"]
+
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and Keras; nothing of theirs reaches the user but a failure.
+
+    Whoever sets TF_CPP_MIN_LOG_LEVEL to 0, 1 or 2 wants the messages, and gets them.
+    """
+    os.environ.setdefault(_LEVEL, "3")
+    # keras2gp speaks TensorFlow, whatever Keras's own settings say.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    silent = os.environ[_LEVEL] not in ("0", "1", "2")
+    if "tensorflow" not in sys.modules or "keras" not in sys.modules:
+        with _silent_stderr() if silent else nullcontext():
+            import_module("tensorflow")
+            import_module("keras")
+    if silent:
+        for name in ("tensorflow", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep what is written to descriptor 2, by C++ too, and show it only if the block fails."""
+    saved = os.dup(2)
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        text = b""
+        try:
+            yield
+        except Exception:
+            sys.stderr.flush()
+            kept.seek(0)
+            text = kept.read()
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            sys.stderr.write(text.decode(errors="replace"))

@@ -1,0 +1,130 @@
+"""One trial of a search: a network built, converted and scored, wherever that happens."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras2gp.engine.api import gram
+from keras2gp.errors import (
+    InputError,
+    NumericalError,
+    PriorError,
+    StoreError,
+    UnsupportedModelError,
+)
+from keras2gp.gp import GPClassifier, JitterWarning
+from keras2gp.gp.metrics import error_rate
+from keras2gp.kernel import Kernel
+from keras2gp.search.spaces import Settings
+from keras2gp.search.trials import Trial
+from keras2gp.translate import convert
+
+__all__ = ["CANDIDATE", "Attempts", "Outcome", "Split"]
+
+Array = np.ndarray[Any, Any]
+
+CANDIDATE = "best.keras"
+"""In a trial's directory: its network, if it is the best so far."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images, float, and labels of one part of the data."""
+
+    x: Array
+    y: Array
+
+
+class Outcome(NamedTuple):
+    """What a trial gave.
+
+    parameters: weight and bias variance of each layer, if the trial is the best so far, and its
+        network was saved as CANDIDATE; None otherwise
+    """
+
+    trial: Trial
+    parameters: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempts:
+    """What all trials of a search share; their arguments are those of `random_search`."""
+
+    build: Callable[[Settings], Any]
+    train: Split
+    validation: Split | None
+    score: str
+    noise_variance: float
+    dtype: str
+    executor: Any
+
+    def run(self, number: int, settings: Settings, folder: Path, least: float | None) -> Outcome:
+        """One trial; a failed one has its reason.
+
+        folder: of its kernel matrices, of which finished blocks are found again
+        least:  the loss that it has to be below to be the best so far; None if it is the first
+
+        Raises: StoreError; what a full disk or memory raises.
+        """
+        try:
+            model = self.build(dict(settings))
+        except Exception as error:  # noqa: BLE001 (a user's own code, and Keras for its layers)
+            return _failed(number, settings, "build", error)
+        try:
+            kernel = convert(model, dtype=self.dtype)
+            trial = self._scored(number, settings, kernel, folder)
+        except (UnsupportedModelError, PriorError, NumericalError, InputError) as error:
+            return _failed(number, settings, type(error).__name__, error)
+        loss = trial.loss(self.score)
+        if loss is None or (least is not None and loss >= least):
+            return Outcome(trial, None)
+        try:
+            model.save(folder / CANDIDATE)
+        except OSError as error:
+            raise StoreError(f"{folder / CANDIDATE} cannot be written: {error}") from error
+        return Outcome(trial, {layer: asdict(v) for layer, v in kernel.parameters.items()})
+
+    def _scored(self, number: int, settings: Settings, kernel: Kernel, folder: Path) -> Trial:
+        began = time.perf_counter()
+        matrix = self._matrix(kernel, folder / "train.zarr", self.train.x)
+        cross = None
+        if self.validation is not None:
+            cross = self._matrix(kernel, folder / "cross.zarr", self.validation.x, self.train.x)
+        computed = time.perf_counter()
+        classifier = GPClassifier("precomputed", self.noise_variance)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JitterWarning)  # it is a column of the table
+            classifier.fit(matrix, self.train.y)
+        left_out, _ = classifier.leave_one_out()
+        missed = None
+        if cross is not None and self.validation is not None:
+            missed = error_rate(self.validation.y, classifier.predict(cross))
+        return Trial(
+            number,
+            "fine",
+            settings,
+            validation_error=missed,
+            leave_one_out_error=error_rate(
+                self.train.y, classifier.classes_[left_out.argmax(axis=1)]
+            ),
+            log_marginal_likelihood=classifier.log_marginal_likelihood_value_,
+            jitter=classifier.jitter_report_.jitter,
+            kernel_seconds=computed - began,
+            solve_seconds=time.perf_counter() - computed,
+        )
+
+    def _matrix(self, kernel: Kernel, store: Path, x1: Array, x2: Array | None = None) -> Array:
+        found = gram(kernel, x1, x2, out=store, executor=self.executor, progress=False)
+        return np.asarray(found)
+
+
+def _failed(number: int, settings: Settings, where: str, error: Exception) -> Outcome:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return Outcome(Trial(number, "failed", settings, reason=f"{where}: {reason}"), None)

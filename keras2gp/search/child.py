@@ -1,0 +1,101 @@
+"""The process in which trials run: it answers what a `Worker` asks through pipes.
+
+A message is its length, 8 bytes, and a pickle. The first that comes is the `Attempts`; then one
+set of arguments for its `run` after another. An answer is a kind, what it is about, and the
+resident memory of this process in bytes, None where the system does not tell it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import queue
+import signal
+import struct
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from keras2gp.quiet import import_tensorflow
+
+__all__ = ["Answer", "main", "receive", "send"]
+
+Answer = tuple[Literal["done", "unread", "failed"], Any, int | None]
+
+_LENGTH = struct.Struct("<Q")
+_STATM = Path("/proc/self/statm")
+
+
+def send(stream: BinaryIO, message: bytes) -> None:
+    """Write one message."""
+    stream.write(_LENGTH.pack(len(message)))
+    stream.write(message)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> bytes:
+    """Read one message. Raises: EOFError if the other side is gone."""
+    head = stream.read(_LENGTH.size)
+    message = stream.read(*_LENGTH.unpack(head)) if len(head) == _LENGTH.size else b""
+    if not message:
+        raise EOFError
+    return message
+
+
+def main() -> None:
+    """Answer until the process that started this one is gone."""
+    # An interrupt reaches all processes of a terminal: the one that asks decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a user's code prints is no answer
+    messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(messages,), daemon=True).start()
+    import_tensorflow()
+    try:
+        run = pickle.loads(messages.get()).run  # noqa: S301 (of the process that started this one)
+    except Exception as error:  # noqa: BLE001 (whatever importing a user's module raises)
+        _answer(answers, ("unread", f"{type(error).__name__}: {error}", None))
+        return
+    _answer(answers, ("done", None, _memory()))
+    while True:
+        arguments = pickle.loads(messages.get())  # noqa: S301 (as above)
+        try:
+            found: Answer = ("done", run(*arguments), None)
+        except Exception as error:  # noqa: BLE001 (raised again where it was asked for)
+            found = ("failed", _sendable(error), None)
+        gc.collect()
+        _answer(answers, (*found[:2], _memory()))
+
+
+def _read(messages: queue.SimpleQueue[bytes]) -> None:
+    """Hand messages on; end this process, in the midst of a trial too, when none can follow."""
+    try:
+        while True:
+            messages.put(receive(sys.stdin.buffer))
+    finally:
+        os._exit(0)
+
+
+def _answer(answers: BinaryIO, answer: Answer) -> None:
+    send(answers, pickle.dumps(answer))
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, with where it was raised; one that no pickle holds by its name and words."""
+    where = traceback.format_exc()
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (made here)
+    except Exception:  # noqa: BLE001 (whatever a foreign class raises)
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(f"In the process of the trials:\n{where}")
+    return error
+
+
+def _memory() -> int | None:
+    try:
+        return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
