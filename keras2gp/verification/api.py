@@ -20,7 +20,7 @@ from keras2gp.rules.duals.hermite import TOLERANCE
 from keras2gp.translate import MaxPooling, Prior, convert
 from keras2gp.verification.cost import cost_of
 from keras2gp.verification.report import VerificationReport
-from keras2gp.verification.sampling import Sampler
+from keras2gp.verification.sampling import PILOT_WORK, PILOTS, Draws, Sampler
 from keras2gp.verification.statistics import judged, moments_of
 from keras2gp.verification.survey import Scale, Survey
 from keras2gp.verification.verdict import concluded, level_of
@@ -119,10 +119,10 @@ def converted(
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Networks of one width: second moments of their outputs, [samples, N, N]."""
+    """Networks of one width."""
 
     scale: Scale
-    moments: Array
+    draws: Draws
     seconds: float
 
 
@@ -171,20 +171,23 @@ class Verification:
         """Networks of each width. Raises: as verify()."""
         for scale, cost in zip(self.scales, self.costs, strict=True):
             cost.require(scale.width)
-        counter = _Counter(self.samples * sum(c.multiplications for c in self.costs), progress)
+        counter = _Counter(
+            (self.samples + PILOT_WORK * PILOTS) * sum(c.multiplications for c in self.costs),
+            progress,
+        )
         drawn = []
         for number, (scale, cost) in enumerate(zip(self.scales, self.costs, strict=True)):
             began = time.perf_counter()
-            moments = self._moments(scale, number, partial(counter.add, cost.multiplications))
-            drawn.append(Drawn(scale, moments, time.perf_counter() - began))
+            draws = self._draws(scale, number, partial(counter.add, cost.multiplications))
+            drawn.append(Drawn(scale, draws, time.perf_counter() - began))
         return drawn
 
     def compared(self, kernel: Kernel, drawn: Sequence[Drawn]) -> VerificationReport:
         """What the networks say of a kernel. Raises: as verify()."""
         matrix = self._matrix(kernel)
-        found = [moments_of(d.moments, matrix, d.scale.width) for d in drawn]
+        found = [moments_of(d.draws.moments, matrix, d.scale.width) for d in drawn]
         levels = [
-            level_of(d.scale, d.moments, m, d.seconds) for d, m in zip(drawn, found, strict=True)
+            level_of(d.scale, d.draws, m, d.seconds) for d, m in zip(drawn, found, strict=True)
         ]
         judgement = judged(found, matrix)
         return concluded(self.stated.report.model, judgement, matrix, levels, seed=self.seed)
@@ -200,8 +203,8 @@ class Verification:
             raise InputError("the kernel's variance of an image is 0. Try: other images as data")
         return matrix
 
-    def _moments(self, scale: Scale, number: int, advance: Callable[[int], None]) -> Array:
-        """Second moments of networks of one width, [samples, N, N]."""
+    def _draws(self, scale: Scale, number: int, advance: Callable[[int], None]) -> Draws:
+        """Networks of one width."""
         widened = Widened(
             self._functional,
             scale,
@@ -209,10 +212,10 @@ class Verification:
             self.stated.report.output,
             averages=self.averages,
         )
-        sampler = Sampler(widened.model, deviations(widened), self.images)
+        sampler = Sampler(widened.model, widened.taps, deviations(widened), self.images)
         stream = (self.seed * 2**10 + number) * 2**32
         try:
-            return sampler.moments(self.samples, stream, advance)
+            return sampler.draws(self.samples, stream, advance)
         except NumericalError as error:
             raise NumericalError(f"width {scale.width}: {error}") from error
 
