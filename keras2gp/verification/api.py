@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,8 +32,8 @@ __all__ = ["IMAGES", "SAMPLES", "WIDTHS", "Verification", "converted", "verify"]
 Array = np.ndarray[Any, Any]
 Progress = Callable[[int, int], None]
 
-WIDTHS = (32, 128, 512)
-SAMPLES = 1000
+WIDTHS = (8, 16, 64)
+SAMPLES = 300
 _UNITS = (1024, 512, 256, 128, 64, 32)
 _CHEAP = 10**5
 """Weights that are drawn in the time that a network takes anyway."""
@@ -171,21 +172,27 @@ class Verification:
         """Networks of each width. Raises: as verify()."""
         for scale, cost in zip(self.scales, self.costs, strict=True):
             cost.require(scale.width)
-        counter = _Counter(
-            (self.samples + PILOT_WORK * PILOTS) * sum(c.multiplications for c in self.costs),
-            progress,
-        )
+        works = [cost.multiplications for cost in self.costs]
+        middle = (len(works) - 1) // 2
+        pilots = PILOTS * PILOT_WORK * works[middle]
+        counter = _Counter(self.samples * sum(works) + pilots, progress)
+        with self._named(self.scales[middle]):
+            sampler = self._sampler(self.scales[middle])
+            weights = sampler.weigh(self._stream(len(works)), partial(counter.add, works[middle]))
         drawn = []
-        for number, (scale, cost) in enumerate(zip(self.scales, self.costs, strict=True)):
+        for number, (scale, work) in enumerate(zip(self.scales, works, strict=True)):
             began = time.perf_counter()
-            draws = self._draws(scale, number, partial(counter.add, cost.multiplications))
+            with self._named(scale):
+                draws = self._sampler(scale).draws(
+                    self.samples, self._stream(number), weights, partial(counter.add, work)
+                )
             drawn.append(Drawn(scale, draws, time.perf_counter() - began))
         return drawn
 
     def compared(self, kernel: Kernel, drawn: Sequence[Drawn]) -> VerificationReport:
         """What the networks say of a kernel. Raises: as verify()."""
         matrix = self._matrix(kernel)
-        found = [moments_of(d.draws.moments, matrix, d.scale.width) for d in drawn]
+        found = [moments_of(d.draws.moments, matrix, d.scale.width, d.draws.doubt) for d in drawn]
         levels = [
             level_of(d.scale, d.draws, m, d.seconds) for d, m in zip(drawn, found, strict=True)
         ]
@@ -203,8 +210,7 @@ class Verification:
             raise InputError("the kernel's variance of an image is 0. Try: other images as data")
         return matrix
 
-    def _draws(self, scale: Scale, number: int, advance: Callable[[int], None]) -> Draws:
-        """Networks of one width."""
+    def _sampler(self, scale: Scale) -> Sampler:
         widened = Widened(
             self._functional,
             scale,
@@ -212,10 +218,16 @@ class Verification:
             self.stated.report.output,
             averages=self.averages,
         )
-        sampler = Sampler(widened.model, widened.taps, deviations(widened), self.images)
-        stream = (self.seed * 2**10 + number) * 2**32
+        return Sampler(widened.model, widened.taps, deviations(widened), self.images)
+
+    def _stream(self, number: int) -> int:
+        return (self.seed * 2**10 + number) * 2**32
+
+    @contextmanager
+    def _named(self, scale: Scale) -> Iterator[None]:
+        """Numerical trouble is told with the width."""
         try:
-            return sampler.draws(self.samples, stream, advance)
+            yield
         except NumericalError as error:
             raise NumericalError(f"width {scale.width}: {error}") from error
 
@@ -250,7 +262,7 @@ def _check(widths: Sequence[int], samples: int, units: int | None, seed: int) ->
     if len(set(widths)) < 2:
         raise InputError(
             f"widths={tuple(widths)}: what is left at a finite width shows only beside another. "
-            "Try: three of them, such as (32, 128, 512)"
+            "Try: three of them, such as (8, 16, 64)"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,17 @@ from keras2gp.verification.controls import (
 )
 from keras2gp.verification.taps import Tap
 
-__all__ = ["PILOTS", "PILOT_WORK", "Draws", "Sampler"]
+__all__ = ["PILOTS", "PILOT_WORK", "Draws", "Sampler", "Weights"]
 
 Array = np.ndarray[Any, Any]
+Weights = Sequence[tuple[Influence, Influence]]
 
-PILOTS = 32
+PILOTS = 128
 """Networks that set the weights of the controls, and have no other part."""
-PILOT_WORK = 4
-"""How many times the work of another network a pilot takes: with gradients, and drawn twice."""
+PILOT_WORK = 3
+"""How many times the work of another network a pilot takes, with its gradients."""
 _CHUNKS = 32
-_PILOT_STREAM = 2**41
+_FOLDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,38 @@ class Draws:
 
     plain:    as they are
     products: of controls, with the mean 1
-    moments:  the plain ones less what the controls explain: they have the same mean
     """
 
     plain: Array
     products: Array
-    moments: Array
+
+    @cached_property
+    def moments(self) -> Array:
+        """The plain ones less M (products - 1), which has the mean 0 and nearly their fluctuation.
+
+        M is the mean of the moments, as a ratio of means, since both have fluctuated alike. For a
+        network it is that of the networks in other folds, and so independent of its product.
+        """
+        result = np.empty_like(self.plain)
+        folds = np.arange(len(result)) % _FOLDS
+        for fold in range(_FOLDS):
+            own, others = folds == fold, folds != fold
+            level = self.plain[others].mean(axis=0) / self.products[others].mean(axis=0)
+            result[own] = self.plain[own] - level * (self.products[own] - 1.0)
+        return result
+
+    @cached_property
+    def doubt(self) -> float:
+        """Relative error bar of the variance for rare large networks that have not been drawn.
+
+        The mean of the products is known, so that it is seen how much of it they would have made.
+        Of the moments they would have made as much, but for what these differ by in proportion.
+        """
+        product, plain = (np.diagonal(m, axis1=1, axis2=2) for m in (self.products, self.plain))
+        level = plain.sum(axis=0) / product.sum(axis=0)
+        rest = plain / level - product
+        spread = np.sqrt((rest**2).sum(axis=0) / (product**2).sum(axis=0))
+        return float(np.mean(np.abs(product.mean(axis=0) - 1.0) * spread))
 
 
 class Sampler:
@@ -68,56 +95,47 @@ class Sampler:
         self._count = len(images[0])
 
     def draws(
-        self, count: int, stream: int, advance: Callable[[int], None] = lambda _: None
+        self,
+        count: int,
+        stream: int,
+        weights: Weights,
+        advance: Callable[[int], None] = lambda _: None,
     ) -> Draws:
-        """Networks, after PILOTS others that set the weights of the controls.
+        """Networks, and the products of their controls.
 
-        stream:  below 2^41; networks of different streams are independent of each other
-        advance: is told how many more networks are drawn, PILOT_WORK for a pilot
+        stream:  networks of different streams are independent of each other
+        weights: of the controls, from other networks
+        advance: is told how many more networks are drawn
         Raises: NumericalError if a network's output overflows.
         """
         number = tf.TensorSpec([], tf.int64)
-        weights = self._weigh(stream + _PILOT_STREAM, lambda n: advance(n * (PILOT_WORK - 1)))
         chunk = tf.function(
             partial(self._chunk, weights), input_signature=[number] * 3, autograph=False
         )
-        found, product = self._drawn(chunk, PILOTS, stream + _PILOT_STREAM, advance)
-        # Of the pilots, so that what is subtracted below has the mean 0; a ratio of means, since
-        # the fluctuations of both are nearly the same.
-        level = found.mean(axis=0) / product.mean(axis=0)
-        plain, product = self._drawn(chunk, count, stream, advance)
-        return Draws(plain, product, plain - level * (product - 1.0))
+        moments: list[Array] = []
+        products: list[Array] = []
+        size = max(1, -(-count // _CHUNKS))
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            for parts, values in zip((moments, products), chunk(start, stop, stream), strict=True):
+                parts.append(np.asarray(values))
+            advance(stop - start)
+        return Draws(_finite(np.concatenate(moments)), _finite(np.concatenate(products)))
 
-    def _weigh(
-        self, stream: int, advance: Callable[[int], None]
-    ) -> list[tuple[Influence, Influence]]:
-        """The weights of the controls, from the pilots."""
+    def weigh(self, stream: int, advance: Callable[[int], None] = lambda _: None) -> Weights:
+        """The weights of the controls, from PILOTS networks of this stream; as for draws().
+
+        They serve for copies of other widths too: the taps are the same, and any weights do.
+        """
         number = tf.TensorSpec([], tf.int64)
         pilot = tf.function(self._pilot, input_signature=[number] * 2, autograph=False)
         found = []
         for network in range(PILOTS):
             found.append([np.asarray(values) for values in pilot(network, stream)])
-            advance(1)
-        weights = []
-        for parts in zip(*found, strict=True):
-            values = _finite(np.stack(parts))
-            weights.append(influences(values))
-        return weights
+            advance(PILOT_WORK)
+        return [influences(_finite(np.stack(parts))) for parts in zip(*found, strict=True)]
 
-    def _drawn(
-        self, chunk: Any, count: int, stream: int, advance: Callable[[int], None]
-    ) -> tuple[Array, Array]:
-        moments: list[Array] = []
-        product: list[Array] = []
-        size = max(1, -(-count // _CHUNKS))
-        for start in range(0, count, size):
-            stop = min(start + size, count)
-            for parts, values in zip((moments, product), chunk(start, stop, stream), strict=True):
-                parts.append(np.asarray(values))
-            advance(stop - start)
-        return _finite(np.concatenate(moments)), _finite(np.concatenate(product))
-
-    def _chunk(self, weights: Any, start: Any, stop: Any, stream: Any) -> Any:
+    def _chunk(self, weights: Weights, start: Any, stop: Any, stream: Any) -> Any:
         # One after the other: weights and activations of a single network are kept.
         return tf.map_fn(
             partial(self._moments, weights, stream),
@@ -126,7 +144,7 @@ class Sampler:
             parallel_iterations=1,
         )
 
-    def _moments(self, weights: Any, stream: Any, number: Any) -> Any:
+    def _moments(self, weights: Weights, stream: Any, number: Any) -> Any:
         units, *taps = self._called(self._values(number, stream))
         units = tf.cast(units, tf.float64)
         count = tf.cast(tf.shape(units)[1], tf.float64)
