@@ -15,11 +15,11 @@ import numpy as np
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.frontend.loading import load_model_file
 from keras2gp.frontend.walk import functional_of
-from keras2gp.inputs import checked
 from keras2gp.kernel import Kernel
 from keras2gp.rules.duals.hermite import TOLERANCE
 from keras2gp.translate import MaxPooling, Prior, convert
 from keras2gp.verification.cost import cost_of
+from keras2gp.verification.images import images_of
 from keras2gp.verification.report import VerificationReport
 from keras2gp.verification.sampling import PILOT_WORK, PILOTS, Draws, Sampler
 from keras2gp.verification.statistics import judged, moments_of
@@ -40,7 +40,6 @@ _CHEAP = 10**5
 IMAGES = 3
 _LEAST_SAMPLES = 20
 _LARGEST_SEED = 2**20
-_PIXELS = frozenset({"Rescaling", "Normalization"})
 
 
 def verify(
@@ -62,7 +61,8 @@ def verify(
     """Whether a kernel is that of the model: wide random networks are drawn and compared with it.
 
     Networks are copies of the model with other numbers of channels, their weights drawn from the
-    model's prior. The second moments of their outputs tend to the kernel as the width grows.
+    model's prior. The second moments of their outputs tend to the kernel as the width grows; what
+    they fluctuate about it is mostly taken away by controls of known mean, see controls.py.
 
     kernel:   the kernel to verify; None for that of convert() with the other arguments
     data:     [N, *shape], or a list of arrays for several inputs; or a number of random images
@@ -156,7 +156,7 @@ class Verification:
         self._functional = functional_of(model)
         if isinstance(data, int):
             _whole("data", data, 1)
-        self.images = _images(stated, data, seed)
+        self.images = images_of(stated, data, seed)
         survey = Survey(self._functional, stated.parameters, stated.report.output)
         self.scales = _scales(survey, widths, [units] if units else _UNITS)
         count = len(self.images[0])
@@ -286,23 +286,3 @@ def _scales(survey: Survey, widths: Sequence[int], units: Sequence[int]) -> list
             f"{scales[0].width} near them. Try: larger widths"
         )
     return scales
-
-
-def _images(kernel: Kernel, data: Any, seed: int) -> list[Array]:
-    """Arrays for the model's inputs: those handed in, or random ones that are alike in part."""
-    if not isinstance(data, int):
-        return checked(data, kernel.inputs, "float32", "data")
-    if any(None in spec.shape for spec in kernel.inputs):
-        raise InputError("the model takes images of any size. Try: data, images to compare on")
-    random = np.random.default_rng(seed)
-    pixels = kernel.preprocessor is not None and any(
-        type(layer).__name__ in _PIXELS for layer in kernel.preprocessor.layers
-    )
-    arrays = []
-    for spec in kernel.inputs:
-        shared, own = random.normal(size=(2, data, *(size or 1 for size in spec.shape)))
-        values = (shared[:1] + own) / np.sqrt(2.0)
-        if pixels:  # for a layer that brings 0 to 255 into range
-            values = 255.0 / (1.0 + np.exp(-values))
-        arrays.append(values.astype(np.float32))
-    return checked(arrays[0] if len(arrays) == 1 else arrays, kernel.inputs, "float32", "data")
