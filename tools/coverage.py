@@ -1,21 +1,25 @@
 """Which models of keras.applications have an exact kernel: writes docs/coverage.md.
 
-python tools/coverage.py [--check] [--models NAME ...] [--kernels] [--verify [--samples N]]
+python tools/coverage.py [--check] [--models NAME ...] [--kernels]
+                         [--verify [--widths N ...] [--samples N]]
 
 Every model is built without trained weights, on 32x32 images or the smallest that it takes, and
-inspected as it is and with max_pooling="average". Seconds are printed and not written, since they
-are the machine's. --kernels computes a kernel matrix of every model that has one, --verify draws
-random copies of it; both print their figures alone.
+inspected as it is and with max_pooling="average". Seconds of that are printed and not written,
+since they are the machine's. --kernels computes a kernel matrix of every model that has one, and
+prints its figures alone. --verify draws random copies of it, and writes a row of the document's
+last table as each model finishes; models that have one are left out, unless --models names them.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from covering.models import names
 from covering.page import page, row_of
+from covering.verified import rows_in, verified_row, with_rows
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
 
@@ -26,13 +30,15 @@ def main() -> int:
     if unknown := set(wanted) - set(names()):
         print(f"coverage: keras.applications has no {', '.join(unknown)}", file=sys.stderr)
         return 2
-    if options.kernels or options.verify:
-        from covering.figures import kernel_line, verify_line
+    if options.kernels:
+        from covering.figures import kernel_line
 
         for name in wanted:
-            line = kernel_line(name) if options.kernels else verify_line(name, options)
-            if line:
+            if line := kernel_line(name):
                 print(line, flush=True)
+        return 0
+    if options.verify:
+        _verify(wanted, options)
         return 0
     rows = {}
     for name in wanted:
@@ -43,15 +49,26 @@ def main() -> int:
     if options.models:
         print("coverage: not written, since only some models were asked for", file=sys.stderr)
         return 0
-    DOCUMENT.write_text(page(rows))
+    DOCUMENT.write_text(page(rows, rows_in(DOCUMENT.read_text())))
     return 0
+
+
+def _verify(wanted: Sequence[str], options: argparse.Namespace) -> None:
+    """Rows of random copies, each written as it is made."""
+    for name in wanted:
+        if name in rows_in(DOCUMENT.read_text()) and not options.models:
+            continue
+        if row := verified_row(name, options.widths, options.samples):
+            print(row, flush=True)
+            document = DOCUMENT.read_text()
+            DOCUMENT.write_text(with_rows(document, {**rows_in(document), name: row}))
 
 
 def _compared(rows: dict[str, str]) -> int:
     """1 if the document differs from these rows, or, with all of them, from the page."""
     old = DOCUMENT.read_text()
     stale = [name for name, row in rows.items() if row not in old.splitlines()]
-    if not stale and set(rows) == set(names()) and page(rows) != old:
+    if not stale and set(rows) == set(names()) and page(rows, rows_in(old)) != old:
         stale = ["its text"]
     if stale:
         print(f"{DOCUMENT.name}: stale: {', '.join(stale)}", file=sys.stderr)
@@ -65,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--check", action="store_true", help="compare with the document, and write nothing")
     add("--kernels", action="store_true", help="compute a kernel matrix of each")
     add("--verify", action="store_true", help="draw random copies of each")
-    add("--widths", nargs="+", type=int, default=[8, 16, 32], help="for --verify")
-    add("--samples", type=int, default=100, help="for --verify: networks of each width")
+    add("--widths", nargs="+", type=int, default=[8, 16, 64], help="for --verify")
+    add("--samples", type=int, default=200, help="for --verify: networks of each width")
     return parser
 
 

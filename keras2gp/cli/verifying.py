@@ -44,15 +44,15 @@ def add_commands(commands: Any) -> None:
         "--widths",
         metavar="N,N,...",
         type=arguments.counts,
-        default=(32, 128, 512),
-        help="channels of the narrowest hidden layer; the others grow with it (default 32,128,512)",
+        default=(8, 16, 64),
+        help="channels of the narrowest hidden layer; the others grow with it (default 8,16,64)",
     )
     verify.add_argument(
         "--samples",
         metavar="N",
         type=arguments.count,
-        default=1000,
-        help="networks of each width (default 1000)",
+        default=300,
+        help="networks of each width (default 300)",
     )
     verify.add_argument(
         "--images",
@@ -74,7 +74,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.data is not None:
         arguments.check_data(options.data)
     if len(set(options.widths)) < 2:
-        raise UsageError("--widths: two or more are compared, such as 32,128,512")
+        raise UsageError("--widths: two or more are compared, such as 8,16,64")
 
 
 def _run(options: argparse.Namespace, out: Output) -> ExitCode:

@@ -54,6 +54,7 @@ def cost_of(work: Sequence[Work], scale: Scale, images: int) -> Cost:
         drawn = math.ceil(call.weights * growth * (scale.factor if call.joins else 1))
         weights += drawn
         multiplications += drawn * call.positions
-    # The copy's own variables, and the values that are drawn in their place.
-    memory = _ITEM * (2 * weights + images * activations) + _REST
+    # The copy's own variables, and the values that are drawn in their place; activations, with what
+    # the controls make of them.
+    memory = _ITEM * (2 * weights + 3 * images * activations) + _REST
     return Cost(weights, images * multiplications, memory)

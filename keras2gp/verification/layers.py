@@ -14,7 +14,17 @@ from keras import layers
 
 from keras2gp.graph.parameters import LayerVariances
 
-__all__ = ["DrawnWeight", "depthwise", "drawn_weights", "transposed", "units_of", "weighted"]
+__all__ = [
+    "DrawnWeight",
+    "channels_first",
+    "depthwise",
+    "drawn_weights",
+    "separable",
+    "separated",
+    "transposed",
+    "units_of",
+    "weighted",
+]
 
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -27,12 +37,10 @@ _WEIGHTED = (layers.Dense, *_CONVOLUTIONS, *_TRANSPOSED, *_SEPARABLE, *_DEPTHWIS
 class DrawnWeight:
     """A variable of random weights.
 
-    half:   what the kernel's parameters append to the layer's path for it
     fan_in: how many of these weights one output sums over; None for a bias
     """
 
     variable: Any
-    half: str
     fan_in: int | None
 
     def deviation(self, variances: LayerVariances) -> float:
@@ -54,6 +62,35 @@ def depthwise(layer: Any) -> bool:
     return type(layer) in _DEPTHWISE
 
 
+def separable(layer: Any) -> bool:
+    """Whether this layer has two kernels, a depthwise one and a pointwise one after it."""
+    return type(layer) in _SEPARABLE
+
+
+_HALVES = {
+    layers.SeparableConv1D: (layers.DepthwiseConv1D, layers.Conv1D),
+    layers.SeparableConv2D: (layers.DepthwiseConv2D, layers.Conv2D),
+}
+
+
+def separated(layer: Any, config: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """The two layers that a separable convolution of these settings is: half, class, settings."""
+    first, second = _HALVES[type(layer)]
+    shared = {key: config[key] for key in ("data_format", "dtype", "trainable")}
+    own = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")
+    name = config["name"]
+    depthwise = shared | {key: config[key] for key in own} | {"name": f"{name}_depthwise"}
+    yield "/depthwise", first, depthwise | {"use_bias": False, "depthwise_initializer": "zeros"}
+    pointwise = shared | {"filters": config["filters"], "kernel_size": 1, "name": name}
+    pointwise |= {"use_bias": config["use_bias"], "bias_initializer": "zeros"}
+    yield "/pointwise", second, pointwise | {"kernel_initializer": "zeros"}
+
+
+def channels_first(layer: Any) -> bool:
+    """Whether the channels of this layer's tensors come before their positions."""
+    return getattr(layer, "data_format", "") == "channels_first"
+
+
 def transposed(layer: Any) -> bool:
     """Whether this layer spreads each position of its input over a window of its output."""
     return type(layer) in _TRANSPOSED
@@ -69,16 +106,9 @@ def units_of(layer: Any) -> tuple[str, int] | None:
 
 def drawn_weights(layer: Any) -> Iterator[DrawnWeight]:
     """The random weights of a built layer."""
-    half = ""
-    if type(layer) in _SEPARABLE:
-        half = "/pointwise"
-        yield DrawnWeight(layer.depthwise_kernel, "/depthwise", math.prod(layer.kernel_size))
-        fan_in = math.prod(layer.pointwise_kernel.shape[:-1])
-        yield DrawnWeight(layer.pointwise_kernel, half, fan_in)
-    else:
-        yield DrawnWeight(layer.kernel, half, _fan_in(layer))
+    yield DrawnWeight(layer.kernel, _fan_in(layer))
     if layer.use_bias:
-        yield DrawnWeight(layer.bias, half, None)
+        yield DrawnWeight(layer.bias, None)
 
 
 def _fan_in(layer: Any) -> int:

@@ -38,6 +38,7 @@ class WidthEstimate:
     covariance: [N][N] second moments of the outputs
     errors:     [N][N] their standard deviations
     seconds:    of drawing
+    gain:       how many times as many networks would take the same error bar without controls
     used:       whether it has a part in the limit: the draws are enough for their heavy tails
     """
 
@@ -50,6 +51,7 @@ class WidthEstimate:
     covariance: Matrix
     errors: Matrix
     seconds: float
+    gain: float
     used: bool = True
 
 

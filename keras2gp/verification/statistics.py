@@ -10,9 +10,12 @@ term of exp(c1 / n), the series of a product over layers; it is a second error b
 than ROUNDING.
 
 The moments of deep narrow networks are products over layers, with heavy tails: the mean of too few
-draws is then far below the true one, and its error bar far too small. Of log-normal draws, the
-logarithm's deviation being s, the error bar is made by those 2 s above the median. Widths with
-fewer than TAIL of them to be expected are left out.
+draws is then far below the true one, and its error bar far too small. What is averaged here is what
+controls have left of them (controls.py), which has the same mean and little of the tails. For what
+is left of those there are two precautions. A further error bar, `doubt`, is how much of the known
+mean of the controls has not been drawn, times the ratio of what is left to what was taken away.
+And widths are left out where fewer than TAIL of the draws make the error bar: of log-normal draws,
+the logarithm's deviation being s, those 2 s above the median make it.
 """
 
 from __future__ import annotations
@@ -102,11 +105,12 @@ class Judgement:
         return self.usable and bool(self.deviations.max() > 1.0)
 
 
-def moments_of(draws: Array, matrix: Array, width: int) -> Moments:
+def moments_of(draws: Array, matrix: Array, width: int, doubt: float = 0.0) -> Moments:
     """Mean and error bars of networks' second moments.
 
     draws:  [samples, N, N], independent of each other
     matrix: [N, N], the kernel's
+    doubt:  a further error bar of all of them, relative to the mean of the variance
 
     The error bars of few draws with heavy tails are rough. A variance estimated from S draws of
     kurtosis k has a relative variance of (k - 1) / S, where that of normal draws has 2 / freedom.
@@ -120,7 +124,7 @@ def moments_of(draws: Array, matrix: Array, width: int) -> Moments:
     # Of draws that are all alike nothing is uncertain.
     kurtosis = np.where(variance > 0, quartic / np.where(variance > 0, variance**2, 1.0), 3.0)
     freedom = np.minimum(count - 1.0, 2.0 * count / np.maximum(kurtosis - 1.0, 1e-9))
-    error = np.sqrt(variance / (count - 1))
+    error = np.hypot(np.sqrt(variance / (count - 1)), doubt * abs(mean[0]))
     spread = float(variance[0]) / float(mean[0]) ** 2 if mean[0] > 0 else 0.0
     tail = count * float(stats.norm.sf(2.0 * math.sqrt(math.log1p(spread))))
     return Moments(1.0 / width, mean, error, freedom, tail)

@@ -15,8 +15,8 @@ from keras2gp.frontend.context import Call, State
 from keras2gp.frontend.tensor import Tensor
 from keras2gp.frontend.walk import Walk
 from keras2gp.verification.layers import (
+    channels_first,
     depthwise,
-    drawn_weights,
     transposed,
     units_of,
     weighted,
@@ -243,12 +243,11 @@ def _work(call: Call) -> Work:
     setting = units_of(layer)
     # A transposed convolution spreads every position of its input.
     mapped = source.shape if transposed(layer) else call.output
-    first = getattr(layer, "data_format", "") == "channels_first"
-    positions = mapped[1:] if first else mapped[:-1]
+    positions = mapped[1:] if channels_first(layer) else mapped[:-1]
     return Work(
         _size(call.output),
         frozenset([id(layer)]),
-        sum(math.prod(weight.variable.shape) for weight in drawn_weights(layer)),
+        sum(math.prod(weight.shape) for weight in layer.weights),
         _size(positions),
         joins=isinstance(source, Random) and not depthwise(layer),
         units=setting[1] if setting else 0,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp.verification.report import RESOLUTION, Verdict, VerificationReport, WidthEstimate
+from keras2gp.verification.sampling import Draws
 from keras2gp.verification.statistics import Judgement, Moments
 from keras2gp.verification.survey import Scale
 
@@ -17,22 +18,22 @@ __all__ = ["concluded", "level_of"]
 Array = np.ndarray[Any, Any]
 
 
-def level_of(scale: Scale, draws: Array, moments: Moments, seconds: float) -> WidthEstimate:
-    """The estimates of one width.
-
-    draws: [samples, N, N] second moments
-    """
-    error = draws.std(axis=0) / math.sqrt(len(draws) - 1)
+def level_of(scale: Scale, draws: Draws, moments: Moments, seconds: float) -> WidthEstimate:
+    """The estimates of one width."""
+    values = draws.moments
+    error = values.std(axis=0) / math.sqrt(len(values) - 1)
+    plain, left = (np.trace(m, axis1=1, axis2=2).var() for m in (draws.plain, values))
     return WidthEstimate(
         scale.width,
         float(scale.factor),
         scale.units,
-        len(draws),
+        len(values),
         float(moments.mean[0]),
         float(moments.error[0]),
-        _rows(draws.mean(axis=0)),
+        _rows(values.mean(axis=0)),
         _rows(error),
         seconds,
+        float(plain / left) if left > 0 else 1.0,
         moments.usable,
     )
 

