@@ -12,13 +12,13 @@ WIDE = BlockShape(32, 16, 16, 16)
 FLAT = BlockShape(16, 32, 16, 16)
 
 
-def kernel(dtype="float32", weight=2.0, activation="relu"):
+def kernel(dtype="float32", weight=2.0, activation="relu", kind="nngp"):
     layers = [
         keras.layers.Input((5,)),
         keras.layers.Dense(8, activation=activation),
         keras.layers.Dense(1),
     ]
-    converted = keras2gp.convert(keras.Sequential(layers), dtype=dtype)
+    converted = keras2gp.convert(keras.Sequential(layers), dtype=dtype, kind=kind)
     return converted.with_parameters(dict.fromkeys(converted.parameters, (weight, 0.1)))
 
 

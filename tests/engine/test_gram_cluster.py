@@ -55,6 +55,13 @@ def test_in_memory(address):
     np.testing.assert_array_equal(compute(kernel(), x1, x2, **options), expected)
 
 
+def test_workers_compute_the_kind_of_kernel_that_is_asked_for(address):
+    x, tangent = images(20), kernel(kind="ntk")
+    found = compute(tangent, x, shape=SMALL, executor=address)
+    np.testing.assert_array_equal(found, compute(tangent, x, shape=SMALL))
+    assert not np.allclose(found, compute(kernel(), x, shape=SMALL))
+
+
 def test_faults_come_back_as_they_are(address, tmp_path, monkeypatch):
     with pytest.raises(NumericalError, match="float64"):
         stored(tmp_path / "K", images(40), images(20), kernel(weight=1e30), executor=address)

@@ -58,7 +58,9 @@ def laws(copy, images):
             found.append((tap, values[:1, ..., ::7], stated))
     for tap, values, stated in found:
         squares = 0.0
-        for variable in filter(None.__ne__, (owners[tap.draw], biases.get(tap.draw))):
+        for variable in (owners[tap.draw], biases.get(tap.draw)):
+            if variable is None:
+                continue
             jacobian = tape.jacobian(values, variable.value, experimental_use_pfor=False)
             axes = tuple(range(len(values.shape), len(jacobian.shape)))
             squares += places[id(variable)] ** 2 * np.sum(np.square(jacobian), axis=axes)
