@@ -61,7 +61,7 @@ A kernel's first matrix is compiled, and pooling early in a deep network multipl
 layer before it is walked once for each offset that the pooling asks for. On two cores that other
 work kept busy (float32, three images of 32x32) the first matrix took 11 s for ConvNeXtTiny, 14 s
 for ResNet50V2 and 16 s for VGG16, and the next one 0.03, 0.2 and 4 s. DenseNet121, whose four
-poolings divide 120 layers, took more than nine minutes, three of them for the images' variances.
+poolings divide 120 layers, took 44 s, half of it to trace the program and half to compile it.
 `python tools/coverage.py --kernels` measures all of them.
 
 ## Random copies beside the kernels
