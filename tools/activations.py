@@ -47,6 +47,13 @@ def steps(activations: list[str], images: Any) -> dict[str, Callable[[], Any]]:
     return found
 
 
+def seconds_of(step: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
@@ -58,16 +65,11 @@ def main(argv: list[str] | None = None) -> int:
     rng = np.random.default_rng(0)
     images = rng.normal(size=(options.images, SIDE, SIDE, 1)).astype(np.float32)
     measured = steps(options.activations, images)
-    first, best = {}, dict.fromkeys(measured, float("inf"))
-    for name, step in measured.items():
-        began = time.perf_counter()
-        step()
-        first[name] = time.perf_counter() - began
+    first = {name: seconds_of(step) for name, step in measured.items()}
+    best = dict.fromkeys(measured, float("inf"))
     for _ in range(options.rounds):
         for name, step in measured.items():
-            began = time.perf_counter()
-            step()
-            best[name] = min(best[name], time.perf_counter() - began)
+            best[name] = min(best[name], seconds_of(step))
     entries = options.images * (options.images + 1) / 2 * SIDE * SIDE * LAYERS
     reference = best[next(iter(best))]
     rows = {

@@ -71,7 +71,7 @@ images, and keeps a row of each as it finishes: see keras2gp.verify. Widths are 
 hidden layer, the variance is extrapolated from them to infinite width, and a kernel that is off by
 what the next column says would have been rejected. Seconds are those of two cores that other work
 kept busy, conversion, kernel matrix and networks together. Models without a row have not been drawn
-yet: with poolings early in a deep network the kernel matrix itself takes many minutes.
+yet.
 
 """
 

@@ -10,7 +10,7 @@ import math
 
 import tensorflow as tf
 
-from keras2gp.rules.duals.base import Tensor, root_of
+from keras2gp.rules.duals.base import Tensor, polynomial
 
 __all__ = ["arcsin"]
 
@@ -49,10 +49,7 @@ def arcsin(r: Tensor) -> Tensor:
     size = tf.minimum(tf.abs(r), 1)
     low = size <= 0.5
     z = tf.where(low, size * size, (1 - size) / 2)
-    s = tf.where(low, size, root_of((1 - size) / 2))
-    *rest, value = _P[r.dtype]
-    for coefficient in reversed(rest):
-        value = value * z + coefficient
-    angle = s + s * z * value
+    s = tf.where(low, size, tf.sqrt((1 - size) / 2))
+    angle = s + s * z * polynomial(_P[r.dtype], z)
     found = tf.sign(r) * tf.where(low, angle, math.pi / 2 - 2 * angle)
     return found, lambda upstream: upstream * tf.math.rsqrt((1 - r) * (1 + r))

@@ -9,11 +9,12 @@ Glossary
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import tensorflow as tf
 
-__all__ = ["Dual", "correlation_statistics", "root_of"]
+__all__ = ["Dual", "correlation_statistics", "polynomial", "root_of"]
 
 Tensor = Any
 
@@ -78,6 +79,14 @@ def correlation_statistics(q: Tensor) -> tuple[Tensor, Tensor]:
     """sqrt(q) and 1 / sqrt(q), the latter 0 where q is 0: a constant correlates with nothing."""
     root = root_of(q)
     return root, tf.math.divide_no_nan(tf.ones_like(root), root)
+
+
+def polynomial(coefficients: Sequence[float], t: Tensor) -> Tensor:
+    """sum of coefficients[n] t^n, by Horner's rule."""
+    value: Tensor = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        value = value * t + coefficient
+    return value
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]

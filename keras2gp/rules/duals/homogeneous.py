@@ -11,12 +11,17 @@ the compiler vectorises, where arccos is a slow library call.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import tensorflow as tf
 
 from keras2gp.rules.duals.arcsine import arcsin
-from keras2gp.rules.duals.base import Dual, Tensor, correlation_statistics, root_of
+from keras2gp.rules.duals.base import (
+    Dual,
+    Tensor,
+    correlation_statistics,
+    polynomial,
+    root_of,
+)
 from keras2gp.rules.registry import dual
 
 __all__ = ["Abs", "LeakyRelu", "Relu", "Step"]
@@ -92,20 +97,13 @@ _ANGLE = {
 
 def _g(t: Tensor) -> Tensor:
     """g(t) = (sqrt(1 - t^2) - t arccos t) / 2 pi, for t in [0, 1] up to rounding."""
-    return root_of(1 - t) * _polynomial(_G[t.dtype], t)
-
-
-def _polynomial(coefficients: Sequence[float], t: Tensor) -> Tensor:
-    value: Tensor = coefficients[-1]
-    for coefficient in coefficients[-2::-1]:
-        value = value * t + coefficient
-    return value
+    return root_of(1 - t) * polynomial(_G[t.dtype], t)
 
 
 def _same_sign(c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
     """P(u > 0, v > 0) = (pi - arccos rho) / 2 pi."""
     t = tf.abs(c) * s1[1] * s2[1]
-    angle = root_of(1 - t) * _polynomial(_ANGLE[t.dtype], t)
+    angle = root_of(1 - t) * polynomial(_ANGLE[t.dtype], t)
     return tf.where(c > 0, 0.5 - angle, angle)
 
 
