@@ -152,7 +152,9 @@ def solve(k, cross, labels, count):
     classifier = keras2gp.GPClassifier("precomputed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JitterWarning)  # it is in the table
-        classifier.fit(k[:count, :count], train[:count])
+        # All of a store is read block by block; a smaller corner is an array in memory.
+        corner = k if count == len(train) else k[:count, :count]
+        classifier.fit(None, train[:count], gram=corner)
     fitted = time.perf_counter()
     starts = range(0, cross.shape[0], BATCH)
     p = np.concatenate([classifier.predict_proba(cross[i : i + BATCH, :count]) for i in starts])
