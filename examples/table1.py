@@ -3,8 +3,9 @@
 python examples/table1.py --data tfds:mnist --train 10000 --test 10000 --out table1
 
 The paper trains on 50 000 images of MNIST, validates on 10 000 others and tests on 10 000. Here
-the validation images are train / 5, the next ones of the training split. All kernels are stored in
---out, and the same command goes on where it was interrupted; times add up over all of its runs.
+the validation images are train / 5, or --validation, the next ones of the training split; with 0
+of them their share of the cross matrix is saved. All kernels are stored in --out, and the same
+command goes on where it was interrupted; times add up over all of its runs.
 A kernel matrix of N images holds those of N/2, N/4, ... as its corners: the learning curve costs
 the solutions, and no kernel entry is computed twice.
 
@@ -109,15 +110,16 @@ class Clock:
             self.record.write()
 
 
-def split(source, train, test, download):
-    """Images to train, validate and test on, and their labels; the paper's proportions."""
-    validation = max(train // 5, 1)
+def split(source, train, test, validation, download):
+    """Images to train, validate and test on, and their labels; by default in its proportions."""
+    validation = max(train // 5, 1) if validation is None else validation
     rows = data.load(source, download=download).split(train + validation, test)
-    x = [rows.x_train[:train], rows.x_train[train:], rows.x_test]
-    y = [rows.y_train[:train], rows.y_train[train:], rows.y_test]
-    shape = x[0].shape[1:] if x[0].ndim == 4 else (*x[0].shape[1:], 1)
-    images = [data.prepare_images(part, model_rescales=False, sample_shape=shape)[0] for part in x]
-    return images, y
+    x = np.concatenate([rows.x_train, rows.x_test])
+    shape = x.shape[1:] if x.ndim == 4 else (*x.shape[1:], 1)
+    images, _ = data.prepare_images(x, model_rescales=False, sample_shape=shape)
+    labels = np.concatenate([rows.y_train, rows.y_test])
+    ends = [train, train + validation]
+    return np.split(images, ends), np.split(labels, ends)
 
 
 def matrices(name, images, labels, folder, record):
@@ -168,8 +170,9 @@ def solve(k, cross, labels, count):
             "calibration_error": metrics.expected_calibration_error(*by_class),
             "calibration_error_by_chance": metrics.calibration_error_by_chance(told),
         }
+    if len(validation):
+        measured["validation_error"] = float(wrong[: len(validation)].mean())
     return measured | {
-        "validation_error": float(wrong[: len(validation)].mean()),
         "test_error": float(wrong[len(validation) :].mean()),
         "wrong_tests": int(wrong[len(validation) :].sum()),
         "jitter": classifier.jitter_report_.jitter,
@@ -241,7 +244,7 @@ def as_markdown(record):
         times = [seconds["kernel"], seconds["cross"], point["solve_seconds"]]
         cells = [
             title,
-            f"{point['validation_error']:.2%}",
+            f"{point['validation_error']:.2%}" if "validation_error" in point else "",
             f"{point['test_error']:.2%}",
             guess,
             f"{validation:.2%}" if validation else "",
@@ -281,11 +284,15 @@ def main(argv=None):
     parser.add_argument("--data", default="sample", help="sample, tfds:mnist, a .npz, a folder")
     parser.add_argument("--train", type=int, default=1000, metavar="N")
     parser.add_argument("--test", type=int, default=1000, metavar="M")
+    parser.add_argument("--validation", type=int, metavar="V", help="default: N / 5")
     parser.add_argument("--out", type=Path, default=Path("table1"), metavar="DIR")
     parser.add_argument("--rows", nargs="+", choices=PAPER, default=list(PAPER), metavar="ROW")
     parser.add_argument("--download", action="store_true", help="let tfds fetch the data")
     options = parser.parse_args(argv)
-    images, labels = split(options.data, options.train, options.test, options.download)
+    if options.validation is not None and options.validation < 0:
+        parser.error(f"--validation {options.validation}: expected 0 or more")
+    counts = options.train, options.test, options.validation
+    images, labels = split(options.data, *counts, options.download)
     options.out.mkdir(parents=True, exist_ok=True)
     settings = {
         "data": options.data,

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras2gp.engine.store import GramStore
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 LIMITS = {"own_activation": 1e-12, "own_model": 0.2}
 
@@ -51,6 +53,13 @@ def test_table1_is_made_once(tmp_path, capsys):
     assert "| ConvNet GP |" in (tmp_path / "table1.md").read_text()
     table1(*options)
     assert recorded(tmp_path) == rows
+
+
+def test_table1_without_validation_images(tmp_path, capsys):
+    options = ["--train", 60, "--test", 40, "--validation", 0, "--rows", "nngp"]
+    assert table1(*options, "--out", tmp_path) < 0.6
+    assert "validation_error" not in recorded(tmp_path)["nngp"]["points"]["60"]
+    assert GramStore.open(tmp_path / "nngp-cross.zarr").shape == (40, 60)
 
 
 def test_table1_of_another_data_set(tmp_path, capsys):
