@@ -3,11 +3,12 @@
 Everything is relative to the kernel: an entry is divided by sqrt(K_ii K_jj). There is one
 statistic for each entry i <= j, and a first one, the mean of the diagonal: the variance.
 
-Finite widths n bias the moments: E[m_n] = m + c1 / n + c2 / n^2 + ... A polynomial in 1 / n, of
-degree 2 at most, is fitted to the means at all widths; its value at 1 / n = 0 is the estimate. The
-polynomial's error bar follows from the draws. What it leaves is taken to be as large as the next
-term of exp(c1 / n), the series of a product over layers; it is a second error bar, and no smaller
-than ROUNDING.
+Finite widths n bias the moments: E[m_n] = m + c1 / n + c2 / n^2 + ... The coefficients beyond c1
+are expected to be as large as those of exp(c1 / n), the series of a product over layers, by the
+largest c1 that is seen, chance included. The estimate of m is the combination of the means at all
+widths that is free of c1 and has the least error, draws and c2 together: nearly a straight line
+where the widths hardly differ, and the parabola where they do. What it leaves of c2 and c3 is a
+second error bar, and no smaller than ROUNDING.
 
 The moments of deep narrow networks are products over layers, with heavy tails: the mean of too few
 draws is then far below the true one, and its error bar far too small. What is averaged here is what
@@ -49,7 +50,6 @@ ROUNDING = 1e-3
 """Never held against a kernel, relative: float32 networks, an activation's expansion."""
 TAIL = 10
 """Draws that make an error bar, at least."""
-_DEGREE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,11 +139,15 @@ def judged(levels: Sequence[Moments], matrix: Array) -> Judgement:
     kept = [m for m in levels if m.usable]
     usable = len(kept) >= min(2, len(levels))
     levels = kept if usable else levels
-    weights = extrapolation([m.place for m in levels], [float(m.error[0]) for m in levels])
+    slope = _slope(levels)
+    places = [m.place for m in levels]
+    weights = extrapolation(places, [float(m.error[0]) for m in levels], slope**2 / 2.0)
     parts = [(w * m.error) ** 2 for w, m in zip(weights, levels, strict=True)]
     limit = np.sum([w * m.mean for w, m in zip(weights, levels, strict=True)], axis=0)
     variance = np.sum(parts, axis=0)
-    remainder = max(ROUNDING, _remainder(levels, weights))
+    powers = np.vander(places, 4, increasing=True)[:, 2:].T
+    terms = [slope**k / math.factorial(k) * (weights @ p) for k, p in enumerate(powers, 2)]
+    remainder = max(ROUNDING, math.hypot(*terms))
     error = np.sqrt(variance + remainder**2)
     doubt = np.sum([p**2 / m.freedom for p, m in zip(parts, levels, strict=True)], axis=0)
     freedom = error**4 / np.maximum(doubt, 1e-300)
@@ -161,31 +165,29 @@ def judged(levels: Sequence[Moments], matrix: Array) -> Judgement:
     )
 
 
-def extrapolation(places: Sequence[float], errors: Sequence[float]) -> Array:
-    """Weights whose sum over values at `places` is the value at 0 of the polynomial through them.
+def extrapolation(places: Sequence[float], errors: Sequence[float], bend: float) -> Array:
+    """Weights whose sum over values at `places` estimates the value at 0.
 
-    With more places than coefficients the polynomial is the least squares fit under the errors.
+    errors: standard deviations of the values
+    bend:   that of the coefficient of places^2, which is not known
+    Math:   w minimises w^T V w, V = diag(errors^2) + bend^2 p^2 (p^2)^T, under w^T 1 = 1 and, with
+            two places or more, w^T p = 0
     """
-    degree = min(len(places) - 1, _DEGREE)
-    least = max(*errors, 1e-12) * 1e-3
-    scale = 1.0 / np.maximum(np.asarray(errors), least)
-    # In units of the largest place, so that the powers are of one size.
-    powers = np.vander(np.asarray(places) / max(places), degree + 1, increasing=True)
-    inverse: Array = np.linalg.pinv(powers * scale[:, None], rcond=1e-12)
-    return np.asarray(inverse[0] * scale)
+    p, deviations = np.asarray(places, float), np.asarray(errors, float)
+    known = np.vander(p / p.max(), min(len(p), 2), increasing=True)
+    noise = np.maximum(deviations, 1e-3 * max(*errors, 1e-9))
+    bent = bend * np.square(p)
+    root = np.linalg.cholesky(np.diag(noise**2) + np.outer(bent, bent))
+    inverse: Array = np.linalg.pinv(np.linalg.solve(root, known))
+    return np.asarray(np.linalg.solve(root.T, inverse[0]))
 
 
-def _remainder(levels: Sequence[Moments], weights: Array) -> float:
-    """The next term of exp(c1 / n) that the weights let through, by the largest c1 seen."""
-    places = np.array([m.place for m in levels])
-    if len(places) == 1:
+def _slope(levels: Sequence[Moments]) -> float:
+    """The largest |c1| of all statistics, by the widest and the narrowest networks."""
+    last, first = (pick(levels, key=lambda m: m.place) for pick in (min, max))
+    if first is last:
         return 0.0
-    first, last = int(places.argmax()), int(places.argmin())
-    change = np.abs(levels[first].mean - levels[last].mean).max()
-    slope = change / (places[first] - places[last])
-    order = min(len(places) - 1, _DEGREE) + 1
-    term = slope**order / math.factorial(order)
-    return float(term * abs(weights @ places**order))
+    return float(np.abs(last.mean - first.mean).max() / (first.place - last.place))
 
 
 def _statistics(matrices: Array, kernel: Array) -> Array:

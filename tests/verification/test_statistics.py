@@ -68,18 +68,48 @@ def test_an_entry_off_the_diagonal_is_rejected(rng):
     assert int(found.deviations.argmax()) == 2  # after the mean variance and (0, 0)
 
 
-def test_extrapolation_of_polynomials_is_exact():
-    for places in ([0.1], [0.1, 0.025], [0.1, 0.025, 0.006], [0.2, 0.1, 0.025, 0.006]):
-        weights = extrapolation(places, [0.5, 0.1, 0.2, 0.3][: len(places)])
-        x = np.array(places)
-        for power in range(min(len(places), 3)):
-            assert weights @ x**power == pytest.approx(float(power == 0), abs=1e-9)
+PLACES = ([0.1], [0.1, 0.025], [0.1, 0.025, 0.006], [0.2, 0.1, 0.025, 0.006])
+
+
+@pytest.mark.parametrize("places", PLACES, ids=len)
+def test_extrapolation_of_lines_is_exact(places):
+    x = np.array(places)
+    for bend in (0.0, 0.3, 1e3):
+        weights = extrapolation(places, [0.5, 0.1, 0.2, 0.3][: len(places)], bend)
+        assert weights.sum() == pytest.approx(1.0, abs=1e-9)
+        assert len(places) == 1 or weights @ x == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("places", PLACES[2:], ids=len)
+def test_extrapolation_of_parabolas_that_may_bend_is_exact(places):
+    weights = extrapolation(places, [0.5, 0.1, 0.2, 0.3][: len(places)], 1e6)
+    assert weights @ np.array(places) ** 2 == pytest.approx(0.0, abs=1e-7)
+
+
+def test_a_line_has_less_error_than_a_parabola():
+    places, errors = [1 / 8, 1 / 16, 1 / 32], np.array([0.02, 0.012, 0.006])
+    line, bent = (np.linalg.norm(extrapolation(places, errors, b) * errors) for b in (0, 1e4))
+    assert bent == pytest.approx(np.linalg.norm([0.02 / 3, -2 * 0.012, 0.006 * 8 / 3]), rel=1e-3)
+    assert line < bent / 2
 
 
 def test_more_widths_than_needed_are_weighted_by_their_errors():
     places = [0.1, 0.05, 0.025, 0.0125]
-    sure = extrapolation(places, [1e-3, 1e-3, 1e-3, 1.0])
+    sure = extrapolation(places, [1e-3, 1e-3, 1e-3, 1.0], 1.0)
     assert abs(sure[3]) < 1e-4
+
+
+@pytest.mark.parametrize("widths", [(8, 16, 32), (8, 16, 64), (4, 8)])
+def test_layers_whose_biases_cancel_reject_no_true_kernel(widths, rng):
+    """Of (1 + 3 / n)^2 (1 - 3 / n)^2 c1 is 0, and c2 is -18."""
+    runs, rejected = 300, 0
+    for _ in range(runs):
+        levels = []
+        for n in widths:
+            factor = (1 - 9 / n**2) ** 2
+            levels.append(moments_of(factor * draws(rng, n, 200), KERNEL, n))
+        rejected += judged(levels, KERNEL).rejected
+    assert rejected < 4  # 4 or more have a probability of 3e-4
 
 
 def test_the_bias_of_finite_width_is_allowed_for(rng):
