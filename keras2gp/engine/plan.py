@@ -157,11 +157,14 @@ def block_shape(graph: Graph, n1: int, n2: int) -> BlockShape:
     entries = _TILE_MAP * (_WIDE_TILE if wide else 1)
     pairs = min(max(2 ** round(math.log2(entries / found.largest)), 64), _LARGEST**2)
     if found.kept:
-        pairs = min(pairs, max(_floor_power(_KEPT // found.kept), 16))
+        most = _KEPT * (_WIDE_TILE if wide else 1)
+        pairs = min(pairs, max(_floor_power(most // found.kept), 16))
     # A loop over offsets reads more for each map than a pass without: longer rows suit it.
     long_rows = found.mixes or max(n1, n2) <= _SMALL
-    divisor = 64 if wide else 128 if long_rows else 32
-    tile_rows = min(max(pairs // divisor, 2), 64 if wide else 16)
+    if wide:  # what is read of the images is least of a square
+        tile_rows = min(max(_floor_power(math.isqrt(pairs)), 2), 64)
+    else:
+        tile_rows = min(max(pairs // (128 if long_rows else 32), 2), 16)
     tile_columns = min(max(pairs // tile_rows, 16), _BLOCK)
     largest = max(_MIXING_BLOCK, tile_columns) if found.mixes else _BLOCK
     largest = max(min(largest, _floor_power(_IMAGES // found.image)), 16)

@@ -6,7 +6,7 @@ out of it moved by d.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,12 @@ def _once(statistic: Tensor, rank: int, parameters: Parameters) -> Tensor:
 
     rank: how many spatial axes there are
     """
-    many = statistic.shape.rank > rank + 1
-    return materialised(statistic, parameters) if many else statistic
+    return materialised(statistic, parameters) if _many(statistic, rank) else statistic
+
+
+def _many(statistic: Tensor, rank: int) -> bool:
+    """Whether there are many numbers for each of the positions, on `rank` axes."""
+    return bool(statistic.shape.rank > rank + 1)
 
 
 def _count(images: Tensor) -> Any:
@@ -173,6 +177,7 @@ class CrossPairs:
         self.margins = margins
         self.parameters = parameters
         self.method = method
+        self.firsts: dict[int, Made] = {}
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -199,20 +204,34 @@ class CrossPairs:
         """Never: these are different images, as far as the program knows."""
         return False
 
+    def before_loop(self, nodes: Iterable[int]) -> None:
+        """Cut the first images' statistics once for all offsets; those of many numbers alone."""
+        first, _ = self.sides
+        for index in nodes:
+            statistics = first.statistics.get(str(index), ())
+            rank = len(self.margins[index]) if statistics else 0
+            if any(_many(t, rank + (first.start is not None)) for t in statistics):
+                self.firsts[index] = self._first(index)
+
     def own(self, index: int, place: Place, make: Callable[[], Made]) -> tuple[Made, Made]:
         """What was made of either image alone."""
         del make
-        margin, key = self.margins[index], str(index)
-        first, second = self.sides
-        zero = (0,) * len(margin)
+        margin = self.margins[index]
+        _, second = self.sides
         rank, parameters = len(margin), self.parameters
-        s1 = (_once(first.cut(t, margin, zero), rank, parameters) for t in first.statistics[key])
-        s2 = (second.cut(t, margin, place) for t in second.statistics[key])
+        s1 = self.firsts[index] if index in self.firsts else self._first(index)
+        s2 = (second.cut(t, margin, place) for t in second.statistics[str(index)])
         if is_zero(place):
             s2 = (_once(t, rank, parameters) for t in s2)
         else:
             s2 = (materialised(t, parameters) for t in s2)
         return tuple(tf.expand_dims(t, -1) for t in s1), tuple(tf.expand_dims(t, -2) for t in s2)
+
+    def _first(self, index: int) -> Made:
+        margin = self.margins[index]
+        first, _ = self.sides
+        cuts = (first.cut(t, margin, (0,) * len(margin)) for t in first.statistics[str(index)])
+        return tuple(_once(t, len(margin), self.parameters) for t in cuts)
 
     def mean(self, index: int) -> Tensor:
         """Belongs to one image; the statistics hold what was made of it."""

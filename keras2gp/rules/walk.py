@@ -15,7 +15,7 @@ from keras2gp.rules.covariance import Covariance, Here, Pairs, Place, is_zero, m
 from keras2gp.rules.kept import Kept
 from keras2gp.rules.mixing import Addition, additions, averaged
 from keras2gp.rules.moments import first_moment
-from keras2gp.rules.pairs import SelfPairs
+from keras2gp.rules.pairs import CrossPairs, SelfPairs
 from keras2gp.rules.registry import rule_of
 from keras2gp.rules.tangent import tangent, vanishes
 
@@ -56,6 +56,8 @@ class Walk:
             arrays = results.add(arrays, at_zero, self._turn(stretch, zero))
             turns.remove(at_zero)
         if turns:
+            if isinstance(self.pairs, CrossPairs):
+                self.pairs.before_loop(stretch.nodes)
             order, offsets = tf.constant(turns), tf.constant(stretch.offsets)
 
             def turn(i: Tensor, arrays: list[Any]) -> tuple[Tensor, list[Any]]:

@@ -103,6 +103,20 @@ def test_sums_of_features_with_first_moments(rng):
     np.testing.assert_allclose(kernel(x1, x2), full_kernel(model, x1, x2), rtol=LOOSE)
 
 
+@pytest.mark.slow
+def test_expansions_between_poolings(rng):
+    """Statistics are cut from blocks of images for every offset, and of the first for none."""
+    x = keras.Input((4, 3, 2))
+    h = layers.Conv2D(8, 2, padding="same", activation="tanh", **HE)(x)
+    h = layers.AveragePooling2D((2, 1), strides=1)(h)
+    h = layers.Conv2D(8, 2, padding="same", activation="silu", **HE)(h)
+    h = layers.GlobalAveragePooling2D()(h)
+    model = keras.Model(x, layers.Dense(2, **HE)(h))
+    x1, x2 = images(model, rng, (2, 1))
+    kernel = keras2gp.convert(model, dtype="float64")
+    np.testing.assert_allclose(kernel(x1, x2), full_kernel(model, x1, x2), rtol=LOOSE)
+
+
 @pytest.mark.parametrize("activation", ["hard_shrink"])
 def test_no_tangent_kernel_of_functions_that_jump(activation):
     model = mlp(activation)()

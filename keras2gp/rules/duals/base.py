@@ -31,7 +31,8 @@ class Dual:
     @property
     def columns(self) -> int:
         """How many numbers of each image and position the covariance needs."""
-        return 2
+        with tf.init_scope():
+            return sum(int(tf.size(s)) for s in self.prepare(tf.ones([1], tf.float64)))
 
     def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
         """What the covariance needs of one image, computed once for it and never for a pair."""

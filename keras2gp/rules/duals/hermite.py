@@ -74,11 +74,6 @@ class Hermite(Dual):
         """N of the sums."""
         return self.least_degree(TOLERANCE) if self._degree is None else self._degree
 
-    @property
-    def columns(self) -> int:
-        """Mean, root and its inverse, and the coefficients."""
-        return 3 + _expansion(self).width
-
     def least_degree(self, tolerance: float) -> int:
         """The least N whose error bound is within the tolerance for variances up to 4.
 
