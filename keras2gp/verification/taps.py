@@ -109,7 +109,7 @@ class Taps:
         drawn:  its random weights, with their standard deviations
         source: the input, a Copied or what is not random
         """
-        self._uses[id(source)] += 1
+        self._uses[id(source.data)] += 1
         earlier = self._draws.get(id(layer))
         draw = self._draws.setdefault(id(layer), len(self._draws))
         shape = tuple(result.shape[1:])
@@ -118,23 +118,20 @@ class Taps:
         variance = _variance(layer, drawn, source.data)
         axis = 1 if channels_first(layer) else -1
         self._taps[draw] = Tap(draw, result, None, variance, axis)
-        copied = Copied(shape, data=result, latest=draw)
-        return _with_linear(copied, draw, variance, axis, ())
+        linear = Linear(draw, variance, axis, (id(result),))
+        return Copied(shape, data=result, latest=draw, linear=linear)
 
     def between(self, operation: Any, sources: Sequence[Any], result: Any) -> Copied:
         """The result of a call without random weights: `operation` is the copy that was called."""
         for source in sources:
-            self._uses[id(source)] += 1
-        copied = Copied(tuple(result.shape[1:]), data=result, latest=max(map(_latest, sources)))
+            self._uses[id(source.data)] += 1
+        linear = None
         if type(operation) is layers.Add or type(operation).__name__ == "Add":
             self._add(sources, result)
         elif len(sources) == 1 and isinstance(operation, _SCALES):
-            linear = sources[0].linear if isinstance(sources[0], Copied) else None
-            factor = linear and _factor(operation, sources[0], linear.axis)
-            if linear and factor:
-                variance = linear.variance * factor**2
-                return _with_linear(copied, linear.draw, variance, linear.axis, linear.chain)
-        return copied
+            linear = _scaled(operation, sources[0], result)
+        latest = max(map(_latest, sources))
+        return Copied(tuple(result.shape[1:]), data=result, latest=latest, linear=linear)
 
     def _add(self, sources: Sequence[Any], result: Any) -> None:
         """The newest of the summands is Gaussian given the others, if it is newer than they."""
@@ -150,13 +147,14 @@ class Taps:
         self._sums[linear.draw] = tap, linear.chain
 
 
-def _with_linear(
-    copied: Copied, draw: int, variance: Any, axis: int, chain: tuple[int, ...]
-) -> Copied:
-    linear = Linear(draw, variance, axis, ())
-    found = Copied(copied.shape, data=copied.data, latest=copied.latest, linear=linear)
-    object.__setattr__(found, "linear", Linear(draw, variance, axis, (*chain, id(found))))
-    return found
+def _scaled(operation: Any, source: Any, result: Any) -> Linear | None:
+    """The law of a layer's result; None if it does not multiply a Gaussian by a constant."""
+    linear = source.linear if isinstance(source, Copied) else None
+    factor = linear and _factor(operation, source, linear.axis)
+    if not linear or not factor:
+        return None
+    chain = (*linear.chain, id(result))
+    return Linear(linear.draw, linear.variance * factor**2, linear.axis, chain)
 
 
 def _latest(tensor: Any) -> int:
