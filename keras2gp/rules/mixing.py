@@ -143,9 +143,9 @@ class Addition:
         for number, axis in enumerate(self.axes):
             table = tf.constant(axis.weights, k.dtype)[rows[number]]
             found = [
-                ((*place, m), _applied(part, number, axis.reading, table[m], taps))
+                ((*place, m), piece)
                 for place, part in found
-                for m, taps in enumerate(axis.taps)
+                for m, piece in enumerate(_pieces(part, number, axis.reading, table, axis.taps))
             ]
         slots, used = tf.constant(self.slots, tf.int32)[t], tf.constant(self.used, k.dtype)[t]
         full = bool(self.used.all())
@@ -187,30 +187,41 @@ def _addition(
     return Addition(first.coefficient * second.coefficient, axes, rows, slots, used)
 
 
-def _applied(
-    k: Tensor, axis: int, reading: _Reading, weights: Tensor, taps: Sequence[int]
-) -> Tensor:
-    """sum over taps t of weights[g, t] k[.., s g - p + t, ..] along one axis; weights [G, taps]."""
-    count = weights.shape[0]
-    if len(taps) > _MOST_TAPS and reading.stride:
-        k = _strip(k, axis, reading, 0, (count - 1) * reading.stride + len(taps))
-        return _summed(k, axis, reading, weights)
-    total: Tensor = 0
-    for tap in taps:
-        if reading.stride:
-            part = _strip(k, axis, reading, tap, (count - 1) * reading.stride + 1)
-            part = part[(*(slice(None),) * axis, slice(None, None, reading.stride))]
-        else:
-            inside = np.clip(reading.places + tap, 0, k.shape[axis] - 1)
-            part = tf.gather(k, inside, axis=axis)
-        column = tf.reshape(weights[:, tap], [count] + [1] * (k.shape.rank - axis - 1))
-        total += column * part
-    return total
+def _pieces(
+    k: Tensor, axis: int, reading: _Reading, weights: Tensor, taps: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    """For each m: sum over taps[m] t of weights[m, g, t] k[.., s g - p + t, ..] along one axis.
+
+    weights: [M, G, taps]
+    """
+    read: dict[int, Tensor] = {}
+    results = []
+    for m, own in enumerate(taps):
+        if len(own) > _MOST_TAPS and reading.stride:
+            results.append(_summed(k, axis, reading, weights[m]))
+            continue
+        total: Tensor = 0
+        for tap in own:
+            if tap not in read:
+                read[tap] = _at_tap(k, axis, reading, tap, weights.shape[1])
+            column = tf.reshape(weights[m, :, tap], [-1] + [1] * (k.shape.rank - axis - 1))
+            total += column * read[tap]
+        results.append(total)
+    return results
+
+
+def _at_tap(k: Tensor, axis: int, reading: _Reading, tap: int, count: int) -> Tensor:
+    """k[.., s g - p + tap, ..] for `count` rows g along one axis; zeros beyond the border."""
+    if reading.stride:
+        part = _strip(k, axis, reading, tap, (count - 1) * reading.stride + 1)
+        return part[(*(slice(None),) * axis, slice(None, None, reading.stride))]
+    return tf.gather(k, np.clip(reading.places + tap, 0, k.shape[axis] - 1), axis=axis)
 
 
 def _summed(k: Tensor, axis: int, reading: _Reading, weights: Tensor) -> Tensor:
     """A long window: one weighted sum for each position of the output."""
     count, taps = weights.shape
+    k = _strip(k, axis, reading, 0, (count - 1) * reading.stride + taps)
     lead = (slice(None),) * axis
     rows = []
     for g in range(count):
@@ -242,7 +253,7 @@ def averaged(op: Mixing, m: Tensor, size: Spatial) -> Tensor:
         part = m * term.coefficient
         for axis, band in enumerate(term.bands):
             reading = _Reading.of(band)
-            table = reading.aligned(band, [weights for _, weights in band])
-            part = _applied(part, axis, reading, tf.constant(table, m.dtype), range(reading.taps))
+            table = tf.constant(reading.aligned(band, [weights for _, weights in band]), m.dtype)
+            (part,) = _pieces(part, axis, reading, table[None], [range(reading.taps)])
         total += part
     return total

@@ -51,8 +51,9 @@ class Walk:
         results = _Results(self, stretch)
         arrays = results.empty()
         turns = list(range(len(stretch.offsets)))
-        # Of an image with itself this turn makes the statistics of the others.
-        if isinstance(self.pairs, SelfPairs) or len(turns) == 1:
+        # Of an image with itself this turn makes the statistics of the others, where there are any.
+        first = isinstance(self.pairs, SelfPairs) and bool(stretch.nodes)
+        if first or len(turns) == 1:
             arrays = results.add(arrays, at_zero, self._turn(stretch, zero))
             turns.remove(at_zero)
         if turns:
