@@ -62,7 +62,9 @@ layer before it is walked once for each offset that the pooling asks for. On two
 work kept busy (float32, three images of 32x32) the first matrix took 11 s for ConvNeXtTiny, 14 s
 for ResNet50V2 and 16 s for VGG16, and the next one 0.03, 0.2 and 4 s. DenseNet121, whose four
 poolings divide 120 layers, took 44 s, half of it to trace the program and half to compile it.
-`python tools/coverage.py --kernels` measures all of them.
+InceptionV3 and the NASNets, which pool in every block, take about 6 minutes of a core in float64, and
+9 to 12 GB of memory, most of it the compiler's. `python tools/coverage.py --kernels` measures all of
+them.
 
 ## Random copies beside the kernels
 
@@ -70,8 +72,8 @@ poolings divide 120 layers, took 44 s, half of it to trace the program and half 
 images, and keeps a row of each as it finishes: see keras2gp.verify. Widths are of the narrowest
 hidden layer, the variance is extrapolated from them to infinite width, and a kernel that is off by
 what the next column says would have been rejected. Seconds are those of two cores that other work
-kept busy, conversion, kernel matrix and networks together. Models without a row have not been drawn
-yet.
+kept busy, conversion, kernel matrix and networks together; those of InceptionV3 and the NASNets had
+less than one core, and are the sum of several runs.
 
 """
 
