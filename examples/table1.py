@@ -111,7 +111,7 @@ class Clock:
 
 
 def split(source, train, test, validation, download):
-    """Images to train, validate and test on, and their labels; by default in its proportions."""
+    """Images to train, validate and test on, and their labels; by default as the paper's."""
     validation = max(train // 5, 1) if validation is None else validation
     rows = data.load(source, download=download).split(train + validation, test)
     x = np.concatenate([rows.x_train, rows.x_test])

@@ -41,7 +41,7 @@ _SMALL = 256
 """Images of a matrix that is done before short rows, which compile half as long again, pay off."""
 _MIXING_BLOCK = 128
 _KEPT = 2**23
-"""Entries that the loops of a tile leave behind: 32 MB in float32."""
+"""Entries that the loops of a tile leave behind: 32 MB in float32, 256 MB of wide tiles."""
 _IMAGES = 2**27
 """Entries of the statistics of one side of a block: 512 MB in float32."""
 

@@ -62,9 +62,9 @@ layer before it is walked once for each offset that the pooling asks for. On two
 work kept busy (float32, three images of 32x32) the first matrix took 11 s for ConvNeXtTiny, 14 s
 for ResNet50V2 and 16 s for VGG16, and the next one 0.03, 0.2 and 4 s. DenseNet121, whose four
 poolings divide 120 layers, took 44 s, half of it to trace the program and half to compile it.
-InceptionV3 and the NASNets, which pool in every block, take about 6 minutes of a core in float64, and
-9 to 12 GB of memory, most of it the compiler's. `python tools/coverage.py --kernels` measures all of
-them.
+InceptionV3 and the NASNets, which pool in every block, take about 6 minutes of a core in float64,
+and 9 to 12 GB of memory, most of it the compiler's. `python tools/coverage.py --kernels` measures
+all of them.
 
 ## Random copies beside the kernels
 
