@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import keras
@@ -58,8 +59,23 @@ def _over_taps(second, taps):
     return sum(m @ second @ m.T for m, _ in taps) / len(taps)
 
 
+_CORRELATION = [1.0]
+"""Of every weight for one image with that weight for another, [N, N] or a number."""
+
+
+@contextlib.contextmanager
+def correlated(matrix):
+    """Images have networks of their own, whose weights and biases correlate as stated."""
+    _CORRELATION.append(matrix[:, :, None, None])
+    try:
+        yield
+    finally:
+        _CORRELATION.pop()
+
+
 def _source(second, channels):
     """A group of mean 0, all its own source."""
+    second = _CORRELATION[-1] * second
     made = Source(second, np.zeros(second.shape[1:3]))
     return Group(channels, {made: np.eye(second.shape[-1])})
 

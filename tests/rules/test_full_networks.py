@@ -234,6 +234,23 @@ def test_agrees_with_all_positions(case, rng):
     np.testing.assert_allclose(kernel.diag(x1), expected, rtol=1e-9)
 
 
+BIAS_ALONE = {
+    "transposed 2/3 same None 1", "transposed 3/2 valid 1 1", "transposed 1/2 same None 1",
+    "transposed (2, 3)/(3, 1) same None 1", "transposed 3-D",
+}  # fmt: skip
+"""Positions that no tap hits are the same in all images: the oracle has no derivative there."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case not in BIAS_ALONE])
+def test_the_tangent_kernel_agrees_with_correlated_networks(case, rng):
+    model = model_of(case)
+    x1, x2 = (rng.normal(size=(count, *model.input_shape[1:])) for count in (3, 2))
+    kernel = keras2gp.convert(model, dtype="float64")
+    expected = full_oracle.full_tangent(model, x1, x2)
+    np.testing.assert_allclose(kernel(x1, x2, get="ntk"), expected, rtol=1e-9)
+
+
 def test_the_oracle_agrees_with_sampled_weights(rng):
     """Without activations the second moments of a finite network are those of the infinite one."""
     x = rng.normal(size=(2, 4, 3, 2)).astype("float32")
