@@ -67,7 +67,10 @@ def read_product(call: Call, context: Context) -> Tensor:
         factor = _number(next(v for v in values if not isinstance(v, Tensor)), context)
         if type(call.operation).__name__ in ("Divide", "TrueDivide"):
             if not isinstance(values[0], Tensor) or factor == 0.0:
-                context.refuse("a quotient with a random denominator, or by zero")
+                context.refuse(
+                    "a quotient with a random denominator, or by zero",
+                    "a number other than 0 as the denominator",
+                )
             factor = 1.0 / factor
     _keep_shape(call, tensor, context)
     return _scaled(tensor, factor, context)

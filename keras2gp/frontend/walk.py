@@ -30,6 +30,7 @@ from keras2gp.frontend import (  # noqa: F401 (the readers register themselves)
 from keras2gp.frontend.context import Call, Context, RefusalError, State
 from keras2gp.frontend.registry import is_deterministic, reader_of
 from keras2gp.frontend.tensor import Part, Tensor
+from keras2gp.frontend.unsupported import reason_for
 from keras2gp.graph.ops import Opaque
 from keras2gp.report import LayerRow
 
@@ -133,7 +134,10 @@ class Walk:
             else:
                 results = _read(call, context, training=self._training)
                 if len(results) != count:
-                    context.refuse(f"it has {count} outputs, and only one can be read")
+                    context.refuse(
+                        f"it has {count} outputs, and only one can be read",
+                        "a layer with one output",
+                    )
         except RefusalError as refusal:
             received = _received(call)
             obstacle = Obstacle(path, received, refusal.why, refusal.hint)
@@ -211,10 +215,10 @@ def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
     read = reader_of(call.operation)
     if read is None:
         kind = type(call.operation)
-        ours = kind.__module__.startswith("keras.")
+        if kind.__module__.startswith("keras."):
+            context.refuse(*reason_for(kind.__name__))
         context.refuse(
-            "there is no exact rule for it" if ours else "a class that is not Keras's own",
-            "" if ours else "a reader of your own: keras2gp.reader(YourLayer)",
+            "a class that is not Keras's own", "a reader of your own: keras2gp.reader(YourLayer)"
         )
     return [read(call, context)]
 

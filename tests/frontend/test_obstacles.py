@@ -160,7 +160,32 @@ def test_a_refusal_names_where_what_and_why(name):
     (obstacle,) = [o for o in caught.value.obstacles if o.where.endswith(where)]
     assert received in obstacle.received
     assert len(obstacle.why) > 20
+    assert obstacle.hint
     assert str(obstacle) in str(caught.value)
+
+
+SEQUENCE = {
+    "LSTM": (layers.LSTM(4), "same weights act at every step"),
+    "GRU": (layers.Bidirectional(layers.GRU(4)), "same weights act at every step"),
+    "attention": (lambda h: layers.MultiHeadAttention(2, 4)(h, h), "softmax of products"),
+    "dot": (lambda h: layers.Dot(2)([h, h]), "product of random branches"),
+    "maximum": (lambda h: layers.Maximum()([h, 2 * h]), "larger or smaller"),
+    "each step": (layers.TimeDistributed(layers.Dense(3)), "each step of a sequence"),
+    "einsum": (layers.EinsumDense("abc,cd->abd", (6, 5)), "which axes its weights sum over"),
+    "spectral": (layers.SpectralNormalization(layers.Dense(3)), "largest singular value"),
+    "other": (lambda h: keras.ops.flip(h, axis=1), "no exact rule for it here"),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCE)
+def test_a_layer_without_a_rule_says_why_and_what_would_work(name):
+    layer, why = SEQUENCE[name]
+    x = keras.Input((6, 3))
+    h = layer(layers.Conv1D(4, 1)(x))
+    model = keras.Model(x, layers.Dense(2)(layers.Flatten()(h) if len(h.shape) > 2 else h))
+    (obstacle,) = keras2gp.inspect(model).obstacles
+    assert why in obstacle.why
+    assert obstacle.hint
 
 
 def test_inspect_never_raises_for_a_layer():
