@@ -46,6 +46,8 @@ def test_interruption_is_quiet(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A test run in the background of a shell inherits that the signal is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         assert any("4000 rows of sample" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
