@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras2gp.engine.api import gram
+    from keras2gp.errors import Keras2GPError, UnsupportedModelError
     from keras2gp.frontend.registry import deterministic, reader
     from keras2gp.gp.classification import GPClassifier
     from keras2gp.gp.regression import GPRegressor
@@ -36,8 +37,10 @@ __all__ = [
     "GPClassifier",
     "GPRegressor",
     "Hermite",
+    "Keras2GPError",
     "Kernel",
     "LayerVariances",
+    "UnsupportedModelError",
     "VerificationReport",
     "__version__",
     "convert",
@@ -63,8 +66,10 @@ _HOMES = {
     "GPClassifier": "gp.classification",
     "GPRegressor": "gp.regression",
     "Hermite": "rules.duals.hermite",
+    "Keras2GPError": "errors",
     "Kernel": "kernel",
     "LayerVariances": "graph.parameters",
+    "UnsupportedModelError": "errors",
     "VerificationReport": "verification.report",
     "convert": "translate",
     "deterministic": "frontend.registry",

@@ -174,7 +174,10 @@ def test_it_ends_with_its_parent(tmp_path, how):
         f"random_search(space, part, part, samples=1000, out={str(tmp_path / 's')!r})\n"
     )
     with subprocess.Popen(  # noqa: S603 (this interpreter, text from above)
-        [sys.executable, "-c", code], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code],
+        stderr=subprocess.DEVNULL,
+        # A test run in the background of a shell inherits that the signal is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         while not (tmp_path / "s" / "trials.csv").exists():
             assert process.poll() is None
