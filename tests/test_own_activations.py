@@ -116,6 +116,17 @@ def test_a_covariance_that_is_stated(x):
         np.testing.assert_allclose(kernel(x), 2 * 4 * 2 * x @ x.T / 6, rtol=1e-12)
 
 
+def test_a_function_of_the_data_is_run_as_it_is(rng):
+    x = keras.Input((4, 3))
+    h = keras.layers.Activation(lambda t: 2 * keras.ops.erf(t))(x)
+    h = keras.layers.Flatten()(h)
+    model = keras.Model(x, keras.layers.Dense(2, kernel_initializer="he_normal")(h))
+    images = rng.normal(size=(5, 4, 3))
+    z = model.layers[1](images).numpy().reshape(5, -1)
+    kernel = keras2gp.convert(model, dtype="float64")
+    np.testing.assert_allclose(kernel(images), 2 / 12 * z @ z.T, rtol=1e-6)
+
+
 def test_a_file_is_data_and_the_mapping_is_the_user_s_word(x, tmp_path):
     file = tmp_path / "model.keras"
     model = network(wavy)

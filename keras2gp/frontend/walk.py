@@ -256,6 +256,8 @@ def _copied(operation: Any, context: Context) -> Any:
     name = re.sub(r"[/#]", "_", context.path)
     if isinstance(operation, keras.Layer):
         config = {**operation.get_config(), "name": name, "dtype": context.state.dtype}
+        if "activation" in config:  # itself: a configuration holds no function that Keras lacks
+            config["activation"] = operation.activation
         return type(operation).from_config(config)
     twin = copy.copy(operation)
     twin.name = name
