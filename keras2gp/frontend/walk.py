@@ -256,7 +256,7 @@ def _copied(operation: Any, context: Context) -> Any:
     name = re.sub(r"[/#]", "_", context.path)
     if isinstance(operation, keras.Layer):
         config = {**operation.get_config(), "name": name, "dtype": context.state.dtype}
-        if "activation" in config:  # itself: a configuration holds no function that Keras lacks
+        if type(operation) is keras.layers.Activation:  # a configuration holds no function itself
             config["activation"] = operation.activation
         return type(operation).from_config(config)
     twin = copy.copy(operation)
