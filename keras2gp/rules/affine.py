@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+import math
 
 from keras2gp.graph.features import Depthwise
 from keras2gp.graph.ops import Affine, Input, Mixture, Positions
 from keras2gp.rules.covariance import Here, Tensor, materialised
+from keras2gp.rules.joint import scaled, total
 from keras2gp.rules.registry import rule
 
 __all__ = ["affine", "data", "depthwise", "mixture", "positions"]
@@ -40,7 +41,8 @@ def positions(op: Positions, maps: tuple[Tensor, ...], here: Here) -> Tensor:
     """k' = mean over all positions of k: weights of different positions are independent."""
     # Within the sum, XLA would compute what it sums over entry by entry, across the whole map.
     k = materialised(maps[0], here.parameters)
-    return tf.reduce_mean(k, axis=list(range(op.rank)))
+    count = math.prod(k.shape[: op.rank])
+    return scaled(total(k, op.rank, lambda k: materialised(k, here.parameters)), 1 / count)
 
 
 @rule(Mixture)

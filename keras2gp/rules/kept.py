@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras2gp.graph.ops import Offset
 from keras2gp.rules.covariance import Covariance, Place, is_zero
+from keras2gp.rules.joint import apart
 
 __all__ = ["Kept"]
 
@@ -19,21 +20,22 @@ Tensor = Any
 
 @dataclass(frozen=True)
 class Kept:
-    """The maps of one node at several offsets, [offsets, *spatial, *pairs], in their order."""
+    """The maps of one node at several offsets, [offsets, *spatial, *pairs], in their order.
+
+    maps: of both kernels together (joint.py) where both are computed
+    """
 
     offsets: tuple[Offset, ...]
-    nngp: Tensor
-    ntk: Tensor | None
+    maps: Tensor
 
     def at(self, place: Place) -> Covariance:
         """The maps at one offset; 0 at one that is not kept, which is beyond every border."""
         if is_zero(place):
-            slot = self.offsets.index((0,) * len(place))
-            return Covariance(self.nngp[slot], None if self.ntk is None else self.ntk[slot])
-        slot, known = _lookup(self.offsets, place)
-        nothing = tf.zeros([], self.nngp.dtype)
-        ntk = None if self.ntk is None else tf.where(known, self.ntk[slot], nothing)
-        return Covariance(tf.where(known, self.nngp[slot], nothing), ntk)
+            found = self.maps[self.offsets.index((0,) * len(place))]
+        else:
+            slot, known = _lookup(self.offsets, place)
+            found = tf.where(known, self.maps[slot], tf.zeros([], self.maps.dtype))
+        return Covariance(*apart(found)) if found.dtype.is_complex else Covariance(found)
 
 
 def _lookup(offsets: Sequence[Offset], place: Place) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras2gp.graph.bands import Band, offset_weights
 from keras2gp.graph.mixing import Mixing, SeparableMap
 from keras2gp.graph.ops import Offset, Spatial
+from keras2gp.rules.joint import scaled, weighted_sum
 
 __all__ = ["Addition", "additions", "averaged"]
 
@@ -137,19 +138,21 @@ class Addition:
     def parts(self, t: Any, k: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Slot and map of everything that in[e] = k adds, e being the offset of turn t."""
         rows = tf.constant(self.rows, tf.int32)[t]
-        found: list[tuple[tuple[int, ...], Tensor]] = [((), k * self.factor)]
+        found: list[tuple[tuple[int, ...], Tensor]] = [((), scaled(k, self.factor))]
         if self.factor == 1.0:
             found = [((), k)]
         for number, axis in enumerate(self.axes):
-            table = tf.constant(axis.weights, k.dtype)[rows[number]]
+            table = tf.constant(axis.weights, k.dtype.real_dtype)[rows[number]]
             found = [
                 ((*place, m), piece)
                 for place, part in found
                 for m, piece in enumerate(_pieces(part, number, axis.reading, table, axis.taps))
             ]
-        slots, used = tf.constant(self.slots, tf.int32)[t], tf.constant(self.used, k.dtype)[t]
-        full = bool(self.used.all())
-        return [(slots[place], part if full else part * used[place]) for place, part in found]
+        slots = tf.constant(self.slots, tf.int32)[t]
+        if self.used.all():
+            return [(slots[place], part) for place, part in found]
+        used = tf.constant(self.used, k.dtype.real_dtype)[t]
+        return [(slots[place], scaled(part, used[place])) for place, part in found]
 
 
 def additions(
@@ -205,7 +208,7 @@ def _pieces(
             if tap not in read:
                 read[tap] = _at_tap(k, axis, reading, tap, weights.shape[1])
             column = tf.reshape(weights[m, :, tap], [-1] + [1] * (k.shape.rank - axis - 1))
-            total += column * read[tap]
+            total += scaled(read[tap], column)
         results.append(total)
     return results
 
@@ -228,7 +231,7 @@ def _summed(k: Tensor, axis: int, reading: _Reading, weights: Tensor) -> Tensor:
         begin = g * reading.stride
         part = k[(*lead, slice(begin, begin + taps))]
         column = tf.reshape(weights[g], [taps] + [1] * (k.shape.rank - axis - 1))
-        rows.append(tf.reduce_sum(column * part, axis))
+        rows.append(weighted_sum(column, part, axis))
     return tf.stack(rows, axis)
 
 

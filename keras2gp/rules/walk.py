@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from keras2gp.graph.demand import Stretch
 from keras2gp.graph.mixing import Mixing
 from keras2gp.graph.ops import Offset, Op, Ratios, Spatial
 from keras2gp.rules.covariance import Covariance, Here, Pairs, Place, is_zero, materialised
+from keras2gp.rules.joint import apart, is_joint, joint
 from keras2gp.rules.kept import Kept
 from keras2gp.rules.mixing import Addition, additions, averaged
 from keras2gp.rules.moments import first_moment
@@ -49,27 +51,27 @@ class Walk:
         zero = (0,) * len(self.nodes[stretch.walked].spatial)
         at_zero = stretch.offsets.index(zero)
         results = _Results(self, stretch)
-        arrays = results.empty()
+        array = results.empty()
         turns = list(range(len(stretch.offsets)))
         # Of an image with itself this turn makes the statistics of the others, where there are any.
         first = isinstance(self.pairs, SelfPairs) and bool(stretch.nodes)
         if first or len(turns) == 1:
-            arrays = results.add(arrays, at_zero, self._turn(stretch, zero))
+            array = results.add(array, at_zero, self._turn(stretch, zero))
             turns.remove(at_zero)
         if turns:
             if isinstance(self.pairs, CrossPairs):
                 self.pairs.before_loop(stretch.nodes)
             order, offsets = tf.constant(turns), tf.constant(stretch.offsets)
 
-            def turn(i: Tensor, arrays: list[Any]) -> tuple[Tensor, list[Any]]:
+            def turn(i: Tensor, array: Any) -> tuple[Tensor, Any]:
                 place = tuple(tf.unstack(offsets[order[i]], len(zero)))
                 found = self._turn(stretch, place)
-                return i + 1, results.add(arrays, order[i], found)
+                return i + 1, results.add(array, order[i], found)
 
-            _, arrays = tf.while_loop(
-                lambda i, _: i < len(turns), turn, (tf.constant(0), arrays), parallel_iterations=1
+            _, array = tf.while_loop(
+                lambda i, _: i < len(turns), turn, (tf.constant(0), array), parallel_iterations=1
             )
-        return results.kept(arrays)
+        return results.kept(array)
 
     def _mix_mean(self, stretch: Stretch) -> None:
         op = self.nodes[stretch.result].op
@@ -120,11 +122,12 @@ class Walk:
         return found
 
     def _apply(self, op: Op, inputs: Sequence[Covariance], here: Here) -> Covariance:
-        maps = tuple(k.nngp for k in inputs)
-        k = rule_of(op)(op, maps, here)
-        ntk = None
-        if self.program.tangent:
-            ntk = tangent(op, k, maps, tuple(k.ntk for k in inputs), here)
+        maps, thetas = tuple(k.nngp for k in inputs), tuple(k.ntk for k in inputs)
+        if is_joint(op, thetas, self.pairs.method):
+            k, ntk = apart(rule_of(op)(op, tuple(map(joint, maps, thetas)), here))
+        else:
+            k = rule_of(op)(op, maps, here)
+            ntk = tangent(op, k, maps, thetas, here) if self.program.tangent else None
         if here.alone and here.index in self.program.means and isinstance(self.pairs, SelfPairs):
             self.pairs.means[here.index] = first_moment(op, maps, here)
         zeros, ntk_zeros = vanishes(op, inputs)
@@ -133,8 +136,10 @@ class Walk:
     def keep(self, k: Covariance) -> Covariance:
         """The same maps, computed once."""
         parameters = self.pairs.parameters
-        ntk = None if k.ntk is None else materialised(k.ntk, parameters)
-        return Covariance(materialised(k.nngp, parameters), ntk, k.zeros, k.ntk_zeros)
+        if k.ntk is None:
+            return replace(k, nngp=materialised(k.nngp, parameters))
+        nngp, ntk = apart(materialised(joint(k.nngp, k.ntk), parameters))
+        return replace(k, nngp=nngp, ntk=ntk)
 
 
 def _scaled(scale: Ratios, offset: Place) -> Place:
@@ -196,26 +201,24 @@ class _Results:
             size = walk.nodes[stretch.walked].spatial
             self.additions = additions(op, size, stretch.offsets, self.offsets)
 
-    def empty(self) -> list[Any]:
-        """Arrays of zeros, one of the NNGP and, where it is wanted, one of the NTK."""
+    def empty(self) -> Any:
+        """An array of zeros: of the NNGP, or of both kernels together."""
         shape = [len(self.offsets), *self.size, *self.walk.pairs.shape]
         dtype = self.walk.pairs.parameters.weights[0].dtype
         static = [n if isinstance(n, int) else None for n in shape[1:]]
-        array = tf.TensorArray(dtype, shape[0], clear_after_read=False, element_shape=static)
         zeros = tf.zeros(shape if None not in static else tf.stack(shape), dtype)
-        return [array.unstack(zeros) for _ in range(2 if self.walk.program.tangent else 1)]
+        if self.walk.program.tangent:
+            zeros = joint(zeros, zeros)
+        array = tf.TensorArray(zeros.dtype, shape[0], clear_after_read=False, element_shape=static)
+        return array.unstack(zeros)
 
-    def add(self, arrays: list[Any], t: Any, found: Covariance) -> list[Any]:
-        """The arrays after turn t."""
+    def add(self, array: Any, t: Any, found: Covariance) -> Any:
+        """The array after turn t."""
+        k = found.nngp
+        if self.walk.program.tangent:
+            k = joint(k, tf.zeros_like(k) if found.ntk is None else found.ntk)
         if self.additions is None or len(self.additions) > 1 or not self.additions[0].reads_once:
-            found = self.walk.keep(found)
-        parts = [found.nngp, found.ntk][: len(arrays)]
-        return [
-            array if part is None else self._added(array, t, part)
-            for array, part in zip(arrays, parts, strict=True)
-        ]
-
-    def _added(self, array: Any, t: Any, k: Tensor) -> Any:
+            k = materialised(k, self.walk.pairs.parameters)
         if self.additions is None:
             return array.write(t, k)
         for addition in self.additions:
@@ -223,7 +226,6 @@ class _Results:
                 array = array.write(slot, array.read(slot) + part)
         return array
 
-    def kept(self, arrays: list[Any]) -> Kept:
+    def kept(self, array: Any) -> Kept:
         """The maps at all offsets."""
-        maps = [array.stack() for array in arrays]
-        return Kept(self.offsets, maps[0], maps[1] if len(maps) > 1 else None)
+        return Kept(self.offsets, array.stack())

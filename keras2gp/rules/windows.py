@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras2gp.graph.ops import Patches
 from keras2gp.rules.covariance import Here, Tensor, WindowMethod, materialised
+from keras2gp.rules.joint import scaled
 from keras2gp.rules.registry import rule
 
 __all__ = ["patches", "window_sum"]
@@ -20,7 +21,7 @@ _FEW_TAPS = 9
 def patches(op: Patches, maps: tuple[Tensor, ...], here: Here) -> Tensor:
     """k'[g] = 1/taps sum over the taps a of k[s g + r a], 0 outside (equation 11)."""
     k = window_sum(maps[0], op, here.pairs.method, lambda k: materialised(k, here.parameters))
-    return k / op.taps
+    return scaled(k, 1 / op.taps)
 
 
 def window_sum(
