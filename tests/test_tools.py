@@ -37,9 +37,10 @@ def test_rates_and_accuracy():
 
 @pytest.mark.slow
 def test_every_other_part():
-    parts = ["naive", "first", "tiles", "threads", "sizes", "memory"]
+    parts = ["kinds", "naive", "first", "tiles", "threads", "sizes", "memory"]
     out = benchmark("--networks", "resnet32", "--parts", *parts, "--memory", "64")
     for row in (
+        "time of both kernels over that of one",
         "tf.nn.conv2d on [pairs, H, W, 1]",
         "first result, s",
         "tile 4 x 16",

@@ -77,14 +77,14 @@ def _block_step(kernel: Any, shape: BlockShape) -> Any:
     return step
 
 
-def matrix(network: str, seconds: float, count: int) -> Rate:
+def matrix(network: str, seconds: float, count: int, get: str = "nngp") -> Rate:
     """One round of kernel.matrix(x), symmetric: N (N + 1) / 2 pairs; warm."""
-    key = (network, "matrix", count)
+    key = (network, "matrix", count, get)
     if key not in METERS:
         x, kernel = _images(count), _kernel(network)
 
         def step() -> int:
-            kernel.matrix(x)
+            kernel.matrix(x, get=get)
             return count * (count + 1) // 2
 
         METERS[key] = Meter(step)

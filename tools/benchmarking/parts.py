@@ -130,6 +130,21 @@ def _difference(values: Any, reference: Any) -> float:
     return float(np.abs(values / reference - 1).max())
 
 
+def kinds(session: Session) -> None:
+    """The tangent kernel, and both kernels in one pass, beside the NNGP kernel alone."""
+    for network in session.options.networks:
+        count = 2 * session.side(network)
+        steps = {
+            f"kernel.matrix, get={get!r}": _asking(
+                session.ours, session, "matrix", network, count=count, get=get
+            )
+            for get in ("nngp", "ntk", "both")
+        }
+        alone, tangent, both = session.race(network, steps).values()
+        session.put("time of the tangent kernel over that of one", network, alone / tangent)
+        session.put("time of both kernels over that of one", network, alone / both)
+
+
 def naive(session: Session) -> None:
     """The paper's way for ResNet-32, next to one block of ours."""
     network = "resnet32"
@@ -244,5 +259,6 @@ def _detailed(session: Session) -> list[str]:
 
 
 PARTS: dict[str, Callable[[Session], None]] = {
-    part.__name__: part for part in (rates, accuracy, naive, first, tiles, threads, sizes, memory)
+    part.__name__: part
+    for part in (rates, accuracy, kinds, naive, first, tiles, threads, sizes, memory)
 }
