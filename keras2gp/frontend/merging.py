@@ -13,6 +13,7 @@ from keras.src.applications import convnext, inception_resnet_v2
 from keras2gp.frontend.context import Call, Context
 from keras2gp.frontend.registry import reader
 from keras2gp.frontend.tensor import Part, Tensor
+from keras2gp.frontend.unsupported import reason_for
 from keras2gp.graph.ops import Scale, Spread, Sum
 
 __all__ = [
@@ -62,7 +63,7 @@ def read_product(call: Call, context: Context) -> Tensor:
     factor = -1.0
     if type(call.operation).__name__ != "Negative":
         if len(call.tensors) != 1:
-            _refuse_product(context)
+            context.refuse(*reason_for("Multiply"))
         values = [*call.args, *call.kwargs.values()]
         factor = _number(next(v for v in values if not isinstance(v, Tensor)), context)
         if type(call.operation).__name__ in ("Divide", "TrueDivide"):
@@ -111,13 +112,6 @@ def _scaled(tensor: Tensor, factor: float, context: Context) -> Tensor:
     return context.apply(Scale(factor), tensor)
 
 
-def _refuse_product(context: Context) -> NoReturn:
-    context.refuse(
-        "a product of two random branches has no Gaussian limit here",
-        "a sum, or a constant factor",
-    )
-
-
 def _refuse_mean(context: Context) -> NoReturn:
     context.refuse(
         "adding a constant gives the tensor a mean, and there is no rule for that",
@@ -129,7 +123,7 @@ def _refuse_mean(context: Context) -> NoReturn:
 def read_multiply_layer(call: Call, context: Context) -> Tensor:
     """Refused: a product of random branches."""
     del call
-    _refuse_product(context)
+    context.refuse(*reason_for("Multiply"))
 
 
 def _keep_shape(call: Call, tensor: Tensor, context: Context) -> None:

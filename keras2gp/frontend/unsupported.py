@@ -17,8 +17,8 @@ _EXTREME = (
     "Add or Average of the branches",
 )
 _PRODUCT = (
-    "a product of random branches has no Gaussian limit",
-    "Add, or Concatenate with a layer with weights after it",
+    "a product of two random branches has no Gaussian limit here",
+    "Add or a constant factor, or Concatenate with a layer with weights after it",
 )
 _EACH_STEP = (
     "it applies another layer to each step of a sequence",
@@ -61,7 +61,7 @@ _REASONS = {
         _RECURRENT,
     ),
     **dict.fromkeys(("Max", "Maximum", "Min", "Minimum"), _EXTREME),
-    **dict.fromkeys(("Dot", "Einsum", "Matmul", "Tensordot"), _PRODUCT),
+    **dict.fromkeys(("Dot", "Einsum", "Matmul", "Multiply", "Tensordot"), _PRODUCT),
     "Lambda": _CODE,
     "TimeDistributed": _EACH_STEP,
     "Embedding": _TABLE,

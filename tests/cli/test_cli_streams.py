@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from interruptible import hear_interrupts
 
 from keras2gp.cli import progress
 from keras2gp.cli.output import Output, console_for, printable, seconds_text
@@ -46,8 +47,7 @@ def test_interruption_is_quiet(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A test run in the background of a shell inherits that the signal is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=hear_interrupts,  # noqa: PLW1509
     ) as process:
         assert any("4000 rows of sample" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)

@@ -168,7 +168,7 @@ SEQUENCE = {
     "LSTM": (layers.LSTM(4), "same weights act at every step"),
     "GRU": (layers.Bidirectional(layers.GRU(4)), "same weights act at every step"),
     "attention": (lambda h: layers.MultiHeadAttention(2, 4)(h, h), "softmax of products"),
-    "dot": (lambda h: layers.Dot(2)([h, h]), "product of random branches"),
+    "dot": (lambda h: layers.Dot(2)([h, h]), "product of two random branches"),
     "maximum": (lambda h: layers.Maximum()([h, 2 * h]), "larger or smaller"),
     "each step": (layers.TimeDistributed(layers.Dense(3)), "each step of a sequence"),
     "einsum": (layers.EinsumDense("abc,cd->abd", (6, 5)), "which axes its weights sum over"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from interruptible import hear_interrupts
 
 from keras2gp.errors import StoreError, WorkerError
 from keras2gp.search import worker as module
@@ -176,8 +177,7 @@ def test_it_ends_with_its_parent(tmp_path, how):
     with subprocess.Popen(  # noqa: S603 (this interpreter, text from above)
         [sys.executable, "-c", code],
         stderr=subprocess.DEVNULL,
-        # A test run in the background of a shell inherits that the signal is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=hear_interrupts,  # noqa: PLW1509
     ) as process:
         while not (tmp_path / "s" / "trials.csv").exists():
             assert process.poll() is None
