@@ -6,21 +6,14 @@ import numpy as np
 import pytest
 
 import keras2gp
-from keras2gp.errors import UnsupportedModelError
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "reference"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.keras"))
-UNSUPPORTED: dict[str, str] = {}
-"""Models that wait for a rule, and what stands in their way. Take out what is supported."""
-
-TOLERANCES: dict[str, float] = {}
-"""Of models whose activation is expanded, not in closed form."""
 
 pytestmark = pytest.mark.skipif(not NAMES, reason="no reference kernels next to this checkout")
-SUPPORTED = [name for name in NAMES if name not in UNSUPPORTED]
 
 
-@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 2e-5)])
 def test_agrees_with_the_reference(name, dtype, tolerance):
     expected = np.load(FOLDER / f"{name}.npz")
@@ -31,22 +24,13 @@ def test_agrees_with_the_reference(name, dtype, tolerance):
     np.testing.assert_allclose(kernel.diag(x1), expected["nngp_11"].diagonal(), rtol=tolerance)
 
 
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
-def test_what_is_not_supported_yet_is_refused_by_name(name):
-    with pytest.raises(UnsupportedModelError) as caught:
-        keras2gp.convert(FOLDER / f"{name}.keras")
-    assert UNSUPPORTED[name] in str(caught.value)
-    assert caught.value.obstacles[0].where
-
-
-@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 2e-5)])
 def test_the_tangent_kernel_agrees_too(name, dtype, tolerance):
     expected = np.load(FOLDER / f"{name}.npz")
     kernel = keras2gp.convert(FOLDER / f"{name}.keras", dtype=dtype)
     x1, x2 = expected["x1"], expected["x2"]
     nngp, ntk = kernel(x1, x2, get="both")
-    tolerance = TOLERANCES.get(name, tolerance)
     np.testing.assert_allclose(nngp, expected["nngp_12"], rtol=tolerance, atol=0)
     np.testing.assert_allclose(ntk, expected["ntk_12"], rtol=tolerance, atol=0)
     # On its diagonal the other implementation takes arccos of a number next to 1.
