@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras2gp.graph.ops import Op, Patches, Positions
 from keras2gp.rules.covariance import WindowMethod
 
-__all__ = ["apart", "is_joint", "joint", "scaled", "total", "weighted_sum"]
+__all__ = ["apart", "is_joint", "joint", "scaled", "total", "weighted_total"]
 
 Tensor = Any
 _FEWEST, _MOST = 8, 32
@@ -47,10 +47,10 @@ def scaled(k: Tensor, factor: Any) -> Tensor:
     return joint(*(factor * part for part in apart(k))) if k.dtype.is_complex else factor * k
 
 
-def weighted_sum(weights: Tensor, k: Tensor, axis: int) -> Tensor:
+def weighted_total(weights: Tensor, k: Tensor, axis: int) -> Tensor:
     """Sum of weights times k over one axis; a reduction of complex numbers is not vectorised."""
     if k.dtype.is_complex:
-        return joint(*(weighted_sum(weights, part, axis) for part in apart(k)))
+        return joint(*(weighted_total(weights, part, axis) for part in apart(k)))
     return tf.reduce_sum(weights * k, axis)
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras2gp.graph.bands import Band, offset_weights
 from keras2gp.graph.mixing import Mixing, SeparableMap
 from keras2gp.graph.ops import Offset, Spatial
-from keras2gp.rules.joint import scaled, weighted_sum
+from keras2gp.rules.joint import scaled, weighted_total
 
 __all__ = ["Addition", "additions", "averaged"]
 
@@ -138,9 +138,8 @@ class Addition:
     def parts(self, t: Any, k: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Slot and map of everything that in[e] = k adds, e being the offset of turn t."""
         rows = tf.constant(self.rows, tf.int32)[t]
-        found: list[tuple[tuple[int, ...], Tensor]] = [((), scaled(k, self.factor))]
-        if self.factor == 1.0:
-            found = [((), k)]
+        whole = k if self.factor == 1.0 else scaled(k, self.factor)
+        found: list[tuple[tuple[int, ...], Tensor]] = [((), whole)]
         for number, axis in enumerate(self.axes):
             table = tf.constant(axis.weights, k.dtype.real_dtype)[rows[number]]
             found = [
@@ -231,7 +230,7 @@ def _summed(k: Tensor, axis: int, reading: _Reading, weights: Tensor) -> Tensor:
         begin = g * reading.stride
         part = k[(*lead, slice(begin, begin + taps))]
         column = tf.reshape(weights[g], [taps] + [1] * (k.shape.rank - axis - 1))
-        rows.append(weighted_sum(column, part, axis))
+        rows.append(weighted_total(column, part, axis))
     return tf.stack(rows, axis)
 
 

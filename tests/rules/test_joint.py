@@ -8,7 +8,7 @@ import tensorflow as tf
 import keras2gp
 from keras2gp.engine.compiled import CompiledProgram
 from keras2gp.engine.plan import Block, BlockShape
-from keras2gp.rules.joint import apart, joint, scaled, total, weighted_sum
+from keras2gp.rules.joint import apart, joint, scaled, total, weighted_total
 
 layers = keras.layers
 HE = {"kernel_initializer": "he_normal"}
@@ -27,7 +27,7 @@ def test_real_factors_act_on_either_part(rng):
     k, weights = rng.normal(size=(2, 4, 3)), rng.normal(size=(4, 1))
     both = joint(*tf.constant(k))
     np.testing.assert_allclose(apart(scaled(both, weights)), weights * k)
-    found = apart(weighted_sum(tf.constant(weights), both, 0))
+    found = apart(weighted_total(tf.constant(weights), both, 0))
     np.testing.assert_allclose(found, (weights * k).sum(1))
 
 
