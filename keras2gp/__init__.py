@@ -9,24 +9,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from keras2gp._util.version import VERSION
+
 if TYPE_CHECKING:
-    from keras2gp.engine.api import gram
+    from keras2gp.conversion.pipeline import convert, inspect
+    from keras2gp.conversion.registry import deterministic, reader
+    from keras2gp.covariance.duals.base import Dual
+    from keras2gp.covariance.duals.expanded import Expanded
+    from keras2gp.covariance.duals.hermite import Hermite
+    from keras2gp.covariance.registry import dual, rule
     from keras2gp.errors import Keras2GPError, UnsupportedModelError
-    from keras2gp.frontend.registry import deterministic, reader
-    from keras2gp.gp.classification import GPClassifier
-    from keras2gp.gp.regression import GPRegressor
-    from keras2gp.graph.parameters import LayerVariances
-    from keras2gp.kernel import Kernel
-    from keras2gp.persistence import load
+    from keras2gp.gp.classifier import GPClassifier
+    from keras2gp.gp.regressor import GPRegressor
+    from keras2gp.graph.variances import LayerVariances
+    from keras2gp.kernel.kernel import Kernel
+    from keras2gp.kernel.saving import load
+    from keras2gp.matrices.api import gram
     from keras2gp.report import ConversionReport
-    from keras2gp.rules.duals.base import Dual
-    from keras2gp.rules.duals.expanded import Expanded
-    from keras2gp.rules.duals.hermite import Hermite
-    from keras2gp.rules.registry import dual, rule
     from keras2gp.search.evidence import optimize_variances
     from keras2gp.search.random_search import random_search
-    from keras2gp.serving import export
-    from keras2gp.translate import convert, inspect
+    from keras2gp.serving.export import export
     from keras2gp.verification.api import verify
     from keras2gp.verification.report import VerificationReport
 
@@ -57,31 +59,31 @@ __all__ = [
     "verify",
 ]
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "ConversionReport": "report",
-    "Dual": "rules.duals.base",
-    "Expanded": "rules.duals.expanded",
-    "GPClassifier": "gp.classification",
-    "GPRegressor": "gp.regression",
-    "Hermite": "rules.duals.hermite",
+    "Dual": "covariance.duals.base",
+    "Expanded": "covariance.duals.expanded",
+    "GPClassifier": "gp.classifier",
+    "GPRegressor": "gp.regressor",
+    "Hermite": "covariance.duals.hermite",
     "Keras2GPError": "errors",
-    "Kernel": "kernel",
-    "LayerVariances": "graph.parameters",
+    "Kernel": "kernel.kernel",
+    "LayerVariances": "graph.variances",
     "UnsupportedModelError": "errors",
     "VerificationReport": "verification.report",
-    "convert": "translate",
-    "deterministic": "frontend.registry",
-    "dual": "rules.registry",
-    "export": "serving",
-    "gram": "engine.api",
-    "inspect": "translate",
-    "load": "persistence",
+    "convert": "conversion.pipeline",
+    "deterministic": "conversion.registry",
+    "dual": "covariance.registry",
+    "export": "serving.export",
+    "gram": "matrices.api",
+    "inspect": "conversion.pipeline",
+    "load": "kernel.saving",
     "optimize_variances": "search.evidence",
     "random_search": "search.random_search",
-    "reader": "frontend.registry",
-    "rule": "rules.registry",
+    "reader": "conversion.registry",
+    "rule": "covariance.registry",
     "verify": "verification.api",
 }
 

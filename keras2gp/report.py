@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras2gp.errors import Obstacle
-from keras2gp.graph.parameters import LayerVariances
+from keras2gp.graph.variances import LayerVariances
 
 __all__ = ["ConversionReport", "LayerRow"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras2gp.engine.store import GramStore
+from keras2gp.matrices.store import GramStore
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 LIMITS = {"own_activation": 1e-12, "own_model": 0.2}

@@ -4,15 +4,15 @@ import json
 
 import keras
 import numpy as np
-import oracle
 import pytest
-import quadrature
 import tensorflow as tf
 from keras import layers, ops
+from oracles import naive as oracle
+from oracles import quadrature
 
 import keras2gp
+from keras2gp.covariance import registry
 from keras2gp.errors import InputError, ModelFileError, UnsupportedModelError
-from keras2gp.rules import registry
 
 HE = {"kernel_initializer": "he_normal"}
 

@@ -52,7 +52,7 @@ def test_an_own_function_and_its_file(tmp_path, monkeypatch):
 def test_the_activation_to_add_without_closed_form(monkeypatch):
     import tensorflow as tf
 
-    from keras2gp.rules import registry
+    from keras2gp.covariance import registry
 
     monkeypatch.setattr(registry, "_DUALS", {})
     exec(EXPANDED, {"keras2gp": keras2gp, "tf": tf})  # noqa: S102 (our own text)
@@ -67,8 +67,8 @@ def test_the_activation_to_add_without_closed_form(monkeypatch):
 def test_the_activation_to_add_is_the_one_that_is_there(monkeypatch):
     import tensorflow as tf
 
-    from keras2gp.rules import registry
-    from keras2gp.rules.duals.base import Dual
+    from keras2gp.covariance import registry
+    from keras2gp.covariance.duals.base import Dual
 
     monkeypatch.setattr(registry, "_DUALS", {})
     exec(ACTIVATION, {"dual": registry.dual, "Dual": Dual, "tf": tf})  # noqa: S102 (our own text)

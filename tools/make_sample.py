@@ -1,4 +1,4 @@
-"""Writes keras2gp/sample/mnist_sample.npz from a prepared MNIST (TFDS_DATA_DIR).
+"""Writes keras2gp/data/sample/mnist_sample.npz from a prepared MNIST (TFDS_DATA_DIR).
 
 Four hundred training and two hundred test digits of each class, drawn at random without
 replacement with a fixed seed, from MNIST's own training and test splits. They are arranged so that
@@ -22,11 +22,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from keras2gp.data import load  # noqa: E402
+from keras2gp.data.datasets import load  # noqa: E402
 
 SEED = 2018
 TRAIN_PER_CLASS, TEST_PER_CLASS, CLASSES = 400, 200, 10
-TARGET = ROOT / "keras2gp" / "sample" / "mnist_sample.npz"
+TARGET = ROOT / "keras2gp" / "data" / "sample" / "mnist_sample.npz"
 
 
 def balanced(labels: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras2gp.frontend import walk  # noqa: F401 (registers the readers)
-from keras2gp.frontend.activation import read_operation
-from keras2gp.frontend.registry import reader_table
-from keras2gp.rules import program  # noqa: F401 (registers the rules)
-from keras2gp.rules.registry import dual_table
+from keras2gp.conversion import walk  # noqa: F401 (registers the readers)
+from keras2gp.conversion.layers.activation import read_operation
+from keras2gp.conversion.registry import reader_table
+from keras2gp.covariance import program  # noqa: F401 (registers the rules)
+from keras2gp.covariance.registry import dual_table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 

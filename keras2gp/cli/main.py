@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from keras2gp import __version__
-from keras2gp.cli import (
-    conversion,
+from keras2gp._util.version import VERSION
+from keras2gp.cli.commands import (
+    convert,
     demo,
-    exporting,
-    fitting,
-    matrix,
-    plotting,
-    prediction,
-    searching,
-    verifying,
+    export,
+    fit,
+    gram,
+    plot,
+    predict,
+    search,
+    verify,
 )
 from keras2gp.cli.exit_codes import MEANINGS, ExitCode, UsageError, exit_code_of
 from keras2gp.cli.output import Output, printable
@@ -30,14 +30,14 @@ from keras2gp.errors import Keras2GPError, UnsupportedModelError
 __all__ = ["build_parser", "main"]
 
 _FAMILIES = (
-    conversion,
-    verifying,
-    matrix,
-    fitting,
-    prediction,
-    exporting,
-    searching,
-    plotting,
+    convert,
+    verify,
+    gram,
+    fit,
+    predict,
+    export,
+    search,
+    plot,
     demo,
 )
 _EPILOG = """\
@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"keras2gp {__version__}")
+    parser.add_argument("--version", action="version", version=f"keras2gp {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for family in _FAMILIES:
         family.add_commands(commands)

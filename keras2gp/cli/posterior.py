@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score, root_mean_squared_error
 import keras2gp
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.progress import stage
-from keras2gp.gp.classification import GPClassifier
+from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.metrics import (
     brier_score,
     calibration_error_by_chance,
@@ -22,8 +22,8 @@ from keras2gp.gp.metrics import (
     out_of_distribution_auroc,
     reliability,
 )
-from keras2gp.gp.persistence import load_head
-from keras2gp.gp.regression import GPRegressor
+from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.saving import load_head
 
 __all__ = ["evaluation", "load_fit", "measured", "outsiders", "predictions", "repeated"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 
+from keras2gp._util.starting import import_tensorflow
 from keras2gp.cli.progress import stage
-from keras2gp.quiet import import_tensorflow
 
 __all__ = ["start_tensorflow"]
 

@@ -2,14 +2,9 @@
 
 from keras2gp.gp.base import GaussianProcess, JitterWarning
 from keras2gp.gp.calibration import fit_temperature, tempered_softmax
-from keras2gp.gp.cholesky import factorize
-from keras2gp.gp.classification import GPClassifier, Prediction
-from keras2gp.gp.direct import Cholesky, TensorFlowCholesky
+from keras2gp.gp.classifier import GPClassifier, Prediction
 from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
-from keras2gp.gp.factor import CholeskyFactor, CholeskyReport, JitterStep
 from keras2gp.gp.inputs import KernelFunction
-from keras2gp.gp.iterative import ConjugateGradients
-from keras2gp.gp.matrices import MatrixProduct
 from keras2gp.gp.metrics import (
     ReliabilityBin,
     brier_score,
@@ -20,12 +15,17 @@ from keras2gp.gp.metrics import (
     out_of_distribution_auroc,
     reliability,
 )
-from keras2gp.gp.nystroem import Nystroem
-from keras2gp.gp.persistence import load_head, save_head
 from keras2gp.gp.probability import largest_probabilities
-from keras2gp.gp.regression import GPRegressor
+from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.saving import load_head, save_head
 from keras2gp.gp.softmax import expected_softmax
-from keras2gp.gp.system import SolverReport
+from keras2gp.gp.solvers.cholesky import factorize
+from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
+from keras2gp.gp.solvers.factor import CholeskyFactor, CholeskyReport, JitterStep
+from keras2gp.gp.solvers.iterative import ConjugateGradients
+from keras2gp.gp.solvers.matrices import MatrixProduct
+from keras2gp.gp.solvers.nystroem import Nystroem
+from keras2gp.gp.solvers.system import SolverReport
 
 __all__ = [
     "Cholesky",

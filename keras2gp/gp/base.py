@@ -11,15 +11,15 @@ import numpy as np
 from sklearn.base import clone
 
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.cholesky import check_jitter, check_noise
-from keras2gp.gp.factor import CholeskyReport
 from keras2gp.gp.inputs import check_kernel
-from keras2gp.gp.matrices import Progress
-from keras2gp.gp.panels import Array
 from keras2gp.gp.posterior import Posterior
-from keras2gp.gp.solvers import chosen_solver
-from keras2gp.gp.system import Fit, SolverReport
-from keras2gp.gp.training import Training, training_of
+from keras2gp.gp.solvers.choice import chosen_solver
+from keras2gp.gp.solvers.cholesky import check_jitter, check_noise
+from keras2gp.gp.solvers.factor import CholeskyReport
+from keras2gp.gp.solvers.matrices import Progress
+from keras2gp.gp.solvers.panels import Array
+from keras2gp.gp.solvers.system import Fit, SolverReport
+from keras2gp.gp.solvers.training import Training, training_of
 
 __all__ = ["GaussianProcess", "JitterWarning"]
 

@@ -12,7 +12,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
 from keras2gp.errors import InputError
-from keras2gp.gp.panels import Array
+from keras2gp.gp.solvers.panels import Array
 
 __all__ = [
     "KernelFunction",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score, zero_one_loss
 
 from keras2gp.errors import InputError
-from keras2gp.gp.panels import Array
+from keras2gp.gp.solvers.panels import Array
 
 __all__ = [
     "ReliabilityBin",

@@ -13,7 +13,7 @@ from itertools import product
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.bands import Band, composed, identity, source_offsets
+from keras2gp.graph.linear_maps import Band, composed, identity, source_offsets
 from keras2gp.graph.ops import Crop, Dilate, Offset, Op, Pad, Ratios, Scale, Spatial
 
 __all__ = ["AveragePool", "Combination", "Mixing", "SeparableMap", "Upsample"]

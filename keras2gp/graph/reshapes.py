@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 
 from keras2gp.errors import Obstacle
-from keras2gp.graph.demand import demand
-from keras2gp.graph.gaussianity import Kind, kinds
+from keras2gp.graph.distributions import Kind, kinds
 from keras2gp.graph.graph import Graph, Node
+from keras2gp.graph.offsets import demand
 from keras2gp.graph.ops import Op, Opaque, Ratios, Reshape, Spatial, Spread
 
 __all__ = ["check_offsets"]

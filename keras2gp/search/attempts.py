@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras2gp.engine.api import gram
+from keras2gp.conversion.pipeline import convert
 from keras2gp.errors import (
     InputError,
     NumericalError,
@@ -21,10 +21,10 @@ from keras2gp.errors import (
 )
 from keras2gp.gp import GPClassifier, JitterWarning
 from keras2gp.gp.metrics import error_rate
-from keras2gp.kernel import Kernel
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices.api import gram
 from keras2gp.search.spaces import Settings
 from keras2gp.search.trials import Trial
-from keras2gp.translate import convert
 
 __all__ = ["CANDIDATE", "Attempts", "Outcome", "Split"]
 

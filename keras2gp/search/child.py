@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from keras2gp.quiet import import_tensorflow
+from keras2gp._util.starting import import_tensorflow
 
 __all__ = ["Answer", "main", "receive", "send"]
 

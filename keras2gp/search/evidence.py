@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from keras2gp.engine.compiled import CompiledProgram
-from keras2gp.engine.gradient import gradient_of
-from keras2gp.engine.local import diagonal_of, matrix_of
+from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.cholesky import check_noise, factorize
-from keras2gp.gp.factor import CholeskyFactor
-from keras2gp.gp.memory import require_memory
+from keras2gp.gp.solvers.cholesky import check_noise, factorize
+from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.graph.ops import Affine
-from keras2gp.graph.parameters import LayerVariances
-from keras2gp.kernel import Kernel
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices.compiled import CompiledProgram
+from keras2gp.matrices.gradient import gradient_of
+from keras2gp.matrices.local import diagonal_of, matrix_of
 
 __all__ = ["AscentStep", "Evidence", "OptimizedVariances", "optimize_variances", "targets_of"]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
+from keras2gp.conversion.walker import functional_of
+from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.frontend.loading import load_model_file
-from keras2gp.frontend.walk import functional_of
-from keras2gp.kernel import Kernel
-from keras2gp.rules.duals.hermite import TOLERANCE
-from keras2gp.translate import MaxPooling, Prior, convert
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.modelfile.loading import load_model_file
 from keras2gp.verification.cost import cost_of
 from keras2gp.verification.images import images_of
 from keras2gp.verification.report import VerificationReport

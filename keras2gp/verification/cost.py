@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from keras2gp.engine.estimate import available_memory
 from keras2gp.errors import InputError
+from keras2gp.matrices.estimate import available_memory
 from keras2gp.verification.survey import Scale, Work
 
 __all__ = ["Cost", "cost_of"]

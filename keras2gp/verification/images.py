@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras2gp.errors import InputError
-from keras2gp.inputs import checked
-from keras2gp.kernel import Kernel
+from keras2gp.kernel.inputs import checked
+from keras2gp.kernel.kernel import Kernel
 
 __all__ = ["images_of"]
 

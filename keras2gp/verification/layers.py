@@ -12,7 +12,7 @@ from typing import Any
 
 from keras import layers
 
-from keras2gp.graph.parameters import LayerVariances
+from keras2gp.graph.variances import LayerVariances
 
 __all__ = [
     "DrawnWeight",

@@ -10,10 +10,10 @@ from typing import Any
 
 import keras
 
+from keras2gp.conversion.context import Call, State
+from keras2gp.conversion.tensor import Tensor
+from keras2gp.conversion.walker import Walk
 from keras2gp.errors import WideningError
-from keras2gp.frontend.context import Call, State
-from keras2gp.frontend.tensor import Tensor
-from keras2gp.frontend.walk import Walk
 from keras2gp.verification.layers import (
     channels_first,
     depthwise,

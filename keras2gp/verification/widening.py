@@ -13,11 +13,11 @@ import keras
 import numpy as np
 from keras.src.applications import convnext
 
+from keras2gp.conversion.context import Call, State
+from keras2gp.conversion.tensor import Tensor
+from keras2gp.conversion.walker import Walk
 from keras2gp.errors import GraphError, WideningError
-from keras2gp.frontend.context import Call, State
-from keras2gp.frontend.tensor import Tensor
-from keras2gp.frontend.walk import Walk
-from keras2gp.graph.parameters import LayerVariances
+from keras2gp.graph.variances import LayerVariances
 from keras2gp.verification.layers import (
     depthwise,
     drawn_weights,

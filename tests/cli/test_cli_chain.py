@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import keras2gp
-from keras2gp.cli import fitting, posterior
-from keras2gp.gp.persistence import load_head
+from keras2gp.cli import posterior
+from keras2gp.cli.commands import fit as fitting
+from keras2gp.gp.saving import load_head
 
 
 def test_from_a_model_to_predictions(files, run_json, tmp_path):

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras2gp.cli import demo
+from keras2gp.cli.commands import demo
 
 
 def test_demo(run, run_json):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from keras2gp import errors
-from keras2gp.cli import conversion
+from keras2gp.cli.commands import convert as conversion
 from keras2gp.cli.exit_codes import MEANINGS, ExitCode, UsageError, exit_code_of
 
 

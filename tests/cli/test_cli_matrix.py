@@ -11,7 +11,7 @@ import pytest
 import keras2gp
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.main import main
-from keras2gp.engine.store import GramStore
+from keras2gp.matrices.store import GramStore
 
 
 @pytest.fixture

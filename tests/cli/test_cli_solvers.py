@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from keras2gp.engine.store import GramStore
-from keras2gp.kernel import Kernel
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices.store import GramStore
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras2gp.cli import verifying
+from keras2gp.cli.commands import verify as verifying
 from keras2gp.verification.report import Verdict
 
 QUICK = ("--widths", "4,8", "--samples", "20")

@@ -10,10 +10,12 @@ from gp_kernels import ImageKernel, images
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
+from keras2gp._util import memory
 from keras2gp.errors import InputError, NotFittedError, NumericalError
-from keras2gp.gp import GPClassifier, JitterWarning, classification, memory
+from keras2gp.gp import GPClassifier, JitterWarning
+from keras2gp.gp import classifier as classification
 from keras2gp.gp.calibration import fit_temperature
-from keras2gp.gp.classification import PROBABILITIES
+from keras2gp.gp.classifier import PROBABILITIES
 
 KERNEL = ImageKernel(2.0)
 

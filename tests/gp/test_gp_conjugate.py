@@ -8,10 +8,10 @@ from gp_kernels import positive_definite
 
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import ConjugateGradients, GPRegressor
-from keras2gp.gp.conjugate import IndefiniteError, conjugate_gradients
-from keras2gp.gp.matrices import TiledProduct, product_of
-from keras2gp.gp.pivoted import randomly_pivoted
-from keras2gp.gp.preconditioner import Preconditioner
+from keras2gp.gp.solvers.conjugate import IndefiniteError, conjugate_gradients
+from keras2gp.gp.solvers.matrices import TiledProduct, product_of
+from keras2gp.gp.solvers.pivoted import randomly_pivoted
+from keras2gp.gp.solvers.preconditioner import Preconditioner
 
 
 def no_preconditioner(r):

@@ -9,6 +9,7 @@ import pytest
 from gp_kernels import ImageKernel, images, positive_definite
 from scipy.special import softmax
 
+from keras2gp._util import memory
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp import (
     GPClassifier,
@@ -19,7 +20,6 @@ from keras2gp.gp import (
     expected_softmax,
     factorize,
     load_head,
-    memory,
     save_head,
 )
 

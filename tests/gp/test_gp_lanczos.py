@@ -8,10 +8,10 @@ from gp_kernels import ImageKernel
 
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import ConjugateGradients, GPClassifier, GPRegressor, load_head, save_head
-from keras2gp.gp.lanczos import log_determinant
-from keras2gp.gp.matrices import TiledProduct
-from keras2gp.gp.pivoted import randomly_pivoted
-from keras2gp.gp.preconditioner import Preconditioner
+from keras2gp.gp.solvers.lanczos import log_determinant
+from keras2gp.gp.solvers.matrices import TiledProduct
+from keras2gp.gp.solvers.pivoted import randomly_pivoted
+from keras2gp.gp.solvers.preconditioner import Preconditioner
 
 KERNEL = ImageKernel(3.0)
 

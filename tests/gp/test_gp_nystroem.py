@@ -9,8 +9,8 @@ from scipy.stats import multivariate_normal
 
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import GPRegressor, Nystroem
-from keras2gp.gp.matrices import TiledProduct
-from keras2gp.gp.pivoted import partial_cholesky, randomly_pivoted
+from keras2gp.gp.solvers.matrices import TiledProduct
+from keras2gp.gp.solvers.pivoted import partial_cholesky, randomly_pivoted
 
 KERNEL = ImageKernel(3.0)
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import cross_val_score
 
 from keras2gp.errors import InputError, NotFittedError, NumericalError
 from keras2gp.gp import GPRegressor, JitterWarning, posterior
-from keras2gp.gp.precision import clipped_variance, rounding_bound
+from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
 
 KERNEL = ConstantKernel(1.7) * RBF(1.3)
 NOISE = 0.05

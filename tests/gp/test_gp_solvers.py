@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel as PeerKernel
 
+from keras2gp._util import memory
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp import (
     Cholesky,
@@ -22,10 +23,9 @@ from keras2gp.gp import (
     Nystroem,
     TensorFlowCholesky,
     load_head,
-    memory,
     save_head,
 )
-from keras2gp.gp import solvers as choice
+from keras2gp.gp.solvers import choice
 
 KERNEL = ImageKernel(3.0)
 NOISE = 0.05

@@ -7,10 +7,10 @@ import pytest
 from keras2gp.errors import GraphError, ModelFileError, PriorError
 from keras2gp.graph import Graph, GraphBuilder, LayerVariances, Node
 from keras2gp.graph import ops as op
-from keras2gp.graph.demand import demand, stretches
-from keras2gp.graph.gaussianity import Kind, check_gaussianity, kinds
-from keras2gp.graph.provenance import check_shared_layers, resolve_sums
+from keras2gp.graph.distributions import Kind, check_gaussianity, kinds
+from keras2gp.graph.offsets import demand, stretches
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
+from keras2gp.graph.sums import check_shared_layers, resolve_sums
 
 PATCHES = op.Patches((3, 3), (2, 1), (1, 1), ((1, 1), (0, 0)))
 

@@ -7,7 +7,7 @@ from keras2gp.graph import GraphBuilder
 from keras2gp.graph import ops as op
 from keras2gp.graph.features import Depthwise, Normalize
 from keras2gp.graph.mixing import AveragePool, Combination, Upsample, separable_maps
-from keras2gp.graph.provenance import check_shared_layers, resolve_sums
+from keras2gp.graph.sums import check_shared_layers, resolve_sums
 
 SIZE = (5, 4)
 SAME = AveragePool((3, 2), (1, 1), ((1, 1), (0, 1)))

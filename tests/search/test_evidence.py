@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import keras2gp
-from keras2gp.engine.gradient import MatrixGradient
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import GPClassifier
+from keras2gp.matrices.gradient import MatrixGradient
 from keras2gp.search.evidence import Evidence, targets_of
 
 layers = keras.layers

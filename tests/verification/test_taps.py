@@ -12,7 +12,7 @@ from keras import layers
 from keras.src.applications import convnext
 from small_models import biased, conv, drawn, head
 
-from keras2gp.frontend.walk import functional_of
+from keras2gp.conversion.walker import functional_of
 from keras2gp.verification.api import converted
 from keras2gp.verification.survey import Survey
 from keras2gp.verification.widening import Widened, deviations

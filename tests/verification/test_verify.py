@@ -26,8 +26,8 @@ from small_models import (
 )
 
 import keras2gp
+from keras2gp.conversion.walker import functional_of
 from keras2gp.errors import InputError, UnsupportedModelError
-from keras2gp.frontend.walk import functional_of
 from keras2gp.verification.api import Verification, converted
 from keras2gp.verification.widening import Widened, deviations
 

@@ -17,7 +17,7 @@ from benchmarking import naive
 from benchmarking.networks import images, model
 from benchmarking.serving import serve
 from benchmarking.timing import Meter, Rate
-from keras2gp.engine.plan import Block, BlockShape, block_shape
+from keras2gp.matrices.plan import Block, BlockShape, block_shape
 
 Array = np.ndarray[Any, Any]
 MANY = 10_000

@@ -1,0 +1,1 @@
+"""From Keras models to graphs: the only package that knows what Keras's layers compute."""

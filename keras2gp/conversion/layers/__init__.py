@@ -1,0 +1,1 @@
+"""Readers of Keras layers, one family of layers in each module."""

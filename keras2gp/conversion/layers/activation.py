@@ -1,0 +1,177 @@
+"""Activations: fused `activation=`, activation layers, and keras.ops functions of one tensor.
+
+An activation is known by the name that Keras gives the function; whether it has a dual is the
+rules' business, so a new dual activation (rules/duals) needs nothing here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.registry import reader
+from keras2gp.conversion.tensor import Tensor
+from keras2gp.errors import InputError
+from keras2gp.graph.ops import Activation
+
+__all__ = ["fused", "named_activation", "read_activation_layer", "read_operation"]
+
+_OPERATIONS = (
+    "Abs Absolute Arctan Celu Cos Cosh Elu Erf Exp Expm1 Gelu HardShrink HardSigmoid HardSilu "
+    "HardSwish HardTanh Heaviside LeakyRelu LogSigmoid LogSoftmax Log1p Relu Relu6 Selu Sigmoid "
+    "Sign Silu Sin Sinh Softmax Softplus Softsign SparsePlus SparseSigmoid Sparsemax Square "
+    "Squareplus Swish Tanh TanhShrink SoftShrink Threshold"
+)
+
+_CLOSED = frozenset({"abs", "absolute", "cos", "erf", "exp", "sin", "square"})
+"""Functions of keras.ops that have closed forms, and would be expanded as a user's own."""
+
+
+def named_activation(function: Any, context: Context) -> Activation:
+    """The activation of a Keras function, from `keras.activations` or a user's own."""
+    if function is None:
+        return Activation("linear")
+    if isinstance(function, keras.Layer):
+        return layer_activation(function, context)
+    name = str(getattr(function, "__name__", type(function).__name__))
+    if name in _CLOSED and getattr(keras.ops, name) is function:
+        return Activation(name)
+    if not callable(function) or getattr(keras.activations, name, None) is not function:
+        return _own(function, name, context)
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(getattr(keras.activations, name)).parameters.values()
+        if isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
+    }
+    if name == "softmax":
+        defaults = {}
+    return _canonical(name, defaults)
+
+
+def _own(function: Any, name: str, context: Context) -> Activation:
+    """The activation of a function that the user wrote."""
+    hint = "an activation of keras.activations, or activations={name: function}"
+    if not callable(function) or context.state.own is None:
+        context.refuse(f"its activation {name!r} is not one of Keras's", hint)
+    names = [keras.saving.get_registered_name(function), name]
+    try:
+        return context.state.own(function, names)
+    except InputError as error:
+        context.refuse(f"its activation is not one of Keras's: {error}", hint)
+
+
+def fused(function: Any, tensor: Tensor, context: Context) -> Tensor:
+    """The result of a layer after its own `activation=`."""
+    activation = named_activation(function, context)
+    if activation.name != "linear":
+        context.became += f", {activation.name}"
+    return context.activated(activation, tensor)
+
+
+def _canonical(name: str, params: dict[str, float]) -> Activation:
+    """One name for one function: relu with a slope is leaky_relu, without a bound no parameters."""
+    if name == "relu":
+        slope = params.get("negative_slope", 0.0)
+        if params.get("max_value", math.inf) == math.inf and params.get("threshold", 0.0) == 0.0:
+            return Activation("relu") if slope == 0.0 else _with("leaky_relu", negative_slope=slope)
+        name = "clipped_relu"
+    return _with(name, **params)
+
+
+def _with(name: str, **params: float) -> Activation:
+    return Activation(name, tuple(sorted((key, float(value)) for key, value in params.items())))
+
+
+def layer_activation(layer: Any, context: Context) -> Activation:
+    """The activation that an activation layer computes."""
+    kind = type(layer)
+    if kind is keras.layers.Activation:
+        return named_activation(layer.activation, context)
+    if kind not in _LAYERS:
+        context.refuse("an activation layer that is not Keras's own", "a reader of your own")
+    return _LAYERS[kind](layer, context)
+
+
+def _relu(layer: Any, context: Context) -> Activation:
+    del context
+    params = {"negative_slope": layer.negative_slope, "threshold": layer.threshold}
+    if layer.max_value is not None:
+        params["max_value"] = layer.max_value
+    return _canonical("relu", params)
+
+
+def _prelu(layer: Any, context: Context) -> Activation:
+    """PReLU draws no weights: its slope is taken at its initial value, one constant."""
+    slope = _constant(layer.alpha_initializer)
+    if slope is None:
+        context.refuse("its slopes do not start from one constant", "a LeakyReLU layer")
+    context.note = f"at its initial slope {slope:g}"
+    return _canonical("relu", {"negative_slope": slope})
+
+
+def _constant(initializer: Any) -> float | None:
+    if isinstance(initializer, keras.initializers.Zeros):
+        return 0.0
+    if isinstance(initializer, keras.initializers.Ones):
+        return 1.0
+    if isinstance(initializer, keras.initializers.Constant):
+        return float(initializer.value)
+    return None
+
+
+_LAYERS: dict[type, Callable[[Any, Context], Activation]] = {
+    keras.layers.ReLU: _relu,
+    keras.layers.PReLU: _prelu,
+    keras.layers.LeakyReLU: lambda layer, _: _canonical(
+        "relu", {"negative_slope": layer.negative_slope}
+    ),
+    keras.layers.ELU: lambda layer, _: _with("elu", alpha=layer.alpha),
+    keras.layers.Softmax: lambda _layer, _: Activation("softmax"),
+}
+
+
+@reader(
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.PReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.ELU,
+    keras.layers.Softmax,
+)
+def read_activation_layer(call: Call, context: Context) -> Tensor:
+    """phi of a Gaussian tensor, by its dual activation."""
+    activation = layer_activation(call.operation, context)
+    context.became = activation.name
+    return context.activated(activation, context.gathered(call.tensors[0]))
+
+
+@reader(*_OPERATIONS.split())
+def read_operation(call: Call, context: Context) -> Tensor:
+    """phi of a Gaussian tensor, written as a keras.ops function."""
+    operation = call.operation
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(operation).__name__).lower()
+    params = {
+        key: value
+        for key in ("negative_slope", "alpha", "threshold", "default_value", "b")
+        if isinstance(value := getattr(operation, key, None), int | float)
+    }
+    if name == "heaviside":
+        params = {"at_zero": _second_number(call, context)}
+    if name == "gelu" and getattr(operation, "approximate", False):
+        name = "gelu_tanh"
+    activation = _canonical(name, params)
+    context.became = activation.name
+    return context.activated(activation, context.gathered(call.tensors[0]))
+
+
+def _second_number(call: Call, context: Context) -> float:
+    value = call.args[1] if len(call.args) > 1 else call.kwargs.get("x2")
+    if not isinstance(value, int | float):
+        context.refuse("its second argument is not a number", "a constant")
+    return float(value)

@@ -1,0 +1,214 @@
+"""Average pooling, local and global; max pooling only where it takes single positions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import keras
+
+from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.layers.windows import by, pads
+from keras2gp.conversion.registry import deterministic, reader
+from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.graph.mixing import AveragePool
+from keras2gp.graph.ops import Op, Patches, Reshape, Spatial
+
+__all__ = [
+    "read_adaptive_pooling",
+    "read_average_pooling",
+    "read_global_average_pooling",
+    "read_global_max_pooling",
+    "read_max_pooling",
+    "read_mean",
+]
+
+
+@reader(
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
+    "AveragePool",
+)
+def read_average_pooling(call: Call, context: Context) -> Tensor:
+    """Mean over a window: k'[d][g] = mean over its positions a, b of k[b - a][a], inside."""
+    geometry = _geometry(call)
+    context.became = f"average pooling {by(geometry[0])}"
+    return _pooled(call, _located(call, context), geometry, context)
+
+
+@reader(
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
+)
+def read_global_average_pooling(call: Call, context: Context) -> Tensor:
+    """Mean over all positions: k' = mean over g, g' of the covariance of g with g'."""
+    if call.kwargs.get("mask") is not None:
+        context.refuse("its mask makes the mean depend on the input", "no mask")
+    context.became = "global average pooling"
+    return _global(call, _located(call, context), context)
+
+
+@reader("Mean")
+def read_mean(call: Call, context: Context) -> Tensor:
+    """Mean over spatial axes, as average pooling over all of their positions."""
+    tensor = context.gathered(call.tensors[0])
+    rank = len(tensor.shape) + 1
+    stated = call.operation.axis
+    axes = range(rank) if stated is None else [axis % rank for axis in stated]
+    channels = 1 if tensor.channel_first else rank - 1
+    if tensor.flat or not set(axes) <= set(range(1, rank)) - {channels}:
+        context.refuse(
+            f"a mean over the axes {tuple(axes)} takes in channels or images, whose sum has no "
+            "limit as the network grows wide",
+            "axes of positions alone: keras.ops.mean(x, axis=(1, 2)) of channels-last images",
+        )
+    context.became = "average over positions"
+    averaged = [axis - (2 if tensor.channel_first else 1) for axis in axes]
+    if len(set(averaged)) == rank - 2:
+        return _global(call, tensor, context)
+    spatial = context.spatial(tensor)
+    window = tuple(n if axis in averaged else 1 for axis, n in enumerate(spatial))
+    op = AveragePool(window, (1,) * len(spatial), ((0, 0),) * len(spatial))
+    pooled = context.apply(op, tensor)
+    if call.operation.keepdims:
+        return replace(pooled, shape=call.output)
+    left = tuple(n for axis, n in enumerate(spatial) if axis not in averaged)
+    return context.apply(Reshape(left, len(spatial)), pooled, call.output)
+
+
+@reader(
+    keras.layers.AdaptiveAveragePooling1D,
+    keras.layers.AdaptiveAveragePooling2D,
+    keras.layers.AdaptiveAveragePooling3D,
+    "AdaptiveAveragePool",
+)
+def read_adaptive_pooling(call: Call, context: Context) -> Tensor:
+    """Average pooling into a given number of equal bins; refused where they are not equal."""
+    tensor = _located(call, context)
+    spatial = context.spatial(tensor)
+    bins = tuple(int(n) for n in _each(call.operation.output_size, len(spatial)))
+    if any(n % m for n, m in zip(spatial, bins, strict=True)):
+        context.refuse(
+            f"{spatial} positions cannot be divided into {bins} equal bins, and Keras's overlap",
+            "an output size that divides the map's, or AveragePooling",
+        )
+    window = tuple(n // m for n, m in zip(spatial, bins, strict=True))
+    context.became = f"average pooling {by(window)}"
+    return _pooled(call, tensor, (window, window, "valid"), context)
+
+
+@reader(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D, "MaxPool")
+def read_max_pooling(call: Call, context: Context) -> Tensor:
+    """Exact for a window of 1 (a stride); else refused, or average pooling if so asked for."""
+    window, strides, _ = geometry = _geometry(call)
+    if set(window) == {1}:
+        context.became = f"stride {by(strides)}"
+    else:
+        _replace_maximum(context)
+        context.became = f"average pooling {by(window)}"
+    return _pooled(call, _located(call, context), geometry, context)
+
+
+@reader(
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
+)
+def read_global_max_pooling(call: Call, context: Context) -> Tensor:
+    """Exact for a map of one position; else refused, or average pooling if so asked for."""
+    tensor = _located(call, context)
+    context.became = "identity"
+    if math.prod(context.spatial(tensor)) > 1:
+        _replace_maximum(context)
+        context.became = "global average pooling"
+    return _global(call, tensor, context)
+
+
+def _replace_maximum(context: Context) -> None:
+    if context.state.max_pooling != "average":
+        _refuse_maximum(context)
+    context.note = "max pooling, replaced by average pooling as asked for"
+
+
+def _refuse_maximum(context: Context) -> NoReturn:
+    context.refuse(
+        "the largest of several Gaussian variables is not Gaussian, and its covariance has no "
+        "closed form",
+        "AveragePooling, or a convolution with a stride; or max_pooling='average' (--max-pooling "
+        "average), which gives the kernel of the model with average pooling in its place",
+    )
+
+
+def _geometry(call: Call) -> tuple[Spatial, Spatial, str]:
+    """Window, strides and padding of a pooling layer, or of its counterpart in keras.ops."""
+    operation = call.operation
+    rank = len(call.output) - 1
+    window = _each(operation.pool_size, rank)
+    strides = window if operation.strides is None else _each(operation.strides, rank)
+    return window, strides, operation.padding.lower()
+
+
+def _each(value: Any, rank: int) -> Spatial:
+    values = (value,) * rank if isinstance(value, int) else tuple(value)
+    return tuple(int(n) for n in values)
+
+
+def _located(call: Call, context: Context) -> Tensor:
+    form = getattr(call.operation, "data_format", None) or keras.config.image_data_format()
+    return context.with_channels(call.tensors[0], first=form == "channels_first")
+
+
+def _pooled(
+    call: Call, tensor: Tensor, geometry: tuple[Spatial, Spatial, str], context: Context
+) -> Tensor:
+    window, strides, padding = geometry
+    ones = (1,) * len(window)
+    around = pads(padding, context.spatial(tensor), window, strides, ones)
+    op: Op = AveragePool(window, strides, around)
+    if window == ones:
+        if strides == ones:
+            return tensor
+        op = Patches(window, strides, ones, around)  # single positions: no offsets are mixed
+    return context.apply(op, tensor, call.output)
+
+
+def _global(call: Call, tensor: Tensor, context: Context) -> Tensor:
+    """One position, or none: the mean over all positions of each channel group."""
+    parts = tuple(Part(_mean(part.node, context), part.channels) for part in tensor.parts)
+    keep = bool(call.operation.keepdims)
+    first = tensor.channel_first and keep
+    result = Tensor(call.output, parts, channel_first=first)
+    if not keep:
+        return result
+    rank = len(call.output) - 1
+    return context.apply(Reshape((1,) * rank, 0), result)
+
+
+def _mean(node: int, context: Context) -> int:
+    """The node without spatial axes that is the mean over all positions of another.
+
+    A Reshape keeps that mean, so it is taken before: no offset has to survive the reshape.
+    """
+    builder = context.state.builder
+    while isinstance(builder.nodes[node].op, Reshape):
+        (node,) = builder.nodes[node].inputs
+    spatial = builder.nodes[node].spatial
+    if math.prod(spatial) > 1:
+        op = AveragePool(spatial, (1,) * len(spatial), ((0, 0),) * len(spatial))
+        node = builder.add(op, (node,), context.path)
+    if not spatial:
+        return node
+    return builder.add(Reshape((), len(spatial)), (node,), context.path)
+
+
+deterministic(
+    keras.layers.AdaptiveAveragePooling1D,
+    keras.layers.AdaptiveAveragePooling2D,
+    keras.layers.AdaptiveAveragePooling3D,
+    keras.layers.AdaptiveMaxPooling1D,
+    keras.layers.AdaptiveMaxPooling2D,
+    keras.layers.AdaptiveMaxPooling3D,
+)

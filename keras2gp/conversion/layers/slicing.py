@@ -1,0 +1,114 @@
+"""Operations of keras.ops that take, repeat or surround positions: x[:, 1:], repeat, pad."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.registry import reader
+from keras2gp.conversion.tensor import Tensor
+from keras2gp.graph.mixing import Upsample
+from keras2gp.graph.ops import Crop, Pad, Patches, Reshape
+
+__all__ = ["read_getitem", "read_pad", "read_repeat"]
+
+
+@reader("GetItem")
+def read_getitem(call: Call, context: Context) -> Tensor:
+    """Positions cut out: a slice with a step of the positions' axes, or one of them."""
+    tensor = context.gathered(call.tensors[0])
+    spatial = context.spatial(tensor)
+    keys = _along_positions(call, tensor, context)
+    taken = [_range(key, n, context) for key, n in zip(keys, spatial, strict=True)]
+    crops = tuple((r[0], n - 1 - r[-1]) for r, n in zip(taken, spatial, strict=True))
+    steps = tuple(r.step for r in taken)
+    context.became = "positions cut out"
+    if any(map(any, crops)):
+        tensor = context.apply(Crop(crops), tensor)
+    if set(steps) != {1}:
+        ones, none = (1,) * len(steps), ((0, 0),) * len(steps)
+        tensor = context.apply(Patches(ones, steps, ones, none), tensor)
+    left = tuple(len(r) for r, key in zip(taken, keys, strict=True) if isinstance(key, slice))
+    if len(left) < len(spatial):
+        tensor = context.apply(Reshape(left, len(spatial)), tensor)
+    return replace(tensor, shape=call.output)
+
+
+def _along_positions(call: Call, tensor: Tensor, context: Context) -> list[Any]:
+    """The index of each spatial axis; whole images and all channels are let in only."""
+    stated = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
+    given = list(stated) if isinstance(stated, list | tuple) else [stated]
+    rank = len(tensor.shape) + 1
+    missing = [slice(None)] * (rank - len([key for key in given if key is not Ellipsis]))
+    place = next((i for i, key in enumerate(given) if key is Ellipsis), len(given))
+    keys = [*given[:place], *missing, *given[place + 1 :]]
+    if len(keys) != rank or not all(isinstance(key, slice) or type(key) is int for key in keys):
+        _refuse(context, f"its index {stated} is no choice of positions")
+    channels = 1 if tensor.channel_first else rank - 1
+    # Only that all images are meant can be seen without their number.
+    sizes = {0: 1, channels: tensor.channels or 0}
+    whole = all(
+        isinstance(keys[a], slice) and range(n)[keys[a]] == range(n) for a, n in sizes.items()
+    )
+    if tensor.flat or not whole or keys[0].stop is not None:
+        _refuse(context, "it takes some of the images or channels, not of the positions")
+    return [key for axis, key in enumerate(keys) if axis not in (0, channels)]
+
+
+def _range(key: Any, size: int, context: Context) -> range:
+    if not isinstance(key, slice):
+        return range(size)[key : key + 1 or None]  # of -1, up to the end
+    found = range(size)[key]
+    if found.step < 1 or not found:
+        _refuse(context, f"its slice {key} turns the positions round, or takes none")
+    return found
+
+
+@reader("Repeat")
+def read_repeat(call: Call, context: Context) -> Tensor:
+    """Every position repeated along one axis, as by UpSampling."""
+    operation, tensor = call.operation, context.gathered(call.tensors[0])
+    spatial, axis = context.spatial(tensor), _position(operation.axis, tensor)
+    repeats = operation.repeats
+    if isinstance(repeats, list | tuple) and len(repeats) == 1:
+        (repeats,) = repeats
+    if axis is None or not isinstance(repeats, int):
+        _refuse(context, "it repeats images or channels, or each position a different number")
+    context.became = f"repeated {repeats} times"
+    factors = tuple(repeats if i == axis else 1 for i in range(len(spatial)))
+    return context.apply(Upsample(factors), tensor, call.output)
+
+
+@reader("Pad")
+def read_pad(call: Call, context: Context) -> Tensor:
+    """Zeros around the map, as by ZeroPadding."""
+    operation, tensor = call.operation, context.gathered(call.tensors[0])
+    value = call.kwargs.get("constant_values", call.args[1] if len(call.args) > 1 else None)
+    widths = [tuple(map(int, pair)) for pair in operation.pad_width]
+    rank = len(tensor.shape) + 1
+    if len(widths) == 1:
+        widths *= rank
+    channels = 1 if tensor.channel_first else rank - 1
+    if operation.mode != "constant" or value not in (None, 0):
+        _refuse(context, "it surrounds the map with other numbers than zeros")
+    if tensor.flat or any(any(widths[axis]) for axis in (0, channels)):
+        _refuse(context, "it adds images or channels")
+    context.became = "zeros around"
+    around = [pair for axis, pair in enumerate(widths) if axis not in (0, channels)]
+    pads = tuple((before, after) for before, after in around)
+    return context.apply(Pad(pads), tensor, call.output)
+
+
+def _position(axis: int | None, tensor: Tensor) -> int | None:
+    """Which of the spatial axes an axis of Keras is; None for the others."""
+    rank = len(tensor.shape) + 1
+    if axis is None or tensor.flat:
+        return None
+    channels = 1 if tensor.channel_first else rank - 1
+    positions = [i for i in range(1, rank) if i != channels]
+    return positions.index(axis % rank) if axis % rank in positions else None
+
+
+def _refuse(context: Context, why: str) -> NoReturn:
+    context.refuse(why, "the axes of positions alone: layers such as Cropping and UpSampling")

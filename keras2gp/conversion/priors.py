@@ -1,0 +1,244 @@
+"""Prior variances of a layer's weights and biases: from its initialisers or its trained weights."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import initializers
+
+from keras2gp.errors import PriorError
+from keras2gp.graph.variances import LayerVariances
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["TRUNCATED_VARIANCE", "distribution_of", "element_variance", "read_variances"]
+
+Shape = tuple[int, ...]
+
+TRUNCATED_VARIANCE = 1.0 - 4.0 * math.exp(-2.0) / (
+    math.sqrt(2.0 * math.pi) * math.erf(math.sqrt(2.0))
+)
+"""Variance of a standard normal variable cut at two standard deviations, 0.7737...
+
+    1 - 2 a phi(a) / (Phi(a) - Phi(-a)) at a = 2, phi and Phi the normal density and distribution.
+"""
+
+# The name by which a reader asks -> where Keras keeps the weight, and its initialiser.
+# DepthwiseConv calls its weight `kernel`, SeparableConv calls the same thing `depthwise_kernel`.
+_WEIGHTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "kernel": (("kernel",), "kernel_initializer"),
+    "depthwise": (("depthwise_kernel", "kernel"), "depthwise_initializer"),
+    "pointwise": (("pointwise_kernel",), "pointwise_initializer"),
+    "bias": (("bias",), "bias_initializer"),
+}
+
+
+def element_variance(initializer: object, shape: Shape) -> float:
+    """Return the variance of one weight that a Keras initialiser draws.
+
+    initializer: an instance of one of Keras's own initialiser classes, exactly
+    shape:       the shape of the weight; where the variance depends on fans, on this finite ones
+
+    Raises: PriorError if the weights have a mean, if the initialiser is not one of Keras's, or if
+        it cannot draw weights of this shape.
+    """
+    if not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
+        raise PriorError(f"a weight's shape is a tuple of positive integers, not {shape!r}")
+    rule = _RULES.get(type(initializer))
+    if rule is None:
+        raise PriorError(
+            f"{_name(initializer)} is no initialiser of Keras's whose variance is known; "
+            "use one of Keras's, or give the layer's variances as an override"
+        )
+    variance = rule(initializer, shape)
+    if not math.isfinite(variance):
+        raise PriorError(f"{_name(initializer)} has a variance of {variance}: it must be finite")
+    return variance
+
+
+def read_variances(
+    layer: keras.Layer,
+    *,
+    prior: str,
+    fan_in: int,
+    kernel: str = "kernel",
+    bias: str | None = "bias",
+) -> LayerVariances:
+    """Read the prior variances of one layer's weights and biases.
+
+    layer:  a built Dense or convolution, or a relative of theirs
+    prior:  "initializers": what the layer's initialisers would draw;
+            "weights": the mean square of the values that the layer holds now
+    fan_in: how many weights one output sums over: window size times input channels
+    kernel: which weight, "kernel", "depthwise" or "pointwise"
+    bias:   "bias", or None for a weight that has none (the depthwise half of a separable one)
+
+    Raises: PriorError, naming the layer, if the prior is unknown, if an initialiser has no exact
+        rule, or if a weight is not finite.
+    """
+    if prior not in ("initializers", "weights"):
+        raise PriorError(f"the prior is 'initializers' or 'weights', not {prior!r}")
+    if isinstance(fan_in, bool) or not isinstance(fan_in, int | np.integer) or fan_in < 1:
+        raise PriorError(f"layer {layer.name!r}: fan_in is a positive integer, not {fan_in!r}")
+    read = _initial_variance if prior == "initializers" else _mean_square
+    has_bias = bias is not None and bool(getattr(layer, "use_bias", True))
+    return LayerVariances(
+        weight=int(fan_in) * read(layer, kernel),
+        bias=read(layer, str(bias)) if has_bias else 0.0,
+    )
+
+
+def distribution_of(layer: keras.Layer, weight: str) -> str:
+    """What a layer's initialiser draws a weight from: "normal", "uniform", "truncated normal" ...
+
+    Only the variance matters to what sums over more and more channels, by the central limit
+    theorem; a sum over few inputs, or a bias, keeps its distribution at any width.
+    """
+    initializer = getattr(layer, _slot(weight)[1])
+    if isinstance(initializer, initializers.VarianceScaling):
+        name = str(initializer.distribution)
+        return {"untruncated_normal": "normal", "uniform": name}.get(name, "truncated normal")
+    return _DISTRIBUTIONS.get(type(initializer), "normal")
+
+
+def _initial_variance(layer: keras.Layer, weight: str) -> float:
+    """Variance of one element of a weight as its initialiser draws it."""
+    attribute = _slot(weight)[1]
+    initializer = getattr(layer, attribute, None)
+    if initializer is None:
+        raise PriorError(f"layer {layer.name!r} ({type(layer).__name__}) has no {attribute}")
+    try:
+        return element_variance(initializer, tuple(_find_weight(layer, weight).shape))
+    except PriorError as error:
+        raise PriorError(f"layer {layer.name!r}, {attribute}: {error}") from error
+
+
+def _mean_square(layer: keras.Layer, weight: str) -> float:
+    """Mean of the squares of a weight's values, shape [], in float64."""
+    values = np.asarray(keras.ops.convert_to_numpy(_find_weight(layer, weight)), dtype=np.float64)
+    square = float(np.mean(np.square(values)))
+    if not math.isfinite(square):
+        raise PriorError(f"layer {layer.name!r}: its trained {weight} is not finite")
+    return square
+
+
+def _find_weight(layer: keras.Layer, weight: str) -> Any:
+    """Return the variable or tensor that holds a layer's weight."""
+    if not layer.built:
+        raise PriorError(f"layer {layer.name!r} is not built: its weights have no shape yet")
+    for attribute in _slot(weight)[0]:
+        value = getattr(layer, attribute, None)
+        if value is not None:
+            return value
+    raise PriorError(f"layer {layer.name!r} ({type(layer).__name__}) has no weight {weight!r}")
+
+
+def _slot(weight: str) -> tuple[tuple[str, ...], str]:
+    """Return the attributes where Keras keeps a weight, and that of its initialiser."""
+    if weight not in _WEIGHTS:
+        raise PriorError(f"no weight is called {weight!r}; one of {', '.join(_WEIGHTS)}")
+    return _WEIGHTS[weight]
+
+
+def _name(initializer: object) -> str:
+    """Name an initialiser as a user would: its class, or a function's own name."""
+    if isinstance(initializer, type) or not isinstance(initializer, initializers.Initializer):
+        return str(getattr(initializer, "__name__", type(initializer).__name__))
+    return type(initializer).__name__
+
+
+def _refuse_mean(initializer: object, what: str) -> PriorError:
+    return PriorError(
+        f"{_name(initializer)} with {what} has a mean: there is an exact rule for weights of "
+        "mean zero only; use a centred initialiser, or give the layer's variances as an override"
+    )
+
+
+def _normal(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+    if float(initializer.mean) != 0.0:
+        raise _refuse_mean(initializer, f"mean={float(initializer.mean)}")
+    return float(initializer.stddev) ** 2
+
+
+def _truncated_normal(initializer: Any, shape: Shape) -> float:
+    # Keras cuts at two standard deviations and does not widen the normal to make up for it.
+    return TRUNCATED_VARIANCE * _normal(initializer, shape)
+
+
+def _uniform(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+    low, high = float(initializer.minval), float(initializer.maxval)
+    if low != -high:
+        raise _refuse_mean(initializer, f"minval={low}, maxval={high}")
+    return (high - low) ** 2 / 12.0
+
+
+def _variance_scaling(initializer: Any, shape: Shape) -> float:
+    # All three distributions are scaled to this variance, the truncated one after its cut.
+    fan_in, fan_out = _fans(shape, initializer.input_axes, initializer.output_axes)
+    fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2.0}
+    return float(initializer.scale) / max(1.0, fan[initializer.mode])
+
+
+def _fans(shape: Shape, input_axes: Any = None, output_axes: Any = None) -> tuple[int, int]:
+    """Count inputs and outputs as Keras does: axes if both are given, else [*window, in, out]."""
+    if input_axes is not None and output_axes is not None:
+        return (
+            math.prod(shape[axis] for axis in input_axes),
+            math.prod(shape[axis] for axis in output_axes),
+        )
+    if len(shape) < 2:
+        size = math.prod(shape)
+        return size, size
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]
+
+
+def _orthogonal(initializer: Any, shape: Shape) -> float:
+    # The fewer of rows and columns are unit vectors, each of max(rows, columns) entries.
+    if len(shape) < 2:
+        raise PriorError(f"Orthogonal draws matrices, not a weight of shape {shape}")
+    return float(initializer.gain) ** 2 / max(math.prod(shape[:-1]), shape[-1])
+
+
+def _constant(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+    if np.any(np.asarray(initializer.value, dtype=np.float64) != 0.0):
+        raise _refuse_mean(initializer, f"value={initializer.value}")
+    return 0.0
+
+
+def _zeros(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+    return 0.0
+
+
+def _deterministic(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+    raise _refuse_mean(initializer, "fixed values")
+
+
+_RULES: dict[type, Callable[[Any, Shape], float]] = {
+    initializers.RandomNormal: _normal,
+    initializers.TruncatedNormal: _truncated_normal,
+    initializers.RandomUniform: _uniform,
+    initializers.VarianceScaling: _variance_scaling,
+    initializers.GlorotNormal: _variance_scaling,
+    initializers.GlorotUniform: _variance_scaling,
+    initializers.HeNormal: _variance_scaling,
+    initializers.HeUniform: _variance_scaling,
+    initializers.LecunNormal: _variance_scaling,
+    initializers.LecunUniform: _variance_scaling,
+    initializers.Orthogonal: _orthogonal,
+    initializers.Zeros: _zeros,
+    initializers.Constant: _constant,
+    initializers.Ones: _deterministic,
+    initializers.Identity: _deterministic,
+    initializers.STFT: _deterministic,
+}
+
+_DISTRIBUTIONS: dict[type, str] = {
+    initializers.RandomUniform: "uniform",
+    initializers.TruncatedNormal: "truncated normal",
+    initializers.Orthogonal: "orthogonal",
+}

@@ -1,0 +1,275 @@
+"""Walks Sequential and functional models, nested to any depth, and calls a reader for each call.
+
+The only place that knows how Keras keeps a functional graph: `_nodes_by_depth` holds the calls of
+layers and operations by their distance from the output.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras2gp.conversion.context import Call, Context, RefusalError, State
+from keras2gp.conversion.layers import (  # noqa: F401 (the readers register themselves)
+    activation,
+    concatenation,
+    convolution,
+    dense,
+    depthwise,
+    merging,
+    normalization,
+    pooling,
+    reshaping,
+    slicing,
+)
+from keras2gp.conversion.registry import is_deterministic, reader_of
+from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.conversion.unsupported import reason_for
+from keras2gp.errors import GraphError, Obstacle
+from keras2gp.graph.ops import Opaque
+from keras2gp.report import LayerRow
+
+__all__ = ["Walk", "WalkedCall", "functional_of", "runs_own_code"]
+
+
+@dataclass(frozen=True)
+class WalkedCall:
+    """A call that was walked.
+
+    row:      what the report says of it
+    results:  its results
+    obstacle: why it was refused
+    halves:   further rows, of a layer with weights of two kinds
+    """
+
+    row: LayerRow
+    results: tuple[Tensor, ...]
+    obstacle: Obstacle | None = None
+    halves: tuple[LayerRow, ...] = ()
+
+
+def functional_of(model: Any) -> Any | None:
+    """The functional graph of a model: itself, or what a built Sequential keeps; else None.
+
+    None too for a subclass with a `call` of its own, which its graph says nothing of.
+    """
+    if not isinstance(model, keras.Model) or runs_own_code(model):
+        return None
+    if isinstance(model, keras.Sequential):
+        return model._functional  # noqa: SLF001
+    return model if hasattr(model, "_nodes_by_depth") else None
+
+
+def runs_own_code(model: Any) -> bool:
+    """Whether the model's class computes something else than Keras does of its graph."""
+    for method in ("call", "__call__"):
+        function = getattr(type(model), method)
+        if not function.__module__.startswith("keras.src."):
+            return True
+    return False
+
+
+class Walk:
+    """One pass over a model: `calls` in order, `outputs` of the model, and the grown state."""
+
+    def __init__(self, functional: Any, state: State, unreadable: dict[str, Obstacle]) -> None:
+        self.state = state
+        self.unreadable = unreadable
+        self.calls: list[WalkedCall] = []
+        self.results: dict[str, Tensor] = {}
+        self._training = False
+        self.inputs = [
+            keras.Input(batch_shape=t.shape, dtype=_dtype(t, state), name=t.name)
+            for t in functional.inputs
+        ]
+        tensors = [Tensor(tuple(t.shape[1:]), data=t) for t in self.inputs]
+        self.outputs = self._model(functional, tensors, "")
+
+    def _model(self, functional: Any, inputs: Sequence[Tensor], prefix: str) -> list[Tensor]:
+        known = {id(t): tensor for t, tensor in zip(functional.inputs, inputs, strict=True)}
+        seen: dict[str, int] = {}
+        by_depth = functional._nodes_by_depth  # noqa: SLF001
+        for depth in sorted(by_depth, reverse=True):
+            for node in by_depth[depth]:
+                if isinstance(node.operation, keras.layers.InputLayer):
+                    continue
+                name = node.operation.name
+                seen[name] = seen.get(name, 0) + 1
+                path = prefix + (name if seen[name] == 1 else f"{name}#{seen[name]}")
+                results = self._node(node, known, path)
+                known.update((id(t), r) for t, r in zip(node.outputs, results, strict=True))
+        return [known[id(t)] for t in functional.outputs]
+
+    def _node(self, node: Any, known: dict[int, Tensor], path: str) -> list[Tensor]:
+        arguments = node.arguments
+        call = Call(
+            node.operation,
+            _replaced(arguments.args, known),
+            _replaced(arguments.kwargs, known),
+            tuple(node.outputs[0].shape[1:]),
+        )
+        inner = functional_of(node.operation)
+        if inner is not None:
+            outer = self._training
+            self._training = outer or bool(call.kwargs.get("training"))
+            results = self._model(inner, _ordered(inner, call), path + "/")
+            self._training = outer
+        else:
+            results = self._call(call, path, len(node.outputs), [t.shape[1:] for t in node.outputs])
+        self.results[path] = results[0]
+        return results
+
+    def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
+        context = Context(self.state, path)
+        obstacle = None
+        try:
+            if path in self.unreadable:
+                obstacle = self.unreadable[path]
+                results = self._opaque(call, shapes, path)
+            else:
+                results = _read(call, context, training=self._training)
+                if len(results) != count:
+                    context.refuse(
+                        f"it has {count} outputs, and only one can be read",
+                        "a layer with one output",
+                    )
+        except RefusalError as refusal:
+            received = _received(call)
+            obstacle = Obstacle(path, received, refusal.why, refusal.hint)
+            results = self._opaque(call, shapes, path)
+        except GraphError as error:
+            obstacle = Obstacle(path, _received(call), str(error))
+            results = self._opaque(call, shapes, path)
+        became = "refused" if obstacle else context.became
+        # In the place of an unreadable layer stands another, which is not the user's.
+        known = self.unreadable.get(path)
+        kind = known.received if known else type(call.operation).__name__
+        row = LayerRow(path, kind, became, context.variances, context.note)
+        halves = tuple(
+            LayerRow(path + name, kind, name.strip("/"), variances)
+            for name, variances in context.halves.items()
+            if not obstacle
+        )
+        self.calls.append(WalkedCall(row, tuple(results), obstacle, halves))
+        return results
+
+    def _opaque(self, call: Call, shapes: list[Any], path: str) -> list[Tensor]:
+        """Stand-ins of the shapes that Keras states, for what comes after to be examined too."""
+        first = any(t.channel_first for t in call.tensors)
+        # With its inputs, so that obstacles before it are found to matter too.
+        sources = tuple(part.node for t in call.tensors for part in t.parts)
+        results = []
+        for number, shape in enumerate(shapes):
+            sizes = tuple(int(n or 1) for n in shape) or (1,)
+            spatial, channels = (sizes[1:], sizes[0]) if first else (sizes[:-1], sizes[-1])
+            name = path if number == 0 else f"{path}:{number}"
+            node = self.state.builder.add(Opaque(name, spatial), sources, path)
+            results.append(Tensor(sizes, (Part(node, channels),), channel_first=first))
+        return results
+
+
+def _dtype(tensor: Any, state: State) -> str:
+    """Real images come in the kernel's dtype; integers and the like as the model states."""
+    return state.dtype if "float" in tensor.dtype else str(tensor.dtype)
+
+
+def _ordered(inner: Any, call: Call) -> list[Tensor]:
+    """The tensors that a nested model is called with, in the order of its inputs."""
+    first = call.args[0] if call.args else None
+    if isinstance(first, dict):
+        names = [t.name for t in inner.inputs]
+        keys = names if set(names) == set(first) else sorted(first)
+        return [first[key] for key in keys]
+    return call.tensors
+
+
+def _replaced(value: Any, known: dict[int, Tensor]) -> Any:
+    if isinstance(value, keras.KerasTensor):
+        return known[id(value)]
+    if isinstance(value, list | tuple):
+        return type(value)(_replaced(item, known) for item in value)
+    if isinstance(value, dict):
+        return {key: _replaced(item, known) for key, item in value.items()}
+    return value
+
+
+def _received(call: Call) -> str:
+    shapes = ", ".join(str((None, *t.shape)) for t in call.tensors)
+    return f"{type(call.operation).__name__} of {shapes}"
+
+
+def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
+    if call.tensors and all(t.is_data for t in call.tensors) and is_deterministic(call.operation):
+        return _run_by_keras(call, context)
+    inherits = training and getattr(call.operation, "_call_has_training_arg", False)
+    if call.kwargs.get("training") or inherits:
+        context.refuse(
+            "it is called with training=True, which makes it random or dependent on the batch",
+            "calling it without training=True",
+        )
+    read = reader_of(call.operation)
+    if read is None:
+        kind = type(call.operation)
+        if kind.__module__.startswith("keras."):
+            context.refuse(*reason_for(kind.__name__))
+        context.refuse(
+            "a class that is not Keras's own", "a reader of your own: keras2gp.reader(YourLayer)"
+        )
+    return [read(call, context)]
+
+
+def _run_by_keras(call: Call, context: Context) -> list[Tensor]:
+    """Repeats the call on the data, in the deterministic model that Keras will run."""
+    context.became = "run by Keras"
+    if getattr(getattr(call.operation, "activation", None), "unknown", False):
+        context.refuse(
+            "only its covariance was stated, and the data needs the function itself",
+            "activations={name: function}",
+        )
+    operation = _copied(call.operation, context)
+    args, kwargs = _data(call.args), _data(call.kwargs)
+    # Always run as for a prediction; some of Keras's layers state training=True by default.
+    kwargs.pop("training", None)
+    results = operation(*args, **kwargs)
+    if isinstance(operation, keras.Layer) and operation.weights:
+        operation.set_weights(call.operation.get_weights())
+        if hasattr(operation, "finalize_state"):  # Normalization keeps its statistics twice
+            operation.finalize_state()
+        context.note = "its parameters are taken as constants"
+    results = list(results) if isinstance(results, list | tuple) else [results]
+    batch = call.tensors[0].data.shape[0]
+    if any(not t.shape or t.shape[0] != batch for t in results):
+        context.refuse("it mixes the images of a batch", "an axis other than 0, the batch's")
+    return [Tensor(tuple(t.shape[1:]), data=t) for t in results]
+
+
+def _copied(operation: Any, context: Context) -> Any:
+    """A copy to call: calling the user's own again would leave a second node in their model.
+
+    Named by its path, since two nested models may hold layers of one name.
+    """
+    name = re.sub(r"[/#]", "_", context.path)
+    if isinstance(operation, keras.Layer):
+        config = {**operation.get_config(), "name": name, "dtype": context.state.dtype}
+        if type(operation) is keras.layers.Activation:  # a configuration holds no function itself
+            config["activation"] = operation.activation
+        return type(operation).from_config(config)
+    twin = copy.copy(operation)
+    twin.name = name
+    twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
+    return twin
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.data
+    if isinstance(value, list | tuple):
+        return type(value)(_data(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _data(item) for key, item in value.items()}
+    return value

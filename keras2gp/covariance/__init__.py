@@ -1,0 +1,1 @@
+"""The covariance rules: for each op its equation, in TensorFlow."""

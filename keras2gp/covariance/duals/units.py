@@ -1,0 +1,93 @@
+"""Dual activations of softened linear units: elu, selu, celu, softplus and their kin, expanded."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras2gp.covariance.duals.base import Tensor
+from keras2gp.covariance.duals.hermite import Hermite
+from keras2gp.covariance.registry import dual
+
+__all__ = ["Celu", "Elu", "LogSigmoid", "Selu", "Softplus", "Squareplus"]
+
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+
+@dual("elu")
+class Elu(Hermite):
+    """u if u > 0 else alpha (exp(u) - 1), expanded."""
+
+    constants = ("alpha",)
+    kinks = (0.0,)
+
+    def __init__(self, alpha: float = 1.0, degree: float | None = None) -> None:
+        super().__init__(degree)
+        self.alpha = alpha
+
+    @property
+    def kappa(self) -> float:
+        return (1 - self.alpha) / 2
+
+    def phi(self, u: Tensor) -> Tensor:
+        return tf.maximum(u, 0) + self.alpha * tf.math.expm1(tf.minimum(u, 0))
+
+
+@dual("selu")
+class Selu(Hermite):
+    """1.0507 elu(u) with alpha = 1.6733, expanded."""
+
+    kinks = (0.0,)
+    kappa = _SELU_SCALE * (1 - _SELU_ALPHA) / 2
+
+    def phi(self, u: Tensor) -> Tensor:
+        below = _SELU_ALPHA * tf.math.expm1(tf.minimum(u, 0))
+        return _SELU_SCALE * (tf.maximum(u, 0) + below)
+
+
+@dual("celu")
+class Celu(Hermite):
+    """u if u > 0 else alpha (exp(u / alpha) - 1), expanded."""
+
+    constants = ("alpha",)
+    kinks = (0.0,)
+
+    def __init__(self, alpha: float = 1.0, degree: float | None = None) -> None:
+        super().__init__(degree)
+        self.alpha = alpha
+
+    def phi(self, u: Tensor) -> Tensor:
+        return tf.maximum(u, 0) + self.alpha * tf.math.expm1(tf.minimum(u, 0) / self.alpha)
+
+
+@dual("softplus")
+class Softplus(Hermite):
+    """log(1 + exp(u)), expanded."""
+
+    def phi(self, u: Tensor) -> Tensor:
+        return tf.math.softplus(u)
+
+
+@dual("log_sigmoid")
+class LogSigmoid(Hermite):
+    """-log(1 + exp(-u)), expanded."""
+
+    def phi(self, u: Tensor) -> Tensor:
+        return -tf.math.softplus(-u)
+
+
+@dual("squareplus")
+class Squareplus(Hermite):
+    """(u + sqrt(u^2 + b)) / 2, expanded."""
+
+    constants = ("b",)
+
+    def __init__(self, b: float = 4.0, degree: float | None = None) -> None:
+        super().__init__(degree)
+        self.b = b
+
+    @property
+    def kappa(self) -> float:
+        return 0.5 if self.b == 0 else 0.0
+
+    def phi(self, u: Tensor) -> Tensor:
+        return (u + tf.sqrt(u * u + self.b)) / 2

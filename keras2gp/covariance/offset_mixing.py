@@ -1,0 +1,261 @@
+"""Ops that mix offsets: what one map of their input adds to which maps of their output.
+
+out[d][g] = sum over a of L1[g, a] L2[g + d, a + e] in[e][a], along each axis. For one e only few d
+take anything (at most two of a pooling whose windows do not overlap), so a turn of the loop adds
+a handful of small maps. All tables are constants; the loop looks up those of its e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras2gp.covariance.joint import scaled, weighted_total
+from keras2gp.graph.linear_maps import Band, offset_weights
+from keras2gp.graph.mixing import Mixing, SeparableMap
+from keras2gp.graph.ops import Offset, Spatial
+
+__all__ = ["Addition", "additions", "averaged"]
+
+Array = np.ndarray[Any, Any]
+Tensor = Any
+_MOST_TAPS = 8
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How the rows of a band lie in the input: row g reads `taps` positions from s g - p on.
+
+    stride, before: s and p; stride 0 where there is no such order, and `places` says where
+    """
+
+    taps: int
+    stride: int
+    before: int
+    places: Array
+
+    @classmethod
+    def of(cls, band: Band) -> _Reading:
+        starts = np.array([start for start, _ in band])
+        ends = np.array([start + len(weights) for start, weights in band])
+        rows = np.arange(len(band))
+        wide = int((ends - starts).max(initial=1))
+        best = cls(wide, 0, 0, starts)
+        for stride in range(1, max(ends.max(initial=1), 2)):
+            before = int((stride * rows - starts).max())
+            taps = max(int((ends - (stride * rows - before)).max()), 1)
+            if taps < (2 * wide if best.stride == 0 else best.taps):
+                best = cls(taps, stride, before, stride * rows - before)
+        return best
+
+    def aligned(self, band: Band, rows: Sequence[tuple[float, ...]]) -> Array:
+        """Weights [G, taps] over the positions that are read."""
+        table = np.zeros((len(band), self.taps))
+        for g, ((start, _), weights) in enumerate(zip(band, rows, strict=True)):
+            shift = start - int(self.places[g])
+            table[g, shift : shift + len(weights)] = weights
+        return table
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of one pair of maps: M pieces of a map, each for one offset d of the output.
+
+    A piece takes all taps, or, where windows do not overlap, one: then every position of the
+    input goes into exactly one piece.
+
+    taps:    [M], which taps each piece takes
+    weights: [E, M, G, taps], for each e
+    targets: [E, M], its d; None where there is nothing to add
+    row:     the place of each e
+    """
+
+    reading: _Reading
+    taps: tuple[tuple[int, ...], ...]
+    weights: Array
+    targets: list[list[int | None]]
+    row: dict[int, int]
+
+    @classmethod
+    def of(cls, first: Band, second: Band, sources: list[int], results: list[int]) -> _Axis:
+        reading = _Reading.of(first)
+        found: list[dict[int, Array]] = []
+        for e in sources:
+            rows = {d: offset_weights(first, second, d, e) for d in results}
+            found.append({d: reading.aligned(first, w) for d, w in rows.items() if w is not None})
+        every = range(reading.taps)
+        whole = max(map(len, found))
+        apart = max(sum(table[:, t].any() for table in e.values()) for e in found for t in every)
+        row = {e: i for i, e in enumerate(sources)}
+        if reading.taps * apart < whole * reading.taps and len(first) > 1:
+            choices: list[tuple[int, ...]] = [(t,) for t in every]
+            most = int(apart)
+        else:
+            choices, most = [tuple(every)], whole
+        taps = tuple(choice for choice in choices for _ in range(most))
+        weights = np.zeros((len(sources), len(taps), len(first), reading.taps))
+        targets: list[list[int | None]] = []
+        for i, tables in enumerate(found):
+            targets.append([None] * len(taps))
+            for c, choice in enumerate(choices):
+                used = [(d, w) for d, w in tables.items() if w[:, choice].any()]
+                for j, (d, w) in enumerate(used):
+                    targets[i][c * most + j] = d
+                    weights[i, c * most + j][:, choice] = w[:, choice]
+        return cls(reading, taps, weights, targets, row)
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether no position of the input goes into two pieces."""
+        return len(set(self.taps)) == len(self.taps) and all(len(t) == 1 for t in self.taps)
+
+
+@dataclass(frozen=True)
+class Addition:
+    """All that one pair of separable maps adds, for every turn t of a loop over offsets e.
+
+    rows:  [T, axes]     the row of each axis's table
+    slots: [T, M0, M1..] which map of the output, by its place in the order of its offsets
+    used:  the same      whether there is one; else 0 is added to the first
+    """
+
+    factor: float
+    axes: tuple[_Axis, ...]
+    rows: Array
+    slots: Array
+    used: Array
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether no position of the input is read twice."""
+        return all(axis.reads_once for axis in self.axes)
+
+    def parts(self, t: Any, k: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Slot and map of everything that in[e] = k adds, e being the offset of turn t."""
+        rows = tf.constant(self.rows, tf.int32)[t]
+        whole = k if self.factor == 1.0 else scaled(k, self.factor)
+        found: list[tuple[tuple[int, ...], Tensor]] = [((), whole)]
+        for number, axis in enumerate(self.axes):
+            table = tf.constant(axis.weights, k.dtype.real_dtype)[rows[number]]
+            found = [
+                ((*place, m), piece)
+                for place, part in found
+                for m, piece in enumerate(_pieces(part, number, axis.reading, table, axis.taps))
+            ]
+        slots = tf.constant(self.slots, tf.int32)[t]
+        if self.used.all():
+            return [(slots[place], part) for place, part in found]
+        used = tf.constant(self.used, k.dtype.real_dtype)[t]
+        return [(slots[place], scaled(part, used[place])) for place, part in found]
+
+
+def additions(
+    op: Mixing, size: Spatial, sources: Sequence[Offset], results: Sequence[Offset]
+) -> list[Addition]:
+    """What the op adds from the offsets of its input to those of its output, turn by turn."""
+    maps = op.maps(size)
+    return [_addition(a, b, sources, results) for a, b in product(maps, maps)]
+
+
+def _addition(
+    first: SeparableMap,
+    second: SeparableMap,
+    sources: Sequence[Offset],
+    results: Sequence[Offset],
+) -> Addition:
+    axes = tuple(
+        _Axis.of(b1, b2, sorted(set(e)), sorted(set(d)))
+        for b1, b2, e, d in zip(
+            first.bands, second.bands, zip(*sources, strict=True), zip(*results, strict=True),
+            strict=True,
+        )
+    )  # fmt: skip
+    known: dict[tuple[int | None, ...], int] = {offset: slot for slot, offset in enumerate(results)}
+    shape = (len(sources), *(len(axis.taps) for axis in axes))
+    rows = np.zeros((len(sources), len(axes)), np.int32)
+    slots, used = np.zeros(shape, np.int32), np.zeros(shape)
+    for t, source in enumerate(sources):
+        rows[t] = [axis.row[e] for axis, e in zip(axes, source, strict=True)]
+        targets = [axis.targets[i] for axis, i in zip(axes, rows[t], strict=True)]
+        for place in product(*(range(len(found)) for found in targets)):
+            slot = known.get(tuple(found[j] for found, j in zip(targets, place, strict=True)))
+            if slot is not None:
+                slots[(t, *place)], used[(t, *place)] = slot, 1.0
+    return Addition(first.coefficient * second.coefficient, axes, rows, slots, used)
+
+
+def _pieces(
+    k: Tensor, axis: int, reading: _Reading, weights: Tensor, taps: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    """For each m: sum over taps[m] t of weights[m, g, t] k[.., s g - p + t, ..] along one axis.
+
+    weights: [M, G, taps]
+    """
+    read: dict[int, Tensor] = {}
+    results = []
+    for m, own in enumerate(taps):
+        if len(own) > _MOST_TAPS and reading.stride:
+            results.append(_summed(k, axis, reading, weights[m]))
+            continue
+        total: Tensor = 0
+        for tap in own:
+            if tap not in read:
+                read[tap] = _at_tap(k, axis, reading, tap, weights.shape[1])
+            column = tf.reshape(weights[m, :, tap], [-1] + [1] * (k.shape.rank - axis - 1))
+            total += scaled(read[tap], column)
+        results.append(total)
+    return results
+
+
+def _at_tap(k: Tensor, axis: int, reading: _Reading, tap: int, count: int) -> Tensor:
+    """k[.., s g - p + tap, ..] for `count` rows g along one axis; zeros beyond the border."""
+    if reading.stride:
+        part = _strip(k, axis, reading, tap, (count - 1) * reading.stride + 1)
+        return part[(*(slice(None),) * axis, slice(None, None, reading.stride))]
+    return tf.gather(k, np.clip(reading.places + tap, 0, k.shape[axis] - 1), axis=axis)
+
+
+def _summed(k: Tensor, axis: int, reading: _Reading, weights: Tensor) -> Tensor:
+    """A long window: one weighted sum for each position of the output."""
+    count, taps = weights.shape
+    k = _strip(k, axis, reading, 0, (count - 1) * reading.stride + taps)
+    lead = (slice(None),) * axis
+    rows = []
+    for g in range(count):
+        begin = g * reading.stride
+        part = k[(*lead, slice(begin, begin + taps))]
+        column = tf.reshape(weights[g], [taps] + [1] * (k.shape.rank - axis - 1))
+        rows.append(weighted_total(column, part, axis))
+    return tf.stack(rows, axis)
+
+
+def _strip(k: Tensor, axis: int, reading: _Reading, tap: int, length: int) -> Tensor:
+    """Positions tap - p up to `length` of them, zeros where there are none."""
+    begin = tap - reading.before
+    end = begin + length
+    size = k.shape[axis]
+    inside = k[(*(slice(None),) * axis, slice(max(begin, 0), max(min(end, size), 0)))]
+    before, after = min(max(-begin, 0), length), min(max(end - size, 0), length)
+    if not before and not after:
+        return inside
+    widths = [(0, 0)] * k.shape.rank
+    widths[axis] = (before, after)
+    return tf.pad(inside, widths)
+
+
+def averaged(op: Mixing, m: Tensor, size: Spatial) -> Tensor:
+    """The op applied to a map of one image, [*spatial, B]: to first moments."""
+    total: Tensor = 0
+    for term in op.maps(size):
+        part = m * term.coefficient
+        for axis, band in enumerate(term.bands):
+            reading = _Reading.of(band)
+            table = tf.constant(reading.aligned(band, [weights for _, weights in band]), m.dtype)
+            (part,) = _pieces(part, axis, reading, table[None], [range(reading.taps)])
+        total += part
+    return total

@@ -1,0 +1,125 @@
+"""Which op has a rule, and which activation a dual. Both registries refuse duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tensorflow as tf
+
+from keras2gp.errors import RegistryError
+from keras2gp.graph.ops import Activation, Op
+
+if TYPE_CHECKING:
+    from keras2gp.covariance.base import Here
+    from keras2gp.covariance.duals.base import Dual
+
+__all__ = [
+    "OWN",
+    "dual",
+    "dual_of",
+    "dual_table",
+    "has_dual",
+    "is_outside",
+    "own_activation",
+    "rule",
+    "rule_of",
+    "rule_table",
+]
+
+Rule = Callable[[Any, tuple[Any, ...], "Here"], Any]
+_RULES: dict[type[Op], Rule] = {}
+_DUALS: dict[str, type[Dual]] = {}
+OWN = " (own)"
+"""Ends the name of an activation that is a function of the user's own."""
+_OWN: dict[tuple[str, float], Dual] = {}
+"""Such functions, by their name and their probe."""
+_PROBES = 0.3, 1.0, 3.0
+AnyDual = TypeVar("AnyDual", bound="type[Dual]")
+
+
+def rule(op: type[Op]) -> Callable[[Rule], Rule]:
+    """Register the covariance rule of an op: (op, maps of its inputs, here) -> map.
+
+    Raises: RegistryError if the op has one.
+    """
+
+    def register(function: Rule) -> Rule:
+        if op in _RULES:
+            raise RegistryError(f"{op.__name__} has a rule already: {_RULES[op].__name__}")
+        _RULES[op] = function
+        return function
+
+    return register
+
+
+def dual(name: str, *, override: bool = False) -> Callable[[AnyDual], AnyDual]:
+    """Register a dual activation under the name that Keras gives the function ("relu", "erf").
+
+    Raises: RegistryError if the name has one and override is False.
+    """
+
+    def register(kind: AnyDual) -> AnyDual:
+        if name in _DUALS and not override:
+            raise RegistryError(f"activation {name!r} has a dual already: {_DUALS[name].__name__}")
+        _DUALS[name] = kind
+        return kind
+
+    return register
+
+
+def rule_of(op: Op) -> Rule:
+    """The rule of an op."""
+    return _RULES[type(op)]
+
+
+def own_activation(name: str, dual: Dual) -> Activation:
+    """The op of a user's own activation, whose dual this process knows from now on.
+
+    It holds a number that is made of moments, which tells one function from another of its name.
+    """
+    probe = _probe(dual)
+    _OWN[name + OWN, probe] = dual
+    return Activation(name + OWN, (("probe", probe),))
+
+
+def _probe(dual: Dual) -> float:
+    q = tf.constant(_PROBES, tf.float64)
+    moments = tf.concat([dual.mean(q), tf.sqrt(dual.second_moment(q))], 0)
+    weights = tf.sqrt(tf.range(2.0, 8.0, dtype=tf.float64))
+    # Rounded: the last digits differ from machine to machine.
+    return float(f"{float(tf.reduce_sum(moments * weights)):.6g}")
+
+
+def has_dual(op: Activation) -> bool:
+    """Whether the covariance of an activation is known here."""
+    if op.name.endswith(OWN):
+        return (op.name, dict(op.params).get("probe")) in _OWN
+    return op.name in _DUALS
+
+
+def is_outside(name: str) -> bool:
+    """Whether a dual of that name was registered from outside of this package."""
+    return name in _DUALS and not _DUALS[name].__module__.startswith("keras2gp.")
+
+
+def dual_of(op: Activation) -> Dual:
+    """The dual activation of an op, with its constants."""
+    params = dict(op.params)
+    if not op.name.endswith(OWN):
+        return _DUALS[op.name](**params)
+    own = _OWN[op.name, params["probe"]]
+    return own.with_degree(int(params["degree"])) if "degree" in params else own
+
+
+def rule_table() -> dict[str, str]:
+    """First line of each rule's docstring, by the op's name, sorted."""
+    return {
+        op.__name__: (function.__doc__ or "").split("\n")[0]
+        for op, function in sorted(_RULES.items(), key=lambda item: item[0].__name__)
+    }
+
+
+def dual_table() -> dict[str, str]:
+    """First line of each dual's docstring, by the activation's name, sorted."""
+    return {name: (kind.__doc__ or "").split("\n")[0] for name, kind in sorted(_DUALS.items())}

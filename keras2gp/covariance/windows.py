@@ -1,0 +1,100 @@
+"""Window sums: the mean of a map over a convolution's taps, two ways behind one function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import tensorflow as tf
+
+from keras2gp.covariance.base import Here, Tensor, WindowMethod, materialised
+from keras2gp.covariance.joint import scaled
+from keras2gp.covariance.registry import rule
+from keras2gp.graph.ops import Patches
+
+__all__ = ["patches", "window_sum"]
+
+_FEW_TAPS = 9
+
+
+@rule(Patches)
+def patches(op: Patches, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+    """k'[g] = 1/taps sum over the taps a of k[s g + r a], 0 outside (equation 11)."""
+    k = window_sum(maps[0], op, here.pairs.method, lambda k: materialised(k, here.parameters))
+    return scaled(k, 1 / op.taps)
+
+
+def window_sum(
+    k: Tensor,
+    op: Patches,
+    method: WindowMethod,
+    keep: Callable[[Tensor], Tensor] = lambda k: k,
+) -> Tensor:
+    """Sum of k, [*spatial, *pairs], over the taps of the window at each output position.
+
+    shifts: shifted adds over long contiguous rows; on a CPU about a nanosecond per position,
+            where a convolution takes several.
+    conv2d: tf.nn.conv2d with the pairs as channel groups: the natural form on a GPU.
+    keep:   ends a fusion, so that the map is not computed anew for each tap
+    """
+    if method == "conv2d":
+        return _by_convolution(k, op)
+    if op.taps == 1:
+        return _strided(_padded(k, op, range(len(op.window))), op)
+    # One pass writes the padded map; a small window's sum then fuses into whatever reads it. A
+    # large one is summed along one axis after another, each a pass of its own.
+    together = (
+        [range(len(op.window))] if op.taps <= _FEW_TAPS else [[a] for a in range(len(op.window))]
+    )
+    for axes in together:
+        k = keep(_padded(k, op, axes))
+        for axis in axes:
+            k = _shifted_adds(k, op, axis)
+    return k
+
+
+def _padded(k: Tensor, op: Patches, axes: Iterable[int]) -> Tensor:
+    widths = [(0, 0)] * k.shape.rank
+    for axis in axes:
+        widths[axis] = op.pads[axis]
+    return tf.pad(k, widths)
+
+
+def _strided(k: Tensor, op: Patches) -> Tensor:
+    return k[tuple(slice(None, None, stride) for stride in op.strides)]
+
+
+def _shifted_adds(k: Tensor, op: Patches, axis: int) -> Tensor:
+    taps, stride, step = op.window[axis], op.strides[axis], op.dilation[axis]
+    last = k.shape[axis] - (taps - 1) * step  # one past the last place where tap 0 can lie
+    lead = (slice(None),) * axis
+    return sum(k[(*lead, slice(t * step, t * step + last, stride))] for t in range(taps))
+
+
+def _by_convolution(k: Tensor, op: Patches) -> Tensor:
+    """The last two axes in one convolution; an earlier one with what is behind it as a row."""
+    rank = len(op.window)
+    pairs = tf.unstack(tf.shape(k)[rank:])
+    size = list(k.shape[:rank])
+    for axis in range(rank - 2 if rank > 1 else 0, -1, -1):
+        pair = (axis, axis + 1) if axis == rank - 2 else (axis,)
+        ahead, behind = math.prod(size[:axis]), math.prod(size[axis + len(pair) :])
+        rows = size[axis]
+        columns = size[axis + 1] * behind if len(pair) == 2 else behind
+        summed = _convolution(tf.reshape(k, [ahead, rows, columns, -1]), op, pair)
+        size[axis : axis + len(pair)] = summed.shape[1 : 1 + len(pair)]
+        k = tf.reshape(summed, [*size, *pairs])
+    return k
+
+
+def _convolution(rows: Tensor, op: Patches, axes: tuple[int, ...]) -> Tensor:
+    """tf.nn.conv2d of [n, rows, columns, pairs], every pair a channel group of its own."""
+
+    def both(values: tuple[int, ...]) -> list[int]:
+        return [values[axis] for axis in axes] + [1] * (2 - len(axes))
+
+    padding = [(0, 0), *(op.pads[axis] for axis in axes), *[(0, 0)] * (3 - len(axes))]
+    padded = tf.pad(rows, padding)
+    ones = tf.ones([*both(op.window), 1, tf.shape(rows)[-1]], rows.dtype)
+    strides, dilation = both(op.strides), both(op.dilation)
+    return tf.nn.conv2d(padded, ones, strides, "VALID", dilations=dilation)

@@ -1,0 +1,5 @@
+"""Data to fit and evaluate on: embedded MNIST digits, tfds:NAME, .npz archives, IDX folders."""
+
+from keras2gp.data.datasets import Dataset, load, prepare_images
+
+__all__ = ["Dataset", "load", "prepare_images"]

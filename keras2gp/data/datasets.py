@@ -1,0 +1,283 @@
+"""Data to fit and evaluate on: embedded MNIST digits, tfds:NAME, .npz archives, IDX folders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras2gp.data.files import read_idx_folder, read_npz
+from keras2gp.errors import DataError, InputError
+
+__all__ = ["Dataset", "load", "prepare_images"]
+
+Array = np.ndarray[Any, Any]
+
+_SOURCES = "expected 'sample', 'tfds:NAME', the path of a .npz archive, or a folder of IDX files"
+_SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_NPZ_KEYS = "expected x and y; or x_train, y_train and, both or neither, x_test and y_test"
+_EXACT_IN_FLOAT32 = 2**24
+"""Integers up to here are exact in float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and their labels or targets, in the order of their source.
+
+    name:             the source, as it was asked for
+    x_train, x_test:  [N, *shape], uint8 as stored, or float32 or float64; finite
+    y_train, y_test:  [N], labels (integers, booleans or strings) or finite real targets
+    notes:            what was done to the arrays, a sentence each
+
+    A source without a test split has None for x_test and y_test; split() makes one.
+    """
+
+    name: str
+    x_train: Array
+    y_train: Array
+    x_test: Array | None = None
+    y_test: Array | None = None
+    notes: tuple[str, ...] = ()
+
+    def split(self, n_train: int, n_test: int) -> Dataset:
+        """The first n_train rows to train on and n_test rows to test on, as views.
+
+        The test rows are the first of the source's own test split; where it has none, the last of
+        its rows, which must not overlap those to train on. Either number may be 0.
+        Raises: DataError if a number is not a whole one from 0, or there are too few rows.
+        """
+        for word, number in (("training", n_train), ("test", n_test)):
+            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
+                raise DataError(f"{number!r} {word} rows: expected a whole number from 0")
+        rows = len(self.x_train)
+        train = self.x_train[:n_train], self.y_train[:n_train]
+        if self.x_test is None or self.y_test is None:
+            if n_train + n_test > rows:
+                raise DataError(
+                    f"{self.name}: {n_train} rows to train on and {n_test} to test on were asked "
+                    f"for; it has {rows} and no test split, so that they would overlap"
+                )
+            test = self.x_train[rows - n_test :], self.y_train[rows - n_test :]
+            note = f"it has no test split: its last {n_test} rows of {rows} are tested on"
+            return Dataset(self.name, *train, *test, (*self.notes, note))
+        for word, number, held in (("train", n_train, rows), ("test", n_test, len(self.x_test))):
+            if number > held:
+                raise DataError(
+                    f"{self.name}: {number} rows to {word} on were asked for; it has {held}"
+                )
+        return Dataset(self.name, *train, self.x_test[:n_test], self.y_test[:n_test], self.notes)
+
+
+def load(source: str, *, download: bool = False) -> Dataset:
+    """The data set that a source names.
+
+    source:   "sample"     4000 training and 2000 test digits of MNIST, which come with the package;
+                           each ten rows hold each digit once
+              "tfds:NAME"  a data set of tensorflow_datasets: its splits train and, if any, test
+              a .npz path  x and y; or x_train, y_train and, if any, x_test, y_test
+              a folder     IDX files with MNIST's names, also packed (.gz)
+    download: let tensorflow_datasets fetch and prepare what is not prepared yet
+
+    Raises: DataError if the source is unknown, missing, damaged, or not images with labels.
+    """
+    source = str(source)
+    if source == "sample":
+        return _sample()
+    if source.startswith("tfds:"):
+        return _tfds(source, download=download)
+    path = Path(source).expanduser()
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise DataError(f"{source!r}: {error.strerror}; {_SOURCES}") from error
+    if is_folder:
+        return _dataset(source, read_idx_folder(path))
+    if is_file and path.suffix == ".npz":
+        return _npz(source, path)
+    problem = "neither an .npz archive nor a folder" if is_file else "no such file or folder"
+    raise DataError(f"{source!r}: {problem}; {_SOURCES}")
+
+
+def _sample() -> Dataset:
+    file = resources.files("keras2gp.data") / "sample" / "mnist_sample.npz"
+    with resources.as_file(file) as path:
+        arrays, _ = read_npz(path, _SPLIT_KEYS)
+    return _dataset("sample", arrays)
+
+
+def _npz(source: str, path: Path) -> Dataset:
+    arrays, others = read_npz(path, ("x", "y", *_SPLIT_KEYS))
+    named = ", ".join([*arrays, *others]) or "no arrays"
+    if "x" in arrays or "y" in arrays:
+        if set(arrays) != {"x", "y"}:
+            raise DataError(f"{source}: holds {named}; {_NPZ_KEYS}")
+        arrays = {"x_train": arrays["x"], "y_train": arrays["y"]}
+    dataset = _dataset(source, arrays, named)
+    if others:
+        dataset = replace(dataset, notes=(*dataset.notes, f"not used: {', '.join(others)}"))
+    return dataset
+
+
+def _tfds(source: str, *, download: bool) -> Dataset:
+    name = source.removeprefix("tfds:")
+    try:
+        import tensorflow_datasets as tfds  # noqa: PLC0415 (slow)
+    except ImportError as error:
+        raise DataError(
+            f"{source}: tensorflow_datasets does not start ({error}). Try: python -m pip install "
+            "tensorflow-datasets importlib_resources"
+        ) from error
+    try:
+        builder = tfds.builder(name)
+        if download:
+            builder.download_and_prepare()
+        return _prepared(source, builder)
+    except DataError:
+        raise
+    except Exception as error:  # each data set's own code is run, and may raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(f"{source}: tensorflow_datasets says: {reason}") from error
+
+
+def _prepared(source: str, builder: Any) -> Dataset:
+    if builder.info.supervised_keys is None:
+        raise DataError(f"{source}: it does not say which of its features are image and label")
+    splits = set(builder.info.splits)  # none are known of a data set that is not prepared
+    if splits and "train" not in splits:
+        raise DataError(f"{source}: no split 'train'; it has {', '.join(sorted(splits))}")
+    arrays = {}
+    for split in ("train", "test") if not splits or "test" in splits else ("train",):
+        try:
+            rows = builder.as_dataset(split=split, as_supervised=True)
+        except AssertionError as error:
+            raise DataError(
+                f"{source}: it is not prepared on this machine. Try: set TFDS_DATA_DIR to a folder "
+                "that holds it prepared, or have it downloaded (download=True, --download)"
+            ) from error
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = _stacked(source, rows)
+    dataset = _dataset(source, arrays)
+    return replace(dataset, notes=(*dataset.notes, f"read {builder.info.full_name}"))
+
+
+def _stacked(source: str, rows: Any) -> tuple[Array, Array]:
+    for spec in rows.element_spec:
+        shape = getattr(spec, "shape", None)
+        if shape is None or not shape.is_fully_defined():
+            raise DataError(f"{source}: its rows differ in shape ({shape}), or are no arrays")
+    batches = list(rows.batch(4096).as_numpy_iterator())
+    if not batches:
+        raise DataError(f"{source}: a split without rows")
+    x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return x, y
+
+
+def _dataset(source: str, arrays: Mapping[str, Array], named: str = "") -> Dataset:
+    """A Dataset of the arrays x_train, y_train and, both or neither, x_test, y_test."""
+    pairs = ["train", "test"] if {"x_test", "y_test"} & set(arrays) else ["train"]
+    missing = [key for p in pairs for key in (f"x_{p}", f"y_{p}") if key not in arrays]
+    if missing:
+        raise DataError(f"{source}: holds {named}; {_NPZ_KEYS}")
+    checked: dict[str, Array] = {}
+    notes: list[str] = []
+    for pair in pairs:
+        x, done = _images(arrays[f"x_{pair}"], f"{source}: x_{pair}")
+        y = _targets(arrays[f"y_{pair}"], f"{source}: y_{pair}")
+        if len(x) != len(y):
+            raise DataError(f"{source}: x_{pair} has {len(x)} rows and y_{pair} has {len(y)}")
+        checked |= {f"x_{pair}": x, f"y_{pair}": y}
+        notes += [f"x_{pair}: {note}" for note in done]
+    test = checked.get("x_test")
+    if test is not None and test.shape[1:] != checked["x_train"].shape[1:]:
+        raise DataError(
+            f"{source}: x_train is {checked['x_train'].shape} and x_test {test.shape}: images of "
+            "different shapes"
+        )
+    return Dataset(source, **checked, notes=tuple(notes))
+
+
+def _images(x: Array, where: str) -> tuple[Array, list[str]]:
+    if x.ndim < 2 or x.size == 0:
+        raise DataError(f"{where}: shape {x.shape}, expected [N, *shape] with no axis of length 0")
+    try:
+        if x.dtype == np.uint8:
+            return x, []
+        return _as_floats(x, where)
+    except InputError as error:
+        raise DataError(str(error)) from error
+
+
+def _targets(y: Array, where: str) -> Array:
+    if y.ndim != 1:
+        raise DataError(
+            f"{where}: shape {y.shape}, expected [N]: one label or target a row. If it is one-hot, "
+            "try y.argmax(axis=1)"
+        )
+    if y.dtype.kind not in "biufU":
+        raise DataError(f"{where}: values of type {y.dtype}, expected labels or real numbers")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise DataError(f"{where}: {_not_finite(y)}")
+    # One type of integer for all sources: tensorflow_datasets gives int64, IDX files uint8.
+    integer = y.dtype.kind in "iu" and np.can_cast(y.dtype, np.int64)
+    return y.astype(np.int64) if integer else y
+
+
+def prepare_images(
+    x: Any, *, model_rescales: bool, sample_shape: tuple[int, ...]
+) -> tuple[Array, list[str]]:
+    """Images as a kernel takes them, and what was done to them, a sentence each.
+
+    x:              [N, *shape], real numbers
+    model_rescales: the model itself brings pixels into range (Rescaling, Normalization), so that
+                    uint8 pixels are handed over as they are; otherwise they are divided by 255
+    sample_shape:   shape of one image for the model; where it ends in 1, x may lack that axis
+
+    Returns: [N, *sample_shape], float32, or float64 where x is.
+    Raises:  InputError if x is empty, has another shape or type, or is not finite.
+    """
+    images = np.asarray(x)
+    notes = []
+    if images.ndim == 0 or len(images) == 0:
+        raise InputError(f"images: shape {images.shape}: there are none")
+    if sample_shape[-1:] == (1,) and images.shape[1:] == tuple(sample_shape[:-1]):
+        images = images[..., np.newaxis]
+        notes.append("added the channel axis that the model expects")
+    if images.shape[1:] != tuple(sample_shape):
+        raise InputError(
+            f"images: received shape {images.shape}, and the model takes "
+            f"(N, {', '.join(map(str, sample_shape))})"
+        )
+    if images.dtype != np.uint8:
+        floats, done = _as_floats(images, "images")
+        return floats, notes + done
+    if model_rescales:
+        notes.append("uint8 pixels kept in 0..255, since the model rescales them itself")
+        return images.astype(np.float32), notes
+    notes.append("uint8 pixels divided by 255, to [0, 1]")
+    return np.divide(images, np.float32(255), dtype=np.float32), notes
+
+
+def _as_floats(x: Array, where: str) -> tuple[Array, list[str]]:
+    """Finite float32 or float64 of the same values; InputError for anything but real numbers."""
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"{where}: values of type {x.dtype}, expected real numbers")
+    if x.dtype.kind == "f":
+        exact = x.dtype.itemsize <= 4
+    else:
+        exact = max(abs(int(x.min())), abs(int(x.max()))) <= _EXACT_IN_FLOAT32
+    dtype = np.dtype(np.float32 if exact else np.float64)
+    with np.errstate(over="ignore"):
+        floats = x.astype(dtype, copy=False)
+    if not np.isfinite(floats).all():
+        raise InputError(f"{where}: {_not_finite(floats)}")
+    return floats, [] if x.dtype == dtype else [f"{x.dtype} values cast to {dtype}, not scaled"]
+
+
+def _not_finite(values: Array) -> str:
+    bad = np.argwhere(~np.isfinite(values))
+    first = tuple(int(i) for i in bad[0])
+    return f"{len(bad)} of {math.prod(values.shape)} values are NaN or infinite, first at {first}"

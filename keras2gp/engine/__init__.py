@@ -1,1 +1,0 @@
-"""From tiles to matrices. Its front is keras2gp.gram (engine/api.py)."""

@@ -1,1 +1,0 @@
-"""From Keras models to graphs: the only package that knows Keras's layers."""

@@ -1,0 +1,1 @@
+"""Linear solvers of a Gaussian process, from Cholesky factors to conjugate gradients."""

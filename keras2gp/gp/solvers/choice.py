@@ -1,0 +1,102 @@
+"""Which solver: by name, as an object with settings, or by what the machine has."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from keras2gp._util import memory
+from keras2gp.errors import InputError
+from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
+from keras2gp.gp.solvers.iterative import ConjugateGradients
+from keras2gp.gp.solvers.nystroem import Nystroem
+from keras2gp.gp.solvers.system import Solver
+from keras2gp.gp.solvers.training import Training
+
+__all__ = ["SOLVERS", "check_solver", "chosen_solver", "solver_from_dict", "solver_to_dict"]
+
+SOLVERS: dict[str, type[Solver]] = {
+    kind.name: kind for kind in (Cholesky, TensorFlowCholesky, ConjugateGradients, Nystroem)
+}
+
+# Below this the transfer and the start of the GPU cost more than they save.
+_WORTH_A_GPU = 4000
+
+
+def check_solver(solver: Any) -> Solver | None:
+    """The solver asked for, or None for "auto".
+
+    Raises: InputError for anything that is no solver.
+    """
+    if isinstance(solver, str) and solver == "auto":
+        return None
+    if isinstance(solver, str) and solver in SOLVERS:
+        return SOLVERS[solver]()
+    if isinstance(solver, Cholesky | TensorFlowCholesky | ConjugateGradients | Nystroem):
+        return solver
+    names = ", ".join(f'"{name}"' for name in SOLVERS)
+    raise InputError(
+        f'solver is {solver!r}: expected "auto", {names}, or one of '
+        "Cholesky(), TensorFlowCholesky(), ConjugateGradients() and Nystroem() with settings"
+    )
+
+
+def chosen_solver(solver: Any, training: Training, outputs: int) -> tuple[Solver, str]:
+    """The solver, and why this one.
+
+    "auto" takes an exact solver: TensorFlow's Cholesky where TensorFlow has a GPU and N is large,
+    else ours, and conjugate gradients where the factor does not fit in memory, or where the matrix
+    can only be multiplied. It never takes an approximation.
+
+    Raises: InputError
+    """
+    asked = check_solver(solver)
+    if asked is not None:
+        return asked, "asked for"
+    if not training.whole:
+        return ConjugateGradients(), "the matrix can only be multiplied"
+    count, available = len(training), memory.available_memory()
+    gpu = TensorFlowCholesky()
+    if count >= _WORTH_A_GPU and _has_gpu() and _fits(gpu, training, outputs, available):
+        return gpu, f"TensorFlow has a GPU, and N = {count}"
+    direct = Cholesky()
+    needed = memory.readable(direct.memory(training, outputs) + training.bytes_to_compute)
+    if available is None:
+        return direct, f"exact; it needs {needed}"
+    if _fits(direct, training, outputs, available):
+        return direct, f"exact, and its {needed} fit in the {memory.readable(available)} available"
+    return ConjugateGradients(), (
+        f"a Cholesky factor needs {needed}, and {memory.readable(available)} is available"
+    )
+
+
+def solver_to_dict(solver: Any) -> dict[str, Any]:
+    """The setting `solver` as data for JSON."""
+    if isinstance(solver, str):
+        return {"name": solver}
+    return {"name": solver.name, "settings": vars(solver)}
+
+
+def solver_from_dict(described: dict[str, Any]) -> Any:
+    """What `solver_to_dict` described; KeyError, TypeError and the like if it is malformed.
+
+    Raises: InputError for settings out of range.
+    """
+    name, settings = described["name"], described.get("settings")
+    if settings is None:
+        check_solver(name)
+        return name
+    if "inducing" in settings and settings["inducing"] is not None:
+        settings = {**settings, "inducing": tuple(settings["inducing"])}
+    return SOLVERS[name](**settings)
+
+
+def _fits(solver: Solver, training: Training, outputs: int, available: int | None) -> bool:
+    needed = solver.memory(training, outputs) + training.bytes_to_compute
+    return available is None or needed <= available
+
+
+def _has_gpu() -> bool:
+    """Whether TensorFlow is in use already and sees a GPU; it is not imported to find out."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and bool(tensorflow.config.list_physical_devices("GPU"))

@@ -1,0 +1,194 @@
+"""Direct solvers: the tiled Cholesky factorisation, and TensorFlow's on a GPU."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from keras2gp._util.memory import require_memory
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.solvers.cholesky import check_noise, cholesky_memory, climb, factorize
+from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
+from keras2gp.gp.solvers.matrices import (
+    MatrixLike,
+    Progress,
+    check_shape,
+    check_symmetry,
+    read_block,
+)
+from keras2gp.gp.solvers.panels import Array, PackedPanels
+from keras2gp.gp.solvers.precision import relative_error
+from keras2gp.gp.solvers.system import Fit
+from keras2gp.gp.solvers.training import Training
+
+__all__ = ["Cholesky", "TensorFlowCholesky", "factorize_tensorflow"]
+
+_TILE = 512
+_HINT = "fewer training images, solver='cg', or solver='nystroem'"
+
+# L L^T v may differ from A v by rounding alone, about N eps; what TensorFlow leaves where it has
+# failed in silence differs by far more.
+_WRONG_FACTOR = 1e-9
+
+
+@dataclass(frozen=True)
+class Cholesky:
+    """Tiled Cholesky in float64, in half the memory of the matrix, on the CPU. Exact."""
+
+    name: ClassVar[str] = "cholesky"
+
+    def memory(self, training: Training, outputs: int) -> int:
+        """Bytes beyond the kernel matrix."""
+        return cholesky_memory(len(training)) + 16 * len(training) * outputs
+
+    def fit(
+        self,
+        training: Training,
+        targets: Array,
+        noise: float,
+        jitter: float | str,
+        progress: Progress | None,
+    ) -> Fit:
+        """See Solver.fit."""
+        training.require(self.memory(training, targets.shape[1]), "the Cholesky factor", _HINT)
+        matrix = training.matrix()
+        factor = factorize(matrix, noise, jitter, progress=progress)
+        return _fit(factor, targets, matrix)
+
+
+@dataclass(frozen=True)
+class TensorFlowCholesky:
+    """TensorFlow's Cholesky in float64, its result checked. Exact.
+
+    device: such as "GPU:0"; None for TensorFlow's own choice, a GPU if there is one
+    """
+
+    device: str | None = None
+    name: ClassVar[str] = "tensorflow"
+
+    def memory(self, training: Training, outputs: int) -> int:
+        """Bytes beyond the kernel matrix: dense, shifted, and its factor, dense and packed."""
+        count = len(training)
+        return 24 * count * count + cholesky_memory(count) + 16 * count * outputs
+
+    def fit(
+        self,
+        training: Training,
+        targets: Array,
+        noise: float,
+        jitter: float | str,
+        progress: Progress | None,
+    ) -> Fit:
+        """See Solver.fit."""
+        training.require(
+            self.memory(training, targets.shape[1]), "TensorFlow's Cholesky factor", _HINT
+        )
+        matrix = training.matrix()
+        factor = factorize_tensorflow(matrix, noise, jitter, self.device, progress)
+        return _fit(factor, targets, matrix)
+
+
+def _fit(factor: CholeskyFactor, targets: Array, matrix: MatrixLike) -> Fit:
+    alpha = factor.solve(targets)
+    dtype = read_block(matrix, slice(0, 1), slice(0, 1)).dtype
+    return Fit(factor, alpha, alpha, factor.log_determinant, factor.report, str(dtype))
+
+
+def factorize_tensorflow(
+    matrix: MatrixLike,
+    noise_variance: float = 0.0,
+    jitter: float | str = "auto",
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> CholeskyFactor:
+    """As `factorize`, by tf.linalg.cholesky in float64 on TensorFlow's device.
+
+    TensorFlow says nothing, or gives NaN or uninitialised values, where a matrix is not positive
+    definite: a factor counts only if it is finite, every pivot is above rounding error, and
+    L L^T v = A v for a random vector v. A failed step's pivot is given as 0, at the first row that
+    is wrong.
+
+    Raises: InputError, NumericalError as `factorize`.
+    """
+    size, noise = check_shape(matrix), check_noise(noise_variance)
+    require_memory(
+        24 * size * size + cholesky_memory(size), f"the factor of a {size} x {size} matrix", _HINT
+    )
+    started = time.perf_counter()
+    error = relative_error(read_block(matrix, slice(0, 1), slice(0, 1)).dtype, size)
+    dense = _dense(matrix)
+    diagonal = np.diagonal(dense).copy()
+    lower = dense
+
+    def attempt(added: float) -> tuple[bool, float, int]:
+        nonlocal lower
+        np.fill_diagonal(dense, diagonal + added)
+        lower = _tensorflow_lower(dense, device)
+        if progress is not None:
+            progress(1, 1)
+        return _checked_pivots(lower, dense, error)
+
+    report = climb(matrix, diagonal, noise, jitter, attempt)
+    panels = PackedPanels(size, min(_TILE, size), PREFIX)
+    for j in range(len(panels)):
+        start, stop = panels.bounds(j)
+        panels.panel(j)[...] = lower[start:, start:stop]
+    return CholeskyFactor(panels, replace(report, seconds=time.perf_counter() - started))
+
+
+def _dense(matrix: MatrixLike) -> Array:
+    """The matrix in float64, checked, its lower triangle mirrored onto the upper."""
+    size = check_shape(matrix)
+    dense = np.empty((size, size))
+    for start in range(0, size, _TILE):
+        rows = slice(start, min(start + _TILE, size))
+        dense[rows] = read_block(matrix, rows, slice(0, size))
+    check_symmetry(dense)
+    for start in range(0, size, _TILE):
+        stop = min(start + _TILE, size)
+        dense[start:stop, stop:] = dense[stop:, start:stop].T
+        corner = dense[start:stop, start:stop]
+        corner[...] = np.tril(corner) + np.tril(corner, -1).T
+    return dense
+
+
+def _tensorflow_lower(dense: Array, device: str | None) -> Array:
+    try:
+        import tensorflow as tf  # noqa: PLC0415 (slow, and only this solver needs it)
+    except ModuleNotFoundError as error:
+        raise InputError(f"solver='tensorflow': {error}") from error
+    try:
+        with tf.device(device):
+            lower: Array = tf.linalg.cholesky(tf.constant(dense)).numpy()
+    except tf.errors.ResourceExhaustedError as error:
+        raise InputError(
+            f"the device's memory does not hold a {len(dense)} x {len(dense)} matrix and its "
+            f"factor in float64. Try: solver='cholesky'. {error.message}"
+        ) from error
+    except tf.errors.InvalidArgumentError as error:
+        if "ecomposition was not successful" in str(error):
+            return np.full_like(dense, np.nan)
+        raise InputError(f"solver='tensorflow', device={device!r}: {error.message}") from error
+    except tf.errors.OpError as error:
+        raise NumericalError(f"TensorFlow's Cholesky failed: {error.message}") from error
+    return lower
+
+
+def _checked_pivots(lower: Array, dense: Array, error: float) -> tuple[bool, float, int]:
+    """Whether L is a factor of A, its smallest pivot, and the row of that."""
+    wrong = ~np.isfinite(lower).all(axis=1)
+    pivots = np.diagonal(lower).copy()
+    wrong |= ~(pivots > 0.0)
+    if wrong.any():
+        return False, 0.0, int(wrong.argmax())
+    pivots **= 2
+    at = int(pivots.argmin())
+    vector = np.random.default_rng(0).standard_normal(len(dense))
+    expected = dense @ vector
+    gap = np.abs(np.tril(lower) @ (np.tril(lower).T @ vector) - expected).max()
+    if gap > _WRONG_FACTOR * np.abs(expected).max():
+        return False, 0.0, at
+    return bool((pivots > error * np.diagonal(dense)).all()), float(pivots[at]), at

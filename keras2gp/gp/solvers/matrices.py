@@ -1,0 +1,249 @@
+"""Matrices of the training inputs: in memory, on disk, or wherever products are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from keras2gp.errors import InputError
+from keras2gp.gp.solvers.panels import Array
+
+__all__ = [
+    "MatrixLike",
+    "MatrixProduct",
+    "Progress",
+    "TiledProduct",
+    "check_finite",
+    "check_mirror",
+    "check_shape",
+    "check_symmetry",
+    "product_of",
+    "read_block",
+    "refuse_asymmetry",
+]
+
+Progress = Callable[[int, int], None]
+
+# Rows read at once, unless the matrix lies in larger chunks.
+_TILE = 512
+
+# Entries computed in float32, in tiles of different shape, differ from their mirror images by
+# about 1e-6; a matrix that is not meant to be symmetric differs by far more.
+_ASYMMETRY = 1e-5
+_COMPARED_ROWS = 256
+
+
+class MatrixLike(Protocol):
+    """A square array, or a store on disk that reads like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, N]."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """A block, for a pair of slices."""
+        ...
+
+
+@runtime_checkable
+class MatrixProduct(Protocol):
+    """A symmetric matrix [N, N] that can be multiplied, wherever its entries are."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, N]."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """Of the entries."""
+        ...
+
+    def diagonal(self) -> Any:
+        """[N]."""
+        ...
+
+    def columns(self, indices: Sequence[int], /) -> Array:
+        """Columns by their indices, [N, count], in float64."""
+        ...
+
+    def corner(self, indices: Sequence[int], /) -> Array:
+        """The entries between these rows and the same columns, in float64."""
+        ...
+
+    def product(self, b: Array, /) -> Array:
+        """The matrix times b, [N, C], in float64."""
+        ...
+
+
+class TiledProduct:
+    """Products with an array or a store, of which one triangle is read, panel by panel.
+
+    Math: y[P] = K[P, P:] b[P:];  y[after P] += K[P, after P]^T b[P], for each panel of rows P
+
+    Raises: InputError, at the start for an array that is not symmetric, and while reading for
+        entries that are not finite.
+    """
+
+    def __init__(self, matrix: MatrixLike) -> None:
+        self._matrix = matrix
+        size = check_shape(matrix)
+        self.shape = (size, size)
+        self.dtype = read_block(matrix, slice(0, 1), slice(0, 1)).dtype
+        self._tile = min(_TILE, size) if isinstance(matrix, np.ndarray) else _rows(matrix, size)
+        if isinstance(matrix, np.ndarray):
+            check_symmetry(matrix)
+
+    @staticmethod
+    def memory(size: int, tile: int = _TILE) -> int:
+        """Bytes of one panel in its own type and in float64, at most."""
+        return 16 * min(tile, size) * size
+
+    def diagonal(self) -> Array:
+        """[N]."""
+        size, tile = self.shape[0], self._tile
+        parts = []
+        for start in range(0, size, tile):
+            here = slice(start, min(start + tile, size))
+            parts.append(np.diagonal(read_block(self._matrix, here, here)).astype(np.float64))
+        return np.concatenate(parts)
+
+    def columns(self, indices: Sequence[int]) -> Array:
+        """Columns by their indices, [N, count]."""
+        wanted = np.asarray(indices, dtype=np.intp)
+        if isinstance(self._matrix, np.ndarray):
+            result: Array = self._matrix[:, wanted].astype(np.float64)
+            return result
+        result = np.empty((self.shape[0], len(wanted)))
+        for start, stop, panel in self._panels():
+            right = np.flatnonzero(wanted >= start)
+            result[start:stop, right] = panel[:, wanted[right] - start]
+            here = np.flatnonzero((wanted >= start) & (wanted < stop))
+            result[start:, here] = panel[wanted[here] - start].T
+        return result
+
+    def corner(self, indices: Sequence[int]) -> Array:
+        """The entries between these rows and the same columns."""
+        wanted = np.asarray(indices, dtype=np.intp)
+        if isinstance(self._matrix, np.ndarray):
+            entries: Array = self._matrix[np.ix_(wanted, wanted)].astype(np.float64)
+            return entries
+        return self.columns(indices)[wanted]
+
+    def product(self, b: Array) -> Array:
+        """The matrix times b, [N, C]."""
+        result = np.zeros_like(b)
+        for start, stop, panel in self._panels():
+            result[start:stop] += panel @ b[start:]
+            result[stop:] += panel[:, stop - start :].T @ b[start:stop]
+        return result
+
+    def _panels(self) -> Any:
+        """First row, the one after the last, and entries [rows, N - first row], float64."""
+        size, tile = self.shape[0], self._tile
+        buffer = np.empty(tile * size)
+        for start in range(0, size, tile):
+            stop = min(start + tile, size)
+            panel = buffer[: (stop - start) * (size - start)].reshape(stop - start, size - start)
+            panel[...] = read_block(self._matrix, slice(start, stop), slice(start, size))
+            if not isinstance(self._matrix, np.ndarray):  # an array was checked at the start
+                check_finite(panel, start, start)
+            yield start, stop, panel
+
+
+def product_of(matrix: MatrixLike | MatrixProduct) -> MatrixProduct:
+    """The matrix itself if it can multiply, otherwise products with its tiles."""
+    return matrix if isinstance(matrix, MatrixProduct) else TiledProduct(matrix)
+
+
+def check_shape(matrix: Any) -> int:
+    """N of a matrix [N, N].
+
+    Raises: InputError if it is not square, or empty.
+    """
+    shape = tuple(getattr(matrix, "shape", ()))
+    if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
+        raise InputError(f"the matrix has shape {shape}; expected [N, N] with N at least 1")
+    return int(shape[0])
+
+
+def read_block(matrix: MatrixLike, rows: slice, columns: slice) -> npt.NDArray[Any]:
+    """A block as an array of real numbers. Raises: InputError for another type."""
+    block = np.asarray(matrix[rows, columns])
+    if block.dtype.kind not in "fiub":
+        raise InputError(f"the matrix holds values of type {block.dtype}; expected real numbers")
+    return block
+
+
+def check_finite(block: npt.NDArray[Any], row: int, column: int) -> None:
+    """Refuse NaN and infinity; `row` and `column` are the block's place.
+
+    Raises: InputError naming the first such entry.
+    """
+    finite = np.isfinite(block)
+    if not finite.all():
+        at = np.unravel_index(int(finite.argmin()), block.shape)
+        raise InputError(
+            f"entry [{row + int(at[0])}, {column + int(at[1])}] of the matrix is {block[at]}. "
+            "Try: inputs scaled to about 1, and smaller weight variances"
+        )
+
+
+def check_mirror(
+    panel: npt.NDArray[Any], mirror: npt.NDArray[Any], start: int
+) -> tuple[float, int, int]:
+    """The largest difference between a panel of columns and its mirror image, and where it is.
+
+    A few rows at a time, so that the comparison needs no memory to speak of.
+
+    Shapes: panel [N - start, columns], mirror [columns, N - start].
+    Raises: InputError for entries that are not finite.
+    """
+    worst, row, column = -1.0, 0, 0
+    for first in range(0, len(panel), _COMPARED_ROWS):
+        below = panel[first : first + _COMPARED_ROWS]
+        right = mirror[:, first : first + _COMPARED_ROWS]
+        check_finite(below, start + first, start)
+        check_finite(right, start, start + first)
+        gap = np.abs(below - right.T)
+        at = np.unravel_index(int(gap.argmax()), gap.shape)
+        if gap[at] > worst:
+            worst, row, column = float(gap[at]), start + first + int(at[0]), start + int(at[1])
+    return worst, row, column
+
+
+def check_symmetry(matrix: npt.NDArray[Any]) -> None:
+    """Refuse an array that is not finite, or not symmetric.
+
+    Raises: InputError if entries differ from their mirror images by more than 1e-5 of the largest
+        entry of the diagonal.
+    """
+    size = len(matrix)
+    gaps = [
+        check_mirror(matrix[i:, i : i + _TILE], matrix[i : i + _TILE, i:], i)
+        for i in range(0, size, _TILE)
+    ]
+    refuse_asymmetry(max(gaps), float(np.abs(np.diagonal(matrix)).max()))
+
+
+def refuse_asymmetry(worst: tuple[float, int, int], scale: float) -> None:
+    """Raises: InputError if the largest difference is too large for rounding; its place is named.
+
+    scale: the largest entry of the diagonal
+    """
+    gap, row, column = worst
+    if gap > _ASYMMETRY * scale:
+        raise InputError(
+            f"the matrix is not symmetric: entries [{row}, {column}] and [{column}, {row}] "
+            f"differ by {gap:.3g}, and the largest entry of the diagonal is {scale:.3g}"
+        )
+
+
+def _rows(matrix: MatrixLike, size: int) -> int:
+    """Rows of a panel of a store: a whole number of its chunks."""
+    side = int(getattr(matrix, "chunks", (_TILE,))[0])
+    return min(max(_TILE // side, 1) * side, size)

@@ -1,0 +1,173 @@
+"""The covariance of the training inputs, computed as far as a solver asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras2gp._util.memory import require_memory
+from keras2gp.errors import InputError
+from keras2gp.gp.inputs import check_variances, kernel_values
+from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, check_shape, product_of
+from keras2gp.gp.solvers.panels import Array
+
+__all__ = ["Training", "training_of"]
+
+# A matrix of other inputs, or of another kernel, differs from the kernel's variances by more.
+_SAME_VARIANCE = 1e-3
+
+
+class Training:
+    """K of N training inputs: a matrix that is there already, or a kernel and its inputs.
+
+    kernel: a function of inputs, or "precomputed"
+    x:      inputs [N, ...]; None for a precomputed kernel
+    given:  the matrix, if it is there: an array, a store, or a MatrixProduct
+    count:  N, where there are neither inputs nor a matrix
+    """
+
+    def __init__(
+        self,
+        kernel: Any,
+        x: npt.NDArray[Any] | None,
+        given: MatrixLike | MatrixProduct | None,
+        count: int | None = None,
+    ) -> None:
+        self._kernel = kernel
+        self._count = count
+        self.x: Any = x
+        self.given = given
+        self._source = None if given is None else product_of(given)
+
+    def __len__(self) -> int:
+        if self.x is not None:
+            return len(self.x)
+        return check_shape(self.given) if self._count is None else self._count
+
+    @property
+    def whole(self) -> bool:
+        """Whether the matrix can be read by blocks, now or once it is computed."""
+        return self.given is None or hasattr(self.given, "__getitem__")
+
+    @property
+    def bytes_to_compute(self) -> int:
+        """Memory of the matrix if it must be computed, taken as float32; 0 if it is there."""
+        return 0 if self.given is not None else 4 * len(self) ** 2
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the entries."""
+        if self._source is not None:
+            return self._source.dtype
+        if hasattr(self._kernel, "dtype"):
+            return np.dtype(self._kernel.dtype)
+        inputs = self._inputs
+        return np.asarray(self._kernel.diag(inputs[:1])).dtype
+
+    def require(self, extra: int, what: str, hint: str) -> None:
+        """Refuse a solver for which the memory does not suffice, its matrix included.
+
+        extra: bytes beyond the matrix
+        Raises: InputError
+        """
+        count = len(self)
+        matrix = "" if self.given is not None else "the kernel matrix and "
+        require_memory(
+            self.bytes_to_compute + extra, f"{matrix}{what} of {count} training inputs", hint
+        )
+
+    def matrix(self) -> MatrixLike:
+        """The matrix, to be read by blocks; computed if it is not there.
+
+        Raises: InputError if it can only be multiplied, or if the kernel gives no matrix.
+        """
+        if self.given is None:
+            count = len(self)
+            return kernel_values(self._kernel(self._inputs), (count, count), "the kernel matrix")
+        if not self.whole:
+            raise InputError(
+                f"gram is a {type(self.given).__name__}, of which only products can be had. "
+                "Try: solver='cg', or a store"
+            )
+        return self.given  # type: ignore[return-value]
+
+    def product(self) -> MatrixProduct:
+        """The matrix, to be multiplied."""
+        return self._source if self._source is not None else product_of(self.matrix())
+
+    def diagonal(self) -> Array:
+        """Variances of the training inputs, [N]."""
+        if self._source is not None:
+            return np.asarray(self._source.diagonal(), dtype=np.float64)
+        return check_variances(
+            self._kernel.diag(self._inputs), len(self), "the diagonal of the kernel"
+        )
+
+    def columns(self, indices: Sequence[int]) -> Array:
+        """Covariances of all training inputs with some of them, [N, count]."""
+        if self._source is not None:
+            return self._source.columns(indices)
+        return self._values(self._inputs, indices)
+
+    def corner(self, indices: Sequence[int]) -> Array:
+        """Covariances of some training inputs with each other, [count, count]."""
+        if self._source is not None:
+            return self._source.corner(indices)
+        return self._values(self._inputs[list(indices)], indices)
+
+    @property
+    def _inputs(self) -> Any:
+        if self.x is None:
+            raise InputError(
+                "the precomputed kernel matrix of the training inputs is not kept with a fit. "
+                "Try: gram= with that matrix"
+            )
+        return self.x
+
+    def _values(self, rows: Any, indices: Sequence[int]) -> Array:
+        shape = (len(rows), len(indices))
+        values = self._kernel(rows, self._inputs[list(indices)])
+        return kernel_values(values, shape, "the kernel matrix").astype(np.float64)
+
+
+def training_of(kernel: Any, x: npt.NDArray[Any] | None, gram: Any) -> Training:
+    """The training covariance that `fit` is given.
+
+    Raises: InputError if gram is not square, not of these inputs, or not of this kernel.
+    """
+    precomputed = isinstance(kernel, str)
+    if gram is None:
+        if precomputed and x is not None and x.shape != (len(x), len(x)):
+            raise InputError(
+                f"X has shape {x.shape}: with kernel='precomputed' fit expects the square "
+                "matrix [N, N] of the training inputs"
+            )
+        return Training(kernel, None, x) if precomputed else Training(kernel, x, None)
+    if isinstance(gram, np.ndarray) or not hasattr(gram, "shape"):
+        gram = kernel_values(gram, np.shape(gram), "gram")
+    size = check_shape(gram)
+    if not getattr(gram, "symmetric", True):
+        raise InputError("gram holds the matrix of two sets of inputs; expected that of one")
+    if precomputed:
+        return Training(kernel, None, gram)
+    if x is None or len(x) != size:
+        raise InputError(f"gram is {size} x {size}, and X has {0 if x is None else len(x)} inputs")
+    training = Training(kernel, x, gram)
+    _require_same(kernel, training)
+    return training
+
+
+def _require_same(kernel: Any, training: Training) -> None:
+    """Compare the diagonal of a matrix that was handed in with the kernel's variances."""
+    found, count = training.diagonal(), len(training)
+    expected = check_variances(kernel.diag(training.x), count, "the diagonal of the kernel")
+    gap = np.abs(found - expected)
+    at = int(gap.argmax())
+    if gap[at] > _SAME_VARIANCE * np.abs(expected).max():
+        raise InputError(
+            f"gram is not the kernel's matrix of these inputs: entry {at} of its diagonal is "
+            f"{found[at]:.6g}, and the kernel's variance there is {expected[at]:.6g}"
+        )

@@ -1,0 +1,1 @@
+"""The kernel: its inputs, its values, how it is saved and loaded, and the same as a tf.Module."""

@@ -1,0 +1,74 @@
+"""A kernel as TensorFlow alone, as it stands in a SavedModel: a free number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras2gp.covariance.pairs import Side
+from keras2gp.covariance.program import Program
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices.compiled import CompiledProgram
+
+__all__ = ["ExportedKernel"]
+
+Tensor = Any
+_ROWS = 16
+
+
+class ExportedKernel(tf.Module):  # type: ignore[misc]
+    """Pure functions of images [N, *shape], the kernel's variances in variables.
+
+    The images of a `Side` are innermost, [*spatial, C, N], behind the preprocessor's layers.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self._program = Program(kernel.graph, kind=kernel.kind)
+        compiled = CompiledProgram(kernel.graph, kernel.dtype)
+        weights, biases = compiled.variances(kernel.parameters)
+        self._weights = [tf.Variable(value) for value in weights]
+        self._biases = [tf.Variable(value) for value in biases]
+        self.dtype = tf.as_dtype(kernel.dtype)
+        self._preprocessor = kernel.preprocessor
+
+    def images(self, arrays: Sequence[Tensor]) -> list[Tensor]:
+        """Images through the preprocessor, innermost."""
+        tensors = list(arrays)
+        if self._preprocessor is not None:
+            outputs = self._preprocessor(tensors, training=False)
+            tensors = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        last = [tf.concat([tf.range(1, t.shape.rank), [0]], 0) for t in tensors]
+        return [
+            tf.transpose(tf.cast(t, self.dtype), perm)
+            for t, perm in zip(tensors, last, strict=True)
+        ]
+
+    def side(self, images: Sequence[Tensor]) -> tuple[Tensor, Side]:
+        """Variances [N], and what `cross` needs of the images."""
+        outputs, prepared, statistics = self._program.statistics(
+            images, self._weights, self._biases
+        )
+        return outputs[0], Side(prepared, statistics)
+
+    def cross(self, images: Sequence[Tensor], second: Side) -> tuple[Tensor, Tensor]:
+        """The matrix [N1, N2] and the variances of the first images, [N1]."""
+        count, columns = tf.shape(images[0])[-1], tf.shape(second.images[0])[-1]
+
+        def rows(start: Tensor, matrix: Tensor, diagonal: Tensor) -> tuple[Tensor, ...]:
+            variances, first = self.side([x[..., start : start + _ROWS] for x in images])
+            (values,) = self._program.cross(first, second, self._weights, self._biases)
+            matrix = tf.concat([matrix, values], 0)
+            return start + _ROWS, matrix, tf.concat([diagonal, variances], 0)
+
+        empty = [tf.zeros([0, columns], self.dtype), tf.zeros([0], self.dtype)]
+        _, matrix, diagonal = tf.while_loop(
+            lambda start, *_: start < count,
+            rows,
+            [tf.constant(0), *empty],
+            shape_invariants=[tf.TensorShape(s) for s in ([], [None, None], [None])],
+            parallel_iterations=1,
+        )
+        return matrix, diagonal

@@ -1,0 +1,1 @@
+"""From tiles to kernel matrices: plans, compiled programs, executors and stores."""

@@ -1,0 +1,156 @@
+"""A graph's program compiled for blocks of images: one executable for each block shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras2gp.covariance.base import Statistics, WindowMethod
+from keras2gp.covariance.pairs import Side, in_runs
+from keras2gp.covariance.program import KernelKind, Program
+from keras2gp.graph.graph import Graph
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.plan import Block, BlockShape
+from keras2gp.matrices.vectors import use_wide_vectors
+
+__all__ = ["CompiledProgram"]
+
+Array = np.ndarray[Any, Any]
+Tensor = Any
+Variances = tuple[list[Tensor], list[Tensor]]
+
+
+class CompiledProgram:
+    """A program under XLA. Variances are arguments: another prior compiles nothing anew.
+
+    A block is computed tile by tile in a loop inside the executable, so that the maps of one tile
+    stay in the cache, and one call from Python costs a second of work rather than milliseconds.
+
+    dtype:  "float32" or "float64"
+    method: how window sums are computed (rules/windows.py); None chooses by device
+    kind:   "nngp", "ntk", or "both"; the arrays of both have a leading axis [2]
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        dtype: str,
+        method: WindowMethod | None = None,
+        kind: KernelKind = "nngp",
+    ) -> None:
+        self.graph = graph
+        self.dtype = dtype
+        self.kind = kind
+        on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        if on_gpu:  # ten bits of mantissa in products would cost three digits of every entry
+            tf.config.experimental.enable_tensor_float_32_execution(False)
+        else:
+            use_wide_vectors()
+        if method is None:
+            method = "conv2d" if on_gpu else "shifts"
+        self.program = Program(graph, method, kind)
+        self.statistics = tf.function(self._statistics, jit_compile=True, autograph=False)
+        self.cross = tf.function(self._tiles, jit_compile=True, autograph=False)
+
+    def variances(self, parameters: Mapping[str, LayerVariances]) -> Variances:
+        """Weight and bias variances as scalars in the program's order of layers."""
+        ordered = [parameters[layer] for layer in self.program.layers]
+        weights = [tf.constant(v.weight, self.dtype) for v in ordered]
+        biases = [tf.constant(v.bias, self.dtype) for v in ordered]
+        return weights, biases
+
+    def diagonal(
+        self, images: Sequence[Array], start: int, shape: BlockShape, variances: Variances
+    ) -> Array:
+        """Output variance of the block's images from `start` on, [shape.columns]."""
+        block = self._images(images, start, shape.columns)
+        values, *_ = self.statistics(block, *variances, run=shape.tile_columns)
+        return np.asarray(values if self.kind == "both" else values[0])
+
+    def block(
+        self,
+        first: Sequence[Array],
+        second: Sequence[Array],
+        block: Block,
+        shape: BlockShape,
+        variances: Variances,
+    ) -> Array:
+        """One block of the matrix, [block.rows, block.columns]; a pure function of its arguments.
+
+        Of a block on the diagonal of a symmetric matrix only the tiles that touch the upper
+        triangle are computed; the others are zero.
+        """
+        x1 = self._images(first, block.row, shape.rows)
+        _, x1, s1 = self.statistics(x1, *variances, run=shape.tile_columns)
+        if block.symmetric and block.row == block.column and shape.rows == shape.columns:
+            x2, s2 = x1, s1
+        else:
+            x2 = self._images(second, block.column, shape.columns)
+            _, x2, s2 = self.statistics(x2, *variances, run=shape.tile_columns)
+        starts = np.array(list(shape.tiles(block)), np.int32)
+        padded = np.zeros((shape.most_tiles, 2), np.int32)
+        padded[: len(starts)] = starts
+        tile = (shape.tile_rows, shape.tile_columns)
+        count = tf.constant(len(starts))
+        tiles = self.cross((x1, s1), (x2, s2), tf.constant(padded), count, variances, tile=tile)
+        values = np.zeros((*tiles.shape[1:-2], shape.rows, shape.columns), self.dtype)
+        for (i, j), part in zip(starts, tiles.numpy(), strict=False):
+            values[..., i : i + tile[0], j : j + tile[1]] = part
+        return values[..., : block.rows, : block.columns]
+
+    def _statistics(
+        self, images: list[Tensor], weights: list[Tensor], biases: list[Tensor], *, run: int
+    ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
+        """Output variances, [S], and images and statistics of the block in runs (see Side)."""
+        diagonal, images, statistics = self.program.statistics(images, weights, biases)
+        statistics = {
+            key: tuple(in_runs(tensor, run) for tensor in tensors)
+            for key, tensors in statistics.items()
+        }
+        images = [in_runs(image, run) for image in images]
+        return diagonal, images, statistics
+
+    def _tiles(
+        self,
+        first: tuple[list[Tensor], Statistics],
+        second: tuple[list[Tensor], Statistics],
+        starts: Tensor,
+        count: Tensor,
+        variances: Variances,
+        *,
+        tile: tuple[int, int],
+    ) -> Tensor:
+        """The first `count` tiles, [tiles, B1, B2]; `starts` holds their first row and column.
+
+        first, second: images and statistics of either side, in runs. Both kernels: [tiles, 2, ..].
+        """
+        size = starts.shape[0]
+        shape = (2, *tile) if self.kind == "both" else tile
+        empty = tf.TensorArray(variances[0][0].dtype, size, element_shape=shape)
+
+        def step(t: Tensor, done: Any) -> tuple[Tensor, Any]:
+            row, column = starts[t, 0], starts[t, 1]
+            sides = Side(*first, row, tile[0]), Side(*second, column, tile[1])
+            kernels = self.program.cross(*sides, *variances)
+            return t + 1, done.write(t, tf.stack(kernels) if len(kernels) > 1 else kernels[0])
+
+        if size == 1:
+            return step(tf.constant(0), empty)[1].stack()
+        _, tiles = tf.while_loop(lambda t, _: t < count, step, (tf.constant(0), empty))
+        return tiles.stack()
+
+    def _images(self, images: Sequence[Array], start: int, size: int) -> list[Tensor]:
+        """Images [start, start + size) with the pairs innermost, [*spatial, C, size].
+
+        A ragged end is filled up with zeros, so that it needs no executable of its own.
+        """
+        blocks = []
+        for array in images:
+            part = array[start : start + size]
+            if len(part) < size:
+                part = np.pad(part, [(0, size - len(part))] + [(0, 0)] * (array.ndim - 1))
+            blocks.append(tf.constant(np.moveaxis(part, 0, -1)))
+        return blocks

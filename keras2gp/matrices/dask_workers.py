@@ -1,0 +1,188 @@
+"""More machines than one: blocks as tasks of Dask workers. Needs the extra `cluster`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import distributed
+import numpy as np
+
+from keras2gp._util.version import VERSION
+from keras2gp.covariance.program import KernelKind
+from keras2gp.covariance.registry import OWN
+from keras2gp.errors import InputError, StoreError
+from keras2gp.graph.ops import Activation
+from keras2gp.graph.serial import graph_from_dict, graph_to_dict
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.compiled import CompiledProgram
+from keras2gp.matrices.executor import Sink, Work, finish
+from keras2gp.matrices.plan import Block, BlockShape
+from keras2gp.matrices.store import GramStore
+
+__all__ = ["DaskWorkers", "client_of", "result_of"]
+
+Array = np.ndarray[Any, Any]
+
+_dask: Any = distributed  # its functions have no types
+
+
+class DaskWorkers:
+    """Executor: the workers of a Dask scheduler.
+
+    Where the matrix is a store, workers write blocks themselves, so that its path must be the
+    same directory on all machines, and tasks return nothing; otherwise blocks come back to this
+    process. A worker that dies costs the block it was at. The scheduler's own death ends the run,
+    and the next one resumes.
+
+    A worker should have one thread, and one GPU at most: XLA runs one block at a time on either.
+
+    address: of the scheduler, such as "tcp://host:8786"; None for a cluster on this machine, one
+             worker to a core, which ends with the run
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address
+
+    def run(self, work: Work, wanted: Sequence[Block], sink: Sink) -> Generator[Block, None, None]:
+        """See Executor.run."""
+        if not wanted:
+            return
+        path = str(sink.path.absolute()) if isinstance(sink, GramStore) else None
+        with client_of(self.address, len(wanted)) as client:
+            common = client.scatter(_Common.of(work, path), broadcast=True, hash=False)
+            futures = {
+                future.key: (future, block)
+                for block in wanted
+                for future in [client.submit(_task, common, block, pure=False)]
+            }
+            try:
+                yield from _collected(futures, sink, returned=path is None)
+            finally:
+                client.cancel([future for future, _ in futures.values()])
+
+
+def _collected(
+    futures: dict[str, tuple[Any, Block]], sink: Sink, *, returned: bool
+) -> Generator[Block, None, None]:
+    """Blocks as they end. A future that is kept would be computed again if its worker died."""
+    for future in _dask.as_completed([future for future, _ in futures.values()]):
+        _, block = futures.pop(future.key)
+        values = result_of(future)
+        future.release()
+        if returned:
+            sink.write(block, values)
+        yield block
+
+
+def result_of(future: Any) -> Any:
+    """What a task returned; its own errors are raised as they are.
+
+    Raises: StoreError if the task took several workers with it, or the scheduler was lost.
+    """
+    try:
+        return future.result()
+    except distributed.KilledWorker as error:
+        raise StoreError(
+            f"a task took several workers with it: {error}. Perhaps they have too little "
+            "memory. Finished blocks of a store are kept: the same call goes on with them"
+        ) from error
+    except CancelledError as error:
+        raise StoreError(
+            f"the Dask scheduler was lost, or all workers were: {error}. Finished blocks of a "
+            "store are kept: the same call goes on with them"
+        ) from error
+
+
+@contextmanager
+def client_of(address: str | None, blocks: int) -> Generator[Any, None, None]:
+    """A client of the scheduler, or of a cluster on this machine, closed at the end.
+
+    blocks: how many there are to work on
+    Raises: InputError if there is no scheduler, or it has no workers.
+    """
+    if address is not None:
+        try:
+            client = _dask.Client(address, timeout=20)
+        except (OSError, ValueError) as error:
+            raise InputError(f"executor={address!r}: no Dask scheduler there: {error}") from error
+        with client:
+            if not client.scheduler_info()["workers"]:
+                raise InputError(f"executor={address!r}: the scheduler has no workers")
+            yield client
+        return
+    count = min(os.cpu_count() or 1, blocks)
+    cluster = _dask.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0")
+    with cluster, _dask.Client(cluster) as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What all tasks of a run share, sent to every worker once: data, not compiled functions."""
+
+    token: str
+    version: str
+    graph: str
+    dtype: str
+    kind: KernelKind
+    parameters: Mapping[str, LayerVariances]
+    first: Sequence[Array]
+    second: Sequence[Array] | None
+    shape: BlockShape
+    path: str | None
+
+    @classmethod
+    def of(cls, work: Work, path: str | None) -> _Common:
+        own = [n.op.name for n in work.program.graph.nodes if isinstance(n.op, Activation)]
+        if functions := [name for name in own if name.endswith(OWN)]:
+            raise InputError(
+                f"executor: the activation {functions[0]} is a function of this process, which "
+                "the workers do not have. Try: the default executor, or a Dual class registered "
+                "by keras2gp.dual in a module that they import"
+            )
+        return cls(
+            token=os.urandom(8).hex(),
+            version=VERSION,
+            graph=json.dumps(graph_to_dict(work.program.graph)),
+            dtype=work.program.dtype,
+            kind=work.program.kind,
+            parameters=dict(work.parameters),
+            first=list(work.first),
+            second=None if work.second is None else list(work.second),
+            shape=work.shape,
+            path=path,
+        )
+
+    def work(self) -> Work:
+        graph = graph_from_dict(json.loads(self.graph))
+        program = CompiledProgram(graph, self.dtype, kind=self.kind)
+        return Work(program, self.parameters, self.first, self.second, self.shape)
+
+
+# The work of the latest run in this worker process, by its token: compiled once, not per task.
+_current: dict[str, tuple[Work, GramStore | None]] = {}
+
+
+def _task(common: _Common, block: Block) -> Array | None:
+    """One block, in a worker: into the store, or returned where there is none."""
+    if common.version != VERSION:
+        raise StoreError(
+            f"a worker has keras2gp {VERSION}, and this process {common.version}: the same "
+            "version is needed on all machines"
+        )
+    if common.token not in _current:
+        store = None if common.path is None else GramStore(Path(common.path), writable=True)
+        _current.clear()
+        _current[common.token] = common.work(), store
+    work, store = _current[common.token]
+    if store is None:
+        return work.compute(block)
+    finish(work, block, store)
+    return None

@@ -1,0 +1,207 @@
+"""What a matrix will take, against what the machine has, before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras2gp.errors import StoreError
+from keras2gp.graph.graph import Graph
+from keras2gp.matrices.plan import BlockShape, block_count, block_shape, footprint_of
+
+__all__ = ["Estimate", "available_memory", "estimate_of"]
+
+_CHUNK_EXTRA = 4 + 4096  # its checksum, and what file systems round up to
+_MEMINFO = Path("/proc/meminfo")
+_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_GROUP_USE = Path("/sys/fs/cgroup/memory.current")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Size and cost of one kernel matrix.
+
+    n1, n2:           rows and columns
+    symmetric:        whether only one triangle is computed and stored
+    dtype:            of the entries
+    pairs, blocks:    kernel entries to compute, and pieces that they are computed and stored in
+    memory:           bytes at the peak, data not included; the maps within a block are a guess
+    memory_available: bytes, None where the system does not say
+    out:              path of the store, None for a matrix in memory
+    disk:             bytes that are still to be written
+    disk_available:   bytes free where the store is, None in memory
+    """
+
+    n1: int
+    n2: int
+    symmetric: bool
+    dtype: str
+    pairs: int
+    blocks: int
+    memory: int
+    memory_available: int | None
+    out: str | None = None
+    disk: int = 0
+    disk_available: int | None = None
+
+    @property
+    def fits_memory(self) -> bool:
+        """Whether the memory that is free now is enough, as far as the system says."""
+        return self.memory_available is None or self.memory <= self.memory_available
+
+    @property
+    def fits_disk(self) -> bool:
+        """Whether the free disk space is enough."""
+        return self.disk_available is None or self.disk <= self.disk_available
+
+    @property
+    def fits(self) -> bool:
+        """Whether both are enough."""
+        return self.fits_memory and self.fits_disk
+
+    def require(self) -> None:
+        """Refuse what cannot fit.
+
+        Raises: StoreError with what is needed and what there is.
+        """
+        if not self.fits_memory:
+            hint = "Try fewer images" if self.out else "Try out='K.zarr', a matrix on disk"
+            raise StoreError(f"{self.shortage}. {hint}")
+        if not self.fits_disk:
+            raise StoreError(f"{self.shortage}. Try another disk, or fewer images")
+
+    @property
+    def shortage(self) -> str:
+        """What does not fit; empty if all does."""
+        if not self.fits_memory:
+            return (
+                f"a {self._what} needs {_bytes(self.memory)} of memory, and "
+                f"{_bytes(self.memory_available)} is available"
+            )
+        if not self.fits_disk:
+            return (
+                f"a {self._what} needs {_bytes(self.disk)} more on the disk of {self.out}, and "
+                f"{_bytes(self.disk_available)} is free"
+            )
+        return ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, and whether it fits, as plain values."""
+        return {**asdict(self), "fits": self.fits}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self._what}: {self.pairs:,} pairs in {self.blocks:,} blocks",
+            f"memory: {_bytes(self.memory)} of {_bytes(self.memory_available)} available",
+        ]
+        if self.out is not None:
+            lines.append(
+                f"disk: {_bytes(self.disk)} of {_bytes(self.disk_available)} free ({self.out})"
+            )
+        return "\n".join(lines)
+
+    @property
+    def _what(self) -> str:
+        kind = "symmetric " if self.symmetric else ""
+        return f"{kind}{self.n1} x {self.n2} matrix in {self.dtype}"
+
+
+def estimate_of(
+    graph: Graph,
+    dtype: str,
+    n1: int,
+    n2: int | None = None,
+    *,
+    out: Path | None = None,
+    shape: BlockShape | None = None,
+) -> Estimate:
+    """Estimate of an [n1, n2] matrix; with n2=None of the symmetric [n1, n1] matrix.
+
+    out: where it would be stored; chunks that are there already take no more space
+    """
+    symmetric = n2 is None
+    columns = n1 if n2 is None else n2
+    shape = shape or block_shape(graph, n1, columns)
+    count = block_count(shape, n1, columns, symmetric=symmetric)
+    itemsize = np.dtype(dtype).itemsize
+    memory = _working_set(graph, shape, itemsize, min(os.cpu_count() or 1, count))
+    disk, free = 0, None
+    if out is None:
+        memory += n1 * columns * itemsize
+    else:
+        chunk = shape.rows * shape.columns * itemsize + _CHUNK_EXTRA
+        disk = max(count * chunk - _used(out / "matrix"), 0)
+        disk += columns * itemsize if symmetric else 0
+        free = shutil.disk_usage(_existing(out)).free
+    return Estimate(
+        n1=n1,
+        n2=columns,
+        symmetric=symmetric,
+        dtype=dtype,
+        pairs=n1 * (n1 + 1) // 2 if symmetric else n1 * columns,
+        blocks=count,
+        memory=memory,
+        memory_available=available_memory(),
+        out=None if out is None else str(out),
+        disk=disk,
+        disk_available=free,
+    )
+
+
+def _working_set(graph: Graph, shape: BlockShape, itemsize: int, threads: int) -> int:
+    """Statistics of a block's images, what loops keep of a tile, and the values, twice."""
+    found = footprint_of(graph)
+    images = (shape.rows + shape.columns) * found.image
+    # The variances of a block's images walk the loops too, an image for a pair.
+    kept = max(shape.tile_rows * shape.tile_columns, shape.columns) * found.kept
+    return threads * itemsize * (images + kept + 2 * shape.rows * shape.columns)
+
+
+def _used(directory: Path) -> int:
+    files = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
+    return sum(size + _CHUNK_EXTRA for size in files)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest directory above that exists: where the space will come from."""
+    path = path.absolute()
+    return next(parent for parent in (path, *path.parents) if parent.is_dir())
+
+
+def available_memory() -> int | None:
+    """Bytes that can be taken without swapping, within the limit of a container."""
+    amounts = [amount for amount in (_of_system(), _of_group()) if amount is not None]
+    return min(amounts, default=None)
+
+
+def _of_system() -> int | None:
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+        return next(int(w.split()[1]) * 1024 for w in lines if w.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _of_group() -> int | None:
+    try:
+        return int(_GROUP_LIMIT.read_text()) - int(_GROUP_USE.read_text())
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return None
+
+
+def _bytes(count: int | None) -> str:
+    if count is None:
+        return "an unknown amount"
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.1f} kB"

@@ -1,0 +1,122 @@
+"""What drives blocks: one interface for threads, the GPUs of one machine, and other machines.
+
+A block is a pure function of the work and its place, so that every executor gives the same
+matrix, in whatever order blocks are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras2gp.errors import NumericalError
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.compiled import CompiledProgram
+from keras2gp.matrices.plan import Block, BlockShape, block_shape, blocks
+
+__all__ = ["Executor", "Sink", "Work", "finish", "require_finite"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that the blocks of one matrix have in common.
+
+    first:  data tensors of the rows, [N1, *shape] each
+    second: data tensors of the columns; None for the symmetric matrix of `first` with itself
+    shape:  how the matrix is cut
+    """
+
+    program: CompiledProgram
+    parameters: Mapping[str, LayerVariances]
+    first: Sequence[Array]
+    second: Sequence[Array] | None
+    shape: BlockShape
+
+    @classmethod
+    def of(
+        cls,
+        program: CompiledProgram,
+        parameters: Mapping[str, LayerVariances],
+        first: Sequence[Array],
+        second: Sequence[Array] | None,
+        shape: BlockShape | None = None,
+    ) -> Work:
+        """The work, cut by the plan unless a shape is given."""
+        n1, n2 = len(first[0]), len((second or first)[0])
+        shape = shape or block_shape(program.graph, n1, n2)
+        return cls(program, parameters, first, second, shape)
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether rows and columns are the same images."""
+        return self.second is None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """N1 and N2."""
+        return len(self.first[0]), len((self.second or self.first)[0])
+
+    def blocks(self) -> list[Block]:
+        """All blocks, in the order of the plan."""
+        return list(blocks(self.shape, *self.size, symmetric=self.symmetric))
+
+    def compute(self, block: Block) -> Array:
+        """The values of one block, [block.rows, block.columns]."""
+        others = self.first if self.second is None else self.second
+        return self.program.block(self.first, others, block, self.shape, self._variances)
+
+    @cached_property
+    def _variances(self) -> Any:
+        return self.program.variances(self.parameters)
+
+
+class Sink(Protocol):
+    """Where finished blocks go; called from several threads at once."""
+
+    def holds(self, block: Block) -> bool:
+        """Whether the block is there already, so that it need not be computed."""
+
+    def write(self, block: Block, values: Array) -> None:
+        """Keep the values of a block. Raises: NumericalError if one is not finite."""
+
+
+class Executor(Protocol):
+    """Something that computes blocks."""
+
+    def run(self, work: Work, wanted: Sequence[Block], sink: Sink) -> Generator[Block, None, None]:
+        """Compute the wanted blocks into the sink; yields each when it is kept, in any order.
+
+        The first fault ends the run: it is raised once no block is in progress any more. Closing
+        the generator does the same.
+        """
+
+
+def finish(work: Work, block: Block, sink: Sink) -> None:
+    """One block, unless another process has finished it in the meantime."""
+    if not sink.holds(block):
+        sink.write(block, work.compute(block))
+
+
+def require_finite(values: Array, row: int = 0, column: int | None = 0) -> None:
+    """Refuse values that are NaN or infinite.
+
+    row, column: place of the values in the matrix, for the message; column=None for a diagonal
+
+    Raises: NumericalError naming the first entry of the matrix that is not finite.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    first = [int(i) for i in np.argwhere(~finite)[0]]
+    value = values[tuple(first)]
+    place = (row + first[-2], column + first[-1]) if column is not None else (row + first[-1],) * 2
+    raise NumericalError(
+        f"entry {place} of the kernel's matrix is {value}: variances grow beyond "
+        f"{values.dtype}. Try smaller variances, or dtype='float64'"
+    )

@@ -1,0 +1,100 @@
+"""What a stored matrix is a matrix of: hashes that tell whether a run may go on with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.version import VERSION
+from keras2gp.covariance.program import layers_of
+from keras2gp.graph.graph import Graph
+from keras2gp.graph.serial import graph_to_dict
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.executor import Work
+
+__all__ = ["FORMAT", "differences", "digest", "fingerprint_of"]
+
+FORMAT = 1
+
+_MEANINGS = {
+    "format": "the format of the store",
+    "keras2gp": "the version of keras2gp",
+    "graph": "the kernel's architecture",
+    "parameters": "the kernel's variances",
+    "x1": "the images of the rows",
+    "x2": "the images of the columns",
+    "dtype": "the dtype",
+    "kind": "the kind of kernel",
+    "shape": "the size of the matrix",
+    "block": "the block shape",
+}
+
+
+def fingerprint_of(work: Work) -> dict[str, Any]:
+    """Everything that the entries depend on, one JSON value each; data and graph as SHA-256.
+
+    The names of layers are left out: Keras numbers them anew whenever a model is built again,
+    and they do not change a kernel. The data are hashed as the kernel sees them, after the
+    deterministic layers. x2 is None for a symmetric matrix.
+    """
+    shape = work.shape
+    return {
+        "format": FORMAT,
+        "keras2gp": VERSION,
+        "graph": _hash_json(_nameless(work.program.graph)),
+        "parameters": _hash_json(_ordered(work.program.graph, work.parameters)),
+        "x1": _hash_arrays(work.first),
+        "x2": None if work.second is None else _hash_arrays(work.second),
+        "dtype": work.program.dtype,
+        "kind": work.program.kind,
+        "shape": list(work.size),
+        "block": [shape.rows, shape.columns, shape.tile_rows, shape.tile_columns],
+    }
+
+
+def digest(fingerprint: Mapping[str, Any]) -> str:
+    """One SHA-256 for all of a fingerprint."""
+    return _hash_json(fingerprint)
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """A sentence for each part in which two fingerprints differ."""
+    return [
+        f"{meaning}: {_short(stored.get(part))} in the store, {_short(wanted[part])} here"
+        for part, meaning in _MEANINGS.items()
+        if stored.get(part) != wanted[part]
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def _nameless(graph: Graph) -> dict[str, Any]:
+    data = graph_to_dict(graph)
+    numbers = {layer: i for i, layer in enumerate(layers_of(graph))}
+    for entry in data["nodes"]:
+        del entry["path"]
+        if "layer" in entry:
+            entry["layer"] = numbers[entry["layer"]]
+    return data
+
+
+def _ordered(graph: Graph, parameters: Mapping[str, LayerVariances]) -> list[list[float]]:
+    return [[parameters[layer].weight, parameters[layer].bias] for layer in layers_of(graph)]
+
+
+def _hash_json(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_arrays(arrays: Sequence[np.ndarray[Any, Any]]) -> str:
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(f"{array.dtype.str} {array.shape} ".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()

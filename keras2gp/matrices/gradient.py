@@ -1,0 +1,139 @@
+"""Derivatives of a kernel matrix by the variances of its layers, tile by tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras2gp.covariance.pairs import Side
+from keras2gp.covariance.program import Program
+from keras2gp.errors import NumericalError
+from keras2gp.graph.graph import Graph
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.plan import footprint_of
+
+__all__ = ["MatrixGradient", "gradient_of"]
+
+Array = np.ndarray[Any, Any]
+Tensor = Any
+Derivatives = dict[str, tuple[float, float]]
+
+_TAPE_BYTES = 2**29
+_TENSORS = 6
+"""Maps of doubles that a tape keeps of each node, about."""
+_LARGEST = 512
+
+
+class MatrixGradient:
+    """d/dv of sum_ij G_ij K_ij for all variances v of a graph's kernel matrix K, in float64.
+
+    One reverse pass for each tile of pairs: the tape holds the maps of one tile, whatever the
+    size of the matrix.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._program = Program(graph)
+        self.layers = self._program.layers
+        self.side = _side(graph)
+        # XLA needs the number of turns of a loop to be known when it goes backwards.
+        compiled = not footprint_of(graph).mixes
+        self._tile = tf.function(self._gradient, jit_compile=compiled, autograph=False)
+
+    def __call__(
+        self,
+        parameters: Mapping[str, LayerVariances],
+        images: Sequence[Array],
+        weights: Array,
+        advance: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Derivatives:
+        """The derivatives of the sum by (weight, bias) of every layer.
+
+        images: what Kernel.images gives; weights: G, [N, N], symmetric
+        Raises: NumericalError if a derivative is not finite.
+        """
+        count = len(weights)
+        starts = range(0, count, self.side)
+        tiles = [(i, j) for i in starts for j in starts if i <= j]
+        ordered = [parameters[layer] for layer in self.layers]
+        variances = (
+            [tf.constant(v.weight, tf.float64) for v in ordered],
+            [tf.constant(v.bias, tf.float64) for v in ordered],
+        )
+        total = np.zeros((2, len(self.layers)))
+        for number, (i, j) in enumerate(tiles, start=1):
+            pairs, own = self._weights(weights, i, j)
+            sides = self._images(images, i), self._images(images, j)
+            total += np.asarray(self._tile(sides, pairs, own, *variances))
+            advance(number, len(tiles))
+        if not np.isfinite(total).all():
+            layer = self.layers[int(np.argwhere(~np.isfinite(total))[0][1])]
+            raise NumericalError(
+                f"the derivative of the kernel by the variances of {layer} is not finite. "
+                "Try: bias variances above 0, or another start"
+            )
+        return {
+            layer: (float(weight), float(bias))
+            for layer, weight, bias in zip(self.layers, *total, strict=True)
+        }
+
+    def _weights(self, weights: Array, i: int, j: int) -> tuple[Tensor, Tensor]:
+        """The weights of a tile's pairs, both of (i, j) and (j, i); those of its variances."""
+        side = self.side
+        part = np.zeros((side, side))
+        cut = weights[i : i + side, j : j + side]
+        part[: cut.shape[0], : cut.shape[1]] = cut
+        own = np.zeros(side)
+        if i == j:
+            own = np.diagonal(part).copy()
+            np.fill_diagonal(part, 0.0)
+        else:
+            part *= 2.0
+        return tf.constant(part), tf.constant(own)
+
+    def _images(self, images: Sequence[Array], start: int) -> list[Tensor]:
+        """One side of a tile, pairs innermost; a ragged end repeats the first image."""
+        parts = []
+        for array in images:
+            part = array[start : start + self.side].astype(np.float64)
+            missing = self.side - len(part)
+            part = np.concatenate([part, np.repeat(part[:1], missing, axis=0)])
+            parts.append(tf.constant(np.moveaxis(part, 0, -1)))
+        return parts
+
+    def _gradient(
+        self,
+        sides: tuple[list[Tensor], list[Tensor]],
+        pairs: Tensor,
+        own: Tensor,
+        weights: list[Tensor],
+        biases: list[Tensor],
+    ) -> Tensor:
+        """Derivatives by weights and biases, [2, layers], of one tile's part of the sum."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([weights, biases])
+            (variances, *_), x1, s1 = self._program.statistics(sides[0], weights, biases)
+            _, x2, s2 = self._program.statistics(sides[1], weights, biases)
+            (k,) = self._program.cross(Side(x1, s1), Side(x2, s2), weights, biases)
+            value = tf.reduce_sum(pairs * k) + tf.reduce_sum(own * variances)
+        found = tape.gradient(value, [*weights, *biases], unconnected_gradients="zero")
+        return tf.reshape(tf.stack(found), [2, len(weights)])
+
+
+@lru_cache(maxsize=8)
+def gradient_of(graph: Graph) -> MatrixGradient:
+    """The compiled derivatives of a graph, shared by all that ask for them."""
+    return MatrixGradient(graph)
+
+
+def _side(graph: Graph) -> int:
+    """Images of either side of a tile: a power of two whose tape fits."""
+    found = footprint_of(graph)
+    positions = sum(math.prod(node.spatial) for node in graph.nodes) + found.kept
+    pairs = _TAPE_BYTES // (8 * _TENSORS * max(positions, 1))
+    side = 1 << max(int(math.sqrt(max(pairs, 1))).bit_length() - 1, 2)
+    return min(side, _LARGEST)

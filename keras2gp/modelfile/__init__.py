@@ -1,0 +1,1 @@
+"""Model files from strangers, read as data: archives, the allow-list, screening, loading."""

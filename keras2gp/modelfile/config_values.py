@@ -1,0 +1,195 @@
+"""Values as Keras writes them into a configuration: what each asks for, and whether it may."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import keras
+
+from keras2gp.modelfile.allowlist import ACTIVATIONS, ARRAY_DTYPES, FOREIGN_CODE
+from keras2gp.modelfile.archive import printable
+
+__all__ = [
+    "PLAIN",
+    "Config",
+    "UnreadableError",
+    "asked_for",
+    "check_text",
+    "depth_of",
+    "first_tensor",
+    "is_custom",
+    "is_listed",
+    "is_shared",
+    "keras_function",
+    "plain_value",
+    "refused_class",
+]
+
+Config = dict[str, Any]
+
+# Values that are no classes but written like them, and their settings.
+PLAIN: dict[object, tuple[str, ...]] = {
+    "__ellipsis__": (),
+    "__keras_tensor__": ("shape", "dtype", "keras_history"),
+    "__numpy__": ("value", "dtype"),
+    "__slice__": ("start", "stop", "step"),
+    "__tensor__": ("value", "dtype"),
+}
+
+# The ends of the keys whose text names an object, and where Keras has those of this name. Other
+# text is only text.
+_NAMED = {"constraint": "constraints", "initializer": "initializers", "regularizer": "regularizers"}
+
+_HINT = (
+    "load the model in a Python program that you trust it in, and hand over the model itself; or "
+    "put Keras's own layers, activations or keras.ops in its place."
+)
+
+
+_STATED = " Or say what the activation computes: activations={name: function} in Python."
+_FUNCTION: Config = {"module": "keras.activations", "class_name": "function"}
+
+
+class UnreadableError(Exception):
+    """A layer must not be built; becomes an Obstacle, and never leaves the frontend."""
+
+    def __init__(self, received: str, why: str, hint: str = _HINT) -> None:
+        super().__init__(why)
+        self.received, self.why, self.hint = received, why, hint
+
+
+def depth_of(config: object) -> int:
+    """Levels of nesting of a JSON value, counted without recursion."""
+    level, values = 0, [config]
+    while values:
+        level += 1
+        values = [
+            child
+            for value in values
+            if isinstance(value, dict | list)
+            for child in (value.values() if isinstance(value, dict) else value)
+        ]
+    return level
+
+
+def is_listed(config: Config, table: dict[str, frozenset[str]]) -> bool:
+    """Whether the class that an object asks for stands in a table of allowed ones."""
+    module, name = config.get("module"), config.get("class_name")
+    return isinstance(module, str) and isinstance(name, str) and name in table.get(module, ())
+
+
+def is_custom(config: Config) -> bool:
+    """Whether a name that a user registered is asked for, which Keras looks up first of all."""
+    return config.get("registered_name") not in (None, config.get("class_name"))
+
+
+def asked_for(config: Config) -> str:
+    """Name the class that an object asks for, as a user would."""
+    return printable(config.get("registered_name" if is_custom(config) else "class_name"))
+
+
+def is_shared(config: Config) -> bool:
+    """Whether an object with weights is marked as one that stands in several places of a model."""
+    return "shared_object_id" in config and _has_weights(config.get("config"))
+
+
+def refused_class(config: Config) -> UnreadableError:
+    """Say why a layer of this class is not built."""
+    module, custom = config.get("module"), is_custom(config)
+    if str(config.get("class_name")) in FOREIGN_CODE and not custom:
+        why = "it holds code, which is never run from a file."
+        return UnreadableError(asked_for(config), why)
+    if custom or not isinstance(module, str) or not module.startswith("keras."):
+        why = "it is not one of Keras's own layers: a file holds its name, and not what it does."
+        return UnreadableError(asked_for(config), why)
+    why = "it is not among the classes of Keras that this package reads from a file."
+    return UnreadableError(f"{printable(module)}.{asked_for(config)}", why)
+
+
+def check_text(text: str, key: str | None, own: Collection[str] = ()) -> None:
+    """Refuse text that names an object which is not Keras's own.
+
+    key: the name of the setting; None in the arguments of a call
+    own: names of activations that the user has stated
+    """
+    slot = _slot(key)
+    if slot == "activation":
+        good = text in ACTIVATIONS or text in own
+    elif slot in _NAMED:
+        good = isinstance(vars(getattr(keras, _NAMED[slot])).get(text), type)
+    else:
+        good = key == "name" or text not in keras.saving.get_custom_objects()
+    if not good:
+        why = "the name of something that is not Keras's own: a file does not hold what it does."
+        raise UnreadableError(_setting(key, text), why)
+
+
+def keras_function(config: Config, key: str | None, own: Collection[str] = ()) -> Config:
+    """Copy a function: one of keras.activations, and only in the place of an activation.
+
+    own: names of activations that the user has stated, which stand for what the file calls so
+    """
+    name = config.get("config")
+    if isinstance(name, str) and _slot(key) == "activation":
+        for stated in (name, name.rsplit(">", 1)[-1]):
+            if stated in own:
+                return {**_FUNCTION, "config": stated, "registered_name": stated}
+    known = isinstance(name, str) and name in ACTIVATIONS
+    module_known = config.get("module") in ("builtins", "keras.activations")
+    if not (known and module_known and _slot(key) == "activation"):
+        why = "a function that is not one of keras.activations: a file holds its name only."
+        raise UnreadableError(_setting(key, name), why, _HINT + _STATED)
+    return {**_FUNCTION, "config": name, "registered_name": name}
+
+
+def plain_value(config: Config, key: str | None) -> Config | None:
+    """Copy an array, a slice, an ellipsis or, in a call, a tensor; None if it is malformed."""
+    name, inner = config["class_name"], config.get("config")
+    if not isinstance(inner, dict):
+        return None
+    good = True
+    if name in ("__numpy__", "__tensor__"):
+        good = str(inner.get("dtype")) in ARRAY_DTYPES and _is_numeric(inner.get("value"))
+    elif name == "__slice__":
+        good = all(isinstance(inner.get(end), int | None) for end in PLAIN[name])
+    elif name == "__keras_tensor__":
+        history = inner.get("keras_history")
+        good = (
+            key is None
+            and isinstance(inner.get("dtype"), str)
+            and isinstance(history, list)
+            and [type(item) for item in history] == [str, int, int]
+        )
+    return {"class_name": name, "config": {k: inner.get(k) for k in PLAIN[name]}} if good else None
+
+
+def first_tensor(value: object) -> Config | None:
+    """Find the first reference to a tensor in the arguments of a call."""
+    if not isinstance(value, dict | list):
+        return None
+    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+        return value
+    children = value.values() if isinstance(value, dict) else value
+    return next((found for child in children if (found := first_tensor(child))), None)
+
+
+def _slot(key: str | None) -> str:
+    return (key or "").rsplit("_", 1)[-1]
+
+
+def _setting(key: str | None, value: object) -> str:
+    return f"{printable(key or 'an argument')}={printable(value)}"
+
+
+def _is_numeric(value: object) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_numeric, value))
+    return isinstance(value, bool | int | float)
+
+
+def _has_weights(settings: object) -> bool:
+    if isinstance(settings, dict):
+        named = any(key.endswith("initializer") for key in settings)
+        return named or any(map(_has_weights, settings.values()))
+    return isinstance(settings, list) and any(map(_has_weights, settings))

@@ -1,0 +1,179 @@
+"""Reads models from .keras and .json files of strangers, without running anything of theirs."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras.src.backend.common import global_state
+from keras.src.saving.serialization_lib import SafeModeScope
+
+from keras2gp.errors import ModelFileError, Obstacle, PriorError
+from keras2gp.modelfile.archive import extracted_weights, printable, read_config
+from keras2gp.modelfile.screening import screen
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+    from keras2gp.modelfile.screening import Screened
+
+__all__ = ["LoadedModel", "load_model_file"]
+
+_MOST_PARAMETERS = 2**30
+_UNBUILT = "the model has no input shape, so that its layers have no sizes."
+_UNBUILT_HINT = "keras.Input(shape) as the first layer of the Sequential model."
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model from a file.
+
+    model:      the Keras model, uncompiled; an Identity stands in the place of each unreadable
+                layer. None if it cannot be built with them.
+    unreadable: obstacles by layer path ("outer/inner/lambda_1", the model's own name left out);
+                a layer inside a wrapper stands under the wrapper's path
+    name:       the model's name
+    """
+
+    model: keras.Model | None
+    unreadable: Mapping[str, Obstacle]
+    name: str
+
+
+def load_model_file(
+    path: str | os.PathLike[str], *, weights: bool, own: Mapping[str, Any] | None = None
+) -> LoadedModel:
+    """Read a Functional or Sequential model from a .keras file or the text of model.to_json().
+
+    weights: whether to load the trained weights too. Without them the layers hold fresh draws of
+             their initialisers, except that an adapted Normalization always gets its statistics
+             from the file. With an unreadable layer in the model no weights are loaded.
+    own:     activations that the user has stated, by name, with the function that stands for each
+             in the model; None for one that is known by its covariance alone
+
+    Only Keras's own classes are built, by an allow-list (see allowlist.py); any other layer
+    becomes an obstacle in `unreadable`. So does one with weights that two nested models share:
+    Keras does not restore that. model.to_json() does not even say it: there it is two layers.
+
+    Raises: ModelFileError, naming the file, if it is missing, of another kind, damaged or
+        malformed, too large, or if Keras cannot build the model; PriorError if weights are asked
+        of a .json file, which holds none.
+    """
+    file = Path(path)
+    is_archive = file.suffix.lower() != ".json"
+    screened = screen(read_config(file), str(file), has_weights=is_archive, own=own or {})
+    if weights and not is_archive:
+        raise PriorError(
+            f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
+            "prior='initializers'"
+        )
+    model = _built(file, screened, own or {})
+    unreadable = dict(screened.unreadable)
+    if model is not None and not model.built:
+        if not unreadable:
+            raise ModelFileError(f"{file}: {_UNBUILT} Try: {_UNBUILT_HINT}")
+        unreadable[screened.name] = Obstacle(screened.name, "Sequential", _UNBUILT, _UNBUILT_HINT)
+        model = None
+    if model is not None and not unreadable and is_archive:
+        leaves = list(_leaves(model))
+        fixed = [] if weights else [leaf for leaf in leaves if not _is_adapted(leaf)]
+        if weights or len(fixed) < len(leaves):
+            _load_weights(file, model, fixed)
+    return LoadedModel(model, MappingProxyType(unreadable), screened.name)
+
+
+def _built(file: Path, screened: Screened, own: Mapping[str, Any]) -> keras.Model | None:
+    """Build the model; None if that fails because unreadable layers are missing in it."""
+    if not screened.config["config"]["layers"]:
+        raise ModelFileError(f"{file}: the model has no layers")
+    try:
+        # Custom objects that this process has in scope are no part of the file.
+        with (
+            keras.saving.custom_object_scope({n: _stand_in(n, f) for n, f in own.items()}),
+            SafeModeScope(safe_mode=True),
+            _bounded_variables(),
+        ):
+            return keras.saving.deserialize_keras_object(screened.config, safe_mode=True)
+    except Exception as error:
+        if screened.unreadable:
+            return None
+        raise ModelFileError(f"{file}: Keras cannot build it: {_cause(error)}") from error
+
+
+def _stand_in(name: str, function: Any | None) -> Any:
+    """What the model calls where its file names an activation that the user has stated."""
+
+    def stand_in(x: Any) -> Any:
+        return x if function is None else function(x)
+
+    stand_in.__name__ = name
+    vars(stand_in)["unknown"] = function is None
+    return stand_in
+
+
+@contextlib.contextmanager
+def _bounded_variables() -> Iterator[None]:
+    """Build layers with shapes only, and give them values at the end if they are not too many.
+
+    A file of a kilobyte can ask for terabytes of weights: count first, then allocate.
+    """
+    with keras.StatelessScope():  # On leaving, Keras initialises the variables created within.
+        try:
+            yield
+            pending = global_state.get_global_attribute("uninitialized_variables") or []
+            count = sum(math.prod(variable.shape) for variable in pending)
+            if count > _MOST_PARAMETERS:
+                raise ValueError(f"it has {count} weights, more than {_MOST_PARAMETERS}")
+        except BaseException:
+            global_state.set_global_attribute("uninitialized_variables", [])
+            raise
+
+
+def _cause(error: Exception) -> str:
+    """Return the heart of what Keras says, which repeats whole configurations on its way out."""
+    text = str(error).rsplit("Exception encountered:", 1)[-1].strip()
+    return f"{printable(text, 300)} ({type(error).__name__})"
+
+
+def _leaves(layer: Any) -> Iterator[Any]:
+    """Iterate over the layers inside of a model, without models, pipelines and wrappers."""
+    children = getattr(layer, "layers", None)
+    if isinstance(layer, keras.layers.Wrapper):
+        children = [layer.layer]
+    if children is None:
+        yield layer
+    for child in children or ():
+        yield from _leaves(child)
+
+
+def _is_adapted(layer: object) -> bool:
+    """Whether a layer's constants stand in the weights of the file and not in its settings."""
+    return isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
+
+
+def _load_weights(file: Path, model: keras.Model, fixed: list[Any]) -> None:
+    """Load trained weights, except those of the layers in `fixed`; refuse non-finite ones."""
+    # Optimisers keep up to a few numbers for each weight; HDF5 takes some kilobytes a group.
+    count = sum(math.prod(variable.shape) for variable in model.variables)
+    limit = 64 * 2**20 + 2**16 * len(model.variables) + 40 * count
+    with extracted_weights(file, limit) as weights:
+        try:
+            model.load_weights(str(weights), objects_to_skip=fixed)
+        except Exception as error:
+            raise ModelFileError(
+                f"{file}: its weights do not fit the model: {_cause(error)}"
+            ) from error
+    for variable in model.variables:
+        values = np.asarray(keras.ops.convert_to_numpy(variable))
+        if keras.backend.is_float_dtype(variable.dtype) and not np.isfinite(values).all():
+            raise ModelFileError(
+                f"{file}: the trained {printable(variable.path)} is not finite: training has "
+                "diverged, or the file is damaged"
+            )

@@ -1,0 +1,232 @@
+"""Screens the configuration of a model from a stranger before Keras sees it.
+
+The configuration is copied, value by value. A class or function is kept only if its module and
+name stand in the allow-lists; a layer that is not, or that holds something that is not, becomes
+an Obstacle and an Identity layer in its place, so that the others can still be read and reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from keras2gp.errors import ModelFileError, Obstacle
+from keras2gp.modelfile.allowlist import LAYERS, MODELS, OBJECTS, OPS
+from keras2gp.modelfile.archive import printable
+from keras2gp.modelfile.config_values import (
+    PLAIN,
+    Config,
+    UnreadableError,
+    asked_for,
+    check_text,
+    depth_of,
+    first_tensor,
+    is_custom,
+    is_listed,
+    is_shared,
+    keras_function,
+    plain_value,
+    refused_class,
+)
+
+__all__ = ["Screened", "screen"]
+
+_DEEPEST = 96  # Levels of JSON: some thirty models within models.
+
+# The keys under which Keras keeps a layer inside a layer.
+_SUBLAYERS = frozenset({"backward_layer", "cell", "cells", "forward_layer", "layer", "layers"})
+
+# How a model is wired: names and numbers, which Keras takes for no more than that.
+_WIRING = ("name", "trainable", "input_layers", "output_layers", "build_input_shape")
+
+_IDENTITY: Config = {"module": "keras.layers", "class_name": "Identity"}
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What Keras may build, and what was taken out of it.
+
+    config:     the configuration of a Functional or Sequential model
+    name:       the model's name
+    unreadable: obstacles by layer path
+    """
+
+    config: Config
+    name: str
+    unreadable: dict[str, Obstacle]
+
+
+def screen(config: Config, where: str, *, has_weights: bool, own: Collection[str] = ()) -> Screened:
+    """Screen the configuration of a model.
+
+    where:       the file, for messages
+    has_weights: whether the file also holds weights, such as the statistics of Normalization
+    own:         names of activations that the user has stated
+
+    Raises: ModelFileError if the configuration is malformed, or is not that of a Functional or
+        Sequential model.
+    """
+    if depth_of(config) > _DEEPEST:
+        raise ModelFileError(f"{where}: nested deeper than {_DEEPEST} levels: no model of Keras's")
+    if not is_listed(config, MODELS) or is_custom(config):
+        raise ModelFileError(
+            f"{where}: holds a {asked_for(config)}, not a Functional or Sequential model of "
+            "Keras 3. A subclassed model cannot be read without running its code: hand over the "
+            "model itself. A model of an older Keras: save it again with Keras 3."
+        )
+    screening = _Screening(where, has_weights, own)
+    try:
+        clean = screening.model(config, "")
+    except UnreadableError as refusal:
+        raise ModelFileError(f"{where}: {refusal.received}: {refusal.why}") from refusal
+    return Screened(clean, clean["config"]["name"], screening.unreadable)
+
+
+class _Screening:
+    """One pass over a configuration; collects the obstacles."""
+
+    def __init__(self, where: str, has_weights: bool, own: Collection[str]) -> None:
+        self.where = where
+        self.own = own
+        self.has_weights = has_weights
+        self.unreadable: dict[str, Obstacle] = {}
+
+    def model(self, config: Config, path: str) -> Config:
+        """Copy the configuration of a model whose class is allowed. path: "" for the outermost."""
+        inner = config.get("config")
+        if not isinstance(inner, dict) or not isinstance(inner.get("layers"), list):
+            raise self._malformed(path, "a model without a list of layers")
+        if not isinstance(inner.get("name"), str):
+            raise self._malformed(path, "a model without a name")
+        layers = [self._layer(layer, path) for layer in inner["layers"]]
+        wiring = {key: inner[key] for key in _WIRING if key in inner}
+        rest = {
+            key: self._value(value, key, path)
+            for key, value in inner.items()
+            if key not in _WIRING and key != "layers"
+        }
+        return _object(config, {**rest, **wiring, "layers": layers})
+
+    def _layer(self, config: object, parent: str) -> Config:
+        """Copy the configuration of a layer or operation, or note why not and take its place."""
+        if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
+            raise self._malformed(parent, "a layer without a configuration")
+        names = (config["config"].get("name"), config.get("name"), config.get("class_name"))
+        name = next((name for name in names if isinstance(name, str)), None)
+        nodes = config.get("inbound_nodes")
+        if name is None or not isinstance(nodes, list | None):
+            raise self._malformed(parent, "a layer without a name, or calls that are no list")
+        path = f"{parent}/{name}" if parent else name
+        try:
+            clean = self._settings(config, path)
+            calls = [self._call(node, path) for node in nodes or ()]
+        except UnreadableError as refusal:
+            self.unreadable[path] = Obstacle(
+                printable(path, 200), refusal.received, refusal.why, refusal.hint
+            )
+            clean = _object(_IDENTITY, {"name": name})
+            calls = [self._call_on_first(node, path) for node in nodes or ()]
+        if nodes is not None:
+            clean["inbound_nodes"] = calls
+        if "name" in config:
+            clean["name"] = config["name"]
+        return clean
+
+    def _settings(self, config: Config, path: str) -> Config:
+        """Copy the class and settings of a layer, an operation or a nested model."""
+        if is_custom(config) or not any(
+            is_listed(config, table) for table in (MODELS, LAYERS, OPS)
+        ):
+            raise refused_class(config)
+        if is_shared(config):
+            raise UnreadableError(
+                f"{asked_for(config)}, shared",
+                "it is shared by two models inside of this one, which Keras does not restore.",
+                "hand over the model itself instead of its file.",
+            )
+        if is_listed(config, MODELS):
+            return self.model(config, path)
+        inner = config["config"]
+        adapted = config["class_name"] == "Normalization" and inner.get("mean") is None
+        if adapted and not self.has_weights:
+            raise UnreadableError(
+                "Normalization(mean=None)",
+                "its mean and variance were adapted to data and stand in the weights, which this "
+                "file does not hold.",
+                "save the model as .keras, or give the layer mean= and variance=.",
+            )
+        settings = {key: self._value(item, key, path) for key, item in inner.items()}
+        # A wrapper would compute something else with an Identity inside it.
+        inside = next((o for p, o in self.unreadable.items() if p.startswith(f"{path}/")), None)
+        if inside is not None:
+            why = f"inside it, {inside.where} ({inside.received}): {inside.why}"
+            raise UnreadableError(asked_for(config), why, inside.hint)
+        return _object(config, settings)
+
+    def _call(self, node: object, path: str) -> Config:
+        """Copy one call of a layer: its arguments, of which at least one is a tensor."""
+        # Without a tensor Keras would compute at once, with arrays as large as the file asks for.
+        if not isinstance(node, dict) or first_tensor(node) is None:
+            raise self._malformed(path, "a call without a tensor")
+        if not isinstance(node.get("args"), list) or not isinstance(node.get("kwargs"), dict):
+            raise self._malformed(path, "a call that is not in the form of Keras 3")
+        return {key: self._value(node[key], None, path) for key in ("args", "kwargs")}
+
+    def _call_on_first(self, node: object, path: str) -> Config:
+        """Return the call of an Identity: on the first tensor of a call that is not read."""
+        tensor = first_tensor(node)
+        if tensor is None:
+            raise self._malformed(path, "a call without a tensor")
+        return {"args": [self._value(tensor, None, path)], "kwargs": {}}
+
+    def _value(self, value: Any, key: str | None, path: str) -> Any:
+        """Copy one setting of a layer. key: its name; None in the arguments of a call."""
+        if isinstance(value, str):
+            check_text(value, key, self.own)
+        if isinstance(value, list):
+            return [self._value(item, key, path) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "class_name" not in value:
+            return {k: self._value(v, k if key else None, path) for k, v in value.items()}
+        return self._inner_object(value, key, path)
+
+    def _inner_object(self, value: Config, key: str | None, path: str) -> Config:
+        """Copy an object in the settings of a layer, or among the arguments of a call."""
+        name, inner = value["class_name"], value.get("config")
+        if not isinstance(name, str):
+            raise self._malformed(path, "a class whose name is no text")
+        if name in PLAIN:
+            plain = plain_value(value, key)
+            if plain is None:
+                raise self._malformed(path, f"a {name} that Keras does not write")
+            return plain
+        if name == "function":
+            return keras_function(value, key, self.own)
+        if key in _SUBLAYERS or (key is not None and is_listed(value, LAYERS)):
+            return self._layer(value, path)
+        if not is_listed(value, OBJECTS) or is_custom(value) or not isinstance(inner, dict):
+            raise UnreadableError(
+                f"{printable(key or 'an argument')}={asked_for(value)}",
+                "a class that this package does not read from a file, where only its name stands.",
+            )
+        return _object(value, {k: self._value(v, k, path) for k, v in inner.items()})
+
+    def _malformed(self, path: str, what: str) -> ModelFileError:
+        place = f" at {printable(path, 200)}" if path else ""
+        return ModelFileError(f"{self.where}: malformed configuration{place}: {what}")
+
+
+def _object(config: Config, settings: Config) -> Config:
+    """Put settings back into their object, and nothing else that may stand around them.
+
+    Registered names are refused before, layers are built by their calls, nothing here trains, and
+    for a shared initialiser or dtype another one of the same settings will do.
+    """
+    return {
+        "module": config["module"],
+        "class_name": config["class_name"],
+        "config": settings,
+        "registered_name": None,
+    }

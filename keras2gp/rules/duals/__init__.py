@@ -1,5 +1,0 @@
-"""Dual activations: importing this package registers them all."""
-
-from keras2gp.rules.duals import cornered, homogeneous, sigmoidal, smooth, units
-
-__all__ = ["cornered", "homogeneous", "sigmoidal", "smooth", "units"]

@@ -1,0 +1,1 @@
+"""Fitted estimators as TensorFlow SavedModels that predict without keras2gp."""

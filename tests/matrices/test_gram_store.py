@@ -1,0 +1,329 @@
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from gram_kernels import FLAT, SMALL, WIDE, bytes_of, images, kernel, stored
+
+from keras2gp.errors import InputError, NumericalError, StoreError
+from keras2gp.matrices import store_files as files
+from keras2gp.matrices.api import compute
+from keras2gp.matrices.executor import Work
+from keras2gp.matrices.fingerprint import digest, fingerprint_of
+from keras2gp.matrices.store import GramStore
+
+COUNT = 70
+CHUNK = Path("matrix/c/1/2")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A complete symmetric store, and the same matrix in memory."""
+    path = tmp_path_factory.mktemp("whole") / "K.zarr"
+    stored(path, images(COUNT))
+    return path, compute(kernel(), images(COUNT), shape=SMALL)
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    path = tmp_path / "K.zarr"
+    shutil.copytree(whole[0], path)
+    return path
+
+
+def test_reads_as_the_matrix_in_memory(whole):
+    store, matrix = GramStore.open(whole[0]), whole[1]
+    assert store.complete
+    assert (store.shape, store.dtype, store.ndim, len(store)) == ((70, 70), np.float32, 2, 70)
+    np.testing.assert_array_equal(np.asarray(store), matrix)
+    np.testing.assert_array_equal(store.diagonal(), matrix.diagonal())
+    np.testing.assert_array_equal(store.diagonal(), kernel().diag(images(COUNT)))
+    assert np.asarray(store, dtype="float64").dtype == np.float64
+    with pytest.raises(ValueError, match="copy"):
+        np.array(store, copy=False)
+
+
+@pytest.mark.parametrize("shape", [SMALL, WIDE, FLAT])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_any_slice_is_that_of_the_matrix(shape, symmetric, tmp_path, rng):
+    x2 = None if symmetric else images(45, seed=1)
+    store = stored(tmp_path / "K.zarr", images(COUNT), x2, shape=shape)
+    matrix = compute(kernel(), images(COUNT), x2, shape=shape)
+    np.testing.assert_array_equal(np.asarray(store), matrix)
+    for _ in range(150):
+        key = tuple(_random_index(rng, n) for n in matrix.shape)
+        values = store[key]
+        np.testing.assert_array_equal(values, matrix[key], err_msg=str(key))
+        assert np.shape(values) == matrix[key].shape
+        assert values.dtype == matrix.dtype
+
+
+def _random_index(rng, count):
+    if rng.random() < 0.3:
+        return int(rng.integers(-count, count))
+    ends = [None if rng.random() < 0.2 else int(rng.integers(-count - 5, count + 5)) for _ in "ab"]
+    step = int(rng.choice([-33, -7, -2, -1, 1, 1, 1, 2, 3, 40]))
+    return slice(*ends, step)
+
+
+def test_other_indices(whole):
+    store, matrix = GramStore.open(whole[0]), whole[1]
+    for key in (3, -1, np.int64(5), slice(2, 9), ..., (..., 3), (4, ...), (slice(None), -2), ()):
+        np.testing.assert_array_equal(store[key], matrix[key])
+    for row, expected in zip(store, matrix, strict=True):
+        np.testing.assert_array_equal(row, expected)
+    for key in (70, -71, (0, 70), (1, 2, 3)):
+        with pytest.raises(IndexError):
+            store[key]
+    for key in ([1, 2], True, "a", None, 1.0):
+        with pytest.raises(InputError, match="integers and slices"):
+            store[key]
+
+
+def test_reads_no_more_than_it_must(whole, monkeypatch):
+    read = []
+    load = GramStore.read
+    monkeypatch.setattr(GramStore, "read", lambda s, block: read.append(block) or load(s, block))
+    GramStore.open(whole[0])[50:60, 3:10]
+    assert [(block.row, block.column) for block in read] == [(0, 48)]
+
+
+def test_plain_zarr_sees_the_upper_triangle(whole):
+    array = zarr.open_array(store=str(whole[0]), path="matrix", mode="r")
+    np.testing.assert_array_equal(np.triu(array[:, :]), np.triu(whole[1]))
+    np.testing.assert_array_equal(array[:16, :16], np.triu(whole[1][:16, :16]))
+
+
+def test_only_one_triangle_is_on_disk(whole):
+    chunks = {str(p.relative_to(whole[0])) for p in (whole[0] / "matrix" / "c").rglob("*/*")}
+    assert chunks == {f"matrix/c/{i}/{j}" for i in range(5) for j in range(i, 5)}
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[17] ^= 4
+    path.write_bytes(bytes(data))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGE = {
+    "flipped": flip,
+    "truncated": truncate,
+    "empty": lambda path: path.write_bytes(b""),
+    "removed": Path.unlink,
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "another": lambda path: shutil.copy(path.parents[3] / "diagonal/c/0", path),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("place", ["matrix/c/1/2", "matrix/c/4/4", "diagonal/c/0"])
+def test_damage_is_found_and_computed_again(damage, place, whole, copy):
+    if (damage, place) == ("another", "diagonal/c/0"):
+        pytest.skip("it is the diagonal")
+    DAMAGE[damage](copy / place)
+    store = GramStore.open(copy)
+    assert not store.complete
+    assert len(store.missing()) == (0 if place.startswith("diagonal") else 1)
+    with pytest.raises(StoreError, match=r"missing or damaged.*again"):
+        store[:, :] if place.startswith("matrix") else store.diagonal()
+    assert stored(copy, images(COUNT)).complete
+    assert bytes_of(copy) == bytes_of(whole[0])
+
+
+def test_sound_chunks_are_not_computed_again(copy, monkeypatch):
+    (copy / CHUNK).unlink()
+    computed = []
+    compute_ = Work.compute
+    monkeypatch.setattr(
+        Work, "compute", lambda self, block: computed.append(block) or compute_(self, block)
+    )
+    stored(copy, images(COUNT))
+    stored(copy, images(COUNT))
+    assert [(block.row, block.column) for block in computed] == [(16, 32)]
+
+
+def test_what_killed_runs_left_is_swept(copy):
+    left = [copy / "matrix/c/1/.2.0123.partial", copy.parent / ".K.zarr.0123.partial"]
+    left[0].write_bytes(b"half")
+    left[1].mkdir()
+    os.utime(left[1], (0, 0))
+    young = copy.parent / ".K.zarr.4567.partial"
+    young.mkdir()
+    stored(copy, images(COUNT))
+    assert not any(path.exists() for path in left)
+    assert young.exists()
+
+
+def test_a_swept_partial_file_is_written_again(tmp_path, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def swept(descriptor):
+        fsync(descriptor)
+        calls.append(descriptor)
+        if len(calls) < 4:
+            files.sweep(tmp_path)
+
+    monkeypatch.setattr(os, "fsync", swept)
+    files._write_whole(tmp_path / "chunk", b"abc")
+    assert (tmp_path / "chunk").read_bytes() == b"abc"
+    assert len(calls) == 4
+
+
+OTHERS = {
+    "architecture": {"kernel_": lambda: kernel(activation="leaky_relu")},
+    "variances": {"kernel_": lambda: kernel(weight=1.5)},
+    "dtype": {"kernel_": lambda: kernel("float64")},
+    "images of the rows": {"x1": images(COUNT, seed=3)},
+    "images of the columns": {"x2": images(COUNT)},
+    "size of the matrix": {"x1": images(COUNT + 1)},
+    "block shape": {"shape": WIDE},
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_matrix_is_refused(what, whole, copy):
+    options = {"x1": images(COUNT), **OTHERS[what]}
+    if "kernel_" in options:
+        options["kernel_"] = options["kernel_"]()
+    with pytest.raises(StoreError, match=what) as caught:
+        stored(copy, **options)
+    assert digest(GramStore.open(copy).fingerprint) in str(caught.value)
+    assert bytes_of(copy) == bytes_of(whole[0])
+
+
+def test_names_of_layers_do_not_matter():
+    first, second = (
+        fingerprint_of(Work.of(k.program, k.parameters, k.images(images(3)), None))
+        for k in (kernel(), kernel())
+    )
+    assert kernel().parameters.keys() != kernel().parameters.keys()
+    assert first == second
+
+
+def test_another_version_is_refused(copy, monkeypatch):
+    monkeypatch.setattr("keras2gp.matrices.fingerprint.VERSION", "9.9")
+    with pytest.raises(StoreError, match=r"version of keras2gp: 0\..* in the store, 9\.9 here"):
+        stored(copy, images(COUNT))
+
+
+def test_something_else_is_never_overwritten(tmp_path):
+    path = tmp_path / "K.zarr"
+    path.mkdir()
+    (path / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match="not a Gram matrix"):
+        stored(path, images(9))
+    assert (path / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(StoreError):
+        stored(path / "thesis.tex", images(9))
+    assert (path / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(StoreError, match="no such store"):
+        GramStore.open(tmp_path / "none")
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "matrix/zarr.json", "diagonal/zarr.json"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"zarr_format": 3, "attributes": {}}'])
+def test_damaged_metadata_are_refused(file, text, copy):
+    (copy / file).write_text(text)
+    with pytest.raises(StoreError, match=r"K\.zarr"):
+        GramStore.open(copy)
+    with pytest.raises(StoreError, match=r"K\.zarr"):
+        stored(copy, images(COUNT))
+
+
+def test_metadata_that_do_not_agree_are_refused(copy):
+    file = copy / "matrix" / "zarr.json"
+    file.write_text(file.read_text().replace("float32", "float64"))
+    with pytest.raises(StoreError, match="unexpected layout"):
+        GramStore.open(copy)
+
+
+def test_a_changed_fingerprint_is_refused(copy):
+    file = copy / "zarr.json"
+    file.write_text(file.read_text().replace('"dtype": "float32"', '"dtype": "float64"'))
+    with pytest.raises(StoreError, match="fingerprint was changed"):
+        GramStore.open(copy)
+
+
+def test_an_empty_directory_becomes_a_store(tmp_path):
+    (tmp_path / "K.zarr").mkdir()
+    assert stored(tmp_path / "K.zarr", images(9)).complete
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(value, copy):
+    before = bytes_of(copy)
+    store = GramStore(copy, writable=True)
+    values = np.ones((16, 16), np.float32)
+    values[3, 4] = value
+    block = next(b for b in store.blocks() if (b.row, b.column) == (16, 32))
+    with pytest.raises(NumericalError, match=r"entry \(19, 36\)"):
+        store.write(block, values)
+    with pytest.raises(NumericalError, match=r"entry \(2, 2\)"):
+        store.write_diagonal(np.array([1.0, 1.0, value], np.float32))
+    with pytest.raises(InputError, match="shape"):
+        store.write(block, values[:3])
+    assert bytes_of(copy) == before
+
+
+def test_overflow_leaves_no_chunk(tmp_path):
+    path = tmp_path / "K.zarr"
+    with pytest.raises(NumericalError, match="float64"):
+        stored(path, images(40), kernel_=kernel(weight=1e30))
+    assert not (path / "matrix" / "c").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_says_how_to_go_on(number, whole, tmp_path, monkeypatch):
+    path, fsync, calls = tmp_path / "K.zarr", os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 9:
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="again with the same arguments") as caught:
+            stored(path, images(COUNT))
+    assert os.strerror(number) in str(caught.value)
+    assert 0 < len(GramStore.open(path).missing()) < 15
+    assert not list(path.rglob("*.partial"))
+    assert stored(path, images(COUNT)).complete
+    assert bytes_of(path) == bytes_of(whole[0])
+
+
+def test_a_full_disk_at_the_start(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left"):
+        stored(tmp_path / "K.zarr", images(9))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_of_float64(tmp_path):
+    store = stored(tmp_path / "K.zarr", images(20), kernel_=kernel("float64"))
+    assert store[0, 0].dtype == np.float64
+    np.testing.assert_array_equal(
+        np.asarray(store), compute(kernel("float64"), images(20), shape=SMALL)
+    )
+
+
+def test_rectangular(tmp_path):
+    x1, x2 = images(20), images(40, seed=1)
+    store = stored(tmp_path / "K.zarr", x1, x2)
+    np.testing.assert_array_equal(store.diagonal(), np.asarray(store).diagonal())
+    assert "symmetric" not in repr(store)
+    (tmp_path / "K.zarr/matrix/c/1/0").unlink()
+    with pytest.raises(StoreError, match=r"\[16:20, 0:16\]"):
+        store[17]
+    np.testing.assert_array_equal(store[:16], compute(kernel(), x1, x2, shape=SMALL)[:16])

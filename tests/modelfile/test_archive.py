@@ -1,0 +1,182 @@
+"""Model files that are damaged, oversized, or hold weights that do not fit or point outside."""
+
+import os
+import struct
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from model_files import pack, sequential, write
+
+from keras2gp.errors import ModelFileError
+from keras2gp.modelfile import archive
+from keras2gp.modelfile.loading import load_model_file
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "m.keras"
+    sequential().save(path)
+    return path
+
+
+@pytest.mark.parametrize("length", [0, 1, 4, 30, 100, 1000, 0.5, 0.9, -22, -1])
+@pytest.mark.parametrize("weights", [True, False])
+def test_truncated(saved, tmp_path, length, weights):
+    whole = saved.read_bytes()
+    length = int(length * len(whole)) if isinstance(length, float) else length
+    path = tmp_path / "cut.keras"
+    path.write_bytes(whole[:length])
+    words = "is empty" if length == 0 else "zip archive|truncated or damaged"
+    with pytest.raises(ModelFileError, match=words) as caught:
+        load_model_file(path, weights=weights)
+    assert str(path) in str(caught.value)
+
+
+def test_flipped_bytes_are_found(saved, tmp_path):
+    whole = bytearray(saved.read_bytes())
+    at = whole.index(b'"Conv2D"')
+    whole[at + 1] ^= 1
+    path = tmp_path / "flipped.keras"
+    path.write_bytes(whole)
+    with pytest.raises(ModelFileError, match="CRC"):
+        load_model_file(path, weights=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("m.h5", b"\x89HDF\r\n\x1a\n", "old HDF5 format.*save it again"),
+        ("m.keras", b"\x89HDF\r\n\x1a\n", "HDF5 file under the name"),
+        ("m.keras", b"hello", "not a zip archive"),
+        ("m.txt", b"{}", ".keras or .json"),
+        ("m.json", b"", "not valid JSON"),
+        ("m.json", b"{", "not valid JSON"),
+        ("m.json", b"\xff\xfe", "not valid JSON"),
+        ("m.json", b"[" * 200_000, "not valid JSON|nested deeper"),
+        ("m.json", b'{"a":' * 200 + b"1" + b"}" * 200, "nested deeper"),
+        ("m.json", b"[1]", "is a list, not an object"),
+        ("m.json", b'"{}"', "is a str, not an object"),
+        ("m.json", b"{}", "not a Functional or Sequential model"),
+        ("m.json", b'{"class_name": "Sequential", "config": {}}', "save it again with Keras 3"),
+        ("m.json", b"1" * 5000, "not valid JSON"),
+    ],
+)
+def test_wrong_files(tmp_path, name, content, words):
+    path = write(tmp_path / name, content)
+    with pytest.raises(ModelFileError, match=words) as caught:
+        load_model_file(path, weights=False)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_files_and_directories(tmp_path):
+    with pytest.raises(ModelFileError, match="no such file"):
+        load_model_file(tmp_path / "none.keras", weights=False)
+    with pytest.raises(ModelFileError, match="is a directory"):
+        load_model_file(tmp_path, weights=False)
+    write(tmp_path / "saved_model.pb", b"")
+    with pytest.raises(ModelFileError, match=r"is a SavedModel.*save it again"):
+        load_model_file(tmp_path, weights=False)
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ModelFileError, match="not a regular file"):
+        load_model_file(tmp_path / "pipe.json", weights=False)
+
+
+def test_archives_without_a_model(tmp_path):
+    with pytest.raises(ModelFileError, match=r"holds no config\.json"):
+        load_model_file(pack(tmp_path / "m.keras", {"a": "b"}), weights=False)
+
+
+def test_bombs_are_not_inflated(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "CONFIG_LIMIT", 2**20)
+    bomb = {"config.json": b" " * 2**24}
+    path = pack(tmp_path / "m.keras", bomb, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**16
+    with pytest.raises(ModelFileError, match="larger than 1 MB"):
+        load_model_file(path, weights=False)
+    data = bytearray(path.read_bytes())
+    central = data.index(b"PK\x01\x02")
+    data[central + 24 : central + 28] = struct.pack("<I", 100)  # The size that it claims.
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match="truncated or damaged"):
+        load_model_file(path, weights=False)
+    path = pack(tmp_path / "m.keras", bomb, zipfile.ZIP_BZIP2)
+    with pytest.raises(ModelFileError, match="compressed in a way"):
+        load_model_file(path, weights=False)
+    with pytest.raises(ModelFileError, match="larger than 1 MB"):
+        load_model_file(write(tmp_path / "m.json", b" " * (2**20 + 1)), weights=False)
+
+
+def repack(saved, path, change):
+    """Copy a model file with its HDF5 weights changed in place."""
+    with zipfile.ZipFile(saved) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    weights = write(path.with_suffix(".h5"), members["model.weights.h5"])
+    with h5py.File(weights, "a") as file:
+        change(file)
+    return pack(path, members | {"model.weights.h5": weights.read_bytes()})
+
+
+KERNEL = "layers/conv2d/vars/0"
+
+
+def replace(file, value):
+    del file[KERNEL]
+    file[KERNEL] = value
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((3, 3, 1, 3), "f4")
+    layout[:] = h5py.VirtualSource("secret.h5", "x", (3, 3, 1, 3))
+    del file[KERNEL]
+    file.create_virtual_dataset(KERNEL, layout)
+
+
+def external(file):
+    del file[KERNEL]
+    file.create_dataset(KERNEL, (3, 3, 1, 3), "f4", external=[("secret.bin", 0, 108)])
+
+
+def loop(file):
+    file["layers/conv2d/again"] = file["layers"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: replace(f, h5py.ExternalLink("secret.h5", "/x")), "link to another place"),
+        (lambda f: replace(f, h5py.SoftLink("/layers")), "link to another place"),
+        (virtual, "numbers in another file"),
+        (external, "numbers in another file"),
+        (lambda f: replace(f, "text"), "something else than numbers"),
+        (lambda f: replace(f, np.dtype("f4")), "something else than numbers"),
+        (lambda f: f.create_dataset("x", (2**40,), "f4", chunks=(1024,)), "declares more than"),
+        (lambda f: replace(f, np.zeros((2, 2))), "do not fit the model"),
+        (lambda f: f.__delitem__(KERNEL), "do not fit the model"),
+        (lambda f: f.__delitem__("layers"), "do not fit the model"),
+        (lambda f: replace(f, np.full((3, 3, 1, 3), np.nan)), "kernel is not finite"),
+    ],
+)
+def test_unsafe_or_unfit_weights(saved, tmp_path, change, words):
+    path = repack(saved, tmp_path / "m.keras", change)
+    assert load_model_file(path, weights=False).model is not None
+    with pytest.raises(ModelFileError, match=words):
+        load_model_file(path, weights=True)
+
+
+def test_loops_of_hard_links_end(saved, tmp_path):
+    path = repack(saved, tmp_path / "m.keras", loop)
+    assert load_model_file(path, weights=True).model is not None
+
+
+def test_weights_missing_damaged_or_too_large(saved, tmp_path):
+    config = zipfile.ZipFile(saved).read("config.json")
+    for content, words in [
+        ({}, r"holds no model\.weights\.h5"),
+        ({"model.weights.h5": b"\x89HDF nonsense"}, r"model\.weights\.h5 is damaged"),
+        ({"model.weights.h5": bytes(100 * 2**20)}, "more than this model can need"),
+    ]:
+        path = pack(tmp_path / "m.keras", {"config.json": config, **content}, zipfile.ZIP_DEFLATED)
+        with pytest.raises(ModelFileError, match=words):
+            load_model_file(path, weights=True)

@@ -1,0 +1,1 @@
+"""Independent implementations in numpy that the product is compared with."""

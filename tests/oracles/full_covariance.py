@@ -1,0 +1,172 @@
+"""An independent implementation that carries the covariance of all positions with one another.
+
+Every tensor is a sum of matrices times independent sources, a source being what a layer with
+weights or an activation gives: moments of all images at all positions. The matrices of linear
+layers are found by running Keras itself on images with a single one, so that its arithmetic of
+padding and strides is not repeated here. Numbers are float64, the matrices exact.
+"""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+
+from oracles import naive as oracle
+from oracles import quadrature
+from oracles.full_maps import (
+    Group,
+    Map,
+    Source,
+    added,
+    mapped,
+    matrix_of,
+    precise,
+    side_by_side,
+    spread,
+)
+from oracles.full_weights import WEIGHTED, correlated
+
+_STEP = 2e-5
+
+
+def full_tangent(model, x1, x2):
+    """Tangent kernel [N1, N2] of two sets of different images.
+
+    Math: for two networks f and g with Gaussian weights of correlation r, Price's theorem gives
+    dE[f(x) g(x')] / dr at r = 1 as the sum over all weights of Var(w) E[df(x)/dw df(x')/dw]; the
+    derivative here is a difference of fourth order. There is none where an image's value is
+    another's at correlation 1, as where both are the bias alone.
+    """
+    count = len(x1[0] if isinstance(x1, list) else x1)
+    total = count + len(x2[0] if isinstance(x2, list) else x2)
+    first = np.arange(total) < count
+    values = []
+    for step in (-2, -1, 1, 2):
+        matrix = np.where(first[:, None] == first, 1.0, 1 + step * _STEP)
+        with correlated(matrix):
+            values.append(full_kernel(model, x1, x2))
+    return (8 * (values[2] - values[1]) - (values[3] - values[0])) / (12 * _STEP)
+
+
+def full_kernel(model, x1, x2):
+    """Kernel matrix [N1, N2]; the output is one position of one channel group."""
+    arrays = zip(*(x if isinstance(x, list) else [x] for x in (x1, x2)), strict=True)
+    images = [Map(data=np.concatenate(pair).astype(float)) for pair in arrays]
+    count = len(x1[0] if isinstance(x1, list) else x1)
+    (output,) = evaluate(model, images)
+    (group,) = output.groups
+    return group.second[:count, count:, 0, 0]
+
+
+def evaluate(model, inputs):
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    known = {id(t): value for t, value in zip(functional.inputs, inputs, strict=True)}
+
+    def value(tensor):
+        if id(tensor) not in known:
+            operation, index, _ = tensor._keras_history
+            node = operation._inbound_nodes[index]
+            sources = [value(t) for t in node.input_tensors]
+            known[id(node.outputs[0])] = apply(operation, sources, node)
+        return known[id(tensor)]
+
+    return [value(t) for t in functional.outputs]
+
+
+def apply(layer, sources, node):
+    kind = type(layer).__name__
+    source = sources[0]
+    if all(s.data is not None for s in sources) and kind not in WEIGHTED:
+        arrays = [s.data for s in sources]
+        made = precise(layer)(arrays if len(arrays) > 1 else arrays[0])
+        return Map(data=np.asarray(made, "float64"))
+    first = getattr(layer, "data_format", None) == "channels_first"
+    if source.data is not None and first:
+        source = Map(data=np.moveaxis(source.data, 1, -1))
+    sources = [s.random() for s in (source, *sources[1:])]
+    source = sources[0]
+    if kind in WEIGHTED:
+        return activated(layer, WEIGHTED[kind](layer, source))
+    if kind in ("Activation", "ReLU", "LeakyReLU", "Erf", "Sin", "Abs"):
+        return activated(layer, source)
+    if kind in FACTORS:
+        return mapped(source, FACTORS[kind](layer, node) * np.eye(math.prod(source.spatial)))
+    if kind in COEFFICIENTS:
+        return added(sources, COEFFICIENTS[kind](layer, len(sources)))
+    if kind == "Concatenate":
+        return joined(layer, sources)
+    if kind == "Reshape" and not source.spatial and len(layer.target_shape) > 1:
+        return spread(source, layer.target_shape)
+    return source if kind in IDENTITIES else linear(layer, source, first)
+
+
+IDENTITIES = ("Flatten", "Permute", "Dropout", "Identity")
+
+
+def joined(layer, sources):
+    rank = len(layer.output.shape)
+    if layer.axis % rank < rank - 1:
+        return side_by_side(sources, layer.axis - 1)
+    return Map(sources[0].spatial, [group for s in sources for group in s.groups])
+
+
+def linear(layer, source, first):
+    """A layer that maps positions: run on one channel and one position at a time."""
+    changes = {}
+    if type(layer) is keras.layers.Reshape:
+        changes = {"target_shape": (*layer.target_shape[:-1], 1)}
+    return mapped(source, *matrix_of(precise(layer, **changes), source.spatial, first))
+
+
+FACTORS = {
+    "BatchNormalization": lambda layer, node: 1 / math.sqrt(1 + layer.epsilon),
+    "LayerScale": lambda layer, node: layer.init_values,
+    "Multiply": lambda layer, node: next(
+        value for value in node.arguments.args if isinstance(value, int | float)
+    ),
+    "Rescaling": lambda layer, node: layer.scale,
+}
+
+COEFFICIENTS = {
+    "Add": lambda layer, count: [1.0] * count,
+    "Subtract": lambda layer, count: [1.0, -1.0],
+    "Average": lambda layer, count: [1.0 / count] * count,
+    "CustomScaleLayer": lambda layer, count: [1.0, layer.scale],
+}
+
+
+MEANS = {
+    "relu": lambda constant, q: np.sqrt(q / (2 * np.pi)),
+    "leaky_relu": lambda constant, q: (1 - constant) * np.sqrt(q / (2 * np.pi)),
+    "erf": lambda constant, q: 0 * q,
+    "sin": lambda constant, q: 0 * q,
+}
+"""E[phi(u)] for Var(u) = q."""
+
+
+def _mean(name, constant, q):
+    if name in MEANS:
+        return MEANS[name](constant, q)
+    f, _, corners = quadrature.function(name, constant or {})
+    return np.vectorize(lambda v: quadrature.one(f, corners, v))(q)
+
+
+def activated(layer, value):
+    name, constant = oracle._activation(layer)
+    if name == "linear":
+        return value
+    slope = {"relu": 0.0, "leaky_relu": constant}.get(name)
+    groups = []
+    for group in value.groups:
+        if slope is not None and group.positive:  # the identity from 0
+            groups.append(group)
+            continue
+        k = group.second
+        q = np.einsum("iipp->ip", k)
+        q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
+        second = oracle.dual_activation(name, constant, k, q1, q2)
+        source = Source(second, _mean(name, constant, q), positive=slope == 0.0)
+        groups.append(Group(group.channels, {source: np.eye(k.shape[-1])}))
+    return Map(value.spatial, groups)
