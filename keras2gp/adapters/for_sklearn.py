@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.gaussian_process.kernels import Kernel
 
+from keras2gp._util.arrays import Array
 from keras2gp.adapters.values import KernelValues
 from keras2gp.errors import InputError
 
 __all__ = ["NetworkKernel"]
-
-Array = np.ndarray[Any, Any]
 
 
 class NetworkKernel(Kernel):  # type: ignore[misc]

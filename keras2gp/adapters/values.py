@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_kernel, check_variances, kernel_values
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KernelValues", "in_graph"]
 
-Array = np.ndarray[Any, Any]
 _ROWS = 32
 
 

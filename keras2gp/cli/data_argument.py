@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras2gp import data
+from keras2gp._util.arrays import Array
 from keras2gp.cli.progress import stage
 from keras2gp.cli.start import start_tensorflow
 from keras2gp.data.files import read_npz
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["image_shape", "images_only", "prepared", "read_data", "targets", "test_rows"]
 
-Array = np.ndarray[Any, Any]
 _NPZ_IMAGES = ("x", "x_test", "x_train")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 import keras2gp
+from keras2gp._util.arrays import Array
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.progress import stage
 from keras2gp.gp.classifier import GPClassifier
@@ -27,7 +27,6 @@ from keras2gp.gp.saving import load_head
 
 __all__ = ["evaluation", "load_fit", "measured", "outsiders", "predictions", "repeated"]
 
-Array = np.ndarray[Any, Any]
 Head = GPClassifier | GPRegressor
 _BATCH = 512
 

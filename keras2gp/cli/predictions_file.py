@@ -6,13 +6,13 @@ import csv
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
+
 __all__ = ["is_predictions", "write_predictions"]
 
-Array = np.ndarray[Any, Any]
 _CSV_STARTS = ("row,label,variance,p_", "row,mean,std")
 _NPZ_NAMES = ({"label.npy", "probability.npy"}, {"mean.npy", "std.npy"})
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from keras2gp.covariance.base import Here, Tensor, materialised
+from keras2gp._util.arrays import Tensor
+from keras2gp.covariance.base import Here, materialised
 from keras2gp.covariance.joint import scaled, total
 from keras2gp.covariance.registry import rule
 from keras2gp.graph.features import Depthwise

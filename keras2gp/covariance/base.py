@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.graph.ops import Input
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "materialised",
 ]
 
-Tensor = Any
 Place = tuple[Any, ...]
 """An offset d in one turn of a loop: integers, or tensors that hold them."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from keras2gp.covariance.base import Here, Tensor
+from keras2gp._util.arrays import Tensor
+from keras2gp.covariance.base import Here
 from keras2gp.covariance.registry import dual_of, rule
 from keras2gp.graph.ops import Activation, Scale, Sum
 

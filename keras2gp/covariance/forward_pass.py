@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.base import Covariance, Here, Pairs, Place, is_zero, materialised
 from keras2gp.covariance.joint import apart, is_joint, joint
 from keras2gp.covariance.moments import first_moment
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from keras2gp.covariance.program import Program
 
 __all__ = ["Walk"]
-
-Tensor = Any
 
 
 class Walk:

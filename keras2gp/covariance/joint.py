@@ -13,12 +13,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.base import WindowMethod
 from keras2gp.graph.ops import Op, Patches, Positions
 
 __all__ = ["apart", "is_joint", "joint", "scaled", "total", "weighted_total"]
 
-Tensor = Any
 _FEWEST, _MOST = 8, 32
 """Slices that are added up at once: so many that the map is read about once, and compile fast."""
 

@@ -6,10 +6,9 @@ none; an activation gives one; linear ops do to them what they do to a tensor.
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.base import Here
 from keras2gp.covariance.normalization import normalized_mean
 from keras2gp.covariance.registry import dual_of, rule_of
@@ -19,8 +18,6 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation, Op, Scale, Sum
 
 __all__ = ["first_moment", "mean_readers", "need_means"]
-
-Tensor = Any
 
 
 def mean_readers(graph: Graph) -> frozenset[int]:

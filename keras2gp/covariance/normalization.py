@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras2gp.covariance.base import Here, Tensor
+from keras2gp._util.arrays import Tensor
+from keras2gp.covariance.base import Here
 from keras2gp.covariance.registry import rule
 from keras2gp.graph.features import Normalize
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Array, Tensor
 from keras2gp.covariance.joint import scaled, weighted_total
 from keras2gp.graph.linear_maps import Band, offset_weights
 from keras2gp.graph.mixing import Mixing, SeparableMap
@@ -22,8 +23,6 @@ from keras2gp.graph.ops import Offset, Spatial
 
 __all__ = ["Addition", "additions", "averaged"]
 
-Array = np.ndarray[Any, Any]
-Tensor = Any
 _MOST_TAPS = 8
 
 

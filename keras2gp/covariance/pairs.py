@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.base import (
     Parameters,
     Place,
@@ -24,7 +25,6 @@ from keras2gp.graph.ops import Input, Spatial
 
 __all__ = ["CrossPairs", "SelfPairs", "Side", "in_runs", "with_margin"]
 
-Tensor = Any
 Made = tuple[Tensor, ...]
 _FEW_CHANNELS = 16
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import tensorflow as tf
 
 # The rule modules register themselves when they are imported.
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance import (  # noqa: F401
     affine,
     duals,
@@ -30,7 +31,6 @@ from keras2gp.graph.ops import Activation, Affine, Input
 
 __all__ = ["KernelKind", "Program", "check_rules", "check_tangent", "layers_of"]
 
-Tensor = Any
 _MIXES = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
 KernelKind = Literal["nngp", "ntk", "both"]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from keras2gp.covariance.base import Here, Tensor, is_zero
+from keras2gp._util.arrays import Tensor
+from keras2gp.covariance.base import Here, is_zero
 from keras2gp.covariance.registry import rule
 from keras2gp.graph.ops import Crop, Dilate, Pad, Reshape, Spread
 

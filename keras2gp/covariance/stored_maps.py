@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.base import Covariance, Place, is_zero
 from keras2gp.covariance.joint import apart
 from keras2gp.graph.ops import Offset
 
 __all__ = ["Kept"]
-
-Tensor = Any
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ to Theta what it does to the covariance; Theta is None where it is 0, before the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.base import Covariance, Here
 from keras2gp.covariance.normalization import normalization_statistics
 from keras2gp.covariance.registry import dual_of, rule_of
@@ -18,8 +18,6 @@ from keras2gp.graph.features import Depthwise, Normalize
 from keras2gp.graph.ops import Activation, Affine, Input, Op, Spread, Sum
 
 __all__ = ["tangent", "vanishes"]
-
-Tensor = Any
 
 
 def tangent(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from keras2gp.covariance.base import Here, Tensor, WindowMethod, materialised
+from keras2gp._util.arrays import Tensor
+from keras2gp.covariance.base import Here, WindowMethod, materialised
 from keras2gp.covariance.joint import scaled
 from keras2gp.covariance.registry import rule
 from keras2gp.graph.ops import Patches

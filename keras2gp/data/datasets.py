@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.data.files import read_idx_folder, read_npz
 from keras2gp.errors import DataError, InputError
 
 __all__ = ["Dataset", "load", "prepare_images"]
 
-Array = np.ndarray[Any, Any]
 
 _SOURCES = "expected 'sample', 'tfds:NAME', the path of a .npz archive, or a folder of IDX files"
 _SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")

@@ -17,11 +17,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import DataError
 
 __all__ = ["read_idx", "read_idx_folder", "read_npz"]
 
-Array = np.ndarray[Any, Any]
 Stream = IO[bytes] | gzip.GzipFile
 
 # Deflate cannot shrink data further than this; a larger stated size is damage or an attack.

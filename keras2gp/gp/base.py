@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.inputs import check_kernel
 from keras2gp.gp.posterior import Posterior
@@ -17,7 +18,6 @@ from keras2gp.gp.solvers.choice import chosen_solver
 from keras2gp.gp.solvers.cholesky import check_jitter, check_noise
 from keras2gp.gp.solvers.factor import CholeskyReport
 from keras2gp.gp.solvers.matrices import Progress
-from keras2gp.gp.solvers.panels import Array
 from keras2gp.gp.solvers.system import Fit, SolverReport
 from keras2gp.gp.solvers.training import Training, training_of
 

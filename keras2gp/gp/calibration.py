@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from keras2gp.gp.solvers.panels import Array
+from keras2gp._util.arrays import Array
 
 __all__ = ["fit_temperature", "tempered_softmax"]
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.calibration import fit_temperature, tempered_softmax
@@ -19,7 +20,6 @@ from keras2gp.gp.sampling import check_count, draw_classes, draw_jointly
 from keras2gp.gp.softmax import expected_softmax
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.matrices import Progress
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = ["PROBABILITIES", "GPClassifier", "Prediction", "check_probabilities"]
 

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize_scalar
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
 from keras2gp.gp.softmax import expected_softmax
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = ["DirichletPosterior", "Transformation", "choose_transformation", "fit_dirichlet"]
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = [
     "KernelFunction",

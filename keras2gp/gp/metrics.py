@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score, zero_one_loss
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = [
     "ReliabilityBin",
@@ -176,7 +176,8 @@ def _check_bins(bins: Any) -> None:
 
 
 def _bin_of(confidence: Array, bins: int) -> npt.NDArray[np.intp]:
-    return np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
+    places: npt.NDArray[np.intp] = np.ceil(confidence * bins).astype(np.intp) - 1
+    return np.clip(places, 0, bins - 1)
 
 
 def _checked(y_true: Any, probabilities: Any, classes: Any) -> tuple[npt.NDArray[np.intp], Array]:

@@ -12,12 +12,12 @@ import sklearn.exceptions
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NotFittedError
 from keras2gp.gp.inputs import check_inputs, check_kernel, check_variances, kernel_values
 from keras2gp.gp.sampling import check_count, draw_jointly
 from keras2gp.gp.solvers.factor import CholeskyFactor, CholeskyReport
-from keras2gp.gp.solvers.panels import Array
 from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
 from keras2gp.gp.solvers.system import LinearSystem, SolverReport
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import log_ndtr
 
-from keras2gp.gp.solvers.panels import Array
+from keras2gp._util.arrays import Array
 
 __all__ = ["largest_probabilities", "quadrature"]
 

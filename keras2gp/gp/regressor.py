@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length, first_place
 from keras2gp.gp.solvers.matrices import Progress
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = ["GPRegressor"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = ["check_count", "draw_classes", "draw_jointly"]
 

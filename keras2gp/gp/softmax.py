@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from keras2gp.gp.solvers.panels import Array
+from keras2gp._util.arrays import Array
 
 __all__ = ["expected_softmax"]
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 
 __all__ = ["InputSpec", "checked"]
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

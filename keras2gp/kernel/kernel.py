@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Array
 from keras2gp.covariance.program import KernelKind, check_tangent
 from keras2gp.errors import InputError, NumericalError, PriorError
 from keras2gp.graph.graph import Graph
@@ -20,8 +21,6 @@ from keras2gp.matrices.local import diagonal_of, matrix_of
 from keras2gp.report import ConversionReport
 
 __all__ = ["Kernel"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Kernel:

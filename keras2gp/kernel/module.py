@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.pairs import Side
 from keras2gp.covariance.program import Program
 from keras2gp.kernel.kernel import Kernel
@@ -14,7 +14,6 @@ from keras2gp.matrices.compiled import CompiledProgram
 
 __all__ = ["ExportedKernel"]
 
-Tensor = Any
 _ROWS = 16
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
+from keras2gp._util.arrays import Array
 from keras2gp._util.progress import Progress, reporter
 from keras2gp.errors import InputError
 from keras2gp.graph.graph import Graph
@@ -24,8 +23,6 @@ from keras2gp.matrices.resume import fill
 from keras2gp.matrices.store import GramStore
 
 __all__ = ["estimate", "gram"]
-
-Array = np.ndarray[Any, Any]
 
 
 class _Kernel(Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Array, Tensor
 from keras2gp.covariance.base import Statistics, WindowMethod
 from keras2gp.covariance.pairs import Side, in_runs
 from keras2gp.covariance.program import KernelKind, Program
@@ -18,8 +19,6 @@ from keras2gp.matrices.vectors import use_wide_vectors
 
 __all__ = ["CompiledProgram"]
 
-Array = np.ndarray[Any, Any]
-Tensor = Any
 Variances = tuple[list[Tensor], list[Tensor]]
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import distributed
-import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.version import VERSION
 from keras2gp.covariance.program import KernelKind
 from keras2gp.covariance.registry import OWN
@@ -28,7 +28,6 @@ from keras2gp.matrices.store import GramStore
 
 __all__ = ["DaskWorkers", "client_of", "result_of"]
 
-Array = np.ndarray[Any, Any]
 
 _dask: Any = distributed  # its functions have no types
 

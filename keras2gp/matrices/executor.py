@@ -13,14 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import NumericalError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.plan import Block, BlockShape, block_shape, blocks
 
 __all__ = ["Executor", "Sink", "Work", "finish", "require_finite"]
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Array, Tensor
 from keras2gp.covariance.pairs import Side
 from keras2gp.covariance.program import Program
 from keras2gp.errors import NumericalError
@@ -19,8 +19,6 @@ from keras2gp.matrices.plan import footprint_of
 
 __all__ = ["MatrixGradient", "gradient_of"]
 
-Array = np.ndarray[Any, Any]
-Tensor = Any
 Derivatives = dict[str, tuple[float, float]]
 
 _TAPE_BYTES = 2**29

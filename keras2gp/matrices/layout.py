@@ -10,13 +10,13 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import StoreError
 from keras2gp.matrices.fingerprint import digest
 from keras2gp.matrices.store_files import WholeFiles
 
 __all__ = ["KEY", "open_array", "require_layout", "sound", "write_metadata"]
 
-Array = np.ndarray[Any, Any]
 
 KEY = "keras2gp"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.executor import Executor, Work, require_finite
@@ -15,8 +15,6 @@ from keras2gp.matrices.executors import executor_of
 from keras2gp.matrices.plan import Block, block_shape
 
 __all__ = ["diagonal_of", "in_memory", "matrix_of"]
-
-Array = np.ndarray[Any, Any]
 
 
 def matrix_of(

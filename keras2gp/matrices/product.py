@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.matrices.dask_workers import client_of, result_of
 from keras2gp.matrices.plan import Block
@@ -18,7 +19,6 @@ from keras2gp.matrices.store import GramStore
 
 __all__ = ["ClusterProduct"]
 
-Array = np.ndarray[Any, Any]
 
 # Tasks of each worker: enough that all end at about the same time.
 _SHARES = 4

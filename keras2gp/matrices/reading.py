@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.matrices.plan import Block, BlockShape, blocks
 
 __all__ = ["Selection", "gather"]
 
-Array = np.ndarray[Any, Any]
 Pieces = dict[int, tuple[slice, slice]]
 
 

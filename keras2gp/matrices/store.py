@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError, StoreError
 from keras2gp.matrices.executor import require_finite
 from keras2gp.matrices.fingerprint import FORMAT, differences, digest
@@ -29,7 +30,6 @@ from keras2gp.matrices.store_files import temporary_name
 
 __all__ = ["GramStore"]
 
-Array = np.ndarray[Any, Any]
 
 _RESUME = (
     "Run keras2gp.gram again with the same arguments and out={path!r} to compute what is missing"

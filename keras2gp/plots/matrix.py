@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.plots.style import new_figure
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["kernel_matrix"]
-
-Array = np.ndarray[Any, Any]
 
 
 def kernel_matrix(matrix: Array, labels: Array, title: str = "") -> Figure:

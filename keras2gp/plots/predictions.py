@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.plots.style import ACCENT, COLOURS, GREY, clean, new_figure
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Bin", "images", "reliability"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Bin(Protocol):

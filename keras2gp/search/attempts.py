@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.conversion.pipeline import convert
 from keras2gp.errors import (
     InputError,
@@ -28,7 +29,6 @@ from keras2gp.search.trials import Trial
 
 __all__ = ["CANDIDATE", "Attempts", "Outcome", "Split"]
 
-Array = np.ndarray[Any, Any]
 
 CANDIDATE = "best.keras"
 """In a trial's directory: its network, if it is the best so far."""

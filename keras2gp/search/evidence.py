@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.cholesky import check_noise, factorize
@@ -30,7 +31,6 @@ from keras2gp.matrices.local import diagonal_of, matrix_of
 
 __all__ = ["AscentStep", "Evidence", "OptimizedVariances", "optimize_variances", "targets_of"]
 
-Array = np.ndarray[Any, Any]
 Advance = Callable[[int, int], None]
 
 _LARGEST_STEP = math.log(1e4)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp._util.files import staged_directory
 from keras2gp._util.version import VERSION
 from keras2gp.errors import InputError, ModelFileError, NotFittedError
@@ -25,7 +26,6 @@ from keras2gp.serving.posterior import Factor, expected_softmax, largest
 
 __all__ = ["MARKER", "export"]
 
-Tensor = Any
 MARKER = "predictor.json"
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.gp.probability import quadrature
 from keras2gp.gp.softmax import DEVIATIONS, LEFT, RIGHT, STEP, WIDEST
 from keras2gp.gp.solvers.factor import CholeskyFactor
 
 __all__ = ["Factor", "expected_softmax", "largest"]
-
-Tensor = Any
 
 
 class Factor(tf.Module):  # type: ignore[misc]

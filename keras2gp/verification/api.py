@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.conversion.walker import functional_of
 from keras2gp.covariance.duals.hermite import TOLERANCE
@@ -29,7 +30,6 @@ from keras2gp.verification.widening import Widened, deviations
 
 __all__ = ["IMAGES", "SAMPLES", "WIDTHS", "Verification", "converted", "verify"]
 
-Array = np.ndarray[Any, Any]
 Progress = Callable[[int, int], None]
 
 WIDTHS = (8, 16, 64)

@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Array
 from keras2gp.verification.taps import Tap
 
 __all__ = ["Departure", "Influence", "departures", "influences", "products", "sensitivities"]
 
-Array = np.ndarray[Any, Any]
 
 _TINY = 1e-30
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.kernel.inputs import checked
 from keras2gp.kernel.kernel import Kernel
 
 __all__ = ["images_of"]
 
-Array = np.ndarray[Any, Any]
 
 _PIXELS = frozenset({"Rescaling", "Normalization"})
 

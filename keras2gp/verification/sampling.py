@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import NumericalError
 from keras2gp.verification.controls import (
     Influence,
@@ -22,7 +23,6 @@ from keras2gp.verification.taps import Tap
 
 __all__ = ["PILOTS", "PILOT_WORK", "Draws", "Sampler", "Weights"]
 
-Array = np.ndarray[Any, Any]
 Weights = Sequence[tuple[Influence, Influence]]
 
 PILOTS = 128

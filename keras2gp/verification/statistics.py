@@ -24,10 +24,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from keras2gp._util.arrays import Array
 
 __all__ = [
     "FALSE_ALARM",
@@ -40,7 +41,6 @@ __all__ = [
     "moments_of",
 ]
 
-Array = np.ndarray[Any, Any]
 
 FALSE_ALARM = 1e-3
 """How often a true kernel may be rejected."""

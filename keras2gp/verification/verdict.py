@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.verification.report import RESOLUTION, Verdict, VerificationReport, WidthEstimate
 from keras2gp.verification.sampling import Draws
 from keras2gp.verification.statistics import Judgement, Moments
 from keras2gp.verification.survey import Scale
 
 __all__ = ["concluded", "level_of"]
-
-Array = np.ndarray[Any, Any]
 
 
 def level_of(scale: Scale, draws: Draws, moments: Moments, seconds: float) -> WidthEstimate:

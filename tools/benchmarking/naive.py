@@ -6,13 +6,13 @@ What follows from reading the recursion as a network on covariances, without reg
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
+
 __all__ = ["resnet32"]
 
-Tensor = Any
 Maps = tuple[Tensor, Tensor, Tensor]
 """Variances of the first and second images, [B, H, W, 1], and covariances, [B1 B2, H, W, 1]."""
 

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 
 from keras2gp import data, zoo
+from keras2gp._util.arrays import Array
 
 __all__ = ["images", "model"]
-
-Array = np.ndarray[Any, Any]
 
 
 def model(name: str) -> Any:

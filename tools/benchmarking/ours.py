@@ -17,9 +17,9 @@ from benchmarking import naive
 from benchmarking.networks import images, model
 from benchmarking.serving import serve
 from benchmarking.timing import Meter, Rate
+from keras2gp._util.arrays import Array
 from keras2gp.matrices.plan import Block, BlockShape, block_shape
 
-Array = np.ndarray[Any, Any]
 MANY = 10_000
 """Images of a matrix that is large enough for the plan's largest block."""
 METERS: dict[Any, Meter] = {}

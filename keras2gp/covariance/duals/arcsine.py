@@ -10,7 +10,8 @@ import math
 
 import tensorflow as tf
 
-from keras2gp.covariance.duals.base import Tensor, polynomial
+from keras2gp._util.arrays import Tensor
+from keras2gp.covariance.duals.base import polynomial
 
 __all__ = ["arcsin"]
 

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Self
 
 import tensorflow as tf
 
-__all__ = ["Dual", "correlation_statistics", "polynomial", "root_of"]
+from keras2gp._util.arrays import Tensor
 
-Tensor = Any
+__all__ = ["Dual", "correlation_statistics", "polynomial", "root_of"]
 
 
 class Dual:

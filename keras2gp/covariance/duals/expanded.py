@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras2gp.covariance.duals.base import Tensor
+from keras2gp._util.arrays import Array, Tensor
 from keras2gp.covariance.duals.hermite import Hermite
 from keras2gp.covariance.duals.quadrature import Sampled, sampled
 from keras2gp.errors import InputError
 
 __all__ = ["Expanded"]
 
-Array = np.ndarray[Any, Any]
 _PROBES = np.array([-3.1, -0.7, 0.0, 0.2, 1.3, 4.0])
 _GRID = np.arange(-1024, 1025) / 64
 """Where corners and jumps are looked for."""

@@ -22,14 +22,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
-from keras2gp.covariance.duals.base import Dual, Tensor, correlation_statistics
+from keras2gp._util.arrays import Array, Tensor
+from keras2gp.covariance.duals.base import Dual, correlation_statistics
 from keras2gp.covariance.duals.homogeneous import Abs
 from keras2gp.covariance.duals.quadrature import Moments, moments
 from keras2gp.covariance.duals.table import INTERPOLATION, Table, nodes
 
 __all__ = ["LARGEST_DEGREE", "TOLERANCE", "Expansion", "Hermite"]
 
-Array = np.ndarray[Any, Any]
 LARGEST_DEGREE = 95
 """A longer sum costs more for every pair than it gains."""
 TOLERANCE = 1e-6

@@ -14,10 +14,10 @@ import math
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.duals.arcsine import arcsin
 from keras2gp.covariance.duals.base import (
     Dual,
-    Tensor,
     correlation_statistics,
     polynomial,
     root_of,

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras2gp.covariance.duals.base import Dual, Tensor, correlation_statistics
+from keras2gp._util.arrays import Tensor
+from keras2gp.covariance.duals.base import Dual, correlation_statistics
 
 __all__ = ["Piecewise"]
 

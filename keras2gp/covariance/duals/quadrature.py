@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Array
+
 __all__ = ["Moments", "Sampled", "moments", "sampled"]
 
-Array = np.ndarray[Any, Any]
 Sampled = Callable[[Array], tuple[Array, Array]]
 """A function and its slope."""
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(16)

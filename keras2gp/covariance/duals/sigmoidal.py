@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-from keras2gp.covariance.duals.base import Tensor
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.duals.hermite import Hermite
 from keras2gp.covariance.registry import dual
 

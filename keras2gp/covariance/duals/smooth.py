@@ -6,8 +6,9 @@ import math
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.duals.arcsine import arcsin
-from keras2gp.covariance.duals.base import Dual, Tensor
+from keras2gp.covariance.duals.base import Dual
 from keras2gp.covariance.registry import dual
 
 __all__ = ["Cos", "Erf", "Exp", "Gelu", "Sin"]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.arrays import Array, Tensor
+
 __all__ = ["INTERPOLATION", "LARGEST_VARIANCE", "Table", "nodes"]
 
-Array = np.ndarray[Any, Any]
-Tensor = Any
 
 LARGEST_VARIANCE = 1e12
 INTERPOLATION = 1e-8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras2gp.covariance.duals.base import Tensor
+from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.duals.hermite import Hermite
 from keras2gp.covariance.registry import dual
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor, CholeskyReport, JitterStep
@@ -20,7 +21,7 @@ from keras2gp.gp.solvers.matrices import (
     read_block,
     refuse_asymmetry,
 )
-from keras2gp.gp.solvers.panels import Array, PackedPanels
+from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.precision import relative_error
 
 __all__ = [

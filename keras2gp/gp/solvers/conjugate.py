@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import NumericalError
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = ["Apply", "IndefiniteError", "Solution", "conjugate_gradients"]
 

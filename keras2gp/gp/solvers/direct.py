@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.cholesky import check_noise, cholesky_memory, climb, factorize
@@ -19,7 +20,7 @@ from keras2gp.gp.solvers.matrices import (
     check_symmetry,
     read_block,
 )
-from keras2gp.gp.solvers.panels import Array, PackedPanels
+from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training

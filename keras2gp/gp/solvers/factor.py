@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.arrays import array_writer, read_array, write_files
-from keras2gp.gp.solvers.panels import Array, PackedPanels
+from keras2gp.gp.solvers.panels import PackedPanels
 
 __all__ = ["PREFIX", "CholeskyFactor", "CholeskyReport", "JitterStep"]
 

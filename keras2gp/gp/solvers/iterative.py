@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.cholesky import JITTER_LADDER, check_jitter
 from keras2gp.gp.solvers.conjugate import IndefiniteError
 from keras2gp.gp.solvers.factor import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.iterative_system import BATCH, IterativeSystem, shortfall
 from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
-from keras2gp.gp.solvers.panels import Array
 from keras2gp.gp.solvers.pivoted import PartialCholesky, randomly_pivoted
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.system import Fit

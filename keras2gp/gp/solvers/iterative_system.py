@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import NumericalError
 from keras2gp.gp.solvers.conjugate import Solution, conjugate_gradients
 from keras2gp.gp.solvers.lanczos import LogDeterminant, log_determinant
 from keras2gp.gp.solvers.matrices import MatrixProduct, Progress
-from keras2gp.gp.solvers.panels import Array
 from keras2gp.gp.solvers.pivoted import PartialCholesky
 from keras2gp.gp.solvers.preconditioner import Preconditioner
 from keras2gp.gp.solvers.training import Training

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import NumericalError
 from keras2gp.gp.solvers.conjugate import Apply
-from keras2gp.gp.solvers.panels import Array
 from keras2gp.gp.solvers.preconditioner import Preconditioner
 
 __all__ = ["LogDeterminant", "log_determinant"]

@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = [
     "MatrixLike",

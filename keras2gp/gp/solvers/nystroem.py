@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack, solve_triangular
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.cholesky import check_jitter
 from keras2gp.gp.solvers.factor import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.matrices import Progress
-from keras2gp.gp.solvers.panels import Array
 from keras2gp.gp.solvers.pivoted import PartialCholesky, partial_cholesky, randomly_pivoted
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.system import Fit

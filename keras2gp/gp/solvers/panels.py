@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import blas, lapack
 
-__all__ = ["Array", "PackedPanels"]
+from keras2gp._util.arrays import Array
 
-Array = npt.NDArray[np.float64]
+__all__ = ["PackedPanels"]
 
 
 class PackedPanels:

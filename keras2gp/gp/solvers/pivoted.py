@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import blas
 
-from keras2gp.gp.solvers.panels import Array
+from keras2gp._util.arrays import Array
 
 __all__ = ["Columns", "PartialCholesky", "partial_cholesky", "randomly_pivoted"]
 

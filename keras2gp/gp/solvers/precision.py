@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import NumericalError
 from keras2gp.gp.solvers.factor import CholeskyReport
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = ["clipped_variance", "relative_error", "rounding_bound"]
 

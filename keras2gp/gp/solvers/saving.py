@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.arrays import Array
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.solvers.choice import SOLVERS
@@ -17,7 +18,6 @@ from keras2gp.gp.solvers.factor import CholeskyFactor, CholeskyReport, JitterSte
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.iterative_system import IterativeSystem, RecomputedSystem
 from keras2gp.gp.solvers.nystroem import InducingSystem
-from keras2gp.gp.solvers.panels import Array
 from keras2gp.gp.solvers.system import SolverReport
 from keras2gp.gp.solvers.training import Training, training_of
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.arrays import Array
 from keras2gp.gp.solvers.factor import CholeskyReport
 from keras2gp.gp.solvers.matrices import Progress
-from keras2gp.gp.solvers.panels import Array
 from keras2gp.gp.solvers.training import Training
 
 __all__ = ["Fit", "LinearSystem", "Solver", "SolverReport"]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_variances, kernel_values
 from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, check_shape, product_of
-from keras2gp.gp.solvers.panels import Array
 
 __all__ = ["Training", "training_of"]
 
