@@ -204,7 +204,7 @@ def _opened(
 ) -> tuple[Any, Mapping[str, Obstacle], str]:
     """The model, the layers of its file that are not to be trusted, and a name for it."""
     if isinstance(source, str | Path):
-        loaded = load_model_file(source, weights=prior == "weights", own=own.functions)
+        loaded = load_model_file(source, weights=prior == "weights", activations=own.functions)
         return loaded.model, loaded.unreadable, loaded.name
     if not isinstance(source, keras.Model):
         raise InputError(

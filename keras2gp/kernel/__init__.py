@@ -1,1 +1,1 @@
-"""The kernel: its inputs, its values, how it is saved and loaded, and the same as a tf.Module."""
+"""The kernel of a model: inputs, values, saving and loading, and the kernel as a tf.Module."""

@@ -1,4 +1,4 @@
-"""Arrays handed in by a user: their shapes, types and values are checked here, once."""
+"""The inputs of a kernel, and the one check of the arrays that a user hands in for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, Images
 from keras2gp.errors import InputError
 
 __all__ = ["InputSpec", "checked"]
@@ -28,16 +28,24 @@ class InputSpec:
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an image of this shape can be handed in."""
         return len(shape) == len(self.shape) and all(
-            wanted in (None, size) for wanted, size in zip(self.shape, shape, strict=True)
+            expected in (None, size) for expected, size in zip(self.shape, shape, strict=True)
         )
 
 
-def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> list[Array]:
-    """The arrays of x as [N, *shape] in the given dtype, one for each input of the model.
+def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> list[Images]:
+    """The arrays of x in the given dtype, one for each input of the model.
 
-    x: an array (or tensor); for several inputs a list of them, or a dict by input name.
-       [N, features] is taken for [N, *shape] where the number of features agrees.
-    Raises: InputError naming the input, what was received, and what is expected.
+    Args:
+        x: an array or tensor; for several inputs a list of them, or a dict by input name.
+        specs: the inputs of the model.
+        dtype: "float32" or "float64".
+        name: name of the argument, for messages.
+
+    Raises:
+        InputError: with the input, what was received, and what is expected.
+
+    Shapes:
+        x [N, *shape] each, or [N, features] where prod(shape) is that number; results [N, *shape].
     """
     arrays = [
         _array(value, spec, dtype, name)

@@ -1,4 +1,4 @@
-"""A kernel: what convert() gives. Covariances of the Gaussian process of one Keras model."""
+"""The kernel that convert() returns: covariances of the Gaussian process of one Keras model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, Images, Matrix
 from keras2gp.covariance.program import KernelKind, check_tangent
-from keras2gp.errors import InputError, NumericalError, PriorError
+from keras2gp.errors import InputError, PriorError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec, checked
+from keras2gp.kernel.parts import KernelParts
+from keras2gp.kernel.saving import save_kernel
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.local import diagonal_of, matrix_of
 from keras2gp.report import ConversionReport
@@ -26,8 +28,28 @@ __all__ = ["Kernel"]
 class Kernel:
     """The covariance function of the network at infinite width, for one output unit.
 
-    k(x1, x2) = E[f(x1) f(x2)] under the prior over weights and biases; the mean is zero.
-    Made by keras2gp.convert or keras2gp.load, not by hand.
+    keras2gp.convert and keras2gp.load make kernels; the constructor is not for users.
+
+    Math:
+        k(x1, x2) = E[f(x1) f(x2)] over the prior of weights and biases, and E[f(x)] = 0.
+
+    Attributes:
+        inputs: name and shape of every input of the model.
+        preprocessor: Keras model of the deterministic layers before the first weights, or None.
+        report: what became of each layer, a ConversionReport.
+
+    >>> import keras, keras2gp, numpy
+    >>> model = keras.Sequential([
+    ...     keras.Input((2,)),
+    ...     keras.layers.Dense(8, activation="relu", name="hidden"),
+    ...     keras.layers.Dense(1, name="out"),
+    ... ])
+    >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.0)})
+    >>> kernel
+    <Kernel of ..., input [2], 2 layers>
+    >>> x = numpy.array([[1.0, 1.0], [2.0, 0.0]])
+    >>> numpy.asarray(kernel(x)).round(4).tolist()
+    [[0.5, 0.5337], [0.5337, 1.0]]
     """
 
     def __init__(
@@ -47,6 +69,25 @@ class Kernel:
         self.preprocessor = preprocessor
         self.report = report
 
+    @classmethod
+    def from_parts(cls, parts: KernelParts) -> Kernel:
+        """The kernel that the parts determine; they are not checked again."""
+        program = CompiledProgram(parts.graph, parts.dtype, kind=parts.kind)
+        return cls(program, parts.parameters, parts.inputs, parts.preprocessor, parts.report)
+
+    @property
+    def parts(self) -> KernelParts:
+        """Everything that determines the kernel, as data."""
+        return KernelParts(
+            self.graph,
+            self.kind,
+            self.dtype,
+            self.parameters,
+            self.inputs,
+            self.preprocessor,
+            self.report,
+        )
+
     @property
     def program(self) -> CompiledProgram:
         """The compiled covariance, shared by all kernels of one conversion."""
@@ -59,12 +100,12 @@ class Kernel:
 
     @property
     def dtype(self) -> str:
-        """What entries are computed and returned in: "float32" or "float64"."""
+        """Type in which entries are computed and returned: "float32" or "float64"."""
         return self._program.dtype
 
     @property
     def kind(self) -> KernelKind:
-        """What entries are: "nngp", covariances of the prior, or "ntk", the tangent kernel."""
+        """The kernel's kind: "nngp", covariances of the prior, or "ntk", the tangent kernel."""
         return self._program.kind
 
     @property
@@ -75,44 +116,114 @@ class Kernel:
     def with_parameters(self, changes: Mapping[str, Any]) -> Kernel:
         """Another kernel of the same architecture; nothing is compiled again.
 
-        changes: layer path to LayerVariances, to a (weight, bias) pair, or to a dict with
-                 "weight", "bias" or both; layers that are not named keep theirs.
-        Raises: PriorError for an unknown layer or a variance that is negative or not finite.
+        Args:
+            changes: layer path to LayerVariances, to a (weight, bias) pair, or to a dict with
+                "weight", "bias" or both; layers that are not named keep their variances.
+
+        Returns:
+            The new kernel; this one is not changed.
+
+        Raises:
+            PriorError: an unknown layer, or a variance that is negative or not finite.
+
+        >>> import keras, keras2gp, numpy
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="out")])
+        >>> kernel = keras2gp.convert(model, overrides={"out": (1.0, 0.0)})
+        >>> wider = kernel.with_parameters({"out": {"bias": 3.0}})
+        >>> numpy.asarray(wider.diag(numpy.ones((1, 2)))).tolist()
+        [4.0]
         """
         parameters = self.parameters
         for layer, change in changes.items():
             if layer not in parameters:
-                known = ", ".join(parameters)
-                raise PriorError(f"{layer!r} is no layer of this kernel. Its layers: {known}")
+                layers = ", ".join(parameters)
+                raise PriorError(f"{layer!r} is no layer of this kernel. Its layers: {layers}")
             parameters[layer] = _changed(layer, parameters[layer], change)
         parts = self.inputs, self.preprocessor, self.report
         return Kernel(self._program, parameters, *parts, siblings=self._siblings)
 
     def __call__(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> tf.Tensor:
-        """Kernel matrix, [N1, N2].
+        """Kernel matrix.
 
-        x1, x2: [N, *shape] each, or a list of such arrays for a model with several inputs; with
-                x2=None the matrix of x1 with itself, exactly symmetric, with an exact diagonal.
-        get:    "nngp", the covariance of the prior; "ntk", the neural tangent kernel in the
-                parameterisation in which every weight and bias contributes its variance (Jacot
-                et al. 2018); or "both", [2, N1, N2] in that order, of one pass. None: the
-                kernel's own kind.
-        Raises: InputError for arrays that do not fit or are not finite, or for a tangent kernel
-                that does not exist; NumericalError if the kernel overflows its dtype.
+        Args:
+            x1: the first images: an array, or a list of arrays (or a dict by input name) for a
+                model with several inputs.
+            x2: the second images; None for the matrix of x1 with itself, which is exactly
+                symmetric and has an exact diagonal.
+            get: "nngp", the covariance of the prior; "ntk", the neural tangent kernel in the
+                parameterisation in which every weight and bias contributes its variance; "both",
+                of one pass; None for the kernel's own kind.
+
+        Returns:
+            The covariances, a tensor of the kernel's dtype.
+
+        Raises:
+            InputError: arrays that do not fit or are not finite, or a tangent kernel that does
+                not exist.
+            NumericalError: the kernel overflows its dtype.
+
+        Shapes:
+            x1 [N1, *shape], x2 [N2, *shape]; result [N1, N2], or [2, N1, N2] for "both", with the
+            NNGP kernel first.
+
+        References:
+            Jacot et al., "Neural Tangent Kernel", 2018, for the tangent kernel.
+
+        >>> import keras, keras2gp, numpy
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.5)})
+        >>> x1, x2 = numpy.array([[1.0, 3.0]]), numpy.array([[1.0, 1.0], [2.0, 0.0]])
+        >>> numpy.asarray(kernel(x1, x2)).tolist()  # w2 x1 . x2 / 2 + b2
+        [[2.5, 1.5]]
         """
         return tf.constant(self.matrix(x1, x2, get))
 
-    def matrix(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> Array:
-        """Like calling the kernel, as a numpy array."""
+    def matrix(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> Matrix:
+        """Kernel matrix as a numpy array; arguments and errors as for calling the kernel.
+
+        Returns:
+            The covariances, a numpy array of the kernel's dtype.
+
+        Shapes:
+            x1 [N1, *shape], x2 [N2, *shape]; result [N1, N2], or [2, N1, N2] for "both".
+
+        >>> import keras, keras2gp, numpy
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.5)})
+        >>> kernel.matrix(numpy.array([[1.0, 3.0], [2.0, 0.0]])).tolist()
+        [[5.5, 1.5], [1.5, 2.5]]
+        """
         program = self._of_kind(get)
         first = self.images(x1, "x1")
         second = None if x2 is None else self.images(x2, "x2")
-        return _finite(matrix_of(program, self._parameters, first, second), "matrix")
+        return matrix_of(program, self._parameters, first, second)
 
     def diag(self, x: Any, get: KernelKind | None = None) -> tf.Tensor:
-        """Prior variance of the output for each image, [N]: the diagonal of kernel(x)."""
+        """Prior variance of the output for each image: the diagonal of kernel(x).
+
+        Args:
+            x: images, as for calling the kernel.
+            get: the kind of kernel, as for calling the kernel.
+
+        Returns:
+            The variances, a tensor of the kernel's dtype.
+
+        Raises:
+            InputError: images that do not fit or are not finite, or a tangent kernel that does
+                not exist.
+            NumericalError: the kernel overflows its dtype.
+
+        Shapes:
+            x [N, *shape]; result [N], or [2, N] for "both".
+
+        >>> import keras, keras2gp, numpy
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.5)})
+        >>> numpy.asarray(kernel.diag(numpy.array([[1.0, 3.0], [2.0, 0.0]]))).tolist()
+        [5.5, 2.5]
+        """
         program, images = self._of_kind(get), self.images(x, "x")
-        return tf.constant(_finite(diagonal_of(program, self._parameters, images), "diag"))
+        return tf.constant(diagonal_of(program, self._parameters, images))
 
     def _of_kind(self, kind: KernelKind | None) -> CompiledProgram:
         if kind is None:
@@ -125,8 +236,16 @@ class Kernel:
             self._siblings[kind] = CompiledProgram(self.graph, self.dtype, kind=kind)
         return self._siblings[kind]
 
-    def images(self, x: Any, name: str = "x") -> list[Array]:
-        """The data tensors of x: checked, and run through the deterministic layers by Keras."""
+    def images(self, x: Any, name: str = "x") -> list[Images]:
+        """The data tensors of x: checked, and run through the deterministic layers by Keras.
+
+        Args:
+            x: images, as for calling the kernel.
+            name: name of the argument, for messages.
+
+        Raises:
+            InputError: images that do not fit, or values that are not finite.
+        """
         arrays = checked(x, self.inputs, self.dtype, name)
         if self.preprocessor is None:
             return arrays
@@ -141,10 +260,22 @@ class Kernel:
         return [image.astype(self.dtype) for image in images]
 
     def save(self, directory: str | Path) -> None:
-        """Write a SavedModel that runs without keras2gp, and a kernel.json that load() reads."""
-        from keras2gp.kernel.saving import save_kernel  # noqa: PLC0415 (it needs this class)
+        """Write a SavedModel that runs without keras2gp, and a kernel.json that load() reads.
 
-        save_kernel(self, Path(directory))
+        Args:
+            directory: where to; a kernel that was saved there before is replaced.
+
+        Raises:
+            ModelFileError: the directory exists and holds something else.
+
+        >>> import keras, keras2gp, pathlib, tempfile
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     keras2gp.convert(model).save(directory)
+        ...     sorted(file.name for file in pathlib.Path(directory).glob("*.*"))
+        ['fingerprint.pb', 'kernel.json', 'saved_model.pb']
+        """
+        save_kernel(self.parts, Path(directory))
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(list(spec.shape)) for spec in self.inputs)
@@ -167,13 +298,3 @@ def _batches(arrays: list[Array], size: int = 1024) -> list[list[Array]]:
     count = len(arrays[0])
     starts = range(0, count, size)
     return [[a[i : i + size] for a in arrays] for i in starts]
-
-
-def _finite(values: Array, what: str) -> Array:
-    if not np.isfinite(values).all():
-        place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise NumericalError(
-            f"entry {place} of the kernel's {what} is {values[place]}: variances grow beyond "
-            f"{values.dtype}. Try smaller variances, or dtype='float64'"
-        )
-    return values

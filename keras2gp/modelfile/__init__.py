@@ -1,1 +1,1 @@
-"""Model files from strangers, read as data: archives, the allow-list, screening, loading."""
+"""Model files from strangers: archives, the allow-list, screening of configurations, loading."""

@@ -1,10 +1,10 @@
-"""The Keras classes that may be named in a model file, written out: nothing else is looked up.
+"""The allow-list: Keras classes that a model file may name.
 
-A file names classes by module and name, and Keras imports what is named. So a name is compared
-with these lists first, as text. Left out on purpose: what holds or fetches code (Lambda,
-TFSMLayer, TorchModuleWrapper, JaxLayer, FlaxLayer, operations that take functions) and what reads
-files (StringLookup, IntegerLookup, TextVectorization). A layer of Keras's that is missing here is
-refused with a clear text; add it after a look at what its from_config and build do.
+A file names classes by module and name, and Keras imports the named module. Therefore a name is
+first compared with these lists, as text. Classes that hold or fetch code are left out on purpose
+(Lambda, TFSMLayer, TorchModuleWrapper, JaxLayer, FlaxLayer, operations that take functions), and
+so are classes that read files (StringLookup, IntegerLookup, TextVectorization). A Keras layer that
+is missing here is refused with a message; read its from_config and build before you add it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What lies in a model file, as bounded bytes: nothing here builds, imports or runs anything."""
+"""Bounded reads of .keras archives and .json files; nothing is built, imported or run here."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
 
 from keras2gp.errors import ModelFileError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["CONFIG_LIMIT", "extracted_weights", "printable", "read_config"]
 
@@ -26,7 +24,7 @@ _CHUNK = 2**20
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MOST_HDF5_OBJECTS = 1_000_000
 
-# All that reading a damaged zip was seen to raise; RuntimeError is an encrypted member.
+# Errors that zipfile raises for damaged archives; RuntimeError stands for an encrypted member.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -40,7 +38,7 @@ _ZIP_ERRORS = (
 
 
 def printable(text: object, limit: int = 80) -> str:
-    """Return text out of a file as one bounded line without control characters."""
+    """Text out of a file as one line of at most `limit` characters, without control characters."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
@@ -48,9 +46,11 @@ def printable(text: object, limit: int = 80) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """Read the configuration of a model from a .keras archive or a .json file.
 
-    Returns the parsed JSON object, at most 64 MB of text.
+    Returns:
+        The parsed JSON object, of at most 64 MB of text.
 
-    Raises: ModelFileError if the file is missing, of another kind, damaged, or holds no object.
+    Raises:
+        ModelFileError: the file is missing, of another kind, damaged, or holds no object.
     """
     _check_kind(path)
     data = _json_bytes(path) if path.suffix.lower() == ".json" else _archived_config(path)
@@ -71,10 +71,13 @@ def read_config(path: Path) -> dict[str, Any]:
 def extracted_weights(path: Path, limit: int) -> Iterator[Path]:
     """Yield the weights of a .keras archive as an HDF5 file in a temporary directory.
 
-    limit: bytes that the weights may take, in the archive's word and in fact
+    Args:
+        path: the archive.
+        limit: most bytes of uncompressed weights, declared and actual.
 
-    Raises: ModelFileError if there are none, or if they are damaged, larger than the limit, or
-        refer to anything outside of the file.
+    Raises:
+        ModelFileError: there are no weights, or they are damaged, larger than the limit, or refer
+            to anything outside of the file.
     """
     with tempfile.TemporaryDirectory(prefix="keras2gp-") as directory:
         target = Path(directory) / _WEIGHTS
@@ -85,7 +88,7 @@ def extracted_weights(path: Path, limit: int) -> Iterator[Path]:
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse what is no .keras archive or .json file, with the reason that helps."""
+    """Refuse a path that is no .keras archive or .json file, with a remedy for each kind."""
     resave = "load it with the Keras that wrote it and save it again with model.save('NAME.keras')"
     if not path.exists():
         raise ModelFileError(f"{path}: no such file")
@@ -125,7 +128,7 @@ def _copy_member(path: Path, name: str, limit: int, target: BinaryIO) -> None:
             if name not in archive.namelist():
                 raise ModelFileError(f"{path}: holds no {name}: not a model that Keras 3 saved")
             member = archive.getinfo(name)
-            # Of the others, bzip2 and LZMA inflate a chunk without a bound.
+            # zipfile bounds the size of an inflated chunk for these two methods only.
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ModelFileError(f"{path}: its {name} is compressed in a way Keras never uses")
             if member.file_size > limit:
@@ -176,7 +179,7 @@ def _check_hdf5(path: Path, weights: Path, limit: int) -> None:
 
 
 def _hdf5_fault(file: h5py.File, limit: int) -> str | None:
-    """Walk over all links of an HDF5 file; return what is wrong with it, or None."""
+    """The first fault on a walk over all links of an HDF5 file, or None."""
     groups, seen, declared = [file], set(), 0
     while groups:
         group = groups.pop()

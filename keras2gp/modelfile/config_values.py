@@ -1,4 +1,4 @@
-"""Values as Keras writes them into a configuration: what each asks for, and whether it may."""
+"""Checks of single values in a Keras configuration: which class or function a value names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 Config = dict[str, Any]
 
-# Values that are no classes but written like them, and their settings.
+# Plain values that Keras writes in the form of objects, and their settings.
 PLAIN: dict[object, tuple[str, ...]] = {
     "__ellipsis__": (),
     "__keras_tensor__": ("shape", "dtype", "keras_history"),
@@ -37,8 +37,7 @@ PLAIN: dict[object, tuple[str, ...]] = {
     "__tensor__": ("value", "dtype"),
 }
 
-# The ends of the keys whose text names an object, and where Keras has those of this name. Other
-# text is only text.
+# Key suffix -> Keras module in which its string value is looked up. Other strings name nothing.
 _NAMED = {"constraint": "constraints", "initializer": "initializers", "regularizer": "regularizers"}
 
 _HINT = (
@@ -52,7 +51,7 @@ _FUNCTION: Config = {"module": "keras.activations", "class_name": "function"}
 
 
 class UnreadableError(Exception):
-    """A layer must not be built; becomes an Obstacle, and never leaves the frontend."""
+    """A layer must not be built; screening turns this error into an Obstacle."""
 
     def __init__(self, received: str, why: str, hint: str = _HINT) -> None:
         super().__init__(why)
@@ -74,28 +73,28 @@ def depth_of(config: object) -> int:
 
 
 def is_listed(config: Config, table: dict[str, frozenset[str]]) -> bool:
-    """Whether the class that an object asks for stands in a table of allowed ones."""
+    """Whether an object's class stands in a table of allowed classes."""
     module, name = config.get("module"), config.get("class_name")
     return isinstance(module, str) and isinstance(name, str) and name in table.get(module, ())
 
 
 def is_custom(config: Config) -> bool:
-    """Whether a name that a user registered is asked for, which Keras looks up first of all."""
+    """Whether an object names a registered class of a user, which Keras looks up first."""
     return config.get("registered_name") not in (None, config.get("class_name"))
 
 
 def asked_for(config: Config) -> str:
-    """Name the class that an object asks for, as a user would."""
+    """Name of an object's class, as a user would say it."""
     return printable(config.get("registered_name" if is_custom(config) else "class_name"))
 
 
 def is_shared(config: Config) -> bool:
-    """Whether an object with weights is marked as one that stands in several places of a model."""
+    """Whether an object with weights is marked as shared by several places of a model."""
     return "shared_object_id" in config and _has_weights(config.get("config"))
 
 
 def refused_class(config: Config) -> UnreadableError:
-    """Say why a layer of this class is not built."""
+    """The reason why a layer of this class is not built."""
     module, custom = config.get("module"), is_custom(config)
     if str(config.get("class_name")) in FOREIGN_CODE and not custom:
         why = "it holds code, which is never run from a file."
@@ -107,15 +106,20 @@ def refused_class(config: Config) -> UnreadableError:
     return UnreadableError(f"{printable(module)}.{asked_for(config)}", why)
 
 
-def check_text(text: str, key: str | None, own: Collection[str] = ()) -> None:
+def check_text(text: str, key: str | None, activations: Collection[str] = ()) -> None:
     """Refuse text that names an object which is not Keras's own.
 
-    key: the name of the setting; None in the arguments of a call
-    own: names of activations that the user has stated
+    Args:
+        text: the value of a setting.
+        key: the name of the setting; None in the arguments of a call.
+        activations: names of activations that the user has stated.
+
+    Raises:
+        UnreadableError: the text names something that the file does not hold.
     """
     slot = _slot(key)
     if slot == "activation":
-        good = text in ACTIVATIONS or text in own
+        good = text in ACTIVATIONS or text in activations
     elif slot in _NAMED:
         good = isinstance(vars(getattr(keras, _NAMED[slot])).get(text), type)
     else:
@@ -125,19 +129,25 @@ def check_text(text: str, key: str | None, own: Collection[str] = ()) -> None:
         raise UnreadableError(_setting(key, text), why)
 
 
-def keras_function(config: Config, key: str | None, own: Collection[str] = ()) -> Config:
-    """Copy a function: one of keras.activations, and only in the place of an activation.
+def keras_function(config: Config, key: str | None, activations: Collection[str] = ()) -> Config:
+    """Copy a function: one of keras.activations, and only as the value of an activation.
 
-    own: names of activations that the user has stated, which stand for what the file calls so
+    Args:
+        config: the function as Keras writes it.
+        key: the name of the setting; None in the arguments of a call.
+        activations: names of activations that the user has stated; they take precedence.
+
+    Raises:
+        UnreadableError: any other function.
     """
     name = config.get("config")
     if isinstance(name, str) and _slot(key) == "activation":
         for stated in (name, name.rsplit(">", 1)[-1]):
-            if stated in own:
+            if stated in activations:
                 return {**_FUNCTION, "config": stated, "registered_name": stated}
-    known = isinstance(name, str) and name in ACTIVATIONS
-    module_known = config.get("module") in ("builtins", "keras.activations")
-    if not (known and module_known and _slot(key) == "activation"):
+    is_listed_name = isinstance(name, str) and name in ACTIVATIONS
+    is_keras_module = config.get("module") in ("builtins", "keras.activations")
+    if not (is_listed_name and is_keras_module and _slot(key) == "activation"):
         why = "a function that is not one of keras.activations: a file holds its name only."
         raise UnreadableError(_setting(key, name), why, _HINT + _STATED)
     return {**_FUNCTION, "config": name, "registered_name": name}
@@ -171,7 +181,7 @@ def first_tensor(value: object) -> Config | None:
     if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
         return value
     children = value.values() if isinstance(value, dict) else value
-    return next((found for child in children if (found := first_tensor(child))), None)
+    return next((tensor for child in children if (tensor := first_tensor(child))), None)
 
 
 def _slot(key: str | None) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,13 +18,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from keras2gp.errors import ModelFileError, Obstacle, PriorError
 from keras2gp.modelfile.archive import extracted_weights, printable, read_config
-from keras2gp.modelfile.screening import screen
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator, Mapping
-
-    from keras2gp.modelfile.screening import Screened
+from keras2gp.modelfile.screening import Screened, screen
 
 __all__ = ["LoadedModel", "load_model_file"]
 
@@ -35,10 +31,10 @@ _UNBUILT_HINT = "keras.Input(shape) as the first layer of the Sequential model."
 class LoadedModel:
     """A model from a file.
 
-    model:      the Keras model, uncompiled; an Identity stands in the place of each unreadable
-                layer. None if it cannot be built with them.
-    unreadable: obstacles by layer path ("outer/inner/lambda_1", the model's own name left out);
-                a layer inside a wrapper stands under the wrapper's path
+    model:      the Keras model, uncompiled; an Identity replaces each unreadable layer. None if
+                the model cannot be built with them.
+    unreadable: obstacles by layer path ("outer/inner/lambda_1", without the model's own name);
+                a layer inside a wrapper has the wrapper's path
     name:       the model's name
     """
 
@@ -48,33 +44,37 @@ class LoadedModel:
 
 
 def load_model_file(
-    path: str | os.PathLike[str], *, weights: bool, own: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], *, weights: bool, activations: Mapping[str, Any] | None = None
 ) -> LoadedModel:
     """Read a Functional or Sequential model from a .keras file or the text of model.to_json().
 
-    weights: whether to load the trained weights too. Without them the layers hold fresh draws of
-             their initialisers, except that an adapted Normalization always gets its statistics
-             from the file. With an unreadable layer in the model no weights are loaded.
-    own:     activations that the user has stated, by name, with the function that stands for each
-             in the model; None for one that is known by its covariance alone
-
     Only Keras's own classes are built, by an allow-list (see allowlist.py); any other layer
-    becomes an obstacle in `unreadable`. So does one with weights that two nested models share:
-    Keras does not restore that. model.to_json() does not even say it: there it is two layers.
+    becomes an obstacle in `unreadable`. A layer with weights that two nested models share becomes
+    one too, since Keras does not restore the sharing. (model.to_json() writes it as two layers.)
 
-    Raises: ModelFileError, naming the file, if it is missing, of another kind, damaged or
-        malformed, too large, or if Keras cannot build the model; PriorError if weights are asked
-        of a .json file, which holds none.
+    Args:
+        path: a .keras or .json file.
+        weights: whether to load the trained weights. Without them the layers hold fresh draws of
+            their initialisers, except that an adapted Normalization always gets its statistics
+            from the file. A model with an unreadable layer gets no weights.
+        activations: activations that the user has stated, by name, with the function that the
+            model calls; None for an activation that is known by its covariance alone.
+
+    Raises:
+        ModelFileError: the file is missing, of another kind, damaged, malformed or too large, or
+            Keras cannot build the model; the message names the file.
+        PriorError: weights are asked of a .json file, which holds none.
     """
+    activations = activations or {}
     file = Path(path)
     is_archive = file.suffix.lower() != ".json"
-    screened = screen(read_config(file), str(file), has_weights=is_archive, own=own or {})
+    screened = screen(read_config(file), str(file), has_weights=is_archive, activations=activations)
     if weights and not is_archive:
         raise PriorError(
             f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
             "prior='initializers'"
         )
-    model = _built(file, screened, own or {})
+    model = _built(file, screened, activations)
     unreadable = dict(screened.unreadable)
     if model is not None and not model.built:
         if not unreadable:
@@ -89,14 +89,14 @@ def load_model_file(
     return LoadedModel(model, MappingProxyType(unreadable), screened.name)
 
 
-def _built(file: Path, screened: Screened, own: Mapping[str, Any]) -> keras.Model | None:
+def _built(file: Path, screened: Screened, activations: Mapping[str, Any]) -> keras.Model | None:
     """Build the model; None if that fails because unreadable layers are missing in it."""
     if not screened.config["config"]["layers"]:
         raise ModelFileError(f"{file}: the model has no layers")
     try:
-        # Custom objects that this process has in scope are no part of the file.
+        # Screening has refused names of other custom objects that this process has in scope.
         with (
-            keras.saving.custom_object_scope({n: _stand_in(n, f) for n, f in own.items()}),
+            keras.saving.custom_object_scope({n: _stand_in(n, f) for n, f in activations.items()}),
             SafeModeScope(safe_mode=True),
             _bounded_variables(),
         ):
@@ -108,7 +108,7 @@ def _built(file: Path, screened: Screened, own: Mapping[str, Any]) -> keras.Mode
 
 
 def _stand_in(name: str, function: Any | None) -> Any:
-    """What the model calls where its file names an activation that the user has stated."""
+    """The function that a model calls for an activation that the user has stated."""
 
     def stand_in(x: Any) -> Any:
         return x if function is None else function(x)
@@ -137,13 +137,13 @@ def _bounded_variables() -> Iterator[None]:
 
 
 def _cause(error: Exception) -> str:
-    """Return the heart of what Keras says, which repeats whole configurations on its way out."""
+    """The innermost message of an error of Keras, which repeats whole configurations around it."""
     text = str(error).rsplit("Exception encountered:", 1)[-1].strip()
     return f"{printable(text, 300)} ({type(error).__name__})"
 
 
 def _leaves(layer: Any) -> Iterator[Any]:
-    """Iterate over the layers inside of a model, without models, pipelines and wrappers."""
+    """The layers inside of a model; models, pipelines and wrappers are opened."""
     children = getattr(layer, "layers", None)
     if isinstance(layer, keras.layers.Wrapper):
         children = [layer.layer]

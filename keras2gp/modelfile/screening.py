@@ -1,8 +1,8 @@
 """Screens the configuration of a model from a stranger before Keras sees it.
 
 The configuration is copied, value by value. A class or function is kept only if its module and
-name stand in the allow-lists; a layer that is not, or that holds something that is not, becomes
-an Obstacle and an Identity layer in its place, so that the others can still be read and reported.
+name stand in the allow-lists. Any other layer, and a layer that holds any other object, becomes
+an Obstacle, with an Identity layer in its place, so that the rest of the model can be reported.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ __all__ = ["Screened", "screen"]
 
 _DEEPEST = 96  # Levels of JSON: some thirty models within models.
 
-# The keys under which Keras keeps a layer inside a layer.
+# Keys under which Keras keeps a layer inside a layer.
 _SUBLAYERS = frozenset({"backward_layer", "cell", "cells", "forward_layer", "layer", "layers"})
 
-# How a model is wired: names and numbers, which Keras takes for no more than that.
+# Keys of a model's wiring; Keras reads their values as names and numbers only.
 _WIRING = ("name", "trainable", "input_layers", "output_layers", "build_input_shape")
 
 _IDENTITY: Config = {"module": "keras.layers", "class_name": "Identity"}
@@ -45,7 +45,7 @@ _IDENTITY: Config = {"module": "keras.layers", "class_name": "Identity"}
 
 @dataclass(frozen=True)
 class Screened:
-    """What Keras may build, and what was taken out of it.
+    """The part of a configuration that Keras may build, and the obstacles that were taken out.
 
     config:     the configuration of a Functional or Sequential model
     name:       the model's name
@@ -57,15 +57,20 @@ class Screened:
     unreadable: dict[str, Obstacle]
 
 
-def screen(config: Config, where: str, *, has_weights: bool, own: Collection[str] = ()) -> Screened:
+def screen(
+    config: Config, where: str, *, has_weights: bool, activations: Collection[str] = ()
+) -> Screened:
     """Screen the configuration of a model.
 
-    where:       the file, for messages
-    has_weights: whether the file also holds weights, such as the statistics of Normalization
-    own:         names of activations that the user has stated
+    Args:
+        config: the configuration, of any content.
+        where: the file, for messages.
+        has_weights: whether the file also holds weights, such as the statistics of Normalization.
+        activations: names of activations that the user has stated.
 
-    Raises: ModelFileError if the configuration is malformed, or is not that of a Functional or
-        Sequential model.
+    Raises:
+        ModelFileError: the configuration is malformed, or is not that of a Functional or
+            Sequential model.
     """
     if depth_of(config) > _DEEPEST:
         raise ModelFileError(f"{where}: nested deeper than {_DEEPEST} levels: no model of Keras's")
@@ -75,7 +80,7 @@ def screen(config: Config, where: str, *, has_weights: bool, own: Collection[str
             "Keras 3. A subclassed model cannot be read without running its code: hand over the "
             "model itself. A model of an older Keras: save it again with Keras 3."
         )
-    screening = _Screening(where, has_weights, own)
+    screening = _Screening(where, has_weights, activations)
     try:
         clean = screening.model(config, "")
     except UnreadableError as refusal:
@@ -86,9 +91,9 @@ def screen(config: Config, where: str, *, has_weights: bool, own: Collection[str
 class _Screening:
     """One pass over a configuration; collects the obstacles."""
 
-    def __init__(self, where: str, has_weights: bool, own: Collection[str]) -> None:
+    def __init__(self, where: str, has_weights: bool, activations: Collection[str]) -> None:
         self.where = where
-        self.own = own
+        self.activations = activations
         self.has_weights = has_weights
         self.unreadable: dict[str, Obstacle] = {}
 
@@ -109,7 +114,7 @@ class _Screening:
         return _object(config, {**rest, **wiring, "layers": layers})
 
     def _layer(self, config: object, parent: str) -> Config:
-        """Copy the configuration of a layer or operation, or note why not and take its place."""
+        """Copy the configuration of a layer; an Identity where it is unreadable."""
         if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
             raise self._malformed(parent, "a layer without a configuration")
         names = (config["config"].get("name"), config.get("name"), config.get("class_name"))
@@ -166,7 +171,7 @@ class _Screening:
 
     def _call(self, node: object, path: str) -> Config:
         """Copy one call of a layer: its arguments, of which at least one is a tensor."""
-        # Without a tensor Keras would compute at once, with arrays as large as the file asks for.
+        # Keras runs a call without a tensor at once, on arrays as large as the file asks for.
         if not isinstance(node, dict) or first_tensor(node) is None:
             raise self._malformed(path, "a call without a tensor")
         if not isinstance(node.get("args"), list) or not isinstance(node.get("kwargs"), dict):
@@ -174,7 +179,7 @@ class _Screening:
         return {key: self._value(node[key], None, path) for key in ("args", "kwargs")}
 
     def _call_on_first(self, node: object, path: str) -> Config:
-        """Return the call of an Identity: on the first tensor of a call that is not read."""
+        """The call of an Identity on the first tensor of a call that is not read."""
         tensor = first_tensor(node)
         if tensor is None:
             raise self._malformed(path, "a call without a tensor")
@@ -183,7 +188,7 @@ class _Screening:
     def _value(self, value: Any, key: str | None, path: str) -> Any:
         """Copy one setting of a layer. key: its name; None in the arguments of a call."""
         if isinstance(value, str):
-            check_text(value, key, self.own)
+            check_text(value, key, self.activations)
         if isinstance(value, list):
             return [self._value(item, key, path) for item in value]
         if not isinstance(value, dict):
@@ -203,7 +208,7 @@ class _Screening:
                 raise self._malformed(path, f"a {name} that Keras does not write")
             return plain
         if name == "function":
-            return keras_function(value, key, self.own)
+            return keras_function(value, key, self.activations)
         if key in _SUBLAYERS or (key is not None and is_listed(value, LAYERS)):
             return self._layer(value, path)
         if not is_listed(value, OBJECTS) or is_custom(value) or not isinstance(inner, dict):
@@ -219,10 +224,10 @@ class _Screening:
 
 
 def _object(config: Config, settings: Config) -> Config:
-    """Put settings back into their object, and nothing else that may stand around them.
+    """An object with these settings and nothing else of the original.
 
-    Registered names are refused before, layers are built by their calls, nothing here trains, and
-    for a shared initialiser or dtype another one of the same settings will do.
+    The rest is not needed: registered names are refused before, calls build the layers, nothing
+    trains, and a shared initialiser or dtype may be replaced by a copy of the same settings.
     """
     return {
         "module": config["module"],

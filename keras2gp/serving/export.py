@@ -20,8 +20,8 @@ from keras2gp.errors import InputError, ModelFileError, NotFittedError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.solvers.precision import rounding_bound
+from keras2gp.kernel.exported import ExportedKernel
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.kernel.module import ExportedKernel
 from keras2gp.serving.posterior import Factor, expected_softmax, largest
 
 __all__ = ["MARKER", "export"]
@@ -86,7 +86,7 @@ class _Predictor(tf.Module):  # type: ignore[misc]
     def __init__(self, estimator: Any, *, variance: bool) -> None:
         super().__init__()
         kernel: Kernel = estimator.kernel
-        self._kernel = ExportedKernel(kernel)
+        self._kernel = ExportedKernel(kernel.parts)
         images = kernel.images(estimator.basis_)
         self._train = [tf.Variable(np.moveaxis(x, 0, -1)) for x in images]
         self._alpha = tf.Variable(self._weights(estimator))

@@ -1,4 +1,4 @@
-"""A kernel as TensorFlow alone, as it stands in a SavedModel: a free number of images."""
+"""The kernel as a tf.Module for SavedModels, with a free number of images."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import tensorflow as tf
 from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.pairs import Side
 from keras2gp.covariance.program import Program
-from keras2gp.kernel.kernel import Kernel
+from keras2gp.kernel.parts import KernelParts
 from keras2gp.matrices.compiled import CompiledProgram
 
 __all__ = ["ExportedKernel"]
 
 _ROWS = 16
+"""Rows of the matrix that one step of the loop computes."""
 
 
 class ExportedKernel(tf.Module):  # type: ignore[misc]
-    """Pure functions of images [N, *shape], the kernel's variances in variables.
+    """Pure functions of images [N, *shape]; the prior variances are tf.Variables.
 
-    The images of a `Side` are innermost, [*spatial, C, N], behind the preprocessor's layers.
+    Images are transposed to [*spatial, C, N] behind the preprocessor, as `Side` holds them.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, parts: KernelParts) -> None:
         super().__init__()
-        self._program = Program(kernel.graph, kind=kernel.kind)
-        compiled = CompiledProgram(kernel.graph, kernel.dtype)
-        weights, biases = compiled.variances(kernel.parameters)
+        self._program = Program(parts.graph, kind=parts.kind)
+        compiled = CompiledProgram(parts.graph, parts.dtype)
+        weights, biases = compiled.variances(parts.parameters)
         self._weights = [tf.Variable(value) for value in weights]
         self._biases = [tf.Variable(value) for value in biases]
-        self.dtype = tf.as_dtype(kernel.dtype)
-        self._preprocessor = kernel.preprocessor
+        self.dtype = tf.as_dtype(parts.dtype)
+        self._preprocessor = parts.preprocessor
 
     def images(self, arrays: Sequence[Tensor]) -> list[Tensor]:
-        """Images through the preprocessor, innermost."""
+        """Images behind the preprocessor, [*spatial, C, N]."""
         tensors = list(arrays)
         if self._preprocessor is not None:
             outputs = self._preprocessor(tensors, training=False)
@@ -46,14 +47,14 @@ class ExportedKernel(tf.Module):  # type: ignore[misc]
         ]
 
     def side(self, images: Sequence[Tensor]) -> tuple[Tensor, Side]:
-        """Variances [N], and what `cross` needs of the images."""
+        """Variances of the output, [N], and the statistics that `cross` reads."""
         outputs, prepared, statistics = self._program.statistics(
             images, self._weights, self._biases
         )
         return outputs[0], Side(prepared, statistics)
 
     def cross(self, images: Sequence[Tensor], second: Side) -> tuple[Tensor, Tensor]:
-        """The matrix [N1, N2] and the variances of the first images, [N1]."""
+        """The matrix, [N1, N2], and the variances of the first images, [N1]."""
         count, columns = tf.shape(images[0])[-1], tf.shape(second.images[0])[-1]
 
         def rows(start: Tensor, matrix: Tensor, diagonal: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,42 @@
+"""load(): a kernel from the directory into which Kernel.save wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras2gp.covariance.own_activations import OwnActivations
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.kernel.saving import read_kernel
+
+__all__ = ["load"]
+
+
+def load(directory: str | Path, activations: Mapping[Any, Any] | None = None) -> Kernel:
+    """Load the kernel that Kernel.save wrote.
+
+    Args:
+        directory: the directory that was handed to `Kernel.save`.
+        activations: as for convert(); functions of your own, which a saved kernel does not hold.
+
+    Returns:
+        A kernel with the same entries, to the last bit.
+
+    Raises:
+        ModelFileError: there is no kernel, it is damaged, or it needs an activation that is not
+            stated or is another function.
+        InputError: `activations` holds something else than functions and Duals.
+
+    >>> import keras, keras2gp, numpy, tempfile
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.5)})
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     kernel.save(directory)
+    ...     loaded = keras2gp.load(directory)
+    >>> numpy.asarray(loaded(numpy.ones((1, 2)))).tolist()
+    [[1.5]]
+    """
+    own = OwnActivations(activations)
+    own.register()
+    return Kernel.from_parts(read_kernel(Path(directory), own))

@@ -1,0 +1,121 @@
+"""The parts of a kernel as plain data: written into kernel.json, checked when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import tensorflow as tf
+
+from keras2gp._util.version import VERSION
+from keras2gp.covariance.program import (
+    KernelKind,
+    Program,
+    check_rules,
+    check_tangent,
+    layers_of,
+)
+from keras2gp.errors import ModelFileError
+from keras2gp.graph.graph import Graph
+from keras2gp.graph.serial import graph_from_dict, graph_to_dict
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.kernel.inputs import InputSpec
+from keras2gp.report import ConversionReport
+
+__all__ = ["KernelParts"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class KernelParts:
+    """Everything that determines a kernel; nothing in it is compiled.
+
+    graph:        the network as a graph of ops
+    kind:         "nngp" or "ntk"
+    dtype:        "float32" or "float64"
+    parameters:   prior variances of every random layer, by its path in the model
+    inputs:       the inputs of the Keras model
+    preprocessor: Keras model of the deterministic layers before the graph, or None
+    report:       the record of the conversion
+    """
+
+    graph: Graph
+    kind: KernelKind
+    dtype: str
+    parameters: Mapping[str, LayerVariances]
+    inputs: tuple[InputSpec, ...]
+    preprocessor: Any | None
+    report: ConversionReport
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parts as data for JSON; the preprocessor is a flag in it and a file of its own."""
+        return {
+            "format": _FORMAT,
+            "keras2gp": VERSION,
+            "dtype": self.dtype,
+            "kind": self.kind,
+            "inputs": [{"name": spec.name, "shape": spec.shape} for spec in self.inputs],
+            "preprocessor": self.preprocessor is not None,
+            "parameters": {
+                layer: {"weight": v.weight, "bias": v.bias} for layer, v in self.parameters.items()
+            },
+            "graph": graph_to_dict(self.graph),
+            "report": self.report.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], preprocessor: Any | None) -> KernelParts:
+        """The parts that `to_dict` described, checked against each other and against the rules.
+
+        Raises: Keras2GPError where they contradict each other; LookupError, TypeError, ValueError,
+            ArithmeticError or AttributeError where a value is malformed.
+        """
+        if data["format"] != _FORMAT:
+            raise ModelFileError(f"format {data['format']!r}, this version reads {_FORMAT}")
+        if data["dtype"] not in ("float32", "float64"):
+            raise ModelFileError(f"dtype {data['dtype']!r}")
+        if data["kind"] not in ("nngp", "ntk"):
+            raise ModelFileError(f"kind {data['kind']!r}")
+        graph = graph_from_dict(data["graph"])
+        parameters = {
+            str(layer): LayerVariances(entry["weight"], entry["bias"])
+            for layer, entry in data["parameters"].items()
+        }
+        if set(layers_of(graph)) != set(parameters):
+            raise ModelFileError("its parameters are not those of its graph")
+        obstacles = check_rules(graph)
+        if data["kind"] == "ntk" and not obstacles:
+            obstacles = check_tangent(graph)
+        if obstacles:
+            raise ModelFileError(f"no rule: {obstacles[0]}")
+        inputs = tuple(_input_of(entry) for entry in data["inputs"])
+        _check_inputs(graph, inputs, preprocessor)
+        _check_ops(graph, data["dtype"])
+        kind = cast("KernelKind", data["kind"])
+        report = ConversionReport.from_dict(data["report"])
+        return cls(graph, kind, data["dtype"], parameters, inputs, preprocessor, report)
+
+
+def _input_of(entry: Mapping[str, Any]) -> InputSpec:
+    shape = tuple(None if size is None else int(size) for size in entry["shape"])
+    return InputSpec(str(entry["name"]), shape)
+
+
+def _check_inputs(graph: Graph, inputs: Sequence[InputSpec], preprocessor: Any | None) -> None:
+    shapes = [spec.shape for spec in inputs]
+    if preprocessor is not None:
+        shapes = [tuple(t.shape[1:]) for t in preprocessor.outputs]
+    graph_shapes = [(*op.size, op.channels) for op in graph.inputs]
+    if shapes != graph_shapes:
+        raise ModelFileError(f"its inputs {shapes} are not those of its graph {graph_shapes}")
+
+
+def _check_ops(graph: Graph, dtype: str) -> None:
+    """Trace the rules for one image: a setting that an op cannot have fails here."""
+    count = len(layers_of(graph))
+    images = [tf.TensorSpec([*op.size, op.channels, 1], dtype) for op in graph.inputs]
+    variances = tf.TensorSpec([count], dtype)
+    traced = tf.function(Program(graph).statistics, autograph=False)
+    traced.get_concrete_function(images, variances, variances)
