@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from keras2gp.conversion.pipeline import convert, inspect
     from keras2gp.conversion.registry import deterministic, reader
     from keras2gp.covariance.duals.base import Dual
-    from keras2gp.covariance.duals.expanded import Expanded
     from keras2gp.covariance.duals.hermite import Hermite
+    from keras2gp.covariance.own_activations import Expanded
     from keras2gp.covariance.registry import dual, rule
     from keras2gp.errors import Keras2GPError, UnsupportedModelError
     from keras2gp.gp.classifier import GPClassifier
@@ -64,7 +64,7 @@ __version__ = VERSION
 _HOMES = {
     "ConversionReport": "report",
     "Dual": "covariance.duals.base",
-    "Expanded": "covariance.duals.expanded",
+    "Expanded": "covariance.own_activations",
     "GPClassifier": "gp.classifier",
     "GPRegressor": "gp.regressor",
     "Hermite": "covariance.duals.hermite",

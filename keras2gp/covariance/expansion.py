@@ -1,4 +1,4 @@
-"""Expanded activations: their degree, which belongs to the graph, and what a report says of it."""
+"""Degrees of expanded activations, which a graph holds, and the notes on them in a report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VARIANCES = np.array([1.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 5.0, 10.0, 20.0, 50.0,
 def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
     """The graph with the degree of every expansion, and one note for each function.
 
-    tolerance: of the covariance after an activation, against the square root of the two variances
+    tolerance: error of the covariance after an activation, relative to the root of both variances
     """
     nodes = list(graph.nodes)
     notes: dict[Activation, str] = {}
@@ -49,8 +49,8 @@ def _integrated(name: str, dual: Piecewise) -> str:
 def _note(name: str, dual: Hermite, tolerance: float) -> str:
     at_one, *bounds = dual.bounds(_VARIANCES)
     slope = dual.bounds(_VARIANCES[:1], derivative=True)[0]
-    held = [q for q, bound in zip(_VARIANCES[1:], bounds, strict=True) if bound <= tolerance]
-    reach = f"up to a variance of {held[-1]:g}" if held else "at no variance from 0.1 on"
+    within = [q for q, bound in zip(_VARIANCES[1:], bounds, strict=True) if bound <= tolerance]
+    reach = f"up to a variance of {within[-1]:g}" if within else "at no variance from 0.1 on"
     return (
         f"{name} expanded to degree {dual.degree}: relative error at most {at_one:.1g} at a "
         f"variance of 1 ({slope:.1g} in a tangent kernel), and at most {tolerance:g} {reach}"

@@ -8,7 +8,7 @@ import tensorflow as tf
 from oracles import naive as oracle
 
 from keras2gp.covariance import program  # noqa: F401 (registers the duals)
-from keras2gp.covariance.duals.arcsine import arcsin
+from keras2gp.covariance.duals.elementary import arcsin
 from keras2gp.covariance.registry import dual_of
 from keras2gp.graph.ops import Activation
 

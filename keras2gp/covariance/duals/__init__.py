@@ -1,5 +1,5 @@
-"""Dual activations: importing this package registers them all."""
+"""Dual activations E[phi(u) phi(v)]: importing this package registers all of them."""
 
-from keras2gp.covariance.duals import cornered, homogeneous, sigmoidal, smooth, units
+from keras2gp.covariance.duals import clipped, expansions, homogeneous, smooth
 
-__all__ = ["cornered", "homogeneous", "sigmoidal", "smooth", "units"]
+__all__ = ["clipped", "expansions", "homogeneous", "smooth"]

@@ -1,26 +1,56 @@
-"""What a dual activation is: E[phi(u) phi(v)] for a Gaussian pair (u, v).
+"""Dual: the covariance E[phi(u) phi(v)] of an activation phi for a Gaussian pair (u, v).
 
 Glossary
-  q      variance of u, of one image at one position
-  c      covariance of u and v
-  rho    c / sqrt(q1 q2)
-  s1, s2 what `prepare` made of the variances of either image, shaped to broadcast against c
+  q1, q2  variances of u and of v
+  c       covariance of u and v
+  rho     correlation c / sqrt(q1 q2)
+  s1, s2  statistics of either image: `prepare` of its variance, broadcastable against c
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
+from keras2gp._util.arrays import ImageMap, PairMap
 
-__all__ = ["Dual", "correlation_statistics", "polynomial", "root_of"]
+__all__ = ["Dual", "Statistics"]
+
+Statistics = tuple[ImageMap, ...]
+"""Quantities of one image at every position, each broadcastable against a map of pairs."""
 
 
 class Dual:
-    """E[phi(u) phi(v)]; a subclass is its equation. Constants of phi are constructor arguments."""
+    """The dual of an activation phi: E[phi(u) phi(v)] for a Gaussian pair (u, v).
+
+    A subclass is its equation: it defines `covariance`, `mean` where sums of activations need it,
+    and `derivative` where tangent kernels need it. Constants of phi are arguments of `__init__`.
+
+    Shapes:
+        Variances q are [*spatial, B]. Covariances c are [*spatial, B1, B2], and the statistics s1
+        and s2 broadcast against them.
+
+    References:
+        Daniely, Frostig and Singer 2016, Toward deeper understanding of neural networks.
+
+    Example:
+        The dual of 2 u, which is four times the covariance:
+
+        >>> import keras2gp
+        >>> import tensorflow as tf
+        >>> class Twice(keras2gp.Dual):
+        ...     def covariance(self, c, s1, s2):
+        ...         return 4 * c
+        ...
+        ...     def mean(self, q):
+        ...         return tf.zeros_like(q)
+        >>> float(Twice().second_moment(tf.constant(0.5)))
+        2.0
+
+        `convert(model, activations={"twice": Twice()})` uses it, and so does
+        `@keras2gp.dual("twice")` above the class.
+    """
 
     vanishes: ClassVar[bool] = False
     """Whether the covariance is 0 where all statistics of the second image are 0."""
@@ -30,72 +60,60 @@ class Dual:
 
     @property
     def columns(self) -> int:
-        """How many numbers of each image and position the covariance needs."""
+        """Number of statistics of each image and position."""
         with tf.init_scope():
             return sum(int(tf.size(s)) for s in self.prepare(tf.ones([1], tf.float64)))
 
-    def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
-        """What the covariance needs of one image, computed once for it and never for a pair."""
+    def prepare(self, q: ImageMap) -> Statistics:
+        """The statistics of one image, computed once per image and never per pair.
+
+        Args:
+            q: variances of u.
+
+        Returns:
+            Arrays from which, with c alone, `covariance` and `derivative` follow.
+        """
         return (q,)
 
-    def covariance(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
-        """E[phi(u) phi(v)]."""
+    def covariance(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
+        """E[phi(u) phi(v)].
+
+        Args:
+            c: covariances of u and v.
+            s1: statistics of the first image, `prepare(q1)`.
+            s2: statistics of the second image, `prepare(q2)`.
+        """
         raise NotImplementedError
 
-    def derivative(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
-        """E[phi'(u) phi'(v)], which is the covariance's derivative by c."""
+    def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
+        """E[phi'(u) phi'(v)], the derivative by c, of the same arguments as `covariance`."""
         raise NotImplementedError
 
-    def derivative_second_moment(self, q: Tensor) -> Tensor:
-        """E[phi'(u)^2]."""
+    def derivative_second_moment(self, q: ImageMap) -> ImageMap:
+        """E[phi'(u)^2] for variances q."""
         s = self.prepare(q)
         return self.derivative(q, s, s)
 
-    def mean(self, q: Tensor) -> Tensor:
-        """E[phi(u)]."""
+    def mean(self, q: ImageMap) -> ImageMap:
+        """E[phi(u)] for variances q."""
         raise NotImplementedError
 
     def with_degree(self, degree: int) -> Self:
-        """The same function, expanded to another degree, where it is expanded at all."""
+        """The same function at another degree of its expansion; itself if it has none."""
         del degree
         return self
 
-    def second_moment(self, q: Tensor) -> Tensor:
-        """E[phi(u)^2]; the covariance of u with itself, unless there is something simpler."""
+    def second_moment(self, q: ImageMap) -> ImageMap:
+        """E[phi(u)^2] for variances q: by default the covariance of u with itself."""
         s = self.prepare(q)
         return self.covariance(q, s, s)
 
-    def variance(self, q: Tensor, s: tuple[Tensor, ...]) -> Tensor:
-        """E[phi(u)^2] where the statistics s = prepare(q) are there already."""
+    def variance(self, q: ImageMap, s: Statistics) -> ImageMap:
+        """E[phi(u)^2] for variances q whose statistics s = prepare(q) are known."""
         del s
         return self.second_moment(q)
 
-    def derivative_variance(self, q: Tensor, s: tuple[Tensor, ...]) -> Tensor:
-        """E[phi'(u)^2] where the statistics s = prepare(q) are there already."""
+    def derivative_variance(self, q: ImageMap, s: Statistics) -> ImageMap:
+        """E[phi'(u)^2] for variances q whose statistics s = prepare(q) are known."""
         del s
         return self.derivative_second_moment(q)
-
-
-def correlation_statistics(q: Tensor) -> tuple[Tensor, Tensor]:
-    """sqrt(q) and 1 / sqrt(q), the latter 0 where q is 0: a constant correlates with nothing."""
-    root = root_of(q)
-    return root, tf.math.divide_no_nan(tf.ones_like(root), root)
-
-
-def polynomial(coefficients: Sequence[float], t: Tensor) -> Tensor:
-    """sum of coefficients[n] t^n, by Horner's rule."""
-    value: Tensor = coefficients[-1]
-    for coefficient in coefficients[-2::-1]:
-        value = value * t + coefficient
-    return value
-
-
-@tf.custom_gradient  # type: ignore[untyped-decorator]
-def root_of(x: Tensor) -> tuple[Tensor, Any]:
-    """sqrt(max(x, 0)), with a derivative of 0 where x is not positive.
-
-    There the true one is infinite, and what it is multiplied by is 0: a pixel that is black in
-    all of a window, or an image paired with itself.
-    """
-    root = tf.sqrt(tf.maximum(x, 0))
-    return root, lambda upstream: tf.math.divide_no_nan(upstream, 2 * root)

@@ -1,11 +1,13 @@
-"""Dual activations of functions with phi(t u) = t^n phi(u), t > 0: they depend on rho alone.
+"""Dual activations of positively homogeneous functions: phi(t u) = t^n phi(u) for t > 0.
 
-All follow from that of the absolute value, since leaky_relu(u) = (1+a)/2 u + (1-a)/2 |u|, and u
-and |v| are uncorrelated:
-    E|u||v| = |c| + 4 sqrt(q1 q2) g(|rho|),  g(t) = (sqrt(1 - t^2) - t arccos t) / 2 pi.
-g falls from 1 / 2 pi at 0 to 0 at 1, where it goes as (1 - t)^(3/2); g(t) / sqrt(1 - t) is analytic
-on [0, 1]. That quotient is a polynomial to the precision of the type: a few multiplications that
-the compiler vectorises, where arccos is a slow library call.
+They depend on rho alone, up to the scale (q1 q2)^(n/2). All follow from that of the absolute
+value, since leaky_relu(u) = (1+a)/2 u + (1-a)/2 |u|, and u and |v| are uncorrelated.
+
+Math: E|u||v| = |c| + 4 sqrt(q1 q2) g(|rho|),  g(t) = (sqrt(1 - t^2) - t arccos t) / 2 pi.
+    g falls from 1 / 2 pi at 0 to 0 at 1, where it goes as (1 - t)^(3/2); g(t) / sqrt(1 - t) is
+    analytic on [0, 1]. That quotient is a polynomial to the precision of the type: a few
+    multiplications that the compiler vectorises, where arccos is a slow library call.
+References: Cho and Saul 2009, Kernel methods for deep learning (arc-cosine kernels).
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ import math
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.duals.arcsine import arcsin
-from keras2gp.covariance.duals.base import (
-    Dual,
+from keras2gp._util.arrays import ImageMap, PairMap, Tensor
+from keras2gp.covariance.duals.base import Dual, Statistics
+from keras2gp.covariance.duals.elementary import (
+    arcsin,
     correlation_statistics,
     polynomial,
     root_of,
@@ -100,15 +102,15 @@ def _g(t: Tensor) -> Tensor:
     return root_of(1 - t) * polynomial(_G[t.dtype], t)
 
 
-def _same_sign(c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+def _same_sign(c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
     """P(u > 0, v > 0) = (pi - arccos rho) / 2 pi."""
     t = tf.abs(c) * s1[1] * s2[1]
     angle = root_of(1 - t) * polynomial(_ANGLE[t.dtype], t)
     return tf.where(c > 0, 0.5 - angle, angle)
 
 
-def _parts(c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """|c| and sqrt(q1 q2) g(|rho|): E|u||v| is the one plus four times the other."""
+def _parts(c: PairMap, s1: Statistics, s2: Statistics) -> tuple[PairMap, PairMap]:
+    """|c| and sqrt(q1 q2) g(|rho|): E|u||v| is the first plus four times the second."""
     (root1, inverse1), (root2, inverse2) = s1, s2
     size = tf.abs(c)
     return size, _g(size * inverse1 * inverse2) * root1 * root2
@@ -118,56 +120,61 @@ def _parts(c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> tuple[T
 class Relu(Dual):
     """max(u, 0): sqrt(q1 q2) (sqrt(1 - rho^2) + (pi - arccos rho) rho) / 2 pi.
 
-    Math: max(c, 0) / 2 + sqrt(q1 q2) g(|rho|): the part along the diagonal needs no statistics.
-    Reference: equation 13 of the paper (Cho and Saul 2009), for unit slope.
+    Math: E[phi phi] = max(c, 0) / 2 + sqrt(q1 q2) g(|rho|), exact to rounding at every variance;
+        E[phi' phi'] = (pi - arccos rho) / 2 pi, whose error next to |rho| = 1 is about
+        sqrt(eps) / 2 pi, because arccos has a vertical tangent there.
+    References: equation 13 of the paper; Cho and Saul 2009, order 1.
     """
 
-    def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
+    def prepare(self, q: ImageMap) -> Statistics:
         return correlation_statistics(q)
 
-    def covariance(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+    def covariance(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         size, rest = _parts(c, s1, s2)
         return (c + size) / 4 + rest
 
-    def second_moment(self, q: Tensor) -> Tensor:
+    def second_moment(self, q: ImageMap) -> ImageMap:
         return q / 2
 
-    def derivative(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+    def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return _same_sign(c, s1, s2)
 
-    def derivative_second_moment(self, q: Tensor) -> Tensor:
+    def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         return tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
 
-    def mean(self, q: Tensor) -> Tensor:
+    def mean(self, q: ImageMap) -> ImageMap:
         return tf.sqrt(q / (2 * math.pi))
 
 
 @dual("leaky_relu")
 class LeakyRelu(Dual):
-    """u if u > 0 else a u: ((1+a)/2)^2 c + ((1-a)/2)^2 E|u||v|."""
+    """u if u > 0 else a u: ((1+a)/2)^2 c + ((1-a)/2)^2 E|u||v|.
+
+    Exact to rounding, for any slope; the module says how E|u||v| is computed.
+    """
 
     def __init__(self, negative_slope: float = 0.2) -> None:
         self.odd = ((1 + negative_slope) / 2) ** 2
         self.even = ((1 - negative_slope) / 2) ** 2
         self.size = (1 - negative_slope) / 2
 
-    def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
+    def prepare(self, q: ImageMap) -> Statistics:
         return correlation_statistics(q)
 
-    def covariance(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+    def covariance(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         size, rest = _parts(c, s1, s2)
         return self.odd * c + self.even * (size + 4 * rest)
 
-    def second_moment(self, q: Tensor) -> Tensor:
+    def second_moment(self, q: ImageMap) -> ImageMap:
         return (self.odd + self.even) * q
 
-    def derivative(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+    def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return self.odd + self.even * (4 * _same_sign(c, s1, s2) - 1)
 
-    def derivative_second_moment(self, q: Tensor) -> Tensor:
+    def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         return tf.fill(tf.shape(q), tf.constant(self.odd + self.even, q.dtype))
 
-    def mean(self, q: Tensor) -> Tensor:
+    def mean(self, q: ImageMap) -> ImageMap:
         return self.size * tf.sqrt(2 * q / math.pi)
 
 
@@ -186,7 +193,9 @@ dual("absolute")(Abs)
 class Step(Dual):
     """1 if u > 0 else 0: 1/4 + arcsin(rho) / 2 pi.
 
-    `at_zero` is phi(0), which matters where the variance is 0 and nowhere else.
+    `at_zero` is phi(0), which matters only where the variance is 0. The error next to |rho| = 1
+    is about sqrt(eps) / 2 pi. There is no tangent kernel, because phi jumps.
+    References: Cho and Saul 2009, order 0.
     """
 
     differentiable = False
@@ -194,10 +203,10 @@ class Step(Dual):
     def __init__(self, at_zero: float = 0.0) -> None:
         self.at_zero = at_zero
 
-    def prepare(self, q: Tensor) -> tuple[Tensor, ...]:
+    def prepare(self, q: ImageMap) -> Statistics:
         return correlation_statistics(q)
 
-    def covariance(self, c: Tensor, s1: tuple[Tensor, ...], s2: tuple[Tensor, ...]) -> Tensor:
+    def covariance(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         (root1, inverse1), (root2, inverse2) = s1, s2
         rho = tf.clip_by_value(c * inverse1 * inverse2, -1, 1)
         generic = 0.25 + arcsin(rho) / (2 * math.pi)
@@ -206,10 +215,10 @@ class Step(Dual):
         mean2 = tf.where(root2 > 0, tf.constant(0.5, c.dtype), tf.constant(self.at_zero, c.dtype))
         return tf.where(root1 * root2 > 0, generic, mean1 * mean2)
 
-    def second_moment(self, q: Tensor) -> Tensor:
+    def second_moment(self, q: ImageMap) -> ImageMap:
         half = tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
         return tf.where(q > 0, half, tf.constant(self.at_zero**2, q.dtype))
 
-    def mean(self, q: Tensor) -> Tensor:
+    def mean(self, q: ImageMap) -> ImageMap:
         half = tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
         return tf.where(q > 0, half, tf.constant(self.at_zero, q.dtype))

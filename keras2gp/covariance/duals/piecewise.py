@@ -1,13 +1,15 @@
-"""Dual activations of polynomials that are joined at corners: E[phi(u) phi(v)] by Taylor in c.
+"""Piecewise: duals of polynomials that are joined at corners, by Taylor's formula in c.
 
 Math: d/dc E[f(u) g(v)] = E[f'(u) g'(v)], and the derivatives of such a function end. Let D_k be
-the k-th derivative of phi between the corners t_i, e_k = E[D_k], and a_ki what D_k jumps by. Then
+the k-th derivative of phi between the corners t_i, e_k = E[D_k], and a_ki the jump of D_k at t_i.
+Then
     E[phi(u) phi(v)] = sum_k e_k(q1) e_k(q2) c^k / k! + sum_k int_0^c R_k(x) (c - x)^k / k! dx,
     R_k = sum_ij a_ki a_kj p(t_i, t_j) + sum_i a_ki (p(t_i) E[D_k+1(v) | u = t_i] + of v and u),
 with the densities p of u, of v and of both at the covariance x. The integral is a sum over
 Gauss-Legendre points of y, x = c (1 - y^4): they crowd where the density of both may be steep.
 E[phi'(u) phi'(v)] is the same sum from D_1 on. The variances are exact.
-Reference: Plackett 1954 (the derivative by the covariance).
+References: Plackett 1954, A reduction formula for normal multivariate integrals (the derivative
+by the covariance).
 """
 
 from __future__ import annotations
@@ -16,24 +18,25 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise, product
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.duals.base import Dual, correlation_statistics
+from keras2gp._util.arrays import ImageMap, PairMap, Tensor
+from keras2gp.covariance.duals.base import Dual, Statistics
+from keras2gp.covariance.duals.elementary import correlation_statistics
 
 __all__ = ["Piecewise"]
 
 Polynomial = tuple[float, ...]
 """Coefficients, the constant first."""
-Statistics = tuple[Tensor, ...]
+Integrand = Callable[[PairMap, PairMap], PairMap]
+"""A function of 1 - |r| and 1 / sqrt(1 - r^2), r = x / sqrt(q1 q2)."""
 
 _POINTS = {tf.float32: 16, tf.float64: 40}
-"""Errors of the integral of (c - x) p, against sqrt(q1 q2): 4e-8 and 4e-12."""
+"""Errors of the integral of (c - x) p, relative to sqrt(q1 q2): 4e-8 and 4e-12."""
 _STEEP_POINTS = {tf.float32: 24, tf.float64: 64}
-"""Of the integral of p, near |rho| = 1 for variances that differ a little: 1e-5 and 3e-7."""
+"""Errors of the integral of p, near |rho| = 1 for variances that differ a little: 1e-5 and 3e-7."""
 _ROUNDING = 1e-12
 _FAR = 40.0
 
@@ -60,11 +63,11 @@ class Piecewise(Dual):
                 raise ValueError("polynomials of degree 2 must meet at the corners")
 
     def _jumps_of(self, order: Sequence[Polynomial]) -> list[float]:
-        found = []
+        jumps = []
         for t, (left, right) in zip(self.edges, pairwise(order), strict=True):
             jump = _value(right, t) - _value(left, t)
-            found.append(0.0 if abs(jump) < _ROUNDING else jump)
-        return found
+            jumps.append(0.0 if abs(jump) < _ROUNDING else jump)
+        return jumps
 
     @property
     def differentiable(self) -> bool:  # type: ignore[override]
@@ -73,23 +76,23 @@ class Piecewise(Dual):
 
     def phi(self, u: float) -> float:
         """The function at one point."""
-        place = int(np.searchsorted(self.edges, u))
-        return _value(self._orders[0][place], u)
+        piece = int(np.searchsorted(self.edges, u))
+        return _value(self._orders[0][piece], u)
 
     def prepare(self, q: Tensor) -> Statistics:
         roots = correlation_statistics(q)
         expected = [tf.cast(self._expected(q, order), q.dtype) for order in self._orders[1:]]
         return *roots, self.mean(q), *expected
 
-    def mean(self, q: Tensor) -> Tensor:
-        found = self._expected(q, self._orders[0])
-        return tf.cast(tf.where(q > 0, found, self.phi(0.0)), q.dtype)
+    def mean(self, q: ImageMap) -> ImageMap:
+        expected = self._expected(q, self._orders[0])
+        return tf.cast(tf.where(q > 0, expected, self.phi(0.0)), q.dtype)
 
-    def second_moment(self, q: Tensor) -> Tensor:
-        found = self._expected(q, [_product(p, p) for p in self._orders[0]])
-        return tf.cast(tf.where(q > 0, found, self.phi(0.0) ** 2), q.dtype)
+    def second_moment(self, q: ImageMap) -> ImageMap:
+        expected = self._expected(q, [_product(p, p) for p in self._orders[0]])
+        return tf.cast(tf.where(q > 0, expected, self.phi(0.0) ** 2), q.dtype)
 
-    def derivative_second_moment(self, q: Tensor) -> Tensor:
+    def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         return tf.cast(self._expected(q, [_product(p, p) for p in self._orders[1]]), q.dtype)
 
     def covariance(self, c: Tensor, s1: Statistics, s2: Statistics) -> Tensor:
@@ -98,8 +101,8 @@ class Piecewise(Dual):
     def derivative(self, c: Tensor, s1: Statistics, s2: Statistics) -> Tensor:
         return self._taylor(c, s1, s2, 1)
 
-    def _taylor(self, c: Tensor, s1: Statistics, s2: Statistics, first: int) -> Tensor:
-        """Taylor's formula for D_first."""
+    def _taylor(self, c: PairMap, s1: Statistics, s2: Statistics, first: int) -> PairMap:
+        """E[D_first(u) D_first(v)] by Taylor's formula."""
         (root1, inverse1, *e1), (root2, inverse2, *e2) = s1, s2
         total = e1[first] * e2[first]
         power = c
@@ -125,8 +128,8 @@ class Piecewise(Dual):
                 integral += factor * powers[order] * sum(part(u, inverse) for part in parts)
         return total + rho * integral
 
-    def _both(self, k: int, inverses: tuple[Tensor, Tensor], rho: Tensor) -> list[Any]:
-        """a_ki a_kj p(t_i, t_j) sqrt(q1 q2) for all i, j: of equal and of opposite corners."""
+    def _both(self, k: int, inverses: tuple[ImageMap, ImageMap], rho: PairMap) -> list[Integrand]:
+        """Integrands a_ki a_kj p(t_i, t_j) sqrt(q1 q2), those of one |t_i| and |t_j| together."""
         groups: dict[tuple[float, float], list[float]] = defaultdict(lambda: [0.0, 0.0])
         jumps = list(zip(self.edges, self._jumps[k], strict=True))
         for (t1, a1), (t2, a2) in product(jumps, jumps):
@@ -140,11 +143,11 @@ class Piecewise(Dual):
     def _one(
         self,
         k: int,
-        roots: tuple[Tensor, Tensor],
-        inverses: tuple[Tensor, Tensor],
-        rho: Tensor,
-    ) -> list[Any]:
-        """a_ki p(t_i) E[D_k+1(v) | u = t_i] sqrt(q1 q2), and of v and u."""
+        roots: tuple[ImageMap, ImageMap],
+        inverses: tuple[ImageMap, ImageMap],
+        rho: PairMap,
+    ) -> list[Integrand]:
+        """Integrands a_ki p(t_i) E[D_k+1(v) | u = t_i] sqrt(q1 q2), and with u and v exchanged."""
         ((start, *_), *_), steps = self._orders[k + 1], self._jumps[k + 1]
         if not (start or any(steps)):
             return []
@@ -156,8 +159,8 @@ class Piecewise(Dual):
             for levels in [[(s, e * inverse2) for e, s in zip(self.edges, steps, strict=True) if s]]
         ]
 
-    def _expected(self, q: Tensor, order: Sequence[Polynomial]) -> Tensor:
-        """E of polynomials between the corners, in float64."""
+    def _expected(self, q: ImageMap, order: Sequence[Polynomial]) -> ImageMap:
+        """Expectation of a piecewise polynomial, in float64; `order` has one for each piece."""
         root = tf.sqrt(tf.cast(q, tf.float64))
         inverse = 1 / tf.maximum(root, 1e-150)
         far = tf.fill(tf.shape(root), tf.constant(_FAR, tf.float64))
@@ -199,24 +202,24 @@ def _below(z: Tensor) -> Tensor:
 
 def _moments(low: Tensor, high: Tensor, count: int) -> list[Tensor]:
     """E[z^n; low < z < high] of a standard normal z, for n < count."""
-    # By the nearer tail: what is left of 1 has no digits.
+    # From the nearer tail, because a tail computed as 1 minus the rest has no digits.
     upper_half = low + high > 0
     lower, upper = tf.where(upper_half, -high, low), tf.where(upper_half, -low, high)
-    found = [_below(upper) - _below(lower), _bell(low) - _bell(high)]
+    moments = [_below(upper) - _below(lower), _bell(low) - _bell(high)]
     for n in range(2, count):
         ends = low ** (n - 1) * _bell(low) - high ** (n - 1) * _bell(high)
-        found.append((n - 1) * found[n - 2] + ends)
-    return found[:count]
+        moments.append((n - 1) * moments[n - 2] + ends)
+    return moments[:count]
 
 
-def _density(same: float, opposite: float, h: Tensor, k: Tensor, rho: Tensor) -> Callable[..., Any]:
+def _density(same: float, opposite: float, h: Tensor, k: Tensor, rho: Tensor) -> Integrand:
     """same times exp(-(h^2 + k^2 - 2 h k r) / (2 (1 - r^2))) / sqrt(1 - r^2), opposite with -r.
 
     A function of u = 1 - |r| and 1 / sqrt(1 - r^2); h, k >= 0.
     """
     sign = tf.where(rho < 0, -tf.ones_like(rho), tf.ones_like(rho))
     product, near = h * k, (h - k) ** 2 / 2
-    if same == -opposite:  # as one: the difference of the two has no digits where h k is small
+    if same == -opposite:  # one expm1: the difference of the two has no digits at a small h k
 
         def both(u: Tensor, inverse: Tensor) -> Tensor:
             square = inverse * inverse
@@ -240,12 +243,12 @@ def _density(same: float, opposite: float, h: Tensor, k: Tensor, rho: Tensor) ->
 
 def _conditional(
     size: Tensor, h: Tensor, rho: Tensor, start: float, levels: Sequence[tuple[float, Tensor]]
-) -> Callable[..., Any]:
-    """size times E[step function of v | u = h]: its value at the left, and (rise, k) at k."""
+) -> Integrand:
+    """size times E[step function of v | u = h]: `start` at the left, and a rise at each level."""
     sign = tf.where(rho < 0, -tf.ones_like(rho), tf.ones_like(rho))
 
     def value(u: Tensor, inverse: Tensor) -> Tensor:
-        # r h - k, with nothing lost where it is nearly 0
+        # r h - k in a form that keeps its digits where it is nearly 0
         steps = (a * _below(((sign * h - k) - sign * h * u) * inverse) for a, k in levels)
         return size * (start + sum(steps))
 

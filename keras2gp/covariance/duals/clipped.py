@@ -1,4 +1,7 @@
-"""Dual activations of clipped, shrunk and hard functions: polynomials with corners away from 0."""
+"""Dual activations of clipped, shrunk and hard functions: polynomials with corners away from 0.
+
+Each class is its phi; piecewise.py says how it is integrated and how exact that is.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ __all__ = [
     "Threshold",
 ]
 
-_NOTHING, _IDENTITY = (0.0,), (0.0, 1.0)
+_ZERO, _IDENTITY = (0.0,), (0.0, 1.0)
 
 
 @dual("relu6")
@@ -29,7 +32,7 @@ class Relu6(Piecewise):
     """min(max(u, 0), 6), integrated over its corners."""
 
     def __init__(self) -> None:
-        super().__init__((0.0, 6.0), (_NOTHING, _IDENTITY, (6.0,)))
+        super().__init__((0.0, 6.0), (_ZERO, _IDENTITY, (6.0,)))
 
 
 @dual("clipped_relu")
@@ -40,14 +43,14 @@ class ClippedRelu(Piecewise):
         self, max_value: float = math.inf, threshold: float = 0.0, negative_slope: float = 0.0
     ) -> None:
         clipped = max_value < math.inf
-        ends = {threshold}
+        corners = {threshold}
         if clipped:  # Keras clips at 0 too, which shows where the threshold is negative
-            ends |= {end for end in (0.0, max_value) if end > threshold}
-        edges = sorted(ends)
+            corners |= {corner for corner in (0.0, max_value) if corner > threshold}
+        edges = sorted(corners)
         pieces: list[tuple[float, ...]] = [(-negative_slope * threshold, negative_slope)]
         for edge in edges:
             above = (max_value,) if edge >= max_value else _IDENTITY
-            pieces.append(_NOTHING if clipped and edge < 0 else above)
+            pieces.append(_ZERO if clipped and edge < 0 else above)
         super().__init__(edges, pieces)
 
 
@@ -56,7 +59,7 @@ class HardSigmoid(Piecewise):
     """min(max(u / 6 + 1/2, 0), 1), integrated over its corners."""
 
     def __init__(self) -> None:
-        super().__init__((-3.0, 3.0), (_NOTHING, (1 / 2, 1 / 6), (1.0,)))
+        super().__init__((-3.0, 3.0), (_ZERO, (1 / 2, 1 / 6), (1.0,)))
 
 
 @dual("hard_tanh")
@@ -72,7 +75,7 @@ class HardSilu(Piecewise):
     """u min(max(u / 6 + 1/2, 0), 1), integrated over its corners."""
 
     def __init__(self) -> None:
-        super().__init__((-3.0, 3.0), (_NOTHING, (0.0, 1 / 2, 1 / 6), _IDENTITY))
+        super().__init__((-3.0, 3.0), (_ZERO, (0.0, 1 / 2, 1 / 6), _IDENTITY))
 
 
 dual("hard_swish")(HardSilu)
@@ -83,7 +86,7 @@ class HardShrink(Piecewise):
     """u if |u| > threshold else 0, integrated over its jumps."""
 
     def __init__(self, threshold: float = 0.5) -> None:
-        super().__init__((-threshold, threshold), (_IDENTITY, _NOTHING, _IDENTITY))
+        super().__init__((-threshold, threshold), (_IDENTITY, _ZERO, _IDENTITY))
 
 
 @dual("soft_shrink")
@@ -91,8 +94,8 @@ class SoftShrink(Piecewise):
     """u less threshold in size, or 0, integrated over its corners."""
 
     def __init__(self, threshold: float = 0.5) -> None:
-        outside = (threshold, 1.0), (-threshold, 1.0)
-        super().__init__((-threshold, threshold), (outside[0], _NOTHING, outside[1]))
+        below, above = (threshold, 1.0), (-threshold, 1.0)
+        super().__init__((-threshold, threshold), (below, _ZERO, above))
 
 
 @dual("sparse_plus")
@@ -100,7 +103,7 @@ class SparsePlus(Piecewise):
     """0 up to -1, (u + 1)^2 / 4, and u from 1 on, integrated over its corners."""
 
     def __init__(self) -> None:
-        super().__init__((-1.0, 1.0), (_NOTHING, (1 / 4, 1 / 2, 1 / 4), _IDENTITY))
+        super().__init__((-1.0, 1.0), (_ZERO, (1 / 4, 1 / 2, 1 / 4), _IDENTITY))
 
 
 @dual("sparse_sigmoid")
@@ -108,7 +111,7 @@ class SparseSigmoid(Piecewise):
     """min(max((u + 1) / 2, 0), 1), integrated over its corners."""
 
     def __init__(self) -> None:
-        super().__init__((-1.0, 1.0), (_NOTHING, (1 / 2, 1 / 2), (1.0,)))
+        super().__init__((-1.0, 1.0), (_ZERO, (1 / 2, 1 / 2), (1.0,)))
 
 
 @dual("square")
