@@ -1,12 +1,13 @@
 """The three networks of the paper, as Keras models with its hyperparameters for MNIST.
 
-The paper states sigma_w^2 per element of a filter; times the window size it is w2, the weight
-variance times fan-in. Its equations 2, 3 and 11 give every layer a bias, the last one too, so the
-last Dense layer has the same bias variance b2 as the convolutions. Widths are those of a small
-finite network; the kernel does not depend on them.
+The paper states sigma_w^2 per element of a filter; w2, the weight variance times fan-in, is
+sigma_w^2 times the window size. The paper's equations 2, 3 and 11 give every layer a bias;
+therefore the last Dense layer has the same bias variance b2 as the convolutions. Widths are those
+of a small finite network; the kernel does not depend on them.
 
-Reference: Garriga-Alonso et al., "Deep Convolutional Networks as shallow Gaussian
-Processes", section 4 and table 1.
+References:
+    Garriga-Alonso et al., "Deep Convolutional Networks as shallow Gaussian Processes", section 4
+    and table 1.
 """
 
 from __future__ import annotations
@@ -33,6 +34,17 @@ def convnet(input_shape: Sequence[int] = _MNIST, classes: int = 10) -> Any:
     """ConvNet GP: seven convolutions of 7x7, a ReLU after each, and a Dense layer.
 
     w2 = 2.79 * 49 and b2 = 7.86; for the Dense layer w2 = 2.79 and b2 = 7.86.
+
+    Args:
+        input_shape: height, width and channels of an image.
+        classes: number of outputs.
+
+    Returns:
+        A Keras model with fresh weights.
+
+    >>> from keras2gp import zoo
+    >>> zoo.convnet((8, 8, 1)).output_shape
+    (None, 10)
     """
     x = image = keras.Input(tuple(input_shape))
     for number in range(1, 8):
@@ -47,11 +59,22 @@ def residual_cnn(input_shape: Sequence[int] = _MNIST, classes: int = 10) -> Any:
     A block is x + relu(conv(x)). For convolutions w2 = 7.27 * 16 and b2 = 4.69, for the Dense layer
     w2 = 7.27 and b2 = 4.69.
 
-    What a ReLU gives is not Gaussian, so that this sum alone is no Gaussian process. With a 1x1
-    convolution of w2 = 1 and no bias after each ReLU it is one. Such a convolution keeps the
-    covariance, k' = 1 * k, so the kernel is the one that the paper sums. For the same reason there
-    is one on the image: the first block's skip then carries a Gaussian tensor of covariance
-    x1 . x2 / channels, where the image itself would be a mean, different in every channel.
+    The output of a ReLU is not Gaussian, so x + relu(conv(x)) is no Gaussian process. A 1x1
+    convolution of w2 = 1 without bias after each ReLU makes it one; the convolution keeps the
+    covariance, k' = 1 * k, so that the kernel is the paper's sum. The image has such a convolution
+    too: the skip of the first block then carries a Gaussian tensor of covariance
+    x1 . x2 / channels; the image itself would be a mean that differs from channel to channel.
+
+    Args:
+        input_shape: height, width and channels of an image.
+        classes: number of outputs.
+
+    Returns:
+        A Keras model with fresh weights.
+
+    >>> from keras2gp import zoo
+    >>> zoo.residual_cnn((8, 8, 3), classes=4).output_shape
+    (None, 4)
     """
     image = keras.Input(tuple(input_shape))
     x = _conv("stem", 1, w2=1.0)(image)
@@ -69,13 +92,25 @@ def residual_cnn(input_shape: Sequence[int] = _MNIST, classes: int = 10) -> Any:
 def resnet32(input_shape: Sequence[int] = _MNIST, classes: int = 10) -> Any:
     """ResNet GP: He et al.'s pre-activation ResNet of 32 layers, without pooling; 31 ReLUs.
 
-    A 3x3 convolution, three stages of five blocks with strides 1, 2 and 2, ReLU and a Dense layer
-    in place of the average pooling. Every w2 = 1, and there are no biases and no
-    BatchNormalization. The first block of each stage has a projection, a 1x1 convolution of the
-    stage's stride after the block's first ReLU, in place of the identity; in the first stage too,
-    where neither width nor stride changes, as in the paper's code.
+    A 3x3 convolution, three stages of five blocks with strides 1, 2 and 2, ReLU, and a Dense layer
+    instead of average pooling. Every w2 = 1; there are no biases and no BatchNormalization. In the
+    first block of each stage a projection replaces the identity: a 1x1 convolution of the stage's
+    stride after the block's first ReLU. As in the paper's code, the first stage has one too,
+    although neither width nor stride changes there.
 
-    Reference: He et al., "Identity mappings in deep residual networks".
+    Args:
+        input_shape: height, width and channels of an image.
+        classes: number of outputs.
+
+    Returns:
+        A Keras model with fresh weights.
+
+    References:
+        He et al., "Identity mappings in deep residual networks".
+
+    >>> from keras2gp import zoo
+    >>> zoo.resnet32((8, 8, 1)).output_shape
+    (None, 10)
     """
     image = keras.Input(tuple(input_shape))
     x = _conv("conv", 3, w2=1.0)(image)
@@ -102,12 +137,12 @@ def _preactivation_block(x: Any, name: str, width: int, stride: int, *, first: b
 def _conv(
     name: str, window: int, *, w2: float, b2: float = 0.0, stride: int = 1, width: int = _WIDTH
 ) -> Any:
-    """A SAME convolution; without biases where b2 is 0."""
+    """A convolution with padding "same"; without biases if b2 is 0."""
     return layers.Conv2D(width, window, stride, padding="same", name=name, **_variances(w2, b2))
 
 
 def _variances(w2: float, b2: float) -> dict[str, Any]:
-    """The initialisers whose variances are w2 / fan-in and b2, as arguments of a layer."""
+    """Arguments of a layer: initialisers of variances w2 / fan-in and b2."""
     weight = keras.initializers.VarianceScaling(w2, "fan_in", "untruncated_normal")
     if b2 == 0.0:
         return {"kernel_initializer": weight, "use_bias": False}
@@ -126,15 +161,26 @@ ZOO: dict[str, Callable[..., Any]] = {
     "residual-cnn": residual_cnn,
     "resnet32": resnet32,
 }
+"""The models of the zoo by name: functions of (input_shape, classes)."""
 
 
 def build(name: str, input_shape: Sequence[int] = _MNIST, classes: int = 10) -> Any:
-    """The zoo's model of that name, with fresh weights.
+    """Build a model of the zoo by its name, with fresh weights.
 
-    input_shape: height, width and channels of an image
-    classes:     number of outputs
+    Args:
+        name: "convnet", "residual-cnn" or "resnet32".
+        input_shape: height, width and channels of an image.
+        classes: number of outputs.
 
-    Raises: InputError if there is no such model, or a size is not a whole number from 1.
+    Returns:
+        A Keras model.
+
+    Raises:
+        InputError: there is no such model, or a size is not a whole number from 1.
+
+    >>> from keras2gp import zoo
+    >>> zoo.build("resnet32", (8, 8, 1), classes=3).name
+    'resnet32'
     """
     if name not in ZOO:
         raise InputError(f"zoo: no model is called {name!r}; it has {', '.join(ZOO)}")

@@ -1,4 +1,4 @@
-"""Data to fit and evaluate on: embedded MNIST digits, tfds:NAME, .npz archives, IDX folders."""
+"""Data sets by name: embedded MNIST digits, tfds:NAME, .npz archives and folders of IDX files."""
 
 from __future__ import annotations
 
@@ -29,12 +29,21 @@ _EXACT_IN_FLOAT32 = 2**24
 class Dataset:
     """Images and their labels or targets, in the order of their source.
 
-    name:             the source, as it was asked for
-    x_train, x_test:  [N, *shape], uint8 as stored, or float32 or float64; finite
-    y_train, y_test:  [N], labels (integers, booleans or strings) or finite real targets
-    notes:            what was done to the arrays, a sentence each
+    Attributes:
+        name: the source, as it was handed to `load`.
+        x_train: images, uint8 as stored, or float32 or float64; finite.
+        y_train: labels (integers, booleans or strings), or finite real targets.
+        x_test: images of the source's test split; None if it has none. split() makes one.
+        y_test: labels or targets of the test split; None if it has none.
+        notes: changes that were made to the arrays, a sentence each.
 
-    A source without a test split has None for x_test and y_test; split() makes one.
+    Shapes:
+        x_train, x_test [N, *shape]; y_train, y_test [N].
+
+    >>> from keras2gp.data import load
+    >>> sample = load("sample")
+    >>> sample.x_train.shape, sample.x_train.dtype, sample.y_train[:3].tolist()
+    ((4000, 28, 28, 1), dtype('uint8'), [9, 3, 0])
     """
 
     name: str
@@ -45,11 +54,25 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def split(self, n_train: int, n_test: int) -> Dataset:
-        """The first n_train rows to train on and n_test rows to test on, as views.
+        """Take the first n_train rows to train on, and n_test rows to test on, as views.
 
-        The test rows are the first of the source's own test split; where it has none, the last of
-        its rows, which must not overlap those to train on. Either number may be 0.
-        Raises: DataError if a number is not a whole one from 0, or there are too few rows.
+        The test rows are the first rows of the source's own test split. A source without one gives
+        its last rows, which must not overlap the rows to train on.
+
+        Args:
+            n_train: number of rows to train on, from 0.
+            n_test: number of rows to test on, from 0.
+
+        Returns:
+            A Dataset with a test split.
+
+        Raises:
+            DataError: a number is not a whole number from 0, or there are too few rows.
+
+        >>> from keras2gp.data import load
+        >>> part = load("sample").split(100, 50)
+        >>> len(part.x_train), len(part.x_test)
+        (100, 50)
         """
         for word, number in (("training", n_train), ("test", n_test)):
             if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
@@ -74,16 +97,28 @@ class Dataset:
 
 
 def load(source: str, *, download: bool = False) -> Dataset:
-    """The data set that a source names.
+    """Load the data set that a source names.
 
-    source:   "sample"     4000 training and 2000 test digits of MNIST, which come with the package;
-                           each ten rows hold each digit once
-              "tfds:NAME"  a data set of tensorflow_datasets: its splits train and, if any, test
-              a .npz path  x and y; or x_train, y_train and, if any, x_test, y_test
-              a folder     IDX files with MNIST's names, also packed (.gz)
-    download: let tensorflow_datasets fetch and prepare what is not prepared yet
+    Args:
+        source: one of
 
-    Raises: DataError if the source is unknown, missing, damaged, or not images with labels.
+            - "sample": 4000 training and 2000 test digits of MNIST, which come with the package;
+              each ten rows hold each digit once.
+            - "tfds:NAME": a data set of tensorflow_datasets, its splits train and, if any, test.
+            - the path of an .npz archive that holds x and y; or x_train, y_train and, if any,
+              x_test and y_test.
+            - the path of a folder of IDX files with MNIST's names, also packed (.gz).
+        download: let tensorflow_datasets download and prepare a data set that is not prepared.
+
+    Returns:
+        The images and labels, a Dataset.
+
+    Raises:
+        DataError: the source is unknown, missing, damaged, or not images with labels.
+
+    >>> from keras2gp.data import load
+    >>> load("sample").x_test.shape
+    (2000, 28, 28, 1)
     """
     source = str(source)
     if source == "sample":
@@ -147,7 +182,7 @@ def _tfds(source: str, *, download: bool) -> Dataset:
 def _prepared(source: str, builder: Any) -> Dataset:
     if builder.info.supervised_keys is None:
         raise DataError(f"{source}: it does not say which of its features are image and label")
-    splits = set(builder.info.splits)  # none are known of a data set that is not prepared
+    splits = set(builder.info.splits)  # empty for a data set that is not prepared
     if splits and "train" not in splits:
         raise DataError(f"{source}: no split 'train'; it has {', '.join(sorted(splits))}")
     arrays = {}
@@ -177,7 +212,7 @@ def _stacked(source: str, rows: Any) -> tuple[Array, Array]:
 
 
 def _dataset(source: str, arrays: Mapping[str, Array], named: str = "") -> Dataset:
-    """A Dataset of the arrays x_train, y_train and, both or neither, x_test, y_test."""
+    """A Dataset of the arrays x_train and y_train and, both or neither, x_test and y_test."""
     pairs = ["train", "test"] if {"x_test", "y_test"} & set(arrays) else ["train"]
     missing = [key for p in pairs for key in (f"x_{p}", f"y_{p}") if key not in arrays]
     if missing:
@@ -221,7 +256,7 @@ def _targets(y: Array, where: str) -> Array:
         raise DataError(f"{where}: values of type {y.dtype}, expected labels or real numbers")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise DataError(f"{where}: {_not_finite(y)}")
-    # One type of integer for all sources: tensorflow_datasets gives int64, IDX files uint8.
+    # Labels are int64 for every source: tensorflow_datasets gives int64, IDX files uint8.
     integer = y.dtype.kind in "iu" and np.can_cast(y.dtype, np.int64)
     return y.astype(np.int64) if integer else y
 
@@ -229,15 +264,32 @@ def _targets(y: Array, where: str) -> Array:
 def prepare_images(
     x: Any, *, model_rescales: bool, sample_shape: tuple[int, ...]
 ) -> tuple[Array, list[str]]:
-    """Images as a kernel takes them, and what was done to them, a sentence each.
+    """Bring images into the type and shape that a kernel takes.
 
-    x:              [N, *shape], real numbers
-    model_rescales: the model itself brings pixels into range (Rescaling, Normalization), so that
-                    uint8 pixels are handed over as they are; otherwise they are divided by 255
-    sample_shape:   shape of one image for the model; where it ends in 1, x may lack that axis
+    Args:
+        x: images, real numbers.
+        model_rescales: whether the model itself brings pixels into range (Rescaling,
+            Normalization). If so, uint8 pixels keep their values; if not, they are divided by 255.
+        sample_shape: shape of one image for the model; if it ends in 1, x may lack that axis.
 
-    Returns: [N, *sample_shape], float32, or float64 where x is.
-    Raises:  InputError if x is empty, has another shape or type, or is not finite.
+    Returns:
+        The images, in float64 if x is float64 and in float32 otherwise, and the changes that were
+        made to them, a sentence each.
+
+    Raises:
+        InputError: x is empty, has another shape or type, or is not finite.
+
+    Shapes:
+        x [N, *shape]; result [N, *sample_shape].
+
+    >>> import numpy
+    >>> from keras2gp.data import prepare_images
+    >>> pixels = numpy.full((3, 2, 2), 51, "uint8")
+    >>> images, notes = prepare_images(pixels, model_rescales=False, sample_shape=(2, 2, 1))
+    >>> images.shape, images.dtype, round(float(images[0, 0, 0, 0]), 4)
+    ((3, 2, 2, 1), dtype('float32'), 0.2)
+    >>> notes
+    ['added the channel axis that the model expects', 'uint8 pixels divided by 255, to [0, 1]']
     """
     images = np.asarray(x)
     notes = []
@@ -262,7 +314,7 @@ def prepare_images(
 
 
 def _as_floats(x: Array, where: str) -> tuple[Array, list[str]]:
-    """Finite float32 or float64 of the same values; InputError for anything but real numbers."""
+    """The same values in float32 or float64; InputError if they are not finite real numbers."""
     if x.dtype.kind not in "biuf":
         raise InputError(f"{where}: values of type {x.dtype}, expected real numbers")
     if x.dtype.kind == "f":

@@ -1,7 +1,7 @@
 """Arrays from files of unknown origin: .npz archives and folders of IDX files.
 
-Nothing is unpickled, and a size that a header states is compared with the size of the file before
-memory of that size is asked for.
+Nothing is unpickled. The size that a header states is compared with the size of the file before
+memory is allocated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["read_idx", "read_idx_folder", "read_npz"]
 
 Stream = IO[bytes] | gzip.GzipFile
 
-# Deflate cannot shrink data further than this; a larger stated size is damage or an attack.
+# Largest compression ratio of deflate; a larger stated size is damage or an attack.
 _DEFLATE_RATIO = 1032
 _NPZ_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NPY_KINDS = "biufU"
@@ -42,7 +42,7 @@ _IDX_FILES = {
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Errors of the standard library while reading a file, as DataErrors that name the file."""
+    """Turn errors of the standard library while a file is read into DataErrors that name it."""
     try:
         yield
     except DataError:
@@ -57,18 +57,19 @@ def _damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_npz(path: Path, wanted: tuple[str, ...]) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """The wanted arrays that an .npz archive holds, and the names of its other members.
+def read_npz(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Read the arrays of these names from an .npz archive; return the names of the others too.
 
-    Raises: DataError if it is no zip archive, is damaged, or a wanted array is pickled.
+    Raises:
+        DataError: it is no zip archive, is damaged, or an array of these names is pickled.
     """
     with _damage_named(path):
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path}: no .npz archive (not a complete zip file)")
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            found = {k: _member(archive, info, path) for k, info in members.items() if k in wanted}
-    return found, tuple(sorted(key for key in members if key not in wanted))
+            arrays = {k: _member(archive, info, path) for k, info in members.items() if k in names}
+    return arrays, tuple(sorted(key for key in members if key not in names))
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
@@ -93,7 +94,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Arra
             )
     with archive.open(info) as stream:
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
-        stream.read(1)  # at the end of a member zipfile compares its checksum
+        stream.read(1)  # zipfile compares the checksum at the end of a member
     return array
 
 
@@ -109,17 +110,19 @@ def _npy_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtyp
 
 
 def read_idx_folder(folder: Path) -> dict[str, Array]:
-    """MNIST's arrays x_train, y_train and, where there is a test pair, x_test and y_test.
+    """Read x_train, y_train and, if there is a test pair, x_test and y_test from IDX files.
 
-    Files are called train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
-    t10k-labels-idx1-ubyte, also with ".idx" in place of "-idx", and also packed (.gz).
-    Raises: DataError if a file of a pair is missing, or is no IDX file, damaged or cut off.
+    The files are called train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte
+    and t10k-labels-idx1-ubyte, also with ".idx" instead of "-idx", and also packed (.gz).
+
+    Raises:
+        DataError: a file of a pair is missing, or is no IDX file, damaged or cut off.
     """
     paths = {key: _idx_path(folder, *names) for key, names in _IDX_FILES.items()}
-    wanted = ["x_train", "y_train"]
+    keys = ["x_train", "y_train"]
     if paths["x_test"] or paths["y_test"]:
-        wanted += ["x_test", "y_test"]
-    missing = [_idx_name(*_IDX_FILES[key]) for key in wanted if paths[key] is None]
+        keys += ["x_test", "y_test"]
+    missing = [_idx_name(*_IDX_FILES[key]) for key in keys if paths[key] is None]
     if missing:
         raise DataError(f"{folder}: no {' and no '.join(missing)}, as it is or with .gz")
     return {key: read_idx(path) for key, path in paths.items() if path is not None}
@@ -139,10 +142,13 @@ def _idx_path(folder: Path, stem: str, axes: int) -> Path | None:
 
 
 def read_idx(path: Path) -> Array:
-    """The array of an IDX file: two zero bytes, type, axes, big-endian sizes, values.
+    """Read an IDX file: two zero bytes, type, number of axes, big-endian sizes, values.
 
-    A name that ends in .gz is unpacked while it is read. Values come in the machine's byte order.
-    Raises: DataError if it is no IDX file, or is not exactly as long as its header says.
+    A file whose name ends in .gz is unpacked while it is read. The result has the machine's byte
+    order.
+
+    Raises:
+        DataError: it is no IDX file, or is not exactly as long as its header says.
     """
     with _damage_named(path):
         length = path.stat().st_size

@@ -44,12 +44,12 @@ class Kernel:
     ...     keras.layers.Dense(8, activation="relu", name="hidden"),
     ...     keras.layers.Dense(1, name="out"),
     ... ])
-    >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.0)})
+    >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.0)}, dtype="float64")
     >>> kernel
     <Kernel of ..., input [2], 2 layers>
     >>> x = numpy.array([[1.0, 1.0], [2.0, 0.0]])
     >>> numpy.asarray(kernel(x)).round(4).tolist()
-    [[0.5, 0.5337], [0.5337, 1.0]]
+    [[0.5, 0.5342], [0.5342, 1.0]]
     """
 
     def __init__(
@@ -71,7 +71,14 @@ class Kernel:
 
     @classmethod
     def from_parts(cls, parts: KernelParts) -> Kernel:
-        """The kernel that the parts determine; they are not checked again."""
+        """Compile the kernel that the parts determine; they are not checked again.
+
+        Args:
+            parts: the parts of a kernel, as `Kernel.parts` gives them.
+
+        Returns:
+            The kernel.
+        """
         program = CompiledProgram(parts.graph, parts.dtype, kind=parts.kind)
         return cls(program, parts.parameters, parts.inputs, parts.preprocessor, parts.report)
 
@@ -179,7 +186,12 @@ class Kernel:
         return tf.constant(self.matrix(x1, x2, get))
 
     def matrix(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> Matrix:
-        """Kernel matrix as a numpy array; arguments and errors as for calling the kernel.
+        """Kernel matrix as a numpy array; errors as for calling the kernel.
+
+        Args:
+            x1: the first images, as for calling the kernel.
+            x2: the second images; None for the matrix of x1 with itself.
+            get: the kind of kernel, as for calling the kernel.
 
         Returns:
             The covariances, a numpy array of the kernel's dtype.
@@ -242,6 +254,9 @@ class Kernel:
         Args:
             x: images, as for calling the kernel.
             name: name of the argument, for messages.
+
+        Returns:
+            The input tensors of the graph, arrays of the kernel's dtype, [N, *shape] each.
 
         Raises:
             InputError: images that do not fit, or values that are not finite.

@@ -1,7 +1,7 @@
-"""Fitted estimators as TensorFlow SavedModels that predict, and run without keras2gp.
+"""export(): fitted estimators as TensorFlow SavedModels that predict without keras2gp.
 
 DIR/saved_model.pb, variables/, ...   serving signature: images -> predictions
-DIR/predictor.json                    what goes in and comes out, to be read by people
+DIR/predictor.json                    inputs and outputs, described for people
 """
 
 from __future__ import annotations
@@ -34,21 +34,43 @@ def export(
 ) -> None:
     """Write a fitted estimator as a SavedModel that predicts, for TensorFlow alone.
 
-    Its signature takes `images`, [M, *shape], in the kernel's type, as the kernel takes them, and
-    returns, in float64, for a classification: label [M], probability [M, C], mean [M, C] and
-    variance [M] (as `predictive`); for a regression: mean and std, [M] or [M, C].
+    The serving signature takes `images` in the kernel's dtype, as the kernel takes them. It returns
+    float64: label, probability, mean and variance for a classification; mean and std for a
+    regression. A call fails, as in keras2gp, for images that are not finite, and where a variance
+    lies further below zero than rounding explains.
 
-    variance: whether the variance (std) is among them. It takes the Cholesky factor, N^2 / 2
-        doubles, and N^2 operations for each image; means and probabilities by temperature do not.
-
-    A call fails, as in keras2gp, for images that are not finite, and if a variance lies further
-    below zero than rounding explains.
+    Args:
+        estimator: a fitted GPClassifier or GPRegressor.
+        directory: where to; an export that was written there before is replaced.
+        variance: whether the variance (std) is among the outputs. It needs the Cholesky factor,
+            N^2 / 2 doubles, and N^2 operations for each image; means, and probabilities by
+            temperature, do not.
 
     Raises:
         NotFittedError: the estimator is not fitted.
-        InputError: its kernel is not one of keras2gp.convert; it has no variance (no Cholesky
-            factor) to export; its probabilities need one; labels that TensorFlow cannot hold.
+        InputError: the kernel does not come from keras2gp.convert; there is no variance (no
+            Cholesky factor) to export; the probabilities need one; TensorFlow cannot hold the
+            labels.
         ModelFileError: the directory holds something else, or cannot be written.
+
+    Shapes:
+        images [M, *shape]; label [M], probability and mean [M, C], variance [M]; for a regression
+        mean and std [M] or [M, C].
+
+    >>> import keras, keras2gp, numpy, tempfile
+    >>> import tensorflow as tf
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.0)}, dtype="float64")
+    >>> x, y = numpy.array([[1.0], [2.0]]), numpy.array([-1.0, 1.0])
+    >>> regressor = keras2gp.GPRegressor(kernel, noise_variance=1.0).fit(x, y)
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     keras2gp.export(regressor, directory)
+    ...     served = tf.saved_model.load(directory).signatures["serving_default"]
+    ...     outputs = served(images=tf.constant(x))
+    >>> sorted(outputs)
+    ['mean', 'std']
+    >>> numpy.allclose(outputs["mean"], regressor.predict(x))
+    True
     """
     target = Path(directory)
     if target.exists() and not (target / MARKER).is_file():
@@ -81,7 +103,7 @@ def _predictor(estimator: GPClassifier | GPRegressor, *, variance: bool) -> Any:
 
 
 class _Predictor(tf.Module):  # type: ignore[misc]
-    """Posterior mean and variance; subclasses say what is made of them."""
+    """Posterior mean and variance of images; subclasses turn them into outputs."""
 
     def __init__(self, estimator: Any, *, variance: bool) -> None:
         super().__init__()
@@ -115,24 +137,26 @@ class _Predictor(tf.Module):  # type: ignore[misc]
         if self._factor is None:
             return self._outputs(mean, None)
         half = self._factor.half_solve(tf.transpose(cross))
-        left = prior - tf.reduce_sum(half**2, 0)
+        variance = prior - tf.reduce_sum(half**2, 0)
         message = "a posterior variance lies below zero by more than rounding explains"
-        check = tf.debugging.assert_greater_equal(left, -self._bound * prior, message)
+        check = tf.debugging.assert_greater_equal(variance, -self._bound * prior, message)
         with tf.control_dependencies([check]):
-            return self._outputs(mean, tf.maximum(left, 0.0))
+            return self._outputs(mean, tf.maximum(variance, 0.0))
 
     def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
         raise NotImplementedError
 
 
 class _Classifier(_Predictor):
+    """Labels, and probabilities by temperature or as the largest of Gaussian latent values."""
+
     def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
         self._scale = estimator.scale_
         self._temperature = estimator.temperature_
         if self._temperature is None and not variance:
             raise InputError(
-                f"probabilities={estimator.probabilities!r} are made of the variance, and it is "
-                "not to be exported. Try: probabilities='temperature'"
+                f"probabilities={estimator.probabilities!r} are computed from the variance, which "
+                "is not exported. Try: probabilities='temperature'"
             )
         self._classes = _labels(estimator)
         super().__init__(estimator, variance=variance)
@@ -149,13 +173,13 @@ class _Classifier(_Predictor):
 
 
 class _DirichletClassifier(_Predictor):
-    """`DirichletPosterior` in TensorFlow."""
+    """Outputs of a Dirichlet classification: `gp.DirichletPosterior` in TensorFlow."""
 
     def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
         posterior: Any = estimator.dirichlet_
         if not variance:
             raise InputError(
-                "probabilities='dirichlet' are made of the variance, and it is not to be exported. "
+                "probabilities='dirichlet' are computed from the variance, which is not exported. "
                 "Try: probabilities='temperature'"
             )
         self._classes = _labels(estimator)
@@ -163,7 +187,7 @@ class _DirichletClassifier(_Predictor):
         self._members = [tf.constant(rows) for rows in posterior.members]
         self._inner = [tf.Variable(lower) for lower in posterior.inner]
         self._shifted = Factor(posterior.factor)
-        # Its variances are of a factor of their own.
+        # Its variances have a factor of their own.
         super().__init__(estimator, variance=False)
 
     @staticmethod
@@ -177,8 +201,8 @@ class _DirichletClassifier(_Predictor):
         solved = self._shifted.back_solve(half)
         parts = []
         for members, inner in zip(self._members, self._inner, strict=True):
-            own = tf.linalg.triangular_solve(inner, tf.gather(solved, members), lower=True)
-            parts.append(common - tf.reduce_sum(own**2, 0))
+            rows = tf.linalg.triangular_solve(inner, tf.gather(solved, members), lower=True)
+            parts.append(common - tf.reduce_sum(rows**2, 0))
         variance = self._scale * tf.maximum(tf.stack(parts, 1), 0.0)
         return {
             "label": tf.gather(self._classes, tf.argmax(mean, 1)),
@@ -189,6 +213,8 @@ class _DirichletClassifier(_Predictor):
 
 
 class _Regressor(_Predictor):
+    """Mean and standard deviation in the units of the targets."""
+
     def __init__(self, estimator: GPRegressor, *, variance: bool) -> None:
         self._shift = tf.constant(estimator.y_shift_)
         self._scale = tf.constant(estimator.y_scale_)
@@ -214,7 +240,7 @@ def _factor_of(estimator: Any) -> Factor:
     factor = getattr(estimator, "factor_", None)
     if factor is None:
         raise InputError(
-            "this fit has no Cholesky factor, of which variances are made. Try: variance=False"
+            "this fit has no Cholesky factor, which variances need. Try: variance=False"
         )
     return Factor(factor)
 

@@ -1,4 +1,4 @@
-"""What predictions are made of, in TensorFlow: triangular solves, and probabilities."""
+"""Posteriors in TensorFlow: solves with a packed Cholesky factor, and class probabilities."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Factor", "expected_softmax", "largest"]
 
 
 class Factor(tf.Module):  # type: ignore[misc]
-    """A packed Cholesky factor: its panels, [N - start, width], in variables of their own."""
+    """A packed Cholesky factor: one tf.Variable for each panel, [N - start, width]."""
 
     def __init__(self, factor: CholeskyFactor) -> None:
         super().__init__()
-        # The triangle above the diagonal of a panel is not read, and need not be zero.
+        # triangular_solve ignores the entries above the diagonal, which need not be zero.
         self._panels = [tf.Variable(panel) for panel in factor.panels()]
 
     def half_solve(self, b: Tensor) -> Tensor:
@@ -37,20 +37,20 @@ class Factor(tf.Module):  # type: ignore[misc]
         for panel in reversed(self._panels):
             width = panel.shape[1]
             stop = b.shape[0] - solved.shape[0]
-            here = b[stop - width : stop] - tf.matmul(panel[width:], solved, transpose_a=True)
-            here = tf.linalg.triangular_solve(panel[:width], here, lower=True, adjoint=True)
-            solved = tf.concat([here, solved], 0)
+            top = b[stop - width : stop] - tf.matmul(panel[width:], solved, transpose_a=True)
+            top = tf.linalg.triangular_solve(panel[:width], top, lower=True, adjoint=True)
+            solved = tf.concat([top, solved], 0)
         return solved
 
 
 def largest(mean: Tensor, deviation: Tensor) -> Tensor:
-    """`largest_probabilities` in TensorFlow."""
+    """`gp.largest_probabilities` in TensorFlow: means [M, C], deviations [M] -> [M, C]."""
     grid, weights = (tf.constant(a) for a in quadrature())
     certain = deviation <= 0.0
     spread = tf.where(certain, tf.ones_like(deviation), deviation)[:, None]
     gap = (tf.reduce_max(mean, 1, keepdims=True) - mean) / spread
     z = gap[:, :, None] + grid
-    # z is at least -9, where the distribution function is far from the smallest double.
+    # z is at least -9: the distribution function is far above the smallest double.
     log_below = tf.math.log(0.5 * tf.math.erfc(-z / np.sqrt(2.0)))
     log_integrand = tf.reduce_sum(log_below, 1, keepdims=True) - log_below - 0.5 * z**2
     mass = tf.linalg.matvec(tf.exp(log_integrand), weights)
@@ -59,7 +59,7 @@ def largest(mean: Tensor, deviation: Tensor) -> Tensor:
 
 
 def expected_softmax(mean: Tensor, variance: Tensor) -> Tensor:
-    """`gp.softmax.expected_softmax` in TensorFlow, each row on a grid of its own."""
+    """`gp.expected_softmax` in TensorFlow: means and variances [M, C] -> [M, C], row by row."""
 
     def row(moments: tuple[Tensor, Tensor]) -> Tensor:
         center, deviation = moments

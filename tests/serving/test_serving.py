@@ -149,10 +149,10 @@ def test_what_cannot_be_exported(kernel, tmp_path):
         keras2gp.export(keras2gp.GPClassifier(kernel), tmp_path / "out")
     largest = keras2gp.GPClassifier(kernel, 0.1, probabilities="largest")
     largest.fit(TRAIN[0][:9], TRAIN[1][:9])
-    with pytest.raises(InputError, match="made of the variance"):
+    with pytest.raises(InputError, match="computed from the variance"):
         keras2gp.export(largest, tmp_path / "out", variance=False)
     largest.set_params(probabilities="dirichlet").fit(TRAIN[0][:9], TRAIN[1][:9])
-    with pytest.raises(InputError, match="made of the variance"):
+    with pytest.raises(InputError, match="computed from the variance"):
         keras2gp.export(largest, tmp_path / "out", variance=False)
     matrix = keras2gp.GPRegressor("precomputed").fit(np.eye(3), np.arange(3.0))
     with pytest.raises(InputError, match="known to TensorFlow"):
