@@ -1,28 +1,25 @@
-"""Options that commands share, and what can be checked before anything heavy is imported."""
+"""The types of options, and the groups of options that several commands share."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
-from dataclasses import dataclass
 from pathlib import Path
-
-from keras2gp.cli.exit_codes import UsageError
-from keras2gp.errors import DataError, ModelFileError
+from typing import Any
 
 __all__ = [
+    "DATA_SOURCES",
     "ZOO_NAMES",
-    "ModelSource",
     "add_conversion",
     "add_data",
     "add_dtype",
     "add_json",
     "add_output",
-    "check_data",
-    "check_directory",
-    "check_file",
-    "check_model",
+    "add_solver",
+    "add_store_of_fit",
+    "add_target_noise",
+    "add_test_rows",
+    "add_training_rows",
     "count",
     "counts",
     "jitter",
@@ -32,24 +29,17 @@ __all__ = [
 ]
 
 ZOO_NAMES = ("convnet", "residual-cnn", "resnet32")
-_DATA = "sample, tfds:NAME, an .npz file with x and y, or a folder of IDX files"
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """What MODEL names: a "file" (.keras, .json), a "zoo" network, or a saved "kernel"."""
-
-    kind: str
-    name: str
+DATA_SOURCES = "sample, tfds:NAME, an .npz file with x and y, or a folder of IDX files"
+_SOLVERS = ("auto", "cholesky", "tensorflow", "cg", "nystroem")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """Add --json."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
 
 
 def add_conversion(parser: argparse.ArgumentParser) -> None:
-    """How a model becomes a kernel."""
+    """Add the options that say how a model becomes a kernel."""
     group = parser.add_argument_group("conversion")
     group.add_argument(
         "--prior",
@@ -84,24 +74,116 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """--dtype."""
+    """Add --dtype."""
     parser.add_argument(
         "--dtype", choices=("float32", "float64"), help="of the kernel's entries (default float32)"
     )
 
 
 def add_data(parser: argparse.ArgumentParser, *, required: bool = True, note: str = "") -> None:
-    """--data and --download."""
+    """Add --data and --download."""
     group = parser.add_argument_group("data")
-    group.add_argument("--data", metavar="D", required=required, help=_DATA + note)
+    group.add_argument("--data", metavar="D", required=required, help=DATA_SOURCES + note)
     group.add_argument(
         "--download", action="store_true", help="let tensorflow_datasets download what is missing"
     )
 
 
 def add_output(parser: argparse.ArgumentParser, help_text: str) -> None:
-    """--out."""
+    """Add --out."""
     parser.add_argument("--out", metavar="OUT", required=True, type=Path, help=help_text)
+
+
+def add_training_rows(parser: argparse.ArgumentParser) -> None:
+    """Add --train, the number of training rows."""
+    parser.add_argument("--train", metavar="N", required=True, type=count, help="rows")
+
+
+def add_test_rows(parser: argparse.ArgumentParser) -> None:
+    """Add --test, the number of test rows."""
+    parser.add_argument("--test", metavar="N", required=True, type=count, help="rows")
+
+
+def add_target_noise(
+    parser: argparse.ArgumentParser, default: float | None, default_text: str
+) -> None:
+    """Add the --noise-variance of classification targets."""
+    parser.add_argument(
+        "--noise-variance",
+        metavar="V",
+        type=variance,
+        default=default,
+        help=f"of the targets, which are -1 and 1 ({default_text})",
+    )
+
+
+def add_store_of_fit(parser: argparse.ArgumentParser) -> None:
+    """Add the --gram of commands that read a fit."""
+    parser.add_argument(
+        "--gram",
+        metavar="K",
+        type=Path,
+        help="of a fit by conjugate gradients: the store of its kernel matrix, which variances "
+        "need; without it the matrix is computed again, in memory",
+    )
+
+
+def add_solver(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how the linear system of a fit is solved."""
+    group = parser.add_argument_group("solver")
+    group.add_argument(
+        "--noise-variance",
+        metavar="V",
+        type=variance,
+        default=0.0,
+        help="of the targets, which are -1 and 1; of a regression's, scaled to variance 1 "
+        "(default 0)",
+    )
+    group.add_argument(
+        "--jitter",
+        metavar="J",
+        type=jitter,
+        default="auto",
+        help="added to the diagonal, relative to its mean; auto: only if needed (default)",
+    )
+    _add_method(group)
+    parser.add_argument(
+        "--probabilities",
+        choices=("temperature", "largest", "dirichlet"),
+        help="of a classification: softmax of the mean, its temperature set by leave-one-out "
+        "predictions (default); of each class's latent value being the largest; or of a regression "
+        "on the logarithms of Dirichlet variables, which sets the labels too",
+    )
+
+
+def _add_method(group: Any) -> None:
+    group.add_argument(
+        "--solver",
+        choices=_SOLVERS,
+        default="auto",
+        help="cholesky, tensorflow (a GPU), cg (from a store on disk), nystroem (inducing images, "
+        "approximate); auto: an exact one that fits the machine (default)",
+    )
+    group.add_argument(
+        "--residual",
+        metavar="E",
+        type=variance,
+        help="of cg: the relative residual to reach (default 1e-6)",
+    )
+    group.add_argument(
+        "--rank",
+        metavar="R",
+        type=count,
+        help="of cg: columns of the preconditioner (default N / 10, 100 to 1000); of nystroem: "
+        "inducing images (default 1000)",
+    )
+    group.add_argument(
+        "--probes",
+        metavar="P",
+        type=count,
+        help="of cg: random vectors that estimate the log marginal likelihood, with its standard "
+        "error (default none: it is not known)",
+    )
 
 
 def count(text: str) -> int:
@@ -113,16 +195,21 @@ def count(text: str) -> int:
 
 
 def counts(text: str) -> tuple[int, ...]:
-    """Whole numbers from 1: 32,128,512."""
+    """Whole numbers from 1, such as 32,128,512."""
     return tuple(count(part.strip()) for part in text.split(","))
+
+
+def _number(text: str) -> float:
+    """A number, NaN for any other text."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def variance(text: str) -> float:
     """A finite number from 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not 0.0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a finite number, 0 or more")
     return number
@@ -130,97 +217,20 @@ def variance(text: str) -> float:
 
 def tolerance(text: str) -> float:
     """A number between 0 and 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not 0.0 < number < 1.0:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number between 0 and 1")
     return number
 
 
 def jitter(text: str) -> float | str:
-    """A finite number from 0, or "auto" for what is needed."""
+    """A finite number from 0, or "auto" for as much as is needed."""
     return text if text == "auto" else variance(text)
 
 
 def shape(text: str) -> tuple[int, ...]:
-    """Height, width and channels: 28,28,1."""
+    """Height, width and channels, such as 28,28,1."""
     sizes = tuple(count(part.strip()) for part in text.replace("x", ",").split(","))
     if len(sizes) != 3:
         raise argparse.ArgumentTypeError(f"{text!r}: expected height,width,channels")
     return sizes
-
-
-def check_model(text: str, *, kernels: bool) -> ModelSource:
-    """What MODEL names. Raises: UsageError, or ModelFileError if there is no such file."""
-    if text.startswith("zoo:"):
-        name = text.removeprefix("zoo:")
-        if name not in ZOO_NAMES:
-            known = ", ".join(f"zoo:{entry}" for entry in ZOO_NAMES)
-            raise UsageError(f"{text!r}: no network of the zoo; there are {known}")
-        return ModelSource("zoo", name)
-    path = Path(text)
-    if path.is_dir():
-        if not kernels or not (path / "kernel.json").is_file():
-            raise ModelFileError(_no_model_in(path, kernels=kernels))
-        return ModelSource("kernel", text)
-    if not path.exists():
-        raise ModelFileError(f"{text}: no such file or directory")
-    if path.suffix.lower() not in (".keras", ".json"):
-        raise ModelFileError(
-            f"{text}: models are read from .keras files, and from the .json of model.to_json()"
-        )
-    return ModelSource("file", text)
-
-
-def _no_model_in(path: Path, *, kernels: bool) -> str:
-    if (path / "kernel" / "kernel.json").is_file():
-        hint = f". Try: its kernel, {path / 'kernel'}" if kernels else ""
-        return f"{path} is a fitted model, not a model to convert{hint}"
-    if (path / "kernel.json").is_file():
-        return f"{path} is a kernel already: this command takes a model"
-    if (path / "saved_model.pb").is_file():
-        return f"{path} is a SavedModel, which has no layers to read: save the model as .keras"
-    return f"{path} is a directory without a saved kernel (no kernel.json)"
-
-
-def check_data(source: str) -> None:
-    """Whether a data source can be there at all. Raises: DataError."""
-    if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
-        return
-    path = Path(source).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
-        return
-    problem = "is no .npz file" if path.is_file() else "no such file or folder"
-    raise DataError(f"{source}: {problem}. Expected {_DATA}")
-
-
-def check_file(path: Path | None, option: str) -> None:
-    """Whether a file to read is there. Raises: UsageError."""
-    if path is not None and not path.is_file():
-        raise UsageError(f"{option} {path}: no such file")
-
-
-def check_directory(path: Path, marker: str, what: str) -> None:
-    """Whether a directory can be written: it is absent, empty, or holds `marker`.
-
-    marker: the file that says that the directory was written by this command before
-    Raises: UsageError
-    """
-    if path.exists():
-        empty = path.is_dir() and not any(path.iterdir())
-        if not empty and not (path / marker).is_file():
-            raise UsageError(
-                f"{path} exists and is not {what}: it would be lost. Try: another directory"
-            )
-    check_parent(path)
-
-
-def check_parent(path: Path) -> None:
-    """Whether something can be written at a path. Raises: UsageError."""
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{path}: {parent} is not a directory that can be written to")

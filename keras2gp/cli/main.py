@@ -1,83 +1,21 @@
-"""The command keras2gp: parser, and one place where errors become messages and exit codes."""
+"""The command keras2gp, and the one place where errors become messages and exit codes."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from keras2gp._util.version import VERSION
-from keras2gp.cli.commands import (
-    convert,
-    demo,
-    export,
-    fit,
-    gram,
-    plot,
-    predict,
-    search,
-    verify,
-)
-from keras2gp.cli.exit_codes import MEANINGS, ExitCode, UsageError, exit_code_of
+from keras2gp.cli.exit_codes import ExitCode, UsageError, exit_code_of
 from keras2gp.cli.output import Output, printable
+from keras2gp.cli.parser import build_parser
 from keras2gp.errors import Keras2GPError, UnsupportedModelError
 
-__all__ = ["build_parser", "main"]
-
-_FAMILIES = (
-    convert,
-    verify,
-    gram,
-    fit,
-    predict,
-    export,
-    search,
-    plot,
-    demo,
-)
-_EPILOG = """\
-MODEL is a .keras file, the .json of model.to_json(), or a network of the paper:
-zoo:convnet, zoo:residual-cnn, zoo:resnet32. D is sample (digits in the package),
-tfds:NAME, an .npz file with x and y, or a folder of IDX files.
-
-examples:
-  keras2gp inspect model.keras
-  keras2gp verify model.keras --samples 2000
-  keras2gp fit model.keras --data sample --train 2000 --out fitted
-  keras2gp evaluate fitted --data sample --test 1000
-  keras2gp predict fitted --data images.npz --out predictions.csv
-
-exit codes:
-"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises instead of exiting, so that --json gets its document for a usage error too."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, self.prog)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser; a command is a subparser whose defaults are `check` and `run`."""
-    codes = "\n".join(f"  {int(code):<5}{meaning}" for code, meaning in MEANINGS.items())
-    parser = _Parser(
-        prog="keras2gp",
-        description="The Gaussian process that a Keras model becomes at infinite width.",
-        epilog=_EPILOG + codes,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"keras2gp {VERSION}")
-    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for family in _FAMILIES:
-        family.add_commands(commands)
-    return parser
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from keras2gp import __version__
-from keras2gp.cli import arguments
+from keras2gp.cli import arguments, rows
 from keras2gp.cli.exit_codes import MEANINGS
-from keras2gp.cli.main import build_parser
+from keras2gp.cli.parser import build_parser
 
 HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "tensorflow_datasets", "numpy", "rich")
 
@@ -152,4 +152,6 @@ def test_every_command_can_be_checked_and_run():
     parsers = [parser for name, parser in actions.choices.items() if name != "plot"]
     for parser in [*parsers, *plot.choices.values()]:
         assert callable(parser.get_default("check"))
-        assert callable(parser.get_default("run"))
+        assert callable(parser.get_default("run").function())
+        reader = parser.get_default("run").rows
+        assert reader is None or callable(getattr(rows, reader))

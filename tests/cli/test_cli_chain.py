@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import keras2gp
-from keras2gp.cli import posterior
-from keras2gp.cli.commands import fit as fitting
+from keras2gp.cli import predictions
+from keras2gp.cli.fit_directory import FitRecord
+from keras2gp.cli.session import load_fit
 from keras2gp.gp.saving import load_head
 
 
@@ -78,7 +79,7 @@ def test_the_variance_tells_images_from_elsewhere(files, fitted, run, run_json, 
     assert any("divided by 255" in note for note in ood["notes"])
     with np.load(files / "data.npz") as archive:
         inside = archive["x"][80:].astype(np.float32) / 255
-    estimator = posterior.load_fit(fitted)
+    estimator = load_fit(fitted)
     _, near = estimator.posterior(inside)
     _, far = estimator.posterior(noise[:40].astype(np.float32) / 255)
     expected = np.mean([(b > a) + 0.5 * (b == a) for a in near for b in far])
@@ -102,17 +103,17 @@ def test_how_probabilities_are_made(files, run, run_json, tmp_path):
     code, document = run_json(*fit, "--probabilities", "largest")
     assert code == 0
     assert document["fit"]["temperature"] is None
-    assert posterior.load_fit(tmp_path / "fit").probabilities == "largest"
+    assert load_fit(tmp_path / "fit").probabilities == "largest"
     code, document = run_json(*fit, "--probabilities", "dirichlet")
     assert code == 0
     assert document["fit"]["dirichlet"]["concentration"] > 0
     evaluate = ["evaluate", tmp_path / "fit", "--data", files / "data.npz", "--test", 40]
     with np.load(files / "data.npz") as archive:
         x, y = archive["x"][80:].astype(np.float32) / 255, archive["y"][80:]
-    wrong = (posterior.load_fit(tmp_path / "fit").predict(x) != y).mean()
+    wrong = (load_fit(tmp_path / "fit").predict(x) != y).mean()
     assert run_json(*evaluate)[1]["measures"]["error_rate"] == pytest.approx(wrong)
     code, document = run_json(*fit)
-    temperature = posterior.load_fit(tmp_path / "fit").temperature_
+    temperature = load_fit(tmp_path / "fit").temperature_
     assert document["fit"]["temperature"] == temperature
     code, out, _ = run(*fit)
     assert f"softmax of the mean / {temperature:.4g}" in out
@@ -189,7 +190,7 @@ def test_regression(files, run, run_json, tmp_path):
     assert document["reliability"] is None
     with np.load(files / "real.npz") as archive:
         x, y = archive["x"][80:], archive["y"][80:]
-    score = posterior.load_fit(tmp_path / "fit").score(x, y)
+    score = load_fit(tmp_path / "fit").score(x, y)
     assert document["measures"]["r2"] == pytest.approx(score, rel=1e-4)
     code, document = run_json(
         "evaluate", tmp_path / "fit", "--data", files / "real.npz", "--test", 40,
@@ -208,7 +209,7 @@ def test_a_failed_fit_leaves_the_last_one_alone(files, run, tmp_path, monkeypatc
     before = (out / "fit.json").read_text()
     assert run(*fit, 1000)[0] == 5
     with monkeypatch.context() as patch:
-        patch.setattr(fitting.FitRecord, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "")))
+        patch.setattr(FitRecord, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "")))
         assert run(*fit, 30)[0] == 7
     assert (out / "fit.json").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["fit"]
@@ -275,10 +276,10 @@ def test_unknown_labels_in_the_test_data(files, fitted, run, tmp_path):
 def test_batches_of_predictions_agree_with_one(files, fitted, monkeypatch):
     with np.load(files / "images.npz") as archive:
         x = archive["x"].astype(np.float32) / 255
-    estimator = posterior.load_fit(fitted)
-    whole = posterior.predictions(estimator, x)
-    monkeypatch.setattr(posterior, "_BATCH", 7)
-    parts = posterior.predictions(estimator, x)
+    estimator = load_fit(fitted)
+    whole = predictions.predictions_of(estimator, x)
+    monkeypatch.setattr(predictions, "_BATCH", 7)
+    parts = predictions.predictions_of(estimator, x)
     np.testing.assert_array_equal(whole["label"], parts["label"])
     np.testing.assert_allclose(whole["probability"], parts["probability"], atol=1e-5)
 
@@ -317,7 +318,7 @@ def test_export(files, fitted, run, run_json, tmp_path):
     with np.load(files / "images.npz") as archive:
         x = archive["x"].astype(np.float32) / 255
     found = tf.saved_model.load(str(out)).signatures["serving_default"](images=tf.constant(x))
-    expected = posterior.load_fit(fitted).predictive(x)
+    expected = load_fit(fitted).predictive(x)
     np.testing.assert_allclose(found["probability"], expected.probability, atol=1e-4)
     code, text, _ = run("export", fitted, out, "--no-variance")
     assert code == 0

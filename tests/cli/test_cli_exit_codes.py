@@ -6,7 +6,7 @@ import json
 import pytest
 
 from keras2gp import errors
-from keras2gp.cli.commands import convert as conversion
+from keras2gp.cli import loading
 from keras2gp.cli.exit_codes import MEANINGS, ExitCode, UsageError, exit_code_of
 
 
@@ -65,7 +65,7 @@ def test_what_the_user_sees(error, code, as_json, files, run, monkeypatch):
     def fail():
         raise error
 
-    monkeypatch.setattr(conversion, "start_tensorflow", fail)
+    monkeypatch.setattr(loading, "start_tensorflow", fail)
     flags = ["--json"] if as_json else []
     found, out, err = run("inspect", files / "tiny.keras", *flags)
     assert found == code

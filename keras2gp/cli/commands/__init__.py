@@ -1,1 +1,1 @@
-"""The commands of the command line, one family in each module."""
+"""The commands, one family a file; each takes the options, the rows of its data and the Output."""

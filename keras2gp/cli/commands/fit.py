@@ -7,104 +7,71 @@ import math
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from keras2gp._util.arrays import Array, Images, Targets
 from keras2gp._util.files import staged_directory
-from keras2gp.cli import arguments
-from keras2gp.cli.commands.convert import check_conversion
-from keras2gp.cli.exit_codes import ExitCode, UsageError
-from keras2gp.cli.fit_directory import RECORD, FitRecord, data_digest, identity
-from keras2gp.cli.output import Output, seconds_text
+from keras2gp.cli.exit_codes import ExitCode
+from keras2gp.cli.fit_directory import FitRecord, data_digest, identity
+from keras2gp.cli.output import Output, seconds_text, show_report
 from keras2gp.cli.progress import stage
-from keras2gp.cli.solver_options import add_choice, check_choice, solver_of, solver_text
-from keras2gp.cli.start import start_tensorflow
-from keras2gp.cli.view import show_report
-from keras2gp.errors import DataError
+from keras2gp.cli.rows import Rows
+from keras2gp.cli.session import Estimator, open_session
+from keras2gp.gp.classifier import GPClassifier
+from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.saving import save_head
+from keras2gp.gp.solvers.iterative import ConjugateGradients
+from keras2gp.gp.solvers.nystroem import Nystroem
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices.api import gram
 
-if TYPE_CHECKING:
-    from keras2gp.data.datasets import Dataset
-    from keras2gp.kernel.kernel import Kernel
-
-__all__ = ["add_commands", "fitted", "show_fit"]
-
-_MODEL = "a .keras or .json file, zoo:convnet, zoo:residual-cnn, zoo:resnet32, or a saved kernel"
+__all__ = ["fit", "fitted", "show_fit"]
 
 
-def add_commands(commands: Any) -> None:
-    """Register `fit` on the subparsers."""
-    fit = commands.add_parser(
-        "fit",
-        help="fit a model's Gaussian process to data",
-        description="Fit a model's Gaussian process to the first N training rows of D.",
-        allow_abbrev=False,
+def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
+    """Fit a Gaussian process to the rows, and write it."""
+    session = open_session(options, rows)
+    kernel, notes = session.kernel, session.notes
+    show_report(out, kernel.report, folded=True)
+    if options.regression:
+        notes.append("targets shifted and scaled to mean 0 and variance 1")
+    out.line(f"\n{options.train} rows of {rows.name}", style="bold")
+    for note in notes:
+        out.line(f"  note: {note}")
+    estimator, facts = fitted(kernel, session.images, rows.y, options)
+    show_fit(out, facts)
+    record = FitRecord(
+        task="regression" if options.regression else "classification",
+        model=options.model,
+        source=options.data,
+        identity=identity(options.data),
+        rows=options.train,
+        sha256=data_digest(rows.x, rows.y),
     )
-    fit.add_argument("model", metavar="MODEL", help=_MODEL)
-    arguments.add_data(fit)
-    fit.add_argument("--train", metavar="N", required=True, type=arguments.count, help="rows")
-    fit.add_argument(
-        "--gram",
-        metavar="K",
-        type=Path,
-        help="store of the kernel matrix (see gram); what it lacks is computed into it",
+    _save(options.out, kernel, estimator, record)
+    out.line(f"wrote {options.out}")
+    out.document(
+        {
+            "out": str(options.out),
+            "data": {**asdict(record), "notes": notes},
+            "fit": facts,
+            "conversion": kernel.report.to_dict(),
+        }
     )
-    arguments.add_output(fit, "directory; a fitted model that it holds is replaced at the end")
-    arguments.add_conversion(fit)
-    arguments.add_dtype(fit)
-    add_solver(fit)
-    fit.add_argument("--regression", action="store_true", help="y is a real number, not a label")
-    arguments.add_json(fit)
-    fit.set_defaults(check=_check_fit, run=_fit)
+    return ExitCode.FINE
 
 
-def add_solver(parser: argparse.ArgumentParser) -> None:
-    """How the linear system is solved."""
-    group = parser.add_argument_group("solver")
-    group.add_argument(
-        "--noise-variance",
-        metavar="V",
-        type=arguments.variance,
-        default=0.0,
-        help="of the targets, which are -1 and 1; of a regression's, scaled to variance 1 "
-        "(default 0)",
-    )
-    group.add_argument(
-        "--jitter",
-        metavar="J",
-        type=arguments.jitter,
-        default="auto",
-        help="added to the diagonal, relative to its mean; auto: only if needed (default)",
-    )
-    add_choice(group)
-    parser.add_argument(
-        "--probabilities",
-        choices=("temperature", "largest", "dirichlet"),
-        help="of a classification: softmax of the mean, its temperature set by leave-one-out "
-        "predictions (default); of each class's latent value being the largest; or of a regression "
-        "on the logarithms of Dirichlet variables, which sets the labels too",
-    )
-
-
-def fitted(kernel: Kernel, x: Any, y: Any, options: argparse.Namespace) -> tuple[Any, Any]:
+def fitted(
+    kernel: Kernel, x: Images, y: Targets, options: argparse.Namespace
+) -> tuple[Estimator, dict[str, Any]]:
     """A fitted estimator, and what the fit took, as data for JSON.
 
-    options: `regression`, `probabilities`, `gram`, and those of `add_solver`
+    options: `regression`, `probabilities`, `gram`, and those of arguments.add_solver
+
     Raises: InputError, NumericalError, StoreError.
     """
-    from keras2gp.gp.classifier import GPClassifier  # noqa: PLC0415 (imports scikit-learn)
-    from keras2gp.gp.regressor import GPRegressor  # noqa: PLC0415
-
-    timed = _Timed(kernel)
-    kind = GPRegressor if options.regression else GPClassifier
-    settings = {
-        "noise_variance": options.noise_variance,
-        "jitter": options.jitter,
-        "solver": solver_of(options),
-    }
-    if options.regression:
-        settings["normalize_y"] = True
-    elif options.probabilities is not None:
-        settings["probabilities"] = options.probabilities
-    estimator = kind(timed, **settings)
+    timed = _TimedKernel(kernel)
+    estimator = _estimator(timed, options)
     began = time.perf_counter()
     matrix = None if options.gram is None else timed.stored(x, options.gram)
     with stage(f"kernel and solve, {len(x)} images") as advance:
@@ -130,15 +97,71 @@ def fitted(kernel: Kernel, x: Any, y: Any, options: argparse.Namespace) -> tuple
     return estimator, facts
 
 
-def show_fit(out: Output, facts: Any) -> None:
+def _estimator(kernel: Any, options: argparse.Namespace) -> Estimator:
+    """The estimator that the options ask for, not fitted yet."""
+    settings = {
+        "noise_variance": options.noise_variance,
+        "jitter": options.jitter,
+        "solver": _solver(options),
+    }
+    if options.regression:
+        return GPRegressor(kernel, normalize_y=True, **settings)
+    if options.probabilities is not None:
+        settings["probabilities"] = options.probabilities
+    return GPClassifier(kernel, **settings)
+
+
+def _solver(options: argparse.Namespace) -> Any:
+    if options.solver == "cg":
+        tolerance = {} if options.residual is None else {"tolerance": options.residual}
+        return ConjugateGradients(rank=options.rank, probes=options.probes or 0, **tolerance)
+    if options.solver == "nystroem":
+        return Nystroem(rank=options.rank)
+    return options.solver
+
+
+class _TimedKernel:
+    """A kernel with a stopwatch."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.dtype = kernel.dtype
+        self.seconds = 0.0
+
+    def __call__(self, x1: Any, x2: Any = None, /) -> Array:
+        began = time.perf_counter()
+        matrix = self._kernel.matrix(x1, x2)
+        self.seconds += time.perf_counter() - began
+        return matrix
+
+    def stored(self, x: Images, path: Path) -> Any:
+        """The matrix in a store, computed as far as it lacks; it is read as the solver needs it."""
+        began = time.perf_counter()
+        with stage(f"kernel, {len(x)} images") as advance:
+            store = gram(self._kernel, x, out=path, progress=advance)
+        self.seconds += time.perf_counter() - began
+        return store
+
+    def diag(self, x: Any, /) -> Any:
+        return self._kernel.diag(x)
+
+
+def _save(out: Path, kernel: Kernel, estimator: Estimator, record: FitRecord) -> None:
+    with stage("saving"), staged_directory(out) as directory:
+        kernel.save(directory / "kernel")
+        save_head(estimator, directory / "head")
+        record.write(directory)
+
+
+def show_fit(out: Output, facts: dict[str, Any]) -> None:
     """The times of a fit, and what had to be done to solve it."""
     pairs = facts["rows"] * (facts["rows"] + 1) / 2
-    rate = pairs / max(facts["kernel_seconds"], 1e-9)
-    kernel = f"{seconds_text(facts['kernel_seconds'])}, {_grouped(rate)} pairs/s with compilation"
+    rate = f"{pairs / max(facts['kernel_seconds'], 1e-9):,.0f}".replace(",", " ")
+    kernel = f"{seconds_text(facts['kernel_seconds'])}, {rate} pairs/s with compilation"
     out.pairs(
         [
             ("kernel", kernel),
-            ("solve", f"{solver_text(facts)}, {_jitter_text(facts)}"),
+            ("solve", f"{_solver_text(facts)}, {_jitter_text(facts)}"),
             ("evidence", _evidence_text(facts)),
         ]
     )
@@ -153,106 +176,17 @@ def show_fit(out: Output, facts: Any) -> None:
         out.line(f"  note: training rows {first} and {second} agree to five digits")
 
 
-class _Timed:
-    """A kernel with a stopwatch."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self.dtype = kernel.dtype
-        self.seconds = 0.0
-
-    def __call__(self, x1: Any, x2: Any = None, /) -> Any:
-        began = time.perf_counter()
-        matrix = self._kernel.matrix(x1, x2)
-        self.seconds += time.perf_counter() - began
-        return matrix
-
-    def stored(self, x: Any, path: Path) -> Any:
-        """The matrix in a store, computed as far as it lacks; it is read as the solver needs it."""
-        from keras2gp.matrices.api import gram  # noqa: PLC0415 (imports TensorFlow)
-
-        began = time.perf_counter()
-        with stage(f"kernel, {len(x)} images") as advance:
-            store = gram(self._kernel, x, out=path, progress=advance)
-        self.seconds += time.perf_counter() - began
-        return store
-
-    def diag(self, x: Any, /) -> Any:
-        return self._kernel.diag(x)
+def _solver_text(facts: dict[str, Any]) -> str:
+    report = facts["solver"]
+    text = f"{seconds_text(facts['solve_seconds'])}, {report['solver']} ({report['reason']})"
+    if report["iterations"] is not None:
+        text += f", {report['iterations']} iterations to residual {report['residual']:.2g}"
+    if report["rank"] is not None:
+        text += f", rank {report['rank']}"
+    return text
 
 
-def _check_fit(options: argparse.Namespace) -> None:
-    if options.regression and options.probabilities is not None:
-        raise UsageError("--probabilities: a regression has none")
-    check_conversion(options, kernels=True)
-    arguments.check_data(options.data)
-    arguments.check_directory(options.out, RECORD, "a fitted model")
-    check_choice(options)
-
-
-def _fit(options: argparse.Namespace, out: Output) -> ExitCode:
-    from keras2gp.cli.data_argument import (  # noqa: PLC0415 (imports numpy)
-        image_shape,
-        prepared,
-        read_data,
-        targets,
-    )
-
-    whole = read_data(options.data, download=options.download)
-    held = len(whole.x_train)
-    if held < options.train:
-        raise DataError(f"{whole.name}: --train {options.train}: it has {held} rows to train on")
-    data = whole.split(options.train, 0)
-    y = targets(data.y_train, data.name, regression=options.regression)
-    start_tensorflow()
-    from keras2gp.cli.model_argument import kernel_of, rescales  # noqa: PLC0415 (imports TensorFlow)
-
-    kernel = kernel_of(options, image_shape(data.x_train))
-    show_report(out, kernel.report, folded=True)
-    images, notes = prepared(kernel, data.x_train, rescales=rescales(kernel))
-    notes = [*whole.notes, *notes]
-    if options.regression:
-        notes.append("targets shifted and scaled to mean 0 and variance 1")
-    out.line(f"\n{options.train} rows of {data.name}", style="bold")
-    for note in notes:
-        out.line(f"  note: {note}")
-    estimator, facts = fitted(kernel, images, y, options)
-    show_fit(out, facts)
-    record = _record(options, data)
-    _save(options.out, kernel, estimator, record)
-    out.line(f"wrote {options.out}")
-    out.document(
-        {
-            "out": str(options.out),
-            "data": {**asdict(record), "notes": notes},
-            "fit": facts,
-            "conversion": kernel.report.to_dict(),
-        }
-    )
-    return ExitCode.FINE
-
-
-def _record(options: argparse.Namespace, data: Dataset) -> FitRecord:
-    return FitRecord(
-        task="regression" if options.regression else "classification",
-        model=options.model,
-        source=options.data,
-        identity=identity(options.data),
-        rows=options.train,
-        sha256=data_digest(data.x_train, data.y_train),
-    )
-
-
-def _save(out: Path, kernel: Kernel, estimator: Any, record: FitRecord) -> None:
-    from keras2gp.gp.saving import save_head  # noqa: PLC0415 (imports scikit-learn)
-
-    with stage("saving"), staged_directory(out) as directory:
-        kernel.save(directory / "kernel")
-        save_head(estimator, directory / "head")
-        record.write(directory)
-
-
-def _jitter_text(facts: Any) -> str:
+def _jitter_text(facts: dict[str, Any]) -> str:
     if not facts["jitter"]:
         return "no jitter needed" if len(facts["jitter_steps"]) == 1 else "no jitter"
     tries = len(facts["jitter_steps"])
@@ -261,14 +195,10 @@ def _jitter_text(facts: Any) -> str:
     )
 
 
-def _evidence_text(facts: Any) -> str:
+def _evidence_text(facts: dict[str, Any]) -> str:
     value, error = facts["log_marginal_likelihood"], facts["solver"]["evidence_error"]
     if math.isnan(value):
         return "not known: conjugate gradients give no determinant without --probes"
     if error is None:
         return f"log p(y | x) = {value:.6g}"
     return f"log p(y | x) ~ {value:.6g}, an estimate with the standard error {error:.2g}"
-
-
-def _grouped(number: float) -> str:
-    return f"{number:,.0f}".replace(",", " ")

@@ -1,0 +1,324 @@
+"""What is refused before anything heavy is imported: missing files, wrong places, odd combinations.
+
+The check of a command takes its options, and may add to them what it has read: `source` and
+`variances` of a conversion, `record` of a fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
+from keras2gp.cli.exit_codes import UsageError
+from keras2gp.cli.fit_directory import RECORD, identity, read_record
+from keras2gp.conversion.overrides import read_overrides
+from keras2gp.errors import DataError, ModelFileError
+from keras2gp.plots.style import SUFFIXES, new_figure
+
+__all__ = [
+    "ModelSource",
+    "check_convert",
+    "check_demo",
+    "check_evaluate",
+    "check_export",
+    "check_fit",
+    "check_gram",
+    "check_inspect",
+    "check_plot_document",
+    "check_plot_fit",
+    "check_plot_kernel",
+    "check_predict",
+    "check_search",
+    "check_tune",
+    "check_verify",
+    "is_predictions",
+]
+
+_CONVERSION = ("prior", "overrides", "output", "max_pooling", "tolerance", "input_shape", "dtype")
+_CSV_STARTS = ("row,label,variance,p_", "row,mean,std")
+_NPZ_NAMES = ({"label.npy", "probability.npy"}, {"mean.npy", "std.npy"})
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What MODEL names; kind is "file" (.keras, .json), "zoo", or "kernel", a saved one."""
+
+    kind: str
+    name: str
+
+
+def check_inspect(options: argparse.Namespace) -> None:
+    """Check the arguments of `inspect`."""
+    _check_conversion(options, kernels=True)
+    if options.template is None:
+        return
+    if options.template == "-":
+        if options.json:
+            raise UsageError("--template - and --json: stdout can hold one of the two")
+        return
+    _check_new_file(Path(options.template), "--template")
+
+
+def check_convert(options: argparse.Namespace) -> None:
+    """Check the arguments of `convert`."""
+    _check_conversion(options, kernels=False)
+    _check_directory(options.out, "kernel.json", "a saved kernel")
+
+
+def check_verify(options: argparse.Namespace) -> None:
+    """Check the arguments of `verify`."""
+    _check_conversion(options, kernels=False)
+    if options.data is not None:
+        _check_data(options.data)
+    if len(set(options.widths)) < 2:
+        raise UsageError("--widths: two or more are compared, such as 8,16,64")
+
+
+def check_gram(options: argparse.Namespace) -> None:
+    """Check the arguments of `gram`."""
+    _check_conversion(options, kernels=True)
+    _check_data(options.data)
+    if options.out.exists() and not options.resume:
+        raise UsageError(f"{options.out} exists: leave out --no-resume to go on with it")
+
+
+def check_fit(options: argparse.Namespace) -> None:
+    """Check the arguments of `fit`."""
+    if options.regression and options.probabilities is not None:
+        raise UsageError("--probabilities: a regression has none")
+    _check_conversion(options, kernels=True)
+    _check_data(options.data)
+    _check_directory(options.out, RECORD, "a fitted model")
+    _check_solver(options)
+
+
+def check_evaluate(options: argparse.Namespace) -> None:
+    """Check the arguments of `evaluate`."""
+    options.record = read_record(options.fit)
+    _check_store_of_fit(options)
+    _check_data(options.data)
+    if options.ood is not None:
+        _check_data(options.ood)
+        if identity(options.ood) == identity(options.data):
+            raise UsageError(f"--ood {options.ood}: that is the data of --data")
+
+
+def check_predict(options: argparse.Namespace) -> None:
+    """Check the arguments of `predict`."""
+    options.record = read_record(options.fit)
+    _check_store_of_fit(options)
+    _check_data(options.data)
+    out: Path = options.out
+    if out.suffix not in (".csv", ".npz"):
+        raise UsageError(f"--out {out}: expected a name that ends in .csv or .npz")
+    _check_parent(out)
+    if out.exists() and not is_predictions(out):
+        raise UsageError(f"--out {out} exists and holds no predictions: it would be lost")
+
+
+def check_export(options: argparse.Namespace) -> None:
+    """Check the arguments of `export`."""
+    read_record(options.fit)
+    _check_directory(options.out, "predictor.json", "an exported fit")
+
+
+def check_search(options: argparse.Namespace) -> None:
+    """Check the arguments of `search`, and set the default of --validation."""
+    path, colon, _ = options.space.rpartition(":")
+    if options.space != "paper" and (not colon or Path(path).suffix != ".py"):
+        raise UsageError(f"{options.space!r} is no space: expected paper, or path.py:function")
+    if colon:
+        _check_file(Path(path), "SPACE")
+    if options.seed < 0:
+        raise UsageError(f"--seed {options.seed}: expected a whole number from 0")
+    _check_data(options.data)
+    _check_directory(options.out, "search.json", "a search")
+    if options.validation is None and options.score == "validation":
+        options.validation = max(options.train // 5, 1)
+
+
+def check_tune(options: argparse.Namespace) -> None:
+    """Check the arguments of `tune`."""
+    _check_conversion(options, kernels=True)
+    _check_data(options.data)
+    if options.out.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"--out {options.out}: expected a name that ends in .yaml")
+    _check_new_file(options.out, "--out")
+
+
+def check_plot_document(options: argparse.Namespace) -> None:
+    """Check the arguments of the pictures of a document."""
+    _check_file(options.source, options.kind)
+    _check_picture(options)
+
+
+def check_plot_fit(options: argparse.Namespace) -> None:
+    """Check the arguments of the pictures of a fit."""
+    options.record = read_record(options.fit)
+    if options.record.task != "classification":
+        raise UsageError(f"{options.fit} is a regression: it has no classes to draw")
+    _check_data(options.data)
+    _check_picture(options)
+
+
+def check_plot_kernel(options: argparse.Namespace) -> None:
+    """Check the arguments of the picture of a kernel matrix."""
+    options.store = _is_store(Path(options.model))
+    if not options.store:
+        _check_conversion(options, kernels=True)
+    _check_data(options.data)
+    _check_picture(options)
+
+
+def check_demo(options: argparse.Namespace) -> None:
+    """Check the arguments of `demo`; the rows are checked when its data is split."""
+    _check_solver(options)
+
+
+def is_predictions(path: Path) -> bool:
+    """Whether a file is one that `predict` wrote."""
+    if not path.is_file():
+        return False
+    if path.suffix == ".csv":
+        with path.open("rb") as stream:
+            return stream.readline(64).decode(errors="replace").startswith(_CSV_STARTS)
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    return any(expected <= names for expected in _NPZ_NAMES)
+
+
+def _check_conversion(options: argparse.Namespace, *, kernels: bool) -> None:
+    """Check MODEL and the options of its conversion; add `source` and `variances` to the options.
+
+    Raises: UsageError; ModelFileError for MODEL; PriorError for a file of overrides.
+    """
+    source = _model_source(options.model, kernels=kernels)
+    given = [name for name in _CONVERSION if getattr(options, name, None) is not None]
+    if source.kind == "kernel" and given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{flags}: {source.name} is a kernel, which is converted already")
+    if source.kind != "zoo" and options.input_shape is not None:
+        raise UsageError("--input-shape: only a network of the zoo can be built for any shape")
+    if options.overrides is not None:
+        _check_file(options.overrides, "--overrides")
+    options.source = source
+    options.variances = None if options.overrides is None else read_overrides(options.overrides)
+
+
+def _model_source(text: str, *, kernels: bool) -> ModelSource:
+    """What MODEL names. Raises: UsageError, or ModelFileError if there is no such file."""
+    if text.startswith("zoo:"):
+        name = text.removeprefix("zoo:")
+        if name not in ZOO_NAMES:
+            names = ", ".join(f"zoo:{entry}" for entry in ZOO_NAMES)
+            raise UsageError(f"{text!r}: no network of the zoo; there are {names}")
+        return ModelSource("zoo", name)
+    path = Path(text)
+    if path.is_dir():
+        if not kernels or not (path / "kernel.json").is_file():
+            raise ModelFileError(_no_model_in(path, kernels=kernels))
+        return ModelSource("kernel", text)
+    if not path.exists():
+        raise ModelFileError(f"{text}: no such file or directory")
+    if path.suffix.lower() not in (".keras", ".json"):
+        raise ModelFileError(
+            f"{text}: models are read from .keras files, and from the .json of model.to_json()"
+        )
+    return ModelSource("file", text)
+
+
+def _no_model_in(path: Path, *, kernels: bool) -> str:
+    if (path / "kernel" / "kernel.json").is_file():
+        hint = f". Try: its kernel, {path / 'kernel'}" if kernels else ""
+        return f"{path} is a fitted model, not a model to convert{hint}"
+    if (path / "kernel.json").is_file():
+        return f"{path} is a kernel already: this command takes a model"
+    if (path / "saved_model.pb").is_file():
+        return f"{path} is a SavedModel, which has no layers to read: save the model as .keras"
+    return f"{path} is a directory without a saved kernel (no kernel.json)"
+
+
+def _check_solver(options: argparse.Namespace) -> None:
+    """Refuse settings of another solver. Raises: UsageError."""
+    if options.residual is not None and options.solver != "cg":
+        raise UsageError(f"--residual {options.residual:g} is one of --solver cg")
+    if options.residual is not None and not 0.0 < options.residual < 1.0:
+        raise UsageError(f"--residual {options.residual:g}: expected a number between 0 and 1")
+    if options.rank is not None and options.solver not in ("cg", "nystroem"):
+        raise UsageError(f"--rank {options.rank} is one of --solver cg and --solver nystroem")
+    if options.probes is not None and options.solver != "cg":
+        raise UsageError(f"--probes {options.probes} is one of --solver cg")
+    if options.probes == 1:
+        raise UsageError("--probes 1: expected 2 or more, whose spread is the error")
+
+
+def _check_store_of_fit(options: argparse.Namespace) -> None:
+    if options.gram is not None and not _is_store(options.gram):
+        raise UsageError(f"--gram {options.gram}: no store of a kernel matrix")
+
+
+def _is_store(path: Path) -> bool:
+    """Whether `gram` wrote a directory."""
+    return (path / "matrix").is_dir()
+
+
+def _check_data(source: str) -> None:
+    """Whether a data source can be there at all. Raises: DataError."""
+    if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
+        return
+    path = Path(source).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
+        return
+    problem = "is no .npz file" if path.is_file() else "no such file or folder"
+    raise DataError(f"{source}: {problem}. Expected {DATA_SOURCES}")
+
+
+def _check_picture(options: argparse.Namespace) -> None:
+    if options.out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {options.out}: expected a name that ends in .png or .svg")
+    _check_parent(options.out)
+    new_figure(1, 1)  # says at once where matplotlib is missing
+
+
+def _check_file(path: Path, option: str) -> None:
+    """Whether a file to read is there. Raises: UsageError."""
+    if not path.is_file():
+        raise UsageError(f"{option} {path}: no such file")
+
+
+def _check_new_file(path: Path, option: str) -> None:
+    """Whether a file that people edit can be made. Raises: UsageError if it is there already."""
+    if path.exists():
+        raise UsageError(f"{option} {path} exists, and may hold your changes: choose another")
+    _check_parent(path)
+
+
+def _check_directory(path: Path, marker: str, what: str) -> None:
+    """Whether a directory can be written: it is absent, empty, or holds `marker`.
+
+    marker: the file that says that the directory was written by this command before
+
+    Raises: UsageError
+    """
+    if path.exists():
+        empty = path.is_dir() and not any(path.iterdir())
+        if not empty and not (path / marker).is_file():
+            raise UsageError(
+                f"{path} exists and is not {what}: it would be lost. Try: another directory"
+            )
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
+    """Whether something can be written at a path. Raises: UsageError."""
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: {parent} is not a directory that can be written to")

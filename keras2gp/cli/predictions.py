@@ -1,0 +1,142 @@
+"""Predictions of a fit in batches, their measures, and the files that hold them."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import r2_score, root_mean_squared_error
+
+from keras2gp._util.arrays import Array, Images, Targets
+from keras2gp.cli.progress import stage
+from keras2gp.cli.session import Estimator
+from keras2gp.gp.metrics import (
+    brier_score,
+    calibration_error_by_chance,
+    error_rate,
+    expected_calibration_error,
+    negative_log_likelihood,
+    out_of_distribution_auroc,
+    reliability,
+)
+from keras2gp.gp.regressor import GPRegressor
+
+__all__ = ["measures_of", "ood_scores", "predictions_of", "repeated_rows", "write_predictions"]
+
+_BATCH = 512
+
+
+def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
+    """Columns by name: for a regression mean and std, otherwise those of a classification.
+
+    Shapes: mean, std [M]; or label [M], probability [M, C], classes [C], mean [M, C], variance [M]
+    Raises: InputError, NumericalError.
+    """
+    parts = []
+    with stage(f"predicting {len(x)} images") as advance:
+        for start in range(0, len(x), _BATCH):
+            batch = x[start : start + _BATCH]
+            parts.append(_posterior(estimator, batch))
+            advance(start + len(batch), len(x))
+    columns = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    if isinstance(estimator, GPRegressor):
+        return dict(zip(("mean", "std"), columns, strict=True))
+    mean, variance, probability = columns
+    return {
+        "label": estimator.classes_[mean.argmax(axis=1)],
+        "probability": probability,
+        "classes": estimator.classes_,
+        "mean": mean,
+        "variance": variance,
+    }
+
+
+def _posterior(estimator: Estimator, x: Images) -> tuple[Array, ...]:
+    """Mean, variance and probability; of a regression mean and standard deviation."""
+    if isinstance(estimator, GPRegressor):
+        mean, std = estimator.predict(x, return_std=True)
+        return mean, std
+    return estimator.predictive(x)
+
+
+def measures_of(
+    columns: dict[str, Array], y: Targets
+) -> tuple[dict[str, float], list[dict[str, float]] | None]:
+    """Measures of predictions, and the bins of a classification's reliability diagram.
+
+    Raises: InputError for unknown labels.
+    """
+    if "label" not in columns:
+        return {
+            "root_mean_squared_error": float(root_mean_squared_error(y, columns["mean"])),
+            "r2": float(r2_score(y, columns["mean"])) if len(y) > 1 else float("nan"),
+            "mean_std": float(columns["std"].mean()),
+        }, None
+    by_class = (y, columns["probability"], columns["classes"])
+    return {
+        "error_rate": error_rate(y, columns["label"]),
+        "negative_log_likelihood": negative_log_likelihood(*by_class),
+        "brier_score": brier_score(*by_class),
+        "expected_calibration_error": expected_calibration_error(*by_class),
+        "calibration_error_by_chance": calibration_error_by_chance(columns["probability"]),
+    }, [asdict(b) for b in reliability(*by_class)]
+
+
+def ood_scores(estimator: Estimator, columns: dict[str, Array], x: Images) -> dict[str, float]:
+    """How well the variance tells images x from the images that `columns` predict.
+
+    Raises: InputError.
+    """
+    name = "std" if isinstance(estimator, GPRegressor) else "variance"
+    inside, outside = columns[name], predictions_of(estimator, x)[name]
+    return {
+        "auroc": out_of_distribution_auroc(inside, outside),
+        f"mean_{name}": float(outside.mean()),
+        f"mean_{name}_of_the_test_rows": float(inside.mean()),
+    }
+
+
+def repeated_rows(estimator: Estimator, x: Images) -> int:
+    """The number of images that are, to the last bit, among those of the fit."""
+    if estimator.x_train_ is None:
+        return 0
+    trained = {row.tobytes() for row in estimator.x_train_}
+    return sum(row.tobytes() in trained for row in x.astype(estimator.x_train_.dtype))
+
+
+def write_predictions(path: Path, columns: dict[str, Array]) -> None:
+    """Write predictions, by the file's ending; the file has its name only once it is complete.
+
+    columns: as predictions_of returns
+
+    Raises: OSError if the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if path.suffix == ".csv":
+            _write_csv(staged, columns)
+        else:
+            with staged.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **columns)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _write_csv(path: Path, columns: dict[str, Array]) -> None:
+    if "label" not in columns:
+        header, names = ["row", "mean", "std"], ["mean", "std"]
+        rows = np.stack([columns[name] for name in names], axis=1).tolist()
+    else:
+        header = ["row", "label", "variance", *(f"p_{name}" for name in columns["classes"])]
+        values = np.column_stack([columns["variance"], columns["probability"]]).tolist()
+        labels = columns["label"].tolist()
+        rows = [[label, *row] for label, row in zip(labels, values, strict=True)]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows([number, *row] for number, row in enumerate(rows))

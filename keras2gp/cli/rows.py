@@ -1,0 +1,183 @@
+"""From the options of a command to the rows of data that it works on, before TensorFlow starts."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from keras2gp._util.arrays import Images, Targets
+from keras2gp.cli.fit_directory import FitRecord, data_digest, identity
+from keras2gp.cli.loading import start_tensorflow
+from keras2gp.cli.progress import stage
+from keras2gp.data import datasets
+from keras2gp.data.files import read_npz
+from keras2gp.errors import DataError
+
+__all__ = [
+    "Rows",
+    "images_to_predict",
+    "images_to_verify",
+    "rows_of_demo",
+    "rows_of_matrix",
+    "rows_to_evaluate",
+    "rows_to_fit",
+    "rows_to_plot",
+    "rows_to_search",
+    "rows_to_test",
+    "rows_to_tune",
+]
+
+_NPZ_IMAGES = ("x", "x_test", "x_train")
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Images and their targets as they are stored.
+
+    name:     the data set
+    notes:    what was done to the data, a sentence each
+    warnings: what speaks against a measurement on these rows, a sentence each
+    """
+
+    name: str
+    x: Images
+    y: Targets
+    notes: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
+
+
+def rows_to_fit(options: argparse.Namespace) -> Rows:
+    """The first --train training rows. Raises: DataError."""
+    whole = _read(options)
+    held = len(whole.x_train)
+    if held < options.train:
+        raise DataError(f"{whole.name}: --train {options.train}: it has {held} rows to train on")
+    rows = _training(whole, options.train)
+    y = _targets(rows.y, rows.name, regression=options.regression)
+    return Rows(rows.name, rows.x, y, rows.notes)
+
+
+def rows_to_tune(options: argparse.Namespace) -> Rows:
+    """The first --train training rows. Raises: DataError."""
+    return _training(_read(options), options.train)
+
+
+def rows_of_matrix(options: argparse.Namespace) -> Rows:
+    """The first --rows training rows, or all. Raises: DataError."""
+    whole = _read(options)
+    return _training(whole, options.rows or len(whole.x_train))
+
+
+def rows_to_plot(options: argparse.Namespace) -> Rows:
+    """The first --rows training rows, or as many as there are. Raises: DataError."""
+    whole = _read(options)
+    return _training(whole, min(options.rows, len(whole.x_train)))
+
+
+def rows_to_search(options: argparse.Namespace) -> Rows:
+    """The rows to train on, followed by those to validate on, with labels. Raises: DataError."""
+    whole = _read(options)
+    count = options.train + (options.validation or 0)
+    if count > len(whole.x_train):
+        raise DataError(f"{whole.name}: {count} rows were asked for; it has {len(whole.x_train)}")
+    rows = _training(whole, count)
+    if rows.y.dtype.kind == "f":
+        raise DataError(f"{rows.name}: y holds real numbers, and a search is for labels")
+    return rows
+
+
+def rows_to_test(options: argparse.Namespace) -> Rows:
+    """The first --test test rows, none of which are rows of the fit.
+
+    Raises: DataError if training and test rows of one source overlap, or there are too few.
+    """
+    record: FitRecord = options.record
+    whole, warnings = _read(options), []
+    if identity(options.data) != record.identity:
+        data = whole.split(0, options.test)
+    else:
+        data = whole.split(record.rows, options.test)
+        if data_digest(data.x_train, data.y_train) != record.sha256:
+            warnings.append(
+                f"{options.data} is not what it was: its training rows differ from those fitted"
+            )
+    rows = _test(data)
+    y = _targets(rows.y, rows.name, regression=record.task == "regression")
+    return Rows(rows.name, rows.x, y, rows.notes, warnings)
+
+
+def rows_to_evaluate(options: argparse.Namespace) -> tuple[Rows, Images | None]:
+    """The test rows, and as many images of --ood at most. Raises: DataError."""
+    rows = rows_to_test(options)
+    if options.ood is None:
+        return rows, None
+    return rows, _images_only(options.ood, download=options.download)[: options.test]
+
+
+def rows_of_demo(options: argparse.Namespace) -> tuple[Rows, Rows]:
+    """Digits to train on and to test on. Raises: DataError if there are too few."""
+    split = datasets.load("sample").split(options.train, options.test)
+    return _training(split, options.train), _test(split)
+
+
+def images_to_predict(options: argparse.Namespace) -> Images:
+    """All images to predict. Raises: DataError."""
+    return _images_only(options.data, download=options.download)
+
+
+def images_to_verify(options: argparse.Namespace) -> Images | None:
+    """The first images of the data, None for random ones. Raises: DataError."""
+    if options.data is None:
+        return None
+    return _images_only(options.data, download=options.download)[: options.images]
+
+
+def _read(options: argparse.Namespace) -> datasets.Dataset:
+    return _data_set(options.data, download=options.download)
+
+
+def _data_set(source: str, *, download: bool) -> datasets.Dataset:
+    if source.startswith("tfds:"):
+        start_tensorflow()
+    with stage(f"reading {source}"):
+        return datasets.load(source, download=download)
+
+
+def _images_only(source: str, *, download: bool) -> Images:
+    """The source's test images if it has any, otherwise all.
+
+    An .npz file needs no labels: its x is taken, or else x_test, or x_train. Raises: DataError.
+    """
+    path = Path(source).expanduser()
+    if path.suffix == ".npz" and path.is_file():
+        with stage(f"reading {source}"):
+            arrays, others = read_npz(path, _NPZ_IMAGES)
+        for name in _NPZ_IMAGES:
+            if name in arrays:
+                return arrays[name]
+        raise DataError(f"{source}: holds {', '.join(others) or 'no arrays'}; expected x")
+    data = _data_set(source, download=download)
+    return data.x_train if data.x_test is None else data.x_test
+
+
+def _training(whole: datasets.Dataset, count: int) -> Rows:
+    split = whole.split(count, 0)
+    return Rows(split.name, split.x_train, split.y_train, whole.notes)
+
+
+def _test(split: datasets.Dataset) -> Rows:
+    if split.x_test is None or split.y_test is None:
+        raise DataError(f"{split.name}: it has no rows to test on")
+    return Rows(split.name, split.x_test, split.y_test, split.notes)
+
+
+def _targets(y: Targets, source: str, *, regression: bool) -> Targets:
+    """Labels, or real numbers for a regression. Raises: DataError if y is of the other kind."""
+    if regression and y.dtype.kind not in "biuf":
+        raise DataError(f"{source}: y holds labels of type {y.dtype}: no targets of a regression")
+    if not regression and y.dtype.kind == "f":
+        raise DataError(f"{source}: y holds real numbers, not labels. Try: fit --regression")
+    return y.astype(np.float64) if regression else y

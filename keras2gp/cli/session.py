@@ -1,0 +1,166 @@
+"""What most commands share: a kernel from MODEL or from a fit, and images prepared for it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras2gp import zoo
+from keras2gp._util.arrays import Images
+from keras2gp.cli.checks import ModelSource
+from keras2gp.cli.exit_codes import UsageError
+from keras2gp.cli.progress import stage
+from keras2gp.cli.rows import Rows
+from keras2gp.conversion.pipeline import convert, inspect
+from keras2gp.data.datasets import prepare_images
+from keras2gp.errors import InputError
+from keras2gp.gp.classifier import GPClassifier
+from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.saving import load_head
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.kernel.saving import load
+from keras2gp.matrices.api import gram
+from keras2gp.report import ConversionReport
+
+__all__ = [
+    "Estimator",
+    "Session",
+    "conversion_settings",
+    "image_shape",
+    "kernel_of",
+    "load_fit",
+    "model_of",
+    "open_session",
+    "prepared",
+    "report_of",
+]
+
+Estimator = GPClassifier | GPRegressor
+_MNIST = (28, 28, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A kernel, and images as it takes them.
+
+    notes: what was done to the data, a sentence each
+    """
+
+    kernel: Kernel
+    images: Images
+    notes: list[str]
+
+
+def open_session(options: argparse.Namespace, rows: Rows) -> Session:
+    """The kernel of MODEL and the rows prepared for it. Raises: as kernel_of; InputError."""
+    kernel = kernel_of(options, image_shape(rows.x))
+    images, notes = prepared(kernel, rows.x)
+    return Session(kernel, images, [*rows.notes, *notes])
+
+
+def report_of(options: argparse.Namespace) -> ConversionReport:
+    """The conversion report of MODEL. Raises: as keras2gp.inspect and keras2gp.load."""
+    source: ModelSource = options.source
+    if source.kind == "kernel":
+        return load(source.name).report
+    model = model_of(source, options.input_shape or _MNIST)
+    with stage("inspecting"):
+        return inspect(model, **conversion_settings(options))
+
+
+def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Kernel:
+    """The kernel of MODEL; `shape` is that of a zoo network's images without --input-shape.
+
+    Raises: as keras2gp.convert and keras2gp.load.
+    """
+    source: ModelSource = options.source
+    with stage("converting"):
+        if source.kind == "kernel":
+            return load(source.name)
+        model = model_of(source, options.input_shape or shape)
+        dtype = getattr(options, "dtype", None) or "float32"
+        return convert(model, dtype=dtype, **conversion_settings(options))
+
+
+def model_of(source: ModelSource, shape: Sequence[int]) -> Any:
+    """What keras2gp.convert takes: a model of the zoo, or the path of a file."""
+    return zoo.build(source.name, shape, 10) if source.kind == "zoo" else source.name
+
+
+def conversion_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of keras2gp.convert that the options of a conversion state."""
+    output = options.output
+    if output is not None and output.removeprefix("-").isdecimal():
+        output = int(output)
+    settings = {} if options.tolerance is None else {"tolerance": options.tolerance}
+    return {
+        **settings,
+        "prior": options.prior or "initializers",
+        "overrides": options.variances,
+        "output": output,
+        "max_pooling": options.max_pooling,
+    }
+
+
+def load_fit(directory: Path, store: Path | None = None) -> Estimator:
+    """The estimator of a fitted model, with its kernel.
+
+    store: the directory of its kernel matrix, for a fit by conjugate gradients; what it lacks is
+        computed into it
+
+    Raises: ModelFileError; StoreError if the store is of another kernel or other images;
+        UsageError if the fit needs no matrix.
+    """
+    with stage("loading"):
+        kernel = load(directory / "kernel")
+        estimator = load_head(directory / "head", kernel)
+    if store is None:
+        return estimator
+    if estimator.solver_report_.solver != "cg":
+        raise UsageError(
+            f"--gram {store}: {directory} was fitted by {estimator.solver_report_.solver}, which "
+            "keeps what predictions need. Try: without --gram"
+        )
+    with stage(f"kernel, {len(estimator.targets_)} images") as advance:
+        matrix = gram(kernel, estimator.x_train_, out=store, progress=advance)
+    return load_head(directory / "head", kernel, gram=matrix)
+
+
+def image_shape(x: Images) -> tuple[int, ...]:
+    """Height, width and channels of images, for a network of the zoo."""
+    return tuple(x.shape[1:]) if x.ndim != 3 else (*x.shape[1:], 1)
+
+
+def prepared(kernel: Kernel, x: Images) -> tuple[Images, list[str]]:
+    """Images as the kernel takes them, and what was done to them. Raises: InputError."""
+    if len(kernel.inputs) != 1:
+        names = ", ".join(spec.name for spec in kernel.inputs)
+        raise InputError(
+            f"the model has the inputs {names}, and the command line has data for one. "
+            "Try: the Python interface, which takes a list of arrays"
+        )
+    # Axes of any size take the images' own.
+    sizes = (*x.shape[1:], *[1] * len(kernel.inputs[0].shape))
+    shape = tuple(
+        actual if expected is None else expected
+        for expected, actual in zip(kernel.inputs[0].shape, sizes, strict=False)
+    )
+    notes = []
+    if len(shape) == 1 and x.ndim > 2 and x[:1].size == shape[0]:
+        x = x.reshape(len(x), -1)
+        notes.append("images flattened, since the model takes vectors")
+    layers = {type(layer).__name__ for layer in _layers(kernel.preprocessor)}
+    rescales = bool(layers & {"Rescaling", "Normalization"})
+    images, done = prepare_images(x, model_rescales=rescales, sample_shape=shape)
+    return images, notes + done
+
+
+def _layers(model: Any) -> list[Any]:
+    """All layers of a model, those of nested ones too."""
+    layers = []
+    for layer in getattr(model, "layers", ()):
+        layers += [layer, *_layers(layer)]
+    return layers
