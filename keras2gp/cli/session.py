@@ -21,7 +21,7 @@ from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.saving import load_head
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.kernel.saving import load
+from keras2gp.kernel.loading import load
 from keras2gp.matrices.api import gram
 from keras2gp.report import ConversionReport
 
