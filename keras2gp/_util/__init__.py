@@ -1,1 +1,1 @@
-"""Helpers that every other package may import: files, memory, progress, starting TensorFlow."""
+"""Helpers for every other package: arrays, checks, files, memory, progress, text, TensorFlow."""

@@ -1,29 +1,156 @@
-"""Directories that are written as a whole: under another name, and then in their place."""
+"""Files and directories that are written in one piece, and files that are read without waiting."""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator
+import stat
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["staged_directory"]
+from keras2gp._util.text import size_text
+from keras2gp.errors import Keras2GPError, StoreError
+
+__all__ = [
+    "Content",
+    "Writer",
+    "foreign_files",
+    "free_disk",
+    "read_if_regular",
+    "require_disk",
+    "require_writable",
+    "staged_directory",
+    "sweep",
+    "temporary_name",
+    "write_file",
+    "write_files",
+]
+
+Writer = Callable[[BinaryIO], object]
+"""Writes a file's content into a binary stream."""
+
+Content = Writer | str | bytes | bytearray | memoryview
+"""The content of a file: text (as UTF-8), bytes, or a function that writes it."""
+
+_SUFFIX = ".partial"
+_OURS = re.compile(rf"\..*\.[0-9a-f]{{32}}{re.escape(_SUFFIX)}", re.DOTALL)
+_ATTEMPTS = 10
+_ABANDONED = 3600.0
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that no other writer uses, and that `sweep` knows."""
+    # A file system takes 255 bytes: a long name is cut.
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{_SUFFIX}")
+
+
+def write_file(path: Path, content: Content, error: type[Keras2GPError] = StoreError) -> None:
+    """Write one file in one piece. See `write_files`."""
+    write_files([(path, content)], error)
+
+
+def write_files(
+    files: Sequence[tuple[Path, Content]], error: type[Keras2GPError] = StoreError
+) -> None:
+    """Write several files that belong together, each in one piece.
+
+    All are written under temporary names beside their own, and are on the disk, before the first
+    takes its name, in the order given. A process that is killed leaves no file half written, and
+    an earlier file stays as long as anything can still fail. A file is flushed to the disk before
+    it is renamed: some file systems report a full or broken disk only then.
+
+    Args:
+        files: pairs of a path, in a directory that exists, and its content.
+        error: class of the error.
+
+    Raises:
+        Keras2GPError: of the class `error`, if a target is something else than a regular file, or
+            cannot be written; no target is changed then.
+    """
+    for target, _ in files:
+        require_writable(target, error)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _write_all(files)
+        except OSError as fault:
+            # Another process that has just started may have swept a temporary file.
+            if not isinstance(fault, FileNotFoundError) or attempt == _ATTEMPTS:
+                names = ", ".join(str(path) for path, _ in files)
+                raise error(_unwritable(names, fault)) from fault
+        else:
+            return
+
+
+def _write_all(files: Sequence[tuple[Path, Content]]) -> None:
+    staged: list[tuple[Path, Path]] = []
+    try:
+        for path, content in files:
+            partial = temporary_name(path)
+            staged.append((partial, path))
+            with partial.open("xb") as stream:
+                _write(stream, content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        for partial, path in staged:
+            partial.replace(path)
+    finally:
+        for partial, _ in staged:
+            partial.unlink(missing_ok=True)
+
+
+def _write(stream: BinaryIO, content: Content) -> None:
+    if callable(content):
+        content(stream)
+    else:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def require_writable(path: Path, error: type[Keras2GPError] = StoreError) -> None:
+    """Refuse a place that is something else than a regular file, so that no link is followed.
+
+    Raises:
+        Keras2GPError: of the class `error`, if `path` is a link, a directory, a pipe or a device.
+    """
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        raise error(f"{path} is {_kind(mode)}: no file is written there. Try: another name")
 
 
 @contextmanager
-def staged_directory(target: Path) -> Iterator[Path]:
+def staged_directory(target: Path, ours: Sequence[str] | None = None) -> Iterator[Path]:
     """A new directory that becomes `target` when the block ends well, and vanishes otherwise.
 
-    What `target` held is there until then, and gone after.
+    The earlier directory stays until the new one is complete and on the disk.
+
+    Args:
+        target: the directory to make or to replace.
+        ours: patterns of the files that may be replaced (see `foreign_files`); None for all.
+
+    Yields:
+        An empty directory to write into.
+
+    Raises:
+        StoreError: `target` is a link or no directory, holds a file that matches no pattern, or
+            cannot be written.
     """
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}-"
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as temporary:
-        staged, old = Path(temporary) / "new", Path(temporary) / "old"
-        staged.mkdir()
+    _require_replaceable(target, ours)
+    sweep(target)
+    staged = temporary_name(target)
+    old = staged.with_suffix(".earlier")  # never swept: a kill between two renames leaves it
+    try:
+        staged.mkdir(parents=True)
         yield staged
+        for path in (*staged.rglob("*"), staged):
+            _flush(path)
+        _require_replaceable(target, ours)
         if target.exists():
             target.rename(old)
         try:
@@ -32,4 +159,146 @@ def staged_directory(target: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(target)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(_unwritable(str(target), error)) from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _require_replaceable(target: Path, ours: Sequence[str] | None) -> None:
+    mode = _mode(target)
+    if mode is None:
+        return
+    if not stat.S_ISDIR(mode):
+        raise StoreError(f"{target} is {_kind(mode)}, not a directory. Try: another name")
+    if ours is not None and (foreign := foreign_files(target, ours)):
+        raise StoreError(
+            f"{target} holds files that keras2gp did not write: {', '.join(foreign[:3])}. "
+            "Try: another directory, or move them away"
+        )
+
+
+def foreign_files(directory: Path, ours: Sequence[str]) -> list[str]:
+    """Paths within a directory that match none of the patterns, such as "kernel/*.json".
+
+    A link is foreign whatever its name; a directory counts by the files in it.
+    """
+    return [
+        name
+        for path in sorted(directory.rglob("*"))
+        if path.is_symlink() or not path.is_dir()
+        for name in [path.relative_to(directory).as_posix()]
+        if path.is_symlink() or not any(fnmatch(name, pattern) for pattern in ours)
+    ]
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or directory that was written elsewhere is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(target: Path) -> None:
+    """Remove what killed runs left of `target`: temporary files in it, and temporaries beside it.
+
+    Another run may be at work on the same directory: it writes a file again if its temporary file
+    is swept, but could not make a directory again, so that only old ones beside it are removed.
+    """
+    for partial in list(target.rglob(f".*{_SUFFIX}")):
+        if _OURS.fullmatch(partial.name) and partial.is_file():
+            partial.unlink(missing_ok=True)
+    start = f".{target.name[:40]}."
+    try:
+        siblings = list(target.absolute().parent.iterdir())
+    except OSError:
+        return
+    for partial in siblings:
+        if not (partial.name.startswith(start) and _OURS.fullmatch(partial.name)):
+            continue
+        try:
+            abandoned = time.time() - partial.stat().st_mtime > _ABANDONED
+        except OSError:
+            continue
+        if abandoned and partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        elif abandoned:
+            partial.unlink(missing_ok=True)
+
+
+def read_if_regular(path: Path, largest: int | None = None) -> bytes | None:
+    """The bytes of a regular file; None where there is none, or something else.
+
+    A pipe or device is never waited for.
+
+    Raises:
+        OSError: the file cannot be read, or has more than `largest` bytes.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        # Not blocking, in case a pipe has taken the file's place since.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if largest is not None and status.st_size > largest:
+            raise OSError(errno.EFBIG, f"larger than {size_text(largest)}", str(path))
+        return stream.read()
+
+
+def require_disk(path: Path, needed: int, purpose: str, hint: str = "another disk") -> None:
+    """Refuse a computation whose result the disk of `path` cannot hold.
+
+    Args:
+        path: where the result will be written; it need not exist yet.
+        needed: bytes.
+        purpose: what needs them, the subject of the message's first sentence.
+        hint: what to try instead.
+
+    Raises:
+        StoreError: with both figures, if less is free.
+    """
+    free = free_disk(path)
+    if free is not None and needed > free:
+        raise StoreError(
+            f"{purpose} needs {size_text(needed)} on the disk of {path}, and {size_text(free)} is "
+            f"free. Try: {hint}"
+        )
+
+
+def free_disk(path: Path) -> int | None:
+    """Bytes free where `path` is or will be; None where the system does not say."""
+    path = path.absolute()
+    try:
+        return shutil.disk_usage(next(p for p in (path, *path.parents) if p.is_dir())).free
+    except (OSError, StopIteration):
+        return None
+
+
+def _mode(path: Path) -> int | None:
+    """The mode of a path itself, links not followed; None where there is nothing."""
+    try:
+        return path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(_unwritable(str(path), error)) from error
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a directory", stat.S_IFREG: "a file"}
+    return kinds.get(stat.S_IFMT(mode), "a pipe, socket or device")
+
+
+def _unwritable(what: str, error: OSError) -> str:
+    return f"{what} cannot be written: {error.strerror or error}"

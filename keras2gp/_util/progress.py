@@ -1,136 +1,162 @@
-"""How far a matrix is: a bar on a terminal, or a call of the user's function."""
+"""Progress of a long step: a bar on a terminal's stderr, or calls of the user's function."""
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Protocol, TextIO
 
-from keras2gp.matrices.plan import Block
+from keras2gp._util.text import console_for, duration_text
 
-__all__ = ["Progress", "Reporter", "reporter"]
+__all__ = ["Advance", "Progress", "counted", "stage"]
 
 Progress = bool | Callable[[int, int], None]
+"""True for a bar on a terminal, False for nothing, or a function of (done, total)."""
 
 _PATIENCE = 2.0
+_REFRESH = 0.1
 
 
-class Reporter(Protocol):
-    """Is told of every finished block."""
+class Advance(Protocol):
+    """Tells how far a step is."""
 
-    def __enter__(self) -> Reporter: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def advance(self, block: Block) -> None:
-        """One more block is there."""
+    def __call__(self, done: int, total: int, /) -> None:
+        """`done` of `total` units are done."""
 
 
-def reporter(progress: Progress, wanted: list[Block], done: list[Block]) -> Reporter:
-    """What `progress` asks for.
+@contextmanager
+def stage(title: str) -> Iterator[Advance]:
+    """A long step: shows nothing for two seconds, then a bar that is gone at the end.
 
-    wanted: all blocks of the matrix; done: those that an earlier run has left
+    Without calls of the function that it yields the bar only says that time passes. Where stderr
+    is no terminal, nothing is ever shown.
     """
-    if callable(progress):
-        return _Call(progress, wanted, done)
-    if progress and sys.stderr.isatty():
-        return _Bar(wanted, done)
-    return _Call(lambda _done, _total: None, wanted, done)
+    with _bar(title) as bar:
+        yield bar.advance if bar else _ignore
 
 
-class _Call:
-    """Calls a function with the numbers of pairs, once at the start and after every block."""
+@contextmanager
+def counted(
+    progress: Progress, title: str, sizes: Sequence[int], done: Sequence[int]
+) -> Iterator[Callable[[int], None]]:
+    """Progress over blocks of pairs: `progress` is told at the start and after every block.
 
-    def __init__(
-        self, function: Callable[[int, int], None], wanted: list[Block], done: list[Block]
-    ) -> None:
-        self.function = function
-        self.total = sum(block.pairs for block in wanted)
-        self.done = sum(block.pairs for block in done)
+    Args:
+        progress: what the user asks for.
+        title: what the blocks are for.
+        sizes: pairs of every block.
+        done: pairs of each block that an earlier run has left.
 
-    def __enter__(self) -> Reporter:
-        self.function(self.done, self.total)
-        return self
+    Yields:
+        A function that takes the pairs of a finished block.
+    """
+    total, blocks, pairs = sum(sizes), len(done), sum(done)
+    with _bar(title, "pairs") if progress is True else nullcontext() as bar:
 
-    def __exit__(self, *error: object) -> None:
-        pass
+        def tell() -> None:
+            if callable(progress):
+                progress(pairs, total)
+            elif bar:
+                bar.advance(pairs, total, f"{blocks:,}/{len(sizes):,} blocks  ")
 
-    def advance(self, block: Block) -> None:
-        self.done += block.pairs
-        self.function(self.done, self.total)
+        def finished(size: int) -> None:
+            nonlocal blocks, pairs
+            blocks, pairs = blocks + 1, pairs + size
+            tell()
+
+        tell()
+        yield finished
 
 
-class _Bar:
-    """Blocks done, pairs per second and time left, from the third second on.
+def _ignore(done: int, total: int, /) -> None:
+    """Tell nobody."""
 
-    The rate counts from the end of the first block, which compiles, and blocks of an earlier run
-    do not enter it.
+
+@contextmanager
+def _bar(title: str, unit: str = "") -> Iterator[_Bar | None]:
+    """A bar on stderr; None where it is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    bar = _Bar(title, unit)
+    bar.start()
+    try:
+        yield bar
+    finally:
+        bar.stop()
+
+
+class _Bar(threading.Thread):
+    """Draws from a thread of its own, since the step itself is inside TensorFlow or LAPACK.
+
+    The rate counts from the second call of `advance` on, where there is one: the first unit of
+    work compiles.
+
+    unit: what is counted, for a rate beside the times; empty for none
     """
 
-    def __init__(self, wanted: list[Block], done: list[Block]) -> None:
-        self._blocks, self._total_blocks = len(done), len(wanted)
-        self._pairs = sum(block.pairs for block in done)
-        self._total = sum(block.pairs for block in wanted)
-        self._first: tuple[float, int] | None = None
-        self._bar: Any = None
-        self._lock = threading.Lock()
-        self._timer = threading.Timer(_PATIENCE, self._show)
-        self._timer.daemon = True
+    def __init__(self, title: str, unit: str) -> None:
+        super().__init__(daemon=True)
+        self._title, self._unit = title, unit
+        self._ended = threading.Event()
+        self._began = time.perf_counter()
+        self._marks: list[tuple[float, int]] = []
+        self._state: tuple[float, int, int, str] | None = None
+        self._terminal: TextIO = sys.stderr
+        try:  # a copy of the descriptor: the real one is redirected while TensorFlow is imported
+            copy = os.dup(sys.stderr.fileno())
+            self._terminal = os.fdopen(copy, "w", encoding=sys.stderr.encoding)
+        except (OSError, io.UnsupportedOperation):
+            pass
 
-    def __enter__(self) -> Reporter:
-        self._timer.start()
-        return self
+    def advance(self, done: int, total: int, /, note: str = "") -> None:
+        """Tell how far the step is; a note is shown before the figures."""
+        now = time.perf_counter() - self._began
+        self._marks = [*self._marks, (now, done)][:2]
+        self._state = (now, done, total, note)
 
-    def __exit__(self, *error: object) -> None:
-        self._timer.cancel()
-        self._timer.join()
-        if self._bar is not None:
-            self._bar.stop()
+    def stop(self) -> None:
+        """Remove the bar."""
+        self._ended.set()
+        self.join()
+        if self._terminal is not sys.stderr:
+            self._terminal.close()
 
-    def advance(self, block: Block) -> None:
-        with self._lock:
-            self._blocks += 1
-            self._pairs += block.pairs
-            self._first = self._first or (time.perf_counter(), self._pairs)
-            if self._bar is not None:
-                self._update()
-
-    def _show(self) -> None:
+    def run(self) -> None:
+        """Draw until the step ends."""
+        if self._ended.wait(_PATIENCE):
+            return
         from rich import progress  # noqa: PLC0415 (only for what takes long)
-        from rich.console import Console  # noqa: PLC0415
 
-        with self._lock:
-            self._bar = progress.Progress(
-                progress.SpinnerColumn(),
-                progress.TextColumn("{task.description}", markup=False),
-                progress.BarColumn(bar_width=30),
-                progress.TextColumn("{task.fields[figures]}", markup=False),
-                progress.TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._task = self._bar.add_task("kernel matrix", total=self._total, figures="")
-            self._update()
-            self._bar.start()
+        bar = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=30),
+            progress.TextColumn("{task.fields[figures]}", markup=False),
+            console=console_for(self._terminal),
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task(self._title, total=None, figures=self._figures())
+            while not self._ended.wait(_REFRESH):
+                _, done, total, _ = self._state or (0.0, 0, None, "")
+                bar.update(task, completed=done, total=total, figures=self._figures())
 
-    def _update(self) -> None:
-        figures = f"{self._blocks:,}/{self._total_blocks:,} blocks  {self._rate()}"
-        self._bar.update(self._task, completed=self._pairs, figures=figures)
-
-    def _rate(self) -> str:
-        if self._first is None:
-            return "compiling"
-        then, pairs = self._first
-        seconds = time.perf_counter() - then
-        if self._pairs == pairs or seconds <= 0.0:
-            return ""
-        rate = (self._pairs - pairs) / seconds
-        return f"{rate:,.0f} pairs/s  {_duration((self._total - self._pairs) / rate)} left"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+    def _figures(self) -> str:
+        elapsed = time.perf_counter() - self._began
+        if self._state is None:
+            return duration_text(elapsed)
+        now, done, total, note = self._state
+        text = f"{note}{100 * done // max(total, 1)}%  "
+        then, before = next((mark for mark in reversed(self._marks) if mark[1] < done), (0.0, 0))
+        if done == before or now == then or (self._unit and len(self._marks) < 2):
+            return text + duration_text(elapsed)
+        rate = (done - before) / (now - then)
+        left = max((total - done) / rate - (elapsed - now), 0.0)
+        speed = f"{rate:,.0f} {self._unit}/s  " if self._unit else ""
+        return f"{text}{speed}{duration_text(elapsed)}, {duration_text(left)} left"

@@ -1,4 +1,4 @@
-"""Starts TensorFlow without the messages of its start."""
+"""Starts TensorFlow late, and without the messages of its start."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 
-__all__ = ["import_tensorflow"]
+from keras2gp._util.progress import stage
+
+__all__ = ["import_tensorflow", "start_tensorflow"]
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow and Keras; nothing of theirs reaches the user but a failure.
+def start_tensorflow() -> None:
+    """Import TensorFlow and Keras quietly, with a bar on a terminal if it takes long."""
+    imported = "tensorflow" in sys.modules and "keras" in sys.modules
+    with nullcontext() if imported else stage("starting TensorFlow"):
+        import_tensorflow()
 
-    Whoever sets TF_CPP_MIN_LOG_LEVEL to 0, 1 or 2 wants the messages, and gets them.
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and Keras; only a failure of theirs is shown.
+
+    Their messages are shown where TF_CPP_MIN_LOG_LEVEL is set to 0, 1 or 2.
     """
     os.environ.setdefault(_LEVEL, "3")
     # keras2gp speaks TensorFlow, whatever Keras's own settings say.
@@ -35,7 +44,7 @@ def import_tensorflow() -> None:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Keep what is written to descriptor 2, by C++ too, and show it only if the block fails."""
+    """Keep all output to descriptor 2, C++'s too, and show it only if the block fails."""
     saved = os.dup(2)
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:

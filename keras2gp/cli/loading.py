@@ -7,18 +7,15 @@ and every refusal of arguments answer without numpy and TensorFlow.
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from keras2gp._util.starting import import_tensorflow
+from keras2gp._util.starting import start_tensorflow
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
-from keras2gp.cli.progress import stage
 
-__all__ = ["Command", "start_tensorflow"]
+__all__ = ["Command"]
 
 
 @dataclass(frozen=True)
@@ -51,10 +48,3 @@ class Command:
 
     def _reader(self) -> Any:
         return getattr(import_module("keras2gp.cli.rows"), str(self.rows))
-
-
-def start_tensorflow() -> None:
-    """Import TensorFlow and Keras without their messages, and show progress if it takes long."""
-    there = "tensorflow" in sys.modules and "keras" in sys.modules
-    with nullcontext() if there else stage("starting TensorFlow"):
-        import_tensorflow()

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras2gp._util.text import printable
 from keras2gp.cli.exit_codes import ExitCode, UsageError, exit_code_of
-from keras2gp.cli.output import Output, printable
+from keras2gp.cli.output import Output
 from keras2gp.cli.parser import build_parser
 from keras2gp.errors import Keras2GPError, UnsupportedModelError
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from keras2gp._util.text import console_for, printable
 from keras2gp.errors import Obstacle
 from keras2gp.report import ConversionReport, LayerRow
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
-__all__ = ["Output", "console_for", "printable", "seconds_text", "show_obstacles", "show_report"]
+__all__ = ["Output", "show_obstacles", "show_report"]
 
 # A pipe has no width: lines are as long as they are, for grep and awk.
 _PIPE_WIDTH = 400
@@ -90,44 +89,6 @@ class Output:
         if not console.is_terminal:  # rich fills up the lines of a table
             text = "".join(f"{line.rstrip()}\n" for line in text.split("\n")[:-1])
         self._stream.write(text)
-
-
-def console_for(stream: TextIO) -> Console:
-    """A console that takes nothing in the text as markup.
-
-    Escape codes go to a terminal only, and to none at all where NO_COLOR is set.
-    """
-    from rich.console import Console  # noqa: PLC0415 (0.1 s that --version need not wait for)
-
-    plain = bool(os.environ.get("NO_COLOR"))
-    width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(
-        file=stream,
-        markup=False,
-        highlight=False,
-        emoji=False,
-        width=width,
-        color_system=None if plain else "auto",
-    )
-
-
-def printable(text: str) -> str:
-    """Text whose control characters are spelt out: names come from files of strangers."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii")
-        for c in text
-    )
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration as people say it."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _empty_table() -> Table:

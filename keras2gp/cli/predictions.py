@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 from keras2gp._util.arrays import Array, Images, Targets
-from keras2gp.cli.progress import stage
+from keras2gp._util.files import write_file
+from keras2gp._util.progress import stage
 from keras2gp.cli.session import Estimator
 from keras2gp.gp.metrics import (
     brier_score,
@@ -112,22 +114,16 @@ def write_predictions(path: Path, columns: dict[str, Array]) -> None:
 
     columns: as predictions_of returns
 
-    Raises: OSError if the file cannot be written.
+    Raises: StoreError if the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        if path.suffix == ".csv":
-            _write_csv(staged, columns)
-        else:
-            with staged.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **columns)
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    if path.suffix == ".csv":
+        write_file(path, lambda stream: _write_csv(stream, columns))
+    else:
+        write_file(path, lambda stream: np.savez(stream, allow_pickle=False, **columns))
 
 
-def _write_csv(path: Path, columns: dict[str, Array]) -> None:
+def _write_csv(stream: BinaryIO, columns: dict[str, Array]) -> None:
     if "label" not in columns:
         header, names = ["row", "mean", "std"], ["mean", "std"]
         rows = np.stack([columns[name] for name in names], axis=1).tolist()
@@ -136,7 +132,8 @@ def _write_csv(path: Path, columns: dict[str, Array]) -> None:
         values = np.column_stack([columns["variance"], columns["probability"]]).tolist()
         labels = columns["label"].tolist()
         rows = [[label, *row] for label, row in zip(labels, values, strict=True)]
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        writer.writerows([number, *row] for number, row in enumerate(rows))
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([number, *row] for number, row in enumerate(rows))
+    text.detach()  # flushes, and leaves the stream open

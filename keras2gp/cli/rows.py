@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from keras2gp._util.arrays import Images, Targets
+from keras2gp._util.progress import stage
+from keras2gp._util.starting import start_tensorflow
 from keras2gp.cli.fit_directory import FitRecord, data_digest, identity
-from keras2gp.cli.loading import start_tensorflow
-from keras2gp.cli.progress import stage
 from keras2gp.data import datasets
 from keras2gp.data.files import read_npz
 from keras2gp.errors import DataError

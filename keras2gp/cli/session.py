@@ -10,9 +10,9 @@ from typing import Any
 
 from keras2gp import zoo
 from keras2gp._util.arrays import Images
+from keras2gp._util.progress import stage
 from keras2gp.cli.checks import ModelSource
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.progress import stage
 from keras2gp.cli.rows import Rows
 from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.datasets import prepare_images

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import initializers
 
+from keras2gp._util.checks import whole_number
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
 
@@ -82,12 +83,11 @@ def read_variances(
     """
     if prior not in ("initializers", "weights"):
         raise PriorError(f"the prior is 'initializers' or 'weights', not {prior!r}")
-    if isinstance(fan_in, bool) or not isinstance(fan_in, int | np.integer) or fan_in < 1:
-        raise PriorError(f"layer {layer.name!r}: fan_in is a positive integer, not {fan_in!r}")
+    fan_in = whole_number(f"layer {layer.name!r}: fan_in", fan_in, 1, error=PriorError)
     read = _initial_variance if prior == "initializers" else _mean_square
     has_bias = bias is not None and bool(getattr(layer, "use_bias", True))
     return LayerVariances(
-        weight=int(fan_in) * read(layer, kernel),
+        weight=fan_in * read(layer, kernel),
         bias=read(layer, str(bias)) if has_bias else 0.0,
     )
 

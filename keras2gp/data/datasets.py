@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import whole_number
 from keras2gp.data.files import read_idx_folder, read_npz
 from keras2gp.errors import DataError, InputError
 
@@ -75,8 +76,7 @@ class Dataset:
         (100, 50)
         """
         for word, number in (("training", n_train), ("test", n_test)):
-            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
-                raise DataError(f"{number!r} {word} rows: expected a whole number from 0")
+            whole_number(f"{word} rows", number, error=DataError)
         rows = len(self.x_train)
         train = self.x_train[:n_train], self.y_train[:n_train]
         if self.x_test is None or self.y_test is None:

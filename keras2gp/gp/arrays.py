@@ -1,52 +1,22 @@
-"""Array files: written whole or not at all, and read with nothing taken on trust."""
+"""Array files in numpy's format, read with nothing taken on trust."""
 
 from __future__ import annotations
 
-import os
 import tokenize
 import zlib
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.files import Writer
 from keras2gp.errors import ModelFileError
 
-__all__ = ["Writer", "array_writer", "checksum", "read_array", "write_files"]
-
-Writer = Callable[[BinaryIO], None]
+__all__ = ["array_writer", "checksum", "read_array"]
 
 # What numpy raises for a file that is not an array file, is cut short, or has a mangled header.
 _DAMAGE = (EOFError, OSError, SyntaxError, tokenize.TokenError, TypeError, ValueError)
-
-
-def write_files(files: Sequence[tuple[Path, Writer]]) -> None:
-    """Write several files that belong together: pairs (path, what writes its contents).
-
-    All are written in full under temporary names beside their own and are on the disk before the
-    first takes its name, in the order given: a process that is killed leaves no file half
-    written, and what stood there before stays as long as anything can still fail.
-
-    Raises: ModelFileError if a file cannot be written; nothing is changed then.
-    """
-    staged: list[tuple[Path, Path]] = []
-    try:
-        for path, write in files:
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            staged.append((partial, path))
-            with partial.open("wb") as handle:
-                write(handle)
-                handle.flush()
-                os.fsync(handle.fileno())
-        for partial, path in staged:
-            partial.replace(path)
-    except OSError as error:
-        raise ModelFileError(f"{staged[-1][1]} cannot be written: {error}") from error
-    finally:
-        for partial, _ in staged:
-            partial.unlink(missing_ok=True)
 
 
 def array_writer(array: npt.NDArray[Any]) -> Writer:

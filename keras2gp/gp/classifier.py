@@ -10,13 +10,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.calibration import fit_temperature, tempered_softmax
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_labels, check_length
 from keras2gp.gp.probability import largest_probabilities
-from keras2gp.gp.sampling import check_count, draw_classes, draw_jointly
+from keras2gp.gp.sampling import draw_classes, draw_jointly
 from keras2gp.gp.softmax import expected_softmax
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.matrices import Progress
@@ -246,7 +247,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         x = self._test_inputs(X)
         if self.dirichlet_ is None:
             return self._samples(x, n_samples, random_state, self.scale_)
-        check_count(n_samples)
+        whole_number("n_samples", n_samples, 1)
         random = check_random_state(random_state)
         prior = self._prior_covariance(x)
         cross, bound = self._cross(x), self._bound(np.diagonal(prior))
@@ -273,7 +274,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         Raises: as `sample_latent`; for "temperature" as `predict_proba`.
         """
         self._require_fitted()
-        check_count(n_samples)
+        whole_number("n_samples", n_samples, 1)
         random = check_random_state(random_state)
         if self.temperature_ is not None:
             scores = self.decision_function(X) / self.temperature_

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score, zero_one_loss
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
 
 __all__ = [
@@ -113,7 +114,7 @@ def reliability(
 
     Raises: InputError
     """
-    _check_bins(bins)
+    whole_number("bins", bins, 1)
     columns, p = _checked(y_true, probabilities, classes)
     confidence = p.max(axis=1)
     right = p.argmax(axis=1) == columns
@@ -145,7 +146,7 @@ def calibration_error_by_chance(probabilities: Any, bins: int = 15) -> float:
 
     Raises: InputError
     """
-    _check_bins(bins)
+    whole_number("bins", bins, 1)
     confidence = _distributions(probabilities).max(axis=1)
     index = _bin_of(confidence, bins)
     variance = np.bincount(index, weights=confidence * (1.0 - confidence), minlength=bins)
@@ -168,11 +169,6 @@ def out_of_distribution_auroc(inside: Any, outside: Any) -> float:
         raise InputError(f"scores have shapes {shapes}; expected [M] and [M'], finite, not empty")
     labels = np.repeat([0, 1], [len(s) for s in scores])
     return float(roc_auc_score(labels, np.concatenate(scores)))
-
-
-def _check_bins(bins: Any) -> None:
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise InputError(f"bins is {bins!r}: expected a whole number, 1 or more")
 
 
 def _bin_of(confidence: Array, bins: int) -> npt.NDArray[np.intp]:

@@ -13,10 +13,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NotFittedError
 from keras2gp.gp.inputs import check_inputs, check_kernel, check_variances, kernel_values
-from keras2gp.gp.sampling import check_count, draw_jointly
+from keras2gp.gp.sampling import draw_jointly
 from keras2gp.gp.solvers.factor import CholeskyFactor, CholeskyReport
 from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
 from keras2gp.gp.solvers.system import LinearSystem, SolverReport
@@ -184,7 +185,7 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
 
         Raises: as `draw_jointly`.
         """
-        check_count(count)
+        whole_number("n_samples", count, 1)
         mean, covariance = self._mean_and_covariance(x)
         bound = scale * self._bound(self._prior(x, None))
         random = check_random_state(random_state)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from keras2gp._util.arrays import Array
-from keras2gp.errors import InputError, NumericalError
+from keras2gp.errors import NumericalError
 
-__all__ = ["check_count", "draw_classes", "draw_jointly"]
-
-
-def check_count(count: Any) -> None:
-    """Refuse what is no number of samples. Raises: InputError."""
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise InputError(f"n_samples is {count!r}: expected a whole number, 1 or more")
+__all__ = ["draw_classes", "draw_jointly"]
 
 
 def draw_jointly(

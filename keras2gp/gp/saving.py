@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras2gp._util.files import Content, write_files
 from keras2gp.errors import InputError, Keras2GPError, ModelFileError, NotFittedError
-from keras2gp.gp.arrays import Writer, array_writer, checksum, read_array, write_files
+from keras2gp.gp.arrays import array_writer, checksum, read_array
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet_saving import DIRICHLET_FILES, dirichlet_arrays, restored_dirichlet
@@ -62,15 +63,15 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
         for name, a in arrays.items()
     }
     text = json.dumps(head, indent=2, allow_nan=False) + "\n"
-    files: list[tuple[Path, Writer]] = [
+    files: list[tuple[Path, Content]] = [
         (directory / name, array_writer(array)) for name, array in arrays.items()
     ]
-    files.append((directory / HEAD, lambda handle: _write_text(handle, text)))
+    files.append((directory / HEAD, text))
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFileError(f"{directory} cannot be written: {error}") from error
-    write_files(files)
+    write_files(files, ModelFileError)
 
 
 def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> GPClassifier | GPRegressor:
@@ -170,7 +171,3 @@ def _check_kernel_fits(estimator: GaussianProcess, directory: Path) -> None:
             f"{directory}: the kernel is not the one of the fit: on the first {count} training "
             f"inputs its matrix differs by {gap:.3g}, of {scale:.3g}"
         )
-
-
-def _write_text(handle: Any, text: str) -> None:
-    handle.write(text.encode("utf-8"))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from keras2gp._util.arrays import Array
-from keras2gp._util.progress import Progress, reporter
+from keras2gp._util.checks import whole_number
+from keras2gp._util.progress import Progress, counted
 from keras2gp.errors import InputError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
@@ -106,8 +107,8 @@ def compute(
 
 
 def _in_memory(work: Work, driver: Executor, progress: Progress) -> Array:
-    with reporter(progress, work.blocks(), []) as report:
-        return in_memory(work, driver, report.advance)
+    with counted(progress, "kernel matrix", [b.pairs for b in work.blocks()], []) as finished:
+        return in_memory(work, driver, lambda block: finished(block.pairs))
 
 
 def estimate(
@@ -118,6 +119,7 @@ def estimate(
     out: path of the store; None for a matrix in memory. Nothing is computed or written.
     Raises: InputError unless there is at least one image.
     """
-    if n1 < 1 or (n2 is not None and n2 < 1):
-        raise InputError(f"a matrix of {n1} x {n1 if n2 is None else n2}: expected positive sizes")
+    whole_number("n1", n1, 1)
+    if n2 is not None:
+        whole_number("n2", n2, 1)
     return estimate_of(kernel.graph, kernel.dtype, n1, n2, out=None if out is None else Path(out))

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras2gp._util import memory
+from keras2gp._util.files import free_disk
+from keras2gp._util.text import size_text
 from keras2gp.errors import StoreError
 from keras2gp.graph.graph import Graph
 from keras2gp.matrices.plan import BlockShape, block_count, block_shape, footprint_of
 
-__all__ = ["Estimate", "available_memory", "estimate_of"]
+__all__ = ["Estimate", "estimate_of"]
 
 _CHUNK_EXTRA = 4 + 4096  # its checksum, and what file systems round up to
-_MEMINFO = Path("/proc/meminfo")
-_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-_GROUP_USE = Path("/sys/fs/cgroup/memory.current")
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,13 @@ class Estimate:
         """What does not fit; empty if all does."""
         if not self.fits_memory:
             return (
-                f"a {self._what} needs {_bytes(self.memory)} of memory, and "
-                f"{_bytes(self.memory_available)} is available"
+                f"a {self._what} needs {size_text(self.memory)} of memory, and "
+                f"{size_text(self.memory_available)} is available"
             )
         if not self.fits_disk:
             return (
-                f"a {self._what} needs {_bytes(self.disk)} more on the disk of {self.out}, and "
-                f"{_bytes(self.disk_available)} is free"
+                f"a {self._what} needs {size_text(self.disk)} more on the disk of {self.out}, and "
+                f"{size_text(self.disk_available)} is free"
             )
         return ""
 
@@ -97,12 +96,11 @@ class Estimate:
     def __str__(self) -> str:
         lines = [
             f"{self._what}: {self.pairs:,} pairs in {self.blocks:,} blocks",
-            f"memory: {_bytes(self.memory)} of {_bytes(self.memory_available)} available",
+            f"memory: {size_text(self.memory)} of {size_text(self.memory_available)} available",
         ]
         if self.out is not None:
-            lines.append(
-                f"disk: {_bytes(self.disk)} of {_bytes(self.disk_available)} free ({self.out})"
-            )
+            free = size_text(self.disk_available)
+            lines.append(f"disk: {size_text(self.disk)} of {free} free ({self.out})")
         return "\n".join(lines)
 
     @property
@@ -129,15 +127,15 @@ def estimate_of(
     shape = shape or block_shape(graph, n1, columns)
     count = block_count(shape, n1, columns, symmetric=symmetric)
     itemsize = np.dtype(dtype).itemsize
-    memory = _working_set(graph, shape, itemsize, min(os.cpu_count() or 1, count))
+    needed = _working_set(graph, shape, itemsize, min(os.cpu_count() or 1, count))
     disk, free = 0, None
     if out is None:
-        memory += n1 * columns * itemsize
+        needed += n1 * columns * itemsize
     else:
         chunk = shape.rows * shape.columns * itemsize + _CHUNK_EXTRA
         disk = max(count * chunk - _used(out / "matrix"), 0)
         disk += columns * itemsize if symmetric else 0
-        free = shutil.disk_usage(_existing(out)).free
+        free = free_disk(out)
     return Estimate(
         n1=n1,
         n2=columns,
@@ -145,8 +143,8 @@ def estimate_of(
         dtype=dtype,
         pairs=n1 * (n1 + 1) // 2 if symmetric else n1 * columns,
         blocks=count,
-        memory=memory,
-        memory_available=available_memory(),
+        memory=needed,
+        memory_available=memory.available_memory(),
         out=None if out is None else str(out),
         disk=disk,
         disk_available=free,
@@ -165,43 +163,3 @@ def _working_set(graph: Graph, shape: BlockShape, itemsize: int, threads: int) -
 def _used(directory: Path) -> int:
     files = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
     return sum(size + _CHUNK_EXTRA for size in files)
-
-
-def _existing(path: Path) -> Path:
-    """The nearest directory above that exists: where the space will come from."""
-    path = path.absolute()
-    return next(parent for parent in (path, *path.parents) if parent.is_dir())
-
-
-def available_memory() -> int | None:
-    """Bytes that can be taken without swapping, within the limit of a container."""
-    amounts = [amount for amount in (_of_system(), _of_group()) if amount is not None]
-    return min(amounts, default=None)
-
-
-def _of_system() -> int | None:
-    try:
-        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
-        return next(int(w.split()[1]) * 1024 for w in lines if w.startswith("MemAvailable:"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
-def _of_group() -> int | None:
-    try:
-        return int(_GROUP_LIMIT.read_text()) - int(_GROUP_USE.read_text())
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        return None
-
-
-def _bytes(count: int | None) -> str:
-    if count is None:
-        return "an unknown amount"
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count / 1e3:.1f} kB"

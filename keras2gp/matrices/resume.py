@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from keras2gp._util.progress import Progress, reporter
+from keras2gp._util.files import sweep
+from keras2gp._util.progress import Progress, counted
 from keras2gp.matrices.estimate import estimate_of
 from keras2gp.matrices.executor import Executor, Work
 from keras2gp.matrices.fingerprint import fingerprint_of
 from keras2gp.matrices.local import diagonal_of
 from keras2gp.matrices.store import GramStore
-from keras2gp.matrices.store_files import sweep
 
 __all__ = ["fill"]
 
@@ -43,14 +43,13 @@ def fill(path: Path, work: Work, executor: Executor, progress: Progress) -> Gram
     store.require(fingerprint)  # another process may have made it a moment ago
     if work.symmetric and not store.holds_diagonal():
         store.write_diagonal(diagonal_of(work.program, work.parameters, work.first))
-    wanted, every = store.missing(), store.blocks()
-    lacking = set(wanted)
-    done = [block for block in every if block not in lacking]
+    missing, every = store.missing(), store.blocks()
+    done = [block.pairs for block in set(every).difference(missing)]
     with (
-        reporter(progress, every, done) as report,
-        closing(executor.run(work, wanted, store)) as run,
+        counted(progress, "kernel matrix", [b.pairs for b in every], done) as finished,
+        closing(executor.run(work, missing, store)) as run,
     ):
         for block in run:
-            report.advance(block)
+            finished(block.pairs)
     sweep(path)  # a worker that was killed during this run may have left something
     return GramStore(path)

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.files import temporary_name
 from keras2gp.errors import InputError, StoreError
 from keras2gp.matrices.executor import require_finite
 from keras2gp.matrices.fingerprint import FORMAT, differences, digest
 from keras2gp.matrices.layout import KEY, open_array, require_layout, sound, write_metadata
 from keras2gp.matrices.plan import Block, BlockShape, blocks
 from keras2gp.matrices.reading import Selection, gather
-from keras2gp.matrices.store_files import temporary_name
 
 __all__ = ["GramStore"]
 

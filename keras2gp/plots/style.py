@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras2gp._util.files import write_file
 from keras2gp.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -55,14 +56,18 @@ def save(figure: Figure, path: str | Path) -> None:
     Raises: InputError for another suffix; StoreError if it cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise InputError(f"{path}: pictures are written to {' or '.join(SUFFIXES)} files")
     from matplotlib import rc_context  # noqa: PLC0415 (an extra)
 
-    metadata: dict[str, Any] = {"Date": None} if path.suffix.lower() == ".svg" else {}
+    metadata: dict[str, Any] = {"Date": None} if suffix == ".svg" else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with rc_context({"svg.hashsalt": "keras2gp", "svg.fonttype": "none"}):
-            figure.savefig(path, dpi=_RESOLUTION, metadata=metadata)
+            options: dict[str, Any] = {"format": suffix[1:], "dpi": _RESOLUTION}
+            write_file(path, lambda stream: figure.savefig(stream, **options, metadata=metadata))
     except OSError as error:
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import optimize
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.cholesky import check_noise, factorize
@@ -96,8 +97,7 @@ def optimize_variances(
 
     Raises: InputError; NumericalError if the start has no evidence.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InputError(f"steps is {steps!r}: expected a whole number, 1 or more")
+    whole_number("steps", steps, 1)
     evidence = Evidence(kernel, x, y)
     if noise_variance is None:
         noise_variance = _START_NOISE * float(evidence.diagonal(kernel.parameters).mean())

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.checks import whole_number
+from keras2gp._util.files import write_file
 from keras2gp.errors import InputError, StoreError
 from keras2gp.search.attempts import CANDIDATE, Attempts, Outcome, Split
 from keras2gp.search.spaces import OwnModel, PaperNetwork, Space
@@ -22,7 +24,6 @@ from keras2gp.search.trials import (
     SCORES,
     Trial,
     read_trials,
-    replace_file,
     require_same_search,
     write_trials,
 )
@@ -93,8 +94,7 @@ def random_search(
         raise InputError(f"score={score!r}: expected {', '.join(map(repr, SCORES))}")
     if score == "validation" and validation is None:
         raise InputError("score='validation' needs validation images. Try: 'leave-one-out'")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise InputError(f"samples is {samples!r}: expected a whole number, 1 or more")
+    whole_number("samples", samples, 1)
     attempts = Attempts(
         build=space.build,
         train=train,
@@ -217,7 +217,7 @@ class _Run:
             "dtype": self.attempts.dtype,
             "parameters": found.parameters,
         }
-        replace_file(self.out / "best.json", json.dumps(told, indent=2, default=str) + "\n")
+        write_file(self.out / "best.json", json.dumps(told, indent=2, default=str) + "\n")
 
 
 def _digest(parts: Sequence[Split]) -> str:

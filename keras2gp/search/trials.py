@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from keras2gp._util.files import write_file
 from keras2gp.errors import StoreError
 from keras2gp.search.spaces import Settings
 
-__all__ = ["SCORES", "Trial", "read_trials", "replace_file", "require_same_search", "write_trials"]
+__all__ = ["SCORES", "Trial", "read_trials", "require_same_search", "write_trials"]
 
 SCORES = {
     "validation": "validation_error",
@@ -66,7 +66,7 @@ def write_trials(path: Path, trials: Sequence[Trial], names: Sequence[str]) -> N
     for trial in trials:
         known = {name: getattr(trial, name) for name in ("trial", "status", *_NUMBERS, "reason")}
         rows.writerow(known | trial.settings)
-    replace_file(path, text.getvalue())
+    write_file(path, text.getvalue())
 
 
 def read_trials(path: Path, names: Sequence[str]) -> list[Trial]:
@@ -95,7 +95,7 @@ def require_same_search(path: Path, identity: Mapping[str, Any]) -> None:
     Raises: StoreError
     """
     if not path.exists():
-        replace_file(path, json.dumps(identity, indent=2) + "\n")
+        write_file(path, json.dumps(identity, indent=2) + "\n")
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -105,19 +105,3 @@ def require_same_search(path: Path, identity: Mapping[str, Any]) -> None:
     if differing:
         told = "; ".join(f"{key}: {found.get(key)!r}, now {identity[key]!r}" for key in differing)
         raise StoreError(f"{path} is of another search ({told}). Try another directory")
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves the old one or the new one.
-
-    Raises: StoreError if the disk does not take it.
-    """
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error

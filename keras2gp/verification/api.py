@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import whole_number
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.conversion.walker import functional_of
 from keras2gp.covariance.duals.hermite import TOLERANCE
@@ -155,7 +156,7 @@ class Verification:
         self.samples, self.seed, self.averages = samples, seed, averages
         self._functional = functional_of(model)
         if isinstance(data, int):
-            _whole("data", data, 1)
+            whole_number("data", data, 1)
         self.images = images_of(stated, data, seed)
         survey = Survey(self._functional, stated.parameters, stated.report.output)
         self.scales = _scales(survey, widths, [units] if units else _UNITS)
@@ -244,21 +245,13 @@ class _Counter:
             self._progress(self._done, self._total)
 
 
-def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """Raises InputError unless a value is a whole number in a range."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        reach = f"from {least}" if most is None else f"from {least} to {most}"
-        raise InputError(f"{name}={value!r}: expected a whole number {reach}")
-
-
 def _check(widths: Sequence[int], samples: int, units: int | None, seed: int) -> None:
     for width in widths:
-        _whole("width", width, 1)
-    _whole("samples", samples, _LEAST_SAMPLES)
+        whole_number("width", width, 1)
+    whole_number("samples", samples, _LEAST_SAMPLES)
     if units is not None:
-        _whole("units", units, 1)
-    _whole("seed", seed, 0, _LARGEST_SEED)
+        whole_number("units", units, 1)
+    whole_number("seed", seed, 0, _LARGEST_SEED)
     if len(set(widths)) < 2:
         raise InputError(
             f"widths={tuple(widths)}: what is left at a finite width shows only beside another. "

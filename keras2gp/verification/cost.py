@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from keras2gp.errors import InputError
-from keras2gp.matrices.estimate import available_memory
+from keras2gp._util.memory import require_memory
 from keras2gp.verification.survey import Scale, Work
 
 __all__ = ["Cost", "cost_of"]
@@ -33,12 +32,9 @@ class Cost:
 
     def require(self, width: int) -> None:
         """Raises InputError, with both figures, if the machine's free memory is too little."""
-        free = available_memory()
-        if free is not None and self.memory > free:
-            raise InputError(
-                f"networks of width {width} need about {self.memory / 1e9:.1f} GB of memory, and "
-                f"{free / 1e9:.1f} GB is available. Try: smaller widths, or fewer images"
-            )
+        require_memory(
+            self.memory, f"a network of width {width}", "smaller widths, or fewer images"
+        )
 
     def __str__(self) -> str:
         return f"{self.weights:.1e} weights, {self.multiplications:.1e} multiplications a network"

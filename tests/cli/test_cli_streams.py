@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from interruptible import hear_interrupts
 
-from keras2gp.cli import progress
-from keras2gp.cli.output import Output, console_for, printable, seconds_text
+from keras2gp._util import progress
+from keras2gp._util.text import console_for, printable
+from keras2gp.cli.output import Output
 
 
 def test_a_fit_in_a_process_is_quiet_on_stderr_and_plain_on_stdout(files, spawn, tmp_path):
@@ -98,13 +99,6 @@ def test_json_has_no_nan(capsys):
         "b": [1.0, None],
         "c": {"d": [1, None]},
     }
-
-
-def test_durations():
-    assert seconds_text(0.04) == "0.0 s"
-    assert seconds_text(59.94) == "59.9 s"
-    assert seconds_text(61) == "1 min 1 s"
-    assert seconds_text(3 * 3600 + 40 * 60) == "3 h 40 min"
 
 
 def test_no_progress_where_nobody_looks(capsys, monkeypatch):

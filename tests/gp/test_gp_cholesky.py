@@ -259,18 +259,6 @@ def test_memory_is_compared_before_it_is_taken(monkeypatch):
         factorize(Enormous())
 
 
-def test_available_memory(monkeypatch, tmp_path):
-    found = memory.available_memory()
-    assert found is None or found > 2**20
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 7 kB\n", encoding="ascii")
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    assert memory.available_memory() == 7 * 1024
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "missing")
-    monkeypatch.delattr(memory.os, "sysconf")
-    assert memory.available_memory() is None
-    memory.require_memory(2**80, "anything", "nothing")
-
-
 def test_leading_is_checked():
     factor = factorize(positive_definite(9), tile=4)
     for count in (0, 5):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from gp_kernels import positive_definite
 
+from keras2gp._util.files import write_files
 from keras2gp.errors import ModelFileError
 from keras2gp.gp import CholeskyFactor, factorize
-from keras2gp.gp.arrays import write_files
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_failed_write_changes_nothing(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(ModelFileError, match="No space left"):
-        write_files([(kept, lambda handle: handle.write(b"new")), (other, full)])
+        write_files([(kept, lambda handle: handle.write(b"new")), (other, full)], ModelFileError)
     assert kept.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     with pytest.raises(ModelFileError, match="cannot be written"):

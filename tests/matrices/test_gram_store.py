@@ -8,8 +8,8 @@ import pytest
 import zarr
 from gram_kernels import FLAT, SMALL, WIDE, bytes_of, images, kernel, stored
 
+from keras2gp._util.files import temporary_name
 from keras2gp.errors import InputError, NumericalError, StoreError
-from keras2gp.matrices import store_files as files
 from keras2gp.matrices.api import compute
 from keras2gp.matrices.executor import Work
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
@@ -150,30 +150,15 @@ def test_sound_chunks_are_not_computed_again(copy, monkeypatch):
 
 
 def test_what_killed_runs_left_is_swept(copy):
-    left = [copy / "matrix/c/1/.2.0123.partial", copy.parent / ".K.zarr.0123.partial"]
+    left = [temporary_name(copy / "matrix/c/1/2"), temporary_name(copy)]
     left[0].write_bytes(b"half")
     left[1].mkdir()
     os.utime(left[1], (0, 0))
-    young = copy.parent / ".K.zarr.4567.partial"
+    young = temporary_name(copy)
     young.mkdir()
     stored(copy, images(COUNT))
     assert not any(path.exists() for path in left)
     assert young.exists()
-
-
-def test_a_swept_partial_file_is_written_again(tmp_path, monkeypatch):
-    fsync, calls = os.fsync, []
-
-    def swept(descriptor):
-        fsync(descriptor)
-        calls.append(descriptor)
-        if len(calls) < 4:
-            files.sweep(tmp_path)
-
-    monkeypatch.setattr(os, "fsync", swept)
-    files._write_whole(tmp_path / "chunk", b"abc")
-    assert (tmp_path / "chunk").read_bytes() == b"abc"
-    assert len(calls) == 4
 
 
 OTHERS = {

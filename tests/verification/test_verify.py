@@ -142,7 +142,7 @@ def test_a_hidden_output_of_a_model_in_a_file(tmp_path):
         ({"data": 0}, "data=0"),
         ({"data": np.ones((2, 7))}, "received shape"),
         ({"data": np.zeros((2, 5)), "overrides": {"*": (1.0, 0.0)}}, "other images"),
-        ({"widths": (2**14, 2**20)}, "GB of memory"),
+        ({"widths": (2**14, 2**20)}, "iB of memory"),
     ],
 )
 def test_arguments_that_do_not_fit(settings, words):

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from keras2gp._util.progress import stage
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output, show_obstacles, show_report
-from keras2gp.cli.progress import stage
 from keras2gp.cli.session import kernel_of, report_of
 from keras2gp.conversion.overrides import overrides_template
 from keras2gp.errors import UnsupportedModelError

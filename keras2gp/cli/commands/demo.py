@@ -9,12 +9,13 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras2gp._util.progress import stage
+from keras2gp._util.text import duration_text
 from keras2gp.cli.commands.fit import fitted, show_fit
 from keras2gp.cli.commands.predict import show_measures
 from keras2gp.cli.exit_codes import ExitCode
-from keras2gp.cli.output import Output, seconds_text, show_report
+from keras2gp.cli.output import Output, show_report
 from keras2gp.cli.predictions import measures_of, predictions_of
-from keras2gp.cli.progress import stage
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import prepared
 from keras2gp.conversion.pipeline import convert
@@ -55,7 +56,7 @@ def demo(options: argparse.Namespace, rows: tuple[Rows, Rows], out: Output) -> E
     show_measures(out, measures, time.perf_counter() - testing)
     seconds = time.perf_counter() - began
     out.line(
-        f"\nerror {measures['error_rate']:.2%} in {seconds_text(seconds)}, without training "
+        f"\nerror {measures['error_rate']:.2%} in {duration_text(seconds)}, without training "
         "a single weight",
         style="bold green",
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from keras2gp._util.progress import stage
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
-from keras2gp.cli.progress import stage
 from keras2gp.cli.session import load_fit
 from keras2gp.serving.export import export as export_fit
 

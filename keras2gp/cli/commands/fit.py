@@ -11,10 +11,11 @@ from typing import Any
 
 from keras2gp._util.arrays import Array, Images, Targets
 from keras2gp._util.files import staged_directory
+from keras2gp._util.progress import stage
+from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.fit_directory import FitRecord, data_digest, identity
-from keras2gp.cli.output import Output, seconds_text, show_report
-from keras2gp.cli.progress import stage
+from keras2gp.cli.output import Output, show_report
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import Estimator, open_session
 from keras2gp.gp.classifier import GPClassifier
@@ -157,7 +158,7 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
     """The times of a fit, and what had to be done to solve it."""
     pairs = facts["rows"] * (facts["rows"] + 1) / 2
     rate = f"{pairs / max(facts['kernel_seconds'], 1e-9):,.0f}".replace(",", " ")
-    kernel = f"{seconds_text(facts['kernel_seconds'])}, {rate} pairs/s with compilation"
+    kernel = f"{duration_text(facts['kernel_seconds'])}, {rate} pairs/s with compilation"
     out.pairs(
         [
             ("kernel", kernel),
@@ -178,7 +179,7 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
 
 def _solver_text(facts: dict[str, Any]) -> str:
     report = facts["solver"]
-    text = f"{seconds_text(facts['solve_seconds'])}, {report['solver']} ({report['reason']})"
+    text = f"{duration_text(facts['solve_seconds'])}, {report['solver']} ({report['reason']})"
     if report["iterations"] is not None:
         text += f", {report['iterations']} iterations to residual {report['residual']:.2g}"
     if report["rank"] is not None:

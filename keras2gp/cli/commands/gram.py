@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import time
 
+from keras2gp._util.progress import stage
+from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
-from keras2gp.cli.output import Output, seconds_text
-from keras2gp.cli.progress import stage
+from keras2gp.cli.output import Output
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import open_session
 from keras2gp.matrices.api import estimate
@@ -40,6 +41,6 @@ def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         )
     seconds = time.perf_counter() - began
     fingerprint = GramStore.open(options.out).fingerprint
-    out.line(f"wrote {options.out} in {seconds_text(seconds)}")
+    out.line(f"wrote {options.out} in {duration_text(seconds)}")
     out.document({**document, "seconds": seconds, "fingerprint": fingerprint})
     return ExitCode.FINE

@@ -7,11 +7,11 @@ import argparse
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.progress import stage
 from keras2gp.cli.commands.plot_document import save_picture
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import predictions_of
-from keras2gp.cli.progress import stage
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import load_fit, open_session, prepared
 from keras2gp.errors import DataError

@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from keras2gp._util.arrays import Array, Images
+from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.fit_directory import FitRecord
-from keras2gp.cli.output import Output, seconds_text
+from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import (
     measures_of,
     ood_scores,
@@ -90,7 +91,7 @@ def _show_evaluation(out: Output, record: FitRecord, document: dict[str, Any]) -
 def show_measures(out: Output, measures: dict[str, float], seconds: float) -> None:
     """Names and figures, with what a figure is."""
     rows = [(_MEASURES[k][0], _MEASURES[k][1].format(value)) for k, value in measures.items()]
-    out.pairs([*rows, ("time", seconds_text(seconds))])
+    out.pairs([*rows, ("time", duration_text(seconds))])
 
 
 def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
@@ -103,7 +104,7 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
     write_predictions(options.out, columns)
     for note in notes:
         out.line(f"note: {note}")
-    out.line(f"wrote {options.out}: {len(images)} rows in {seconds_text(seconds)}")
+    out.line(f"wrote {options.out}: {len(images)} rows in {duration_text(seconds)}")
     out.document(
         {
             "out": str(options.out),

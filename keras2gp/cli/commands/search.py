@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.progress import stage
+from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
-from keras2gp.cli.output import Output, seconds_text
-from keras2gp.cli.progress import stage
+from keras2gp.cli.output import Output
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import image_shape, open_session
 from keras2gp.conversion.overrides import overrides_template
@@ -157,7 +158,7 @@ def _show_optimum(
     ]
     out.table(header, rows, header[1:])
     start = optimum.trace[0].evidence
-    ascent = f"{len(optimum.trace)} evaluations in {seconds_text(seconds)}; {optimum.message}"
+    ascent = f"{len(optimum.trace)} evaluations in {duration_text(seconds)}; {optimum.message}"
     out.pairs(
         [
             ("evidence", f"log p(y | x) = {start:.6g} before, {optimum.evidence:.6g} now"),

@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from keras2gp._util.arrays import Images
+from keras2gp._util.progress import stage
+from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
-from keras2gp.cli.output import Output, seconds_text
-from keras2gp.cli.progress import stage
+from keras2gp.cli.output import Output
 from keras2gp.cli.session import conversion_settings, image_shape, model_of, prepared
 from keras2gp.verification.api import Verification, converted
 from keras2gp.verification.report import VerificationReport
@@ -75,4 +76,4 @@ def _show(out: Output, report: VerificationReport, seconds: float) -> None:
     out.line()
     out.line(f"{report.verdict}: {report.reason}", style=_STYLES[report.verdict])
     out.line(f"a true kernel is rejected once in {1 / report.false_alarm:,.0f} runs")
-    out.line(seconds_text(seconds))
+    out.line(duration_text(seconds))

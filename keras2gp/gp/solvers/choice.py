@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from keras2gp._util import memory
+from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.iterative import ConjugateGradients
@@ -60,13 +61,13 @@ def chosen_solver(solver: Any, training: Training, outputs: int) -> tuple[Solver
     if count >= _WORTH_A_GPU and _has_gpu() and _fits(gpu, training, outputs, available):
         return gpu, f"TensorFlow has a GPU, and N = {count}"
     direct = Cholesky()
-    needed = memory.readable(direct.memory(training, outputs) + training.bytes_to_compute)
+    needed = size_text(direct.memory(training, outputs) + training.bytes_to_compute)
     if available is None:
         return direct, f"exact; it needs {needed}"
     if _fits(direct, training, outputs, available):
-        return direct, f"exact, and its {needed} fit in the {memory.readable(available)} available"
+        return direct, f"exact, and its {needed} fit in the {size_text(available)} available"
     return ConjugateGradients(), (
-        f"a Cholesky factor needs {needed}, and {memory.readable(available)} is available"
+        f"a Cholesky factor needs {needed}, and {size_text(available)} is available"
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor, CholeskyReport, JitterStep
@@ -77,9 +78,7 @@ def factorize(
     size = check_shape(matrix)
     noise = check_noise(noise_variance)
     check_jitter(jitter)
-    if isinstance(tile, bool) or not isinstance(tile, int) or tile < 1:
-        raise InputError(f"tile is {tile!r}: expected a whole number of columns, 1 or more")
-    tile = min(tile, size)
+    tile = min(whole_number("tile", tile, 1), size)
     require_memory(
         cholesky_memory(size, tile),
         f"the Cholesky factor of a {size} x {size} matrix",

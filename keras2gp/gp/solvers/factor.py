@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.files import write_file
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.arrays import array_writer, read_array, write_files
+from keras2gp.gp.arrays import array_writer, read_array
 from keras2gp.gp.solvers.panels import PackedPanels
 
 __all__ = ["PREFIX", "CholeskyFactor", "CholeskyReport", "JitterStep"]
@@ -185,8 +186,7 @@ class CholeskyFactor:
 
         Raises: ModelFileError if it cannot be written.
         """
-        path = Path(path)
-        write_files([(path, array_writer(self.as_vector()))])
+        write_file(Path(path), array_writer(self.as_vector()), ModelFileError)
 
     def as_vector(self) -> Array:
         """What `save` writes: a view of the storage, with its prefix filled in."""

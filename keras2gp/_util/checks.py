@@ -1,0 +1,46 @@
+"""Checks of single arguments, with one wording for all errors."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.text import received_text
+from keras2gp.errors import InputError, Keras2GPError
+
+__all__ = ["is_whole_number", "whole_number"]
+
+
+def is_whole_number(value: Any) -> bool:
+    """Whether a value is an integer of Python or numpy; True and 3.0 are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def whole_number(
+    name: str,
+    value: Any,
+    least: int = 0,
+    most: int | None = None,
+    error: type[Keras2GPError] = InputError,
+) -> int:
+    """Return a value as an integer, or refuse it.
+
+    Args:
+        name: the argument's name in the message, with its place where that helps.
+        value: the value received; integers of Python and numpy are accepted, bool is not.
+        least: smallest value accepted.
+        most: largest value accepted; None for no bound.
+        error: class of the error.
+
+    Returns:
+        The value as a Python integer.
+
+    Raises:
+        Keras2GPError: of the class `error`, with the name, the value and what is expected.
+    """
+    if is_whole_number(value) and value >= least and (most is None or value <= most):
+        return operator.index(value)
+    reach = f"{least} or more" if most is None else f"from {least} to {most}"
+    raise error(f"{name}={received_text(value)}: expected a whole number, {reach}")

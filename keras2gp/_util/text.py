@@ -1,0 +1,73 @@
+"""Text for people: durations, sizes, received values, control characters, and a plain console."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["console_for", "duration_text", "printable", "received_text", "size_text"]
+
+# A pipe has no width: lines are as long as they are, for grep and awk.
+_PIPE_WIDTH = 400
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in seconds, minutes or hours, such as "3 min 20 s"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def size_text(count: int | None) -> str:
+    """A number of bytes in binary units, such as "1.5 GiB"; None is an unknown amount."""
+    if count is None:
+        return "an unknown amount"
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(count) >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def received_text(value: Any, length: int = 60) -> str:
+    """A received value for an error message: one short line, an array by its shape and type."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return f"an array of shape {shape} and type {getattr(value, 'dtype', '?')}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # noqa: BLE001 (a stranger's repr, or an integer of too many digits)
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def printable(text: str) -> str:
+    """Text with its control characters spelt out: names come from files of strangers."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
+
+
+def console_for(stream: TextIO) -> Console:
+    """A console that takes nothing in the text as markup.
+
+    Escape codes go to a terminal only, and to none at all where NO_COLOR is set.
+    """
+    from rich.console import Console  # noqa: PLC0415 (0.1 s that --version need not wait for)
+
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(
+        file=stream,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        width=None if stream.isatty() else _PIPE_WIDTH,
+        color_system=None if plain else "auto",
+    )

@@ -1,0 +1,228 @@
+"""Files and directories in one piece: what is there before and after, also after a fault."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras2gp._util import files
+from keras2gp.errors import ModelFileError, StoreError
+
+
+def full(stream):
+    stream.write(b"half")
+    raise OSError(28, "No space left on device")
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.mark.parametrize("content", [
+    b"ab", "ab", bytearray(b"ab"), memoryview(b"ab"), lambda stream: stream.write(b"ab"),
+])  # fmt: skip
+def test_a_file_is_written_and_replaced(content, tmp_path):
+    path = tmp_path / "f"
+    for _ in range(2):
+        files.write_file(path, content)
+        assert path.read_bytes() == b"ab"
+        assert names(tmp_path) == ["f"]
+        path.write_bytes(b"old")
+
+
+def test_a_fault_changes_nothing(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_bytes(b"old")
+    with pytest.raises(ModelFileError, match=r"a, .*b cannot be written: No space left"):
+        files.write_files([(first, b"new"), (second, full)], ModelFileError)
+    assert first.read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_name_of_full_length_and_a_missing_parent(tmp_path):
+    files.write_file(tmp_path / ("ü" * 127), b"")
+    with pytest.raises(StoreError, match="cannot be written"):
+        files.write_file(tmp_path / ("n" * 300), b"")
+    with pytest.raises(StoreError, match="No such file"):
+        files.write_file(tmp_path / "no" / "f", b"")
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "directory", "pipe"])
+def test_only_regular_files_are_replaced(kind, tmp_path):
+    path, other = tmp_path / "f", tmp_path / "other"
+    other.write_bytes(b"mine")
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(other if kind == "link" else tmp_path / "nothing")
+    before = path.lstat()
+    with pytest.raises(StoreError, match=r"f is a (symbolic link|directory|pipe)"):
+        files.write_file(path, b"new")
+    assert path.lstat() == before
+    assert other.read_bytes() == b"mine"
+    assert names(tmp_path) == ["f", "other"]
+
+
+def test_a_temporary_file_that_is_swept_is_written_again(tmp_path, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def swept(descriptor):
+        fsync(descriptor)
+        calls.append(descriptor)
+        if len(calls) < 4:
+            files.sweep(tmp_path)
+
+    monkeypatch.setattr(os, "fsync", swept)
+    files.write_file(tmp_path / "chunk", b"abc")
+    assert (tmp_path / "chunk").read_bytes() == b"abc"
+    assert len(calls) == 4
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "d"
+    for content in ("one", "two"):
+        with files.staged_directory(target) as staged:
+            (staged / content).write_text(content)
+            (staged / "sub").mkdir()
+            assert not (target / content).exists()
+        assert names(target) == sorted([content, "sub"])
+    with contextlib.suppress(KeyError), files.staged_directory(target) as staged:
+        (staged / "three").write_text("")
+        raise KeyError
+    assert names(target) == ["sub", "two"]
+    assert names(tmp_path) == ["d"]
+
+
+def test_a_full_disk_keeps_the_earlier_directory(tmp_path):
+    target = tmp_path / "d"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with (
+        pytest.raises(StoreError, match=r"d cannot be written: No space left"),
+        files.staged_directory(target) as staged,
+        (staged / "new").open("wb") as stream,
+    ):
+        full(stream)
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["d"]
+
+
+def test_a_directory_that_cannot_be_put_in_place_is_put_back(tmp_path, monkeypatch):
+    target = tmp_path / "d"
+    target.mkdir()
+    (target / "old").write_text("old")
+    rename = files.Path.rename
+
+    def refuse(self, other):
+        if self.name.endswith(".partial"):
+            raise OSError(5, "Input/output error")
+        return rename(self, other)
+
+    monkeypatch.setattr(files.Path, "rename", refuse)
+    with pytest.raises(StoreError, match="Input/output"), files.staged_directory(target) as staged:
+        (staged / "new").write_text("")
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["d"]
+
+
+def test_foreign_files_are_kept(tmp_path):
+    target = tmp_path / "d"
+    (target / "sub").mkdir(parents=True)
+    (target / "ours.json").write_text("")
+    (target / "sub" / "a.npy").write_text("")
+    with files.staged_directory(target, ["*.json", "sub/*.npy"]) as staged:
+        (staged / "ours.json").write_text("")
+    assert names(target) == ["ours.json"]
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match=r"did not write: notes\.txt"):
+        files.staged_directory(target, ["*.json"]).__enter__()
+    (target / "notes.txt").unlink()
+    (target / "link.json").symlink_to(tmp_path)
+    assert files.foreign_files(target, ["*.json"]) == ["link.json"]
+    (target / "link.json").unlink()
+    with (  # a file that comes while the block runs
+        pytest.raises(StoreError, match=r"late\.txt"),
+        files.staged_directory(target, ["*.json"]) as staged,
+    ):
+        (target / "late.txt").write_text("mine")
+    assert names(target) == ["late.txt", "ours.json"]
+    assert names(tmp_path) == ["d"]
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "pipe"])
+def test_only_directories_are_replaced(kind, tmp_path):
+    target, real = tmp_path / "d", tmp_path / "real"
+    real.mkdir()
+    if kind == "link":
+        target.symlink_to(real)
+    elif kind == "file":
+        target.write_text("mine")
+    else:
+        os.mkfifo(target)
+    with pytest.raises(StoreError, match="not a directory"):
+        files.staged_directory(target).__enter__()
+    assert names(tmp_path) == ["d", "real"]
+
+
+def test_sweeping_leaves_what_is_not_ours(tmp_path):
+    target = tmp_path / "K"
+    (target / "sub").mkdir(parents=True)
+    ours = files.temporary_name(target / "sub" / "0")
+    mine = [target / ".mine.partial", target / f".0.{'a' * 31}.partial", target / "x.partial"]
+    for path in (ours, *mine):
+        path.write_text("")
+    old, young = files.temporary_name(target), files.temporary_name(target)
+    other = files.temporary_name(tmp_path / "K2")
+    for path in (old, young, other):
+        path.mkdir()
+    for path in (old, other):
+        os.utime(path, (0, time.time() - 4000))
+    files.sweep(target)
+    assert not ours.exists()
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+    assert all(path.exists() for path in mine)
+
+
+def test_reading_regular_files_only(tmp_path):
+    path = tmp_path / "f"
+    assert files.read_if_regular(path) is None
+    assert files.read_if_regular(path / "below") is None
+    path.write_bytes(b"abc")
+    assert files.read_if_regular(path) == b"abc"
+    assert files.read_if_regular(path / "below") is None
+    assert files.read_if_regular(path, largest=3) == b"abc"
+    with pytest.raises(OSError, match="larger than 2 bytes"):
+        files.read_if_regular(path, largest=2)
+    assert files.read_if_regular(tmp_path) is None
+    os.mkfifo(tmp_path / "pipe")
+    assert files.read_if_regular(tmp_path / "pipe") is None
+    (tmp_path / "link").symlink_to(path)
+    assert files.read_if_regular(tmp_path / "link") == b"abc"
+
+
+def test_the_disk_is_compared(tmp_path, monkeypatch):
+    usage = files.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=2048))
+    files.require_disk(tmp_path / "not" / "there", 2048, "it")
+    with pytest.raises(StoreError, match=r"it needs 3\.0 KiB on the disk of .*, and 2\.0 KiB is"):
+        files.require_disk(tmp_path, 3072, "it")
+
+
+def test_a_kill_leaves_the_old_directory_or_the_new_one(tmp_path):
+    code = (
+        "import sys, os, pathlib; from keras2gp._util import files\n"
+        "with files.staged_directory(pathlib.Path(sys.argv[1])) as d:\n"
+        "    (d / 'new').write_text(''); os._exit(9) if sys.argv[2] == 'die' else None\n"
+    )
+    for word, expected in (("live", ["new"]), ("die", ["new"])):
+        subprocess.run(  # noqa: S603
+            [sys.executable, "-c", code, tmp_path / "d", word], check=False
+        )
+        assert names(tmp_path / "d") == expected
