@@ -29,10 +29,11 @@ __all__ = [
 class Obstacle:
     """One reason why a model has no exact kernel here.
 
-    where:    the layer's path in the model, nested models separated by "/"
-    received: the layer's class, and the settings that matter
-    why:      the reason
-    hint:     what would work instead
+    Attributes:
+        where: the layer's path in the model, nested models separated by "/".
+        received: the layer's class, and the settings that matter.
+        why: the reason.
+        hint: a remedy, or "".
     """
 
     where: str
@@ -50,9 +51,11 @@ class Keras2GPError(Exception):
 
 
 class UnsupportedModelError(Keras2GPError):
-    """The model has no exact kernel; `obstacles` lists every reason found, not only the first.
+    """The model has no exact kernel.
 
-    `report` is the ConversionReport of the attempt.
+    Attributes:
+        obstacles: every reason, not only the first one.
+        report: the ConversionReport of the attempt.
     """
 
     def __init__(self, model: str, obstacles: Sequence[Obstacle], report: Any = None) -> None:
@@ -66,7 +69,7 @@ class UnsupportedModelError(Keras2GPError):
 
 
 class WideningError(Keras2GPError):
-    """A model's hidden layers cannot be made wider, so that no wide networks can be drawn of it."""
+    """A model's hidden layers cannot be made wider, so that no wide networks can be drawn."""
 
 
 class ModelFileError(Keras2GPError):
@@ -98,15 +101,15 @@ class StoreError(Keras2GPError, OSError):
 
 
 class MissingLibraryError(Keras2GPError, ImportError):
-    """A library that is no dependency of keras2gp is needed, and cannot be imported."""
+    """An optional library is needed and cannot be imported."""
 
 
 class WorkerError(Keras2GPError):
-    """A process that this one has started ended before its work was done."""
+    """A worker process ended before its work was done."""
 
 
 class RegistryError(Keras2GPError):
-    """A reader, rule or dual activation was registered twice, or for nothing."""
+    """A reader, rule or dual activation was registered twice, or for an unknown name."""
 
 
 class GraphError(Keras2GPError):

@@ -102,21 +102,21 @@ def test_several_inputs(pair, rng):
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 70), (70, 3), (130, 17), (257, 1), (1, 600)])
 def test_ragged_sizes(sizes, kernel, rng):
     x1, x2 = (rng.normal(size=(n, 5, 4, 2)) for n in sizes)
-    found = np.asarray(kernel(x1, x2))
-    assert found.shape == sizes
+    result = np.asarray(kernel(x1, x2))
+    assert result.shape == sizes
     rows = np.linspace(0, sizes[0] - 1, 3).astype(int)
     columns = np.linspace(0, sizes[1] - 1, 3).astype(int)
     picked = kernel(x1[rows], x2[columns])
-    np.testing.assert_allclose(found[np.ix_(rows, columns)], picked, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result[np.ix_(rows, columns)], picked, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 17, 130, 600])
 def test_symmetric_sizes(count, kernel, rng):
     x = rng.normal(size=(count, 5, 4, 2))
-    found = np.asarray(kernel(x))
-    np.testing.assert_array_equal(found, found.T)
-    np.testing.assert_allclose(found, kernel(x, x), rtol=0, atol=1e-5 * found.max())
-    np.testing.assert_allclose(found.diagonal(), kernel.diag(x), rtol=1e-6)
+    result = np.asarray(kernel(x))
+    np.testing.assert_array_equal(result, result.T)
+    np.testing.assert_allclose(result, kernel(x, x), rtol=0, atol=1e-5 * result.max())
+    np.testing.assert_allclose(result.diagonal(), kernel.diag(x), rtol=1e-6)
 
 
 def test_types(kernel, double):

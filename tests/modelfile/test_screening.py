@@ -43,7 +43,7 @@ class Drawn(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable(package="strangers")
 class Dense(layers.Dense):
-    """Called like one of Keras's own."""
+    """A layer with the name of one of Keras's layers."""
 
     def __init__(self, *args, **kwargs):
         Touched.count += 1

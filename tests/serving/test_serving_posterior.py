@@ -1,4 +1,4 @@
-"""What an exported fit computes with, against numpy's own."""
+"""The solves and probabilities of an exported fit in TensorFlow, against those in numpy."""
 
 import numpy as np
 import pytest

@@ -90,9 +90,9 @@ def test_the_saved_model_runs_without_this_package(saved, double, tmp_path):
     expected = np.asarray(double(images, images))
     many = np.concatenate([expected] * 6)
     for n1, n2 in ((6, 6), (1, 1), (6, 1), (1, 6), (17, 1), (33, 6)):
-        found = np.load(tmp_path / f"matrix-{n1}-{n2}.npy")
-        assert found.shape == (n1, n2)
-        np.testing.assert_allclose(found, many[:n1, :n2], rtol=1e-10)
+        result = np.load(tmp_path / f"matrix-{n1}-{n2}.npy")
+        assert result.shape == (n1, n2)
+        np.testing.assert_allclose(result, many[:n1, :n2], rtol=1e-10)
 
 
 def test_several_inputs_saved(pair, tmp_path, rng):

@@ -51,14 +51,14 @@ import numpy as np
 import tensorflow as tf
 predict = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
 x = np.load(sys.argv[2])
-found = {name: value.numpy() for name, value in predict(images=tf.constant(x)).items()}
+outputs = {name: value.numpy() for name, value in predict(images=tf.constant(x)).items()}
 for i in (0, 18):
     one = predict(images=tf.constant(x[i : i + 1]))
     for name, value in one.items():
         if name == "label":
-            assert value[0].numpy() == found[name][i]
+            assert value[0].numpy() == outputs[name][i]
         else:
-            np.testing.assert_allclose(value[0], found[name][i], rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(value[0], outputs[name][i], rtol=1e-9, atol=1e-12)
 for bad in (np.nan, np.inf):
     try:
         predict(images=tf.constant(np.where(x == x[0, 0, 0, 0], bad, x)))
@@ -66,24 +66,25 @@ for bad in (np.nan, np.inf):
         continue
     raise SystemExit("images that are not finite were taken")
 np.savez(sys.argv[3], allow_pickle=False, **{k: v.astype("S") if v.dtype == object else v
-                                            for k, v in found.items()})
+                                            for k, v in outputs.items()})
 """
 
 
-def alone(directory, tmp_path):
-    """What the SavedModel says of TEST in a process that cannot import keras2gp."""
+def in_a_fresh_process(directory, tmp_path):
+    """Outputs of the SavedModel for TEST, from a process that cannot import keras2gp."""
     np.save(tmp_path / "x.npy", TEST)
-    paths = [directory, tmp_path / "x.npy", tmp_path / "found.npz"]
+    paths = [directory, tmp_path / "x.npy", tmp_path / "outputs.npz"]
     done = subprocess.run(  # noqa: S603 (this interpreter, the text above)
         [sys.executable, "-c", RUN, *map(str, paths)],
         check=False, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "found.npz") as archive:
+    with np.load(tmp_path / "outputs.npz") as archive:
         return dict(archive)
 
 
-def here(directory):
+def in_this_process(directory):
+    """Outputs of the SavedModel for TEST."""
     import tensorflow as tf
 
     predict = tf.saved_model.load(str(directory)).signatures["serving_default"]
@@ -94,26 +95,30 @@ def here(directory):
 def test_a_classifier(kernel, how, tmp_path):
     before = keras2gp.GPClassifier(kernel, 0.01, probabilities=how).fit(*TRAIN)
     keras2gp.export(before, tmp_path / "out")
-    found = here(tmp_path / "out") if how == "temperature" else alone(tmp_path / "out", tmp_path)
+    outputs = (
+        in_this_process(tmp_path / "out")
+        if how == "temperature"
+        else in_a_fresh_process(tmp_path / "out", tmp_path)
+    )
     expected = before.predictive(TEST)
-    assert set(found) == {"label", *expected._fields}
-    assert [label.decode() for label in found["label"]] == before.predict(TEST).tolist()
+    assert set(outputs) == {"label", *expected._fields}
+    assert [label.decode() for label in outputs["label"]] == before.predict(TEST).tolist()
     for name, values in expected._asdict().items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-7, atol=1e-10)
+        np.testing.assert_allclose(outputs[name], values, rtol=1e-7, atol=1e-10)
     described = json.loads((tmp_path / "out" / "predictor.json").read_text())
     assert described["classes"] == LABELS.tolist()
     assert described["images"] == {"shape": [None, 5, 4, 2], "dtype": "float64"}
     assert described["outputs"]["probability"] == {"shape": [None, 3], "dtype": "float64"}
 
 
-@pytest.mark.parametrize("outputs", [None, 2])
-def test_a_regressor(dense, outputs, tmp_path):
-    y = np.random.default_rng(2).normal(3.0, 5.0, size=40 if outputs is None else (40, outputs))
+@pytest.mark.parametrize("shape", [40, (40, 2)])
+def test_a_regressor(dense, shape, tmp_path):
+    y = np.random.default_rng(2).normal(3.0, 5.0, size=shape)
     before = keras2gp.GPRegressor(dense, 0.1, normalize_y=True).fit(TRAIN[0][:40], y)
     keras2gp.export(before, tmp_path / "out")
-    found = here(tmp_path / "out")
+    outputs = in_this_process(tmp_path / "out")
     for name, values in zip(("mean", "std"), before.predict(TEST, return_std=True), strict=True):
-        np.testing.assert_allclose(found[name], values, rtol=1e-8)
+        np.testing.assert_allclose(outputs[name], values, rtol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -124,12 +129,12 @@ def test_without_variances_and_labels_of_any_kind(dense, labels, tmp_path):
     x, y = TRAIN[0][:30], labels[np.searchsorted(LABELS, TRAIN[1][:30])]
     before = keras2gp.GPClassifier(dense, 0.01).fit(x, y)
     keras2gp.export(before, tmp_path / "out", variance=False)
-    found = here(tmp_path / "out")
-    assert set(found) == {"label", "mean", "probability"}
+    outputs = in_this_process(tmp_path / "out")
+    assert set(outputs) == {"label", "mean", "probability"}
     expected = before.predict(TEST)
-    names = [v.decode() if isinstance(v, bytes) else v for v in found["label"].tolist()]
+    names = [v.decode() if isinstance(v, bytes) else v for v in outputs["label"].tolist()]
     assert names == expected.tolist()
-    np.testing.assert_allclose(found["probability"], before.predict_proba(TEST), rtol=1e-8)
+    np.testing.assert_allclose(outputs["probability"], before.predict_proba(TEST), rtol=1e-8)
 
 
 def test_flattened_inputs_and_a_certain_image(dense, tmp_path):
@@ -139,9 +144,9 @@ def test_flattened_inputs_and_a_certain_image(dense, tmp_path):
     import tensorflow as tf
 
     predict = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
-    found = predict(images=tf.constant(TRAIN[0][:30]))["probability"].numpy()
-    np.testing.assert_allclose(found, before.predict_proba(x), atol=1e-6)
-    assert np.isfinite(found).all()
+    outputs = predict(images=tf.constant(TRAIN[0][:30]))["probability"].numpy()
+    np.testing.assert_allclose(outputs, before.predict_proba(x), atol=1e-6)
+    assert np.isfinite(outputs).all()
 
 
 def test_what_cannot_be_exported(kernel, tmp_path):
@@ -168,7 +173,7 @@ def test_inducing_inputs(dense, tmp_path):
     """The mean of a fit by inducing inputs is a sum over those, not over all training inputs."""
     before = keras2gp.GPClassifier(dense, 0.1, solver=Nystroem(rank=8)).fit(*TRAIN)
     keras2gp.export(before, tmp_path / "out", variance=False)
-    found = here(tmp_path / "out")["mean"]
-    np.testing.assert_allclose(found, before.decision_function(TEST), rtol=1e-6, atol=1e-9)
+    outputs = in_this_process(tmp_path / "out")["mean"]
+    np.testing.assert_allclose(outputs, before.decision_function(TEST), rtol=1e-6, atol=1e-9)
     with pytest.raises(InputError, match="variance"):
         keras2gp.export(before, tmp_path / "other")

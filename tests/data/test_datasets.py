@@ -229,14 +229,14 @@ def test_real_mnist(tfds, monkeypatch):
     mnist, sample = load("tfds:mnist"), load("sample")
     assert (mnist.x_train.shape, mnist.x_test.shape) == ((60000, 28, 28, 1), (10000, 28, 28, 1))
     for pair in ("train", "test"):
-        known = {
+        labels = {
             image.tobytes(): label
             for image, label in zip(
                 getattr(mnist, f"x_{pair}"), getattr(mnist, f"y_{pair}"), strict=True
             )
         }
         drawn = zip(getattr(sample, f"x_{pair}"), getattr(sample, f"y_{pair}"), strict=True)
-        assert all(known[image.tobytes()] == label for image, label in drawn)
+        assert all(labels[image.tobytes()] == label for image, label in drawn)
 
 
 # --- prepare_images ---
