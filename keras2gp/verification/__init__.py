@@ -1,1 +1,1 @@
-"""Does a kernel fit the networks that it stands for? Random wide copies of a model say so."""
+"""Verification of kernels by random networks: wide copies of a model, drawn from its prior."""

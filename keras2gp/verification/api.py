@@ -1,4 +1,4 @@
-"""verify(): a kernel beside random wide copies of the model that it stands for."""
+"""verify(): compares a kernel with random wide copies of the model that it was converted from."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Matrix
 from keras2gp._util.checks import whole_number
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.conversion.walker import functional_of
@@ -20,25 +20,23 @@ from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.modelfile.loading import load_model_file
-from keras2gp.verification.cost import cost_of
-from keras2gp.verification.images import images_of
-from keras2gp.verification.report import VerificationReport
-from keras2gp.verification.sampling import PILOT_WORK, PILOTS, Draws, Sampler
-from keras2gp.verification.statistics import judged, moments_of
-from keras2gp.verification.survey import Scale, Survey
-from keras2gp.verification.verdict import concluded, level_of
+from keras2gp.verification.report import VerificationReport, estimate, make_report
+from keras2gp.verification.sampling import PILOT_WORK, PILOTS, Draws, Sampler, images_of
+from keras2gp.verification.statistics import moments_of, test_limit
+from keras2gp.verification.survey import UNITS, Scale, Survey, cost_of, scales_of
 from keras2gp.verification.widening import Widened, deviations
 
 __all__ = ["IMAGES", "SAMPLES", "WIDTHS", "Verification", "converted", "verify"]
 
-Progress = Callable[[int, int], None]
+Progress: TypeAlias = Callable[[int, int], None]
+"""A function that is told how much of how much work is done."""
 
 WIDTHS = (8, 16, 64)
+"""Widths of the networks."""
 SAMPLES = 300
-_UNITS = (1024, 512, 256, 128, 64, 32)
-_CHEAP = 10**5
-"""Weights that are drawn in the time that a network takes anyway."""
+"""Networks of each width."""
 IMAGES = 3
+"""Random images that the networks and the kernel are compared on."""
 _LEAST_SAMPLES = 20
 _LARGEST_SEED = 2**20
 
@@ -59,31 +57,65 @@ def verify(
     tolerance: float = TOLERANCE,
     progress: Progress | None = None,
 ) -> VerificationReport:
-    """Whether a kernel is that of the model: wide random networks are drawn and compared with it.
+    """Test whether a kernel is that of the model, by random wide networks.
 
-    Networks are copies of the model with other numbers of channels, their weights drawn from the
-    model's prior. The second moments of their outputs tend to the kernel as the width grows; what
-    they fluctuate about it is mostly taken away by controls of known mean, see controls.py.
-
-    kernel:   the kernel to verify; None for that of convert() with the other arguments
-    data:     [N, *shape], or a list of arrays for several inputs; or a number of random images
-    widths:   of the narrowest hidden layer, or as close as the model's sizes allow; the others
-              grow by the same factor
-    samples:  networks of each width
-    units:    of the output layer, where nothing else depends on their number: second moments are
-              means over them. None for as many, up to 1024, as cost little beside the rest
-    seed:     of the networks, and of random images: equal seeds give equal reports
-    progress: is told how much of how much work is done
-    model, prior, overrides, output, max_pooling, tolerance: as for convert()
+    The networks are copies of the model with other numbers of channels, their weights drawn from
+    the model's prior. The second moments of their outputs tend to the kernel as the width grows.
+    Control variates of known mean, from the same weights, take away most of their fluctuation
+    (controls.py). No rule of the kernel is used.
 
     The verdict is "rejected" if the networks are farther from the kernel than their error bars
-    allow, which happens to a true kernel once in a thousand times; "accepted" if they are not, and
-    would have been with 99% probability for a kernel whose variance is off by 10%; and otherwise
-    "undecided". See statistics.py for how the error bars are made.
+    allow, which happens to a true kernel once in a thousand times. It is "accepted" if they are
+    not, and a kernel whose variance is off by 10% would have been rejected with 99% probability.
+    Otherwise it is "undecided". The error bars are explained in statistics.py.
 
-    Raises: as convert(); WideningError if the model's hidden layers cannot be made wider;
-            InputError for arguments or data that do not fit, or too little memory;
-            NumericalError if a network overflows.
+    Args:
+        model: A Keras model, or the path of a model file, as for convert().
+        kernel: The kernel to test; None for that of convert() with the other arguments.
+        data: Images to compare on, [N, *shape], or a list of arrays for several inputs; or a
+            number of random images.
+        widths: Channels of the narrowest hidden layer, or as close as the model's sizes allow. The
+            other layers grow by the same factor.
+        samples: Networks of each width.
+        units: Units of the output layer, over which second moments are averaged, where nothing
+            else depends on their number. None for as many, up to 1024, as cost little.
+        seed: Of the networks, and of random images: equal seeds give equal reports.
+        prior: As for convert().
+        overrides: As for convert().
+        output: As for convert().
+        max_pooling: As for convert().
+        tolerance: As for convert().
+        progress: Is told how much of how much work is done.
+
+    Returns:
+        The estimates at each width, their limit, and the verdict.
+
+    Shapes:
+        The matrices of the report are [N][N], for N images.
+
+    Raises:
+        UnsupportedModelError: The model has no exact kernel; and all other errors of convert().
+        WideningError: The model's hidden layers cannot be made wider.
+        InputError: Arguments or data do not fit, or the available memory is too little.
+        NumericalError: A network overflows.
+
+    References:
+        Lee et al. 2018 and Matthews et al. 2018 for the limit; Garriga-Alonso et al. 2019 for that
+        of convolutional networks.
+
+    Example:
+        >>> import keras
+        >>> import keras2gp
+        >>> model = keras.Sequential([
+        ...     keras.Input((3,)),
+        ...     keras.layers.Dense(8, activation="relu", kernel_initializer="he_normal"),
+        ...     keras.layers.Dense(1),
+        ... ])
+        >>> report = keras2gp.verify(model, widths=(8, 32), samples=100)
+        >>> print(report.verdict)
+        accepted
+        >>> [level.width for level in report.levels]
+        [8, 32]
     """
     opened, stated = converted(
         model, prior, overrides, output, max_pooling=max_pooling, tolerance=tolerance
@@ -110,7 +142,7 @@ def converted(
     max_pooling: MaxPooling = None,
     tolerance: float = TOLERANCE,
 ) -> tuple[Any, Kernel]:
-    """The Keras model, read if it is a file, and its kernel. Arguments and errors: as convert()."""
+    """The Keras model, which is loaded if it is a file, and its kernel in float64; as convert()."""
     kernel = convert(
         model, prior, overrides, output, "float64", max_pooling=max_pooling, tolerance=tolerance
     )
@@ -121,7 +153,7 @@ def converted(
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Networks of one width."""
+    """The networks of one width that were drawn, and the time that this took."""
 
     scale: Scale
     draws: Draws
@@ -129,14 +161,22 @@ class Drawn:
 
 
 class Verification:
-    """Networks that are to be drawn of a model.
+    """A verification whose networks are drawn once, and compared with any number of kernels.
 
-    model:    a Keras model that `stated` was converted from
-    stated:   its kernel, for the prior that weights are drawn from
-    averages: whether max pooling was converted as average pooling
-    others:   as for verify()
-    scales:   the copies, narrow to wide
-    costs:    what one network of each takes
+    Args:
+        model: The Keras model that `stated` was converted from.
+        stated: Its kernel, for the prior that weights are drawn from.
+        data: As for verify().
+        widths: As for verify().
+        samples: As for verify().
+        units: As for verify().
+        seed: As for verify().
+        averages: Whether max pooling was converted as average pooling.
+
+    Attributes:
+        images: The images, an array for each input.
+        scales: Sizes of the copies, narrow to wide.
+        costs: Cost of one network of each.
     """
 
     def __init__(
@@ -159,18 +199,18 @@ class Verification:
             whole_number("data", data, 1)
         self.images = images_of(stated, data, seed)
         survey = Survey(self._functional, stated.parameters, stated.report.output)
-        self.scales = _scales(survey, widths, [units] if units else _UNITS)
+        self.scales = scales_of(survey, widths, [units] if units else UNITS)
         count = len(self.images[0])
-        self.costs = [cost_of(survey.found.work, scale, count) for scale in self.scales]
+        self.costs = [cost_of(survey.sizes.work, scale, count) for scale in self.scales]
 
     def run(
         self, kernel: Kernel | None = None, progress: Progress | None = None
     ) -> VerificationReport:
-        """Draw the networks, and compare them with a kernel. Raises: as verify()."""
+        """Draw the networks, and compare them with a kernel; errors are those of verify()."""
         return self.compared(self.stated if kernel is None else kernel, self.draw(progress))
 
     def draw(self, progress: Progress | None = None) -> list[Drawn]:
-        """Networks of each width. Raises: as verify()."""
+        """Draw the networks of each width; errors are those of verify()."""
         for scale, cost in zip(self.scales, self.costs, strict=True):
             cost.require(scale.width)
         works = [cost.multiplications for cost in self.costs]
@@ -191,20 +231,26 @@ class Verification:
         return drawn
 
     def compared(self, kernel: Kernel, drawn: Sequence[Drawn]) -> VerificationReport:
-        """What the networks say of a kernel. Raises: as verify()."""
+        """Test a kernel against the networks; errors are those of verify()."""
         matrix = self._matrix(kernel)
-        found = [moments_of(d.draws.moments, matrix, d.scale.width, d.draws.doubt) for d in drawn]
-        levels = [
-            level_of(d.scale, d.draws, m, d.seconds) for d, m in zip(drawn, found, strict=True)
-        ]
-        judgement = judged(found, matrix)
-        return concluded(self.stated.report.model, judgement, matrix, levels, seed=self.seed)
+        moments, levels = [], []
+        for networks in drawn:
+            scale, draws = networks.scale, networks.draws
+            moments.append(moments_of(draws.moments, matrix, scale.width, draws.doubt))
+            sizes = (scale.width, float(scale.factor), scale.units)
+            levels.append(
+                estimate(
+                    draws.moments, draws.plain, moments[-1], scale=sizes, seconds=networks.seconds
+                )
+            )
+        model, test = self.stated.report.model, test_limit(moments, matrix)
+        return make_report(model, test, matrix, levels, seed=self.seed)
 
-    def _matrix(self, kernel: Kernel) -> Array:
+    def _matrix(self, kernel: Kernel) -> Matrix:
         """The kernel's matrix of the images, in float64."""
-        wanted, had = ([s.shape for s in k.inputs] for k in (self.stated, kernel))
-        if wanted != had:
-            raise InputError(f"the kernel is of inputs {had}, and the model has {wanted}")
+        expected, received = ([s.shape for s in k.inputs] for k in (self.stated, kernel))
+        if expected != received:
+            raise InputError(f"the kernel is of inputs {received}, and the model has {expected}")
         images = self.images if len(self.images) > 1 else self.images[0]
         matrix = np.asarray(kernel.matrix(images, get="nngp"), np.float64)
         if np.diagonal(matrix).min() <= 0:
@@ -212,6 +258,7 @@ class Verification:
         return matrix
 
     def _sampler(self, scale: Scale) -> Sampler:
+        """Builds the copy of these sizes."""
         widened = Widened(
             self._functional,
             scale,
@@ -222,11 +269,12 @@ class Verification:
         return Sampler(widened.model, widened.taps, deviations(widened), self.images)
 
     def _stream(self, number: int) -> int:
+        """A stream of random numbers for each width, of which every seed has its own."""
         return (self.seed * 2**10 + number) * 2**32
 
     @contextmanager
     def _named(self, scale: Scale) -> Iterator[None]:
-        """Numerical trouble is told with the width."""
+        """Add the width to the message of a NumericalError."""
         try:
             yield
         except NumericalError as error:
@@ -234,7 +282,7 @@ class Verification:
 
 
 class _Counter:
-    """How much of the work is done: networks of different widths take different times."""
+    """Counts the work that is done, in multiplications, since widths differ in time."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._done, self._total, self._progress = 0, total, progress
@@ -257,25 +305,3 @@ def _check(widths: Sequence[int], samples: int, units: int | None, seed: int) ->
             f"widths={tuple(widths)}: what is left at a finite width shows only beside another. "
             "Try: three of them, such as (8, 16, 64)"
         )
-
-
-def _scales(survey: Survey, widths: Sequence[int], units: Sequence[int]) -> list[Scale]:
-    """Copies of different widths, narrow to wide. Raises: InputError if they are all one.
-
-    units: numbers of output units to choose from, the last of them if all are costly
-    """
-    by_factor = {}
-    for width in widths:
-        without = cost_of(survey.found.work, survey.scale(width, 1), 1).weights
-        for count in units:
-            scale = survey.scale(width, count)
-            if cost_of(survey.found.work, scale, 1).weights <= max(1.5 * without, _CHEAP):
-                break
-        by_factor[scale.factor] = scale
-    scales = [by_factor[factor] for factor in sorted(by_factor)]
-    if len(scales) < 2 and survey.hidden:
-        raise InputError(
-            f"widths={tuple(widths)}: the model's sizes allow no more than a width of "
-            f"{scales[0].width} near them. Try: larger widths"
-        )
-    return scales

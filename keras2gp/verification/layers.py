@@ -1,6 +1,6 @@
-"""What widening has to know of Keras's layers: where their sizes stand, and what they draw.
+"""The facts of Keras's layers that widening needs: their sizes, and the weights that they draw.
 
-Fans are counted here anew, not by the readers: an error of theirs is to show.
+Fans are counted here independently of the readers, so that an error of the readers shows.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from keras2gp.graph.variances import LayerVariances
 __all__ = [
     "DrawnWeight",
     "channels_first",
+    "channelwise",
     "depthwise",
     "drawn_weights",
     "separable",
@@ -32,54 +33,98 @@ _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _WEIGHTED = (layers.Dense, *_CONVOLUTIONS, *_TRANSPOSED, *_SEPARABLE, *_DEPTHWISE)
 
+_CHANNELWISE = frozenset(
+    {
+        "Activation",
+        "ActivityRegularization",
+        "Add",
+        "AlphaDropout",
+        "Average",
+        "AveragePooling1D",
+        "AveragePooling2D",
+        "AveragePooling3D",
+        "BatchNormalization",
+        "Cropping1D",
+        "Cropping2D",
+        "Cropping3D",
+        "Divide",
+        "Dropout",
+        "Flatten",
+        "GaussianDropout",
+        "GaussianNoise",
+        "GlobalAveragePooling1D",
+        "GlobalAveragePooling2D",
+        "GlobalAveragePooling3D",
+        "Identity",
+        "Multiply",
+        "Negative",
+        "Rescaling",
+        "Softmax",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+        "StochasticDepth",
+        "Subtract",
+        "TrueDivide",
+        "UpSampling1D",
+        "UpSampling2D",
+        "UpSampling3D",
+        "ZeroPadding1D",
+        "ZeroPadding2D",
+        "ZeroPadding3D",
+    }
+)
+
 
 @dataclass(frozen=True)
 class DrawnWeight:
     """A variable of random weights.
 
-    fan_in: how many of these weights one output sums over; None for a bias
+    Attributes:
+        variable: The Keras variable.
+        fan_in: How many of its weights one output sums over; None for a bias.
     """
 
     variable: Any
     fan_in: int | None
 
     def deviation(self, variances: LayerVariances) -> float:
-        """Standard deviation of one element, under the variances that the kernel states."""
+        """Standard deviation of one element, from the variances of the kernel."""
         if self.fan_in is None:
             return math.sqrt(variances.bias)
         return math.sqrt(variances.weight / self.fan_in)
 
 
 def weighted(operation: Any) -> bool:
-    """Whether this is a layer whose weights are drawn, and whose sizes are known here."""
+    """Whether an operation is a layer with random weights whose sizes are known here."""
     return type(operation) in _WEIGHTED
 
 
 def depthwise(layer: Any) -> bool:
-    """Whether each output of this layer with weights sees one channel of its input alone."""
+    """Whether each output channel of a layer with weights reads a single channel of its input."""
     if type(layer) in _CONVOLUTIONS:
         return bool(layer.groups > 1 and layer.kernel.shape[-2] == 1)
     return type(layer) in _DEPTHWISE
 
 
 def separable(layer: Any) -> bool:
-    """Whether this layer has two kernels, a depthwise one and a pointwise one after it."""
+    """Whether a layer has two kernels: a depthwise one, and a pointwise one after it."""
     return type(layer) in _SEPARABLE
 
 
-_HALVES = {
+_STEPS = {
     layers.SeparableConv1D: (layers.DepthwiseConv1D, layers.Conv1D),
     layers.SeparableConv2D: (layers.DepthwiseConv2D, layers.Conv2D),
 }
 
 
 def separated(layer: Any, config: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """The two layers that a separable convolution of these settings is: half, class, settings."""
-    first, second = _HALVES[type(layer)]
+    """The two layers that a separable convolution equals: suffix, class and settings of each."""
+    first, second = _STEPS[type(layer)]
     shared = {key: config[key] for key in ("data_format", "dtype", "trainable")}
-    own = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")
+    window = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")
     name = config["name"]
-    depthwise = shared | {key: config[key] for key in own} | {"name": f"{name}_depthwise"}
+    depthwise = shared | {key: config[key] for key in window} | {"name": f"{name}_depthwise"}
     yield "/depthwise", first, depthwise | {"use_bias": False, "depthwise_initializer": "zeros"}
     pointwise = shared | {"filters": config["filters"], "kernel_size": 1, "name": name}
     pointwise |= {"use_bias": config["use_bias"], "bias_initializer": "zeros"}
@@ -87,21 +132,26 @@ def separated(layer: Any, config: dict[str, Any]) -> Iterator[tuple[str, Any, di
 
 
 def channels_first(layer: Any) -> bool:
-    """Whether the channels of this layer's tensors come before their positions."""
+    """Whether a layer's tensors have their channels before their positions."""
     return getattr(layer, "data_format", "") == "channels_first"
 
 
 def transposed(layer: Any) -> bool:
-    """Whether this layer spreads each position of its input over a window of its output."""
+    """Whether a layer is a transposed convolution."""
     return type(layer) in _TRANSPOSED
 
 
 def units_of(layer: Any) -> tuple[str, int] | None:
-    """The setting that says how many channels a layer has; None if that follows from its input."""
+    """The setting of a layer's number of channels, and its value; None if the input sets it."""
     if type(layer) in _DEPTHWISE:
         return None
     name = "units" if type(layer) is layers.Dense else "filters"
     return name, int(getattr(layer, name))
+
+
+def channelwise(operation: Any) -> bool:
+    """Whether each output channel is made of the same channel of the inputs, and of no other."""
+    return type(operation).__name__ in _CHANNELWISE
 
 
 def drawn_weights(layer: Any) -> Iterator[DrawnWeight]:

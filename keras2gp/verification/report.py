@@ -1,24 +1,37 @@
-"""What comes out of a verification: figures at each width, the limit, and a verdict."""
+"""The report of a verification: estimates at each width, their limit and a verdict."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
-from keras2gp.verification.statistics import FALSE_ALARM, POWER
+import numpy as np
 
-__all__ = ["RESOLUTION", "Verdict", "VerificationReport", "WidthEstimate"]
+from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp.verification.statistics import FALSE_ALARM, POWER, LimitTest, Moments
+
+__all__ = [
+    "RESOLUTION",
+    "Verdict",
+    "VerificationReport",
+    "WidthEstimate",
+    "estimate",
+    "make_report",
+]
 
 RESOLUTION = 0.10
 """A kernel is accepted only if one whose variance is off by this much would be rejected."""
 _LINE = 41
 
-Matrix = tuple[tuple[float, ...], ...]
+Rows: TypeAlias = tuple[tuple[float, ...], ...]
+"""A matrix [N, N] as tuples, for JSON."""
 
 
 class Verdict(StrEnum):
-    """What the random networks say of the kernel."""
+    """The outcome of a verification."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -29,17 +42,18 @@ class Verdict(StrEnum):
 class WidthEstimate:
     """Networks of one width. Variances are relative to the kernel's: 1 is agreement.
 
-    width:      channels of the narrowest hidden layer
-    factor:     of the channels of all hidden layers, beside those of the model
-    units:      of the output, over which second moments are averaged
-    samples:    networks drawn
-    variance:   mean over the images
-    error:      its standard deviation, from the draws
-    covariance: [N][N] second moments of the outputs
-    errors:     [N][N] their standard deviations
-    seconds:    of drawing
-    gain:       how many times as many networks would take the same error bar without controls
-    used:       whether it has a part in the limit: the draws are enough for their heavy tails
+    Attributes:
+        width: Channels of the narrowest hidden layer.
+        factor: Channels of every hidden layer, relative to those of the model.
+        units: Units of the output, over which second moments are averaged.
+        samples: How many networks were drawn.
+        variance: Mean over the images.
+        error: Its standard deviation, from the draws.
+        covariance: Second moments of the outputs, [N][N].
+        errors: Their standard deviations, [N][N].
+        seconds: Time of drawing.
+        gain: How many times as many networks would take the same error bar without controls.
+        used: Whether the limit uses this width: the draws are enough for their heavy tails.
     """
 
     width: int
@@ -48,8 +62,8 @@ class WidthEstimate:
     samples: int
     variance: float
     error: float
-    covariance: Matrix
-    errors: Matrix
+    covariance: Rows
+    errors: Rows
     seconds: float
     gain: float
     used: bool = True
@@ -59,36 +73,39 @@ class WidthEstimate:
 class VerificationReport:
     """A kernel beside random networks of growing width, whose limit it should be.
 
-    model:       name of the model
-    verdict:     accepted, rejected or undecided
-    reason:      why, in a sentence
-    kernel:      [N][N] the kernel's matrix of the images
-    levels:      estimates by width, narrow to wide
-    variance:    extrapolated to infinite width, relative to the kernel's, mean over the images
-    error:       its standard deviation: `sampling` and `remainder` together
-    sampling:    the part that comes from the draws
-    remainder:   the part that is allowed for what the extrapolation leaves
-    covariance:  [N][N] extrapolated second moments
-    errors:      [N][N] their standard deviations
-    worst:       the entry (i, j) that is farthest off, against what it may be
-    deviation:   that entry's, in units of what it may be: beyond 1 the kernel is rejected
-    resolution:  relative error of a kernel's variance that would be rejected with probability
-                 `power`; to be accepted takes RESOLUTION
-    false_alarm: how often a true kernel is rejected
-    seed:        that the networks, and images of our own, were drawn with
+    Attributes:
+        model: Name of the model.
+        verdict: Accepted, rejected or undecided.
+        reason: Why, in a sentence.
+        kernel: The kernel's matrix of the images, [N][N].
+        levels: Estimates by width, narrow to wide.
+        variance: Variance extrapolated to infinite width, relative to the kernel's, mean over the
+            images.
+        error: Its standard deviation: `sampling` and `remainder` together.
+        sampling: The part of the error that comes from the draws.
+        remainder: The part of the error that comes from the extrapolation.
+        covariance: Extrapolated second moments, [N][N].
+        errors: Their standard deviations, [N][N].
+        worst: The entry (i, j) that is farthest off, in units of the largest distance allowed.
+        deviation: That distance: beyond 1 the kernel is rejected.
+        resolution: Relative error of a kernel's variance that would be rejected with probability
+            `power`. It must be RESOLUTION or less for the kernel to be accepted.
+        seed: Seed of the networks, and of random images.
+        false_alarm: Probability that a true kernel is rejected.
+        power: Probability that belongs to `resolution`.
     """
 
     model: str
     verdict: Verdict
     reason: str
-    kernel: Matrix
+    kernel: Rows
     levels: tuple[WidthEstimate, ...]
     variance: float
     error: float
     sampling: float
     remainder: float
-    covariance: Matrix
-    errors: Matrix
+    covariance: Rows
+    errors: Rows
     worst: tuple[int, int]
     deviation: float
     resolution: float
@@ -98,7 +115,7 @@ class VerificationReport:
 
     @property
     def accepted(self) -> bool:
-        """Whether the kernel was found to be that of the networks."""
+        """Whether the verdict is "accepted"."""
         return self.verdict is Verdict.ACCEPTED
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,3 +164,104 @@ def _bar(value: float, error: float, reach: float) -> str:
     cells[low : high + 1] = "-" * (high + 1 - low)
     cells[middle] = "o"
     return "".join(cells).rstrip()
+
+
+def estimate(
+    draws: Array, plain: Array, moments: Moments, *, scale: tuple[int, float, int], seconds: float
+) -> WidthEstimate:
+    """The estimates of one width.
+
+    Args:
+        draws: Second moments of the networks, less the controls: [samples, N, N].
+        plain: The same without controls.
+        moments: Their statistics.
+        scale: Width, factor and units of the networks.
+        seconds: Time of drawing.
+    """
+    uncontrolled, controlled = (np.trace(m, axis1=1, axis2=2).var() for m in (plain, draws))
+    return WidthEstimate(
+        *scale,
+        samples=len(draws),
+        variance=float(moments.mean[0]),
+        error=float(moments.error[0]),
+        covariance=_rows(draws.mean(axis=0)),
+        errors=_rows(draws.std(axis=0) / math.sqrt(len(draws) - 1)),
+        seconds=seconds,
+        gain=float(uncontrolled / controlled) if controlled > 0 else 1.0,
+        used=moments.usable,
+    )
+
+
+def make_report(
+    model: str, test: LimitTest, matrix: Matrix, levels: Sequence[WidthEstimate], *, seed: int
+) -> VerificationReport:
+    """The report of a test of the kernel's matrix."""
+    verdict, reason = _verdict(test, levels)
+    scale = np.sqrt(np.outer(np.diagonal(matrix), np.diagonal(matrix)))
+    rows, columns = np.triu_indices(len(matrix))
+    entry = int(test.deviations[1:].argmax())
+    return VerificationReport(
+        model=model,
+        verdict=verdict,
+        reason=reason,
+        kernel=_rows(matrix),
+        levels=tuple(levels),
+        variance=float(test.limit[0]),
+        error=float(test.error[0]),
+        sampling=float(test.sampling[0]),
+        remainder=test.remainder,
+        covariance=_rows(_symmetric(test.limit[1:], len(matrix)) * scale),
+        errors=_rows(_symmetric(test.error[1:], len(matrix)) * scale),
+        worst=(int(rows[entry]), int(columns[entry])),
+        deviation=float(test.deviations.max()),
+        resolution=test.resolution,
+        seed=seed,
+    )
+
+
+def _verdict(test: LimitTest, levels: Sequence[WidthEstimate]) -> tuple[Verdict, str]:
+    """The verdict, and why."""
+    off, error = test.limit[0] - 1.0, test.error[0]
+    measured = (
+        f"the networks' variance is {100 * off:+.2g}% off it, give or take {100 * error:.2g}%"
+    )
+    if not test.usable:
+        return Verdict.UNDECIDED, (
+            "networks as narrow as these vary so much that the samples are too few for an error "
+            "bar. Try: larger widths, or many more samples"
+        )
+    if test.rejected:
+        return Verdict.REJECTED, (
+            f"{measured}; the farthest entry is {test.deviations.max():.2g} times as far from "
+            "the kernel as sampling and finite width allow."
+        )
+    if test.resolution <= RESOLUTION:
+        return Verdict.ACCEPTED, (
+            f"{measured}, which sampling and finite width allow; a kernel off by "
+            f"{100 * test.resolution:.2g}% would have been rejected."
+        )
+    return Verdict.UNDECIDED, f"{measured}, too little to tell. Try: {_advice(test, levels)}"
+
+
+def _advice(test: LimitTest, levels: Sequence[WidthEstimate]) -> str:
+    """How to bring the error bars down to those that a verdict needs."""
+    if test.remainder > test.sampling[0]:
+        return "larger widths: what 1/width leaves outweighs the sampling error"
+    if not math.isfinite(test.resolution):
+        return "many more samples, or larger widths"
+    reached, needed = (r / (1.0 + r) for r in (test.resolution, RESOLUTION))
+    samples = levels[0].samples * (reached / needed) ** 2
+    digits = 1 - math.floor(math.log10(samples))
+    return f"about {math.ceil(round(samples, digits)):,} samples"
+
+
+def _symmetric(entries: Vector, count: int) -> Matrix:
+    """The matrix [count, count] of its entries i <= j."""
+    matrix = np.empty((count, count))
+    rows, columns = np.triu_indices(count)
+    matrix[rows, columns] = matrix[columns, rows] = entries
+    return matrix
+
+
+def _rows(matrix: Matrix) -> Rows:
+    return tuple(tuple(float(v) for v in row) for row in matrix)

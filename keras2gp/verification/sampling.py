@@ -1,17 +1,19 @@
-"""Second moments of random networks' outputs: one matrix for every draw of all weights."""
+"""Draws of random networks: the images that they see, and the second moments of their outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Array
-from keras2gp.errors import NumericalError
+from keras2gp._util.arrays import Array, Images, Tensor
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.kernel.inputs import checked
+from keras2gp.kernel.kernel import Kernel
 from keras2gp.verification.controls import (
     Influence,
     departures,
@@ -21,24 +23,55 @@ from keras2gp.verification.controls import (
 )
 from keras2gp.verification.taps import Tap
 
-__all__ = ["PILOTS", "PILOT_WORK", "Draws", "Sampler", "Weights"]
+__all__ = ["PILOTS", "PILOT_WORK", "Draws", "Sampler", "Weights", "images_of"]
 
-Weights = Sequence[tuple[Influence, Influence]]
+Weights: TypeAlias = Sequence[tuple[Influence, Influence]]
+"""Weights of the controls: the influence of even and of odd departures, for each tap."""
 
 PILOTS = 128
-"""Networks that set the weights of the controls, and have no other part."""
+"""Networks that set the weights of the controls, and are used for nothing else."""
 PILOT_WORK = 3
-"""How many times the work of another network a pilot takes, with its gradients."""
+"""Work of a pilot network with its gradients, relative to that of another network."""
 _CHUNKS = 32
+"""Calls of TensorFlow in which the networks of one width are drawn; progress is told after each."""
 _FOLDS = 5
+_PIXELS = frozenset({"Rescaling", "Normalization"})
+"""Layers that bring pixels from 0 to 255 into range."""
+
+
+def images_of(kernel: Kernel, data: Any, seed: int) -> list[Images]:
+    """Arrays for the model's inputs: the user's, or random images of correlation 1/2.
+
+    Args:
+        kernel: For its inputs, and its deterministic layers.
+        data: The user's images, as for a kernel; or a number of random ones.
+        seed: Of the random images.
+    """
+    if not isinstance(data, int):
+        return checked(data, kernel.inputs, "float32", "data")
+    if any(None in spec.shape for spec in kernel.inputs):
+        raise InputError("the model takes images of any size. Try: data, images to compare on")
+    random = np.random.default_rng(seed)
+    pixels = kernel.preprocessor is not None and any(
+        type(layer).__name__ in _PIXELS for layer in kernel.preprocessor.layers
+    )
+    arrays = []
+    for spec in kernel.inputs:
+        shared, single = random.normal(size=(2, data, *(size or 1 for size in spec.shape)))
+        values = (shared[:1] + single) / np.sqrt(2.0)
+        if pixels:
+            values = 255.0 / (1.0 + np.exp(-values))
+        arrays.append(values.astype(np.float32))
+    return checked(arrays[0] if len(arrays) == 1 else arrays, kernel.inputs, "float32", "data")
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Second moments of networks' outputs, means over units: [samples, N, N] in float64.
+    """Second moments of the networks' outputs, means over units.
 
-    plain:    as they are
-    products: of controls, with the mean 1
+    Attributes:
+        plain: The moments themselves, [samples, N, N] in float64.
+        products: Products of the controls, of mean 1 and of the same shape.
     """
 
     plain: Array
@@ -46,25 +79,27 @@ class Draws:
 
     @cached_property
     def moments(self) -> Array:
-        """The plain ones less M (products - 1), which has the mean 0 and nearly their fluctuation.
+        """The moments less M (products - 1): a term of mean 0 with nearly their fluctuation.
 
-        M is the mean of the moments, as a ratio of means, since both have fluctuated alike. For a
-        network it is that of the networks in other folds, and so independent of its product.
+        M is the mean of the moments, as a ratio of means, since both have fluctuated alike. It is
+        taken over the networks of the other folds, so that it is independent of a network's own
+        product.
         """
         result = np.empty_like(self.plain)
         folds = np.arange(len(result)) % _FOLDS
         for fold in range(_FOLDS):
-            own, others = folds == fold, folds != fold
-            level = self.plain[others].mean(axis=0) / self.products[others].mean(axis=0)
-            result[own] = self.plain[own] - level * (self.products[own] - 1.0)
+            inside, outside = folds == fold, folds != fold
+            level = self.plain[outside].mean(axis=0) / self.products[outside].mean(axis=0)
+            result[inside] = self.plain[inside] - level * (self.products[inside] - 1.0)
         return result
 
     @cached_property
     def doubt(self) -> float:
         """Relative error bar of the variance for rare large networks that have not been drawn.
 
-        The mean of the products is known, so that it is seen how much of it they would have made.
-        Of the moments they would have made as much, but for what these differ by in proportion.
+        The mean of the products is known, so that the share of it that is missing is known too.
+        The same share of the moments is missing, except for the part of the moments that is not
+        proportional to the products.
         """
         product, plain = (np.diagonal(m, axis1=1, axis2=2) for m in (self.products, self.plain))
         level = plain.sum(axis=0) / product.sum(axis=0)
@@ -76,10 +111,12 @@ class Draws:
 class Sampler:
     """Draws networks of one widened copy.
 
-    model:      the copy, a Keras model whose outputs are the kernel's and the tensors of its taps
-    taps:       of the copy
-    deviations: of the elements of its trainable variables; None for variables that stay
-    images:     [N, *shape] for each of its inputs
+    Args:
+        model: The copy, a Keras model whose outputs are the kernel's and the tensors of its taps.
+        taps: Its taps.
+        deviations: Standard deviation of the elements of each of its trainable variables; None for
+            a variable that stays as it is.
+        images: An array [N, *shape] for each of its inputs.
     """
 
     def __init__(
@@ -87,7 +124,7 @@ class Sampler:
         model: Any,
         taps: Sequence[Tap],
         deviations: Sequence[float | None],
-        images: Sequence[Array],
+        images: Sequence[Images],
     ) -> None:
         self._model, self._taps = model, taps
         self._deviations = tuple(deviations)
@@ -101,12 +138,16 @@ class Sampler:
         weights: Weights,
         advance: Callable[[int], None] = lambda _: None,
     ) -> Draws:
-        """Networks, and the products of their controls.
+        """Draw networks, with the products of their controls.
 
-        stream:  networks of different streams are independent of each other
-        weights: of the controls, from other networks
-        advance: is told how many more networks are drawn
-        Raises: NumericalError if a network's output overflows.
+        Args:
+            count: How many networks.
+            stream: Networks of different streams are independent of each other.
+            weights: Weights of the controls, from other networks.
+            advance: Is told how many more networks are drawn.
+
+        Raises:
+            NumericalError: A network's output overflows.
         """
         number = tf.TensorSpec([], tf.int64)
         chunk = tf.function(
@@ -123,20 +164,21 @@ class Sampler:
         return Draws(_finite(np.concatenate(moments)), _finite(np.concatenate(products)))
 
     def weigh(self, stream: int, advance: Callable[[int], None] = lambda _: None) -> Weights:
-        """The weights of the controls, from PILOTS networks of this stream; as for draws().
+        """The weights of the controls, from PILOTS networks of this stream.
 
-        They serve for copies of other widths too: the taps are the same, and any weights do.
+        The weights serve for copies of other widths too: the taps are the same, and controls with
+        any weights have the mean 1. Arguments and errors are those of draws().
         """
         number = tf.TensorSpec([], tf.int64)
         pilot = tf.function(self._pilot, input_signature=[number] * 2, autograph=False)
-        found = []
+        pilots = []
         for network in range(PILOTS):
-            found.append([np.asarray(values) for values in pilot(network, stream)])
+            pilots.append([np.asarray(values) for values in pilot(network, stream)])
             advance(PILOT_WORK)
-        return [influences(_finite(np.stack(parts))) for parts in zip(*found, strict=True)]
+        return [influences(_finite(np.stack(taps))) for taps in zip(*pilots, strict=True)]
 
     def _chunk(self, weights: Weights, start: Any, stop: Any, stream: Any) -> Any:
-        # One after the other: weights and activations of a single network are kept.
+        # One network after the other: memory holds the weights and activations of one.
         return tf.map_fn(
             partial(self._moments, weights, stream),
             tf.range(start, stop),
@@ -145,28 +187,27 @@ class Sampler:
         )
 
     def _moments(self, weights: Weights, stream: Any, number: Any) -> Any:
-        units, *taps = self._called(self._values(number, stream))
+        units, *taps = self._outputs(self._values(number, stream))
         units = tf.cast(units, tf.float64)
         count = tf.cast(tf.shape(units)[1], tf.float64)
-        found = departures(self._taps, taps, self._count)
         moments = tf.matmul(units, units, transpose_b=True) / count
-        return moments, products(found, weights, self._count)
+        return moments, products(departures(self._taps, taps, self._count), weights, self._count)
 
-    def _pilot(self, number: Any, stream: Any) -> list[Any]:
-        """Sensitivities of log m, the output's variance, in one network: see controls.py."""
+    def _pilot(self, number: Any, stream: Any) -> list[Tensor]:
+        """Sensitivities of log m in one network, m being the output's variance: see controls.py."""
         values = self._values(number, stream)
         with tf.GradientTape() as tape:
             tape.watch(values)
-            units, *taps = self._called(values)
+            units, *taps = self._outputs(values)
             variance = tf.reduce_mean(tf.square(units), axis=1)
-            # Its gradient is that of log m, and 0 in a network that gives 0.
+            # Its gradient is that of log m, and 0 in a network whose output is 0.
             logarithm = tf.math.divide_no_nan(variance, tf.stop_gradient(variance))
-        found = departures(self._taps, taps, self._count)
-        wanted = [departure.values for departure in found]
-        gradients = tape.gradient(logarithm, wanted, unconnected_gradients="zero")
-        return sensitivities(found, gradients)
+        of_taps = departures(self._taps, taps, self._count)
+        sources = [departure.values for departure in of_taps]
+        gradients = tape.gradient(logarithm, sources, unconnected_gradients="zero")
+        return sensitivities(of_taps, gradients)
 
-    def _called(self, values: Sequence[Any]) -> list[Any]:
+    def _outputs(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The copy's output as [N, units], and the tensors of its taps."""
         outputs, _ = self._model.stateless_call(
             values, self._model.non_trainable_variables, self._images, training=False
@@ -174,7 +215,8 @@ class Sampler:
         units, *taps = outputs
         return [tf.reshape(units, [self._count, -1]), *taps]
 
-    def _values(self, number: Any, stream: Any) -> list[Any]:
+    def _values(self, number: Any, stream: Any) -> list[Tensor]:
+        """Values of the trainable variables in one network, drawn anew."""
         values = []
         for place, (variable, deviation) in enumerate(
             zip(self._model.trainable_variables, self._deviations, strict=True)
@@ -182,7 +224,7 @@ class Sampler:
             if deviation is None:
                 values.append(tf.convert_to_tensor(variable.value))
                 continue
-            # The streams of two variables, or of two networks, never meet: counters are hashed.
+            # No two variables or networks share random numbers: the generator hashes its counter.
             seed = tf.stack([stream + number, tf.constant(place, tf.int64)])
             values.append(deviation * tf.random.stateless_normal(variable.shape, seed))
         return values

@@ -1,79 +1,48 @@
-"""Which sizes of a model grow when it is widened, and what keeps them from taking any value."""
+"""The sizes of a model that grow when it is widened, their bounds, and the cost of copies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import keras
 
+from keras2gp._util.memory import require_memory
 from keras2gp.conversion.context import Call, State
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import Walk
-from keras2gp.errors import WideningError
+from keras2gp.errors import InputError, WideningError
 from keras2gp.verification.layers import (
     channels_first,
+    channelwise,
     depthwise,
     transposed,
     units_of,
     weighted,
 )
 
-__all__ = ["Random", "Scale", "Survey", "Work"]
+__all__ = ["UNITS", "Cost", "Random", "Scale", "Survey", "Work", "cost_of", "scales_of"]
 
-# Each of their output channels is made of the same channel of their inputs, and of no other.
-_CHANNEL_BY_CHANNEL = frozenset(
-    {
-        "Activation",
-        "ActivityRegularization",
-        "Add",
-        "AlphaDropout",
-        "Average",
-        "AveragePooling1D",
-        "AveragePooling2D",
-        "AveragePooling3D",
-        "BatchNormalization",
-        "Cropping1D",
-        "Cropping2D",
-        "Cropping3D",
-        "Divide",
-        "Dropout",
-        "Flatten",
-        "GaussianDropout",
-        "GaussianNoise",
-        "GlobalAveragePooling1D",
-        "GlobalAveragePooling2D",
-        "GlobalAveragePooling3D",
-        "Identity",
-        "Multiply",
-        "Negative",
-        "Rescaling",
-        "Softmax",
-        "SpatialDropout1D",
-        "SpatialDropout2D",
-        "SpatialDropout3D",
-        "StochasticDepth",
-        "Subtract",
-        "TrueDivide",
-        "UpSampling1D",
-        "UpSampling2D",
-        "UpSampling3D",
-        "ZeroPadding1D",
-        "ZeroPadding2D",
-        "ZeroPadding3D",
-    }
-)
+UNITS = (1024, 512, 256, 128, 64, 32)
+"""Numbers of output units to choose from."""
+_CHEAP = 10**5
+"""Weights whose drawing takes no longer than the rest of a small network."""
+
+_ITEM = 4
+_REST = 2**28
+"""Bytes beyond weights and activations: buffers of convolutions, TensorFlow's graph."""
 
 
 @dataclass(frozen=True)
 class Random(Tensor):
-    """A tensor that random weights have touched: its channels grow.
+    """A tensor that depends on random weights: its channels grow.
 
-    origins: the layers whose units its channels are, by identity
-    dead:    it comes from what the kernel does not know, so the output does not depend on it
+    Attributes:
+        origins: The layers whose units its channels are, by identity.
+        dead: It comes from a layer that the kernel does not know: the output does not depend on it.
     """
 
     origins: frozenset[int] = frozenset()
@@ -82,12 +51,13 @@ class Random(Tensor):
 
 @dataclass(frozen=True)
 class Scale:
-    """How a widened copy differs from the model.
+    """The sizes of a widened copy.
 
-    factor:  of the channels of all hidden layers
-    width:   channels of the narrowest of them then; of the output, if no layer is hidden
-    units:   of the output
-    outputs: layers whose units are the output's and nothing else, by identity; they have `units`
+    Attributes:
+        factor: Channels of every hidden layer, relative to those of the model.
+        width: Channels of the copy's narrowest hidden layer; of its output, if no layer is hidden.
+        units: Units of the output.
+        outputs: Layers whose units are the output's alone, by identity: they have `units`.
     """
 
     factor: Fraction
@@ -98,14 +68,15 @@ class Scale:
 
 @dataclass(frozen=True)
 class Work:
-    """What one call of the model takes for one image.
+    """The work of one call of the model for one image.
 
-    weights:   elements of the layer's weights
-    positions: where they are applied
-    outputs:   elements of the result, whose channels grow
-    joins:     whether the weights join each output to channels that grow
-    units:     of a layer that states them, else 0
-    origins:   the layers whose units the result's channels are, by identity
+    Attributes:
+        outputs: Elements of the result, whose channels grow.
+        origins: The layers whose units the result's channels are, by identity.
+        weights: Elements of the layer's weights.
+        positions: Positions at which the weights are applied.
+        joins: Whether the weights join each output to channels that grow.
+        units: Channels of a layer that states them, else 0.
     """
 
     outputs: int
@@ -117,18 +88,19 @@ class Work:
 
 
 @dataclass
-class Found:
-    """What a survey collects.
+class Sizes:
+    """Sizes of a model, and the constraints on them.
 
-    sizes:    channels of hidden layers, by the layer's identity
-    spread:   channels of maps that the units of a vector are spread over
-    groups:   channels and the number of groups that must divide them
-    consumed: layers whose units are read by others, by identity
-    joins:    whether the input is concatenated with random tensors
-    work:     of every call that random weights have to do with
+    Attributes:
+        channels: Channels of hidden layers, by the layer's identity.
+        spread: Channels of maps that the units of a vector are spread over.
+        groups: Channels, and the number of groups that must divide them.
+        consumed: Layers whose units other layers read, by identity.
+        joins: Whether the input is concatenated with random tensors.
+        work: The work of every call that involves random weights.
     """
 
-    sizes: dict[int, int] = field(default_factory=dict)
+    channels: dict[int, int] = field(default_factory=dict)
     spread: list[int] = field(default_factory=list)
     groups: list[tuple[int, int]] = field(default_factory=list)
     consumed: set[int] = field(default_factory=set)
@@ -137,45 +109,49 @@ class Found:
 
 
 class Survey(Walk):
-    """A walk that calls nothing but what Keras runs on data, and notes the sizes of the rest.
+    """A walk through a model that notes its sizes; it calls only what Keras runs on data.
 
-    known:  paths of the layers that the kernel has variances of
-    output: path of the call whose result the kernel is of
-    Raises: WideningError if a layer draws weights and its sizes are not known here.
+    Args:
+        functional: The Keras model.
+        known: Paths of the layers that the kernel has variances of.
+        output: Path of the call whose result the kernel is of.
+
+    Raises:
+        WideningError: A layer draws weights, and how its sizes grow is not known here.
     """
 
     def __init__(self, functional: Any, known: Collection[str], output: str) -> None:
         self.known = known
-        self.found = Found()
+        self.sizes = Sizes()
         self._paths: dict[int, str] = {}
         super().__init__(functional, State("initializers", lambda _: True), {})
         result = self.results[output]
         origins = result.origins if isinstance(result, Random) else frozenset()
-        free = not origins & self.found.consumed
+        free = not origins & self.sizes.consumed
         self._last = frozenset(origins) if free else frozenset[int]()
 
     @property
     def hidden(self) -> list[int]:
         """Numbers of channels that grow with the width."""
-        sizes = [n for layer, n in self.found.sizes.items() if layer not in self._last]
-        return sizes + self.found.spread
+        channels = [n for layer, n in self.sizes.channels.items() if layer not in self._last]
+        return channels + self.sizes.spread
 
     def scale(self, width: int, units: int) -> Scale:
-        """The copy whose narrowest hidden layer has `width` channels, or close to it.
+        """The sizes of the copy whose narrowest hidden layer has about `width` channels.
 
         All hidden sizes share one factor. So sums keep branches of equal widths, and Concatenate
         keeps the ratios of its parts, which are weights in the kernel. The factor is a multiple of
         one over the sizes' common divisor: a copy may be narrower than the model.
         """
-        sizes = self.hidden
-        if not sizes:
+        hidden = self.hidden
+        if not hidden:
             return Scale(Fraction(1), units, units, self._last)
-        divisor = 1 if self.found.joins else math.gcd(*sizes)
+        divisor = 1 if self.sizes.joins else math.gcd(*hidden)
         step = 1
-        for channels, groups in self.found.groups:
+        for channels, groups in self.sizes.groups:
             least = groups // math.gcd(groups, channels // math.gcd(channels, divisor))
             step = math.lcm(step, least)
-        narrowest = min(sizes)
+        narrowest = min(hidden)
         multiple = step * max(1, round(width * divisor / (narrowest * step)))
         factor = Fraction(multiple, divisor)
         return Scale(factor, int(narrowest * factor), units, self._last)
@@ -193,7 +169,7 @@ class Survey(Walk):
             return super()._call(call, path, count, shapes)
         elif not dead:
             origins = self._between(call, origins)
-            self.found.work.append(Work(_size(call.output), origins))
+            self.sizes.work.append(Work(_size(call.output), origins))
         return [Random(tuple(shape), origins=origins, dead=dead) for shape in shapes]
 
     def _entries(self, path: str) -> bool:
@@ -201,39 +177,39 @@ class Survey(Walk):
 
     def _weights(self, call: Call, origins: frozenset[int], path: str) -> frozenset[int]:
         """A layer with weights: its units are its own, unless it is depthwise."""
-        layer, found = call.operation, self.found
+        layer, sizes = call.operation, self.sizes
         if not weighted(layer):
             kind = type(layer).__name__
             raise WideningError(
                 f"{path} ({kind}): it draws weights, and how its sizes grow with its channels is "
                 "not known. Try: a model with Keras's own layers in its place"
             )
-        found.consumed |= origins
+        sizes.consumed |= origins
         if depthwise(layer):
-            found.consumed.add(id(layer))
+            sizes.consumed.add(id(layer))
         elif setting := units_of(layer):
-            found.sizes[id(layer)] = setting[1]
+            sizes.channels[id(layer)] = setting[1]
             groups = getattr(layer, "groups", 1)
             if groups > 1:
                 channels = groups * layer.kernel.shape[-2]
-                found.groups += [(channels, groups), (setting[1], groups)]
-                found.consumed.add(id(layer))
-        found.work.append(_work(call))
+                sizes.groups += [(channels, groups), (setting[1], groups)]
+                sizes.consumed.add(id(layer))
+        sizes.work.append(_work(call))
         return frozenset([id(layer)])
 
     def _between(self, call: Call, origins: frozenset[int]) -> frozenset[int]:
-        """A call without weights: whether channels pass through it one by one, and its sizes."""
-        operation, found = call.operation, self.found
+        """Note a call without weights: its sizes, and whether it keeps channels apart."""
+        operation, sizes = call.operation, self.sizes
         kind = type(operation).__name__
         if kind in ("Concatenate", "concatenate") and len(call.tensors) > 1:
-            found.joins |= any(not isinstance(t, Random) for t in call.tensors)
+            sizes.joins |= any(not isinstance(t, Random) for t in call.tensors)
         if kind == "Reshape" and len(call.output) > 1:
-            found.spread.append(int(call.output[-1] or 1))
+            sizes.spread.append(int(call.output[-1] or 1))
         if isinstance(operation, keras.layers.GroupNormalization) and operation.groups > 1:
             channels = call.tensors[0].shape[operation.axis - (operation.axis > 0)]
-            found.groups.append((int(channels or 1), operation.groups))
-        if kind not in _CHANNEL_BY_CHANNEL:
-            found.consumed |= origins
+            sizes.groups.append((int(channels or 1), operation.groups))
+        if not channelwise(operation):
+            sizes.consumed |= origins
         return origins
 
 
@@ -241,7 +217,7 @@ def _work(call: Call) -> Work:
     """The work of a layer with weights."""
     layer, (source,) = call.operation, call.tensors
     setting = units_of(layer)
-    # A transposed convolution spreads every position of its input.
+    # A transposed convolution applies its weights at every position of its input.
     mapped = source.shape if transposed(layer) else call.output
     positions = mapped[1:] if channels_first(layer) else mapped[:-1]
     return Work(
@@ -256,3 +232,70 @@ def _work(call: Call) -> Work:
 
 def _size(shape: tuple[int | None, ...]) -> int:
     return math.prod(int(n or 1) for n in shape)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of networks of one width.
+
+    Attributes:
+        weights: Elements that are drawn for one network.
+        multiplications: Multiplications, with additions, of one network on all images.
+        memory: Bytes at the peak, as if all activations were kept.
+    """
+
+    weights: int
+    multiplications: int
+    memory: int
+
+    def require(self, width: int) -> None:
+        """Raise InputError, with both figures, if the available memory is too little."""
+        require_memory(
+            self.memory, f"a network of width {width}", "smaller widths, or fewer images"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.weights:.1e} weights, {self.multiplications:.1e} multiplications a network"
+
+
+def cost_of(work: Sequence[Work], scale: Scale, images: int) -> Cost:
+    """The cost of one copy of a model, from the work that a survey noted."""
+    weights = multiplications = activations = 0
+    for call in work:
+        free = call.units and call.origins <= scale.outputs
+        growth = Fraction(scale.units, call.units) if free else scale.factor
+        activations += math.ceil(call.outputs * growth)
+        drawn = math.ceil(call.weights * growth * (scale.factor if call.joins else 1))
+        weights += drawn
+        multiplications += drawn * call.positions
+    # The copy's variables, and the values drawn in their place; three copies of all activations.
+    memory = _ITEM * (2 * weights + 3 * images * activations) + _REST
+    return Cost(weights, images * multiplications, memory)
+
+
+def scales_of(survey: Survey, widths: Sequence[int], units: Sequence[int]) -> list[Scale]:
+    """Sizes of the copies of different widths, narrow to wide.
+
+    Args:
+        survey: Of the model.
+        widths: That are asked for.
+        units: Numbers of output units to choose from; the last of them if all are costly.
+
+    Raises:
+        InputError: All of them are one copy.
+    """
+    by_factor = {}
+    for width in widths:
+        without = cost_of(survey.sizes.work, survey.scale(width, 1), 1).weights
+        for count in units:
+            scale = survey.scale(width, count)
+            if cost_of(survey.sizes.work, scale, 1).weights <= max(1.5 * without, _CHEAP):
+                break
+        by_factor[scale.factor] = scale
+    scales = [by_factor[factor] for factor in sorted(by_factor)]
+    if len(scales) < 2 and survey.hidden:
+        raise InputError(
+            f"widths={tuple(widths)}: the model's sizes allow no more than a width of "
+            f"{scales[0].width} near them. Try: larger widths"
+        )
+    return scales

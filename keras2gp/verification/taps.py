@@ -1,4 +1,4 @@
-"""Where the law of a random network's values is known: after weights, given all drawn before."""
+"""Taps: tensors of a random network that are Gaussian, of known law, given all earlier weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras2gp.verification.survey import Random
 
 __all__ = ["Copied", "Linear", "Tap", "Taps"]
 
-# Multiply a Gaussian tensor by a constant at most, when they are not trained.
+# Layers that multiply a Gaussian tensor by a constant, or leave it, at their initial state.
 _SCALES = (
     layers.Activation,
     layers.ActivityRegularization,
@@ -35,12 +35,17 @@ _SCALES = (
 
 @dataclass(frozen=True, eq=False)
 class Tap:
-    """Values of a copy that are independent Gaussian variables over its units.
+    """A tensor of a copy whose units are independent Gaussian variables.
 
-    Given all weights before the `draw`th they have the mean `centre` and the variance `variance`,
-    which broadcasts to them: independent of the kernel's rules, as sums of squares of the input.
+    The law is that given all weights before the `draw`th. The variance is a sum of squares of the
+    layer's input, independent of the kernel's rules.
 
-    axis: of the units
+    Attributes:
+        draw: Number of the weights that the values depend on last.
+        values: The tensor.
+        centre: Its mean; None for 0.
+        variance: Its variance, which broadcasts to it.
+        axis: Axis of its units.
     """
 
     draw: int
@@ -51,15 +56,19 @@ class Tap:
 
     @property
     def tensors(self) -> list[Any]:
-        """Values and variance, and the centre if there is one."""
+        """Values and variance, then the centre if it is not 0."""
         return [self.values, self.variance] + ([] if self.centre is None else [self.centre])
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A tensor is a multiple of what the `draw`th weights gave: Gaussian of mean 0.
+    """The law of a tensor that is a multiple of the result of the `draw`th weights: of mean 0.
 
-    chain: the tensors from there to this one, by identity
+    Attributes:
+        draw: Number of the weights.
+        variance: Variance of the tensor, which broadcasts to it.
+        axis: Axis of its units.
+        chain: The tensors from the weights' result to this one, by identity.
     """
 
     draw: int
@@ -72,8 +81,9 @@ class Linear:
 class Copied(Random):
     """A tensor of the copy.
 
-    latest: number of the last weights that it depends on
-    linear: its law, if it is a multiple of what those weights gave
+    Attributes:
+        latest: Number of the last weights that it depends on; -1 for none.
+        linear: Its law, if it is a multiple of the result of those weights.
     """
 
     latest: int = -1
@@ -89,31 +99,34 @@ class Taps:
         self._sums: dict[int, tuple[Tap, tuple[int, ...]]] = {}
         self._uses: Counter[int] = Counter()
 
-    def found(self, model: Any) -> list[Tap]:
+    def of_model(self, model: Any) -> list[Tap]:
         """The taps that a model's output depends on, in the order of their draws."""
-        known = {id(operation) for operation in model.operations}
+        operations = {id(operation) for operation in model.operations}
         taps = []
         for draw, tap in sorted(self._taps.items()):
             summed, chain = self._sums.get(draw, (tap, ()))
-            # Where the values are used in one sum alone, the sum tells all that they do.
-            taken = summed if all(self._uses[key] == 1 for key in chain) else tap
-            if id(taken.values._keras_history.operation) in known:  # noqa: SLF001
-                taps.append(taken)
+            # Values that only one sum reads affect the output through that sum alone.
+            chosen = summed if all(self._uses[key] == 1 for key in chain) else tap
+            if id(chosen.values._keras_history.operation) in operations:  # noqa: SLF001
+                taps.append(chosen)
         return taps
 
     def weights(
         self, layer: Any, drawn: Sequence[tuple[DrawnWeight, float]], source: Any, result: Any
     ) -> Copied:
-        """The result of a layer with one kernel of weights, which are drawn for this call.
+        """Note a call of a layer with one kernel of random weights.
 
-        drawn:  its random weights, with their standard deviations
-        source: the input, a Copied or what is not random
+        Args:
+            layer: The copy that was called.
+            drawn: Its random weights, with their standard deviations.
+            source: Its input: a Copied, or a tensor that is not random.
+            result: Its result.
         """
         self._uses[id(source.data)] += 1
         earlier = self._draws.get(id(layer))
         draw = self._draws.setdefault(id(layer), len(self._draws))
         shape = tuple(result.shape[1:])
-        if earlier is not None:  # the same weights again: no longer independent of what they act on
+        if earlier is not None:  # weights that were used before depend on their input: no tap
             return Copied(shape, data=result, latest=max(draw, _latest(source)))
         variance = _variance(layer, drawn, source.data)
         axis = 1 if channels_first(layer) else -1
@@ -122,7 +135,7 @@ class Taps:
         return Copied(shape, data=result, latest=draw, linear=linear)
 
     def between(self, operation: Any, sources: Sequence[Any], result: Any) -> Copied:
-        """The result of a call without random weights: `operation` is the copy that was called."""
+        """Note a call without random weights of a copy, `operation`."""
         for source in sources:
             self._uses[id(source.data)] += 1
         linear = None
@@ -134,21 +147,21 @@ class Taps:
         return Copied(tuple(result.shape[1:]), data=result, latest=latest, linear=linear)
 
     def _add(self, sources: Sequence[Any], result: Any) -> None:
-        """The newest of the summands is Gaussian given the others, if it is newer than they."""
+        """Note a sum: it is Gaussian given the older summands, if one summand is newest."""
         newest = max(sources, key=_latest)
         linear = newest.linear if isinstance(newest, Copied) else None
-        others = [s for s in sources if s is not newest]
-        if linear is None or not others or max(map(_latest, others)) >= linear.draw:
+        older = [s for s in sources if s is not newest]
+        if linear is None or not older or max(map(_latest, older)) >= linear.draw:
             return
         if any(tuple(s.data.shape[1:]) != tuple(result.shape[1:]) for s in sources):
             return
-        centre = others[0].data if len(others) == 1 else ops.sum([s.data for s in others], axis=0)
+        centre = older[0].data if len(older) == 1 else ops.sum([s.data for s in older], axis=0)
         tap = Tap(linear.draw, result, centre, linear.variance, linear.axis)
         self._sums[linear.draw] = tap, linear.chain
 
 
 def _scaled(operation: Any, source: Any, result: Any) -> Linear | None:
-    """The law of a layer's result; None if it does not multiply a Gaussian by a constant."""
+    """The law of a layer's result; None unless it is a constant times a Gaussian tensor."""
     linear = source.linear if isinstance(source, Copied) else None
     factor = linear and _factor(operation, source, linear.axis)
     if not linear or not factor:
@@ -162,7 +175,7 @@ def _latest(tensor: Any) -> int:
 
 
 def _factor(operation: Any, source: Copied, axis: int) -> float | None:
-    """The constant that a layer multiplies by; None if it is none."""
+    """The constant that a layer multiplies by, found by running it; None if it does not."""
     shape = [1] * (len(source.shape) + 1)
     shape[axis] = source.data.shape[axis]
     ones, zeros = (np.asarray(operation(make(shape, np.float32))) for make in (np.ones, np.zeros))
@@ -177,9 +190,10 @@ def _factor(operation: Any, source: Copied, axis: int) -> float | None:
 
 
 def _variance(layer: Any, drawn: Sequence[tuple[DrawnWeight, float]], source: Any) -> Any:
-    """Variance of a layer's outputs, given its input: sum of its squares over what it sees.
+    """Variance of a layer's outputs, given its input.
 
-    The same layer with one filter of ones, on the sum of squares over channels, is that sum.
+    It is a weighted sum of squares over the inputs of each output, which the same layer with one
+    filter of ones computes from the sum of squares over channels.
     """
     (_, deviation), *rest = drawn
     first = channels_first(layer)
@@ -216,6 +230,7 @@ def _variance(layer: Any, drawn: Sequence[tuple[DrawnWeight, float]], source: An
 
 
 def _group_sums(values: Any, groups: int, axis: int) -> Any:
+    """Sums over the channels of each group, on the axis of the channels."""
     if groups == 1:
         return ops.sum(values, axis=axis, keepdims=True)
     shape = tuple(values.shape)

@@ -1,4 +1,4 @@
-"""Copies of a Keras model with other numbers of channels: the same layers in the same graph."""
+"""Widened copies of a Keras model: the same layers in the same graph, with other channel counts."""
 
 from __future__ import annotations
 
@@ -47,14 +47,21 @@ _AVERAGES = {
 
 
 class Widened(Walk):
-    """A walk that calls a copy of each layer, with the sizes of `scale`: `model` is the result.
+    """A walk through a model that calls a copy of each layer, with the sizes of `scale`.
 
-    Its first output is the kernel's; the others are the tensors of `taps`, one after the other.
+    The result is `model`. Its first output is the kernel's; the others are the tensors of `taps`,
+    one after the other.
 
-    parameters: what the kernel has variances of: other layers with weights do not matter
-    output:     path of the call whose result the kernel is of, less a softmax that is removed
-    averages:   whether max pooling is read as average pooling
-    Raises: WideningError if Keras cannot build the copy.
+    Args:
+        functional: The Keras model.
+        scale: The sizes of the copy.
+        parameters: The kernel's variances. Layers with weights that are not in them have no effect
+            on the output.
+        output: Path of the call whose result the kernel is of, without a softmax that is removed.
+        averages: Whether max pooling is read as average pooling.
+
+    Raises:
+        WideningError: Keras cannot build the copy.
     """
 
     def __init__(
@@ -76,7 +83,7 @@ class Widened(Walk):
         self._paths: dict[int, str] = {}
         super().__init__(functional, State("initializers", lambda _: True), {})
         result = self.results[output].data
-        self.taps = self._notes.found(keras.Model(self.inputs, result))
+        self.taps = self._notes.of_model(keras.Model(self.inputs, result))
         tensors = [tensor for tap in self.taps for tensor in tap.tensors]
         self.model = keras.Model(self.inputs, [result, *tensors])
 
@@ -106,49 +113,50 @@ class Widened(Walk):
         return weighted(operation) and not entries & set(self.parameters)
 
     def _weights(self, call: Call, path: str, name: str) -> list[Tensor]:
-        """What copies of a layer with weights make of its input: one for each kernel."""
+        """Call the copies of a layer with weights, one for each of its kernels."""
         operation, (source,) = call.operation, call.tensors
         key = id(operation)
         if key not in self._copies:
-            self._copies[key] = self._halves(call, path)
-            self.drawn |= {name + half: layer for half, layer in self._copies[key].items()}
+            self._copies[key] = self._by_suffix(call, path)
+            self.drawn |= {name + suffix: layer for suffix, layer in self._copies[key].items()}
         result = source
-        for half, layer in self._copies[key].items():
+        for suffix, layer in self._copies[key].items():
             data = layer(result.data)
-            variances = self.parameters[name + half]
+            variances = self.parameters[name + suffix]
             drawn = [(w, w.deviation(variances)) for w in drawn_weights(layer)]
             result = self._notes.weights(layer, drawn, result, data)
-        # The function itself: one of the user's own need not be found by its name. A kernel's
-        # output is Gaussian, so that an activation in its layer is one that was removed.
+        # The function itself is handed on, since a function of the user's own has no name in Keras.
+        # The kernel is that of a Gaussian output: an activation in the output's layer was removed.
         if path != self.output and operation.activation is not keras.activations.linear:
             activation = keras.layers.Activation(operation.activation)
             result = self._notes.between(activation, [result], activation(result.data))
         return [result]
 
-    def _halves(self, call: Call, path: str) -> dict[str, Any]:
-        """Copies of a layer with weights, by what the kernel's parameters call their halves."""
+    def _by_suffix(self, call: Call, path: str) -> dict[str, Any]:
+        """Copies of a layer with weights, by the suffix of their names in the parameters."""
         operation = call.operation
         config = self._config(call, path) | {"activation": "linear"}
-        # Drawn anew for every network; some initialisers would take minutes.
+        # Weights are drawn for every network; some initialisers would take minutes.
         config |= {key: "zeros" for key in _INITIALIZERS if key in config}
         if not separable(operation):
             return {"": type(operation).from_config(config)}
-        return {half: kind.from_config(own) for half, kind, own in separated(operation, config)}
+        steps = separated(operation, config)
+        return {suffix: kind.from_config(settings) for suffix, kind, settings in steps}
 
     def _between(self, call: Call, path: str) -> list[Tensor]:
-        """What a copy of an operation without random weights makes of the copies of its inputs."""
+        """Call the copy of an operation without random weights."""
         operation = call.operation
         key = id(operation)
         if key not in self._copies:
             self._copies[key] = self._copy(call, path)
         args, kwargs = (self._value(v, call) for v in (call.args, call.kwargs))
         kwargs.pop("training", None)
-        found = self._copies[key](*args, **kwargs)
+        results = self._copies[key](*args, **kwargs)
         if isinstance(operation, keras.layers.UnitNormalization):
-            # Its norm is over the channels of the user's model, whatever the width of the copy.
-            found = found * math.sqrt(self.scale.factor)
-        found = found if isinstance(found, list | tuple) else [found]
-        return [self._notes.between(self._copies[key], call.tensors, t) for t in found]
+            # The kernel's norm is over the channels of the user's model, whatever the copy's width.
+            results = results * math.sqrt(self.scale.factor)
+        results = results if isinstance(results, list | tuple) else [results]
+        return [self._notes.between(self._copies[key], call.tensors, t) for t in results]
 
     def _copy(self, call: Call, path: str) -> Any:
         operation = call.operation
@@ -187,7 +195,7 @@ class Widened(Walk):
         return sizes
 
     def _operation(self, operation: Any, call: Call) -> Any:
-        """A copy of an operation of keras.ops, whose own nodes stay as they are."""
+        """A copy of an operation of keras.ops, which leaves the nodes of the original alone."""
         kind = type(operation).__name__
         if self.averages and kind == "MaxPool":
             return partial(
@@ -204,7 +212,7 @@ class Widened(Walk):
         return twin
 
     def _target(self, call: Call) -> tuple[int, ...]:
-        """The shape that a Reshape of the copy makes: channels are on the last axis."""
+        """Target shape of the copy of a Reshape: channels are on the last axis."""
         *positions, channels = (int(n or 1) for n in call.output)
         return (*positions, self._grown(channels))
 
@@ -212,7 +220,7 @@ class Widened(Walk):
         return int(channels * self.scale.factor)
 
     def _value(self, value: Any, call: Call) -> Any:
-        """An argument of the copy's call: copies of tensors, and numbers for arrays of one."""
+        """An argument of the copy's call: a tensor's copy, or the number in a constant array."""
         if isinstance(value, Tensor):
             joined = type(call.operation).__name__ == "Concatenate"
             grows = joined and not isinstance(value, Random) and len(call.tensors) > 1
@@ -224,31 +232,34 @@ class Widened(Walk):
         return value
 
     def _repeated(self, data: Any, call: Call) -> Any:
-        """The input beside random channels: each of its channels as often as those have grown.
+        """The data beside random channels, each channel repeated as often as those have grown.
 
-        The kernel sees means over channels, which repetition keeps.
+        The kernel depends on means over channels, which repetition keeps.
         """
         times = int(self.scale.factor)
         return keras.ops.concatenate([data] * times, axis=call.operation.axis)
 
 
 def deviations(widened: Widened) -> list[float | None]:
-    """Standard deviations of the model's trainable variables; None for those that stay.
+    """Standard deviations of the model's trainable variables; None for those that are not drawn.
 
-    Those that stay are scales, slopes and the like, which the kernel takes at their initial values.
+    Variables that are not drawn are scales, slopes and the like, which the kernel takes at their
+    initial values.
     """
-    known = {}
+    by_variable = {}
     for name, layer in widened.drawn.items():
         for weight in drawn_weights(layer):
             variances = widened.parameters[name]
-            known[id(weight.variable)] = weight.deviation(variances)
+            by_variable[id(weight.variable)] = weight.deviation(variances)
     variables = widened.model.trainable_variables
-    drawn = sum(id(v) in known for v in variables)
-    if drawn != len(known):
-        raise GraphError(f"{len(known)} weights are to be drawn, and the copy has {drawn} of them")
-    return [known.get(id(v)) for v in variables]
+    drawn = sum(id(v) in by_variable for v in variables)
+    if drawn != len(by_variable):
+        raise GraphError(
+            f"{len(by_variable)} weights are to be drawn, and the copy has {drawn} of them"
+        )
+    return [by_variable.get(id(v)) for v in variables]
 
 
 def _first(value: Any) -> float:
-    """The number that an array of equal ones stands for: its shape has the model's channels."""
+    """The one number in an array of equal numbers, whose shape has the model's channels."""
     return float(np.asarray(value).flat[0])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from keras2gp.verification.statistics import FALSE_ALARM, extrapolation, judged, moments_of
+from keras2gp.verification import statistics
+from keras2gp.verification.statistics import FALSE_ALARM, extrapolation, moments_of
 
 KERNEL = np.array([[2.0, 1.2, 0.3], [1.2, 1.5, -0.2], [0.3, -0.2, 1.0]])
 WIDTHS = (8, 32, 128)
@@ -20,7 +21,9 @@ def draws(rng, width, samples, depth=3, units=16, bias=0.0):
 
 
 def judgement(rng, kernel=KERNEL, samples=400, **law):
-    return judged([moments_of(draws(rng, n, samples, **law), kernel, n) for n in WIDTHS], kernel)
+    return statistics.test_limit(
+        [moments_of(draws(rng, n, samples, **law), kernel, n) for n in WIDTHS], kernel
+    )
 
 
 def test_a_true_kernel_is_rejected_as_rarely_as_stated(rng):
@@ -43,11 +46,11 @@ def test_widths_with_too_few_draws_for_their_tails_are_left_out(rng):
     """The mean of some hundred draws hangs on the rare large ones: 1.0, of a median of 0.02."""
     deep = [moments_of(draws(rng, n, 400, depth=60.0), KERNEL, n) for n in (8, 128, 512)]
     assert [m.usable for m in deep] == [False, True, True]
-    found = judged(deep, KERNEL)
+    found = statistics.test_limit(deep, KERNEL)
     assert found.usable
-    assert found.limit == pytest.approx(judged(deep[1:], KERNEL).limit)
+    assert found.limit == pytest.approx(statistics.test_limit(deep[1:], KERNEL).limit)
     assert not found.rejected
-    narrow = judged(deep[:2], 3.0 * KERNEL)
+    narrow = statistics.test_limit(deep[:2], 3.0 * KERNEL)
     assert not narrow.usable
     assert not narrow.rejected
     assert narrow.resolution == np.inf
@@ -108,14 +111,14 @@ def test_layers_whose_biases_cancel_reject_no_true_kernel(widths, rng):
         for n in widths:
             factor = (1 - 9 / n**2) ** 2
             levels.append(moments_of(factor * draws(rng, n, 200), KERNEL, n))
-        rejected += judged(levels, KERNEL).rejected
+        rejected += statistics.test_limit(levels, KERNEL).rejected
     assert rejected < 4  # 4 or more have a probability of 3e-4
 
 
 def test_the_bias_of_finite_width_is_allowed_for(rng):
     """A narrow pair of widths leaves a remainder that outweighs the sampling error."""
     levels = [moments_of(draws(rng, n, 4000, bias=3.0), KERNEL, n) for n in (4, 8)]
-    found = judged(levels, KERNEL)
+    found = statistics.test_limit(levels, KERNEL)
     assert found.remainder > found.sampling[0]
     assert not found.rejected
 
