@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "keras2gp"
 ORDER = (
-    {"errors"},
+    {"errors", "layer_table"},
     {"_util"},
     {"graph", "data", "zoo", "plots"},
     {"report", "modelfile", "covariance", "gp"},
@@ -28,6 +28,7 @@ HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "tensorflow_datasets"}
 WITHOUT = {
     "graph": HEAVY | {"numpy"},
     "errors": HEAVY | {"numpy"},
+    "layer_table": HEAVY | {"numpy"},
     "report": HEAVY,
     "covariance": {"keras", "sklearn", "scipy", "tensorflow_datasets"},
     "matrices": {"keras", "sklearn", "tensorflow_datasets"},

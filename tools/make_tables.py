@@ -11,11 +11,9 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from keras2gp.conversion import walk  # noqa: F401 (registers the readers)
-from keras2gp.conversion.layers.activation import read_operation
-from keras2gp.conversion.registry import reader_table
 from keras2gp.covariance import program  # noqa: F401 (registers the rules)
 from keras2gp.covariance.registry import dual_table
+from keras2gp.layer_table import LAYERS, OPERATIONS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -37,9 +35,10 @@ def grouped(entries: dict[str, str]) -> dict[str, list[str]]:
 
 def layers() -> str:
     """Layers and operations that are read."""
-    rows = reader_table()
-    phi = (read_operation.__doc__ or "").split("\n")[0]
-    rows = {name: what for name, what in rows.items() if what != phi}
+    rows = {entry.name: entry.becomes for entry in LAYERS.values()}
+    rows |= {f"keras.ops {entry.name}": entry.becomes for entry in OPERATIONS.values()}
+    phi = OPERATIONS["Relu"].becomes
+    rows = {name: what for name, what in sorted(rows.items()) if what not in ("", phi)}
     rows["keras.ops functions of the table below"] = phi
     return table(("Keras", "becomes"), grouped(rows))
 

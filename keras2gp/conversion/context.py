@@ -1,4 +1,4 @@
-"""What a reader works with: the call it reads, and the graph that it adds to."""
+"""The arguments of a reader: the call that it reads, and the context that adds to the graph."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any, NoReturn
 import keras
 
 from keras2gp.conversion.priors import distribution_of, read_variances
+from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import PriorError
 from keras2gp.graph.graph import GraphBuilder
-from keras2gp.graph.ops import Activation, Affine, Input, Mixture, Op, Positions, Spatial
+from keras2gp.graph.ops import Activation, Affine, Input, Mixture, Op, Positions, Scale, Spatial
 from keras2gp.graph.variances import LayerVariances
 
 __all__ = ["Call", "Context", "RefusalError", "State"]
 
 
 class RefusalError(Exception):
-    """Raised by `Context.refuse`, made an Obstacle by the walk; never leaves the frontend."""
+    """Raised by `Context.refuse`; the walker makes an Obstacle of it."""
 
     def __init__(self, why: str, hint: str) -> None:
         super().__init__(why)
@@ -53,13 +54,14 @@ def _flat(value: Any) -> Sequence[Any]:
 
 @dataclass
 class State:
-    """What grows during one walk.
+    """The settings of one walk over a model, and what it collects.
 
     dtype:       what the deterministic layers compute in, that of the kernel
     overridden:  whether the user states both variances of a layer, by its path
     max_pooling: "average" to read max pooling as average pooling; None refuses it
-    own:         the activation of a function that is not Keras's, from it and its names; raises
+    activation:  the activation of a function that is not Keras's, from it and its names; raises
                  InputError with the reason if there is none
+    layers:      readers that the caller handed over
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
@@ -69,7 +71,8 @@ class State:
     overridden: Callable[[str], bool]
     dtype: str = "float32"
     max_pooling: str | None = None
-    own: Callable[[Any, Sequence[str]], Activation] | None = None
+    activation: Callable[[Any, Sequence[str]], Activation] | None = None
+    layers: OwnLayers = field(default_factory=OwnLayers)
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     data: list[Any] = field(default_factory=list)
@@ -78,10 +81,10 @@ class State:
 
 
 class Context:
-    """The place of one call in the model. Readers add nodes through it, and refuse through it.
+    """One call of the model, for its reader: ops are added and refusals made through it.
 
     became, note, variances: what the report says of the call
-    halves: variances of a layer with weights of two kinds, by what is appended to its path
+    extra_rows: variances of a layer with two kinds of weights, by the suffix of its path
     """
 
     def __init__(self, state: State, path: str) -> None:
@@ -90,14 +93,14 @@ class Context:
         self.became = ""
         self.note = ""
         self.variances: LayerVariances | None = None
-        self.halves: dict[str, LayerVariances] = {}
+        self.extra_rows: dict[str, LayerVariances] = {}
 
     def refuse(self, why: str, hint: str = "") -> NoReturn:
-        """There is no exact rule for this call; the walk goes on and collects all refusals."""
+        """Refuse this call, which has no exact rule; the walk goes on and collects all refusals."""
         raise RefusalError(why, hint)
 
-    def gathered(self, tensor: Tensor) -> Tensor:
-        """The tensor in the graph: data becomes an input of it, channels last."""
+    def as_graph_tensor(self, tensor: Tensor) -> Tensor:
+        """Enter a tensor of data into the graph as an input, channels last; keep any other."""
         if not tensor.is_data:
             return tensor
         data = tensor.data
@@ -109,24 +112,24 @@ class Context:
                 f"the input of this layer has the shape {shape}: its size must be fixed",
                 "an Input with a fixed size",
             )
-        known = self.state.data
+        inputs = self.state.data
         # One tensor may be read in either format: its forms are different inputs of the graph.
         same = (
             i
-            for i, (t, form) in enumerate(known)
+            for i, (t, form) in enumerate(inputs)
             if t is tensor.data and (form is t) != tensor.channel_first
         )
-        index = next(same, len(known))
-        if index == len(known):
-            known.append((tensor.data, data))
+        index = next(same, len(inputs))
+        if index == len(inputs):
+            inputs.append((tensor.data, data))
         op = Input(index, shape[:-1], shape[-1])
         node = self.state.builder.add(op, (), self.path)
         return Tensor(shape, (Part(node, shape[-1]),))
 
     def with_channels(self, tensor: Tensor, *, first: bool) -> Tensor:
-        """The tensor in the graph, if its channels are where the layer takes them to be."""
+        """Enter a tensor into the graph; refuse it if the layer takes another axis for channels."""
         if tensor.is_data:
-            return self.gathered(replace(tensor, channel_first=first))
+            return self.as_graph_tensor(replace(tensor, channel_first=first))
         if tensor.channel_first != first and len(tensor.shape) > 1:
             self.refuse(
                 "its data_format disagrees with the layers before it, so that it would take "
@@ -158,15 +161,21 @@ class Context:
         return False
 
     def apply(self, op: Op, tensor: Tensor, shape: tuple[int | None, ...] | None = None) -> Tensor:
-        """An op of one input on every channel group."""
+        """Add an op of one input on every channel group."""
+        tensor = self.as_graph_tensor(tensor)
         return tensor.map(
             lambda node: self.state.builder.add(op, (node,), self.path),
             tensor.shape if shape is None else shape,
         )
 
     def activated(self, activation: Activation, tensor: Tensor) -> Tensor:
-        """An activation, except linear."""
+        """Add an activation, unless it is linear."""
         return tensor if activation.name == "linear" else self.apply(activation, tensor)
+
+    def scaled(self, tensor: Tensor, factor: float) -> Tensor:
+        """Multiply a tensor by a constant: k' = factor^2 k."""
+        self.became = self.became or f"factor {factor:g}"
+        return self.apply(Scale(factor), tensor)
 
     def affine(
         self,
@@ -177,11 +186,11 @@ class Context:
         *,
         channel_first: bool = False,
         kernel: str = "kernel",
-        half: str = "",
+        suffix: str = "",
     ) -> Tensor:
         """Random weights over the channels of `tensor` (and its positions, if it is flat).
 
-        kernel, half: as for `weights`
+        kernel, suffix: as for `weights`
         """
         builder = self.state.builder
         if tensor.flat:
@@ -191,28 +200,28 @@ class Context:
             total = sum(part.channels for part in tensor.parts)
             op = Mixture(tuple(part.channels / total for part in tensor.parts))
             node = builder.add(op, tuple(part.node for part in tensor.parts), self.path)
-        name, call = self.weights(layer, fan_in, kernel=kernel, half=half)
+        name, call = self.weights(layer, fan_in, kernel=kernel, suffix=suffix)
         self._note_distributions(layer, fan_in if self.holds_data(tensor) else None, kernel, name)
         node = builder.add(Affine(name, call), (node,), self.path)
         channels = shape[0] if channel_first else shape[-1]
         return Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
 
     def _note_distributions(self, layer: Any, inputs: int | None, kernel: str, name: str) -> None:
-        """Say of what is not Gaussian at any width that it is taken so: see distribution_of.
+        """Note weights that are not Gaussian at any width but taken as Gaussian.
 
         inputs: how many numbers of the data one output sums over; None for a sum over channels
         """
         variances = self.state.parameters[name]
         if self.state.prior != "initializers" or self.state.overridden(name):
             return
-        found = {}
+        distributions = {}
         if inputs is not None and variances.weight > 0:
-            found[f"weights on {inputs} inputs"] = distribution_of(layer, kernel)
+            distributions[f"weights on {inputs} inputs"] = distribution_of(layer, kernel)
         if variances.bias > 0:
-            found["biases"] = distribution_of(layer, "bias")
-        said = [f"{kind} {what}" for what, kind in found.items() if kind != "normal"]
-        if said:
-            text = f"{' and '.join(said)}, taken as Gaussian"
+            distributions["biases"] = distribution_of(layer, "bias")
+        other = [f"{kind} {what}" for what, kind in distributions.items() if kind != "normal"]
+        if other:
+            text = f"{' and '.join(other)}, taken as Gaussian"
             self.note = f"{self.note}; {text}" if self.note else text
 
     def weights(
@@ -222,16 +231,16 @@ class Context:
         *,
         kernel: str = "kernel",
         bias: str | None = "bias",
-        half: str = "",
+        suffix: str = "",
     ) -> tuple[str, int]:
         """Enter a layer's weights into the parameters: their name, and which call of them this is.
 
         fan_in: how many weights one output sums over
         kernel, bias: which weights of the layer, as for `read_variances`
-        half: appended to the layer's path, where it has weights of two kinds
+        suffix: appended to the path of a layer with two kinds of weights
         """
         # By identity: nested models may call one layer object under several paths.
-        name = self.state.names.setdefault((id(layer), half), self.path + half)
+        name = self.state.names.setdefault((id(layer), suffix), self.path + suffix)
         try:
             variances = read_variances(
                 layer, prior=self.state.prior, fan_in=fan_in, kernel=kernel, bias=bias
@@ -241,8 +250,8 @@ class Context:
                 hint = "another initialiser, prior='weights', or an override of both variances"
                 self.refuse(str(error), hint)
             variances = LayerVariances(0.0)  # the override replaces it
-        if half:
-            self.halves[half] = variances
+        if suffix:
+            self.extra_rows[suffix] = variances
         else:
             self.variances = variances
         self.state.parameters[name] = variances

@@ -21,7 +21,7 @@ from keras2gp.graph.variances import LayerVariances
 if TYPE_CHECKING:
     import os
 
-__all__ = ["apply_overrides", "overrides_template", "read_overrides"]
+__all__ = ["apply_overrides", "check_overrides", "overrides_template", "read_overrides"]
 
 _FILE_LIMIT = 2**20
 _LISTED_LAYERS = 20
@@ -42,15 +42,9 @@ def apply_overrides(
     Raises: PriorError that lists every mistake: a pattern that matches no layer, an unknown key,
         a value that is not a finite number of at least 0.
     """
-    if overrides is None:
-        return dict(parameters)
-    if not isinstance(overrides, Mapping):
-        raise PriorError(
-            f"overrides map layer-name patterns to variances; received {_show(overrides)}"
-        )
     result = dict(parameters)
     mistakes: list[str] = []
-    for pattern, value in overrides.items():
+    for pattern, value in check_overrides(overrides).items():
         matches = _matches(pattern, parameters)
         if not matches:
             mistakes.append(f"{_show(pattern)} matches no layer; {_layers(pattern, parameters)}")
@@ -65,6 +59,15 @@ def apply_overrides(
         lines = [f"the overrides of prior variances hold {len(mistakes)} {noun}:"]
         raise PriorError("\n".join(lines + [f"  - {mistake}" for mistake in mistakes]))
     return result
+
+
+def check_overrides(overrides: Mapping[str, object] | None) -> Mapping[str, Any]:
+    """Overrides as a mapping; {} for None. Raises: PriorError for anything but a mapping."""
+    if not isinstance(overrides, Mapping | None):
+        raise PriorError(
+            f"overrides map layer-name patterns to variances; received {_show(overrides)}"
+        )
+    return overrides or {}
 
 
 def read_overrides(path: str | os.PathLike[str]) -> dict[str, Any]:

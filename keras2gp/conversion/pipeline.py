@@ -1,8 +1,7 @@
-"""convert(): from a Keras model to its kernel, readable from top to bottom."""
+"""convert() and inspect(): from a Keras model to its kernel, readable from top to bottom."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -11,11 +10,19 @@ from typing import Any, Literal
 
 import keras
 
-from keras2gp.conversion.context import Context, State
-from keras2gp.conversion.overrides import apply_overrides
+from keras2gp.conversion.context import State
+from keras2gp.conversion.output import (
+    chosen_output,
+    graph_of,
+    obstacles_before,
+    output_obstacles,
+    with_inputs_numbered,
+    without_output_activation,
+)
+from keras2gp.conversion.overrides import apply_overrides, check_overrides
 from keras2gp.conversion.preprocessing import deterministic_model, mixing_obstacles
-from keras2gp.conversion.tensor import Tensor
-from keras2gp.conversion.walker import Walk, functional_of, runs_own_code
+from keras2gp.conversion.registry import OwnLayers
+from keras2gp.conversion.walker import KerasWalker, functional_of, runs_own_code
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.covariance.expansion import with_degrees
 from keras2gp.covariance.own_activations import OwnActivations
@@ -23,7 +30,6 @@ from keras2gp.covariance.program import check_rules, check_tangent, layers_of
 from keras2gp.errors import InputError, Obstacle, UnsupportedModelError
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.ops import Activation, Input, Opaque
 from keras2gp.graph.positivity import without_idle_activations
 from keras2gp.graph.reshapes import check_offsets
 from keras2gp.graph.sums import check_shared_layers, resolve_sums
@@ -38,7 +44,6 @@ __all__ = ["convert", "inspect"]
 
 Prior = Literal["initializers", "weights"]
 MaxPooling = Literal["average"] | None
-_OUTPUT_ACTIVATIONS = ("softmax", "sigmoid", "log_softmax", "log_sigmoid")
 
 
 def convert(
@@ -52,54 +57,80 @@ def convert(
     kind: Literal["nngp", "ntk"] = "nngp",
     tolerance: float = TOLERANCE,
     activations: Mapping[Any, Any] | None = None,
+    layers: Mapping[Any, Any] | None = None,
 ) -> Kernel:
-    """The kernel of the Gaussian process that the model's architecture becomes at infinite width.
+    """Compute the kernel of the Gaussian process that a network becomes at infinite width.
 
-    model:       a Keras model (Sequential or functional), or the path of a .keras or .json file
-    prior:       "initializers" (what the layers draw their weights from) or "weights" (the second
-                 moments of the model's present weights)
-    overrides:   layer-name pattern to {"weight": w2, "bias": b2}; see LayerVariances for the units
-    output:      which output: a position, the name of an output, or the path of any layer
-    dtype:       "float32" or "float64", of the kernel's entries
-    max_pooling: "average" puts average pooling in the place of max pooling, which has no exact
-                 rule, and says so in the report; None refuses it
-    kind:        "nngp", or "ntk" for the neural tangent kernel; see Kernel.__call__
-    tolerance:   of activations that are expanded, for variances up to 4: the error of a covariance
-                 against the square root of the two variances. The report has what is reached
-    activations: functions that are not Keras's, by the name that a model file gives them or by
-                 the function that the model has: a function of a tensor, elementwise and
-                 continuous, which is expanded, or a Dual. A function that the model itself holds
-                 needs no entry; one that a file names is never looked up anywhere else
+    The kernel is exact for the model's prior, or every obstacle is reported. Changes that do not
+    touch the prior, such as a softmax at the output that is left out, stand in `Kernel.report`.
 
-    Raises: UnsupportedModelError with every obstacle, if there is no exact kernel;
-            ModelFileError if the file cannot be read; PriorError if an override does not fit;
-            InputError for another argument that does not.
+    Args:
+        model: A Keras model (Sequential or functional), or the path of a .keras or .json file.
+        prior: "initializers" for the variances that the layers draw their weights with, or
+            "weights" for the second moments of the model's present weights.
+        overrides: Layer-name patterns to {"weight": w2, "bias": b2}; see `LayerVariances` for the
+            units. `*` stands for any text, and later patterns win.
+        output: A position, the name of an output, or the path of any layer. A model of one output
+            needs none.
+        dtype: "float32" or "float64": the type of the kernel's entries.
+        max_pooling: "average" puts average pooling in the place of max pooling, which has no exact
+            rule, and says so in the report; None refuses max pooling.
+        kind: "nngp", or "ntk" for the neural tangent kernel; see `Kernel.__call__`.
+        tolerance: For activations that are expanded: the error of a covariance relative to the
+            square root of the two variances, for variances up to 4. The report has the reached one.
+        activations: Functions that are not Keras's, by the function of the model or by the name
+            that a model file gives them, to a function of a tensor (elementwise and continuous) or
+            a `Dual`. A file's functions are looked up here alone.
+        layers: Layer classes of your own to their readers, {YourLayer: reader}; or their
+            registered names to classes whose reader `keras2gp.reader` has registered,
+            {"package>YourLayer": YourLayer}. A file's layers are looked up here alone.
+
+    Returns:
+        The kernel: a function of two sets of inputs.
+
+    Raises:
+        UnsupportedModelError: There is no exact kernel; the error lists every obstacle.
+        ModelFileError: The file cannot be read.
+        PriorError: An override does not fit the model.
+        InputError: Another argument does not fit.
+
+    >>> import keras, keras2gp
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(64, activation="relu", kernel_initializer="he_normal"),
+    ...     keras.layers.Dense(1, kernel_initializer="he_normal"),
+    ... ])
+    >>> kernel = keras2gp.convert(model, dtype="float64")
+    >>> print(kernel([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]).numpy().round(4))
+    [[1.     0.3183]
+     [0.3183 1.    ]]
     """
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype={dtype!r}: expected 'float32' or 'float64'")
     if kind not in ("nngp", "ntk"):
         raise InputError(f"kind={kind!r}: expected 'nngp' or 'ntk'")
-    translation = _translate(
-        model,
+    settings = _Settings(
         prior,
-        overrides or {},
+        check_overrides(overrides),
         output,
+        max_pooling,
+        tolerance,
+        OwnActivations(activations),
+        layers,
         dtype,
-        max_pooling=max_pooling,
-        tolerance=tolerance,
-        activations=activations,
     )
-    report = translation.report
+    conversion = _converted(model, settings)
+    report, graph = conversion.report, conversion.graph
     obstacles = report.obstacles
-    if not obstacles and translation.graph is not None and kind == "ntk":
-        obstacles = tuple(check_tangent(translation.graph))
-    if obstacles or translation.graph is None:
+    if graph is not None and kind == "ntk":
+        obstacles = tuple(check_tangent(graph))
+    if obstacles or graph is None:
         raise UnsupportedModelError(report.model, obstacles, report)
     return Kernel(
-        CompiledProgram(translation.graph, dtype, kind=kind),
-        translation.parameters,
-        translation.inputs,
-        translation.preprocessor,
+        CompiledProgram(graph, dtype, kind=kind),
+        conversion.parameters,
+        conversion.inputs,
+        conversion.preprocessor,
         report,
     )
 
@@ -113,25 +144,81 @@ def inspect(
     max_pooling: MaxPooling = None,
     tolerance: float = TOLERANCE,
     activations: Mapping[Any, Any] | None = None,
+    layers: Mapping[Any, Any] | None = None,
 ) -> ConversionReport:
-    """What would become of each layer; never raises for a layer that is not supported.
+    """Report what each layer of a model becomes in its kernel, and every obstacle.
 
-    Arguments and other errors: as convert().
+    Args:
+        model: As for `convert`, and so are the others.
+        prior: See `convert`.
+        overrides: See `convert`.
+        output: See `convert`.
+        max_pooling: See `convert`.
+        tolerance: See `convert`.
+        activations: See `convert`.
+        layers: See `convert`.
+
+    Returns:
+        The report. A layer without a rule is an obstacle in it and raises nothing.
+
+    Raises:
+        ModelFileError: The file cannot be read.
+        PriorError: An override does not fit the model.
+        InputError: Another argument does not fit.
+
+    >>> import keras, keras2gp
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, kernel_initializer="he_normal", name="hidden"),
+    ...     keras.layers.ReLU(name="relu"),
+    ... ], name="small")
+    >>> print(keras2gp.inspect(model))
+    layer   Keras  becomes  w2  b2  note
+    hidden  Dense  dense    2   0
+    relu    ReLU   relu
+    small: exact, prior from initializers
     """
-    translation = _translate(
-        model,
+    settings = _Settings(
         prior,
-        overrides or {},
+        check_overrides(overrides),
         output,
-        max_pooling=max_pooling,
-        tolerance=tolerance,
-        activations=activations,
+        max_pooling,
+        tolerance,
+        OwnActivations(activations),
+        layers,
     )
-    return translation.report
+    return _converted(model, settings).report
 
 
 @dataclass(frozen=True)
-class _Translation:
+class _Settings:
+    """The arguments of a conversion.
+
+    Raises: InputError or PriorError for one that does not fit.
+    """
+
+    prior: str
+    overrides: Mapping[str, Any]
+    output: str | int | None
+    max_pooling: str | None
+    tolerance: float
+    activations: OwnActivations
+    layers: Mapping[Any, Any] | None
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.prior not in ("initializers", "weights"):
+            raise InputError(f"prior={self.prior!r}: expected 'initializers' or 'weights'")
+        if self.max_pooling not in (None, "average"):
+            raise InputError(f"max_pooling={self.max_pooling!r}: expected None or 'average'")
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"tolerance={self.tolerance!r}: expected a number between 0 and 1")
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """The report of a conversion, and the parts of the kernel if there are no obstacles."""
+
     report: ConversionReport
     graph: Graph | None = None
     parameters: Mapping[str, LayerVariances] = field(default_factory=dict)
@@ -139,72 +226,70 @@ class _Translation:
     preprocessor: Any | None = None
 
 
-def _translate(
-    source: Any,
-    prior: str,
-    overrides: Mapping[str, Any],
-    output: str | int | None,
-    dtype: str = "float32",
-    *,
-    max_pooling: str | None = None,
-    tolerance: float = TOLERANCE,
-    activations: Mapping[Any, Any] | None = None,
-) -> _Translation:
-    if prior not in ("initializers", "weights"):
-        raise InputError(f"prior={prior!r}: expected 'initializers' or 'weights'")
-    if max_pooling not in (None, "average"):
-        raise InputError(f"max_pooling={max_pooling!r}: expected None or 'average'")
-    if not 0 < tolerance < 1:
-        raise InputError(f"tolerance={tolerance!r}: expected a number between 0 and 1")
-    own = OwnActivations(activations)
-    model, unreadable, name = _opened(source, prior, own)
+def _converted(source: Any, settings: _Settings) -> _Conversion:
+    """Walk over the model, simplify its graph, and collect every obstacle."""
+    model, unreadable, name = _opened(source, settings)
     functional = None if model is None else functional_of(model)
     if functional is None:
-        obstacles = tuple(unreadable.values()) or (_no_graph(model, name),)
-        return _Translation(ConversionReport(name, prior, (), obstacles))
+        reasons = tuple(unreadable.values()) or (_no_graph(model, name),)
+        return _Conversion(ConversionReport(name, settings.prior, (), reasons))
     state = State(
-        prior, lambda path: _states_both(overrides, path), dtype, max_pooling, own.activation
+        settings.prior,
+        lambda path: _states_both(settings.overrides, path),
+        settings.dtype,
+        settings.max_pooling,
+        settings.activations.activation,
+        OwnLayers(settings.layers),
     )
-    walk = Walk(functional, state, dict(unreadable))
-    chosen = _chosen(walk, functional, output)
-    inputs = tuple(InputSpec(t.name, tuple(t.shape[1:])) for t in functional.inputs)
-    raw = _graph(chosen, state, walk)
-    graph, notes = _without_output_activation(raw)
-    graph, sums = resolve_sums(without_idle_activations(graph))
-    found = [*_alive(walk, graph), *_positions(chosen, graph), *sums]
-    found += [*check_gaussianity(graph), *check_shared_layers(graph), *check_rules(graph)]
-    found += check_offsets(graph)
-    graph, expansions = with_degrees(graph, tolerance)
+    walker = KerasWalker(functional, state, dict(unreadable))
+    output = chosen_output(walker, functional, settings.output)
+
+    graph, notes = without_output_activation(graph_of(output, state, walker))
+    graph, sum_obstacles = resolve_sums(without_idle_activations(graph))
+    obstacles = [
+        *obstacles_before(walker, graph),
+        *output_obstacles(output, graph),
+        *sum_obstacles,
+        *check_gaussianity(graph),
+        *check_shared_layers(graph),
+        *check_rules(graph),
+        *check_offsets(graph),
+    ]
+    graph, expansions = with_degrees(graph, settings.tolerance)
     used = [op.index for op in graph.inputs]
     preprocessor = None
-    if not found:
-        preprocessor = deterministic_model(walk.inputs, [state.data[index][1] for index in used])
-        found += mixing_obstacles(preprocessor)
+    if not obstacles:
+        preprocessor = deterministic_model(walker.inputs, [state.data[i][1] for i in used])
+        obstacles += mixing_obstacles(preprocessor)
+
     alive = {layer: state.parameters[layer] for layer in layers_of(graph)}
     # A layer that was refused has no variances: an override of it is no mistake of its own.
-    stated = _matching(overrides, alive) if found else overrides
-    parameters = apply_overrides(alive, stated)
-    rows = tuple(_row(row, parameters) for c in walk.calls for row in (c.row, *c.halves))
+    overrides = _matching(settings.overrides, alive) if obstacles else settings.overrides
+    parameters = apply_overrides(alive, overrides)
+    inputs = tuple(InputSpec(t.name, tuple(t.shape[1:])) for t in functional.inputs)
     report = ConversionReport(
         name,
-        prior,
-        rows,
-        tuple(found),
+        settings.prior,
+        tuple(_row(row, parameters) for c in walker.calls for row in (c.row, *c.extra_rows)),
+        tuple(obstacles),
         tuple(spec.shape for spec in inputs),
         graph.nodes[graph.output].path,
         (*notes, *expansions),
     )
-    if found:
-        return _Translation(report)
-    return _Translation(report, _numbered(graph, used), parameters, inputs, preprocessor)
+    if obstacles:
+        return _Conversion(report)
+    return _Conversion(report, with_inputs_numbered(graph, used), parameters, inputs, preprocessor)
 
 
-def _opened(
-    source: Any, prior: str, own: OwnActivations
-) -> tuple[Any, Mapping[str, Obstacle], str]:
-    """The model, the layers of its file that are not to be trusted, and a name for it."""
+def _opened(source: Any, settings: _Settings) -> tuple[Any, Mapping[str, Obstacle], str]:
+    """The model, the obstacles of layers that its file only names, and its name."""
     if isinstance(source, str | Path):
-        loaded = load_model_file(source, weights=prior == "weights", activations=own.functions)
+        loaded = load_model_file(
+            source,
+            weights=settings.prior == "weights",
+            activations=settings.activations.functions,
+            layers=settings.layers,
+        )
         return loaded.model, loaded.unreadable, loaded.name
     if not isinstance(source, keras.Model):
         raise InputError(
@@ -214,6 +299,7 @@ def _opened(
 
 
 def _no_graph(model: Any, name: str) -> Obstacle:
+    """The obstacle of a model without a graph of layers."""
     if isinstance(model, keras.Sequential) and not runs_own_code(model):
         why = "the Sequential model is empty or not built, so its shapes are not known"
         return Obstacle(name, "Sequential", why, "keras.Input(shape) as its first element")
@@ -235,73 +321,6 @@ def _matching(overrides: Mapping[str, Any], layers: Mapping[str, Any]) -> Mappin
     return {p: v for p, v in overrides.items() if any(fnmatchcase(name, p) for name in layers)}
 
 
-def _chosen(walk: Walk, functional: Any, output: str | int | None) -> Tensor:
-    """The tensor whose covariance is asked for."""
-    names = list(functional.output_names)
-    if output is None:
-        if len(walk.outputs) > 1:
-            raise InputError(
-                f"the model has {len(names)} outputs: choose one with output=: {names}"
-            )
-        return walk.outputs[0]
-    if isinstance(output, int):
-        if not -len(names) <= output < len(names):
-            raise InputError(f"output={output}: the model has {len(names)} outputs: {names}")
-        return walk.outputs[output]
-    if output in names and len(names) == len(walk.outputs):
-        return walk.outputs[names.index(output)]
-    if output in walk.results:
-        return walk.results[output]
-    known = ", ".join([*names, *walk.results])
-    raise InputError(f"output={output!r}: no output or layer of that name. There are: {known}")
-
-
-def _graph(chosen: Tensor, state: State, walk: Walk) -> Graph:
-    """What the chosen tensor depends on; a tensor that no weights have touched is an input."""
-    tensor = Context(state, walk.calls[-1].row.path if walk.calls else "input").gathered(chosen)
-    return state.builder.graph(tensor.parts[0].node)
-
-
-def _without_output_activation(graph: Graph) -> tuple[Graph, list[str]]:
-    """A softmax or sigmoid at the output turns the process into probabilities: not part of it."""
-    node = graph.nodes[graph.output]
-    if isinstance(node.op, Activation) and node.op.name in _OUTPUT_ACTIVATIONS:
-        note = f"{node.op.name} at the output ({node.path}) removed: the kernel is of its argument"
-        return graph.pruned(node.inputs[0]), [note]
-    return graph, []
-
-
-def _alive(walk: Walk, graph: Graph) -> list[Obstacle]:
-    """Refusals of layers that the output depends on; others do not matter."""
-    alive = {node.path for node in graph.nodes if isinstance(node.op, Opaque)}
-    return [c.obstacle for c in walk.calls if c.obstacle is not None and c.row.path in alive]
-
-
-def _positions(chosen: Tensor, graph: Graph) -> list[Obstacle]:
-    """The output must be one number for each image and unit."""
-    node = graph.nodes[graph.output]
-    obstacles = []
-    if math.prod(node.spatial) > 1:
-        why = f"the output has {node.spatial} positions, and the kernel is of one number per image"
-        hint = "Flatten and a Dense layer at the end, or another output="
-        obstacles.append(Obstacle(node.path, f"output of shape {chosen.shape}", why, hint))
-    if len(chosen.parts) > 1:
-        why = "the output is concatenated from different groups of channels"
-        obstacles.append(Obstacle(node.path, "Concatenate", why, "a Dense layer after it"))
-    return obstacles
-
-
 def _row(row: LayerRow, parameters: Mapping[str, LayerVariances]) -> LayerRow:
     """The row with the variances that hold after overrides."""
     return replace(row, variances=parameters.get(row.path)) if row.variances else row
-
-
-def _numbered(graph: Graph, used: list[int]) -> Graph:
-    """The graph with its inputs numbered by their place in `used`; unused ones are left out."""
-    nodes = tuple(
-        replace(node, op=replace(node.op, index=used.index(node.op.index)))
-        if isinstance(node.op, Input)
-        else node
-        for node in graph.nodes
-    )
-    return Graph(nodes, graph.output)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,10 +14,13 @@ from keras2gp._util.checks import whole_number
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["TRUNCATED_VARIANCE", "distribution_of", "element_variance", "read_variances"]
+__all__ = [
+    "TRUNCATED_VARIANCE",
+    "distribution_of",
+    "element_variance",
+    "initial_constant",
+    "read_variances",
+]
 
 Shape = tuple[int, ...]
 
@@ -103,6 +107,15 @@ def distribution_of(layer: keras.Layer, weight: str) -> str:
         name = str(initializer.distribution)
         return {"untruncated_normal": "normal", "uniform": name}.get(name, "truncated normal")
     return _DISTRIBUTIONS.get(type(initializer), "normal")
+
+
+def initial_constant(initializer: object) -> float | None:
+    """The one number that an initialiser of Keras gives; None if it gives something else."""
+    kind = type(initializer)
+    if kind is initializers.Constant:
+        value = getattr(initializer, "value", None)
+        return float(value) if isinstance(value, int | float) else None
+    return {initializers.Zeros: 0.0, initializers.Ones: 1.0}.get(kind)
 
 
 def _initial_variance(layer: keras.Layer, weight: str) -> float:

@@ -1,34 +1,74 @@
-"""Readers: one for each Keras layer class and keras.ops operation that has a counterpart here."""
+"""Which function reads a Keras layer or operation: the table of layers, and readers of users.
+
+A reader takes a `Call` and a `Context` and returns the `Tensor` that the call becomes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
 
-from keras2gp.errors import RegistryError
+import keras
 
-if TYPE_CHECKING:
-    from keras2gp.conversion.context import Call, Context
-    from keras2gp.conversion.tensor import Tensor
+from keras2gp.errors import InputError, RegistryError
+from keras2gp.layer_table import LAYERS, OPERATIONS, Entry
 
-__all__ = ["deterministic", "is_deterministic", "reader", "reader_of", "reader_table"]
+__all__ = [
+    "OwnLayers",
+    "Reader",
+    "built_in",
+    "deterministic",
+    "entry_of",
+    "is_deterministic",
+    "is_keras_operation",
+    "reader",
+    "reader_of",
+]
 
-Reader = Callable[["Call", "Context"], "Tensor"]
+Reader = Callable[[Any, Any], Any]
 _READERS: dict[type | str, Reader] = {}
 _DETERMINISTIC: set[type] = set()
 
 
 def reader(*kinds: type | str, override: bool = False) -> Callable[[Reader], Reader]:
-    """Register the reader of layer classes, or of keras.ops operations by class name ("Add").
+    """Register the reader of a layer class of your own, as a decorator.
 
-    Subclasses are not covered: a subclass may compute something else.
-    Raises: RegistryError if one of them has a reader and override is False.
+    The reader is called as reader(call, context) for each call of such a layer on features. It
+    checks the layer's settings, refuses with `context.refuse(why, hint)`, and returns the result of
+    one method of the context that adds ops: `apply`, `affine`, `activated` or `as_graph_tensor`. A
+    subclass is not covered, since it may compute something else.
+
+    Args:
+        *kinds: Layer classes, or the class names of keras.ops operations ("Add").
+        override: Replace a reader that is there already, also one of keras2gp.
+
+    Returns:
+        A decorator that registers a function and returns it unchanged.
+
+    Raises:
+        RegistryError: A reader is there already, and override is False.
+
+    >>> import keras, keras2gp
+    >>> class Halve(keras.layers.Layer):
+    ...     def call(self, inputs):
+    ...         return inputs / 2
+    >>> @keras2gp.reader(Halve)
+    ... def read_halve(call, context):
+    ...     context.became = "half"
+    ...     return context.scaled(call.tensors[0], 0.5)
+    >>> x = keras.Input((3,))
+    >>> model = keras.Model(x, Halve()(keras.layers.Dense(8, kernel_initializer="he_normal")(x)))
+    >>> print(keras2gp.convert(model)([[3.0, 0.0, 0.0]]).numpy())
+    [[1.5]]
     """
 
     def register(function: Reader) -> Reader:
         for kind in kinds:
-            if kind in _READERS and not override:
-                raise RegistryError(f"{kind} has a reader already: {_READERS[kind].__name__}")
+            present = _READERS.get(kind) or built_in(kind)
+            if present is not None and not override:
+                raise RegistryError(f"{kind} has a reader already: {present.__name__}")
             _READERS[kind] = function
         return function
 
@@ -36,13 +76,56 @@ def reader(*kinds: type | str, override: bool = False) -> Callable[[Reader], Rea
 
 
 def deterministic(*kinds: type) -> None:
-    """Allow layers without random weights before the first weights, where Keras runs them."""
+    """Allow layers of your own before the first layer with weights, where Keras runs them on data.
+
+    Args:
+        *kinds: Layer classes without random weights, whose results depend on one image at a time.
+
+    >>> import keras, keras2gp
+    >>> class Centre(keras.layers.Layer):
+    ...     def call(self, inputs):
+    ...         return inputs - 0.5
+    >>> keras2gp.deterministic(Centre)
+    >>> x = keras.Input((3,))
+    >>> model = keras.Model(x, keras.layers.Dense(8, kernel_initializer="he_normal")(Centre()(x)))
+    >>> print(keras2gp.convert(model)([[2.0, 0.5, 0.5]]).numpy())
+    [[1.5]]
+    """
     _DETERMINISTIC.update(kinds)
+
+
+@cache
+def _entries() -> dict[type, Entry]:
+    """The rows of the table by class; rows that the installed Keras lacks are left out."""
+    kinds: dict[type, Entry] = {}
+    for entry in (*OPERATIONS.values(), *LAYERS.values()):
+        kind = getattr(import_module(entry.module), entry.name, None)
+        if kind is not None:
+            kinds[kind] = entry
+    return kinds
+
+
+def entry_of(operation: Any) -> Entry | None:
+    """The row of a layer or operation of exactly this class in the table of layers."""
+    return _entries().get(type(operation))
+
+
+def built_in(kind: type | str) -> Reader | None:
+    """The reader that the table of layers names for a class, or for an operation's class name."""
+    entry = OPERATIONS.get(kind) if isinstance(kind, str) else _entries().get(kind)
+    if entry is None or not entry.reader:
+        return None
+    family, function = entry.reader.split(".")
+    module = import_module(f"keras2gp.conversion.layers.{family}")
+    read: Reader = getattr(module, function)
+    return read
 
 
 def is_deterministic(operation: Any) -> bool:
     """Whether Keras may run this on data: an allowed layer, or any operation of keras.ops."""
-    return type(operation) in _DETERMINISTIC or is_keras_operation(operation)
+    entry = entry_of(operation)
+    allowed = entry is not None and entry.on_data
+    return allowed or type(operation) in _DETERMINISTIC or is_keras_operation(operation)
 
 
 def is_keras_operation(operation: Any) -> bool:
@@ -51,17 +134,40 @@ def is_keras_operation(operation: Any) -> bool:
 
 
 def reader_of(operation: Any) -> Reader | None:
-    """The reader of exactly this class; None if there is none."""
-    kind: type | str = type(operation)
-    if is_keras_operation(operation):
-        kind = type(operation).__name__
-    return _READERS.get(kind)
+    """The reader of exactly this class, a user's own first; None if there is none."""
+    kind = type(operation)
+    if is_keras_operation(operation) and kind.__name__ in _READERS:
+        return _READERS[kind.__name__]
+    return _READERS.get(kind) or built_in(kind)
 
 
-def reader_table() -> dict[str, str]:
-    """First line of each reader's docstring, by layer class or operation, sorted."""
-    rows = {}
-    for kind, function in _READERS.items():
-        name = f"keras.ops {kind}" if isinstance(kind, str) else kind.__name__
-        rows[name] = (function.__doc__ or "").split("\n")[0]
-    return dict(sorted(rows.items()))
+_EXPECTED = "{YourLayer: reader}, or {'registered>name': YourLayer} for a class with a reader"
+
+
+class OwnLayers:
+    """The readers of `layers=`: layer classes, or their registered names, to readers.
+
+    Raises: InputError for anything else, or for a class that has no reader.
+    """
+
+    def __init__(self, stated: Mapping[Any, Any] | None = None) -> None:
+        if not isinstance(stated, Mapping | None):
+            raise InputError(f"layers={stated!r}: expected {_EXPECTED}")
+        self._readers: dict[Any, Reader] = {}
+        for key, value in (stated or {}).items():
+            is_class = isinstance(key, type) and issubclass(key, keras.Layer)
+            if not (is_class or isinstance(key, str)) or not callable(value):
+                raise InputError(f"layers={{{key!r}: {value!r}}}: expected {_EXPECTED}")
+            if not isinstance(value, type):
+                self._readers[key] = value
+            elif not {value} & (_READERS.keys() | _DETERMINISTIC | (stated or {}).keys()):
+                raise InputError(f"layers: {value.__name__} has no reader; expected {_EXPECTED}")
+
+    def reader_of(self, operation: Any) -> Reader | None:
+        """The reader that was handed over for this class or its name, else the registered one."""
+        kind = type(operation)
+        keys: list[Any] = [kind]
+        if not kind.__module__.startswith("keras."):  # A name stands for a class of the user's.
+            keys += [keras.saving.get_registered_name(kind), kind.__name__]
+        handed_over = (self._readers[key] for key in keys if key in self._readers)
+        return next(handed_over, None) or reader_of(operation)

@@ -1,4 +1,4 @@
-"""What a reader is given in place of a Keras tensor, and what it answers with."""
+"""The tensors of a reader: groups of channels in the graph, or data that Keras computes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Walks Sequential and functional models, nested to any depth, and calls a reader for each call.
+"""Walks over Sequential and functional models, nested to any depth, and reads every call.
 
-The only place that knows how Keras keeps a functional graph: `_nodes_by_depth` holds the calls of
+This module alone knows how Keras keeps a functional graph: `_nodes_by_depth` holds the calls of
 layers and operations by their distance from the output.
 """
 
@@ -15,42 +15,30 @@ from typing import Any
 import keras
 
 from keras2gp.conversion.context import Call, Context, RefusalError, State
-from keras2gp.conversion.layers import (  # noqa: F401 (the readers register themselves)
-    activation,
-    concatenation,
-    convolution,
-    dense,
-    depthwise,
-    merging,
-    normalization,
-    pooling,
-    reshaping,
-    slicing,
-)
-from keras2gp.conversion.registry import is_deterministic, reader_of
+from keras2gp.conversion.registry import entry_of, is_deterministic
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.conversion.unsupported import reason_for
 from keras2gp.errors import GraphError, Obstacle
 from keras2gp.graph.ops import Opaque
+from keras2gp.layer_table import NO_RULE
 from keras2gp.report import LayerRow
 
-__all__ = ["Walk", "WalkedCall", "functional_of", "runs_own_code"]
+__all__ = ["KerasWalker", "WalkedCall", "functional_of", "runs_own_code"]
 
 
 @dataclass(frozen=True)
 class WalkedCall:
-    """A call that was walked.
+    """One call of the model after its reader.
 
-    row:      what the report says of it
-    results:  its results
-    obstacle: why it was refused
-    halves:   further rows, of a layer with weights of two kinds
+    row:        its row of the report
+    results:    its results
+    obstacle:   why it was refused
+    extra_rows: further rows of a layer with two kinds of weights
     """
 
     row: LayerRow
     results: tuple[Tensor, ...]
     obstacle: Obstacle | None = None
-    halves: tuple[LayerRow, ...] = ()
+    extra_rows: tuple[LayerRow, ...] = ()
 
 
 def functional_of(model: Any) -> Any | None:
@@ -74,7 +62,7 @@ def runs_own_code(model: Any) -> bool:
     return False
 
 
-class Walk:
+class KerasWalker:
     """One pass over a model: `calls` in order, `outputs` of the model, and the grown state."""
 
     def __init__(self, functional: Any, state: State, unreadable: dict[str, Obstacle]) -> None:
@@ -150,12 +138,12 @@ class Walk:
         known = self.unreadable.get(path)
         kind = known.received if known else type(call.operation).__name__
         row = LayerRow(path, kind, became, context.variances, context.note)
-        halves = tuple(
+        extra_rows = tuple(
             LayerRow(path + name, kind, name.strip("/"), variances)
-            for name, variances in context.halves.items()
+            for name, variances in context.extra_rows.items()
             if not obstacle
         )
-        self.calls.append(WalkedCall(row, tuple(results), obstacle, halves))
+        self.calls.append(WalkedCall(row, tuple(results), obstacle, extra_rows))
         return results
 
     def _opaque(self, call: Call, shapes: list[Any], path: str) -> list[Tensor]:
@@ -206,19 +194,20 @@ def _received(call: Call) -> str:
 def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
     if call.tensors and all(t.is_data for t in call.tensors) and is_deterministic(call.operation):
         return _run_by_keras(call, context)
+    read = context.state.layers.reader_of(call.operation)
+    if read is None:
+        entry = entry_of(call.operation)
+        if entry is not None or type(call.operation).__module__.startswith("keras."):
+            context.refuse(*(entry.reason if entry else NO_RULE))
+        context.refuse(
+            "a class that is not Keras's own",
+            "a reader of your own: layers={YourLayer: reader}, or keras2gp.reader(YourLayer)",
+        )
     inherits = training and getattr(call.operation, "_call_has_training_arg", False)
     if call.kwargs.get("training") or inherits:
         context.refuse(
             "it is called with training=True, which makes it random or dependent on the batch",
             "calling it without training=True",
-        )
-    read = reader_of(call.operation)
-    if read is None:
-        kind = type(call.operation)
-        if kind.__module__.startswith("keras."):
-            context.refuse(*reason_for(kind.__name__))
-        context.refuse(
-            "a class that is not Keras's own", "a reader of your own: keras2gp.reader(YourLayer)"
         )
     return [read(call, context)]
 

@@ -13,12 +13,17 @@ from keras2gp.kernel.saving import read_kernel
 __all__ = ["load"]
 
 
-def load(directory: str | Path, activations: Mapping[Any, Any] | None = None) -> Kernel:
+def load(
+    directory: str | Path,
+    activations: Mapping[Any, Any] | None = None,
+    layers: Mapping[Any, Any] | None = None,
+) -> Kernel:
     """Load the kernel that Kernel.save wrote.
 
     Args:
         directory: the directory that was handed to `Kernel.save`.
         activations: as for convert(); functions of your own, which a saved kernel does not hold.
+        layers: as for convert(); layers of your own that the kernel runs on its inputs.
 
     Returns:
         A kernel with the same entries, to the last bit.
@@ -39,4 +44,4 @@ def load(directory: str | Path, activations: Mapping[Any, Any] | None = None) ->
     """
     own = OwnActivations(activations)
     own.register()
-    return Kernel.from_parts(read_kernel(Path(directory), own))
+    return Kernel.from_parts(read_kernel(Path(directory), own, layers))

@@ -11,6 +11,7 @@ old one. A reader takes everything for data: nothing in a saved kernel is code t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
         (target / "kernel.json").write_text(json.dumps(parts.to_dict(), indent=1))
 
 
-def read_kernel(directory: Path, activations: OwnActivations) -> KernelParts:
+def read_kernel(
+    directory: Path, activations: OwnActivations, layers: Mapping[Any, Any] | None = None
+) -> KernelParts:
     """The parts of the kernel that `save_kernel` wrote.
 
     Raises: ModelFileError if there is none, if it is damaged, or if it needs an activation that
@@ -61,7 +64,9 @@ def read_kernel(directory: Path, activations: OwnActivations) -> KernelParts:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{file} cannot be read: {error}") from error
     try:
-        preprocessor = _preprocessor(directory, activations) if data["preprocessor"] else None
+        preprocessor = None
+        if data["preprocessor"]:
+            preprocessor = _preprocessor(directory, activations, layers)
         return KernelParts.from_dict(data, preprocessor)
     except Keras2GPError as error:
         raise ModelFileError(f"{file}: {error}") from error
@@ -69,11 +74,13 @@ def read_kernel(directory: Path, activations: OwnActivations) -> KernelParts:
         raise ModelFileError(f"{file} is malformed: {type(error).__name__}: {error}") from error
 
 
-def _preprocessor(directory: Path, activations: OwnActivations) -> Any:
+def _preprocessor(
+    directory: Path, activations: OwnActivations, layers: Mapping[Any, Any] | None
+) -> Any:
     file = directory / "preprocessor.keras"
-    loaded = load_model_file(file, weights=True, activations=activations.functions)
+    loaded = load_model_file(file, weights=True, activations=activations.functions, layers=layers)
     if loaded.model is None or loaded.unreadable:
-        raise ModelFileError(f"{file} holds layers that are not Keras's")
+        raise ModelFileError(f"{file} holds layers that are not Keras's: state layers=")
     return loaded.model
 
 

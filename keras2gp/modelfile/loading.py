@@ -18,7 +18,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from keras2gp.errors import ModelFileError, Obstacle, PriorError
 from keras2gp.modelfile.archive import extracted_weights, printable, read_config
-from keras2gp.modelfile.screening import Screened, screen
+from keras2gp.modelfile.screening import OWN_LAYER, Screened, screen
 
 __all__ = ["LoadedModel", "load_model_file"]
 
@@ -44,7 +44,11 @@ class LoadedModel:
 
 
 def load_model_file(
-    path: str | os.PathLike[str], *, weights: bool, activations: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    *,
+    weights: bool,
+    activations: Mapping[str, Any] | None = None,
+    layers: Mapping[Any, Any] | None = None,
 ) -> LoadedModel:
     """Read a Functional or Sequential model from a .keras file or the text of model.to_json().
 
@@ -59,6 +63,7 @@ def load_model_file(
             from the file. A model with an unreadable layer gets no weights.
         activations: activations that the user has stated, by name, with the function that the
             model calls; None for an activation that is known by its covariance alone.
+        layers: layer classes of the user's own, which are built as Keras's are: see `convert`.
 
     Raises:
         ModelFileError: the file is missing, of another kind, damaged, malformed or too large, or
@@ -68,13 +73,20 @@ def load_model_file(
     activations = activations or {}
     file = Path(path)
     is_archive = file.suffix.lower() != ".json"
-    screened = screen(read_config(file), str(file), has_weights=is_archive, activations=activations)
+    classes = _own_classes(layers or {})
+    screened = screen(
+        read_config(file),
+        str(file),
+        has_weights=is_archive,
+        activations=activations,
+        layers=classes,
+    )
     if weights and not is_archive:
         raise PriorError(
             f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
             "prior='initializers'"
         )
-    model = _built(file, screened, activations)
+    model = _built(file, screened, activations, classes)
     unreadable = dict(screened.unreadable)
     if model is not None and not model.built:
         if not unreadable:
@@ -89,14 +101,29 @@ def load_model_file(
     return LoadedModel(model, MappingProxyType(unreadable), screened.name)
 
 
-def _built(file: Path, screened: Screened, activations: Mapping[str, Any]) -> keras.Model | None:
+def _own_classes(layers: Mapping[Any, Any]) -> dict[str, type]:
+    """The layer classes that a user has handed over, by every name that a file may give them."""
+    classes: dict[str, type] = {}
+    for key, value in layers.items():
+        kind = key if isinstance(key, type) else value
+        if isinstance(kind, type):
+            names = (kind.__name__, keras.saving.get_registered_name(kind))
+            classes |= dict.fromkeys([*names, *([key] if isinstance(key, str) else [])], kind)
+    return classes
+
+
+def _built(
+    file: Path, screened: Screened, activations: Mapping[str, Any], classes: Mapping[str, type]
+) -> keras.Model | None:
     """Build the model; None if that fails because unreadable layers are missing in it."""
     if not screened.config["config"]["layers"]:
         raise ModelFileError(f"{file}: the model has no layers")
+    objects = {name: _stand_in(name, function) for name, function in activations.items()}
+    objects |= {OWN_LAYER + name: kind for name, kind in classes.items()}
     try:
         # Screening has refused names of other custom objects that this process has in scope.
         with (
-            keras.saving.custom_object_scope({n: _stand_in(n, f) for n, f in activations.items()}),
+            keras.saving.custom_object_scope(objects),
             SafeModeScope(safe_mode=True),
             _bounded_variables(),
         ):

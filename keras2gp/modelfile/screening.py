@@ -30,7 +30,10 @@ from keras2gp.modelfile.config_values import (
     refused_class,
 )
 
-__all__ = ["Screened", "screen"]
+__all__ = ["OWN_LAYER", "Screened", "screen"]
+
+OWN_LAYER = "keras2gp.layers>"
+"""Prefix of the names under which Keras finds a user's own layer classes while it builds."""
 
 _DEEPEST = 96  # Levels of JSON: some thirty models within models.
 
@@ -58,7 +61,12 @@ class Screened:
 
 
 def screen(
-    config: Config, where: str, *, has_weights: bool, activations: Collection[str] = ()
+    config: Config,
+    where: str,
+    *,
+    has_weights: bool,
+    activations: Collection[str] = (),
+    layers: Collection[str] = (),
 ) -> Screened:
     """Screen the configuration of a model.
 
@@ -67,6 +75,7 @@ def screen(
         where: the file, for messages.
         has_weights: whether the file also holds weights, such as the statistics of Normalization.
         activations: names of activations that the user has stated.
+        layers: names of layer classes that the user has handed over.
 
     Raises:
         ModelFileError: the configuration is malformed, or is not that of a Functional or
@@ -80,7 +89,7 @@ def screen(
             "Keras 3. A subclassed model cannot be read without running its code: hand over the "
             "model itself. A model of an older Keras: save it again with Keras 3."
         )
-    screening = _Screening(where, has_weights, activations)
+    screening = _Screening(where, has_weights, activations, layers)
     try:
         clean = screening.model(config, "")
     except UnreadableError as refusal:
@@ -91,10 +100,17 @@ def screen(
 class _Screening:
     """One pass over a configuration; collects the obstacles."""
 
-    def __init__(self, where: str, has_weights: bool, activations: Collection[str]) -> None:
+    def __init__(
+        self,
+        where: str,
+        has_weights: bool,
+        activations: Collection[str],
+        layers: Collection[str],
+    ) -> None:
         self.where = where
         self.activations = activations
         self.has_weights = has_weights
+        self.layers = layers
         self.unreadable: dict[str, Obstacle] = {}
 
     def model(self, config: Config, path: str) -> Config:
@@ -140,8 +156,10 @@ class _Screening:
 
     def _settings(self, config: Config, path: str) -> Config:
         """Copy the class and settings of a layer, an operation or a nested model."""
-        if is_custom(config) or not any(
-            is_listed(config, table) for table in (MODELS, LAYERS, OPS)
+        own_name = self._own_name(config)
+        if own_name is None and (
+            is_custom(config)
+            or not any(is_listed(config, table) for table in (MODELS, LAYERS, OPS))
         ):
             raise refused_class(config)
         if is_shared(config):
@@ -150,7 +168,7 @@ class _Screening:
                 "it is shared by two models inside of this one, which Keras does not restore.",
                 "hand over the model itself instead of its file.",
             )
-        if is_listed(config, MODELS):
+        if own_name is None and is_listed(config, MODELS):
             return self.model(config, path)
         inner = config["config"]
         adapted = config["class_name"] == "Normalization" and inner.get("mean") is None
@@ -167,7 +185,19 @@ class _Screening:
         if inside is not None:
             why = f"inside it, {inside.where} ({inside.received}): {inside.why}"
             raise UnreadableError(asked_for(config), why, inside.hint)
-        return _object(config, settings)
+        return _object(config, settings) if own_name is None else _own_layer(own_name, settings)
+
+    def _own_name(self, config: Config) -> str | None:
+        """The name of a layer class that the user has handed over; None for any other class.
+
+        A class of Keras's keeps its name, whatever the user has handed over under the same name.
+        """
+        custom = is_custom(config)
+        name = config.get("registered_name" if custom else "class_name")
+        module = config.get("module")
+        of_keras = isinstance(module, str) and module.split(".")[0] == "keras"
+        is_own = isinstance(name, str) and name in self.layers and (custom or not of_keras)
+        return name if is_own else None
 
     def _call(self, node: object, path: str) -> Config:
         """Copy one call of a layer: its arguments, of which at least one is a tensor."""
@@ -221,6 +251,13 @@ class _Screening:
     def _malformed(self, path: str, what: str) -> ModelFileError:
         place = f" at {printable(path, 200)}" if path else ""
         return ModelFileError(f"{self.where}: malformed configuration{place}: {what}")
+
+
+def _own_layer(name: str, settings: Config) -> Config:
+    """An object of a layer class that the user has handed over."""
+    registered_name = OWN_LAYER + name
+    config = {"module": None, "class_name": name, "config": settings}
+    return {**config, "registered_name": registered_name}
 
 
 def _object(config: Config, settings: Config) -> Config:

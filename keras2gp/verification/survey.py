@@ -13,7 +13,7 @@ import keras
 from keras2gp._util.memory import require_memory
 from keras2gp.conversion.context import Call, State
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.conversion.walker import Walk
+from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, WideningError
 from keras2gp.verification.layers import (
     channels_first,
@@ -108,7 +108,7 @@ class Sizes:
     work: list[Work] = field(default_factory=list)
 
 
-class Survey(Walk):
+class Survey(KerasWalker):
     """A walk through a model that notes its sizes; it calls only what Keras runs on data.
 
     Args:

@@ -15,7 +15,7 @@ from keras.src.applications import convnext
 
 from keras2gp.conversion.context import Call, State
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.conversion.walker import Walk
+from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import GraphError, WideningError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.verification.layers import (
@@ -46,7 +46,7 @@ _AVERAGES = {
 }
 
 
-class Widened(Walk):
+class Widened(KerasWalker):
     """A walk through a model that calls a copy of each layer, with the sizes of `scale`.
 
     The result is `model`. Its first output is the kernel's; the others are the tensors of `taps`,

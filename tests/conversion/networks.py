@@ -6,7 +6,7 @@ from keras import layers
 
 import keras2gp
 from keras2gp.conversion.context import State
-from keras2gp.conversion.walker import Walk, functional_of
+from keras2gp.conversion.walker import KerasWalker, functional_of
 from keras2gp.errors import UnsupportedModelError
 from keras2gp.graph.ops import Activation, Affine, Positions, Reshape
 
@@ -45,8 +45,8 @@ def tensor_of(function, shape=IMAGE):
     """What the reader answers for the last layer, and the graph's nodes."""
     x = keras.Input(shape)
     state = State("initializers", lambda path: False, max_pooling=None)
-    walk = Walk(functional_of(keras.Model(x, function(x))), state, {})
-    return walk.outputs[0], state.builder.nodes
+    walker = KerasWalker(functional_of(keras.Model(x, function(x))), state, {})
+    return walker.outputs[0], state.builder.nodes
 
 
 def refusal(function, where, shape=IMAGE, **settings):

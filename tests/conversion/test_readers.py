@@ -10,8 +10,7 @@ import pytest
 from keras import layers, ops
 
 import keras2gp
-from keras2gp.conversion import walker  # noqa: F401 (registers the readers)
-from keras2gp.conversion.registry import reader, reader_table
+from keras2gp.conversion.registry import reader
 from keras2gp.errors import RegistryError, UnsupportedModelError
 
 HE = {"kernel_initializer": "he_normal"}
@@ -318,28 +317,6 @@ BAD_SHAPES = {
 def test_what_would_mix_channels_positions_or_images_is_refused(name):
     with pytest.raises(UnsupportedModelError):
         kernel_of(BAD_SHAPES[name], IMAGE, dense=name != "a constant with more axes")
-
-
-def test_every_reader_is_tested():
-    """A new reader belongs into a table here, or into a test of its own: name it below."""
-    elsewhere = {
-        "Dense", "Conv1D", "Conv2D", "Conv3D", "Multiply", "ELU", "Softmax", "ReLU", "LeakyReLU",
-        "PReLU", "ZeroPadding2D", "ZeroPadding3D", "Cropping2D", "Cropping3D",
-        "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "DepthwiseConv1D",
-        "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "UpSampling1D", "UpSampling2D",
-        "UpSampling3D", "RepeatVector", "Permute", "Rescaling", "LayerScale", "StochasticDepth",
-        "CustomScaleLayer",
-    }  # fmt: skip
-    layers_read = {name for name in reader_table() if not name.startswith("keras.ops")}
-    missing = layers_read - set(SAME_AS_NOTHING) - elsewhere
-    assert not missing - LATER
-
-
-LATER = {
-    name for name in reader_table()
-    if "Pooling" in name or name.endswith("Normalization") or name == "Concatenate"
-}  # fmt: skip
-"""Readers with test modules of their own."""
 
 
 def test_readers_are_registered_once():

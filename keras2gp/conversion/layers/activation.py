@@ -1,7 +1,7 @@
 """Activations: fused `activation=`, activation layers, and keras.ops functions of one tensor.
 
-An activation is known by the name that Keras gives the function; whether it has a dual is the
-rules' business, so a new dual activation (rules/duals) needs nothing here.
+An activation carries the name that Keras gives the function. Whether it has a dual activation is
+decided later, by covariance/duals: a new dual needs nothing here.
 """
 
 from __future__ import annotations
@@ -15,19 +15,12 @@ from typing import Any
 import keras
 
 from keras2gp.conversion.context import Call, Context
-from keras2gp.conversion.registry import reader
+from keras2gp.conversion.priors import initial_constant
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Activation
 
 __all__ = ["fused", "named_activation", "read_activation_layer", "read_operation"]
-
-_OPERATIONS = (
-    "Abs Absolute Arctan Celu Cos Cosh Elu Erf Exp Expm1 Gelu HardShrink HardSigmoid HardSilu "
-    "HardSwish HardTanh Heaviside LeakyRelu LogSigmoid LogSoftmax Log1p Relu Relu6 Selu Sigmoid "
-    "Sign Silu Sin Sinh Softmax Softplus Softsign SparsePlus SparseSigmoid Sparsemax Square "
-    "Squareplus Swish Tanh TanhShrink SoftShrink Threshold"
-)
 
 _CLOSED = frozenset({"abs", "absolute", "cos", "erf", "exp", "sin", "square"})
 """Functions of keras.ops that have closed forms, and would be expanded as a user's own."""
@@ -57,17 +50,17 @@ def named_activation(function: Any, context: Context) -> Activation:
 def _own(function: Any, name: str, context: Context) -> Activation:
     """The activation of a function that the user wrote."""
     hint = "an activation of keras.activations, or activations={name: function}"
-    if not callable(function) or context.state.own is None:
+    if not callable(function) or context.state.activation is None:
         context.refuse(f"its activation {name!r} is not one of Keras's", hint)
     names = [keras.saving.get_registered_name(function), name]
     try:
-        return context.state.own(function, names)
+        return context.state.activation(function, names)
     except InputError as error:
         context.refuse(f"its activation is not one of Keras's: {error}", hint)
 
 
 def fused(function: Any, tensor: Tensor, context: Context) -> Tensor:
-    """The result of a layer after its own `activation=`."""
+    """Apply the `activation=` of a layer to its result."""
     activation = named_activation(function, context)
     if activation.name != "linear":
         context.became += f", {activation.name}"
@@ -108,21 +101,11 @@ def _relu(layer: Any, context: Context) -> Activation:
 
 def _prelu(layer: Any, context: Context) -> Activation:
     """PReLU draws no weights: its slope is taken at its initial value, one constant."""
-    slope = _constant(layer.alpha_initializer)
+    slope = initial_constant(layer.alpha_initializer)
     if slope is None:
         context.refuse("its slopes do not start from one constant", "a LeakyReLU layer")
     context.note = f"at its initial slope {slope:g}"
     return _canonical("relu", {"negative_slope": slope})
-
-
-def _constant(initializer: Any) -> float | None:
-    if isinstance(initializer, keras.initializers.Zeros):
-        return 0.0
-    if isinstance(initializer, keras.initializers.Ones):
-        return 1.0
-    if isinstance(initializer, keras.initializers.Constant):
-        return float(initializer.value)
-    return None
 
 
 _LAYERS: dict[type, Callable[[Any, Context], Activation]] = {
@@ -136,24 +119,15 @@ _LAYERS: dict[type, Callable[[Any, Context], Activation]] = {
 }
 
 
-@reader(
-    keras.layers.Activation,
-    keras.layers.ReLU,
-    keras.layers.PReLU,
-    keras.layers.LeakyReLU,
-    keras.layers.ELU,
-    keras.layers.Softmax,
-)
 def read_activation_layer(call: Call, context: Context) -> Tensor:
-    """phi of a Gaussian tensor, by its dual activation."""
+    """Read an activation layer."""
     activation = layer_activation(call.operation, context)
     context.became = activation.name
-    return context.activated(activation, context.gathered(call.tensors[0]))
+    return context.activated(activation, context.as_graph_tensor(call.tensors[0]))
 
 
-@reader(*_OPERATIONS.split())
 def read_operation(call: Call, context: Context) -> Tensor:
-    """phi of a Gaussian tensor, written as a keras.ops function."""
+    """Read an activation that is written as a keras.ops function."""
     operation = call.operation
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(operation).__name__).lower()
     params = {
@@ -167,7 +141,7 @@ def read_operation(call: Call, context: Context) -> Tensor:
         name = "gelu_tanh"
     activation = _canonical(name, params)
     context.became = activation.name
-    return context.activated(activation, context.gathered(call.tensors[0]))
+    return context.activated(activation, context.as_graph_tensor(call.tensors[0]))
 
 
 def _second_number(call: Call, context: Context) -> float:

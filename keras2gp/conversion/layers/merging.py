@@ -1,4 +1,4 @@
-"""Sums, differences and averages of branches, and products with a constant."""
+"""Sums and averages of branches, products with a constant, and concatenation."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import Any, NoReturn
 
 import keras
 import numpy as np
-from keras.src.applications import convnext, inception_resnet_v2
 
 from keras2gp.conversion.context import Call, Context
-from keras2gp.conversion.registry import reader
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.conversion.unsupported import reason_for
-from keras2gp.graph.ops import Scale, Spread, Sum
+from keras2gp.graph.ops import Pad, Spread, Sum
+from keras2gp.layer_table import LAYERS
 
 __all__ = [
-    "added",
     "read_add",
     "read_average",
+    "read_concatenate",
     "read_layer_scale",
     "read_product",
     "read_rescaling",
@@ -29,41 +27,36 @@ __all__ = [
 ]
 
 
-@reader(keras.layers.Add, "Add")
 def read_add(call: Call, context: Context) -> Tensor:
-    """Sum of branches: covariances of independent branches add, equal ones add coefficients."""
+    """Read a sum: covariances of independent branches add, equal branches add coefficients."""
     return _sum(call, context, [1.0] * len(_terms(call, context)))
 
 
-@reader(keras.layers.Subtract, "Subtract")
 def read_subtract(call: Call, context: Context) -> Tensor:
-    """Difference of two branches: as a sum, the second with coefficient -1."""
+    """Read a difference: a sum in which the second branch has the coefficient -1."""
     count = len(_terms(call, context))
     signs = [1.0, -1.0] if count == 2 or isinstance(call.args[0], Tensor) else [-1.0]
     return _sum(call, context, signs[:count])
 
 
-@reader(keras.layers.Average)
 def read_average(call: Call, context: Context) -> Tensor:
-    """Mean of branches: as a sum with coefficients 1/n."""
+    """Read a mean of n branches: a sum with coefficients 1/n."""
     count = len(call.tensors)
     return _sum(call, context, [1.0 / count] * count)
 
 
-@reader(inception_resnet_v2.CustomScaleLayer)
 def read_scaled_sum(call: Call, context: Context) -> Tensor:
-    """A branch and a constant times another: as a sum with that coefficient."""
+    """Read CustomScaleLayer: a branch plus a constant times another."""
     return _sum(call, context, [1.0, _number(call.operation.scale, context)])
 
 
-@reader("Multiply", "Divide", "TrueDivide", "Negative")
 def read_product(call: Call, context: Context) -> Tensor:
-    """A constant times a tensor: k' = factor^2 k."""
-    tensor = context.gathered(call.tensors[0])
+    """Read a product, a quotient or a negation: k' = factor^2 k."""
+    tensor = context.as_graph_tensor(call.tensors[0])
     factor = -1.0
     if type(call.operation).__name__ != "Negative":
         if len(call.tensors) != 1:
-            context.refuse(*reason_for("Multiply"))
+            context.refuse(*LAYERS["Multiply"].reason)
         values = [*call.args, *call.kwargs.values()]
         factor = _number(next(v for v in values if not isinstance(v, Tensor)), context)
         if type(call.operation).__name__ in ("Divide", "TrueDivide"):
@@ -74,13 +67,12 @@ def read_product(call: Call, context: Context) -> Tensor:
                 )
             factor = 1.0 / factor
     _keep_shape(call, tensor, context)
-    return _scaled(tensor, factor, context)
+    return context.scaled(tensor, factor)
 
 
-@reader(keras.layers.Rescaling)
 def read_rescaling(call: Call, context: Context) -> Tensor:
-    """Between random layers: k' = scale^2 k; an offset is refused."""
-    layer, tensor = call.operation, context.gathered(call.tensors[0])
+    """Read Rescaling of features: k' = scale^2 k; an offset is refused."""
+    layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     if np.ndim(layer.scale) and np.shape(layer.scale) != (tensor.channels,):
         context.refuse(
             f"its {np.shape(layer.scale)} factors are not one for each of its {tensor.channels} "
@@ -89,27 +81,20 @@ def read_rescaling(call: Call, context: Context) -> Tensor:
         )
     if _number(layer.offset, context) != 0.0:
         _refuse_mean(context)
-    return _scaled(tensor, _number(layer.scale, context), context)
+    return context.scaled(tensor, _number(layer.scale, context))
 
 
-@reader(convnext.LayerScale)
 def read_layer_scale(call: Call, context: Context) -> Tensor:
-    """A factor for each channel, at its one initial value: k' = factor^2 k."""
+    """Read LayerScale: one factor for all channels, at its initial value."""
     factor = _number(call.operation.init_values, context)
     context.note = "at its initial value"
-    return _scaled(context.gathered(call.tensors[0]), factor, context)
+    return context.scaled(context.as_graph_tensor(call.tensors[0]), factor)
 
 
-@reader(convnext.StochasticDepth)
 def read_stochastic_depth(call: Call, context: Context) -> Tensor:
-    """Does nothing to a prediction: branches are dropped in training alone."""
+    """Read StochasticDepth, which changes nothing in a prediction."""
     context.became = "identity"
-    return context.gathered(call.tensors[0])
-
-
-def _scaled(tensor: Tensor, factor: float, context: Context) -> Tensor:
-    context.became = f"factor {factor:g}"
-    return context.apply(Scale(factor), tensor)
+    return context.as_graph_tensor(call.tensors[0])
 
 
 def _refuse_mean(context: Context) -> NoReturn:
@@ -117,13 +102,6 @@ def _refuse_mean(context: Context) -> NoReturn:
         "adding a constant gives the tensor a mean, and there is no rule for that",
         "biases (use_bias=True)",
     )
-
-
-@reader(keras.layers.Multiply)
-def read_multiply_layer(call: Call, context: Context) -> Tensor:
-    """Refused: a product of random branches."""
-    del call
-    context.refuse(*reason_for("Multiply"))
 
 
 def _keep_shape(call: Call, tensor: Tensor, context: Context) -> None:
@@ -135,7 +113,7 @@ def _keep_shape(call: Call, tensor: Tensor, context: Context) -> None:
 
 
 def _number(value: Any, context: Context) -> float:
-    """A constant, or an array of equal ones."""
+    """The value of a constant, or of an array of equal numbers."""
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -146,7 +124,7 @@ def _number(value: Any, context: Context) -> float:
 
 
 def _terms(call: Call, context: Context) -> list[Tensor]:
-    """The tensors of a sum; a constant is let in only if it is 0."""
+    """The tensors of a sum; a constant among them must be 0."""
     if isinstance(call.operation, keras.Layer):
         return call.tensors
     constants = [v for v in [*call.args, *call.kwargs.values()] if not isinstance(v, Tensor)]
@@ -156,7 +134,7 @@ def _terms(call: Call, context: Context) -> list[Tensor]:
 
 
 def _sum(call: Call, context: Context, coefficients: list[float]) -> Tensor:
-    tensors = [context.gathered(t) for t in call.tensors]
+    tensors = [context.as_graph_tensor(t) for t in call.tensors]
     first = tensors[0]
     for tensor in tensors[1:]:
         if tensor.shape != first.shape or tensor.channel_first != first.channel_first:
@@ -167,10 +145,10 @@ def _sum(call: Call, context: Context, coefficients: list[float]) -> Tensor:
             )
     _keep_shape(call, first, context)
     context.became = f"sum of {len(tensors)} branches"
-    return added(tensors, coefficients, context)
+    return _added(tensors, coefficients, context)
 
 
-def added(tensors: Sequence[Tensor], coefficients: Sequence[float], context: Context) -> Tensor:
+def _added(tensors: Sequence[Tensor], coefficients: Sequence[float], context: Context) -> Tensor:
     """The sum of tensors of one shape, by channel groups that all of them have."""
     tensors = _over_the_same_positions(tensors, context)
     builder = context.state.builder
@@ -194,7 +172,7 @@ def _over_the_same_positions(tensors: Sequence[Tensor], context: Context) -> lis
         _refuse_groups(context)
     (size,) = sizes
     channels = maps[0].parts[0].channels
-    made = []
+    over_positions = []
     for tensor in tensors:
         if not context.spatial(tensor):
             if context.holds_data(tensor):
@@ -202,33 +180,33 @@ def _over_the_same_positions(tensors: Sequence[Tensor], context: Context) -> lis
             spread = context.apply(Spread(size), tensor)
             part = replace(spread.parts[0], channels=channels)
             tensor = replace(spread, parts=(part,), flat=True)  # noqa: PLW2901 (a form of it)
-        made.append(tensor)
-    return made
+        over_positions.append(tensor)
+    return over_positions
 
 
 def _common_groups(tensors: Sequence[Tensor], context: Context) -> list[list[Part]]:
     """The parts of each, cut where any of them begins a new one: channels of a part are alike."""
     counts = [[part.channels for part in t.parts] for t in tensors]
-    if all(found == counts[0] for found in counts) and len({t.pieces for t in tensors}) == 1:
+    if all(groups == counts[0] for groups in counts) and len({t.pieces for t in tensors}) == 1:
         return [list(t.parts) for t in tensors]
     if any(t.flat and context.spatial(t) for t in tensors):
         _refuse_groups(context)
-    ends = sorted({sum(found[: i + 1]) for found in counts for i in range(len(found))})
+    ends = sorted({sum(groups[: i + 1]) for groups in counts for i in range(len(groups))})
     return [_cut(t.parts, ends) for t in tensors]
 
 
 def _cut(parts: Sequence[Part], ends: Sequence[int]) -> list[Part]:
     """The parts cut at these places, counted in channels."""
-    found: list[Part] = []
+    cut: list[Part] = []
     left = list(parts)
     begin, until = 0, left[0].channels
     for end in ends:
         if begin == until:
             del left[0]
             until += left[0].channels
-        found.append(Part(left[0].node, end - begin))
+        cut.append(Part(left[0].node, end - begin))
         begin = end
-    return found
+    return cut
 
 
 def _refuse_groups(context: Context) -> NoReturn:
@@ -237,3 +215,44 @@ def _refuse_groups(context: Context) -> NoReturn:
         "channel",
         "a 1x1 convolution or Dense layer on a concatenated branch before the sum",
     )
+
+
+def read_concatenate(call: Call, context: Context) -> Tensor:
+    """Read a concatenation: channel groups side by side, or maps side by side."""
+    rank = len(call.output)
+    first = rank > 1 and next((t.channel_first for t in call.tensors if not t.is_data), False)
+    tensors = [context.with_channels(t, first=first) for t in call.tensors]
+    axis = call.operation.axis % (rank + 1)
+    if axis == 0:
+        context.refuse("it joins the images of one batch", "an axis of channels")
+    channels = 1 if first else rank
+    if rank == 1:
+        context.became = f"{len(tensors)} vectors joined"
+        return _vectors(call, tensors)
+    if axis == channels:
+        context.became = f"{len(tensors)} groups of channels"
+        parts = tuple(part for t in tensors for part in t.parts)
+        return replace(tensors[0], shape=call.output, parts=parts)
+    context.became = f"{len(tensors)} maps side by side"
+    return _side_by_side(call, tensors, axis - (2 if first else 1), context)
+
+
+def _vectors(call: Call, tensors: list[Tensor]) -> Tensor:
+    flat = any(t.flat for t in tensors)
+    pieces: tuple[tuple[int, bool], ...] = ()
+    for tensor in tensors:
+        pieces += tensor.pieces or ((len(tensor.parts), tensor.channel_first),)
+    parts = tuple(part for t in tensors for part in t.parts)
+    return Tensor(call.output, parts, flat=flat, pieces=pieces if flat else ())
+
+
+def _side_by_side(call: Call, tensors: list[Tensor], axis: int, context: Context) -> Tensor:
+    """Maps joined along a spatial axis: each with zeros where the others are, added up."""
+    lengths = [context.spatial(t)[axis] for t in tensors]
+    rank = len(context.spatial(tensors[0]))
+    padded = []
+    for number, tensor in enumerate(tensors):
+        around = [(0, 0)] * rank
+        around[axis] = (sum(lengths[:number]), sum(lengths[number + 1 :]))
+        padded.append(context.apply(Pad(tuple(around)), tensor, call.output))
+    return _added(padded, [1.0] * len(padded), context)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import keras
 
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.windows import by, pads
-from keras2gp.conversion.registry import deterministic, reader
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.mixing import AveragePool
 from keras2gp.graph.ops import Op, Patches, Reshape, Spatial
+from keras2gp.layer_table import LAYERS
 
 __all__ = [
     "read_adaptive_pooling",
@@ -25,36 +25,24 @@ __all__ = [
 ]
 
 
-@reader(
-    keras.layers.AveragePooling1D,
-    keras.layers.AveragePooling2D,
-    keras.layers.AveragePooling3D,
-    "AveragePool",
-)
 def read_average_pooling(call: Call, context: Context) -> Tensor:
-    """Mean over a window: k'[d][g] = mean over its positions a, b of k[b - a][a], inside."""
+    """Read average pooling: k'[d][g] = mean of k[b - a][a] over positions a, b of the window."""
     geometry = _geometry(call)
     context.became = f"average pooling {by(geometry[0])}"
     return _pooled(call, _located(call, context), geometry, context)
 
 
-@reader(
-    keras.layers.GlobalAveragePooling1D,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalAveragePooling3D,
-)
 def read_global_average_pooling(call: Call, context: Context) -> Tensor:
-    """Mean over all positions: k' = mean over g, g' of the covariance of g with g'."""
+    """Read global average pooling: the mean over all pairs of positions."""
     if call.kwargs.get("mask") is not None:
         context.refuse("its mask makes the mean depend on the input", "no mask")
     context.became = "global average pooling"
     return _global(call, _located(call, context), context)
 
 
-@reader("Mean")
 def read_mean(call: Call, context: Context) -> Tensor:
-    """Mean over spatial axes, as average pooling over all of their positions."""
-    tensor = context.gathered(call.tensors[0])
+    """Read ops.mean over spatial axes: average pooling over all of their positions."""
+    tensor = context.as_graph_tensor(call.tensors[0])
     rank = len(tensor.shape) + 1
     stated = call.operation.axis
     axes = range(rank) if stated is None else [axis % rank for axis in stated]
@@ -79,14 +67,8 @@ def read_mean(call: Call, context: Context) -> Tensor:
     return context.apply(Reshape(left, len(spatial)), pooled, call.output)
 
 
-@reader(
-    keras.layers.AdaptiveAveragePooling1D,
-    keras.layers.AdaptiveAveragePooling2D,
-    keras.layers.AdaptiveAveragePooling3D,
-    "AdaptiveAveragePool",
-)
 def read_adaptive_pooling(call: Call, context: Context) -> Tensor:
-    """Average pooling into a given number of equal bins; refused where they are not equal."""
+    """Read adaptive average pooling into equal bins; unequal bins are refused."""
     tensor = _located(call, context)
     spatial = context.spatial(tensor)
     bins = tuple(int(n) for n in _each(call.operation.output_size, len(spatial)))
@@ -100,9 +82,8 @@ def read_adaptive_pooling(call: Call, context: Context) -> Tensor:
     return _pooled(call, tensor, (window, window, "valid"), context)
 
 
-@reader(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D, "MaxPool")
 def read_max_pooling(call: Call, context: Context) -> Tensor:
-    """Exact for a window of 1 (a stride); else refused, or average pooling if so asked for."""
+    """Read max pooling: exact for a window of 1, else refused or replaced on request."""
     window, strides, _ = geometry = _geometry(call)
     if set(window) == {1}:
         context.became = f"stride {by(strides)}"
@@ -112,13 +93,8 @@ def read_max_pooling(call: Call, context: Context) -> Tensor:
     return _pooled(call, _located(call, context), geometry, context)
 
 
-@reader(
-    keras.layers.GlobalMaxPooling1D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.GlobalMaxPooling3D,
-)
 def read_global_max_pooling(call: Call, context: Context) -> Tensor:
-    """Exact for a map of one position; else refused, or average pooling if so asked for."""
+    """Read global max pooling: exact for one position, else refused or replaced on request."""
     tensor = _located(call, context)
     context.became = "identity"
     if math.prod(context.spatial(tensor)) > 1:
@@ -129,17 +105,8 @@ def read_global_max_pooling(call: Call, context: Context) -> Tensor:
 
 def _replace_maximum(context: Context) -> None:
     if context.state.max_pooling != "average":
-        _refuse_maximum(context)
+        context.refuse(*LAYERS["MaxPooling2D"].reason)
     context.note = "max pooling, replaced by average pooling as asked for"
-
-
-def _refuse_maximum(context: Context) -> NoReturn:
-    context.refuse(
-        "the largest of several Gaussian variables is not Gaussian, and its covariance has no "
-        "closed form",
-        "AveragePooling, or a convolution with a stride; or max_pooling='average' (--max-pooling "
-        "average), which gives the kernel of the model with average pooling in its place",
-    )
 
 
 def _geometry(call: Call) -> tuple[Spatial, Spatial, str]:
@@ -202,13 +169,3 @@ def _mean(node: int, context: Context) -> int:
     if not spatial:
         return node
     return builder.add(Reshape((), len(spatial)), (node,), context.path)
-
-
-deterministic(
-    keras.layers.AdaptiveAveragePooling1D,
-    keras.layers.AdaptiveAveragePooling2D,
-    keras.layers.AdaptiveAveragePooling3D,
-    keras.layers.AdaptiveMaxPooling1D,
-    keras.layers.AdaptiveMaxPooling2D,
-    keras.layers.AdaptiveMaxPooling3D,
-)

@@ -6,11 +6,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import keras
-
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.windows import by
-from keras2gp.conversion.registry import reader
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.mixing import Upsample
 from keras2gp.graph.ops import Crop, Pad, Reshape, Spread
@@ -26,10 +23,9 @@ __all__ = [
 ]
 
 
-@reader(keras.layers.Flatten, "Flatten")
 def read_flatten(call: Call, context: Context) -> Tensor:
-    """The next Dense layer averages over positions as well as channels."""
-    tensor = context.gathered(call.tensors[0])
+    """Read Flatten: the next Dense layer averages over positions as well as channels."""
+    tensor = context.as_graph_tensor(call.tensors[0])
     first = getattr(call.operation, "data_format", None) == "channels_first"
     if first and not tensor.channel_first and len(tensor.shape) > 1:
         context.refuse(
@@ -43,7 +39,7 @@ def read_flatten(call: Call, context: Context) -> Tensor:
 
 
 def _flattened(tensor: Tensor, call: Call, context: Context) -> Tensor:
-    """The tensor as a vector; one position needs no averaging over positions."""
+    """Flatten a tensor; a single position needs no averaging over positions."""
     context.became = "flatten"
     spatial = context.spatial(tensor)
     if spatial and math.prod(spatial) == 1 and not tensor.pieces:
@@ -53,10 +49,9 @@ def _flattened(tensor: Tensor, call: Call, context: Context) -> Tensor:
     return replace(tensor, shape=call.output, flat=True)
 
 
-@reader(keras.layers.Reshape, "Reshape", "ExpandDims", "Squeeze")
 def read_reshape(call: Call, context: Context) -> Tensor:
-    """Another shape that keeps the channels last, or flattens, or spreads units over positions."""
-    tensor, target = context.gathered(call.tensors[0]), call.output
+    """Read a Reshape that keeps the channels last, flattens, or spreads units over positions."""
+    tensor, target = context.as_graph_tensor(call.tensors[0]), call.output
     spatial = context.spatial(tensor)
     channels = sum(part.channels for part in tensor.parts)
     sizes = tuple(n for n in target if n is not None)
@@ -80,7 +75,7 @@ def read_reshape(call: Call, context: Context) -> Tensor:
 
 
 def _spread(call: Call, tensor: Tensor, context: Context) -> Tensor:
-    """The units of a vector as the positions of a map: they are alike and independent."""
+    """Place the units of a vector at the positions of a map: units are i.i.d."""
     if len(tensor.parts) > 1 or context.holds_data(tensor):
         context.refuse(
             f"from {tensor.shape} to {call.output} it puts units that are not alike at different "
@@ -93,10 +88,9 @@ def _spread(call: Call, tensor: Tensor, context: Context) -> Tensor:
     return replace(spread, parts=(replace(spread.parts[0], channels=sizes[-1]),))
 
 
-@reader(keras.layers.RepeatVector)
 def read_repeat_vector(call: Call, context: Context) -> Tensor:
-    """A vector at every position: k'[d][g] = k."""
-    tensor = context.gathered(call.tensors[0])
+    """Read RepeatVector: the same vector at every position, k'[d][g] = k."""
+    tensor = context.as_graph_tensor(call.tensors[0])
     if tensor.flat:
         context.refuse("it repeats a flattened map, not a vector of channels", "a Dense layer")
     context.became = f"repeated {call.operation.n} times"
@@ -104,10 +98,9 @@ def read_repeat_vector(call: Call, context: Context) -> Tensor:
     return context.apply(Upsample((int(call.operation.n),)), single, call.output)
 
 
-@reader(keras.layers.Permute, "Transpose")
 def read_permute(call: Call, context: Context) -> Tensor:
-    """The channels moved to the first or the last axis; another order of positions is refused."""
-    tensor = context.gathered(call.tensors[0])
+    """Read a permutation that moves the channels; another order of positions is refused."""
+    tensor = context.as_graph_tensor(call.tensors[0])
     rank = len(tensor.shape)
     stated = getattr(call.operation, "dims", None)
     axes = getattr(call.operation, "axes", None)
@@ -126,9 +119,8 @@ def read_permute(call: Call, context: Context) -> Tensor:
     return replace(tensor, shape=call.output, channel_first=not last)
 
 
-@reader(keras.layers.UpSampling1D, keras.layers.UpSampling2D, keras.layers.UpSampling3D)
 def read_upsampling(call: Call, context: Context) -> Tensor:
-    """Every position repeated: k'[d][g] = k[(g + d) // u - g // u][g // u]."""
+    """Read upsampling by repetition: k'[d][g] = k[(g + d) // u - g // u][g // u]."""
     layer, tensor = call.operation, _located(call, context)
     if getattr(layer, "interpolation", "nearest") != "nearest":
         context.refuse(
@@ -141,18 +133,16 @@ def read_upsampling(call: Call, context: Context) -> Tensor:
     return context.apply(Upsample(factors), tensor, call.output)
 
 
-@reader(keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
 def read_zero_padding(call: Call, context: Context) -> Tensor:
-    """Zeros around the map, which a convolution after it sees."""
+    """Read zero padding."""
     layer = call.operation
     tensor = _located(call, context)
     context.became = "zeros around"
     return context.apply(Pad(_pairs(layer.padding)), tensor, call.output)
 
 
-@reader(keras.layers.Cropping1D, keras.layers.Cropping2D, keras.layers.Cropping3D)
 def read_cropping(call: Call, context: Context) -> Tensor:
-    """Positions removed from the borders."""
+    """Read cropping: positions are removed from the borders."""
     tensor = _located(call, context)
     context.became = "cropping"
     return context.apply(Crop(_pairs(call.operation.cropping)), tensor, call.output)

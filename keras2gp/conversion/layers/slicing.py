@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from keras2gp.conversion.context import Call, Context
-from keras2gp.conversion.registry import reader
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.mixing import Upsample
 from keras2gp.graph.ops import Crop, Pad, Patches, Reshape
@@ -14,10 +13,9 @@ from keras2gp.graph.ops import Crop, Pad, Patches, Reshape
 __all__ = ["read_getitem", "read_pad", "read_repeat"]
 
 
-@reader("GetItem")
 def read_getitem(call: Call, context: Context) -> Tensor:
-    """Positions cut out: a slice with a step of the positions' axes, or one of them."""
-    tensor = context.gathered(call.tensors[0])
+    """Read x[:, 1:, ::2]: a slice of the positions' axes, or one position."""
+    tensor = context.as_graph_tensor(call.tensors[0])
     spatial = context.spatial(tensor)
     keys = _along_positions(call, tensor, context)
     taken = [_range(key, n, context) for key, n in zip(keys, spatial, strict=True)]
@@ -36,7 +34,7 @@ def read_getitem(call: Call, context: Context) -> Tensor:
 
 
 def _along_positions(call: Call, tensor: Tensor, context: Context) -> list[Any]:
-    """The index of each spatial axis; whole images and all channels are let in only."""
+    """The index of each spatial axis; an index of images or channels is refused."""
     stated = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
     given = list(stated) if isinstance(stated, list | tuple) else [stated]
     rank = len(tensor.shape) + 1
@@ -59,16 +57,15 @@ def _along_positions(call: Call, tensor: Tensor, context: Context) -> list[Any]:
 def _range(key: Any, size: int, context: Context) -> range:
     if not isinstance(key, slice):
         return range(size)[key : key + 1 or None]  # of -1, up to the end
-    found = range(size)[key]
-    if found.step < 1 or not found:
+    positions = range(size)[key]
+    if positions.step < 1 or not positions:
         _refuse(context, f"its slice {key} turns the positions round, or takes none")
-    return found
+    return positions
 
 
-@reader("Repeat")
 def read_repeat(call: Call, context: Context) -> Tensor:
-    """Every position repeated along one axis, as by UpSampling."""
-    operation, tensor = call.operation, context.gathered(call.tensors[0])
+    """Read ops.repeat along one axis of positions, as UpSampling."""
+    operation, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     spatial, axis = context.spatial(tensor), _position(operation.axis, tensor)
     repeats = operation.repeats
     if isinstance(repeats, list | tuple) and len(repeats) == 1:
@@ -80,10 +77,9 @@ def read_repeat(call: Call, context: Context) -> Tensor:
     return context.apply(Upsample(factors), tensor, call.output)
 
 
-@reader("Pad")
 def read_pad(call: Call, context: Context) -> Tensor:
-    """Zeros around the map, as by ZeroPadding."""
-    operation, tensor = call.operation, context.gathered(call.tensors[0])
+    """Read ops.pad with zeros, as ZeroPadding."""
+    operation, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     value = call.kwargs.get("constant_values", call.args[1] if len(call.args) > 1 else None)
     widths = [tuple(map(int, pair)) for pair in operation.pad_width]
     rank = len(tensor.shape) + 1
@@ -101,7 +97,7 @@ def read_pad(call: Call, context: Context) -> Tensor:
 
 
 def _position(axis: int | None, tensor: Tensor) -> int | None:
-    """Which of the spatial axes an axis of Keras is; None for the others."""
+    """The spatial axis that an axis of Keras is; None for channels and the batch."""
     rank = len(tensor.shape) + 1
     if axis is None or tensor.flat:
         return None

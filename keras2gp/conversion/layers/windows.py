@@ -1,4 +1,4 @@
-"""Windows that move over a map: how Keras places those of convolutions and of pooling."""
+"""Sliding windows: where Keras places those of convolutions and of pooling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["by", "pads", "patches"]
 
 
 def patches(layer: Any, tensor: Tensor, context: Context) -> Tensor:
-    """What a convolution sees of a tensor: the means over its windows, by Patches."""
+    """Add the op of a convolution's window; a window of one position adds none."""
     spatial = context.spatial(tensor)
     window = tuple(int(n) for n in layer.kernel_size)
     strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
@@ -31,19 +31,19 @@ def pads(
     dilation: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
     """Positions that Keras adds before and after each axis for "valid", "same" or "causal"."""
-    found = []
+    around = []
     for n, k, s, r in zip(spatial, window, strides, dilation, strict=True):
         reach = (k - 1) * r + 1
         if padding == "same":
             total = max((math.ceil(n / s) - 1) * s + reach - n, 0)
-            found.append((total // 2, total - total // 2))
+            around.append((total // 2, total - total // 2))
         elif padding == "causal":
-            found.append((reach - 1, 0))
+            around.append((reach - 1, 0))
         else:
-            found.append((0, 0))
-    return tuple(found)
+            around.append((0, 0))
+    return tuple(around)
 
 
 def by(sizes: tuple[int, ...]) -> str:
-    """Sizes as a report shows them: 3x3."""
+    """Format sizes for a report: 3x3."""
     return "x".join(map(str, sizes))

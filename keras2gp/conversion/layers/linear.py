@@ -1,0 +1,175 @@
+"""Layers with random weights: Dense, and convolutions plain, grouped, depthwise and transposed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.layers.activation import fused
+from keras2gp.conversion.layers.windows import by, patches
+from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.graph.features import Depthwise
+from keras2gp.graph.ops import Dilate, Patches, Spatial
+
+__all__ = [
+    "read_convolution",
+    "read_dense",
+    "read_depthwise",
+    "read_separable",
+    "read_transposed",
+]
+
+
+def read_dense(call: Call, context: Context) -> Tensor:
+    """Read a Dense layer: random weights over the last axis, k' = b2 + w2 k."""
+    layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
+    if tensor.channel_first and not tensor.flat:
+        context.refuse(
+            "it sums over the last axis, which holds positions here, not channels",
+            "Flatten before it, or data_format='channels_last' throughout",
+        )
+    _refuse_changed_weights(layer, context)
+    context.became = "dense"
+    result = context.affine(tensor, layer, layer.kernel.shape[0], call.output)
+    return fused(layer.activation, result, context)
+
+
+def read_convolution(call: Call, context: Context) -> Tensor:
+    """Read a convolution: k'[g] = b2 + w2 / taps * sum of k over the patch of g."""
+    layer = call.operation
+    first = layer.data_format == "channels_first"
+    tensor = context.with_channels(call.tensors[0], first=first)
+    _refuse_changed_weights(layer, context)
+    channels = sum(part.channels for part in tensor.parts)
+    if layer.groups == channels > 1:
+        context.became = f"depthwise convolution {by(layer.kernel_size)}"
+        result = _depthwise(layer, tensor, layer.filters // channels, context, kernel="kernel")
+        return fused(layer.activation, replace(result, shape=call.output), context)
+    context.became = f"convolution {by(layer.kernel_size)}"
+    if layer.groups > 1:
+        _check_groups(layer, tensor, context)
+        context.note = f"the channels of its {layer.groups} groups grow, not their number"
+    fan_in = math.prod(layer.kernel.shape[:-1])
+    window = patches(layer, tensor, context)
+    result = context.affine(window, layer, fan_in, call.output, channel_first=first)
+    return fused(layer.activation, result, context)
+
+
+def read_depthwise(call: Call, context: Context) -> Tensor:
+    """Read a depthwise convolution: weights for each channel and tap, and features as a result."""
+    layer = call.operation
+    first = layer.data_format == "channels_first"
+    tensor = context.with_channels(call.tensors[0], first=first)
+    context.became = f"depthwise convolution {by(layer.kernel_size)}"
+    result = _depthwise(layer, tensor, layer.depth_multiplier, context, kernel="depthwise")
+    return fused(layer.activation, replace(result, shape=call.output), context)
+
+
+def read_separable(call: Call, context: Context) -> Tensor:
+    """Read a depthwise convolution and the random weights over its channels: two rows."""
+    layer = call.operation
+    first = layer.data_format == "channels_first"
+    tensor = context.with_channels(call.tensors[0], first=first)
+    context.became = f"separable convolution {by(layer.kernel_size)}"
+    features = _depthwise(
+        layer,
+        tensor,
+        layer.depth_multiplier,
+        context,
+        kernel="depthwise",
+        bias=None,
+        suffix="/depthwise",
+    )
+    result = context.affine(
+        features,
+        layer,
+        math.prod(layer.pointwise_kernel.shape[:-1]),
+        call.output,
+        channel_first=first,
+        kernel="pointwise",
+        suffix="/pointwise",
+    )
+    return fused(layer.activation, result, context)
+
+
+def read_transposed(call: Call, context: Context) -> Tensor:
+    """Read a transposed convolution: a convolution of the dilated map, over the taps that hit."""
+    layer = call.operation
+    first = layer.data_format == "channels_first"
+    tensor = context.with_channels(call.tensors[0], first=first)
+    spatial = context.spatial(tensor)
+    sizes = call.output[1:] if first else call.output[:-1]
+    context.became = f"transposed convolution {by(layer.kernel_size)}"
+    if set(layer.strides) != {1}:
+        tensor = context.apply(Dilate(tuple(layer.strides)), tensor)
+    window = context.apply(_hits(layer, spatial, tuple(int(n or 0) for n in sizes)), tensor)
+    # Keras's kernel is [*window, filters, channels]: one output sums over the last axis.
+    fan_in = math.prod(layer.kernel_size) * int(layer.kernel.shape[-1])
+    result = context.affine(window, layer, fan_in, call.output, channel_first=first)
+    return fused(layer.activation, result, context)
+
+
+def _refuse_changed_weights(layer: Any, context: Context) -> None:
+    """Refuse weights that are not draws of the initialiser alone."""
+    quantised = getattr(layer, "quantization_mode", None) is not None
+    if quantised or getattr(layer, "lora_enabled", False):
+        context.refuse("its weights are quantised or have low-rank updates", "the plain layer")
+
+
+def _check_groups(layer: Any, tensor: Tensor, context: Context) -> None:
+    """Refuse groups that see channels of different covariances."""
+    if context.holds_data(tensor):
+        context.refuse(
+            f"its {layer.groups} channel groups see different channels of the input, so that their "
+            "outputs have different covariances",
+            "groups=1 here, or a convolution before it",
+        )
+    if len(tensor.parts) > 1:
+        context.refuse(
+            f"its {layer.groups} channel groups see different parts of what was concatenated, so "
+            "that their outputs have different covariances",
+            "groups=1, or a 1x1 convolution before it",
+        )
+
+
+def _hits(layer: Any, spatial: Spatial, sizes: Spatial) -> Patches:
+    """The window over the dilated map that gathers what reaches each position of the output.
+
+    Keras states the sizes n' of the output; a convolution with this window, stride s, dilation r
+    and padding would make the input's n of them, with `cut` zeros before the image. Its transpose
+    sends position i through tap t to i s + t r - cut.
+    """
+    window, dilation = tuple(layer.kernel_size), tuple(layer.dilation_rate)
+    around = []
+    for n, m, k, s, r in zip(spatial, sizes, window, layer.strides, dilation, strict=True):
+        reach, dilated = (k - 1) * r + 1, (n - 1) * s + 1
+        total = max(dilated - 1 + reach - m, 0) if layer.padding == "same" else 0
+        cut = total // 2
+        around.append((reach - 1 - cut, m - dilated + cut))
+    return Patches(window, (1,) * len(window), dilation, tuple(around))
+
+
+def _depthwise(
+    layer: Any,
+    tensor: Tensor,
+    multiplier: int,
+    context: Context,
+    *,
+    kernel: str,
+    bias: str | None = "bias",
+    suffix: str = "",
+) -> Tensor:
+    """Make `multiplier` channels of every channel of `tensor`, each with weights of its own.
+
+    Whatever fans the initialiser counts, one output sums over the window alone: w2 is the window's
+    size times Var(w).
+    """
+    taps = math.prod(layer.kernel_size)
+    window = patches(layer, tensor, context)
+    name, call = context.weights(layer, taps, kernel=kernel, bias=bias, suffix=suffix)
+    result = context.apply(Depthwise(name, call), window)
+    return replace(
+        result, parts=tuple(Part(part.node, part.channels * multiplier) for part in result.parts)
+    )

@@ -1,0 +1,93 @@
+"""The output whose kernel is asked for: which tensor it is, and what its graph may be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from keras2gp.conversion.context import Context, State
+from keras2gp.conversion.tensor import Tensor
+from keras2gp.conversion.walker import KerasWalker
+from keras2gp.errors import InputError, Obstacle
+from keras2gp.graph.graph import Graph
+from keras2gp.graph.ops import Activation, Input, Opaque
+
+__all__ = [
+    "chosen_output",
+    "graph_of",
+    "obstacles_before",
+    "output_obstacles",
+    "with_inputs_numbered",
+    "without_output_activation",
+]
+
+_OUTPUT_ACTIVATIONS = ("softmax", "sigmoid", "log_softmax", "log_sigmoid")
+
+
+def chosen_output(walker: KerasWalker, functional: Any, output: str | int | None) -> Tensor:
+    """The tensor that `output` names: a position, the name of an output, or the path of a layer."""
+    names = list(functional.output_names)
+    if output is None:
+        if len(walker.outputs) > 1:
+            raise InputError(
+                f"the model has {len(names)} outputs: choose one with output=: {names}"
+            )
+        return walker.outputs[0]
+    if isinstance(output, int):
+        if not -len(names) <= output < len(names):
+            raise InputError(f"output={output}: the model has {len(names)} outputs: {names}")
+        return walker.outputs[output]
+    if output in names and len(names) == len(walker.outputs):
+        return walker.outputs[names.index(output)]
+    if output in walker.results:
+        return walker.results[output]
+    present = ", ".join([*names, *walker.results])
+    raise InputError(f"output={output!r}: no output or layer of that name. There are: {present}")
+
+
+def graph_of(tensor: Tensor, state: State, walker: KerasWalker) -> Graph:
+    """The graph of everything that a tensor depends on; a tensor of data is an input of it."""
+    path = walker.calls[-1].row.path if walker.calls else "input"
+    tensor = Context(state, path).as_graph_tensor(tensor)
+    return state.builder.graph(tensor.parts[0].node)
+
+
+def without_output_activation(graph: Graph) -> tuple[Graph, list[str]]:
+    """Remove a softmax or sigmoid at the output, which makes probabilities of the process."""
+    node = graph.nodes[graph.output]
+    if isinstance(node.op, Activation) and node.op.name in _OUTPUT_ACTIVATIONS:
+        note = f"{node.op.name} at the output ({node.path}) removed: the kernel is of its argument"
+        return graph.pruned(node.inputs[0]), [note]
+    return graph, []
+
+
+def obstacles_before(walker: KerasWalker, graph: Graph) -> list[Obstacle]:
+    """The refusals of layers that the output depends on; other refusals do not matter."""
+    alive = {node.path for node in graph.nodes if isinstance(node.op, Opaque)}
+    return [c.obstacle for c in walker.calls if c.obstacle is not None and c.row.path in alive]
+
+
+def output_obstacles(output: Tensor, graph: Graph) -> list[Obstacle]:
+    """Obstacles unless the output is one number for each image and unit."""
+    node = graph.nodes[graph.output]
+    obstacles = []
+    if math.prod(node.spatial) > 1:
+        why = f"the output has {node.spatial} positions, and the kernel is of one number per image"
+        hint = "Flatten and a Dense layer at the end, or another output="
+        obstacles.append(Obstacle(node.path, f"output of shape {output.shape}", why, hint))
+    if len(output.parts) > 1:
+        why = "the output is concatenated from different groups of channels"
+        obstacles.append(Obstacle(node.path, "Concatenate", why, "a Dense layer after it"))
+    return obstacles
+
+
+def with_inputs_numbered(graph: Graph, used: list[int]) -> Graph:
+    """Renumber the inputs of a graph by their place in `used`."""
+    nodes = tuple(
+        replace(node, op=replace(node.op, index=used.index(node.op.index)))
+        if isinstance(node.op, Input)
+        else node
+        for node in graph.nodes
+    )
+    return Graph(nodes, graph.output)
