@@ -1,4 +1,4 @@
-"""One trial of a search: a network built, converted and scored, wherever that happens."""
+"""One trial of a search: a network is built, converted, fitted and scored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from keras2gp.errors import (
     StoreError,
     UnsupportedModelError,
 )
-from keras2gp.gp import GPClassifier, JitterWarning
+from keras2gp.gp.base import JitterWarning
+from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.metrics import error_rate
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
@@ -31,22 +32,27 @@ __all__ = ["CANDIDATE", "Attempts", "Outcome", "Split"]
 
 
 CANDIDATE = "best.keras"
-"""In a trial's directory: its network, if it is the best so far."""
+"""File in a trial's directory that holds its network, if it is the best so far."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images, float, and labels of one part of the data."""
+    """One part of the data.
+
+    Attributes:
+        x: images, [N, *shape], floating-point.
+        y: labels, [N].
+    """
 
     x: Array
     y: Array
 
 
 class Outcome(NamedTuple):
-    """What a trial gave.
+    """The result of a trial.
 
-    parameters: weight and bias variance of each layer, if the trial is the best so far, and its
-        network was saved as CANDIDATE; None otherwise
+    parameters: weight and bias variance of each layer, if the trial is the best so far; its network
+        is then saved as CANDIDATE. None otherwise.
     """
 
     trial: Trial
@@ -55,7 +61,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Attempts:
-    """What all trials of a search share; their arguments are those of `random_search`."""
+    """The settings that all trials of a search share; they are arguments of `random_search`."""
 
     build: Callable[[Settings], Any]
     train: Split
@@ -66,12 +72,12 @@ class Attempts:
     executor: Any
 
     def run(self, number: int, settings: Settings, folder: Path, least: float | None) -> Outcome:
-        """One trial; a failed one has its reason.
+        """Run one trial; the outcome of a failed one has its reason.
 
-        folder: of its kernel matrices, of which finished blocks are found again
-        least:  the loss that it has to be below to be the best so far; None if it is the first
+        folder: holds its kernel matrices, whose finished blocks are used again
+        least:  the loss of the best trial so far; None if there is none
 
-        Raises: StoreError; what a full disk or memory raises.
+        Raises: StoreError; whatever a full disk or memory raises.
         """
         try:
             model = self.build(dict(settings))
@@ -103,14 +109,14 @@ class Attempts:
             warnings.simplefilter("ignore", JitterWarning)  # it is a column of the table
             classifier.fit(matrix, self.train.y)
         left_out, _ = classifier.leave_one_out()
-        missed = None
+        validation_error = None
         if cross is not None and self.validation is not None:
-            missed = error_rate(self.validation.y, classifier.predict(cross))
+            validation_error = error_rate(self.validation.y, classifier.predict(cross))
         return Trial(
             number,
             "fine",
             settings,
-            validation_error=missed,
+            validation_error=validation_error,
             leave_one_out_error=error_rate(
                 self.train.y, classifier.classes_[left_out.argmax(axis=1)]
             ),
@@ -121,8 +127,7 @@ class Attempts:
         )
 
     def _matrix(self, kernel: Kernel, store: Path, x1: Array, x2: Array | None = None) -> Array:
-        found = gram(kernel, x1, x2, out=store, executor=self.executor, progress=False)
-        return np.asarray(found)
+        return np.asarray(gram(kernel, x1, x2, out=store, executor=self.executor, progress=False))
 
 
 def _failed(number: int, settings: Settings, where: str, error: Exception) -> Outcome:

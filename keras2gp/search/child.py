@@ -1,8 +1,8 @@
-"""The process in which trials run: it answers what a `Worker` asks through pipes.
+"""The process in which trials run: it answers the messages of a `Worker` through pipes.
 
-A message is its length, 8 bytes, and a pickle. The first that comes is the `Attempts`; then one
-set of arguments for its `run` after another. An answer is a kind, what it is about, and the
-resident memory of this process in bytes, None where the system does not tell it.
+A message is its length, 8 bytes, and a pickle. The first message holds the `Attempts`; each later
+one the arguments of its `run`. An answer is a kind, a value, and the resident memory of this
+process in bytes, None where the system does not tell it.
 """
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ def main() -> None:
     # An interrupt reaches all processes of a terminal: the one that asks decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a user's code prints is no answer
+    os.dup2(2, 1)  # text that a user's code prints is no answer
     messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(messages,), daemon=True).start()
     import_tensorflow()
     try:
         run = pickle.loads(messages.get()).run  # noqa: S301 (of the process that started this one)
     except Exception as error:  # noqa: BLE001 (whatever importing a user's module raises)
-        _answer(answers, ("unread", f"{type(error).__name__}: {error}", None))
+        send(answers, pickle.dumps(("unread", f"{type(error).__name__}: {error}", None)))
         return
-    _answer(answers, ("done", None, _memory()))
+    send(answers, pickle.dumps(("done", None, _memory())))
     while True:
         arguments = pickle.loads(messages.get())  # noqa: S301 (as above)
         try:
-            found: Answer = ("done", run(*arguments), None)
+            answer: Answer = ("done", run(*arguments), None)
         except Exception as error:  # noqa: BLE001 (raised again where it was asked for)
-            found = ("failed", _sendable(error), None)
+            answer = ("failed", _sendable(error), None)
         gc.collect()
-        _answer(answers, (*found[:2], _memory()))
+        send(answers, pickle.dumps((*answer[:2], _memory())))
 
 
 def _read(messages: queue.SimpleQueue[bytes]) -> None:
-    """Hand messages on; end this process, in the midst of a trial too, when none can follow."""
+    """Hand messages on; end this process when its parent is gone, in the midst of a trial too."""
     try:
         while True:
             messages.put(receive(sys.stdin.buffer))
@@ -79,12 +79,8 @@ def _read(messages: queue.SimpleQueue[bytes]) -> None:
         os._exit(0)
 
 
-def _answer(answers: BinaryIO, answer: Answer) -> None:
-    send(answers, pickle.dumps(answer))
-
-
 def _sendable(error: Exception) -> Exception:
-    """The error, with where it was raised; one that no pickle holds by its name and words."""
+    """The error with its traceback as a note; a RuntimeError of its text if it has no pickle."""
     where = traceback.format_exc()
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 (made here)
@@ -95,6 +91,7 @@ def _sendable(error: Exception) -> Exception:
 
 
 def _memory() -> int | None:
+    """Resident memory of this process in bytes."""
     try:
         return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError, AttributeError):

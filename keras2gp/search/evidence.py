@@ -1,4 +1,4 @@
-"""The log marginal likelihood as a function of layer variances, and its ascent.
+"""The log marginal likelihood as a function of layer variances, and its gradient ascent.
 
 Math, for outputs c that share A = K + noise I and alpha = A^-1 Y:
     log p(Y) = -1/2 sum_c (y_c . alpha_c + log det A + N log 2 pi)
@@ -35,15 +35,23 @@ __all__ = ["AscentStep", "Evidence", "OptimizedVariances", "optimize_variances",
 Advance = Callable[[int, int], None]
 
 _LARGEST_STEP = math.log(1e4)
-"""How far a logarithm of a variance may go from its start."""
+"""Largest distance of the logarithm of a variance from its start."""
 _START_NOISE = 0.01
+"""Noise variance at the start, relative to the kernel's mean variance."""
 _MATRICES = 4
 """Matrices of doubles at once: K, A^-1 and its work space, and half of one for the factor."""
 
 
 @dataclass(frozen=True)
 class AscentStep:
-    """One evaluation: the evidence, in nats, or None with the reason why there is none."""
+    """One evaluation of the evidence.
+
+    Attributes:
+        evidence: log p(Y) in nats; None if the matrix is singular or not finite.
+        noise_variance: of the targets.
+        parameters: variances by layer.
+        reason: why there is no evidence.
+    """
 
     evidence: float | None
     noise_variance: float
@@ -53,13 +61,14 @@ class AscentStep:
 
 @dataclass(frozen=True)
 class OptimizedVariances:
-    """Where the ascent ended: the best of all that was evaluated.
+    """The best of all variances that an ascent evaluated.
 
-    kernel:         the kernel with the variances found; nothing is compiled again
-    noise_variance: that goes with it
-    evidence:       log p(Y), in nats, summed over outputs
-    trace:          every evaluation, the start first
-    message:        why the ascent ended
+    Attributes:
+        kernel: the kernel with these variances; nothing is compiled again.
+        noise_variance: the noise variance that goes with it.
+        evidence: log p(Y), in nats, summed over outputs.
+        trace: every evaluation, the start first.
+        message: why the ascent ended.
     """
 
     kernel: Kernel
@@ -86,16 +95,35 @@ def optimize_variances(
     of ReLUs without biases knows only the product of its weight variances (k is proportional to
     each): the evidence is flat in all other directions, which the ascent leaves as they are.
 
-    x, y:           [N, *shape]; labels, which become targets -1 and 1, or real targets [N] or
-                    [N, C] if their type is floating-point
-    noise_variance: of the targets, to start from; None: 1% of the kernel's mean variance; 0: none,
-                    now and later
-    steps:          of the ascent, at most; each costs one or a few evaluations
-    progress:       called with (evaluations done, steps)
-
     Entries and their derivatives are computed in float64, whatever the kernel's dtype.
 
-    Raises: InputError; NumericalError if the start has no evidence.
+    Args:
+        kernel: the kernel whose variances are the start.
+        x: inputs, [N, *shape].
+        y: labels [N], which become targets -1 and 1; or real targets, [N] or [N, C], if their type
+            is floating-point.
+        noise_variance: noise variance of the targets to start from. None: 1% of the kernel's mean
+            variance. 0: no noise, at the start and later.
+        steps: largest number of steps; each costs one or a few evaluations.
+        progress: called with (evaluations done, steps).
+
+    Returns:
+        The best variances, the noise variance, and the way there.
+
+    Raises:
+        InputError: an argument does not fit, or all variances are 0.
+        NumericalError: the start has no evidence.
+
+    References:
+        Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.1.
+
+    >>> import keras, keras2gp, numpy
+    >>> layers = [keras.Input((2,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)]
+    >>> kernel = keras2gp.convert(keras.Sequential(layers))
+    >>> x = numpy.random.default_rng(0).normal(size=(20, 2))
+    >>> optimum = keras2gp.optimize_variances(kernel, x, numpy.sin(x[:, 0]), steps=3)
+    >>> optimum.evidence > optimum.trace[0].evidence
+    True
     """
     whole_number("steps", steps, 1)
     evidence = Evidence(kernel, x, y)
@@ -103,11 +131,11 @@ def optimize_variances(
         noise_variance = _START_NOISE * float(evidence.diagonal(kernel.parameters).mean())
     noise = check_noise(noise_variance)
     first = AscentStep(evidence.value(kernel.parameters, noise)[0], noise, kernel.parameters)
-    ascent = _Ascent(evidence, *evidence.scaled(kernel, noise), steps, progress)
+    ascent = _Ascent(evidence, *evidence.rescaled(kernel, noise), steps, progress)
     ascent.trace.append(first)
     if not len(ascent.start):
         raise InputError("every variance of the kernel is 0: there is nothing to optimise")
-    found = optimize.minimize(
+    optimum = optimize.minimize(
         ascent,
         ascent.start,
         jac=True,
@@ -115,14 +143,14 @@ def optimize_variances(
         bounds=[(v - _LARGEST_STEP, v + _LARGEST_STEP) for v in ascent.start],
         options={"maxiter": steps},
     )
-    known = [(step.evidence, step) for step in ascent.trace if step.evidence is not None]
-    evidence_found, best = max(known, key=lambda pair: pair[0])
+    steps_taken = [(step.evidence, step) for step in ascent.trace if step.evidence is not None]
+    largest, best = max(steps_taken, key=lambda pair: pair[0])
     return OptimizedVariances(
         kernel.with_parameters(best.parameters),
         best.noise_variance,
-        evidence_found,
+        largest,
         tuple(ascent.trace),
-        str(found.message),
+        str(optimum.message),
     )
 
 
@@ -150,20 +178,21 @@ class Evidence:
 
     @property
     def entries(self) -> int:
-        """Numbers that the evidence is the density of, N C."""
+        """The number of targets, N C."""
         return int(self._targets.size)
 
     def diagonal(self, parameters: Mapping[str, LayerVariances]) -> Array:
         """Prior variances, [N]."""
         return diagonal_of(self._program, parameters, self._images)
 
-    def scaled(
+    def rescaled(
         self, kernel: Kernel, noise_variance: float
     ) -> tuple[dict[str, LayerVariances], float]:
         """Variances times the factor on kernel and noise under which the targets are most probable.
 
-        Math: trace(Y^T A^-1 Y) / (N C), on both variances of the last layer; as they are where the
-        output is no random layer's, or the factor is not a positive number.
+        Math: the factor is trace(Y^T A^-1 Y) / (N C), on both variances of the last layer. The
+        variances stay as they are if the output is no layer with weights, or the factor is not a
+        positive number.
         """
         parameters, output = kernel.parameters, kernel.graph.nodes[kernel.graph.output].op
         factor = self.value(parameters, noise_variance)[1]
@@ -217,7 +246,7 @@ class Evidence:
 
 
 class _Ascent:
-    """Minus the evidence for each number, as a function of logarithms; what L-BFGS evaluates."""
+    """Minus the evidence per target as a function of logarithms: the objective of L-BFGS."""
 
     def __init__(
         self,
@@ -249,7 +278,7 @@ class _Ascent:
         except NumericalError as error:
             if len(self.trace) < 2:  # the scaled start itself
                 raise
-            # The line search comes back from what is worse than all before.
+            # The line search turns back from a value that is worse than all before.
             self.trace.append(AscentStep(None, noise, parameters, str(error)))
             return self._worst + 1.0 + abs(self._worst), np.zeros_like(logs)
         self.trace.append(AscentStep(value, noise, parameters))
@@ -262,12 +291,12 @@ class _Ascent:
         return scale * value, scale * np.array(gradient) * np.exp(logs)
 
     def _at(self, values: Array) -> tuple[dict[str, LayerVariances], float]:
-        found: dict[str, dict[str, float]] = {
+        variances: dict[str, dict[str, float]] = {
             layer: {"weight": v.weight, "bias": v.bias} for layer, v in self._parameters.items()
         }
         for (layer, field), value in zip(self._places, values, strict=False):
-            found[layer][field] = float(value)
-        parameters = {layer: LayerVariances(**fields) for layer, fields in found.items()}
+            variances[layer][field] = float(value)
+        parameters = {layer: LayerVariances(**fields) for layer, fields in variances.items()}
         return parameters, float(values[-1]) if self._noise else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Random search over architectures: every trial kept, resumed after any interruption."""
+"""Random search over architectures: it keeps every trial, and goes on after an interruption."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ __all__ = ["InProcessWarning", "SearchResult", "Split", "random_search"]
 
 Advance = Callable[[int, int], None]
 
-# So many trials leave about as much behind as another process takes.
 _FEW = 10
+"""So many trials leave about as much memory behind as another process takes."""
 
 
 class InProcessWarning(UserWarning):
@@ -43,7 +43,12 @@ class InProcessWarning(UserWarning):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """All trials, and the best one; None if all failed."""
+    """The result of a random search.
+
+    Attributes:
+        trials: all trials, in order.
+        best: the trial of the best score; None if all failed.
+    """
 
     trials: tuple[Trial, ...]
     best: Trial | None
@@ -67,28 +72,59 @@ def random_search(
 ) -> SearchResult:
     """Draw networks, and keep the one whose Gaussian process scores best.
 
-    samples:  trials in all, those of earlier runs included
-    out:      directory: trials.csv, a row each; best.keras and best.json; search.json, which says
-              what the search is of. The same call goes on with it. Of a trial that was interrupted
-              the blocks of its kernel matrices are kept.
-    score:    "validation" (error), "leave-one-out" (error, in closed form) or "evidence" (log
-              marginal likelihood)
-    seed:     with the trial's number it decides the draw
-    isolated: whether trials run in a process of their own, which is replaced when its memory has
-              grown by 1 GiB: TensorFlow keeps each trial's compiled program until its process
-              ends. None: of more than 10 trials, without a GPU, in a space of this package or of a
-              Python file. The `build` of another space, and what it registers, has to be in a
-              module that the new process can import; else trials run here, with an
-              InProcessWarning
-    progress: called with (trials done, samples); told: with every trial, those found included
-
     A trial fails, with its reason in the table, if the network cannot be built or converted, or if
-    its kernel overflows or is singular; a full disk or memory ends the search.
+    its kernel overflows or is singular. A full disk or memory ends the search. The same call goes
+    on with a search that was interrupted.
 
-    Reference: the paper, section 4; it does not fit again after adding the validation images.
+    Args:
+        space: the distributions to draw from: `keras2gp.search.spaces.paper_space`, `own_space`, or
+            a `Space`.
+        train: images and labels to fit each network's Gaussian process to.
+        validation: images and labels of the validation error; None without one.
+        samples: trials in all, those of earlier runs included.
+        out: directory of trials.csv (a row per trial), best.keras, best.json, and search.json, the
+            identity of the search. It keeps the finished blocks of an interrupted trial's kernel
+            matrices.
+        score: "validation" (error), "leave-one-out" (error, in closed form) or "evidence" (log
+            marginal likelihood).
+        seed: a number that, with the number of the trial, decides the draw.
+        noise_variance: of the targets, which are -1 and 1.
+        dtype: "float32" or "float64", of the kernels' entries.
+        executor: as for keras2gp.gram.
+        isolated: whether trials run in another process, which is replaced when its memory has
+            grown by 1 GiB: TensorFlow keeps each trial's compiled program until its process ends.
+            None: if there are more than 10 trials, no GPU, and a space of this package or of a
+            Python file. The `build` of another space, and everything it registers, has to be in a
+            module that the new process can import; else trials run in this process, with an
+            InProcessWarning.
+        progress: called with (trials done, samples).
+        told: called with every new trial.
 
-    Raises: InputError; StoreError if `out` is of another search or cannot be written; WorkerError
-        if the process of the trials is killed.
+    Returns:
+        All trials and the best one.
+
+    Raises:
+        InputError: an argument is none of those above.
+        StoreError: `out` is of another search or cannot be written.
+        WorkerError: the process of the trials was killed.
+
+    References:
+        The paper, section 4. The best network is not fitted again with the validation images.
+
+    >>> import keras, numpy, tempfile
+    >>> from keras2gp import random_search
+    >>> from keras2gp.search.random_search import Split
+    >>> from keras2gp.search.spaces import Space
+    >>> def build(settings):
+    ...     hidden = [keras.layers.Dense(8, "relu") for _ in range(settings["depth"])]
+    ...     return keras.Sequential([keras.Input((2,)), *hidden, keras.layers.Dense(1)])
+    >>> x = numpy.random.default_rng(0).normal(size=(20, 2)).astype("float32")
+    >>> part = Split(x, x[:, 0] > x[:, 1])
+    >>> space = Space("depths", {"depth": [1, 2]}, build, identity="1")
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     result = random_search(space, part, samples=2, out=out, score="leave-one-out")
+    >>> len(result.trials), result.best.status
+    (2, 'fine')
     """
     if score not in SCORES:
         raise InputError(f"score={score!r}: expected {', '.join(map(repr, SCORES))}")
@@ -107,23 +143,23 @@ def random_search(
     run = _Run(space=space, attempts=attempts, out=Path(out))
     run.start(seed)
     left = samples - len(run.trials)
-    with _place(attempts, left, isolated) if left > 0 else nullcontext(attempts) as place:
+    with _runner(attempts, left, isolated) if left > 0 else nullcontext(attempts) as runner:
         while len(run.trials) < samples:
             progress(len(run.trials), samples)
-            run.add(len(run.trials), seed, place)
+            run.add(len(run.trials), seed, runner)
             told(run.trials[-1])
     progress(samples, samples)
     return SearchResult(tuple(run.trials), run.best)
 
 
-def _place(
+def _runner(
     attempts: Attempts, left: int, isolated: bool | None
 ) -> AbstractContextManager[Attempts | Worker]:
-    """Where the trials that are left run: here, or in a process of their own."""
-    here: AbstractContextManager[Attempts | Worker] = nullcontext(attempts)
+    """The object that runs the trials that are left: in this process, or in another one."""
+    in_process: AbstractContextManager[Attempts | Worker] = nullcontext(attempts)
     # A GPU's memory belongs to the first process that takes it: perhaps to this one.
     if isolated is None and (left <= _FEW or tf.config.list_physical_devices("GPU")):
-        return here
+        return in_process
     reason = "its space is a function, of which another process may lack what it registers"
     if isolated or (isolated is None and isinstance(attempts.build, OwnModel | PaperNetwork)):
         try:
@@ -137,12 +173,12 @@ def _place(
             InProcessWarning,
             stacklevel=3,
         )
-    return here
+    return in_process
 
 
 @dataclass(kw_only=True)
 class _Run:
-    """The state of one search: its table, and the best so far."""
+    """The state of one search: its trials, and its directory."""
 
     space: Space
     attempts: Attempts
@@ -156,18 +192,18 @@ class _Run:
 
     @property
     def names(self) -> list[str]:
-        """Of the settings, in the order of the table's columns."""
+        """Names of the settings, in the order of the table's columns."""
         return list(self.space.distributions)
 
     @property
     def best(self) -> Trial | None:
         """The trial of least loss, the first of equal ones."""
         score = self.attempts.score
-        known = [(loss, t) for t in self.trials if (loss := t.loss(score)) is not None]
-        return min(known, key=lambda pair: pair[0])[1] if known else None
+        losses = [(loss, t) for t in self.trials if (loss := t.loss(score)) is not None]
+        return min(losses, key=lambda pair: pair[0])[1] if losses else None
 
     def start(self, seed: int) -> None:
-        """Make the directory, or find what an earlier run has left in it."""
+        """Make the directory, or read the trials of an earlier run from it."""
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -185,42 +221,43 @@ class _Run:
             "dtype": shared.dtype,
         }
         require_same_search(self.out / "search.json", identity)
-        found = read_trials(self.table, self.names)
+        earlier = read_trials(self.table, self.names)
         self.trials = [
-            Trial(**{**vars(t), "settings": self.space.draw(seed, t.trial)}) for t in found
+            Trial(**{**vars(t), "settings": self.space.draw(seed, t.trial)}) for t in earlier
         ]
 
-    def add(self, number: int, seed: int, place: Attempts | Worker) -> None:
-        """One more trial, kept in the table before its kernel matrices are removed."""
+    def add(self, number: int, seed: int, runner: Attempts | Worker) -> None:
+        """Run a trial, and write it to the table before its kernel matrices are removed."""
         folder = self.out / f"trial-{number:04d}"
         best = self.best
         least = None if best is None else best.loss(self.attempts.score)
-        found = place.run(number, self.space.draw(seed, number), folder, least)
-        if found.parameters is not None:
-            self._keep(found, folder)
-        self.trials.append(found.trial)
+        outcome = runner.run(number, self.space.draw(seed, number), folder, least)
+        if outcome.parameters is not None:
+            self._keep(outcome, folder)
+        self.trials.append(outcome.trial)
         write_trials(self.table, self.trials, self.names)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _keep(self, found: Outcome, folder: Path) -> None:
-        """best.keras and best.json."""
+    def _keep(self, outcome: Outcome, folder: Path) -> None:
+        """Write best.keras and best.json."""
         best = self.out / "best.keras"
         try:
             (folder / CANDIDATE).replace(best)
         except OSError as error:
             raise StoreError(f"{best} cannot be written: {error}") from error
-        told = {
-            **asdict(found.trial),
+        record = {
+            **asdict(outcome.trial),
             "score": self.attempts.score,
             "space": self.space.name,
             "noise_variance": self.attempts.noise_variance,
             "dtype": self.attempts.dtype,
-            "parameters": found.parameters,
+            "parameters": outcome.parameters,
         }
-        write_file(self.out / "best.json", json.dumps(told, indent=2, default=str) + "\n")
+        write_file(self.out / "best.json", json.dumps(record, indent=2, default=str) + "\n")
 
 
 def _digest(parts: Sequence[Split]) -> str:
+    """SHA-256 of images and labels."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(np.ascontiguousarray(part.x).tobytes())

@@ -1,4 +1,4 @@
-"""What a random search draws from: the paper's hyperparameters, or a user's own."""
+"""Spaces that a random search draws from: the paper's hyperparameters, or a user's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import keras
 import numpy as np
+from keras import layers
 from scipy import stats
 from sklearn.model_selection import ParameterSampler
 
@@ -23,6 +25,7 @@ __all__ = [
     "PaperNetwork",
     "Settings",
     "Space",
+    "network",
     "own_space",
     "paper_space",
     "space_of",
@@ -31,17 +34,20 @@ __all__ = [
 Settings = dict[str, Any]
 
 _ATTEMPTS = 1000
+_WIDTH = 16
+"""Channels of the paper's networks; their number does not enter the kernel."""
 
 
 @dataclass(frozen=True)
 class Space:
     """Distributions of named settings, and the Keras model of one draw.
 
-    name:          as the user asked for it
-    distributions: name to a list of choices, or a distribution of scipy.stats
-    build:         from one draw to a Keras model
-    identity:      changes when another draw or model would come of the same seed
-    fits:          whether a draw can be built; others are drawn again
+    Attributes:
+        name: the name of the space, as the user asked for it.
+        distributions: name of a setting to a list of choices, or to a distribution of scipy.stats.
+        build: a function from the settings of one draw to a Keras model.
+        identity: a text that changes when the same seed would give another draw or model.
+        fits: whether the settings give a network; others are drawn again. None: all do.
     """
 
     name: str
@@ -69,9 +75,9 @@ class Space:
 
 
 def space_of(text: str, image_shape: Sequence[int], classes: int) -> Space:
-    """The space that SPACE names: "paper", or path.py:function.
+    """The space that a text names: "paper", or path.py:function.
 
-    Raises: InputError
+    Raises: InputError if it names none.
     """
     if text == "paper":
         return paper_space(image_shape, classes)
@@ -82,7 +88,7 @@ def space_of(text: str, image_shape: Sequence[int], classes: int) -> Space:
 
 
 def own_space(path: Path, function: str) -> Space:
-    """A user's own: function(settings) -> Keras model, and the dict SPACE, from a Python file.
+    """The space of a Python file: function(settings) -> Keras model, and the dict SPACE.
 
     The file is run: it is the user's own code.
 
@@ -111,9 +117,9 @@ def own_space(path: Path, function: str) -> Space:
 
 @dataclass(frozen=True)
 class OwnModel:
-    """settings -> Keras model by a function of a user's file, whose text goes wherever it is run.
+    """settings -> Keras model, by a function of a user's file.
 
-    A file that is changed while a search runs changes nothing of it.
+    It holds the file's text: a file that changes while a search runs does not change the search.
     """
 
     path: str
@@ -130,7 +136,7 @@ class OwnModel:
 
     @cached_property
     def names(self) -> dict[str, Any]:
-        """What the file defines. The first use runs it."""
+        """The names that the file defines. The first use runs it."""
         module = ModuleType("keras2gp_own_space")
         module.__file__ = self.path
         # Dataclasses and Keras look a class's module up.
@@ -142,10 +148,10 @@ class OwnModel:
 def paper_space(image_shape: Sequence[int], classes: int) -> Space:
     """The hyperparameters that the paper searches, section 4; the ranges are ours.
 
-    The paper names the parameters and what was found, and not the ranges: these hold all of its
-    findings. weight_variance is that of one element of a filter, times the input channels, so that
-    w2 = weight_variance window^2. skip = s adds the tensor s convolutions back (equation 16), and
-    0 none; such networks have stride 1 and SAME convolutions.
+    The paper names the parameters and the best values, and not the ranges: these ranges hold all
+    of its best values. weight_variance is the variance of one element of a filter times the input
+    channels, so that w2 = weight_variance window^2. skip = s adds the tensor s convolutions back
+    (equation 16), skip = 0 adds none; networks with skips have stride 1 and SAME convolutions.
     """
     shape = tuple(image_shape)
     build = PaperNetwork(shape, classes)
@@ -161,8 +167,6 @@ class PaperNetwork:
 
     def __call__(self, settings: Settings) -> Any:
         """The model of one draw."""
-        from keras2gp.search.paper import network  # noqa: PLC0415 (imports Keras)
-
         return network(settings, self.shape, self.classes)
 
 
@@ -194,5 +198,45 @@ def _paper_fits(shape: tuple[int, ...]) -> Callable[[Settings], bool]:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy as one of Python."""
+    """The Python number of a numpy scalar; other values as they are."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def network(settings: Mapping[str, Any], image_shape: Sequence[int], classes: int) -> Any:
+    """The convolutional network of a draw from `paper_space`.
+
+    Activations come before the convolutions that they feed, so that sums are of Gaussian tensors.
+    Reference: equations 2, 3 and 16 of the paper.
+    """
+    taps = settings["window"] ** 2
+    conv = {
+        "kernel_size": settings["window"],
+        "strides": settings["stride"],
+        "padding": settings["padding"],
+        **_prior(settings["weight_variance"] * taps, settings["bias_variance"]),
+    }
+    image = keras.Input(tuple(image_shape))
+    tensors = [layers.Conv2D(_WIDTH, name="conv1", **conv)(image)]
+    for number in range(2, settings["layers"] + 1):
+        x = _activated(tensors[-1], settings["activation"])
+        x = layers.Conv2D(_WIDTH, name=f"conv{number}", **conv)(x)
+        skip = settings["skip"]
+        if skip and (number - 1) % skip == 0:
+            x = layers.Add(name=f"add{number}")([tensors[-skip], x])
+        tensors.append(x)
+    x = layers.Flatten(name="flatten")(_activated(tensors[-1], settings["activation"]))
+    prior = _prior(settings["weight_variance"], settings["bias_variance"])
+    return keras.Model(image, layers.Dense(classes, name="dense", **prior)(x), name="searched")
+
+
+def _activated(x: Any, name: str) -> Any:
+    return keras.ops.erf(x) if name == "erf" else layers.ReLU()(x)
+
+
+def _prior(w2: float, b2: float) -> dict[str, Any]:
+    return {
+        "kernel_initializer": keras.initializers.VarianceScaling(
+            w2, "fan_in", "untruncated_normal"
+        ),
+        "bias_initializer": keras.initializers.RandomNormal(stddev=math.sqrt(b2)),
+    }

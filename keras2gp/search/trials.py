@@ -1,4 +1,4 @@
-"""Trials of a search: one row of trials.csv each, which a killed run finds again."""
+"""The table of a search's trials, trials.csv, which a killed run reads and goes on with."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ SCORES = {
     "leave-one-out": "leave_one_out_error",
     "evidence": "log_marginal_likelihood",
 }
-"""What a search goes by, and the column that holds it; errors the less the better."""
+"""Score of a search to the column that holds it; errors are minimised, the evidence maximised."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One draw: what was found, or why there is nothing.
+    """The settings of one draw, and its measures or the reason why it failed.
 
     Errors are fractions; the log marginal likelihood is in nats, summed over outputs; jitter is
-    relative to the mean of the kernel's diagonal; seconds with compilation.
+    relative to the mean of the kernel's diagonal; seconds include compilation.
     """
 
     trial: int
@@ -44,7 +44,7 @@ class Trial:
     reason: str = ""
 
     def loss(self, score: str) -> float | None:
-        """What a search by this score wants to be small; None for a failed trial."""
+        """The number that a search by this score minimises; None for a failed trial."""
         value: float | None = getattr(self, SCORES[score])
         return value if value is None or score != "evidence" else -value
 
@@ -55,24 +55,26 @@ _NUMBERS = [
 
 
 def write_trials(path: Path, trials: Sequence[Trial], names: Sequence[str]) -> None:
-    """All rows, in one step; names: of the settings, a column each.
+    """Write all rows in one step.
 
-    Raises: StoreError if the disk does not take it.
+    names: of the settings, a column each
+
+    Raises: StoreError if the file cannot be written.
     """
     text = io.StringIO()
     columns = ["trial", "status", *_NUMBERS, *names, "reason"]
     rows = csv.DictWriter(text, columns, lineterminator="\n")
     rows.writeheader()
     for trial in trials:
-        known = {name: getattr(trial, name) for name in ("trial", "status", *_NUMBERS, "reason")}
-        rows.writerow(known | trial.settings)
+        cells = {name: getattr(trial, name) for name in ("trial", "status", *_NUMBERS, "reason")}
+        rows.writerow(cells | trial.settings)
     write_file(path, text.getvalue())
 
 
 def read_trials(path: Path, names: Sequence[str]) -> list[Trial]:
-    """The rows of an earlier run; settings as text. An absent file has none.
+    """The trials of an earlier run, with settings as text; none if there is no file.
 
-    Raises: StoreError if it is no such file.
+    Raises: StoreError if the file is no table of trials.
     """
     if not path.exists():
         return []
@@ -90,18 +92,20 @@ def _trial(row: Mapping[str, str], names: Sequence[str]) -> Trial:
 
 
 def require_same_search(path: Path, identity: Mapping[str, Any]) -> None:
-    """Write what a search is of, or refuse to go on with another one.
+    """Write the identity of a new search, or compare it with that of an earlier run.
 
-    Raises: StoreError
+    Raises: StoreError if the earlier run is another search.
     """
     if not path.exists():
         write_file(path, json.dumps(identity, indent=2) + "\n")
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in identity if found.get(key) != identity[key]]
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in identity if earlier.get(key) != identity[key]]
     except (OSError, ValueError, AttributeError) as error:
         raise StoreError(f"{path} is no record of a search: {error}") from error
     if differing:
-        told = "; ".join(f"{key}: {found.get(key)!r}, now {identity[key]!r}" for key in differing)
-        raise StoreError(f"{path} is of another search ({told}). Try another directory")
+        changes = "; ".join(
+            f"{key}: {earlier.get(key)!r}, now {identity[key]!r}" for key in differing
+        )
+        raise StoreError(f"{path} is of another search ({changes}). Try another directory")

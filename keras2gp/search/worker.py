@@ -1,6 +1,12 @@
-"""Trials in a process of their own, which is replaced when its memory has grown.
+"""Trials in another process, which is replaced when its memory has grown.
 
 TensorFlow keeps every compiled program for the life of a process, and each trial compiles its own.
+
+concurrent.futures.ProcessPoolExecutor does not suffice here. It starts processes by `spawn`, which
+runs the caller's main module again: a script that calls `random_search` without
+`if __name__ == "__main__"` would fail. (`fork` copies a process in which TensorFlow has threads.)
+Its processes outlive a parent that is killed, it counts tasks and not memory, and it does not tell
+how a process ended.
 """
 
 from __future__ import annotations
@@ -19,21 +25,22 @@ from keras2gp.search.spaces import Settings
 
 __all__ = ["NotSentError", "Worker"]
 
-# Bytes that the process may gain after its first trial; where the system does not tell, the
-# number of trials that takes about as much.
-_GROWTH, _TRIALS = 2**30, 20
+_GROWTH = 2**30
+"""Bytes that the process may gain after its first trial."""
+_TRIALS = 20
+"""Trials that gain about as much, for systems that do not tell a process's memory."""
 _CODE = "import sys; sys.path[:] = {path!r}; from keras2gp.search.child import main; main()"
 
 
 class NotSentError(Exception):
-    """The attempts cannot be sent to another process, and why."""
+    """The attempts cannot be sent to another process; the message is the reason."""
 
 
 class Worker:
     """Runs trials as `Attempts.run` does, in another process, which ends when this one does.
 
-    Raises: NotSentError if a pickle cannot hold the attempts, or is not understood there:
-        functions go by the name of their module, which has to be one that can be imported.
+    Raises: NotSentError if the attempts have no pickle, or the process cannot read it: a function
+        is sent as the name of its module, which the process has to be able to import.
     """
 
     def __init__(self, attempts: Attempts) -> None:
@@ -53,11 +60,11 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the process of the next trial."""
+        """The id of the process of the next trial."""
         return self._process.pid
 
     def run(self, number: int, settings: Settings, folder: Path, least: float | None) -> Outcome:
-        """See Attempts.run. Raises: WorkerError if the process ended before the trial did."""
+        """Run a trial as Attempts.run does. Raises: WorkerError if the process ended before it."""
         kind, value, memory = self._asked((number, settings, folder, least), f"trial {number}")
         if kind == "failed":
             raise value

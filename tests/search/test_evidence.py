@@ -130,7 +130,7 @@ def test_the_start_is_the_best_of_all_scales(rng):
     x, y = rng.normal(size=(15, 5)), rng.normal(size=15)
     kernel = keras2gp.convert(dense(bias=1)).with_parameters({"a": {"weight": 200.0}})
     evidence = Evidence(kernel, x, y)
-    parameters, noise = evidence.scaled(kernel, 3.0)
+    parameters, noise = evidence.rescaled(kernel, 3.0)
     best = evidence.value(parameters, noise)[0]
     assert best > evidence.value(kernel.parameters, 3.0)[0]
     for factor in (0.9, 1.1):

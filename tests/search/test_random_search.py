@@ -11,9 +11,8 @@ from scipy import stats
 import keras2gp
 from keras2gp.errors import InputError, StoreError
 from keras2gp.search import attempts as module
-from keras2gp.search.paper import network
 from keras2gp.search.random_search import Split, random_search
-from keras2gp.search.spaces import Space, own_space, paper_space, space_of
+from keras2gp.search.spaces import Space, network, own_space, paper_space, space_of
 from keras2gp.search.trials import read_trials
 
 SECONDS = ("kernel_seconds", "solve_seconds")
