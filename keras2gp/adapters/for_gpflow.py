@@ -7,7 +7,8 @@ from typing import Any
 import gpflow
 import tensorflow as tf
 
-from keras2gp.adapters.values import KernelValues, in_graph
+from keras2gp.adapters.in_graph import in_graph
+from keras2gp.adapters.values import KernelValues
 
 __all__ = ["NetworkKernel"]
 

@@ -1,8 +1,8 @@
-"""What the adapters share: a kernel's values in float64, in numpy and in a TensorFlow graph."""
+"""A kernel's matrix, diagonal and pairs as arrays of float64, for the adapters."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +10,7 @@ from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_kernel, check_variances, kernel_values
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-__all__ = ["KernelValues", "in_graph"]
+__all__ = ["KernelValues"]
 
 _ROWS = 32
 
@@ -58,31 +55,6 @@ class KernelValues:
         values = self._kernel(x1) if x2 is None else self._kernel(x1, x2)
         shape = (len(x1), len(x1 if x2 is None else x2))
         return kernel_values(values, shape, "the kernel matrix").astype(np.float64)
-
-
-def in_graph(function: Any, *inputs: tf.Tensor) -> tf.Tensor:
-    """A function of arrays as an operation of TensorFlow, without a gradient.
-
-    Its gradient in the inputs raises InputError, and is NaN in a compiled function: there
-    TensorFlow asks for it whether it is used or not.
-    """
-    import tensorflow as tf  # noqa: PLC0415 (scikit-learn's adapter needs none of it)
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def operation(*tensors: tf.Tensor) -> Any:
-        values = tf.numpy_function(function, tensors, tf.float64, stateful=False)
-
-        def gradient(*_: Any) -> Any:
-            if tf.executing_eagerly():
-                raise InputError(
-                    "a kernel of keras2gp is not differentiable in its inputs here. Try: inputs "
-                    "that are constants; inducing points that are not trainable"
-                )
-            return [tf.fill(tf.shape(x), tf.cast(float("nan"), x.dtype)) for x in tensors]
-
-        return values, gradient
-
-    return operation(*inputs)
 
 
 def _equal(one: Array, other: Array) -> bool:

@@ -1,6 +1,6 @@
-"""What is refused before anything heavy is imported: missing files, wrong places, odd combinations.
+"""Checks of arguments before anything heavy is imported: files, places, combinations of options.
 
-The check of a command takes its options, and may add to them what it has read: `source` and
+The check of a command takes its options, and adds to them the facts that it has read: `source` and
 `variances` of a conversion, `record` of a fit.
 """
 
@@ -45,7 +45,7 @@ _NPZ_NAMES = ({"label.npy", "probability.npy"}, {"mean.npy", "std.npy"})
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What MODEL names; kind is "file" (.keras, .json), "zoo", or "kernel", a saved one."""
+    """The model that MODEL names, of the kind "file" (.keras, .json), "zoo" or "kernel" (saved)."""
 
     kind: str
     name: str
@@ -212,7 +212,7 @@ def _check_conversion(options: argparse.Namespace, *, kernels: bool) -> None:
 
 
 def _model_source(text: str, *, kernels: bool) -> ModelSource:
-    """What MODEL names. Raises: UsageError, or ModelFileError if there is no such file."""
+    """The model that MODEL names. Raises: UsageError; ModelFileError if there is no such file."""
     if text.startswith("zoo:"):
         name = text.removeprefix("zoo:")
         if name not in ZOO_NAMES:

@@ -30,7 +30,7 @@ class UsageError(Keras2GPError):
 
 
 class ExitCode(IntEnum):
-    """What the shell is told."""
+    """The exit codes of a command."""
 
     FINE = 0
     UNEXPECTED = 1

@@ -1,4 +1,4 @@
-"""A fitted model on disk: DIR/kernel, DIR/head; and DIR/fit.json, what it was fitted to."""
+"""DIR/fit.json, the record of the model and the data of a fit, beside DIR/kernel and DIR/head."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _LARGEST = 2**24
 
 @dataclass(frozen=True)
 class FitRecord:
-    """What a model was fitted to.
+    """The model and the data of a fit.
 
-    task:    "classification" or "regression"
-    model:   the argument MODEL
-    source:  the data as it was asked for; `identity` is the same for another path of the same file
-    rows:    the first that many rows of the source's training data
-    sha256:  of those rows, images and labels
+    task:     "classification" or "regression"
+    model:    the argument MODEL
+    source:   the argument D
+    identity: one name of the data for all paths of the same file
+    rows:     the number of training rows, the first of the source
+    sha256:   of those rows, images and labels
     """
 
     task: str
@@ -69,7 +70,7 @@ def read_record(directory: Path) -> FitRecord:
 
 
 def identity(source: str) -> str:
-    """One name for one data source: paths resolved, others as they are."""
+    """One name for all paths of a data source: the resolved path; other sources as they are."""
     if source == "sample" or source.startswith("tfds:"):
         return source
     return str(Path(source).expanduser().resolve())

@@ -18,18 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Output", "show_obstacles", "show_report"]
 
-# A pipe has no width: lines are as long as they are, for grep and awk.
-_PIPE_WIDTH = 400
 _HEADER = ("layer", "Keras", "becomes", "w2", "b2", "note")
 _NUMERIC = ("w2", "b2")
 _MOST_ROWS = 30
 
 
 class Output:
-    """What one command says: `line` and `table` write text, `document` writes JSON.
+    """The output of one command: `line` and `table` write text, `document` writes JSON.
 
-    With --json the first two are silent, otherwise the last is: a command calls all of them.
-    stream: stdout, unless given
+    A command calls all of them: with --json the first two are silent, without it the last.
+
+    stream: where to write; None for stdout
     """
 
     def __init__(self, *, json_wanted: bool, stream: TextIO | None = None) -> None:

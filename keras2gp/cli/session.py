@@ -1,4 +1,4 @@
-"""What most commands share: a kernel from MODEL or from a fit, and images prepared for it."""
+"""The session of a command: a kernel from MODEL or from a fit, and images prepared for it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Ker
 
 
 def model_of(source: ModelSource, shape: Sequence[int]) -> Any:
-    """What keras2gp.convert takes: a model of the zoo, or the path of a file."""
+    """The model that keras2gp.convert takes: one of the zoo, or the path of a file."""
     return zoo.build(source.name, shape, 10) if source.kind == "zoo" else source.name
 
 

@@ -17,15 +17,22 @@ __all__ = ["convergence"]
 
 
 def convergence(report: Mapping[str, Any]) -> Figure:
-    """What `keras2gp verify --json` prints: variances against 1 / width, and all second moments.
+    """Draw a report of `verify`: variances against 1 / width, and all second moments.
 
     Left: the networks' mean output variance relative to the kernel's, with one standard error,
     and the extrapolation to infinite width. Right: |C - K| / |K| (Frobenius) of all second moments
-    of the outputs, and what their standard errors alone would give.
+    of the outputs, and the value that their standard errors alone would give.
 
-    report: {"model", "verdict", "kernel" [N][N], "levels": [{"width", "variance", "error",
-            "covariance" [N][N], "errors" [N][N]}], "variance", "error"}
-    Raises: InputError if it is not of that form.
+    Args:
+        report: the document that `keras2gp verify --json` prints: {"model", "verdict", "kernel"
+            [N][N], "levels": [{"width", "variance", "error", "covariance" [N][N], "errors"
+            [N][N]}], "variance", "error"}.
+
+    Returns:
+        A figure of two panels.
+
+    Raises:
+        InputError: the report is not of that form.
     """
     try:
         levels = sorted(report["levels"], key=lambda level: level["width"])

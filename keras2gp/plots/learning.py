@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras2gp.errors import InputError
-from keras2gp.plots.style import COLOURS, GREY, MARKERS, clean, new_figure
+from keras2gp.plots.style import COLOURS, GREY, MARKERS, clean, matplotlib_module, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,15 +17,21 @@ __all__ = ["learning_curve"]
 
 
 def learning_curve(table: Mapping[str, Any]) -> Figure:
-    """The errors of examples/table1.py, its power laws, and what the paper reports.
+    """Draw the errors of examples/table1.py, its power laws, and the errors that the paper reports.
 
     Bars are one standard error of a count. Both axes are logarithmic: a power law is a line, and
-    a point without errors has no place.
+    a point without errors is left out.
 
-    table: {"settings": {"test": M, ...}, "rows": {name: {"points": {N: {"test_error": e}},
-           "extrapolation": {"train", "error", "low", "high", "factor", "exponent", "fitted_to"} or
-           None, "title": text, "paper_test_error": e}}}
-    Raises: InputError if it is not of that form, or holds no point.
+    Args:
+        table: {"settings": {"test": M, ...}, "rows": {name: {"points": {N: {"test_error": e}},
+            "extrapolation": {"train", "error", "low", "high", "factor", "exponent", "fitted_to"}
+            or None, "title": text, "paper_test_error": e}}}.
+
+    Returns:
+        A figure of one panel.
+
+    Raises:
+        InputError: the table is not of that form, or holds no point.
     """
     try:
         settings, rows = table["settings"], table["rows"]
@@ -34,11 +40,10 @@ def learning_curve(table: Mapping[str, Any]) -> Figure:
         source = f"{settings['data']}, {tests} test images"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"no learning curve, as examples/table1.py writes it: {error}") from error
-    if not any(len(found) for found in points.values()):
+    if not any(len(pairs) for pairs in points.values()):
         raise InputError("the learning curve holds no point with an error above 0")
     figure = new_figure(6.4, 4.4)
-    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415 (an extra)
-
+    ticker = matplotlib_module("matplotlib.ticker")
     axes = figure.subplots()
     for number, (name, row) in enumerate(rows.items()):
         if not len(points[name]):
@@ -65,9 +70,9 @@ def learning_curve(table: Mapping[str, Any]) -> Figure:
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", " "))
     clean(axes, f"Learning curve: {source}", "training images", "test error")
     axes.legend(fontsize=8, frameon=False)
@@ -75,13 +80,13 @@ def learning_curve(table: Mapping[str, Any]) -> Figure:
 
 
 def _points(row: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """Images and errors, [points, 2]; those that a logarithm can show."""
-    found = [(int(n), float(point["test_error"])) for n, point in row["points"].items()]
-    return np.array(sorted(pair for pair in found if pair[1] > 0.0), float).reshape(-1, 2)
+    """Numbers of images and errors, [points, 2], without errors of 0."""
+    pairs = [(int(n), float(point["test_error"])) for n, point in row["points"].items()]
+    return np.array(sorted(pair for pair in pairs if pair[1] > 0.0), float).reshape(-1, 2)
 
 
 def _draw_fit(axes: Any, fit: Mapping[str, Any], colour: str, aside: float) -> None:
-    """The power law; the bar at its end a factor aside, so that bars do not hide each other."""
+    """Draw a power law; the bar at its end is a factor aside, so that bars stay apart."""
     ends = np.array([min(fit["fitted_to"]), fit["train"]], float)
     law = fit["factor"] * ends ** -fit["exponent"]
     axes.plot(ends, law, color=colour, linestyle="--", linewidth=1)

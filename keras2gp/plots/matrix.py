@@ -17,12 +17,20 @@ __all__ = ["kernel_matrix"]
 
 
 def kernel_matrix(matrix: Array, labels: Array, title: str = "") -> Figure:
-    """Correlations K_ij / sqrt(K_ii K_jj) of images sorted by class, with lines between classes.
+    """Draw correlations K_ij / sqrt(K_ii K_jj) of images sorted by class.
 
     The colours span the entries off the diagonal, without the lowest and highest percent of them.
 
-    Shapes: matrix [N, N], labels [N].
-    Raises: InputError if they do not fit, or a variance is not positive.
+    Args:
+        matrix: a kernel matrix, [N, N].
+        labels: the class of each image, [N].
+        title: text above the picture.
+
+    Returns:
+        A figure of one panel, with lines between the classes.
+
+    Raises:
+        InputError: the shapes do not fit, or a variance is not positive.
     """
     count = len(labels)
     if matrix.shape != (count, count) or count < 2:

@@ -1,4 +1,4 @@
-"""What a classifier says: how honest its probabilities are, and of which images it is sure."""
+"""Pictures of a classifier: its reliability diagram, and its most and least certain images."""
 
 from __future__ import annotations
 
@@ -22,38 +22,47 @@ class Bin(Protocol):
 
     @property
     def lower(self) -> float:
-        """The confidence is above it."""
+        """Lower end of the confidences, excluded."""
         ...
 
     @property
     def upper(self) -> float:
-        """The confidence is at most that."""
+        """Upper end of the confidences, included."""
         ...
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of predictions."""
         ...
 
     @property
     def confidence(self) -> float:
-        """Their mean confidence."""
+        """The mean confidence of the predictions."""
         ...
 
     @property
     def accuracy(self) -> float:
-        """The fraction of them that is right."""
+        """The fraction of the predictions that is right."""
         ...
 
 
 def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
-    """Accuracy against confidence in bins, and how many images lie in each.
+    """Draw a reliability diagram: accuracy against confidence, and the number of images, in bins.
 
     The confidence is the largest probability. Bars are one standard error of the accuracy.
 
-    bins: those that hold an image
-    Raises: InputError if there is none.
-    Reference: Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
+    Args:
+        bins: the bins that hold an image, as keras2gp.gp.reliability returns them.
+        title: text above the diagram.
+
+    Returns:
+        A figure of two panels.
+
+    Raises:
+        InputError: there is no bin, or one without an image.
+
+    References:
+        Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
     """
     if not bins or not all(b.count > 0 for b in bins):
         raise InputError(f"bins {list(bins)}: expected those that hold an image, one or more")
@@ -85,12 +94,22 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
 def images(
     pictures: Array, probabilities: Array, labels: Array, classes: Array, count: int = 6
 ) -> Figure:
-    """The most certain images above, the least certain below, with their probabilities.
+    """Draw the most certain images above, the least certain below, with their probabilities.
 
     The bar of the true class is of another colour, and hatched.
 
-    Shapes: pictures [M, H, W] or [M, H, W, C]; probabilities [M, C]; labels [M]; classes [C].
-    Raises: InputError if they do not fit.
+    Args:
+        pictures: images, [M, H, W] or [M, H, W, channels].
+        probabilities: probability of each class, [M, C].
+        labels: the true classes, [M].
+        classes: the names of the classes, [C].
+        count: images above, and images below.
+
+    Returns:
+        A figure of four rows of panels.
+
+    Raises:
+        InputError: the shapes do not fit.
     """
     _check(probabilities, labels, classes)
     if pictures.ndim == 4 and pictures.shape[-1] not in (1, 3):
@@ -107,9 +126,11 @@ def images(
             upper.imshow(pictures[number], cmap="gray_r")
             upper.set_axis_off()
             guess = classes[probabilities[number].argmax()]
-            told = f"{guess}" if guess == labels[number] else f"{guess}, in truth {labels[number]}"
+            caption = (
+                f"{guess}" if guess == labels[number] else f"{guess}, in truth {labels[number]}"
+            )
             colour = "black" if guess == labels[number] else ACCENT
-            upper.set_title(told, fontsize=9, color=colour)
+            upper.set_title(caption, fontsize=9, color=colour)
             _bars(lower, probabilities[number], classes, labels[number])
         side = axes[2 * row, 0]
         side.text(
@@ -120,6 +141,7 @@ def images(
 
 
 def _bars(axes: Any, probability: Array, classes: Array, label: Any) -> None:
+    """Draw the probabilities of one image."""
     true = np.flatnonzero(classes == label)
     bars = axes.bar(np.arange(len(classes)), probability, color=COLOURS[0])
     for index in true:

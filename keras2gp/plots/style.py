@@ -1,7 +1,8 @@
-"""One look for all pictures, and the way to a file."""
+"""The style of all pictures, and the way from a figure to a file."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,19 @@ from keras2gp.errors import InputError, StoreError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ACCENT", "COLOURS", "GREY", "MARKERS", "SUFFIXES", "clean", "new_figure", "save"]
+__all__ = [
+    "ACCENT",
+    "COLOURS",
+    "GREY",
+    "MARKERS",
+    "SUFFIXES",
+    "clean",
+    "matplotlib_module",
+    "new_figure",
+    "save",
+]
 
-# Okabe and Ito's, which people of all kinds of colour vision tell apart; never without a marker.
+# The palette of Okabe and Ito, for all kinds of colour vision; never without a marker.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 ACCENT = COLOURS[1]
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -23,19 +34,29 @@ SUFFIXES = (".png", ".svg")
 _RESOLUTION = 150
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that no global state knows of.
+def matplotlib_module(name: str) -> Any:
+    """A module of matplotlib, imported at its first use.
 
-    Raises: InputError if matplotlib is not installed.
+    Raises: InputError if matplotlib, which is an extra, cannot be imported.
     """
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 (an extra)
+        return import_module(name)
     except ImportError as error:
         raise InputError(
             f"pictures need matplotlib, which does not start ({error}). Try: python -m pip install "
             '"keras2gp[plot]"'
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that is no part of pyplot's global state.
+
+    Raises: InputError if matplotlib is not installed.
+    """
+    figure: Figure = matplotlib_module("matplotlib.figure").Figure(
+        figsize=(width, height), layout="constrained"
+    )
+    return figure
 
 
 def clean(axes: Any, title: str = "", x: str = "", y: str = "") -> None:
@@ -59,12 +80,12 @@ def save(figure: Figure, path: str | Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: pictures are written to {' or '.join(SUFFIXES)} files")
-    from matplotlib import rc_context  # noqa: PLC0415 (an extra)
-
     metadata: dict[str, Any] = {"Date": None} if suffix == ".svg" else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with rc_context({"svg.hashsalt": "keras2gp", "svg.fonttype": "none"}):
+        with matplotlib_module("matplotlib").rc_context(
+            {"svg.hashsalt": "keras2gp", "svg.fonttype": "none"}
+        ):
             options: dict[str, Any] = {"format": suffix[1:], "dpi": _RESOLUTION}
             write_file(path, lambda stream: figure.savefig(stream, **options, metadata=metadata))
     except OSError as error:

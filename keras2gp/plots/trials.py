@@ -1,4 +1,4 @@
-"""Trials of a random search: the score against every setting."""
+"""The trials of a random search: a panel of scores for every setting."""
 
 from __future__ import annotations
 
@@ -33,9 +33,16 @@ _WIDE = 20.0
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a search's trials.csv, as text.
+    """Read the rows of a search's trials.csv, as text.
 
-    Raises: InputError if it is no such table.
+    Args:
+        path: the file.
+
+    Returns:
+        A row per trial: column to cell.
+
+    Raises:
+        InputError: the file cannot be read, or is no table of trials.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as stream:
@@ -48,10 +55,17 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
 
 
 def trials(rows: Sequence[Mapping[str, str]], score: str = "validation") -> Figure:
-    """A panel for each setting: the trials' score against it, the best one as a star.
+    """Draw the score of the trials against each setting, the best trial as a star.
 
-    score: "validation", "leave-one-out" or "evidence"
-    Raises: InputError if there is no such score, or no trial has it.
+    Args:
+        rows: the rows of trials.csv, as `read_rows` returns them.
+        score: "validation", "leave-one-out" or "evidence".
+
+    Returns:
+        A figure of a panel per setting.
+
+    Raises:
+        InputError: there is no such score, or no trial has it.
     """
     if score not in _SCORES:
         raise InputError(f"score={score!r}: expected {', '.join(map(repr, _SCORES))}")
@@ -85,7 +99,7 @@ def trials(rows: Sequence[Mapping[str, str]], score: str = "validation") -> Figu
 
 
 def _placed(axes: Any, texts: Sequence[str]) -> Any:
-    """Where the values of a setting lie: numbers on their axis, names one after another."""
+    """Positions of a setting's values on an axis: numbers as they are, names one after another."""
     try:
         numbers = np.array([float(text) for text in texts])
     except ValueError:
