@@ -50,6 +50,7 @@ def module_of(file):
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+PARTS = {part_of(file) for file in FILES}
 MODULES = {module_of(file): file for file in FILES}
 ROW = {part: row for row, parts in enumerate(ORDER) for part in parts}
 
@@ -114,8 +115,7 @@ def test_the_equations_know_the_ops_of_a_graph_and_no_more():
 
 
 def test_every_part_has_its_place():
-    parts = {part_of(file) for file in FILES}
-    assert parts <= set(ROW), "a new part: write into ORDER where it stands"
+    assert set(ROW) >= PARTS, "a new part: write into ORDER where it stands"
 
 
 @pytest.mark.parametrize("statement", [

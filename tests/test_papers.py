@@ -1,0 +1,31 @@
+"""ARCHITECTURE.md, CONTRIBUTING.md and README.md name what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from test_imports import ORDER, PARTS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAPERS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md")
+PATHS = re.compile(r"`((?:keras2gp|tests|tools|examples|docs)/[\w/]+\.(?:py|md|png))`")
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_files_that_are_named_are_there(paper):
+    named = set(PATHS.findall((ROOT / paper).read_text()))
+    assert named
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_order_of_imports_is_the_one_that_is_checked():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    stated = text.split("<!-- order -->")[1].split("<!-- /order -->")[0]
+    rows = [set(re.findall(r"`(\w+)`", line)) for line in stated.split("\n") if "`" in line]
+    assert rows == [set(row) for row in ORDER]
+
+
+def test_every_package_is_in_the_tree():
+    tree = (ROOT / "ARCHITECTURE.md").read_text().split("## The tree")[1].split("\n## ")[0]
+    named = {name.removesuffix(".py") for name in re.findall(r"`(\w+)(?:/|\.py)`", tree)}
+    assert PARTS - {"__init__", "__main__"} <= named
