@@ -89,7 +89,9 @@ def read_variances(
         raise PriorError(f"the prior is 'initializers' or 'weights', not {prior!r}")
     fan_in = whole_number(f"layer {layer.name!r}: fan_in", fan_in, 1, error=PriorError)
     read = _initial_variance if prior == "initializers" else _mean_square
-    has_bias = bias is not None and bool(getattr(layer, "use_bias", True))
+    has_bias = bias is not None and bool(
+        getattr(layer, "use_bias", getattr(layer, "bias", None) is not None)
+    )
     return LayerVariances(
         weight=fan_in * read(layer, kernel),
         bias=read(layer, str(bias)) if has_bias else 0.0,

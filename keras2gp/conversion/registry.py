@@ -153,15 +153,17 @@ class OwnLayers:
     def __init__(self, stated: Mapping[Any, Any] | None = None) -> None:
         if not isinstance(stated, Mapping | None):
             raise InputError(f"layers={stated!r}: expected {_EXPECTED}")
-        self._readers: dict[Any, Reader] = {}
-        for key, value in (stated or {}).items():
+        own = {} if stated is None else stated
+        self._readers = {key: value for key, value in own.items() if not isinstance(value, type)}
+        for key, value in own.items():
             is_class = isinstance(key, type) and issubclass(key, keras.Layer)
             if not (is_class or isinstance(key, str)) or not callable(value):
                 raise InputError(f"layers={{{key!r}: {value!r}}}: expected {_EXPECTED}")
-            if not isinstance(value, type):
-                self._readers[key] = value
-            elif not {value} & (_READERS.keys() | _DETERMINISTIC | (stated or {}).keys()):
+            if isinstance(value, type) and not self._has_reader(value):
                 raise InputError(f"layers: {value.__name__} has no reader; expected {_EXPECTED}")
+
+    def _has_reader(self, kind: type) -> bool:
+        return any(kind in kinds for kinds in (self._readers, _READERS, _DETERMINISTIC))
 
     def reader_of(self, operation: Any) -> Reader | None:
         """The reader that was handed over for this class or its name, else the registered one."""

@@ -47,6 +47,7 @@ _HINT = (
 
 
 _STATED = " Or say what the activation computes: activations={name: function} in Python."
+_HANDED_OVER = " Or hand over its class and its reader: layers={YourLayer: reader} in Python."
 _FUNCTION: Config = {"module": "keras.activations", "class_name": "function"}
 
 
@@ -101,7 +102,7 @@ def refused_class(config: Config) -> UnreadableError:
         return UnreadableError(asked_for(config), why)
     if custom or not isinstance(module, str) or not module.startswith("keras."):
         why = "it is not one of Keras's own layers: a file holds its name, and not what it does."
-        return UnreadableError(asked_for(config), why)
+        return UnreadableError(asked_for(config), why, _HINT + _HANDED_OVER)
     why = "it is not among the classes of Keras that this package reads from a file."
     return UnreadableError(f"{printable(module)}.{asked_for(config)}", why)
 
