@@ -31,6 +31,8 @@ class Entry:
     weights:  how its random weights are arranged: "dense", "convolution", "transposed",
               "depthwise" or "separable"; "" for a layer without
     width:    the setting that holds its number of channels; "" if that follows from its input
+    channelwise: whether each output channel is made of the same channel of its inputs alone
+    scales:   whether it multiplies by a constant, or does nothing, before any training
     """
 
     name: str
@@ -42,6 +44,8 @@ class Entry:
     on_data: bool = False
     weights: str = ""
     width: str = ""
+    channelwise: bool = False
+    scales: bool = False
 
 
 NO_RULE = (
@@ -178,16 +182,20 @@ LAYERS = _table(
     # Activations
     _read(
         "activation.read_activation_layer",
-        "Activation ELU LeakyReLU PReLU ReLU Softmax", _PHI,
+        "Activation ELU LeakyReLU PReLU ReLU Softmax", _PHI, channelwise=True,
     ),
     # Sums, factors and channel groups
-    _read("merging.read_add", "Add", _ADD),
-    _read("merging.read_subtract", "Subtract", _SUBTRACT),
-    _read("merging.read_average", "Average", "Mean of branches: as a sum with coefficients 1/n."),
+    _read("merging.read_add", "Add", _ADD, channelwise=True),
+    _read("merging.read_subtract", "Subtract", _SUBTRACT, channelwise=True),
+    _read(
+        "merging.read_average", "Average", "Mean of branches: as a sum with coefficients 1/n.",
+        channelwise=True,
+    ),
     _read("merging.read_concatenate", "Concatenate", _CONCATENATE),
     _read(
         "merging.read_rescaling", "Rescaling",
         "Between random layers: k' = scale^2 k; an offset is refused.",
+        channelwise=True, scales=True,
     ),
     _read(
         "merging.read_scaled_sum", "CustomScaleLayer",
@@ -197,22 +205,23 @@ LAYERS = _table(
     _read(
         "merging.read_layer_scale", "LayerScale",
         "A factor for each channel, at its one initial value: k' = factor^2 k.",
-        module="keras.src.applications.convnext", on_data=False,
+        module="keras.src.applications.convnext", on_data=False, scales=True,
     ),
     _read(
         "merging.read_stochastic_depth", "StochasticDepth",
         "Does nothing to a prediction: branches are dropped in training alone.",
-        module="keras.src.applications.convnext", on_data=False,
+        module="keras.src.applications.convnext", on_data=False, channelwise=True, scales=True,
     ),
     # Pooling
     _read(
         "pooling.read_average_pooling", "AveragePooling1D AveragePooling2D AveragePooling3D",
-        _AVERAGE_POOLING,
+        _AVERAGE_POOLING, channelwise=True,
     ),
     _read(
         "pooling.read_global_average_pooling",
         "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D",
         "Mean over all positions: k' = mean over g, g' of the covariance of g with g'.",
+        channelwise=True,
     ),
     _read(
         "pooling.read_adaptive_pooling",
@@ -232,6 +241,7 @@ LAYERS = _table(
     _read(
         "normalization.read_batch_normalization", "BatchNormalization",
         "At its initial statistics: k' = gamma^2 / (variance + epsilon) k.",
+        channelwise=True, scales=True,
     ),
     _read(
         "normalization.read_layer_normalization", "LayerNormalization",
@@ -255,11 +265,13 @@ LAYERS = _table(
         "ActivityRegularization AlphaDropout Dropout GaussianDropout GaussianNoise Identity "
         "SpatialDropout1D SpatialDropout2D SpatialDropout3D",
         "Does nothing to a prediction: dropout, noise, regularisation of activities.",
+        channelwise=True, scales=True,
     ),
     # Positions
     _read(
         "reshaping.read_flatten", "Flatten",
         "The next Dense layer averages over positions as well as channels.",
+        channelwise=True,
     ),
     _read("reshaping.read_reshape", "Reshape", _RESHAPE),
     _read(
@@ -270,14 +282,17 @@ LAYERS = _table(
     _read(
         "reshaping.read_upsampling", "UpSampling1D UpSampling2D UpSampling3D",
         "Every position repeated: k'[d][g] = k[(g + d) // u - g // u][g // u].",
+        channelwise=True,
     ),
     _read(
         "reshaping.read_zero_padding", "ZeroPadding1D ZeroPadding2D ZeroPadding3D",
         "Zeros around the map, which a convolution after it sees.",
+        channelwise=True,
     ),
     _read(
         "reshaping.read_cropping", "Cropping1D Cropping2D Cropping3D",
         "Positions removed from the borders.",
+        channelwise=True,
     ),
     # Without a rule
     _rows(
@@ -343,11 +358,13 @@ OPERATIONS = _table(
         **_PHI_READER,
     ),
     # Sums, factors and channel groups
-    _ops("numpy", "Add", reader="merging.read_add", becomes=_ADD),
-    _ops("numpy", "Subtract", reader="merging.read_subtract", becomes=_SUBTRACT),
+    _ops("numpy", "Add", reader="merging.read_add", becomes=_ADD, channelwise=True),
+    _ops(
+        "numpy", "Subtract", reader="merging.read_subtract", becomes=_SUBTRACT, channelwise=True,
+    ),
     _ops(
         "numpy", "Divide Multiply Negative TrueDivide", reader="merging.read_product",
-        becomes=_FACTOR, reason=_PRODUCT,
+        becomes=_FACTOR, reason=_PRODUCT, channelwise=True,
     ),
     _ops("numpy", "Concatenate", reader="merging.read_concatenate", becomes=_CONCATENATE),
     # Pooling

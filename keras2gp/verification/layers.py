@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras import layers
+from keras.activations import linear
 
+from keras2gp.conversion.registry import entry_of
 from keras2gp.graph.variances import LayerVariances
 
 __all__ = [
@@ -20,60 +22,13 @@ __all__ = [
     "channelwise",
     "depthwise",
     "drawn_weights",
+    "scales",
     "separable",
     "separated",
     "transposed",
     "units_of",
     "weighted",
 ]
-
-_CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-_SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-_WEIGHTED = (layers.Dense, *_CONVOLUTIONS, *_TRANSPOSED, *_SEPARABLE, *_DEPTHWISE)
-
-_CHANNELWISE = frozenset(
-    {
-        "Activation",
-        "ActivityRegularization",
-        "Add",
-        "AlphaDropout",
-        "Average",
-        "AveragePooling1D",
-        "AveragePooling2D",
-        "AveragePooling3D",
-        "BatchNormalization",
-        "Cropping1D",
-        "Cropping2D",
-        "Cropping3D",
-        "Divide",
-        "Dropout",
-        "Flatten",
-        "GaussianDropout",
-        "GaussianNoise",
-        "GlobalAveragePooling1D",
-        "GlobalAveragePooling2D",
-        "GlobalAveragePooling3D",
-        "Identity",
-        "Multiply",
-        "Negative",
-        "Rescaling",
-        "Softmax",
-        "SpatialDropout1D",
-        "SpatialDropout2D",
-        "SpatialDropout3D",
-        "StochasticDepth",
-        "Subtract",
-        "TrueDivide",
-        "UpSampling1D",
-        "UpSampling2D",
-        "UpSampling3D",
-        "ZeroPadding1D",
-        "ZeroPadding2D",
-        "ZeroPadding3D",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -95,21 +50,27 @@ class DrawnWeight:
         return math.sqrt(variances.weight / self.fan_in)
 
 
+def _weights(operation: Any) -> str:
+    """How the random weights of a layer are arranged, as the table of layers says; "" if none."""
+    entry = entry_of(operation)
+    return "" if entry is None else entry.weights
+
+
 def weighted(operation: Any) -> bool:
     """Whether an operation is a layer with random weights whose sizes are known here."""
-    return type(operation) in _WEIGHTED
+    return bool(_weights(operation))
 
 
 def depthwise(layer: Any) -> bool:
     """Whether each output channel of a layer with weights reads a single channel of its input."""
-    if type(layer) in _CONVOLUTIONS:
+    if _weights(layer) == "convolution":
         return bool(layer.groups > 1 and layer.kernel.shape[-2] == 1)
-    return type(layer) in _DEPTHWISE
+    return _weights(layer) == "depthwise"
 
 
 def separable(layer: Any) -> bool:
     """Whether a layer has two kernels: a depthwise one, and a pointwise one after it."""
-    return type(layer) in _SEPARABLE
+    return _weights(layer) == "separable"
 
 
 _STEPS = {
@@ -138,20 +99,28 @@ def channels_first(layer: Any) -> bool:
 
 def transposed(layer: Any) -> bool:
     """Whether a layer is a transposed convolution."""
-    return type(layer) in _TRANSPOSED
+    return _weights(layer) == "transposed"
 
 
 def units_of(layer: Any) -> tuple[str, int] | None:
     """The setting of a layer's number of channels, and its value; None if the input sets it."""
-    if type(layer) in _DEPTHWISE:
+    entry = entry_of(layer)
+    if entry is None or not entry.width:
         return None
-    name = "units" if type(layer) is layers.Dense else "filters"
-    return name, int(getattr(layer, name))
+    return entry.width, int(getattr(layer, entry.width))
 
 
 def channelwise(operation: Any) -> bool:
     """Whether each output channel is made of the same channel of the inputs, and of no other."""
-    return type(operation).__name__ in _CHANNELWISE
+    entry = entry_of(operation)
+    return entry is not None and entry.channelwise
+
+
+def scales(operation: Any) -> bool:
+    """Whether an operation multiplies its input by a constant before any training."""
+    entry = entry_of(operation)
+    removed = type(operation) is layers.Activation and operation.activation is linear
+    return removed or (entry is not None and entry.scales)
 
 
 def drawn_weights(layer: Any) -> Iterator[DrawnWeight]:
@@ -163,8 +132,8 @@ def drawn_weights(layer: Any) -> Iterator[DrawnWeight]:
 
 def _fan_in(layer: Any) -> int:
     shape = tuple(int(n) for n in layer.kernel.shape)
-    if type(layer) in _DEPTHWISE:  # [*window, channels, multiplier]
+    if _weights(layer) == "depthwise":  # [*window, channels, multiplier]
         return math.prod(shape[:-2])
-    if type(layer) in _TRANSPOSED:  # [*window, filters, channels]
+    if _weights(layer) == "transposed":  # [*window, filters, channels]
         return math.prod(shape[:-2]) * shape[-1]
     return math.prod(shape[:-1])

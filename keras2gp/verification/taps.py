@@ -7,30 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers, ops
-from keras.src.applications import convnext
 
-from keras2gp.verification.layers import DrawnWeight, channels_first
+from keras2gp.verification.layers import DrawnWeight, channels_first, scales
 from keras2gp.verification.survey import Random
 
 __all__ = ["Copied", "Linear", "Tap", "Taps"]
-
-# Layers that multiply a Gaussian tensor by a constant, or leave it, at their initial state.
-_SCALES = (
-    layers.Activation,
-    layers.ActivityRegularization,
-    layers.BatchNormalization,
-    layers.Dropout,
-    layers.Identity,
-    layers.Rescaling,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    convnext.LayerScale,
-    convnext.StochasticDepth,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +124,7 @@ class Taps:
         linear = None
         if type(operation) is layers.Add or type(operation).__name__ == "Add":
             self._add(sources, result)
-        elif len(sources) == 1 and isinstance(operation, _SCALES):
+        elif len(sources) == 1 and scales(operation):
             linear = _scaled(operation, sources[0], result)
         latest = max(map(_latest, sources))
         return Copied(tuple(result.shape[1:]), data=result, latest=latest, linear=linear)
@@ -180,11 +163,6 @@ def _factor(operation: Any, source: Copied, axis: int) -> float | None:
     shape[axis] = source.data.shape[axis]
     ones, zeros = (np.asarray(operation(make(shape, np.float32))) for make in (np.ones, np.zeros))
     if np.any(zeros) or np.ptp(ones) > 0:
-        return None
-    if (
-        isinstance(operation, layers.Activation)
-        and operation.activation is not keras.activations.linear
-    ):
         return None
     return float(ones.flat[0])
 
