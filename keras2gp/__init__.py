@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keras2gp.kernel.kernel import Kernel
     from keras2gp.kernel.loading import load
     from keras2gp.matrices.api import gram
+    from keras2gp.matrices.product import ClusterProduct
     from keras2gp.report import ConversionReport
     from keras2gp.search.evidence import optimize_variances
     from keras2gp.search.random_search import random_search
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from keras2gp.verification.report import VerificationReport
 
 __all__ = [
+    "ClusterProduct",
     "ConversionReport",
     "Dual",
     "Expanded",
@@ -62,6 +64,7 @@ __all__ = [
 __version__ = VERSION
 
 _HOMES = {
+    "ClusterProduct": "matrices.product",
     "ConversionReport": "report",
     "Dual": "covariance.duals.base",
     "Expanded": "covariance.own_activations",

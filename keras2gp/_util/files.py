@@ -21,6 +21,7 @@ from keras2gp.errors import Keras2GPError, StoreError
 __all__ = [
     "Content",
     "Writer",
+    "flush",
     "foreign_files",
     "free_disk",
     "read_if_regular",
@@ -148,8 +149,7 @@ def staged_directory(target: Path, ours: Sequence[str] | None = None) -> Iterato
     try:
         staged.mkdir(parents=True)
         yield staged
-        for path in (*staged.rglob("*"), staged):
-            _flush(path)
+        flush(staged)
         _require_replaceable(target, ours)
         if target.exists():
             target.rename(old)
@@ -196,13 +196,14 @@ def foreign_files(directory: Path, ours: Sequence[str]) -> list[str]:
     ]
 
 
-def _flush(path: Path) -> None:
-    """Wait until a file or directory that was written elsewhere is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def flush(directory: Path) -> None:
+    """Wait until a directory, and all files in it, are on the disk."""
+    for path in (*directory.rglob("*"), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sweep(target: Path) -> None:

@@ -64,7 +64,7 @@ def _of_machine() -> Iterator[int]:
 
 
 def _of_groups() -> Iterator[int]:
-    """What the limit of each control group above this process leaves."""
+    """Memory left by the limit of each control group above this process."""
     try:
         lines = (_PROC / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -88,7 +88,7 @@ def _of_groups() -> Iterator[int]:
 
 
 def _of_process() -> Iterator[int]:
-    """What the limits of the process leave of its address space and of its data."""
+    """Address space and data that the limits of the process leave."""
     try:
         import resource  # noqa: PLC0415 (not on every system)
     except ImportError:

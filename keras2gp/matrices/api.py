@@ -1,33 +1,37 @@
-"""keras2gp.gram: a kernel matrix in memory or on disk, on whatever there is to compute it."""
+"""keras2gp.gram: a kernel matrix in memory or on disk, computed by the executor that is there."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.checks import whole_number
+from keras2gp._util.files import sweep
 from keras2gp._util.progress import Progress, counted
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.estimate import Estimate, estimate_of
-from keras2gp.matrices.executor import Executor, Work
 from keras2gp.matrices.executors import executor_of
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.local import in_memory
-from keras2gp.matrices.plan import BlockShape
-from keras2gp.matrices.resume import fill
+from keras2gp.matrices.plan import BlockShape, Partition
 from keras2gp.matrices.store import GramStore
+from keras2gp.matrices.work import Executor, Work
 
 __all__ = ["estimate", "gram"]
 
+_TITLE = "kernel matrix"
+
 
 class _Kernel(Protocol):
-    """What is asked of a kernel: keras2gp.kernel.kernel.Kernel has it."""
+    """The parts of keras2gp.kernel.kernel.Kernel that this module uses."""
 
     @property
     def program(self) -> CompiledProgram: ...
@@ -52,25 +56,43 @@ def gram(
     *,
     executor: Any = "auto",
     progress: Progress = True,
-) -> Array | GramStore:
-    """Kernel matrix, [N1, N2], as a numpy array if it fits in memory, else as a store on disk.
-
-    x1, x2:   [N, *shape] each, or a list of such arrays for a model with several inputs; with
-              x2=None the matrix of x1 with itself, symmetric, with an exact diagonal
-    out:      path of a store to write, or to go on with. Without it a matrix that does not fit
-              in memory is stored in the working directory as gram-FINGERPRINT.zarr, with a
-              warning that says so.
-    executor: "auto" (all GPUs if there are any, else threads), "threads", "gpus", "dask" or the
-              address of a Dask scheduler, a tf.distribute.Strategy, or an Executor
-    progress: True for a bar on a terminal's stderr from the third second on; False; or a function
-              that is called with (pairs done, pairs in all)
+) -> Matrix | GramStore:
+    """Kernel matrix as a numpy array if it fits in memory, else as a store on disk.
 
     An interrupted run is resumed by the same call. Every executor gives the same matrix, to the
     last bit on one kind of device.
 
-    Raises: InputError for arrays that do not fit or are not finite; NumericalError if the kernel
-            overflows its dtype; StoreError if the matrix does not fit, if `out` holds another
-            one, or if the disk does not take it.
+    Args:
+        kernel: a kernel that keras2gp.convert or keras2gp.load gave.
+        x1: images of the rows, [N1, *shape], or a list of such arrays for a model with several
+            inputs.
+        x2: images of the columns, [N2, *shape]; None for the matrix of x1 with itself, symmetric,
+            with an exact diagonal.
+        out: path of a store to write, or to go on with. Without it a matrix that does not fit in
+            memory is stored in the working directory as gram-FINGERPRINT.zarr, with a warning
+            that says so.
+        executor: "auto" (all GPUs if there are any, else threads), "threads", "gpus", "dask" or
+            the address of a Dask scheduler, a tf.distribute.Strategy, or an Executor.
+        progress: True for a bar on a terminal's stderr from the third second on; False; or a
+            function that is called with (pairs done, pairs in all).
+
+    Returns:
+        The matrix [N1, N2], or a GramStore of the same shape.
+
+    Raises:
+        InputError: arrays that do not fit or are not finite, or an unknown executor.
+        NumericalError: the kernel overflows its dtype.
+        StoreError: the matrix does not fit, `out` holds another one, or the disk does not take it.
+
+    >>> import keras, keras2gp, numpy
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.5)})
+    >>> x = numpy.array([[1.0, 1.0], [2.0, 0.0]])
+    >>> keras2gp.gram(kernel, x, progress=False).tolist()
+    [[1.5, 1.5], [1.5, 2.5]]
+    >>> store = keras2gp.gram(kernel, x, out="K.zarr", progress=False)
+    >>> store[0, :].tolist()
+    [1.5, 1.5]
     """
     return compute(kernel, x1, x2, out, executor=executor, progress=progress)
 
@@ -84,42 +106,82 @@ def compute(
     executor: Any = "auto",
     progress: Progress = False,
     shape: BlockShape | None = None,
-) -> Array | GramStore:
-    """`gram`, with a say in how the matrix is cut."""
+) -> Matrix | GramStore:
+    """`gram`, with a choice of the block shape."""
     driver = executor_of(executor)
     if not isinstance(progress, bool) and not callable(progress):
-        raise InputError(f"progress={progress!r}: expected True, False or a function")
+        received = received_text(progress)
+        raise InputError(f"progress={received}: expected True, False or a function")
     first = kernel.images(x1, "x1")
     second = None if x2 is None else kernel.images(x2, "x2")
     work = Work.of(kernel.program, kernel.parameters, first, second, shape)
     if out is not None:
-        return fill(Path(out), work, driver, progress)
-    n1, n2 = work.size
-    needed = estimate_of(kernel.graph, kernel.dtype, n1, None if x2 is None else n2, shape=shape)
+        return _fill(Path(out), work, driver, progress)
+    needed = estimate_of(kernel.graph, kernel.dtype, work.partition)
     if needed.fits_memory:
-        return _in_memory(work, driver, progress)
+        pairs = [block.pairs for block in work.partition.blocks()]
+        with counted(progress, _TITLE, pairs, []) as finished:
+            return in_memory(work, driver, finished)
     path = Path(f"gram-{digest(fingerprint_of(work))[:12]}.zarr")
     warnings.warn(
         f"{needed.shortage}: it is stored in {path.absolute()}. Try out=PATH for another place",
         stacklevel=3,
     )
-    return fill(path, work, driver, progress)
+    return _fill(path, work, driver, progress)
 
 
-def _in_memory(work: Work, driver: Executor, progress: Progress) -> Array:
-    with counted(progress, "kernel matrix", [b.pairs for b in work.blocks()], []) as finished:
-        return in_memory(work, driver, lambda block: finished(block.pairs))
+def _fill(path: Path, work: Work, executor: Executor, progress: Progress) -> GramStore:
+    """The complete store at `path`: made if it is not there, otherwise the missing blocks computed.
+
+    Blocks that are whole and in their place are kept. Several processes may fill one store at
+    once: a block is the same bytes whoever writes it, and appears whole or not at all. A link at
+    `path` is followed.
+
+    Raises: StoreError if there is something else at `path`, if the space is too small, or if the
+            disk takes no more; NumericalError if an entry is not finite.
+    """
+    path = path.resolve() if path.is_symlink() else path
+    fingerprint = fingerprint_of(work)
+    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+        GramStore(path).require(fingerprint)
+    estimate_of(work.program.graph, work.program.dtype, work.partition, path).require()
+    GramStore.create(path, fingerprint)
+    sweep(path)
+    store = GramStore(path, writable=True)
+    store.require(fingerprint)  # another process may have made it a moment ago
+    if store.symmetric and not store.holds_diagonal():
+        store.write_diagonal(work.diagonal)
+    missing, every = store.missing(), store.blocks()
+    kept = [block.pairs for block in set(every).difference(missing)]
+    with (
+        counted(progress, _TITLE, [block.pairs for block in every], kept) as finished,
+        closing(executor.run(work, missing, store)) as run,
+    ):
+        for block in run:
+            finished(block.pairs)
+    sweep(path)  # a worker that was killed during this run may have left something
+    return GramStore(path)
 
 
 def estimate(
     kernel: _Kernel, n1: int, n2: int | None = None, out: str | Path | None = None
 ) -> Estimate:
-    """What `gram` would take for n1 and n2 images; n2=None is the symmetric matrix of n1.
+    """Estimate of what `gram` would take; nothing is computed or written.
 
-    out: path of the store; None for a matrix in memory. Nothing is computed or written.
-    Raises: InputError unless there is at least one image.
+    Args:
+        kernel: a kernel that keras2gp.convert or keras2gp.load gave.
+        n1: number of images of the rows.
+        n2: number of images of the columns; None for the symmetric matrix of n1 images.
+        out: path of the store; None for a matrix in memory.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        InputError: a number is not a whole number of at least 1.
     """
-    whole_number("n1", n1, 1)
-    if n2 is not None:
-        whole_number("n2", n2, 1)
-    return estimate_of(kernel.graph, kernel.dtype, n1, n2, out=None if out is None else Path(out))
+    rows = whole_number("n1", n1, 1)
+    columns = None if n2 is None else whole_number("n2", n2, 1)
+    partition = Partition.of(kernel.graph, rows, columns)
+    path = None if out is None else Path(out)
+    return estimate_of(kernel.graph, kernel.dtype, partition, path)

@@ -1,8 +1,11 @@
-"""A graph's program compiled for blocks of images: one executable for each block shape."""
+"""The program of a graph, compiled for blocks of images: one executable for each block shape."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +18,18 @@ from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.plan import Block, BlockShape
-from keras2gp.matrices.vectors import use_wide_vectors
 
-__all__ = ["CompiledProgram"]
+__all__ = ["CompiledProgram", "use_wide_vectors"]
 
 Variances = tuple[list[Tensor], list[Tensor]]
+
+_VARIABLE = "XLA_FLAGS"
+_OPTION = "--xla_cpu_prefer_vector_width"
+_TRIED = ("2.21.",)
+"""Releases of TensorFlow that know the option: XLA ends the process over one that it does not."""
+_SIGN = "avx512_bf16"
+"""The sign of CPUs that keep their clock in 512-bit instructions; earlier ones gain nothing."""
+_CPU = Path("/proc/cpuinfo")
 
 
 class CompiledProgram:
@@ -79,8 +89,8 @@ class CompiledProgram:
     ) -> Array:
         """One block of the matrix, [block.rows, block.columns]; a pure function of its arguments.
 
-        Of a block on the diagonal of a symmetric matrix only the tiles that touch the upper
-        triangle are computed; the others are zero.
+        In a block on the diagonal of a symmetric matrix only the tiles that touch the upper
+        triangle are computed; the other entries are zero.
         """
         x1 = self._images(first, block.row, shape.rows)
         _, x1, s1 = self.statistics(x1, *variances, run=shape.tile_columns)
@@ -153,3 +163,33 @@ class CompiledProgram:
                 part = np.pad(part, [(0, size - len(part))] + [(0, 0)] * (array.ndim - 1))
             blocks.append(tf.constant(np.moveaxis(part, 0, -1)))
         return blocks
+
+
+@cache
+def use_wide_vectors() -> bool:
+    """Let XLA compile for 512-bit vectors where the CPU has them; Returns whether it was requested.
+
+    Loops over pairs are then 15 to 35% faster. XLA reads its options from the environment, once,
+    when a process first compiles; the variable is as it was when this returns, since children of
+    this process may have another XLA. An option that the user has set is left alone.
+    """
+    before = os.environ.get(_VARIABLE)
+    tried = tf.version.VERSION.startswith(_TRIED)
+    if not tried or _OPTION in (before or "") or not _has(_SIGN):
+        return False
+    os.environ[_VARIABLE] = f"{before or ''} {_OPTION}=512".strip()
+    try:
+        tf.function(tf.identity, jit_compile=True, autograph=False)(tf.zeros([]))
+    finally:
+        if before is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = before
+    return True
+
+
+def _has(feature: str) -> bool:
+    try:
+        return feature in _CPU.read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return False

@@ -1,4 +1,4 @@
-"""More machines than one: blocks as tasks of Dask workers. Needs the extra `cluster`."""
+"""Executor for several machines: blocks as tasks of Dask workers. Needs the extra `cluster`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from keras2gp.graph.ops import Activation
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.matrices.executor import Sink, Work, finish
-from keras2gp.matrices.plan import Block, BlockShape
+from keras2gp.matrices.plan import Block, Partition
 from keras2gp.matrices.store import GramStore
+from keras2gp.matrices.work import Sink, Work, finish
 
 __all__ = ["DaskWorkers", "client_of", "result_of"]
 
@@ -49,16 +49,16 @@ class DaskWorkers:
     def __init__(self, address: str | None = None) -> None:
         self.address = address
 
-    def run(self, work: Work, wanted: Sequence[Block], sink: Sink) -> Generator[Block, None, None]:
+    def run(self, work: Work, missing: Sequence[Block], sink: Sink) -> Generator[Block, None, None]:
         """See Executor.run."""
-        if not wanted:
+        if not missing:
             return
         path = str(sink.path.absolute()) if isinstance(sink, GramStore) else None
-        with client_of(self.address, len(wanted)) as client:
+        with client_of(self.address, len(missing)) as client:
             common = client.scatter(_Common.of(work, path), broadcast=True, hash=False)
             futures = {
                 future.key: (future, block)
-                for block in wanted
+                for block in missing
                 for future in [client.submit(_task, common, block, pure=False)]
             }
             try:
@@ -81,7 +81,7 @@ def _collected(
 
 
 def result_of(future: Any) -> Any:
-    """What a task returned; its own errors are raised as they are.
+    """The result of a task, or its error as it was raised in the worker.
 
     Raises: StoreError if the task took several workers with it, or the scheduler was lost.
     """
@@ -124,7 +124,7 @@ def client_of(address: str | None, blocks: int) -> Generator[Any, None, None]:
 
 @dataclass(frozen=True)
 class _Common:
-    """What all tasks of a run share, sent to every worker once: data, not compiled functions."""
+    """Data that all tasks of a run share, sent to every worker once; no compiled functions."""
 
     token: str
     version: str
@@ -134,13 +134,13 @@ class _Common:
     parameters: Mapping[str, LayerVariances]
     first: Sequence[Array]
     second: Sequence[Array] | None
-    shape: BlockShape
+    partition: Partition
     path: str | None
 
     @classmethod
     def of(cls, work: Work, path: str | None) -> _Common:
-        own = [n.op.name for n in work.program.graph.nodes if isinstance(n.op, Activation)]
-        if functions := [name for name in own if name.endswith(OWN)]:
+        names = [n.op.name for n in work.program.graph.nodes if isinstance(n.op, Activation)]
+        if functions := [name for name in names if name.endswith(OWN)]:
             raise InputError(
                 f"executor: the activation {functions[0]} is a function of this process, which "
                 "the workers do not have. Try: the default executor, or a Dual class registered "
@@ -155,14 +155,14 @@ class _Common:
             parameters=dict(work.parameters),
             first=list(work.first),
             second=None if work.second is None else list(work.second),
-            shape=work.shape,
+            partition=work.partition,
             path=path,
         )
 
     def work(self) -> Work:
         graph = graph_from_dict(json.loads(self.graph))
         program = CompiledProgram(graph, self.dtype, kind=self.kind)
-        return Work(program, self.parameters, self.first, self.second, self.shape)
+        return Work(program, self.parameters, self.first, self.second, self.partition)
 
 
 # The work of the latest run in this worker process, by its token: compiled once, not per task.

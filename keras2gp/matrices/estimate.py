@@ -1,4 +1,4 @@
-"""What a matrix will take, against what the machine has, before anything is computed."""
+"""Estimate of the memory and disk that a matrix takes, beside the amounts that are free."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from keras2gp._util.files import free_disk
 from keras2gp._util.text import size_text
 from keras2gp.errors import StoreError
 from keras2gp.graph.graph import Graph
-from keras2gp.matrices.plan import BlockShape, block_count, block_shape, footprint_of
+from keras2gp.matrices.layout import CHUNK_EXTRA
+from keras2gp.matrices.plan import BlockShape, Partition, footprint_of
 
 __all__ = ["Estimate", "estimate_of"]
-
-_CHUNK_EXTRA = 4 + 4096  # its checksum, and what file systems round up to
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Size and cost of one kernel matrix.
 
-    n1, n2:           rows and columns
-    symmetric:        whether only one triangle is computed and stored
-    dtype:            of the entries
-    pairs, blocks:    kernel entries to compute, and pieces that they are computed and stored in
-    memory:           bytes at the peak, data not included; the maps within a block are a guess
-    memory_available: bytes, None where the system does not say
-    out:              path of the store, None for a matrix in memory
-    disk:             bytes that are still to be written
-    disk_available:   bytes free where the store is, None in memory
+    Attributes:
+        n1, n2: rows and columns.
+        symmetric: whether only one triangle is computed and stored.
+        dtype: type of the entries.
+        pairs: kernel entries to compute.
+        blocks: pieces in which they are computed and stored.
+        memory: bytes at the peak without the data; the maps within a block are a guess.
+        memory_available: bytes, None where the system does not say.
+        out: path of the store, None for a matrix in memory.
+        disk: bytes that are still to be written.
+        disk_available: bytes free where the store is, None in memory.
     """
 
     n1: int
@@ -64,9 +65,10 @@ class Estimate:
         return self.fits_memory and self.fits_disk
 
     def require(self) -> None:
-        """Refuse what cannot fit.
+        """Refuse a matrix that does not fit.
 
-        Raises: StoreError with what is needed and what there is.
+        Raises:
+            StoreError: with the amounts that are needed and available.
         """
         if not self.fits_memory:
             hint = "Try fewer images" if self.out else "Try out='K.zarr', a matrix on disk"
@@ -76,16 +78,16 @@ class Estimate:
 
     @property
     def shortage(self) -> str:
-        """What does not fit; empty if all does."""
+        """A sentence on the memory or disk that is too small; empty if both are enough."""
         if not self.fits_memory:
             return (
-                f"a {self._what} needs {size_text(self.memory)} of memory, and "
+                f"a {self._matrix} needs {size_text(self.memory)} of memory, and "
                 f"{size_text(self.memory_available)} is available"
             )
         if not self.fits_disk:
             return (
-                f"a {self._what} needs {size_text(self.disk)} more on the disk of {self.out}, and "
-                f"{size_text(self.disk_available)} is free"
+                f"a {self._matrix} needs {size_text(self.disk)} more on the disk of {self.out}, "
+                f"and {size_text(self.disk_available)} is free"
             )
         return ""
 
@@ -95,7 +97,7 @@ class Estimate:
 
     def __str__(self) -> str:
         lines = [
-            f"{self._what}: {self.pairs:,} pairs in {self.blocks:,} blocks",
+            f"{self._matrix}: {self.pairs:,} pairs in {self.blocks:,} blocks",
             f"memory: {size_text(self.memory)} of {size_text(self.memory_available)} available",
         ]
         if self.out is not None:
@@ -104,44 +106,34 @@ class Estimate:
         return "\n".join(lines)
 
     @property
-    def _what(self) -> str:
+    def _matrix(self) -> str:
         kind = "symmetric " if self.symmetric else ""
         return f"{kind}{self.n1} x {self.n2} matrix in {self.dtype}"
 
 
 def estimate_of(
-    graph: Graph,
-    dtype: str,
-    n1: int,
-    n2: int | None = None,
-    *,
-    out: Path | None = None,
-    shape: BlockShape | None = None,
+    graph: Graph, dtype: str, partition: Partition, out: Path | None = None
 ) -> Estimate:
-    """Estimate of an [n1, n2] matrix; with n2=None of the symmetric [n1, n1] matrix.
+    """Estimate for the matrix of a partition.
 
     out: where it would be stored; chunks that are there already take no more space
     """
-    symmetric = n2 is None
-    columns = n1 if n2 is None else n2
-    shape = shape or block_shape(graph, n1, columns)
-    count = block_count(shape, n1, columns, symmetric=symmetric)
-    itemsize = np.dtype(dtype).itemsize
+    itemsize, shape, count = np.dtype(dtype).itemsize, partition.shape, partition.count
     needed = _working_set(graph, shape, itemsize, min(os.cpu_count() or 1, count))
     disk, free = 0, None
     if out is None:
-        needed += n1 * columns * itemsize
+        needed += partition.n1 * partition.n2 * itemsize
     else:
-        chunk = shape.rows * shape.columns * itemsize + _CHUNK_EXTRA
+        chunk = shape.rows * shape.columns * itemsize + CHUNK_EXTRA
         disk = max(count * chunk - _used(out / "matrix"), 0)
-        disk += columns * itemsize if symmetric else 0
+        disk += partition.n2 * itemsize if partition.symmetric else 0
         free = free_disk(out)
     return Estimate(
-        n1=n1,
-        n2=columns,
-        symmetric=symmetric,
+        n1=partition.n1,
+        n2=partition.n2,
+        symmetric=partition.symmetric,
         dtype=dtype,
-        pairs=n1 * (n1 + 1) // 2 if symmetric else n1 * columns,
+        pairs=partition.pairs,
         blocks=count,
         memory=needed,
         memory_available=memory.available_memory(),
@@ -152,14 +144,14 @@ def estimate_of(
 
 
 def _working_set(graph: Graph, shape: BlockShape, itemsize: int, threads: int) -> int:
-    """Statistics of a block's images, what loops keep of a tile, and the values, twice."""
-    found = footprint_of(graph)
-    images = (shape.rows + shape.columns) * found.image
-    # The variances of a block's images walk the loops too, an image for a pair.
-    kept = max(shape.tile_rows * shape.tile_columns, shape.columns) * found.kept
+    """Bytes of a block's statistics, of the maps that loops keep for a tile, and of two copies."""
+    footprint = footprint_of(graph)
+    images = (shape.rows + shape.columns) * footprint.image
+    # The variances of a block's images go through the loops too, an image for a pair.
+    kept = max(shape.tile_rows * shape.tile_columns, shape.columns) * footprint.kept
     return threads * itemsize * (images + kept + 2 * shape.rows * shape.columns)
 
 
 def _used(directory: Path) -> int:
     files = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
-    return sum(size + _CHUNK_EXTRA for size in files)
+    return sum(size + CHUNK_EXTRA for size in files)

@@ -1,4 +1,4 @@
-"""What a stored matrix is a matrix of: hashes that tell whether a run may go on with it."""
+"""Fingerprint of a matrix: hashes of all that its entries depend on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.version import VERSION
 from keras2gp.covariance.program import layers_of
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.serial import graph_to_dict
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.executor import Work
+from keras2gp.matrices.work import Work
 
 __all__ = ["FORMAT", "differences", "digest", "fingerprint_of"]
 
-FORMAT = 1
+FORMAT = 2
 
 _MEANINGS = {
     "format": "the format of the store",
@@ -38,20 +39,20 @@ def fingerprint_of(work: Work) -> dict[str, Any]:
     """Everything that the entries depend on, one JSON value each; data and graph as SHA-256.
 
     The names of layers are left out: Keras numbers them anew whenever a model is built again,
-    and they do not change a kernel. The data are hashed as the kernel sees them, after the
-    deterministic layers. x2 is None for a symmetric matrix.
+    and they do not change a kernel. The data are hashed as the compiled kernel receives them,
+    after the deterministic layers. x2 is None for a symmetric matrix.
     """
-    shape = work.shape
+    shape, second = work.partition.shape, work.second
     return {
         "format": FORMAT,
         "keras2gp": VERSION,
         "graph": _hash_json(_nameless(work.program.graph)),
         "parameters": _hash_json(_ordered(work.program.graph, work.parameters)),
         "x1": _hash_arrays(work.first),
-        "x2": None if work.second is None else _hash_arrays(work.second),
+        "x2": None if second is None else _hash_arrays(second),
         "dtype": work.program.dtype,
         "kind": work.program.kind,
-        "shape": list(work.size),
+        "shape": list(work.partition.size),
         "block": [shape.rows, shape.columns, shape.tile_rows, shape.tile_columns],
     }
 
@@ -61,12 +62,12 @@ def digest(fingerprint: Mapping[str, Any]) -> str:
     return _hash_json(fingerprint)
 
 
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """A sentence for each part in which two fingerprints differ."""
     return [
-        f"{meaning}: {_short(stored.get(part))} in the store, {_short(wanted[part])} here"
+        f"{meaning}: {_short(stored.get(part))} in the store, {_short(expected[part])} here"
         for part, meaning in _MEANINGS.items()
-        if stored.get(part) != wanted[part]
+        if stored.get(part) != expected[part]
     ]
 
 
@@ -92,7 +93,7 @@ def _hash_json(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def _hash_arrays(arrays: Sequence[np.ndarray[Any, Any]]) -> str:
+def _hash_arrays(arrays: Sequence[Array]) -> str:
     total = hashlib.sha256()
     for array in arrays:
         total.update(f"{array.dtype.str} {array.shape} ".encode())

@@ -1,4 +1,4 @@
-"""Derivatives of a kernel matrix by the variances of its layers, tile by tile."""
+"""Derivatives of a kernel matrix with respect to the variances of its layers, tile by tile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Derivatives = dict[str, tuple[float, float]]
 
 _TAPE_BYTES = 2**29
 _TENSORS = 6
-"""Maps of doubles that a tape keeps of each node, about."""
+"""About the number of maps of doubles that a tape keeps for each node."""
 _LARGEST = 512
 
 
@@ -38,7 +38,7 @@ class MatrixGradient:
         self._program = Program(graph)
         self.layers = self._program.layers
         self.side = _side(graph)
-        # XLA needs the number of turns of a loop to be known when it goes backwards.
+        # Backwards XLA needs to know the number of iterations of a loop.
         compiled = not footprint_of(graph).mixes
         self._tile = tf.function(self._gradient, jit_compile=compiled, autograph=False)
 
@@ -51,7 +51,7 @@ class MatrixGradient:
     ) -> Derivatives:
         """The derivatives of the sum by (weight, bias) of every layer.
 
-        images: what Kernel.images gives; weights: G, [N, N], symmetric
+        images: as Kernel.images gives them; weights: G, [N, N], symmetric
         Raises: NumericalError if a derivative is not finite.
         """
         count = len(weights)
@@ -64,9 +64,9 @@ class MatrixGradient:
         )
         total = np.zeros((2, len(self.layers)))
         for number, (i, j) in enumerate(tiles, start=1):
-            pairs, own = self._weights(weights, i, j)
+            pairs, on_diagonal = self._weights(weights, i, j)
             sides = self._images(images, i), self._images(images, j)
-            total += np.asarray(self._tile(sides, pairs, own, *variances))
+            total += np.asarray(self._tile(sides, pairs, on_diagonal, *variances))
             advance(number, len(tiles))
         if not np.isfinite(total).all():
             layer = self.layers[int(np.argwhere(~np.isfinite(total))[0][1])]
@@ -80,18 +80,18 @@ class MatrixGradient:
         }
 
     def _weights(self, weights: Array, i: int, j: int) -> tuple[Tensor, Tensor]:
-        """The weights of a tile's pairs, both of (i, j) and (j, i); those of its variances."""
+        """Weights of a tile's pairs, (i, j) and (j, i) together, and of its variances."""
         side = self.side
         part = np.zeros((side, side))
         cut = weights[i : i + side, j : j + side]
         part[: cut.shape[0], : cut.shape[1]] = cut
-        own = np.zeros(side)
+        on_diagonal = np.zeros(side)
         if i == j:
-            own = np.diagonal(part).copy()
+            on_diagonal = np.diagonal(part).copy()
             np.fill_diagonal(part, 0.0)
         else:
             part *= 2.0
-        return tf.constant(part), tf.constant(own)
+        return tf.constant(part), tf.constant(on_diagonal)
 
     def _images(self, images: Sequence[Array], start: int) -> list[Tensor]:
         """One side of a tile, pairs innermost; a ragged end repeats the first image."""
@@ -107,7 +107,7 @@ class MatrixGradient:
         self,
         sides: tuple[list[Tensor], list[Tensor]],
         pairs: Tensor,
-        own: Tensor,
+        on_diagonal: Tensor,
         weights: list[Tensor],
         biases: list[Tensor],
     ) -> Tensor:
@@ -117,21 +117,21 @@ class MatrixGradient:
             (variances, *_), x1, s1 = self._program.statistics(sides[0], weights, biases)
             _, x2, s2 = self._program.statistics(sides[1], weights, biases)
             (k,) = self._program.cross(Side(x1, s1), Side(x2, s2), weights, biases)
-            value = tf.reduce_sum(pairs * k) + tf.reduce_sum(own * variances)
-        found = tape.gradient(value, [*weights, *biases], unconnected_gradients="zero")
-        return tf.reshape(tf.stack(found), [2, len(weights)])
+            value = tf.reduce_sum(pairs * k) + tf.reduce_sum(on_diagonal * variances)
+        gradients = tape.gradient(value, [*weights, *biases], unconnected_gradients="zero")
+        return tf.reshape(tf.stack(gradients), [2, len(weights)])
 
 
 @lru_cache(maxsize=8)
 def gradient_of(graph: Graph) -> MatrixGradient:
-    """The compiled derivatives of a graph, shared by all that ask for them."""
+    """The compiled derivatives of a graph, one object for each graph."""
     return MatrixGradient(graph)
 
 
 def _side(graph: Graph) -> int:
     """Images of either side of a tile: a power of two whose tape fits."""
-    found = footprint_of(graph)
-    positions = sum(math.prod(node.spatial) for node in graph.nodes) + found.kept
+    footprint = footprint_of(graph)
+    positions = sum(math.prod(node.spatial) for node in graph.nodes) + footprint.kept
     pairs = _TAPE_BYTES // (8 * _TENSORS * max(positions, 1))
     side = 1 << max(int(math.sqrt(max(pairs, 1))).bit_length() - 1, 2)
     return min(side, _LARGEST)

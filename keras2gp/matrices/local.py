@@ -7,12 +7,14 @@ from contextlib import closing
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Images, Matrix, Vector
+from keras2gp._util.memory import require_memory
+from keras2gp.errors import StoreError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.matrices.executor import Executor, Work, require_finite
 from keras2gp.matrices.executors import executor_of
-from keras2gp.matrices.plan import Block, block_shape
+from keras2gp.matrices.plan import Block
+from keras2gp.matrices.work import Executor, Work, require_finite
 
 __all__ = ["diagonal_of", "in_memory", "matrix_of"]
 
@@ -20,35 +22,55 @@ __all__ = ["diagonal_of", "in_memory", "matrix_of"]
 def matrix_of(
     program: CompiledProgram,
     parameters: Mapping[str, LayerVariances],
-    first: Sequence[Array],
-    second: Sequence[Array] | None,
-) -> Array:
+    first: Sequence[Images],
+    second: Sequence[Images] | None,
+) -> Matrix:
     """Covariances of all pairs, [N1, N2]; of `first` with itself if `second` is None.
 
-    Of both kernels, [2, N1, N2].
+    A program of both kernels gives [2, N1, N2].
 
-    Raises: NumericalError if an entry is not finite.
+    Raises: NumericalError if an entry is not finite; StoreError if the matrix does not fit in
+            memory.
     """
     return in_memory(Work.of(program, parameters, first, second), executor_of("auto"))
 
 
-def in_memory(
-    work: Work, executor: Executor, advance: Callable[[Block], None] = lambda _: None
-) -> Array:
-    """The matrix of the work, [N1, N2]; `advance` is told of every block that is finished.
+def diagonal_of(
+    program: CompiledProgram,
+    parameters: Mapping[str, LayerVariances],
+    images: Sequence[Images],
+) -> Vector:
+    """Variances of all images, [N]; a program of both kernels gives [2, N].
 
-    Raises: NumericalError if an entry is not finite.
+    Raises: NumericalError if one is not finite.
     """
-    count = (2,) if work.program.kind == "both" else ()
-    sink = _Matrix(np.empty((*count, *work.size), work.program.dtype))
-    with closing(executor.run(work, work.blocks(), sink)) as run:
+    return Work.of(program, parameters, images, None).diagonal
+
+
+def in_memory(
+    work: Work, executor: Executor, finished: Callable[[int], object] = lambda _pairs: None
+) -> Matrix:
+    """The matrix of the work, [N1, N2]; `finished` is told the pairs of every finished block.
+
+    Raises: NumericalError if an entry is not finite; StoreError if the matrix does not fit in
+            memory.
+    """
+    n1, n2 = work.partition.size
+    kernels = (2,) if work.program.kind == "both" else ()
+    shape, dtype = (*kernels, n1, n2), np.dtype(work.program.dtype)
+    require_memory(
+        int(np.prod(shape, dtype=object)) * dtype.itemsize,
+        f"a kernel matrix of {n1} x {n2} images in {dtype}",
+        "fewer images, or keras2gp.gram(..., out='K.zarr'), a matrix on disk",
+        StoreError,
+    )
+    sink = _Matrix(np.empty(shape, dtype))
+    with closing(executor.run(work, work.partition.blocks(), sink)) as run:
         for block in run:
-            advance(block)
-    if work.symmetric:
-        diagonal = diagonal_of(work.program, work.parameters, work.first)
-        for matrix, variances in zip(
-            sink.matrix.reshape(-1, *work.size), np.atleast_2d(diagonal), strict=True
-        ):
+            finished(block.pairs)
+    if work.second is None:
+        matrices = sink.matrix.reshape(-1, n1, n2)
+        for matrix, variances in zip(matrices, np.atleast_2d(work.diagonal), strict=True):
             _mirror(matrix)
             np.fill_diagonal(matrix, variances)
     return sink.matrix
@@ -57,38 +79,18 @@ def in_memory(
 class _Matrix:
     """A sink: an array in memory."""
 
-    def __init__(self, matrix: Array) -> None:
+    def __init__(self, matrix: Matrix) -> None:
         self.matrix = matrix
 
     def holds(self, block: Block) -> bool:
         return False
 
-    def write(self, block: Block, values: Array) -> None:
+    def write(self, block: Block, values: Matrix) -> None:
         require_finite(values, block.row, block.column)
-        rows = slice(block.row, block.row + block.rows)
-        self.matrix[..., rows, block.column : block.column + block.columns] = values
+        self.matrix[(..., *block.slices)] = values
 
 
-def diagonal_of(
-    program: CompiledProgram,
-    parameters: Mapping[str, LayerVariances],
-    images: Sequence[Array],
-) -> Array:
-    """Variances of all images, [N]; of both kernels, [2, N].
-
-    Raises: NumericalError if one is not finite.
-    """
-    count = len(images[0])
-    shape = block_shape(program.graph, count, count)
-    variances = program.variances(parameters)
-    starts = range(0, count, shape.columns)
-    parts = [program.diagonal(images, i, shape, variances) for i in starts]
-    diagonal: Array = np.concatenate(parts, axis=-1)[..., :count]
-    require_finite(diagonal, column=None)
-    return diagonal
-
-
-def _mirror(matrix: Array, size: int = 1024) -> None:
+def _mirror(matrix: Matrix, size: int = 1024) -> None:
     """Copy the upper triangle onto the lower, piece by piece."""
     n = len(matrix)
     for i in range(0, n, size):

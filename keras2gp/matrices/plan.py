@@ -1,4 +1,4 @@
-"""Blocks and tiles: what is computed at once, what stays in the cache, what a matrix needs.
+"""The plan of a matrix: its blocks and tiles, and the footprint of a graph that decides on them.
 
 A matrix is cut into blocks, each one call of the executable and one piece of finished work; a
 block is cut into tiles, whose maps are small enough for the cache.
@@ -20,9 +20,8 @@ __all__ = [
     "Block",
     "BlockShape",
     "Footprint",
-    "block_count",
+    "Partition",
     "block_shape",
-    "blocks",
     "footprint_of",
 ]
 
@@ -31,36 +30,53 @@ _BLOCK = 512
 _TILE_MAP = 8 * 32 * 784
 """Entries of a tile's largest map: 800 KB in float32, read and written once for each op.
 
-Eight rows share what is read of an image of the columns: 8 x 32 is 10% faster than 4 x 64 on a core
-with a cache of 2 MB, and 5% to 20% faster than 16 x 32, whose maps leave that cache.
+Eight rows share the statistics of a column's image: 8 x 32 is 10% faster than 4 x 64 on a core with
+a cache of 2 MB, and 5% to 20% faster than 16 x 32, whose maps leave that cache.
 """
 _WIDE_COLUMNS = 12
 _WIDE_TILE_MAP = 64 * 64 * 784
-"""Of an expanded activation a tile reads as much of its images as of its pairs: more pairs halve
-the time of each (tanh: 10.0 ns of an entry in tiles of 16 x 32, 5.3 ns of 64 x 64)."""
+"""The same for expanded activations: a tile reads as many numbers of its images as of its pairs,
+so that more pairs halve the time of each (tanh: 10.0 ns an entry in tiles of 16 x 32, 5.3 ns in
+64 x 64)."""
 _SMALL = 256
-"""Images of a matrix that is done before short rows, which compile half as long again, pay off."""
+"""Up to this many images use 64-column tiles: 32-column ones compile 1.5 times longer."""
 _MIXING_BLOCK = 128
 _KEPT, _WIDE_KEPT = 2**23, 2**26
-"""Entries that the loops of a tile leave behind: 32 MB in float32, 256 MB of wide tiles."""
+"""Most entries that the loops of a tile keep: 32 MB in float32, 256 MB in wide tiles."""
 _IMAGES = 2**27
-"""Entries of the statistics of one side of a block: 512 MB in float32."""
+"""Most entries of the statistics of one side of a block: 512 MB in float32."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of a matrix: its first row and column, and how many of either are wanted."""
+    """One block of a matrix.
+
+    Attributes:
+        row, column: its first row and column.
+        rows, columns: its size, within the matrix.
+        symmetric: whether the matrix is symmetric, so that only its upper triangle is computed.
+    """
 
     row: int
     column: int
     rows: int
     columns: int
     symmetric: bool = False
-    """Whether only what touches the upper triangle of the matrix is wanted."""
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns as an index of the matrix."""
+        rows = slice(self.row, self.row + self.rows)
+        return rows, slice(self.column, self.column + self.columns)
+
+    @property
+    def meets_diagonal(self) -> bool:
+        """Whether the block has entries on or below the diagonal of the matrix."""
+        return self.column < self.row + self.rows
 
     @property
     def pairs(self) -> int:
-        """Entries that are wanted: of a symmetric matrix those on or above the diagonal."""
+        """Entries that are computed: those of a symmetric matrix on or above the diagonal."""
         above = self.column - self.row - self.rows + 1
         if not self.symmetric or above >= 0:
             return self.rows * self.columns
@@ -84,9 +100,9 @@ class BlockShape:
         return self.rows // self.tile_rows * (self.columns // self.tile_columns)
 
     def tiles(self, block: Block) -> Iterator[tuple[int, int]]:
-        """First row and column, within the block, of every tile that is wanted.
+        """First row and column, within the block, of every tile that is computed.
 
-        Column by column: the statistics of the columns, which are the larger, stay in the cache.
+        Column by column, so that the statistics of the columns, the larger ones, stay in the cache.
         """
         for j in range(0, block.columns, self.tile_columns):
             for i in range(0, block.rows, self.tile_rows):
@@ -97,24 +113,25 @@ class BlockShape:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a graph's program keeps, in entries of its dtype.
+    """Entries that a graph's program keeps, in its dtype.
 
-    largest: positions of the largest map, of one pair
-    kept:    maps that loops over offsets leave behind, of one pair
-    image:   what the rules need of one image, with margins
-    columns: the most numbers that a rule needs of each position of an image
-    turns:   turns of all loops
+    Attributes:
+        largest: positions of the largest map, for one pair.
+        kept: entries of the maps that loops over offsets keep, for one pair.
+        image: entries of the statistics of one image, with margins.
+        columns: the largest number of statistics at one position of an image.
+        iterations: iterations of all loops.
     """
 
     largest: int
     kept: int
     image: int
     columns: int
-    turns: int
+    iterations: int
 
     @property
     def mixes(self) -> bool:
-        """Whether offsets are mixed: a block then costs many times what its statistics do."""
+        """Whether offsets are mixed: a block then costs many times as much as its statistics."""
         return self.kept > 0
 
 
@@ -136,7 +153,7 @@ def footprint_of(graph: Graph) -> Footprint:
         kept=sum(len(offsets[result]) * math.prod(sizes[result]) for result in results),
         image=image,
         columns=max(columns.values()),
-        turns=sum(len(stretch.offsets) for stretch in walks[:-1]),
+        iterations=sum(len(stretch.offsets) for stretch in walks[:-1]),
     )
 
 
@@ -150,23 +167,23 @@ def block_shape(graph: Graph, n1: int, n2: int) -> BlockShape:
     Sizes are powers of two, so that small matrices of many sizes share a few executables; the
     columns, which are contiguous, are long, and a multiple of 16.
     """
-    found = footprint_of(graph)
-    if found.largest == 1:
+    footprint = footprint_of(graph)
+    if footprint.largest == 1:
         side = min(_LARGEST, _power(max(n1, n2), 16))
         return BlockShape(side, side, side, side)
-    wide = found.columns >= _WIDE_COLUMNS
+    wide = footprint.columns >= _WIDE_COLUMNS
     entries = _WIDE_TILE_MAP if wide else _TILE_MAP
-    pairs = min(max(2 ** round(math.log2(entries / found.largest)), 64), _LARGEST**2)
-    if found.kept:
+    pairs = min(max(2 ** round(math.log2(entries / footprint.largest)), 64), _LARGEST**2)
+    if footprint.kept:
         most = _WIDE_KEPT if wide else _KEPT
-        pairs = min(pairs, max(_floor_power(most // found.kept), 16))
-    if wide:  # what is read of the images is least of a square
+        pairs = min(pairs, max(_floor_power(most // footprint.kept), 16))
+    if wide:  # a square reads the fewest images
         tile_rows = min(max(_floor_power(math.isqrt(pairs)), 2), 64)
     else:
         tile_rows = min(max(pairs // (64 if max(n1, n2) <= _SMALL else 32), 2), 16)
     tile_columns = min(max(pairs // tile_rows, 16), _BLOCK)
-    largest = max(_MIXING_BLOCK, tile_columns) if found.mixes else _BLOCK
-    largest = max(min(largest, _floor_power(_IMAGES // found.image)), 16)
+    largest = max(_MIXING_BLOCK, tile_columns) if footprint.mixes else _BLOCK
+    largest = max(min(largest, _floor_power(_IMAGES // footprint.image)), 16)
     side = min(largest, _power(max(n1, n2), 16))  # equal sides share the executable of statistics
     return BlockShape(side, side, min(tile_rows, side), min(tile_columns, side))
 
@@ -181,20 +198,66 @@ def _power(n: int, least: int) -> int:
     return max(1 << (n - 1).bit_length(), least)
 
 
-def blocks(shape: BlockShape, n1: int, n2: int, *, symmetric: bool) -> Iterator[Block]:
-    """Blocks of an [n1, n2] matrix; of a symmetric one those that touch the upper triangle."""
-    for row in range(0, n1, shape.rows):
-        rows = min(shape.rows, n1 - row)
-        for column in range(_first_column(shape, row, symmetric), n2, shape.columns):
-            yield Block(row, column, rows, min(shape.columns, n2 - column), symmetric)
+@dataclass(frozen=True)
+class Partition:
+    """A matrix cut into blocks.
 
+    Attributes:
+        n1, n2: rows and columns.
+        symmetric: whether rows and columns are the same images, so that only the blocks that touch
+            the upper triangle are computed and stored.
+        shape: sizes of blocks and tiles.
+    """
 
-def block_count(shape: BlockShape, n1: int, n2: int, *, symmetric: bool) -> int:
-    """How many blocks `blocks` gives."""
-    rows = range(0, n1, shape.rows)
-    firsts = (_first_column(shape, row, symmetric) for row in rows)
-    return sum(len(range(first, n2, shape.columns)) for first in firsts)
+    n1: int
+    n2: int
+    symmetric: bool
+    shape: BlockShape
 
+    @classmethod
+    def of(
+        cls, graph: Graph, n1: int, n2: int | None = None, shape: BlockShape | None = None
+    ) -> Partition:
+        """The partition that suits a graph; n2=None for the symmetric matrix of n1 images."""
+        columns = n1 if n2 is None else n2
+        return cls(n1, columns, n2 is None, shape or block_shape(graph, n1, columns))
 
-def _first_column(shape: BlockShape, row: int, symmetric: bool) -> int:
-    return row // shape.columns * shape.columns if symmetric else 0
+    @property
+    def size(self) -> tuple[int, int]:
+        """N1 and N2."""
+        return self.n1, self.n2
+
+    @property
+    def pairs(self) -> int:
+        """Entries to compute."""
+        return self.n1 * (self.n1 + 1) // 2 if self.symmetric else self.n1 * self.n2
+
+    @property
+    def count(self) -> int:
+        """The number of blocks."""
+        rows = range(0, self.n1, self.shape.rows)
+        return sum(len(self._columns(row)) for row in rows)
+
+    def blocks(self) -> list[Block]:
+        """All blocks, row by row."""
+        rows = range(0, self.n1, self.shape.rows)
+        return [self._block(row, column) for row in rows for column in self._columns(row)]
+
+    def block(self, i: int, j: int) -> Block | None:
+        """The block in a place, counted in blocks; None where a symmetric matrix has none."""
+        row, column = i * self.shape.rows, j * self.shape.columns
+        return self._block(row, column) if column in self._columns(row) else None
+
+    def place(self, block: Block) -> tuple[int, int]:
+        """Row and column of a block, counted in blocks."""
+        return block.row // self.shape.rows, block.column // self.shape.columns
+
+    def _block(self, row: int, column: int) -> Block:
+        rows = min(self.shape.rows, self.n1 - row)
+        columns = min(self.shape.columns, self.n2 - column)
+        return Block(row, column, rows, columns, self.symmetric)
+
+    def _columns(self, row: int) -> range:
+        """First columns of the blocks that begin at a row."""
+        side = self.shape.columns
+        return range(row // side * side if self.symmetric else 0, self.n2, side)

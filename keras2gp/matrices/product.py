@@ -1,4 +1,4 @@
-"""A stored matrix multiplied on Dask workers: for solvers that need no more than its products."""
+"""ClusterProduct: products of a stored matrix with vectors, computed by Dask workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
-from keras2gp.matrices.dask_workers import client_of, result_of
+from keras2gp.matrices.executors import dask_workers
 from keras2gp.matrices.plan import Block
 from keras2gp.matrices.store import GramStore
 
@@ -28,15 +28,24 @@ class ClusterProduct:
     """A symmetric store whose products the workers of a Dask scheduler compute from its blocks.
 
     Each worker reads blocks from the store, whose path must be the same directory on all machines;
-    what travels are the vectors. A worker that dies costs the task it was at.
+    only vectors are sent. A worker that dies costs the task it was at.
 
-        with ClusterProduct("K.zarr", "tcp://host:8786") as K:
-            classifier = GPClassifier(kernel, solver="cg").fit(x, y, gram=K)
+        with keras2gp.ClusterProduct("K.zarr", "tcp://host:8786") as K:
+            classifier = keras2gp.GPClassifier(kernel, solver="cg").fit(x, y, gram=K)
 
-    address: as of keras2gp.matrices.dask_workers.DaskWorkers
+    Args:
+        store: a store of keras2gp.gram, or its path.
+        address: address of a Dask scheduler, such as "tcp://host:8786"; None for a cluster on this
+            machine.
 
-    Raises: StoreError, InputError if there is no store, or if it is not of one set of images; from
-        each product StoreError where a block is missing or damaged, or workers are lost.
+    Attributes:
+        shape: N and N.
+        dtype: type of the stored entries.
+
+    Raises:
+        StoreError: there is no store; from each product, a block is missing or damaged, or workers
+            are lost.
+        InputError: the matrix is not of one set of images, or there is no scheduler.
     """
 
     def __init__(self, store: GramStore | str | Path, address: str | None = None) -> None:
@@ -47,10 +56,13 @@ class ClusterProduct:
         self.dtype = self._store.dtype
         self._address = address
         self._open = ExitStack()
+        self._dask: Any = None
         self._client: Any = None
 
     def __enter__(self) -> ClusterProduct:
-        self._client = self._open.enter_context(client_of(self._address, len(self._store.blocks())))
+        blocks = len(self._store.blocks())
+        self._dask = dask_workers("ClusterProduct")
+        self._client = self._open.enter_context(self._dask.client_of(self._address, blocks))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -58,23 +70,48 @@ class ClusterProduct:
         self._open.close()
 
     def diagonal(self) -> Array:
-        """[N]."""
+        """The diagonal of the matrix.
+
+        Returns:
+            An array [N] in float64.
+        """
         return self._store.diagonal().astype(np.float64)
 
     def columns(self, indices: Sequence[int]) -> Array:
-        """Columns by their indices, [N, count], in float64."""
+        """Some columns of the matrix.
+
+        Args:
+            indices: their numbers.
+
+        Returns:
+            An array [N, len(indices)] in float64.
+        """
         return self._summed(_columns, np.asarray(indices, dtype=np.intp), len(indices))
 
     def corner(self, indices: Sequence[int]) -> Array:
-        """The entries between these rows and the same columns, in float64."""
+        """The entries between some rows and the same columns.
+
+        Args:
+            indices: their numbers.
+
+        Returns:
+            An array [len(indices), len(indices)] in float64.
+        """
         return self.columns(indices)[np.asarray(indices, dtype=np.intp)]
 
     def product(self, b: Array) -> Array:
-        """The matrix times b, [N, C], in float64; the same to the last bit each time."""
+        """The matrix times b; the same to the last bit each time.
+
+        Args:
+            b: array [N, C].
+
+        Returns:
+            An array [N, C] in float64.
+        """
         return self._summed(_product, np.asarray(b, dtype=np.float64), b.shape[1])
 
     def _summed(self, function: Any, common: Array, columns: int) -> Array:
-        """The sum over all tasks of what each makes of its blocks, in the order of the tasks."""
+        """The sum over all tasks of their contributions, in the order of the tasks."""
         if self._client is None:
             raise InputError("a ClusterProduct is used outside of its `with` block")
         path = str(self._store.path.absolute())
@@ -90,7 +127,7 @@ class ClusterProduct:
         try:
             total = np.zeros((self.shape[0], columns))
             for future in futures:
-                total += result_of(future)
+                total += self._dask.result_of(future)
                 future.release()
         finally:
             self._client.cancel([*futures, sent])
@@ -120,7 +157,7 @@ def _same(common: Array) -> Array:
 
 
 def _product(path: str, blocks: list[Block], b: Array) -> Array:
-    """In a worker: what these blocks and their mirror images contribute to the product."""
+    """In a worker: the contribution of these blocks and their mirror images to the product."""
     total = np.zeros_like(b)
     for block in blocks:
         upper, above, rows, columns = _pieces(_store(path), block)
@@ -129,16 +166,16 @@ def _product(path: str, blocks: list[Block], b: Array) -> Array:
     return total
 
 
-def _columns(path: str, blocks: list[Block], wanted: Array) -> Array:
-    """In a worker: what these blocks and their mirror images hold of the wanted columns."""
+def _columns(path: str, blocks: list[Block], indices: Array) -> Array:
+    """In a worker: the entries of some columns in these blocks and their mirror images."""
     store = _store(path)
-    total = np.zeros((store.shape[0], len(wanted)))
+    total = np.zeros((store.shape[0], len(indices)))
     for block in blocks:
         upper, above, rows, columns = _pieces(store, block)
-        direct = np.flatnonzero((wanted >= columns.start) & (wanted < columns.stop))
-        total[rows, direct] += upper[:, wanted[direct] - columns.start]
-        mirror = np.flatnonzero((wanted >= rows.start) & (wanted < rows.stop))
-        total[columns, mirror] += above[wanted[mirror] - rows.start].T
+        direct = np.flatnonzero((indices >= columns.start) & (indices < columns.stop))
+        total[rows, direct] += upper[:, indices[direct] - columns.start]
+        mirror = np.flatnonzero((indices >= rows.start) & (indices < rows.stop))
+        total[columns, mirror] += above[indices[mirror] - rows.start].T
     return total
 
 
@@ -146,7 +183,6 @@ def _pieces(store: GramStore, block: Block) -> tuple[Array, Array, slice, slice]
     """A block in float64, the same without the matrix's diagonal, and its place."""
     upper = store.read(block).astype(np.float64)
     above = upper
-    if block.column < block.row + block.rows:
+    if block.meets_diagonal:
         above = np.triu(upper, block.row - block.column + 1)
-    rows = slice(block.row, block.row + block.rows)
-    return upper, above, rows, slice(block.column, block.column + block.columns)
+    return upper, above, *block.slices

@@ -1,4 +1,4 @@
-"""Reading parts of a matrix that lies in blocks, of which a symmetric one has half."""
+"""Parts of a matrix, as an index selects them, out of its blocks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
-from keras2gp.errors import InputError
-from keras2gp.matrices.plan import Block, BlockShape, blocks
+from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.memory import require_memory
+from keras2gp.errors import InputError, StoreError
+from keras2gp.matrices.plan import Block, Partition
 
 __all__ = ["Selection", "gather"]
 
 Pieces = dict[int, tuple[slice, slice]]
+_LARGE = 2**26
 
 
 class Selection:
-    """Rows and columns that an index asks for, as numpy understands integers and slices.
+    """Rows and columns that an index selects, as numpy understands integers and slices.
 
     key:  an integer, a slice, an ellipsis, or a tuple of at most two of them
     size: N1, N2
@@ -38,7 +40,7 @@ class Selection:
         self._final = tuple(slice(None) if isinstance(k, slice) else 0 for k in keys)
 
     def shaped(self, values: Array) -> Any:
-        """Values of rows and columns as the index wants them: an axis less for each integer."""
+        """The selected values without the axes of integer indices."""
         return values[self._final]
 
 
@@ -57,26 +59,27 @@ def _range(key: Any, count: int) -> range:
 
 
 def gather(
-    selection: Selection,
-    size: tuple[int, int],
-    shape: BlockShape,
-    dtype: str,
-    load: Callable[[Block], Array],
-    *,
-    symmetric: bool,
-) -> Array:
+    selection: Selection, partition: Partition, dtype: np.dtype[Any], load: Callable[[Block], Array]
+) -> Matrix:
     """The selected entries, [rows, columns], one block in memory at a time, each read once.
 
-    load: gives a block; of a symmetric matrix only what is on or above the diagonal is used
+    load: reads a block; of a symmetric matrix only entries on or above the diagonal are used
+
+    Raises: StoreError if the entries do not fit in memory.
     """
     rows, columns = _ascending(selection.rows), _ascending(selection.columns)
+    needed = len(rows) * len(columns) * dtype.itemsize
+    if needed >= _LARGE:
+        hint = "a smaller part of the matrix"
+        require_memory(needed, f"{len(rows)} x {len(columns)} entries", hint, StoreError)
     out = np.empty((len(rows), len(columns)), dtype)
+    shape, symmetric = partition.shape, partition.symmetric
     direct = _pieces(rows, shape.rows), _pieces(columns, shape.columns)
     mirror = _pieces(columns, shape.rows), _pieces(rows, shape.columns)
-    for block in _touched(direct, mirror, size, shape, symmetric=symmetric):
+    for block in _touched(direct, mirror, partition):
         values = load(block)
-        i, j = block.row // shape.rows, block.column // shape.columns
-        whole = not symmetric or block.column >= block.row + block.rows
+        i, j = partition.place(block)
+        whole = not symmetric or not block.meets_diagonal
         if i in direct[0] and j in direct[1]:
             (to_row, of_row), (to_column, of_column) = direct[0][i], direct[1][j]
             upper = whole or _above(block, of_row, of_column, 0)
@@ -96,7 +99,7 @@ def _ascending(indices: range) -> range:
 
 
 def _pieces(indices: range, side: int) -> Pieces:
-    """By block: which positions of the result it fills, and from where within the block."""
+    """For each block, the positions of the result that it fills, and their indices within it."""
     pieces: Pieces = {}
     position = 0
     while position < len(indices):
@@ -109,19 +112,14 @@ def _pieces(indices: range, side: int) -> Pieces:
 
 
 def _touched(
-    direct: tuple[Pieces, Pieces],
-    mirror: tuple[Pieces, Pieces],
-    size: tuple[int, int],
-    shape: BlockShape,
-    *,
-    symmetric: bool,
+    direct: tuple[Pieces, Pieces], mirror: tuple[Pieces, Pieces], partition: Partition
 ) -> Iterator[Block]:
-    """The stored blocks that hold something of either, in the order of the plan."""
+    """The stored blocks that hold entries of either, row by row."""
     places = {(i, j) for i in direct[0] for j in direct[1]}
-    if symmetric:
+    if partition.symmetric:
         places |= {(i, j) for i in mirror[0] for j in mirror[1]}
-    for block in blocks(shape, *size, symmetric=symmetric):
-        if (block.row // shape.rows, block.column // shape.columns) in places:
+    for i, j in sorted(places):
+        if block := partition.block(i, j):
             yield block
 
 

@@ -1,16 +1,12 @@
-"""A Gram matrix on disk that reads like an array.
+"""GramStore: a kernel matrix on disk that reads like an array.
 
-    K.zarr/zarr.json      group; its attributes hold the fingerprint (fingerprint.py)
-    K.zarr/matrix/        [N1, N2], one chunk for each block, each with its crc32c
-    K.zarr/diagonal/      [N], of a symmetric matrix
-
-Of a symmetric matrix the chunks that touch the upper triangle are there; what lies below the
-diagonal is zero in them, NaN where there is no chunk, and mirrored when read through GramStore.
+Only the chunks that touch the upper triangle of a symmetric matrix are stored. Entries below the
+diagonal are zero in them, and are mirrored when they are read through GramStore. The layout of
+the files stands in layout.py.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -19,60 +15,89 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
-from keras2gp._util.files import temporary_name
+from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.checks import whole_number
+from keras2gp._util.files import flush, temporary_name
 from keras2gp.errors import InputError, StoreError
-from keras2gp.matrices.executor import require_finite
 from keras2gp.matrices.fingerprint import FORMAT, differences, digest
-from keras2gp.matrices.layout import KEY, open_array, require_layout, sound, write_metadata
-from keras2gp.matrices.plan import Block, BlockShape, blocks
+from keras2gp.matrices.layout import KEY, ChunkedArray, read_json, write_metadata
+from keras2gp.matrices.plan import Block, BlockShape, Partition
 from keras2gp.matrices.reading import Selection, gather
+from keras2gp.matrices.work import require_finite
 
 __all__ = ["GramStore"]
-
 
 _RESUME = (
     "Run keras2gp.gram again with the same arguments and out={path!r} to compute what is missing"
 )
+_MOST_ROWS, _MOST_SIDE, _MOST_BLOCKS = 2**40, 2**13, 10**8
 
 
 class GramStore:
     """A kernel matrix on disk, [N1, N2], made by keras2gp.gram(..., out=PATH).
 
-    store[i0:i1, j0:j1] reads the entries asked for and no more than the blocks that hold them;
-    integers, steps and negative indices work as in numpy. np.asarray(store) reads all of it.
+    store[i0:i1, j0:j1] reads the selected entries, and only the blocks that hold them; integers,
+    steps and negative indices work as in numpy. np.asarray(store) reads all of it.
 
-    path: directory of the store
-    Raises: StoreError if there is no store, or if it is malformed or of another format.
+    Args:
+        path: directory of the store.
+        writable: whether blocks may be written.
+
+    Attributes:
+        path: directory of the store.
+        fingerprint: hashes of all that the entries depend on.
+        shape: N1 and N2.
+        dtype: type of the entries.
+        symmetric: whether rows and columns are the same images.
+
+    Raises:
+        StoreError: there is no store, or it is malformed or of another format.
     """
 
     def __init__(self, path: str | Path, *, writable: bool = False) -> None:
         self.path = Path(path)
+        self._writable = writable
         if not self.path.is_dir():
             raise StoreError(f"{self.path}: no such store. keras2gp.gram(..., out=PATH) makes one")
         try:
-            self._read_metadata(writable)
-        except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+            self._read_metadata()
+        except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise StoreError(
-                f"{self.path} is not a Gram matrix that this version of keras2gp can read: {error}"
-            ) from error
+                f"{self.path} is not a Gram matrix that this version of keras2gp can read: {e}. "
+                "Try: compute the matrix again at another path, or remove the store"
+            ) from e
 
     @classmethod
     def open(cls, path: str | Path) -> GramStore:
-        """A finished or unfinished store, for reading."""
+        """Open a finished or unfinished store for reading.
+
+        Args:
+            path: directory of the store.
+
+        Returns:
+            The store.
+        """
         return cls(path)
 
     @classmethod
     def create(cls, path: Path, fingerprint: Mapping[str, Any]) -> None:
-        """Make an empty store; does nothing if there is something at `path` already.
+        """Make an empty store; does nothing if there is a file or directory at `path` already.
 
         The store has its name only when its metadata are whole, so that of two processes that
         make the same store one comes first, and the other finds it.
+
+        Args:
+            path: directory of the store.
+            fingerprint: as fingerprint_of gives it.
+
+        Raises:
+            StoreError: it cannot be made.
         """
         temporary = temporary_name(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_metadata(temporary, fingerprint)
+            flush(temporary)
             temporary.rename(path)
         except OSError as error:
             if not path.exists():
@@ -80,37 +105,49 @@ class GramStore:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _read_metadata(self, writable: bool) -> None:
-        attributes = json.loads((self.path / "zarr.json").read_text())["attributes"]
-        self.fingerprint: dict[str, Any] = dict(attributes[KEY])
-        recorded = self.fingerprint.pop("sha256")
-        if self.fingerprint["format"] != FORMAT:
-            raise ValueError(f"format {self.fingerprint['format']}, expected {FORMAT}")
-        if digest(self.fingerprint) != recorded:
+    def _read_metadata(self) -> None:
+        """Read the metadata, each number bounded before anything is made of it."""
+        fingerprint = dict(read_json(self.path / "zarr.json")["attributes"][KEY])
+        recorded = fingerprint.pop("sha256")
+        if fingerprint["format"] != FORMAT:
+            raise ValueError(f"format {fingerprint['format']}, expected {FORMAT}")
+        if digest(fingerprint) != recorded:
             raise ValueError("its fingerprint was changed")
-        n1, n2 = self.fingerprint["shape"]
-        self.shape: tuple[int, int] = (int(n1), int(n2))
-        self.block_shape = BlockShape(*(int(n) for n in self.fingerprint["block"]))
-        self.dtype: np.dtype[Any] = np.dtype(str(self.fingerprint["dtype"]))
-        self.symmetric = self.fingerprint["x2"] is None
-        chunks = (self.block_shape.rows, self.block_shape.columns)
-        self._matrix = open_array(self.path, "matrix", writable=writable)
-        require_layout(self._matrix, self.shape, chunks, self.dtype)
+        if fingerprint["dtype"] not in ("float32", "float64"):
+            raise ValueError(f"dtype {fingerprint['dtype']!r}, expected 'float32' or 'float64'")
+        n1, n2 = (whole_number("shape", n, 1, _MOST_ROWS) for n in fingerprint["shape"])
+        sides = [whole_number("block", n, 1, _MOST_SIDE) for n in fingerprint["block"]]
+        self.fingerprint: dict[str, Any] = fingerprint
+        self.shape: tuple[int, int] = n1, n2
+        self.dtype: np.dtype[Any] = np.dtype(fingerprint["dtype"])
+        self.symmetric = fingerprint["x2"] is None
+        if self.symmetric and n1 != n2:
+            raise ValueError(f"a symmetric matrix of shape {[n1, n2]}")
+        self._partition = Partition(n1, n2, self.symmetric, BlockShape(*sides))
+        blocks = -(-n1 // sides[0]) * -(-n2 // sides[1])
+        if blocks > _MOST_BLOCKS:
+            raise ValueError(f"{blocks} blocks, expected at most {_MOST_BLOCKS}")
+        self._matrix = self._array("matrix", self.shape, self.chunks)
         if self.symmetric:
-            self._variances = open_array(self.path, "diagonal", writable=writable)
-            require_layout(self._variances, self.shape[:1], self.shape[:1], self.dtype)
+            self._variances = self._array("diagonal", (n1,), (n1,))
+
+    def _array(self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...]) -> ChunkedArray:
+        identity = digest(self.fingerprint)
+        array = ChunkedArray(self.path, name, shape, chunk, self.dtype, identity)
+        array.require_metadata()
+        return array
 
     # What an array has.
 
     @property
     def ndim(self) -> int:
-        """2."""
+        """The number of axes, 2."""
         return 2
 
     @property
     def chunks(self) -> tuple[int, int]:
         """Rows and columns of a block: reading along these reads each block once."""
-        return self.block_shape.rows, self.block_shape.columns
+        return self._partition.shape.rows, self._partition.shape.columns
 
     @property
     def size(self) -> int:
@@ -128,19 +165,12 @@ class GramStore:
     def __getitem__(self, key: Any) -> Any:
         """Entries as a numpy array in the store's dtype.
 
-        Raises: StoreError if a block that holds some of them is missing or damaged; IndexError
-                for an integer out of range; InputError for indices other than integers and slices.
+        Raises: StoreError if a block that holds some of them is missing or damaged, or if they do
+                not fit in memory; IndexError for an integer out of range; InputError for indices
+                other than integers and slices.
         """
         selection = Selection(key, self.shape)
-        values = gather(
-            selection,
-            self.shape,
-            self.block_shape,
-            self.dtype.name,
-            self.read,
-            symmetric=self.symmetric,
-        )
-        return selection.shaped(values)
+        return selection.shaped(gather(selection, self._partition, self.dtype, self.read))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -152,16 +182,20 @@ class GramStore:
         kind = "symmetric " if self.symmetric else ""
         return f"<GramStore {self.path}, {kind}{list(self.shape)} {self.dtype}>"
 
-    def diagonal(self) -> Array:
-        """Prior variances, [N], exact; of a matrix of two sets of images its main diagonal.
+    def diagonal(self) -> Vector:
+        """The diagonal of the matrix: exact prior variances if it is symmetric.
 
-        Raises: StoreError if the store is unfinished or damaged there.
+        Returns:
+            An array [min(N1, N2)].
+
+        Raises:
+            StoreError: the store is unfinished or damaged there.
         """
-        if not self.symmetric:
-            return np.array([self[i, i] for i in range(min(self.shape))], self.dtype)
-        if not self.holds_diagonal():
-            raise StoreError(f"{self.path}: the diagonal is missing or damaged. {self._hint}")
-        return self._diagonal.copy()
+        if self.symmetric:
+            return self._diagonal.copy()
+        side = max(self.chunks)
+        starts = range(0, min(self.shape), side)
+        return np.concatenate([np.diagonal(self[i : i + side, i : i + side]) for i in starts])
 
     # Completeness.
 
@@ -171,31 +205,51 @@ class GramStore:
         return not self.missing() and (not self.symmetric or self.holds_diagonal())
 
     def blocks(self) -> list[Block]:
-        """All blocks that a complete store holds."""
-        return list(blocks(self.block_shape, *self.shape, symmetric=self.symmetric))
+        """All blocks of a complete store.
+
+        Returns:
+            The blocks, row by row.
+        """
+        return self._partition.blocks()
 
     def missing(self) -> list[Block]:
-        """Blocks that are not there, or damaged: those that a resumed run computes.
+        """Blocks that are not there, damaged or of another place or store. Reads all of the store.
 
-        Reads all of the store. Raises: StoreError if files cannot be read at all.
+        Returns:
+            The blocks that a resumed run computes.
+
+        Raises:
+            StoreError: files cannot be read at all.
         """
         return [block for block in self.blocks() if not self.holds(block)]
 
     def holds(self, block: Block) -> bool:
-        """Whether a block reads back with a right checksum, and is finite."""
-        return sound(self._matrix, _region(block), self.path) is not None
+        """Whether a block is there: whole, finite, and written for this place of this store.
+
+        Args:
+            block: one of `blocks`.
+
+        Returns:
+            Whether `read` gives it.
+        """
+        return self._matrix.read_if_valid(self._partition.place(block)) is not None
 
     def holds_diagonal(self) -> bool:
-        """Whether the diagonal of a symmetric matrix reads back sound."""
-        try:
-            return len(self._diagonal) == self.shape[0]
-        except StoreError:
-            return False
+        """Whether the diagonal of a symmetric matrix is there.
+
+        Returns:
+            Whether `diagonal` gives it.
+        """
+        return self._variances.read_if_valid((0,)) is not None
 
     def require(self, fingerprint: Mapping[str, Any]) -> None:
         """Refuse the store unless it is of this fingerprint.
 
-        Raises: StoreError with both fingerprints and what differs.
+        Args:
+            fingerprint: as fingerprint_of gives it.
+
+        Raises:
+            StoreError: with both fingerprints and their differences.
         """
         if parts := differences(self.fingerprint, fingerprint):
             raise StoreError(
@@ -204,44 +258,64 @@ class GramStore:
                 f"in {'; '.join(parts)}. Try another path, or remove the store"
             )
 
-    def read(self, block: Block) -> Array:
-        """One block as it is stored: of a symmetric matrix zero below the matrix's diagonal.
+    def read(self, block: Block) -> Matrix:
+        """Read one block as it is stored: below the diagonal of a symmetric matrix it is zero.
 
-        Raises: StoreError if it is missing or damaged.
+        Args:
+            block: one of `blocks`.
+
+        Returns:
+            An array [block.rows, block.columns] that cannot be written to.
+
+        Raises:
+            StoreError: the block is missing or damaged, or belongs elsewhere.
         """
-        values = sound(self._matrix, _region(block), self.path)
+        values = self._matrix.read_if_valid(self._partition.place(block))
         if values is None:
-            rows = f"{block.row}:{block.row + block.rows}"
-            columns = f"{block.column}:{block.column + block.columns}"
+            rows, columns = (f"{part.start}:{part.stop}" for part in block.slices)
             raise StoreError(
-                f"{self.path}: the block [{rows}, {columns}] is missing or damaged. {self._hint}"
+                f"{self.path}: the block [{rows}, {columns}] is missing or damaged, or belongs to "
+                f"another place or store. {self._hint}"
             )
         return values
 
     # Writing.
 
-    def write(self, block: Block, values: Array) -> None:
-        """Keep one whole block, [block.rows, block.columns]; the same bytes whoever writes it.
+    def write(self, block: Block, values: Matrix) -> None:
+        """Keep one whole block; the same bytes whoever writes it.
 
-        Raises: NumericalError if a value is not finite; InputError for another shape; StoreError
-                if the disk does not take it.
+        Args:
+            block: one of `blocks`.
+            values: array [block.rows, block.columns].
+
+        Raises:
+            NumericalError: a value is not finite.
+            InputError: the values have another shape, or the store is open for reading alone.
+            StoreError: the disk does not take it.
         """
         if values.shape != (block.rows, block.columns):
             raise InputError(f"a block of shape {values.shape}, expected {block}")
         require_finite(values, block.row, block.column)
-        if self.symmetric and block.column < block.row + block.rows:
+        if self.symmetric and block.meets_diagonal:
             values = self._upper(block, values)
-        self._put(self._matrix, _region(block), values)
+        self._put(self._matrix, self._partition.place(block), values)
 
-    def write_diagonal(self, values: Array) -> None:
-        """Keep the diagonal, [N]; before any block, since blocks repeat it.
+    def write_diagonal(self, values: Vector) -> None:
+        """Keep the diagonal of a symmetric matrix; before any block, since blocks repeat it.
 
-        Raises: NumericalError if a value is not finite; StoreError if the disk does not take it.
+        Args:
+            values: array [N].
+
+        Raises:
+            NumericalError: a value is not finite.
+            InputError: the store is open for reading alone.
+            StoreError: the disk does not take it.
         """
         require_finite(values, column=None)
-        self._put(self._variances, (slice(None),), values)
+        self._put(self._variances, (0,), values)
 
-    def _upper(self, block: Block, values: Array) -> Array:
+    def _upper(self, block: Block, values: Matrix) -> Matrix:
+        """A block on the diagonal, zero below the diagonal and exact on it."""
         values = np.triu(values, block.row - block.column)
         first = max(block.row, block.column)
         last = min(block.row + block.rows, block.column + block.columns)
@@ -249,28 +323,26 @@ class GramStore:
         values[places - block.row, places - block.column] = self._diagonal[places]
         return values
 
-    def _put(self, array: Any, region: tuple[slice, ...], values: Array) -> None:
+    def _put(self, array: ChunkedArray, place: tuple[int, ...], values: Array) -> None:
+        if not self._writable:
+            raise InputError(f"{self.path} is open for reading. Try GramStore(path, writable=True)")
         try:
-            array[region] = values
-        except OSError as error:
-            reason = error.strerror or str(error)
+            array.write(place, values)
+        except StoreError as error:
             raise StoreError(
-                f"{self.path} cannot be written: {reason}. What was finished is kept. "
-                f"Make room, then: {self._hint}"
-            ) from error
+                f"{error}. What was finished is kept. Make room, then: {self._hint}"
+            ) from error.__cause__
 
     @cached_property
-    def _diagonal(self) -> Array:
-        values = sound(self._variances, (slice(None),), self.path)
+    def _diagonal(self) -> Vector:
+        values = self._variances.read_if_valid((0,))
         if values is None:
-            raise StoreError(f"{self.path}: the diagonal is missing or damaged. {self._hint}")
+            raise StoreError(
+                f"{self.path}: the diagonal is missing or damaged, or belongs to another store. "
+                f"{self._hint}"
+            )
         return values
 
     @property
     def _hint(self) -> str:
         return _RESUME.format(path=str(self.path))
-
-
-def _region(block: Block) -> tuple[slice, slice]:
-    rows = slice(block.row, block.row + block.rows)
-    return rows, slice(block.column, block.column + block.columns)

@@ -108,9 +108,9 @@ def test_split_takes_none(data):
         (whole(), 11, 0, "10 and no test split"),
         (with_test(), 11, 1, "11 rows to train on.*has 10"),
         (with_test(), 1, 7, "7 rows to test on.*has 6"),
-        (whole(), -1, 2, "-1 training rows"),
-        (whole(), 2, 1.5, "1.5 test rows"),
-        (whole(), True, 2, "True training rows"),
+        (whole(), -1, 2, "training rows=-1: expected a whole number"),
+        (whole(), 2, 1.5, "test rows=1.5: expected a whole number"),
+        (whole(), True, 2, "training rows=True: expected a whole number"),
     ],
 )
 def test_split_refuses(data, n_train, n_test, says):

@@ -255,7 +255,7 @@ def test_memory_is_compared_before_it_is_taken(monkeypatch):
             raise AssertionError("nothing is read")
 
     monkeypatch.setattr(memory, "available_memory", lambda: 2**34)
-    with pytest.raises(InputError, match=r"needs 37\d\d\.\d GiB of memory and 16\.0 GiB"):
+    with pytest.raises(InputError, match=r"needs 3\.[67] TiB of memory and 16\.0 GiB"):
         factorize(Enormous())
 
 

@@ -5,8 +5,8 @@ import time
 
 import gram_kernels
 
-from keras2gp.matrices.executor import Work
-from keras2gp.matrices.threads import Threads
+from keras2gp.matrices.executors import Threads
+from keras2gp.matrices.work import Work
 
 if __name__ == "__main__":
     path, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp.matrices.api import compute
-from keras2gp.matrices.executor import Work
+from keras2gp.matrices.work import Work
 
 if __name__ == "__main__":
     cpu = tf.config.list_physical_devices("CPU")[0]

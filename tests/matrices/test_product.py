@@ -9,10 +9,10 @@ from gram_kernels import FLAT, SMALL, WIDE, images, kernel, stored
 
 from keras2gp.errors import InputError, StoreError
 from keras2gp.gp import ConjugateGradients, GPRegressor
+from keras2gp.matrices.product import ClusterProduct, _shares
 
 distributed = pytest.importorskip("distributed")
 
-from keras2gp.matrices.product import ClusterProduct, _shares  # noqa: E402 (needs the extra)
 
 COUNT = 100
 

@@ -11,9 +11,9 @@ from gram_kernels import FLAT, SMALL, WIDE, bytes_of, images, kernel, stored
 from keras2gp._util.files import temporary_name
 from keras2gp.errors import InputError, NumericalError, StoreError
 from keras2gp.matrices.api import compute
-from keras2gp.matrices.executor import Work
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.store import GramStore
+from keras2gp.matrices.work import Work
 
 COUNT = 70
 CHUNK = Path("matrix/c/1/2")
@@ -135,6 +135,39 @@ def test_damage_is_found_and_computed_again(damage, place, whole, copy):
         store[:, :] if place.startswith("matrix") else store.diagonal()
     assert stored(copy, images(COUNT)).complete
     assert bytes_of(copy) == bytes_of(whole[0])
+
+
+def exchange(first, second):
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+
+
+@pytest.mark.parametrize("others", [{"x1": images(COUNT, seed=5)}, {"kernel_": kernel(weight=1.5)}])
+@pytest.mark.parametrize("place", ["matrix/c/1/2", "matrix/c/4/4", "diagonal/c/0"])
+def test_a_chunk_of_another_store_is_found(others, place, whole, copy, tmp_path):
+    stored(tmp_path / "other", **{"x1": images(COUNT), **others})
+    shutil.copy(tmp_path / "other" / place, copy / place)
+    assert not GramStore.open(copy).complete
+    np.testing.assert_array_equal(stored(copy, images(COUNT)), whole[1])
+    assert bytes_of(copy) == bytes_of(whole[0])
+
+
+def test_exchanged_chunks_are_found(whole, copy):
+    exchange(copy / "matrix/c/1/2", copy / "matrix/c/2/3")
+    exchange(copy / "matrix/c/0/0", copy / "matrix/c/3/3")
+    store = GramStore.open(copy)
+    missing = [(block.row // 16, block.column // 16) for block in store.missing()]
+    assert missing == [(0, 0), (1, 2), (2, 3), (3, 3)]
+    with pytest.raises(StoreError, match=r"another place or store.*again"):
+        store[:, :]
+    assert stored(copy, images(COUNT)).complete
+    assert bytes_of(copy) == bytes_of(whole[0])
+
+
+def test_a_copied_store_is_the_same_store(copy, monkeypatch):
+    monkeypatch.setattr(Work, "compute", lambda *_: pytest.fail("computed again"))
+    assert stored(copy, images(COUNT)).complete
 
 
 def test_sound_chunks_are_not_computed_again(copy, monkeypatch):

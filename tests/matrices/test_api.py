@@ -10,10 +10,11 @@ from gram_kernels import SMALL, images, kernel
 import keras2gp
 from keras2gp._util import files, memory, progress
 from keras2gp.errors import InputError, NumericalError, StoreError
-from keras2gp.matrices import api, estimate, executor, local
-from keras2gp.matrices.plan import Block, BlockShape, block_count, blocks
+from keras2gp.matrices import api, estimate, local, work
+from keras2gp.matrices.executors import Threads
+from keras2gp.matrices.plan import Block, BlockShape, Partition
 from keras2gp.matrices.store import GramStore
-from keras2gp.matrices.threads import Threads
+from keras2gp.matrices.work import finish
 
 
 def test_an_array_in_memory_as_the_kernel_gives():
@@ -30,7 +31,7 @@ def test_a_store_where_it_is_asked_for(tmp_path):
 
 def test_a_store_where_memory_is_short(tmp_path, monkeypatch):
     k, x = kernel(), images(30)
-    needed = estimate.estimate_of(k.graph, k.dtype, 30).memory
+    needed = estimate.estimate_of(k.graph, k.dtype, Partition.of(k.graph, 30)).memory
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(memory, "available_memory", lambda: needed - 1)
     with pytest.warns(UserWarning, match=r"memory.*available.*stored in .*gram-.*out=PATH"):
@@ -42,7 +43,7 @@ def test_a_store_where_memory_is_short(tmp_path, monkeypatch):
 
 
 def test_what_cannot_fit_is_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(executor.Work, "compute", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(work.Work, "compute", lambda *_: pytest.fail("it began"))
     path = tmp_path / "K.zarr"
     with monkeypatch.context() as patch:
         patch.setattr(memory, "available_memory", lambda: 1000)
@@ -79,9 +80,10 @@ def test_estimate(tmp_path, monkeypatch):
 
 def test_what_is_there_needs_no_more_room(tmp_path):
     k = kernel()
-    empty = estimate.estimate_of(k.graph, k.dtype, 70, out=tmp_path / "K.zarr", shape=SMALL)
+    partition = Partition(70, 70, True, SMALL)
+    empty = estimate.estimate_of(k.graph, k.dtype, partition, tmp_path / "K.zarr")
     api.compute(k, images(70), out=tmp_path / "K.zarr", shape=SMALL)
-    full = estimate.estimate_of(k.graph, k.dtype, 70, out=tmp_path / "K.zarr", shape=SMALL)
+    full = estimate.estimate_of(k.graph, k.dtype, partition, tmp_path / "K.zarr")
     assert full.disk < empty.disk / 10
 
 
@@ -120,7 +122,7 @@ class Terminal(io.StringIO):
 def test_the_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setattr(progress, "_PATIENCE", 0.0)
-    pairs = [block.pairs for block in blocks(SMALL, 64, 64, symmetric=True)]
+    pairs = [block.pairs for block in Partition(64, 64, True, SMALL).blocks()]
     with progress.counted(True, "kernel matrix", pairs, pairs[:2]) as finished:
         for size in pairs[2:]:
             time.sleep(0.15)
@@ -160,7 +162,7 @@ class Backwards:
 
     def run(self, work, wanted, sink):
         for block in reversed(wanted):
-            executor.finish(work, block, sink)
+            finish(work, block, sink)
             yield block
 
 
@@ -174,14 +176,14 @@ def test_executors_give_the_same_bits(choice, tmp_path):
 
 
 def test_a_fault_in_one_block_is_raised(monkeypatch):
-    compute = executor.Work.compute
+    compute = work.Work.compute
 
     def faulty(self, block):
         if block.row == 16:
             raise RuntimeError("a fault")
         return compute(self, block)
 
-    monkeypatch.setattr(executor.Work, "compute", faulty)
+    monkeypatch.setattr(work.Work, "compute", faulty)
     with pytest.raises(RuntimeError, match="a fault"):
         api.compute(kernel(), images(90), shape=SMALL)
 
@@ -190,11 +192,14 @@ def test_a_fault_in_one_block_is_raised(monkeypatch):
 @pytest.mark.parametrize("sides", [(16, 16), (16, 32), (32, 16), (48, 32)])
 def test_pairs_of_blocks_add_up(size, sides):
     shape = BlockShape(*sides, *sides)
-    cut = list(blocks(shape, size, size, symmetric=True))
+    partition = Partition(size, size, True, shape)
+    cut = partition.blocks()
     assert sum(block.pairs for block in cut) == size * (size + 1) // 2
-    assert len(cut) == block_count(shape, size, size, symmetric=True)
-    cut = list(blocks(shape, size, 21, symmetric=False))
-    assert len(cut) == block_count(shape, size, 21, symmetric=False)
+    assert len(cut) == partition.count
+    assert [partition.block(*partition.place(block)) for block in cut] == cut
+    partition = Partition(size, 21, False, shape)
+    cut = partition.blocks()
+    assert len(cut) == partition.count
     assert sum(block.pairs for block in cut) == size * 21
     assert Block(0, 0, 3, 4).pairs == 12
 

@@ -1,8 +1,4 @@
-"""What drives blocks: one interface for threads, the GPUs of one machine, and other machines.
-
-A block is a pure function of the work and its place, so that every executor gives the same
-matrix, in whatever order blocks are finished.
-"""
+"""The work that computes one matrix, and the interfaces of those that do it and keep it."""
 
 from __future__ import annotations
 
@@ -13,11 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp.errors import NumericalError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.matrices.plan import Block, BlockShape, block_shape, blocks
+from keras2gp.matrices.plan import Block, BlockShape, Partition
 
 __all__ = ["Executor", "Sink", "Work", "finish", "require_finite"]
 
@@ -26,49 +22,55 @@ __all__ = ["Executor", "Sink", "Work", "finish", "require_finite"]
 class Work:
     """Everything that the blocks of one matrix have in common.
 
-    first:  data tensors of the rows, [N1, *shape] each
-    second: data tensors of the columns; None for the symmetric matrix of `first` with itself
-    shape:  how the matrix is cut
+    A block is a pure function of the work and its place, so that every executor gives the same
+    matrix, in whatever order blocks are finished.
+
+    Attributes:
+        program: the compiled kernel.
+        parameters: its variances, by layer.
+        first: data tensors of the rows, [N1, *shape] each.
+        second: data tensors of the columns; None for the symmetric matrix of `first`.
+        partition: how the matrix is cut.
     """
 
     program: CompiledProgram
     parameters: Mapping[str, LayerVariances]
-    first: Sequence[Array]
-    second: Sequence[Array] | None
-    shape: BlockShape
+    first: Sequence[Images]
+    second: Sequence[Images] | None
+    partition: Partition
 
     @classmethod
     def of(
         cls,
         program: CompiledProgram,
         parameters: Mapping[str, LayerVariances],
-        first: Sequence[Array],
-        second: Sequence[Array] | None,
+        first: Sequence[Images],
+        second: Sequence[Images] | None,
         shape: BlockShape | None = None,
     ) -> Work:
         """The work, cut by the plan unless a shape is given."""
-        n1, n2 = len(first[0]), len((second or first)[0])
-        shape = shape or block_shape(program.graph, n1, n2)
-        return cls(program, parameters, first, second, shape)
+        n2 = None if second is None else len(second[0])
+        partition = Partition.of(program.graph, len(first[0]), n2, shape)
+        return cls(program, parameters, first, second, partition)
 
-    @property
-    def symmetric(self) -> bool:
-        """Whether rows and columns are the same images."""
-        return self.second is None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """N1 and N2."""
-        return len(self.first[0]), len((self.second or self.first)[0])
-
-    def blocks(self) -> list[Block]:
-        """All blocks, in the order of the plan."""
-        return list(blocks(self.shape, *self.size, symmetric=self.symmetric))
-
-    def compute(self, block: Block) -> Array:
+    def compute(self, block: Block) -> Matrix:
         """The values of one block, [block.rows, block.columns]."""
-        others = self.first if self.second is None else self.second
-        return self.program.block(self.first, others, block, self.shape, self._variances)
+        second = self.first if self.second is None else self.second
+        return self.program.block(self.first, second, block, self.partition.shape, self._variances)
+
+    @cached_property
+    def diagonal(self) -> Vector:
+        """Variances of the rows, [N1]; of both kernels, [2, N1].
+
+        Raises:
+            NumericalError: one is not finite.
+        """
+        count, shape = len(self.first[0]), self.partition.shape
+        starts = range(0, count, shape.columns)
+        parts = [self.program.diagonal(self.first, i, shape, self._variances) for i in starts]
+        diagonal: Array = np.concatenate(parts, axis=-1)[..., :count]
+        require_finite(diagonal, column=None)
+        return diagonal
 
     @cached_property
     def _variances(self) -> Any:
@@ -81,15 +83,15 @@ class Sink(Protocol):
     def holds(self, block: Block) -> bool:
         """Whether the block is there already, so that it need not be computed."""
 
-    def write(self, block: Block, values: Array) -> None:
+    def write(self, block: Block, values: Matrix) -> None:
         """Keep the values of a block. Raises: NumericalError if one is not finite."""
 
 
 class Executor(Protocol):
     """Something that computes blocks."""
 
-    def run(self, work: Work, wanted: Sequence[Block], sink: Sink) -> Generator[Block, None, None]:
-        """Compute the wanted blocks into the sink; yields each when it is kept, in any order.
+    def run(self, work: Work, missing: Sequence[Block], sink: Sink) -> Generator[Block, None, None]:
+        """Compute blocks into the sink; yields each when it is kept, in any order.
 
         The first fault ends the run: it is raised once no block is in progress any more. Closing
         the generator does the same.
@@ -97,7 +99,7 @@ class Executor(Protocol):
 
 
 def finish(work: Work, block: Block, sink: Sink) -> None:
-    """One block, unless another process has finished it in the meantime."""
+    """Compute and keep one block, unless another process has finished it in the meantime."""
     if not sink.holds(block):
         sink.write(block, work.compute(block))
 

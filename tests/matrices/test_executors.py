@@ -12,7 +12,7 @@ from gram_kernels import images, kernel
 
 import keras2gp
 from keras2gp.errors import InputError
-from keras2gp.matrices.mirrored import Mirrored
+from keras2gp.matrices.executors import Mirrored
 
 SCRIPT = Path(__file__).with_name("replicas.py")
 

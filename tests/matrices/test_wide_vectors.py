@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from keras2gp.matrices import vectors
+from keras2gp.matrices import compiled as vectors
 
 SCRIPT = """
 import sys
 import numpy as np, tensorflow as tf
-from keras2gp.matrices import vectors
+from keras2gp.matrices import compiled as vectors
 asked = vectors.use_wide_vectors()
 x = tf.constant(np.random.default_rng(0).random((64, 1000)), tf.float32)
 f = tf.function(lambda x: tf.reduce_sum(tf.sqrt(x) * x, 1), jit_compile=True)
