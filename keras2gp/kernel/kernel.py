@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, Matrix
+from keras2gp._util.memory import require_memory
 from keras2gp.covariance.program import KernelKind, check_tangent
 from keras2gp.errors import InputError, PriorError
 from keras2gp.graph.graph import Graph
@@ -23,6 +25,9 @@ from keras2gp.matrices.local import diagonal_of, matrix_of
 from keras2gp.report import ConversionReport
 
 __all__ = ["Kernel"]
+
+_BATCH = 2**28
+"""Most numbers that the preprocessor gives at once."""
 
 
 class Kernel:
@@ -208,6 +213,13 @@ class Kernel:
         program = self._of_kind(get)
         first = self.images(x1, "x1")
         second = None if x2 is None else self.images(x2, "x2")
+        rows, columns = len(first[0]), len(first[0] if second is None else second[0])
+        kinds = 2 if program.kind == "both" else 1
+        require_memory(
+            kinds * rows * columns * np.dtype(self.dtype).itemsize,
+            f"the kernel matrix of {rows} x {columns} images",
+            "keras2gp.gram(kernel, x, out='K.zarr'), a matrix on disk; or fewer images",
+        )
         return matrix_of(program, self._parameters, first, second)
 
     def diag(self, x: Any, get: KernelKind | None = None) -> tf.Tensor:
@@ -264,7 +276,14 @@ class Kernel:
         arrays = checked(x, self.inputs, self.dtype, name)
         if self.preprocessor is None:
             return arrays
-        outputs = [self.preprocessor(batch, training=False) for batch in _batches(arrays)]
+        size = sum(math.prod(n or 1 for n in t.shape[1:]) for t in self.preprocessor.outputs)
+        require_memory(
+            2 * len(arrays[0]) * size * np.dtype(self.dtype).itemsize,
+            f"{name}: the {len(arrays[0])} images behind the layers before the first weights",
+            "fewer images, or a smaller size of Resizing, padding or upsampling",
+        )
+        batches = _batches(arrays, min(1024, max(1, _BATCH // size)))
+        outputs = [self.preprocessor(batch, training=False) for batch in batches]
         columns = zip(*(o if isinstance(o, list | tuple) else [o] for o in outputs), strict=True)
         images = [np.concatenate([np.asarray(part) for part in parts]) for parts in columns]
         for image in images:
@@ -292,6 +311,13 @@ class Kernel:
         """
         save_kernel(self.parts, Path(directory))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Kernel:
+        """A kernel never changes, so that a copy shares the compiled program."""
+        return self.with_parameters({})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kernel.from_parts, (self.parts,)
+
     def __repr__(self) -> str:
         shapes = ", ".join(str(list(spec.shape)) for spec in self.inputs)
         return f"<Kernel of {self.report.model}, input {shapes}, {len(self._parameters)} layers>"
@@ -309,7 +335,7 @@ def _changed(layer: str, old: LayerVariances, change: Any) -> LayerVariances:
         raise PriorError(f"{layer}: {change!r} are no variances: {error}") from error
 
 
-def _batches(arrays: list[Array], size: int = 1024) -> list[list[Array]]:
+def _batches(arrays: list[Array], size: int) -> list[list[Array]]:
     count = len(arrays[0])
     starts = range(0, count, size)
     return [[a[i : i + size] for a in arrays] for i in starts]

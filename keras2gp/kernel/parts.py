@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import tensorflow as tf
 
-from keras2gp._util.version import VERSION
+from keras2gp._util.checks import whole_number
 from keras2gp.covariance.program import (
     KernelKind,
     Program,
@@ -16,8 +18,10 @@ from keras2gp.covariance.program import (
     check_tangent,
     layers_of,
 )
+from keras2gp.covariance.registry import OWN, dual_of, is_outside, own_activation
 from keras2gp.errors import ModelFileError
 from keras2gp.graph.graph import Graph
+from keras2gp.graph.ops import Activation
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec
@@ -53,7 +57,6 @@ class KernelParts:
         """The parts as data for JSON; the preprocessor is a flag in it and a file of its own."""
         return {
             "format": _FORMAT,
-            "keras2gp": VERSION,
             "dtype": self.dtype,
             "kind": self.kind,
             "inputs": [{"name": spec.name, "shape": spec.shape} for spec in self.inputs],
@@ -64,6 +67,10 @@ class KernelParts:
             "graph": graph_to_dict(self.graph),
             "report": self.report.to_dict(),
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _unpickled, (values, _portable_activations(self.graph))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], preprocessor: Any | None) -> KernelParts:
@@ -98,9 +105,45 @@ class KernelParts:
         return cls(graph, kind, data["dtype"], parameters, inputs, preprocessor, report)
 
 
+def _portable_activations(graph: Graph) -> dict[str, Any]:
+    """Duals of the graph's activations that are not keras2gp's, as far as they can be pickled."""
+    portable = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Activation) and not node.op.name.endswith(OWN):
+            # Unpickling an instance imports its module, which registers the class.
+            dual = dual_of(node.op) if is_outside(node.op.name) else None
+        elif isinstance(node.op, Activation):
+            probe = ("probe", dict(node.op.params)["probe"])
+            dual = dual_of(replace(node.op, params=(probe,)))
+        else:
+            continue
+        with suppress(Exception):  # functions that have no name in a module
+            pickle.dumps(dual)
+            portable[node.op.name] = dual
+    return portable
+
+
+def _unpickled(values: dict[str, Any], activations: dict[str, Any]) -> KernelParts:
+    """Rebuild pickled parts in a process that may not know the activations yet.
+
+    Raises: ModelFileError if it does not, and the pickle does not hold them.
+    """
+    for name, dual in activations.items():
+        if name.endswith(OWN):
+            own_activation(name.removesuffix(OWN), dual)
+    parts = KernelParts(**values)
+    if obstacles := check_rules(parts.graph):
+        raise ModelFileError(
+            f"a pickled kernel has no rule here: {obstacles[0].where} ({obstacles[0].received}). "
+            "Try: define its function in a module that can be imported, and pickle the kernel "
+            "anew; or convert the model with activations={...} in this process first"
+        )
+    return parts
+
+
 def _input_of(entry: Mapping[str, Any]) -> InputSpec:
-    shape = tuple(None if size is None else int(size) for size in entry["shape"])
-    return InputSpec(str(entry["name"]), shape)
+    sizes = [None if n is None else whole_number("shape", n, 1) for n in entry["shape"]]
+    return InputSpec(str(entry["name"]), tuple(sizes))
 
 
 def _check_inputs(graph: Graph, inputs: Sequence[InputSpec], preprocessor: Any | None) -> None:

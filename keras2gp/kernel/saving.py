@@ -6,6 +6,7 @@
 
 A directory is written under another name and moved into place, so that a failed write leaves the
 old one. A reader takes everything for data: nothing in a saved kernel is code to keras2gp.
+kernel.json states its own digest and that of preprocessor.keras; a changed file is refused.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras2gp._util.files import staged_directory
+from keras2gp._util.digest import check_digest, file_digest, with_digest
+from keras2gp._util.files import read_if_regular, staged_directory
 from keras2gp.covariance.own_activations import OwnActivations
-from keras2gp.errors import Keras2GPError, ModelFileError
+from keras2gp.errors import Keras2GPError, ModelFileError, StoreError
 from keras2gp.kernel.exported import ExportedKernel
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.modelfile.loading import load_model_file
@@ -27,23 +29,41 @@ from keras2gp.modelfile.loading import load_model_file
 __all__ = ["read_kernel", "save_kernel"]
 
 _LARGEST_JSON = 64 * 2**20
+_JSON, _PREPROCESSOR = "kernel.json", "preprocessor.keras"
+_OURS = (_JSON, _PREPROCESSOR, "saved_model.pb", "fingerprint.pb", "variables/*")
+"""Files of a saved kernel, as patterns."""
 
 
 def save_kernel(parts: KernelParts, directory: Path) -> None:
     """Write a kernel into a directory, which is replaced if it holds a kernel already.
 
-    Raises: ModelFileError if the directory exists and holds something else.
+    Raises:
+        ModelFileError: the directory holds anything else, is a link, or cannot be written.
     """
-    if directory.exists() and not (directory / "kernel.json").is_file():
-        empty = directory.is_dir() and not any(directory.iterdir())
-        if not empty:
-            raise ModelFileError(f"{directory} exists and is not a saved kernel: choose another")
-    with staged_directory(directory) as target:
-        module = _MatrixModule(parts)
-        tf.saved_model.save(module, str(target), signatures=module.matrix)
-        if parts.preprocessor is not None:
-            parts.preprocessor.save(target / "preprocessor.keras")
-        (target / "kernel.json").write_text(json.dumps(parts.to_dict(), indent=1))
+    if directory.exists() and not _is_replaceable(directory):
+        raise ModelFileError(f"{directory} exists and is not a saved kernel: choose another")
+    try:
+        with staged_directory(directory, _OURS) as target:
+            module = _MatrixModule(parts)
+            tf.saved_model.save(module, str(target), signatures=module.matrix)
+            files = {}
+            if parts.preprocessor is not None:
+                parts.preprocessor.save(target / _PREPROCESSOR)
+                files[_PREPROCESSOR] = file_digest(target / _PREPROCESSOR)
+            data = with_digest({**parts.to_dict(), "files": files})
+            (target / _JSON).write_text(json.dumps(data, indent=1), encoding="utf-8")
+    except StoreError as error:
+        raise ModelFileError(str(error)) from error
+
+
+def _is_replaceable(directory: Path) -> bool:
+    """Whether a path is an empty directory, or one with a kernel.json of keras2gp's."""
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return directory.is_dir()
+    try:  # Jupyter calls its files kernel.json too.
+        return {"graph", "parameters"} <= set(_json_of(directory))
+    except ModelFileError:
+        return False
 
 
 def read_kernel(
@@ -51,22 +71,17 @@ def read_kernel(
 ) -> KernelParts:
     """The parts of the kernel that `save_kernel` wrote.
 
-    Raises: ModelFileError if there is none, if it is damaged, or if it needs an activation that
-        is not among `activations`.
+    Raises:
+        ModelFileError: there is no kernel, it was changed or damaged, or it needs an activation
+            or a layer that is not stated.
     """
-    file = directory / "kernel.json"
-    try:
-        if file.stat().st_size > _LARGEST_JSON:
-            raise ModelFileError(f"{file} is larger than any kernel that is written here")
-        data = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{directory} holds no saved kernel: no kernel.json") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{file} cannot be read: {error}") from error
+    file = directory / _JSON
+    data = _json_of(directory)
+    check_digest(data, str(file))
     try:
         preprocessor = None
         if data["preprocessor"]:
-            preprocessor = _preprocessor(directory, activations, layers)
+            preprocessor = _preprocessor(directory, data.get("files"), activations, layers)
         return KernelParts.from_dict(data, preprocessor)
     except Keras2GPError as error:
         raise ModelFileError(f"{file}: {error}") from error
@@ -74,10 +89,35 @@ def read_kernel(
         raise ModelFileError(f"{file} is malformed: {type(error).__name__}: {error}") from error
 
 
+def _json_of(directory: Path) -> dict[str, Any]:
+    """The object in kernel.json, of any content."""
+    file = directory / _JSON
+    try:
+        content = read_if_regular(file, _LARGEST_JSON)
+        if content is None:
+            raise ModelFileError(f"{directory} holds no saved kernel: no file {_JSON}")
+        data = json.loads(content.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelFileError(f"{file} cannot be read: {reason}") from error
+    if not isinstance(data, dict):
+        raise ModelFileError(f"{file} is malformed: not an object but a {type(data).__name__}")
+    return data
+
+
 def _preprocessor(
-    directory: Path, activations: OwnActivations, layers: Mapping[Any, Any] | None
+    directory: Path,
+    digests: Mapping[str, str] | None,
+    activations: OwnActivations,
+    layers: Mapping[Any, Any] | None,
 ) -> Any:
-    file = directory / "preprocessor.keras"
+    file = directory / _PREPROCESSOR
+    # keras2gp 0.1 wrote no digests of files.
+    if digests is not None and digests.get(_PREPROCESSOR) != file_digest(file):
+        raise ModelFileError(
+            f"{_PREPROCESSOR} is missing or is not the file that keras2gp wrote (its digest "
+            "differs). Try: an unchanged copy, or save the kernel again"
+        )
     loaded = load_model_file(file, weights=True, activations=activations.functions, layers=layers)
     if loaded.model is None or loaded.unreadable:
         raise ModelFileError(f"{file} holds layers that are not Keras's: state layers=")

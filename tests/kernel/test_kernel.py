@@ -1,11 +1,19 @@
 """The kernel object: what it takes, refuses, keeps and writes."""
 
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 import keras2gp
+from keras2gp._util import memory
 from keras2gp.errors import InputError, NumericalError, PriorError
 
 HE = {"kernel_initializer": "he_normal"}
@@ -179,3 +187,84 @@ def test_preprocessing_that_gives_nan_is_an_error():
     kernel = keras2gp.convert(network(layers.Rescaling(1e38), layers.Rescaling(1e38)))
     with pytest.raises(InputError, match="before the first weights"):
         kernel(IMAGES)
+
+
+# --- copies and memory ---
+
+
+def slope(u):
+    """An activation that is not Keras's, in a module that can be imported."""
+    return keras.ops.maximum(u, 0.25 * u)
+
+
+def adapted():
+    layer = layers.Normalization(axis=None)
+    layer.adapt(IMAGES)
+    return layer
+
+
+def copies_of(value):
+    yield pickle.loads(pickle.dumps(value))  # noqa: S301 (made in the line)
+    yield copy.copy(value)
+    yield copy.deepcopy(value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["nngp", "ntk"])
+def test_copies_are_the_same_kernel(dtype, kind):
+    original = keras2gp.convert(network(adapted()), dtype=dtype, kind=kind)
+    original = original.with_parameters({"out": (0.7, 0.1)})
+    expected = original.matrix(IMAGES)
+    for copied in copies_of(original):
+        np.testing.assert_array_equal(copied.matrix(IMAGES), expected)
+        np.testing.assert_array_equal(copied.diag(IMAGES), original.diag(IMAGES))
+        assert copied.parameters == original.parameters
+        assert (copied.graph, copied.kind, copied.dtype) == (original.graph, kind, dtype)
+        assert str(copied.report) == str(original.report)
+
+
+def test_a_copy_compiles_nothing(kernel):
+    assert copy.deepcopy(kernel).program is kernel.program
+
+
+LOAD = "import pickle, sys; print(repr(pickle.load(open(sys.argv[1], 'rb')).matrix([[1.0, 2.0]])))"
+
+
+@pytest.mark.parametrize("activation", [slope, lambda u: 0.5 * slope(u)])
+def test_own_activations_in_another_process(activation, tmp_path):
+    """A function of a module travels with the kernel; any other is asked for in plain words."""
+    model = keras.Sequential([
+        keras.Input((2,)), layers.Dense(8, activation=activation), layers.Dense(1),
+    ])  # fmt: skip
+    kernel = keras2gp.convert(model, dtype="float64")
+    (tmp_path / "kernel.pickle").write_bytes(pickle.dumps(kernel))
+    paths = [str(Path(__file__).parent), str(Path(keras2gp.__file__).parents[1])]
+    run = subprocess.run(  # noqa: S603 (this interpreter, the text above)
+        [sys.executable, "-c", LOAD, str(tmp_path / "kernel.pickle")],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+    if activation is slope:
+        assert run.stdout.strip() == repr(kernel.matrix([[1.0, 2.0]])), run.stderr
+    else:
+        assert "can be imported" in run.stderr.splitlines()[-1]
+
+
+def test_a_matrix_beyond_the_memory_is_refused(kernel, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 40_000)
+    assert kernel(IMAGES[:4]).shape == (4, 4)
+    x = np.zeros((101, 5, 4, 2))
+    for call in (lambda: kernel(x), lambda: kernel(x[:2], np.zeros((5001, 5, 4, 2)))):
+        with pytest.raises(InputError, match=r"needs 39.* KiB is available.*out='K\.zarr'"):
+            call()
+    assert kernel.matrix(x[:2], np.zeros((3000, 5, 4, 2))).shape == (2, 3000)
+    with pytest.raises(InputError, match="needs 46"):
+        kernel(x[:2], np.zeros((3000, 5, 4, 2)), get="both")
+
+
+def test_images_beyond_the_memory_are_refused(monkeypatch):
+    kernel = keras2gp.convert(network(layers.UpSampling2D(9)))
+    monkeypatch.setattr(memory, "available_memory", lambda: 40_000)
+    assert kernel.diag(IMAGES[:1]).shape == (1,)
+    with pytest.raises(InputError, match=r"2 images behind the layers.*smaller size"):
+        kernel(IMAGES[:2])

@@ -1,10 +1,13 @@
 """Kernels on disk: what is written comes back, and what is damaged is refused."""
 
+import contextlib
 import copy
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from keras import layers
 
 import keras2gp
+from keras2gp._util.digest import with_digest
 from keras2gp.errors import Keras2GPError, ModelFileError
 
 HE = {"kernel_initializer": "he_normal"}
@@ -106,6 +110,24 @@ def test_several_inputs_saved(pair, tmp_path, rng):
     np.testing.assert_allclose(run(**named)["matrix"], pair(x, x), rtol=1e-5)
 
 
+def test_files_of_others_are_kept(saved, double, tmp_path):
+    """Another SavedModel, a kernel of Jupyter, a file beside a saved kernel, a link."""
+    other, jupyter, mixed = (tmp_path / name for name in ("other", "jupyter", "mixed"))
+    for directory in (other, jupyter):
+        directory.mkdir()
+    (other / "saved_model.pb").write_bytes(b"mine")
+    (jupyter / "kernel.json").write_text('{"argv": ["python"], "display_name": "Python 3"}')
+    shutil.copytree(saved, mixed)
+    (mixed / "notes.txt").write_text("mine")
+    (tmp_path / "link").symlink_to(saved)
+    (tmp_path / "file").write_text("mine")
+    before = sorted(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    for name in ("other", "jupyter", "mixed", "link", "file", "file/below"):
+        with pytest.raises(ModelFileError):
+            double.save(tmp_path / name)
+    assert sorted(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()) == before
+
+
 def damaged(saved, tmp_path, text):
     directory = tmp_path / "damaged"
     directory.mkdir()
@@ -135,8 +157,69 @@ DAMAGE = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_files_are_named(name, saved, tmp_path):
     text = DAMAGE[name]((saved / "kernel.json").read_text())
-    with pytest.raises(ModelFileError, match=r"kernel\.json"):
+    with contextlib.suppress(ValueError, RecursionError):
+        text = sealed(json.loads(text))
+    with pytest.raises(ModelFileError, match=r"kernel\.json(?!.*digest differs)"):
         keras2gp.load(damaged(saved, tmp_path, text))
+
+
+def sealed(data):
+    """The text of a kernel.json whose digest fits its content."""
+    if isinstance(data, dict):
+        data = with_digest({k: v for k, v in data.items() if k != "digest"})
+    return json.dumps(data)
+
+
+CHANGES = {
+    "a variance": lambda d: d["parameters"]["conv"].update(weight=0.25),
+    "the last bit of a variance": lambda d: d["parameters"]["conv"].update(
+        weight=np.nextafter(d["parameters"]["conv"]["weight"], 9)
+    ),
+    "the kind": lambda d: d.update(kind="ntk"),
+    "the type": lambda d: d.update(dtype="float32"),
+    "without preprocessing": lambda d: d.update(preprocessor=False),
+    "the report": lambda d: d["report"].update(model="another"),
+    "the digest of a file": lambda d: d["files"].clear(),
+    "no digest": lambda d: d.pop("digest"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_kernel_is_refused(name, saved, tmp_path):
+    data = json.loads((saved / "kernel.json").read_text())
+    CHANGES[name](data)
+    with pytest.raises(ModelFileError, match="digest differs"):
+        keras2gp.load(damaged(saved, tmp_path, json.dumps(data)))
+
+
+def test_another_preprocessor_is_refused(saved, tmp_path):
+    directory = damaged(saved, tmp_path, (saved / "kernel.json").read_text())
+    keras2gp.load(directory)
+    layer = layers.Rescaling(0.25)
+    keras.Sequential([keras.Input((5, 4, 2)), layer]).save(directory / "preprocessor.keras")
+    with pytest.raises(ModelFileError, match=r"preprocessor\.keras.*digest differs"):
+        keras2gp.load(directory)
+    (directory / "preprocessor.keras").unlink()
+    with pytest.raises(ModelFileError, match=r"preprocessor\.keras is missing"):
+        keras2gp.load(directory)
+
+
+def test_a_kernel_of_the_first_version_has_no_digest(saved, double, tmp_path):
+    data = json.loads((saved / "kernel.json").read_text())
+    del data["digest"], data["files"]
+    data["keras2gp"] = "0.1.0"
+    loaded = keras2gp.load(damaged(saved, tmp_path, json.dumps(data)))
+    np.testing.assert_array_equal(loaded(IMAGES), double(IMAGES))
+
+
+@pytest.mark.parametrize("name", ["kernel.json", "preprocessor.keras"])
+@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir, lambda p: p.symlink_to("/dev/zero")])
+def test_a_pipe_or_device_is_not_read(name, put, saved, tmp_path):
+    directory = damaged(saved, tmp_path, (saved / "kernel.json").read_text())
+    (directory / name).unlink()
+    put(directory / name)
+    with pytest.raises(ModelFileError, match=name):
+        keras2gp.load(directory)
 
 
 def test_a_huge_file_is_not_read(saved, tmp_path):
@@ -177,7 +260,7 @@ def test_no_damaged_value_leads_to_an_error_of_another_kind(saved, tmp_path):
             for key in path[:-1]:
                 target = target[key]
             target[path[-1]] = bad
-            (directory / "kernel.json").write_text(json.dumps(changed))
+            (directory / "kernel.json").write_text(sealed(changed))
             try:
                 keras2gp.load(directory)
             except Keras2GPError:
