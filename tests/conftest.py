@@ -1,11 +1,60 @@
-"""Quiet TensorFlow before anything imports it, and the same random numbers in every test."""
+"""Quiet TensorFlow, the same random numbers in every test, and the choice of the smoke tests."""
 
 import os
+from collections import Counter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+
+SMOKE = {
+    "util": ["a_fault_changes_nothing", "what_does_not_fit_is_refused_with_both_figures"],
+    "graph": ["equal_ops_on_equal_inputs_are_one_node", "json_and_back", "every_op_comes_back"],
+    "modelfile": ["truncated", "strange_functions_are_not_looked_up", "models_from_files"],
+    "conversion": ["layers_that_change_nothing", "sums_and_factors", "fans_are_those_of_keras"],
+    "covariance": ["agrees_with_an_integral", "agrees_with_loops", "agrees_with_all_positions"],
+    "kernel": [
+        "with_parameters_changes_the_values",
+        "a_loaded_kernel_is_the_same_to_the_bit",
+    ],
+    "matrices": ["a_store_where_it_is_asked_for", "damage_is_found_and_computed_again"],
+    "gp": [
+        "matches_scikit_learn",
+        "is_the_papers_regression",
+        "the_temperature_of_the_labels_is_found",
+        "matches_scipy",
+        "classifier_round_trip",
+    ],
+    "serving": ["solves_over_several_panels"],
+    "verification": ["an_entry_off_the_diagonal_is_rejected", "a_model_without_hidden_layers"],
+    "search": ["the_derivatives_of_a_matrix", "what_is_refused"],
+    "adapters": ["scikit_learn_values"],
+    "plots": ["learning_curve"],
+    "data": ["sample", "npz_x_and_y"],
+    "cli": ["version_and_help", "inspect_shows_every_layer", "code_of_an_error"],
+    ".": ["imports_follow_the_order", "no_circles", "public_names", "agrees_with_the_reference"],
+}
+"""Smoke tests by the folder of their package: names without `test_`."""
+CASES = 2
+"""Cases of a smoke test that are run, of those that it is parametrised with."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Mark the smoke tests, and refuse to leave one out that was renamed."""
+    seen = Counter()
+    for item in items:
+        folder = item.path.parent.relative_to(config.rootpath / "tests").as_posix()
+        name = item.originalname.removeprefix("test_")
+        if name in SMOKE.get(folder, ()) and not item.get_closest_marker("slow"):
+            seen[folder, name] += 1
+            if seen[folder, name] <= CASES:
+                item.add_marker("smoke")
+    whole = config.getoption("markexpr") == "smoke" and config.args == config.getini("testpaths")
+    gone = [f"{f}/{n}" for f, names in SMOKE.items() for n in names if not seen[f, n]]
+    if whole and gone:
+        raise pytest.UsageError(f"tests/conftest.py: no tests of these names: {', '.join(gone)}")
 
 
 @pytest.fixture
