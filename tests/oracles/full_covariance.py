@@ -15,6 +15,7 @@ import numpy as np
 
 from oracles import naive as oracle
 from oracles import quadrature
+from oracles.activations import CASES
 from oracles.full_maps import (
     Group,
     Map,
@@ -149,7 +150,7 @@ MEANS = {
 def _mean(name, constant, q):
     if name in MEANS:
         return MEANS[name](constant, q)
-    f, _, corners = quadrature.function(name, constant or {})
+    f, _, corners = CASES[name].functions(constant or {})
     return np.vectorize(lambda v: quadrature.one(f, corners, v))(q)
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from scipy import integrate, special, stats
 
 from oracles import quadrature
+from oracles.activations import CASES
 
 
 @dataclass
@@ -208,110 +208,8 @@ def dual_activation(name, constant, c, q1, q2):
         return (1 + a * a) * relu_dual(c, q1, q2) - 2 * a * relu_dual(-c, q1, q2)
     if name == "erf":
         return (2 / np.pi) * np.arcsin(2 * c / np.sqrt((1 + 2 * q1) * (1 + 2 * q2)))
-    if name in quadrature.FUNCTIONS:
-        return quadrature.dual(name, constant or {}, c, q1, q2)
     if name == "gelu":
-        return hermite(FUNCTIONS[name], c, q1, q2)
-    # sin, cos, exp through the moment generating function of (u, v).
-    if name in ("exp", "exponential"):
-        return np.exp((q1 + q2 + 2 * c) / 2)
-    plus, minus = np.exp(-(q1 + q2 + 2 * c) / 2), np.exp(-(q1 + q2 - 2 * c) / 2)
-    return (minus - plus) / 2 if name == "sin" else (minus + plus) / 2
-
-
-def hermite(phi, c, q1, q2, nodes=120):
-    """E[phi(u) phi(v)] by Gauss-Hermite points in two dimensions: for smooth phi."""
-    z, w = np.polynomial.hermite_e.hermegauss(nodes)
-    w = w / w.sum()
-    out = np.empty(np.shape(c))
-    for place in np.ndindex(out.shape):
-        s1, s2 = math.sqrt(q1[place]), math.sqrt(q2[place])
-        rho = c[place] / (s1 * s2) if s1 * s2 > 0 else 0.0
-        rho = min(max(rho, -1.0), 1.0)
-        v = s2 * (rho * z[:, None] + math.sqrt(1 - rho * rho) * z[None, :])
-        out[place] = w @ (phi(s1 * z)[:, None] * phi(v)) @ w
-    return out
-
-
-def polar(phi, degree, c, q1, q2, nodes=60):
-    """E[phi(u) phi(v)] for phi(t u) = t^degree phi(u): an integral over the angle alone.
-
-    The integrand has corners where u or v changes sign: Gauss-Legendre points in between.
-    """
-    rho = min(max(c / math.sqrt(q1 * q2), -1.0), 1.0)
-    angle = math.acos(rho)
-    corners = {-np.pi, np.pi, -np.pi / 2, np.pi / 2}
-    for corner in (angle - np.pi / 2, angle + np.pi / 2, angle - 3 * np.pi / 2):
-        corners.add((corner + np.pi) % (2 * np.pi) - np.pi)
-    t, w = np.polynomial.legendre.leggauss(nodes)
-    total = 0.0
-    for low, high in itertools.pairwise(sorted(corners)):
-        theta = (high + low) / 2 + (high - low) / 2 * t
-        values = phi(np.cos(theta)) * phi(np.cos(theta - angle))
-        total += (high - low) / 2 * float(w @ values)
-    radial = 2.0**degree * math.gamma(degree + 1)  # int r^(2n+1) exp(-r^2/2) dr
-    return (q1 * q2) ** (degree / 2) * radial * total / (2 * np.pi)
-
-
-def conditional(phi, mean, c, q1, q2):
-    """E[phi(u) phi(v)] as an integral over u of phi(u) E[phi(v) | u], mean(m, s) = E[phi(m + s z)].
-
-    For smooth functions of any scale: the integrand is cut where it bends.
-    """
-    s1 = math.sqrt(q1)
-    slope = c / q1 if q1 > 0 else 0.0
-    rest = math.sqrt(max(q2 - slope * c, 0.0))
-
-    def integrand(z):
-        u = s1 * z
-        return phi(u) * mean(slope * u, rest) * math.exp(-z * z / 2)
-
-    bends = {b / (s1 or 1.0) for b in (-3.0, -1.0, 0.0, 1.0, 3.0)} | {-8.0, 8.0, -2.0, 2.0}
-    width = max(math.sqrt(1 + rest * rest), 1.0) / max(abs(slope) * s1, 1e-12)
-    bends |= {b * width for b in (-3.0, -1.0, 1.0, 3.0)}
-    edges = sorted({min(max(b, -14.0), 14.0) for b in bends} | {-14.0, 14.0})
-    parts = [
-        integrate.quad(integrand, a, b, epsabs=0.0, epsrel=1e-12, limit=200)[0]
-        for a, b in itertools.pairwise(edges)
-        if b - a > 0
-    ]
-    return math.fsum(parts) / math.sqrt(2 * math.pi)
-
-
-def gelu(u):
-    return u * special.ndtr(u)
-
-
-def _gelu_mean(m, s):
-    r = math.sqrt(1 + s * s)
-    return m * special.ndtr(m / r) + s * s / r * stats.norm.pdf(m / r)
-
-
-FUNCTIONS = {
-    "erf": special.erf,
-    "gelu": gelu,
-    "sin": np.sin,
-    "cos": np.cos,
-    "exp": np.exp,
-    "exponential": np.exp,
-}
-"""Smooth functions by the name of their dual."""
-
-MEANS = {
-    "erf": lambda m, s: math.erf(m / math.sqrt(1 + 2 * s * s)),
-    "gelu": _gelu_mean,
-    "sin": lambda m, s: math.sin(m) * math.exp(-s * s / 2),
-    "cos": lambda m, s: math.cos(m) * math.exp(-s * s / 2),
-    "exp": lambda m, s: math.exp(m + s * s / 2),
-    "exponential": lambda m, s: math.exp(m + s * s / 2),
-}
-"""E[phi(m + s z)] by the name of the dual."""
-
-HOMOGENEOUS = {
-    "relu": (lambda u: np.maximum(u, 0), 1),
-    "leaky_relu": (lambda u: np.where(u > 0, u, 0.2 * u), 1),
-    "abs": (np.abs, 1),
-    "absolute": (np.abs, 1),
-    "heaviside": (lambda u: (u > 0).astype(float), 0),
-}
-"""Functions with phi(t u) = t^n phi(u), and n, by the name of their dual."""
+        return quadrature.hermite(CASES[name].functions()[0], c, q1, q2)
+    if CASES[name].exact:
+        return CASES[name].exact(c, q1, q2)
+    return quadrature.dual(name, constant or {}, c, q1, q2)

@@ -1,78 +1,20 @@
 """E[f(u) f(v)] of a Gaussian pair by quadrature in two dimensions, for any function.
 
 Gauss-Legendre in float64 on panels: v given u inside, u outside, both cut at the corners of f and
-where it bends. The functions are Keras's own, run by TensorFlow in float64; so are their slopes.
+where it bends.
 """
 
 from __future__ import annotations
 
 import math
 
-import keras
 import numpy as np
-import tensorflow as tf
+
+from oracles.activations import CASES, Polynomials
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(10)
 _SCALES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _FAR = 12.0
-
-FUNCTIONS = {
-    "arctan": (keras.ops.arctan, {}, ()),
-    "celu": (keras.activations.celu, {"alpha": 0.7}, ()),
-    "clipped_relu": (
-        lambda u, **constants: keras.layers.ReLU(**constants, dtype="float64")(u),
-        {"max_value": 2.0, "negative_slope": 0.3, "threshold": 0.0},
-        (0.0, 2.0),
-    ),
-    "elu": (keras.activations.elu, {"alpha": 0.4}, ()),
-    "gelu_tanh": (lambda u: keras.activations.gelu(u, approximate=True), {}, ()),
-    "hard_shrink": (keras.activations.hard_shrink, {"threshold": 0.8}, (-0.8, 0.8)),
-    "hard_sigmoid": (keras.activations.hard_sigmoid, {}, (-3.0, 3.0)),
-    "hard_silu": (keras.activations.hard_silu, {}, (-3.0, 3.0)),
-    "hard_swish": (keras.activations.hard_silu, {}, (-3.0, 3.0)),
-    "hard_tanh": (keras.activations.hard_tanh, {}, (-1.0, 1.0)),
-    "log_sigmoid": (keras.activations.log_sigmoid, {}, ()),
-    "mish": (keras.activations.mish, {}, ()),
-    "relu6": (keras.activations.relu6, {}, (0.0, 6.0)),
-    "selu": (keras.activations.selu, {}, ()),
-    "sigmoid": (keras.activations.sigmoid, {}, ()),
-    "silu": (keras.activations.silu, {}, ()),
-    "soft_shrink": (keras.activations.soft_shrink, {"threshold": 0.3}, (-0.3, 0.3)),
-    "softplus": (keras.activations.softplus, {}, ()),
-    "softsign": (keras.activations.softsign, {}, ()),
-    "sparse_plus": (keras.activations.sparse_plus, {}, (-1.0, 1.0)),
-    "sparse_sigmoid": (keras.activations.sparse_sigmoid, {}, (-1.0, 1.0)),
-    "square": (keras.ops.square, {}, ()),
-    "squareplus": (keras.activations.squareplus, {"b": 1.5}, ()),
-    "swish": (keras.activations.silu, {}, ()),
-    "tanh": (keras.activations.tanh, {}, ()),
-    "tanh_shrink": (keras.activations.tanh_shrink, {}, ()),
-    "threshold": (
-        keras.activations.threshold, {"threshold": 0.6, "default_value": -0.2}, (0.6,),
-    ),
-}  # fmt: skip
-"""By the name of the dual: a Keras function, its constants, and its corners away from 0."""
-
-
-def function(name, constants=None):
-    """(f, f', corners): numpy functions of arrays in float64.
-
-    constants: those of the function, in the place of its entry's
-    """
-    phi, stated, corners = FUNCTIONS[name]
-    constants = stated if constants is None else constants
-
-    def value(u):
-        return np.asarray(phi(tf.constant(u, tf.float64), **constants))
-
-    def slope(u):
-        x = tf.constant(u, tf.float64)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = phi(x, **constants)
-        return np.asarray(tape.gradient(y, x))
-
-    return value, slope, corners
 
 
 def pair(f, corners, c, q1, q2):
@@ -84,6 +26,7 @@ def pair(f, corners, c, q1, q2):
     if slope:  # where the mean of v passes a corner, as wide as its deviation
         width = max(rest / abs(slope) / s1, 1e-12)
         cuts += [t / slope / s1 + width * w for t in (0.0, *corners) for w in _around()]
+        cuts += [*(bends / slope / s1)]
     z, w = _panels(np.array(cuts)[None])
     z, w = z[0], w[0]
     inner = _conditional(f, bends, slope * s1 * z, rest)
@@ -92,13 +35,27 @@ def pair(f, corners, c, q1, q2):
 
 def dual(name, constants, c, q1, q2, *, derivative=False):
     """E[f(u) f(v)], or of f', elementwise over arrays of one shape; for variances from 0."""
-    f, slope, corners = function(name, constants)
-    f = slope if derivative else f
+    phi, slope, corners = CASES[name].functions(constants)
+    f = slope if derivative else phi
     out = np.empty(np.shape(c))
     for place in np.ndindex(out.shape):
         variances = max(q1[place], 1e-30), max(q2[place], 1e-30)
         limit = math.sqrt(variances[0] * variances[1])
         out[place] = pair(f, corners, min(max(c[place], -limit), limit), *variances)
+    return out
+
+
+def hermite(phi, c, q1, q2, nodes=120):
+    """E[phi(u) phi(v)] by Gauss-Hermite points in two dimensions: for smooth phi."""
+    z, w = np.polynomial.hermite_e.hermegauss(nodes)
+    w = w / w.sum()
+    out = np.empty(np.shape(c))
+    for place in np.ndindex(out.shape):
+        s1, s2 = math.sqrt(q1[place]), math.sqrt(q2[place])
+        rho = c[place] / (s1 * s2) if s1 * s2 > 0 else 0.0
+        rho = min(max(rho, -1.0), 1.0)
+        v = s2 * (rho * z[:, None] + math.sqrt(1 - rho * rho) * z[None, :])
+        out[place] = w @ (phi(s1 * z)[:, None] * phi(v)) @ w
     return out
 
 
@@ -111,6 +68,8 @@ def _conditional(f, bends, mean, rest):
     """E[f(mean + rest z)] for every mean."""
     if rest == 0.0:
         return f(mean)
+    if isinstance(f, Polynomials):
+        return f.mean(mean, rest)
     whole = np.broadcast_to(np.arange(-_FAR, _FAR + 1), (len(mean), int(2 * _FAR) + 1))
     z, w = _panels(np.concatenate([whole, (bends - mean[:, None]) / rest], 1))
     return (w * f(mean[:, None] + rest * z) * _density(z)).sum(1)
