@@ -17,6 +17,7 @@ __all__ = [
     "Array",
     "ImageMap",
     "Images",
+    "Indices",
     "Matrix",
     "PairMap",
     "Targets",
@@ -29,6 +30,9 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 Vector: TypeAlias = Array
 """One number for each row, [N]."""
+
+Indices: TypeAlias = Array
+"""Row numbers, whole numbers [count]."""
 
 Matrix: TypeAlias = Array
 """A matrix: covariances [N, M], or columns of right-hand sides [N, C]."""

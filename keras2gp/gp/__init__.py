@@ -1,7 +1,6 @@
-"""The head: exact Gaussian process inference for any kernel or kernel matrix."""
+"""Exact Gaussian process inference for any kernel: estimators, solvers, metrics, saved fits."""
 
 from keras2gp.gp.base import GaussianProcess, JitterWarning
-from keras2gp.gp.calibration import fit_temperature, tempered_softmax
 from keras2gp.gp.classifier import GPClassifier, Prediction
 from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
 from keras2gp.gp.inputs import KernelFunction
@@ -15,16 +14,21 @@ from keras2gp.gp.metrics import (
     out_of_distribution_auroc,
     reliability,
 )
-from keras2gp.gp.probability import largest_probabilities
+from keras2gp.gp.probabilities import (
+    expected_softmax,
+    fit_temperature,
+    largest_probabilities,
+    tempered_softmax,
+)
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.saving import load_head, save_head
-from keras2gp.gp.softmax import expected_softmax
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
-from keras2gp.gp.solvers.factor import CholeskyFactor, CholeskyReport, JitterStep
+from keras2gp.gp.solvers.factor import CholeskyFactor
+from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
+from keras2gp.gp.solvers.jitter import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.matrices import MatrixProduct
-from keras2gp.gp.solvers.nystroem import Nystroem
 from keras2gp.gp.solvers.system import SolverReport
 
 __all__ = [

@@ -1,42 +1,43 @@
-"""What regression and classification share: one exact Gaussian process fit for all outputs."""
+"""The base class of regressor and classifier: one exact Gaussian process fit for all outputs."""
 
 from __future__ import annotations
 
 import math
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
-from keras2gp._util.arrays import Array
-from keras2gp.errors import InputError, NumericalError
+from keras2gp._util.arrays import Array, Images, Matrix, Targets
+from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.inputs import check_kernel
 from keras2gp.gp.posterior import Posterior
-from keras2gp.gp.solvers.choice import chosen_solver
-from keras2gp.gp.solvers.cholesky import check_jitter, check_noise
-from keras2gp.gp.solvers.factor import CholeskyReport
+from keras2gp.gp.solvers.choice import SOLVERS, chosen_solver
+from keras2gp.gp.solvers.jitter import CholeskyReport, check_jitter, check_noise, is_number
 from keras2gp.gp.solvers.matrices import Progress
-from keras2gp.gp.solvers.system import Fit, SolverReport
+from keras2gp.gp.solvers.system import PROBE, Fit, Origin, SolverReport
 from keras2gp.gp.solvers.training import Training, training_of
 
-__all__ = ["GaussianProcess", "JitterWarning"]
+__all__ = ["GaussianProcess", "JitterWarning", "finite_number"]
 
 
 class JitterWarning(UserWarning):
-    """The kernel matrix was singular, and something was added to its diagonal to solve it."""
+    """The kernel matrix was singular, and jitter was added to its diagonal."""
 
 
 class GaussianProcess(Posterior):
-    """Exact inference under a zero-mean Gaussian process, with independent, alike outputs.
+    """Exact inference under a zero-mean Gaussian process with independent, alike outputs.
 
     Math: A = K + (noise_variance + jitter) I;  alpha = A^-1 Y
         mean = K* alpha;  variance = diag K** - diag K* A^-1 K*^T  (of the latent function)
 
-    With solver Nystroem() A is another matrix, and the basis of predictions smaller: see there.
+    With solver Nystroem(), A is another matrix and the basis of predictions is smaller: see there.
 
-    Reference: Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 2.1.
+    References:
+        Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 2.1.
     """
 
     def __init__(
@@ -58,17 +59,18 @@ class GaussianProcess(Posterior):
         return tags
 
     def __sklearn_clone__(self) -> Any:
-        # A kernel is a function: shared, and not copied (compiled ones cannot be), unless it is
-        # one of scikit-learn's, which are estimators themselves.
+        # A kernel is a function: a clone shares it, unless it is one of scikit-learn's kernels,
+        # which are estimators themselves. Compiled kernels are expensive to copy.
         settings = self.get_params(deep=False)
         if hasattr(self.kernel, "get_params"):
             settings["kernel"] = clone(self.kernel)
         return type(self)(**settings)
 
     def _training(self, x: Any, gram: Any) -> Training:
-        """The training inputs, or the precomputed matrix, with `gram` if it is there already.
+        """The training inputs or the precomputed matrix, and `gram` if it is given.
 
-        Raises: InputError
+        Raises:
+            InputError: the arguments do not fit each other.
         """
         check_kernel(self.kernel)
         if self.precomputed and gram is not None:
@@ -77,10 +79,12 @@ class GaussianProcess(Posterior):
             return training_of(self.kernel, None, gram)
         return training_of(self.kernel, self._checked_inputs(x), gram)
 
-    def _fit_targets(self, training: Training, targets: Array, progress: Progress | None) -> None:
+    def _fit_targets(self, training: Training, targets: Targets, progress: Progress | None) -> None:
         """Solve for targets [N, C].
 
-        Raises: InputError, NumericalError; the estimator is as it was before then.
+        Raises:
+            InputError: settings or memory do not fit; the estimator is unchanged then.
+            NumericalError: the matrix is not positive definite; the estimator is unchanged then.
         """
         noise = check_noise(self.noise_variance)
         fit, report = self._solved(training, targets, noise, progress)
@@ -90,17 +94,20 @@ class GaussianProcess(Posterior):
         self.system_, self.solver_report_, self.jitter_report_ = fit.system, report, fit.report
         self.inducing_ = None if fit.inducing is None else np.array(fit.inducing, dtype=np.intp)
         self.kernel_dtype_ = fit.dtype
-        self.input_shape_ = (len(training),) if x is None else x.shape[1:]
-        if len(self.input_shape_) == 1:
-            self.n_features_in_ = self.input_shape_[0]
+        self._set_input_shape((len(training),) if x is None else x.shape[1:])
         self.log_marginal_likelihood_value_ = _log_evidence(targets, fit)
         if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
             warnings.warn(_jitter_message(fit.report), JitterWarning, stacklevel=3)
 
+    def _set_input_shape(self, shape: tuple[int, ...]) -> None:
+        self.input_shape_ = shape
+        if len(shape) == 1:
+            self.n_features_in_ = shape[0]
+
     def _solved(
-        self, training: Training, targets: Array, noise: float, progress: Progress | None = None
+        self, training: Training, targets: Targets, noise: float, progress: Progress | None = None
     ) -> tuple[Fit, SolverReport]:
-        """What the solver makes of targets [N, C], and its report."""
+        """The outcome of the chosen solver for targets [N, C], and its report."""
         check_jitter(self.jitter)
         solver, reason = chosen_solver(self.solver, training, targets.shape[1])
         memory = solver.memory(training, targets.shape[1])
@@ -129,27 +136,37 @@ class GaussianProcess(Posterior):
     ) -> float:
         """Log probability density of the targets as fitted, summed over outputs (natural log).
 
-        noise_variance: None for that of the fit; another one solves again, with the matrix that
-            the kernel gives or with `gram`, and leaves the estimator as it is. In the same units.
-        gram: the matrix of the training inputs, if it is there; needed for a precomputed kernel
+        With solver Nystroem() it is the density under the approximate model. With
+        ConjugateGradients(probes=P) it is an estimate with the standard error
+        solver_report_.evidence_error.
 
-        Of solver Nystroem() it is that of the approximate model. Of ConjugateGradients(probes=P) it
-        is an estimate, with the standard error solver_report_.evidence_error.
+        Math: -(tr Y^T A^-1 Y + C log det A + C N log 2 pi) / 2
 
-        Raises: NotFittedError; NumericalError under conjugate gradients without probes, which do
-            not know the determinant; InputError.
+        Args:
+            noise_variance: None for the value of the fit. Any other value, in the same units,
+                solves again, and leaves the estimator as it is.
+            gram: the matrix of the training inputs, if it exists already; needed to solve again
+                with a precomputed kernel.
 
-        Reference: Rasmussen and Williams, equation 2.30.
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            NumericalError: conjugate gradients without probes do not compute the determinant.
+            InputError: an argument does not fit.
+
+        References:
+            Rasmussen and Williams, equation 2.30.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(np.zeros((1, 1)), [0.0])
+        >>> round(gp.log_marginal_likelihood(), 6) == round(-np.log(2 * np.pi) / 2, 6)
+        True
         """
         self._require_fitted()
         value: float = self.log_marginal_likelihood_value_
         if noise_variance is not None:
             noise = check_noise(noise_variance)
-            training = (
-                Training(self.kernel, self.x_train_, None, len(self.targets_))
-                if gram is None
-                else training_of(self.kernel, self.x_train_, gram)
-            )
+            training = self._saved_training(gram)
             value = _log_evidence(self.targets_, self._solved(training, self.targets_, noise)[0])
         if math.isnan(value):
             raise NumericalError(
@@ -159,12 +176,96 @@ class GaussianProcess(Posterior):
             )
         return value
 
+    def _saved_training(self, gram: Any) -> Training:
+        """The training covariance of the fit, to be computed again or read from `gram`."""
+        if gram is None:
+            return Training(self.kernel, self.x_train_, None, len(self.targets_))
+        return training_of(self.kernel, self.x_train_, gram)
 
-def _log_evidence(targets: Array, fit: Fit) -> float:
-    """log p(Y), summed over outputs; NaN where the determinant is not known.
+    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The facts of a fit as data for JSON, and its arrays by file name; `save_head` uses it."""
+        value = self.log_marginal_likelihood_value_
+        facts = {
+            "input_shape": list(self.input_shape_),
+            "kernel_dtype": self.kernel_dtype_,
+            "log_marginal_likelihood": None if math.isnan(value) else value,
+            "solver_report": self.solver_report_.state(),
+            "jitter_report": self.jitter_report_.state(),
+        }
+        arrays = {"y.npy": self.targets_, "alpha.npy": self.alpha_, **self.system_.state()}
+        if self.inducing_ is not None:
+            facts["inducing"] = self.inducing_.tolist()
+            arrays["weights.npy"] = self.weights_
+        if self.x_train_ is not None:
+            arrays["x_train.npy"] = self.x_train_
+        return facts, arrays
 
-    Math: -(tr Y^T A^-1 Y + C log det A + C N log 2 pi) / 2
-    """
+    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+        """Set the attributes of a fit from its `fit_state`; `load_head` uses it.
+
+        Malformed facts raise KeyError, TypeError, ValueError and the like.
+
+        Args:
+            facts: the first part of a fit_state.
+            arrays: the second part.
+            gram: the matrix of the training inputs, if it exists already.
+
+        Raises:
+            ModelFileError: the arrays do not fit each other.
+        """
+        targets, alpha = arrays["y.npy"], arrays["alpha.npy"]
+        shape, x = tuple(int(n) for n in facts["input_shape"]), arrays.get("x_train.npy")
+        if self.precomputed:
+            fits = x is None and shape == (len(targets),)
+        else:
+            fits = x is not None and x.shape == (len(targets), *shape)
+        _require(fits and targets.ndim == 2 and alpha.shape == targets.shape)
+        self.x_train_, self.targets_, self.alpha_ = x, targets, alpha
+        self._set_input_shape(shape)
+        self.kernel_dtype_ = str(np.finfo(facts["kernel_dtype"]).dtype)
+        value = facts["log_marginal_likelihood"]
+        self.log_marginal_likelihood_value_ = math.nan if value is None else finite_number(value)
+        self.solver_report_ = SolverReport.from_state(facts["solver_report"])
+        self.jitter_report_ = CholeskyReport.from_state(facts["jitter_report"])
+        origin = Origin(self._saved_training(gram), self.solver, self._shift())
+        system = SOLVERS[self.solver_report_.solver].system
+        self.system_ = system.from_state(arrays, origin)
+        rows, count = facts.get("inducing"), self.system_.basis
+        self.inducing_, self.weights_ = None, alpha
+        _require(("weights.npy" in arrays) == (rows is not None))
+        if rows is not None:
+            _require(isinstance(rows, list) and len(rows) == count == len(set(rows)))
+            _require(all(type(row) is int and 0 <= row < len(targets) for row in rows))
+            _require(arrays["weights.npy"].shape == (count, targets.shape[1]))
+            self.inducing_ = np.array(rows, dtype=np.intp)
+            self.weights_ = arrays["weights.npy"]
+        _require(count == len(self.weights_))
+
+    def probe(self) -> tuple[Images, Matrix]:
+        """A few inputs of the basis, and the kernel matrix that the fit had for them."""
+        corner = self.system_.kernel_corner(PROBE, self._shift())
+        basis: Any = self.basis_
+        return basis[: len(corner)], corner
+
+    def _shift(self) -> float:
+        """The sum of noise and jitter on the diagonal of A."""
+        return float(self.noise_variance) + self.jitter_report_.added
+
+
+def finite_number(value: Any) -> float:
+    """A number of a saved fit; ModelFileError for anything else."""
+    if not is_number(value) or not math.isfinite(value):
+        raise ModelFileError(f"{value!r} where a finite number is expected")
+    return float(value)
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ModelFileError("the arrays do not fit each other")
+
+
+def _log_evidence(targets: Targets, fit: Fit) -> float:
+    """log p(Y), summed over outputs; NaN where the determinant is not known."""
     if fit.log_determinant is None:
         return math.nan
     count, outputs = targets.shape

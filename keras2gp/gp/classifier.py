@@ -2,72 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, Images, Indices, Matrix, Vector
 from keras2gp._util.checks import whole_number
-from keras2gp.errors import InputError
-from keras2gp.gp.base import GaussianProcess
-from keras2gp.gp.calibration import fit_temperature, tempered_softmax
+from keras2gp.errors import InputError, ModelFileError
+from keras2gp.gp.base import GaussianProcess, finite_number
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
-from keras2gp.gp.inputs import check_labels, check_length
-from keras2gp.gp.probability import largest_probabilities
+from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
+from keras2gp.gp.probabilities import (
+    expected_softmax,
+    fit_temperature,
+    largest_probabilities,
+    tempered_softmax,
+)
 from keras2gp.gp.sampling import draw_classes, draw_jointly
-from keras2gp.gp.softmax import expected_softmax
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.matrices import Progress
 
 __all__ = ["PROBABILITIES", "GPClassifier", "Prediction", "check_probabilities"]
 
-# One number is set by them: an error rate of 2% among so many is known to half a percent.
+# Training inputs that set the temperature, one number: among 1024, an error rate of 2% is known to
+# half a percent.
 _CALIBRATED = 1024
 PROBABILITIES = ("temperature", "largest", "dirichlet")
-"""How probabilities are made of the posterior; the first is the default."""
+"""The ways to compute probabilities from the posterior; the first is the default."""
 
 
 class Prediction(NamedTuple):
-    """What is predicted of M inputs: mean [M, C], variance [M], probability [M, C]."""
+    """Predictions for M inputs.
 
-    mean: Array
-    variance: Array
-    probability: Array
+    Attributes:
+        mean: posterior means, [M, C].
+        variance: posterior variances, [M].
+        probability: class probabilities, [M, C].
+    """
+
+    mean: Matrix
+    variance: Vector
+    probability: Matrix
 
 
 class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
     """Classification by exact regression: y_nc = 1 if input n is of class c, and -1 otherwise.
 
-    The label is the class of largest posterior mean. Reference: the paper, section 4.
+    The label is the class of the largest posterior mean.
 
-    kernel:         kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as
-                    keras2gp.convert gives; or "precomputed": X is then the matrix itself, [N, N]
-                    in fit and [M, N] in predict
-    noise_variance: variance of the noise on the targets
-    jitter:         "auto": 0, and more only if the matrix is singular, with a JitterWarning; or
-                    a number, relative to the mean of the kernel's diagonal
-    probabilities:  "temperature": softmax of the posterior mean, at the temperature under which
-                    leave-one-out predictions make the labels most probable, so that no data is
-                    held out (calibration.fit_temperature);
-                    "largest": the probability that a class's latent value is the largest, under
-                    the posterior with the kernel scaled by `scale_`;
-                    "dirichlet": another regression for each class, on the logarithms of Dirichlet
-                    variables (dirichlet.Transformation), and the softmax of its latent values,
-                    averaged; labels and decision values are then those of this regression
-    solver:         "auto" for an exact one that fits the machine, "cholesky", "tensorflow", "cg",
-                    "nystroem", or one of keras2gp.gp's solvers with settings
+    Args:
+        kernel: kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as keras2gp.convert
+            gives; or "precomputed": X is then the matrix itself, [N, N] in fit and [M, N] in
+            predict.
+        noise_variance: variance of the noise on the targets -1 and 1.
+        jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
+            number, relative to the mean of the kernel's diagonal.
+        probabilities: "temperature" for the softmax of the posterior mean, at the temperature under
+            which leave-one-out predictions make the labels most probable, so that no data is held
+            out (probabilities.fit_temperature);
+            "largest" for the probability that a class's latent value is the largest, under the
+            posterior with the kernel scaled by `scale_`;
+            "dirichlet" for another regression for each class, on the logarithms of Dirichlet
+            variables (dirichlet.Transformation), and the expected softmax of its latent values;
+            labels and decision values are then those of this regression.
+        solver: "auto" for an exact one that fits the machine, "cholesky", "tensorflow", "cg",
+            "nystroem", or one of keras2gp.gp's solvers with settings.
 
-    Attributes after fit: classes_ [C], sorted; temperature_ and dirichlet_ (None unless they are
-    used; evidence, leave-one-out and `posterior` are of the regression on -1 and 1); x_train_,
-    targets_ [N, C], alpha_ [N, C], solver_report_, basis_ and weights_ (mean = k(x, basis_)
-    weights_), factor_ of the direct solvers, jitter_report_, log_marginal_likelihood_value_,
-    n_features_in_ if X has two axes.
+    Attributes:
+        classes_: labels, sorted, [C].
+        temperature_: of the softmax; None unless it is used.
+        dirichlet_: posterior of the Dirichlet regression; None unless it is used. Evidence,
+            leave-one-out and `posterior` are of the regression on -1 and 1.
+        x_train_: training inputs; None for a precomputed kernel.
+        targets_: targets -1 and 1, [N, C].
+        alpha_: A^-1 targets_, [N, C].
+        basis_: inputs [B, ...] of the posterior mean k(x, basis_) weights_.
+        weights_: weights of the basis, [B, C].
+        factor_: Cholesky factor, of the direct solvers.
+        solver_report_: solver, reason, memory and time.
+        jitter_report_: jitter and pivots.
+        log_marginal_likelihood_value_: natural logarithm, summed over classes.
+        n_features_in_: number of features, if X has two axes.
+
+    References:
+        The paper, section 4; Rasmussen and Williams, section 6.5.
+
+    >>> import numpy as np
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> from keras2gp import GPClassifier
+    >>> x = np.array([[0.0], [0.2], [0.4], [2.0], [2.2], [2.4]])
+    >>> gp = GPClassifier(RBF(1.0), noise_variance=0.1).fit(x, ["a"] * 3 + ["b"] * 3)
+    >>> gp.predict([[0.1], [2.1]]).tolist()
+    ['a', 'b']
+    >>> bool((gp.predict_proba([[0.1], [2.1]]).max(axis=1) > 0.8).all())
+    True
     """
 
-    classes_: npt.NDArray[Any]
+    classes_: Vector
     temperature_: float | None
     dirichlet_: DirichletPosterior | None
 
@@ -89,17 +123,28 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         gram: Any = None,
         progress: Progress | None = None,
     ) -> GPClassifier:
-        """Fit to inputs X, [N, features] or [N, *shape], and labels y, [N], of any type.
+        """Fit to inputs and labels.
 
-        gram:     the kernel matrix of X, if it is there already: an array, a store on disk
-                  (read block by block), or a MatrixProduct. With kernel="precomputed" in the
-                  place of X, which is None then
-        progress: called with (steps done, steps in all) of the solver
+        Args:
+            X: inputs.
+            y: labels of any type.
+            gram: the kernel matrix of X, if it exists already: an array, a store on disk (read
+                block by block), or a MatrixProduct. With kernel="precomputed" it may replace X,
+                which is None then.
+            progress: called with (steps done, steps in all) of the solver.
+
+        Shapes:
+            X [N, features] or [N, *shape]; y [N]; gram [N, N].
 
         Raises:
             InputError: arrays that are empty, not finite or of different lengths; uint8 pixels;
                 labels of a single class, or that are continuous; a matrix that does not fit.
             NumericalError: the kernel matrix is not positive definite.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> GPClassifier("precomputed").fit(np.eye(4), ["b", "a", "b", "a"]).classes_.tolist()
+        ['a', 'b']
         """
         check_probabilities(self.probabilities)
         training = self._training(X, gram)
@@ -131,7 +176,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             )
         return self.system_
 
-    def _calibration_rows(self) -> npt.NDArray[np.intp]:
+    def _calibration_rows(self) -> Indices:
         """Training inputs whose leave-one-out predictions set the temperature: all, if cheap."""
         count = len(self.targets_)
         if self.system_.closed_form or count <= _CALIBRATED:
@@ -141,7 +186,18 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
     def decision_function(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
         """Posterior mean of each class's latent value, [M, C], for two classes as well.
 
-        Raises: InputError, NotFittedError
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
+        >>> gp.decision_function([[1.0, 0.0, 0.0]])
+        array([[ 0.5, -0.5, -0.5]])
         """
         x = self._test_inputs(X)
         if self.dirichlet_ is None:
@@ -149,41 +205,71 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         parts = [self.dirichlet_.mean(self._cross(x[rows])) for rows in self._batches(len(x))]
         return np.concatenate(parts)
 
-    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803 (scikit-learn's name)
-        """The class of largest posterior mean, [M].
+    def predict(self, X: Any) -> Vector:  # noqa: N803 (scikit-learn's name)
+        """The class of the largest posterior mean, [M].
 
-        Raises: InputError, NotFittedError
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
+        >>> gp.predict([[0.0, 1.0, 0.5]]).tolist()
+        [2]
         """
         columns = self.decision_function(X).argmax(axis=1)
-        labels: npt.NDArray[Any] = self.classes_[columns]
+        labels: Vector = self.classes_[columns]
         return labels
 
     @property
     def scale_(self) -> float:
         """The factor on kernel and noise under which the targets are most probable.
 
-        The scale of a network's kernel is that of its last layer's weights, which says nothing of
-        targets in {-1, 1}; it leaves the means alone, and the variances are in proportion to it.
-        The evidence is largest at trace(Y^T K^-1 Y) / (N C).
+        The scale of a network's kernel is that of its last layer's weights, which has no relation
+        to targets in {-1, 1}. The means do not depend on it, and the variances are proportional to
+        it. The evidence is largest at trace(Y^T A^-1 Y) / (N C).
 
-        Reference: Rasmussen and Williams, equation 5.8, solved for a factor on K.
+        References:
+            Rasmussen and Williams, equation 5.8, solved for a factor on K.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> GPClassifier("precomputed").fit(4.0 * np.eye(4), [0, 1, 0, 1]).scale_
+        0.25
         """
-        targets: Array = self.targets_
+        targets = self.targets_
         return float(np.einsum("nc,nc->", targets, self.alpha_) / targets.size)
 
-    def posterior(self, X: Any, diag: Any = None) -> tuple[Array, Array]:  # noqa: N803
-        """Mean [M, C] and variance [M] of the latent values, the kernel scaled by `scale_`.
+    def posterior(self, X: Any, diag: Any = None) -> tuple[Matrix, Vector]:  # noqa: N803
+        """Mean [M, C] and variance [M] of the latent values, with the kernel scaled by `scale_`.
 
-        The classes are independent and share the variance. diag: the prior variances k(x, x),
-        [M], for a precomputed kernel.
+        The classes are independent and share the variance.
 
-        Raises: InputError, NotFittedError; NumericalError if a variance lies further below zero
-            than rounding explains (precision.rounding_bound).
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            diag: the prior variances k(x, x), [M], for a precomputed kernel.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit the training inputs.
+            NumericalError: a variance lies further below zero than rounding explains
+                (precision.rounding_bound).
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
+        >>> mean, variance = gp.posterior([[1.0, 0.0, 0.0]], diag=[1.0])
+        >>> mean, variance
+        (array([[ 0.5, -0.5, -0.5]]), array([0.25]))
         """
         mean, variance = self._mean_and_variance(self._test_inputs(X), diag)
         return mean, self.scale_ * variance
 
-    def predict_proba(self, X: Any, diag: Any = None) -> Array:  # noqa: N803
+    def predict_proba(self, X: Any, diag: Any = None) -> Matrix:  # noqa: N803
         """Probability of each class, [M, C]; rows sum to 1.
 
         Math: "temperature": softmax(mean / temperature_)
@@ -191,11 +277,23 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
                 (`largest_probabilities` has the integral); 1 for the class of largest mean where
                 the variance is 0
               "dirichlet": E[softmax(f)], f ~ `dirichlet_` (`expected_softmax` has the integral);
-                the most probable class can be another than that of the largest mean
+                the most probable class can differ from the class of the largest mean
 
-        diag: the prior variances k(x, x), [M], for a precomputed kernel; not for "temperature".
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            diag: the prior variances k(x, x), [M], for a precomputed kernel; "temperature" needs
+                none.
 
-        Raises: as `posterior`.
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit the training inputs.
+            NumericalError: as `posterior`.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
+        >>> gp.predict_proba([[0.0, 0.0, 0.0]]).round(3)
+        array([[0.333, 0.333, 0.333]])
         """
         x = self._test_inputs(X)
         if self.temperature_ is not None:
@@ -205,9 +303,23 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
     def predictive(self, X: Any, diag: Any = None) -> Prediction:  # noqa: N803
         """Mean, variance and probabilities, with the kernel evaluated once.
 
-        "dirichlet": mean and variance of `dirichlet_`, the variance averaged over classes.
+        With probabilities="dirichlet", mean and variance are those of `dirichlet_`, and the
+        variance is averaged over classes.
 
-        Raises: as `posterior`.
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            diag: the prior variances k(x, x), [M], for a precomputed kernel.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit the training inputs.
+            NumericalError: as `posterior`.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
+        >>> gp.predictive([[1.0, 0.0, 0.0]], diag=[1.0]).variance
+        array([0.25])
         """
         x = self._test_inputs(X)
         if self.dirichlet_ is not None:
@@ -218,7 +330,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         return Prediction(mean, variance, largest_probabilities(mean, np.sqrt(variance)))
 
     def _dirichlet_predictive(
-        self, dirichlet: DirichletPosterior, x: npt.NDArray[Any], diag: Any
+        self, dirichlet: DirichletPosterior, x: Images, diag: Any
     ) -> Prediction:
         prior = self._prior(x, diag)
         means, variances = [], []
@@ -237,12 +349,25 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
     ) -> Array:
         """Draws from the joint posterior of the latent values at X, [M, C, n_samples].
 
-        They are of `posterior`, the kernel scaled by `scale_`; "dirichlet": of `dirichlet_`.
+        The distribution is that of `posterior`, with the kernel scaled by `scale_`, or with
+        probabilities="dirichlet" that of `dirichlet_`.
 
-        random_state: an integer, None, or a numpy RandomState, as in scikit-learn
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            n_samples: number of draws.
+            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
 
-        Raises: InputError, NotFittedError; NumericalError if the posterior covariance has an
-            eigenvalue further below zero than rounding explains.
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the memory does not suffice.
+            NumericalError: the posterior covariance has an eigenvalue further below zero than
+                rounding explains.
+
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier(RBF(1.0)).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
+        >>> gp.sample_latent([[0.5], [3.0]], n_samples=5).shape
+        (2, 3, 5)
         """
         x = self._test_inputs(X)
         if self.dirichlet_ is None:
@@ -264,14 +389,28 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         X: Any,  # noqa: N803 (scikit-learn's name)
         n_samples: int = 1,
         random_state: Any = 0,
-    ) -> npt.NDArray[Any]:
-        """Draws of the labels at X, [M, n_samples]; each label as often as `predict_proba` says.
+    ) -> Array:
+        """Draws of the labels at X, [M, n_samples], with the probabilities of `predict_proba`.
 
         Math: "temperature": y ~ softmax(mean / temperature_), each input on its own
               "largest": y = argmax f, f ~ `sample_latent`, jointly at all inputs
               "dirichlet": y ~ softmax(f), f ~ `sample_latent`, jointly at all inputs
 
-        Raises: as `sample_latent`; for "temperature" as `predict_proba`.
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            n_samples: number of draws.
+            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: as `sample_latent`.
+            NumericalError: as `sample_latent`.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed").fit(np.eye(4), ["a", "a", "b", "b"])
+        >>> gp.sample_y(np.eye(4)[:2], n_samples=3).shape
+        (2, 3)
         """
         self._require_fitted()
         whole_number("n_samples", n_samples, 1)
@@ -283,26 +422,62 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             latent = self.sample_latent(X, n_samples, random)
             exact = self.dirichlet_ is None
             columns = latent.argmax(axis=1) if exact else draw_classes(latent, random)
-        labels: npt.NDArray[Any] = self.classes_[columns]
+        labels: Array = self.classes_[columns]
         return labels
 
-    def leave_one_out(self) -> tuple[Array, Array]:
-        """Decision values [N, C] for each training input given all the others, and variance [N].
+    def leave_one_out(self) -> tuple[Matrix, Vector]:
+        """Mean [N, C] and variance [N] of each training target given all the others.
 
-        In closed form; the variance is that of a target, noise (and jitter) included.
+        In closed form; the variance is that of a target, with noise and jitter.
 
-        Raises: NotFittedError
+        Raises:
+            NotFittedError: the estimator is not fitted.
 
-        Reference: Rasmussen and Williams, equations 5.10 to 5.12.
+        References:
+            Rasmussen and Williams, equations 5.10 to 5.12.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0)
+        >>> gp.fit(3.0 * np.eye(4), [0, 1, 0, 1]).leave_one_out()[1]
+        array([4., 4., 4., 4.])
         """
         return self._leave_one_out()
 
+    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """See GaussianProcess.fit_state."""
+        facts, arrays = super().fit_state()
+        facts["classes"] = classes_state(self.classes_)
+        facts["temperature"], facts["dirichlet"] = self.temperature_, None
+        if self.dirichlet_ is not None:
+            facts["dirichlet"] = vars(self.dirichlet_.transformation)
+            arrays |= self.dirichlet_.state()
+        return facts, arrays
+
+    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+        """See GaussianProcess.restore_fit."""
+        check_probabilities(self.probabilities)
+        super().restore_fit(facts, arrays, gram)
+        count = self.targets_.shape[1]
+        self.classes_ = classes_from_state(facts["classes"], count)
+        value, tempered = facts["temperature"], self.probabilities == "temperature"
+        self.temperature_ = None if value is None else finite_number(value)
+        if tempered != (value is not None) or (tempered and value <= 0.0):
+            raise ModelFileError(f"temperature {value!r} of probabilities {self.probabilities!r}")
+        parts = [name in arrays for name in DirichletPosterior.files]
+        parts.append(facts["dirichlet"] is not None)
+        if set(parts) != {self.probabilities == "dirichlet"}:
+            raise ModelFileError("the arrays are not those of its probabilities")
+        self.dirichlet_ = None
+        if self.probabilities == "dirichlet":
+            columns = self.targets_.argmax(axis=1)
+            self.dirichlet_ = DirichletPosterior.from_state(
+                facts["dirichlet"], arrays, columns, count
+            )
+
 
 def check_probabilities(probabilities: Any) -> None:
-    """Refuse what is not one of PROBABILITIES.
-
-    Raises: InputError
-    """
+    """Refuse a setting that is not one of PROBABILITIES with an InputError."""
     if probabilities not in PROBABILITIES:
         names = ", ".join(f'"{name}"' for name in PROBABILITIES)
         raise InputError(f"probabilities is {probabilities!r}: expected one of {names}")

@@ -1,18 +1,17 @@
-"""What estimators are handed: inputs, targets and kernels, checked where they enter."""
+"""Checks of the arguments of estimators where they enter: inputs, targets, labels and kernels."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
-from keras2gp._util.arrays import Array
-from keras2gp.errors import InputError
+from keras2gp._util.arrays import Array, Images, Targets, Vector
+from keras2gp.errors import InputError, ModelFileError
 
 __all__ = [
     "KernelFunction",
@@ -20,17 +19,25 @@ __all__ = [
     "check_kernel",
     "check_labels",
     "check_length",
-    "first_place",
+    "check_targets",
+    "check_variances",
+    "classes_from_state",
+    "classes_state",
     "kernel_values",
 ]
 
 
 @runtime_checkable
 class KernelFunction(Protocol):
-    """A covariance function of two sets of inputs."""
+    """A covariance function of two sets of inputs.
+
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> isinstance(RBF(1.0), KernelFunction)
+    True
+    """
 
     def __call__(self, x1: Any, x2: Any = None, /) -> Any:
-        """The matrix [N1, N2], as an array or tensor; x2=None is x1 with itself."""
+        """The matrix [N1, N2], as an array or tensor; x2=None stands for x1."""
         ...
 
     def diag(self, x: Any, /) -> Any:
@@ -39,9 +46,10 @@ class KernelFunction(Protocol):
 
 
 def check_kernel(kernel: object) -> None:
-    """Refuse what is neither a kernel nor "precomputed".
+    """Refuse a setting `kernel` that is neither a kernel nor "precomputed".
 
-    Raises: InputError
+    Raises:
+        InputError: it is neither.
     """
     if isinstance(kernel, str) and kernel == "precomputed":
         return
@@ -52,11 +60,12 @@ def check_kernel(kernel: object) -> None:
         )
 
 
-def check_inputs(x: Any, *, precomputed: bool) -> npt.NDArray[Any]:
+def check_inputs(x: Any, *, precomputed: bool) -> Images:
     """Inputs as an array [N, features] or [N, *shape] of floating-point numbers.
 
-    Raises: InputError if x is empty, is no array of numbers, has one axis, holds uint8 pixels
-        (unless it is a precomputed matrix), or is not finite.
+    Raises:
+        InputError: x is empty, is no array of numbers, has one axis, holds uint8 pixels (unless it
+            is a precomputed matrix), or is not finite.
     """
     array = _as_array(x)
     if array.ndim < 2:
@@ -78,77 +87,44 @@ def check_inputs(x: Any, *, precomputed: bool) -> npt.NDArray[Any]:
         raise InputError(f"X holds values of type {array.dtype}; expected real numbers")
     if array.dtype.kind != "f":
         array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        place = first_place(~np.isfinite(array))
-        raise InputError(f"X is not finite: entry {place} is {array[tuple(place)]} (NaN or inf)")
+    _require_finite(array, "X", " (NaN or inf)")
     return array
 
 
 def check_length(x: Sized, y: Sized, noun: str) -> None:
-    """Refuse targets of another length than the inputs.
-
-    Raises: InputError
-    """
+    """Refuse targets of another length than the inputs with an InputError."""
     if len(x) != len(y):
         raise InputError(
             f"y has {len(y)} {noun} and X has {len(x)} inputs: inconsistent numbers of samples"
         )
 
 
-def kernel_values(values: Any, shape: tuple[int, ...], what: str) -> npt.NDArray[Any]:
-    """A kernel's answer as an array of the expected shape; its floating-point type is kept.
+def check_targets(y: Any) -> Targets:
+    """Targets of a regression in float64, [N] or [N, C].
 
-    Raises: InputError if the shape is another, or a value is not a finite real number.
+    Raises:
+        InputError: y is missing, empty, no array of real numbers, or not finite.
     """
-    array = np.asarray(values)
-    if array.shape != shape:
-        raise InputError(f"{what} has shape {array.shape}; expected {shape}")
-    if array.dtype.kind in "iub":
-        array = array.astype(np.float64)
-    if array.dtype.kind != "f":
-        raise InputError(f"{what} holds values of type {array.dtype}; expected real numbers")
-    if not np.isfinite(array).all():
-        place = first_place(~np.isfinite(array))
-        raise InputError(f"{what} is not finite: entry {place} is {array[tuple(place)]}")
-    return array
+    if y is None:
+        raise InputError("fit requires y to be passed, but the target y is None")
+    try:
+        targets = np.asarray(y)
+        if targets.dtype.kind not in "fiub":
+            targets = targets.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"y is no array of numbers: {error}") from error
+    if targets.ndim not in (1, 2) or not targets.size:
+        raise InputError(f"y has shape {targets.shape}; expected [N] or [N, C], not empty")
+    _require_finite(targets, "y", " (NaN or inf)")
+    return targets.astype(np.float64)
 
 
-def check_variances(values: Any, count: int, what: str) -> Array:
-    """Prior variances, [count], float64.
+def check_labels(y: Any) -> Vector:
+    """Class labels, [N], of any type.
 
-    Raises: InputError if the shape is another, or a value is negative or not finite.
+    Raises:
+        InputError: y is missing, has two axes, is not finite, or holds continuous values.
     """
-    variances = kernel_values(values, (count,), what).astype(np.float64)
-    if variances.min() < 0.0:
-        index = int(variances.argmin())
-        raise InputError(f"{what} holds a negative variance: entry {index} is {variances[index]}")
-    return variances
-
-
-def first_place(wrong: npt.NDArray[np.bool_]) -> list[int]:
-    """Index of the first true entry."""
-    return [int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape)]
-
-
-def _as_array(x: Any) -> npt.NDArray[Any]:
-    if hasattr(x, "toarray"):
-        raise InputError("X is sparse: sparse input is not supported. Try: X.toarray()")
-    try:
-        array = np.asarray(x)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"X is no array of numbers: {error}") from error
-    if array.dtype.kind == "c":
-        raise InputError(f"Complex data not supported: X holds values of type {array.dtype}")
-    if array.dtype.kind != "O" or not array.ndim:
-        return array
-    try:
-        return array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"X holds objects that are no numbers: {error}") from error
-
-
-def check_labels(y: Any) -> npt.NDArray[Any]:
-    """Labels, [N], of any type. Raises: InputError for what is none."""
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None")
     try:
@@ -174,3 +150,88 @@ def check_labels(y: Any) -> npt.NDArray[Any]:
             raise
         raise InputError(f"y holds no labels: {error}") from error
     return labels
+
+
+def kernel_values(values: Any, shape: tuple[int, ...], what: str) -> Array:
+    """The result of a kernel as an array of the expected shape; its floating-point type is kept.
+
+    Raises:
+        InputError: the shape is another, or a value is not a finite real number.
+    """
+    array = np.asarray(values)
+    if array.shape != shape:
+        raise InputError(f"{what} has shape {array.shape}; expected {shape}")
+    if array.dtype.kind in "iub":
+        array = array.astype(np.float64)
+    if array.dtype.kind != "f":
+        raise InputError(f"{what} holds values of type {array.dtype}; expected real numbers")
+    _require_finite(array, what)
+    return array
+
+
+def check_variances(values: Any, count: int, what: str) -> Vector:
+    """Prior variances, [count], in float64.
+
+    Raises:
+        InputError: the shape is another, or a value is negative or not finite.
+    """
+    variances = kernel_values(values, (count,), what).astype(np.float64)
+    if variances.min() < 0.0:
+        index = int(variances.argmin())
+        raise InputError(f"{what} holds a negative variance: entry {index} is {variances[index]}")
+    return variances
+
+
+def classes_state(classes: Vector) -> dict[str, Any]:
+    """The classes of a classifier as data for JSON; InputError for labels JSON cannot hold."""
+    values = classes.tolist()
+    if not all(isinstance(value, str | int | float) for value in values):
+        raise InputError(
+            f"labels of type {classes.dtype} cannot be saved. Try: strings or whole numbers"
+        )
+    return {"dtype": classes.dtype.str, "values": values}
+
+
+def classes_from_state(state: Mapping[str, Any], count: int) -> Vector:
+    """The classes of a `classes_state`; KeyError, TypeError and the like where it is malformed.
+
+    Raises:
+        ModelFileError: they are not `count` different labels of one type.
+    """
+    values, dtype = state["values"], np.dtype(state["dtype"])
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "U": str, "O": (str, int, float), "b": bool, "i": int, "u": int, "f": float
+    }  # fmt: skip
+    if not isinstance(values, list) or not all(isinstance(v, kinds[dtype.kind]) for v in values):
+        raise ModelFileError(f"classes of type {dtype} are {values!r}")
+    # The length of a string type is that of the longest label, not the length in the file.
+    classes = np.array(values, dtype=str if dtype.kind == "U" else dtype)
+    if classes.shape != (count,) or len(set(values)) != count:
+        raise ModelFileError(f"{len(values)} classes, expected {count} different ones")
+    return classes
+
+
+def _require_finite(array: Array, what: str, note: str = "") -> None:
+    """Refuse an array that is not finite with an InputError that names the first such entry."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        place = [int(i) for i in np.unravel_index(int(finite.argmin()), array.shape)]
+        raise InputError(f"{what} is not finite: entry {place} is {array[tuple(place)]}{note}")
+
+
+def _as_array(x: Any) -> Array:
+    """Any array of numbers as a numpy array, InputError for sparse, complex or other arrays."""
+    if hasattr(x, "toarray"):
+        raise InputError("X is sparse: sparse input is not supported. Try: X.toarray()")
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"X is no array of numbers: {error}") from error
+    if array.dtype.kind == "c":
+        raise InputError(f"Complex data not supported: X holds values of type {array.dtype}")
+    if array.dtype.kind != "O" or not array.ndim:
+        return array
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"X holds objects that are no numbers: {error}") from error

@@ -1,4 +1,8 @@
-"""How good predictions are, and how honest their probabilities."""
+"""Measures of predictions: errors, likelihood, calibration, and detection of foreign inputs.
+
+scikit-learn computes the error rate, the likelihood and the ROC area. The Brier score of several
+classes is there only from version 1.7, and its calibration curve is of two classes alone.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score, zero_one_loss
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Indices, Matrix, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
 
@@ -30,9 +33,12 @@ __all__ = [
 class ReliabilityBin:
     """Predictions whose confidence is in (lower, upper].
 
-    count:      how many there are
-    confidence: their mean confidence
-    accuracy:   the fraction of them that is right
+    Attributes:
+        lower: lower end of the bin.
+        upper: upper end of the bin.
+        count: number of predictions.
+        confidence: their mean confidence.
+        accuracy: the fraction of them that is right.
     """
 
     lower: float
@@ -45,9 +51,18 @@ class ReliabilityBin:
 def error_rate(y_true: Any, y_pred: Any) -> float:
     """Fraction of labels that are wrong, 0 to 1.
 
-    Shapes: y_true [M], y_pred [M].
+    Args:
+        y_true: true labels.
+        y_pred: predicted labels.
 
-    Raises: InputError if the lengths differ, or there is no label.
+    Shapes:
+        y_true [M], y_pred [M].
+
+    Raises:
+        InputError: the lengths differ, or there is no label.
+
+    >>> error_rate(["cat", "dog", "cat", "dog"], ["cat", "cat", "cat", "dog"])
+    0.25
     """
     true, predicted = np.asarray(y_true), np.asarray(y_pred)
     if true.ndim != 1 or true.shape != predicted.shape or not true.size:
@@ -61,11 +76,21 @@ def error_rate(y_true: Any, y_pred: Any) -> float:
 
 
 def negative_log_likelihood(y_true: Any, probabilities: Any, classes: Any) -> float:
-    """Mean of -log p(true class), in nats; probabilities below 2.2e-16 count as that.
+    """Mean of -log p(true class), in nats; smaller probabilities count as 2.2e-16.
 
-    Shapes: y_true [M] labels; probabilities [M, C]; classes [C], in the order of the columns.
+    Args:
+        y_true: true labels.
+        probabilities: a distribution in each row.
+        classes: labels in the order of the columns.
 
-    Raises: InputError
+    Shapes:
+        y_true [M], probabilities [M, C], classes [C].
+
+    Raises:
+        InputError: shapes do not fit, rows are no distributions, or a label is no class.
+
+    >>> round(negative_log_likelihood([0, 1], [[0.5, 0.5], [0.5, 0.5]], [0, 1]), 6)
+    0.693147
     """
     columns, p = _checked(y_true, probabilities, classes)
     return float(log_loss(columns, p, labels=np.arange(p.shape[1])))
@@ -74,11 +99,24 @@ def negative_log_likelihood(y_true: Any, probabilities: Any, classes: Any) -> fl
 def brier_score(y_true: Any, probabilities: Any, classes: Any) -> float:
     """Mean over inputs of sum_c (p_c - [c is the true class])^2, 0 to 2.
 
-    Shapes: y_true [M] labels; probabilities [M, C]; classes [C], in the order of the columns.
+    For two classes this is twice the score of the second class alone.
 
-    Raises: InputError
+    Args:
+        y_true: true labels.
+        probabilities: a distribution in each row.
+        classes: labels in the order of the columns.
 
-    Reference: Brier (1950). For two classes it is twice the score of the second class alone.
+    Shapes:
+        y_true [M], probabilities [M, C], classes [C].
+
+    Raises:
+        InputError: shapes do not fit, rows are no distributions, or a label is no class.
+
+    References:
+        Brier (1950), Verification of forecasts expressed in terms of probability.
+
+    >>> brier_score([0, 1], [[1.0, 0.0], [0.5, 0.5]], [0, 1])
+    0.25
     """
     columns, p = _checked(y_true, probabilities, classes)
     truth = np.eye(p.shape[1])[columns]
@@ -94,15 +132,30 @@ def expected_calibration_error(
         probability, the prediction its class (the first of equal ones); bin b is
         ((b - 1) / bins, b / bins].
 
-    Shapes: y_true [M] labels; probabilities [M, C]; classes [C], in the order of the columns.
+    Args:
+        y_true: true labels.
+        probabilities: a distribution in each row.
+        classes: labels in the order of the columns.
+        bins: number of bins.
 
-    Raises: InputError
+    Shapes:
+        y_true [M], probabilities [M, C], classes [C].
 
-    Reference: Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
+    Raises:
+        InputError: shapes do not fit, rows are no distributions, or a label is no class.
+
+    References:
+        Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
+
+    >>> p = [[0.75, 0.25]] * 4
+    >>> expected_calibration_error([0, 0, 0, 1], p, [0, 1])
+    0.0
+    >>> expected_calibration_error([0, 0, 0, 0], p, [0, 1])
+    0.25
     """
-    found = reliability(y_true, probabilities, classes, bins)
-    total = sum(b.count for b in found)
-    return math.fsum(b.count * abs(b.accuracy - b.confidence) for b in found) / total
+    filled = reliability(y_true, probabilities, classes, bins)
+    total = sum(b.count for b in filled)
+    return math.fsum(b.count * abs(b.accuracy - b.confidence) for b in filled) / total
 
 
 def reliability(
@@ -110,9 +163,20 @@ def reliability(
 ) -> tuple[ReliabilityBin, ...]:
     """The bins of `expected_calibration_error` that hold a prediction: a reliability diagram.
 
-    Shapes: y_true [M] labels; probabilities [M, C]; classes [C], in the order of the columns.
+    Args:
+        y_true: true labels.
+        probabilities: a distribution in each row.
+        classes: labels in the order of the columns.
+        bins: number of bins.
 
-    Raises: InputError
+    Shapes:
+        y_true [M], probabilities [M, C], classes [C].
+
+    Raises:
+        InputError: shapes do not fit, rows are no distributions, or a label is no class.
+
+    >>> reliability([0, 1], [[0.75, 0.25], [0.75, 0.25]], [0, 1], bins=2)
+    (ReliabilityBin(lower=0.5, upper=1.0, count=2, confidence=0.75, accuracy=0.5),)
     """
     whole_number("bins", bins, 1)
     columns, p = _checked(y_true, probabilities, classes)
@@ -135,16 +199,24 @@ def reliability(
 
 
 def calibration_error_by_chance(probabilities: Any, bins: int = 15) -> float:
-    """The calibration error to be expected of M predictions that are calibrated perfectly.
+    """The expected calibration error of M perfectly calibrated predictions.
 
-    An estimate from M labels is never 0: the number of right ones in a bin is random.
+    An estimate from M labels is never 0: the number of right labels in a bin is random.
 
     Math: (1 / M) sum over b of sqrt(2 V_b / pi),  V_b = sum over the bin of p (1 - p): the mean of
         |accuracy - confidence| M_b for a sum of independent draws, taken as normal.
 
-    Shapes: probabilities [M, C].
+    Args:
+        probabilities: a distribution in each row, [M, C].
+        bins: number of bins.
 
-    Raises: InputError
+    Raises:
+        InputError: rows are no distributions, or bins is no whole number.
+
+    >>> calibration_error_by_chance([[1.0, 0.0]] * 10)
+    0.0
+    >>> round(calibration_error_by_chance([[0.5, 0.5]] * 100), 3)
+    0.04
     """
     whole_number("bins", bins, 1)
     confidence = _distributions(probabilities).max(axis=1)
@@ -154,14 +226,23 @@ def calibration_error_by_chance(probabilities: Any, bins: int = 15) -> float:
 
 
 def out_of_distribution_auroc(inside: Any, outside: Any) -> float:
-    """How well a score tells inputs from elsewhere: P(score outside > score inside), 0 to 1.
+    """Area under the ROC curve of a score that detects foreign inputs, 0 to 1.
 
-    0.5 is chance; equal scores count half. With posterior variances as the scores it is the area
-    under the ROC curve of "the variance is high".
+    It is P(score outside > score inside), where equal scores count half; 0.5 is chance. Posterior
+    variances are such scores.
 
-    Shapes: inside [M], of inputs like those of the fit; outside [M'].
+    Args:
+        inside: scores of inputs like those of the fit.
+        outside: scores of foreign inputs.
 
-    Raises: InputError if one is empty, or holds values that are not finite.
+    Shapes:
+        inside [M], outside [M'].
+
+    Raises:
+        InputError: an array is empty, or holds values that are not finite.
+
+    >>> out_of_distribution_auroc([0.1, 0.2], [0.2, 0.3])
+    0.875
     """
     scores = [np.asarray(values, dtype=np.float64) for values in (inside, outside)]
     if any(s.ndim != 1 or not s.size or not np.isfinite(s).all() for s in scores):
@@ -171,12 +252,12 @@ def out_of_distribution_auroc(inside: Any, outside: Any) -> float:
     return float(roc_auc_score(labels, np.concatenate(scores)))
 
 
-def _bin_of(confidence: Array, bins: int) -> npt.NDArray[np.intp]:
-    places: npt.NDArray[np.intp] = np.ceil(confidence * bins).astype(np.intp) - 1
-    return np.clip(places, 0, bins - 1)
+def _bin_of(confidence: Vector, bins: int) -> Indices:
+    index: Indices = np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
+    return index
 
 
-def _checked(y_true: Any, probabilities: Any, classes: Any) -> tuple[npt.NDArray[np.intp], Array]:
+def _checked(y_true: Any, probabilities: Any, classes: Any) -> tuple[Indices, Matrix]:
     """The column of each label, [M], and the probabilities, [M, C]."""
     true, names = np.asarray(y_true), np.asarray(classes)
     p = _distributions(probabilities)
@@ -193,7 +274,7 @@ def _checked(y_true: Any, probabilities: Any, classes: Any) -> tuple[npt.NDArray
     return np.array(indices, dtype=np.intp), p
 
 
-def _distributions(probabilities: Any) -> Array:
+def _distributions(probabilities: Any) -> Matrix:
     """Probabilities [M, C], each row a distribution."""
     try:
         p = np.asarray(probabilities, dtype=np.float64)

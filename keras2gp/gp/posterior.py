@@ -1,4 +1,4 @@
-"""The posterior of a fitted Gaussian process, in batches of bounded memory."""
+"""The posterior of a fitted Gaussian process, computed in batches of bounded memory."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import sklearn.exceptions
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, Images, Indices, Matrix, Targets, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NotFittedError
 from keras2gp.gp.inputs import check_inputs, check_kernel, check_variances, kernel_values
 from keras2gp.gp.sampling import draw_jointly
-from keras2gp.gp.solvers.factor import CholeskyFactor, CholeskyReport
+from keras2gp.gp.solvers.factor import CholeskyFactor
+from keras2gp.gp.solvers.jitter import CholeskyReport
 from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
 from keras2gp.gp.solvers.system import LinearSystem, SolverReport
 
 __all__ = ["Posterior", "UnfittedError"]
 
-# Covariances of one batch of predictions with the training inputs, in float64.
+# Bytes of the float64 covariances between one batch of predictions and the training inputs.
 _BATCH_BYTES = 64 * 2**20
 
 
 class UnfittedError(NotFittedError, sklearn.exceptions.NotFittedError):  # type: ignore[misc]
-    """Predictions were asked of an estimator before `fit`; scikit-learn's error too."""
+    """Predictions were asked of an estimator before `fit`; also an error of scikit-learn."""
 
 
 class Posterior(BaseEstimator):  # type: ignore[misc]
-    """Mean, variance, covariance, samples and leave-one-out, of what a fit has left.
+    """Mean, variance, covariance, samples and leave-one-out predictions of a fit.
 
-    Math: mean = K* weights;  variance = diag K** - what the targets explain (LinearSystem)
+    Math: mean = K* weights;  variance = diag K** - explained variance (LinearSystem)
     """
 
     kernel: Any
-    x_train_: npt.NDArray[Any] | None
-    targets_: Array
-    alpha_: Array
-    weights_: Array
+    x_train_: Images | None
+    targets_: Targets
+    alpha_: Matrix
+    weights_: Matrix
     system_: LinearSystem
-    inducing_: npt.NDArray[np.intp] | None
+    inducing_: Indices | None
     jitter_report_: CholeskyReport
     solver_report_: SolverReport
     kernel_dtype_: str
@@ -58,19 +58,31 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
 
     @property
     def factor_(self) -> CholeskyFactor:
-        """The Cholesky factor, of a fit by solver "cholesky" or "tensorflow".
+        """The Cholesky factor of a fit by solver "cholesky" or "tensorflow".
 
-        Raises: AttributeError for others.
+        Raises:
+            AttributeError: another solver has no factor.
         """
         system = getattr(self, "system_", None)
         if not isinstance(system, CholeskyFactor):
-            # What hasattr and scikit-learn expect of an attribute that is not there.
+            # hasattr and scikit-learn expect an AttributeError for a missing attribute.
             raise AttributeError(  # noqa: TRY004
                 f"this {type(self).__name__} has no Cholesky factor"
             )
         return system
 
-    def _checked_inputs(self, x: Any) -> npt.NDArray[Any]:
+    @property
+    def basis_(self) -> Images | None:
+        """The inputs [B, ...] of the posterior mean k(x, basis_) weights_.
+
+        These are all training inputs, or the inducing ones; None for a precomputed kernel.
+        """
+        if self.x_train_ is None or self.inducing_ is None:
+            return self.x_train_
+        basis: Images = self.x_train_[self.inducing_]
+        return basis
+
+    def _checked_inputs(self, x: Any) -> Images:
         check_kernel(self.kernel)
         return check_inputs(x, precomputed=self.precomputed)
 
@@ -78,7 +90,8 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "alpha_"):
             raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
 
-    def _test_inputs(self, x: Any) -> npt.NDArray[Any]:
+    def _test_inputs(self, x: Any) -> Images:
+        """Inputs of the shape of the training inputs; InputError for any others."""
         self._require_fitted()
         array = self._checked_inputs(x)
         if array.shape[1:] != self.input_shape_:
@@ -94,26 +107,16 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
         rows = max(1, _BATCH_BYTES // (8 * self.system_.basis))
         return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
-    def _cross(self, x: npt.NDArray[Any]) -> Array:
-        """Covariances with the basis of predictions, [M, B]."""
+    def _cross(self, x: Images) -> Matrix:
+        """Covariances with the basis, [M, B]."""
         if self.precomputed:
             return (x if self.inducing_ is None else x[:, self.inducing_]).astype(np.float64)
         shape = (len(x), self.system_.basis)
         values = kernel_values(self.kernel(x, self.basis_), shape, "the kernel matrix")
         return values.astype(np.float64)
 
-    @property
-    def basis_(self) -> npt.NDArray[Any] | None:
-        """The inputs [B, ...] that predictions are compared with: mean = k(x, basis_) weights_.
-
-        All training inputs, or the inducing ones; None for a precomputed kernel.
-        """
-        if self.x_train_ is None or self.inducing_ is None:
-            return self.x_train_
-        basis: npt.NDArray[Any] = self.x_train_[self.inducing_]
-        return basis
-
-    def _prior(self, x: npt.NDArray[Any], diag: Any) -> Array:
+    def _prior(self, x: Images, diag: Any) -> Vector:
+        """Prior variances, [M]; `diag` gives them for a precomputed kernel."""
         if not self.precomputed:
             return check_variances(self.kernel.diag(x), len(x), "the diagonal of the kernel")
         if diag is None:
@@ -123,12 +126,12 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
             )
         return check_variances(diag, len(x), "diag")
 
-    def _mean(self, x: npt.NDArray[Any]) -> Array:
+    def _mean(self, x: Images) -> Matrix:
         """Posterior mean, [M, C]."""
         parts = [self._cross(x[rows]) @ self.weights_ for rows in self._batches(len(x))]
         return np.concatenate(parts)
 
-    def _mean_and_variance(self, x: npt.NDArray[Any], diag: Any) -> tuple[Array, Array]:
+    def _mean_and_variance(self, x: Images, diag: Any) -> tuple[Matrix, Vector]:
         """Posterior mean [M, C] and latent variance [M]."""
         prior = self._prior(x, diag)
         mean = np.empty((len(x), self.alpha_.shape[1]))
@@ -142,7 +145,7 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
             )
         return mean, variance
 
-    def _mean_and_covariance(self, x: npt.NDArray[Any]) -> tuple[Array, Array]:
+    def _mean_and_covariance(self, x: Images) -> tuple[Matrix, Matrix]:
         """Posterior mean [M, C] and latent covariance [M, M]."""
         covariance = self._prior_covariance(x)
         cross = self._cross(x)
@@ -152,11 +155,12 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
         np.fill_diagonal(covariance, diagonal)
         return cross @ self.weights_, (covariance + covariance.T) / 2.0
 
-    def _prior_covariance(self, x: npt.NDArray[Any]) -> Array:
+    def _prior_covariance(self, x: Images) -> Matrix:
         """Prior covariance of the latent values, [M, M].
 
-        Raises: InputError for a precomputed kernel, or if the memory for the posterior's, which
-            is to be made of it, does not suffice.
+        Raises:
+            InputError: the kernel is precomputed, or the memory does not suffice for the posterior
+                covariance, which takes more.
         """
         if self.precomputed:
             raise InputError(
@@ -170,20 +174,20 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
             "fewer inputs at a time, or return_std=True",
         )
         prior = kernel_values(self.kernel(x), (count, count), "the kernel matrix")
-        covariance: Array = prior.astype(np.float64)
+        covariance: Matrix = prior.astype(np.float64)
         return covariance
 
-    def _bound(self, prior: Array) -> Array:
+    def _bound(self, prior: Vector) -> Vector:
         return rounding_bound(prior, len(self.targets_), self.kernel_dtype_, self.jitter_report_)
 
-    def _samples(
-        self, x: npt.NDArray[Any], count: int, random_state: Any, scale: float = 1.0
-    ) -> Array:
+    def _samples(self, x: Images, count: int, random_state: Any, scale: float = 1.0) -> Array:
         """Draws from the joint posterior of the latent values, [M, C, count].
 
-        scale: a factor on kernel and noise, and so on the covariance
-
-        Raises: as `draw_jointly`.
+        Args:
+            x: inputs.
+            count: number of draws.
+            random_state: an integer, None, or a numpy RandomState.
+            scale: a factor on kernel and noise, and so on the covariance.
         """
         whole_number("n_samples", count, 1)
         mean, covariance = self._mean_and_covariance(x)
@@ -191,28 +195,31 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
         random = check_random_state(random_state)
         return draw_jointly(mean, scale * covariance, count, bound, random)
 
-    def _leave_one_out_density(self) -> Array:
+    def _leave_one_out_density(self) -> Matrix:
         """Log density of each target given all others, [N, C].
 
         Math: -(log(2 pi variance_i) + (y_i - mean_i)^2 / variance_i) / 2
 
-        Reference: Rasmussen and Williams, equations 5.10 to 5.12.
+        References:
+            Rasmussen and Williams, equations 5.10 to 5.12.
         """
         mean, variance = self._leave_one_out()
         spread = variance[:, None]
-        result: Array = -0.5 * (
+        result: Matrix = -0.5 * (
             np.log(2.0 * math.pi * spread) + (self.targets_ - mean) ** 2 / spread
         )
         return result
 
-    def _leave_one_out(self, rows: npt.NDArray[np.intp] | None = None) -> tuple[Array, Array]:
+    def _leave_one_out(self, rows: Indices | None = None) -> tuple[Matrix, Vector]:
         """Mean [N, C] and variance [N] of each target given all others, noise included.
-
-        rows: which targets; None for all N
 
         Math: variance_i = 1 / (A^-1)_ii;  mean_i = y_i - alpha_i / (A^-1)_ii
 
-        Reference: Rasmussen and Williams, equations 5.10 to 5.12.
+        Args:
+            rows: the targets to predict; None for all N.
+
+        References:
+            Rasmussen and Williams, equations 5.10 to 5.12.
         """
         self._require_fitted()
         rows = np.arange(len(self.targets_)) if rows is None else rows

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
 
-from keras2gp._util.arrays import Array
-from keras2gp.errors import InputError
-from keras2gp.gp.base import GaussianProcess
-from keras2gp.gp.inputs import check_length, first_place
+from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp.errors import InputError, ModelFileError
+from keras2gp.gp.base import GaussianProcess, finite_number
+from keras2gp.gp.inputs import check_length, check_targets
 from keras2gp.gp.solvers.matrices import Progress
 
 __all__ = ["GPRegressor"]
@@ -19,22 +20,52 @@ __all__ = ["GPRegressor"]
 class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
     """Regression with a zero-mean Gaussian process prior; several outputs share one kernel.
 
-    kernel:         kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as
-                    keras2gp.convert gives; or "precomputed": X is then the matrix itself, [N, N]
-                    in fit and [M, N] in predict
-    noise_variance: variance of the noise on the targets, in their units squared (if normalize_y:
-                    relative to their variance)
-    jitter:         "auto": 0, and more only if the matrix is singular, with a JitterWarning; or
-                    a number, relative to the mean of the kernel's diagonal
-    normalize_y:    subtract the mean of the targets and divide by their standard deviation
-    solver:         "auto" for an exact one that fits the machine, "cholesky", "tensorflow", "cg",
-                    "nystroem", or one of keras2gp.gp's solvers with settings
+    Math: mean = K* A^-1 y;  variance = diag K** - diag K* A^-1 K*^T;
+        A = K + (noise_variance + jitter) I
 
-    Attributes after fit: x_train_, targets_ [N, C] (normalised), alpha_ [N, C], solver_report_,
-    basis_ and weights_ (mean = k(x, basis_) weights_), factor_ of the direct solvers,
-    jitter_report_, log_marginal_likelihood_value_ (natural logarithm, summed over outputs, of the
-    targets as fitted), y_shift_ [C], y_scale_ [C], n_features_in_ if X has two axes.
+    Args:
+        kernel: kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as keras2gp.convert
+            gives; or "precomputed": X is then the matrix itself, [N, N] in fit and [M, N] in
+            predict.
+        noise_variance: variance of the noise on the targets, in their units squared (with
+            normalize_y relative to their variance).
+        jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
+            number, relative to the mean of the kernel's diagonal.
+        normalize_y: subtract the mean of the targets and divide by their standard deviation.
+        solver: "auto" for an exact one that fits the machine, "cholesky", "tensorflow", "cg",
+            "nystroem", or one of keras2gp.gp's solvers with settings.
+
+    Attributes:
+        x_train_: training inputs; None for a precomputed kernel.
+        targets_: targets as fitted (normalised), [N, C].
+        alpha_: A^-1 targets_, [N, C].
+        basis_: inputs [B, ...] of the posterior mean k(x, basis_) weights_.
+        weights_: weights of the basis, [B, C].
+        factor_: Cholesky factor, of the direct solvers.
+        solver_report_: solver, reason, memory and time.
+        jitter_report_: jitter and pivots.
+        log_marginal_likelihood_value_: natural logarithm, summed over outputs, of the targets as
+            fitted.
+        y_shift_: subtracted from the targets, [C].
+        y_scale_: divisor of the targets, [C].
+        n_features_in_: number of features, if X has two axes.
+
+    References:
+        Rasmussen and Williams, Gaussian Processes for Machine Learning, chapter 2.
+
+    >>> import numpy as np
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> from keras2gp import GPRegressor
+    >>> x = np.linspace(0.0, 6.0, 20)[:, None]
+    >>> gp = GPRegressor(RBF(1.0), noise_variance=1e-6).fit(x, np.sin(x[:, 0]))
+    >>> mean, std = gp.predict([[1.5]], return_std=True)
+    >>> bool(abs(mean[0] - np.sin(1.5)) < 1e-3), bool(std[0] < 1e-2)
+    (True, True)
     """
+
+    y_shift_: Vector
+    y_scale_: Vector
+    single_output_: bool
 
     def __init__(
         self,
@@ -59,26 +90,38 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         gram: Any = None,
         progress: Progress | None = None,
     ) -> GPRegressor:
-        """Fit to inputs X, [N, features] or [N, *shape], and targets y, [N] or [N, C].
+        """Fit to inputs and targets.
 
-        gram:     the kernel matrix of X, if it is there already: an array, a store on disk
-                  (read block by block), or a MatrixProduct. With kernel="precomputed" in the
-                  place of X, which is None then
-        progress: called with (steps done, steps in all) of the solver
+        Args:
+            X: inputs.
+            y: targets.
+            gram: the kernel matrix of X, if it exists already: an array, a store on disk (read
+                block by block), or a MatrixProduct. With kernel="precomputed" it may replace X,
+                which is None then.
+            progress: called with (steps done, steps in all) of the solver.
+
+        Shapes:
+            X [N, features] or [N, *shape]; y [N] or [N, C]; gram [N, N].
 
         Raises:
             InputError: arrays that are empty, not finite, of different lengths or of the wrong
                 type; a matrix or machine that does not fit.
             NumericalError: the kernel matrix is not positive definite.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor("precomputed", noise_variance=1.0)
+        >>> gp.fit(3.0 * np.eye(2), [4.0, 8.0]).alpha_.ravel()
+        array([1., 2.])
         """
         training = self._training(X, gram)
-        targets = _check_targets(y)
+        targets = check_targets(y)
         check_length(training, targets, "targets")
         columns = targets.reshape(len(targets), -1)
         shift, scale = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
         if self.normalize_y:
             shift, scale = columns.mean(axis=0), columns.std(axis=0)
-            # A target that is constant up to rounding has no scale of its own.
+            # A target that is constant up to rounding has no scale.
             scale[scale <= 10.0 * np.finfo(np.float64).eps * np.abs(shift)] = 1.0
         self._fit_targets(training, (columns - shift) / scale, progress)
         self.y_shift_, self.y_scale_ = shift, scale
@@ -94,50 +137,86 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
     ) -> Any:
         """Posterior mean at X, and the latent function's standard deviation or covariance.
 
-        diag: the prior variances k(x, x), [M]; for return_std with a precomputed kernel.
+        The noise is not included: add noise_variance to std^2 for the variance of a new
+        observation.
 
-        Shapes: mean [M] or [M, C]; std the same; covariance [M, M] or [M, M, C]. The noise is
-            not included: add noise_variance to std^2 for that of a new observation.
+        Args:
+            X: inputs.
+            return_std: return mean and standard deviation.
+            return_cov: return mean and covariance.
+            diag: the prior variances k(x, x), [M]; for return_std with a precomputed kernel.
 
-        Raises: InputError, NotFittedError; NumericalError if a variance lies further below zero
-            than rounding explains (precision.rounding_bound).
+        Shapes:
+            X [M, features] or [M, *shape]; mean [M] or [M, C]; std the same; covariance [M, M] or
+            [M, M, C].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the memory does not suffice.
+            NumericalError: a variance lies further below zero than rounding explains
+                (precision.rounding_bound).
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(3.0 * np.eye(2), [4.0, 8.0])
+        >>> mean, std = gp.predict([[2.0, 0.0]], return_std=True, diag=[2.0])
+        >>> mean, std
+        (array([2.]), array([1.]))
         """
         if return_std and return_cov:
             raise InputError("return_std and return_cov: at most one of the two can be asked for")
         x = self._test_inputs(X)
         if return_cov:
             mean, covariance = self._mean_and_covariance(x)
-            return self._scaled(mean), self._spread(covariance, self.y_scale_**2)
+            return self._in_units(mean), self._spread(covariance, self.y_scale_**2)
         if return_std:
             mean, variance = self._mean_and_variance(x, diag)
-            return self._scaled(mean), self._spread(np.sqrt(variance), self.y_scale_)
-        return self._scaled(self._mean(x))
+            return self._in_units(mean), self._spread(np.sqrt(variance), self.y_scale_)
+        return self._in_units(self._mean(x))
 
     def leave_one_out(self) -> tuple[Array, Array]:
         """Mean and variance of each training target given all the others, in closed form.
 
-        The variance is that of the target, noise (and jitter) included. With normalize_y the
-        shift and scale are those of all targets.
+        The variance is that of the target, with noise and jitter. With normalize_y, shift and
+        scale are those of all targets.
 
-        Shapes: mean [N] or [N, C]; variance the same.
+        Shapes:
+            mean [N] or [N, C]; variance the same.
 
-        Raises: NotFittedError
+        Raises:
+            NotFittedError: the estimator is not fitted.
 
-        Reference: Rasmussen and Williams, equations 5.10 to 5.12.
+        References:
+            Rasmussen and Williams, equations 5.10 to 5.12.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(3.0 * np.eye(2), [4.0, 8.0])
+        >>> gp.leave_one_out()
+        (array([0., 0.]), array([4., 4.]))
         """
         mean, variance = self._leave_one_out()
-        return self._scaled(mean), self._spread(variance, self.y_scale_**2)
+        return self._in_units(mean), self._spread(variance, self.y_scale_**2)
 
     def leave_one_out_log_density(self) -> Array:
         """Log predictive density of each training target given all the others, in its units.
 
-        Its sum is the pseudo-likelihood of leave-one-out cross-validation.
+        The sum is the pseudo-likelihood of leave-one-out cross-validation.
 
-        Shapes: [N] or [N, C].
+        Shapes:
+            [N] or [N, C].
 
-        Raises: NotFittedError
+        Raises:
+            NotFittedError: the estimator is not fitted.
 
-        Reference: Rasmussen and Williams, equations 5.10 and 5.11.
+        References:
+            Rasmussen and Williams, equations 5.10 and 5.11.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(3.0 * np.eye(2), [0.0, 4.0])
+        >>> gp.leave_one_out_log_density().round(3)
+        array([-1.612, -3.612])
         """
         density = self._leave_one_out_density() - np.log(self.y_scale_)
         return density[:, 0] if self.single_output_ else density
@@ -150,38 +229,52 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
     ) -> Array:
         """Draws from the joint posterior of the latent function at X; noise is not included.
 
-        random_state: an integer, None, or a numpy RandomState, as in scikit-learn
+        Args:
+            X: inputs.
+            n_samples: number of draws.
+            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
 
-        Shapes: [M, n_samples] or [M, C, n_samples].
+        Shapes:
+            X [M, features] or [M, *shape]; draws [M, n_samples] or [M, C, n_samples].
 
-        Raises: InputError, NotFittedError; NumericalError if the posterior covariance has an
-            eigenvalue further below zero than rounding explains.
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the memory does not suffice.
+            NumericalError: the posterior covariance has an eigenvalue further below zero than
+                rounding explains.
+
+        >>> import numpy as np
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor(RBF(1.0), noise_variance=0.1).fit([[0.0], [1.0]], [0.0, 1.0])
+        >>> gp.sample_y([[0.5], [3.0]], n_samples=5).shape
+        (2, 5)
         """
         draws = self._samples(self._test_inputs(X), n_samples, random_state)
-        scaled = draws * self.y_scale_[:, None] + self.y_shift_[:, None]
-        return scaled[:, 0] if self.single_output_ else scaled
+        in_units = draws * self.y_scale_[:, None] + self.y_shift_[:, None]
+        return in_units[:, 0] if self.single_output_ else in_units
 
-    def _scaled(self, mean: Array) -> Array:
+    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """See GaussianProcess.fit_state."""
+        facts, arrays = super().fit_state()
+        facts["single_output"] = self.single_output_
+        facts["y_shift"], facts["y_scale"] = self.y_shift_.tolist(), self.y_scale_.tolist()
+        return facts, arrays
+
+    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+        """See GaussianProcess.restore_fit."""
+        super().restore_fit(facts, arrays, gram)
+        self.single_output_ = bool(facts["single_output"])
+        values = [[finite_number(v) for v in facts[name]] for name in ("y_shift", "y_scale")]
+        self.y_shift_, self.y_scale_ = (np.array(v) for v in values)
+        if not self.y_shift_.shape == self.y_scale_.shape == (self.targets_.shape[1],):
+            raise ModelFileError(f"{len(values[0])} shifts, {len(values[1])} scales of the targets")
+
+    def _in_units(self, mean: Matrix) -> Array:
+        """Means in the units of the targets."""
         result = mean * self.y_scale_ + self.y_shift_
         return result[:, 0] if self.single_output_ else result
 
-    def _spread(self, values: Array, scale: Array) -> Array:
+    def _spread(self, values: Array, scale: Vector) -> Array:
         """Values common to all outputs in the units of each."""
         return values * scale[0] if self.single_output_ else values[..., None] * scale
-
-
-def _check_targets(y: Any) -> Array:
-    if y is None:
-        raise InputError("fit requires y to be passed, but the target y is None")
-    try:
-        targets = np.asarray(y)
-        if targets.dtype.kind not in "fiub":
-            targets = targets.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"y is no array of numbers: {error}") from error
-    if targets.ndim not in (1, 2) or not targets.size:
-        raise InputError(f"y has shape {targets.shape}; expected [N] or [N, C], not empty")
-    if not np.isfinite(targets).all():
-        place = first_place(~np.isfinite(targets))
-        raise InputError(f"y is not finite: entry {place} is {targets[tuple(place)]} (NaN or inf)")
-    return targets.astype(np.float64)

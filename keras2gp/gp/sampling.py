@@ -1,28 +1,36 @@
-"""Draws from a posterior: of latent values at all inputs jointly, and of labels."""
+"""Draws from a posterior: of latent values at all inputs jointly, and of class labels."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, Indices, Matrix, Vector
 from keras2gp.errors import NumericalError
 
 __all__ = ["draw_classes", "draw_jointly"]
 
 
 def draw_jointly(
-    mean: Array, covariance: Array, count: int, bound: Array, random: np.random.RandomState
+    mean: Matrix, covariance: Matrix, count: int, bound: Vector, random: np.random.RandomState
 ) -> Array:
     """Draws from Gaussians that share a covariance over inputs, [M, C, count].
 
     Math: mean + V S^(1/2) z, with V S V^T the covariance and z standard normal
 
-    Eigenvalues below zero are zero, if rounding explains them: no jitter is needed.
+    Eigenvalues below zero that rounding explains are set to zero: no jitter is needed.
 
-    Shapes: mean [M, C], covariance [M, M]; bound [M], how far rounding may put a variance off.
+    Args:
+        mean: posterior means.
+        covariance: posterior covariance.
+        count: number of draws.
+        bound: the largest rounding error of each variance.
+        random: the generator.
 
-    Raises: NumericalError if an eigenvalue lies further below zero.
+    Shapes:
+        mean [M, C], covariance [M, M], bound [M].
+
+    Raises:
+        NumericalError: an eigenvalue lies further below zero.
     """
     values, vectors = np.linalg.eigh(covariance)
     least = -len(mean) * float(bound.max())
@@ -39,12 +47,10 @@ def draw_jointly(
     return draws
 
 
-def draw_classes(scores: Array, random: np.random.RandomState) -> npt.NDArray[np.intp]:
-    """Draws from softmax(scores) over classes, [M, count].
+def draw_classes(scores: Array, random: np.random.RandomState) -> Indices:
+    """Columns drawn from softmax(scores) over classes, [M, count], for scores [M, C, count].
 
     Math: argmax over c of scores_c + g_c, g standard Gumbel
-
-    Shapes: scores [M, C, count].
     """
-    columns: npt.NDArray[np.intp] = (scores + random.gumbel(size=scores.shape)).argmax(axis=1)
+    columns: Indices = (scores + random.gumbel(size=scores.shape)).argmax(axis=1)
     return columns

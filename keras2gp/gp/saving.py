@@ -1,31 +1,43 @@
-"""Fitted estimators on disk: plain arrays and a readable JSON, no pickle."""
+"""Fitted estimators on disk: plain arrays and a readable JSON file, without pickle."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from keras2gp._util.array_files import array_writer, checksum, read_array
+from keras2gp._util.arrays import Array
 from keras2gp._util.files import Content, write_files
 from keras2gp.errors import InputError, Keras2GPError, ModelFileError, NotFittedError
-from keras2gp.gp.arrays import array_writer, checksum, read_array
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.classifier import GPClassifier
-from keras2gp.gp.dirichlet_saving import DIRICHLET_FILES, dirichlet_arrays, restored_dirichlet
-from keras2gp.gp.head_file import FORMAT_VERSION, HEAD, described, read_head, set_facts, unfitted
+from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.inputs import check_kernel, kernel_values
 from keras2gp.gp.regressor import GPRegressor
-from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.saving import probed, restore_system, system_arrays, system_names
+from keras2gp.gp.solvers.choice import SOLVERS, solver_from_dict, solver_to_dict
+from keras2gp.gp.solvers.jitter import check_jitter, check_noise
 
 __all__ = ["FORMAT_VERSION", "load_head", "save_head"]
 
-# A kernel that is not the one of the fit shows in the matrix of a few training inputs; the same
-# kernel on another machine, or in another precision, differs by less.
+FORMAT_VERSION = 1
+_HEAD = "head.json"
+_FORMAT = "keras2gp.gp"
+_CLASSES: dict[str, type[GPClassifier] | type[GPRegressor]] = {
+    kind.__name__: kind for kind in (GPClassifier, GPRegressor)
+}
+_FILES = {
+    *("x_train.npy", "y.npy", "alpha.npy", "weights.npy"),
+    *(name for solver in SOLVERS.values() for name in solver.system.files),
+    *DirichletPosterior.files,
+}
+"""Every array file that a fit may have."""
+
+# The largest relative difference between the kernel's matrix of a few training inputs and the
+# matrix of the fit. The same kernel on another machine, or in another precision, differs by less.
 _PROBE_TOLERANCE = 1e-3
 
 
@@ -33,40 +45,50 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
     """Write a fitted estimator, without its kernel.
 
     Files: x_train.npy (unless the kernel is precomputed), y.npy (targets as fitted, [N, C]),
-    alpha.npy [N, C], what the solver keeps (factor.npy, the packed Cholesky factor; or weights.npy,
-    lower.npy, inner.npy and diagonal.npy of an inducing-point fit), and head.json, which has the
-    rest and a checksum of each array. A save that is killed leaves no file half written.
+    alpha.npy [N, C], the arrays of the solver (factor.npy, the packed Cholesky factor; or
+    weights.npy, lower.npy, inner.npy and diagonal.npy of an inducing-point fit), and head.json with
+    all other facts and a checksum of each array. A killed save leaves no file half written.
 
-    Conjugate gradients keep nothing: the means of a loaded fit need no matrix, and for variances
-    it is computed again.
+    A fit by conjugate gradients keeps no matrix: the means of a loaded fit need none, and for
+    variances it is computed again.
+
+    Args:
+        estimator: a fitted GPClassifier or GPRegressor.
+        directory: created if it does not exist.
 
     Raises:
         NotFittedError: the estimator is not fitted.
         InputError: labels that JSON cannot hold (anything but strings, numbers and booleans).
         ModelFileError: the directory cannot be written.
+
+    >>> import tempfile
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> from keras2gp import GPRegressor
+    >>> from keras2gp.gp import load_head, save_head
+    >>> gp = GPRegressor(RBF(1.0), noise_variance=0.1).fit([[0.0], [1.0]], [0.0, 1.0])
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     save_head(gp, directory)
+    ...     again = load_head(directory, RBF(1.0))
+    >>> bool(again.predict([[0.5]]) == gp.predict([[0.5]]))
+    True
     """
     if type(estimator) not in (GPClassifier, GPRegressor) or not hasattr(estimator, "alpha_"):
         raise NotFittedError(f"{type(estimator).__name__} is not fitted: nothing to save")
     directory = Path(directory)
-    arrays = {
-        "y.npy": estimator.targets_,
-        "alpha.npy": estimator.alpha_,
-        **system_arrays(estimator),
-    }
-    if isinstance(estimator, GPClassifier) and estimator.dirichlet_ is not None:
-        arrays |= dirichlet_arrays(estimator.dirichlet_)
-    if estimator.x_train_ is not None:
-        arrays["x_train.npy"] = estimator.x_train_
-    head = described(estimator)
-    head["arrays"] = {
-        name: {"dtype": a.dtype.str, "shape": list(a.shape), "crc32": checksum(a)}
-        for name, a in arrays.items()
+    facts, arrays = estimator.fit_state()
+    head = {
+        "format": _FORMAT,
+        "version": FORMAT_VERSION,
+        "class": type(estimator).__name__,
+        "parameters": _parameters(estimator),
+        **facts,
+        "arrays": {name: _described(array) for name, array in arrays.items()},
     }
     text = json.dumps(head, indent=2, allow_nan=False) + "\n"
     files: list[tuple[Path, Content]] = [
         (directory / name, array_writer(array)) for name, array in arrays.items()
     ]
-    files.append((directory / HEAD, text))
+    files.append((directory / _HEAD, text))
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -75,10 +97,14 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
 
 
 def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> GPClassifier | GPRegressor:
-    """Read what `save_head` wrote; predictions are the same as before.
+    """Read a fit that `save_head` wrote; its predictions are the same as before.
 
-    kernel: the kernel of the fit, or "precomputed" if that was it. It is tried on the first few
-        training inputs: another kernel gives another matrix, and is refused.
+    Args:
+        directory: the directory of the fit.
+        kernel: the kernel of the fit, or "precomputed" if that was it. It is tried on the first
+            few training inputs: another kernel gives another matrix, and is refused.
+        gram: the kernel matrix of the training inputs, for a fit by conjugate gradients; without
+            it the matrix is computed when a variance is asked for.
 
     Raises:
         InputError: `kernel` is no kernel.
@@ -87,87 +113,104 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> GPClassif
     """
     check_kernel(kernel)
     directory = Path(directory)
-    head = read_head(directory / HEAD)
+    head = _read_head(directory / _HEAD)
     try:
-        estimator = _restored(head, directory, kernel, gram)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if isinstance(error, Keras2GPError):
-            raise ModelFileError(f"{directory / HEAD} is damaged: {error}") from error
-        raise ModelFileError(
-            f"{directory / HEAD} is damaged: {type(error).__name__}: {error}"
-        ) from error
+        estimator = _unfitted(head, kernel)
+        estimator.restore_fit(head, _read_arrays(head["arrays"], directory), gram)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, Keras2GPError) as error:
+        kind = "" if isinstance(error, Keras2GPError) else f"{type(error).__name__}: "
+        raise ModelFileError(f"{directory / _HEAD} is damaged: {kind}{error}") from error
     _check_kernel_fits(estimator, directory)
     return estimator
 
 
-def _restored(
-    head: Mapping[str, Any], directory: Path, kernel: Any, gram: Any
-) -> GPClassifier | GPRegressor:
-    """The estimator that the head describes; KeyError and the like where it is malformed."""
-    estimator = unfitted(head, kernel)
-    arrays = _read_arrays(head["arrays"], system_names(head), directory)
-    targets = arrays["y.npy"]
-    shape = tuple(int(n) for n in head["input_shape"])
-    x_train = arrays.get("x_train.npy")
-    fits = arrays["alpha.npy"].shape == targets.shape
-    if estimator.precomputed:
-        fits = fits and x_train is None and shape == (len(targets),)
-    else:
-        fits = fits and x_train is not None and x_train.shape == (len(targets), *shape)
-    if not fits:
-        raise ModelFileError(f"{directory}: the arrays do not fit each other")
-    estimator.x_train_, estimator.targets_, estimator.alpha_ = x_train, targets, arrays["alpha.npy"]
-    set_facts(estimator, head)
-    restore_system(estimator, head, arrays, gram)
-    if isinstance(estimator, GPClassifier):
-        wanted = estimator.probabilities == "dirichlet"
-        estimator.dirichlet_ = restored_dirichlet(
-            head["dirichlet"], arrays, targets.argmax(axis=1), targets.shape[1], wanted=wanted
-        )
-    return estimator
+def _parameters(estimator: GaussianProcess) -> dict[str, Any]:
+    """The settings of an estimator as data for JSON, with "precomputed" in place of the kernel."""
+    settings = estimator.get_params(deep=False)
+    settings["precomputed"] = isinstance(settings.pop("kernel"), str)
+    settings["solver"] = solver_to_dict(estimator.solver)
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
 
 
-def _read_arrays(
-    described: Mapping[str, Any], names: Sequence[str], directory: Path
-) -> dict[str, Any]:
-    """The arrays as such, a factor as a CholeskyFactor; `names` are those of the solver."""
-    result: dict[str, Any] = {}
-    for name in ("y.npy", "alpha.npy", "x_train.npy", *names, *DIRICHLET_FILES):
-        if name not in described and name in ("x_train.npy", *DIRICHLET_FILES):
-            continue
-        expected, path = described[name], directory / name
-        if name in ("factor.npy", "dirichlet_factor.npy"):
-            result[name] = CholeskyFactor.load(path)
-            array: npt.NDArray[Any] = result[name].as_vector()
-        else:
-            array = read_array(path, dimensions=len(expected["shape"]))
-            result[name] = array
-        found = {"dtype": array.dtype.str, "shape": list(array.shape), "crc32": checksum(array)}
-        if found != expected:
-            raise ModelFileError(
-                f"{path} is damaged, or of another save: it holds {found}, and {HEAD} says "
-                f"{expected}"
+def _unfitted(head: Mapping[str, Any], kernel: Any) -> GPClassifier | GPRegressor:
+    """An estimator with the settings of the head; KeyError and the like where it is malformed.
+
+    Raises:
+        ModelFileError: the kernel is not of the kind of the fit.
+        InputError: a setting is out of range.
+    """
+    parameters = dict(head["parameters"])
+    if parameters.pop("precomputed") is not isinstance(kernel, str):
+        raise ModelFileError(
+            "the estimator was fitted with "
+            + (
+                "a kernel, and kernel='precomputed' was"
+                if isinstance(kernel, str)
+                else "kernel='precomputed', and a kernel was"
             )
-    return result
+            + " given to load it"
+        )
+    check_noise(parameters["noise_variance"])
+    check_jitter(parameters["jitter"])
+    parameters["solver"] = solver_from_dict(parameters["solver"])
+    kind: type[GPClassifier | GPRegressor] = _CLASSES[head["class"]]
+    return kind(kernel, **parameters)
+
+
+def _described(array: Array) -> dict[str, Any]:
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "crc32": checksum(array)}
+
+
+def _read_arrays(described: Mapping[str, Any], directory: Path) -> dict[str, Array]:
+    """The arrays of a fit, each compared with its description in the head."""
+    if not _FILES.issuperset(described):
+        raise ModelFileError(f"unknown arrays {sorted(set(described) - _FILES)}")
+    arrays = {}
+    for name, expected in described.items():
+        path = directory / name
+        arrays[name] = read_array(path, dimensions=len(expected["shape"]))
+        if _described(arrays[name]) != expected:
+            raise ModelFileError(
+                f"{path} is damaged, or of another save: it holds {_described(arrays[name])}, and "
+                f"{_HEAD} says {expected}"
+            )
+    return arrays
 
 
 def _check_kernel_fits(estimator: GaussianProcess, directory: Path) -> None:
-    """Compare the kernel of a few training inputs with what the fit had."""
-    if estimator.x_train_ is None:
+    """Compare the kernel of a few training inputs with the kernel matrix of the fit."""
+    if estimator.precomputed:
         return
-    inputs, expected = probed(estimator)
+    inputs, expected = estimator.probe()
     count = len(inputs)
     try:
-        values = estimator.kernel(inputs)
-        found = kernel_values(values, (count, count), "the kernel matrix").astype(np.float64)
+        values = kernel_values(estimator.kernel(inputs), (count, count), "the kernel matrix")
     except InputError as error:
         raise ModelFileError(
             f"{directory}: the kernel is not the one of the fit: {error}"
         ) from error
-    gap = float(np.abs(found - expected).max())
+    gap = float(np.abs(values.astype(np.float64) - expected).max())
     scale = float(np.abs(expected).max())
     if gap > _PROBE_TOLERANCE * scale:
         raise ModelFileError(
             f"{directory}: the kernel is not the one of the fit: on the first {count} training "
             f"inputs its matrix differs by {gap:.3g}, of {scale:.3g}"
         )
+
+
+def _read_head(path: Path) -> dict[str, Any]:
+    """The contents of head.json; ModelFileError if it is missing, damaged or of another format."""
+    try:
+        head = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path} is missing: no saved estimator here") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: {error}") from error
+    if not isinstance(head, dict):
+        raise ModelFileError(f"{path} is damaged: it holds {type(head).__name__}, not an object")
+    if head.get("format") != _FORMAT or head.get("version") != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format {head.get('format')!r}, version {head.get('version')!r}; this "
+            f"release reads {_FORMAT!r}, version {FORMAT_VERSION}"
+        )
+    return head

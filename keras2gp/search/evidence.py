@@ -21,8 +21,9 @@ from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.solvers.cholesky import check_noise, factorize
+from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.factor import CholeskyFactor
+from keras2gp.gp.solvers.jitter import check_noise
 from keras2gp.graph.ops import Affine
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.kernel import Kernel

@@ -6,8 +6,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
-from keras2gp.gp.probability import quadrature
-from keras2gp.gp.softmax import DEVIATIONS, LEFT, RIGHT, STEP, WIDEST
+from keras2gp.gp.probabilities import (
+    DEVIATIONS,
+    LEFT,
+    RIGHT,
+    STEP,
+    WIDEST,
+    quadrature,
+)
 from keras2gp.gp.solvers.factor import CholeskyFactor
 
 __all__ = ["Factor", "expected_softmax", "largest"]

@@ -10,7 +10,7 @@ from gp_kernels import positive_definite
 from keras2gp._util import memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import factorize
-from keras2gp.gp.solvers.cholesky import JITTER_LADDER
+from keras2gp.gp.solvers.jitter import JITTER_LADDER
 from keras2gp.gp.solvers.panels import PackedPanels
 
 SIZES = [(1, 512), (2, 1), (5, 2), (16, 4), (37, 8), (64, 64), (65, 64), (130, 512), (200, 48)]

@@ -8,10 +8,9 @@ from gp_kernels import positive_definite
 
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import ConjugateGradients, GPRegressor
-from keras2gp.gp.solvers.conjugate import IndefiniteError, conjugate_gradients
+from keras2gp.gp.solvers.conjugate_gradients import IndefiniteError, conjugate_gradients
 from keras2gp.gp.solvers.matrices import TiledProduct, product_of
-from keras2gp.gp.solvers.pivoted import randomly_pivoted
-from keras2gp.gp.solvers.preconditioner import Preconditioner
+from keras2gp.gp.solvers.preconditioner import Preconditioner, randomly_pivoted
 
 
 def no_preconditioner(r):
@@ -134,7 +133,7 @@ def test_what_does_not_converge_says_what_was_reached():
     ours.fit(hard(), targets)
     assert ours.solver_report_.residual <= 1e-3
     assert ours.solver_report_.rank == 10
-    ours.system_._options = options
+    ours.system_._settings = options
     with pytest.raises(NumericalError, match="a larger tolerance or rank"):
         ours.predict(hard()[:3], return_std=True, diag=np.ones(3))
 

@@ -10,8 +10,7 @@ from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import ConjugateGradients, GPClassifier, GPRegressor, load_head, save_head
 from keras2gp.gp.solvers.lanczos import log_determinant
 from keras2gp.gp.solvers.matrices import TiledProduct
-from keras2gp.gp.solvers.pivoted import randomly_pivoted
-from keras2gp.gp.solvers.preconditioner import Preconditioner
+from keras2gp.gp.solvers.preconditioner import Preconditioner, randomly_pivoted
 
 KERNEL = ImageKernel(3.0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from keras2gp.gp import largest_probabilities, probability
+from keras2gp.gp import largest_probabilities, probabilities
 
 
 def test_two_classes_in_closed_form():
@@ -38,8 +38,8 @@ def test_finer_quadrature_agrees(monkeypatch, classes):
     deviation = np.geomspace(0.01, 100.0, 20)
     p = largest_probabilities(mean, deviation)
     nodes, weights = np.polynomial.legendre.leggauss(600)
-    monkeypatch.setattr(probability, "_GRID", 12.0 * nodes)
-    monkeypatch.setattr(probability, "_WEIGHTS", weights)
+    monkeypatch.setattr(probabilities, "_GRID", 12.0 * nodes)
+    monkeypatch.setattr(probabilities, "_WEIGHTS", weights)
     np.testing.assert_allclose(p, largest_probabilities(mean, deviation), atol=1e-12)
     np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-14)
     np.testing.assert_array_equal(p.argmax(axis=1), mean.argmax(axis=1))
@@ -60,6 +60,6 @@ def test_tiny_variance_is_its_limit():
 def test_batches_do_not_change_it(monkeypatch):
     mean = np.random.default_rng(1).standard_normal((50, 4))
     whole = largest_probabilities(mean, np.linspace(0.0, 2.0, 50))
-    monkeypatch.setattr(probability, "_BATCH_BYTES", 3 * 8 * 4 * 128)
+    monkeypatch.setattr(probabilities, "_BATCH_BYTES", 3 * 8 * 4 * 128)
     batched = largest_probabilities(mean, np.linspace(0.0, 2.0, 50))
     np.testing.assert_allclose(batched, whole, rtol=1e-13)

@@ -21,8 +21,8 @@ from keras2gp.cli.session import Estimator, open_session
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.saving import save_head
+from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
-from keras2gp.gp.solvers.nystroem import Nystroem
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 

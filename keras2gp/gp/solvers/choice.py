@@ -1,4 +1,4 @@
-"""Which solver: by name, as an object with settings, or by what the machine has."""
+"""The choice of a solver: by name, as an object with settings, or by the memory of the machine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from keras2gp._util import memory
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
+from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
-from keras2gp.gp.solvers.nystroem import Nystroem
 from keras2gp.gp.solvers.system import Solver
 from keras2gp.gp.solvers.training import Training
 
@@ -20,14 +20,15 @@ SOLVERS: dict[str, type[Solver]] = {
     kind.name: kind for kind in (Cholesky, TensorFlowCholesky, ConjugateGradients, Nystroem)
 }
 
-# Below this the transfer and the start of the GPU cost more than they save.
+# Below this size the transfer and the start of the GPU cost more than they save.
 _WORTH_A_GPU = 4000
 
 
 def check_solver(solver: Any) -> Solver | None:
-    """The solver asked for, or None for "auto".
+    """The solver of a setting, or None for "auto".
 
-    Raises: InputError for anything that is no solver.
+    Raises:
+        InputError: the setting is no solver.
     """
     if isinstance(solver, str) and solver == "auto":
         return None
@@ -43,13 +44,14 @@ def check_solver(solver: Any) -> Solver | None:
 
 
 def chosen_solver(solver: Any, training: Training, outputs: int) -> tuple[Solver, str]:
-    """The solver, and why this one.
+    """The solver, and the reason for it.
 
     "auto" takes an exact solver: TensorFlow's Cholesky where TensorFlow has a GPU and N is large,
-    else ours, and conjugate gradients where the factor does not fit in memory, or where the matrix
-    can only be multiplied. It never takes an approximation.
+    otherwise the tiled Cholesky, and conjugate gradients where the factor does not fit in memory,
+    or where the matrix can only be multiplied. It never takes an approximation.
 
-    Raises: InputError
+    Raises:
+        InputError: the setting is no solver.
     """
     asked = check_solver(solver)
     if asked is not None:
@@ -79,9 +81,10 @@ def solver_to_dict(solver: Any) -> dict[str, Any]:
 
 
 def solver_from_dict(described: dict[str, Any]) -> Any:
-    """What `solver_to_dict` described; KeyError, TypeError and the like if it is malformed.
+    """The setting of a `solver_to_dict`; KeyError, TypeError and the like if it is malformed.
 
-    Raises: InputError for settings out of range.
+    Raises:
+        InputError: settings out of range.
     """
     name, settings = described["name"], described.get("settings")
     if settings is None:

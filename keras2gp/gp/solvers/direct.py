@@ -1,4 +1,4 @@
-"""Direct solvers: the tiled Cholesky factorisation, and TensorFlow's on a GPU."""
+"""The direct solvers: the tiled Cholesky factorisation, and TensorFlow's on a GPU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Matrix, Targets
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.solvers.cholesky import check_noise, cholesky_memory, climb, factorize
+from keras2gp.gp.solvers.cholesky import cholesky_memory, factorize
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
+from keras2gp.gp.solvers.jitter import check_noise, factor_with_jitter
 from keras2gp.gp.solvers.matrices import (
     MatrixLike,
     Progress,
@@ -22,7 +23,7 @@ from keras2gp.gp.solvers.matrices import (
 )
 from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.precision import relative_error
-from keras2gp.gp.solvers.system import Fit
+from keras2gp.gp.solvers.system import Fit, LinearSystem
 from keras2gp.gp.solvers.training import Training
 
 __all__ = ["Cholesky", "TensorFlowCholesky", "factorize_tensorflow"]
@@ -30,16 +31,24 @@ __all__ = ["Cholesky", "TensorFlowCholesky", "factorize_tensorflow"]
 _TILE = 512
 _HINT = "fewer training images, solver='cg', or solver='nystroem'"
 
-# L L^T v may differ from A v by rounding alone, about N eps; what TensorFlow leaves where it has
-# failed in silence differs by far more.
+# Rounding makes L L^T v differ from A v by about N eps; the array that TensorFlow returns after a
+# silent failure differs by far more.
 _WRONG_FACTOR = 1e-9
 
 
 @dataclass(frozen=True)
 class Cholesky:
-    """Tiled Cholesky in float64, in half the memory of the matrix, on the CPU. Exact."""
+    """Tiled Cholesky in float64, in half the memory of the matrix, on the CPU. Exact.
+
+    >>> import numpy as np
+    >>> from keras2gp.gp import GPRegressor
+    >>> gp = GPRegressor("precomputed", noise_variance=1.0, solver=Cholesky())
+    >>> gp.fit(np.eye(2), [2.0, 4.0]).predict(np.eye(2))
+    array([1., 2.])
+    """
 
     name: ClassVar[str] = "cholesky"
+    system: ClassVar[type[LinearSystem]] = CholeskyFactor
 
     def memory(self, training: Training, outputs: int) -> int:
         """Bytes beyond the kernel matrix."""
@@ -48,7 +57,7 @@ class Cholesky:
     def fit(
         self,
         training: Training,
-        targets: Array,
+        targets: Targets,
         noise: float,
         jitter: float | str,
         progress: Progress | None,
@@ -62,13 +71,15 @@ class Cholesky:
 
 @dataclass(frozen=True)
 class TensorFlowCholesky:
-    """TensorFlow's Cholesky in float64, its result checked. Exact.
+    """TensorFlow's Cholesky in float64, with a check of the result. Exact.
 
-    device: such as "GPU:0"; None for TensorFlow's own choice, a GPU if there is one
+    Args:
+        device: such as "GPU:0"; None for the choice of TensorFlow, a GPU if there is one.
     """
 
     device: str | None = None
     name: ClassVar[str] = "tensorflow"
+    system: ClassVar[type[LinearSystem]] = CholeskyFactor
 
     def memory(self, training: Training, outputs: int) -> int:
         """Bytes beyond the kernel matrix: dense, shifted, and its factor, dense and packed."""
@@ -78,7 +89,7 @@ class TensorFlowCholesky:
     def fit(
         self,
         training: Training,
-        targets: Array,
+        targets: Targets,
         noise: float,
         jitter: float | str,
         progress: Progress | None,
@@ -92,7 +103,7 @@ class TensorFlowCholesky:
         return _fit(factor, targets, matrix)
 
 
-def _fit(factor: CholeskyFactor, targets: Array, matrix: MatrixLike) -> Fit:
+def _fit(factor: CholeskyFactor, targets: Targets, matrix: MatrixLike) -> Fit:
     alpha = factor.solve(targets)
     dtype = read_block(matrix, slice(0, 1), slice(0, 1)).dtype
     return Fit(factor, alpha, alpha, factor.log_determinant, factor.report, str(dtype))
@@ -105,14 +116,17 @@ def factorize_tensorflow(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> CholeskyFactor:
-    """As `factorize`, by tf.linalg.cholesky in float64 on TensorFlow's device.
+    """The factor of `factorize`, by tf.linalg.cholesky in float64 on TensorFlow's device.
 
-    TensorFlow says nothing, or gives NaN or uninitialised values, where a matrix is not positive
-    definite: a factor counts only if it is finite, every pivot is above rounding error, and
-    L L^T v = A v for a random vector v. A failed step's pivot is given as 0, at the first row that
-    is wrong.
+    TensorFlow raises nothing, and returns NaN or uninitialised values, where a matrix is not
+    positive definite. A factor counts only if it is finite, every pivot is above rounding error,
+    and L L^T v = A v for a random vector v. The pivot of a failed step is given as 0, at the first
+    wrong row.
 
-    Raises: InputError, NumericalError as `factorize`.
+    Raises:
+        InputError: as `factorize`; or there is no TensorFlow, no such device, or not enough memory
+            on it.
+        NumericalError: as `factorize`.
     """
     size, noise = check_shape(matrix), check_noise(noise_variance)
     require_memory(
@@ -132,7 +146,7 @@ def factorize_tensorflow(
             progress(1, 1)
         return _checked_pivots(lower, dense, error)
 
-    report = climb(matrix, diagonal, noise, jitter, attempt)
+    report = factor_with_jitter(matrix, diagonal, noise, jitter, attempt)
     panels = PackedPanels(size, min(_TILE, size), PREFIX)
     for j in range(len(panels)):
         start, stop = panels.bounds(j)
@@ -140,8 +154,8 @@ def factorize_tensorflow(
     return CholeskyFactor(panels, replace(report, seconds=time.perf_counter() - started))
 
 
-def _dense(matrix: MatrixLike) -> Array:
-    """The matrix in float64, checked, its lower triangle mirrored onto the upper."""
+def _dense(matrix: MatrixLike) -> Matrix:
+    """The matrix in float64, checked, with its lower triangle mirrored onto the upper."""
     size = check_shape(matrix)
     dense = np.empty((size, size))
     for start in range(0, size, _TILE):
@@ -156,14 +170,15 @@ def _dense(matrix: MatrixLike) -> Array:
     return dense
 
 
-def _tensorflow_lower(dense: Array, device: str | None) -> Array:
+def _tensorflow_lower(dense: Matrix, device: str | None) -> Matrix:
+    """The array that TensorFlow's Cholesky returns; NaN where it reports a failure."""
     try:
         import tensorflow as tf  # noqa: PLC0415 (slow, and only this solver needs it)
     except ModuleNotFoundError as error:
         raise InputError(f"solver='tensorflow': {error}") from error
     try:
         with tf.device(device):
-            lower: Array = tf.linalg.cholesky(tf.constant(dense)).numpy()
+            lower: Matrix = tf.linalg.cholesky(tf.constant(dense)).numpy()
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
             f"the device's memory does not hold a {len(dense)} x {len(dense)} matrix and its "
@@ -178,8 +193,8 @@ def _tensorflow_lower(dense: Array, device: str | None) -> Array:
     return lower
 
 
-def _checked_pivots(lower: Array, dense: Array, error: float) -> tuple[bool, float, int]:
-    """Whether L is a factor of A, its smallest pivot, and the row of that."""
+def _checked_pivots(lower: Matrix, dense: Matrix, error: float) -> tuple[bool, float, int]:
+    """Whether L is a factor of A, its smallest pivot, and the row of that pivot."""
     wrong = ~np.isfinite(lower).all(axis=1)
     pivots = np.diagonal(lower).copy()
     wrong |= ~(pivots > 0.0)

@@ -1,85 +1,45 @@
-"""A Cholesky factor: what can be asked of it once it is there."""
+"""The Cholesky factor of a kernel matrix: solves, determinant, inverse diagonal, and its file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.array_files import array_writer, read_array
+from keras2gp._util.arrays import Array, Indices, Matrix, Vector
 from keras2gp._util.files import write_file
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.arrays import array_writer, read_array
+from keras2gp.gp.solvers.jitter import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.panels import PackedPanels
 
-__all__ = ["PREFIX", "CholeskyFactor", "CholeskyReport", "JitterStep"]
+__all__ = ["PREFIX", "CholeskyFactor"]
 
-# A saved factor is one vector: PREFIX doubles that say what it is, then the panels.
+# A saved factor is one vector: PREFIX doubles of sizes and report, then the panels.
 PREFIX = 32
 _FORMAT = 1.0
 _MOST_STEPS = (PREFIX - 10) // 3
 
 
-@dataclass(frozen=True)
-class JitterStep:
-    """One attempt to factorise.
-
-    jitter:         relative to the mean of the diagonal
-    smallest_pivot: the smallest pivot reached, L_ii^2, in the units of the matrix; not positive
-                    where the factorisation broke off. Of conjugate gradients the smallest
-                    curvature p^T A p / p^T p of a search direction p
-    index:          the row of that pivot; -1 where there is none
-    """
-
-    jitter: float
-    smallest_pivot: float
-    index: int
-
-
-@dataclass(frozen=True)
-class CholeskyReport:
-    """How a factorisation went.
-
-    jitter:        the jitter in the factor, relative to `mean_diagonal`; 0.0 if none was needed
-    mean_diagonal: mean of the diagonal of the matrix as given, before noise and jitter
-    steps:         every attempt; the last one is the one that succeeded
-    seconds:       wall time, reading and checking the matrix included
-    duplicate:     a pair of equal rows, looked for only if the matrix was singular as given
-    """
-
-    jitter: float
-    mean_diagonal: float
-    steps: tuple[JitterStep, ...]
-    seconds: float
-    duplicate: tuple[int, int] | None = None
-
-    @property
-    def smallest_pivot(self) -> float:
-        """The smallest pivot of the factor, L_ii^2, in the units of the matrix."""
-        return self.steps[-1].smallest_pivot
-
-    @property
-    def smallest_pivot_index(self) -> int:
-        """The row of the smallest pivot."""
-        return self.steps[-1].index
-
-    @property
-    def added(self) -> float:
-        """What the jitter added to every entry of the diagonal."""
-        return self.jitter * self.mean_diagonal
-
-
 class CholeskyFactor:
     """Lower triangular L with L L^T = A, A an [N, N] matrix with noise and jitter added.
 
-    Float64, packed: about N^2 / 2 doubles. Made by `factorize` or `CholeskyFactor.load`.
+    Float64 and packed: about N^2 / 2 doubles. Made by `factorize` or `CholeskyFactor.load`.
+
+    >>> import numpy as np
+    >>> from keras2gp.gp import factorize
+    >>> factor = factorize(np.array([[4.0, 2.0], [2.0, 5.0]]))
+    >>> factor.lower()
+    array([[2., 0.],
+           [1., 2.]])
+    >>> factor.half_solve([2.0, 3.0])
+    array([1., 1.])
     """
 
     closed_form: ClassVar[bool] = True
+    files: ClassVar[tuple[str, ...]] = ("factor.npy",)
 
     def __init__(self, panels: PackedPanels, report: CholeskyReport) -> None:
         self._panels = panels
@@ -92,7 +52,7 @@ class CholeskyFactor:
 
     @property
     def tile(self) -> int:
-        """Columns in a panel."""
+        """Columns of a panel."""
         return self._panels.tile
 
     @property
@@ -106,18 +66,26 @@ class CholeskyFactor:
         return 2.0 * float(np.log(self._panels.diagonal()).sum())
 
     def half_solve(self, b: Any) -> Array:
-        """L^-1 b for b of shape [N] or [N, C]; a new array.
+        """L^-1 b as a new array.
 
-        Raises: InputError if b has another length, or is not finite.
+        Shapes:
+            b [N] or [N, C]; the result is the same.
+
+        Raises:
+            InputError: b has another length, or is not finite.
         """
         work = self._right_hand_side(b)
         self._panels.solve_lower(work)
         return work.reshape(np.shape(b))
 
     def solve(self, b: Any) -> Array:
-        """A^-1 b for b of shape [N] or [N, C]; a new array.
+        """A^-1 b as a new array.
 
-        Raises: InputError if b has another length, or is not finite.
+        Shapes:
+            b [N] or [N, C]; the result is the same.
+
+        Raises:
+            InputError: b has another length, or is not finite.
         """
         work = self._right_hand_side(b)
         self._panels.solve_lower(work)
@@ -126,23 +94,23 @@ class CholeskyFactor:
 
     @property
     def basis(self) -> int:
-        """N: predictions are compared with all training inputs."""
+        """N: predictions use the kernel with all training inputs."""
         return self.size
 
-    def explained(self, cross: Array) -> Array:
-        """diag(k* A^-1 k*^T) = |L^-1 k*^T|^2 for k* of shape [M, N], [M]."""
+    def explained(self, cross: Matrix) -> Vector:
+        """diag(k* A^-1 k*^T) = |L^-1 k*^T|^2, [M], for k* of shape [M, N]."""
         half = self.half_solve(cross.T)
-        result: Array = np.einsum("nm,nm->m", half, half)
+        result: Vector = np.einsum("nm,nm->m", half, half)
         return result
 
-    def explained_covariance(self, cross: Array) -> Array:
-        """k* A^-1 k*^T for k* of shape [M, N], [M, M]."""
+    def explained_covariance(self, cross: Matrix) -> Matrix:
+        """k* A^-1 k*^T, [M, M], for k* of shape [M, N]."""
         half = self.half_solve(cross.T)
-        product: Array = half.T @ half
+        product: Matrix = half.T @ half
         return product
 
-    def inverse_diagonal(self, rows: npt.NDArray[np.intp] | None = None) -> Array:
-        """The diagonal of A^-1, [N] or [rows], one panel of columns of L^-1 in memory at a time.
+    def inverse_diagonal(self, rows: Indices | None = None) -> Vector:
+        """The diagonal of A^-1, [N] or [rows], with one panel of columns of L^-1 at a time.
 
         Math: (A^-1)_ii = sum over k of ((L^-1)_ki)^2
         """
@@ -154,17 +122,26 @@ class CholeskyFactor:
             result[start:stop] = np.einsum("ki,ki->i", columns, columns)
         return result if rows is None else result[rows]
 
-    def leading(self, count: int) -> Array:
-        """The first `count` rows and columns of A = L L^T; count is at most the tile."""
+    def leading(self, count: int) -> Matrix:
+        """The first rows and columns of A = L L^T, [count, count].
+
+        Raises:
+            InputError: count is 0, or larger than the tile or the matrix.
+        """
         if not 0 < count <= min(self.size, self.tile):
             raise InputError(
                 f"the leading block has {count} rows: expected 1 to {min(self.size, self.tile)}"
             )
         lower = np.tril(self._panels.panel(0)[:count, :count])
-        product: Array = lower @ lower.T
+        product: Matrix = lower @ lower.T
         return product
 
-    def lower(self) -> Array:
+    def kernel_corner(self, count: int, added: float) -> Matrix:
+        """See LinearSystem.kernel_corner."""
+        count = min(count, self.size, self.tile)
+        return self.leading(count) - added * np.eye(count)
+
+    def lower(self) -> Matrix:
         """L as a dense [N, N] array, zero above the diagonal: N^2 doubles."""
         dense = np.zeros((self.size, self.size))
         for j in range(len(self._panels)):
@@ -172,10 +149,10 @@ class CholeskyFactor:
             dense[start:, start:stop] = self._panels.panel(j)
         return np.tril(dense)
 
-    def panels(self) -> Iterator[Array]:
-        """Views of the block columns of L, [N - start, width]: a diagonal tile and what is below.
+    def panels(self) -> Iterator[Matrix]:
+        """Views of the block columns of L, [N - start, width]: a diagonal tile and all rows below.
 
-        The tile is lower triangular; what lies above its diagonal has no meaning.
+        The tile is lower triangular; entries above its diagonal have no meaning.
         """
         return (self._panels.panel(j) for j in range(len(self._panels)))
 
@@ -184,12 +161,13 @@ class CholeskyFactor:
 
         The file has its name only once it is complete.
 
-        Raises: ModelFileError if it cannot be written.
+        Raises:
+            ModelFileError: it cannot be written.
         """
         write_file(Path(path), array_writer(self.as_vector()), ModelFileError)
 
-    def as_vector(self) -> Array:
-        """What `save` writes: a view of the storage, with its prefix filled in."""
+    def as_vector(self) -> Vector:
+        """The contents of the file: a view of the storage, with its prefix filled in."""
         storage, report = self._panels.storage, self.report
         storage[:PREFIX] = 0.0
         first, second = report.duplicate or (-1, -1)
@@ -202,26 +180,52 @@ class CholeskyFactor:
 
     @classmethod
     def load(cls, path: str | Path) -> CholeskyFactor:
-        """Read what `save` wrote.
+        """Read a factor that `save` wrote.
 
-        Raises: ModelFileError if the file is missing, damaged, or no factor.
+        Raises:
+            ModelFileError: the file is missing, damaged, or no factor.
         """
         path = Path(path)
-        storage = read_array(path, dimensions=1)
-        if storage.dtype != np.dtype("<f8") or storage.size <= PREFIX or storage[0] != _FORMAT:
-            raise ModelFileError(f"{path} is no Cholesky factor of format {_FORMAT:g}")
-        size, tile = _whole(storage[1], path), _whole(storage[2], path)
+        return cls.from_vector(read_array(path, dimensions=1), str(path))
+
+    @classmethod
+    def from_vector(cls, storage: Vector, where: str) -> CholeskyFactor:
+        """The factor of a vector that `as_vector` returned; its memory is used, not copied.
+
+        Args:
+            storage: the vector.
+            where: its origin, for messages.
+
+        Raises:
+            ModelFileError: the vector is no factor.
+        """
+        wrong_type = storage.ndim != 1 or storage.dtype != np.dtype("<f8")
+        if wrong_type or storage.size <= PREFIX or storage[0] != _FORMAT:
+            raise ModelFileError(f"{where} is no Cholesky factor of format {_FORMAT:g}")
+        size, tile = _whole(storage[1], where), _whole(storage[2], where)
         if size < 1 or tile < 1 or storage.size != PREFIX + PackedPanels.length(size, tile):
             raise ModelFileError(
-                f"{path} holds {storage.size - PREFIX} numbers, and says that they are the "
+                f"{where} holds {storage.size - PREFIX} numbers, and says that they are the "
                 f"factor of a {size} x {size} matrix in panels of {tile} columns"
             )
         panels = PackedPanels(size, tile, PREFIX, storage)
         if not (panels.diagonal() > 0.0).all():
-            raise ModelFileError(f"{path} is no Cholesky factor: its diagonal is not positive")
-        return cls(panels, _report(storage[:PREFIX], path))
+            raise ModelFileError(f"{where} is no Cholesky factor: its diagonal is not positive")
+        return cls(panels, _report(storage[:PREFIX], where))
 
-    def _right_hand_side(self, b: Any) -> Array:
+    def state(self) -> dict[str, Array]:
+        """See LinearSystem.state."""
+        return {"factor.npy": self.as_vector()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Array], origin: Any) -> CholeskyFactor:
+        """See LinearSystem.from_state."""
+        factor = cls.from_vector(state["factor.npy"], "factor.npy")
+        if factor.size != len(origin.training):
+            raise ModelFileError("factor.npy is the factor of another number of training inputs")
+        return factor
+
+    def _right_hand_side(self, b: Any) -> Matrix:
         array = np.asarray(b)
         if array.ndim not in (1, 2) or array.shape[0] != self.size or not array.size:
             raise InputError(
@@ -234,13 +238,14 @@ class CholeskyFactor:
         return work
 
 
-def _report(head: Array, path: Path) -> CholeskyReport:
-    count = _whole(head[8], path)
+def _report(head: Vector, where: str) -> CholeskyReport:
+    """The report in the prefix of a saved factor."""
+    count = _whole(head[8], where)
     if not 1 <= count <= _MOST_STEPS:
-        raise ModelFileError(f"{path} is damaged: {count} steps of jitter in its report")
+        raise ModelFileError(f"{where} is damaged: {count} steps of jitter in its report")
     rows = head[9 : 9 + 3 * count].reshape(count, 3)
-    steps = tuple(JitterStep(float(r[0]), float(r[1]), _whole(r[2], path)) for r in rows)
-    pair = (_whole(head[6], path), _whole(head[7], path))
+    steps = tuple(JitterStep(float(r[0]), float(r[1]), _whole(r[2], where)) for r in rows)
+    pair = (_whole(head[6], where), _whole(head[7], where))
     return CholeskyReport(
         jitter=float(head[3]),
         mean_diagonal=float(head[4]),
@@ -250,7 +255,7 @@ def _report(head: Array, path: Path) -> CholeskyReport:
     )
 
 
-def _whole(value: np.float64, path: Path) -> int:
+def _whole(value: np.float64, where: str) -> int:
     if value != np.floor(value) or abs(value) > 2**53:
-        raise ModelFileError(f"{path} is damaged: {value} where a whole number is expected")
+        raise ModelFileError(f"{where} is damaged: {value} where a whole number is expected")
     return int(value)

@@ -1,47 +1,224 @@
-"""The solver for matrices that no machine holds: conjugate gradients on their products."""
+"""The solver by preconditioned conjugate gradients, and its system of solves to a tolerance."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
-from keras2gp._util.arrays import Array
-from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.solvers.cholesky import JITTER_LADDER, check_jitter
-from keras2gp.gp.solvers.conjugate import IndefiniteError
-from keras2gp.gp.solvers.factor import CholeskyReport, JitterStep
-from keras2gp.gp.solvers.iterative_system import BATCH, IterativeSystem, shortfall
+import numpy as np
+
+from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
+from keras2gp.errors import InputError, ModelFileError, NumericalError
+from keras2gp.gp.solvers.conjugate_gradients import IndefiniteError, Solution, conjugate_gradients
+from keras2gp.gp.solvers.jitter import JITTER_LADDER, CholeskyReport, JitterStep, check_jitter
+from keras2gp.gp.solvers.lanczos import LogDeterminant, log_determinant
 from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
-from keras2gp.gp.solvers.pivoted import PartialCholesky, randomly_pivoted
 from keras2gp.gp.solvers.precision import relative_error
-from keras2gp.gp.solvers.system import Fit
+from keras2gp.gp.solvers.preconditioner import PartialCholesky, Preconditioner, randomly_pivoted
+from keras2gp.gp.solvers.system import PROBE, Fit, LinearSystem, Origin
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["ConjugateGradients"]
+__all__ = ["ConjugateGradients", "IterativeSystem"]
 
 _HINT = "fewer training images, a gram on disk, or solver='nystroem'"
-# A tenth of N costs a fifth more for each iteration, and saves four fifths of them; beyond 1000
+_BATCH = 256
+"""Columns of the identity that are solved for at once."""
+# A rank of N / 10 costs a fifth more for each iteration and saves four fifths of them; beyond 1000
 # its memory counts.
 _LEAST_RANK, _LARGEST_RANK, _RANK_SHARE = 100, 1000, 10
+
+
+class IterativeSystem:
+    """A = K + added I, with solves to a tolerance.
+
+    With X ~ A^-1 K*^T and its residual R = K*^T - A X, K* A^-1 K*^T is computed as (K*^T + R)^T X.
+    This is too small by R^T A^-1 R, of second order in R and positive semi-definite: covariances
+    stay positive semi-definite, and variances are never too small by more than rounding.
+
+    Args:
+        settings: tolerance, rank, iterations and seed.
+        training: has the matrix, or the kernel and inputs to compute it.
+        added: the sum of noise and jitter on the diagonal.
+        corner: the first rows and columns of K, if they are known without the matrix.
+    """
+
+    closed_form: ClassVar[bool] = False
+    files: ClassVar[tuple[str, ...]] = ("leading.npy",)
+
+    def __init__(
+        self,
+        settings: ConjugateGradients,
+        training: Training,
+        added: float,
+        corner: Matrix | None = None,
+    ) -> None:
+        self._settings = settings
+        self._training = training
+        self._added = added
+        self._corner = corner
+
+    @property
+    def basis(self) -> int:
+        """N."""
+        return len(self._training)
+
+    @cached_property
+    def product(self) -> MatrixProduct:
+        """K, to be multiplied; computed at the first use after a fit was loaded.
+
+        Raises:
+            InputError: there is no matrix, or too little memory to compute it.
+        """
+        self._settings.require(self._training, _BATCH)
+        return self._training.product()
+
+    @cached_property
+    def partial(self) -> PartialCholesky:
+        """The low-rank approximation of K in the preconditioner."""
+        error = relative_error(self.product.dtype, self.basis)
+        return randomly_pivoted(
+            self.product, self._settings.rank_for(self.basis), error, self._settings.seed
+        )
+
+    @cached_property
+    def _preconditioner(self) -> Preconditioner:
+        return Preconditioner(self.partial, self._added)
+
+    def shifted(self, added: float) -> IterativeSystem:
+        """The same matrix with another shift of the diagonal."""
+        result = IterativeSystem(self._settings, self._training, added)
+        result.product, result.partial = self.product, self.partial
+        return result
+
+    def solution(self, b: Matrix, progress: Progress | None = None) -> Solution:
+        """A^-1 b for b of shape [N, C], whether or not the tolerance is reached.
+
+        Raises:
+            IndefiniteError: A is not positive definite.
+        """
+        settings = self._settings
+        return conjugate_gradients(
+            self._apply,
+            b,
+            self._preconditioner.apply,
+            tolerance=settings.tolerance,
+            max_iterations=settings.max_iterations,
+            advance=None if progress is None else _percent(progress, settings.tolerance),
+        )
+
+    def log_determinant(self) -> LogDeterminant:
+        """An estimate of log det A, with its standard error.
+
+        Raises:
+            NumericalError: A is not positive definite in float64, or the steps do not suffice.
+        """
+        settings = self._settings
+        return log_determinant(
+            self._apply,
+            self._preconditioner,
+            self.basis,
+            probes=settings.probes,
+            max_steps=settings.max_iterations,
+            seed=settings.seed,
+        )
+
+    def _apply(self, p: Matrix) -> Matrix:
+        result: Matrix = self.product.product(p)
+        result += self._added * p
+        return result
+
+    def _solved(self, b: Matrix) -> Solution:
+        """A^-1 b for b of shape [N, C]; NumericalError if the tolerance is not reached."""
+        solution = self.solution(np.ascontiguousarray(b))
+        if not solution.converged:
+            raise NumericalError(
+                f"conjugate gradients: {_shortfall(solution, self._settings.tolerance)}. "
+                "Try: a larger tolerance or rank, or a noise_variance"
+            )
+        return solution
+
+    def explained(self, cross: Matrix) -> Vector:
+        """diag(k* A^-1 k*^T), [M], for k* of shape [M, N]."""
+        solution = self._solved(cross.T)
+        result: Vector = np.einsum("nm,nm->m", cross.T + solution.rest, solution.x)
+        return result
+
+    def explained_covariance(self, cross: Matrix) -> Matrix:
+        """k* A^-1 k*^T, [M, M], for k* of shape [M, N]."""
+        solution = self._solved(cross.T)
+        product = (cross + solution.rest.T) @ solution.x
+        result: Matrix = (product + product.T) / 2.0
+        return result
+
+    def inverse_diagonal(self, rows: Indices) -> Vector:
+        """Entries of the diagonal of A^-1, [rows], by a solve for each column of the identity."""
+        parts = []
+        for start in range(0, len(rows), _BATCH):
+            batch = rows[start : start + _BATCH]
+            columns = np.arange(len(batch))
+            unit = np.zeros((self.basis, len(batch)))
+            unit[batch, columns] = 1.0
+            parts.append(self._solved(unit).x[batch, columns])
+        return np.concatenate(parts)
+
+    def kernel_corner(self, count: int, added: float) -> Matrix:
+        """See LinearSystem.kernel_corner."""
+        if self._corner is not None:
+            return self._corner[:count, :count]
+        return self.product.corner(range(min(count, self.basis)))
+
+    def state(self) -> dict[str, Array]:
+        """See LinearSystem.state; the matrix is not saved: it is computed again when needed."""
+        return {"leading.npy": self.kernel_corner(PROBE, self._added)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Array], origin: Origin) -> IterativeSystem:
+        """See LinearSystem.from_state."""
+        corner, count = state["leading.npy"], min(PROBE, len(origin.training))
+        if corner.shape != (count, count):
+            raise ModelFileError("the arrays do not fit each other")
+        # The settings that "auto" chose are not saved: they are the defaults.
+        chosen = isinstance(origin.solver, ConjugateGradients)
+        settings = origin.solver if chosen else ConjugateGradients()
+        return cls(settings, origin.training, origin.added, corner)
 
 
 @dataclass(frozen=True)
 class ConjugateGradients:
     """Conjugate gradients with a randomly pivoted Cholesky preconditioner; exact to a tolerance.
 
-    tolerance:      on the relative residual |y - A alpha| / |y| of each column
-    rank:           columns of the preconditioner at most; None for N / 10, between 100 and
-                    1000; 0 for none
-    max_iterations: of each solve
-    probes:         random vectors that estimate log det A, and with it the log marginal likelihood
-                    (lanczos.log_determinant), for some tens of products more; 0 for none. The
-                    standard error is solver_report_.evidence_error
-    seed:           of the pivots and the probes
-
     The matrix is only multiplied, so that it may lie on disk or on Dask workers. Predictive
     variances and leave-one-out take a solve for each test or training input; without probes there
     is no log marginal likelihood.
+
+    Args:
+        tolerance: bound on the relative residual |y - A alpha| / |y| of each column.
+        rank: columns of the preconditioner at most; None for N / 10, between 100 and 1000; 0 for
+            no preconditioner.
+        max_iterations: bound on the iterations of each solve.
+        seed: seed of the pivots and the probes.
+        probes: number of random vectors that estimate log det A, and with it the log marginal
+            likelihood (lanczos.log_determinant), for some tens of products more; 0 for none. The
+            standard error is solver_report_.evidence_error.
+
+    Raises:
+        InputError: a setting is out of range.
+
+    References:
+        Hestenes and Stiefel 1952, for the iteration (conjugate_gradients.conjugate_gradients);
+        Chen, Epperly, Tropp and Webber, Randomly pivoted Cholesky, for the preconditioner.
+
+    >>> import numpy as np
+    >>> from keras2gp.gp import GPRegressor
+    >>> gp = GPRegressor("precomputed", 1.0, solver=ConjugateGradients(tolerance=1e-8))
+    >>> gp.fit(np.eye(3), [2.0, 4.0, 6.0]).predict(np.eye(3)).round(6)
+    array([1., 2., 3.])
+    >>> gp.solver_report_.solver
+    'cg'
     """
 
     tolerance: float = 1e-6
@@ -50,6 +227,7 @@ class ConjugateGradients:
     seed: int = 0
     probes: int = 0
     name: ClassVar[str] = "cg"
+    system: ClassVar[type[LinearSystem]] = IterativeSystem
 
     def __post_init__(self) -> None:
         if not 0.0 < self.tolerance < 1.0:
@@ -64,37 +242,42 @@ class ConjugateGradients:
             )
 
     def rank_for(self, size: int) -> int:
-        """The rank of the preconditioner for N inputs, at most."""
+        """The largest rank of the preconditioner for N inputs."""
         return min(max(_LEAST_RANK, size // _RANK_SHARE) if self.rank is None else self.rank, size)
 
     def memory(self, training: Training, outputs: int) -> int:
         """Bytes beyond the kernel matrix: the preconditioner, a panel, and a few vectors."""
         count = len(training)
-        vectors = 3 * self.rank_for(count) + 8 * max(outputs, min(BATCH, count), self.probes)
+        vectors = 3 * self.rank_for(count) + 8 * max(outputs, min(_BATCH, count), self.probes)
         return TiledProduct.memory(count) + 8 * count * vectors
+
+    def require(self, training: Training, outputs: int) -> None:
+        """Refuse a computation for which the memory does not suffice, with an InputError."""
+        training.require(self.memory(training, outputs), "conjugate gradients", _HINT)
 
     def fit(
         self,
         training: Training,
-        targets: Array,
+        targets: Targets,
         noise: float,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
         """See Solver.fit.
 
-        Raises: NumericalError if the tolerance is not reached, with what was.
+        Raises:
+            NumericalError: the tolerance is not reached; names the residual that was.
         """
         self.require(training, targets.shape[1])
         started = time.perf_counter()
-        product = training.product()
-        partial = self.partial(product)
+        bare = IterativeSystem(self, training, 0.0)
+        partial = bare.partial
         mean = float(partial.diagonal.mean())
         fixed = check_jitter(jitter)
         steps: list[JitterStep] = []
         reached: list[str] = []
         for relative in JITTER_LADDER if fixed is None else (fixed,):
-            system = IterativeSystem(self, product, partial, noise + relative * mean)
+            system = bare.shifted(noise + relative * mean)
             try:
                 solution = system.solution(targets, progress)
             except IndefiniteError as error:
@@ -103,7 +286,7 @@ class ConjugateGradients:
                 continue
             steps.append(JitterStep(relative, min(solution.curvature, mean), -1))
             if solution.converged:
-                determinant = system.log_determinant(self.probes) if self.probes else None
+                determinant = system.log_determinant() if self.probes else None
                 seconds = time.perf_counter() - started
                 return Fit(
                     system,
@@ -111,27 +294,39 @@ class ConjugateGradients:
                     solution.x,
                     None if determinant is None else determinant.value,
                     CholeskyReport(relative, mean, tuple(steps), seconds),
-                    str(product.dtype),
+                    str(bare.product.dtype),
                     iterations=solution.iterations,
                     residual=solution.residual,
                     rank=partial.rank,
                     determinant_error=None if determinant is None else determinant.error,
                 )
-            reached.append(shortfall(solution, self.tolerance))
+            reached.append(_shortfall(solution, self.tolerance))
         raise NumericalError(_failure(len(training), steps, reached, partial.rank))
 
-    def require(self, training: Training, outputs: int) -> None:
-        """Raises: InputError if the memory does not suffice."""
-        training.require(self.memory(training, outputs), "conjugate gradients", _HINT)
 
-    def partial(self, product: MatrixProduct) -> PartialCholesky:
-        """The low-rank approximation that the preconditioner is made of."""
-        size = product.shape[0]
-        error = relative_error(product.dtype, size)
-        return randomly_pivoted(product, self.rank_for(size), error, self.seed)
+def _percent(progress: Progress, tolerance: float) -> Callable[[float], None]:
+    """Progress on the logarithm of the residual, from 1 to the tolerance; it never goes back."""
+    best = 0
+
+    def advance(residual: float) -> None:
+        nonlocal best
+        share = math.log(max(residual, tolerance)) / math.log(tolerance)
+        best = max(best, int(100 * share))
+        progress(best, 100)
+
+    return advance
+
+
+def _shortfall(solution: Solution, tolerance: float) -> str:
+    """The residual that a solve reached, in words."""
+    return (
+        f"relative residual {solution.residual:.3g} after {solution.iterations} iterations, "
+        f"tolerance {tolerance:g}"
+    )
 
 
 def _failure(size: int, steps: list[JitterStep], reached: list[str], rank: int) -> str:
+    """The message for a fit that reaches the tolerance with no jitter of the ladder."""
     tried = "; ".join(
         f"jitter {step.jitter:g}: {text}" for step, text in zip(steps, reached, strict=True)
     )

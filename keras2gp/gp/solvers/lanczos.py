@@ -1,4 +1,4 @@
-"""The determinant of a matrix that is only multiplied: an estimate, and how far it may be off."""
+"""A stochastic estimate of the log determinant from products with the matrix, and its error."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Matrix, Vector
 from keras2gp.errors import NumericalError
-from keras2gp.gp.solvers.conjugate import Apply
+from keras2gp.gp.solvers.conjugate_gradients import Apply
 from keras2gp.gp.solvers.preconditioner import Preconditioner
 
 __all__ = ["LogDeterminant", "log_determinant"]
 
-# The quadrature has converged where so many steps more change the mean over all probes by less
-# than this share of the error that the probes leave.
+# The quadrature has converged where _CHECKED more steps change the mean over all probes by less
+# than _SHARE of its standard error.
 _CHECKED, _SHARE = 5, 0.01
-# Relative to the largest entry of T: a space that is exhausted, and an error of rounding alone.
+# An exhausted Krylov space, relative to the largest entry of T; rounding error, relative to N.
 _EXHAUSTED, _ROUNDING = 1e-10, 1e-12
 
 
@@ -26,9 +26,10 @@ _EXHAUSTED, _ROUNDING = 1e-10, 1e-12
 class LogDeterminant:
     """An estimate of log det A.
 
-    value: in nats
-    error: its standard error, from the spread of the probes
-    steps: products with A, of all probes at once
+    Attributes:
+        value: in nats.
+        error: its standard error, from the spread of the probes.
+        steps: products with A, of all probes at once.
     """
 
     value: float
@@ -50,18 +51,23 @@ def log_determinant(
     Math: log det A = log det P + tr log M,  M = P^-1/2 A P^-1/2
         tr log M ~ mean over z of z^T log M z,  z random signs
         z^T log M z ~ N e_1^T log(T) e_1,  T [m, m] of m Lanczos steps from z / |z|
-      The mean is unbiased, of variance 2 (|L|_F^2 - |diag L|^2) / probes with L = log M: the
-      better the preconditioner, the less. Lost orthogonality repeats Ritz values, and does not
-      disturb their sum of weights.
+      The mean is unbiased. Its variance is 2 (|L|_F^2 - |diag L|^2) / probes with L = log M, which
+      a better preconditioner makes smaller. Lost orthogonality repeats Ritz values, and leaves the
+      sum of their weights as it is.
 
-    apply:     p -> A p, for p of shape [N, C]
-    size:      N
-    probes:    how many z, 2 or more
-    max_steps: m at most
+    Args:
+        apply: p -> A p, for p of shape [N, C].
+        preconditioner: P.
+        size: N.
+        probes: the number of z, 2 or more.
+        max_steps: the largest m.
+        seed: seed of the probes.
 
-    Raises: NumericalError if a Ritz value is not positive, or max_steps do not suffice.
+    Raises:
+        NumericalError: a Ritz value is not positive, or max_steps do not suffice.
 
-    Reference: Ubaru, Chen and Saad (2017), Fast estimation of tr(f(A)) via stochastic Lanczos
+    References:
+        Ubaru, Chen and Saad (2017), Fast estimation of tr(f(A)) via stochastic Lanczos
         quadrature; Gardner et al. (2018), GPyTorch, section 4; Wenger et al. (2022),
         Preconditioning for scalable Gaussian process hyperparameter optimization.
     """
@@ -70,12 +76,12 @@ def log_determinant(
     diagonal, beside = np.empty((probes, 0)), np.empty((probes, 0))
     beta, last = np.zeros(probes), math.inf
     for step in range(1, max_steps + 1):
-        w = preconditioner.half(apply(preconditioner.half(q))) - beta * before
+        w = preconditioner.root(apply(preconditioner.root(q))) - beta * before
         alpha = np.einsum("nc,nc->c", q, w)
         w -= alpha * q
         beta = np.linalg.norm(w, axis=0)
         diagonal = np.column_stack([diagonal, alpha])
-        # An exhausted space leaves zeros: what follows is a block of its own, of no weight.
+        # An exhausted space leaves zeros: the rows of T after it are a block of zero weight.
         scale = np.maximum(np.abs(diagonal).max(axis=1), beside.max(axis=1, initial=0.0))
         beta[beta <= _EXHAUSTED * scale] = 0.0
         if step % _CHECKED == 0 or step == max_steps or not beta.any():
@@ -94,10 +100,11 @@ def log_determinant(
     )
 
 
-def _quadratures(diagonal: Array, beside: Array) -> Array:
+def _quadratures(diagonal: Matrix, beside: Matrix) -> Vector:
     """e_1^T log(T) e_1 for each T, [probes].
 
-    Shapes: diagonal [probes, m], beside [probes, m - 1].
+    Shapes:
+        diagonal [probes, m], beside [probes, m - 1].
     """
     result = np.empty(len(diagonal))
     for c, (on, off) in enumerate(zip(diagonal, beside, strict=True)):

@@ -1,4 +1,4 @@
-"""Matrices of the training inputs: in memory, on disk, or wherever products are computed."""
+"""Interfaces and checks of kernel matrices in memory or on disk, and products with their tiles."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Matrix, Vector
 from keras2gp.errors import InputError
 
 __all__ = [
@@ -30,8 +29,8 @@ Progress = Callable[[int, int], None]
 # Rows read at once, unless the matrix lies in larger chunks.
 _TILE = 512
 
-# Entries computed in float32, in tiles of different shape, differ from their mirror images by
-# about 1e-6; a matrix that is not meant to be symmetric differs by far more.
+# Float32 entries computed in tiles of different shape differ from their mirror images by about
+# 1e-6; a matrix that is not meant to be symmetric differs by far more.
 _ASYMMETRY = 1e-5
 _COMPARED_ROWS = 256
 
@@ -51,7 +50,11 @@ class MatrixLike(Protocol):
 
 @runtime_checkable
 class MatrixProduct(Protocol):
-    """A symmetric matrix [N, N] that can be multiplied, wherever its entries are."""
+    """A symmetric matrix [N, N] of which products can be computed, wherever its entries are.
+
+    Any object with these attributes is accepted as `gram` by an estimator whose solver is
+    ConjugateGradients() or Nystroem().
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,22 +63,22 @@ class MatrixProduct(Protocol):
 
     @property
     def dtype(self) -> Any:
-        """Of the entries."""
+        """Type of the entries."""
         ...
 
     def diagonal(self) -> Any:
-        """[N]."""
+        """Variances, [N]."""
         ...
 
-    def columns(self, indices: Sequence[int], /) -> Array:
+    def columns(self, indices: Sequence[int], /) -> Matrix:
         """Columns by their indices, [N, count], in float64."""
         ...
 
-    def corner(self, indices: Sequence[int], /) -> Array:
-        """The entries between these rows and the same columns, in float64."""
+    def corner(self, indices: Sequence[int], /) -> Matrix:
+        """The entries between these rows and the same columns, [count, count], in float64."""
         ...
 
-    def product(self, b: Array, /) -> Array:
+    def product(self, b: Matrix, /) -> Matrix:
         """The matrix times b, [N, C], in float64."""
         ...
 
@@ -85,8 +88,15 @@ class TiledProduct:
 
     Math: y[P] = K[P, P:] b[P:];  y[after P] += K[P, after P]^T b[P], for each panel of rows P
 
-    Raises: InputError, at the start for an array that is not symmetric, and while reading for
-        entries that are not finite.
+    Raises:
+        InputError: an array is not symmetric (checked at the start), or entries are not finite
+            (checked while reading).
+
+    >>> import numpy as np
+    >>> product = TiledProduct(np.array([[2.0, 1.0], [1.0, 3.0]]))
+    >>> product.product(np.array([[1.0], [1.0]]))
+    array([[3.],
+           [4.]])
     """
 
     def __init__(self, matrix: MatrixLike) -> None:
@@ -100,41 +110,41 @@ class TiledProduct:
 
     @staticmethod
     def memory(size: int, tile: int = _TILE) -> int:
-        """Bytes of one panel in its own type and in float64, at most."""
+        """Bytes of one panel in its own type and in float64: an upper bound."""
         return 16 * min(tile, size) * size
 
-    def diagonal(self) -> Array:
-        """[N]."""
+    def diagonal(self) -> Vector:
+        """Variances, [N]."""
         size, tile = self.shape[0], self._tile
         parts = []
         for start in range(0, size, tile):
-            here = slice(start, min(start + tile, size))
-            parts.append(np.diagonal(read_block(self._matrix, here, here)).astype(np.float64))
+            rows = slice(start, min(start + tile, size))
+            parts.append(np.diagonal(read_block(self._matrix, rows, rows)).astype(np.float64))
         return np.concatenate(parts)
 
-    def columns(self, indices: Sequence[int]) -> Array:
+    def columns(self, indices: Sequence[int]) -> Matrix:
         """Columns by their indices, [N, count]."""
-        wanted = np.asarray(indices, dtype=np.intp)
+        asked = np.asarray(indices, dtype=np.intp)
         if isinstance(self._matrix, np.ndarray):
-            result: Array = self._matrix[:, wanted].astype(np.float64)
+            result: Matrix = self._matrix[:, asked].astype(np.float64)
             return result
-        result = np.empty((self.shape[0], len(wanted)))
+        result = np.empty((self.shape[0], len(asked)))
         for start, stop, panel in self._panels():
-            right = np.flatnonzero(wanted >= start)
-            result[start:stop, right] = panel[:, wanted[right] - start]
-            here = np.flatnonzero((wanted >= start) & (wanted < stop))
-            result[start:, here] = panel[wanted[here] - start].T
+            right = np.flatnonzero(asked >= start)
+            result[start:stop, right] = panel[:, asked[right] - start]
+            inside = np.flatnonzero((asked >= start) & (asked < stop))
+            result[start:, inside] = panel[asked[inside] - start].T
         return result
 
-    def corner(self, indices: Sequence[int]) -> Array:
-        """The entries between these rows and the same columns."""
-        wanted = np.asarray(indices, dtype=np.intp)
+    def corner(self, indices: Sequence[int]) -> Matrix:
+        """The entries between these rows and the same columns, [count, count]."""
+        asked = np.asarray(indices, dtype=np.intp)
         if isinstance(self._matrix, np.ndarray):
-            entries: Array = self._matrix[np.ix_(wanted, wanted)].astype(np.float64)
+            entries: Matrix = self._matrix[np.ix_(asked, asked)].astype(np.float64)
             return entries
-        return self.columns(indices)[wanted]
+        return self.columns(indices)[asked]
 
-    def product(self, b: Array) -> Array:
+    def product(self, b: Matrix) -> Matrix:
         """The matrix times b, [N, C]."""
         result = np.zeros_like(b)
         for start, stop, panel in self._panels():
@@ -143,7 +153,7 @@ class TiledProduct:
         return result
 
     def _panels(self) -> Any:
-        """First row, the one after the last, and entries [rows, N - first row], float64."""
+        """Panels of the upper triangle: first row, end row, entries [rows, N - first row]."""
         size, tile = self.shape[0], self._tile
         buffer = np.empty(tile * size)
         for start in range(0, size, tile):
@@ -156,14 +166,15 @@ class TiledProduct:
 
 
 def product_of(matrix: MatrixLike | MatrixProduct) -> MatrixProduct:
-    """The matrix itself if it can multiply, otherwise products with its tiles."""
+    """The matrix itself if it is a MatrixProduct, otherwise a TiledProduct of it."""
     return matrix if isinstance(matrix, MatrixProduct) else TiledProduct(matrix)
 
 
 def check_shape(matrix: Any) -> int:
     """N of a matrix [N, N].
 
-    Raises: InputError if it is not square, or empty.
+    Raises:
+        InputError: it is not square, or empty.
     """
     shape = tuple(getattr(matrix, "shape", ()))
     if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
@@ -171,18 +182,19 @@ def check_shape(matrix: Any) -> int:
     return int(shape[0])
 
 
-def read_block(matrix: MatrixLike, rows: slice, columns: slice) -> npt.NDArray[Any]:
-    """A block as an array of real numbers. Raises: InputError for another type."""
+def read_block(matrix: MatrixLike, rows: slice, columns: slice) -> Matrix:
+    """A block of a matrix as an array of real numbers; InputError for any other type."""
     block = np.asarray(matrix[rows, columns])
     if block.dtype.kind not in "fiub":
         raise InputError(f"the matrix holds values of type {block.dtype}; expected real numbers")
     return block
 
 
-def check_finite(block: npt.NDArray[Any], row: int, column: int) -> None:
-    """Refuse NaN and infinity; `row` and `column` are the block's place.
+def check_finite(block: Matrix, row: int, column: int) -> None:
+    """Refuse NaN and infinity in a block that starts at `row` and `column` of the matrix.
 
-    Raises: InputError naming the first such entry.
+    Raises:
+        InputError: names the first such entry.
     """
     finite = np.isfinite(block)
     if not finite.all():
@@ -193,15 +205,16 @@ def check_finite(block: npt.NDArray[Any], row: int, column: int) -> None:
         )
 
 
-def check_mirror(
-    panel: npt.NDArray[Any], mirror: npt.NDArray[Any], start: int
-) -> tuple[float, int, int]:
-    """The largest difference between a panel of columns and its mirror image, and where it is.
+def check_mirror(panel: Matrix, mirror: Matrix, start: int) -> tuple[float, int, int]:
+    """The largest difference between a panel of columns and its mirror image, and its place.
 
-    A few rows at a time, so that the comparison needs no memory to speak of.
+    A few rows are compared at a time, so that hardly any memory is needed.
 
-    Shapes: panel [N - start, columns], mirror [columns, N - start].
-    Raises: InputError for entries that are not finite.
+    Shapes:
+        panel [N - start, columns], mirror [columns, N - start].
+
+    Raises:
+        InputError: entries are not finite.
     """
     worst, row, column = -1.0, 0, 0
     for first in range(0, len(panel), _COMPARED_ROWS):
@@ -216,11 +229,12 @@ def check_mirror(
     return worst, row, column
 
 
-def check_symmetry(matrix: npt.NDArray[Any]) -> None:
+def check_symmetry(matrix: Matrix) -> None:
     """Refuse an array that is not finite, or not symmetric.
 
-    Raises: InputError if entries differ from their mirror images by more than 1e-5 of the largest
-        entry of the diagonal.
+    Raises:
+        InputError: entries differ from their mirror images by more than 1e-5 of the largest entry
+            of the diagonal, or are not finite.
     """
     size = len(matrix)
     gaps = [
@@ -231,9 +245,14 @@ def check_symmetry(matrix: npt.NDArray[Any]) -> None:
 
 
 def refuse_asymmetry(worst: tuple[float, int, int], scale: float) -> None:
-    """Raises: InputError if the largest difference is too large for rounding; its place is named.
+    """Refuse a matrix whose largest difference from its mirror image is no rounding error.
 
-    scale: the largest entry of the diagonal
+    Args:
+        worst: that difference, its row and its column.
+        scale: the largest entry of the diagonal.
+
+    Raises:
+        InputError: names the place of the difference.
     """
     gap, row, column = worst
     if gap > _ASYMMETRY * scale:
@@ -244,6 +263,6 @@ def refuse_asymmetry(worst: tuple[float, int, int], scale: float) -> None:
 
 
 def _rows(matrix: MatrixLike, size: int) -> int:
-    """Rows of a panel of a store: a whole number of its chunks."""
+    """Rows of a panel of a store: a multiple of the rows of its chunks."""
     side = int(getattr(matrix, "chunks", (_TILE,))[0])
     return min(max(_TILE // side, 1) * side, size)

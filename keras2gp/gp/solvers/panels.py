@@ -1,11 +1,11 @@
-"""The lower triangle in block columns, and the BLAS and LAPACK calls on them."""
+"""The lower triangle of a symmetric matrix in block columns, with BLAS and LAPACK calls on them."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Matrix, Vector
 
 __all__ = ["PackedPanels"]
 
@@ -15,21 +15,26 @@ class PackedPanels:
 
     Panel j holds columns [start, stop) = [j T, min((j + 1) T, N)) and rows [start, N), row by row:
     its first rows are the diagonal tile, the others the tiles below. Only the lower triangle of a
-    diagonal tile is ever read. The storage is one vector of N (N + T) / 2 doubles or a little
-    less, behind `prefix` doubles that are the owner's to fill.
+    diagonal tile is ever read. The storage is one vector of at most N (N + T) / 2 doubles, behind
+    `prefix` doubles that the owner fills.
 
-    Panels, and not single tiles, so that one BLAS call spans all rows below the diagonal and its
-    threads share a long product.
+    A panel is one block, not a column of tiles, so that one BLAS call spans all rows below the
+    diagonal and its threads share a long product.
 
-    size: N      tile: T      storage: [prefix + length(N, T)]
+    Attributes:
+        size: N.
+        tile: T.
+        storage: the vector, [prefix + length(N, T)].
     """
 
-    def __init__(self, size: int, tile: int, prefix: int = 0, storage: Array | None = None) -> None:
+    def __init__(
+        self, size: int, tile: int, prefix: int = 0, storage: Vector | None = None
+    ) -> None:
         self.size = size
         self.tile = tile
         self.prefix = prefix
         total = prefix + self.length(size, tile)
-        self.storage: Array = np.empty(total) if storage is None else storage
+        self.storage: Vector = np.empty(total) if storage is None else storage
         starts = range(0, size, tile)
         self._bounds = [(start, min(start + tile, size)) for start in starts]
         counts = [(size - start) * (stop - start) for start, stop in self._bounds]
@@ -45,16 +50,16 @@ class PackedPanels:
         return len(self._bounds)
 
     def bounds(self, j: int) -> tuple[int, int]:
-        """First column of panel j, and the one after its last."""
+        """First column of panel j, and the column after its last."""
         return self._bounds[j]
 
-    def panel(self, j: int) -> Array:
+    def panel(self, j: int) -> Matrix:
         """Panel j: a view, [N - start, stop - start]."""
         start, stop = self._bounds[j]
         run = self.storage[self._offsets[j] : self._offsets[j + 1]]
         return run.reshape(self.size - start, stop - start)
 
-    def diagonal(self) -> Array:
+    def diagonal(self) -> Vector:
         """Copy of the diagonal, [N]."""
         tiles = (np.diagonal(self.panel(j)) for j in range(len(self)))
         return np.concatenate(list(tiles))
@@ -64,8 +69,9 @@ class PackedPanels:
 
         Math: A[:, j] - sum over k < j of L[:, k] L[j, k]^T = L[:, j] L[j, j]^T
 
-        Returns 0, or 1 + the row within the diagonal tile whose pivot is not positive; the
-        diagonal of the tile then holds that pivot.
+        Returns:
+            0, or 1 + the row within the diagonal tile whose pivot is not positive; the diagonal of
+            the tile then holds that pivot.
         """
         start, stop = self._bounds[j]
         width = stop - start
@@ -84,10 +90,10 @@ class PackedPanels:
             blas.dtrsm(1.0, tile, below, side=0, lower=0, trans_a=1, overwrite_b=1)
         return int(info)
 
-    def solve_lower(self, b: Array, first: int = 0) -> None:
+    def solve_lower(self, b: Matrix, first: int = 0) -> None:
         """Overwrite b with L^-1 b; b is [N - start of panel `first`, C], row by row.
 
-        Rows before panel `first` are taken as zero, as they are for a block of the identity.
+        Rows of b before panel `first` are zero, as in a block of the identity.
         """
         origin = self._bounds[first][0]
         for j in range(first, len(self)):
@@ -100,7 +106,7 @@ class PackedPanels:
                 rest = panel[stop - start :].T
                 blas.dgemm(-1.0, here, rest, beta=1.0, c=below, overwrite_c=1)
 
-    def solve_lower_transposed(self, b: Array) -> None:
+    def solve_lower_transposed(self, b: Matrix) -> None:
         """Overwrite b with L^-T b; b is [N, C], row by row."""
         for j in reversed(range(len(self))):
             start, stop = self._bounds[j]

@@ -1,49 +1,86 @@
-"""What a solver leaves behind: the linear system of one fit, and what it took."""
+"""The interface of solvers: what a fit returns, and the linear system that predictions use."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol, Self
 
-import numpy as np
-import numpy.typing as npt
-
-from keras2gp._util.arrays import Array
-from keras2gp.gp.solvers.factor import CholeskyReport
+from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
+from keras2gp.gp.solvers.jitter import CholeskyReport, is_number
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["Fit", "LinearSystem", "Solver", "SolverReport"]
+__all__ = ["PROBE", "Fit", "LinearSystem", "Origin", "Solver", "SolverReport"]
+
+PROBE = 8
+"""Number of training inputs whose kernel matrix is compared when a fit is loaded."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The facts of a saved fit from which a system is restored, besides its own state.
+
+    Attributes:
+        training: the kernel and the training inputs, or the matrix.
+        solver: the setting `solver` of the estimator.
+        added: the sum of noise and jitter on the diagonal.
+    """
+
+    training: Training
+    solver: Any
+    added: float
 
 
 class LinearSystem(Protocol):
-    """A, the covariance of the training targets, as predictions need it.
+    """The covariance A of the training targets, as predictions use it.
 
     `cross` is the kernel between test inputs and the basis, [M, B]: the training inputs, or the
     inducing ones.
     """
 
+    closed_form: ClassVar[bool]
+    """Whether the whole diagonal of A^-1 is cheap; otherwise every entry takes a solve."""
+    files: ClassVar[tuple[str, ...]]
+    """Names of the arrays of `state`, which are the names of their files."""
+
     @property
     def basis(self) -> int:
-        """B, the number of inputs that predictions are compared with."""
+        """B, the number of inputs in the basis."""
         ...
 
-    def explained(self, cross: Array, /) -> Array:
-        """What the targets explain of the prior variance, [M]: diag(k* A^-1 k*^T) if exact."""
+    def explained(self, cross: Matrix, /) -> Vector:
+        """The part of the prior variance that the targets explain, [M]: diag(k* A^-1 k*^T)."""
         ...
 
-    def explained_covariance(self, cross: Array, /) -> Array:
-        """What the targets explain of the prior covariance, [M, M]."""
+    def explained_covariance(self, cross: Matrix, /) -> Matrix:
+        """The part of the prior covariance that the targets explain, [M, M]."""
         ...
 
-    @property
-    def closed_form(self) -> bool:
-        """Whether the whole diagonal of A^-1 is cheap; otherwise every entry takes a solve."""
-        ...
-
-    def inverse_diagonal(self, rows: npt.NDArray[np.intp], /) -> Array:
+    def inverse_diagonal(self, rows: Indices, /) -> Vector:
         """Entries of the diagonal of A^-1, [rows]."""
+        ...
+
+    def kernel_corner(self, count: int, added: float, /) -> Matrix:
+        """The kernel matrix of the first inputs of the basis, `count` of them at most.
+
+        Args:
+            count: how many.
+            added: the sum of noise and jitter on the diagonal of A.
+        """
+        ...
+
+    def state(self) -> dict[str, Array]:
+        """The arrays that a saved fit keeps, by the names in `files`."""
+        ...
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Array], origin: Origin) -> Self:
+        """The system of a `state`.
+
+        Raises:
+            ModelFileError: the arrays do not fit each other.
+        """
         ...
 
 
@@ -51,18 +88,23 @@ class LinearSystem(Protocol):
 class Fit:
     """The outcome of a solver.
 
-    alpha:           A^-1 Y, [N, C]
-    weights:         [B, C]: the posterior mean is k* weights; alpha, unless the basis is smaller
-    log_determinant: log det A; None if the solver has not got it
-    inducing:        rows of the training inputs that are the basis; None for all
-    report:          jitter and pivots
-    iterations, residual, rank: as in SolverReport
-    determinant_error: the standard error of log_determinant, if that is an estimate
+    Attributes:
+        system: the linear system, for predictions.
+        alpha: A^-1 Y, [N, C].
+        weights: [B, C]: the posterior mean is k* weights; alpha, unless the basis is smaller.
+        log_determinant: log det A; None if the solver does not compute it.
+        report: jitter and pivots.
+        dtype: type of the kernel's entries.
+        inducing: rows of the training inputs that are the basis; None for all.
+        iterations: as in SolverReport.
+        residual: as in SolverReport.
+        rank: as in SolverReport.
+        determinant_error: the standard error of log_determinant, if that is an estimate.
     """
 
     system: LinearSystem
-    alpha: Array
-    weights: Array
+    alpha: Matrix
+    weights: Matrix
     log_determinant: float | None
     report: CholeskyReport
     dtype: str
@@ -76,10 +118,10 @@ class Fit:
 class Solver(Protocol):
     """A way to solve for the targets."""
 
-    @property
-    def name(self) -> str:
-        """As it is asked for."""
-        ...
+    name: ClassVar[str]
+    """The name by which an estimator's setting `solver` asks for it."""
+    system: ClassVar[type[LinearSystem]]
+    """The class of its linear system."""
 
     def memory(self, training: Training, outputs: int) -> int:
         """Bytes that a fit takes beyond the kernel matrix."""
@@ -88,30 +130,33 @@ class Solver(Protocol):
     def fit(
         self,
         training: Training,
-        targets: Array,
+        targets: Targets,
         noise: float,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
         """Solve for targets [N, C].
 
-        Raises: InputError, NumericalError.
+        Raises:
+            InputError: the memory does not suffice, or settings do not fit the inputs.
+            NumericalError: the matrix is not positive definite, or the tolerance is not reached.
         """
         ...
 
 
 @dataclass(frozen=True)
 class SolverReport:
-    """Which solver solved a fit, why, and what it took.
+    """The solver of a fit, the reason for it, and its costs.
 
-    solver:     "cholesky", "tensorflow", "cg" or "nystroem"
-    reason:     why this one, in words
-    memory:     bytes that it was expected to take, the kernel matrix included if it was computed
-    seconds:    wall time, that of the kernel included
-    iterations: of conjugate gradients
-    residual:   the largest relative residual |y - A alpha| / |y| reached, recomputed at the end
-    rank:       of the preconditioner, or the number of inducing inputs
-    evidence_error: the standard error of the log marginal likelihood, if that is an estimate
+    Attributes:
+        solver: "cholesky", "tensorflow", "cg" or "nystroem".
+        reason: the reason why this solver was taken, in words.
+        memory: bytes that it was expected to take, the kernel matrix included if it was computed.
+        seconds: wall time, the computation of the kernel included.
+        iterations: number of iterations of conjugate gradients.
+        residual: the largest relative residual |y - A alpha| / |y| reached, recomputed at the end.
+        rank: rank of the preconditioner, or the number of inducing inputs.
+        evidence_error: the standard error of the log marginal likelihood, if that is an estimate.
     """
 
     solver: str
@@ -123,14 +168,18 @@ class SolverReport:
     rank: int | None = None
     evidence_error: float | None = None
 
+    def state(self) -> dict[str, Any]:
+        """The report as data for JSON."""
+        return asdict(self)
+
     @classmethod
-    def restored(cls, values: dict[str, Any], names: Sequence[str]) -> SolverReport:
-        """A report from JSON. Raises: TypeError, ValueError or KeyError if it is malformed."""
-        report = cls(**values)
+    def from_state(cls, state: Mapping[str, Any]) -> SolverReport:
+        """The report of a `state`; TypeError or ValueError where it is malformed."""
+        report = cls(**state)
         optional = (report.iterations, report.residual, report.rank, report.evidence_error)
         numbers = [report.memory, report.seconds, *(v for v in optional if v is not None)]
-        if report.solver not in names or not isinstance(report.reason, str):
-            raise ValueError(f"solver {report.solver!r}")
-        if not all(isinstance(v, int | float) and abs(v) < float("inf") for v in numbers):
+        if not isinstance(report.solver, str) or not isinstance(report.reason, str):
+            raise TypeError(f"solver {report.solver!r}, reason {report.reason!r}")
+        if not all(is_number(v) and abs(v) < float("inf") for v in numbers):
             raise ValueError(f"figures of the solver {numbers}")
         return report

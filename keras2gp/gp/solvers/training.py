@@ -1,4 +1,4 @@
-"""The covariance of the training inputs, computed as far as a solver asks for it."""
+"""The covariance of the training inputs, computed only where a solver reads it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Images, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_variances, kernel_values
@@ -21,18 +20,19 @@ _SAME_VARIANCE = 1e-3
 
 
 class Training:
-    """K of N training inputs: a matrix that is there already, or a kernel and its inputs.
+    """K of N training inputs: a given matrix, or a kernel and its inputs.
 
-    kernel: a function of inputs, or "precomputed"
-    x:      inputs [N, ...]; None for a precomputed kernel
-    given:  the matrix, if it is there: an array, a store, or a MatrixProduct
-    count:  N, where there are neither inputs nor a matrix
+    Args:
+        kernel: a function of inputs, or "precomputed".
+        x: inputs [N, ...]; None for a precomputed kernel.
+        given: the matrix, if it exists already: an array, a store, or a MatrixProduct.
+        count: N, where there are neither inputs nor a matrix.
     """
 
     def __init__(
         self,
         kernel: Any,
-        x: npt.NDArray[Any] | None,
+        x: Images | None,
         given: MatrixLike | MatrixProduct | None,
         count: int | None = None,
     ) -> None:
@@ -49,12 +49,12 @@ class Training:
 
     @property
     def whole(self) -> bool:
-        """Whether the matrix can be read by blocks, now or once it is computed."""
+        """Whether the matrix can be read by blocks, and not only multiplied."""
         return self.given is None or hasattr(self.given, "__getitem__")
 
     @property
     def bytes_to_compute(self) -> int:
-        """Memory of the matrix if it must be computed, taken as float32; 0 if it is there."""
+        """Bytes of the matrix in float32 if it must be computed; 0 if it is given."""
         return 0 if self.given is not None else 4 * len(self) ** 2
 
     @property
@@ -70,8 +70,13 @@ class Training:
     def require(self, extra: int, what: str, hint: str) -> None:
         """Refuse a solver for which the memory does not suffice, its matrix included.
 
-        extra: bytes beyond the matrix
-        Raises: InputError
+        Args:
+            extra: bytes beyond the matrix.
+            what: the thing that takes them, for the message.
+            hint: a remedy, for the message.
+
+        Raises:
+            InputError: fewer bytes are available.
         """
         count = len(self)
         matrix = "" if self.given is not None else "the kernel matrix and "
@@ -80,9 +85,10 @@ class Training:
         )
 
     def matrix(self) -> MatrixLike:
-        """The matrix, to be read by blocks; computed if it is not there.
+        """The matrix, to be read by blocks; it is computed if it was not given.
 
-        Raises: InputError if it can only be multiplied, or if the kernel gives no matrix.
+        Raises:
+            InputError: it can only be multiplied, or the kernel gives no matrix.
         """
         if self.given is None:
             count = len(self)
@@ -95,10 +101,10 @@ class Training:
         return self.given  # type: ignore[return-value]
 
     def product(self) -> MatrixProduct:
-        """The matrix, to be multiplied."""
+        """The matrix, to be multiplied with vectors."""
         return self._source if self._source is not None else product_of(self.matrix())
 
-    def diagonal(self) -> Array:
+    def diagonal(self) -> Vector:
         """Variances of the training inputs, [N]."""
         if self._source is not None:
             return np.asarray(self._source.diagonal(), dtype=np.float64)
@@ -106,13 +112,13 @@ class Training:
             self._kernel.diag(self._inputs), len(self), "the diagonal of the kernel"
         )
 
-    def columns(self, indices: Sequence[int]) -> Array:
+    def columns(self, indices: Sequence[int]) -> Matrix:
         """Covariances of all training inputs with some of them, [N, count]."""
         if self._source is not None:
             return self._source.columns(indices)
         return self._values(self._inputs, indices)
 
-    def corner(self, indices: Sequence[int]) -> Array:
+    def corner(self, indices: Sequence[int]) -> Matrix:
         """Covariances of some training inputs with each other, [count, count]."""
         if self._source is not None:
             return self._source.corner(indices)
@@ -127,16 +133,17 @@ class Training:
             )
         return self.x
 
-    def _values(self, rows: Any, indices: Sequence[int]) -> Array:
+    def _values(self, rows: Any, indices: Sequence[int]) -> Matrix:
         shape = (len(rows), len(indices))
         values = self._kernel(rows, self._inputs[list(indices)])
         return kernel_values(values, shape, "the kernel matrix").astype(np.float64)
 
 
-def training_of(kernel: Any, x: npt.NDArray[Any] | None, gram: Any) -> Training:
-    """The training covariance that `fit` is given.
+def training_of(kernel: Any, x: Images | None, gram: Any) -> Training:
+    """The training covariance of the arguments of `fit`.
 
-    Raises: InputError if gram is not square, not of these inputs, or not of this kernel.
+    Raises:
+        InputError: gram is not square, not of these inputs, or not of this kernel.
     """
     precomputed = isinstance(kernel, str)
     if gram is None:
@@ -161,13 +168,13 @@ def training_of(kernel: Any, x: npt.NDArray[Any] | None, gram: Any) -> Training:
 
 
 def _require_same(kernel: Any, training: Training) -> None:
-    """Compare the diagonal of a matrix that was handed in with the kernel's variances."""
-    found, count = training.diagonal(), len(training)
+    """Refuse a given matrix whose diagonal is not that of the kernel, with an InputError."""
+    diagonal, count = training.diagonal(), len(training)
     expected = check_variances(kernel.diag(training.x), count, "the diagonal of the kernel")
-    gap = np.abs(found - expected)
+    gap = np.abs(diagonal - expected)
     at = int(gap.argmax())
     if gap[at] > _SAME_VARIANCE * np.abs(expected).max():
         raise InputError(
             f"gram is not the kernel's matrix of these inputs: entry {at} of its diagonal is "
-            f"{found[at]:.6g}, and the kernel's variance there is {expected[at]:.6g}"
+            f"{diagonal[at]:.6g}, and the kernel's variance there is {expected[at]:.6g}"
         )

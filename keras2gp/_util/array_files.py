@@ -1,39 +1,41 @@
-"""Array files in numpy's format, read with nothing taken on trust."""
+"""Array files in .npy format, checked in full when they are read."""
 
 from __future__ import annotations
 
 import tokenize
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.files import Writer
 from keras2gp.errors import ModelFileError
 
 __all__ = ["array_writer", "checksum", "read_array"]
 
-# What numpy raises for a file that is not an array file, is cut short, or has a mangled header.
+# The exceptions of numpy for a file that is no array file, is cut short, or has a damaged header.
 _DAMAGE = (EOFError, OSError, SyntaxError, tokenize.TokenError, TypeError, ValueError)
 
 
-def array_writer(array: npt.NDArray[Any]) -> Writer:
-    """Writes one array in .npy format, without pickle."""
+def array_writer(array: Array) -> Writer:
+    """A writer of one array in .npy format, without pickle."""
     return lambda handle: np.save(handle, array, allow_pickle=False)
 
 
-def read_array(path: Path, dimensions: int) -> npt.NDArray[Any]:
-    """One floating-point array from a .npy file, in memory.
+def read_array(path: Path, dimensions: int) -> Array:
+    """Read one floating-point array from a .npy file into memory.
 
-    The file is mapped first: its length is compared with what its header claims before anything
-    is allocated, and an array of objects (a pickle) is never read.
+    The file is mapped first: its length is compared with its header before anything is allocated,
+    and an array of objects (a pickle) is never read.
 
-    dimensions: the number of axes expected
+    Args:
+        path: the file.
+        dimensions: the number of axes expected.
 
-    Raises: ModelFileError if the file is missing, is not a .npy file, is cut short or too long,
-        holds another kind of array, or holds values that are not finite.
+    Raises:
+        ModelFileError: the file is missing, is no .npy file, is cut short or too long, holds
+            another kind of array, or holds values that are not finite.
     """
     try:
         mapped = np.lib.format.open_memmap(path, mode="r")
@@ -54,7 +56,7 @@ def read_array(path: Path, dimensions: int) -> npt.NDArray[Any]:
     return array
 
 
-def checksum(array: npt.NDArray[Any]) -> int:
+def checksum(array: Array) -> int:
     """CRC-32 of an array's elements in C order."""
     flat = np.ascontiguousarray(array).reshape(-1)
     return zlib.crc32(flat.view(np.uint8).data)

@@ -1,4 +1,4 @@
-"""Preconditioned conjugate gradients: products with the matrix are all they need."""
+"""The preconditioned conjugate gradient iteration, which only multiplies with the matrix."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Matrix, Vector
 from keras2gp.errors import NumericalError
 
 __all__ = ["Apply", "IndefiniteError", "Solution", "conjugate_gradients"]
 
-Apply = Callable[[Array], Array]
+Apply = Callable[[Matrix], Matrix]
 
-# The residual that the recurrence carries along drifts from the true one. Where the two disagree
-# at the end, the solution so far is the start of another run.
+# The residual of the recurrence drifts from the true one. Where the two disagree at the end, the
+# iteration starts again from the solution so far, as long as a run at least halves the residual.
 _MOST_RUNS = 10
 _WORTH_ANOTHER = 0.5
 
 
 class IndefiniteError(NumericalError):
-    """A direction p with p^T A p <= 0 was met; `curvature` is p^T A p / p^T p."""
+    """A is not positive definite: some direction p has p^T A p <= 0.
+
+    Attributes:
+        curvature: p^T A p / p^T p.
+    """
 
     def __init__(self, curvature: float) -> None:
         self.curvature = curvature
@@ -33,17 +37,18 @@ class IndefiniteError(NumericalError):
 class Solution:
     """x with A x ~ b.
 
-    x:          [N, C]
-    rest:       b - A x, [N, C], recomputed from x
-    iterations: products with A, those that recompute the residual not counted
-    residual:   the largest |b_c - A x_c| / |b_c| over the columns, recomputed from x
-    curvature:  the smallest p^T A p / p^T p of a search direction: a bound on the smallest
-                eigenvalue of A from above; infinite where there was none
-    converged:  whether the residual is within the tolerance
+    Attributes:
+        x: [N, C].
+        rest: b - A x, [N, C], recomputed from x.
+        iterations: products with A, without those that recompute the residual.
+        residual: the largest |b_c - A x_c| / |b_c| over the columns, recomputed from x.
+        curvature: the smallest p^T A p / p^T p of a search direction, an upper bound on the
+            smallest eigenvalue of A; infinite where there was no direction.
+        converged: whether the residual is within the tolerance.
     """
 
-    x: Array
-    rest: Array
+    x: Matrix
+    rest: Matrix
     iterations: int
     residual: float
     curvature: float
@@ -52,7 +57,7 @@ class Solution:
 
 def conjugate_gradients(
     apply: Apply,
-    b: Array,
+    b: Matrix,
     precondition: Apply,
     *,
     tolerance: float,
@@ -61,17 +66,32 @@ def conjugate_gradients(
 ) -> Solution:
     """Solve A x = b for all columns of b at once, each with its own step lengths.
 
-    A column that has reached the tolerance takes no further part. At the end the residual is
-    recomputed from x, and where rounding has kept it above the tolerance, the iteration is started
+    A column that has reached the tolerance is not iterated further. At the end the residual is
+    recomputed from x. Where rounding has kept it above the tolerance, the iteration is started
     again from x, as long as that helps.
 
-    apply:        p -> A p, for p of shape [N, C]
-    precondition: r -> P^-1 r, symmetric and positive definite
-    advance:      called after each iteration with the largest relative residual so far
+    Args:
+        apply: p -> A p, for p of shape [N, C].
+        b: the right-hand sides, [N, C].
+        precondition: r -> P^-1 r, symmetric and positive definite.
+        tolerance: bound on |b_c - A x_c| / |b_c| of every column.
+        max_iterations: bound on the products with A.
+        advance: called after each iteration with the largest relative residual so far.
 
-    Raises: IndefiniteError if A is found not to be positive definite.
+    Raises:
+        IndefiniteError: A is not positive definite.
 
-    Reference: Hestenes and Stiefel 1952; Saad, Iterative Methods, algorithm 9.1.
+    References:
+        Hestenes and Stiefel 1952; Saad, Iterative Methods, algorithm 9.1.
+
+    >>> import numpy as np
+    >>> a = np.array([[4.0, 1.0], [1.0, 3.0]])
+    >>> solution = conjugate_gradients(
+    ...     lambda p: a @ p, np.array([[5.0], [4.0]]), lambda r: r,
+    ...     tolerance=1e-10, max_iterations=10,
+    ... )
+    >>> solution.x.round(8).ravel(), solution.iterations, solution.converged
+    (array([1., 1.]), 2, True)
     """
     norms = np.linalg.norm(b, axis=0)
     scale = np.where(norms > 0.0, norms, 1.0)
@@ -108,18 +128,18 @@ def conjugate_gradients(
 
 def _run(
     apply: Apply,
-    b: Array,
-    scale: Array,
+    b: Matrix,
+    scale: Vector,
     precondition: Apply,
     *,
     tolerance: float,
     most: int,
     advance: Callable[[float], None] | None,
-) -> tuple[Array, int, float]:
-    """One run from zero: x, iterations, and the smallest curvature met."""
+) -> tuple[Matrix, int, float]:
+    """One run from zero: x, the number of iterations, and the smallest curvature."""
     result = np.zeros_like(b)
     size = np.linalg.norm(b, axis=0) / scale
-    # What is left to do: `active` are columns of b; x, r, p and rho hold those only.
+    # `active` are the columns of b that have not converged; x, r, p and rho hold only those.
     active = np.flatnonzero(size > tolerance)
     x, r = np.zeros((len(b), len(active))), b[:, active].copy()
     p = precondition(r).copy()

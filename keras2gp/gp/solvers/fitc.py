@@ -1,24 +1,27 @@
-"""Inducing inputs: for when even the kernel matrix is too much. An approximation (FITC)."""
+"""The approximate solver by inducing inputs (FITC), for kernel matrices that are too large."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import lapack, solve_triangular
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp._util.memory import require_memory
-from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.solvers.cholesky import check_jitter
-from keras2gp.gp.solvers.factor import CholeskyReport, JitterStep
+from keras2gp.errors import InputError, ModelFileError, NumericalError
+from keras2gp.gp.solvers.jitter import CholeskyReport, JitterStep, check_jitter
 from keras2gp.gp.solvers.matrices import Progress
-from keras2gp.gp.solvers.pivoted import PartialCholesky, partial_cholesky, randomly_pivoted
 from keras2gp.gp.solvers.precision import relative_error
-from keras2gp.gp.solvers.system import Fit
+from keras2gp.gp.solvers.preconditioner import (
+    PartialCholesky,
+    partial_cholesky,
+    randomly_pivoted,
+)
+from keras2gp.gp.solvers.system import Fit, LinearSystem, Origin
 from keras2gp.gp.solvers.training import Training
 
 __all__ = ["InducingSystem", "Nystroem"]
@@ -26,24 +29,101 @@ __all__ = ["InducingSystem", "Nystroem"]
 _RANK = 1000
 _HINT = "a lower rank, or fewer training images"
 
-# Relative to the mean variance: the inducing inputs themselves have no conditional variance, and
-# without noise A would give them weights without bound. Above the errors of float32 entries, and
-# small beside the conditional variances of other inputs.
+# Least conditional variance, relative to the mean variance. The inducing inputs themselves have no
+# conditional variance, and without noise their weights in A^-1 would have no bound. The floor is
+# above the errors of float32 entries, and small beside the conditional variances of other inputs.
 _FLOOR = 1e-6
+
+
+class InducingSystem:
+    """The linear system of an inducing-point fit.
+
+    Attributes:
+        lower: L, the Cholesky factor of K_mm, [M, M].
+        inner: the Cholesky factor of B, [M, M].
+        diagonal: the diagonal of A^-1, [N].
+    """
+
+    closed_form: ClassVar[bool] = True
+    files: ClassVar[tuple[str, ...]] = ("lower.npy", "inner.npy", "diagonal.npy")
+
+    def __init__(self, lower: Matrix, inner: Matrix, diagonal: Vector) -> None:
+        self.lower = lower
+        self.inner = inner
+        self.diagonal = diagonal
+
+    @property
+    def basis(self) -> int:
+        """M."""
+        return len(self.lower)
+
+    @property
+    def log_determinant(self) -> float:
+        """log det B."""
+        return 2.0 * float(np.log(np.diagonal(self.inner)).sum())
+
+    def inner_solve(self, b: Matrix) -> Matrix:
+        """B^-1 b for b of shape [M, C]."""
+        half = solve_triangular(self.inner, b, lower=True)
+        result: Matrix = solve_triangular(self.inner, half, lower=True, trans=1)
+        return result
+
+    def weights(self, b: Matrix) -> Matrix:
+        """L^-T B^-1 b for b of shape [M, C]."""
+        result: Matrix = solve_triangular(self.lower, self.inner_solve(b), lower=True, trans=1)
+        return result
+
+    def explained(self, cross: Matrix) -> Vector:
+        """|L^-1 km*|^2 - |chol(B)^-1 L^-1 km*|^2, [M*], for k*m of shape [M*, M]."""
+        outer, inner = self._solved_columns(cross)
+        result: Vector = np.einsum("km,km->m", outer, outer) - np.einsum("km,km->m", inner, inner)
+        return result
+
+    def explained_covariance(self, cross: Matrix) -> Matrix:
+        """The same between all pairs, [M*, M*]."""
+        outer, inner = self._solved_columns(cross)
+        result: Matrix = outer.T @ outer - inner.T @ inner
+        return result
+
+    def inverse_diagonal(self, rows: Indices) -> Vector:
+        """Entries of the diagonal of A^-1, [rows]."""
+        return self.diagonal[rows]
+
+    def kernel_corner(self, count: int, added: float) -> Matrix:
+        """See LinearSystem.kernel_corner; K_mm has neither noise nor jitter on its diagonal."""
+        product: Matrix = self.lower[:count] @ self.lower[:count].T
+        return product
+
+    def state(self) -> dict[str, Array]:
+        """See LinearSystem.state."""
+        return {"lower.npy": self.lower, "inner.npy": self.inner, "diagonal.npy": self.diagonal}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Array], origin: Origin) -> InducingSystem:
+        """See LinearSystem.from_state."""
+        lower, inner, diagonal = (state[name] for name in cls.files)
+        fits = lower.shape == inner.shape == (len(lower), len(lower))
+        fits = fits and diagonal.shape == (len(origin.training),) and bool((diagonal > 0.0).all())
+        for factor in (lower, inner):
+            fits = fits and bool((np.diagonal(factor) > 0.0).all() and not np.triu(factor, 1).any())
+        if not fits:
+            raise ModelFileError("the arrays do not fit each other")
+        return cls(lower, inner, diagonal)
+
+    def _solved_columns(self, cross: Matrix) -> tuple[Matrix, Matrix]:
+        """L^-1 km* and chol(B)^-1 L^-1 km*, [M, M*] each."""
+        outer = solve_triangular(self.lower, cross.T, lower=True)
+        return outer, solve_triangular(self.inner, outer, lower=True)
 
 
 @dataclass(frozen=True)
 class Nystroem:
     """Inducing inputs chosen among the training inputs, by the equations of FITC. Approximate.
 
-    Given the values u at the M inducing inputs, all others are taken to be independent: K becomes
-    Q + diag(K - Q), Q = K_nm K_mm^-1 K_mn, and the N x M covariances are all that is computed.
-    With M = N it is exact. Variances are never too small: they lie between those that u known
-    exactly would leave and the prior's.
-
-    rank:     M at most; None for 1000
-    inducing: rows of the training inputs to take; None to choose by randomly pivoted Cholesky
-    seed:     of that choice
+    Given the values u at the M inducing inputs, the values at all other inputs are modelled as
+    independent: K becomes Q + diag(K - Q), Q = K_nm K_mm^-1 K_mn, and only the N x M covariances
+    are computed. With M = N it is exact. Variances are never too small: they lie between the
+    variances given exact values of u and the prior's.
 
     Math: L = chol(K_mm), F = K_nm L^-T, D = diag(K_nn - F F^T) + noise + jitter
         B = I + F^T D^-1 F
@@ -53,13 +133,33 @@ class Nystroem:
       With jitter "auto" D is no smaller than 1e-6 of the mean variance, which matters only without
       noise, and for inputs that the inducing ones explain.
 
-    Reference: Snelson and Ghahramani 2006; Quinonero-Candela and Rasmussen 2005, equation 24.
+    Args:
+        rank: the largest M; None for 1000.
+        inducing: rows of the training inputs to take; None to choose by randomly pivoted Cholesky.
+        seed: seed of that choice.
+
+    Raises:
+        InputError: a setting is out of range.
+
+    References:
+        Snelson and Ghahramani 2006; Quinonero-Candela and Rasmussen 2005, equation 24.
+
+    >>> import numpy as np
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> from keras2gp.gp import GPRegressor
+    >>> x = np.linspace(0.0, 3.0, 50)[:, None]
+    >>> gp = GPRegressor(RBF(1.0), noise_variance=0.01, solver=Nystroem(rank=10))
+    >>> bool(np.abs(gp.fit(x, np.sin(x[:, 0])).predict(x) - np.sin(x[:, 0])).max() < 0.02)
+    True
+    >>> gp.solver_report_.rank
+    10
     """
 
     rank: int | None = None
     inducing: tuple[int, ...] | None = None
     seed: int = 0
     name: ClassVar[str] = "nystroem"
+    system: ClassVar[type[LinearSystem]] = InducingSystem
 
     def __post_init__(self) -> None:
         if self.rank is not None and self.rank < 1:
@@ -73,13 +173,13 @@ class Nystroem:
                 )
 
     def rank_for(self, size: int) -> int:
-        """The number of inducing inputs for N training inputs, at most."""
+        """The largest number of inducing inputs for N training inputs."""
         if self.inducing is not None:
             return len(self.inducing)
         return min(_RANK if self.rank is None else self.rank, size)
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes that a fit takes: the N x M covariances three times, and little else."""
+        """Bytes that a fit takes: mainly the N x M covariances, three times."""
         count = len(training)
         rank = self.rank_for(count)
         return 8 * (3 * count * rank + 3 * rank * rank + 4 * count * outputs)
@@ -87,14 +187,15 @@ class Nystroem:
     def fit(
         self,
         training: Training,
-        targets: Array,
+        targets: Targets,
         noise: float,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
         """See Solver.fit.
 
-        Raises: NumericalError if a conditional variance is zero, and a jitter is prescribed.
+        Raises:
+            NumericalError: a conditional variance is zero, and a jitter is prescribed.
         """
         require_memory(
             self.memory(training, targets.shape[1]),
@@ -147,71 +248,9 @@ class Nystroem:
         return partial, str(dtype)
 
 
-class InducingSystem:
-    """What predictions need of an inducing-point fit.
-
-    lower:    L, the Cholesky factor of K_mm, [M, M]
-    inner:    the Cholesky factor of B, [M, M]
-    diagonal: of A^-1, [N]
-    """
-
-    closed_form: ClassVar[bool] = True
-
-    def __init__(self, lower: Array, inner: Array, diagonal: Array) -> None:
-        self.lower = lower
-        self.inner = inner
-        self.diagonal = diagonal
-
-    @property
-    def basis(self) -> int:
-        """M."""
-        return len(self.lower)
-
-    @property
-    def log_determinant(self) -> float:
-        """log det B."""
-        return 2.0 * float(np.log(np.diagonal(self.inner)).sum())
-
-    def inner_solve(self, b: Array) -> Array:
-        """B^-1 b for b of shape [M, C]."""
-        half = solve_triangular(self.inner, b, lower=True)
-        result: Array = solve_triangular(self.inner, half, lower=True, trans=1)
-        return result
-
-    def weights(self, b: Array) -> Array:
-        """L^-T B^-1 b for b of shape [M, C]."""
-        result: Array = solve_triangular(self.lower, self.inner_solve(b), lower=True, trans=1)
-        return result
-
-    def explained(self, cross: Array) -> Array:
-        """|L^-1 km*|^2 - |chol(B)^-1 L^-1 km*|^2 for k*m of shape [M*, M], [M*]."""
-        outer, inner = self._halves(cross)
-        result: Array = np.einsum("km,km->m", outer, outer) - np.einsum("km,km->m", inner, inner)
-        return result
-
-    def explained_covariance(self, cross: Array) -> Array:
-        """As `explained`, between all pairs, [M*, M*]."""
-        outer, inner = self._halves(cross)
-        result: Array = outer.T @ outer - inner.T @ inner
-        return result
-
-    def inverse_diagonal(self, rows: npt.NDArray[np.intp]) -> Array:
-        """Entries of the diagonal of A^-1, [rows]."""
-        return self.diagonal[rows]
-
-    def leading(self, count: int) -> Array:
-        """The first `count` rows and columns of K_mm."""
-        product: Array = self.lower[:count] @ self.lower[:count].T
-        return product
-
-    def _halves(self, cross: Array) -> tuple[Array, Array]:
-        outer = solve_triangular(self.lower, cross.T, lower=True)
-        return outer, solve_triangular(self.inner, outer, lower=True)
-
-
 def _conditional(
     partial: PartialCholesky, noise: float, jitter: float | str
-) -> tuple[float, Array]:
+) -> tuple[float, Vector]:
     """The jitter, relative to the mean variance, and the diagonal of D, [N]."""
     mean = float(partial.diagonal.mean())
     fixed = check_jitter(jitter)
@@ -229,7 +268,7 @@ def _conditional(
     return fixed, conditional
 
 
-def _system(partial: PartialCholesky, conditional: Array) -> tuple[InducingSystem, Array]:
+def _system(partial: PartialCholesky, conditional: Vector) -> tuple[InducingSystem, Matrix]:
     """The factors, and D^-1 F, [N, M].
 
     Math: (A^-1)_ii = 1 / D_i - |chol(B)^-1 F_i / D_i|^2
