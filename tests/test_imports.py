@@ -72,16 +72,8 @@ def modules_read(file):
             yield name if name in MODULES else name.rsplit(".", 1)[0]
 
 
-TO_MEND = {
-    "_util/progress.py",
-}
-"""Files that still import against the order; the list only ever shrinks."""
-
-
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT).as_posix())
 def test_imports_follow_the_order(file):
-    if file.relative_to(PACKAGE).as_posix() in TO_MEND:
-        pytest.xfail("to be mended")
     part = part_of(file)
     for name in imports(file):
         assert name.split(".")[0] not in WITHOUT.get(part, ()), f"{part} imports {name}"
@@ -138,8 +130,6 @@ SCRIPTS = [file for folder in ("tools", "examples") for file in (ROOT / folder).
 
 @pytest.mark.parametrize("file", SCRIPTS, ids=lambda f: f.relative_to(ROOT).as_posix())
 def test_scripts_import_names_that_are_there(file):
-    if file.name == "make_tables.py":
-        pytest.xfail("to be mended")
     for name in imports(file):
         if name.split(".")[0] == "keras2gp" and name not in MODULES:
             module, _, wanted = name.rpartition(".")
