@@ -1,4 +1,4 @@
-"""What became of each Keras layer, and why: the record of a conversion."""
+"""The report of a conversion: the counterpart of each Keras layer, and every obstacle."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ __all__ = ["ConversionReport", "LayerRow"]
 class LayerRow:
     """One call of one Keras layer or operation.
 
-    path:      layer names from the outermost model inwards, separated by "/"
-    layer:     the Keras class
-    became:    its counterpart in the kernel: "convolution 3x3", "relu", "run by Keras", "refused"
-    variances: prior variances if the layer draws weights
-    note:      what a reader of the report should know: something removed, or taken as constant
+    Attributes:
+        path: Layer names from the outermost model inwards, separated by "/".
+        layer: The Keras class.
+        became: Its counterpart in the kernel: "convolution 3x3", "relu", "run by Keras", "refused".
+        variances: Prior variances of a layer with random weights.
+        note: A change that the conversion made, or a value that it took as constant.
     """
 
     path: str
@@ -32,7 +33,27 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """The conversion of one model: a row for each layer, and every obstacle."""
+    """The conversion of one model: a row for each layer, and every obstacle.
+
+    `print(report)` shows it as a table.
+
+    Attributes:
+        model: The model's name.
+        prior: "initializers" or "weights".
+        rows: One row for each call of a layer, in the order of the calls.
+        obstacles: Reasons why there is no exact kernel.
+        inputs: Shapes of the model's inputs, without the batch axis.
+        output: The path of the layer whose output the kernel describes.
+        notes: Changes that concern no single layer, such as a softmax that is left out.
+
+    >>> import keras, keras2gp
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="out")])
+    >>> report = keras2gp.inspect(model)
+    >>> report.exact
+    True
+    >>> report.rows[0].became
+    'dense'
+    """
 
     model: str
     prior: str
@@ -53,7 +74,11 @@ class ConversionReport:
         return {row.path: row.variances for row in self.rows if row.variances is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as data for JSON."""
+        """Write the report as data for JSON.
+
+        Returns:
+            A dictionary of texts, numbers and lists; `from_dict` reads it back.
+        """
         return {
             "model": self.model,
             "exact": self.exact,
@@ -77,7 +102,19 @@ class ConversionReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ConversionReport:
-        """The report of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
+        """Read a report that `to_dict` wrote.
+
+        Args:
+            data: The dictionary of `to_dict`.
+
+        Returns:
+            An equal report.
+
+        Raises:
+            KeyError: An entry is missing.
+            TypeError: An entry has another type.
+            ValueError: A variance is not valid.
+        """
         return cls(
             model=str(data["model"]),
             prior=str(data["prior"]),

@@ -128,7 +128,7 @@ def _matches(pattern: object, parameters: Mapping[str, LayerVariances]) -> list[
 
 
 def _fields(pattern: object, value: object, mistakes: list[str]) -> dict[str, float]:
-    """Return the valid entries of one override, and append what is wrong with the others."""
+    """The valid entries of one override; a message is appended for each invalid one."""
     where = _show(pattern)
     if isinstance(value, LayerVariances):
         return {"weight": value.weight, "bias": value.bias}
@@ -153,7 +153,7 @@ def _fields(pattern: object, value: object, mistakes: list[str]) -> dict[str, fl
 
 
 def _variance(number: object) -> float | None:
-    """Return a number as a variance, or None if it is not one."""
+    """A number as a variance; None if it is none."""
     if isinstance(number, bool) or not isinstance(number, numbers.Real):
         return None
     try:
@@ -181,7 +181,7 @@ def _show(value: object) -> str:
 
 
 def _literal_pattern(name: str) -> str:
-    """Return the pattern that matches a name and nothing else."""
+    """The pattern that matches a name and nothing else."""
     return re.sub(r"([*?[])", r"[\1]", name)
 
 

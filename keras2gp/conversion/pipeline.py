@@ -169,14 +169,15 @@ def inspect(
     >>> import keras, keras2gp
     >>> model = keras.Sequential([
     ...     keras.Input((4,)),
-    ...     keras.layers.Dense(8, kernel_initializer="he_normal", name="hidden"),
-    ...     keras.layers.ReLU(name="relu"),
-    ... ], name="small")
-    >>> print(keras2gp.inspect(model))
-    layer   Keras  becomes  w2  b2  note
-    hidden  Dense  dense    2   0
-    relu    ReLU   relu
-    small: exact, prior from initializers
+    ...     keras.layers.Dense(8, kernel_initializer=keras.initializers.RandomNormal(stddev=0.5)),
+    ...     keras.layers.ReLU(),
+    ...     keras.layers.Dense(3, kernel_initializer="he_normal"),
+    ... ])
+    >>> report = keras2gp.inspect(model)
+    >>> report.exact
+    True
+    >>> [row.became for row in report.rows]
+    ['dense', 'relu', 'dense']
     """
     settings = _Settings(
         prior,

@@ -1,4 +1,4 @@
-"""The layers before the first weights as one Keras model, which Keras runs on the images."""
+"""The Keras model of all layers before the first random weights, which runs on the images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def mixing_obstacles(model: Any | None) -> list[Obstacle]:
             if row.shape != single.shape or not np.allclose(
                 row, single, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=True
             ):
-                why = "they make what becomes of an image depend on the others of its batch"
+                why = "they make the result of an image depend on the other images of its batch"
                 hint = "operations along the axes of one image only"
                 return [Obstacle(model.name, "the layers before the first weights", why, hint)]
     return []

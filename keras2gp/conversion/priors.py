@@ -43,7 +43,7 @@ _WEIGHTS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 def element_variance(initializer: object, shape: Shape) -> float:
-    """Return the variance of one weight that a Keras initialiser draws.
+    """The variance of one weight that a Keras initialiser draws.
 
     initializer: an instance of one of Keras's own initialiser classes, exactly
     shape:       the shape of the weight; where the variance depends on fans, on this finite ones
@@ -56,7 +56,7 @@ def element_variance(initializer: object, shape: Shape) -> float:
     rule = _RULES.get(type(initializer))
     if rule is None:
         raise PriorError(
-            f"{_name(initializer)} is no initialiser of Keras's whose variance is known; "
+            f"{_name(initializer)} is not an initialiser of Keras with a known variance; "
             "use one of Keras's, or give the layer's variances as an override"
         )
     variance = rule(initializer, shape)
@@ -99,7 +99,7 @@ def read_variances(
 
 
 def distribution_of(layer: keras.Layer, weight: str) -> str:
-    """What a layer's initialiser draws a weight from: "normal", "uniform", "truncated normal" ...
+    """The distribution of a layer's initialiser: "normal", "uniform", "truncated normal" ...
 
     Only the variance matters to what sums over more and more channels, by the central limit
     theorem; a sum over few inputs, or a bias, keeps its distribution at any width.
@@ -142,7 +142,7 @@ def _mean_square(layer: keras.Layer, weight: str) -> float:
 
 
 def _find_weight(layer: keras.Layer, weight: str) -> Any:
-    """Return the variable or tensor that holds a layer's weight."""
+    """The variable or tensor that holds a layer's weight."""
     if not layer.built:
         raise PriorError(f"layer {layer.name!r} is not built: its weights have no shape yet")
     for attribute in _slot(weight)[0]:
@@ -153,14 +153,14 @@ def _find_weight(layer: keras.Layer, weight: str) -> Any:
 
 
 def _slot(weight: str) -> tuple[tuple[str, ...], str]:
-    """Return the attributes where Keras keeps a weight, and that of its initialiser."""
+    """The attributes where Keras keeps a weight, and that of its initialiser."""
     if weight not in _WEIGHTS:
         raise PriorError(f"no weight is called {weight!r}; one of {', '.join(_WEIGHTS)}")
     return _WEIGHTS[weight]
 
 
 def _name(initializer: object) -> str:
-    """Name an initialiser as a user would: its class, or a function's own name."""
+    """The name that a user gives an initialiser: its class, or a function's name."""
     if isinstance(initializer, type) or not isinstance(initializer, initializers.Initializer):
         return str(getattr(initializer, "__name__", type(initializer).__name__))
     return type(initializer).__name__

@@ -44,7 +44,7 @@ class WalkedCall:
 def functional_of(model: Any) -> Any | None:
     """The functional graph of a model: itself, or what a built Sequential keeps; else None.
 
-    None too for a subclass with a `call` of its own, which its graph says nothing of.
+    Also None for a subclass with a `call` of its own, which its graph does not show.
     """
     if not isinstance(model, keras.Model) or runs_own_code(model):
         return None
@@ -54,7 +54,7 @@ def functional_of(model: Any) -> Any | None:
 
 
 def runs_own_code(model: Any) -> bool:
-    """Whether the model's class computes something else than Keras does of its graph."""
+    """Whether the model's class overrides the call that Keras makes of its graph."""
     for method in ("call", "__call__"):
         function = getattr(type(model), method)
         if not function.__module__.startswith("keras.src."):
@@ -75,11 +75,11 @@ class KerasWalker:
             keras.Input(batch_shape=t.shape, dtype=_dtype(t, state), name=t.name)
             for t in functional.inputs
         ]
-        tensors = [Tensor(tuple(t.shape[1:]), data=t) for t in self.inputs]
-        self.outputs = self._model(functional, tensors, "")
+        images = [Tensor(tuple(t.shape[1:]), data=t) for t in self.inputs]
+        self.outputs = self._model(functional, images, "")
 
     def _model(self, functional: Any, inputs: Sequence[Tensor], prefix: str) -> list[Tensor]:
-        known = {id(t): tensor for t, tensor in zip(functional.inputs, inputs, strict=True)}
+        tensors = {id(t): tensor for t, tensor in zip(functional.inputs, inputs, strict=True)}
         seen: dict[str, int] = {}
         by_depth = functional._nodes_by_depth  # noqa: SLF001
         for depth in sorted(by_depth, reverse=True):
@@ -89,16 +89,16 @@ class KerasWalker:
                 name = node.operation.name
                 seen[name] = seen.get(name, 0) + 1
                 path = prefix + (name if seen[name] == 1 else f"{name}#{seen[name]}")
-                results = self._node(node, known, path)
-                known.update((id(t), r) for t, r in zip(node.outputs, results, strict=True))
-        return [known[id(t)] for t in functional.outputs]
+                results = self._node(node, tensors, path)
+                tensors.update((id(t), r) for t, r in zip(node.outputs, results, strict=True))
+        return [tensors[id(t)] for t in functional.outputs]
 
-    def _node(self, node: Any, known: dict[int, Tensor], path: str) -> list[Tensor]:
+    def _node(self, node: Any, tensors: dict[int, Tensor], path: str) -> list[Tensor]:
         arguments = node.arguments
         call = Call(
             node.operation,
-            _replaced(arguments.args, known),
-            _replaced(arguments.kwargs, known),
+            _replaced(arguments.args, tensors),
+            _replaced(arguments.kwargs, tensors),
             tuple(node.outputs[0].shape[1:]),
         )
         inner = functional_of(node.operation)
@@ -135,8 +135,8 @@ class KerasWalker:
             results = self._opaque(call, shapes, path)
         became = "refused" if obstacle else context.became
         # In the place of an unreadable layer stands another, which is not the user's.
-        known = self.unreadable.get(path)
-        kind = known.received if known else type(call.operation).__name__
+        unreadable = self.unreadable.get(path)
+        kind = unreadable.received if unreadable else type(call.operation).__name__
         row = LayerRow(path, kind, became, context.variances, context.note)
         extra_rows = tuple(
             LayerRow(path + name, kind, name.strip("/"), variances)
@@ -147,9 +147,9 @@ class KerasWalker:
         return results
 
     def _opaque(self, call: Call, shapes: list[Any], path: str) -> list[Tensor]:
-        """Stand-ins of the shapes that Keras states, for what comes after to be examined too."""
+        """Stand-ins of the shapes that Keras states, so that later layers are examined too."""
         first = any(t.channel_first for t in call.tensors)
-        # With its inputs, so that obstacles before it are found to matter too.
+        # It keeps its inputs, so that the output depends on obstacles before it too.
         sources = tuple(part.node for t in call.tensors for part in t.parts)
         results = []
         for number, shape in enumerate(shapes):
@@ -162,7 +162,7 @@ class KerasWalker:
 
 
 def _dtype(tensor: Any, state: State) -> str:
-    """Real images come in the kernel's dtype; integers and the like as the model states."""
+    """The kernel's dtype for real inputs; the dtype of the model for integers and text."""
     return state.dtype if "float" in tensor.dtype else str(tensor.dtype)
 
 
@@ -176,13 +176,13 @@ def _ordered(inner: Any, call: Call) -> list[Tensor]:
     return call.tensors
 
 
-def _replaced(value: Any, known: dict[int, Tensor]) -> Any:
+def _replaced(value: Any, tensors: dict[int, Tensor]) -> Any:
     if isinstance(value, keras.KerasTensor):
-        return known[id(value)]
+        return tensors[id(value)]
     if isinstance(value, list | tuple):
-        return type(value)(_replaced(item, known) for item in value)
+        return type(value)(_replaced(item, tensors) for item in value)
     if isinstance(value, dict):
-        return {key: _replaced(item, known) for key, item in value.items()}
+        return {key: _replaced(item, tensors) for key, item in value.items()}
     return value
 
 
@@ -213,7 +213,7 @@ def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
 
 
 def _run_by_keras(call: Call, context: Context) -> list[Tensor]:
-    """Repeats the call on the data, in the deterministic model that Keras will run."""
+    """Repeat the call on data, in the deterministic model that Keras will run."""
     context.became = "run by Keras"
     if getattr(getattr(call.operation, "activation", None), "unknown", False):
         context.refuse(
@@ -238,7 +238,7 @@ def _run_by_keras(call: Call, context: Context) -> list[Tensor]:
 
 
 def _copied(operation: Any, context: Context) -> Any:
-    """A copy to call: calling the user's own again would leave a second node in their model.
+    """A copy to call, since a second call of the user's own would add a node to their model.
 
     Named by its path, since two nested models may hold layers of one name.
     """

@@ -311,7 +311,7 @@ def test_operations_that_have_no_reader(operation):
 def test_layers_that_mix_the_images_of_a_batch_before_the_first_weights(mix):
     x = keras.Input((5,))
     model = keras.Model(x, keras.layers.Dense(2)(mix(x)))
-    with pytest.raises(UnsupportedModelError, match="depend on the others of its batch"):
+    with pytest.raises(UnsupportedModelError, match="depend on the other images"):
         keras2gp.convert(model)
 
 
