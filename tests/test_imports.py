@@ -94,8 +94,8 @@ def test_no_circles():
     assert not left, f"circles among {sorted(left)}"
 
 
-OPS = tuple(f"keras2gp.graph.{name}." for name in ("ops", "features", "mixing", "linear_maps"))
-WALKS = {"program.py", "forward_pass.py", "moments.py", "expansion.py"}
+OPS = tuple(f"keras2gp.graph.{name}." for name in ("ops", "linear_maps"))
+WALKS = {"program.py", "forward_pass.py", "stored_maps.py", "expansion.py"}
 """The forward pass, and what is prepared for it, read the graph itself."""
 
 

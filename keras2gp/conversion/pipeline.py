@@ -26,12 +26,12 @@ from keras2gp.conversion.walker import KerasWalker, functional_of, runs_own_code
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.covariance.expansion import with_degrees
 from keras2gp.covariance.own_activations import OwnActivations
-from keras2gp.covariance.program import check_rules, check_tangent, layers_of
+from keras2gp.covariance.program import check_rules, check_tangent
 from keras2gp.errors import InputError, Obstacle, UnsupportedModelError
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
+from keras2gp.graph.offsets import check_offsets
 from keras2gp.graph.positivity import without_idle_activations
-from keras2gp.graph.reshapes import check_offsets
 from keras2gp.graph.sums import check_shared_layers, resolve_sums
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec
@@ -263,7 +263,7 @@ def _converted(source: Any, settings: _Settings) -> _Conversion:
         preprocessor = deterministic_model(walker.inputs, [state.data[i][1] for i in used])
         obstacles += mixing_obstacles(preprocessor)
 
-    alive = {layer: state.parameters[layer] for layer in layers_of(graph)}
+    alive = {layer: state.parameters[layer] for layer in graph.layers}
     # A layer that was refused has no variances: an override of it is no mistake of its own.
     overrides = _matching(settings.overrides, alive) if obstacles else settings.overrides
     parameters = apply_overrides(alive, overrides)

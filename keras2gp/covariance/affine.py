@@ -1,53 +1,69 @@
-"""Random layers: k' = b2 + w2 k, and the averages over what the weights sum over."""
+"""Rules of data, of layers with weights, and of the averages over what weights sum over."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.base import Here, materialised
+from keras2gp._util.arrays import PairMap
+from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext
 from keras2gp.covariance.joint import scaled, total
 from keras2gp.covariance.registry import rule
-from keras2gp.graph.features import Depthwise
-from keras2gp.graph.ops import Affine, Input, Mixture, Positions
+from keras2gp.graph.ops import Affine, Depthwise, Input, Mixture, Positions, Weighted
 
-__all__ = ["affine", "data", "depthwise", "mixture", "positions"]
+__all__ = ["InputRule", "MixtureRule", "PositionsRule", "WeightedRule"]
 
 
 @rule(Input)
-def data(op: Input, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class InputRule(Rule[Input]):
     """k = mean over channels of x1 x2 (equation 10)."""
-    del maps
-    return here.pairs.data(here.index, op, here.place)
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """The products of the images."""
+        return context.pairs.data(context.index, self.op, context.offset)
+
+    def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
+        """Images are 0 beyond the border."""
+        return True, True
 
 
 @rule(Affine)
-def affine(op: Affine, maps: tuple[Tensor, ...], here: Here) -> Tensor:
-    """k' = b2 + w2 k (equations 10 and 11)."""
-    (k,) = maps
-    w2, b2 = here.parameters.of(op.layer)
-    return b2 + w2 * k
-
-
 @rule(Depthwise)
-def depthwise(op: Depthwise, maps: tuple[Tensor, ...], here: Here) -> Tensor:
-    """k' = b2 + w2 k: as for weights over channels, but the result is not Gaussian."""
-    (k,) = maps
-    w2, b2 = here.parameters.of(op.layer)
-    return b2 + w2 * k
+class WeightedRule(Rule[Weighted]):
+    """k' = b2 + w2 k (equations 10 and 11).
+
+    Math: Theta' = k' + w2 Theta, for its own weights and biases and those before it. m' = 0.
+    """
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """b2 + w2 k."""
+        w2, b2 = context.parameters.of(self.op.layer)
+        return b2 + w2 * maps[0]
+
+    def tangent(self, k: PairMap, maps: Maps, thetas: Maps, context: RuleContext) -> PairMap:
+        """k' + w2 Theta."""
+        w2, _ = context.parameters.of(self.op.layer)
+        return k + w2 * thetas[0]
 
 
 @rule(Positions)
-def positions(op: Positions, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class PositionsRule(Rule[Positions]):
     """k' = mean over all positions of k: weights of different positions are independent."""
-    # Within the sum, XLA would compute what it sums over entry by entry, across the whole map.
-    k = materialised(maps[0], here.parameters)
-    count = math.prod(k.shape[: op.rank])
-    return scaled(total(k, op.rank, lambda k: materialised(k, here.parameters)), 1 / count)
+
+    joint = True
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """1/P sum over g of k[g]."""
+        # Within the sum, XLA would compute what it sums over entry by entry, across the whole map.
+        k = context.materialised(maps[0])
+        count = math.prod(k.shape[: self.op.rank])
+        return scaled(total(k, self.op.rank, context.materialised), 1 / count)
 
 
 @rule(Mixture)
-def mixture(op: Mixture, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class MixtureRule(Rule[Mixture]):
     """k' = sum of C_i / C k_i over channel groups i."""
-    del here
-    return sum(weight * k for weight, k in zip(op.weights, maps, strict=True))
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """sum of weights[i] k_i."""
+        return sum(weight * k for weight, k in zip(self.op.weights, maps, strict=True))

@@ -1,44 +1,49 @@
-"""What the rules compute on: maps of covariances, with the pairs of images innermost.
+"""The base class of rules, and the values that rules compute on.
 
-Shapes
-  k12  [*spatial, B1, B2]  Cov(A_g(x1_i), A_{g+d}(x2_j)) for one demanded offset d
-  k11  [*spatial, B1]      Var(A_g(x1_i)), of one image each
+Glossary
+  offset d  one integer per spatial axis
+  k12       [*spatial, B1, B2]  E[A_g(x1_i) A_{g+d}(x2_j)] for one demanded offset d
+  k11       [*spatial, B]       E[A_g(x_i)^2], the variances of one block of images
+  Theta     the neural tangent kernel, of the shape of its covariance
 
-The rules of linear ops are the same for both: they touch the spatial axes only. The variances
-depend on one image, so they are computed once per image, and what the rules need of them
-(`statistics`) is handed to every tile that the image is in.
+The images are innermost, so a rule that touches the spatial axes only serves k12 and k11 alike.
+The variances depend on one image: they are computed once per image, and the statistics that a rule
+makes of them are handed to every tile that the image is in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
-from keras2gp.graph.ops import Input
+from keras2gp._util.arrays import ImageMap, PairMap, Tensor
+from keras2gp.graph.ops import Input, Op, Spatial
 
 __all__ = [
     "Covariance",
-    "Here",
+    "ImageStatistics",
+    "Offset",
     "Pairs",
     "Parameters",
-    "Place",
+    "Rule",
+    "RuleContext",
     "Statistics",
     "WindowMethod",
     "is_zero",
     "materialised",
 ]
 
-Place = tuple[Any, ...]
-"""An offset d in one turn of a loop: integers, or tensors that hold them."""
-
-Statistics = dict[str, tuple[Tensor, ...]]
-"""What each node needs of one block of images, by its index."""
-
-Made = tuple[Tensor, ...]
+AnyOp = TypeVar("AnyOp", bound=Op)
+Maps = tuple[PairMap, ...]
+Offset = tuple[Any, ...]
+"""An offset d in one iteration of a loop: integers, or scalar tensors that hold them."""
+ImageStatistics = tuple[Tensor, ...]
+"""Per-image statistics, broadcastable against [*spatial, B1, B2]."""
+Statistics = dict[str, ImageStatistics]
+"""Statistics of one block of images by the node that needs them; [*spatial, ..., B]."""
 WindowMethod = Literal["shifts", "conv2d"]
 
 
@@ -47,23 +52,23 @@ class Covariance:
     """The maps of one node at one offset.
 
     nngp:   E[A_g(x1) A_{g+d}(x2)]
-    ntk:    the neural tangent kernel up to here; None where it is 0 or not asked for
+    ntk:    Theta; None where it is 0 or not asked for
     zeros:  whether `nngp` is 0 where g + d is beyond the border
     ntk_zeros: whether `ntk` is
     """
 
-    nngp: Tensor
-    ntk: Tensor | None = None
+    nngp: PairMap
+    ntk: PairMap | None = None
     zeros: bool = True
     ntk_zeros: bool = True
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Variances of the random layers as tensors, so that changing one compiles nothing anew.
+    """Variances of the layers with weights as tensors, so that new values compile nothing anew.
 
-    A scalar each: cut from one vector they would be a crowd of independent steps, which XLA hands
-    to its thread pool, and the whole block with them, whoever called it.
+    One scalar per layer: slicing a vector gives many tiny ops, which XLA sends to its thread pool,
+    and with them the whole block.
     """
 
     order: tuple[str, ...]
@@ -81,71 +86,152 @@ class Parameters:
         return self.weights[index], self.biases[index]
 
 
-class Pairs(Protocol):
-    """Which pairs of images the maps are of (pairs.py)."""
+class Pairs:
+    """The pairs of images that the maps are of: SelfPairs or CrossPairs (pairs.py).
 
-    parameters: Parameters
-    method: WindowMethod
-    with_means: frozenset[int]
-    """Nodes whose statistics are means of their inputs."""
+    margins:     the largest offset of each node, by which its tensors reach beyond the border
+    needs_means: nodes whose statistics are made of the means of their inputs
+    """
+
+    zero_first: ClassVar[bool] = False
+    """Whether offset 0 computes the statistics that the other offsets read."""
+
+    def __init__(
+        self,
+        margins: Mapping[int, Spatial],
+        parameters: Parameters,
+        method: WindowMethod,
+        needs_means: frozenset[int],
+    ) -> None:
+        self.margins = margins
+        self.parameters = parameters
+        self.method = method
+        self.needs_means = needs_means
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """Numbers of images, behind the spatial axes of a map; integers where they are known."""
+        raise NotImplementedError
 
-    def data(self, index: int, op: Input, place: Place) -> Tensor:
+    def data(self, index: int, op: Input, offset: Offset) -> PairMap:
         """Mean over channels of x1 x2, the covariance of the data itself (equation 10)."""
+        raise NotImplementedError
 
-    def alone(self, place: Place) -> bool:
-        """Whether these are an image and itself at offset 0: the maps are variances."""
+    def is_variance(self, offset: Offset) -> bool:
+        """Whether the maps are variances: of an image with itself at offset 0."""
+        del offset
+        return False
 
-    def own(self, index: int, place: Place, make: Callable[[], Made]) -> tuple[Made, Made]:
-        """Statistics of the first and the second image; see Here.own."""
+    def statistics(
+        self, index: int, offset: Offset, make: Callable[[], ImageStatistics]
+    ) -> tuple[ImageStatistics, ImageStatistics]:
+        """Statistics of the first and the second image (see RuleContext.statistics)."""
+        raise NotImplementedError
 
-    def mean(self, index: int) -> Tensor:
-        """See Here.mean."""
+    def before_loop(self, nodes: Iterable[int]) -> None:
+        """Prepare for the iterations of a loop over these nodes."""
+
+    def store_mean(self, index: int, make: Callable[[], ImageMap]) -> None:
+        """Store a node's mean if these pairs have one; called where the maps are at offset 0."""
+
+    def mean(self, index: int) -> ImageMap:
+        """E[A_g(x)] of a node, [*spatial, B]."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Here:
-    """Where a rule is applied: at which node, at which offset, to which pairs."""
+class RuleContext:
+    """The place where a rule is applied: a node, an offset and pairs of images."""
 
     pairs: Pairs
     index: int
     inputs: tuple[int, ...]
-    place: Place
+    offset: Offset
 
     @property
     def parameters(self) -> Parameters:
-        """Variances of the random layers."""
+        """Variances of the layers with weights."""
         return self.pairs.parameters
 
     @property
-    def alone(self) -> bool:
+    def is_variance(self) -> bool:
         """Whether the maps are variances: of an image with itself at offset 0."""
-        return self.pairs.alone(self.place)
+        return self.pairs.is_variance(self.offset)
 
-    def own(self, make: Callable[[], Made]) -> tuple[Made, Made]:
-        """Statistics of either image at g and at g + d, shaped to broadcast against the maps.
+    @property
+    def needs_means(self) -> bool:
+        """Whether the node's covariance is made of the means of its inputs too."""
+        return self.index in self.pairs.needs_means
 
-        make: gives them from the variances, each [*spatial, ..., B]; called where these are
-              computed, once per image, and nowhere else.
-        Beyond the border they are 0.
+    def statistics(
+        self, make: Callable[[], ImageStatistics]
+    ) -> tuple[ImageStatistics, ImageStatistics]:
+        """Statistics of the first image at g and of the second at g + d; 0 beyond the border.
+
+        make: computes them from the variances, each [*spatial, ..., B]; called once per image
         """
-        return self.pairs.own(self.index, self.place, make)
+        return self.pairs.statistics(self.index, self.offset, make)
 
-    def mean(self, position: int) -> Tensor:
+    def mean(self, position: int) -> ImageMap:
         """E[A_g(x)] of an input, by its position; only from within `make`."""
         return self.pairs.mean(self.inputs[position])
 
+    def materialised(self, k: Tensor) -> Tensor:
+        """The tensor, computed once and stored (see the function)."""
+        return materialised(k, self.parameters)
 
-def is_zero(place: Place) -> bool:
+
+class Rule(Generic[AnyOp]):
+    """The equations of one op: its covariance, tangent kernel, mean and zeros.
+
+    The defaults are those of a linear op, whose covariance is a linear map of its inputs' ones: the
+    same map takes their tangent kernels and their means.
+    """
+
+    joint: ClassVar[bool] = False
+    """Whether both kernels go through `covariance` as one complex map: it stores its input."""
+
+    def __init__(self, op: AnyOp) -> None:
+        self.op = op
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k' for the covariances of the inputs."""
+        raise NotImplementedError
+
+    def tangent(self, k: PairMap, maps: Maps, thetas: Maps, context: RuleContext) -> PairMap:
+        """Theta' for the tangent kernels of the inputs.
+
+        k:    the op's own covariance
+        maps: the covariances of its inputs
+        """
+        del k, maps
+        return self.covariance(thetas, context)
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """m' from the means of the inputs, 0 after weights; `maps` are their variances."""
+        if self.op.random:
+            return tf.zeros_like(maps[0])
+        return self.covariance(tuple(context.mean(i) for i in range(len(maps))), context)
+
+    def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
+        """Whether k' and Theta' are 0 where g + d is beyond the border."""
+        keeps = self.op.keeps_zeros
+        zeros = all(k.zeros for k in inputs)
+        return keeps and zeros, keeps and all(k.ntk is None or k.ntk_zeros for k in inputs)
+
+    @property
+    def columns(self) -> int:
+        """How many numbers of each image and position the rule needs."""
+        return 2
+
+
+def is_zero(offset: Offset) -> bool:
     """Whether the offset is known to be 0 when the program is traced."""
-    return all(isinstance(d, int) and d == 0 for d in place)
+    return all(isinstance(d, int) and d == 0 for d in offset)
 
 
 def materialised(k: Tensor, parameters: Parameters) -> Tensor:
-    """The map itself, computed once and kept: what comes before does not fuse into what follows.
+    """The tensor, computed once and stored: no op before it fuses into an op after it.
 
     XLA on the CPU would fuse an activation into every shifted read of the window sum after it,
     and evaluate it once for each tap: 30 times slower, and minutes of compilation. It does not

@@ -1,44 +1,97 @@
-"""Activations, sums and factors: pointwise on the maps."""
+"""Rules of activations, sums and factors: pointwise on the maps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
-from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.base import Here
+from keras2gp._util.arrays import ImageMap, PairMap
+from keras2gp.covariance.base import Covariance, ImageStatistics, Maps, Rule, RuleContext
 from keras2gp.covariance.registry import dual_of, rule
 from keras2gp.graph.ops import Activation, Scale, Sum
 
-__all__ = ["activation", "scale", "weighted_sum"]
+__all__ = ["ActivationRule", "ScaleRule", "SumRule"]
 
 
 @rule(Activation)
-def activation(op: Activation, maps: tuple[Tensor, ...], here: Here) -> Tensor:
-    """k' = E[phi(u) phi(v)], by the dual activation."""
-    (k,) = maps
-    dual = dual_of(op)
-    s1, s2 = here.own(lambda: dual.prepare(k))
-    return dual.variance(k, s1) if here.alone else dual.covariance(k, s1, s2)
+class ActivationRule(Rule[Activation]):
+    """k' = E[phi(u) phi(v)], by the dual activation.
+
+    Math: Theta' = Theta E[phi'(u) phi'(v)], m' = E[phi(u)]
+    """
+
+    def __init__(self, op: Activation) -> None:
+        super().__init__(op)
+        self.dual = dual_of(op)
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """E[phi(u) phi(v)]."""
+        (k,) = maps
+        s1, s2 = self._statistics(maps, context)
+        return self.dual.variance(k, s1) if context.is_variance else self.dual.covariance(k, s1, s2)
+
+    def tangent(self, k: PairMap, maps: Maps, thetas: Maps, context: RuleContext) -> PairMap:
+        """Theta E[phi'(u) phi'(v)]."""
+        (c,), (theta,) = maps, thetas
+        s1, s2 = self._statistics(maps, context)
+        if context.is_variance:
+            return theta * self.dual.derivative_variance(c, s1)
+        return theta * self.dual.derivative(c, s1, s2)
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """E[phi(u)]."""
+        return self.dual.mean(maps[0])
+
+    def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
+        """The covariance if phi(0) = 0, the tangent kernel where that of its input does."""
+        (k,) = inputs
+        return self.dual.vanishes, k.ntk is None or k.ntk_zeros
+
+    @property
+    def columns(self) -> int:
+        """Those of the dual activation."""
+        return self.dual.columns
+
+    def _statistics(
+        self, maps: Maps, context: RuleContext
+    ) -> tuple[ImageStatistics, ImageStatistics]:
+        return context.statistics(lambda: self.dual.prepare(maps[0]))
 
 
 @rule(Sum)
-def weighted_sum(op: Sum, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class SumRule(Rule[Sum]):
     """k' = sum of c_i^2 k_i over independent terms (equation 16), and of their means' products.
 
     Math: + sum over i != j of c_i c_j m_i(x1) m_j(x2), where terms are features with means m.
+          Theta' = sum of c_i^2 Theta_i, m' = sum of c_i m_i
     """
-    terms = zip(op.coefficients, maps, strict=True)
-    total = sum(k if c * c == 1.0 else c * c * k for c, k in terms)
-    if here.index not in here.pairs.with_means:
-        return total
-    count = range(len(maps))
-    m1, m2 = here.own(lambda: tuple(here.mean(i) for i in count))
-    c = op.coefficients
-    return total + sum(c[i] * c[j] * m1[i] * m2[j] for i, j in permutations(count, 2))
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """sum of c_i^2 k_i + sum over i != j of c_i c_j m_i m_j."""
+        c, count = self.op.coefficients, range(len(maps))
+        k = sum(k if c * c == 1.0 else c * c * k for c, k in zip(c, maps, strict=True))
+        if not context.needs_means:
+            return k
+        m1, m2 = context.statistics(lambda: tuple(context.mean(i) for i in count))
+        return k + sum(c[i] * c[j] * m1[i] * m2[j] for i, j in permutations(count, 2))
+
+    def tangent(self, k: PairMap, maps: Maps, thetas: Maps, context: RuleContext) -> PairMap:
+        """sum of c_i^2 Theta_i."""
+        return sum(c * c * theta for c, theta in zip(self.op.coefficients, thetas, strict=True))
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """sum of c_i m_i."""
+        return sum(c * context.mean(i) for i, c in enumerate(self.op.coefficients))
 
 
 @rule(Scale)
-def scale(op: Scale, maps: tuple[Tensor, ...], here: Here) -> Tensor:
-    """k' = factor^2 k."""
-    del here
-    return op.factor**2 * maps[0]
+class ScaleRule(Rule[Scale]):
+    """k' = factor^2 k, and m' = factor m."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """factor^2 k."""
+        return self.op.factor**2 * maps[0]
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """factor m."""
+        return self.op.factor * context.mean(0)

@@ -8,28 +8,17 @@ both kernels would cost 2.3 to 3.5 times the NNGP kernel alone, where so they co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.base import WindowMethod
-from keras2gp.graph.ops import Op, Patches, Positions
 
-__all__ = ["apart", "is_joint", "joint", "scaled", "total", "weighted_total"]
+__all__ = ["apart", "joint", "scaled", "total", "weighted_total"]
 
 _FEWEST, _MOST = 8, 32
 """Slices that are added up at once: so many that the map is read about once, and compile fast."""
-
-
-def is_joint(op: Op, thetas: Sequence[Tensor | None], method: WindowMethod) -> bool:
-    """Whether the op's rule is applied once, to both kernels: it stores its input.
-
-    A convolution does not take complex numbers.
-    """
-    known = all(theta is not None for theta in thetas)
-    return known and method == "shifts" and isinstance(op, Patches | Positions)
 
 
 def joint(k: Tensor, theta: Tensor) -> Tensor:

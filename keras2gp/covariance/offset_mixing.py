@@ -1,4 +1,4 @@
-"""Ops that mix offsets: what one map of their input adds to which maps of their output.
+"""Mixing ops: the maps of their output that one map of their input adds to.
 
 out[d][g] = sum over a of L1[g, a] L2[g + d, a + e] in[e][a], along each axis. For one e only few d
 take anything (at most two of a pooling whose windows do not overlap), so a turn of the loop adds
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Array, Tensor
+from keras2gp._util.arrays import Array, ImageMap, Tensor
 from keras2gp.covariance.joint import scaled, weighted_total
-from keras2gp.graph.linear_maps import Band, offset_weights
-from keras2gp.graph.mixing import Mixing, SeparableMap
-from keras2gp.graph.ops import Offset, Spatial
+from keras2gp.graph.linear_maps import Band, SeparableMap, offset_weights
+from keras2gp.graph.ops import Mixing, Offset, Spatial
 
 __all__ = ["Addition", "additions", "averaged"]
 
@@ -30,7 +29,8 @@ _MOST_TAPS = 8
 class _Reading:
     """How the rows of a band lie in the input: row g reads `taps` positions from s g - p on.
 
-    stride, before: s and p; stride 0 where there is no such order, and `places` says where
+    stride, before: s and p; stride 0 where there is no such order
+    places: the first position that each row reads
     """
 
     taps: int
@@ -68,10 +68,10 @@ class _Axis:
     A piece takes all taps, or, where windows do not overlap, one: then every position of the
     input goes into exactly one piece.
 
-    taps:    [M], which taps each piece takes
+    taps:    [M], the taps of each piece
     weights: [E, M, G, taps], for each e
     targets: [E, M], its d; None where there is nothing to add
-    row:     the place of each e
+    row:     the index of each e
     """
 
     reading: _Reading
@@ -83,13 +83,13 @@ class _Axis:
     @classmethod
     def of(cls, first: Band, second: Band, sources: list[int], results: list[int]) -> _Axis:
         reading = _Reading.of(first)
-        found: list[dict[int, Array]] = []
+        tables: list[dict[int, Array]] = []
         for e in sources:
             rows = {d: offset_weights(first, second, d, e) for d in results}
-            found.append({d: reading.aligned(first, w) for d, w in rows.items() if w is not None})
+            tables.append({d: reading.aligned(first, w) for d, w in rows.items() if w is not None})
         every = range(reading.taps)
-        whole = max(map(len, found))
-        apart = max(sum(table[:, t].any() for table in e.values()) for e in found for t in every)
+        whole = max(map(len, tables))
+        apart = max(sum(table[:, t].any() for table in e.values()) for e in tables for t in every)
         row = {e: i for i, e in enumerate(sources)}
         if reading.taps * apart < whole * reading.taps and len(first) > 1:
             choices: list[tuple[int, ...]] = [(t,) for t in every]
@@ -99,10 +99,10 @@ class _Axis:
         taps = tuple(choice for choice in choices for _ in range(most))
         weights = np.zeros((len(sources), len(taps), len(first), reading.taps))
         targets: list[list[int | None]] = []
-        for i, tables in enumerate(found):
+        for i, by_offset in enumerate(tables):
             targets.append([None] * len(taps))
             for c, choice in enumerate(choices):
-                used = [(d, w) for d, w in tables.items() if w[:, choice].any()]
+                used = [(d, w) for d, w in by_offset.items() if w[:, choice].any()]
                 for j, (d, w) in enumerate(used):
                     targets[i][c * most + j] = d
                     weights[i, c * most + j][:, choice] = w[:, choice]
@@ -116,10 +116,10 @@ class _Axis:
 
 @dataclass(frozen=True)
 class Addition:
-    """All that one pair of separable maps adds, for every turn t of a loop over offsets e.
+    """All that one pair of separable maps adds, for every iteration t of a loop over offsets e.
 
     rows:  [T, axes]     the row of each axis's table
-    slots: [T, M0, M1..] which map of the output, by its place in the order of its offsets
+    slots: [T, M0, M1..] the map of the output, by its index among the output's offsets
     used:  the same      whether there is one; else 0 is added to the first
     """
 
@@ -135,28 +135,28 @@ class Addition:
         return all(axis.reads_once for axis in self.axes)
 
     def parts(self, t: Any, k: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Slot and map of everything that in[e] = k adds, e being the offset of turn t."""
+        """Slot and map of everything that in[e] = k adds, e being the offset of iteration t."""
         rows = tf.constant(self.rows, tf.int32)[t]
         whole = k if self.factor == 1.0 else scaled(k, self.factor)
-        found: list[tuple[tuple[int, ...], Tensor]] = [((), whole)]
+        pieces: list[tuple[tuple[int, ...], Tensor]] = [((), whole)]
         for number, axis in enumerate(self.axes):
             table = tf.constant(axis.weights, k.dtype.real_dtype)[rows[number]]
-            found = [
+            pieces = [
                 ((*place, m), piece)
-                for place, part in found
+                for place, part in pieces
                 for m, piece in enumerate(_pieces(part, number, axis.reading, table, axis.taps))
             ]
         slots = tf.constant(self.slots, tf.int32)[t]
         if self.used.all():
-            return [(slots[place], part) for place, part in found]
+            return [(slots[place], part) for place, part in pieces]
         used = tf.constant(self.used, k.dtype.real_dtype)[t]
-        return [(slots[place], scaled(part, used[place])) for place, part in found]
+        return [(slots[place], scaled(part, used[place])) for place, part in pieces]
 
 
 def additions(
     op: Mixing, size: Spatial, sources: Sequence[Offset], results: Sequence[Offset]
 ) -> list[Addition]:
-    """What the op adds from the offsets of its input to those of its output, turn by turn."""
+    """The additions from the offsets of the op's input to those of its output."""
     maps = op.maps(size)
     return [_addition(a, b, sources, results) for a, b in product(maps, maps)]
 
@@ -174,15 +174,15 @@ def _addition(
             strict=True,
         )
     )  # fmt: skip
-    known: dict[tuple[int | None, ...], int] = {offset: slot for slot, offset in enumerate(results)}
+    slot_of: dict[tuple[int | None, ...], int] = {d: slot for slot, d in enumerate(results)}
     shape = (len(sources), *(len(axis.taps) for axis in axes))
     rows = np.zeros((len(sources), len(axes)), np.int32)
     slots, used = np.zeros(shape, np.int32), np.zeros(shape)
     for t, source in enumerate(sources):
         rows[t] = [axis.row[e] for axis, e in zip(axes, source, strict=True)]
         targets = [axis.targets[i] for axis, i in zip(axes, rows[t], strict=True)]
-        for place in product(*(range(len(found)) for found in targets)):
-            slot = known.get(tuple(found[j] for found, j in zip(targets, place, strict=True)))
+        for place in product(*(range(len(along)) for along in targets)):
+            slot = slot_of.get(tuple(along[j] for along, j in zip(targets, place, strict=True)))
             if slot is not None:
                 slots[(t, *place)], used[(t, *place)] = slot, 1.0
     return Addition(first.coefficient * second.coefficient, axes, rows, slots, used)
@@ -197,12 +197,12 @@ def _pieces(
     """
     read: dict[int, Tensor] = {}
     results = []
-    for m, own in enumerate(taps):
-        if len(own) > _MOST_TAPS and reading.stride:
+    for m, chosen in enumerate(taps):
+        if len(chosen) > _MOST_TAPS and reading.stride:
             results.append(_summed(k, axis, reading, weights[m]))
             continue
         total: Tensor = 0
-        for tap in own:
+        for tap in chosen:
             if tap not in read:
                 read[tap] = _at_tap(k, axis, reading, tap, weights.shape[1])
             column = tf.reshape(weights[m, :, tap], [-1] + [1] * (k.shape.rank - axis - 1))
@@ -247,8 +247,8 @@ def _strip(k: Tensor, axis: int, reading: _Reading, tap: int, length: int) -> Te
     return tf.pad(inside, widths)
 
 
-def averaged(op: Mixing, m: Tensor, size: Spatial) -> Tensor:
-    """The op applied to a map of one image, [*spatial, B]: to first moments."""
+def averaged(op: Mixing, m: ImageMap, size: Spatial) -> ImageMap:
+    """The op applied to a map of one image, [*spatial, B]: to a mean."""
     total: Tensor = 0
     for term in op.maps(size):
         part = m * term.coefficient

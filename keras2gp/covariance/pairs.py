@@ -12,10 +12,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
+from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 from keras2gp.covariance.base import (
+    ImageStatistics,
+    Offset,
+    Pairs,
     Parameters,
-    Place,
     Statistics,
     WindowMethod,
     is_zero,
@@ -23,9 +25,8 @@ from keras2gp.covariance.base import (
 )
 from keras2gp.graph.ops import Input, Spatial
 
-__all__ = ["CrossPairs", "SelfPairs", "Side", "in_runs", "with_margin"]
+__all__ = ["CrossPairs", "ImageBlock", "SelfPairs", "in_runs", "with_margin"]
 
-Made = tuple[Tensor, ...]
 _FEW_CHANNELS = 16
 
 
@@ -38,37 +39,34 @@ def with_margin(tensor: Tensor, margin: Spatial) -> Tensor:
 
 
 def in_runs(tensor: Tensor, run: int) -> Tensor:
-    """The images of a block in runs, [S / run, *spatial, run], for `Side`."""
+    """The images of a block in runs, [S / run, *spatial, run], for `ImageBlock`."""
     parts = tf.reshape(tensor, [*tensor.shape[:-1], tensor.shape[-1] // run, run])
     rank = parts.shape.rank
     return tf.transpose(parts, [rank - 2, *range(rank - 2), rank - 1])
 
 
-def _once(statistic: Tensor, rank: int, parameters: Parameters) -> Tensor:
-    """A statistic; one that has many numbers for each position is computed once and kept.
-
-    rank: how many spatial axes there are
-    """
-    return materialised(statistic, parameters) if _many(statistic, rank) else statistic
+def _stored_if_wide(statistic: Tensor, rank: int, parameters: Parameters) -> Tensor:
+    """A statistic; a wide one, with many numbers for each position, is computed once and stored."""
+    return materialised(statistic, parameters) if _is_wide(statistic, rank) else statistic
 
 
-def _many(statistic: Tensor, rank: int) -> bool:
+def _is_wide(statistic: Tensor, rank: int) -> bool:
     """Whether there are many numbers for each of the positions, on `rank` axes."""
     return bool(statistic.shape.rank > rank + 1)
 
 
 def _count(images: Tensor) -> Any:
-    known = images.shape[-1]
-    return tf.shape(images)[-1] if known is None else known
+    static = images.shape[-1]
+    return tf.shape(images)[-1] if static is None else static
 
 
 @dataclass(frozen=True)
-class Side:
+class ImageBlock:
     """The images of one side of a tile: `count` of them from `start` on, out of a larger block.
 
-    Without `start` all of them are meant, and the tensors have the images innermost, [*spatial,
-    S]. With it they are in runs, [S / run, *spatial, run], so that what a tile reads lies
-    together; a tile does not cross the end of a run.
+    Without `start` the tile has all images of the block, and the tensors have the images innermost,
+    [*spatial, S]. With it they are in runs, [S / run, *spatial, run], so that the images of a tile
+    lie together; a tile does not cross the end of a run.
     """
 
     images: Sequence[Tensor]
@@ -76,39 +74,38 @@ class Side:
     start: Tensor | None = None
     count: int = 0
 
-    def cut(self, tensor: Tensor, margin: Spatial, place: Place) -> Tensor:
-        """The tile's images of one tensor of the block at g + place, [*spatial, count]."""
+    def cut(self, tensor: Tensor, margin: Spatial, offset: Offset) -> Tensor:
+        """The tile's images of one tensor of the block at g + offset, [*spatial, count]."""
         if self.start is None:
-            return _moved(tensor, margin, place)
+            return _moved(tensor, margin, offset)
         run = tensor.shape[-1]
-        first, size = _window(tensor.shape[1:-1], margin, place)
+        first, size = _window(tensor.shape[1:-1], margin, offset)
         begin = tf.stack([self.start // run, *first, self.start % run])
         return tf.slice(tensor, begin, [1, *size, self.count])[0]
 
 
-def _moved(tensor: Tensor, margin: Spatial, place: Place) -> Tensor:
+def _moved(tensor: Tensor, margin: Spatial, offset: Offset) -> Tensor:
     if not any(margin):
         return tensor
-    begin, size = _window(tensor.shape[:-1], margin, place)
+    begin, size = _window(tensor.shape[:-1], margin, offset)
     return tf.slice(tensor, tf.stack([*begin, 0]), [*size, -1])
 
 
-def _window(shape: Sequence[int], margin: Spatial, place: Place) -> tuple[list[Any], list[int]]:
+def _window(shape: Sequence[int], margin: Spatial, offset: Offset) -> tuple[list[Any], list[int]]:
     """Where the map begins within its margin, and its size, of all axes but that of the images."""
     rank = len(margin)
     begin: list[Any] = [
         m + (d if isinstance(d, int) else tf.clip_by_value(d, -m, m))
-        for m, d in zip(margin, place, strict=True)
+        for m, d in zip(margin, offset, strict=True)
     ]
     size = [n - 2 * m for n, m in zip(shape[:rank], margin, strict=True)]
     return begin + [0] * (len(shape) - rank), size + list(shape[rank:])
 
 
-class SelfPairs:
-    """Every image with itself, [*spatial, B]: gives variances, and collects the statistics.
+class SelfPairs(Pairs):
+    """Every image with itself, [*spatial, B]: gives variances, means and statistics."""
 
-    margins: of every node, what `reach` gives.
-    """
+    zero_first = True
 
     def __init__(
         self,
@@ -116,83 +113,84 @@ class SelfPairs:
         margins: Mapping[int, Spatial],
         parameters: Parameters,
         method: WindowMethod,
-        with_means: frozenset[int],
+        needs_means: frozenset[int],
     ) -> None:
-        self.with_means = with_means
+        super().__init__(margins, parameters, method, needs_means)
         self.images = images
-        self.margins = margins
-        self.parameters = parameters
-        self.method = method
-        self.statistics: Statistics = {}
-        self.made: dict[int, Made] = {}
-        self.means: dict[int, Tensor] = {}
+        self.padded: Statistics = {}
+        """The statistics of every node, with its margin."""
+        self._unpadded: dict[int, ImageStatistics] = {}
+        self._means: dict[int, ImageMap] = {}
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """The number of images."""
         return (_count(self.images[0]),)
 
-    def data(self, index: int, op: Input, place: Place) -> Tensor:
+    def data(self, index: int, op: Input, offset: Offset) -> PairMap:
         """Mean over channels of x_g x_{g+d}."""
         images, margin = self.images[op.index], self.margins[index]
         here = _moved(images, margin, (0,) * len(margin))
-        return tf.reduce_mean(here * _moved(images, margin, place), axis=-2)
+        return tf.reduce_mean(here * _moved(images, margin, offset), axis=-2)
 
-    def alone(self, place: Place) -> bool:
+    def is_variance(self, offset: Offset) -> bool:
         """At offset 0."""
-        return is_zero(place)
+        return is_zero(offset)
 
-    def own(self, index: int, place: Place, make: Callable[[], Made]) -> tuple[Made, Made]:
-        """At offset 0 the statistics are made, and kept for the other offsets and for pairs."""
+    def statistics(
+        self, index: int, offset: Offset, make: Callable[[], ImageStatistics]
+    ) -> tuple[ImageStatistics, ImageStatistics]:
+        """At offset 0 the statistics are computed, and stored for the other offsets and pairs."""
         margin = self.margins[index]
-        if is_zero(place):
-            if index not in self.made:
-                made = make()
-                self.made[index] = tuple(_once(t, len(margin), self.parameters) for t in made)
-                padded = (with_margin(t, margin) for t in self.made[index])
-                self.statistics[str(index)] = tuple(padded)
-            return self.made[index], self.made[index]
-        kept = self.statistics[str(index)]
-        first = tuple(_moved(t, margin, (0,) * len(margin)) for t in kept)
-        return first, tuple(_moved(t, margin, place) for t in kept)
+        if is_zero(offset):
+            if index not in self._unpadded:
+                rank, parameters = len(margin), self.parameters
+                unpadded = tuple(_stored_if_wide(t, rank, parameters) for t in make())
+                self._unpadded[index] = unpadded
+                self.padded[str(index)] = tuple(with_margin(t, margin) for t in unpadded)
+            return self._unpadded[index], self._unpadded[index]
+        padded = self.padded[str(index)]
+        first = tuple(_moved(t, margin, (0,) * len(margin)) for t in padded)
+        return first, tuple(_moved(t, margin, offset) for t in padded)
 
-    def mean(self, index: int) -> Tensor:
+    def store_mean(self, index: int, make: Callable[[], ImageMap]) -> None:
+        """Every image has a mean."""
+        self._means[index] = make()
+
+    def mean(self, index: int) -> ImageMap:
         """E[A_g(x)], [*spatial, B]."""
-        return self.means[index]
+        return self._means[index]
 
 
-class CrossPairs:
-    """All B1 x B2 pairs of the images of two sides, [*spatial, B1, B2]."""
+class CrossPairs(Pairs):
+    """All B1 x B2 pairs of the images of two blocks, [*spatial, B1, B2]."""
 
     def __init__(
         self,
-        sides: tuple[Side, Side],
+        blocks: tuple[ImageBlock, ImageBlock],
         margins: Mapping[int, Spatial],
         parameters: Parameters,
         method: WindowMethod,
-        with_means: frozenset[int],
+        needs_means: frozenset[int],
     ) -> None:
-        self.with_means = with_means
-        self.sides = sides
-        self.margins = margins
-        self.parameters = parameters
-        self.method = method
-        self.firsts: dict[int, Made] = {}
+        super().__init__(margins, parameters, method, needs_means)
+        self.blocks = blocks
+        self._first_images: dict[int, ImageStatistics] = {}
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """The numbers of images of either side."""
+        """The numbers of images of either block."""
         return tuple(
-            _count(side.images[0]) if side.start is None else side.count for side in self.sides
+            _count(block.images[0]) if block.start is None else block.count for block in self.blocks
         )
 
-    def data(self, index: int, op: Input, place: Place) -> Tensor:
+    def data(self, index: int, op: Input, offset: Offset) -> PairMap:
         """Mean over channels of x1 x2."""
         margin = self.margins[index]
-        first, second = self.sides
+        first, second = self.blocks
         x1 = first.cut(first.images[op.index], margin, (0,) * len(margin))
-        x2 = second.cut(second.images[op.index], margin, place)
-        if not is_zero(place):
+        x2 = second.cut(second.images[op.index], margin, offset)
+        if not is_zero(offset):
             x2 = materialised(x2, self.parameters)
         if op.channels > _FEW_CHANNELS:
             return tf.matmul(x1, x2, transpose_a=True) / op.channels
@@ -200,39 +198,32 @@ class CrossPairs:
         products = (x1[..., c, :, None] * x2[..., c, None, :] for c in range(op.channels))
         return sum(products) / op.channels
 
-    def alone(self, place: Place) -> bool:
-        """Never: these are different images, as far as the program knows."""
-        return False
-
     def before_loop(self, nodes: Iterable[int]) -> None:
-        """Cut the first images' statistics once for all offsets; those of many numbers alone."""
-        first, _ = self.sides
+        """Slice wide statistics of the first images once; they do not depend on the offset."""
+        first, _ = self.blocks
         for index in nodes:
             statistics = first.statistics.get(str(index), ())
             rank = len(self.margins[index]) if statistics else 0
-            if any(_many(t, rank + (first.start is not None)) for t in statistics):
-                self.firsts[index] = self._first(index)
+            if any(_is_wide(t, rank + (first.start is not None)) for t in statistics):
+                self._first_images[index] = self._first(index)
 
-    def own(self, index: int, place: Place, make: Callable[[], Made]) -> tuple[Made, Made]:
-        """What was made of either image alone."""
+    def statistics(
+        self, index: int, offset: Offset, make: Callable[[], ImageStatistics]
+    ) -> tuple[ImageStatistics, ImageStatistics]:
+        """Those of the blocks; they were computed with the variances."""
         del make
-        margin = self.margins[index]
-        _, second = self.sides
-        rank, parameters = len(margin), self.parameters
-        s1 = self.firsts[index] if index in self.firsts else self._first(index)
-        s2 = (second.cut(t, margin, place) for t in second.statistics[str(index)])
-        if is_zero(place):
-            s2 = (_once(t, rank, parameters) for t in s2)
+        margin, parameters = self.margins[index], self.parameters
+        _, second = self.blocks
+        s1 = self._first_images[index] if index in self._first_images else self._first(index)
+        s2 = (second.cut(t, margin, offset) for t in second.statistics[str(index)])
+        if is_zero(offset):
+            s2 = (_stored_if_wide(t, len(margin), parameters) for t in s2)
         else:
             s2 = (materialised(t, parameters) for t in s2)
         return tuple(tf.expand_dims(t, -1) for t in s1), tuple(tf.expand_dims(t, -2) for t in s2)
 
-    def _first(self, index: int) -> Made:
-        margin = self.margins[index]
-        first, _ = self.sides
-        cuts = (first.cut(t, margin, (0,) * len(margin)) for t in first.statistics[str(index)])
-        return tuple(_once(t, len(margin), self.parameters) for t in cuts)
-
-    def mean(self, index: int) -> Tensor:
-        """Belongs to one image; the statistics hold what was made of it."""
-        raise NotImplementedError
+    def _first(self, index: int) -> ImageStatistics:
+        margin, rank = self.margins[index], len(self.margins[index])
+        first, _ = self.blocks
+        cuts = (first.cut(t, margin, (0,) * rank) for t in first.statistics[str(index)])
+        return tuple(_stored_if_wide(t, rank, self.parameters) for t in cuts)

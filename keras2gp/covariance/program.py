@@ -1,10 +1,10 @@
-"""The forward pass: a graph as two TensorFlow functions, of one image and of pairs."""
+"""The program of a graph: its covariance as two TensorFlow functions, of images and of pairs."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -18,27 +18,19 @@ from keras2gp.covariance import (  # noqa: F401
     reshaping,
     windows,
 )
-from keras2gp.covariance.base import Pairs, Parameters, Statistics, WindowMethod
-from keras2gp.covariance.forward_pass import Walk
-from keras2gp.covariance.moments import mean_readers, need_means
-from keras2gp.covariance.pairs import CrossPairs, SelfPairs, Side, with_margin
-from keras2gp.covariance.registry import OWN, dual_of, has_dual
+from keras2gp.covariance.base import Pairs, Parameters, Rule, Statistics, WindowMethod
+from keras2gp.covariance.forward_pass import ForwardPass
+from keras2gp.covariance.pairs import CrossPairs, ImageBlock, SelfPairs, with_margin
+from keras2gp.covariance.registry import OWN, dual_of, has_dual, rule_of
 from keras2gp.errors import Obstacle
-from keras2gp.graph.features import Depthwise
+from keras2gp.graph.analysis import Analysis
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.offsets import demand, reach, stretches
-from keras2gp.graph.ops import Activation, Affine, Input
+from keras2gp.graph.ops import Activation, Input
 
-__all__ = ["KernelKind", "Program", "check_rules", "check_tangent", "layers_of"]
+__all__ = ["KernelKind", "Program", "check_rules", "check_tangent"]
 
 _MIXES = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
 KernelKind = Literal["nngp", "ntk", "both"]
-
-
-def layers_of(graph: Graph) -> tuple[str, ...]:
-    """Names of the random layers, in the order in which the network meets them."""
-    names = [node.op.layer for node in graph.nodes if isinstance(node.op, Affine | Depthwise)]
-    return tuple(dict.fromkeys(names))
 
 
 def check_rules(graph: Graph) -> list[Obstacle]:
@@ -91,59 +83,71 @@ class Program:
 
     kind: which kernels: "nngp", "ntk", or "both", which computes them in one pass
 
-    Shapes: images [*spatial, C, B], pairs innermost (see covariance.py).
+    Shapes:
+        images: [*spatial, C, B], the images innermost (see base.py)
     """
 
     def __init__(
         self, graph: Graph, method: WindowMethod = "shifts", kind: KernelKind = "nngp"
     ) -> None:
         self.graph = graph
-        self.layers = layers_of(graph)
+        self.layers = graph.layers
         self.method: WindowMethod = method
         self.kind: KernelKind = kind
-        self.readers = Counter(i for node in graph.nodes for i in node.inputs)
-        self.stretches = stretches(graph)
-        self.margins = reach(graph, self.stretches)
-        wanted = demand(graph)
-        self.offsets = [tuple(sorted(offsets)) for offsets in wanted]
-        self.means = need_means(graph)
-        self.with_means = mean_readers(graph)
+        self.analysis = Analysis.of(graph)
 
-    @property
-    def tangent(self) -> bool:
-        """Whether the tangent kernel is computed alongside."""
-        return self.kind != "nngp"
+    @cached_property
+    def rules(self) -> dict[int, Rule[Any]]:
+        """The rule of every node that a loop computes."""
+        nodes = self.graph.nodes
+        return {i: rule_of(nodes[i].op) for loop in self.analysis.loops for i in loop.nodes}
 
     def statistics(
         self, images: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
-        """Output variances of every image, [B] for each kernel, and the two things of a `Side`."""
+        """Output variances of every image, [B] for each kernel, and what an ImageBlock holds."""
         parameters = Parameters(self.layers, weights, biases)
         prepared = self._with_margins(images)
-        pairs = SelfPairs(tuple(prepared), self.margins, parameters, self.method, self.with_means)
-        return self._output(pairs), prepared, pairs.statistics
+        pairs = SelfPairs(
+            tuple(prepared),
+            self.analysis.margins,
+            parameters,
+            self.method,
+            self.analysis.needs_means,
+        )
+        return self._output(pairs), prepared, pairs.padded
 
     def cross(
-        self, first: Side, second: Side, weights: Sequence[Tensor], biases: Sequence[Tensor]
+        self,
+        first: ImageBlock,
+        second: ImageBlock,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
-        """Output covariance of all pairs of the images of two sides, [B1, B2], of each kernel."""
+        """Output covariance of all pairs of the images of two blocks, [B1, B2], of each kernel."""
         parameters = Parameters(self.layers, weights, biases)
-        sides = first, second
-        return self._output(
-            CrossPairs(sides, self.margins, parameters, self.method, self.with_means)
+        pairs = CrossPairs(
+            (first, second),
+            self.analysis.margins,
+            parameters,
+            self.method,
+            self.analysis.needs_means,
         )
+        return self._output(pairs)
 
     def _with_margins(self, images: Sequence[Tensor]) -> list[Tensor]:
         prepared = list(images)
         for index, node in enumerate(self.graph.nodes):
             if isinstance(node.op, Input):
-                place = node.op.index
-                prepared[place] = with_margin(images[place], self.margins[index])
+                prepared[node.op.index] = with_margin(
+                    images[node.op.index], self.analysis.margins[index]
+                )
         return prepared
 
     def _output(self, pairs: Pairs) -> tuple[Tensor, ...]:
-        found = Walk(self, pairs).output()
-        nngp, ntk = found.nngp, found.ntk
+        tangent = self.kind != "nngp"
+        output = ForwardPass(self.analysis, self.rules, pairs, tangent=tangent).output()
+        nngp, ntk = output.nngp, output.ntk
         kernels = {"nngp": (nngp,), "ntk": (ntk,), "both": (nngp, ntk)}[self.kind]
         rank = len(self.graph.nodes[self.graph.output].spatial)
         # Not for no axes: TensorFlow would take out the pairs' axes of size 1 then.

@@ -1,4 +1,4 @@
-"""Which op has a rule, and which activation a dual. Both registries refuse duplicates."""
+"""Registries of rules by op and of dual activations by name; both refuse duplicates."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tensorflow as tf
 
+from keras2gp._util.arrays import PairMap
+from keras2gp.covariance.base import Maps, Rule, RuleContext
 from keras2gp.errors import RegistryError
 from keras2gp.graph.ops import Activation, Op
 
 if TYPE_CHECKING:
-    from keras2gp.covariance.base import Here
     from keras2gp.covariance.duals.base import Dual
 
 __all__ = [
@@ -27,8 +28,8 @@ __all__ = [
     "rule_table",
 ]
 
-Rule = Callable[[Any, tuple[Any, ...], "Here"], Any]
-_RULES: dict[type[Op], Rule] = {}
+RuleFunction = Callable[[Any, Maps, RuleContext], PairMap]
+_RULES: dict[type[Op], type[Rule[Any]]] = {}
 _DUALS: dict[str, type[Dual]] = {}
 OWN = " (own)"
 """Ends the name of an activation that is a function of the user's own."""
@@ -36,21 +37,45 @@ _OWN: dict[tuple[str, float], Dual] = {}
 """Such functions, by their name and their probe."""
 _PROBES = 0.3, 1.0, 3.0
 AnyDual = TypeVar("AnyDual", bound="type[Dual]")
+AnyRule = TypeVar("AnyRule", type[Rule[Any]], RuleFunction)
 
 
-def rule(op: type[Op]) -> Callable[[Rule], Rule]:
-    """Register the covariance rule of an op: (op, maps of its inputs, here) -> map.
+def rule(op: type[Op]) -> Callable[[AnyRule], AnyRule]:
+    """Register the rule of an op: a subclass of Rule, or the covariance alone as a function.
 
-    Raises: RegistryError if the op has one.
+    A function (op, maps, context) -> map counts as the rule of a linear op without weights: it is
+    applied to the tangent kernels and the means of the inputs too.
+
+    Args:
+        op: the class of the op, a frozen dataclass.
+
+    Returns:
+        The decorator, which gives back what it decorates.
+
+    Raises:
+        RegistryError: if the op has a rule already.
     """
 
-    def register(function: Rule) -> Rule:
+    def register(definition: AnyRule) -> AnyRule:
         if op in _RULES:
             raise RegistryError(f"{op.__name__} has a rule already: {_RULES[op].__name__}")
-        _RULES[op] = function
-        return function
+        _RULES[op] = definition if isinstance(definition, type) else _linear_rule(definition)
+        return definition
 
     return register
+
+
+def _linear_rule(function: RuleFunction) -> type[Rule[Any]]:
+    """The rule class of a function."""
+
+    class FunctionRule(Rule[Op]):
+        __doc__ = function.__doc__
+
+        def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+            return function(self.op, maps, context)
+
+    FunctionRule.__name__ = getattr(function, "__name__", type(function).__name__)
+    return FunctionRule
 
 
 def dual(name: str, *, override: bool = False) -> Callable[[AnyDual], AnyDual]:
@@ -68,9 +93,9 @@ def dual(name: str, *, override: bool = False) -> Callable[[AnyDual], AnyDual]:
     return register
 
 
-def rule_of(op: Op) -> Rule:
+def rule_of(op: Op) -> Rule[Any]:
     """The rule of an op."""
-    return _RULES[type(op)]
+    return _RULES[type(op)](op)
 
 
 def own_activation(name: str, dual: Dual) -> Activation:
@@ -115,8 +140,8 @@ def dual_of(op: Activation) -> Dual:
 def rule_table() -> dict[str, str]:
     """First line of each rule's docstring, by the op's name, sorted."""
     return {
-        op.__name__: (function.__doc__ or "").split("\n")[0]
-        for op, function in sorted(_RULES.items(), key=lambda item: item[0].__name__)
+        op.__name__: (definition.__doc__ or "").split("\n")[0]
+        for op, definition in sorted(_RULES.items(), key=lambda item: item[0].__name__)
     }
 
 

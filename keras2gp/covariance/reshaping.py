@@ -1,73 +1,92 @@
-"""Zeros around a map, positions cut from it, other spatial axes for the same positions."""
+"""Rules of ops that move positions: zeros around a map or between positions, cuts, reshapes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.base import Here, is_zero
+from keras2gp._util.arrays import PairMap, Tensor
+from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext, is_zero
 from keras2gp.covariance.registry import rule
 from keras2gp.graph.ops import Crop, Dilate, Pad, Reshape, Spread
 
-__all__ = ["crop", "dilate", "pad", "reshape", "spread"]
+__all__ = ["CropRule", "DilateRule", "PadRule", "ReshapeRule", "SpreadRule"]
 
 
 @rule(Pad)
-def pad(op: Pad, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class PadRule(Rule[Pad]):
     """k' = k inside, 0 outside."""
-    del here
-    (k,) = maps
-    return tf.pad(k, [*op.pads, *([(0, 0)] * (k.shape.rank - len(op.pads)))])
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """Zeros around k."""
+        (k,) = maps
+        return tf.pad(k, [*self.op.pads, *([(0, 0)] * (k.shape.rank - len(self.op.pads)))])
 
 
 @rule(Crop)
-def crop(op: Crop, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class CropRule(Rule[Crop]):
     """k' = k at the positions that stay."""
-    del here
-    (k,) = maps
-    return k[tuple(slice(before, -after or None) for before, after in op.crops)]
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k[before : n - after] on each axis."""
+        return maps[0][tuple(slice(before, -after or None) for before, after in self.op.crops)]
 
 
 @rule(Reshape)
-def reshape(op: Reshape, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class ReshapeRule(Rule[Reshape]):
     """k' = k with its positions in the same order on other axes."""
-    del here
-    (k,) = maps
-    return tf.reshape(k, [*op.size, *tf.unstack(tf.shape(k)[op.rank :])])
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k in another shape."""
+        (k,) = maps
+        return tf.reshape(k, [*self.op.size, *tf.unstack(tf.shape(k)[self.op.rank :])])
 
 
 @rule(Spread)
-def spread(op: Spread, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class SpreadRule(Rule[Spread]):
     """k' = k at every position at offset 0, 0 at another: the units are independent."""
-    (k,) = maps
-    rank = len(op.size)
-    everywhere = tf.reshape(k, tf.concat([[1] * rank, tf.shape(k)], 0))
-    everywhere = tf.tile(everywhere, [*op.size, *[1] * (k.shape.rank)])
-    return everywhere if is_zero(here.place) else _unless_zero(everywhere, here.place)
 
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k if d = 0, else 0."""
+        (k,) = maps
+        rank = len(self.op.size)
+        everywhere = tf.reshape(k, tf.concat([[1] * rank, tf.shape(k)], 0))
+        everywhere = tf.tile(everywhere, [*self.op.size, *[1] * (k.shape.rank)])
+        return everywhere if is_zero(context.offset) else _if_zero(everywhere, context.offset)
 
-def _unless_zero(k: Tensor, remainders: Iterable[Tensor]) -> Tensor:
-    """k, or 0 if one of the numbers is not 0."""
-    same = tf.reduce_all([number == 0 for number in remainders])
-    return tf.where(same, k, tf.zeros([], k.dtype))
+    def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
+        """It is 0 at every offset but 0."""
+        return True, True
 
 
 @rule(Dilate)
-def dilate(op: Dilate, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class DilateRule(Rule[Dilate]):
     """k'[d][g] = k[d / s][g / s] where both are whole, else 0."""
-    (k,) = maps
-    for axis, stride in enumerate(op.strides):
-        size = k.shape[axis]
-        rows = tf.expand_dims(k, axis + 1)
-        widths = [(0, 0)] * rows.shape.rank
-        widths[axis + 1] = (0, stride - 1)
-        rows = tf.pad(rows, widths)
-        shape = tf.unstack(tf.shape(k))
-        shape[axis] = size * stride
-        k = tf.reshape(rows, [*k.shape[:axis], size * stride, *shape[axis + 1 :]])
-        k = k[(*(slice(None),) * axis, slice(0, (size - 1) * stride + 1))]
-    if is_zero(here.place):
-        return k
-    return _unless_zero(k, [d % s for d, s in zip(here.place, op.strides, strict=True)])
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k with zeros between positions, if s divides d; else 0."""
+        (k,) = maps
+        for axis, stride in enumerate(self.op.strides):
+            k = _dilated(k, axis, stride)
+        if is_zero(context.offset):
+            return k
+        return _if_zero(k, [d % s for d, s in zip(context.offset, self.op.strides, strict=True)])
+
+
+def _if_zero(k: PairMap, numbers: Iterable[Tensor]) -> PairMap:
+    """k, or 0 if one of the numbers is not 0."""
+    return tf.where(tf.reduce_all([n == 0 for n in numbers]), k, tf.zeros([], k.dtype))
+
+
+def _dilated(k: PairMap, axis: int, stride: int) -> PairMap:
+    """k with stride - 1 zeros between its positions along one axis."""
+    size = k.shape[axis]
+    rows = tf.expand_dims(k, axis + 1)
+    widths = [(0, 0)] * rows.shape.rank
+    widths[axis + 1] = (0, stride - 1)
+    rows = tf.pad(rows, widths)
+    shape = tf.unstack(tf.shape(k))
+    shape[axis] = size * stride
+    k = tf.reshape(rows, [*k.shape[:axis], size * stride, *shape[axis + 1 :]])
+    return k[(*(slice(None),) * axis, slice(0, (size - 1) * stride + 1))]

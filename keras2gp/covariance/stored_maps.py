@@ -1,49 +1,100 @@
-"""Maps that outlive the loop that made them, one for each demanded offset."""
+"""Maps that outlive the loop that computes them, one for each demanded offset."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.base import Covariance, Place, is_zero
-from keras2gp.covariance.joint import apart
-from keras2gp.graph.ops import Offset
+from keras2gp._util.arrays import Array, PairMap, Tensor
+from keras2gp.covariance.base import Covariance, Offset, Pairs, is_zero, materialised
+from keras2gp.covariance.joint import apart, joint
+from keras2gp.covariance.offset_mixing import Addition, additions
+from keras2gp.graph.analysis import Analysis
+from keras2gp.graph.offsets import Loop
+from keras2gp.graph.ops import Mixing
 
-__all__ = ["Kept"]
+__all__ = ["LoopResults", "StoredMaps"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredMaps:
     """The maps of one node at several offsets, [offsets, *spatial, *pairs], in their order.
 
     maps: of both kernels together (joint.py) where both are computed
     """
 
-    offsets: tuple[Offset, ...]
-    maps: Tensor
+    offsets: Sequence[Offset]
+    maps: PairMap
 
-    def at(self, place: Place) -> Covariance:
-        """The maps at one offset; 0 at one that is not kept, which is beyond every border."""
-        if is_zero(place):
-            found = self.maps[self.offsets.index((0,) * len(place))]
+    def at(self, offset: Offset) -> Covariance:
+        """The maps at one offset; 0 at one that is not stored, which is beyond every border."""
+        if is_zero(offset):
+            k = self.maps[self.offsets.index((0,) * len(offset))]
         else:
-            slot, known = _lookup(self.offsets, place)
-            found = tf.where(known, self.maps[slot], tf.zeros([], self.maps.dtype))
-        return Covariance(*apart(found)) if found.dtype.is_complex else Covariance(found)
+            slot, stored = _lookup(self.offsets, offset)
+            k = tf.where(stored, self.maps[slot], tf.zeros([], self.maps.dtype))
+        return Covariance(*apart(k)) if k.dtype.is_complex else Covariance(k)
 
 
-def _lookup(offsets: Sequence[Offset], place: Place) -> tuple[Tensor, Tensor]:
+def _lookup(offsets: Sequence[Offset], offset: Offset) -> tuple[Tensor, Tensor]:
     """The position of an offset in the sequence, and whether it is in it."""
-    known = np.array(offsets)
-    low, high = known.min(0), known.max(0)
+    stored: Array = np.array(offsets)
+    low, high = stored.min(0), stored.max(0)
     table = np.full(high - low + 1, -1, np.int32)
-    table[tuple((known - low).T)] = np.arange(len(offsets))
-    moved = [tf.convert_to_tensor(d) - int(a) for d, a in zip(place, low, strict=True)]
+    table[tuple((stored - low).T)] = np.arange(len(offsets))
+    moved = [tf.convert_to_tensor(d) - int(a) for d, a in zip(offset, low, strict=True)]
     inside = tf.reduce_all([(m >= 0) & (m < n) for m, n in zip(moved, table.shape, strict=True)])
     clipped = [tf.clip_by_value(m, 0, n - 1) for m, n in zip(moved, table.shape, strict=True)]
     slot = tf.gather_nd(tf.constant(table), tf.stack(clipped))
     return tf.maximum(slot, 0), inside & (slot >= 0)
+
+
+class LoopResults:
+    """The maps that a loop computes: one for each offset, as it is or added up by a mixing op.
+
+    tangent: whether each holds both kernels
+    """
+
+    def __init__(self, analysis: Analysis, loop: Loop, pairs: Pairs, *, tangent: bool) -> None:
+        self.pairs = pairs
+        self.tangent = tangent
+        self.offsets = analysis.offsets[loop.result]
+        node = analysis.graph.nodes[loop.result]
+        self.size = node.spatial
+        self.additions: list[Addition] | None = None
+        if loop.mixes and isinstance(node.op, Mixing):
+            size = analysis.graph.nodes[loop.last].spatial
+            self.additions = additions(node.op, size, loop.offsets, self.offsets)
+
+    def empty(self) -> Any:
+        """An array of zeros: of the NNGP, or of both kernels together."""
+        shape = [len(self.offsets), *self.size, *self.pairs.shape]
+        dtype = self.pairs.parameters.weights[0].dtype
+        static = [n if isinstance(n, int) else None for n in shape[1:]]
+        zeros = tf.zeros(shape if None not in static else tf.stack(shape), dtype)
+        if self.tangent:
+            zeros = joint(zeros, zeros)
+        array = tf.TensorArray(zeros.dtype, shape[0], clear_after_read=False, element_shape=static)
+        return array.unstack(zeros)
+
+    def add(self, array: Any, t: Any, computed: Covariance) -> Any:
+        """The array after iteration t."""
+        k = computed.nngp
+        if self.tangent:
+            k = joint(k, tf.zeros_like(k) if computed.ntk is None else computed.ntk)
+        if self.additions is None or len(self.additions) > 1 or not self.additions[0].reads_once:
+            k = materialised(k, self.pairs.parameters)
+        if self.additions is None:
+            return array.write(t, k)
+        for addition in self.additions:
+            for slot, part in addition.parts(t, k):
+                array = array.write(slot, array.read(slot) + part)
+        return array
+
+    def stored(self, array: Any) -> StoredMaps:
+        """The maps at all offsets."""
+        return StoredMaps(self.offsets, array.stack())

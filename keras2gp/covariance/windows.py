@@ -1,4 +1,4 @@
-"""Window sums: the mean of a map over a convolution's taps, two ways behind one function."""
+"""Rule of convolution windows: the mean of a map over the taps, by shifts or by a convolution."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.base import Here, WindowMethod, materialised
+from keras2gp._util.arrays import PairMap, Tensor
+from keras2gp.covariance.base import Maps, Rule, RuleContext, WindowMethod
 from keras2gp.covariance.joint import scaled
 from keras2gp.covariance.registry import rule
 from keras2gp.graph.ops import Patches
 
-__all__ = ["patches", "window_sum"]
+__all__ = ["PatchesRule", "window_sum"]
 
 _FEW_TAPS = 9
 
 
 @rule(Patches)
-def patches(op: Patches, maps: tuple[Tensor, ...], here: Here) -> Tensor:
+class PatchesRule(Rule[Patches]):
     """k'[g] = 1/taps sum over the taps a of k[s g + r a], 0 outside (equation 11)."""
-    k = window_sum(maps[0], op, here.pairs.method, lambda k: materialised(k, here.parameters))
-    return scaled(k, 1 / op.taps)
+
+    joint = True
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """The window sum over the number of taps."""
+        k = window_sum(maps[0], self.op, context.pairs.method, context.materialised)
+        return scaled(k, 1 / self.op.taps)
 
 
 def window_sum(

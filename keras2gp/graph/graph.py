@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.ops import Input, Op, Opaque, Sum
+from keras2gp.graph.ops import Input, Op, Weighted
 
 __all__ = ["Graph", "GraphBuilder", "Node"]
 
@@ -48,6 +48,12 @@ class Graph:
         ops = [node.op for node in self.nodes if isinstance(node.op, Input)]
         return tuple(sorted(ops, key=lambda op: op.index))
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers with weights, in the order in which the network meets them."""
+        names = (node.op.layer for node in self.nodes if isinstance(node.op, Weighted))
+        return tuple(dict.fromkeys(names))
+
     def pruned(self, output: int | None = None) -> Graph:
         """The part that the output depends on."""
         output = self.output if output is None else output
@@ -77,14 +83,11 @@ class GraphBuilder:
         """
         key = (op, inputs)
         if key not in self._known:
-            shapes = tuple(self.nodes[i].spatial for i in inputs)
-            if isinstance(op, Sum) and len(set(shapes)) > 1:
-                raise GraphError(f"{path}: a sum of different shapes {shapes}")
-            spatial = op.size if isinstance(op, Input | Opaque) else op.spatial(shapes)
+            spatial = op.spatial(tuple(self.nodes[i].spatial for i in inputs))
             self.nodes.append(Node(op, inputs, spatial, path))
             self._known[key] = len(self.nodes) - 1
         return self._known[key]
 
     def graph(self, output: int) -> Graph:
-        """What `output` depends on, as a graph."""
+        """The nodes that `output` depends on, as a graph."""
         return Graph(tuple(self.nodes), output).pruned()

@@ -8,15 +8,37 @@ Glossary
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-__all__ = ["Band", "composed", "identity", "offset_weights", "source_offsets"]
+__all__ = [
+    "Band",
+    "SeparableMap",
+    "composed",
+    "identity",
+    "offset_weights",
+    "selection",
+    "source_offsets",
+]
 
 Band = tuple[tuple[int, tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True)
+class SeparableMap:
+    """coefficient times one band along each axis."""
+
+    coefficient: float
+    bands: tuple[Band, ...]
 
 
 def identity(size: int) -> Band:
     """Every position as it is."""
     return tuple((g, (1.0,)) for g in range(size))
+
+
+def selection(positions: Sequence[int | None]) -> Band:
+    """One input position for each output position; None: 0."""
+    return tuple((0, ()) if place is None else (place, (1.0,)) for place in positions)
 
 
 def composed(outer: Band, inner: Band) -> Band:

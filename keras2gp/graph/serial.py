@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 from functools import cache
-from types import ModuleType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from keras2gp.errors import GraphError, ModelFileError
-from keras2gp.graph import features, mixing, ops
+from keras2gp.graph import ops
 from keras2gp.graph.graph import Graph, Node
 
 __all__ = ["graph_from_dict", "graph_to_dict"]
 
-_ABSTRACT = ("Op", "Opaque", "Mixing")
+_ABSTRACT = ("Op", "Opaque", "Mixing", "Weighted")
 _MOST_NODES = 100_000
 _MOST_NUMBER = 2**31
 _LONGEST_TEXT = 10_000
@@ -24,17 +23,11 @@ _COUNTS = frozenset({"window", "strides", "dilation", "factors", "size", "channe
 """Fields whose numbers are at least 1; others are at least 0."""
 
 
-def _ops_of(*modules: ModuleType) -> dict[str, type[ops.Op]]:
-    found: dict[str, type[ops.Op]] = {}
-    for module in modules:
-        for name in module.__all__:
-            kind = getattr(module, name)
-            if isinstance(kind, type) and issubclass(kind, ops.Op) and name not in _ABSTRACT:
-                found[name] = kind
-    return found
-
-
-_OPS = _ops_of(ops, mixing, features)
+_OPS: dict[str, type[ops.Op]] = {
+    name: value
+    for name, value in vars(ops).items()
+    if isinstance(value, type) and issubclass(value, ops.Op) and name not in _ABSTRACT
+}
 
 
 def graph_to_dict(graph: Graph) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which random layers a tensor is made of, and what that means for sums.
+"""Sums over branches that share a random layer: rewritten as sums of independent terms.
 
 Each tensor is a formal sum: coefficient * linear map * source, a source being one call of one
 random layer. Covariances of summed branches add only if the branches share no source. Where two
@@ -13,22 +13,8 @@ from __future__ import annotations
 from itertools import combinations
 
 from keras2gp.errors import Obstacle
-from keras2gp.graph.features import Depthwise, Normalize
 from keras2gp.graph.graph import Graph, GraphBuilder
-from keras2gp.graph.mixing import AveragePool, Combination, Mixing
-from keras2gp.graph.ops import (
-    Affine,
-    Crop,
-    Dilate,
-    Input,
-    Mixture,
-    Op,
-    Pad,
-    Patches,
-    Scale,
-    Spread,
-    Sum,
-)
+from keras2gp.graph.ops import Combination, Op, Scale, Sum, Weighted
 
 __all__ = ["check_shared_layers", "resolve_sums"]
 
@@ -59,18 +45,8 @@ class _Resolver:
     def _add(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
         index = self.builder.add(op, inputs, path)
         if index == len(self.sources):
-            self.sources.append(self._sources(index))
+            self.sources.append(op.sources(index, [self.sources[i] for i in inputs]))
         return index
-
-    def _sources(self, index: int) -> frozenset[int]:
-        node = self.builder.nodes[index]
-        if node.op.random:
-            return frozenset([index])
-        if isinstance(node.op, Input):
-            return frozenset()
-        if isinstance(node.op, Normalize):  # what it divides by is not random in the limit
-            return self.sources[node.inputs[node.op.group]]
-        return frozenset().union(*(self.sources[i] for i in node.inputs))
 
     def _add_sum(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
         coefficients = op.coefficients if isinstance(op, Sum) else ()
@@ -126,19 +102,19 @@ class _Resolver:
         return joined
 
     def _behind(self, index: int) -> list[int]:
-        """The node and all that it is a spatial map of."""
-        found = [index]
-        while _spatial_map(self.builder.nodes[index].op) is not None:
+        """The node and all that it is a separable map of."""
+        chain = [index]
+        while self.builder.nodes[index].op.separable is not None:
             (index,) = self.builder.nodes[index].inputs
-            found.append(index)
-        return found
+            chain.append(index)
+        return chain
 
     def _chains(self, index: int, base: int) -> list[tuple[float, Chain]]:
         """The node as a sum of maps of `base`: coefficients, and ops from the first to the last."""
         coefficient = 1.0
         links: list[Op] = []
         while index != base:
-            op = _spatial_map(self.builder.nodes[index].op)
+            op = self.builder.nodes[index].op.separable
             if isinstance(op, Scale):
                 coefficient *= op.factor
             elif op is not None:
@@ -165,11 +141,9 @@ class _Resolver:
     def _parts(self, index: int, path: str) -> Terms | None:
         """The node as a sum of others: a Sum's terms, a Scale's input, L(a + b) as L(a) + L(b)."""
         node = self.builder.nodes[index]
-        if isinstance(node.op, Sum):
-            return dict(zip(node.inputs, node.op.coefficients, strict=True))
-        if isinstance(node.op, Scale):
-            return {node.inputs[0]: node.op.factor}
-        if isinstance(node.op, Spread) or (node.op.linear and not isinstance(node.op, Mixture)):
+        if node.op.sum_weights:
+            return dict(zip(node.inputs, node.op.sum_weights, strict=True))
+        if node.op.additive:
             inner = self._parts(node.inputs[0], path)
             if inner is not None:
                 parts: Terms = {}
@@ -192,23 +166,11 @@ class _Resolver:
         )
 
 
-def _spatial_map(op: Op) -> Op | None:
-    """The op as a link of a Combination's chains; None if it is no linear map of positions alone.
-
-    A window of one tap takes single positions, as an average over them does.
-    """
-    if isinstance(op, Mixing | Scale | Pad | Crop | Dilate):
-        return op
-    if isinstance(op, Patches) and op.taps == 1 and not any(map(any, op.pads)):
-        return AveragePool(op.window, op.strides, op.pads)
-    return None
-
-
 def check_shared_layers(graph: Graph) -> list[Obstacle]:
     """Obstacles: layers whose weights are used by two calls that both reach the output."""
     calls: dict[str, dict[int, str]] = {}
     for node in graph.nodes:
-        if isinstance(node.op, Affine | Depthwise):
+        if isinstance(node.op, Weighted):
             calls.setdefault(node.op.layer, {}).setdefault(node.op.call, node.path)
     return [
         Obstacle(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.pairs import Side
+from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import Program
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.matrices.compiled import CompiledProgram
@@ -21,7 +21,7 @@ _ROWS = 16
 class ExportedKernel(tf.Module):  # type: ignore[misc]
     """Pure functions of images [N, *shape]; the prior variances are tf.Variables.
 
-    Images are transposed to [*spatial, C, N] behind the preprocessor, as `Side` holds them.
+    Images are transposed to [*spatial, C, N] behind the preprocessor, as `ImageBlock` holds them.
     """
 
     def __init__(self, parts: KernelParts) -> None:
@@ -46,14 +46,14 @@ class ExportedKernel(tf.Module):  # type: ignore[misc]
             for t, perm in zip(tensors, last, strict=True)
         ]
 
-    def side(self, images: Sequence[Tensor]) -> tuple[Tensor, Side]:
+    def side(self, images: Sequence[Tensor]) -> tuple[Tensor, ImageBlock]:
         """Variances of the output, [N], and the statistics that `cross` reads."""
         outputs, prepared, statistics = self._program.statistics(
             images, self._weights, self._biases
         )
-        return outputs[0], Side(prepared, statistics)
+        return outputs[0], ImageBlock(prepared, statistics)
 
-    def cross(self, images: Sequence[Tensor], second: Side) -> tuple[Tensor, Tensor]:
+    def cross(self, images: Sequence[Tensor], second: ImageBlock) -> tuple[Tensor, Tensor]:
         """The matrix, [N1, N2], and the variances of the first images, [N1]."""
         count, columns = tf.shape(images[0])[-1], tf.shape(second.images[0])[-1]
 

@@ -16,7 +16,6 @@ from keras2gp.covariance.program import (
     Program,
     check_rules,
     check_tangent,
-    layers_of,
 )
 from keras2gp.covariance.registry import OWN, dual_of, is_outside, own_activation
 from keras2gp.errors import ModelFileError
@@ -90,7 +89,7 @@ class KernelParts:
             str(layer): LayerVariances(entry["weight"], entry["bias"])
             for layer, entry in data["parameters"].items()
         }
-        if set(layers_of(graph)) != set(parameters):
+        if set(graph.layers) != set(parameters):
             raise ModelFileError("its parameters are not those of its graph")
         obstacles = check_rules(graph)
         if data["kind"] == "ntk" and not obstacles:
@@ -157,7 +156,7 @@ def _check_inputs(graph: Graph, inputs: Sequence[InputSpec], preprocessor: Any |
 
 def _check_ops(graph: Graph, dtype: str) -> None:
     """Trace the rules for one image: a setting that an op cannot have fails here."""
-    count = len(layers_of(graph))
+    count = len(graph.layers)
     images = [tf.TensorSpec([*op.size, op.channels, 1], dtype) for op in graph.inputs]
     variances = tf.TensorSpec([count], dtype)
     traced = tf.function(Program(graph).statistics, autograph=False)

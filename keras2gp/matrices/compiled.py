@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
 from keras2gp.covariance.base import Statistics, WindowMethod
-from keras2gp.covariance.pairs import Side, in_runs
+from keras2gp.covariance.pairs import ImageBlock, in_runs
 from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
@@ -113,7 +113,7 @@ class CompiledProgram:
     def _statistics(
         self, images: list[Tensor], weights: list[Tensor], biases: list[Tensor], *, run: int
     ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
-        """Output variances, [S], and images and statistics of the block in runs (see Side)."""
+        """Output variances, [S], and the contents of an ImageBlock, in runs."""
         diagonal, images, statistics = self.program.statistics(images, weights, biases)
         statistics = {
             key: tuple(in_runs(tensor, run) for tensor in tensors)
@@ -142,7 +142,7 @@ class CompiledProgram:
 
         def step(t: Tensor, done: Any) -> tuple[Tensor, Any]:
             row, column = starts[t, 0], starts[t, 1]
-            sides = Side(*first, row, tile[0]), Side(*second, column, tile[1])
+            sides = ImageBlock(*first, row, tile[0]), ImageBlock(*second, column, tile[1])
             kernels = self.program.cross(*sides, *variances)
             return t + 1, done.write(t, tf.stack(kernels) if len(kernels) > 1 else kernels[0])
 

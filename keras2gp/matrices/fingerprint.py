@@ -11,7 +11,6 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.version import VERSION
-from keras2gp.covariance.program import layers_of
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.serial import graph_to_dict
 from keras2gp.graph.variances import LayerVariances
@@ -77,7 +76,7 @@ def _short(value: Any) -> str:
 
 def _nameless(graph: Graph) -> dict[str, Any]:
     data = graph_to_dict(graph)
-    numbers = {layer: i for i, layer in enumerate(layers_of(graph))}
+    numbers = {layer: i for i, layer in enumerate(graph.layers)}
     for entry in data["nodes"]:
         del entry["path"]
         if "layer" in entry:
@@ -86,7 +85,7 @@ def _nameless(graph: Graph) -> dict[str, Any]:
 
 
 def _ordered(graph: Graph, parameters: Mapping[str, LayerVariances]) -> list[list[float]]:
-    return [[parameters[layer].weight, parameters[layer].bias] for layer in layers_of(graph)]
+    return [[parameters[layer].weight, parameters[layer].bias] for layer in graph.layers]
 
 
 def _hash_json(data: Any) -> str:

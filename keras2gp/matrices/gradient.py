@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
-from keras2gp.covariance.pairs import Side
+from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import Program
 from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
@@ -116,7 +116,7 @@ class MatrixGradient:
             tape.watch([weights, biases])
             (variances, *_), x1, s1 = self._program.statistics(sides[0], weights, biases)
             _, x2, s2 = self._program.statistics(sides[1], weights, biases)
-            (k,) = self._program.cross(Side(x1, s1), Side(x2, s2), weights, biases)
+            (k,) = self._program.cross(ImageBlock(x1, s1), ImageBlock(x2, s2), weights, biases)
             value = tf.reduce_sum(pairs * k) + tf.reduce_sum(on_diagonal * variances)
         gradients = tape.gradient(value, [*weights, *biases], unconnected_gradients="zero")
         return tf.reshape(tf.stack(gradients), [2, len(weights)])

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from keras2gp.covariance.registry import dual_of
+from keras2gp.covariance.program import Program
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.offsets import demand, reach, stretches
-from keras2gp.graph.ops import Activation, Op
 
 __all__ = [
     "Block",
@@ -138,27 +136,23 @@ class Footprint:
 @lru_cache(maxsize=64)
 def footprint_of(graph: Graph) -> Footprint:
     """The footprint of a graph."""
-    walks = stretches(graph)
-    margins = reach(graph, walks)
-    offsets = demand(graph)
+    program = Program(graph)
+    analysis = program.analysis
     sizes = [node.spatial for node in graph.nodes]
-    columns = {index: _columns(graph.nodes[index].op) for index in margins}
+    columns = {index: rule.columns for index, rule in program.rules.items()}
     image = sum(
         columns[index] * math.prod(n + 2 * m for n, m in zip(sizes[index], margin, strict=True))
-        for index, margin in margins.items()
+        for index, margin in analysis.margins.items()
     )
-    results = [stretch.result for stretch in walks[:-1]]
+    loops = analysis.loops[:-1]
+    stored = [loop.result for loop in loops]
     return Footprint(
         largest=max(map(math.prod, sizes)),
-        kept=sum(len(offsets[result]) * math.prod(sizes[result]) for result in results),
+        kept=sum(len(analysis.offsets[index]) * math.prod(sizes[index]) for index in stored),
         image=image,
         columns=max(columns.values()),
-        iterations=sum(len(stretch.offsets) for stretch in walks[:-1]),
+        iterations=sum(len(loop.offsets) for loop in loops),
     )
-
-
-def _columns(op: Op) -> int:
-    return dual_of(op).columns if isinstance(op, Activation) else 2
 
 
 def block_shape(graph: Graph, n1: int, n2: int) -> BlockShape:

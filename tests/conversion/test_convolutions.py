@@ -11,8 +11,7 @@ from keras import layers
 from networks import HE, IMAGE, became, conv, kernel_of, matrix, refusal, specs, tensor_of
 
 import keras2gp
-from keras2gp.graph.features import Depthwise
-from keras2gp.graph.ops import Affine, Dilate, Mixture, Patches
+from keras2gp.graph.ops import Affine, Depthwise, Dilate, Mixture, Patches
 
 NORMAL = keras.initializers.RandomNormal(stddev=0.25)
 

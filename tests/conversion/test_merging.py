@@ -12,8 +12,7 @@ from networks import HE, IMAGE, became, conv, kernel_of, matrix, refusal, tensor
 
 import keras2gp
 from keras2gp.errors import UnsupportedModelError
-from keras2gp.graph.mixing import Combination
-from keras2gp.graph.ops import Activation, Mixture, Pad, Scale, Spread, Sum
+from keras2gp.graph.ops import Activation, Combination, Mixture, Pad, Scale, Spread, Sum
 
 
 def concat(*tensors, axis=-1, **settings):

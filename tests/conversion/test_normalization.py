@@ -7,7 +7,7 @@ from keras import layers
 
 import keras2gp
 from keras2gp.errors import GraphError, UnsupportedModelError
-from keras2gp.graph.features import Normalize
+from keras2gp.graph.ops import Normalize
 
 CONSTANT = keras.initializers.Constant
 

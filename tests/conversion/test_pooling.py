@@ -10,8 +10,7 @@ from networks import HE, IMAGE, became, conv, kernel_of, matrix, model_of, refus
 
 import keras2gp
 from keras2gp.errors import InputError
-from keras2gp.graph.mixing import AveragePool
-from keras2gp.graph.ops import Patches
+from keras2gp.graph.ops import AveragePool, Patches
 
 NONE = ((0, 0), (0, 0))
 LOCAL = {

@@ -8,8 +8,7 @@ import pytest
 from keras import layers, ops
 from networks import HE, IMAGE, conv, kernel_of, matrix, refusal, specs, tensor_of
 
-from keras2gp.graph.mixing import Upsample
-from keras2gp.graph.ops import Crop, Pad, Reshape, Spread
+from keras2gp.graph.ops import Crop, Pad, Reshape, Spread, Upsample
 
 
 def dense(x, units=24, **settings):

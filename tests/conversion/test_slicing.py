@@ -7,8 +7,7 @@ from keras import layers, ops
 from networks import IMAGE, conv, matrix, model_of, specs
 
 import keras2gp
-from keras2gp.graph.mixing import Upsample
-from keras2gp.graph.ops import Crop, Pad, Patches, Reshape
+from keras2gp.graph.ops import Crop, Pad, Patches, Reshape, Upsample
 
 
 def cut(*pairs):

@@ -8,7 +8,7 @@ from keras2gp.errors import GraphError, ModelFileError, PriorError
 from keras2gp.graph import Graph, GraphBuilder, LayerVariances, Node
 from keras2gp.graph import ops as op
 from keras2gp.graph.distributions import Kind, check_gaussianity, kinds
-from keras2gp.graph.offsets import demand, stretches
+from keras2gp.graph.offsets import demand, loops
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.graph.sums import check_shared_layers, resolve_sums
 
@@ -70,8 +70,8 @@ def test_only_offset_zero_is_demanded():
     graph = network()
     assert all(set(offsets) <= {(0,) * len(node.spatial)}
                for offsets, node in zip(demand(graph), graph.nodes, strict=True))  # fmt: skip
-    (stretch,) = stretches(graph)
-    assert stretch.nodes == tuple(range(len(graph.nodes)))
+    (loop,) = loops(graph)
+    assert loop.nodes == tuple(range(len(graph.nodes)))
     assert PATCHES.input_offset((1, -2)) == (2, -2)
 
 

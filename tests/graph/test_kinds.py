@@ -5,10 +5,9 @@ import pytest
 from keras2gp.graph import Graph, GraphBuilder
 from keras2gp.graph import ops as op
 from keras2gp.graph.distributions import Kind, check_gaussianity, kinds
-from keras2gp.graph.features import Depthwise, Normalize
-from keras2gp.graph.mixing import AveragePool, Combination, Upsample
+from keras2gp.graph.offsets import check_offsets
+from keras2gp.graph.ops import AveragePool, Combination, Depthwise, Normalize, Upsample
 from keras2gp.graph.positivity import without_idle_activations
-from keras2gp.graph.reshapes import check_offsets
 
 SIZE = (4, 6)
 POOL = AveragePool((2, 2), (2, 2), ((0, 0), (0, 0)))

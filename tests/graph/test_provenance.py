@@ -5,8 +5,13 @@ import pytest
 
 from keras2gp.graph import GraphBuilder
 from keras2gp.graph import ops as op
-from keras2gp.graph.features import Depthwise, Normalize
-from keras2gp.graph.mixing import AveragePool, Combination, Upsample, separable_maps
+from keras2gp.graph.ops import (
+    AveragePool,
+    Combination,
+    Depthwise,
+    Normalize,
+    Upsample,
+)
 from keras2gp.graph.sums import check_shared_layers, resolve_sums
 
 SIZE = (5, 4)
@@ -49,14 +54,8 @@ def matrix(graph, index, source):
     if isinstance(node.op, op.Sum):
         return sum(c * m for c, m in zip(node.op.coefficients, inner, strict=True))
     size = graph.nodes[node.inputs[0]].spatial
-    found = widened(separable_maps(as_average(node.op), size), size)
+    found = widened(node.op.separable.maps(size), size)
     return 0.0 if np.isscalar(inner[0]) else found @ inner[0]
-
-
-def as_average(spec):
-    if isinstance(spec, op.Patches):
-        return AveragePool(spec.window, spec.strides, spec.pads)
-    return spec
 
 
 def widened(terms, size):

@@ -7,8 +7,7 @@ import pytest
 from keras2gp.errors import GraphError, ModelFileError
 from keras2gp.graph import GraphBuilder
 from keras2gp.graph import ops as op
-from keras2gp.graph.features import Depthwise, Normalize
-from keras2gp.graph.mixing import AveragePool, Combination, Upsample
+from keras2gp.graph.ops import AveragePool, Combination, Depthwise, Normalize, Upsample
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 
 POOL = AveragePool((2, 3), (1, 1), ((0, 1), (1, 1)))

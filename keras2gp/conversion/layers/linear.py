@@ -10,8 +10,7 @@ from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.activation import fused
 from keras2gp.conversion.layers.windows import by, patches
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.graph.features import Depthwise
-from keras2gp.graph.ops import Dilate, Patches, Spatial
+from keras2gp.graph.ops import Depthwise, Dilate, Patches, Spatial
 
 __all__ = [
     "read_convolution",

@@ -16,7 +16,7 @@ import keras
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.priors import initial_constant
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.graph.features import Normalize
+from keras2gp.graph.ops import Normalize
 
 __all__ = [
     "read_batch_normalization",

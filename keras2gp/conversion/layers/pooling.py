@@ -11,8 +11,7 @@ import keras
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.windows import by, pads
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.graph.mixing import AveragePool
-from keras2gp.graph.ops import Op, Patches, Reshape, Spatial
+from keras2gp.graph.ops import AveragePool, Op, Patches, Reshape, Spatial
 from keras2gp.layer_table import LAYERS
 
 __all__ = [

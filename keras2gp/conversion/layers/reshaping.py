@@ -9,8 +9,7 @@ from typing import Any
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.windows import by
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.mixing import Upsample
-from keras2gp.graph.ops import Crop, Pad, Reshape, Spread
+from keras2gp.graph.ops import Crop, Pad, Reshape, Spread, Upsample
 
 __all__ = [
     "read_cropping",

@@ -7,8 +7,7 @@ from typing import Any, NoReturn
 
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.mixing import Upsample
-from keras2gp.graph.ops import Crop, Pad, Patches, Reshape
+from keras2gp.graph.ops import Crop, Pad, Patches, Reshape, Upsample
 
 __all__ = ["read_getitem", "read_pad", "read_repeat"]
 

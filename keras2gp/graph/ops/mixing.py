@@ -1,7 +1,7 @@
 """Linear ops without weights that combine several offsets: pooling, upsampling, two-sided sums.
 
-Each is a sum of products of linear maps, one along each axis (see bands.py). With the maps L1 of
-the first image and L2 of the second,
+Each is a sum of products of linear maps, one along each axis (see linear_maps.py). With the maps
+L1 of the first image and L2 of the second,
     k'[d][g] = sum over a, b of L1[g, a] L2[g + d, b] k[b - a][a].
 """
 
@@ -13,38 +13,31 @@ from itertools import product
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.linear_maps import Band, composed, identity, source_offsets
-from keras2gp.graph.ops import Crop, Dilate, Offset, Op, Pad, Ratios, Scale, Spatial
+from keras2gp.graph.linear_maps import SeparableMap, composed, identity, source_offsets
+from keras2gp.graph.ops.base import Offset, Op, Ratios, Spatial
 
-__all__ = ["AveragePool", "Combination", "Mixing", "SeparableMap", "Upsample"]
-
-
-@dataclass(frozen=True)
-class SeparableMap:
-    """coefficient times one band along each axis."""
-
-    coefficient: float
-    bands: tuple[Band, ...]
+__all__ = ["AveragePool", "Combination", "Mixing", "Upsample"]
 
 
 @dataclass(frozen=True)
 class Mixing(Op):
-    """An op whose output at one offset reads its input at several."""
+    """An op whose output at one offset reads its input at several; a subclass states its maps."""
 
     linear: ClassVar[bool] = True
     mixing: ClassVar[bool] = True
 
-    def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """The op on an input of that size, as a sum of separable maps."""
-        raise NotImplementedError
+    @property
+    def separable(self) -> Op:
+        """Itself."""
+        return self
 
     def input_offset(self, offset: Ratios) -> Ratios:
         """There is not one; see input_offsets."""
-        raise GraphError(f"{type(self).__name__} reads several offsets")
+        raise GraphError(f"{self.title} reads several offsets")
 
     def input_offsets(self, offsets: frozenset[Offset], size: Spatial) -> frozenset[Offset]:
         """All offsets of an input of that size that these offsets of the output read."""
-        found: set[Offset] = set()
+        sources: set[Offset] = set()
         along = [sorted(set(values)) for values in zip(*offsets, strict=True)]
         maps = self.maps(size)
         for first, second in product(maps, maps):
@@ -53,8 +46,8 @@ class Mixing(Op):
                 for b1, b2, values in zip(first.bands, second.bands, along, strict=True)
             ]
             for offset in offsets:
-                found.update(product(*(axis[d] for axis, d in zip(axes, offset, strict=True))))
-        return frozenset(found)
+                sources.update(product(*(axis[d] for axis, d in zip(axes, offset, strict=True))))
+        return frozenset(sources)
 
 
 @dataclass(frozen=True)
@@ -68,6 +61,7 @@ class AveragePool(Mixing):
     window: tuple[int, ...]
     strides: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
+    keeps_sign: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """(n + pads - window) // stride + 1 on each axis."""
@@ -97,6 +91,7 @@ class Upsample(Mixing):
     """Every position repeated, `factors` times along each axis: A'_g = A_(g // u)."""
 
     factors: tuple[int, ...]
+    keeps_sign: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """n u on each axis."""
@@ -124,19 +119,25 @@ class Combination(Mixing):
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """That of every chain."""
-        found = set()
+        shapes = set()
         for chain in self.chains:
             size = inputs[0]
             for op in chain:
                 size = op.spatial((size,))
-            found.add(size)
-        if len(found) != 1:
-            raise GraphError(f"a sum of different shapes {sorted(found)}")
-        return found.pop()
+            shapes.add(size)
+        if len(shapes) != 1:
+            raise GraphError(f"a sum of different shapes {sorted(shapes)}")
+        return shapes.pop()
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """A sum of chains of which none changes a sign."""
+        links = (link for chain in self.chains for link in chain)
+        never = all(link.never_negative([True]) for link in links)
+        return min(self.coefficients) >= 0.0 and inputs[0] and never
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
         """The chains, each composed into one band along each axis."""
-        found = []
+        maps: list[SeparableMap] = []
         for coefficient, chain in zip(self.coefficients, self.chains, strict=True):
             terms = [SeparableMap(coefficient, tuple(identity(n) for n in size))]
             now = size
@@ -146,44 +147,9 @@ class Combination(Mixing):
                         outer.coefficient * inner.coefficient,
                         tuple(map(composed, outer.bands, inner.bands)),
                     )
-                    for outer in separable_maps(op, now)
+                    for outer in op.maps(now)
                     for inner in terms
                 ]
                 now = op.spatial((now,))
-            found += terms
-        return tuple(found)
-
-
-def separable_maps(op: Op, size: Spatial) -> tuple[SeparableMap, ...]:
-    """A linear op on an input of that size, as a sum of separable maps.
-
-    Raises: GraphError for an op that is none.
-    """
-    match op:
-        case Mixing():
-            return op.maps(size)
-        case Scale():
-            return (SeparableMap(op.factor, tuple(identity(n) for n in size)),)
-        case Crop():
-            bands = [
-                _positions(list(range(before, n - after)))
-                for n, (before, after) in zip(size, op.crops, strict=True)
-            ]
-        case Pad():
-            bands = [
-                _positions([g if 0 <= g < n else None for g in range(-before, n + after)])
-                for n, (before, after) in zip(size, op.pads, strict=True)
-            ]
-        case Dilate():
-            bands = [
-                _positions([None if g % s else g // s for g in range((n - 1) * s + 1)])
-                for n, s in zip(size, op.strides, strict=True)
-            ]
-        case _:
-            raise GraphError(f"{type(op).__name__} is not a separable linear map")
-    return (SeparableMap(1.0, tuple(bands)),)
-
-
-def _positions(places: Sequence[int | None]) -> Band:
-    """One input position for each output position, or none: 0."""
-    return tuple((0, ()) if place is None else (place, (1.0,)) for place in places)
+            maps += terms
+        return tuple(maps)

@@ -1,0 +1,54 @@
+"""The ops of a graph: what each does to shapes, distributions and offsets, as frozen values.
+
+An op states its own facts. Its covariance is computed by a rule of `keras2gp.covariance`.
+
+Glossary
+  spatial   sizes of the spatial axes of a tensor, () for a vector
+  offset d  one integer per spatial axis: k[d][g] = Cov(A_g(x1), A_{g+d}(x2))
+"""
+
+from keras2gp.graph.ops.base import Kind, Offset, Op, Ratios, Refusal, Spatial
+from keras2gp.graph.ops.channels import (
+    Activation,
+    Affine,
+    Depthwise,
+    Input,
+    Mixture,
+    Normalize,
+    Opaque,
+    Scale,
+    Sum,
+    Weighted,
+)
+from keras2gp.graph.ops.mixing import AveragePool, Combination, Mixing, Upsample
+from keras2gp.graph.ops.positions import Crop, Dilate, Pad, Patches, Positions, Reshape, Spread
+
+__all__ = [
+    "Activation",
+    "Affine",
+    "AveragePool",
+    "Combination",
+    "Crop",
+    "Depthwise",
+    "Dilate",
+    "Input",
+    "Kind",
+    "Mixing",
+    "Mixture",
+    "Normalize",
+    "Offset",
+    "Op",
+    "Opaque",
+    "Pad",
+    "Patches",
+    "Positions",
+    "Ratios",
+    "Refusal",
+    "Reshape",
+    "Scale",
+    "Spatial",
+    "Spread",
+    "Sum",
+    "Upsample",
+    "Weighted",
+]

@@ -1,0 +1,184 @@
+"""The base class of ops: the questions that the analyses of a graph ask every op."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import ClassVar, NamedTuple
+
+from keras2gp.errors import GraphError
+from keras2gp.graph.linear_maps import SeparableMap
+
+__all__ = ["Kind", "NotGaussian", "Offset", "Op", "Ratios", "Refusal", "Spatial"]
+
+Offset = tuple[int, ...]
+Ratios = tuple[Fraction | int, ...]
+"""An offset as fractions."""
+Spatial = tuple[int, ...]
+
+
+class Kind(Enum):
+    """What is known of a tensor's distribution.
+
+    data      a deterministic function of the input
+    gaussian  zero mean, independent over channels, jointly Gaussian over positions and images
+    features  independent and alike over channels, second moments known, not Gaussian
+    unknown   the result of a refused layer
+    """
+
+    DATA = "data"
+    GAUSSIAN = "gaussian"
+    FEATURES = "features"
+    UNKNOWN = "unknown"
+
+
+class Refusal(NamedTuple):
+    """Why an op has no rule for its inputs.
+
+    received: the op, and the settings that matter
+    why:      the reason
+    hint:     what would work instead
+    """
+
+    received: str
+    why: str
+    hint: str
+
+
+class NotGaussian(NamedTuple):
+    """Why the features that come from an op are not Gaussian.
+
+    cause:  in a few words
+    hint:   what to put between them and an activation
+    output: the cause, as a sentence about the model's output
+    """
+
+    cause: str
+    hint: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation of a graph. Ops are values: equal fields, equal ops.
+
+    A subclass overrides what differs from the defaults, which are those of an op that acts on
+    every channel and position of one input alike.
+    """
+
+    linear: ClassVar[bool] = False
+    """Whether it is a linear map without randomness."""
+
+    random: ClassVar[bool] = False
+    """Whether it draws weights: its output is a new source of randomness."""
+
+    mixing: ClassVar[bool] = False
+    """Whether it combines several offsets of its input into one of its output (see Mixing)."""
+
+    needs_gaussian: ClassVar[bool] = False
+    """Whether its covariance is known for Gaussian inputs only."""
+
+    keeps_sign: ClassVar[bool] = False
+    """Whether its output is never negative where its inputs never are."""
+
+    keeps_offsets: ClassVar[bool] = True
+    """Whether an offset of its output is one offset of its input, the same at every position."""
+
+    not_gaussian: ClassVar[NotGaussian] = NotGaussian(
+        cause="an activation, or a sum with one, with no weights after it",
+        hint="a convolution or Dense layer in between (a 1x1 convolution will do), or activations "
+        "before the layers of a residual branch as in ResNet v2 instead of after the sum",
+        output="the output ends in an activation, so that it is not Gaussian at infinite width",
+    )
+    """Why its features are not Gaussian."""
+
+    @property
+    def title(self) -> str:
+        """The op in an error message."""
+        return type(self).__name__
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """Spatial shape of the output for these spatial shapes of the inputs.
+
+        Raises: GraphError if the op does not fit the shapes.
+        """
+        return inputs[0]
+
+    def kind(self, inputs: Sequence[Kind]) -> Kind:
+        """Kind of the output; a mixture of kinds is features."""
+        if self.random:
+            return Kind.GAUSSIAN
+        if Kind.UNKNOWN in inputs:
+            return Kind.UNKNOWN
+        return inputs[0] if len(set(inputs)) == 1 else Kind.FEATURES
+
+    def sources(self, index: int, inputs: Sequence[frozenset[int]]) -> frozenset[int]:
+        """The nodes whose random weights the output is made of, for those of the inputs.
+
+        index: the op's own node
+        """
+        return frozenset([index]) if self.random else frozenset[int]().union(*inputs)
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """Whether no entry of the output is negative, from the same of the inputs."""
+        return self.keeps_sign and all(inputs)
+
+    def needs_means(self, inputs: Sequence[Kind]) -> bool:
+        """Whether the covariance depends on the means of inputs of these kinds."""
+        del inputs
+        return False
+
+    def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
+        """Those inputs whose means the mean of the output depends on."""
+        return () if self.random else inputs
+
+    @property
+    def sum_weights(self) -> tuple[float, ...]:
+        """Coefficients of its inputs, if it is their weighted sum; else none."""
+        return ()
+
+    @property
+    def additive(self) -> bool:
+        """Whether op(a + b) = op(a) + op(b)."""
+        return self.linear
+
+    @property
+    def refuses_data(self) -> Refusal | None:
+        """Why there is no rule where an input is data, or holds it; None if there is one."""
+        return None
+
+    def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
+        """Why there is no covariance at an offset other than 0, for an input of that size."""
+        del size, kind
+        return None
+
+    @property
+    def reads_outside(self) -> bool:
+        """Whether it reads its input beyond the border, where the input has to be 0."""
+        return False
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether its map is 0 beyond the border wherever those of its inputs are."""
+        return self.linear
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """The one offset of the input that this offset of the output needs.
+
+        Exact fractions: where the result is not whole, the map of the output is 0.
+        """
+        return offset
+
+    @property
+    def separable(self) -> Op | None:
+        """The op as a sum of linear maps along each axis; None if it is none."""
+        return None
+
+    def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
+        """The op on an input of that size, as a sum of separable maps.
+
+        Raises: GraphError if it is none.
+        """
+        raise GraphError(f"{self.title} is not a separable linear map of {size}")

@@ -1,0 +1,310 @@
+"""Ops that act on channels, at every position alike: data, weights, activations, sums, norms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from keras2gp.errors import GraphError
+from keras2gp.graph.linear_maps import SeparableMap, identity
+from keras2gp.graph.ops.base import Kind, NotGaussian, Op, Refusal, Spatial
+
+__all__ = [
+    "Activation",
+    "Affine",
+    "Depthwise",
+    "Input",
+    "Mixture",
+    "Normalize",
+    "Opaque",
+    "Scale",
+    "Sum",
+    "Weighted",
+]
+
+_NEVER_NEGATIVE = frozenset(
+    {"abs", "absolute", "exp", "exponential", "relu", "sigmoid", "softmax", "softplus", "square"}
+)
+_IDENTITY_FROM_ZERO = frozenset({"abs", "absolute", "elu", "leaky_relu", "relu"})
+"""Functions with phi(u) = u for every u from 0."""
+_WEIGHTS_FIRST = "a convolution or Dense layer on the input's branch (a 1x1 convolution will do)"
+
+
+@dataclass(frozen=True)
+class Input(Op):
+    """A data tensor: images after every deterministic layer. `index` counts them."""
+
+    index: int
+    size: Spatial
+    channels: int
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """Spatial shape of the data tensor itself."""
+        return self.size
+
+    def kind(self, inputs: Sequence[Kind]) -> Kind:
+        """Data."""
+        return Kind.DATA
+
+
+@dataclass(frozen=True)
+class Opaque(Op):
+    """Stands for a layer that was refused, so that what follows it can still be examined."""
+
+    path: str
+    size: Spatial
+    random: ClassVar[bool] = True
+    keeps_offsets: ClassVar[bool] = False
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """Spatial shape that Keras states for the layer's output."""
+        return self.size
+
+    def kind(self, inputs: Sequence[Kind]) -> Kind:
+        """Unknown."""
+        return Kind.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Weighted(Op):
+    """One call of a layer with weights and biases.
+
+    layer: the entry in the kernel's parameters
+    call:  counts the layer's calls
+    """
+
+    layer: str
+    call: int = 0
+    random: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Affine(Weighted):
+    """Weights over channels, and biases: k' = b2 + w2 k, pointwise.
+
+    The average over a window, over positions or over channel groups is an op before this one:
+    Patches, Positions, Mixture.
+    """
+
+
+@dataclass(frozen=True)
+class Depthwise(Weighted):
+    """A weight of its own for each channel and tap: k' = b2 + w2 k after Patches.
+
+    It sums over no channels, so its result is not Gaussian: features, of zero mean.
+    """
+
+    not_gaussian: ClassVar[NotGaussian] = NotGaussian(
+        cause="each is made of one channel alone, by its weights of a depthwise convolution",
+        hint="a pointwise convolution or Dense layer between the two, and the activation after "
+        "that (SeparableConv, ConvNeXt), or an ordinary convolution",
+        output="the output comes from a depthwise convolution, which sums over no channels: it is "
+        "not Gaussian at infinite width",
+    )
+
+    def kind(self, inputs: Sequence[Kind]) -> Kind:
+        """Features."""
+        return Kind.FEATURES
+
+    @property
+    def refuses_data(self) -> Refusal | None:
+        """The input has few channels."""
+        why = (
+            "the input has a fixed number of channels, and a depthwise convolution sums over none "
+            "of them: what follows sees a few random filters, whose second moments stay random "
+            "however wide the network grows"
+        )
+        return Refusal("depthwise convolution of the input", why, _WEIGHTS_FIRST)
+
+
+@dataclass(frozen=True)
+class Mixture(Op):
+    """Channel groups become one: k' = sum of weights[i] k_i, the weights C_i / sum C."""
+
+    weights: tuple[float, ...]
+    linear: ClassVar[bool] = True
+
+    @property
+    def additive(self) -> bool:
+        """It has several inputs."""
+        return False
+
+
+@dataclass(frozen=True)
+class Activation(Op):
+    """phi, elementwise. `name` selects the dual activation, `params` its constants."""
+
+    name: str
+    params: tuple[tuple[str, float], ...] = ()
+    needs_gaussian: ClassVar[bool] = True
+
+    @property
+    def title(self) -> str:
+        """The activation by its name."""
+        return f"activation {self.name}"
+
+    @property
+    def identity_from_zero(self) -> bool:
+        """Whether phi(u) = u for every u from 0."""
+        return self.name in _IDENTITY_FROM_ZERO
+
+    def kind(self, inputs: Sequence[Kind]) -> Kind:
+        """Features."""
+        return Kind.FEATURES
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """By the function."""
+        return self.name in _NEVER_NEGATIVE
+
+    def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
+        """None: Gaussian inputs have the mean 0."""
+        return ()
+
+    @property
+    def refuses_data(self) -> Refusal | None:
+        """Data among random channels; Keras runs an activation of data alone."""
+        why = (
+            "the input is not random, and it stands beside random channels here: the activation "
+            "of its channels is not known from their mean covariance"
+        )
+        received = f"{self.title} of the input, concatenated"
+        return Refusal(received, why, "the activation of each before they are joined")
+
+
+@dataclass(frozen=True)
+class Sum(Op):
+    """sum of coefficients[i] A_i over independent A_i: k' = sum of coefficients[i]^2 k_i.
+
+    Products of the means of features are added.
+    """
+
+    coefficients: tuple[float, ...]
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """That of every term."""
+        if len(set(inputs)) != 1:
+            raise GraphError(f"a sum of different shapes {inputs}")
+        return inputs[0]
+
+    @property
+    def sum_weights(self) -> tuple[float, ...]:
+        """Its coefficients."""
+        return self.coefficients
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Zeros add up to zero."""
+        return True
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """A sum of terms that never are."""
+        return min(self.coefficients) >= 0.0 and all(inputs)
+
+    def needs_means(self, inputs: Sequence[Kind]) -> bool:
+        """Two or more features have means whose products count."""
+        return list(inputs).count(Kind.FEATURES) > 1
+
+    @property
+    def refuses_data(self) -> Refusal | None:
+        """Data plus something random."""
+        if len(self.coefficients) < 2:
+            return None
+        why = (
+            "the input is not random: added to a Gaussian tensor it is a mean that differs from "
+            "channel to channel, and there is no rule for that"
+        )
+        received = "sum of the input and a random branch"
+        return Refusal(received, why, f"{_WEIGHTS_FIRST} before the sum")
+
+
+@dataclass(frozen=True)
+class Scale(Op):
+    """factor A: k' = factor^2 k."""
+
+    factor: float
+    linear: ClassVar[bool] = True
+
+    @property
+    def sum_weights(self) -> tuple[float, ...]:
+        """Its factor."""
+        return (self.factor,)
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """Unless the factor is negative."""
+        return self.factor >= 0.0 and inputs[0]
+
+    @property
+    def separable(self) -> Op:
+        """Itself."""
+        return self
+
+    def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
+        """The factor times the identity."""
+        return (SeparableMap(self.factor, tuple(identity(n) for n in size)),)
+
+
+@dataclass(frozen=True)
+class Normalize(Op):
+    """One group of channels over the root mean square (or deviation) of all: A / sqrt(v + epsilon).
+
+    inputs:    all channel groups that are normalised together
+    group:     which of them this node is about
+    weights:   C_i / sum C of the groups
+    axes:      for each spatial axis, whether the statistics are taken over it too
+    centered:  whether the mean over channels (and axes) is taken away from A first
+    deviation: whether v is the variance, not the mean square
+    epsilon:   added to v; where both are 0 the result is 0
+
+    Raises: GraphError from `spatial`, if the fields do not fit the inputs.
+    """
+
+    group: int
+    weights: tuple[float, ...]
+    axes: tuple[bool, ...]
+    centered: bool
+    deviation: bool
+    epsilon: float
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """That of every input."""
+        if len(set(inputs)) != 1 or len(inputs) != len(self.weights):
+            raise GraphError(f"a normalisation of {len(self.weights)} groups of shapes {inputs}")
+        if not 0 <= self.group < len(inputs) or len(self.axes) != len(inputs[0]):
+            raise GraphError(f"group {self.group} and axes {self.axes} of the shapes {inputs}")
+        if self.centered and not self.deviation:
+            raise GraphError("a normalisation that is centered divides by the deviation")
+        return inputs[0]
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Both images are multiplied by a number."""
+        return True
+
+    def kind(self, inputs: Sequence[Kind]) -> Kind:
+        """That of its group: the divisor is not random at infinite width."""
+        return Kind.UNKNOWN if Kind.UNKNOWN in inputs else inputs[self.group]
+
+    def sources(self, index: int, inputs: Sequence[frozenset[int]]) -> frozenset[int]:
+        """Those of its group: the divisor is not random at infinite width."""
+        return inputs[self.group]
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """As its group, if no mean is taken away."""
+        return not self.centered and inputs[self.group]
+
+    def needs_means(self, inputs: Sequence[Kind]) -> bool:
+        """The mean of features is taken away, from them or from their mean square."""
+        return self.deviation and Kind.FEATURES in inputs
+
+    def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
+        """Its group."""
+        return (inputs[self.group],)
+
+    @property
+    def refuses_data(self) -> Refusal | None:
+        """The mean of data over channels."""
+        if not self.deviation:
+            return None
+        why = "the mean of the input over its channels, which would be taken away, has no rule here"
+        return Refusal("normalisation of the input, concatenated", why, _WEIGHTS_FIRST)

@@ -1,0 +1,248 @@
+"""Ops that move positions, or average over them, and map each offset to one offset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+from keras2gp.errors import GraphError
+from keras2gp.graph.linear_maps import SeparableMap, selection
+from keras2gp.graph.ops.base import Kind, Op, Ratios, Refusal, Spatial
+from keras2gp.graph.ops.mixing import AveragePool
+
+__all__ = ["Crop", "Dilate", "Pad", "Patches", "Positions", "Reshape", "Spread"]
+
+_POOLED = "pooling (or its like) after it needs the covariance between different positions, and "
+
+
+@dataclass(frozen=True)
+class Patches(Op):
+    """The window of a convolution: k'[g] = mean over the taps of k, zero outside the image.
+
+    window, strides, dilation: one integer for each spatial axis.
+    pads: zeros (before, after) on each axis.
+    """
+
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    linear: ClassVar[bool] = True
+
+    @property
+    def taps(self) -> int:
+        """Number of elements of the window."""
+        return math.prod(self.window)
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """(n + pads - reach) // stride + 1 on each axis."""
+        (size,) = inputs
+        out = []
+        for n, k, s, r, (before, after) in zip(
+            size, self.window, self.strides, self.dilation, self.pads, strict=True
+        ):
+            reach = (k - 1) * r + 1
+            if n + before + after < reach:
+                raise GraphError(f"a window of {reach} does not fit into {n + before + after}")
+            out.append((n + before + after - reach) // s + 1)
+        return tuple(out)
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """A window of one tap moves positions; a larger one stands for random weights."""
+        return self.taps == 1 and inputs[0]
+
+    @property
+    def reads_outside(self) -> bool:
+        """Unless it takes single positions of the image itself."""
+        return self.taps > 1 or any(map(any, self.pads))
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Only of single positions: a window beyond the border still reads positions inside."""
+        return not self.reads_outside
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """Stride times the offset: both windows move together."""
+        return tuple(s * d for s, d in zip(self.strides, offset, strict=True))
+
+    @property
+    def separable(self) -> Op | None:
+        """The average over one position, if it takes single positions of the image itself."""
+        if self.reads_outside:
+            return None
+        return AveragePool(self.window, self.strides, self.pads)
+
+
+@dataclass(frozen=True)
+class Positions(Op):
+    """All positions become channels (Flatten before Dense): k' = mean over g of k[0][g]."""
+
+    rank: int
+    linear: ClassVar[bool] = True
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """No spatial axis is left."""
+        return ()
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """Equal positions only: weights of different positions are independent."""
+        return (0,) * self.rank
+
+
+@dataclass(frozen=True)
+class _Selection(Op):
+    """A linear map whose every output position is one position of the input, or 0."""
+
+    linear: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
+
+    def positions(self, axis: int, size: int) -> Sequence[int | None]:
+        """The input position of each output position along one axis; None: 0."""
+        raise NotImplementedError
+
+    @property
+    def separable(self) -> Op:
+        """Itself."""
+        return self
+
+    def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
+        """One selection along each axis."""
+        bands = (selection(self.positions(axis, n)) for axis, n in enumerate(size))
+        return (SeparableMap(1.0, tuple(bands)),)
+
+
+@dataclass(frozen=True)
+class Pad(_Selection):
+    """Zeros around the map, (before, after) on each axis."""
+
+    pads: tuple[tuple[int, int], ...]
+
+    @property
+    def reads_outside(self) -> bool:
+        """The zeros that it adds are beyond its input's border."""
+        return True
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """Grown by the zeros."""
+        return tuple(n + a + b for n, (a, b) in zip(inputs[0], self.pads, strict=True))
+
+    def positions(self, axis: int, size: int) -> Sequence[int | None]:
+        """0 outside of the input."""
+        before, after = self.pads[axis]
+        return [g if 0 <= g < size else None for g in range(-before, size + after)]
+
+
+@dataclass(frozen=True)
+class Crop(_Selection):
+    """Positions removed, (before, after) on each axis."""
+
+    crops: tuple[tuple[int, int], ...]
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """The positions that it removes are beyond the new border."""
+        return False
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """Shrunk by the positions removed."""
+        out = tuple(n - a - b for n, (a, b) in zip(inputs[0], self.crops, strict=True))
+        if min(out, default=1) < 1:
+            raise GraphError(f"cropping {self.crops} leaves nothing of {inputs[0]}")
+        return out
+
+    def positions(self, axis: int, size: int) -> Sequence[int | None]:
+        """Those that stay."""
+        before, after = self.crops[axis]
+        return range(before, size - after)
+
+
+@dataclass(frozen=True)
+class Dilate(_Selection):
+    """Zeros between positions (transposed convolution): k'[d][g] = k[d / s][g / s], else 0.
+
+    strides: distance of neighbouring positions in the output, one integer for each axis.
+    """
+
+    strides: tuple[int, ...]
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """(n - 1) s + 1 on each axis: no zeros behind the last position."""
+        return tuple((n - 1) * s + 1 for n, s in zip(inputs[0], self.strides, strict=True))
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """The offset divided by the stride; where that is not whole, one of the two is a zero."""
+        return tuple(Fraction(d) / s for s, d in zip(self.strides, offset, strict=True))
+
+    def positions(self, axis: int, size: int) -> Sequence[int | None]:
+        """g / s, where that is whole."""
+        stride = self.strides[axis]
+        return [None if g % stride else g // stride for g in range((size - 1) * stride + 1)]
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """Other spatial axes for the same positions in the same order."""
+
+    size: Spatial
+    rank: int
+    linear: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
+    keeps_offsets: ClassVar[bool] = False
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """The new spatial shape."""
+        if math.prod(inputs[0]) != math.prod(self.size):
+            raise GraphError(f"{inputs[0]} cannot become {self.size}")
+        return self.size
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """Offset 0 only: another one is not the same offset at every position."""
+        if any(offset):
+            raise GraphError("an offset other than 0 does not survive a reshape")
+        return (0,) * self.rank
+
+    def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
+        """Neighbours after the reshape are not neighbours before it."""
+        why = f"{_POOLED}neighbours after the reshape are not neighbours before it"
+        hint = "pooling before the Reshape, or global pooling, straight after it"
+        return Refusal(f"Reshape of {size} positions to {self.size}", why, hint)
+
+
+@dataclass(frozen=True)
+class Spread(Op):
+    """The units of a vector become the positions of a map (Reshape after Dense).
+
+    Independent units at all positions: k'[0][g] = k, and 0 at every other offset.
+    """
+
+    size: Spatial
+    keeps_sign: ClassVar[bool] = True
+
+    @property
+    def additive(self) -> bool:
+        """Each unit goes to one position."""
+        return True
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """The new spatial shape."""
+        if inputs[0]:
+            raise GraphError(f"only a vector is spread over positions, not a map of {inputs[0]}")
+        return self.size
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """A vector has no offsets."""
+        return ()
+
+    def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
+        """Different units of features have means, whose product is not 0."""
+        if kind is not Kind.FEATURES:
+            return None
+        why = (
+            f"{_POOLED}there is no rule for that between units after an activation, whose means "
+            "are not 0"
+        )
+        hint = "the activation after the Reshape instead of before it"
+        return Refusal(f"Reshape of features to {self.size}", why, hint)
