@@ -23,6 +23,7 @@ from oracles.full_maps import (
     added,
     mapped,
     matrix_of,
+    normalized,
     precise,
     side_by_side,
     spread,
@@ -96,6 +97,8 @@ def apply(layer, sources, node):
         return mapped(source, FACTORS[kind](layer, node) * np.eye(math.prod(source.spatial)))
     if kind in COEFFICIENTS:
         return added(sources, COEFFICIENTS[kind](layer, len(sources)))
+    if kind in NORMALIZATIONS:
+        return normalized(source, *NORMALIZATIONS[kind](layer), layer.epsilon)
     if kind == "Concatenate":
         return joined(layer, sources)
     if kind == "Reshape" and not source.spatial and len(layer.target_shape) > 1:
@@ -130,6 +133,18 @@ FACTORS = {
     "Rescaling": lambda layer, node: layer.scale,
 }
 
+NORMALIZATIONS = {
+    "LayerNormalization": lambda layer: (_everywhere(layer.axis), True, True),
+    "RMSNormalization": lambda layer: (_everywhere(layer.axis), False, False),
+    "GroupNormalization": lambda layer: (True, True, True),
+}
+"""Whether over all positions, whether centered, whether over the variance."""
+
+
+def _everywhere(axis):
+    return isinstance(axis, list | tuple) and len(axis) > 1
+
+
 COEFFICIENTS = {
     "Add": lambda layer, count: [1.0] * count,
     "Subtract": lambda layer, count: [1.0, -1.0],
@@ -142,6 +157,7 @@ MEANS = {
     "relu": lambda constant, q: np.sqrt(q / (2 * np.pi)),
     "leaky_relu": lambda constant, q: (1 - constant) * np.sqrt(q / (2 * np.pi)),
     "erf": lambda constant, q: 0 * q,
+    "gelu": lambda constant, q: q / np.sqrt(2 * np.pi * (1 + q)),
     "sin": lambda constant, q: 0 * q,
 }
 """E[phi(u)] for Var(u) = q."""

@@ -106,6 +106,28 @@ def added(sources, coefficients):
     return Map(sources[0].spatial, groups)
 
 
+def normalized(source, everywhere, centered, deviation, epsilon):
+    """Every group minus the mean over channels, over the root of their mean square or variance.
+
+    everywhere: the statistics are taken over all positions too
+    """
+    total = sum(g.channels for g in source.groups)
+    mean = sum(g.channels / total * g.mean for g in source.groups)
+    square = sum(g.channels / total * np.einsum("iipp->ip", g.second) for g in source.groups)
+    if everywhere:
+        mean, square = (np.broadcast_to(a.mean(1)[:, None], a.shape) for a in (mean, square))
+    r = 1 / np.sqrt(square - (mean**2 if deviation else 0) + epsilon)
+    mean = mean if centered else 0 * mean
+    groups = []
+    for g in source.groups:
+        m = g.mean
+        k = g.second - np.einsum("ip,jq->ijpq", m, mean)
+        k = (k - np.einsum("ip,jq->ijpq", mean, m - mean)) * np.einsum("ip,jq->ijpq", r, r)
+        made = Source(k, (m - mean) * r, positive=g.positive and not centered)
+        groups.append(Group(g.channels, {made: np.eye(k.shape[-1])}))
+    return Map(source.spatial, groups)
+
+
 def side_by_side(sources, axis):
     """Maps joined along a spatial axis: matrices below one another, in the order of positions."""
     sizes = [s.spatial[axis] for s in sources]

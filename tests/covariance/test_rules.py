@@ -1,0 +1,195 @@
+"""Every op in a small network, against all oracles: one row for each.
+
+The rows end in pooling where their op can: it needs the covariance of different positions.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from oracles import full_covariance as full_oracle
+from oracles import naive as oracle
+
+import keras2gp
+from keras2gp.covariance import registry
+from keras2gp.covariance.base import Rule
+from keras2gp.covariance.pairs import ImageBlock
+from keras2gp.covariance.program import Program
+from keras2gp.errors import RegistryError
+from keras2gp.graph import GraphBuilder, ops
+
+HE = {
+    "kernel_initializer": "he_normal",
+    "bias_initializer": keras.initializers.RandomNormal(stddev=0.3),
+}
+IMAGE = (4, 3, 2)
+
+
+def conv(x, window=2, activation="relu", **settings):
+    settings = HE | {"padding": "same", "activation": activation} | settings
+    return layers.Conv2D(6, window, **settings)(x)
+
+
+def linear(x, window=2, **settings):
+    return conv(x, window, None, **settings)
+
+
+def pool(x, window=2, stride=1):
+    return layers.AveragePooling2D(window, stride)(x)
+
+
+def depthwise(x):
+    return layers.DepthwiseConv2D(2, depthwise_initializer="he_normal")(x)
+
+
+def transposed(x):
+    return layers.Conv2DTranspose(6, 2, strides=2, activation="relu", **HE)(x)
+
+
+def spread(x):
+    return layers.Reshape((2, 3, 4))(layers.Dense(24, **HE)(layers.Flatten()(x)))
+
+
+CASES = {
+    ops.Input: (IMAGE, lambda x: x),
+    ops.Affine: (IMAGE, lambda x: pool(linear(linear(x)))),
+    ops.Depthwise: (IMAGE, lambda x: pool(depthwise(conv(x)))),
+    ops.Mixture: (IMAGE, lambda x: pool(conv(layers.Concatenate()([conv(x), linear(x, 1)])))),
+    ops.Activation: (IMAGE, lambda x: pool(conv(x, activation="gelu"))),
+    ops.Sum: (IMAGE, lambda x: pool(layers.Subtract()([conv(x), conv(x, 1)]))),
+    ops.Scale: (IMAGE, lambda x: pool(layers.BatchNormalization()(conv(x)))),
+    ops.Normalize: (IMAGE, lambda x: pool(layers.LayerNormalization()(conv(x)))),
+    ops.Patches: (IMAGE, lambda x: pool(conv(conv(x), (3, 2), strides=(1, 2)))),
+    ops.Positions: (IMAGE, lambda x: layers.Dense(4, "relu", **HE)(layers.Flatten()(conv(x)))),
+    ops.Pad: (IMAGE, lambda x: pool(layers.ZeroPadding2D(((1, 0), (0, 2)))(conv(x)))),
+    ops.Crop: (IMAGE, lambda x: pool(layers.Cropping2D(((1, 0), (0, 1)))(conv(x)))),
+    ops.Dilate: (IMAGE, lambda x: pool(transposed(linear(x)))),
+    ops.Reshape: (IMAGE, lambda x: conv(layers.Reshape((2, 6, 6))(conv(x)))),
+    ops.Spread: (IMAGE, lambda x: pool(spread(x))),
+    ops.AveragePool: (IMAGE, lambda x: pool(conv(pool(conv(x), (2, 1), (2, 1))))),
+    ops.Upsample: (IMAGE, lambda x: pool(layers.UpSampling2D((1, 2))(conv(x)))),
+    ops.Combination: (IMAGE, lambda x: layers.Add()([
+        h := linear(x), layers.AveragePooling2D(2, 1, padding="same")(h)])),
+}  # fmt: skip
+"""For each op the shape of the images, and a network that ends before the last Dense layer."""
+
+LOOPS = (ops.Affine, ops.Activation, ops.Scale, ops.Pad, ops.Crop, ops.Reshape)
+"""Ops that the loops of the naive oracle know, in a network without pooling."""
+
+
+def model_of(op, *, pooled=True):
+    shape, function = CASES[op]
+    x = keras.Input(shape)
+    h = function(x)
+    if not pooled:
+        pooling = [layer for layer in keras.Model(x, h).layers if "Pooling" in type(layer).__name__]
+        h = pooling[-1].input if pooling else h
+    return keras.Model(x, layers.Dense(3, **HE)(layers.Flatten()(h)))
+
+
+def images(model, rng, count=5):
+    return rng.normal(size=(count, *model.input_shape[1:]))
+
+
+@pytest.mark.parametrize("op", CASES, ids=lambda op: op.__name__)
+def test_agrees_with_all_positions(op, rng):
+    model = model_of(op)
+    kernel = keras2gp.convert(model, dtype="float64")
+    assert any(type(node.op) is op for node in kernel.graph.nodes)
+    x = images(model, rng)
+    nngp, ntk = np.asarray(kernel.matrix(x, None, "both"))
+    np.testing.assert_allclose(nngp, full_oracle.full_kernel(model, x, x), rtol=1e-9)
+    tangent = full_oracle.full_tangent(model, x[:2], x[2:])
+    np.testing.assert_allclose(ntk[:2, 2:], tangent, rtol=1e-9)
+    for k in (nngp, ntk):
+        np.testing.assert_array_equal(k, k.T)
+        values = np.linalg.eigvalsh(k)
+        assert values[0] > -1e-12 * values[-1]
+
+
+@pytest.mark.parametrize("op", LOOPS, ids=lambda op: op.__name__)
+def test_agrees_with_loops(op, rng):
+    model = model_of(op, pooled=False)
+    kernel = keras2gp.convert(model, dtype="float64")
+    assert any(type(node.op) is op for node in kernel.graph.nodes)
+    x = images(model, rng, 3)
+    np.testing.assert_allclose(kernel(x), oracle.reference_kernel(model, x), rtol=1e-9)
+
+
+def test_every_op_has_a_row_and_a_rule():
+    stated = {value for value in vars(ops).values() if isinstance(value, type)}
+    concrete = {op for op in stated if issubclass(op, ops.Op)} - {
+        ops.Op, ops.Opaque, ops.Weighted, ops.Mixing,
+    }  # fmt: skip
+    assert set(CASES) == concrete
+    ours = {op for op in registry._RULES if op.__module__.startswith("keras2gp.")}
+    assert ours == {op for op in concrete if not op.mixing}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tripled(ops.Op):
+    """Three times the tensor: an op of a user's own."""
+
+    linear = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(ops.Op):
+    """Independent noise of variance 1 at every position: an op with weights of its own."""
+
+    random = True
+
+
+def kernels(graph, x):
+    """Both kernels of a graph of one layer, of images [N, *spatial, C], without XLA."""
+    program = Program(graph, kind="both")
+    ones = [np.float64(1.0)] * len(program.layers)
+    _, data, statistics = program.statistics([np.moveaxis(x, 0, -1)], ones, ones)
+    block = ImageBlock(data, statistics)
+    return [np.asarray(k) for k in program.cross(block, block, ones, ones)]
+
+
+def graph_of(*links):
+    b = GraphBuilder()
+    index = b.add(ops.Input(0, (4,), 2), (), "x")
+    for link in (ops.Affine("a"), ops.Activation("relu"), *links, ops.Positions(1)):
+        index = b.add(link, (index,), type(link).__name__)
+    return b.graph(b.add(ops.Affine("b"), (index,), "b"))
+
+
+def test_a_function_is_the_rule_of_a_linear_op(monkeypatch, rng):
+    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
+
+    @keras2gp.rule(Tripled)
+    def tripled(op, maps, context):
+        """k' = 9 k."""
+        return 9.0 * maps[0]
+
+    x = rng.normal(size=(3, 4, 2))
+    found = kernels(graph_of(Tripled()), x)
+    np.testing.assert_allclose(found, kernels(graph_of(ops.Scale(3.0)), x), rtol=1e-12)
+    assert registry.rule_table()["Tripled"] == "k' = 9 k."
+    with pytest.raises(RegistryError, match="Tripled has a rule already: tripled"):
+        keras2gp.rule(Tripled)(tripled)
+
+
+def test_a_class_is_the_rule_of_any_op(monkeypatch, rng):
+    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
+
+    @keras2gp.rule(Noise)
+    class NoiseRule(Rule):
+        """k' = k + 1."""
+
+        def covariance(self, maps, context):
+            return maps[0] + 1.0
+
+        def tangent(self, k, maps, thetas, context):
+            return thetas[0] + 1.0
+
+    x = rng.normal(size=(3, 4, 2))
+    nngp, ntk = kernels(graph_of(Noise()), x)
+    plain_nngp, plain_ntk = kernels(graph_of(), x)
+    np.testing.assert_allclose(nngp, plain_nngp + 1.0, rtol=1e-12)
+    np.testing.assert_allclose(ntk, plain_ntk + 2.0, rtol=1e-12)
