@@ -36,6 +36,12 @@ class GaussianProcess(Posterior):
 
     With solver Nystroem(), A is another matrix and the basis of predictions is smaller: see there.
 
+    Args:
+        kernel: a kernel, or "precomputed".
+        noise_variance: variance of the noise on the targets.
+        jitter: "auto", or a number relative to the mean of the kernel's diagonal.
+        solver: "auto", a name, or a solver with settings.
+
     References:
         Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 2.1.
     """
@@ -148,6 +154,9 @@ class GaussianProcess(Posterior):
             gram: the matrix of the training inputs, if it exists already; needed to solve again
                 with a precomputed kernel.
 
+        Returns:
+            The logarithm, in nats.
+
         Raises:
             NotFittedError: the estimator is not fitted.
             NumericalError: conjugate gradients without probes do not compute the determinant.
@@ -159,8 +168,8 @@ class GaussianProcess(Posterior):
         >>> import numpy as np
         >>> from keras2gp import GPRegressor
         >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(np.zeros((1, 1)), [0.0])
-        >>> round(gp.log_marginal_likelihood(), 6) == round(-np.log(2 * np.pi) / 2, 6)
-        True
+        >>> round(gp.log_marginal_likelihood(), 4)
+        -0.9189
         """
         self._require_fitted()
         value: float = self.log_marginal_likelihood_value_

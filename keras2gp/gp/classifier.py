@@ -136,6 +136,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         Shapes:
             X [N, features] or [N, *shape]; y [N]; gram [N, N].
 
+        Returns:
+            The estimator itself.
+
         Raises:
             InputError: arrays that are empty, not finite or of different lengths; uint8 pixels;
                 labels of a single class, or that are continuous; a matrix that does not fit.
@@ -189,6 +192,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         Args:
             X: inputs, [M, features] or [M, *shape].
 
+        Returns:
+            Decision values; the label is the class of the largest.
+
         Raises:
             NotFittedError: the estimator is not fitted.
             InputError: X does not fit the training inputs.
@@ -210,6 +216,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
 
         Args:
             X: inputs, [M, features] or [M, *shape].
+
+        Returns:
+            Labels, [M].
 
         Raises:
             NotFittedError: the estimator is not fitted.
@@ -253,6 +262,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             X: inputs, [M, features] or [M, *shape].
             diag: the prior variances k(x, x), [M], for a precomputed kernel.
 
+        Returns:
+            Mean [M, C] and variance [M].
+
         Raises:
             NotFittedError: the estimator is not fitted.
             InputError: an argument does not fit the training inputs.
@@ -284,6 +296,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             diag: the prior variances k(x, x), [M], for a precomputed kernel; "temperature" needs
                 none.
 
+        Returns:
+            Probabilities, [M, C], in the order of `classes_`.
+
         Raises:
             NotFittedError: the estimator is not fitted.
             InputError: an argument does not fit the training inputs.
@@ -309,6 +324,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         Args:
             X: inputs, [M, features] or [M, *shape].
             diag: the prior variances k(x, x), [M], for a precomputed kernel.
+
+        Returns:
+            Mean [M, C], variance [M] and probability [M, C].
 
         Raises:
             NotFittedError: the estimator is not fitted.
@@ -357,6 +375,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             n_samples: number of draws.
             random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
 
+        Returns:
+            Draws, [M, C, n_samples].
+
         Raises:
             NotFittedError: the estimator is not fitted.
             InputError: X does not fit the training inputs, or the memory does not suffice.
@@ -400,6 +421,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             X: inputs, [M, features] or [M, *shape].
             n_samples: number of draws.
             random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
+
+        Returns:
+            Labels, [M, n_samples].
 
         Raises:
             NotFittedError: the estimator is not fitted.

@@ -47,7 +47,14 @@ class Transformation:
     scale: float
 
     def moments(self, *, member: bool) -> tuple[float, float]:
-        """t_c and v_c of the label's own class (member) or of any other class."""
+        """t_c and v_c of the label's own class (member) or of any other class.
+
+        Args:
+            member: whether the class is that of the label.
+
+        Returns:
+            Mean and variance of log x_c.
+        """
         a = self.concentration + float(member)
         variance = math.log1p(1.0 / a)
         return math.log(a) - variance / 2.0, variance
@@ -58,7 +65,15 @@ class Transformation:
         return other, member
 
     def targets(self, columns: Indices, classes: int) -> Targets:
-        """t minus its overall mean, [N, C]: the prior mean, which cancels in a softmax."""
+        """t minus its overall mean, [N, C]: the prior mean, which cancels in a softmax.
+
+        Args:
+            columns: the column of each label, [N].
+            classes: their number.
+
+        Returns:
+            Targets of the regressions, [N, C].
+        """
         result = np.full((len(columns), classes), self.moments(member=False)[0])
         result[np.arange(len(columns)), columns] = self.moments(member=True)[0]
         result -= result.mean()
@@ -102,7 +117,14 @@ class DirichletPosterior:
         self.inner = list(inner)
 
     def mean(self, cross: Matrix) -> Matrix:
-        """Posterior mean, [M, C], for covariances with the training inputs, [M, N]."""
+        """Posterior mean, [M, C], for covariances with the training inputs, [M, N].
+
+        Args:
+            cross: covariances with the training inputs, [M, N].
+
+        Returns:
+            Means, [M, C].
+        """
         mean: Matrix = cross @ self.alpha
         return mean
 
@@ -111,6 +133,13 @@ class DirichletPosterior:
 
         Shapes:
             cross [M, N], prior [M].
+
+        Args:
+            cross: covariances with the training inputs.
+            prior: prior variances.
+
+        Returns:
+            Variances, [M, C].
         """
         solved = self.factor.solve(cross.T)
         common = prior - np.einsum("mn,nm->m", cross, solved)
@@ -126,6 +155,13 @@ class DirichletPosterior:
 
         Shapes:
             cross [M, N], prior [M, M].
+
+        Args:
+            cross: covariances with the training inputs.
+            prior: prior covariance.
+
+        Yields:
+            A covariance matrix, [M, M].
         """
         solved = self.factor.solve(cross.T)
         common = prior - cross @ solved
@@ -150,6 +186,9 @@ class DirichletPosterior:
             state: the arrays.
             columns: the column of each label, [N].
             classes: their number.
+
+        Returns:
+            The posterior.
 
         Raises:
             ModelFileError: the arrays do not fit the labels; TypeError for malformed settings.

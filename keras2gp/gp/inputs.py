@@ -31,17 +31,33 @@ __all__ = [
 class KernelFunction(Protocol):
     """A covariance function of two sets of inputs.
 
+    >>> from keras2gp.gp import KernelFunction
     >>> from sklearn.gaussian_process.kernels import RBF
     >>> isinstance(RBF(1.0), KernelFunction)
     True
     """
 
     def __call__(self, x1: Any, x2: Any = None, /) -> Any:
-        """The matrix [N1, N2], as an array or tensor; x2=None stands for x1."""
+        """The matrix [N1, N2], as an array or tensor; x2=None stands for x1.
+
+        Args:
+            x1: inputs, [N1, ...].
+            x2: inputs, [N2, ...]; None for x1.
+
+        Returns:
+            Covariances k(x1, x2).
+        """
         ...
 
     def diag(self, x: Any, /) -> Any:
-        """The variances [N], as an array or tensor."""
+        """The variances [N], as an array or tensor.
+
+        Args:
+            x: inputs, [N, ...].
+
+        Returns:
+            Variances k(x, x).
+        """
         ...
 
 

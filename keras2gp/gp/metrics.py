@@ -58,9 +58,13 @@ def error_rate(y_true: Any, y_pred: Any) -> float:
     Shapes:
         y_true [M], y_pred [M].
 
+    Returns:
+        The fraction.
+
     Raises:
         InputError: the lengths differ, or there is no label.
 
+    >>> from keras2gp.gp import error_rate
     >>> error_rate(["cat", "dog", "cat", "dog"], ["cat", "cat", "cat", "dog"])
     0.25
     """
@@ -86,9 +90,13 @@ def negative_log_likelihood(y_true: Any, probabilities: Any, classes: Any) -> fl
     Shapes:
         y_true [M], probabilities [M, C], classes [C].
 
+    Returns:
+        The mean, in nats.
+
     Raises:
         InputError: shapes do not fit, rows are no distributions, or a label is no class.
 
+    >>> from keras2gp.gp import negative_log_likelihood
     >>> round(negative_log_likelihood([0, 1], [[0.5, 0.5], [0.5, 0.5]], [0, 1]), 6)
     0.693147
     """
@@ -109,12 +117,16 @@ def brier_score(y_true: Any, probabilities: Any, classes: Any) -> float:
     Shapes:
         y_true [M], probabilities [M, C], classes [C].
 
+    Returns:
+        The score; 0 is best.
+
     Raises:
         InputError: shapes do not fit, rows are no distributions, or a label is no class.
 
     References:
         Brier (1950), Verification of forecasts expressed in terms of probability.
 
+    >>> from keras2gp.gp import brier_score
     >>> brier_score([0, 1], [[1.0, 0.0], [0.5, 0.5]], [0, 1])
     0.25
     """
@@ -141,12 +153,16 @@ def expected_calibration_error(
     Shapes:
         y_true [M], probabilities [M, C], classes [C].
 
+    Returns:
+        The mean gap; 0 is best.
+
     Raises:
         InputError: shapes do not fit, rows are no distributions, or a label is no class.
 
     References:
         Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
 
+    >>> from keras2gp.gp import expected_calibration_error
     >>> p = [[0.75, 0.25]] * 4
     >>> expected_calibration_error([0, 0, 0, 1], p, [0, 1])
     0.0
@@ -172,9 +188,13 @@ def reliability(
     Shapes:
         y_true [M], probabilities [M, C], classes [C].
 
+    Returns:
+        The filled bins, in increasing confidence.
+
     Raises:
         InputError: shapes do not fit, rows are no distributions, or a label is no class.
 
+    >>> from keras2gp.gp import reliability
     >>> reliability([0, 1], [[0.75, 0.25], [0.75, 0.25]], [0, 1], bins=2)
     (ReliabilityBin(lower=0.5, upper=1.0, count=2, confidence=0.75, accuracy=0.5),)
     """
@@ -210,9 +230,13 @@ def calibration_error_by_chance(probabilities: Any, bins: int = 15) -> float:
         probabilities: a distribution in each row, [M, C].
         bins: number of bins.
 
+    Returns:
+        The error that perfect calibration would show.
+
     Raises:
         InputError: rows are no distributions, or bins is no whole number.
 
+    >>> from keras2gp.gp import calibration_error_by_chance
     >>> calibration_error_by_chance([[1.0, 0.0]] * 10)
     0.0
     >>> round(calibration_error_by_chance([[0.5, 0.5]] * 100), 3)
@@ -238,9 +262,13 @@ def out_of_distribution_auroc(inside: Any, outside: Any) -> float:
     Shapes:
         inside [M], outside [M'].
 
+    Returns:
+        The area.
+
     Raises:
         InputError: an array is empty, or holds values that are not finite.
 
+    >>> from keras2gp.gp import out_of_distribution_auroc
     >>> out_of_distribution_auroc([0.1, 0.2], [0.2, 0.3])
     0.875
     """

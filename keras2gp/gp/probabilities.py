@@ -56,6 +56,10 @@ def tempered_softmax(mean: Matrix, temperature: float) -> Matrix:
     Shapes:
         mean [M, C]; result [M, C].
 
+    Returns:
+        Probabilities, [M, C].
+
+    >>> from keras2gp.gp import tempered_softmax
     >>> import numpy as np
     >>> tempered_softmax(np.array([[1.0, 1.0], [0.0, np.log(3.0)]]), 1.0)
     array([[0.5 , 0.5 ],
@@ -86,10 +90,14 @@ def fit_temperature(mean: Matrix, columns: Indices) -> float:
     Shapes:
         mean [N, C], columns [N].
 
+    Returns:
+        T, a positive number.
+
     References:
         Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks; Platt
         (1999), Probabilistic Outputs for Support Vector Machines, section 2.2.
 
+    >>> from keras2gp.gp import fit_temperature
     >>> import numpy as np
     >>> mean = np.array([[1.0, 0.0], [0.9, 0.0], [0.0, 1.0], [0.8, 0.7]])
     >>> sure = fit_temperature(mean, np.array([0, 0, 1, 1]))
@@ -131,6 +139,14 @@ def largest_probabilities(mean: Matrix, deviation: Vector) -> Matrix:
     Shapes:
         mean [M, C], deviation s [M]; result [M, C], rows sum to 1.
 
+    Args:
+        mean: means of the Gaussians.
+        deviation: their common standard deviation s.
+
+    Returns:
+        Probabilities, [M, C].
+
+    >>> from keras2gp.gp import largest_probabilities
     >>> import numpy as np
     >>> largest_probabilities(np.zeros((1, 4)), np.ones(1)).round(9)
     array([[0.25, 0.25, 0.25, 0.25]])
@@ -173,6 +189,10 @@ def expected_softmax(mean: Matrix, variance: Matrix, step: float = STEP) -> Matr
     Shapes:
         mean [M, C], variance [M, C]; result [M, C], rows sum to 1.
 
+    Returns:
+        Probabilities, [M, C].
+
+    >>> from keras2gp.gp import expected_softmax
     >>> import numpy as np
     >>> expected_softmax(np.array([[0.0, 5.0]]), np.array([[0.0, 0.0]])).round(6)
     array([[0.006693, 0.993307]])

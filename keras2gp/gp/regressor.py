@@ -103,6 +103,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         Shapes:
             X [N, features] or [N, *shape]; y [N] or [N, C]; gram [N, N].
 
+        Returns:
+            The estimator itself.
+
         Raises:
             InputError: arrays that are empty, not finite, of different lengths or of the wrong
                 type; a matrix or machine that does not fit.
@@ -149,6 +152,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         Shapes:
             X [M, features] or [M, *shape]; mean [M] or [M, C]; std the same; covariance [M, M] or
             [M, M, C].
+
+        Returns:
+            The mean; with return_std or return_cov a pair of the mean and the other.
 
         Raises:
             NotFittedError: the estimator is not fitted.
@@ -236,6 +242,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
 
         Shapes:
             X [M, features] or [M, *shape]; draws [M, n_samples] or [M, C, n_samples].
+
+        Returns:
+            Draws in the units of the targets.
 
         Raises:
             NotFittedError: the estimator is not fitted.

@@ -106,6 +106,9 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> GPClassif
         gram: the kernel matrix of the training inputs, for a fit by conjugate gradients; without
             it the matrix is computed when a variance is asked for.
 
+    Returns:
+        The fitted estimator.
+
     Raises:
         InputError: `kernel` is no kernel.
         ModelFileError: a file is missing, damaged or of another format; the arrays do not fit

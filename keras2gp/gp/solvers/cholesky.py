@@ -59,6 +59,9 @@ def factorize(
     Shapes:
         matrix [N, N].
 
+    Returns:
+        The factor, with its report.
+
     Raises:
         InputError: not square, empty, not finite (the first such entry is named), asymmetric by
             more than 1e-5 of the largest entry of the diagonal, too large for the memory, or
@@ -69,12 +72,13 @@ def factorize(
     References:
         Higham, Accuracy and Stability of Numerical Algorithms, section 10.1.
 
+    >>> from keras2gp.gp import factorize
     >>> import numpy as np
     >>> factor = factorize(np.array([[2.0, 1.0], [1.0, 2.0]]), noise_variance=1.0)
     >>> factor.solve([4.0, 4.0])
     array([1., 1.])
-    >>> round(factor.log_determinant, 6) == round(np.log(8.0), 6)
-    True
+    >>> round(factor.log_determinant, 4)
+    2.0794
     """
     size = check_shape(matrix)
     noise = check_noise(noise_variance)

@@ -84,6 +84,7 @@ def conjugate_gradients(
     References:
         Hestenes and Stiefel 1952; Saad, Iterative Methods, algorithm 9.1.
 
+    >>> from keras2gp.gp.solvers.conjugate_gradients import conjugate_gradients
     >>> import numpy as np
     >>> a = np.array([[4.0, 1.0], [1.0, 3.0]])
     >>> solution = conjugate_gradients(

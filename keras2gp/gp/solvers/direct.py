@@ -40,8 +40,11 @@ _WRONG_FACTOR = 1e-9
 class Cholesky:
     """Tiled Cholesky in float64, in half the memory of the matrix, on the CPU. Exact.
 
+    Attributes:
+        name: "cholesky".
+
     >>> import numpy as np
-    >>> from keras2gp.gp import GPRegressor
+    >>> from keras2gp.gp import Cholesky, GPRegressor
     >>> gp = GPRegressor("precomputed", noise_variance=1.0, solver=Cholesky())
     >>> gp.fit(np.eye(2), [2.0, 4.0]).predict(np.eye(2))
     array([1., 2.])
@@ -51,7 +54,15 @@ class Cholesky:
     system: ClassVar[type[LinearSystem]] = CholeskyFactor
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes beyond the kernel matrix."""
+        """Bytes beyond the kernel matrix.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+
+        Returns:
+            The number of bytes.
+        """
         return cholesky_memory(len(training)) + 16 * len(training) * outputs
 
     def fit(
@@ -62,7 +73,18 @@ class Cholesky:
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
-        """See Solver.fit."""
+        """See Solver.fit.
+
+        Args:
+            training: the covariance of the training inputs.
+            targets: Y, [N, C].
+            noise: the noise variance.
+            jitter: "auto", or a number relative to the mean diagonal.
+            progress: called with (steps done, steps in all).
+
+        Returns:
+            The fit, with alpha [N, C].
+        """
         training.require(self.memory(training, targets.shape[1]), "the Cholesky factor", _HINT)
         matrix = training.matrix()
         factor = factorize(matrix, noise, jitter, progress=progress)
@@ -82,7 +104,15 @@ class TensorFlowCholesky:
     system: ClassVar[type[LinearSystem]] = CholeskyFactor
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes beyond the kernel matrix: dense, shifted, and its factor, dense and packed."""
+        """Bytes beyond the kernel matrix: dense, shifted, and its factor, dense and packed.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+
+        Returns:
+            The number of bytes.
+        """
         count = len(training)
         return 24 * count * count + cholesky_memory(count) + 16 * count * outputs
 
@@ -94,7 +124,18 @@ class TensorFlowCholesky:
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
-        """See Solver.fit."""
+        """See Solver.fit.
+
+        Args:
+            training: the covariance of the training inputs.
+            targets: Y, [N, C].
+            noise: the noise variance.
+            jitter: "auto", or a number relative to the mean diagonal.
+            progress: called with (steps done, steps in all).
+
+        Returns:
+            The fit, with alpha [N, C].
+        """
         training.require(
             self.memory(training, targets.shape[1]), "TensorFlow's Cholesky factor", _HINT
         )

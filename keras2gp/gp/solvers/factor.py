@@ -28,6 +28,9 @@ class CholeskyFactor:
 
     Float64 and packed: about N^2 / 2 doubles. Made by `factorize` or `CholeskyFactor.load`.
 
+    Attributes:
+        report: jitter and pivots of the factorisation.
+
     >>> import numpy as np
     >>> from keras2gp.gp import factorize
     >>> factor = factorize(np.array([[4.0, 2.0], [2.0, 5.0]]))
@@ -71,6 +74,12 @@ class CholeskyFactor:
         Shapes:
             b [N] or [N, C]; the result is the same.
 
+        Args:
+            b: right-hand sides.
+
+        Returns:
+            L^-1 b.
+
         Raises:
             InputError: b has another length, or is not finite.
         """
@@ -83,6 +92,12 @@ class CholeskyFactor:
 
         Shapes:
             b [N] or [N, C]; the result is the same.
+
+        Args:
+            b: right-hand sides.
+
+        Returns:
+            A^-1 b.
 
         Raises:
             InputError: b has another length, or is not finite.
@@ -98,13 +113,27 @@ class CholeskyFactor:
         return self.size
 
     def explained(self, cross: Matrix) -> Vector:
-        """diag(k* A^-1 k*^T) = |L^-1 k*^T|^2, [M], for k* of shape [M, N]."""
+        """diag(k* A^-1 k*^T) = |L^-1 k*^T|^2, [M], for k* of shape [M, N].
+
+        Args:
+            cross: k*.
+
+        Returns:
+            Explained variances, [M].
+        """
         half = self.half_solve(cross.T)
         result: Vector = np.einsum("nm,nm->m", half, half)
         return result
 
     def explained_covariance(self, cross: Matrix) -> Matrix:
-        """k* A^-1 k*^T, [M, M], for k* of shape [M, N]."""
+        """k* A^-1 k*^T, [M, M], for k* of shape [M, N].
+
+        Args:
+            cross: k*.
+
+        Returns:
+            Explained covariance, [M, M].
+        """
         half = self.half_solve(cross.T)
         product: Matrix = half.T @ half
         return product
@@ -113,6 +142,12 @@ class CholeskyFactor:
         """The diagonal of A^-1, [N] or [rows], with one panel of columns of L^-1 at a time.
 
         Math: (A^-1)_ii = sum over k of ((L^-1)_ki)^2
+
+        Args:
+            rows: the entries to return; None for all.
+
+        Returns:
+            Entries of the diagonal of A^-1.
         """
         result = np.empty(self.size)
         for j in range(len(self._panels)):
@@ -124,6 +159,12 @@ class CholeskyFactor:
 
     def leading(self, count: int) -> Matrix:
         """The first rows and columns of A = L L^T, [count, count].
+
+        Args:
+            count: number of rows.
+
+        Returns:
+            A corner of A.
 
         Raises:
             InputError: count is 0, or larger than the tile or the matrix.
@@ -137,7 +178,15 @@ class CholeskyFactor:
         return product
 
     def kernel_corner(self, count: int, added: float) -> Matrix:
-        """See LinearSystem.kernel_corner."""
+        """See LinearSystem.kernel_corner.
+
+        Args:
+            count: number of rows.
+            added: the sum of noise and jitter on the diagonal of A.
+
+        Returns:
+            The first rows and columns of K, [count, count].
+        """
         count = min(count, self.size, self.tile)
         return self.leading(count) - added * np.eye(count)
 
@@ -161,6 +210,9 @@ class CholeskyFactor:
 
         The file has its name only once it is complete.
 
+        Args:
+            path: the file; replaced if it exists.
+
         Raises:
             ModelFileError: it cannot be written.
         """
@@ -182,6 +234,12 @@ class CholeskyFactor:
     def load(cls, path: str | Path) -> CholeskyFactor:
         """Read a factor that `save` wrote.
 
+        Args:
+            path: the file.
+
+        Returns:
+            The factor.
+
         Raises:
             ModelFileError: the file is missing, damaged, or no factor.
         """
@@ -195,6 +253,9 @@ class CholeskyFactor:
         Args:
             storage: the vector.
             where: its origin, for messages.
+
+        Returns:
+            The factor L, [N, N] in packed form.
 
         Raises:
             ModelFileError: the vector is no factor.
@@ -219,7 +280,18 @@ class CholeskyFactor:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Array], origin: Any) -> CholeskyFactor:
-        """See LinearSystem.from_state."""
+        """See LinearSystem.from_state.
+
+        Args:
+            state: the arrays.
+            origin: the facts of the fit.
+
+        Returns:
+            The factor.
+
+        Raises:
+            ModelFileError: the array is no factor of these training inputs.
+        """
         factor = cls.from_vector(state["factor.npy"], "factor.npy")
         if factor.size != len(origin.training):
             raise ModelFileError("factor.npy is the factor of another number of training inputs")

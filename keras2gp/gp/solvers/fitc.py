@@ -146,7 +146,7 @@ class Nystroem:
 
     >>> import numpy as np
     >>> from sklearn.gaussian_process.kernels import RBF
-    >>> from keras2gp.gp import GPRegressor
+    >>> from keras2gp.gp import GPRegressor, Nystroem
     >>> x = np.linspace(0.0, 3.0, 50)[:, None]
     >>> gp = GPRegressor(RBF(1.0), noise_variance=0.01, solver=Nystroem(rank=10))
     >>> bool(np.abs(gp.fit(x, np.sin(x[:, 0])).predict(x) - np.sin(x[:, 0])).max() < 0.02)
@@ -173,13 +173,28 @@ class Nystroem:
                 )
 
     def rank_for(self, size: int) -> int:
-        """The largest number of inducing inputs for N training inputs."""
+        """The largest number of inducing inputs for N training inputs.
+
+        Args:
+            size: N.
+
+        Returns:
+            The number M.
+        """
         if self.inducing is not None:
             return len(self.inducing)
         return min(_RANK if self.rank is None else self.rank, size)
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes that a fit takes: mainly the N x M covariances, three times."""
+        """Bytes that a fit takes: mainly the N x M covariances, three times.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+
+        Returns:
+            The number of bytes.
+        """
         count = len(training)
         rank = self.rank_for(count)
         return 8 * (3 * count * rank + 3 * rank * rank + 4 * count * outputs)
@@ -193,6 +208,16 @@ class Nystroem:
         progress: Progress | None,
     ) -> Fit:
         """See Solver.fit.
+
+        Args:
+            training: the covariance of the training inputs.
+            targets: Y, [N, C].
+            noise: the noise variance.
+            jitter: "auto", or a number relative to the mean diagonal.
+            progress: called with (steps done, steps in all).
+
+        Returns:
+            The fit, with alpha [N, C].
 
         Raises:
             NumericalError: a conditional variance is zero, and a jitter is prescribed.

@@ -213,7 +213,7 @@ class ConjugateGradients:
         Chen, Epperly, Tropp and Webber, Randomly pivoted Cholesky, for the preconditioner.
 
     >>> import numpy as np
-    >>> from keras2gp.gp import GPRegressor
+    >>> from keras2gp.gp import ConjugateGradients, GPRegressor
     >>> gp = GPRegressor("precomputed", 1.0, solver=ConjugateGradients(tolerance=1e-8))
     >>> gp.fit(np.eye(3), [2.0, 4.0, 6.0]).predict(np.eye(3)).round(6)
     array([1., 2., 3.])
@@ -242,17 +242,37 @@ class ConjugateGradients:
             )
 
     def rank_for(self, size: int) -> int:
-        """The largest rank of the preconditioner for N inputs."""
+        """The largest rank of the preconditioner for N inputs.
+
+        Args:
+            size: N.
+
+        Returns:
+            The rank.
+        """
         return min(max(_LEAST_RANK, size // _RANK_SHARE) if self.rank is None else self.rank, size)
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes beyond the kernel matrix: the preconditioner, a panel, and a few vectors."""
+        """Bytes beyond the kernel matrix: the preconditioner, a panel, and a few vectors.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+
+        Returns:
+            The number of bytes.
+        """
         count = len(training)
         vectors = 3 * self.rank_for(count) + 8 * max(outputs, min(_BATCH, count), self.probes)
         return TiledProduct.memory(count) + 8 * count * vectors
 
     def require(self, training: Training, outputs: int) -> None:
-        """Refuse a computation for which the memory does not suffice, with an InputError."""
+        """Refuse a computation for which the memory does not suffice, with an InputError.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+        """
         training.require(self.memory(training, outputs), "conjugate gradients", _HINT)
 
     def fit(
@@ -264,6 +284,16 @@ class ConjugateGradients:
         progress: Progress | None,
     ) -> Fit:
         """See Solver.fit.
+
+        Args:
+            training: the covariance of the training inputs.
+            targets: Y, [N, C].
+            noise: the noise variance.
+            jitter: "auto", or a number relative to the mean diagonal.
+            progress: called with (steps done, steps in all).
+
+        Returns:
+            The fit, with alpha [N, C].
 
         Raises:
             NumericalError: the tolerance is not reached; names the residual that was.

@@ -94,7 +94,17 @@ class CholeskyReport:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> CholeskyReport:
-        """The report of a `state`; ValueError, KeyError and the like where it is malformed."""
+        """The report of a `state`; ValueError, KeyError and the like where it is malformed.
+
+        Args:
+            state: the data.
+
+        Returns:
+            The report.
+
+        Raises:
+            ValueError: a number is none, or there is no step.
+        """
         steps = tuple(
             JitterStep(_finite(s["jitter"]), _finite(s["smallest_pivot"]), int(s["index"]))
             for s in state["steps"]

@@ -71,15 +71,36 @@ class MatrixProduct(Protocol):
         ...
 
     def columns(self, indices: Sequence[int], /) -> Matrix:
-        """Columns by their indices, [N, count], in float64."""
+        """Columns by their indices, [N, count], in float64.
+
+        Args:
+            indices: numbers of the columns.
+
+        Returns:
+            Columns, [N, count].
+        """
         ...
 
     def corner(self, indices: Sequence[int], /) -> Matrix:
-        """The entries between these rows and the same columns, [count, count], in float64."""
+        """The entries between these rows and the same columns, [count, count], in float64.
+
+        Args:
+            indices: numbers of rows and columns.
+
+        Returns:
+            Entries, [count, count].
+        """
         ...
 
     def product(self, b: Matrix, /) -> Matrix:
-        """The matrix times b, [N, C], in float64."""
+        """The matrix times b, [N, C], in float64.
+
+        Args:
+            b: vectors, [N, C].
+
+        Returns:
+            The products, [N, C].
+        """
         ...
 
 
@@ -92,6 +113,7 @@ class TiledProduct:
         InputError: an array is not symmetric (checked at the start), or entries are not finite
             (checked while reading).
 
+    >>> from keras2gp.gp.solvers.matrices import TiledProduct
     >>> import numpy as np
     >>> product = TiledProduct(np.array([[2.0, 1.0], [1.0, 3.0]]))
     >>> product.product(np.array([[1.0], [1.0]]))

@@ -124,7 +124,15 @@ class Solver(Protocol):
     """The class of its linear system."""
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes that a fit takes beyond the kernel matrix."""
+        """Bytes that a fit takes beyond the kernel matrix.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+
+        Returns:
+            The number of bytes.
+        """
         ...
 
     def fit(
@@ -136,6 +144,16 @@ class Solver(Protocol):
         progress: Progress | None,
     ) -> Fit:
         """Solve for targets [N, C].
+
+        Args:
+            training: the covariance of the training inputs.
+            targets: Y, [N, C].
+            noise: the noise variance.
+            jitter: "auto", or a number relative to the mean diagonal.
+            progress: called with (steps done, steps in all).
+
+        Returns:
+            The fit, with alpha [N, C].
 
         Raises:
             InputError: the memory does not suffice, or settings do not fit the inputs.
@@ -174,7 +192,18 @@ class SolverReport:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> SolverReport:
-        """The report of a `state`; TypeError or ValueError where it is malformed."""
+        """The report of a `state`; TypeError or ValueError where it is malformed.
+
+        Args:
+            state: the data.
+
+        Returns:
+            The report.
+
+        Raises:
+            TypeError: a text is none.
+            ValueError: a number is none.
+        """
         report = cls(**state)
         optional = (report.iterations, report.residual, report.rank, report.evidence_error)
         numbers = [report.memory, report.seconds, *(v for v in optional if v is not None)]

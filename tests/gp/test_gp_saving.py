@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,3 +258,16 @@ def test_what_cannot_be_saved(tmp_path):
     before.classes_ = np.unique(dates)
     with pytest.raises(InputError, match="cannot be saved"):
         save_head(before, tmp_path / "dates")
+
+
+OLD = Path(__file__).parent / "fits_of_0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), json.loads((OLD / "predictions.json").read_text()).items()
+)
+def test_fits_of_the_first_release_load(name, expected):
+    fit, test = load_head(OLD / name, KERNEL), images(3, seed=2, shape=(2, 2, 1))
+    predict = fit.predict_proba if isinstance(fit, GPClassifier) else fit.predict
+    np.testing.assert_allclose(predict(test), expected, rtol=1e-12)
+    assert np.isfinite(fit.leave_one_out()[1]).all()
