@@ -15,13 +15,25 @@ from typing import Any, BinaryIO
 
 import h5py
 
+from keras2gp._util.files import require_disk
+from keras2gp._util.memory import require_memory
 from keras2gp.errors import ModelFileError
 
-__all__ = ["CONFIG_LIMIT", "extracted_weights", "printable", "read_config"]
+__all__ = [
+    "CONFIG_LIMIT",
+    "advice_for_keras_2",
+    "extracted_weights",
+    "printable",
+    "read_config",
+    "weights_size",
+]
 
 CONFIG_LIMIT = 64 * 2**20
+_BYTES_PER_VALUE = 250
+"""Memory that a JSON value and its copies take, at most: a list of one number in a list."""
 _CHUNK = 2**20
-_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
+_METADATA_LIMIT = 2**16
 _MOST_HDF5_OBJECTS = 1_000_000
 
 # Errors that zipfile raises for damaged archives; RuntimeError stands for an encrypted member.
@@ -43,17 +55,26 @@ def printable(text: object, limit: int = 80) -> str:
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> tuple[dict[str, Any], str | None]:
     """Read the configuration of a model from a .keras archive or a .json file.
 
     Returns:
-        The parsed JSON object, of at most 64 MB of text.
+        The parsed JSON object, of at most 64 MB of text; and the version of Keras that the file
+        states, if any.
 
     Raises:
         ModelFileError: the file is missing, of another kind, damaged, or holds no object.
     """
     _check_kind(path)
-    data = _json_bytes(path) if path.suffix.lower() == ".json" else _archived_config(path)
+    is_archive = path.suffix.lower() != ".json"
+    data = _member(path, _CONFIG, CONFIG_LIMIT) if is_archive else _json_bytes(path)
+    values = 1 + sum(map(data.count, (b",", b"[", b"{")))
+    require_memory(
+        values * _BYTES_PER_VALUE,
+        f"{path}: its configuration of {values} values",
+        "a machine with more memory, or a smaller model",
+        ModelFileError,
+    )
     try:
         config = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -64,7 +85,43 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path}: its configuration is a {type(config).__name__}, not an object; write the "
             "text of model.to_json() as it is, or use model.save()"
         )
-    return config
+    metadata = config
+    if is_archive:
+        with contextlib.suppress(ModelFileError, ValueError, RecursionError):
+            metadata = json.loads(_member(path, _METADATA, _METADATA_LIMIT))
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    return config, printable(version, 20) if isinstance(version, str) else None
+
+
+def advice_for_keras_2(path: Path, config: dict[str, Any], version: str | None) -> str | None:
+    """The reason and the remedy for a file that Keras 2 wrote; None for any other file."""
+    module = str(config.get("module"))
+    old_text = "module" not in config and config.get("class_name") in _KERAS_2_MODELS
+    if not ((version or "").startswith(("1.", "2.")) or ".engine" in module or old_text):
+        return None
+    loaded = "load_model({!r}, compile=False)" if zipfile.is_zipfile(path) else _FROM_JSON
+    return (
+        f"{path}: was written by Keras {version or '2 or older'}, and this package reads files of "
+        f"Keras 3. Try: with Keras 2 (python -m pip install tf_keras) tf_keras.models."
+        f"{loaded.format(path.name)}.save('NAME.h5'), and then {_THEN_KERAS_3}"
+    )
+
+
+_KERAS_2_MODELS = ("Sequential", "Functional", "Model")
+_FROM_JSON = "model_from_json(open({!r}).read())"
+_THEN_KERAS_3 = (
+    "with Keras 3 keras.saving.load_model('NAME.h5', compile=False).save('NAME.keras'). Or build "
+    "the model anew with the layers of Keras 3"
+)
+
+
+def weights_size(path: Path) -> int:
+    """Bytes of uncompressed weights that a .keras archive declares; 0 if it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(m.file_size for m in archive.infolist() if m.filename == _WEIGHTS)
+    except _ZIP_ERRORS:
+        return 0
 
 
 @contextlib.contextmanager
@@ -81,6 +138,7 @@ def extracted_weights(path: Path, limit: int) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="keras2gp-") as directory:
         target = Path(directory) / _WEIGHTS
+        require_disk(target, min(weights_size(path), limit), f"{path}: its weights")
         with target.open("wb") as stream:
             _copy_member(path, _WEIGHTS, limit, stream)
         _check_hdf5(path, target, limit)
@@ -89,18 +147,44 @@ def extracted_weights(path: Path, limit: int) -> Iterator[Path]:
 
 def _check_kind(path: Path) -> None:
     """Refuse a path that is no .keras archive or .json file, with a remedy for each kind."""
-    resave = "load it with the Keras that wrote it and save it again with model.save('NAME.keras')"
-    if not path.exists():
+    try:
+        exists, is_directory, is_file = path.exists(), path.is_dir(), path.is_file()
+    except OSError as error:  # a name that is too long
+        raise ModelFileError(f"{printable(path)}: {error.strerror or error}") from error
+    if not exists:
         raise ModelFileError(f"{path}: no such file")
-    if path.is_dir():
-        kind = "a SavedModel" if (path / "saved_model.pb").exists() else "a directory"
-        raise ModelFileError(f"{path}: is {kind}, not a .keras file; {resave}")
+    if is_directory and (path / "saved_model.pb").exists():
+        raise ModelFileError(
+            f"{path}: is a SavedModel, which holds no layers. Try: model.save('NAME.keras') where "
+            "the model was built. If Keras 2 wrote it: with Keras 2 (python -m pip install "
+            f"tf_keras) tf_keras.models.load_model({path.name!r}, compile=False)"
+            f".save('NAME.h5'), and then {_THEN_KERAS_3}"
+        )
+    if is_directory:
+        raise ModelFileError(f"{path}: is a directory; a model is read from a .keras or .json file")
+    if not is_file:
+        raise ModelFileError(f"{path}: is not a regular file")
     if path.suffix.lower() in (".h5", ".hdf5"):
-        raise ModelFileError(f"{path}: is in the old HDF5 format; {resave}")
+        raise _hdf5_refused(path, path.name)
     if path.suffix.lower() not in (".keras", ".json"):
         raise ModelFileError(f"{path}: a model is read from a .keras or .json file")
-    if not path.is_file():
-        raise ModelFileError(f"{path}: is not a regular file")
+
+
+def _hdf5_refused(path: Path, name: str) -> ModelFileError:
+    """The refusal of an HDF5 file. name: the name under which Keras 3 reads it."""
+    try:
+        with h5py.File(path, "r") as file:
+            has_model = "model_config" in file.attrs
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
+        has_model = True
+    if not has_model:
+        return ModelFileError(
+            f"{path}: is an HDF5 file that holds weights only, and no model. Try: build the model "
+            "with Keras 3, load the weights into it, and hand over the model itself"
+        )
+    renamed = "" if path.name == name else f"copy it to {name!r}, and "
+    advice = _THEN_KERAS_3.replace("'NAME.h5'", repr(name))
+    return ModelFileError(f"{path}: is in the HDF5 format of Keras 2. Try: {renamed}{advice}")
 
 
 def _json_bytes(path: Path) -> bytes:
@@ -114,9 +198,9 @@ def _json_bytes(path: Path) -> bytes:
     return data
 
 
-def _archived_config(path: Path) -> bytes:
+def _member(path: Path, name: str, limit: int) -> bytes:
     stream = io.BytesIO()
-    _copy_member(path, _CONFIG, CONFIG_LIMIT, stream)
+    _copy_member(path, name, limit, stream)
     return stream.getvalue()
 
 
@@ -125,8 +209,14 @@ def _copy_member(path: Path, name: str, limit: int, target: BinaryIO) -> None:
     try:
         _check_magic(path)
         with zipfile.ZipFile(path) as archive:
-            if name not in archive.namelist():
+            count = archive.namelist().count(name)
+            if count == 0:
                 raise ModelFileError(f"{path}: holds no {name}: not a model that Keras 3 saved")
+            if count > 1:
+                raise ModelFileError(
+                    f"{path}: holds {count} members called {name}, of which readers take different "
+                    "ones; save it again with model.save('NAME.keras')"
+                )
             member = archive.getinfo(name)
             # zipfile bounds the size of an inflated chunk for these two methods only.
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -156,10 +246,7 @@ def _check_magic(path: Path) -> None:
     with path.open("rb") as stream:
         head = stream.read(8)
     if head.startswith(b"\x89HDF"):
-        raise ModelFileError(
-            f"{path}: is an HDF5 file under the name of a .keras archive; load it with the Keras "
-            "that wrote it and save it again with model.save('NAME.keras')"
-        )
+        raise _hdf5_refused(path, f"{path.stem}.h5")
     if not head.startswith(b"PK"):
         kind = "is empty" if not head else "is not a zip archive, as .keras files are"
         raise ModelFileError(f"{path}: {kind}; save it again with model.save('NAME.keras')")

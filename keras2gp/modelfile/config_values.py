@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras2gp.modelfile.allowlist import ACTIVATIONS, ARRAY_DTYPES, FOREIGN_CODE
+from keras2gp.modelfile.allowlist import ACTIVATIONS, ARRAY_DTYPES, FOREIGN_CODE, OBJECTS, OPS
 from keras2gp.modelfile.archive import printable
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "Config",
     "UnreadableError",
     "asked_for",
+    "call_count",
+    "check_outputs",
     "check_text",
     "depth_of",
     "first_tensor",
@@ -46,6 +48,7 @@ _HINT = (
 )
 
 
+_MOST_OUTPUTS = 4096
 _STATED = " Or say what the activation computes: activations={name: function} in Python."
 _HANDED_OVER = " Or hand over its class and its reader: layers={YourLayer: reader} in Python."
 _FUNCTION: Config = {"module": "keras.activations", "class_name": "function"}
@@ -71,6 +74,18 @@ def depth_of(config: object) -> int:
             for child in (value.values() if isinstance(value, dict) else value)
         ]
     return level
+
+
+def call_count(config: Any) -> int:
+    """Calls of layers that a model makes when all models within models are unrolled."""
+    if isinstance(config, list):
+        return sum(map(call_count, config))
+    if not isinstance(config, dict):
+        return 0
+    nodes = config.get("inbound_nodes")
+    inside = sum(call_count(value) for key, value in config.items() if key != "inbound_nodes")
+    is_layer = "class_name" in config and not is_listed(config, OBJECTS)
+    return (inside + is_layer) * max(1, len(nodes) if isinstance(nodes, list) else 1)
 
 
 def is_listed(config: Config, table: dict[str, frozenset[str]]) -> bool:
@@ -105,6 +120,29 @@ def refused_class(config: Config) -> UnreadableError:
         return UnreadableError(asked_for(config), why, _HINT + _HANDED_OVER)
     why = "it is not among the classes of Keras that this package reads from a file."
     return UnreadableError(f"{printable(module)}.{asked_for(config)}", why)
+
+
+def check_outputs(config: Config) -> None:
+    """Refuse an operation that makes more tensors than any model uses.
+
+    Raises:
+        UnreadableError: Split or Unstack into more than 4096 parts.
+    """
+    if not is_listed(config, OPS) or not str(config["class_name"]).endswith(("plit", "stack")):
+        return
+    counts = [n for n in config["config"].values() if isinstance(n, int)]
+    for node in config.get("inbound_nodes") or ():
+        tensor = first_tensor(node)
+        shape = tensor["config"].get("shape") if tensor else None
+        counts += [n for n in shape or () if isinstance(n, int)]
+    if config["class_name"] != "Unstack":
+        counts = [n for n in config["config"].values() if isinstance(n, int)]
+    if max(counts, default=0) > _MOST_OUTPUTS:
+        raise UnreadableError(
+            f"{asked_for(config)} into {max(counts)}",
+            f"it makes more than {_MOST_OUTPUTS} tensors.",
+            "slices of the few that are used.",
+        )
 
 
 def check_text(text: str, key: str | None, activations: Collection[str] = ()) -> None:

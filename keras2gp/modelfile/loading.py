@@ -16,13 +16,24 @@ import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from keras2gp._util.memory import require_memory
+from keras2gp._util.text import size_text
 from keras2gp.errors import ModelFileError, Obstacle, PriorError
-from keras2gp.modelfile.archive import extracted_weights, printable, read_config
+from keras2gp.modelfile.archive import (
+    advice_for_keras_2,
+    extracted_weights,
+    printable,
+    read_config,
+    weights_size,
+)
 from keras2gp.modelfile.screening import OWN_LAYER, Screened, screen
 
 __all__ = ["LoadedModel", "load_model_file"]
 
-_MOST_PARAMETERS = 2**30
+_DRAWN = 2**24
+"""Most numbers that are drawn for the weights of a model whose trained weights are not loaded."""
+_SMALL = 2**26
+"""Bytes of weights that are taken without a look at what the file holds of them."""
 _UNBUILT = "the model has no input shape, so that its layers have no sizes."
 _UNBUILT_HINT = "keras.Input(shape) as the first layer of the Sequential model."
 
@@ -59,8 +70,9 @@ def load_model_file(
     Args:
         path: a .keras or .json file.
         weights: whether to load the trained weights. Without them the layers hold fresh draws of
-            their initialisers, except that an adapted Normalization always gets its statistics
-            from the file. A model with an unreadable layer gets no weights.
+            their initialisers; the largest weights of a large model hold nothing, and draw a value
+            whenever it is read. An adapted Normalization always gets its statistics from the file.
+            A model with an unreadable layer gets no weights.
         activations: activations that the user has stated, by name, with the function that the
             model calls; None for an activation that is known by its covariance alone.
         layers: layer classes of the user's own, which are built as Keras's are: see `convert`.
@@ -74,19 +86,21 @@ def load_model_file(
     file = Path(path)
     is_archive = file.suffix.lower() != ".json"
     classes = _own_classes(layers or {})
-    screened = screen(
-        read_config(file),
-        str(file),
-        has_weights=is_archive,
-        activations=activations,
-        layers=classes,
-    )
-    if weights and not is_archive:
-        raise PriorError(
-            f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
-            "prior='initializers'"
+    config, version = read_config(file)
+    try:
+        screened = screen(
+            config, str(file), has_weights=is_archive, activations=activations, layers=classes
         )
-    model = _built(file, screened, activations, classes)
+        if weights and not is_archive:
+            raise PriorError(
+                f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
+                "prior='initializers'"
+            )
+        model = _built(file, screened, activations, classes)
+    except ModelFileError as error:
+        if advice := advice_for_keras_2(file, config, version):
+            raise ModelFileError(advice) from error
+        raise
     unreadable = dict(screened.unreadable)
     if model is not None and not model.built:
         if not unreadable:
@@ -125,7 +139,7 @@ def _built(
         with (
             keras.saving.custom_object_scope(objects),
             SafeModeScope(safe_mode=True),
-            _bounded_variables(),
+            _without_values(),
         ):
             return keras.saving.deserialize_keras_object(screened.config, safe_mode=True)
     except Exception as error:
@@ -146,21 +160,27 @@ def _stand_in(name: str, function: Any | None) -> Any:
 
 
 @contextlib.contextmanager
-def _bounded_variables() -> Iterator[None]:
-    """Build layers with shapes only, and give them values at the end if they are not too many.
+def _without_values() -> Iterator[None]:
+    """Build layers with shapes only, and draw small weights at the end.
 
-    A file of a kilobyte can ask for terabytes of weights: count first, then allocate.
+    A file of a kilobyte can ask for terabytes of weights, and a prior needs none of them.
     """
-    with keras.StatelessScope():  # On leaving, Keras initialises the variables created within.
+    with keras.StatelessScope():  # On leaving, Keras draws the variables that it is told of.
+        drawn: list[Any] = []
         try:
             yield
+            left = _DRAWN
             pending = global_state.get_global_attribute("uninitialized_variables") or []
-            count = sum(math.prod(variable.shape) for variable in pending)
-            if count > _MOST_PARAMETERS:
-                raise ValueError(f"it has {count} weights, more than {_MOST_PARAMETERS}")
-        except BaseException:
-            global_state.set_global_attribute("uninitialized_variables", [])
-            raise
+            for variable in sorted(pending, key=_size):
+                left -= _size(variable)
+                if left >= 0:
+                    drawn.append(variable)
+        finally:
+            global_state.set_global_attribute("uninitialized_variables", drawn)
+
+
+def _size(variable: Any) -> int:
+    return math.prod(variable.shape)
 
 
 def _cause(error: Exception) -> str:
@@ -187,8 +207,27 @@ def _is_adapted(layer: object) -> bool:
 
 def _load_weights(file: Path, model: keras.Model, fixed: list[Any]) -> None:
     """Load trained weights, except those of the layers in `fixed`; refuse non-finite ones."""
+    left_out = {id(variable) for layer in fixed for variable in layer.variables}
+    variables = [v for v in model.variables if id(v) not in left_out]
+    size = sum(
+        _size(v) * np.dtype(keras.backend.standardize_dtype(v.dtype)).itemsize for v in variables
+    )
+    if size > max(_SMALL, weights_size(file)):
+        raise ModelFileError(
+            f"{file}: its weights do not fit the model: it has {size_text(size)} of weights, and "
+            f"the file holds {size_text(weights_size(file))}"
+        )
+    require_memory(
+        3 * size,  # drawn, drawn once more by the way, and read
+        f"{file}: loading its weights",
+        "prior='initializers', which needs no weights",
+        ModelFileError,
+    )
+    for variable in variables:
+        if variable._value is None:  # noqa: SLF001 (Keras has no public way to draw it later)
+            variable._deferred_initialize()  # noqa: SLF001
     # Optimisers keep up to a few numbers for each weight; HDF5 takes some kilobytes a group.
-    count = sum(math.prod(variable.shape) for variable in model.variables)
+    count = sum(map(_size, model.variables))
     limit = 64 * 2**20 + 2**16 * len(model.variables) + 40 * count
     with extracted_weights(file, limit) as weights:
         try:
@@ -197,7 +236,7 @@ def _load_weights(file: Path, model: keras.Model, fixed: list[Any]) -> None:
             raise ModelFileError(
                 f"{file}: its weights do not fit the model: {_cause(error)}"
             ) from error
-    for variable in model.variables:
+    for variable in variables:
         values = np.asarray(keras.ops.convert_to_numpy(variable))
         if keras.backend.is_float_dtype(variable.dtype) and not np.isfinite(values).all():
             raise ModelFileError(

@@ -19,6 +19,8 @@ from keras2gp.modelfile.config_values import (
     Config,
     UnreadableError,
     asked_for,
+    call_count,
+    check_outputs,
     check_text,
     depth_of,
     first_tensor,
@@ -36,6 +38,7 @@ OWN_LAYER = "keras2gp.layers>"
 """Prefix of the names under which Keras finds a user's own layer classes while it builds."""
 
 _DEEPEST = 96  # Levels of JSON: some thirty models within models.
+_MOST_CALLS = 20_000  # Keras and the walk take some 10 ms for each.
 
 # Keys under which Keras keeps a layer inside a layer.
 _SUBLAYERS = frozenset({"backward_layer", "cell", "cells", "forward_layer", "layer", "layers"})
@@ -86,8 +89,14 @@ def screen(
     if not is_listed(config, MODELS) or is_custom(config):
         raise ModelFileError(
             f"{where}: holds a {asked_for(config)}, not a Functional or Sequential model of "
-            "Keras 3. A subclassed model cannot be read without running its code: hand over the "
-            "model itself. A model of an older Keras: save it again with Keras 3."
+            "Keras 3. What a subclassed model computes is code, which a file does not hold. Try: "
+            "hand over the model itself if it was made of inputs and outputs; if not, build it "
+            "with the Sequential or functional interface"
+        )
+    if (calls := call_count(config)) > _MOST_CALLS:
+        raise ModelFileError(
+            f"{where}: makes {calls} calls of layers, models within models multiplied, and at most "
+            f"{_MOST_CALLS} are read. Try: a smaller model"
         )
     screening = _Screening(where, has_weights, activations, layers)
     try:
@@ -179,6 +188,7 @@ class _Screening:
                 "file does not hold.",
                 "save the model as .keras, or give the layer mean= and variance=.",
             )
+        check_outputs(config)
         settings = {key: self._value(item, key, path) for key, item in inner.items()}
         # A wrapper would compute something else with an Identity inside it.
         inside = next((o for p, o in self.unreadable.items() if p.startswith(f"{path}/")), None)
@@ -241,6 +251,12 @@ class _Screening:
             return keras_function(value, key, self.activations)
         if key in _SUBLAYERS or (key is not None and is_listed(value, LAYERS)):
             return self._layer(value, path)
+        if "Quantized" in name and key == "dtype":
+            raise UnreadableError(
+                f"dtype={asked_for(value)}",
+                "its weights are quantised, and the kernel is that of the layer before.",
+                "the model as it was before model.quantize().",
+            )
         if not is_listed(value, OBJECTS) or is_custom(value) or not isinstance(inner, dict):
             raise UnreadableError(
                 f"{printable(key or 'an argument')}={asked_for(value)}",
