@@ -78,7 +78,7 @@ class Record:
                 )
 
     def row(self, name):
-        """What is known of one network."""
+        """The results of one network so far."""
         row = self.data["rows"].setdefault(name, {"seconds": {}, "points": {}})
         row["title"], _, row["paper_test_error"] = PAPER[name]
         return row

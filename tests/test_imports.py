@@ -23,7 +23,7 @@ ORDER = (
 )
 """The packages from the ground up: each may import what stands in an earlier row, and itself."""
 APART = {"gp": {"graph"}, "adapters": {"graph", "covariance", "matrices"}}
-"""What a package does without although the order lets it: the head knows linear algebra alone."""
+"""Packages that a package avoids although the order lets it: gp knows linear algebra alone."""
 HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "tensorflow_datasets"}
 WITHOUT = {
     "graph": HEAVY | {"numpy"},

@@ -1,4 +1,4 @@
-"""What activations and tangent kernels cost, beside the NNGP kernel of the same network with ReLU.
+"""Times of activations and tangent kernels, beside the NNGP kernel of the same network with ReLU.
 
 python tools/activations.py [--activations NAME ...] [--images N] [--rounds R] [--json]
 
@@ -36,7 +36,7 @@ def network(activation: str) -> Any:
 
 
 def steps(activations: list[str], images: Any) -> dict[str, Callable[[], Any]]:
-    """What is timed, by its name: matrices of each activation, and ReLU's other kernels."""
+    """Timed functions by name: matrices of each activation, and ReLU's other kernels."""
     found: dict[str, Callable[[], Any]] = {}
     for name in activations:
         kernel = keras2gp.convert(network(name))

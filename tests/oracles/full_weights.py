@@ -61,7 +61,7 @@ def _over_taps(second, taps):
 
 
 _CORRELATION = [1.0]
-"""Of every weight for one image with that weight for another, [N, N] or a number."""
+"""Correlation of every weight for one image with that weight for another: [N, N], or a number."""
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def test_of_a_chain_in_one_position_nothing_is_left():
 
 
 def test_verdicts_of_few_narrow_networks():
-    """Of true kernels none is rejected, and all of those a tenth off are."""
+    """No true kernel is rejected, and every kernel that is a tenth off is."""
     model, kernel = converted(chain())
     variances = kernel.parameters["head"]
     wrong = [kernel.with_parameters({"head": (f * variances.weight, 0.0)}) for f in (0.9, 1.1)]

@@ -104,7 +104,7 @@ def test_more_widths_than_needed_are_weighted_by_their_errors():
 
 @pytest.mark.parametrize("widths", [(8, 16, 32), (8, 16, 64), (4, 8)])
 def test_layers_whose_biases_cancel_reject_no_true_kernel(widths, rng):
-    """Of (1 + 3 / n)^2 (1 - 3 / n)^2 c1 is 0, and c2 is -18."""
+    """The factor (1 + 3 / n)^2 (1 - 3 / n)^2 has c1 = 0 and c2 = -18."""
     runs, rejected = 300, 0
     for _ in range(runs):
         levels = []

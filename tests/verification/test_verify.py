@@ -70,7 +70,7 @@ def test_true_kernels_are_accepted_and_changed_ones_rejected(build, settings):
 
 
 def test_a_tenth_in_the_weights_of_one_layer_is_rejected():
-    """Of layers without biases, in a chain of ReLUs: the output's variance is off by a tenth."""
+    """In a chain of ReLUs without biases, the output's variance is then off by a tenth."""
     x = keras.Input((4, 4, 2))
     h = layers.AveragePooling2D(2)(conv(x, activation="relu", use_bias=False))
     h = conv(h, window=2, activation="relu", use_bias=False)

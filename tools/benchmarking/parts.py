@@ -253,7 +253,7 @@ def _powers(most: int) -> Iterable[int]:
 
 
 def _detailed(session: Session) -> list[str]:
-    """What is measured in detail: ResNet-32 if it is asked for, and the fully connected one."""
+    """Networks that are measured in detail: ResNet-32 if asked for, and the fully connected one."""
     wanted = [n for n in ("resnet32", DENSE) if n in session.options.networks]
     return wanted or session.options.networks[:1]
 

@@ -42,7 +42,7 @@ def with_rows(document: str, rows: dict[str, str]) -> str:
 
 
 def verified_row(name: str, widths: Sequence[int], samples: int) -> str:
-    """What random copies of a model say; empty if it has no kernel."""
+    """The verdict of random copies of a model; empty if it has no kernel."""
     with built(name) as model:
         began = time.perf_counter()
         try:
