@@ -16,6 +16,7 @@ __all__ = [
     "NotFittedError",
     "NumericalError",
     "Obstacle",
+    "OutputError",
     "PriorError",
     "RegistryError",
     "StoreError",
@@ -82,6 +83,14 @@ class PriorError(Keras2GPError, ValueError):
 
 class InputError(Keras2GPError, ValueError):
     """An array handed in has a wrong shape or type, is empty, or is not finite."""
+
+
+class OutputError(InputError):
+    """A model has several outputs, and none of them was chosen; `outputs` are their names."""
+
+    def __init__(self, message: str, outputs: Sequence[str]) -> None:
+        super().__init__(message)
+        self.outputs = tuple(outputs)
 
 
 class DataError(Keras2GPError, ValueError):

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console_for", "duration_text", "printable", "received_text", "size_text"]
+__all__ = [
+    "console_for",
+    "duration_text",
+    "harmless_cell",
+    "printable",
+    "received_text",
+    "size_text",
+]
 
 # A pipe has no width: lines are as long as they are, for grep and awk.
 _PIPE_WIDTH = 400
@@ -53,6 +60,17 @@ def printable(text: str) -> str:
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii")
         for c in text
     )
+
+
+def harmless_cell(value: Any) -> Any:
+    """A value for a cell of a CSV file: text that a spreadsheet would run gets a ' before it."""
+    if not isinstance(value, str) or value[:1] not in ("=", "+", "-", "@", "\t", "\r"):
+        return value
+    try:
+        float(value)  # a number is no formula
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def console_for(stream: TextIO) -> Console:

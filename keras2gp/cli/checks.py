@@ -7,14 +7,26 @@ The check of a command takes its options, and adds to them the facts that it has
 from __future__ import annotations
 
 import argparse
-import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.fit_directory import RECORD, identity, read_record
+from keras2gp.cli.fit_directory import identity, read_record
+from keras2gp.cli.outputs import (
+    EXPORT,
+    FIT,
+    KERNEL,
+    SEARCH,
+    STORE,
+    check_directory,
+    check_file_to_replace,
+    check_new_file,
+    check_store_of_fit,
+    is_picture,
+    is_predictions,
+    is_store,
+)
 from keras2gp.conversion.overrides import read_overrides
 from keras2gp.errors import DataError, ModelFileError
 from keras2gp.plots.style import SUFFIXES, new_figure
@@ -35,12 +47,9 @@ __all__ = [
     "check_search",
     "check_tune",
     "check_verify",
-    "is_predictions",
 ]
 
 _CONVERSION = ("prior", "overrides", "output", "max_pooling", "tolerance", "input_shape", "dtype")
-_CSV_STARTS = ("row,label,variance,p_", "row,mean,std")
-_NPZ_NAMES = ({"label.npy", "probability.npy"}, {"mean.npy", "std.npy"})
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,13 @@ def check_inspect(options: argparse.Namespace) -> None:
         if options.json:
             raise UsageError("--template - and --json: stdout can hold one of the two")
         return
-    _check_new_file(Path(options.template), "--template")
+    check_new_file(Path(options.template), "--template")
 
 
 def check_convert(options: argparse.Namespace) -> None:
     """Check the arguments of `convert`."""
     _check_conversion(options, kernels=False)
-    _check_directory(options.out, "kernel.json", "a saved kernel")
+    check_directory(options, KERNEL)
 
 
 def check_verify(options: argparse.Namespace) -> None:
@@ -84,6 +93,7 @@ def check_gram(options: argparse.Namespace) -> None:
     _check_data(options.data)
     if options.out.exists() and not options.resume:
         raise UsageError(f"{options.out} exists: leave out --no-resume to go on with it")
+    check_directory(options, STORE)
 
 
 def check_fit(options: argparse.Namespace) -> None:
@@ -92,14 +102,15 @@ def check_fit(options: argparse.Namespace) -> None:
         raise UsageError("--probabilities: a regression has none")
     _check_conversion(options, kernels=True)
     _check_data(options.data)
-    _check_directory(options.out, RECORD, "a fitted model")
+    check_store_of_fit(options.gram, new=True)
+    check_directory(options, FIT)
     _check_solver(options)
 
 
 def check_evaluate(options: argparse.Namespace) -> None:
     """Check the arguments of `evaluate`."""
     options.record = read_record(options.fit)
-    _check_store_of_fit(options)
+    check_store_of_fit(options.gram, new=False)
     _check_data(options.data)
     if options.ood is not None:
         _check_data(options.ood)
@@ -110,20 +121,18 @@ def check_evaluate(options: argparse.Namespace) -> None:
 def check_predict(options: argparse.Namespace) -> None:
     """Check the arguments of `predict`."""
     options.record = read_record(options.fit)
-    _check_store_of_fit(options)
+    check_store_of_fit(options.gram, new=False)
     _check_data(options.data)
     out: Path = options.out
     if out.suffix not in (".csv", ".npz"):
         raise UsageError(f"--out {out}: expected a name that ends in .csv or .npz")
-    _check_parent(out)
-    if out.exists() and not is_predictions(out):
-        raise UsageError(f"--out {out} exists and holds no predictions: it would be lost")
+    check_file_to_replace(options, is_predictions, "predictions")
 
 
 def check_export(options: argparse.Namespace) -> None:
     """Check the arguments of `export`."""
     read_record(options.fit)
-    _check_directory(options.out, "predictor.json", "an exported fit")
+    check_directory(options, EXPORT)
 
 
 def check_search(options: argparse.Namespace) -> None:
@@ -136,7 +145,7 @@ def check_search(options: argparse.Namespace) -> None:
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: expected a whole number from 0")
     _check_data(options.data)
-    _check_directory(options.out, "search.json", "a search")
+    check_directory(options, SEARCH)
     if options.validation is None and options.score == "validation":
         options.validation = max(options.train // 5, 1)
 
@@ -147,7 +156,7 @@ def check_tune(options: argparse.Namespace) -> None:
     _check_data(options.data)
     if options.out.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--out {options.out}: expected a name that ends in .yaml")
-    _check_new_file(options.out, "--out")
+    check_new_file(options.out, "--out")
 
 
 def check_plot_document(options: argparse.Namespace) -> None:
@@ -167,7 +176,7 @@ def check_plot_fit(options: argparse.Namespace) -> None:
 
 def check_plot_kernel(options: argparse.Namespace) -> None:
     """Check the arguments of the picture of a kernel matrix."""
-    options.store = _is_store(Path(options.model))
+    options.store = is_store(Path(options.model))
     if not options.store:
         _check_conversion(options, kernels=True)
     _check_data(options.data)
@@ -177,20 +186,6 @@ def check_plot_kernel(options: argparse.Namespace) -> None:
 def check_demo(options: argparse.Namespace) -> None:
     """Check the arguments of `demo`; the rows are checked when its data is split."""
     _check_solver(options)
-
-
-def is_predictions(path: Path) -> bool:
-    """Whether a file is one that `predict` wrote."""
-    if not path.is_file():
-        return False
-    if path.suffix == ".csv":
-        with path.open("rb") as stream:
-            return stream.readline(64).decode(errors="replace").startswith(_CSV_STARTS)
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-    return any(expected <= names for expected in _NPZ_NAMES)
 
 
 def _check_conversion(options: argparse.Namespace, *, kernels: bool) -> None:
@@ -224,8 +219,9 @@ def _model_source(text: str, *, kernels: bool) -> ModelSource:
         if not kernels or not (path / "kernel.json").is_file():
             raise ModelFileError(_no_model_in(path, kernels=kernels))
         return ModelSource("kernel", text)
-    if not path.exists():
-        raise ModelFileError(f"{text}: no such file or directory")
+    if not path.is_file():
+        problem = "is no regular file" if path.exists() else "no such file or directory"
+        raise ModelFileError(f"{text}: {problem}")
     if path.suffix.lower() not in (".keras", ".json"):
         raise ModelFileError(
             f"{text}: models are read from .keras files, and from the .json of model.to_json()"
@@ -258,16 +254,6 @@ def _check_solver(options: argparse.Namespace) -> None:
         raise UsageError("--probes 1: expected 2 or more, whose spread is the error")
 
 
-def _check_store_of_fit(options: argparse.Namespace) -> None:
-    if options.gram is not None and not _is_store(options.gram):
-        raise UsageError(f"--gram {options.gram}: no store of a kernel matrix")
-
-
-def _is_store(path: Path) -> bool:
-    """Whether `gram` wrote a directory."""
-    return (path / "matrix").is_dir()
-
-
 def _check_data(source: str) -> None:
     """Whether a data source can be there at all. Raises: DataError."""
     if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
@@ -282,7 +268,7 @@ def _check_data(source: str) -> None:
 def _check_picture(options: argparse.Namespace) -> None:
     if options.out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {options.out}: expected a name that ends in .png or .svg")
-    _check_parent(options.out)
+    check_file_to_replace(options, is_picture, "picture of keras2gp")
     new_figure(1, 1)  # says at once where matplotlib is missing
 
 
@@ -290,35 +276,3 @@ def _check_file(path: Path, option: str) -> None:
     """Whether a file to read is there. Raises: UsageError."""
     if not path.is_file():
         raise UsageError(f"{option} {path}: no such file")
-
-
-def _check_new_file(path: Path, option: str) -> None:
-    """Whether a file that people edit can be made. Raises: UsageError if it is there already."""
-    if path.exists():
-        raise UsageError(f"{option} {path} exists, and may hold your changes: choose another")
-    _check_parent(path)
-
-
-def _check_directory(path: Path, marker: str, what: str) -> None:
-    """Whether a directory can be written: it is absent, empty, or holds `marker`.
-
-    marker: the file that says that the directory was written by this command before
-
-    Raises: UsageError
-    """
-    if path.exists():
-        empty = path.is_dir() and not any(path.iterdir())
-        if not empty and not (path / marker).is_file():
-            raise UsageError(
-                f"{path} exists and is not {what}: it would be lost. Try: another directory"
-            )
-    _check_parent(path)
-
-
-def _check_parent(path: Path) -> None:
-    """Whether something can be written at a path. Raises: UsageError."""
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{path}: {parent} is not a directory that can be written to")

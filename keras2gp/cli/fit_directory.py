@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from keras2gp.errors import ModelFileError
+from keras2gp._util.digest import check_digest, with_digest
+from keras2gp._util.files import read_if_regular, write_file
+from keras2gp.errors import Keras2GPError, ModelFileError
 
 __all__ = ["RECORD", "FitRecord", "data_digest", "identity", "read_record"]
 
@@ -37,9 +39,9 @@ class FitRecord:
     sha256: str
 
     def write(self, directory: Path) -> None:
-        """Write DIR/fit.json."""
-        text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=1)
-        (directory / RECORD).write_text(text + "\n", encoding="utf-8")
+        """Write DIR/fit.json, with its digest."""
+        text = json.dumps(with_digest({"format": _FORMAT, **asdict(self)}), indent=1)
+        write_file(directory / RECORD, text + "\n")
 
 
 def read_record(directory: Path) -> FitRecord:
@@ -54,15 +56,17 @@ def read_record(directory: Path) -> FitRecord:
         hint = " It is a kernel: fit it first." if (directory / "kernel.json").is_file() else ""
         raise ModelFileError(f"{directory} holds no fitted model (no {RECORD}).{hint}")
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ModelFileError(f"{path} is damaged: it is larger than any that is written")
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data.pop("format") != _FORMAT:
+        data = json.loads(read_if_regular(path, _LARGEST) or b"")
+        if data["format"] != _FORMAT:
             raise ModelFileError(f"{path} is of another version of keras2gp: fit again")
-        record = FitRecord(**data)
+        check_digest(data, str(path))
+        names = [field.name for field in fields(FitRecord)]
+        record = FitRecord(**{name: data[name] for name in names})
         kinds = {"rows": int}
         wrong = [k for k, v in asdict(record).items() if type(v) is not kinds.get(k, str)]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        if isinstance(error, Keras2GPError):
+            raise
         raise ModelFileError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     if wrong or record.task not in ("classification", "regression"):
         raise ModelFileError(f"{path} is damaged: {', '.join(wrong) or 'task'}")

@@ -3,40 +3,65 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from keras2gp._util.text import printable
+from keras2gp._util.text import printable, received_text
 from keras2gp.cli.exit_codes import ExitCode, UsageError, exit_code_of
-from keras2gp.cli.output import Output
+from keras2gp.cli.output import Output, one_line
 from keras2gp.cli.parser import build_parser
-from keras2gp.errors import Keras2GPError, UnsupportedModelError
+from keras2gp.errors import Keras2GPError, OutputError, UnsupportedModelError
 
 __all__ = ["main"]
 
+_LONGEST = 10_000
+"""Characters of a message; what is longer holds the data of a stranger."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code (see exit_codes.py)."""
+    """Run one command.
+
+    Args:
+        argv: the words after `keras2gp`; None for those of this process.
+
+    Returns:
+        The exit code (see exit_codes.py).
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     json_wanted = "--json" in arguments
     _open_streams()
     try:
-        code = _run(arguments)
+        code, error = _run(arguments), None
+    except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001 (the last handler)
+        code, error = exit_code_of(raised), raised
+    try:
         sys.stdout.flush()
-    except SystemExit as stop:  # --help and --version
-        return stop.code if isinstance(stop.code, int) else ExitCode.UNEXPECTED
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the last handler)
-        code = exit_code_of(error)
-        if code == ExitCode.CLOSED:
-            # What Python still has to flush when it ends must not fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        else:
+    except OSError as full:
+        _give_up(sys.stdout)
+        json_wanted = False
+        if error is None or isinstance(error, OSError):
+            code, error = exit_code_of(full), full
+    try:
+        if error is not None and code != ExitCode.CLOSED:
             _explain(error, code, json_wanted=json_wanted)
+            sys.stdout.flush()
+    except OSError as full:  # neither stream can be written to: the exit code has to do
+        code = code or exit_code_of(full)
+        _give_up(sys.stdout, sys.stderr)
     return int(code)
+
+
+def _give_up(*streams: TextIO) -> None:
+    """Make the rest of a stream vanish: what Python flushes when it ends must not fail again."""
+    for stream in streams:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _open_streams() -> None:
@@ -50,16 +75,27 @@ def _open_streams() -> None:
 
 
 def _run(arguments: list[str]) -> ExitCode:
-    options = build_parser().parse_args(arguments)
+    try:
+        options = build_parser().parse_args(arguments)
+    except SystemExit:  # of --help and --version; wrong arguments raise UsageError
+        return ExitCode.FINE
     try:
         options.check(options)
     except UsageError as error:
         error.command = f"keras2gp {options.command}"
         raise
+    except OSError as error:  # a name that is too long, a directory that cannot be read
+        if isinstance(error, Keras2GPError):
+            raise
+        where = "" if error.filename is None else f"{received_text(error.filename)}: "
+        raise UsageError(f"{where}{error.strerror}", f"keras2gp {options.command}") from error
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
-        code: ExitCode = options.run(options, Output(json_wanted=options.json))
+        try:
+            code: ExitCode = options.run(options, Output(json_wanted=options.json))
+        except SystemExit as error:  # a user's own code has no say in the exit code
+            raise RuntimeError("code that this command runs ended the process") from error
     return code
 
 
@@ -92,10 +128,23 @@ def _as_data(error: BaseException, code: ExitCode) -> dict[str, Any]:
 
 
 def _message(error: BaseException) -> str:
+    """The text of an error, on one line but for the lists that our own errors hold."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, Keras2GPError):
-        return str(error)
+    text = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError):
-        return f"out of memory. {error}".strip()
-    return f"{type(error).__name__}: {error}"
+        text = f"out of memory. {error}".strip()
+    elif isinstance(error, UnsupportedModelError):
+        head = str(error).partition("\n")[0]
+        text = "\n".join([head, *(f"  - {one_line(str(o), 2000)}" for o in error.obstacles)])
+    elif isinstance(error, OutputError):
+        names = ", ".join(error.outputs)
+        text = f"the model has {len(error.outputs)} outputs. Try: --output NAME, one of {names}"
+    elif isinstance(error, Keras2GPError):
+        text = str(error)
+    # Our own lists are indented: other line breaks come from names in the files of strangers.
+    text = re.sub(r"\n(?!  )", r"\\n", text)
+    if len(text) > _LONGEST:
+        half = _LONGEST // 2
+        text = f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
+    return text

@@ -16,7 +16,7 @@ from keras2gp.report import ConversionReport, LayerRow
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Output", "show_obstacles", "show_report"]
+__all__ = ["Output", "one_line", "show_layers", "show_obstacles", "show_report"]
 
 _HEADER = ("layer", "Keras", "becomes", "w2", "b2", "note")
 _NUMERIC = ("w2", "b2")
@@ -60,7 +60,7 @@ class Output:
         """
         if self.json:
             return
-        cells = [[printable(cell) for cell in row] for row in rows]
+        cells = [[one_line(cell, 400) for cell in row] for row in rows]
         kept = [i for i in range(len(header)) if any(row[i] for row in cells)]
         table = _empty_table()
         for i in kept:
@@ -73,7 +73,8 @@ class Output:
     def document(self, data: Mapping[str, Any]) -> None:
         """The one JSON document of this command."""
         if self.json:
-            self._stream.write(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+            text = json.dumps(_finite(data), indent=2, allow_nan=False, default=_plain)
+            self._stream.write(text + "\n")
 
     def raw(self, text: str) -> None:
         """Text as it is, for files that a command writes to stdout."""
@@ -97,6 +98,23 @@ def _empty_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
 
 
+def one_line(text: str, longest: int = 200) -> str:
+    """Text from the file of a stranger, such as a name: one line, and not too long.
+
+    A name with a line break must not look like a line of ours.
+    """
+    line = printable(text).replace("\n", "\\n")
+    if len(line) <= longest:
+        return line
+    half = longest // 2
+    return f"{line[:half]}[{len(line) - 2 * half} characters]{line[-half:]}"
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON does not know: numbers of numpy as such, others as text."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else str(value)
+
+
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: null stands for them."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -113,9 +131,18 @@ def show_report(out: Output, report: ConversionReport, *, folded: bool = False) 
 
     folded: layers that differ in nothing but their path share a row, if there are many
     """
+    show_layers(out, report, folded=folded)
+    if report.exact:
+        out.line(f"exact: the kernel of the output {one_line(report.output)}", style="green")
+    for note in report.notes:
+        out.line(f"note: {one_line(note, 2000)}")
+
+
+def show_layers(out: Output, report: ConversionReport, *, folded: bool = False) -> None:
+    """Show the table of a conversion."""
     shapes = " and ".join("x".join(map(str, shape)) for shape in report.inputs)
     takes = f", input {shapes}" if shapes else ""
-    out.line(f"{report.model}{takes}, prior from {report.prior}", style="bold")
+    out.line(f"{one_line(report.model)}{takes}, prior from {report.prior}", style="bold")
     rows = [_cells(row) for row in report.rows]
     header = _HEADER
     if folded and len(rows) > _MOST_ROWS:
@@ -124,10 +151,6 @@ def show_report(out: Output, report: ConversionReport, *, folded: bool = False) 
         out.line()
         out.table(header, rows, ("calls", *_NUMERIC), [_style(row[2]) for row in rows])
         out.line()
-    if report.exact:
-        out.line(f"exact: the kernel of the output {report.output}", style="green")
-    for note in report.notes:
-        out.line(f"note: {note}")
 
 
 def show_obstacles(out: Output, obstacles: Sequence[Obstacle]) -> None:
@@ -135,9 +158,10 @@ def show_obstacles(out: Output, obstacles: Sequence[Obstacle]) -> None:
     noun = "obstacle" if len(obstacles) == 1 else "obstacles"
     out.line(f"no exact kernel: {len(obstacles)} {noun}", style="red")
     for obstacle in obstacles:
-        out.line(f"  {obstacle.where} ({obstacle.received}): {obstacle.why}")
+        where, received = one_line(obstacle.where), one_line(obstacle.received)
+        out.line(f"  {where} ({received}): {one_line(obstacle.why, 2000)}")
         if obstacle.hint:
-            out.line(f"    try: {obstacle.hint}")
+            out.line(f"    try: {one_line(obstacle.hint, 2000)}")
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def _add_verify(commands: Any) -> None:
         "verify",
         "compare a model's kernel with random wide networks",
         "Draw wide random copies of the model, and compare the covariance of their "
-        "outputs with the kernel. Exit code 0: accepted, a kernel off by 10%% would have been "
+        "outputs with the kernel. Exit code 0: accepted, a kernel off by 10% would have been "
         "rejected; 8: rejected; 9: undecided, more samples or larger widths are needed.",
         check=checks.check_verify,
         run=Command("verify.verify", rows="images_to_verify"),
@@ -386,7 +386,7 @@ def _add_plot(commands: Any) -> None:
 
 def _picture(kinds: Any, name: str, text: str, **functions: Any) -> Any:
     parser = _command(kinds, name, text, f"Draw {text}.", **functions)
-    arguments.add_output(parser, "a .png or .svg file; one that is there is replaced")
+    arguments.add_output(parser, "a .png or .svg file; a picture that plot drew is replaced")
     return parser
 
 

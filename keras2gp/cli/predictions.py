@@ -14,7 +14,9 @@ from sklearn.metrics import r2_score, root_mean_squared_error
 from keras2gp._util.arrays import Array, Images, Targets
 from keras2gp._util.files import write_file
 from keras2gp._util.progress import stage
+from keras2gp._util.text import harmless_cell
 from keras2gp.cli.session import Estimator
+from keras2gp.errors import NumericalError
 from keras2gp.gp.metrics import (
     brier_score,
     calibration_error_by_chance,
@@ -35,7 +37,7 @@ def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
     """Columns by name: for a regression mean and std, otherwise those of a classification.
 
     Shapes: mean, std [M]; or label [M], probability [M, C], classes [C], mean [M, C], variance [M]
-    Raises: InputError, NumericalError.
+    Raises: InputError; NumericalError, also if a prediction is not finite.
     """
     parts = []
     with stage(f"predicting {len(x)} images") as advance:
@@ -44,6 +46,13 @@ def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
             parts.append(_posterior(estimator, batch))
             advance(start + len(batch), len(x))
     columns = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    for column in columns:
+        finite = np.isfinite(column.reshape(len(column), -1)).all(axis=1)
+        if not finite.all():
+            raise NumericalError(
+                f"the prediction of image {int(finite.argmin())} is not finite, and so are "
+                f"{int((~finite).sum())} of {len(finite)}. Try: fit again, with --dtype float64"
+            )
     if isinstance(estimator, GPRegressor):
         return dict(zip(("mean", "std"), columns, strict=True))
     mean, variance, probability = columns
@@ -128,9 +137,14 @@ def _write_csv(stream: BinaryIO, columns: dict[str, Array]) -> None:
         header, names = ["row", "mean", "std"], ["mean", "std"]
         rows = np.stack([columns[name] for name in names], axis=1).tolist()
     else:
-        header = ["row", "label", "variance", *(f"p_{name}" for name in columns["classes"])]
+        header = [
+            "row",
+            "label",
+            "variance",
+            *(f"p_{name}" for name in columns["classes"].tolist()),
+        ]
         values = np.column_stack([columns["variance"], columns["probability"]]).tolist()
-        labels = columns["label"].tolist()
+        labels = [harmless_cell(label) for label in columns["label"].tolist()]
         rows = [[label, *row] for label, row in zip(labels, values, strict=True)]
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
     writer = csv.writer(text)

@@ -9,7 +9,7 @@ from typing import Any
 from keras2gp.conversion.context import Context, State
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
-from keras2gp.errors import InputError, Obstacle
+from keras2gp.errors import InputError, Obstacle, OutputError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation, Input, Opaque
 
@@ -30,8 +30,8 @@ def chosen_output(walker: KerasWalker, functional: Any, output: str | int | None
     names = list(functional.output_names)
     if output is None:
         if len(walker.outputs) > 1:
-            raise InputError(
-                f"the model has {len(names)} outputs: choose one with output=: {names}"
+            raise OutputError(
+                f"the model has {len(names)} outputs: choose one with output=: {names}", names
             )
         return walker.outputs[0]
     if isinstance(output, int):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.plots.style import ACCENT, COLOURS, GREY, clean, new_figure
+from keras2gp.plots.style import ACCENT, COLOURS, GREY, clean, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,9 +45,11 @@ def convergence(report: Mapping[str, Any]) -> Figure:
         moments = np.array([level["covariance"] for level in levels], float) - kernel
         noise = np.array([level["errors"] for level in levels], float)
         limit = float(report["variance"]), float(report["error"])
-        title = f"{report['model']}: {report['verdict']}"
-    except (KeyError, TypeError, ValueError) as problem:
-        raise InputError(f"no document of keras2gp verify --json: {problem!r}") from problem
+        title = plain(f"{report['model']}: {report['verdict']}")
+    except (KeyError, TypeError, ValueError, ArithmeticError) as problem:
+        raise InputError(
+            f"no document of keras2gp verify --json: {received_text(problem, 200)}"
+        ) from problem
     if not len(width) or moments.ndim != 3 or noise.shape != moments.shape or not scale > 0.0:
         raise InputError("no document of keras2gp verify --json: no matrices of one shape")
 

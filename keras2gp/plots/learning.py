@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras2gp.errors import InputError
-from keras2gp.plots.style import COLOURS, GREY, MARKERS, clean, matplotlib_module, new_figure
+from keras2gp.plots.style import COLOURS, GREY, MARKERS, clean, matplotlib_module, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +37,10 @@ def learning_curve(table: Mapping[str, Any]) -> Figure:
         settings, rows = table["settings"], table["rows"]
         points = {name: _points(row) for name, row in rows.items()}
         tests = int(settings["test"])
-        source = f"{settings['data']}, {tests} test images"
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if tests < 1:
+            raise ValueError(f"{tests} test images")
+        source = plain(f"{settings['data']}, {tests} test images")
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise InputError(f"no learning curve, as examples/table1.py writes it: {error}") from error
     if not any(len(pairs) for pairs in points.values()):
         raise InputError("the learning curve holds no point with an error above 0")
@@ -52,7 +54,7 @@ def learning_curve(table: Mapping[str, Any]) -> Figure:
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         spread = np.sqrt(e * (1 - e) / tests)
         axes.errorbar(
-            n, e, spread, label=row.get("title", name), linestyle="", markersize=5,
+            n, e, spread, label=plain(row.get("title", name)), linestyle="", markersize=5,
             elinewidth=0.8, color=colour, marker=marker,
         )  # fmt: skip
         if fit := row.get("extrapolation"):
@@ -80,7 +82,10 @@ def learning_curve(table: Mapping[str, Any]) -> Figure:
 
 
 def _points(row: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """Numbers of images and errors, [points, 2], without errors of 0."""
+    """Numbers of images and errors, [points, 2], without errors of 0.
+
+    Raises: KeyError, TypeError and the like if the row is malformed.
+    """
     pairs = [(int(n), float(point["test_error"])) for n, point in row["points"].items()]
     return np.array(sorted(pair for pair in pairs if pair[1] > 0.0), float).reshape(-1, 2)
 

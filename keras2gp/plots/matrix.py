@@ -8,7 +8,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
-from keras2gp.plots.style import new_figure
+from keras2gp.plots.style import new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,11 +51,11 @@ def kernel_matrix(matrix: Array, labels: Array, title: str = "") -> Figure:
         axes.axhline(end - 0.5, color="white", linewidth=0.5)
         axes.axvline(end - 0.5, color="white", linewidth=0.5)
     middles = ends - (sizes + 1) / 2
-    names = [str(name) for name in classes]
+    names = [plain(name, 40) for name in classes]
     axes.set_xticks(middles, names, fontsize=8, rotation=90 if max(map(len, names)) > 3 else 0)
     axes.set_yticks(middles, names, fontsize=8)
     axes.tick_params(length=0)
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(plain(title), fontsize=10, loc="left")
     bar = figure.colorbar(shown, ax=axes, extend="both", shrink=0.85)
     bar.set_label("correlation under the prior", fontsize=9)
     bar.ax.tick_params(labelsize=8)

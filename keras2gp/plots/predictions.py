@@ -9,7 +9,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
-from keras2gp.plots.style import ACCENT, COLOURS, GREY, clean, new_figure
+from keras2gp.plots.style import ACCENT, COLOURS, GREY, clean, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
         Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
     """
     if not bins or not all(b.count > 0 for b in bins):
-        raise InputError(f"bins {list(bins)}: expected those that hold an image, one or more")
+        raise InputError(f"{len(bins)} bins: expected those that hold an image, one or more")
     counts, mean, accuracy = (
         np.array([getattr(b, name) for b in bins]) for name in ("count", "confidence", "accuracy")
     )
@@ -79,7 +79,7 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
         mean, accuracy, spread, color=COLOURS[0], marker="o", markersize=5, linewidth=1.2,
         elinewidth=0.8, label="this model",
     )  # fmt: skip
-    clean(upper, f"{title}\ncalibration error {error:.2%}".strip(), "", "accuracy")
+    clean(upper, f"{plain(title)}\ncalibration error {error:.2%}".strip(), "", "accuracy")
     upper.set_ylim(-0.02, 1.05)
     upper.legend(fontsize=8, frameon=False, loc="upper left")
     left, width = [b.lower for b in bins], [b.upper - b.lower for b in bins]
@@ -130,7 +130,7 @@ def images(
                 f"{guess}" if guess == labels[number] else f"{guess}, in truth {labels[number]}"
             )
             colour = "black" if guess == labels[number] else ACCENT
-            upper.set_title(caption, fontsize=9, color=colour)
+            upper.set_title(plain(caption, 40), fontsize=9, color=colour)
             _bars(lower, probabilities[number], classes, labels[number])
         side = axes[2 * row, 0]
         side.text(
@@ -155,7 +155,7 @@ def _bars(axes: Any, probability: Array, classes: Array, label: Any) -> None:
 
 
 def _short(classes: Array) -> Sequence[str]:
-    return [str(name)[:4] for name in classes]
+    return [plain(str(name)[:4]) for name in classes]
 
 
 def _check(probabilities: Array, labels: Array, classes: Array) -> None:

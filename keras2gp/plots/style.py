@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras2gp._util.files import write_file
+from keras2gp._util.text import printable
 from keras2gp.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ __all__ = [
     "ACCENT",
     "COLOURS",
     "GREY",
+    "MARK",
     "MARKERS",
     "SUFFIXES",
     "clean",
     "matplotlib_module",
     "new_figure",
+    "plain",
     "save",
 ]
 
@@ -30,6 +33,8 @@ ACCENT = COLOURS[1]
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY = "#666666"
 SUFFIXES = (".png", ".svg")
+MARK = "keras2gp plot"
+"""The program that a picture's metadata name, so that it is told from a user's own picture."""
 
 _RESOLUTION = 150
 
@@ -59,6 +64,12 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def plain(text: Any, length: int = 200) -> str:
+    """Text from data for a picture: one line, not too long, and no formula whatever it holds."""
+    line = printable(str(text)).replace("\n", "\\n")
+    return (line if len(line) <= length else f"{line[: length - 3]}...").replace("$", "\\$")
+
+
 def clean(axes: Any, title: str = "", x: str = "", y: str = "") -> None:
     """Labels, a light grid, and no frame above and to the right."""
     axes.set_title(title, fontsize=10, loc="left")
@@ -80,7 +91,7 @@ def save(figure: Figure, path: str | Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: pictures are written to {' or '.join(SUFFIXES)} files")
-    metadata: dict[str, Any] = {"Date": None} if suffix == ".svg" else {}
+    metadata = {"Date": None, "Creator": MARK} if suffix == ".svg" else {"Software": MARK}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with matplotlib_module("matplotlib").rc_context(

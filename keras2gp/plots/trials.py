@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras2gp.errors import InputError
-from keras2gp.plots.style import ACCENT, COLOURS, clean, new_figure
+from keras2gp.plots.style import ACCENT, COLOURS, clean, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,11 +71,16 @@ def trials(rows: Sequence[Mapping[str, str]], score: str = "validation") -> Figu
         raise InputError(f"score={score!r}: expected {', '.join(map(repr, _SCORES))}")
     column, label = _SCORES[score]
     fine = [row for row in rows if row.get(column)]
-    if not fine:
-        raise InputError(f"no trial has a {label}")
-    values = np.array([float(row[column]) for row in fine])
+    names = [name for row in fine[:1] for name in row if name and name not in _MEASURES]
+    if not fine or not names:
+        raise InputError(f"no trial has a {label}, or none has settings")
+    try:
+        values = np.array([float(row[column]) for row in fine])
+    except ValueError as error:
+        raise InputError(f"the column {column} of the trials holds no numbers: {error}") from error
+    if not np.isfinite(values).all():
+        raise InputError(f"the column {column} of the trials holds a number that is not finite")
     best = int(values.argmax() if score == "evidence" else values.argmin())
-    names = [name for name in fine[0] if name not in _MEASURES]
     width = min(len(names), _COLUMNS)
     height = math.ceil(len(names) / width)
     figure = new_figure(2.5 * width + 0.4, 2.2 * height + 0.4)
@@ -84,15 +89,20 @@ def trials(rows: Sequence[Mapping[str, str]], score: str = "validation") -> Figu
         if number >= len(names):
             axes.set_axis_off()
             continue
-        place = _placed(axes, [row[names[number]] for row in fine])
+        place = _placed(axes, [row[names[number]] or "" for row in fine])
         axes.plot(place, values, "o", markersize=4, color=COLOURS[0], alpha=0.7)
         axes.plot(place[best], values[best], "*", markersize=13, color=ACCENT)
-        clean(axes, "", names[number].replace("_", " "), label if number % width == 0 else "")
+        clean(
+            axes,
+            "",
+            plain(names[number], 40).replace("_", " "),
+            label if number % width == 0 else "",
+        )
         if score != "evidence":
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
     figure.suptitle(
         f"{len(rows)} trials, {len(rows) - len(fine)} without a score; the best, "
-        f"{fine[best]['trial']}, is the star",
+        f"{plain(fine[best]['trial'], 20)}, is the star",
         fontsize=10,
     )
     return figure
@@ -104,9 +114,11 @@ def _placed(axes: Any, texts: Sequence[str]) -> Any:
         numbers = np.array([float(text) for text in texts])
     except ValueError:
         names = sorted(set(texts))
-        axes.set_xticks(range(len(names)), names, fontsize=8)
+        axes.set_xticks(range(len(names)), [plain(name, 40) for name in names], fontsize=8)
         axes.set_xlim(-0.5, len(names) - 0.5)
         return np.array([names.index(text) for text in texts])
+    if not np.isfinite(numbers).all():
+        return numbers
     if numbers.min() > 0.0 and numbers.max() / numbers.min() > _WIDE:
         axes.set_xscale("log")
     elif all(float(n).is_integer() for n in numbers) and np.ptp(numbers) < 12:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -81,7 +82,9 @@ class Attempts:
         """
         try:
             model = self.build(dict(settings))
-        except Exception as error:  # noqa: BLE001 (a user's own code, and Keras for its layers)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (a user's own code, and Keras)
             return _failed(number, settings, "build", error)
         try:
             kernel = convert(model, dtype=self.dtype)
@@ -112,6 +115,7 @@ class Attempts:
         validation_error = None
         if cross is not None and self.validation is not None:
             validation_error = error_rate(self.validation.y, classifier.predict(cross))
+        evidence = classifier.log_marginal_likelihood_value_
         return Trial(
             number,
             "fine",
@@ -120,7 +124,7 @@ class Attempts:
             leave_one_out_error=error_rate(
                 self.train.y, classifier.classes_[left_out.argmax(axis=1)]
             ),
-            log_marginal_likelihood=classifier.log_marginal_likelihood_value_,
+            log_marginal_likelihood=None if math.isnan(evidence) else evidence,
             jitter=classifier.jitter_report_.jitter,
             kernel_seconds=computed - began,
             solve_seconds=time.perf_counter() - computed,
@@ -130,6 +134,6 @@ class Attempts:
         return np.asarray(gram(kernel, x1, x2, out=store, executor=self.executor, progress=False))
 
 
-def _failed(number: int, settings: Settings, where: str, error: Exception) -> Outcome:
+def _failed(number: int, settings: Settings, where: str, error: BaseException) -> Outcome:
     reason = " ".join(str(error).split()) or type(error).__name__
     return Outcome(Trial(number, "failed", settings, reason=f"{where}: {reason}"), None)

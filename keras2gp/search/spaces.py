@@ -102,7 +102,7 @@ def own_space(path: Path, function: str) -> Space:
     build = OwnModel(str(path), function, text)
     try:
         names = build.names
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whatever a user's file does, sys.exit() too
         raise InputError(f"{name}: {path} fails: {type(error).__name__}: {error}") from error
     distributions = names.get("SPACE")
     if not callable(names.get(function)):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from keras2gp._util.files import write_file
+from keras2gp._util.text import harmless_cell
 from keras2gp.errors import StoreError
 from keras2gp.search.spaces import Settings
 
@@ -67,7 +69,8 @@ def write_trials(path: Path, trials: Sequence[Trial], names: Sequence[str]) -> N
     rows.writeheader()
     for trial in trials:
         cells = {name: getattr(trial, name) for name in ("trial", "status", *_NUMBERS, "reason")}
-        rows.writerow(cells | trial.settings)
+        settings = {name: harmless_cell(value) for name, value in trial.settings.items()}
+        rows.writerow(cells | settings)
     write_file(path, text.getvalue())
 
 
@@ -80,15 +83,19 @@ def read_trials(path: Path, names: Sequence[str]) -> list[Trial]:
         return []
     try:
         with path.open(newline="", encoding="utf-8") as stream:
-            return [_trial(row, names) for row in csv.DictReader(stream)]
+            return [_trial(n, row, names) for n, row in enumerate(csv.DictReader(stream))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is no table of trials: {type(error).__name__} {error}") from error
 
 
-def _trial(row: Mapping[str, str], names: Sequence[str]) -> Trial:
+def _trial(number: int, row: Mapping[str, str], names: Sequence[str]) -> Trial:
+    if int(row["trial"]) != number:
+        raise ValueError(f"row {number} is trial {row['trial']}")
     numbers = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
+    if not all(value is None or math.isfinite(value) for value in numbers.values()):
+        raise ValueError(f"trial {row['trial']} holds a number that is not finite")
     settings = {name: row[name] for name in names}
-    return Trial(int(row["trial"]), row["status"], settings, reason=row["reason"], **numbers)
+    return Trial(number, row["status"], settings, reason=row["reason"], **numbers)
 
 
 def require_same_search(path: Path, identity: Mapping[str, Any]) -> None:

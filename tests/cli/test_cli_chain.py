@@ -11,6 +11,7 @@ import keras2gp
 from keras2gp.cli import predictions
 from keras2gp.cli.fit_directory import FitRecord
 from keras2gp.cli.session import load_fit
+from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.saving import load_head
 
 
@@ -243,6 +244,60 @@ def test_a_damaged_record(file, text, fitted, run, tmp_path):
     code, out, err = run("evaluate", copy, "--data", "sample", "--test", "9")
     assert (code, out) == (4, "")
     assert "fit.json" in err
+
+
+@pytest.mark.parametrize("change", [
+    {"rows": 5}, {"task": "regression"}, {"identity": "sample"}, {"sha256": "0"}, {"digest": ""},
+    {"keras2gp": "0.1.0", "rows": 5},
+])  # fmt: skip
+def test_a_changed_record(change, fitted, run, tmp_path):
+    shutil.copytree(fitted, tmp_path / "fit")
+    file = tmp_path / "fit" / "fit.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    code, out, err = run("evaluate", tmp_path / "fit", "--data", "sample", "--test", "9")
+    assert (code, out) == (4, "")
+    assert "digest" in err
+
+
+def test_a_record_of_the_first_version(files, fitted, run, tmp_path):
+    shutil.copytree(fitted, tmp_path / "fit")
+    file = tmp_path / "fit" / "fit.json"
+    record = json.loads(file.read_text())
+    del record["digest"], record["keras2gp"]
+    file.write_text(json.dumps(record))
+    predict = ["predict", tmp_path / "fit", "--data", files / "images.npz", "--out"]
+    assert run(*predict, tmp_path / "p.csv")[0] == 0
+
+
+def test_predictions_that_are_not_finite(files, fitted, run, tmp_path, monkeypatch):
+    predict = GPClassifier.predictive
+
+    def broken(self, x):
+        prediction = predict(self, x)
+        prediction.variance[3] = np.nan
+        return prediction
+
+    monkeypatch.setattr(GPClassifier, "predictive", broken)
+    data = ["--data", files / "images.npz", "--out", tmp_path / "p.csv"]
+    code, _, err = run("predict", fitted, *data)
+    assert code == 6
+    assert "image 3 is not finite" in err
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_names_that_a_spreadsheet_would_run(files, run, tmp_path):
+    names = np.array(["=1+1", "-1", "@x", "-x", "plain", "+4"])
+    with np.load(files / "data.npz") as archive:
+        np.savez(tmp_path / "d.npz", x=archive["x"][:30], y=names[np.arange(30) % 6])
+    fit = ["fit", files / "tiny.keras", "--data", tmp_path / "d.npz", "--train", 30]
+    assert run(*fit, "--out", tmp_path / "fit")[0] == 0
+    predict = ["predict", tmp_path / "fit", "--data", tmp_path / "d.npz", "--out"]
+    assert run(*predict, tmp_path / "p.csv")[0] == 0
+    with (tmp_path / "p.csv").open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert {row[1] for row in rows} == {"'=1+1", "-1", "'@x", "'-x", "plain", "+4"}
+    assert all(name.startswith("p_") for name in header[3:])
+    assert run(*predict, tmp_path / "p.csv")[0] == 0
 
 
 def test_a_damaged_head(files, fitted, run, tmp_path):

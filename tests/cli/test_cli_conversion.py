@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import yaml
@@ -123,3 +124,41 @@ def test_trained_weights_of_a_json_file(files, run):
     code, _, err = run("inspect", files / "tiny.json", "--prior", "weights")
     assert code == 5
     assert "holds no trained weights" in err
+
+
+@pytest.fixture(scope="module")
+def branched(files):
+    """A model with two outputs."""
+    image = keras.Input((4,))
+    x = keras.layers.Dense(8, activation="relu", name="shared")(image)
+    heads = [keras.layers.Dense(3, name="first")(x), keras.layers.Dense(2, name="second")(x)]
+    keras.Model(image, heads).save(files / "branched.keras")
+    return files / "branched.keras"
+
+
+def test_a_model_with_two_outputs(branched, run, run_json, tmp_path):
+    code, out, err = run("inspect", branched)
+    assert code == 5
+    assert "shared" in out
+    assert "exact" not in out
+    assert "2 outputs. Try: --output NAME, one of first, second" in err
+    code, _, err = run("convert", branched, tmp_path / "k")
+    assert (code, "--output NAME" in err) == (5, True)
+    code, document = run_json("inspect", branched, "--output", "second")
+    assert (code, document["output"]) == (0, "second")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\u2028", "\n  ", "\x1b[2J"])
+def test_names_with_line_breaks(end, files, run, tmp_path):
+    for file in ("tiny.json", "pooled.json"):
+        text = (files / "tiny.json").read_text()
+        if file == "pooled.json":
+            text = text.replace('"conv"', '"pool"').replace("Conv2D", "Unknown2D")
+        name = f"odd{end}exact: all is well"
+        text = text.replace('"conv"', json.dumps(name)).replace('"pool"', json.dumps(name))
+        (tmp_path / file).write_text(text)
+        for words in (["inspect", tmp_path / file], ["convert", tmp_path / file, tmp_path / "k"]):
+            _, out, err = run(*words)
+            lines = (out + err).splitlines()
+            assert not [line for line in lines if line.strip().startswith("exact: all")]
+            assert "Traceback" not in err

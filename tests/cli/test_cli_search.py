@@ -72,6 +72,27 @@ def test_search_refuses(run, files, tmp_path, arguments, code, told):
     assert told in err
 
 
+@pytest.mark.parametrize("text", ["import sys; sys.exit()", "exit(0)", "raise SystemExit('done')"])
+def test_a_space_that_exits(run, files, tmp_path, text):
+    (tmp_path / "own.py").write_text(text)
+    options = ["--data", files / "data.npz", "--train", 40, "--samples", 2, "--out", tmp_path / "s"]
+    code, _, err = run("search", f"{tmp_path / 'own.py'}:build", *options)
+    assert code == 5
+    assert "fails: SystemExit" in err
+
+
+def test_a_network_that_exits_and_text_that_it_prints(run, files, own, tmp_path):
+    line = "print('noise')\n    if settings['width'] == 3:\n        raise SystemExit(0)\n    "
+    (tmp_path / "own.py").write_text(OWN.replace("x = image", f"{line}x = image"))
+    options = ["--data", files / "data.npz", "--train", 40, "--samples", 6, "--out", tmp_path / "s"]
+    code, out, err = run("search", own, *options, "--json")
+    assert code == 0
+    trials = json.loads(out)["trials"]
+    reasons = {t["settings"]["width"]: t["reason"] for t in trials}
+    assert reasons == {3: "build: SystemExit: 0", 4: ""}
+    assert "noise" in err
+
+
 def test_a_directory_of_something_else(run, files, own, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     options = ["--data", files / "data.npz", "--train", 40, "--samples", 2, "--out", tmp_path]

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from interruptible import hear_interrupts
 
@@ -37,6 +38,26 @@ def test_stdout_that_is_closed_early_is_no_error(files, spawn):
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.parametrize("words", [["inspect", "MODEL"], ["inspect", "MODEL", "--json"], ["--help"],
+                                   ["inspect", "absent.keras", "--json"]])  # fmt: skip
+def test_a_full_device_is_a_full_disk(words, files, spawn):
+    words = [files / "tiny.keras" if word == "MODEL" else word for word in words]
+    with Path("/dev/full").open("w") as full:
+        settings = {"stdout": full, "stderr": subprocess.PIPE, "capture_output": False}
+        done = spawn("-m", "keras2gp", *words, **settings)
+    assert done.returncode == (4 if "absent.keras" in words else 7)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_stdout_and_stderr_that_cannot_be_written(files, spawn):
+    with Path("/dev/full").open("w") as full:
+        settings = {"stdout": full, "stderr": full, "capture_output": False}
+        done = spawn("-m", "keras2gp", "inspect", "absent.keras", **settings)
+    assert done.returncode == 4
 
 
 def test_interruption_is_quiet(tmp_path):
@@ -78,6 +99,18 @@ def test_names_are_no_markup_and_control_characters_are_spelt_out(capsys):
     out.line("[bold]x[/bold] :smile: \x1b[31m \x9b1m")
     assert capsys.readouterr().out == "[bold]x[/bold] :smile: \\x1b[31m \\x9b1m\n"
     assert printable("two\nlines") == "two\nlines"
+    out.table(("a",), [("two\nlines\r\u2028",), ("x" * 5000,)])
+    text = capsys.readouterr().out
+    assert "two\\nlines\\r\\u2028" in text
+    assert "[4600 characters]" in text
+    assert len(text) < 3000
+
+
+def test_numbers_of_numpy_and_other_objects_in_json(capsys):
+    Output(json_wanted=True).document({"a": np.float32(0.5), "b": [np.int64(3)], "c": len})
+    document = json.loads(capsys.readouterr().out)
+    assert (document["a"], document["b"]) == (0.5, [3])
+    assert "len" in document["c"]
 
 
 def test_long_lines_are_not_broken_in_a_pipe(capsys):

@@ -64,3 +64,8 @@ def test_every_verdict_has_an_exit_code():
     assert {str(v): int(verifying._CODES[v]) for v in Verdict} == {
         "accepted": 0, "rejected": 8, "undecided": 9
     }  # fmt: skip
+
+
+def test_the_help_has_no_signs_of_a_format(run):
+    for command in ("verify", "tune"):
+        assert "%%" not in run(command, "--help")[1]

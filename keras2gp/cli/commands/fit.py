@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 from keras2gp._util.arrays import Array, Images, Targets
-from keras2gp._util.files import staged_directory
+from keras2gp._util.files import require_disk, staged_directory
+from keras2gp._util.memory import available_memory
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.fit_directory import FitRecord, data_digest, identity
 from keras2gp.cli.output import Output, show_report
+from keras2gp.cli.outputs import FIT
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import Estimator, open_session
+from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.saving import save_head
@@ -39,6 +48,12 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     out.line(f"\n{options.train} rows of {rows.name}", style="bold")
     for note in notes:
         out.line(f"  note: {note}")
+    require_disk(
+        options.out,
+        _smallest_size(session.images, rows.y, options),
+        f"a fit of {options.train} rows",
+        "another --out, or fewer rows",
+    )
     estimator, facts = fitted(kernel, session.images, rows.y, options)
     show_fit(out, facts)
     record = FitRecord(
@@ -49,7 +64,7 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         rows=options.train,
         sha256=data_digest(rows.x, rows.y),
     )
-    _save(options.out, kernel, estimator, record)
+    _save_or_rescue(options.out, kernel, estimator, record)
     out.line(f"wrote {options.out}")
     out.document(
         {
@@ -147,8 +162,40 @@ class _TimedKernel:
         return self._kernel.diag(x)
 
 
+def _smallest_size(x: Images, y: Targets, options: argparse.Namespace) -> int:
+    """A lower bound on the bytes of a fit on disk: its images, targets, weights and factor."""
+    count, outputs = len(x), 1 if options.regression else len(np.unique(y))
+    factor = 4 * count * (count + 1)
+    available = available_memory()
+    # Conjugate gradients and inducing images keep no factor; "auto" may choose the first.
+    stored = options.gram is not None or (available is not None and factor > available)
+    if options.solver in ("cg", "nystroem") or (options.solver == "auto" and stored):
+        factor = 0
+    return int(x.nbytes) + 16 * count * outputs + factor
+
+
+def _save_or_rescue(out: Path, kernel: Kernel, estimator: Estimator, record: FitRecord) -> None:
+    """Save a fit; in another place if OUT cannot be written, so that no hours are lost.
+
+    Raises: StoreError, which names the other place.
+    """
+    try:
+        _save(out, kernel, estimator, record)
+    except (OSError, Keras2GPError, tf.errors.OpError) as error:
+        name = f"{out.absolute().name}-rescued-{os.getpid()}"
+        for folder in (out.absolute().parent, Path(tempfile.gettempdir())):
+            with suppress(OSError, Keras2GPError, tf.errors.OpError):
+                _save(folder / name, kernel, estimator, record)
+                break
+        else:
+            if isinstance(error, Keras2GPError):
+                raise
+            raise StoreError(f"{out} cannot be written: {error}") from error
+        raise StoreError(f"{error}. The fit is saved in {folder / name} instead") from error
+
+
 def _save(out: Path, kernel: Kernel, estimator: Estimator, record: FitRecord) -> None:
-    with stage("saving"), staged_directory(out) as directory:
+    with stage("saving"), staged_directory(out, FIT.files) as directory:
         kernel.save(directory / "kernel")
         save_head(estimator, directory / "head")
         record.write(directory)

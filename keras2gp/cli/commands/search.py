@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +18,7 @@ from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
+from keras2gp.cli.outputs import is_picture
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import image_shape, open_session
 from keras2gp.conversion.overrides import overrides_template
@@ -35,6 +38,11 @@ _SHOWN = 10
 
 def search(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     """Draw networks, fit each, and keep the best."""
+    with redirect_stdout(sys.stderr):  # a user's own code prints what it likes
+        return _search(options, rows, out)
+
+
+def _search(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     shape = image_shape(rows.x)
     images, notes = prepare_images(rows.x, model_rescales=False, sample_shape=shape)
     space = space_of(options.space, shape, len(np.unique(rows.y)))
@@ -115,6 +123,8 @@ def _picture(directory: Path, score: str) -> Path | None:
     if find_spec("matplotlib") is None:
         return None
     path = directory / "trials.png"
+    if path.exists() and not is_picture(path):
+        return None
     save(trials(read_rows(directory / "trials.csv"), score), path)
     return path
 

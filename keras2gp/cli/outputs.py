@@ -1,0 +1,233 @@
+"""Places that commands write to: nothing is replaced that keras2gp did not write, no input is lost.
+
+Everything is checked before a command starts, so that a refusal costs nothing and touches nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras2gp._util.files import foreign_files
+from keras2gp._util.text import received_text
+from keras2gp.cli.exit_codes import UsageError
+from keras2gp.cli.fit_directory import RECORD
+from keras2gp.plots.style import MARK
+
+__all__ = [
+    "EXPORT",
+    "FIT",
+    "KERNEL",
+    "SEARCH",
+    "STORE",
+    "DirectoryKind",
+    "check_directory",
+    "check_file_to_replace",
+    "check_new_file",
+    "check_store_of_fit",
+    "is_picture",
+    "is_predictions",
+    "is_store",
+]
+
+_SAVED_MODEL = (
+    "saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables/variables.index",
+    "variables/variables.data-?????-of-?????",
+)  # fmt: skip
+_KERNEL = ("kernel.json", "preprocessor.keras", *_SAVED_MODEL)
+_HEAD = (
+    "head.json", "x_train.npy", "y.npy", "alpha.npy", "factor.npy", "leading.npy", "weights.npy",
+    "lower.npy", "inner.npy", "diagonal.npy", "dirichlet_factor.npy", "dirichlet_alpha.npy",
+    "dirichlet_inner.npy",
+)  # fmt: skip
+_CSV_CLASSES = ["row", "label", "variance"]
+_CSV_REGRESSION = ["row", "mean", "std"]
+_NPZ_NAMES = (
+    {"label.npy", "probability.npy", "classes.npy", "mean.npy", "variance.npy"},
+    {"mean.npy", "std.npy"},
+)
+_PICTURE_HEAD = 2**16
+
+
+@dataclass(frozen=True)
+class DirectoryKind:
+    """A directory that a command writes.
+
+    name:   in messages
+    marker: the file that says that keras2gp wrote the directory
+    files:  patterns of all files of a directory that is replaced as a whole; None for a directory
+            that grows
+    """
+
+    name: str
+    marker: str
+    files: tuple[str, ...] | None = None
+
+
+KERNEL = DirectoryKind("a saved kernel", "kernel.json", _KERNEL)
+FIT = DirectoryKind(
+    "a fitted model",
+    RECORD,
+    (RECORD, *(f"kernel/{name}" for name in _KERNEL), *(f"head/{name}" for name in _HEAD)),
+)
+EXPORT = DirectoryKind("an exported fit", "predictor.json", ("predictor.json", *_SAVED_MODEL))
+SEARCH = DirectoryKind("a search", "search.json")
+STORE = DirectoryKind("a store of a kernel matrix", "zarr.json")
+
+
+def check_directory(options: argparse.Namespace, kind: DirectoryKind) -> None:
+    """Refuse OUT unless it is absent, empty, or a directory of this kind with no foreign file.
+
+    Raises: UsageError
+    """
+    path: Path = options.out
+    _check_place(path)
+    if os.path.lexists(path):
+        if not path.is_dir():
+            raise UsageError(f"{path} is a file, and a directory is written. Try: another name")
+        _check_content(path, kind)
+    _check_inputs(options, path)
+    store: Path | None = getattr(options, "gram", None)
+    if store is not None and path.resolve().is_relative_to(store.resolve()):
+        raise UsageError(f"{path} lies in {store}, the store of a kernel matrix")
+
+
+def _check_content(path: Path, kind: DirectoryKind) -> None:
+    if not any(path.iterdir()):
+        return
+    if not (path / kind.marker).is_file():
+        raise UsageError(
+            f"{path} exists and is not {kind.name}: it would be lost. Try: another directory"
+        )
+    if kind.files is not None:
+        _refuse_foreign(path, kind.files)
+    if kind is SEARCH:
+        for folder in path.glob("trial-[0-9][0-9][0-9][0-9]*"):
+            _refuse_foreign(folder, ("train.zarr/*", "cross.zarr/*", "best.keras"))
+
+
+def _refuse_foreign(path: Path, files: tuple[str, ...]) -> None:
+    if foreign := foreign_files(path, files):
+        names = ", ".join(str(path / name) for name in foreign[:3])
+        raise UsageError(
+            f"{path} would be replaced, and holds {len(foreign)} file(s) that keras2gp did not "
+            f"write: {names}. Try: another directory, or move them away"
+        )
+
+
+def check_file_to_replace(
+    options: argparse.Namespace, is_ours: Callable[[Path], bool], name: str
+) -> None:
+    """Refuse OUT if there is something else than a file of keras2gp's.
+
+    is_ours: whether keras2gp wrote a file
+    name:    of such a file, in messages
+
+    Raises: UsageError
+    """
+    path: Path = options.out
+    _check_place(path)
+    _check_inputs(options, path)
+    if not os.path.lexists(path):
+        return
+    if not path.is_file():
+        raise UsageError(f"--out {path} is no file, and a file is written. Try: another name")
+    if not is_ours(path):
+        raise UsageError(f"--out {path} exists and holds no {name}: it would be lost")
+
+
+def check_new_file(path: Path, option: str) -> None:
+    """Refuse a file for people to edit if it is there already. Raises: UsageError."""
+    _check_place(path)
+    if os.path.lexists(path):
+        raise UsageError(f"{option} {path} exists, and may hold your changes: choose another")
+
+
+def check_store_of_fit(path: Path | None, *, new: bool) -> None:
+    """Refuse a --gram that is no store.
+
+    new: whether it may be absent or empty
+
+    Raises: UsageError
+    """
+    if path is None or is_store(path):
+        return
+    if not new:
+        raise UsageError(f"--gram {path}: no store of a kernel matrix")
+    _check_place(path)
+    if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"--gram {path} exists and is no store of a kernel matrix")
+
+
+def is_store(path: Path) -> bool:
+    """Whether `gram` wrote a directory."""
+    return (path / "matrix").is_dir() and (path / STORE.marker).is_file()
+
+
+def is_predictions(path: Path) -> bool:
+    """Whether `predict` wrote a file."""
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+            header = next(csv.reader(iter(lambda: stream.readline(2**20), "")), [])
+        classes = header[3:]
+        return header == _CSV_REGRESSION or (
+            header[:3] == _CSV_CLASSES and bool(classes) and all(c[:2] == "p_" for c in classes)
+        )
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return set(archive.namelist()) in _NPZ_NAMES
+
+
+def is_picture(path: Path) -> bool:
+    """Whether `plot` drew a file."""
+    with path.open("rb") as stream:
+        return MARK.encode() in stream.read(_PICTURE_HEAD)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a path at which nothing can be written, or only through a link. Raises: UsageError."""
+    if path.is_symlink():
+        raise UsageError(
+            f"{path} is a symbolic link, and nothing is written through one. Try: {path.resolve()}"
+        )
+    if path.is_dir():
+        if Path.cwd().is_relative_to(path.resolve()):
+            raise UsageError(f"{path} is the working directory, or holds it. Try: another name")
+        if path.is_mount():
+            raise UsageError(f"{path} is where a disk is mounted. Try: {path / 'out'}")
+    parent = path.absolute().parent
+    while not os.path.lexists(parent):
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: {parent} is not a directory that can be written to")
+
+
+def _check_inputs(options: argparse.Namespace, out: Path) -> None:
+    """Refuse OUT if it is, or holds, something that the command reads. Raises: UsageError."""
+    place = out.resolve()
+    for source in _inputs(options):
+        if source.resolve().is_relative_to(place):
+            raise UsageError(
+                f"{out} is, or holds, {received_text(str(source), 200)}, which this command reads. "
+                "Try: another place"
+            )
+
+
+def _inputs(options: argparse.Namespace) -> Iterator[Path]:
+    """The files and directories that the options name as inputs."""
+    for name in ("model", "fit", "data", "ood", "overrides", "gram", "source", "space"):
+        value = getattr(options, name, None)
+        if name == "space" and value is not None:
+            value = value.rpartition(":")[0]
+        if (
+            isinstance(value, str | Path)
+            and str(value)
+            and (name == "gram" or Path(value).expanduser().exists())
+        ):
+            yield Path(value).expanduser()
