@@ -29,6 +29,10 @@ class KernelValues:
         self._kernel = kernel
         self._kept: tuple[Array, Array] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The state of a copy, without the matrix that is kept."""
+        return {**vars(self), "_kept": None}
+
     def matrix(self, x1: Array, x2: Array | None = None) -> Array:
         """[N1, N2]; x2=None is x1 with itself. Raises: InputError, NumericalError."""
         if x2 is not None and not _equal(x1, x2):

@@ -6,6 +6,8 @@ numpy < 2, TensorFlow Probability needs tf_keras.
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 
 import keras
@@ -101,6 +103,43 @@ def test_scikit_learn_trains_what_is_around_it(kernel, problem):
         assert gradient[i] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
     labels = GaussianProcessClassifier(adapters.sklearn_kernel(kernel)).fit(x, y > 0)
     assert labels.score(x, y > 0) > 0.8
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "clone": clone,
+    "pickle": lambda value: pickle.loads(pickle.dumps(value)),  # noqa: S301 (made here)
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_scikit_learn_copies(how, kernel, problem):
+    x, y, test = problem
+    ours = adapters.sklearn_kernel(kernel)
+    ours(x)
+    assert len(pickle.dumps(ours)) < len(pickle.dumps(kernel)) + 2000  # without the matrix
+    np.testing.assert_allclose(COPIES[how](ours)(x), ours(x), rtol=1e-12)
+    around = ConstantKernel(2.0) * ours + WhiteKernel(0.1)
+    fitted = GaussianProcessRegressor(around, optimizer=None).fit(x, y)
+    np.testing.assert_allclose(COPIES[how](around)(x), around(x), rtol=1e-12)
+    if how != "clone":  # an estimator's clone is not fitted
+        again = COPIES[how](fitted)
+        np.testing.assert_allclose(again.predict(test), fitted.predict(test), rtol=1e-10)
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_scikit_learn_searches_over_kernels(jobs, kernel, problem):
+    x, y, _ = problem
+    network = [keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(8, "tanh"), layers.Dense(2)]
+    kernels = [kernel, keras2gp.convert(keras.Sequential(network), dtype="float64")]
+    candidates = [adapters.sklearn_kernel(k) for k in kernels]
+    peer = GaussianProcessRegressor(candidates[0], alpha=NOISE)
+    search = GridSearchCV(peer, {"kernel": candidates}, cv=3, n_jobs=jobs).fit(x, y)
+    by_hand = [
+        cross_val_score(keras2gp.GPRegressor(k, NOISE), images(x), y, cv=3).mean() for k in kernels
+    ]
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], by_hand, rtol=1e-6)
 
 
 def test_our_estimators_in_a_pipeline_and_a_grid_search(kernel, problem):
