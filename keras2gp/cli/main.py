@@ -43,18 +43,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         sys.stdout.flush()
     except OSError as full:
-        _give_up(sys.stdout)
         json_wanted = False
+        _give_up(sys.stdout)
         if error is None or isinstance(error, OSError):
             code, error = exit_code_of(full), full
-    try:
-        if error is not None and code != ExitCode.CLOSED:
-            _explain(error, code, json_wanted=json_wanted)
-            sys.stdout.flush()
-    except OSError as full:  # neither stream can be written to: the exit code has to do
-        code = code or exit_code_of(full)
-        _give_up(sys.stdout, sys.stderr)
+    if error is not None and code != ExitCode.CLOSED:
+        _tell(error, code, json_wanted=json_wanted)
     return int(code)
+
+
+def _tell(error: BaseException, code: ExitCode, *, json_wanted: bool) -> None:
+    """Explain an error on the first stream that can be written to."""
+    for as_json in (True, False) if json_wanted else (False,):
+        stream = sys.stdout if as_json else sys.stderr
+        try:
+            _explain(error, code, json_wanted=as_json)
+            stream.flush()
+        except OSError:  # if it is both streams, the exit code has to do
+            _give_up(stream)
+        else:
+            return
 
 
 def _give_up(*streams: TextIO) -> None:
@@ -62,6 +70,7 @@ def _give_up(*streams: TextIO) -> None:
     for stream in streams:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            stream.flush()
 
 
 def _open_streams() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,6 +42,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, self.prog)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse would swallow the error of a full disk or a closed pipe.
+        (file or sys.stdout).write(message)
 
 
 def build_parser() -> argparse.ArgumentParser:

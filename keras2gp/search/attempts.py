@@ -135,5 +135,6 @@ class Attempts:
 
 
 def _failed(number: int, settings: Settings, where: str, error: BaseException) -> Outcome:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    text = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
+    reason = " ".join(text.split()) or type(error).__name__
     return Outcome(Trial(number, "failed", settings, reason=f"{where}: {reason}"), None)

