@@ -165,18 +165,22 @@ def _without_values() -> Iterator[None]:
 
     A file of a kilobyte can ask for terabytes of weights, and a prior needs none of them.
     """
-    with keras.StatelessScope():  # On leaving, Keras draws the variables that it is told of.
-        drawn: list[Any] = []
-        try:
-            yield
-            left = _DRAWN
-            pending = global_state.get_global_attribute("uninitialized_variables") or []
-            for variable in sorted(pending, key=_size):
-                left -= _size(variable)
-                if left >= 0:
-                    drawn.append(variable)
-        finally:
-            global_state.set_global_attribute("uninitialized_variables", drawn)
+    try:
+        with keras.StatelessScope():  # On leaving, Keras draws the variables that it is told of.
+            drawn: list[Any] = []
+            try:
+                yield
+                left = _DRAWN
+                pending = global_state.get_global_attribute("uninitialized_variables") or []
+                for variable in sorted(pending, key=_size):
+                    left -= _size(variable)
+                    if left >= 0:
+                        drawn.append(variable)
+            finally:
+                global_state.set_global_attribute("uninitialized_variables", drawn)
+    finally:
+        # Where a value cannot be drawn, Keras keeps the list, and would fail for every later model.
+        global_state.set_global_attribute("uninitialized_variables", [])
 
 
 def _size(variable: Any) -> int:

@@ -1,0 +1,51 @@
+"""Inputs of strangers and of tired people: each is refused in keras2gp's words, or right.
+
+A refusal is an error of keras2gp's tree; other errors and wrong numbers are faults.
+"""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras2gp
+from keras2gp.errors import ModelFileError
+
+HE = {"kernel_initializer": "he_normal"}
+X = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, -1.0]])
+
+
+def model():
+    dense = layers.Dense(8, activation="relu", name="hidden", **HE), layers.Dense(1, **HE)
+    return keras.Sequential([keras.Input((3,)), layers.Rescaling(0.5, name="rescale"), *dense])
+
+
+def configured(path, layer, **settings):
+    """The model as a JSON file, with other settings of one layer."""
+    config = json.loads(model().to_json())
+    for entry in config["config"]["layers"]:
+        if entry["config"]["name"] == layer:
+            entry["config"] |= settings
+    path.write_text(json.dumps(config))
+    return path
+
+
+def normal(**settings):
+    return {
+        "module": "keras.initializers",
+        "class_name": "RandomNormal",
+        "config": settings,
+        "registered_name": None,
+    }
+
+
+@pytest.mark.parametrize("stddev", [{"a": 1}, "x", None, [1.0, 2.0]])
+def test_a_file_that_cannot_be_built_leaves_the_process_as_it_was(stddev, tmp_path):
+    """Keras keeps variables whose values it failed to draw, and failed for every later file."""
+    bad = configured(tmp_path / "bad.json", "hidden", kernel_initializer=normal(stddev=stddev))
+    with pytest.raises(ModelFileError, match="Keras cannot build it"):
+        keras2gp.convert(bad)
+    good = configured(tmp_path / "good.json", "hidden")
+    np.testing.assert_allclose(keras2gp.convert(good)(X), keras2gp.convert(model())(X), rtol=1e-6)
