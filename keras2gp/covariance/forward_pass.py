@@ -95,7 +95,7 @@ class ForwardPass:
         maps: dict[int, Covariance] = {}
         borders = _Borders(self.pairs)
         for index in loop.nodes:
-            maps[index] = self._map(index, loop.scales[index], offset, maps, borders)
+            maps[index] = self._map(index, loop.scales, offset, maps, borders)
         if not loop.nodes:
             return self.stored[loop.last].at(offset)
         result = maps[loop.last]
@@ -108,16 +108,19 @@ class ForwardPass:
     def _map(
         self,
         index: int,
-        scale: Ratios,
+        scales: Mapping[int, Ratios],
         offset: Offset,
         maps: Mapping[int, Covariance],
         borders: _Borders,
     ) -> Covariance:
-        """The maps of one node, at `scale` times the offset of the loop."""
-        node = self.nodes[index]
+        """The maps of one node, at its scale times the offset of the loop."""
+        node, scale = self.nodes[index], scales[index]
         read = node.op.input_offset(scale)
         at = _times(read, offset)
         inputs = [maps[i] if i in maps else self.stored[i].at(at) for i in node.inputs]
+        for number, i in enumerate(node.inputs):
+            if i in maps and scales[i] != read:  # one position, computed at offset 0 alone
+                inputs[number] = replace(inputs[number], zeros=False, ntk_zeros=False)
         if node.op.reads_outside:
             sizes = [self.nodes[i].spatial for i in node.inputs]
             inputs = [borders.cleared(k, n, read, at) for k, n in zip(inputs, sizes, strict=True)]
@@ -179,7 +182,7 @@ def _times(scale: Ratios, offset: Offset) -> Offset:
         return (0,) * len(scale)
     ratios = [Fraction(ratio) for ratio in scale]
     return tuple(
-        d if r == 1 else d * r.numerator // r.denominator
+        (d if r == 1 else d * r.numerator // r.denominator) if r else 0
         for d, r in zip(offset, ratios, strict=True)
     )
 

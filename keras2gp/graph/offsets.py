@@ -124,8 +124,8 @@ def loops(graph: Graph) -> tuple[Loop, ...]:
         members[loop], scales[loop] = [], {}
         begun[loop] = Loop(end, tuple(sorted(offsets)), (), {}, result)
         nonzero = {d for offset in begun[loop].offsets for d in offset} - {0}
-        unit = (1 if nonzero else 0,) * len(graph.nodes[end].spatial)
-        readers[end].add((loop, unit))
+        size = graph.nodes[end].spatial
+        readers[end].add((loop, _within((1 if nonzero else 0,) * len(size), size)))
 
     begin(last, graph.output, demanded[graph.output], graph.output)
     for index in range(len(graph.nodes) - 1, -1, -1):
@@ -144,11 +144,20 @@ def loops(graph: Graph) -> tuple[Loop, ...]:
             members[loop].append(index)
             scales[loop][index] = scale
             for source in node.inputs:
-                readers[source].add((loop, node.op.input_offset(scale)))
+                read = _within(node.op.input_offset(scale), graph.nodes[source].spatial)
+                readers[source].add((loop, read))
     return tuple(
         Loop(b.last, b.offsets, tuple(reversed(members[loop])), scales[loop], b.result)
         for loop, b in sorted(begun.items())
     )
+
+
+def _within(scale: Ratios, size: Spatial) -> Ratios:
+    """The scale at which a map is computed: 0 along an axis of one position.
+
+    Every other offset along that axis is beyond the border, so the reader sets the map to 0.
+    """
+    return tuple(0 if n == 1 else ratio for ratio, n in zip(scale, size, strict=True))
 
 
 def reach(graph: Graph, walks: Iterable[Loop]) -> dict[int, Spatial]:

@@ -94,6 +94,16 @@ def decoder(x):
     return pool(conv(up(h, (1, 2))), 2)
 
 
+def mean_kept(x):
+    return layers.GlobalAveragePooling2D(keepdims=True)(x)
+
+
+def generator(x):
+    h = layers.Reshape((1, 1, 8))(layers.Dense(8, **HE)(layers.Flatten()(x)))
+    h = transposed(transposed(h, (3, 2)), 2, strides=2, padding="same")
+    return pool(h, 2)
+
+
 def unet(x):
     a = conv(x)
     b = conv(pool(a, 2, padding="same"))
@@ -202,6 +212,15 @@ CASES = {
         concat(h := linear(x, 3), 2 * h, axis=2))),
     "dense block": ((5, 5, 2), dense_block),
     "decoder": ((6,), decoder),
+    "decoder of one position": ((6,), generator),
+    "one position padded": (IMAGE, lambda x: pool(
+        layers.ReLU()(conv(layers.ZeroPadding2D(((2, 0), (1, 1)))(mean_kept(linear(x))))), 2)),
+    "one position beside its map": (IMAGE, lambda x: average(conv(
+        concat(h := conv(x), up(mean_kept(h), (5, 4)))))),
+    "one row padded": ((1, 5, 2), lambda x: pool(
+        layers.ZeroPadding2D(1)(conv(x)), (2, 3), 1, padding="same")),
+    "one row through transposed convolutions": ((1, 4, 2), lambda x: pool(
+        transposed(conv(x), (2, 3), strides=(3, 2)), (2, 3))),
     "U-net": (IMAGE, unet),
     "ConvNeXt without norms": ((6, 5, 2), convnext_like),
     "separable": (IMAGE, lambda x: average(separable(conv(x)))),
