@@ -11,10 +11,15 @@ __all__ = ["Part", "Tensor"]
 
 @dataclass(frozen=True)
 class Part:
-    """A group of channels that are alike: a node of the graph and how many channels it has."""
+    """A group of channels that are alike: channels [offset, offset + channels) of a node.
+
+    The node stands for any number of independent channels. Two parts of one node are the same
+    random variables where their ranges of channels agree, and independent where they do not.
+    """
 
     node: int
     channels: int
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,5 +60,5 @@ class Tensor:
 
     def map(self, function: Callable[[int], int], shape: tuple[int | None, ...]) -> Tensor:
         """The same channel groups after a function of nodes, under another Keras shape."""
-        parts = tuple(Part(function(part.node), part.channels) for part in self.parts)
+        parts = tuple(replace(part, node=function(part.node)) for part in self.parts)
         return replace(self, parts=parts, shape=shape)

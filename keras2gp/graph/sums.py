@@ -6,20 +6,42 @@ branches do, the sum is written out into its terms, and terms that are maps of o
 one: x + x is 2 x with four times the covariance, (x + y) + x is 2 x + y, and x + average_pool(x)
 is one map of x, a Combination. Since equal nodes are one node (GraphBuilder), tensors are
 recognised by their index.
+
+A sum adds channel by channel. Where concatenated branches are not aligned, a channel of x meets
+another channel of x, which is independent of it: OtherChannels marks that branch. The mark moves to
+the sources, where it makes another source of each, and goes when all sums are resolved.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import ClassVar
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, GraphBuilder
 from keras2gp.graph.ops import Combination, Op, Scale, Sum, Weighted
 
-__all__ = ["check_shared_layers", "resolve_sums"]
+__all__ = ["OtherChannels", "check_shared_layers", "resolve_sums"]
 
 Terms = dict[int, float]
 Chain = tuple[Op, ...]
+
+
+@dataclass(frozen=True)
+class OtherChannels(Op):
+    """The same tensor with its channels renumbered: channel c is channel c + shift of the input.
+
+    On a source it acts as another source, since the channels of a source are independent and alike.
+    """
+
+    shift: int
+    random: ClassVar[bool] = True
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """As its input."""
+        return inputs[0]
 
 
 def resolve_sums(graph: Graph) -> tuple[Graph, list[Obstacle]]:
@@ -33,14 +55,34 @@ class _Resolver:
         self.builder = GraphBuilder()
         self.sources: list[frozenset[int]] = []
         self.obstacles: list[Obstacle] = []
+        self.shifted: dict[tuple[int, int], int] = {}
 
     def run(self) -> tuple[Graph, list[Obstacle]]:
         renamed: list[int] = []
         for node in self.graph.nodes:
             inputs = tuple(renamed[i] for i in node.inputs)
+            if isinstance(node.op, OtherChannels):
+                renamed.append(self._shifted(inputs[0], node.op.shift))
+                continue
             add = self._add_sum if isinstance(node.op, Sum) else self._add
             renamed.append(add(node.op, inputs, node.path))
-        return self.builder.graph(renamed[self.graph.output]), self.obstacles
+        return _unmarked(self.builder.graph(renamed[self.graph.output])), self.obstacles
+
+    def _shifted(self, index: int, shift: int) -> int:
+        """The node with its channels renumbered, down to its sources."""
+        key = (index, shift)
+        if key not in self.shifted:
+            node = self.builder.nodes[index]
+            if isinstance(node.op, OtherChannels):
+                self.shifted[key] = self._shifted(node.inputs[0], shift + node.op.shift)
+            elif shift == 0:
+                self.shifted[key] = index
+            elif node.op.random or not node.inputs:
+                self.shifted[key] = self._add(OtherChannels(shift), (index,), node.path)
+            else:
+                inputs = tuple(self._shifted(i, shift) for i in node.inputs)
+                self.shifted[key] = self._add(node.op, inputs, node.path)
+        return self.shifted[key]
 
     def _add(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
         index = self.builder.add(op, inputs, path)
@@ -164,6 +206,17 @@ class _Resolver:
             "so their covariances do not simply add, and there is no rule for this combination",
             "weights of their own on one of the branches (a 1x1 convolution will do)",
         )
+
+
+def _unmarked(graph: Graph) -> Graph:
+    """The graph without OtherChannels: terms of a sum that are one node there are independent."""
+    builder = GraphBuilder()
+    renamed: list[int] = []
+    for node in graph.nodes:
+        inputs = tuple(renamed[i] for i in node.inputs)
+        marked = isinstance(node.op, OtherChannels)
+        renamed.append(inputs[0] if marked else builder.add(node.op, inputs, node.path))
+    return builder.graph(renamed[graph.output])
 
 
 def check_shared_layers(graph: Graph) -> list[Obstacle]:

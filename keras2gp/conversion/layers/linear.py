@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from keras2gp.conversion.context import Call, Context
@@ -169,6 +170,10 @@ def _depthwise(
     window = patches(layer, tensor, context)
     name, call = context.weights(layer, taps, kernel=kernel, bias=bias, suffix=suffix)
     result = context.apply(Depthwise(name, call), window)
-    return replace(
-        result, parts=tuple(Part(part.node, part.channels * multiplier) for part in result.parts)
+    # Weights belong to channels of the layer: two parts of one node have weights of their own.
+    begins = accumulate((part.channels for part in result.parts), initial=0)
+    parts = tuple(
+        Part(part.node, part.channels * multiplier, begin * multiplier)
+        for part, begin in zip(result.parts, begins, strict=False)
     )
+    return replace(result, parts=parts)

@@ -12,6 +12,7 @@ import numpy as np
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.ops import Pad, Spread, Sum
+from keras2gp.graph.sums import OtherChannels
 from keras2gp.layer_table import LAYERS
 
 __all__ = [
@@ -156,10 +157,18 @@ def _added(tensors: Sequence[Tensor], coefficients: Sequence[float], context: Co
         return tensors[0]
     parts = []
     for group in zip(*_common_groups(tensors, context), strict=True):
-        nodes = tuple(part.node for part in group)
+        nodes = tuple(_aligned(part, group[0].offset, context) for part in group)
         node = builder.add(Sum(tuple(coefficients)), nodes, context.path)
-        parts.append(Part(node, group[0].channels))
+        parts.append(replace(group[0], node=node))
     return replace(tensors[0], parts=tuple(parts))
+
+
+def _aligned(part: Part, offset: int, context: Context) -> int:
+    """A node whose channels from `offset` on are those of a part."""
+    if part.offset == offset:
+        return part.node
+    op = OtherChannels(part.offset - offset)
+    return context.state.builder.add(op, (part.node,), context.path)
 
 
 def _over_the_same_positions(tensors: Sequence[Tensor], context: Context) -> list[Tensor]:
@@ -168,7 +177,7 @@ def _over_the_same_positions(tensors: Sequence[Tensor], context: Context) -> lis
     if not maps or len(maps) == len(tensors):
         return list(tensors)
     sizes = {context.spatial(t) for t in maps}
-    if len(sizes) > 1 or any(len(t.parts) > 1 for t in tensors) or any(t.pieces for t in tensors):
+    if len(sizes) > 1 or any(len(t.parts) > 1 or t.pieces or t.parts[0].offset for t in tensors):
         _refuse_groups(context)
     (size,) = sizes
     channels = maps[0].parts[0].channels
@@ -204,7 +213,8 @@ def _cut(parts: Sequence[Part], ends: Sequence[int]) -> list[Part]:
         if begin == until:
             del left[0]
             until += left[0].channels
-        cut.append(Part(left[0].node, end - begin))
+        start = left[0].offset + left[0].channels - (until - begin)
+        cut.append(Part(left[0].node, end - begin, start))
         begin = end
     return cut
 

@@ -160,7 +160,7 @@ def _normalized(
         for group, part in enumerate(run):
             member = replace(op, group=group, weights=weights)
             node = context.state.builder.add(member, nodes, context.path)
-            normalized.append(Part(node, part.channels))
+            normalized.append(replace(part, node=node))
     where = "channels and positions" if any(op.axes) else "channels"
     context.became = f"normalisation over {where}"
     return replace(tensor, parts=tuple(normalized) if len(runs) == 1 else _merged(normalized))
@@ -171,14 +171,14 @@ def _runs(parts: Sequence[Part], size: int) -> list[list[Part]]:
     runs: list[list[Part]] = []
     left = 0
     for part in parts:
-        rest = part.channels
-        while rest:
+        offset, end = part.offset, part.offset + part.channels
+        while offset < end:
             if not left:
                 runs.append([])
                 left = size
-            taken = min(rest, left)
-            runs[-1].append(Part(part.node, taken))
-            rest, left = rest - taken, left - taken
+            taken = min(end - offset, left)
+            runs[-1].append(Part(part.node, taken, offset))
+            offset, left = offset + taken, left - taken
     return runs
 
 
@@ -186,8 +186,9 @@ def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
     """Join neighbours of one node into one channel group."""
     merged: list[Part] = []
     for part in parts:
-        if merged and merged[-1].node == part.node:
-            merged[-1] = Part(part.node, merged[-1].channels + part.channels)
+        last = merged[-1] if merged else None
+        if last and last.node == part.node and last.offset + last.channels == part.offset:
+            merged[-1] = replace(last, channels=last.channels + part.channels)
         else:
             merged.append(part)
     return tuple(merged)

@@ -10,7 +10,7 @@ import keras
 
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.windows import by, pads
-from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import AveragePool, Op, Patches, Reshape, Spatial
 from keras2gp.layer_table import LAYERS
 
@@ -143,7 +143,7 @@ def _pooled(
 
 def _global(call: Call, tensor: Tensor, context: Context) -> Tensor:
     """One position, or none: the mean over all positions of each channel group."""
-    parts = tuple(Part(_mean(part.node, context), part.channels) for part in tensor.parts)
+    parts = tuple(replace(part, node=_mean(part.node, context)) for part in tensor.parts)
     keep = bool(call.operation.keepdims)
     first = tensor.channel_first and keep
     result = Tensor(call.output, parts, channel_first=first)

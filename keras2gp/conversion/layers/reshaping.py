@@ -75,7 +75,7 @@ def read_reshape(call: Call, context: Context) -> Tensor:
 
 def _spread(call: Call, tensor: Tensor, context: Context) -> Tensor:
     """Place the units of a vector at the positions of a map: units are i.i.d."""
-    if len(tensor.parts) > 1 or context.holds_data(tensor):
+    if len(tensor.parts) > 1 or tensor.parts[0].offset or context.holds_data(tensor):
         context.refuse(
             f"from {tensor.shape} to {call.output} it puts units that are not alike at different "
             "positions of a map",
