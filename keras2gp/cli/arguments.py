@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from keras2gp._util.text import received_text
+
 __all__ = [
     "DATA_SOURCES",
     "ZOO_NAMES",
@@ -30,6 +32,8 @@ __all__ = [
 
 ZOO_NAMES = ("convnet", "residual-cnn", "resnet32")
 DATA_SOURCES = "sample, tfds:NAME, an .npz file with x and y, or a folder of IDX files"
+_DIGITS = 19
+"""Numbers of so many digits do not fit into 64 bits."""
 _SOLVERS = ("auto", "cholesky", "tensorflow", "cg", "nystroem")
 
 
@@ -186,11 +190,15 @@ def _add_method(group: Any) -> None:
     )
 
 
+def _refusal(text: str, expected: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{received_text(text)}: expected {expected}")
+
+
 def count(text: str) -> int:
     """A whole number from 1."""
-    number = int(text) if text.isascii() and text.isdigit() else 0
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
+        raise _refusal(text, "a whole number from 1")
     return number
 
 
@@ -211,7 +219,9 @@ def variance(text: str) -> float:
     """A finite number from 0."""
     number = _number(text)
     if not 0.0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a finite number, 0 or more")
+        raise argparse.ArgumentTypeError(
+            f"{received_text(text)}: expected a finite number, 0 or more"
+        )
     return number
 
 
@@ -219,7 +229,9 @@ def tolerance(text: str) -> float:
     """A number between 0 and 1."""
     number = _number(text)
     if not 0.0 < number < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number between 0 and 1")
+        raise argparse.ArgumentTypeError(
+            f"{received_text(text)}: expected a number between 0 and 1"
+        )
     return number
 
 
@@ -232,5 +244,5 @@ def shape(text: str) -> tuple[int, ...]:
     """Height, width and channels, such as 28,28,1."""
     sizes = tuple(count(part.strip()) for part in text.replace("x", ",").split(","))
     if len(sizes) != 3:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected height,width,channels")
+        raise _refusal(text, "height,width,channels")
     return sizes

@@ -141,6 +141,8 @@ def _message(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     text = f"{type(error).__name__}: {error}"
+    if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's own, which lists its ops
+        text = f"out of memory. {received_text(str(error).strip(), 300)}"
     if isinstance(error, MemoryError):
         text = f"out of memory. {error}".strip()
     elif isinstance(error, UnsupportedModelError):

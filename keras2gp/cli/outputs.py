@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras2gp._util.files import foreign_files
+from keras2gp._util.files import foreign_files, read_if_regular
 from keras2gp._util.text import received_text
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.fit_directory import RECORD
@@ -52,6 +53,8 @@ _NPZ_NAMES = (
     {"mean.npy", "std.npy"},
 )
 _PICTURE_HEAD = 2**16
+_LARGEST = 2**26
+"""Bytes of a marker; kernel.json grows with its graph."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +62,35 @@ class DirectoryKind:
     """A directory that a command writes.
 
     name:   in messages
-    marker: the file that says that keras2gp wrote the directory
+    marker: the JSON file that says that keras2gp wrote the directory
+    keys:   keys that are in it
     files:  patterns of all files of a directory that is replaced as a whole; None for a directory
             that grows
     """
 
     name: str
     marker: str
+    keys: frozenset[str]
     files: tuple[str, ...] | None = None
 
 
-KERNEL = DirectoryKind("a saved kernel", "kernel.json", _KERNEL)
+KERNEL = DirectoryKind("a saved kernel", "kernel.json", frozenset({"graph", "parameters"}), _KERNEL)
 FIT = DirectoryKind(
     "a fitted model",
     RECORD,
+    frozenset({"format", "task", "identity"}),
     (RECORD, *(f"kernel/{name}" for name in _KERNEL), *(f"head/{name}" for name in _HEAD)),
 )
-EXPORT = DirectoryKind("an exported fit", "predictor.json", ("predictor.json", *_SAVED_MODEL))
-SEARCH = DirectoryKind("a search", "search.json")
-STORE = DirectoryKind("a store of a kernel matrix", "zarr.json")
+EXPORT = DirectoryKind(
+    "an exported fit",
+    "predictor.json",
+    frozenset({"keras2gp", "images", "outputs"}),
+    ("predictor.json", *_SAVED_MODEL),
+)
+SEARCH = DirectoryKind("a search", "search.json", frozenset({"space", "score", "data_sha256"}))
+STORE = DirectoryKind(
+    "a store of a kernel matrix", "zarr.json", frozenset({"zarr_format", "attributes"})
+)
 
 
 def check_directory(options: argparse.Namespace, kind: DirectoryKind) -> None:
@@ -92,7 +105,7 @@ def check_directory(options: argparse.Namespace, kind: DirectoryKind) -> None:
             raise UsageError(f"{path} is a file, and a directory is written. Try: another name")
         _check_content(path, kind)
     _check_inputs(options, path)
-    store: Path | None = getattr(options, "gram", None)
+    store: Path | None = getattr(options, "gram", None)  # perhaps not there yet
     if store is not None and path.resolve().is_relative_to(store.resolve()):
         raise UsageError(f"{path} lies in {store}, the store of a kernel matrix")
 
@@ -100,7 +113,7 @@ def check_directory(options: argparse.Namespace, kind: DirectoryKind) -> None:
 def _check_content(path: Path, kind: DirectoryKind) -> None:
     if not any(path.iterdir()):
         return
-    if not (path / kind.marker).is_file():
+    if not _is_marked(path, kind):
         raise UsageError(
             f"{path} exists and is not {kind.name}: it would be lost. Try: another directory"
         )
@@ -109,6 +122,15 @@ def _check_content(path: Path, kind: DirectoryKind) -> None:
     if kind is SEARCH:
         for folder in path.glob("trial-[0-9][0-9][0-9][0-9]*"):
             _refuse_foreign(folder, ("train.zarr/*", "cross.zarr/*", "best.keras"))
+
+
+def _is_marked(path: Path, kind: DirectoryKind) -> bool:
+    """Whether a directory holds the marker of a kind, and not another file of that name."""
+    try:
+        marker = json.loads(read_if_regular(path / kind.marker, _LARGEST) or b"null")
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(marker, dict) and kind.keys <= set(marker)
 
 
 def _refuse_foreign(path: Path, files: tuple[str, ...]) -> None:
@@ -166,7 +188,7 @@ def check_store_of_fit(path: Path | None, *, new: bool) -> None:
 
 def is_store(path: Path) -> bool:
     """Whether `gram` wrote a directory."""
-    return (path / "matrix").is_dir() and (path / STORE.marker).is_file()
+    return (path / "matrix").is_dir() and _is_marked(path, STORE)
 
 
 def is_predictions(path: Path) -> bool:
@@ -192,6 +214,10 @@ def is_picture(path: Path) -> bool:
 
 def _check_place(path: Path) -> None:
     """Refuse a path at which nothing can be written, or only through a link. Raises: UsageError."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{str(path)!r}: the name is no UTF-8 text. Try: another name") from error
     if path.is_symlink():
         raise UsageError(
             f"{path} is a symbolic link, and nothing is written through one. Try: {path.resolve()}"
@@ -201,6 +227,9 @@ def _check_place(path: Path) -> None:
             raise UsageError(f"{path} is the working directory, or holds it. Try: another name")
         if path.is_mount():
             raise UsageError(f"{path} is where a disk is mounted. Try: {path / 'out'}")
+    for folder in path.resolve().parents:
+        if is_store(folder):
+            raise UsageError(f"{path} lies in {folder}, the store of a kernel matrix")
     parent = path.absolute().parent
     while not os.path.lexists(parent):
         parent = parent.parent

@@ -52,6 +52,10 @@ def convergence(report: Mapping[str, Any]) -> Figure:
         ) from problem
     if not len(width) or moments.ndim != 3 or noise.shape != moments.shape or not scale > 0.0:
         raise InputError("no document of keras2gp verify --json: no matrices of one shape")
+    if not (
+        (width > 0.0).all() and (error >= 0.0).all() and np.isfinite([*limit, *variance]).all()
+    ):
+        raise InputError("no document of keras2gp verify --json: its numbers are impossible")
 
     figure = new_figure(8.0, 3.6)
     left, right = figure.subplots(1, 2)

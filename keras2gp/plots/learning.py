@@ -87,6 +87,8 @@ def _points(row: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     Raises: KeyError, TypeError and the like if the row is malformed.
     """
     pairs = [(int(n), float(point["test_error"])) for n, point in row["points"].items()]
+    if not all(n > 0 and 0.0 <= error <= 1.0 for n, error in pairs):
+        raise ValueError("a point without images, or an error that is no fraction")
     return np.array(sorted(pair for pair in pairs if pair[1] > 0.0), float).reshape(-1, 2)
 
 

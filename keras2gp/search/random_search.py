@@ -21,6 +21,7 @@ from keras2gp.errors import InputError, StoreError
 from keras2gp.search.attempts import CANDIDATE, Attempts, Outcome, Split
 from keras2gp.search.spaces import OwnModel, PaperNetwork, Space
 from keras2gp.search.trials import (
+    COLUMNS,
     SCORES,
     Trial,
     read_trials,
@@ -131,6 +132,9 @@ def random_search(
     if score == "validation" and validation is None:
         raise InputError("score='validation' needs validation images. Try: 'leave-one-out'")
     whole_number("samples", samples, 1)
+    if reserved := COLUMNS & set(space.distributions):
+        names = ", ".join(sorted(reserved))
+        raise InputError(f"the space {space.name}: the table of trials needs the name {names}")
     attempts = Attempts(
         build=space.build,
         train=train,

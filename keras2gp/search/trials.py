@@ -16,7 +16,7 @@ from keras2gp._util.text import harmless_cell
 from keras2gp.errors import StoreError
 from keras2gp.search.spaces import Settings
 
-__all__ = ["SCORES", "Trial", "read_trials", "require_same_search", "write_trials"]
+__all__ = ["COLUMNS", "SCORES", "Trial", "read_trials", "require_same_search", "write_trials"]
 
 SCORES = {
     "validation": "validation_error",
@@ -54,6 +54,10 @@ class Trial:
 _NUMBERS = [
     f.name for f in fields(Trial) if f.name not in ("trial", "status", "settings", "reason")
 ]
+
+
+COLUMNS = frozenset(("trial", "status", *_NUMBERS, "reason"))
+"""Columns of the table; the others are settings."""
 
 
 def write_trials(path: Path, trials: Sequence[Trial], names: Sequence[str]) -> None:

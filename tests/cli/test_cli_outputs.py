@@ -169,8 +169,23 @@ def test_a_store_is_written_where_there_is_none(files, copy, run, tmp_path):
     assert run(*gram, copy / "K.zarr")[0] == 0
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "", "{", '{"format": 1}', "[" * 100000])
+def test_a_file_of_the_same_name_is_no_mark(text, files, fitted, run, tmp_path):
+    for name in ("fit.json", "kernel.json", "predictor.json", "search.json"):
+        (tmp_path / name).write_text(text)
+    data = ["--data", files / "data.npz"]
+    for words in (
+        fit(files, tmp_path),
+        ["convert", files / "tiny.keras", tmp_path],
+        ["export", fitted, tmp_path],
+        ["search", "paper", *data, "--train", 9, "--samples", 1, "--out", tmp_path],
+    ):
+        refused(run, tmp_path, "exists and is not", *words)
+
+
 def test_a_folder_of_a_trial_with_a_users_file(files, run, tmp_path):
-    (tmp_path / "search.json").write_text("{}")
+    marker = dict.fromkeys(("space", "score", "data_sha256"), "")
+    (tmp_path / "search.json").write_text(json.dumps(marker))
     (tmp_path / "trial-0003").mkdir()
     (tmp_path / "trial-0003" / "notes.txt").write_text("mine")
     search = ["search", "paper", "--data", files / "data.npz", "--train", 9, "--samples", 9]

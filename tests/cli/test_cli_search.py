@@ -176,6 +176,30 @@ def test_plot_of_documents(run, files, tmp_path):
         assert told in err
 
 
+POINT = {"points": {"1": {"test_error": 0.1}}, "extrapolation": {"train": 1}}
+INCOMPLETE = json.dumps({"settings": {"test": 9, "data": 1}, "rows": {"a": POINT}})
+
+
+@pytest.mark.parametrize("text", [INCOMPLETE, "[" * 100000, "null", "[1]"])
+def test_documents_that_cannot_be_drawn(text, run, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    for kind in ("learning-curve", "convergence"):
+        code, out, err = run("plot", kind, tmp_path / "a.json", "--out", tmp_path / "a.png")
+        assert (code, out) == (5, "")
+        assert "Traceback" not in err
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_names_are_no_formulas(run, tmp_path):
+    rows = {"a": {"points": {"40": {"test_error": 0.2}}, "title": "$\\foo{", "extrapolation": None}}
+    (tmp_path / "a.json").write_text(
+        json.dumps({"settings": {"data": "$x^", "test": 9}, "rows": rows})
+    )
+    out = tmp_path / "a.svg"
+    assert run("plot", "learning-curve", tmp_path / "a.json", "--out", out)[0] == 0
+    assert "$\\foo{" in out.read_text()
+
+
 def test_plot_without_matplotlib(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     (tmp_path / "a.json").write_text("{}")

@@ -150,7 +150,12 @@ def test_no_global_state():
 @pytest.mark.parametrize("wrong", [
     lambda: learning_curve({}),
     lambda: learning_curve({"settings": {"test": 1, "data": ""}, "rows": {"a": {"points": {}}}}),
+    lambda: learning_curve({"settings": {"test": 1, "data": ""},
+                            "rows": {"a": {"points": {"5": {"test_error": 7}}}}}),
+    lambda: learning_curve({"settings": {"test": float("inf"), "data": ""}, "rows": {}}),
     lambda: convergence({"levels": []}),
+    lambda: convergence(report() | {"variance": float("nan")}),
+    lambda: convergence(report() | {"levels": [report()["levels"][0] | {"width": 0}]}),
     lambda: convergence(report() | {"levels": []}),
     lambda: reliability([]),
     lambda: images(np.ones((2, 2)), np.ones((2, 3)), np.ones(2), np.ones(3)),

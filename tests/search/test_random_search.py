@@ -133,9 +133,24 @@ def test_another_search_is_refused(parts, tmp_path):
     other = Split(parts[0].x + 1, parts[0].y)
     with pytest.raises(StoreError, match="data_sha256"):
         random_search(SPACE, other, parts[1], samples=1, out=tmp_path)
-    (tmp_path / "trials.csv").write_text("trial,status\n0,fine\n")
-    with pytest.raises(StoreError, match="no table of trials"):
-        random_search(SPACE, *parts, samples=1, out=tmp_path)
+    table = (tmp_path / "trials.csv").read_text()
+    for damaged in (
+        "trial,status\n0,fine\n",
+        table.replace("\n0,", "\n1,"),
+        table + table.splitlines()[1] + "\n",
+        table.replace("\n0,fine,", "\n0,fine,nan"),
+    ):
+        (tmp_path / "trials.csv").write_text(damaged)
+        with pytest.raises(StoreError, match="no table of trials"):
+            random_search(SPACE, *parts, samples=1, out=tmp_path)
+
+
+def test_a_cell_that_a_spreadsheet_would_run(parts, tmp_path):
+    space = Space("s", {"depth": [1], "w2": [1.0], "phi": ["relu"], "x": ["=1+1"]}, build, "1")
+    for _ in range(2):
+        found = random_search(space, *parts, samples=1, out=tmp_path)
+        assert found.trials[0].settings["x"] == "=1+1"
+    assert rows(tmp_path)[0]["x"] == "'=1+1"
 
 
 def test_what_is_refused(parts, tmp_path):
@@ -145,6 +160,9 @@ def test_what_is_refused(parts, tmp_path):
         random_search(SPACE, parts[0], samples=1, out=tmp_path)
     with pytest.raises(InputError, match="samples"):
         random_search(SPACE, *parts, samples=0, out=tmp_path)
+    for name in ("trial", "reason", "jitter"):
+        with pytest.raises(InputError, match=f"needs the name {name}"):
+            random_search(Space("s", {name: [1]}, build, "1"), *parts, samples=1, out=tmp_path)
     never = Space("never", {"a": [1]}, build, "1", lambda settings: False)
     with pytest.raises(InputError, match="none of 1000 draws"):
         never.draw(0, 0)

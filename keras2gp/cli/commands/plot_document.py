@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from keras2gp._util.text import received_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
-from keras2gp.errors import DataError
+from keras2gp.errors import DataError, Keras2GPError
 from keras2gp.plots import convergence as wide_networks
 from keras2gp.plots import learning
 from keras2gp.plots import trials as search_trials
@@ -23,18 +27,34 @@ _LARGEST = 2**26
 
 def learning_curve(options: argparse.Namespace, _rows: None, out: Output) -> ExitCode:
     """Draw the test errors of examples/table1.py."""
-    return save_picture(learning.learning_curve(_document(options.source)), options, out)
+    return _drawn(lambda: learning.learning_curve(_document(options.source)), options, out)
 
 
 def convergence(options: argparse.Namespace, _rows: None, out: Output) -> ExitCode:
     """Draw the networks of growing width of verify --json."""
-    return save_picture(wide_networks.convergence(_document(options.source)), options, out)
+    return _drawn(lambda: wide_networks.convergence(_document(options.source)), options, out)
 
 
 def trials(options: argparse.Namespace, _rows: None, out: Output) -> ExitCode:
     """Draw the trials of a search."""
-    rows = search_trials.read_rows(options.source)
-    return save_picture(search_trials.trials(rows, options.score), options, out)
+
+    def draw() -> Any:
+        return search_trials.trials(search_trials.read_rows(options.source), options.score)
+
+    return _drawn(draw, options, out)
+
+
+def _drawn(draw: Callable[[], Any], options: argparse.Namespace, out: Output) -> ExitCode:
+    """Draw a stranger's document and save it. Raises: DataError if it cannot be drawn."""
+    try:
+        with np.errstate(all="ignore"):
+            return save_picture(draw(), options, out)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        if isinstance(error, Keras2GPError):
+            raise
+        raise DataError(
+            f"{options.source} cannot be drawn: {type(error).__name__}: {received_text(error, 200)}"
+        ) from error
 
 
 def _document(path: Path) -> Any:
