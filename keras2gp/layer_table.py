@@ -19,7 +19,7 @@ __all__ = ["LAYERS", "NO_RULE", "OPERATIONS", "Entry"]
 
 @dataclass(frozen=True)
 class Entry:
-    """What keras2gp knows of one Keras layer class or operation.
+    """One row: the facts of one Keras layer class or operation.
 
     name:     the name under which `module` has it, and a model file names it
     module:   the module that a model file names it by

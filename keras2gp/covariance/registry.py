@@ -79,9 +79,25 @@ def _linear_rule(function: RuleFunction) -> type[Rule[Any]]:
 
 
 def dual(name: str, *, override: bool = False) -> Callable[[AnyDual], AnyDual]:
-    """Register a dual activation under the name that Keras gives the function ("relu", "erf").
+    """Register a dual activation, as a decorator of its class.
 
-    Raises: RegistryError if the name has one and override is False.
+    Args:
+        name: The name that Keras gives the function, such as "relu" or "erf".
+        override: Replace a dual that is there already, also one of keras2gp.
+
+    Returns:
+        A decorator that registers a class and returns it unchanged.
+
+    Raises:
+        RegistryError: The name has a dual already, and override is False.
+
+    Example:
+        >>> import keras2gp
+        >>> import tensorflow as tf
+        >>> @keras2gp.dual("registered_sine")
+        ... class Sine(keras2gp.Hermite):
+        ...     def phi(self, u):
+        ...         return tf.sin(u)
     """
 
     def register(kind: AnyDual) -> AnyDual:

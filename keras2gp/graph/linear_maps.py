@@ -57,7 +57,7 @@ def composed(outer: Band, inner: Band) -> Band:
 
 
 def offset_weights(first: Band, second: Band, d: int, e: int) -> list[tuple[float, ...]] | None:
-    """What offset d of the output takes of offset e of the input, for every row of `first`.
+    """Weights of offset e of the input in offset d of the output, for every row of `first`.
 
     Math: out[d][g] = sum over a of L1[g, a] L2[g + d, a + e] in[e][a]; the weights of in[e] over
           the positions a of row g of L1, 0 where g + d is outside. None if all are 0.

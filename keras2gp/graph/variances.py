@@ -14,11 +14,17 @@ __all__ = ["LayerVariances"]
 class LayerVariances:
     """Prior variances of one random layer (Dense, convolution).
 
-    weight: fan-in times the variance of one weight, w2; He initialisation is 2, LeCun 1.
-            For a convolution the fan-in is window size times input channels.
-    bias:   the variance of one bias, b2; 0 for a layer without biases.
+    Args:
+        weight: Fan-in times the variance of one weight, w2: 2 for He initialisation, 1 for LeCun's.
+            The fan-in of a convolution is its window size times its input channels.
+        bias: The variance of one bias, b2; 0 for a layer without biases.
 
-    Raises: PriorError if a variance is negative or not finite.
+    Raises:
+        PriorError: A variance is negative or not finite.
+
+    >>> import keras2gp
+    >>> keras2gp.LayerVariances(2.0)
+    LayerVariances(weight=2.0, bias=0.0)
     """
 
     weight: float

@@ -71,7 +71,8 @@ class Dual:
             q: variances of u.
 
         Returns:
-            Arrays from which, with c alone, `covariance` and `derivative` follow.
+            Arrays from which, with c alone, `covariance` and `derivative` follow; each broadcasts
+            against [*spatial, B].
         """
         return (q,)
 
@@ -82,38 +83,103 @@ class Dual:
             c: covariances of u and v.
             s1: statistics of the first image, `prepare(q1)`.
             s2: statistics of the second image, `prepare(q2)`.
+
+        Returns:
+            The expectations, of the shape of c.
+
+        Raises:
+            NotImplementedError: The subclass does not define it.
         """
         raise NotImplementedError
 
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
-        """E[phi'(u) phi'(v)], the derivative by c, of the same arguments as `covariance`."""
+        """E[phi'(u) phi'(v)], the derivative of the covariance by c.
+
+        Args:
+            c: covariances of u and v.
+            s1: statistics of the first image, `prepare(q1)`.
+            s2: statistics of the second image, `prepare(q2)`.
+
+        Returns:
+            The expectations, of the shape of c.
+
+        Raises:
+            NotImplementedError: The subclass does not define it: phi has no tangent kernel.
+        """
         raise NotImplementedError
 
     def derivative_second_moment(self, q: ImageMap) -> ImageMap:
-        """E[phi'(u)^2] for variances q."""
+        """E[phi'(u)^2].
+
+        Args:
+            q: variances of u.
+
+        Returns:
+            The expectations, of the shape of q.
+        """
         s = self.prepare(q)
         return self.derivative(q, s, s)
 
     def mean(self, q: ImageMap) -> ImageMap:
-        """E[phi(u)] for variances q."""
+        """E[phi(u)].
+
+        Args:
+            q: variances of u.
+
+        Returns:
+            The expectations, of the shape of q.
+
+        Raises:
+            NotImplementedError: The subclass does not define it: phi cannot stand in a sum.
+        """
         raise NotImplementedError
 
     def with_degree(self, degree: int) -> Self:
-        """The same function at another degree of its expansion; itself if it has none."""
+        """The same function at another degree of its expansion.
+
+        Args:
+            degree: of the expansion.
+
+        Returns:
+            A dual of that degree; itself if it is no expansion.
+        """
         del degree
         return self
 
     def second_moment(self, q: ImageMap) -> ImageMap:
-        """E[phi(u)^2] for variances q: by default the covariance of u with itself."""
+        """E[phi(u)^2]: by default the covariance of u with itself.
+
+        Args:
+            q: variances of u.
+
+        Returns:
+            The expectations, of the shape of q.
+        """
         s = self.prepare(q)
         return self.covariance(q, s, s)
 
     def variance(self, q: ImageMap, s: Statistics) -> ImageMap:
-        """E[phi(u)^2] for variances q whose statistics s = prepare(q) are known."""
+        """E[phi(u)^2] where the statistics are computed already.
+
+        Args:
+            q: variances of u.
+            s: their statistics, `prepare(q)`.
+
+        Returns:
+            The expectations, of the shape of q.
+        """
         del s
         return self.second_moment(q)
 
     def derivative_variance(self, q: ImageMap, s: Statistics) -> ImageMap:
-        """E[phi'(u)^2] for variances q whose statistics s = prepare(q) are known."""
+        """E[phi'(u)^2] where the statistics are computed already.
+
+        Args:
+            q: variances of u.
+            s: their statistics, `prepare(q)`.
+
+        Returns:
+            The expectations, of the shape of q.
+        """
         del s
         return self.derivative_second_moment(q)

@@ -77,7 +77,17 @@ class Hermite(Dual):
         self._degree = None if degree is None else int(degree)
 
     def phi(self, u: Tensor) -> Tensor:
-        """The activation itself, elementwise on a float64 tensor of any shape."""
+        """The activation itself, elementwise.
+
+        Args:
+            u: a float64 tensor of any shape, [...].
+
+        Returns:
+            phi(u), of the same shape.
+
+        Raises:
+            NotImplementedError: The subclass does not define it.
+        """
         raise NotImplementedError
 
     @property
@@ -96,9 +106,13 @@ class Hermite(Dual):
         return self.least_degree(TOLERANCE) if self._degree is None else self._degree
 
     def least_degree(self, tolerance: float) -> int:
-        """The least N whose error bound is within the tolerance for variances up to 4.
+        """The least degree whose error bound is within a tolerance for variances up to 4.
 
-        LARGEST_DEGREE, if none is.
+        Args:
+            tolerance: largest error of a covariance, relative to E[phi(u)^2].
+
+        Returns:
+            The degree; LARGEST_DEGREE if none suffices.
         """
         return _least_degree(self, tolerance)
 

@@ -20,7 +20,7 @@ Spatial = tuple[int, ...]
 
 
 class Kind(Enum):
-    """What is known of a tensor's distribution.
+    """The distribution of a tensor, as far as it is known.
 
     data      a deterministic function of the input
     gaussian  zero mean, independent over channels, jointly Gaussian over positions and images
