@@ -18,6 +18,7 @@ from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.plan import Block, BlockShape
+from keras2gp.matrices.ranges import require_range
 
 __all__ = ["CompiledProgram", "use_wide_vectors"]
 
@@ -75,8 +76,7 @@ class CompiledProgram:
         self, images: Sequence[Array], start: int, shape: BlockShape, variances: Variances
     ) -> Array:
         """Output variance of the block's images from `start` on, [shape.columns]."""
-        block = self._images(images, start, shape.columns)
-        values, *_ = self.statistics(block, *variances, run=shape.tile_columns)
+        values, *_ = self._checked_statistics(images, start, shape.columns, shape, variances)
         return np.asarray(values if self.kind == "both" else values[0])
 
     def block(
@@ -91,14 +91,17 @@ class CompiledProgram:
 
         In a block on the diagonal of a symmetric matrix only the tiles that touch the upper
         triangle are computed; the other entries are zero.
+
+        Raises:
+            NumericalError: the variance of an image overflows or underflows the dtype.
         """
-        x1 = self._images(first, block.row, shape.rows)
-        _, x1, s1 = self.statistics(x1, *variances, run=shape.tile_columns)
+        _, x1, s1 = self._checked_statistics(first, block.row, shape.rows, shape, variances)
         if block.symmetric and block.row == block.column and shape.rows == shape.columns:
             x2, s2 = x1, s1
         else:
-            x2 = self._images(second, block.column, shape.columns)
-            _, x2, s2 = self.statistics(x2, *variances, run=shape.tile_columns)
+            _, x2, s2 = self._checked_statistics(
+                second, block.column, shape.columns, shape, variances
+            )
         starts = np.array(list(shape.tiles(block)), np.int32)
         padded = np.zeros((shape.most_tiles, 2), np.int32)
         padded[: len(starts)] = starts
@@ -109,6 +112,27 @@ class CompiledProgram:
         for (i, j), part in zip(starts, tiles.numpy(), strict=False):
             values[..., i : i + tile[0], j : j + tile[1]] = part
         return values[..., : block.rows, : block.columns]
+
+    def _checked_statistics(
+        self,
+        images: Sequence[Array],
+        start: int,
+        size: int,
+        shape: BlockShape,
+        variances: Variances,
+    ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
+        """Statistics of images [start, start + size), whose variances the dtype holds."""
+
+        def values(images: Sequence[Array], *variances: list[Tensor]) -> tuple[Tensor, ...]:
+            block = self._images(images, 0, size)
+            outputs, *_ = self.statistics(block, *variances, run=shape.tile_columns)
+            return outputs  # type: ignore[no-any-return]
+
+        block = self._images(images, start, size)
+        results = self.statistics(block, *variances, run=shape.tile_columns)
+        part = [array[start : start + size] for array in images]
+        require_range(results[0], part, start, *variances, program=self.program, statistics=values)
+        return results  # type: ignore[no-any-return]
 
     def _statistics(
         self, images: list[Tensor], weights: list[Tensor], biases: list[Tensor], *, run: int

@@ -118,6 +118,7 @@ def require_finite(values: Array, row: int = 0, column: int | None = 0) -> None:
     value = values[tuple(first)]
     place = (row + first[-2], column + first[-1]) if column is not None else (row + first[-1],) * 2
     raise NumericalError(
-        f"entry {place} of the kernel's matrix is {value}: variances grow beyond "
-        f"{values.dtype}. Try smaller variances, or dtype='float64'"
+        f"entry {place} of the kernel's matrix is {value}, although its images have finite "
+        f"variances: {values.dtype} loses the values on the way to it. Try dtype='float64', or "
+        "smaller inputs"
     )

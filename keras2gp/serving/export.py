@@ -1,7 +1,10 @@
 """export(): fitted estimators as TensorFlow SavedModels that predict without keras2gp.
 
 DIR/saved_model.pb, variables/, ...   serving signature: images -> predictions
-DIR/predictor.json                    inputs and outputs, described for people
+DIR/predictor.json                    inputs and outputs, described for people; digests
+
+`check_export` compares an export with its digests. TensorFlow itself compares checksums of the
+variables (weights, factor) when it loads them; labels and temperature stand in saved_model.pb.
 """
 
 from __future__ import annotations
@@ -10,23 +13,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
-from keras2gp._util.files import staged_directory
-from keras2gp._util.version import VERSION
-from keras2gp.errors import InputError, ModelFileError, NotFittedError
+from keras2gp._util.digest import check_digest, file_digest, with_digest
+from keras2gp._util.files import read_if_regular, staged_directory
+from keras2gp._util.text import printable
+from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor
-from keras2gp.gp.solvers.precision import rounding_bound
-from keras2gp.kernel.exported import ExportedKernel
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.serving.posterior import Factor, expected_softmax, largest
+from keras2gp.serving.predictors import predictor_of
 
-__all__ = ["MARKER", "export"]
+__all__ = ["MARKER", "check_export", "export"]
 
 MARKER = "predictor.json"
+_LARGEST_JSON = 64 * 2**20
+_OURS = (MARKER, "saved_model.pb", "fingerprint.pb", "variables/*")
+"""Files of an export, as patterns."""
 
 
 def export(
@@ -73,10 +76,7 @@ def export(
     True
     """
     target = Path(directory)
-    if target.exists() and not (target / MARKER).is_file():
-        empty = target.is_dir() and not any(target.iterdir())
-        if not empty:
-            raise ModelFileError(f"{target} exists and is no exported fit: choose another")
+    _require_replaceable(target)
     if not hasattr(estimator, "alpha_"):
         raise NotFittedError(f"{type(estimator).__name__} is not fitted: nothing to export")
     if not isinstance(estimator.kernel, Kernel):
@@ -84,171 +84,84 @@ def export(
             f"the kernel is {estimator.kernel!r}: only one that keras2gp.convert or keras2gp.load "
             "gave is known to TensorFlow"
         )
-    module = _predictor(estimator, variance=variance)
+    module = predictor_of(estimator, variance=variance)
     try:
-        with staged_directory(target) as staged:
+        with staged_directory(target, _OURS) as staged:
             tf.saved_model.save(module, str(staged), signatures=module.predict)
-            text = json.dumps(_described(estimator, module.predict), indent=1)
-            (staged / MARKER).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
+            files = {
+                path.relative_to(staged).as_posix(): file_digest(path)
+                for path in sorted(staged.rglob("*"))
+                if path.is_file()
+            }
+            data = with_digest({**_described(estimator, module.predict), "files": files})
+            (staged / MARKER).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    except (OSError, StoreError) as error:
         raise ModelFileError(f"{target} cannot be written: {error}") from error
 
 
-def _predictor(estimator: GPClassifier | GPRegressor, *, variance: bool) -> Any:
-    if isinstance(estimator, GPRegressor):
-        return _Regressor(estimator, variance=variance)
-    if estimator.dirichlet_ is not None:
-        return _DirichletClassifier(estimator, variance=variance)
-    return _Classifier(estimator, variance=variance)
+def check_export(directory: str | Path) -> None:
+    """Refuse an exported fit any of whose files is not the file that was written.
 
+    Args:
+        directory: where `export` wrote it.
 
-class _Predictor(tf.Module):  # type: ignore[misc]
-    """Posterior mean and variance of images; subclasses turn them into outputs."""
+    Raises:
+        ModelFileError: it is no exported fit, or a file was changed, is missing or was added.
 
-    def __init__(self, estimator: Any, *, variance: bool) -> None:
-        super().__init__()
-        kernel: Kernel = estimator.kernel
-        self._kernel = ExportedKernel(kernel.parts)
-        images = kernel.images(estimator.basis_)
-        self._train = [tf.Variable(np.moveaxis(x, 0, -1)) for x in images]
-        self._alpha = tf.Variable(self._weights(estimator))
-        self._factor = _factor_of(estimator) if variance else None
-        if variance:
-            size = len(estimator.targets_)
-            dtype, report = estimator.kernel_dtype_, estimator.jitter_report_
-            self._bound = float(rounding_bound(np.ones(1), size, dtype, report)[0])
-        spec = tf.TensorSpec([None, *kernel.inputs[0].shape], self._kernel.dtype, name="images")
-        self.predict = tf.function(self._predict, input_signature=[spec], autograph=False)
-
-    @staticmethod
-    def _weights(estimator: Any) -> Any:
-        return estimator.weights_
-
-    def _predict(self, images: Tensor) -> dict[str, Tensor]:
-        finite = tf.debugging.assert_all_finite(images, "images are not finite")
-        cross, prior = self._kernel.cross(
-            self._kernel.images([finite]), self._kernel.side(self._train)[1]
-        )
-        return self._posterior(tf.cast(cross, tf.float64), tf.cast(prior, tf.float64))
-
-    def _posterior(self, cross: Tensor, prior: Tensor) -> dict[str, Tensor]:
-        """Outputs by name, of covariances [M, B] and prior variances [M]."""
-        mean = cross @ self._alpha
-        if self._factor is None:
-            return self._outputs(mean, None)
-        half = self._factor.half_solve(tf.transpose(cross))
-        variance = prior - tf.reduce_sum(half**2, 0)
-        message = "a posterior variance lies below zero by more than rounding explains"
-        check = tf.debugging.assert_greater_equal(variance, -self._bound * prior, message)
-        with tf.control_dependencies([check]):
-            return self._outputs(mean, tf.maximum(variance, 0.0))
-
-    def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-
-class _Classifier(_Predictor):
-    """Labels, and probabilities by temperature or as the largest of Gaussian latent values."""
-
-    def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
-        self._scale = estimator.scale_
-        self._temperature = estimator.temperature_
-        if self._temperature is None and not variance:
-            raise InputError(
-                f"probabilities={estimator.probabilities!r} are computed from the variance, which "
-                "is not exported. Try: probabilities='temperature'"
+    >>> import keras, keras2gp, numpy, pathlib, tempfile
+    >>> from keras2gp.serving.export import check_export
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.0)})
+    >>> x, y = numpy.array([[1.0], [2.0]]), numpy.array([-1.0, 1.0])
+    >>> regressor = keras2gp.GPRegressor(kernel, noise_variance=1.0).fit(x, y)
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     keras2gp.export(regressor, directory)
+    ...     check_export(directory)
+    ...     with (pathlib.Path(directory) / "saved_model.pb").open("ab") as file:
+    ...         _ = file.write(b"!")
+    ...     check_export(directory)
+    Traceback (most recent call last):
+    keras2gp.errors.ModelFileError: ...saved_model.pb is not the file that was written...
+    """
+    root = Path(directory)
+    data = _read_marker(root)
+    if data is None:
+        raise ModelFileError(f"{root} is no exported fit: it has no {MARKER} of keras2gp's")
+    check_digest(data, str(root / MARKER))
+    if "files" not in data:
+        raise ModelFileError(f"{root}: keras2gp 0.1 exported it, without digests. Try: export anew")
+    paths = {p.relative_to(root).as_posix() for p in root.rglob("*") if not p.is_dir()} - {MARKER}
+    for name in sorted(paths | set(data["files"])):
+        if name not in data["files"] or file_digest(root / name) != data["files"][name]:
+            raise ModelFileError(
+                f"{root / name} is not the file that was written. Try: an unchanged copy, or "
+                "export the fit anew"
             )
-        self._classes = _labels(estimator)
-        super().__init__(estimator, variance=variance)
-
-    def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
-        outputs = {"label": tf.gather(self._classes, tf.argmax(mean, 1)), "mean": mean}
-        if variance is not None:
-            outputs["variance"] = self._scale * variance
-        if self._temperature is not None:
-            outputs["probability"] = tf.nn.softmax(mean / self._temperature)
-        else:
-            outputs["probability"] = largest(mean, tf.sqrt(outputs["variance"]))
-        return outputs
 
 
-class _DirichletClassifier(_Predictor):
-    """Outputs of a Dirichlet classification: `gp.DirichletPosterior` in TensorFlow."""
-
-    def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
-        posterior: Any = estimator.dirichlet_
-        if not variance:
-            raise InputError(
-                "probabilities='dirichlet' are computed from the variance, which is not exported. "
-                "Try: probabilities='temperature'"
-            )
-        self._classes = _labels(estimator)
-        self._scale = posterior.transformation.scale
-        self._members = [tf.constant(rows) for rows in posterior.members]
-        self._inner = [tf.Variable(lower) for lower in posterior.inner]
-        self._shifted = Factor(posterior.factor)
-        # Its variances have a factor of their own.
-        super().__init__(estimator, variance=False)
-
-    @staticmethod
-    def _weights(estimator: Any) -> Any:
-        return estimator.dirichlet_.alpha
-
-    def _posterior(self, cross: Tensor, prior: Tensor) -> dict[str, Tensor]:
-        mean = cross @ self._alpha
-        half = self._shifted.half_solve(tf.transpose(cross))
-        common = prior - tf.reduce_sum(half**2, 0)
-        solved = self._shifted.back_solve(half)
-        parts = []
-        for members, inner in zip(self._members, self._inner, strict=True):
-            rows = tf.linalg.triangular_solve(inner, tf.gather(solved, members), lower=True)
-            parts.append(common - tf.reduce_sum(rows**2, 0))
-        variance = self._scale * tf.maximum(tf.stack(parts, 1), 0.0)
-        return {
-            "label": tf.gather(self._classes, tf.argmax(mean, 1)),
-            "mean": mean,
-            "variance": tf.reduce_mean(variance, 1),
-            "probability": expected_softmax(mean, variance),
-        }
-
-
-class _Regressor(_Predictor):
-    """Mean and standard deviation in the units of the targets."""
-
-    def __init__(self, estimator: GPRegressor, *, variance: bool) -> None:
-        self._shift = tf.constant(estimator.y_shift_)
-        self._scale = tf.constant(estimator.y_scale_)
-        self._single = estimator.single_output_
-        super().__init__(estimator, variance=variance)
-
-    def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
-        outputs = {"mean": mean * self._scale + self._shift}
-        if variance is not None:
-            outputs["std"] = tf.sqrt(variance)[:, None] * self._scale
-        return {k: v[:, 0] for k, v in outputs.items()} if self._single else outputs
-
-
-def _labels(estimator: GPClassifier) -> Tensor:
-    classes = estimator.classes_
+def _require_replaceable(target: Path) -> None:
     try:
-        return tf.constant(classes if classes.dtype.kind in "biuf" else list(classes))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"TensorFlow cannot hold the labels: {error}") from error
+        empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    except OSError as error:
+        raise ModelFileError(f"{printable(str(target))[:80]}: {error.strerror}") from error
+    if not empty and _read_marker(target) is None:
+        raise ModelFileError(f"{target} exists and is no exported fit: choose another")
 
 
-def _factor_of(estimator: Any) -> Factor:
-    factor = getattr(estimator, "factor_", None)
-    if factor is None:
-        raise InputError(
-            "this fit has no Cholesky factor, which variances need. Try: variance=False"
-        )
-    return Factor(factor)
+def _read_marker(root: Path) -> dict[str, Any] | None:
+    """The description of an exported fit; None if there is none of keras2gp's."""
+    try:
+        content = read_if_regular(root / MARKER, _LARGEST_JSON)
+        data = json.loads(content or b"null")
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(data, dict) and {"keras2gp", "class", "outputs"} <= set(data)
+    return data if is_ours else None
 
 
 def _described(estimator: Any, predict: Any) -> dict[str, Any]:
     outputs = predict.get_concrete_function().structured_outputs
     description = {
-        "keras2gp": VERSION,
         "class": type(estimator).__name__,
         "model": estimator.kernel.report.model,
         "training_inputs": len(estimator.targets_),

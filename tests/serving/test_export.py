@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ from keras import layers
 import keras2gp
 from keras2gp.errors import InputError, ModelFileError, NotFittedError
 from keras2gp.gp import Nystroem
+from keras2gp.serving.export import check_export
 
 HE = {"kernel_initializer": "he_normal"}
 LABELS = np.array(["ant", "bee", "cow"])
@@ -177,3 +180,63 @@ def test_inducing_inputs(dense, tmp_path):
     np.testing.assert_allclose(outputs, before.decision_function(TEST), rtol=1e-6, atol=1e-9)
     with pytest.raises(InputError, match="variance"):
         keras2gp.export(before, tmp_path / "other")
+
+
+def relabelled(root):
+    data = json.loads((root / "predictor.json").read_text())
+    data["classes"].reverse()
+    (root / "predictor.json").write_text(json.dumps(data))
+
+
+def appended(name):
+    def change(root):
+        with (root / name).open("ab") as file:
+            file.write(b"!")
+
+    return change
+
+
+CHANGES = {
+    "order of classes": (relabelled, r"predictor\.json: its content"),
+    "graph": (appended("saved_model.pb"), r"saved_model\.pb is not the file"),
+    "weights": (appended("variables/variables.data-00000-of-00001"), "variables.* is not the file"),
+    "missing": (
+        lambda root: (root / "fingerprint.pb").unlink(),
+        r"fingerprint\.pb is not the file",
+    ),
+    "added": (lambda root: (root / "assets.bin").touch(), r"assets\.bin is not the file"),
+    "no digest": (lambda root: (root / "predictor.json").write_text("{}"), "is no exported fit"),
+    "a pipe": (lambda root: os.mkfifo(root / "pipe"), "pipe is not the file"),
+}
+
+
+def test_changed_exports_are_refused(dense, tmp_path):
+    before = keras2gp.GPClassifier(dense, 0.01).fit(TRAIN[0][:30], TRAIN[1][:30])
+    keras2gp.export(before, tmp_path / "out")
+    check_export(tmp_path / "out")
+    for name, (change, words) in CHANGES.items():
+        shutil.copytree(tmp_path / "out", tmp_path / name)
+        check_export(tmp_path / name)
+        change(tmp_path / name)
+        with pytest.raises(ModelFileError, match=words):
+            check_export(tmp_path / name)
+    with pytest.raises(ModelFileError, match="is no exported fit"):
+        check_export(tmp_path)
+
+
+def test_files_of_others_are_kept(dense, tmp_path):
+    before = keras2gp.GPClassifier(dense, 0.01).fit(TRAIN[0][:30], TRAIN[1][:30])
+    keras2gp.export(before, tmp_path / "out")
+    keras2gp.export(before, tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "saved_model.pb").write_bytes(b"mine")
+    shutil.copytree(tmp_path / "out", tmp_path / "mixed")
+    (tmp_path / "mixed" / "notes.txt").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "predictor.json").write_text('{"mine": 1}')
+    files = sorted(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    for name in ("link", "model", "mixed", "other", "n" * 5000):
+        with pytest.raises(ModelFileError):
+            keras2gp.export(before, tmp_path / name)
+    assert sorted(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()) == files

@@ -1,0 +1,98 @@
+"""Checks that a dtype holds the variances of images: overflow, underflow and their true causes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras2gp._util.arrays import Array, Images, Tensor
+from keras2gp.covariance.program import Program
+from keras2gp.errors import NumericalError
+
+__all__ = ["require_range"]
+
+_NONZERO = 1e-6
+"""Least variance, at variances of weights of 2, of an image whose variance is not exactly 0."""
+
+
+def require_range(
+    values: Sequence[Tensor],
+    images: Sequence[Images],
+    start: int,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    program: Program,
+    statistics: Callable[..., Sequence[Tensor]],
+) -> None:
+    """Refuse variances that left the range of their dtype.
+
+    A variance of 0 is right where the image is 0, or a weight variance is. The same network with
+    images of size 1 and weight variances of 2 tells: its variance is 0 only there.
+
+    Args:
+        values: variances of the images, [S] for each kernel; rows beyond the images are ignored.
+        images: data tensors of the images, [B, *shape] each.
+        start: number of the first image, for the message.
+        weights: weight variances, in the program's order of layers.
+        biases: bias variances.
+        program: the kernel.
+        statistics: function of (images, weights, biases) that computes `values`.
+
+    Raises:
+        NumericalError: a variance is infinite or NaN; or 0 or subnormal, and should not be.
+    """
+    count = len(images[0])
+    variances: Array = np.stack([np.asarray(v) for v in values])[:, :count]
+    finite, tiny = np.isfinite(variances), np.finfo(variances.dtype).tiny
+    if not finite.all():
+        kind, index = (int(i) for i in np.argwhere(~finite)[0])
+        raise NumericalError(
+            f"the variance of image {start + index} is {variances[kind, index]}: "
+            f"{_reason(program, [x[index : index + 1] for x in images], weights, biases)}"
+        )
+    small = np.abs(variances) < tiny
+    if not small.any():
+        return
+    normal = [_normalised(x) for x in images]
+    weights = [tf.where(w > 0, tf.constant(2, w.dtype), w) for w in weights]
+    biases = [tf.where(b > 0, tf.constant(1, b.dtype), b) for b in biases]
+    reference = np.stack([np.asarray(v) for v in statistics(normal, weights, biases)])[:, :count]
+    lost = np.argwhere(small & ~(reference < _NONZERO))
+    if len(lost):
+        kind, index = (int(i) for i in lost[0])
+        raise NumericalError(
+            f"the variance of image {start + index} is {variances[kind, index]}, and is not 0: "
+            f"variances shrink below {variances.dtype}. Try {_wider(variances.dtype)}larger "
+            "variances, or larger inputs"
+        )
+
+
+def _normalised(images: Images) -> Images:
+    """Images of largest value 1, [B, *shape]; images of zeros stay as they are."""
+    largest = np.abs(images).max(axis=tuple(range(1, images.ndim)), keepdims=True)
+    divided: Images = images / np.where(largest > 0, largest, 1)
+    return divided
+
+
+def _reason(
+    program: Program, image: Sequence[Images], weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> str:
+    """The cause of a variance that is not finite, and a remedy: the same image in float64."""
+    dtype = image[0].dtype
+    double = [[tf.cast(v, tf.float64) for v in group] for group in (weights, biases)]
+    tensors = [tf.constant(np.moveaxis(x, 0, -1), tf.float64) for x in image]
+    # XLA, unlike single operations, goes on where an index of a table is not a number.
+    compiled = tf.function(program.statistics, jit_compile=True, autograph=False)
+    outputs, _, statistics = compiled(tensors, *double)
+    numbers = [*outputs, *(tensor for tensors in statistics.values() for tensor in tensors)]
+    if all((np.abs(np.asarray(n)) <= np.finfo(dtype).max).all() for n in numbers):
+        return f"{dtype} loses the values on the way to it. Try {_wider(dtype)}smaller inputs"
+    return f"variances grow beyond {dtype}. Try {_wider(dtype)}smaller variances, or smaller inputs"
+
+
+def _wider(dtype: np.dtype[Any]) -> str:
+    return "dtype='float64', " if dtype == np.float32 else ""

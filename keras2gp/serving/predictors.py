@@ -1,0 +1,171 @@
+"""Fitted estimators as tf.Modules that predict with TensorFlow alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras2gp._util.arrays import Tensor
+from keras2gp.errors import InputError
+from keras2gp.gp.classifier import GPClassifier
+from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.solvers.precision import rounding_bound
+from keras2gp.kernel.exported import ExportedKernel
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.serving.posterior import Factor, expected_softmax, largest
+
+__all__ = ["predictor_of"]
+
+
+def predictor_of(estimator: GPClassifier | GPRegressor, *, variance: bool) -> Any:
+    """The module whose method `predict` is the serving signature; see `export`."""
+    if isinstance(estimator, GPRegressor):
+        return _Regressor(estimator, variance=variance)
+    if estimator.dirichlet_ is not None:
+        return _DirichletClassifier(estimator, variance=variance)
+    return _Classifier(estimator, variance=variance)
+
+
+class _Predictor(tf.Module):  # type: ignore[misc]
+    """Posterior mean and variance of images; subclasses turn them into outputs."""
+
+    def __init__(self, estimator: Any, *, variance: bool) -> None:
+        super().__init__()
+        kernel: Kernel = estimator.kernel
+        self._kernel = ExportedKernel(kernel.parts)
+        images = kernel.images(estimator.basis_)
+        self._train = [tf.Variable(np.moveaxis(x, 0, -1)) for x in images]
+        self._alpha = tf.Variable(self._weights(estimator))
+        self._factor = _factor_of(estimator) if variance else None
+        if variance:
+            size = len(estimator.targets_)
+            dtype, report = estimator.kernel_dtype_, estimator.jitter_report_
+            self._bound = float(rounding_bound(np.ones(1), size, dtype, report)[0])
+        spec = tf.TensorSpec([None, *kernel.inputs[0].shape], self._kernel.dtype, name="images")
+        self.predict = tf.function(self._predict, input_signature=[spec], autograph=False)
+
+    @staticmethod
+    def _weights(estimator: Any) -> Any:
+        return estimator.weights_
+
+    def _predict(self, images: Tensor) -> dict[str, Tensor]:
+        finite = tf.debugging.assert_all_finite(images, "images are not finite")
+        cross, prior = self._kernel.cross(
+            self._kernel.images([finite]), self._kernel.side(self._train)[1]
+        )
+        return self._posterior(tf.cast(cross, tf.float64), tf.cast(prior, tf.float64))
+
+    def _posterior(self, cross: Tensor, prior: Tensor) -> dict[str, Tensor]:
+        """Outputs by name, of covariances [M, B] and prior variances [M]."""
+        mean = cross @ self._alpha
+        if self._factor is None:
+            return self._outputs(mean, None)
+        half = self._factor.half_solve(tf.transpose(cross))
+        variance = prior - tf.reduce_sum(half**2, 0)
+        message = "a posterior variance lies below zero by more than rounding explains"
+        check = tf.debugging.assert_greater_equal(variance, -self._bound * prior, message)
+        with tf.control_dependencies([check]):
+            return self._outputs(mean, tf.maximum(variance, 0.0))
+
+    def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+class _Classifier(_Predictor):
+    """Labels, and probabilities by temperature or as the largest of Gaussian latent values."""
+
+    def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
+        self._scale = estimator.scale_
+        self._temperature = estimator.temperature_
+        if self._temperature is None and not variance:
+            raise InputError(
+                f"probabilities={estimator.probabilities!r} are computed from the variance, which "
+                "is not exported. Try: probabilities='temperature'"
+            )
+        self._classes = _labels(estimator)
+        super().__init__(estimator, variance=variance)
+
+    def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
+        outputs = {"label": tf.gather(self._classes, tf.argmax(mean, 1)), "mean": mean}
+        if variance is not None:
+            outputs["variance"] = self._scale * variance
+        if self._temperature is not None:
+            outputs["probability"] = tf.nn.softmax(mean / self._temperature)
+        else:
+            outputs["probability"] = largest(mean, tf.sqrt(outputs["variance"]))
+        return outputs
+
+
+class _DirichletClassifier(_Predictor):
+    """Outputs of a Dirichlet classification: `gp.DirichletPosterior` in TensorFlow."""
+
+    def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
+        posterior: Any = estimator.dirichlet_
+        if not variance:
+            raise InputError(
+                "probabilities='dirichlet' are computed from the variance, which is not exported. "
+                "Try: probabilities='temperature'"
+            )
+        self._classes = _labels(estimator)
+        self._scale = posterior.transformation.scale
+        self._members = [tf.constant(rows) for rows in posterior.members]
+        self._inner = [tf.Variable(lower) for lower in posterior.inner]
+        self._shifted = Factor(posterior.factor)
+        # Its variances have a factor of their own.
+        super().__init__(estimator, variance=False)
+
+    @staticmethod
+    def _weights(estimator: Any) -> Any:
+        return estimator.dirichlet_.alpha
+
+    def _posterior(self, cross: Tensor, prior: Tensor) -> dict[str, Tensor]:
+        mean = cross @ self._alpha
+        half = self._shifted.half_solve(tf.transpose(cross))
+        common = prior - tf.reduce_sum(half**2, 0)
+        solved = self._shifted.back_solve(half)
+        parts = []
+        for members, inner in zip(self._members, self._inner, strict=True):
+            rows = tf.linalg.triangular_solve(inner, tf.gather(solved, members), lower=True)
+            parts.append(common - tf.reduce_sum(rows**2, 0))
+        variance = self._scale * tf.maximum(tf.stack(parts, 1), 0.0)
+        return {
+            "label": tf.gather(self._classes, tf.argmax(mean, 1)),
+            "mean": mean,
+            "variance": tf.reduce_mean(variance, 1),
+            "probability": expected_softmax(mean, variance),
+        }
+
+
+class _Regressor(_Predictor):
+    """Mean and standard deviation in the units of the targets."""
+
+    def __init__(self, estimator: GPRegressor, *, variance: bool) -> None:
+        self._shift = tf.constant(estimator.y_shift_)
+        self._scale = tf.constant(estimator.y_scale_)
+        self._single = estimator.single_output_
+        super().__init__(estimator, variance=variance)
+
+    def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
+        outputs = {"mean": mean * self._scale + self._shift}
+        if variance is not None:
+            outputs["std"] = tf.sqrt(variance)[:, None] * self._scale
+        return {k: v[:, 0] for k, v in outputs.items()} if self._single else outputs
+
+
+def _labels(estimator: GPClassifier) -> Tensor:
+    classes = estimator.classes_
+    try:
+        return tf.constant(classes if classes.dtype.kind in "biuf" else list(classes))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"TensorFlow cannot hold the labels: {error}") from error
+
+
+def _factor_of(estimator: Any) -> Factor:
+    factor = getattr(estimator, "factor_", None)
+    if factor is None:
+        raise InputError(
+            "this fit has no Cholesky factor, which variances need. Try: variance=False"
+        )
+    return Factor(factor)
