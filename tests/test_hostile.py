@@ -3,7 +3,10 @@
 A refusal is an error of keras2gp's tree; other errors and wrong numbers are faults.
 """
 
+import io
 import json
+import struct
+import zipfile
 
 import keras
 import numpy as np
@@ -11,7 +14,8 @@ import pytest
 from keras import layers
 
 import keras2gp
-from keras2gp.errors import ModelFileError
+from keras2gp import data
+from keras2gp.errors import DataError, ModelFileError
 
 HE = {"kernel_initializer": "he_normal"}
 X = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, -1.0]])
@@ -49,3 +53,50 @@ def test_a_file_that_cannot_be_built_leaves_the_process_as_it_was(stddev, tmp_pa
         keras2gp.convert(bad)
     good = configured(tmp_path / "good.json", "hidden")
     np.testing.assert_allclose(keras2gp.convert(good)(X), keras2gp.convert(model())(X), rtol=1e-6)
+
+
+def npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def header(text, body=b""):
+    """A .npy file of version 1 with a header of one's own."""
+    line = text.encode().ljust(max(len(text), 118)) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(line)) + line + body
+
+
+ARRAYS = {
+    "no end": header("("),
+    "nested": header("(" * 5000),
+    "unary": header("-" * 20000 + "1"),
+    "code": header("{'descr': '<f4', 'fortran_order': False, 'shape': (exit(),)}"),
+    "a truth as a size": header(
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 3)}", bytes(12)
+    ),
+    "no whole size": header(
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1.0, 3)}", bytes(12)
+    ),
+    "a huge size": header(
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000000000000, 0)}"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_headers_of_arrays(name, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", ARRAYS[name])
+        archive.writestr("y.npy", npy(np.zeros(1)))
+    with pytest.raises(DataError, match=r"a\.npz"):
+        data.load(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_arrays_of_one_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name, array in (("x", X), ("x", -X), ("y", np.arange(2))):
+            archive.writestr(f"{name}.npy", npy(array))
+    with pytest.raises(DataError, match="two of its arrays are named 'x'"):
+        data.load(str(tmp_path / "a.npz"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -40,6 +41,22 @@ _IDX_FILES = {
 }
 
 
+# Errors of the standard library and numpy for files that are damaged, or were made to be.
+_DAMAGE = (
+    EOFError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
     """Turn errors of the standard library while a file is read into DataErrors that name it."""
@@ -49,7 +66,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise DataError(f"{path}: its arrays do not fit into memory") from error
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError, RuntimeError) as error:
+    except _DAMAGE as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(
             f"{path}: cannot be read ({reason}). If the file is damaged or cut off, try another "
@@ -67,9 +84,20 @@ def read_npz(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Array], tupl
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path}: no .npz archive (not a complete zip file)")
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            members = _members(archive, path)
             arrays = {k: _member(archive, info, path) for k, info in members.items() if k in names}
     return arrays, tuple(sorted(key for key in members if key not in names))
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The members of an archive by the name of their array; two of one name are refused."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name in members:
+            raise DataError(f"{path}: two of its arrays are named {name!r}. Try: save it anew")
+        members[name] = info
+    return members
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
@@ -87,7 +115,11 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Arra
             raise DataError(f"{where} holds values of type {dtype}, expected numbers or strings")
         size = stream.tell() + math.prod(shape) * dtype.itemsize
         most = 4096 + _DEFLATE_RATIO * info.compress_size
-        if min(shape, default=0) < 0 or size != info.file_size or size > most:
+        if (
+            not all(type(n) is int and n >= 0 for n in shape)
+            or size != info.file_size
+            or size > most
+        ):
             raise DataError(
                 f"{where} is damaged: shape {shape} of {dtype} takes {size} bytes, and the archive "
                 f"holds {info.file_size}, packed in {info.compress_size}"
