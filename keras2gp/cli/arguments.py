@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from keras2gp._util.text import received_text
+from keras2gp.cli.loading import Command
 
 __all__ = [
     "DATA_SOURCES",
+    "MODEL",
+    "MODEL_OR_KERNEL",
     "ZOO_NAMES",
+    "add_command",
     "add_conversion",
     "add_data",
     "add_dtype",
-    "add_json",
     "add_output",
     "add_solver",
     "add_store_of_fit",
@@ -32,14 +36,29 @@ __all__ = [
 
 ZOO_NAMES = ("convnet", "residual-cnn", "resnet32")
 DATA_SOURCES = "sample, tfds:NAME, an .npz file with x and y, or a folder of IDX files"
+MODEL = "a .keras or .json file, or zoo:convnet, zoo:residual-cnn, zoo:resnet32"
+MODEL_OR_KERNEL = (
+    "a .keras or .json file, zoo:convnet, zoo:residual-cnn, zoo:resnet32, or a saved kernel"
+)
 _DIGITS = 19
 """Numbers of so many digits do not fit into 64 bits."""
 _SOLVERS = ("auto", "cholesky", "tensorflow", "cg", "nystroem")
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add --json."""
+def add_command(
+    commands: Any,
+    name: str,
+    help_text: str,
+    description: str,
+    *,
+    check: Callable[[argparse.Namespace], None],
+    run: Command,
+) -> Any:
+    """Add a command with --json; `check` and `run` become defaults of its parser."""
+    parser = commands.add_parser(name, help=help_text, description=description, allow_abbrev=False)
+    parser.set_defaults(check=check, run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    return parser
 
 
 def add_conversion(parser: argparse.ArgumentParser) -> None:

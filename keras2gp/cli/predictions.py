@@ -1,4 +1,4 @@
-"""Predictions of a fit in batches, their measures, and the files that hold them."""
+"""A fit read from disk: its predictions in batches, their measures, and the files of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from keras2gp._util.arrays import Array, Images, Targets
 from keras2gp._util.files import write_file
 from keras2gp._util.progress import stage
 from keras2gp._util.text import harmless_cell
-from keras2gp.cli.session import Estimator
+from keras2gp.cli.exit_codes import UsageError
 from keras2gp.errors import NumericalError
+from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.metrics import (
     brier_score,
     calibration_error_by_chance,
@@ -27,10 +28,46 @@ from keras2gp.gp.metrics import (
     reliability,
 )
 from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.saving import load_head
+from keras2gp.kernel.loading import load
+from keras2gp.matrices.api import gram
 
-__all__ = ["measures_of", "ood_scores", "predictions_of", "repeated_rows", "write_predictions"]
+__all__ = [
+    "Estimator",
+    "load_fit",
+    "measures_of",
+    "ood_scores",
+    "predictions_of",
+    "repeated_rows",
+    "write_predictions",
+]
 
+Estimator = GPClassifier | GPRegressor
 _BATCH = 512
+
+
+def load_fit(directory: Path, store: Path | None = None) -> Estimator:
+    """The estimator of a fitted model, with its kernel.
+
+    store: the directory of its kernel matrix, for a fit by conjugate gradients; what it lacks is
+        computed into it
+
+    Raises: ModelFileError; StoreError if the store is of another kernel or other images;
+        UsageError if the fit needs no matrix.
+    """
+    with stage("loading"):
+        kernel = load(directory / "kernel")
+        estimator = load_head(directory / "head", kernel)
+    if store is None:
+        return estimator
+    if estimator.solver_report_.solver != "cg":
+        raise UsageError(
+            f"--gram {store}: {directory} was fitted by {estimator.solver_report_.solver}, which "
+            "keeps what predictions need. Try: without --gram"
+        )
+    with stage(f"kernel, {len(estimator.targets_)} images") as advance:
+        matrix = gram(kernel, estimator.x_train_, out=store, progress=advance)
+    return load_head(directory / "head", kernel, gram=matrix)
 
 
 def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:

@@ -1,44 +1,35 @@
-"""The session of a command: a kernel from MODEL or from a fit, and images prepared for it."""
+"""The session of a command: the kernel of MODEL, and images prepared for it."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from keras2gp import zoo
 from keras2gp._util.arrays import Images
 from keras2gp._util.progress import stage
 from keras2gp.cli.checks import ModelSource
-from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.rows import Rows
 from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.datasets import prepare_images
 from keras2gp.errors import InputError
-from keras2gp.gp.classifier import GPClassifier
-from keras2gp.gp.regressor import GPRegressor
-from keras2gp.gp.saving import load_head
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.loading import load
-from keras2gp.matrices.api import gram
 from keras2gp.report import ConversionReport
 
 __all__ = [
-    "Estimator",
     "Session",
     "conversion_settings",
     "image_shape",
     "kernel_of",
-    "load_fit",
     "model_of",
     "open_session",
     "prepared",
     "report_of",
 ]
 
-Estimator = GPClassifier | GPRegressor
 _MNIST = (28, 28, 1)
 
 
@@ -106,30 +97,6 @@ def conversion_settings(options: argparse.Namespace) -> dict[str, Any]:
         "output": output,
         "max_pooling": options.max_pooling,
     }
-
-
-def load_fit(directory: Path, store: Path | None = None) -> Estimator:
-    """The estimator of a fitted model, with its kernel.
-
-    store: the directory of its kernel matrix, for a fit by conjugate gradients; what it lacks is
-        computed into it
-
-    Raises: ModelFileError; StoreError if the store is of another kernel or other images;
-        UsageError if the fit needs no matrix.
-    """
-    with stage("loading"):
-        kernel = load(directory / "kernel")
-        estimator = load_head(directory / "head", kernel)
-    if store is None:
-        return estimator
-    if estimator.solver_report_.solver != "cg":
-        raise UsageError(
-            f"--gram {store}: {directory} was fitted by {estimator.solver_report_.solver}, which "
-            "keeps what predictions need. Try: without --gram"
-        )
-    with stage(f"kernel, {len(estimator.targets_)} images") as advance:
-        matrix = gram(kernel, estimator.x_train_, out=store, progress=advance)
-    return load_head(directory / "head", kernel, gram=matrix)
 
 
 def image_shape(x: Images) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import pytest
 import keras2gp
 from keras2gp.cli import predictions
 from keras2gp.cli.fit_directory import FitRecord
-from keras2gp.cli.session import load_fit
+from keras2gp.cli.predictions import load_fit
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.saving import load_head
 

@@ -7,7 +7,7 @@ import argparse
 from keras2gp._util.progress import stage
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
-from keras2gp.cli.session import load_fit
+from keras2gp.cli.predictions import load_fit
 from keras2gp.serving.export import export as export_fit
 
 __all__ = ["export"]

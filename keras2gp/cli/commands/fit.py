@@ -24,8 +24,9 @@ from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.fit_directory import FitRecord, data_digest, identity
 from keras2gp.cli.output import Output, show_report
 from keras2gp.cli.outputs import FIT
+from keras2gp.cli.predictions import Estimator
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import Estimator, open_session
+from keras2gp.cli.session import open_session
 from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor

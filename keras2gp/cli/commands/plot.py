@@ -11,9 +11,9 @@ from keras2gp._util.progress import stage
 from keras2gp.cli.commands.plot_document import save_picture
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
-from keras2gp.cli.predictions import predictions_of
+from keras2gp.cli.predictions import load_fit, predictions_of
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import load_fit, open_session, prepared
+from keras2gp.cli.session import open_session, prepared
 from keras2gp.errors import DataError
 from keras2gp.gp import metrics
 from keras2gp.matrices.store import GramStore

@@ -12,6 +12,8 @@ from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.fit_directory import FitRecord
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import (
+    Estimator,
+    load_fit,
     measures_of,
     ood_scores,
     predictions_of,
@@ -19,7 +21,7 @@ from keras2gp.cli.predictions import (
     write_predictions,
 )
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import Estimator, load_fit, prepared
+from keras2gp.cli.session import prepared
 
 __all__ = ["evaluate", "predict", "show_measures"]
 
