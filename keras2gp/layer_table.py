@@ -117,7 +117,8 @@ def _weighted(reader: str, names: str, weights: str, becomes: str, width: str) -
 
 def _ops(module: str, names: str, **columns: Any) -> list[Entry]:
     """Operations of a module of keras.ops, which Keras may run on the input."""
-    return _rows(names, f"keras.src.ops.{module}", **{"on_data": True, **columns})
+    module = module if "." in module else f"keras.src.ops.{module}"
+    return _rows(names, module, **{"on_data": True, **columns})
 
 
 def _table(*groups: list[Entry]) -> Mapping[str, Entry]:
@@ -345,6 +346,8 @@ _POOL_MAX: dict[str, Any] = {
 OPERATIONS = _table(
     # Activations
     _ops("math", "Erf", **_PHI_READER),
+    # keras.activations.relu and mish, called on a tensor; the others call keras.ops.
+    _ops("keras.src.activations.activations", "Mish ReLU", **_PHI_READER),
     _ops(
         "nn",
         "Celu Elu Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid LogSoftmax "
@@ -397,6 +400,7 @@ OPERATIONS = _table(
     # Without a rule
     _ops("numpy", "Amax Amin Fmax Fmin Max Maximum Min Minimum", reason=_EXTREME),
     _ops("numpy", "Dot Einsum Inner Matmul Outer Tensordot Vdot", reason=_PRODUCT),
+    _ops("nn", "Glu", reason=_PRODUCT),
     _ops("nn", "DotProductAttention", reason=_ATTENTION),
     _ops("nn", "AdaptiveMaxPool", reason=_LARGEST),
     _ops(
@@ -413,7 +417,7 @@ OPERATIONS = _table(
     _ops("math", "Erfc Erfinv Logsumexp Rsqrt TopK"),
     _ops(
         "nn",
-        "BatchNorm Conv ConvTranspose DepthToSpace DepthwiseConv Glu LayerNorm Moments Normalize "
+        "BatchNorm Conv ConvTranspose DepthToSpace DepthwiseConv LayerNorm Moments Normalize "
         "OneHot RMSNorm SeparableConv SpaceToDepth Unfold",
     ),
     _ops(

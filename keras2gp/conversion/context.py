@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -170,10 +171,16 @@ class Context:
 
     def activated(self, activation: Activation, tensor: Tensor) -> Tensor:
         """Add an activation, unless it is linear."""
+        for name, value in activation.params:
+            # No bound is a bound at infinity.
+            if not math.isfinite(value) and (name, value) != ("max_value", math.inf):
+                self.refuse(f"its {name} is {value:g}", f"a finite {name}")
         return tensor if activation.name == "linear" else self.apply(activation, tensor)
 
     def scaled(self, tensor: Tensor, factor: float) -> Tensor:
         """Multiply a tensor by a constant: k' = factor^2 k."""
+        if not math.isfinite(factor * factor):
+            self.refuse(f"its factor {factor:g} has no finite square", "a smaller factor")
         self.became = self.became or f"factor {factor:g}"
         return self.apply(Scale(factor), tensor)
 

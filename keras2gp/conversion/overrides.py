@@ -203,7 +203,10 @@ def _parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, less aliases (they can blow a small file up) and silent repetitions."""
+    """The safe loader with the numbers of YAML 1.2, without aliases, which can blow a file up.
+
+    YAML 1.1 reads 010 as 8, 1:30 as 90 and the layer names on and no as truth values.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -211,22 +214,39 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        mapping = super().construct_mapping(node, deep=deep)
-        if len(mapping) != len(node.value):
-            keys = [self.construct_object(key) for key, _ in node.value]
+        """A mapping, whose keys are names of layers or of variances: texts, whatever they say."""
+        keys = [key.value if isinstance(key, yaml.ScalarNode) else None for key, _ in node.value]
+        if None in keys:
+            raise yaml.YAMLError("a key that is no text")
+        if len(set(keys)) != len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
             raise yaml.YAMLError(f"{_show(twice)} stands there twice")
-        return mapping
+        values = (self.construct_object(value, deep=deep) for _, value in node.value)
+        return dict(zip(keys, values, strict=True))
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int:
+        """A whole number; leading zeros do not make it octal."""
+        return int(node.value)
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)"
+    r"|\.(nan|NaN|NAN)",
+}.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), None)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_decimal)
 
 
 class _Dumper(yaml.SafeDumper):
-    """The safe dumper, knowing what _Loader reads as a number: it quotes a layer called 1e3."""
+    """The safe dumper; it quotes a layer called 1e3, which is a number to other readers."""
 
 
-# YAML 1.1 takes 1e-5, which Python and YAML 1.2 write so, for text: read it as a number.
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +57,7 @@ def element_variance(initializer: object, shape: Shape) -> float:
     rule = _RULES.get(type(initializer))
     if rule is None:
         raise PriorError(
-            f"{_name(initializer)} is not an initialiser of Keras with a known variance; "
+            f"{_name(initializer)} is no initialiser of Keras's with a known variance; "
             "use one of Keras's, or give the layer's variances as an override"
         )
     variance = rule(initializer, shape)
@@ -92,10 +93,10 @@ def read_variances(
     has_bias = bias is not None and bool(
         getattr(layer, "use_bias", getattr(layer, "bias", None) is not None)
     )
-    return LayerVariances(
-        weight=fan_in * read(layer, kernel),
-        bias=read(layer, str(bias)) if has_bias else 0.0,
-    )
+    weight = fan_in * read(layer, kernel)
+    if not math.isfinite(weight):
+        raise PriorError(f"layer {layer.name!r}: the variance of its weights is not finite")
+    return LayerVariances(weight, read(layer, str(bias)) if has_bias else 0.0)
 
 
 def distribution_of(layer: keras.Layer, weight: str) -> str:
@@ -176,7 +177,7 @@ def _refuse_mean(initializer: object, what: str) -> PriorError:
 def _normal(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
     if float(initializer.mean) != 0.0:
         raise _refuse_mean(initializer, f"mean={float(initializer.mean)}")
-    return float(initializer.stddev) ** 2
+    return float(initializer.stddev) * float(initializer.stddev)  # inf rather than an error
 
 
 def _truncated_normal(initializer: Any, shape: Shape) -> float:
@@ -188,7 +189,7 @@ def _uniform(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
     low, high = float(initializer.minval), float(initializer.maxval)
     if low != -high:
         raise _refuse_mean(initializer, f"minval={low}, maxval={high}")
-    return (high - low) ** 2 / 12.0
+    return (high - low) * (high - low) / 12.0
 
 
 def _variance_scaling(initializer: Any, shape: Shape) -> float:
@@ -216,12 +217,12 @@ def _orthogonal(initializer: Any, shape: Shape) -> float:
     # The fewer of rows and columns are unit vectors, each of max(rows, columns) entries.
     if len(shape) < 2:
         raise PriorError(f"Orthogonal draws matrices, not a weight of shape {shape}")
-    return float(initializer.gain) ** 2 / max(math.prod(shape[:-1]), shape[-1])
+    return float(initializer.gain) * float(initializer.gain) / max(math.prod(shape[:-1]), shape[-1])
 
 
 def _constant(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
     if np.any(np.asarray(initializer.value, dtype=np.float64) != 0.0):
-        raise _refuse_mean(initializer, f"value={initializer.value}")
+        raise _refuse_mean(initializer, f"value={reprlib.repr(initializer.value)}")
     return 0.0
 
 

@@ -129,8 +129,8 @@ def is_deterministic(operation: Any) -> bool:
 
 
 def is_keras_operation(operation: Any) -> bool:
-    """Whether this is a bare keras.ops call in a functional graph."""
-    return type(operation).__module__.startswith("keras.src.ops.")
+    """Whether this is a function of keras.ops or keras.activations in a functional graph."""
+    return type(operation).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
 
 
 def reader_of(operation: Any) -> Reader | None:

@@ -202,7 +202,7 @@ def test_every_layer_of_keras_is_in_the_table():
 def test_every_operation_of_keras_is_in_the_table():
     import keras.src.ops as package
 
-    defined = set()
+    defined = {("keras.src.activations.activations", name) for name in ("Mish", "ReLU")}
     for found in pkgutil.iter_modules(package.__path__):
         if found.name.endswith("_test"):
             continue

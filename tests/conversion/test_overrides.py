@@ -3,10 +3,12 @@
 import json
 import math
 
+import keras
 import numpy as np
 import pytest
 import yaml
 
+import keras2gp
 from keras2gp.conversion.overrides import apply_overrides, overrides_template, read_overrides
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
@@ -196,3 +198,44 @@ def test_missing_file_and_directory(tmp_path):
     (tmp_path / "dir.yaml").mkdir()
     with pytest.raises(PriorError, match="cannot be read"):
         read_overrides(tmp_path / "dir.yaml")
+
+
+YAML_1_2 = {
+    "a: {weight: 010}": {"a": {"weight": 10}},  # 8 in YAML 1.1
+    "a: {weight: 1:30}": {"a": {"weight": "1:30"}},  # 90
+    "a: {weight: 1_000}": {"a": {"weight": "1_000"}},  # 1000
+    "a: {weight: 0x10}": {"a": {"weight": "0x10"}},  # 16
+    "a: {weight: 1e-5, bias: .5}": {"a": {"weight": 1e-5, "bias": 0.5}},
+    "on: [1, 2]\nno: [3, 4]": {"on": [1, 2], "no": [3, 4]},  # True and False
+    "12: [1, 2]\n010: [3, 4]": {"12": [1, 2], "010": [3, 4]},  # numbers
+    "2001-01-01: [1, 2]": {"2001-01-01": [1, 2]},  # a date
+}
+
+
+@pytest.mark.parametrize("text", YAML_1_2)
+def test_numbers_and_names_are_what_they_look_like(text, tmp_path):
+    (tmp_path / "o.yaml").write_text(text)
+    assert read_overrides(tmp_path / "o.yaml") == YAML_1_2[text]
+
+
+@pytest.mark.parametrize("number", ["1:30", "1_000", "0x10", "0b1", "yes", "2001-01-01", "1e400"])
+def test_what_yaml_1_1_takes_for_a_number_is_no_variance(number, tmp_path):
+    (tmp_path / "o.yaml").write_text(f"a: {{weight: {number}}}")
+    overrides = read_overrides(tmp_path / "o.yaml")
+    with pytest.raises(PriorError, match="a variance is a finite number"):
+        apply_overrides({"a": LayerVariances(1.0)}, overrides)
+
+
+@pytest.mark.parametrize("name", ["1e3", "010", "on", "1:30", "null", "2001-01-01", "0x1", "<<"])
+def test_layers_whose_names_look_like_numbers(name, tmp_path):
+    parameters = {name: LayerVariances(1e-5, 0.1 + 0.2)}
+    (tmp_path / "o.yaml").write_text(overrides_template(parameters))
+    assert apply_overrides({name: LayerVariances(1.0)}, read_overrides(tmp_path / "o.yaml")) == (
+        parameters
+    )
+
+
+@pytest.mark.parametrize("overrides", [3, "a", [("a", 1)], 0, False, ()])
+def test_overrides_that_are_no_mapping(overrides):
+    with pytest.raises(PriorError, match="overrides map layer-name patterns"):
+        keras2gp.convert(keras.Sequential([keras.Input((2,))]), overrides=overrides)

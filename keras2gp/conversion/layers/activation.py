@@ -129,10 +129,10 @@ def read_activation_layer(call: Call, context: Context) -> Tensor:
 def read_operation(call: Call, context: Context) -> Tensor:
     """Read an activation that is written as a keras.ops function."""
     operation = call.operation
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(operation).__name__).lower()
+    name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", type(operation).__name__).lower()
     params = {
         key: value
-        for key in ("negative_slope", "alpha", "threshold", "default_value", "b")
+        for key in ("negative_slope", "alpha", "threshold", "default_value", "b", "max_value")
         if isinstance(value := getattr(operation, key, None), int | float)
     }
     if name == "heaviside":

@@ -44,11 +44,17 @@ def read_batch_normalization(call: Call, context: Context) -> Tensor:
     variance = initial_constant(layer.moving_variance_initializer)
     gamma = initial_constant(layer.gamma_initializer) if layer.scale else 1.0
     beta = initial_constant(layer.beta_initializer) if layer.center else 0.0
-    if mean != 0.0 or beta != 0.0 or gamma is None or variance is None or variance < 0.0:
+    if mean != 0.0 or beta != 0.0 or gamma is None or variance is None:
         context.refuse(
             "its initial parameters are not constants with zero mean, so that its output has a "
             "mean or differs from channel to channel",
             "Keras's default initialisers",
+        )
+    if not 0.0 < variance + layer.epsilon < math.inf:
+        context.refuse(
+            f"its initial variance {variance:g} plus its epsilon {layer.epsilon:g} has no root to "
+            "divide by",
+            "a positive epsilon",
         )
     factor = gamma / math.sqrt(variance + layer.epsilon)
     context.became = f"factor {factor:.6g}"
