@@ -7,7 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp._util.memory import require_memory
 from keras2gp.errors import Obstacle
+from keras2gp.kernel.inputs import numbers_per_image
 
 __all__ = ["deterministic_model", "mixing_obstacles"]
 
@@ -30,6 +32,11 @@ def mixing_obstacles(model: Any | None) -> list[Obstacle]:
     """
     if model is None:
         return []
+    require_memory(
+        8 * _PROBES * numbers_per_image(model),
+        f"{model.name}: the layers before the first weights, for {_PROBES} images,",
+        "a smaller size of Resizing, padding or upsampling",
+    )
     rng = np.random.default_rng(0)
     shapes = [[n or 8 for n in t.shape[1:]] for t in model.inputs]
     images = [rng.random((_PROBES, *shape)).astype("float32") for shape in shapes]

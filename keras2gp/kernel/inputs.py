@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras2gp._util.arrays import Array, Images
 from keras2gp.errors import InputError
 
-__all__ = ["InputSpec", "checked"]
+__all__ = ["InputSpec", "checked", "numbers_per_image"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class InputSpec:
         return len(shape) == len(self.shape) and all(
             expected in (None, size) for expected, size in zip(self.shape, shape, strict=True)
         )
+
+
+def numbers_per_image(model: Any) -> int:
+    """Numbers that a Keras model holds for one image while it runs: Keras keeps every tensor."""
+    tensors = keras.tree.flatten([operation.output for operation in model.operations])
+    return sum(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in tensors)
 
 
 def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> list[Images]:

@@ -17,7 +17,7 @@ from keras2gp.covariance.program import KernelKind, check_tangent
 from keras2gp.errors import InputError, PriorError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.kernel.inputs import InputSpec, checked
+from keras2gp.kernel.inputs import InputSpec, checked, numbers_per_image
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.kernel.saving import save_kernel
 from keras2gp.matrices.compiled import CompiledProgram
@@ -276,13 +276,15 @@ class Kernel:
         arrays = checked(x, self.inputs, self.dtype, name)
         if self.preprocessor is None:
             return arrays
-        size = sum(math.prod(n or 1 for n in t.shape[1:]) for t in self.preprocessor.outputs)
+        size, count = numbers_per_image(self.preprocessor), len(arrays[0])
+        batch = min(1024, count, max(1, _BATCH // size))
+        results = sum(math.prod(n or 1 for n in t.shape[1:]) for t in self.preprocessor.outputs)
         require_memory(
-            2 * len(arrays[0]) * size * np.dtype(self.dtype).itemsize,
-            f"{name}: the {len(arrays[0])} images behind the layers before the first weights",
+            (batch * size + 2 * count * results) * np.dtype(self.dtype).itemsize,
+            f"{name}: {count} images behind the layers before the first weights",
             "fewer images, or a smaller size of Resizing, padding or upsampling",
         )
-        batches = _batches(arrays, min(1024, max(1, _BATCH // size)))
+        batches = _batches(arrays, batch)
         outputs = [self.preprocessor(batch, training=False) for batch in batches]
         columns = zip(*(o if isinstance(o, list | tuple) else [o] for o in outputs), strict=True)
         images = [np.concatenate([np.asarray(part) for part in parts]) for parts in columns]

@@ -262,9 +262,21 @@ def test_a_matrix_beyond_the_memory_is_refused(kernel, monkeypatch):
         kernel(x[:2], np.zeros((3000, 5, 4, 2)), get="both")
 
 
-def test_images_beyond_the_memory_are_refused(monkeypatch):
-    kernel = keras2gp.convert(network(layers.UpSampling2D(9)))
-    monkeypatch.setattr(memory, "available_memory", lambda: 40_000)
+@pytest.mark.parametrize("before", [
+    [layers.UpSampling2D(9)],
+    [layers.UpSampling2D(9), layers.Rescaling(2.0), layers.AveragePooling2D(9)],
+])  # fmt: skip
+def test_images_beyond_the_memory_are_refused(before, monkeypatch):
+    """What the deterministic layers give, and what they hold on the way."""
+    kernel = keras2gp.convert(network(*before))
+    monkeypatch.setattr(memory, "available_memory", lambda: 10**6)
     assert kernel.diag(IMAGES[:1]).shape == (1,)
-    with pytest.raises(InputError, match=r"2 images behind the layers.*smaller size"):
-        kernel(IMAGES[:2])
+    with pytest.raises(InputError, match=r"60 images behind the layers.*smaller size"):
+        kernel.diag(np.concatenate([IMAGES] * 10))
+
+
+def test_deterministic_layers_beyond_the_memory_are_not_run(monkeypatch):
+    model = network(layers.UpSampling2D(9))
+    monkeypatch.setattr(memory, "available_memory", lambda: 10**4)
+    with pytest.raises(InputError, match=r"before the first weights.*smaller size"):
+        keras2gp.convert(model)
