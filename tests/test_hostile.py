@@ -15,7 +15,7 @@ from keras import layers
 
 import keras2gp
 from keras2gp import data
-from keras2gp.errors import DataError, ModelFileError
+from keras2gp.errors import DataError, InputError, ModelFileError
 
 HE = {"kernel_initializer": "he_normal"}
 X = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, -1.0]])
@@ -100,3 +100,16 @@ def test_two_arrays_of_one_name(tmp_path):
             archive.writestr(f"{name}.npy", npy(array))
     with pytest.raises(DataError, match="two of its arrays are named 'x'"):
         data.load(str(tmp_path / "a.npz"))
+
+
+def test_masked_values_are_not_shown():
+    masked = np.ma.masked_array(X, mask=[[0, 1, 0], [0, 0, 0]])
+    kernel = keras2gp.convert(model())
+    with pytest.raises(InputError, match="x1: 1 of its values are masked"):
+        kernel(masked)
+    np.testing.assert_array_equal(kernel(np.ma.masked_array(X)), kernel(X))
+
+
+def test_a_value_that_float32_cannot_hold_is_named():
+    with pytest.raises(InputError, match=r"at \(1, 2\) is 1e\+39.*float64"):
+        keras2gp.convert(model())([[0.0, 0.0, 0.0], [0.0, 0.0, 1e39]])

@@ -10,7 +10,7 @@ import numpy as np
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, Keras2GPError
 
-__all__ = ["is_whole_number", "whole_number"]
+__all__ = ["is_whole_number", "refuse_masked", "whole_number"]
 
 
 def is_whole_number(value: Any) -> bool:
@@ -44,3 +44,17 @@ def whole_number(
         return operator.index(value)
     reach = f"{least} or more" if most is None else f"from {least} to {most}"
     raise error(f"{name}={received_text(value)}: expected a whole number, {reach}")
+
+
+def refuse_masked(name: str, value: Any) -> None:
+    """Refuse a masked array with masked values: as a plain array it would show what is masked.
+
+    Raises:
+        InputError: values are masked.
+    """
+    masked = np.count_nonzero(value.mask) if isinstance(value, np.ma.MaskedArray) else 0
+    if masked:
+        raise InputError(
+            f"{name}: {masked} of its values are masked, and a kernel needs all of them. Try: "
+            f"values in their place, {name}.filled(value), or without the rows that lack some"
+        )

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras2gp._util.arrays import Array, Images
+from keras2gp._util.checks import refuse_masked
 from keras2gp.errors import InputError
 
 __all__ = ["InputSpec", "checked", "numbers_per_image"]
@@ -82,6 +83,7 @@ def _separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
 
 
 def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
+    refuse_masked(name, value)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
@@ -104,12 +106,18 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
         )
     if len(array) == 0:
         raise InputError(f"{name}: no images: shape {array.shape}")
+    array = array.reshape(len(array), *(fixed if whole else array.shape[1:]))
     with np.errstate(over="ignore"):
-        array = array.reshape(len(array), *(fixed if whole else array.shape[1:])).astype(dtype)
-    if not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))
+        cast = array.astype(dtype)
+    if not np.isfinite(cast).all():
+        bad = np.argwhere(~np.isfinite(cast))
         place = tuple(int(i) for i in bad[0])
+        if np.isfinite(array[place]):
+            raise InputError(
+                f"{name}: the value at {place} is {float(array[place]):g}, which {dtype} cannot "
+                "hold. Try: inputs of another unit, or convert(..., dtype='float64')"
+            )
         raise InputError(
             f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place}"
         )
-    return array
+    return cast
