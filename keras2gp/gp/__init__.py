@@ -27,9 +27,8 @@ from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
-from keras2gp.gp.solvers.jitter import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.matrices import MatrixProduct
-from keras2gp.gp.solvers.system import SolverReport
+from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, SolverReport
 
 __all__ = [
     "Cholesky",

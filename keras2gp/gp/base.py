@@ -11,14 +11,20 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from keras2gp._util.arrays import Array, Images, Matrix, Targets
+from keras2gp._util.arrays import Array, Images, Matrix, Targets, Vector
 from keras2gp.errors import InputError, ModelFileError, NumericalError
-from keras2gp.gp.inputs import check_kernel
+from keras2gp.gp.inputs import check_kernel, feature_names
 from keras2gp.gp.posterior import Posterior
 from keras2gp.gp.solvers.choice import SOLVERS, chosen_solver
-from keras2gp.gp.solvers.jitter import CholeskyReport, check_jitter, check_noise, is_number
+from keras2gp.gp.solvers.jitter import (
+    LARGEST,
+    check_jitter,
+    check_noise,
+)
 from keras2gp.gp.solvers.matrices import Progress
-from keras2gp.gp.solvers.system import PROBE, Fit, Origin, SolverReport
+from keras2gp.gp.solvers.precision import precision_hint
+from keras2gp.gp.solvers.report import CholeskyReport, SolverReport, is_number
+from keras2gp.gp.solvers.system import PROBE, Fit, Origin
 from keras2gp.gp.solvers.training import Training, training_of
 
 __all__ = ["GaussianProcess", "JitterWarning", "finite_number"]
@@ -85,30 +91,39 @@ class GaussianProcess(Posterior):
             return training_of(self.kernel, None, gram)
         return training_of(self.kernel, self._checked_inputs(x), gram)
 
-    def _fit_targets(self, training: Training, targets: Targets, progress: Progress | None) -> None:
-        """Solve for targets [N, C].
+    def _fit_targets(
+        self, training: Training, inputs: Any, targets: Targets, progress: Progress | None
+    ) -> None:
+        """Solve for targets [N, C]; `inputs` is X as `fit` received it.
 
         Raises:
             InputError: settings or memory do not fit; the estimator is unchanged then.
             NumericalError: the matrix is not positive definite; the estimator is unchanged then.
         """
-        noise = check_noise(self.noise_variance)
+        noise, names = check_noise(self.noise_variance), feature_names(inputs)
         fit, report = self._solved(training, targets, noise, progress)
-        x = training.x
+        evidence, x = _log_evidence(targets, fit), training.x
         self.x_train_ = None if x is None else np.array(x)
         self.targets_, self.alpha_, self.weights_ = targets, fit.alpha, fit.weights
         self.system_, self.solver_report_, self.jitter_report_ = fit.system, report, fit.report
         self.inducing_ = None if fit.inducing is None else np.array(fit.inducing, dtype=np.intp)
         self.kernel_dtype_ = fit.dtype
         self._set_input_shape((len(training),) if x is None else x.shape[1:])
-        self.log_marginal_likelihood_value_ = _log_evidence(targets, fit)
+        self._set_feature_names(names)
+        self.log_marginal_likelihood_value_ = evidence
         if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
-            warnings.warn(_jitter_message(fit.report), JitterWarning, stacklevel=3)
+            warnings.warn(_jitter_message(fit), JitterWarning, stacklevel=3)
 
     def _set_input_shape(self, shape: tuple[int, ...]) -> None:
         self.input_shape_ = shape
         if len(shape) == 1:
             self.n_features_in_ = shape[0]
+
+    def _set_feature_names(self, names: Vector | None) -> None:
+        if names is not None:
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
     def _solved(
         self, training: Training, targets: Targets, noise: float, progress: Progress | None = None
@@ -121,6 +136,7 @@ class GaussianProcess(Posterior):
             memory += training.bytes_to_compute
         started = time.perf_counter()
         fit = solver.fit(training, targets, noise, self.jitter, progress)
+        _require_range(targets, fit.alpha)
         report = SolverReport(
             solver=solver.name,
             reason=reason,
@@ -207,6 +223,8 @@ class GaussianProcess(Posterior):
             arrays["weights.npy"] = self.weights_
         if self.x_train_ is not None:
             arrays["x_train.npy"] = self.x_train_
+        if hasattr(self, "feature_names_in_"):
+            facts["feature_names"] = self.feature_names_in_.tolist()
         return facts, arrays
 
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
@@ -231,6 +249,9 @@ class GaussianProcess(Posterior):
         _require(fits and targets.ndim == 2 and alpha.shape == targets.shape)
         self.x_train_, self.targets_, self.alpha_ = x, targets, alpha
         self._set_input_shape(shape)
+        names = facts.get("feature_names")
+        _require(names is None or (len(names) == shape[0] and all(map(str.isprintable, names))))
+        self._set_feature_names(None if names is None else np.array(names, dtype=object))
         self.kernel_dtype_ = str(np.finfo(facts["kernel_dtype"]).dtype)
         value = facts["log_marginal_likelihood"]
         self.log_marginal_likelihood_value_ = math.nan if value is None else finite_number(value)
@@ -273,19 +294,38 @@ def _require(condition: bool) -> None:
         raise ModelFileError("the arrays do not fit each other")
 
 
+def _require_range(targets: Targets, alpha: Matrix) -> None:
+    """Refuse a solution that left the range of float64, with a NumericalError."""
+    solution, size = np.abs(alpha).max(axis=0), np.abs(targets).max(axis=0)
+    lost = (size > 0.0) & (solution < 1.0 / LARGEST)
+    if not np.isfinite(solution).all() or lost.any():
+        raise NumericalError(
+            f"the solution for the targets {'underflows' if lost.any() else 'overflows'} float64: "
+            f"targets up to {size.max():.3g}, solution up to {solution.max():.3g}. Try: targets in "
+            "another unit, normalize_y=True, or a kernel whose variances are near 1"
+        )
+
+
 def _log_evidence(targets: Targets, fit: Fit) -> float:
     """log p(Y), summed over outputs; NaN where the determinant is not known."""
     if fit.log_determinant is None:
         return math.nan
     count, outputs = targets.shape
-    explained = float(np.einsum("nc,nc->", targets, fit.alpha))
+    with np.errstate(over="ignore", invalid="ignore"):
+        explained = float(np.einsum("nc,nc->", targets, fit.alpha))
+    if not math.isfinite(explained):
+        raise NumericalError(
+            "the log marginal likelihood is beyond float64: it has the squares of the targets, up "
+            f"to {np.abs(targets).max():.3g}. Try: targets in another unit, or normalize_y=True"
+        )
     value: float = -0.5 * (
         explained + outputs * (fit.log_determinant + count * math.log(2.0 * math.pi))
     )
     return value
 
 
-def _jitter_message(report: CholeskyReport) -> str:
+def _jitter_message(fit: Fit) -> str:
+    report, (low, remedy) = fit.report, precision_hint(fit.dtype)
     first = report.steps[0]
     place = f"smallest pivot {first.smallest_pivot:.3g}, at row {first.index}"
     if first.index < 0:
@@ -296,5 +336,6 @@ def _jitter_message(report: CholeskyReport) -> str:
     )
     if report.duplicate is not None:
         one, other = report.duplicate
-        message += f" Rows {one} and {other} agree to five digits: the same input twice?"
-    return message + " A noise_variance makes it regular"
+        message += f" Rows {one} and {other} agree: the same input twice."
+        low = remedy = ""
+    return f"{message}{low} Try: {remedy}a noise_variance, which makes it regular"

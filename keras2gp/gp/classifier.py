@@ -7,21 +7,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state
 
 from keras2gp._util.arrays import Array, Images, Indices, Matrix, Vector
 from keras2gp._util.checks import whole_number
+from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.base import GaussianProcess, finite_number
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
+from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.probabilities import (
     expected_softmax,
     fit_temperature,
     largest_probabilities,
     tempered_softmax,
 )
-from keras2gp.gp.sampling import draw_classes, draw_jointly
+from keras2gp.gp.sampling import draw_classes, draw_jointly, random_generator
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.matrices import Progress
 
@@ -160,7 +162,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             )
         targets = np.full((len(labels), len(classes)), -1.0)
         targets[np.arange(len(labels)), index] = 1.0
-        self._fit_targets(training, targets, progress)
+        self._fit_targets(training, X, targets, progress)
         self.classes_ = classes
         self.temperature_ = None
         if self.probabilities == "temperature":
@@ -187,13 +189,17 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         return np.sort(np.random.default_rng(0).permutation(count)[:_CALIBRATED])
 
     def decision_function(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
-        """Posterior mean of each class's latent value, [M, C], for two classes as well.
+        """Posterior means of the latent values: of each class, or of the second of two.
+
+        For two classes it is positive where the second, `classes_[1]`, is predicted, as
+        scikit-learn expects. `posterior` has the means of both.
 
         Args:
             X: inputs, [M, features] or [M, *shape].
 
         Returns:
-            Decision values; the label is the class of the largest.
+            Decision values, [M, C]; the label is the class of the largest. For two classes [M]:
+            half the difference of their means, which is the mean of the second.
 
         Raises:
             NotFittedError: the estimator is not fitted.
@@ -205,11 +211,15 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         >>> gp.decision_function([[1.0, 0.0, 0.0]])
         array([[ 0.5, -0.5, -0.5]])
         """
-        x = self._test_inputs(X)
+        means = self._class_means(self._test_inputs(X))
+        return means if len(self.classes_) > 2 else (means[:, 1] - means[:, 0]) / 2.0
+
+    def _class_means(self, x: Images) -> Matrix:
+        """Posterior mean of each class's latent value, [M, C], of checked inputs."""
         if self.dirichlet_ is None:
             return self._mean(x)
         parts = [self.dirichlet_.mean(self._cross(x[rows])) for rows in self._batches(len(x))]
-        return np.concatenate(parts)
+        return require_finite(np.concatenate(parts), "a mean")
 
     def predict(self, X: Any) -> Vector:  # noqa: N803 (scikit-learn's name)
         """The class of the largest posterior mean, [M].
@@ -230,7 +240,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         >>> gp.predict([[0.0, 1.0, 0.5]]).tolist()
         [2]
         """
-        columns = self.decision_function(X).argmax(axis=1)
+        columns = self._class_means(self._test_inputs(X)).argmax(axis=1)
         labels: Vector = self.classes_[columns]
         return labels
 
@@ -278,7 +288,10 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         >>> mean, variance
         (array([[ 0.5, -0.5, -0.5]]), array([0.25]))
         """
-        mean, variance = self._mean_and_variance(self._test_inputs(X), diag)
+        return self._scaled_posterior(self._test_inputs(X), diag)
+
+    def _scaled_posterior(self, x: Images, diag: Any) -> tuple[Matrix, Vector]:
+        mean, variance = self._mean_and_variance(x, diag)
         return mean, self.scale_ * variance
 
     def predict_proba(self, X: Any, diag: Any = None) -> Matrix:  # noqa: N803
@@ -311,9 +324,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         array([[0.333, 0.333, 0.333]])
         """
         x = self._test_inputs(X)
-        if self.temperature_ is not None:
-            return tempered_softmax(self._mean(x), self.temperature_)
-        return self.predictive(x, diag).probability
+        if self.temperature_ is None:
+            return self._predictive(x, diag).probability
+        return require_finite(tempered_softmax(self._mean(x), self.temperature_), "a probability")
 
     def predictive(self, X: Any, diag: Any = None) -> Prediction:  # noqa: N803
         """Mean, variance and probabilities, with the kernel evaluated once.
@@ -339,13 +352,17 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         >>> gp.predictive([[1.0, 0.0, 0.0]], diag=[1.0]).variance
         array([0.25])
         """
-        x = self._test_inputs(X)
+        return self._predictive(self._test_inputs(X), diag)
+
+    def _predictive(self, x: Images, diag: Any) -> Prediction:
         if self.dirichlet_ is not None:
             return self._dirichlet_predictive(self.dirichlet_, x, diag)
-        mean, variance = self.posterior(x, diag)
+        mean, variance = self._scaled_posterior(x, diag)
         if self.temperature_ is not None:
-            return Prediction(mean, variance, tempered_softmax(mean, self.temperature_))
-        return Prediction(mean, variance, largest_probabilities(mean, np.sqrt(variance)))
+            probability = tempered_softmax(mean, self.temperature_)
+        else:
+            probability = largest_probabilities(mean, np.sqrt(variance))
+        return Prediction(mean, variance, require_finite(probability, "a probability"))
 
     def _dirichlet_predictive(
         self, dirichlet: DirichletPosterior, x: Images, diag: Any
@@ -357,7 +374,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             means.append(dirichlet.mean(cross))
             variances.append(dirichlet.variance(cross, prior[rows]))
         mean, variance = np.concatenate(means), np.concatenate(variances)
-        return Prediction(mean, variance.mean(axis=1), expected_softmax(mean, variance))
+        probability = require_finite(expected_softmax(mean, variance), "a probability")
+        return Prediction(mean, variance.mean(axis=1), probability)
 
     def sample_latent(
         self,
@@ -393,9 +411,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         x = self._test_inputs(X)
         if self.dirichlet_ is None:
             return self._samples(x, n_samples, random_state, self.scale_)
-        whole_number("n_samples", n_samples, 1)
-        random = check_random_state(random_state)
-        prior = self._prior_covariance(x)
+        n_samples, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
+        prior = self._prior_covariance(x, n_samples)
         cross, bound = self._cross(x), self._bound(np.diagonal(prior))
         mean, dirichlet = self.dirichlet_.mean(cross), self.dirichlet_
         bound *= dirichlet.transformation.scale
@@ -437,10 +454,12 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         (2, 3)
         """
         self._require_fitted()
-        whole_number("n_samples", n_samples, 1)
-        random = check_random_state(random_state)
+        n_samples, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
         if self.temperature_ is not None:
-            scores = self.decision_function(X) / self.temperature_
+            scores = self._class_means(self._test_inputs(X)) / self.temperature_
+            require_memory(
+                32 * scores.size * n_samples, f"{n_samples} samples", "fewer samples at a time"
+            )
             columns = draw_classes(np.repeat(scores[:, :, None], n_samples, axis=2), random)
         else:
             latent = self.sample_latent(X, n_samples, random)
@@ -502,6 +521,7 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
 
 def check_probabilities(probabilities: Any) -> None:
     """Refuse a setting that is not one of PROBABILITIES with an InputError."""
-    if probabilities not in PROBABILITIES:
+    if not isinstance(probabilities, str) or probabilities not in PROBABILITIES:
         names = ", ".join(f'"{name}"' for name in PROBABILITIES)
-        raise InputError(f"probabilities is {probabilities!r}: expected one of {names}")
+        received = received_text(probabilities)
+        raise InputError(f"probabilities is {received}: expected one of {names}")

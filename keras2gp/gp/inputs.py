@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sized
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
 
 from keras2gp._util.arrays import Array, Images, Targets, Vector
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 
 __all__ = [
     "KernelFunction",
+    "check_feature_names",
     "check_inputs",
     "check_kernel",
     "check_labels",
@@ -23,6 +28,7 @@ __all__ = [
     "check_variances",
     "classes_from_state",
     "classes_state",
+    "feature_names",
     "kernel_values",
 ]
 
@@ -71,7 +77,7 @@ def check_kernel(kernel: object) -> None:
         return
     if isinstance(kernel, type) or not isinstance(kernel, KernelFunction):
         raise InputError(
-            f'kernel is {kernel!r}: expected "precomputed", or a kernel such as '
+            f'kernel is {received_text(kernel)}: expected "precomputed", or a kernel such as '
             "keras2gp.convert gives: kernel(x1, x2) -> [N1, N2] and kernel.diag(x) -> [N]"
         )
 
@@ -83,7 +89,7 @@ def check_inputs(x: Any, *, precomputed: bool) -> Images:
         InputError: x is empty, is no array of numbers, has one axis, holds uint8 pixels (unless it
             is a precomputed matrix), or is not finite.
     """
-    array = _as_array(x)
+    array = _as_array(x, "X")
     if array.ndim < 2:
         raise InputError(
             f"X has shape {array.shape}; expected [N, features] or [N, *shape]. Reshape your "
@@ -99,12 +105,53 @@ def check_inputs(x: Any, *, precomputed: bool) -> Images:
             "X holds uint8 pixels, which are not scaled here in silence. Try: "
             "X.astype('float32') / 255, or without the division if the model rescales them itself"
         )
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"X holds values of type {array.dtype}; expected real numbers")
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        return _float64(array, "X")
     _require_finite(array, "X", " (NaN or inf)")
     return array
+
+
+def feature_names(x: Any) -> Vector | None:
+    """The names of the columns of a data frame, [features]; None for anything else.
+
+    Raises:
+        InputError: some columns have names that are strings, and some have not.
+    """
+    # scikit-learn finds the names, and sets them on the estimator that it is given.
+    holder = BaseEstimator()
+    try:
+        validate_data(holder, x, reset=True, skip_check_array=True, ensure_2d=False)
+    except TypeError as error:
+        raise InputError(str(error)) from error
+    names: Vector | None = getattr(holder, "feature_names_in_", None)
+    if names is None and hasattr(x, "__dataframe__"):
+        columns = list(x.__dataframe__().column_names())
+        if columns and all(isinstance(column, str) for column in columns):
+            names = np.array(columns, dtype=object)
+    return names
+
+
+def check_feature_names(estimator: BaseEstimator, x: Any) -> None:
+    """Refuse a data frame whose columns are not those of the fit, in their order.
+
+    Raises:
+        InputError: other names, or another order.
+    """
+    names, fitted = feature_names(x), getattr(estimator, "feature_names_in_", None)
+    if names is None or fitted is None:
+        # Warns where only one of the two has names.
+        validate_data(estimator, x, reset=False, skip_check_array=True, ensure_2d=False)
+    elif not np.array_equal(names, fitted):
+        message = "The feature names should match those that were passed during fit.\n"
+        for heading, strangers in (
+            ("Feature names unseen at fit time:", set(names) - set(fitted)),
+            ("Feature names seen at fit time, yet now missing:", set(fitted) - set(names)),
+        ):
+            if strangers:
+                message += "\n- ".join([heading, *sorted(strangers)[:5]]) + "\n"
+        if set(names) == set(fitted):
+            message += "Feature names must be in the same order as they were in fit.\n"
+        raise InputError(message + "Try: the columns of fit, in their order")
 
 
 def check_length(x: Sized, y: Sized, noun: str) -> None:
@@ -119,20 +166,23 @@ def check_targets(y: Any) -> Targets:
     """Targets of a regression in float64, [N] or [N, C].
 
     Raises:
-        InputError: y is missing, empty, no array of real numbers, or not finite.
+        InputError: y is missing, empty, no array of real numbers, not finite, or holds numbers
+            that float64 does not hold.
     """
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None")
-    try:
-        targets = np.asarray(y)
-        if targets.dtype.kind not in "fiub":
-            targets = targets.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"y is no array of numbers: {error}") from error
+    targets = _as_array(y, "y")
     if targets.ndim not in (1, 2) or not targets.size:
         raise InputError(f"y has shape {targets.shape}; expected [N] or [N, C], not empty")
-    _require_finite(targets, "y", " (NaN or inf)")
-    return targets.astype(np.float64)
+    targets = _float64(targets, "y")
+    largest = np.abs(targets).max(axis=0)
+    tiny = (largest > 0.0) & (largest < np.finfo(np.float64).tiny)
+    if tiny.any():
+        raise InputError(
+            f"the largest target of y is {np.max(largest[tiny]):g}, which float64 holds with few "
+            "digits. Try: targets in another unit"
+        )
+    return targets
 
 
 def check_labels(y: Any) -> Vector:
@@ -160,6 +210,10 @@ def check_labels(y: Any) -> Vector:
             )
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             raise InputError("y is not finite: it holds NaN or inf")
+        if labels.dtype.kind == "O" and any(isinstance(v, float) and math.isnan(v) for v in labels):
+            raise InputError("y holds a missing label, NaN")
+        if labels.dtype.kind == "c":
+            raise InputError(f"Complex data not supported: y holds values of type {labels.dtype}")
         check_classification_targets(labels)
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
@@ -231,23 +285,70 @@ def _require_finite(array: Array, what: str, note: str = "") -> None:
     """Refuse an array that is not finite with an InputError that names the first such entry."""
     finite = np.isfinite(array)
     if not finite.all():
-        place = [int(i) for i in np.unravel_index(int(finite.argmin()), array.shape)]
+        place = first_place(~finite)
         raise InputError(f"{what} is not finite: entry {place} is {array[tuple(place)]}{note}")
 
 
-def _as_array(x: Any) -> Array:
-    """Any array of numbers as a numpy array, InputError for sparse, complex or other arrays."""
+def first_place(wrong: Array) -> list[int]:
+    """Index of the first true entry."""
+    return [int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape)]
+
+
+def _float64(array: Array, what: str) -> Array:
+    """Real numbers in float64; InputError where float64 does not hold a number."""
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{what} holds values of type {array.dtype}; expected real numbers")
+    _require_finite(array, what, " (NaN or inf)")
+    with np.errstate(over="ignore", under="ignore"):
+        result = array.astype(np.float64)
+    lost = ~np.isfinite(result) | ((result == 0.0) & (array != 0))
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        # Compared as whole numbers: numpy compares int64 with float64 in float64.
+        large = np.argwhere(np.abs(result) >= 2.0**53)
+        for place in map(tuple, large.tolist()):
+            lost[place] = int(result[place]) != int(array[place])
+    if lost.any():
+        first = first_place(lost)
+        raise InputError(
+            f"{what} holds a number that float64 does not hold: entry {first} is "
+            f"{array[tuple(first)]}. Try: subtract a constant, or {what} in another unit; "
+            f"{what}.astype('float64') rounds"
+        )
+    return result
+
+
+def _as_array(x: Any, what: str) -> Array:
+    """Real numbers as a numpy array; InputError for a sparse, complex or other array."""
     if hasattr(x, "toarray"):
-        raise InputError("X is sparse: sparse input is not supported. Try: X.toarray()")
+        raise InputError(f"{what} is sparse: sparse input is not supported. Try: {what}.toarray()")
     try:
         array = np.asarray(x)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"X is no array of numbers: {error}") from error
+        if array.dtype.kind == "O" and array.ndim:
+            return _numbers(array, what)
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{what} is no array of numbers: {error}") from error
     if array.dtype.kind == "c":
-        raise InputError(f"Complex data not supported: X holds values of type {array.dtype}")
-    if array.dtype.kind != "O" or not array.ndim:
-        return array
+        raise InputError(f"Complex data not supported: {what} holds values of type {array.dtype}")
+    return array
+
+
+def _numbers(objects: Array, what: str) -> Array:
+    """An array of Python objects as float64; InputError for objects that are no real numbers."""
+    for value in objects.flat:
+        if isinstance(value, str | bytes | complex | np.complexfloating):
+            raise InputError(f"{what} holds objects that are no numbers: {received_text(value)}")
     try:
-        return array.astype(np.float64)
+        result = objects.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"X holds objects that are no numbers: {error}") from error
+        raise InputError(f"{what} holds objects that are no numbers: {error}") from error
+    except OverflowError as error:
+        raise InputError(f"{what} holds a number beyond float64: {error}") from error
+    for value, number in zip(objects.flat, result.flat, strict=True):
+        if isinstance(value, int | np.integer) and int(value) != int(number):
+            raise InputError(
+                f"{what} holds a number that float64 does not hold: {received_text(value)}. Try: "
+                f"subtract a constant, or {what} in another unit"
+            )
+    return result

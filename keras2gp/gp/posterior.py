@@ -9,20 +9,25 @@ from typing import Any
 import numpy as np
 import sklearn.exceptions
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 
 from keras2gp._util.arrays import Array, Images, Indices, Matrix, Targets, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
-from keras2gp.errors import InputError, NotFittedError
-from keras2gp.gp.inputs import check_inputs, check_kernel, check_variances, kernel_values
-from keras2gp.gp.sampling import draw_jointly
+from keras2gp.errors import InputError, NotFittedError, NumericalError
+from keras2gp.gp.inputs import (
+    check_feature_names,
+    check_inputs,
+    check_kernel,
+    check_variances,
+    kernel_values,
+)
+from keras2gp.gp.sampling import draw_jointly, random_generator
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.jitter import CholeskyReport
 from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
-from keras2gp.gp.solvers.system import LinearSystem, SolverReport
+from keras2gp.gp.solvers.report import CholeskyReport, SolverReport
+from keras2gp.gp.solvers.system import LinearSystem
 
-__all__ = ["Posterior", "UnfittedError"]
+__all__ = ["Posterior", "UnfittedError", "require_finite"]
 
 # Bytes of the float64 covariances between one batch of predictions and the training inputs.
 _BATCH_BYTES = 64 * 2**20
@@ -93,6 +98,7 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
     def _test_inputs(self, x: Any) -> Images:
         """Inputs of the shape of the training inputs; InputError for any others."""
         self._require_fitted()
+        check_feature_names(self, x)
         array = self._checked_inputs(x)
         if array.shape[1:] != self.input_shape_:
             raise InputError(
@@ -129,7 +135,7 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
     def _mean(self, x: Images) -> Matrix:
         """Posterior mean, [M, C]."""
         parts = [self._cross(x[rows]) @ self.weights_ for rows in self._batches(len(x))]
-        return np.concatenate(parts)
+        return require_finite(np.concatenate(parts), "a mean")
 
     def _mean_and_variance(self, x: Images, diag: Any) -> tuple[Matrix, Vector]:
         """Posterior mean [M, C] and latent variance [M]."""
@@ -143,19 +149,20 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
             variance[rows] = clipped_variance(
                 left, prior[rows], self._bound(prior[rows]), rows.start
             )
-        return mean, variance
+        return require_finite(mean, "a mean"), require_finite(variance, "a variance")
 
-    def _mean_and_covariance(self, x: Images) -> tuple[Matrix, Matrix]:
-        """Posterior mean [M, C] and latent covariance [M, M]."""
-        covariance = self._prior_covariance(x)
+    def _mean_and_covariance(self, x: Images, draws: int = 0) -> tuple[Matrix, Matrix]:
+        """Posterior mean [M, C] and latent covariance [M, M], from which `draws` are drawn."""
+        covariance = self._prior_covariance(x, draws)
         cross = self._cross(x)
         before = np.diagonal(covariance).copy()
         covariance -= self.system_.explained_covariance(cross)
         diagonal = clipped_variance(np.diagonal(covariance), before, self._bound(before), 0)
         np.fill_diagonal(covariance, diagonal)
-        return cross @ self.weights_, (covariance + covariance.T) / 2.0
+        mean = require_finite(cross @ self.weights_, "a mean")
+        return mean, require_finite((covariance + covariance.T) / 2.0, "a covariance")
 
-    def _prior_covariance(self, x: Images) -> Matrix:
+    def _prior_covariance(self, x: Images, draws: int = 0) -> Matrix:
         """Prior covariance of the latent values, [M, M].
 
         Raises:
@@ -168,10 +175,12 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
                 "precomputed matrix does not hold. Try: variances, with diag="
             )
         count = len(x)
+        # Draws take eigenvectors and their products, and three arrays of their own size.
+        numbers = 3 * self.system_.basis + (5 if draws else 2) * count
         require_memory(
-            8 * count * (3 * self.system_.basis + 2 * count),
-            f"the covariance of {count} predictions",
-            "fewer inputs at a time, or return_std=True",
+            8 * count * (numbers + 3 * draws * self.alpha_.shape[1]),
+            f"the covariance of {count} predictions" + (f" and {draws} samples" if draws else ""),
+            "fewer inputs at a time, fewer samples, or return_std=True",
         )
         prior = kernel_values(self.kernel(x), (count, count), "the kernel matrix")
         covariance: Matrix = prior.astype(np.float64)
@@ -189,10 +198,9 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
             random_state: an integer, None, or a numpy RandomState.
             scale: a factor on kernel and noise, and so on the covariance.
         """
-        whole_number("n_samples", count, 1)
-        mean, covariance = self._mean_and_covariance(x)
+        count, random = whole_number("n_samples", count, 1), random_generator(random_state)
+        mean, covariance = self._mean_and_covariance(x, count)
         bound = scale * self._bound(self._prior(x, None))
-        random = check_random_state(random_state)
         return draw_jointly(mean, scale * covariance, count, bound, random)
 
     def _leave_one_out_density(self) -> Matrix:
@@ -225,3 +233,13 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
         rows = np.arange(len(self.targets_)) if rows is None else rows
         variance = 1.0 / self.system_.inverse_diagonal(rows)
         return self.targets_[rows] - self.alpha_[rows] * variance[:, None], variance
+
+
+def require_finite(values: Array, what: str) -> Array:
+    """The values of a prediction, or a NumericalError where one of them is not finite."""
+    if not np.isfinite(values).all():
+        raise NumericalError(
+            f"{what} of the prediction is not finite: it is beyond float64. Try: targets in "
+            "another unit, or a kernel whose variances are near 1"
+        )
+    return values

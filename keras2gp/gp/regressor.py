@@ -9,9 +9,11 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from keras2gp._util.arrays import Array, Matrix, Vector
-from keras2gp.errors import InputError, ModelFileError
+from keras2gp._util.text import received_text
+from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.base import GaussianProcess, finite_number
 from keras2gp.gp.inputs import check_length, check_targets
+from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.solvers.matrices import Progress
 
 __all__ = ["GPRegressor"]
@@ -122,11 +124,17 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         check_length(training, targets, "targets")
         columns = targets.reshape(len(targets), -1)
         shift, scale = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
-        if self.normalize_y:
+        if self._normalizes():
+            # A power of two keeps every digit, and squares away from overflow and underflow.
+            unit = np.ldexp(1.0, np.frexp(np.abs(columns).max(axis=0))[1] - 1)
+            columns = columns / unit
             shift, scale = columns.mean(axis=0), columns.std(axis=0)
             # A target that is constant up to rounding has no scale.
-            scale[scale <= 10.0 * np.finfo(np.float64).eps * np.abs(shift)] = 1.0
-        self._fit_targets(training, (columns - shift) / scale, progress)
+            flat = scale <= 10.0 * np.finfo(np.float64).eps * np.abs(shift)
+            scale[flat] = 1.0 / unit[flat]
+            columns = np.where(flat, 0.0, (columns - shift) / scale)
+            shift, scale = shift * unit, scale * unit
+        self._fit_targets(training, X, columns, progress)
         self.y_shift_, self.y_scale_ = shift, scale
         self.single_output_ = targets.ndim == 1
         return self
@@ -174,7 +182,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         x = self._test_inputs(X)
         if return_cov:
             mean, covariance = self._mean_and_covariance(x)
-            return self._in_units(mean), self._spread(covariance, self.y_scale_**2)
+            return self._in_units(mean), self._squared_units(covariance)
         if return_std:
             mean, variance = self._mean_and_variance(x, diag)
             return self._in_units(mean), self._spread(np.sqrt(variance), self.y_scale_)
@@ -202,7 +210,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         (array([0., 0.]), array([4., 4.]))
         """
         mean, variance = self._leave_one_out()
-        return self._in_units(mean), self._spread(variance, self.y_scale_**2)
+        return self._in_units(mean), self._squared_units(variance)
 
     def leave_one_out_log_density(self) -> Array:
         """Log predictive density of each training target given all the others, in its units.
@@ -260,7 +268,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         (2, 5)
         """
         draws = self._samples(self._test_inputs(X), n_samples, random_state)
-        in_units = draws * self.y_scale_[:, None] + self.y_shift_[:, None]
+        with np.errstate(over="ignore"):
+            in_units = draws * self.y_scale_[:, None] + self.y_shift_[:, None]
+        require_finite(in_units, "a sample")
         return in_units[:, 0] if self.single_output_ else in_units
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -281,8 +291,29 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
 
     def _in_units(self, mean: Matrix) -> Array:
         """Means in the units of the targets."""
-        result = mean * self.y_scale_ + self.y_shift_
+        with np.errstate(over="ignore"):
+            result = mean * self.y_scale_ + self.y_shift_
+        require_finite(result, "a mean")
         return result[:, 0] if self.single_output_ else result
+
+    def _squared_units(self, values: Array) -> Array:
+        """Variances in the units of each output squared; NumericalError beyond float64."""
+        with np.errstate(over="ignore", under="ignore"):
+            result = self._spread(values, self.y_scale_**2)
+        if not np.isfinite(result).all() or (self.y_scale_**2 < np.finfo(np.float64).tiny).any():
+            raise NumericalError(
+                "the variances are beyond float64 in the units of the targets squared: the scale "
+                f"of the targets is {float(self.y_scale_.max()):.3g}. Try: return_std=True, or "
+                "targets in another unit"
+            )
+        return result
+
+    def _normalizes(self) -> bool:
+        if not isinstance(self.normalize_y, bool | np.bool_):
+            raise InputError(
+                f"normalize_y is {received_text(self.normalize_y)}: expected True or False"
+            )
+        return bool(self.normalize_y)
 
     def _spread(self, values: Array, scale: Vector) -> Array:
         """Values common to all outputs in the units of each."""

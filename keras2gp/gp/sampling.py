@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from sklearn.utils import check_random_state
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Vector
-from keras2gp.errors import NumericalError
+from keras2gp._util.text import received_text
+from keras2gp.errors import InputError, NumericalError
 
-__all__ = ["draw_classes", "draw_jointly"]
+__all__ = ["draw_classes", "draw_jointly", "random_generator"]
+
+
+def random_generator(random_state: Any) -> np.random.RandomState:
+    """The generator of a setting `random_state`; InputError for anything else."""
+    try:
+        generator: np.random.RandomState = check_random_state(random_state)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"random_state is {received_text(random_state)}: {error}") from error
+    return generator
 
 
 def draw_jointly(
@@ -38,7 +51,8 @@ def draw_jointly(
         raise NumericalError(
             f"the posterior covariance has the eigenvalue {values[0]:.3g}, below zero by more "
             f"than rounding explains ({-least:.3g}): the kernel is no covariance, or its "
-            "entries are less precise than their type. Try: a noise_variance, or float64"
+            "entries are less precise than their type. Try: a noise_variance, or "
+            'dtype="float64" in the kernel\'s convert or load'
         )
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     normal = random.standard_normal((len(mean), mean.shape[1] * count))

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras2gp._util.array_files import array_writer, checksum, read_array
 from keras2gp._util.arrays import Array
+from keras2gp._util.digest import check_digest, with_digest
 from keras2gp._util.files import Content, write_files
 from keras2gp.errors import InputError, Keras2GPError, ModelFileError, NotFittedError
 from keras2gp.gp.base import GaussianProcess
@@ -47,7 +48,8 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
     Files: x_train.npy (unless the kernel is precomputed), y.npy (targets as fitted, [N, C]),
     alpha.npy [N, C], the arrays of the solver (factor.npy, the packed Cholesky factor; or
     weights.npy, lower.npy, inner.npy and diagonal.npy of an inducing-point fit), and head.json with
-    all other facts and a checksum of each array. A killed save leaves no file half written.
+    all other facts, a checksum of each array, and its own digest. A killed save leaves no file half
+    written.
 
     A fit by conjugate gradients keeps no matrix: the means of a loaded fit need none, and for
     variances it is computed again.
@@ -84,7 +86,7 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
         **facts,
         "arrays": {name: _described(array) for name, array in arrays.items()},
     }
-    text = json.dumps(head, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(with_digest(head), indent=2, allow_nan=False) + "\n"
     files: list[tuple[Path, Content]] = [
         (directory / name, array_writer(array)) for name, array in arrays.items()
     ]
@@ -216,4 +218,5 @@ def _read_head(path: Path) -> dict[str, Any]:
             f"{path} has format {head.get('format')!r}, version {head.get('version')!r}; this "
             f"release reads {_FORMAT!r}, version {FORMAT_VERSION}"
         )
+    check_digest(head, str(path))
     return head

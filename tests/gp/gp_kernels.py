@@ -41,3 +41,23 @@ def images(count, seed=0, shape=(3, 3, 1)):
 def positive_definite(size, seed=0):
     a = np.random.default_rng(seed).standard_normal((size, size))
     return a @ a.T / size + 0.1 * np.eye(size)
+
+
+class Frame:
+    """A table with named columns, as data frames of any library show themselves."""
+
+    def __init__(self, values, names):
+        self.values, self.names = np.asarray(values), list(names)
+        self.shape, self.ndim = self.values.shape, 2
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype=dtype)
+
+    def __dataframe__(self):
+        return self
+
+    def column_names(self):
+        return self.names

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gp_kernels import ImageKernel, images
+from gp_kernels import Frame, ImageKernel, images
 
+from keras2gp._util.digest import with_digest
 from keras2gp.errors import InputError, ModelFileError, NotFittedError
 from keras2gp.gp import GPClassifier, GPRegressor, load_head, save_head
 
@@ -215,9 +216,40 @@ def test_malformed_heads(tmp_path, place, value):
     path = tmp_path / "head.json"
     head = json.loads(path.read_text(encoding="utf-8"))
     changed(head, place, value)
-    path.write_text(json.dumps(head), encoding="utf-8")
-    with pytest.raises(ModelFileError):
+    # With a digest that fits: what is wrong is found, and not that it was changed.
+    path.write_text(json.dumps(with_digest(head)), encoding="utf-8")
+    with pytest.raises(ModelFileError, match=r"^((?!digest).)*$"):
         load_head(tmp_path, KERNEL)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("temperature",), 0.5),
+        (("classes", "values"), ["c", "b", "aa"]),
+        (("parameters", "noise_variance"), 0.7),
+        (("kernel_dtype",), "float32"),
+        (("digest",), KeyError),
+        (("digest",), "sha256:0"),
+    ],
+)
+def test_a_changed_head_is_refused(tmp_path, place, value):
+    save_head(classifier(), tmp_path)
+    path = tmp_path / "head.json"
+    head = json.loads(path.read_text(encoding="utf-8"))
+    changed(head, place, value)
+    path.write_text(json.dumps(head), encoding="utf-8")
+    with pytest.raises(ModelFileError, match="digest differs"):
+        load_head(tmp_path, KERNEL)
+
+
+def test_names_of_columns_are_kept(tmp_path):
+    x = Frame(images(24).reshape(24, -1), "abcdefghi")
+    save_head(GPRegressor(KERNEL, 0.1).fit(x, np.arange(24.0)), tmp_path)
+    after = load_head(tmp_path, KERNEL)
+    assert after.feature_names_in_.tolist() == list("abcdefghi")
+    with pytest.raises(InputError, match="same order"):
+        after.predict(Frame(x.values, "bacdefghi"))
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "{", "[" * 100_000, '{"format": NaN}', "\ud800"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from gp_kernels import ImageKernel, images
@@ -12,7 +15,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.model_selection import cross_val_score
 
 from keras2gp.errors import InputError, NotFittedError, NumericalError
-from keras2gp.gp import GPRegressor, JitterWarning, posterior
+from keras2gp.gp import GPClassifier, GPRegressor, JitterWarning, Nystroem, posterior
 from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
 
 KERNEL = ConstantKernel(1.7) * RBF(1.3)
@@ -226,7 +229,7 @@ def test_before_fit():
         (np.ones((60, 0)), "shape"),
         (np.full(60, np.nan), r"entry \[0\] is nan"),
         (np.full((60, 2), np.inf), r"entry \[0, 0\] is inf"),
-        (["a"] * 60, "no array of numbers"),
+        (["a"] * 60, "no array of numbers|expected real numbers"),
         (None, "None"),
     ],
 )
@@ -291,3 +294,140 @@ def test_leave_one_out_density(outputs):
         GPRegressor(KERNEL).leave_one_out_log_density()
     with pytest.raises(NotFittedError):
         GPRegressor(KERNEL).log_marginal_likelihood()
+
+
+IMAGES = ImageKernel(2.0)
+BASE = GPRegressor(IMAGES, 0.1, normalize_y=True)
+TARGETS = np.random.default_rng(5).standard_normal(24)
+
+
+@pytest.mark.parametrize("exponent", [-900, -600, 512, 1000])
+def test_normalised_targets_of_any_size(exponent):
+    x, test, factor = images(24), images(5, seed=2), 2.0**exponent
+    plain, scaled = clone(BASE).fit(x, TARGETS), clone(BASE).fit(x, TARGETS * factor)
+    for one, other in zip(
+        plain.predict(test, return_std=True), scaled.predict(test, return_std=True), strict=True
+    ):
+        np.testing.assert_array_equal(one * factor, other)
+    assert scaled.log_marginal_likelihood_value_ == plain.log_marginal_likelihood_value_
+    density = plain.leave_one_out_log_density() - np.log(factor)
+    np.testing.assert_allclose(scaled.leave_one_out_log_density(), density, rtol=1e-12)
+
+
+def test_variances_beyond_float64_are_refused():
+    x, test = images(24), images(5, seed=2)
+    for factor in (1e200, 1e-200):
+        model = clone(BASE).fit(x, TARGETS * factor)
+        for call in (lambda m=model: m.predict(test, return_cov=True), model.leave_one_out):
+            with pytest.raises(NumericalError, match="units of the targets squared"):
+                call()
+    large = GPRegressor(IMAGES, 0.1, normalize_y=True).fit(x, 1.5e308 * np.sign(TARGETS))
+    large.y_shift_[:] = 1.7e308
+    with pytest.raises(NumericalError, match="a mean of the prediction is not finite"):
+        large.predict(x)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_targets_beyond_the_solve_are_refused(solver):
+    x = images(24)
+    small = GPRegressor(IMAGES, 0.1, solver=solver).fit(x, TARGETS * 2.0**-600)
+    plain = GPRegressor(IMAGES, 0.1, solver=solver).fit(x, TARGETS)
+    np.testing.assert_array_equal(small.predict(x), plain.predict(x) * 2.0**-600)
+    with pytest.raises(NumericalError, match=r"beyond float64.*squares of the targets"):
+        GPRegressor(IMAGES, 0.1, solver="cholesky").fit(x, TARGETS * 1e200)
+    for variance, size in ((1e-150, 1e200), (1e150, 1e-200)):
+        matrix = variance * np.eye(24)
+        with pytest.raises(NumericalError, match=r"solution for the targets (under|over)flows"):
+            GPRegressor("precomputed", solver=solver).fit(matrix, TARGETS * size)
+    for variance, word in ((1e-300, "underflows"), (1e300, "overflows")):
+        with pytest.raises(NumericalError, match=f"mean variance.*{word}"):
+            GPRegressor("precomputed", solver=solver).fit(variance * np.eye(24), TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (TARGETS + 1j, "Complex data not supported: y"),
+        (np.array([1j] * 24, dtype=object), "no numbers"),
+        ([10**400] + [0] * 23, "beyond float64"),
+        ([2**70 + 1] + [0] * 23, "does not hold"),
+        (np.arange(24) + 2**53, "float64 does not hold: entry .1. is 9007199254740993"),
+        (np.arange(24, dtype=np.uint64) + np.uint64(2**63), "does not hold"),
+        (["1.5"] * 24, "expected real numbers"),
+        (np.array(["1.5"] * 24, dtype=object), "no numbers"),
+        (np.array([None] * 24), "not finite"),
+        (np.array(["2020-01-01"] * 24, dtype="datetime64[D]"), "expected real numbers"),
+        (np.arange(24).astype("timedelta64[s]"), "expected real numbers"),
+        (np.full(24, np.inf), "not finite"),
+        (np.array([float("nan")] * 24, dtype=object), "not finite"),
+        (np.full(24, 1e-310), "few digits"),
+        (np.array([["a"], [1]] * 12, dtype=object), "no numbers"),
+        ([[1.0], [1.0, 2.0]] * 12, "no array of numbers|expected real numbers"),
+    ],
+)
+def test_targets_that_float64_does_not_hold(y, words):
+    with pytest.raises(InputError, match=words):
+        GPRegressor(IMAGES, 0.1).fit(images(24), y)
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(float).max, reason="no longer double")
+@pytest.mark.parametrize("text", ["1e400", "1e-400"])
+def test_long_doubles_beyond_float64(text):
+    y = np.array([text] * 24, dtype=np.longdouble)
+    with pytest.raises(InputError, match="does not hold"):
+        GPRegressor(IMAGES, 0.1).fit(images(24), y)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.arange(24).astype(np.float16),
+        np.arange(24) % 2 == 0,
+        np.array([Fraction(n, 4) for n in range(24)], dtype=object),
+        np.array([Decimal(n) / 4 for n in range(24)], dtype=object),
+        np.arange(24, dtype=np.longdouble),
+        np.arange(24) + 2**52,
+    ],
+)
+def test_numbers_of_other_types(y):
+    model = GPRegressor(IMAGES, 0.1).fit(images(24), y)
+    np.testing.assert_array_equal(model.targets_[:, 0], [float(v) for v in y])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e200, 7e-200])
+def test_constant_targets_are_predicted_exactly(value):
+    model = clone(BASE).fit(images(24), np.full(24, value))
+    np.testing.assert_array_equal(model.predict(images(5, seed=2)), np.full(5, model.y_shift_[0]))
+    np.testing.assert_allclose(model.y_shift_, value, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"noise_variance": v} for v in (np.nan, -1, 10**400, np.inf, True, "1", None, [0.1])),
+        *({"jitter": v} for v in (np.nan, -1, 10**400, np.inf, True, "much", None)),
+        *({"normalize_y": v} for v in (1, "yes", None)),
+        *({"solver": v} for v in ("magic", 3, None, dict, Nystroem)),
+    ],
+)
+def test_impossible_settings(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        GPRegressor(IMAGES, **settings).fit(images(24), TARGETS)
+
+
+@pytest.mark.parametrize("settings", [{"noise_variance": 1e300}, {"jitter": 1e300}])
+def test_noise_that_overflows_the_solve(settings):
+    with pytest.raises(NumericalError, match="overflows in the solve"):
+        GPRegressor(IMAGES, **settings).fit(images(24), TARGETS)
+
+
+def test_memory_of_samples_is_compared_before_it_is_taken():
+    model = GPRegressor(IMAGES, 0.1).fit(images(24), TARGETS)
+    with pytest.raises(InputError, match="samples needs"):
+        model.sample_y(images(2, seed=2), 10**13)
+    classes = GPClassifier(IMAGES, 0.1).fit(images(24), TARGETS > 0)
+    for call in (classes.sample_y, classes.sample_latent):
+        with pytest.raises(InputError, match="samples needs"):
+            call(images(2, seed=2), 10**13)
+    with pytest.raises(InputError, match="random_state"):
+        model.sample_y(images(2, seed=2), random_state="today")

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras2gp._util.arrays import Images
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
@@ -39,6 +40,8 @@ def factorize(
     jitter: float | str = "auto",
     tile: int = 512,
     progress: Progress | None = None,
+    *,
+    inputs: Images | None = None,
 ) -> CholeskyFactor:
     """Cholesky factor of A = matrix + (noise_variance + jitter mean(diag matrix)) I.
 
@@ -55,9 +58,10 @@ def factorize(
         tile: columns of a panel.
         progress: called with (panels done, panels in all) after each panel; it starts again at
             each step of the ladder.
+        inputs: the inputs of the matrix, to tell equal ones in messages; None if unknown.
 
     Shapes:
-        matrix [N, N].
+        matrix [N, N], inputs [N, ...].
 
     Returns:
         The factor, with its report.
@@ -102,7 +106,7 @@ def factorize(
         fresh = False
         return _attempt(panels, added, error, progress)
 
-    report = factor_with_jitter(matrix, panels.diagonal(), noise, jitter, attempt)
+    report = factor_with_jitter(matrix, panels.diagonal(), noise, jitter, attempt, inputs=inputs)
     return CholeskyFactor(panels, replace(report, seconds=time.perf_counter() - started))
 
 

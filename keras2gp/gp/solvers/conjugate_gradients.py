@@ -19,6 +19,8 @@ Apply = Callable[[Matrix], Matrix]
 # iteration starts again from the solution so far, as long as a run at least halves the residual.
 _MOST_RUNS = 10
 _WORTH_ANOTHER = 0.5
+# Columns of larger or smaller numbers are scaled before their squares are summed.
+_SQUARABLE = 1e100
 
 
 class IndefiniteError(NumericalError):
@@ -94,6 +96,19 @@ def conjugate_gradients(
     >>> solution.x.round(8).ravel(), solution.iterations, solution.converged
     (array([1., 1.]), 2, True)
     """
+    largest = np.abs(b).max(axis=0, initial=0.0)
+    if ((largest > _SQUARABLE) | ((largest > 0.0) & (largest < 1.0 / _SQUARABLE))).any():
+        # Powers of two keep every digit, and squares away from overflow and underflow.
+        unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)
+        solution = conjugate_gradients(
+            apply,
+            b / unit,
+            precondition,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            advance=advance,
+        )
+        return replace(solution, x=solution.x * unit, rest=solution.rest * unit)
     norms = np.linalg.norm(b, axis=0)
     scale = np.where(norms > 0.0, norms, 1.0)
     start = 1.0 if norms.any() else 0.0

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from keras2gp._util.arrays import Matrix, Targets
+from keras2gp._util.arrays import Images, Matrix, Targets
 from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.cholesky import cholesky_memory, factorize
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
@@ -87,7 +88,7 @@ class Cholesky:
         """
         training.require(self.memory(training, targets.shape[1]), "the Cholesky factor", _HINT)
         matrix = training.matrix()
-        factor = factorize(matrix, noise, jitter, progress=progress)
+        factor = factorize(matrix, noise, jitter, progress=progress, inputs=training.x)
         return _fit(factor, targets, matrix)
 
 
@@ -102,6 +103,12 @@ class TensorFlowCholesky:
     device: str | None = None
     name: ClassVar[str] = "tensorflow"
     system: ClassVar[type[LinearSystem]] = CholeskyFactor
+
+    def __post_init__(self) -> None:
+        if self.device is not None and not isinstance(self.device, str):
+            raise InputError(
+                f"device is {received_text(self.device)}: expected a name such as 'GPU:0', or None"
+            )
 
     def memory(self, training: Training, outputs: int) -> int:
         """Bytes beyond the kernel matrix: dense, shifted, and its factor, dense and packed.
@@ -140,7 +147,9 @@ class TensorFlowCholesky:
             self.memory(training, targets.shape[1]), "TensorFlow's Cholesky factor", _HINT
         )
         matrix = training.matrix()
-        factor = factorize_tensorflow(matrix, noise, jitter, self.device, progress)
+        factor = factorize_tensorflow(
+            matrix, noise, jitter, self.device, progress, inputs=training.x
+        )
         return _fit(factor, targets, matrix)
 
 
@@ -156,6 +165,8 @@ def factorize_tensorflow(
     jitter: float | str = "auto",
     device: str | None = None,
     progress: Progress | None = None,
+    *,
+    inputs: Images | None = None,
 ) -> CholeskyFactor:
     """The factor of `factorize`, by tf.linalg.cholesky in float64 on TensorFlow's device.
 
@@ -187,7 +198,7 @@ def factorize_tensorflow(
             progress(1, 1)
         return _checked_pivots(lower, dense, error)
 
-    report = factor_with_jitter(matrix, diagonal, noise, jitter, attempt)
+    report = factor_with_jitter(matrix, diagonal, noise, jitter, attempt, inputs=inputs)
     panels = PackedPanels(size, min(_TILE, size), PREFIX)
     for j in range(len(panels)):
         start, stop = panels.bounds(j)

@@ -12,8 +12,8 @@ from keras2gp._util.array_files import array_writer, read_array
 from keras2gp._util.arrays import Array, Indices, Matrix, Vector
 from keras2gp._util.files import write_file
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.solvers.jitter import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.panels import PackedPanels
+from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 
 __all__ = ["PREFIX", "CholeskyFactor"]
 

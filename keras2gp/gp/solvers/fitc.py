@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,9 +11,11 @@ import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
+from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
-from keras2gp.gp.solvers.jitter import CholeskyReport, JitterStep, check_jitter
+from keras2gp.gp.solvers.jitter import check_jitter, check_range
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.preconditioner import (
@@ -21,6 +23,7 @@ from keras2gp.gp.solvers.preconditioner import (
     partial_cholesky,
     randomly_pivoted,
 )
+from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.system import Fit, LinearSystem, Origin
 from keras2gp.gp.solvers.training import Training
 
@@ -162,11 +165,15 @@ class Nystroem:
     system: ClassVar[type[LinearSystem]] = InducingSystem
 
     def __post_init__(self) -> None:
-        if self.rank is not None and self.rank < 1:
-            raise InputError(f"rank is {self.rank!r}: expected a whole number, 1 or more")
+        whole_number("seed", self.seed)
+        if self.rank is not None:
+            whole_number("rank", self.rank, 1)
         if self.inducing is not None:
-            object.__setattr__(self, "inducing", tuple(int(i) for i in self.inducing))
-            if self.rank is not None or not self.inducing or min(self.inducing) < 0:
+            if not isinstance(self.inducing, Sequence | np.ndarray):
+                raise InputError(f"inducing is {received_text(self.inducing)}: expected rows")
+            rows = tuple(whole_number("inducing: a row", i) for i in self.inducing)
+            object.__setattr__(self, "inducing", rows)
+            if self.rank is not None or not rows:
                 raise InputError(
                     "inducing holds the rows of the training inputs to take, 0 or more each and "
                     "at least one, and goes without a rank"
@@ -277,8 +284,8 @@ def _conditional(
     partial: PartialCholesky, noise: float, jitter: float | str
 ) -> tuple[float, Vector]:
     """The jitter, relative to the mean variance, and the diagonal of D, [N]."""
-    mean = float(partial.diagonal.mean())
     fixed = check_jitter(jitter)
+    mean = check_range(partial.diagonal, noise, fixed)
     bare = partial.residual + noise
     if fixed is None:
         conditional = np.maximum(bare, _FLOOR * mean)

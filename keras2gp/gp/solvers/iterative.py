@@ -12,13 +12,16 @@ from typing import ClassVar
 import numpy as np
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
+from keras2gp._util.checks import whole_number
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.solvers.conjugate_gradients import IndefiniteError, Solution, conjugate_gradients
-from keras2gp.gp.solvers.jitter import JITTER_LADDER, CholeskyReport, JitterStep, check_jitter
+from keras2gp.gp.solvers.jitter import JITTER_LADDER, check_jitter, check_range
 from keras2gp.gp.solvers.lanczos import LogDeterminant, log_determinant
 from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
-from keras2gp.gp.solvers.precision import relative_error
+from keras2gp.gp.solvers.precision import precision_hint, relative_error
 from keras2gp.gp.solvers.preconditioner import PartialCholesky, Preconditioner, randomly_pivoted
+from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, is_number
 from keras2gp.gp.solvers.system import PROBE, Fit, LinearSystem, Origin
 from keras2gp.gp.solvers.training import Training
 
@@ -230,16 +233,16 @@ class ConjugateGradients:
     system: ClassVar[type[LinearSystem]] = IterativeSystem
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.tolerance < 1.0:
-            raise InputError(f"tolerance is {self.tolerance!r}: expected a number between 0 and 1")
-        if self.rank is not None and self.rank < 0:
-            raise InputError(f"rank is {self.rank!r}: expected a whole number, 0 or more")
-        if self.max_iterations < 1:
-            raise InputError(f"max_iterations is {self.max_iterations!r}: expected 1 or more")
-        if self.probes < 0 or self.probes == 1:
+        if not is_number(self.tolerance) or not 0.0 < self.tolerance < 1.0:
             raise InputError(
-                f"probes is {self.probes!r}: expected 0, or 2 or more, whose spread is the error"
+                f"tolerance is {received_text(self.tolerance)}: expected a number between 0 and 1"
             )
+        if self.rank is not None:
+            whole_number("rank", self.rank)
+        whole_number("max_iterations", self.max_iterations, 1)
+        whole_number("seed", self.seed)
+        if whole_number("probes", self.probes) == 1:
+            raise InputError("probes is 1: expected 0, or 2 or more, whose spread is the error")
 
     def rank_for(self, size: int) -> int:
         """The largest rank of the preconditioner for N inputs.
@@ -302,8 +305,8 @@ class ConjugateGradients:
         started = time.perf_counter()
         bare = IterativeSystem(self, training, 0.0)
         partial = bare.partial
-        mean = float(partial.diagonal.mean())
         fixed = check_jitter(jitter)
+        mean = check_range(partial.diagonal, noise, fixed)
         steps: list[JitterStep] = []
         reached: list[str] = []
         for relative in JITTER_LADDER if fixed is None else (fixed,):
@@ -331,7 +334,7 @@ class ConjugateGradients:
                     determinant_error=None if determinant is None else determinant.error,
                 )
             reached.append(_shortfall(solution, self.tolerance))
-        raise NumericalError(_failure(len(training), steps, reached, partial.rank))
+        raise NumericalError(_failure(bare.product, steps, reached, partial.rank))
 
 
 def _percent(progress: Progress, tolerance: float) -> Callable[[float], None]:
@@ -355,14 +358,15 @@ def _shortfall(solution: Solution, tolerance: float) -> str:
     )
 
 
-def _failure(size: int, steps: list[JitterStep], reached: list[str], rank: int) -> str:
+def _failure(product: MatrixProduct, steps: list[JitterStep], reached: list[str], rank: int) -> str:
     """The message for a fit that reaches the tolerance with no jitter of the ladder."""
+    size, (low, remedy) = product.shape[0], precision_hint(product.dtype)
     tried = "; ".join(
         f"jitter {step.jitter:g}: {text}" for step, text in zip(steps, reached, strict=True)
     )
     return (
         f"conjugate gradients on a {size} x {size} matrix, preconditioned with rank {rank}, did "
         f"not reach the tolerance. {tried}. Likely cause: inputs that are almost alike, or more "
-        "than the entries' precision allows. Try: a noise_variance, a larger tolerance, rank or "
-        "max_iterations, or solver='cholesky'"
+        f"than the entries' precision allows.{low} Try: {remedy}a noise_variance, a larger "
+        "tolerance, rank or max_iterations, or solver='cholesky'"
     )

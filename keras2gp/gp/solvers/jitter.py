@@ -1,124 +1,41 @@
-"""The ladder of jitters that makes singular kernel matrices regular, and the report of a fit."""
+"""The ladder of jitters that makes singular kernel matrices regular, and why it failed."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from keras2gp._util.arrays import Vector
+from keras2gp._util.arrays import Images, Vector
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.matrices import MatrixLike, read_block
+from keras2gp.gp.solvers.precision import precision_hint, relative_error
+from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, is_number
 
 __all__ = [
     "JITTER_LADDER",
-    "CholeskyReport",
-    "JitterStep",
+    "LARGEST",
     "check_jitter",
     "check_noise",
+    "check_range",
     "factor_with_jitter",
-    "is_number",
 ]
+
+LARGEST = 1e280
+"""The largest variance, and the inverse of the smallest: a solve multiplies a few of them."""
 
 # Relative to the mean of the diagonal; each is tried only if the one before it fails.
 JITTER_LADDER = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
 
-# A pair of rows is a duplicate if they agree to five digits: float32 entries of one image given
-# twice do. More candidates than the first few come only from a matrix that is no covariance.
+_MOST = float(np.finfo(np.float64).max)
+
+# Rows are similar if they agree to five digits: float32 entries of one image given twice do. More
+# candidates than the first few come only from a matrix that is no covariance.
 _SAME_ROW = 1e-5
 _MOST_PAIRS = 16
 _COMPARED = 512
-
-
-@dataclass(frozen=True)
-class JitterStep:
-    """One attempt to factorise.
-
-    Attributes:
-        jitter: relative to the mean of the diagonal.
-        smallest_pivot: the smallest pivot reached, L_ii^2, in the units of the matrix; not
-            positive where the factorisation broke off. For conjugate gradients, the smallest
-            curvature p^T A p / p^T p of a search direction p.
-        index: the row of that pivot; -1 where there is none.
-    """
-
-    jitter: float
-    smallest_pivot: float
-    index: int
-
-
-@dataclass(frozen=True)
-class CholeskyReport:
-    """The course of a factorisation.
-
-    Attributes:
-        jitter: the jitter in the factor, relative to `mean_diagonal`; 0.0 if none was needed.
-        mean_diagonal: mean of the diagonal of the matrix as given, before noise and jitter.
-        steps: every attempt; the last one succeeded.
-        seconds: wall time, reading and checking the matrix included.
-        duplicate: a pair of equal rows, searched only if the matrix was singular as given.
-    """
-
-    jitter: float
-    mean_diagonal: float
-    steps: tuple[JitterStep, ...]
-    seconds: float
-    duplicate: tuple[int, int] | None = None
-
-    @property
-    def smallest_pivot(self) -> float:
-        """The smallest pivot of the factor, L_ii^2, in the units of the matrix."""
-        return self.steps[-1].smallest_pivot
-
-    @property
-    def smallest_pivot_index(self) -> int:
-        """The row of the smallest pivot."""
-        return self.steps[-1].index
-
-    @property
-    def added(self) -> float:
-        """The number that the jitter added to every entry of the diagonal."""
-        return self.jitter * self.mean_diagonal
-
-    def state(self) -> dict[str, Any]:
-        """The report as data for JSON."""
-        return {
-            **asdict(self),
-            "smallest_pivot": self.smallest_pivot,
-            "smallest_pivot_index": self.smallest_pivot_index,
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> CholeskyReport:
-        """The report of a `state`; ValueError, KeyError and the like where it is malformed.
-
-        Args:
-            state: the data.
-
-        Returns:
-            The report.
-
-        Raises:
-            ValueError: a number is none, or there is no step.
-        """
-        steps = tuple(
-            JitterStep(_finite(s["jitter"]), _finite(s["smallest_pivot"]), int(s["index"]))
-            for s in state["steps"]
-        )
-        if not steps:
-            raise ValueError("no step of jitter")
-        pair = state.get("duplicate")
-        return cls(
-            jitter=float(check_jitter(_finite(state["jitter"])) or 0.0),
-            mean_diagonal=_finite(state["mean_diagonal"]),
-            steps=steps,
-            seconds=_finite(state["seconds"]),
-            duplicate=None if pair is None else (int(pair[0]), int(pair[1])),
-        )
 
 
 def factor_with_jitter(
@@ -127,6 +44,8 @@ def factor_with_jitter(
     noise: float,
     jitter: float | str,
     attempt: Callable[[float], tuple[bool, float, int]],
+    *,
+    inputs: Images | None = None,
 ) -> CholeskyReport:
     """Try to factorise with more and more jitter, until it succeeds.
 
@@ -137,22 +56,24 @@ def factor_with_jitter(
         jitter: "auto" for the ladder, or one number relative to the mean of the diagonal.
         attempt: called with the number to add to the diagonal; returns whether it succeeded, the
             smallest pivot, and the row of that pivot.
+        inputs: the inputs of the matrix, [N, ...], to tell equal ones; None if they are not known.
 
     Raises:
         NumericalError: the last step of the ladder failed.
     """
     started = time.perf_counter()
     fixed = check_jitter(jitter)
-    mean = float(diagonal.mean())
+    mean = check_range(diagonal, noise, fixed)
     steps: list[JitterStep] = []
     for relative in JITTER_LADDER if fixed is None else (fixed,):
         succeeded, smallest, index = attempt(noise + relative * mean)
         steps.append(JitterStep(relative, smallest, index))
         if succeeded:
-            duplicate = _find_duplicate(matrix, diagonal) if len(steps) > 1 else None
+            pair = _similar_rows(matrix, diagonal, inputs) if len(steps) > 1 else None
             seconds = time.perf_counter() - started
+            duplicate = pair[0] if pair and pair[1] else None
             return CholeskyReport(relative, mean, tuple(steps), seconds, duplicate)
-    raise NumericalError(_failure(matrix, diagonal, steps))
+    raise NumericalError(_failure(matrix, diagonal, steps, inputs))
 
 
 def check_noise(noise_variance: float) -> float:
@@ -161,9 +82,10 @@ def check_noise(noise_variance: float) -> float:
     Raises:
         InputError: it is no finite number, or negative.
     """
-    if not is_number(noise_variance) or not 0.0 <= noise_variance < math.inf:
+    if not is_number(noise_variance) or not 0.0 <= noise_variance <= _MOST:
         raise InputError(
-            f"noise_variance is {noise_variance!r}: expected a finite number, 0 or more"
+            f"noise_variance is {received_text(noise_variance)}: expected a finite number, 0 or "
+            "more"
         )
     return float(noise_variance)
 
@@ -176,29 +98,46 @@ def check_jitter(jitter: float | str) -> float | None:
     """
     if isinstance(jitter, str) and jitter == "auto":
         return None
-    if not is_number(jitter) or not 0.0 <= float(jitter) < math.inf:
-        raise InputError(f'jitter is {jitter!r}: expected "auto" or a finite number, 0 or more')
+    if not is_number(jitter) or not 0.0 <= jitter <= _MOST:  # type: ignore[operator]
+        raise InputError(
+            f'jitter is {received_text(jitter)}: expected "auto" or a finite number, 0 or more'
+        )
     return float(jitter)
 
 
-def is_number(value: object) -> bool:
-    """Whether a value is a real number of Python or numpy; bool is none."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+def check_range(diagonal: Vector, noise: float, jitter: float | None) -> float:
+    """The mean of the diagonal, if the solve stays within the range of float64.
 
-
-def _finite(value: Any) -> float:
-    if not is_number(value) or not math.isfinite(value):
-        raise ValueError(f"{value!r} where a finite number is expected")
-    return float(value)
-
-
-def _find_duplicate(matrix: MatrixLike, diagonal: Vector) -> tuple[int, int] | None:
-    """The first pair of rows that agree to five digits, or None.
-
-    For a Gram matrix K_ii - 2 K_ij + K_jj is a squared distance: where it vanishes, so does the
-    difference of the rows. For any other matrix the rows themselves are compared.
+    Raises:
+        NumericalError: variances, noise or jitter are so large or so small that it does not.
     """
-    size = diagonal.size
+    with np.errstate(over="ignore"):
+        mean = float(diagonal.mean())
+        total = abs(mean) * (1.0 + (jitter or 0.0)) + noise
+    if not total < LARGEST:
+        raise NumericalError(
+            f"the mean variance is {mean:.3g}, with noise and jitter {total:.3g}: float64 "
+            "overflows in the solve. Try: a kernel whose variances are near 1, or a smaller "
+            "noise_variance or jitter"
+        )
+    if mean and total < 1.0 / LARGEST:
+        raise NumericalError(
+            f"the mean variance is {mean:.3g}: float64 underflows in the solve. Try: a kernel "
+            "whose variances are near 1, or a noise_variance"
+        )
+    return mean
+
+
+def _similar_rows(
+    matrix: MatrixLike, diagonal: Vector, inputs: Images | None
+) -> tuple[tuple[int, int], bool] | None:
+    """A pair of rows that agree to five digits, and whether their inputs are equal.
+
+    The first pair of equal inputs, otherwise the first pair of similar rows, or None. For a Gram
+    matrix K_ii - 2 K_ij + K_jj is a squared distance: where it vanishes, so does the difference of
+    the rows. For any other matrix the rows themselves are compared.
+    """
+    size, similar = diagonal.size, None
     for start in range(0, size, _COMPARED):
         stop = min(start + _COMPARED, size)
         block = read_block(matrix, slice(start, size), slice(start, stop))
@@ -207,12 +146,21 @@ def _find_duplicate(matrix: MatrixLike, diagonal: Vector) -> tuple[int, int] | N
         for row, column in np.argwhere(close)[:_MOST_PAIRS]:
             pair = (start + int(column), start + int(row))
             one, other = (read_block(matrix, slice(i, i + 1), slice(0, size)) for i in pair)
-            if np.abs(one - other).max() <= _SAME_ROW * np.abs(diagonal).max():
-                return pair
-    return None
+            gap, scale = np.abs(one - other).max(), np.abs(diagonal).max()
+            if inputs is not None:
+                equal = bool(np.array_equal(inputs[pair[0]], inputs[pair[1]]))
+            else:
+                equal = bool(gap <= relative_error(block.dtype, size) * scale)
+            if equal and gap <= _SAME_ROW * scale:
+                return pair, True
+            if similar is None and gap <= _SAME_ROW * scale:
+                similar = pair
+    return None if similar is None else (similar, False)
 
 
-def _failure(matrix: MatrixLike, diagonal: Vector, steps: list[JitterStep]) -> str:
+def _failure(
+    matrix: MatrixLike, diagonal: Vector, steps: list[JitterStep], inputs: Images | None
+) -> str:
     """The message for a matrix that no step of the ladder makes regular."""
     last = steps[-1]
     tried = ", ".join(f"{step.jitter:g}" for step in steps)
@@ -221,11 +169,18 @@ def _failure(matrix: MatrixLike, diagonal: Vector, steps: list[JitterStep]) -> s
         f"pivot is {last.smallest_pivot:.3g}, at row {last.index}, with jitter {tried} (of the "
         f"mean diagonal, {diagonal.mean():.3g}). Likely cause: "
     )
-    duplicate = _find_duplicate(matrix, diagonal)
-    if duplicate is not None:
+    low, remedy = precision_hint(read_block(matrix, slice(0, 1), slice(0, 1)).dtype)
+    pair = _similar_rows(matrix, diagonal, inputs)
+    if pair is not None and pair[1]:
         return message + (
-            f"rows {duplicate[0]} and {duplicate[1]} agree to five digits: the same input twice? "
+            f"rows {pair[0][0]} and {pair[0][1]} agree: the same input twice. "
             'Try: without one of them, a noise_variance, or jitter="auto"'
+        )
+    if pair is not None:
+        return (
+            message + f"rows {pair[0][0]} and {pair[0][1]} agree to five digits: inputs that are "
+            f"almost alike.{low} Try: {remedy}without one of them, a noise_variance, or "
+            'jitter="auto"'
         )
     flat = int(diagonal.argmin())
     if diagonal[flat] <= 0.0:
@@ -236,8 +191,13 @@ def _failure(matrix: MatrixLike, diagonal: Vector, steps: list[JitterStep]) -> s
         )
     if len(steps) < len(JITTER_LADDER):
         return message + (
-            "inputs that are almost alike, or combinations of each other. "
-            'Try: a noise_variance, or jitter="auto"'
+            f"inputs that are almost alike, or combinations of each other.{low} "
+            f'Try: {remedy}a noise_variance, or jitter="auto"'
+        )
+    if low:
+        return message + (
+            "errors of the entries that are larger than the differences of the inputs, or rows and "
+            f"columns in different order.{low} Try: {remedy}or a noise_variance"
         )
     return message + (
         "the matrix is no covariance: rows and columns in different order, entries from "

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from keras2gp._util.arrays import Vector
 from keras2gp.errors import NumericalError
-from keras2gp.gp.solvers.jitter import CholeskyReport
+from keras2gp.gp.solvers.report import CholeskyReport
 
-__all__ = ["clipped_variance", "relative_error", "rounding_bound"]
+__all__ = ["clipped_variance", "precision_hint", "relative_error", "rounding_bound"]
 
 # Measured on deep networks in float32: entries err by up to 12 eps, and the pivot of a repeated
 # image, which is zero in exact arithmetic, by up to 15 eps.
@@ -27,6 +27,16 @@ def relative_error(dtype: npt.DTypeLike, size: int) -> float:
     """
     computed = np.finfo(dtype).eps if np.dtype(dtype).kind == "f" else 0.0
     return max(_ENTRY_ERROR * float(computed), size * float(np.finfo(np.float64).eps))
+
+
+def precision_hint(dtype: npt.DTypeLike) -> tuple[str, str]:
+    """A sentence and a remedy for messages about entries below float64; empty for float64."""
+    if np.dtype(dtype).kind != "f" or np.dtype(dtype).itemsize >= 8:
+        return "", ""
+    return (
+        f" The entries are {np.dtype(dtype)}, whose rounding may be the cause.",
+        'dtype="float64" in the kernel\'s convert or load, ',
+    )
 
 
 def rounding_bound(
@@ -72,6 +82,6 @@ def clipped_variance(variance: Vector, prior: Vector, bound: Vector, first: int)
             f"the posterior variance of input {first + at} is {variance[at]:.3g}, below zero by "
             f"more than rounding explains ({bound[at]:.3g}; prior variance {prior[at]:.3g}): the "
             "matrices are not of one kernel, or their entries are less precise than their type. "
-            "Try: a noise_variance, or a kernel in float64"
+            'Try: a noise_variance, or dtype="float64" in the kernel\'s convert or load'
         )
     return np.maximum(variance, 0.0)

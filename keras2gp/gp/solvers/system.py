@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
-from keras2gp.gp.solvers.jitter import CholeskyReport, is_number
 from keras2gp.gp.solvers.matrices import Progress
+from keras2gp.gp.solvers.report import CholeskyReport
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["PROBE", "Fit", "LinearSystem", "Origin", "Solver", "SolverReport"]
+__all__ = ["PROBE", "Fit", "LinearSystem", "Origin", "Solver"]
 
 PROBE = 8
 """Number of training inputs whose kernel matrix is compared when a fit is loaded."""
@@ -160,55 +160,3 @@ class Solver(Protocol):
             NumericalError: the matrix is not positive definite, or the tolerance is not reached.
         """
         ...
-
-
-@dataclass(frozen=True)
-class SolverReport:
-    """The solver of a fit, the reason for it, and its costs.
-
-    Attributes:
-        solver: "cholesky", "tensorflow", "cg" or "nystroem".
-        reason: the reason why this solver was taken, in words.
-        memory: bytes that it was expected to take, the kernel matrix included if it was computed.
-        seconds: wall time, the computation of the kernel included.
-        iterations: number of iterations of conjugate gradients.
-        residual: the largest relative residual |y - A alpha| / |y| reached, recomputed at the end.
-        rank: rank of the preconditioner, or the number of inducing inputs.
-        evidence_error: the standard error of the log marginal likelihood, if that is an estimate.
-    """
-
-    solver: str
-    reason: str
-    memory: int
-    seconds: float
-    iterations: int | None = None
-    residual: float | None = None
-    rank: int | None = None
-    evidence_error: float | None = None
-
-    def state(self) -> dict[str, Any]:
-        """The report as data for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> SolverReport:
-        """The report of a `state`; TypeError or ValueError where it is malformed.
-
-        Args:
-            state: the data.
-
-        Returns:
-            The report.
-
-        Raises:
-            TypeError: a text is none.
-            ValueError: a number is none.
-        """
-        report = cls(**state)
-        optional = (report.iterations, report.residual, report.rank, report.evidence_error)
-        numbers = [report.memory, report.seconds, *(v for v in optional if v is not None)]
-        if not isinstance(report.solver, str) or not isinstance(report.reason, str):
-            raise TypeError(f"solver {report.solver!r}, reason {report.reason!r}")
-        if not all(is_number(v) and abs(v) < float("inf") for v in numbers):
-            raise ValueError(f"figures of the solver {numbers}")
-        return report

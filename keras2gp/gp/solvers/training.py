@@ -54,8 +54,10 @@ class Training:
 
     @property
     def bytes_to_compute(self) -> int:
-        """Bytes of the matrix in float32 if it must be computed; 0 if it is given."""
-        return 0 if self.given is not None else 4 * len(self) ** 2
+        """Bytes of the matrix if it must be computed; 0 if it is given."""
+        if self.given is not None:
+            return 0
+        return np.dtype(getattr(self._kernel, "dtype", np.float64)).itemsize * len(self) ** 2
 
     @property
     def dtype(self) -> Any:
