@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class ChunkedArray:
 
         Raises: StoreError if the file cannot be read at all.
         """
-        length = int(np.prod(self.chunk, dtype=object)) * self.dtype.itemsize
+        length = math.prod(self.chunk) * self.dtype.itemsize
         path = self._path(place)
         try:
             data = read_if_regular(path, _TAG + length + _END)

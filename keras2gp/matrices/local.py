@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
 
 from keras2gp._util.arrays import Images, Matrix, Vector
-from keras2gp._util.memory import require_memory
+from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp.errors import StoreError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
@@ -58,12 +59,10 @@ def in_memory(
     n1, n2 = work.partition.size
     kernels = (2,) if work.program.kind == "both" else ()
     shape, dtype = (*kernels, n1, n2), np.dtype(work.program.dtype)
-    require_memory(
-        int(np.prod(shape, dtype=object)) * dtype.itemsize,
-        f"a kernel matrix of {n1} x {n2} images in {dtype}",
-        "fewer images, or keras2gp.gram(..., out='K.zarr'), a matrix on disk",
-        StoreError,
-    )
+    if (needed := math.prod(shape) * dtype.itemsize) > NEGLIGIBLE:
+        purpose = f"a kernel matrix of {n1} x {n2} images in {dtype}"
+        hint = "fewer images, or keras2gp.gram(..., out='K.zarr'), a matrix on disk"
+        require_memory(needed, purpose, hint, StoreError)
     sink = _Matrix(np.empty(shape, dtype))
     with closing(executor.run(work, work.partition.blocks(), sink)) as run:
         for block in run:

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
-from keras2gp._util.memory import require_memory
+from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp.errors import InputError, StoreError
 from keras2gp.matrices.plan import Block, Partition
 
 __all__ = ["Selection", "gather"]
 
 Pieces = dict[int, tuple[slice, slice]]
-_LARGE = 2**26
 
 
 class Selection:
@@ -69,7 +68,7 @@ def gather(
     """
     rows, columns = _ascending(selection.rows), _ascending(selection.columns)
     needed = len(rows) * len(columns) * dtype.itemsize
-    if needed >= _LARGE:
+    if needed > NEGLIGIBLE:
         hint = "a smaller part of the matrix"
         require_memory(needed, f"{len(rows)} x {len(columns)} entries", hint, StoreError)
     out = np.empty((len(rows), len(columns)), dtype)

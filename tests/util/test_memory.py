@@ -23,8 +23,8 @@ def system(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="ascii")
 
-    monkeypatch.setattr(memory, "_PROC", tmp_path / "proc")
-    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "group")
+    monkeypatch.setattr(memory, "_PROC", f"{tmp_path}/proc")
+    monkeypatch.setattr(memory, "_GROUPS", f"{tmp_path}/group")
     write(proc__meminfo="MemTotal: 9 kB\nMemAvailable: 8192000 kB\n")
     return write
 
