@@ -13,7 +13,7 @@ from keras2gp._util.checks import whole_number
 from keras2gp._util.files import sweep
 from keras2gp._util.progress import Progress, counted
 from keras2gp._util.text import received_text
-from keras2gp.errors import InputError
+from keras2gp.errors import InputError, StoreError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
@@ -140,9 +140,13 @@ def _fill(path: Path, work: Work, executor: Executor, progress: Progress) -> Gra
     Raises: StoreError if there is something else at `path`, if the space is too small, or if the
             disk takes no more; NumericalError if an entry is not finite.
     """
-    path = path.resolve() if path.is_symlink() else path
     fingerprint = fingerprint_of(work)
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+    try:
+        path = path.resolve() if path.is_symlink() else path
+        occupied = path.exists() and any(path.iterdir() if path.is_dir() else [path])
+    except (OSError, ValueError) as error:  # a name that is too long or no name, a circle of links
+        raise StoreError(f"{received_text(str(path))} cannot be a store: {error}") from error
+    if occupied:
         GramStore(path).require(fingerprint)
     estimate_of(work.program.graph, work.program.dtype, work.partition, path).require()
     GramStore.create(path, fingerprint)

@@ -14,6 +14,7 @@ from typing import Any
 import distributed
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.memory import require_memory
 from keras2gp._util.version import VERSION
 from keras2gp.covariance.program import KernelKind
 from keras2gp.covariance.registry import OWN
@@ -53,6 +54,11 @@ class DaskWorkers:
         """See Executor.run."""
         if not missing:
             return
+        if self.address is None:  # every worker on this machine gets a copy of the data
+            copies = _local_workers(len(missing)) + 1
+            arrays = (*work.first, *(work.second or ()))
+            purpose, hint = f"{copies} copies of the data for workers", "executor='threads'"
+            require_memory(copies * sum(a.nbytes for a in arrays), purpose, hint)
         path = str(sink.path.absolute()) if isinstance(sink, GramStore) else None
         with client_of(self.address, len(missing)) as client:
             common = client.scatter(_Common.of(work, path), broadcast=True, hash=False)
@@ -107,19 +113,49 @@ def client_of(address: str | None, blocks: int) -> Generator[Any, None, None]:
     Raises: InputError if there is no scheduler, or it has no workers.
     """
     if address is not None:
-        try:
-            client = _dask.Client(address, timeout=20)
-        except (OSError, ValueError) as error:
-            raise InputError(f"executor={address!r}: no Dask scheduler there: {error}") from error
-        with client:
+        with _connected(address) as client:
             if not client.scheduler_info()["workers"]:
                 raise InputError(f"executor={address!r}: the scheduler has no workers")
+            _require_versions(client)
             yield client
         return
-    count = min(os.cpu_count() or 1, blocks)
+    count = _local_workers(blocks)
     cluster = _dask.LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0")
     with cluster, _dask.Client(cluster) as client:
         yield client
+
+
+def _local_workers(blocks: int) -> int:
+    """The number of workers of a cluster on this machine."""
+    return min(os.cpu_count() or 1, blocks)
+
+
+def _connected(address: str) -> Any:
+    """A client of the scheduler at an address. Raises: InputError if there is none."""
+    try:
+        return _dask.Client(address, timeout=20)
+    except Exception as error:
+        if address.startswith(("tls:", "wss:")) and isinstance(error, TypeError):
+            hint = (
+                "its certificates are not known. Try: set distributed.comm.tls in Dask's "
+                "configuration, or DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ..__CLIENT__CERT and "
+                "..__CLIENT__KEY"
+            )
+            raise InputError(f"executor={address!r}: {hint}") from error
+        reason = str(error) or type(error).__name__
+        raise InputError(f"executor={address!r}: no Dask scheduler there: {reason}") from error
+
+
+def _require_versions(client: Any) -> None:
+    """Refuse workers that cannot compute the same matrix. Raises: StoreError."""
+    workers = client.get_versions(packages=["keras2gp"])["workers"]
+    for name, facts in workers.items():
+        version = (facts or {}).get("packages", {}).get("keras2gp")
+        if version != VERSION:
+            raise StoreError(
+                f"the worker {name} has keras2gp {version or 'not installed'}, and this process "
+                f"{VERSION}: the same version is needed on all machines"
+            )
 
 
 @dataclass(frozen=True)

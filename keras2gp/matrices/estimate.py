@@ -15,7 +15,7 @@ from keras2gp._util.text import size_text
 from keras2gp.errors import StoreError
 from keras2gp.graph.graph import Graph
 from keras2gp.matrices.layout import CHUNK_EXTRA
-from keras2gp.matrices.plan import BlockShape, Partition, footprint_of
+from keras2gp.matrices.plan import Partition, working_set
 
 __all__ = ["Estimate", "estimate_of"]
 
@@ -119,7 +119,7 @@ def estimate_of(
     out: where it would be stored; chunks that are there already take no more space
     """
     itemsize, shape, count = np.dtype(dtype).itemsize, partition.shape, partition.count
-    needed = _working_set(graph, shape, itemsize, min(os.cpu_count() or 1, count))
+    needed = working_set(graph, shape, min(os.cpu_count() or 1, count)) * itemsize
     disk, free = 0, None
     if out is None:
         needed += partition.n1 * partition.n2 * itemsize
@@ -141,15 +141,6 @@ def estimate_of(
         disk=disk,
         disk_available=free,
     )
-
-
-def _working_set(graph: Graph, shape: BlockShape, itemsize: int, threads: int) -> int:
-    """Bytes of a block's statistics, of the maps that loops keep for a tile, and of two copies."""
-    footprint = footprint_of(graph)
-    images = (shape.rows + shape.columns) * footprint.image
-    # The variances of a block's images go through the loops too, an image for a pair.
-    kept = max(shape.tile_rows * shape.tile_columns, shape.columns) * footprint.kept
-    return threads * itemsize * (images + kept + 2 * shape.rows * shape.columns)
 
 
 def _used(directory: Path) -> int:

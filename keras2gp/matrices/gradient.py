@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
+from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import Program
 from keras2gp.errors import NumericalError
@@ -37,7 +38,10 @@ class MatrixGradient:
     def __init__(self, graph: Graph) -> None:
         self._program = Program(graph)
         self.layers = self._program.layers
-        self.side = _side(graph)
+        positions = sum(math.prod(node.spatial) for node in graph.nodes)
+        pair = 8 * _TENSORS * max(positions + footprint_of(graph).kept, 1)
+        self.side = _side(pair)
+        self.memory = pair * self.side**2
         # Backwards XLA needs to know the number of iterations of a loop.
         compiled = not footprint_of(graph).mixes
         self._tile = tf.function(self._gradient, jit_compile=compiled, autograph=False)
@@ -52,8 +56,12 @@ class MatrixGradient:
         """The derivatives of the sum by (weight, bias) of every layer.
 
         images: as Kernel.images gives them; weights: G, [N, N], symmetric
-        Raises: NumericalError if a derivative is not finite.
+
+        Raises: NumericalError if a derivative is not finite; InputError if memory is short.
         """
+        if self.memory > NEGLIGIBLE:
+            purpose, hint = "a tile of the kernel's derivatives", "a smaller network or input"
+            require_memory(self.memory, purpose, hint)
         count = len(weights)
         starts = range(0, count, self.side)
         tiles = [(i, j) for i in starts for j in starts if i <= j]
@@ -128,10 +136,7 @@ def gradient_of(graph: Graph) -> MatrixGradient:
     return MatrixGradient(graph)
 
 
-def _side(graph: Graph) -> int:
-    """Images of either side of a tile: a power of two whose tape fits."""
-    footprint = footprint_of(graph)
-    positions = sum(math.prod(node.spatial) for node in graph.nodes) + footprint.kept
-    pairs = _TAPE_BYTES // (8 * _TENSORS * max(positions, 1))
-    side = 1 << max(int(math.sqrt(max(pairs, 1))).bit_length() - 1, 2)
+def _side(pair: int) -> int:
+    """Images of either side of a tile, a power of two, whose tape has `pair` bytes a pair."""
+    side = 1 << max(math.isqrt(max(_TAPE_BYTES // pair, 1)).bit_length() - 1, 2)
     return min(side, _LARGEST)

@@ -14,7 +14,7 @@ from keras2gp.errors import StoreError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.executors import executor_of
-from keras2gp.matrices.plan import Block
+from keras2gp.matrices.plan import Block, working_set
 from keras2gp.matrices.work import Executor, Work, require_finite
 
 __all__ = ["diagonal_of", "in_memory", "matrix_of"]
@@ -43,9 +43,22 @@ def diagonal_of(
 ) -> Vector:
     """Variances of all images, [N]; a program of both kernels gives [2, N].
 
-    Raises: NumericalError if one is not finite.
+    Raises: NumericalError if one is not finite; StoreError if memory is short.
     """
-    return Work.of(program, parameters, images, None).diagonal
+    work = Work.of(program, parameters, images, None)
+    _require(work, len(images[0]), f"the kernel's diagonal of {len(images[0])} images")
+    return work.diagonal
+
+
+def _require(work: Work, entries: int, purpose: str) -> None:
+    """Refuse a result that does not fit in memory beside one block at work.
+
+    Raises: StoreError
+    """
+    entries += working_set(work.program.graph, work.partition.shape, 1)
+    if (needed := entries * np.dtype(work.program.dtype).itemsize) > NEGLIGIBLE:
+        hint = "fewer images at a time, or keras2gp.gram(..., out='K.zarr'), a matrix on disk"
+        require_memory(needed, purpose, hint, StoreError)
 
 
 def in_memory(
@@ -59,10 +72,7 @@ def in_memory(
     n1, n2 = work.partition.size
     kernels = (2,) if work.program.kind == "both" else ()
     shape, dtype = (*kernels, n1, n2), np.dtype(work.program.dtype)
-    if (needed := math.prod(shape) * dtype.itemsize) > NEGLIGIBLE:
-        purpose = f"a kernel matrix of {n1} x {n2} images in {dtype}"
-        hint = "fewer images, or keras2gp.gram(..., out='K.zarr'), a matrix on disk"
-        require_memory(needed, purpose, hint, StoreError)
+    _require(work, math.prod(shape), f"a kernel matrix of {n1} x {n2} images in {dtype}")
     sink = _Matrix(np.empty(shape, dtype))
     with closing(executor.run(work, work.partition.blocks(), sink)) as run:
         for block in run:

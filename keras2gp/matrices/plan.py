@@ -21,6 +21,7 @@ __all__ = [
     "Partition",
     "block_shape",
     "footprint_of",
+    "working_set",
 ]
 
 _LARGEST = 2048
@@ -180,6 +181,19 @@ def block_shape(graph: Graph, n1: int, n2: int) -> BlockShape:
     largest = max(min(largest, _floor_power(_IMAGES // footprint.image)), 16)
     side = min(largest, _power(max(n1, n2), 16))  # equal sides share the executable of statistics
     return BlockShape(side, side, min(tile_rows, side), min(tile_columns, side))
+
+
+def working_set(graph: Graph, shape: BlockShape, threads: int) -> int:
+    """Entries that threads need, each at a block of its own.
+
+    They are the statistics of the images, the maps that loops keep for a tile, and two copies of
+    the block's values.
+    """
+    footprint = footprint_of(graph)
+    images = (shape.rows + shape.columns) * footprint.image
+    # The variances of a block's images go through the loops too, an image for a pair.
+    kept = max(shape.tile_rows * shape.tile_columns, shape.columns) * footprint.kept
+    return threads * (images + kept + 2 * shape.rows * shape.columns)
 
 
 def _floor_power(n: int) -> int:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.matrices.executors import dask_workers
 from keras2gp.matrices.plan import Block
@@ -107,13 +109,23 @@ class ClusterProduct:
 
         Returns:
             An array [N, C] in float64.
+
+        Raises:
+            InputError: b has another shape, or is not finite.
         """
-        return self._summed(_product, np.asarray(b, dtype=np.float64), b.shape[1])
+        b = np.asarray(b, dtype=np.float64)
+        if b.ndim != 2 or len(b) != self.shape[0] or not np.isfinite(b).all():
+            expected = f"[{self.shape[0]}, C] of finite numbers"
+            raise InputError(f"b={received_text(b)}: expected an array {expected}")
+        return self._summed(_product, b, b.shape[1])
 
     def _summed(self, function: Any, common: Array, columns: int) -> Array:
         """The sum over all tasks of their contributions, in the order of the tasks."""
         if self._client is None:
             raise InputError("a ClusterProduct is used outside of its `with` block")
+        needed = 3 * 8 * self.shape[0] * columns  # the vectors, their product, a task's part of it
+        if needed > NEGLIGIBLE:
+            require_memory(needed, f"a product with {columns} vectors", "fewer vectors at a time")
         path = str(self._store.path.absolute())
         workers = len(self._client.scheduler_info()["workers"])
         # A task and not scattered data, which would be lost with the worker that holds them.

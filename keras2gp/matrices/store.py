@@ -58,7 +58,8 @@ class GramStore:
         self.path = Path(path)
         self._writable = writable
         if not self.path.is_dir():
-            raise StoreError(f"{self.path}: no such store. keras2gp.gram(..., out=PATH) makes one")
+            problem = "is a file and no store" if self.path.exists() else "no such store"
+            raise StoreError(f"{self.path}: {problem}. keras2gp.gram(..., out=PATH) makes one")
         try:
             self._read_metadata()
         except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as e:

@@ -117,8 +117,8 @@ def require_finite(values: Array, row: int = 0, column: int | None = 0) -> None:
     first = [int(i) for i in np.argwhere(~finite)[0]]
     value = values[tuple(first)]
     place = (row + first[-2], column + first[-1]) if column is not None else (row + first[-1],) * 2
+    wider = "" if values.dtype == np.float64 else "dtype='float64', or "
     raise NumericalError(
         f"entry {place} of the kernel's matrix is {value}, although its images have finite "
-        f"variances: {values.dtype} loses the values on the way to it. Try dtype='float64', or "
-        "smaller inputs"
+        f"variances: {values.dtype} loses the values on the way to it. Try {wider}smaller inputs"
     )

@@ -209,3 +209,27 @@ def test_matrix_of_is_the_same_path():
     np.testing.assert_array_equal(
         local.matrix_of(k.program, k.parameters, k.images(x), None), keras2gp.gram(k, x)
     )
+
+
+def test_kernels_compare_memory_before_they_take_it(monkeypatch):
+    k, x = kernel(), images(3000)
+    monkeypatch.setattr(work.Work, "compute", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**25)
+    with pytest.raises(StoreError, match=r"3000 x 3000 images.*of memory and 32\.0 MiB.*out="):
+        k(x)
+    many = np.broadcast_to(images(1), (300_000, 5))
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match=r"300000 x 300000 images.*335\.\d GiB of memory"):
+        k(many)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_values_that_are_not_finite_name_their_place_and_remedy(value):
+    values = np.ones((2, 3), np.float32)
+    work.require_finite(values)
+    values[1, 2] = value
+    with pytest.raises(NumericalError, match=r"entry \(11, 22\).*dtype='float64', or smaller"):
+        work.require_finite(values, 10, 20)
+    with pytest.raises(NumericalError) as error:
+        work.require_finite(values.astype(float))
+    assert "dtype=" not in str(error.value)

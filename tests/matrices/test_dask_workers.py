@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from gram_kernels import SMALL, bytes_of, images, kernel, stored
 
+from keras2gp._util import memory
 from keras2gp.errors import InputError, NumericalError, StoreError
 from keras2gp.matrices.api import compute
+from keras2gp.matrices.plan import Block
+from keras2gp.matrices.work import Work
 
 distributed = pytest.importorskip("distributed")
+
+from keras2gp.matrices import dask_workers  # noqa: E402 (needs the extra)
 
 COUNT = 150
 
@@ -79,6 +84,23 @@ def test_a_wrong_address(monkeypatch):
     monkeypatch.setattr(distributed, "Client", impatient)
     with pytest.raises(InputError, match="no Dask scheduler"):
         compute(kernel(), images(9), executor="tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(("address", "words"), [
+    ("tls://127.0.0.1:9", "certificates are not known.*TLS"), ("foo://x", "unknown address scheme"),
+    ("tcp://host:port", "no Dask scheduler there"), ("tcp://", "port"),
+    ("ucx://127.0.0.1:9", "UCX"), ("inproc://x", "no Dask scheduler there"),
+])  # fmt: skip
+def test_addresses_that_cannot_be_connected(address, words):
+    with pytest.raises(InputError, match=words):
+        compute(kernel(), images(9), executor=address)
+
+
+def test_workers_on_this_machine_have_room_for_the_data(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**26)
+    work = Work.of(kernel().program, {}, [np.broadcast_to(images(1), (2**22, 5))], None, SMALL)
+    with pytest.raises(InputError, match=r"copies of the data.*64\.0 MiB is available"):
+        next(dask_workers.DaskWorkers().run(work, [Block(0, 0, 1, 1)] * 4, None))
 
 
 def test_a_scheduler_without_workers():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gram_kernels import FLAT, SMALL, WIDE, images, kernel, stored
 
+from keras2gp._util import memory
 from keras2gp.errors import InputError, StoreError
 from keras2gp.gp import ConjugateGradients, GPRegressor
 from keras2gp.matrices.product import ClusterProduct, _shares
@@ -79,6 +80,17 @@ def stored_again(path):
     from keras2gp.matrices.store import GramStore
 
     return GramStore(path)
+
+
+def test_vectors_are_checked(address, tmp_path, monkeypatch):
+    stored(tmp_path / "K", images(COUNT))
+    with ClusterProduct(tmp_path / "K", address) as product:
+        for b in (np.ones(COUNT), np.ones((COUNT - 1, 2)), np.full((COUNT, 1), np.nan)):
+            with pytest.raises(InputError, match=r"b=an array.*expected an array \[100, C\]"):
+                product.product(b)
+        monkeypatch.setattr(memory, "available_memory", lambda: 2**24)
+        with pytest.raises(InputError, match=r"a product with 10000 vectors needs 22\.9 MiB"):
+            product.product(np.ones((COUNT, 10_000)))
 
 
 def test_matrices_of_two_sets_are_refused(tmp_path):

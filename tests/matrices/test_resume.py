@@ -48,7 +48,7 @@ def test_two_writers(whole, tmp_path):
     path = tmp_path / "K.zarr"
     writers = [start(path, seconds) for seconds in (0.01, 0.03)]
     for writer in writers:
-        _, errors = writer.communicate(timeout=100)
+        _, errors = writer.communicate(timeout=400)
         assert writer.returncode == 0, errors
     assert bytes_of(path) == whole
 

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import zarr
 from gram_kernels import FLAT, SMALL, WIDE, bytes_of, images, kernel, stored
 
+from keras2gp._util import memory
 from keras2gp._util.files import temporary_name
 from keras2gp.errors import InputError, NumericalError, StoreError
 from keras2gp.matrices.api import compute
@@ -243,6 +245,8 @@ def test_something_else_is_never_overwritten(tmp_path):
     assert (path / "thesis.tex").read_text() == "years of work"
     with pytest.raises(StoreError, match="no such store"):
         GramStore.open(tmp_path / "none")
+    with pytest.raises(StoreError, match="is a file and no store"):
+        GramStore.open(path / "thesis.tex")
 
 
 @pytest.mark.parametrize("file", ["zarr.json", "matrix/zarr.json", "diagonal/zarr.json"])
@@ -260,6 +264,113 @@ def test_metadata_that_do_not_agree_are_refused(copy):
     file.write_text(file.read_text().replace("float32", "float64"))
     with pytest.raises(StoreError, match="unexpected layout"):
         GramStore.open(copy)
+
+
+def forge(path, **changes):
+    """Change the fingerprint of a store, with the hash that belongs to it, and its arrays."""
+    group = json.loads((path / "zarr.json").read_text())
+    fingerprint = group["attributes"]["keras2gp"]
+    fingerprint.update(changes)
+    del fingerprint["sha256"]
+    fingerprint["sha256"] = digest(fingerprint)
+    (path / "zarr.json").write_text(json.dumps(group))
+    shapes = {"matrix": fingerprint["shape"], "diagonal": fingerprint["shape"][:1]}
+    chunks = {"matrix": fingerprint["block"][:2], "diagonal": fingerprint["shape"][:1]}
+    for name, shape in shapes.items():
+        array = json.loads((path / name / "zarr.json").read_text())
+        array["shape"], array["data_type"] = shape, fingerprint["dtype"]
+        array["chunk_grid"]["configuration"]["chunk_shape"] = chunks[name]
+        array["codecs"][0]["configuration"]["chunk_shape"] = chunks[name]
+        (path / name / "zarr.json").write_text(json.dumps(array))
+
+
+def test_a_forged_size_reads_as_missing(copy):
+    forge(copy, shape=[71, 71])
+    assert len(GramStore.open(copy).missing()) == 15
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"shape": [2**45, 2**45]}, "shape"), ({"shape": [0, 0]}, "shape"), ({"shape": [70]}, "unpack"),
+    ({"shape": [True, 70]}, "shape"), ({"shape": [70.0, 70]}, "shape"),
+    ({"shape": [70, 71]}, "sym"),
+    ({"shape": [2**30, 2**30]}, "blocks"), ({"block": [2**20, 2**20, 8, 8]}, "block"),
+    ({"block": [0, 16, 8, 16]}, "block"), ({"block": [16, 16, -8, 16]}, "block"),
+    ({"block": [16, 16]}, "argument"), ({"dtype": "object"}, "dtype"),
+    ({"dtype": "float16"}, "dtype"),
+    ({"dtype": ["float32"]}, "dtype"), ({"format": 1}, "format 1"), ({"format": [[[]]]}, "format"),
+])  # fmt: skip
+def test_forged_metadata_are_refused_before_anything_is_allocated(changes, words, copy):
+    forge(copy, **changes)
+    with pytest.raises(StoreError, match=rf"{words}.*another path"):
+        GramStore.open(copy)
+
+
+@pytest.mark.parametrize("content", [
+    b"[" * 100_000, b"\xff\xfe", b'{"attributes": {"keras2gp": {"sha256": 1e999}}}', b" " * 2**21,
+])  # fmt: skip
+@pytest.mark.parametrize("file", ["zarr.json", "matrix/zarr.json"])
+def test_hostile_metadata_are_refused(content, file, copy):
+    (copy / file).write_bytes(content)
+    with pytest.raises(StoreError, match="not a Gram matrix"):
+        GramStore.open(copy)
+
+
+def test_a_large_matrix_is_not_read_into_too_little_memory(copy, monkeypatch):
+    forge(copy, shape=[2**17, 2**17])
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**33)
+    store = GramStore.open(copy)
+    for key in (slice(None), slice(None, None, 2)):
+        with pytest.raises(StoreError, match=r"GiB of memory and 8\.0 GiB is available"):
+            store[:, key]
+    with pytest.raises(StoreError, match="memory"):
+        np.asarray(store)
+
+
+@pytest.mark.parametrize("place", ["zarr.json", "matrix/c/1/2", "diagonal/c/0"])
+@pytest.mark.parametrize("kind", ["pipe", "directory", "huge"])
+def test_other_things_than_files_are_not_read(place, kind, copy):
+    path = copy / place
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        with path.open("wb") as stream:
+            stream.truncate(2**40)
+    if place == "zarr.json":
+        with pytest.raises(StoreError, match=r"missing|larger"):
+            GramStore.open(copy)
+    else:
+        assert not GramStore.open(copy).complete
+    if place.startswith("matrix") and kind != "huge":
+        with pytest.raises(StoreError, match="no file is written there"):
+            stored(copy, images(COUNT))
+
+
+def test_a_link_to_a_store_is_followed(whole, copy, tmp_path):
+    link, empty = tmp_path / "link", tmp_path / "empty"
+    link.symlink_to(copy)
+    (copy / CHUNK).unlink()
+    assert stored(link, images(COUNT)).complete
+    assert bytes_of(copy) == bytes_of(whole[0])
+    empty.mkdir()
+    for name, target in (("to_empty", empty), ("dangling", tmp_path / "nothing")):
+        (tmp_path / name).symlink_to(target)
+        assert stored(tmp_path / name, images(9)).complete
+        assert (tmp_path / name).is_symlink()
+        assert GramStore.open(target).complete
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(StoreError, match="circle"):
+        stored(tmp_path / "circle", images(9))
+
+
+@pytest.mark.parametrize("name", ["n" * 5000, "a\0b", "a/" * 3000])
+def test_names_that_no_file_system_takes(name, tmp_path):
+    with pytest.raises(StoreError) as error:
+        stored(f"{tmp_path}/{name}", images(9))
+    assert len(str(error.value)) < 500
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_changed_fingerprint_is_refused(copy):
