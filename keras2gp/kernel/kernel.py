@@ -213,13 +213,6 @@ class Kernel:
         program = self._of_kind(get)
         first = self.images(x1, "x1")
         second = None if x2 is None else self.images(x2, "x2")
-        rows, columns = len(first[0]), len(first[0] if second is None else second[0])
-        kinds = 2 if program.kind == "both" else 1
-        require_memory(
-            kinds * rows * columns * np.dtype(self.dtype).itemsize,
-            f"the kernel matrix of {rows} x {columns} images",
-            "keras2gp.gram(kernel, x, out='K.zarr'), a matrix on disk; or fewer images",
-        )
         return matrix_of(program, self._parameters, first, second)
 
     def diag(self, x: Any, get: KernelKind | None = None) -> tf.Tensor:

@@ -143,9 +143,12 @@ def _fill(path: Path, work: Work, executor: Executor, progress: Progress) -> Gra
     fingerprint = fingerprint_of(work)
     try:
         path = path.resolve() if path.is_symlink() else path
+        if "\0" in str(path):
+            raise ValueError("a name holds no NUL character")
         occupied = path.exists() and any(path.iterdir() if path.is_dir() else [path])
-    except (OSError, ValueError) as error:  # a name that is too long or no name, a circle of links
-        raise StoreError(f"{received_text(str(path))} cannot be a store: {error}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # no name at all, or a circle of links
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"{received_text(str(path))} cannot be a store: {reason}") from error
     if occupied:
         GramStore(path).require(fingerprint)
     estimate_of(work.program.graph, work.program.dtype, work.partition, path).require()

@@ -148,13 +148,15 @@ def _connected(address: str) -> Any:
 
 def _require_versions(client: Any) -> None:
     """Refuse workers that cannot compute the same matrix. Raises: StoreError."""
-    workers = client.get_versions(packages=["keras2gp"])["workers"]
-    for name, facts in workers.items():
-        version = (facts or {}).get("packages", {}).get("keras2gp")
+    # A lambda is sent by value: another version need not have a function of this module.
+    versions = client.run(lambda: str(__import__("keras2gp").__version__), on_error="return")
+    for name, version in versions.items():
+        if isinstance(version, Exception):
+            raise StoreError(f"the worker {name} cannot import keras2gp: {version}")
         if version != VERSION:
             raise StoreError(
-                f"the worker {name} has keras2gp {version or 'not installed'}, and this process "
-                f"{VERSION}: the same version is needed on all machines"
+                f"the worker {name} has keras2gp {version}, and this process {VERSION}: the same "
+                "version is needed on all machines"
             )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from keras2gp._util.arrays import Images, Matrix, Vector
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
-from keras2gp.errors import StoreError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.executors import executor_of
@@ -30,7 +29,7 @@ def matrix_of(
 
     A program of both kernels gives [2, N1, N2].
 
-    Raises: NumericalError if an entry is not finite; StoreError if the matrix does not fit in
+    Raises: NumericalError if an entry is not finite; InputError if the matrix does not fit in
             memory.
     """
     return in_memory(Work.of(program, parameters, first, second), executor_of("auto"))
@@ -43,7 +42,7 @@ def diagonal_of(
 ) -> Vector:
     """Variances of all images, [N]; a program of both kernels gives [2, N].
 
-    Raises: NumericalError if one is not finite; StoreError if memory is short.
+    Raises: NumericalError if one is not finite; InputError if memory is short.
     """
     work = Work.of(program, parameters, images, None)
     _require(work, len(images[0]), f"the kernel's diagonal of {len(images[0])} images")
@@ -53,12 +52,12 @@ def diagonal_of(
 def _require(work: Work, entries: int, purpose: str) -> None:
     """Refuse a result that does not fit in memory beside one block at work.
 
-    Raises: StoreError
+    Raises: InputError
     """
     entries += working_set(work.program.graph, work.partition.shape, 1)
     if (needed := entries * np.dtype(work.program.dtype).itemsize) > NEGLIGIBLE:
         hint = "fewer images at a time, or keras2gp.gram(..., out='K.zarr'), a matrix on disk"
-        require_memory(needed, purpose, hint, StoreError)
+        require_memory(needed, purpose, hint)
 
 
 def in_memory(
@@ -66,7 +65,7 @@ def in_memory(
 ) -> Matrix:
     """The matrix of the work, [N1, N2]; `finished` is told the pairs of every finished block.
 
-    Raises: NumericalError if an entry is not finite; StoreError if the matrix does not fit in
+    Raises: NumericalError if an entry is not finite; InputError if the matrix does not fit in
             memory.
     """
     n1, n2 = work.partition.size

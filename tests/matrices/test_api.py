@@ -215,11 +215,11 @@ def test_kernels_compare_memory_before_they_take_it(monkeypatch):
     k, x = kernel(), images(3000)
     monkeypatch.setattr(work.Work, "compute", lambda *_: pytest.fail("it began"))
     monkeypatch.setattr(memory, "available_memory", lambda: 2**25)
-    with pytest.raises(StoreError, match=r"3000 x 3000 images.*of memory and 32\.0 MiB.*out="):
+    with pytest.raises(InputError, match=r"3000 x 3000 images.*of memory and 32\.0 MiB.*out="):
         k(x)
     many = np.broadcast_to(images(1), (300_000, 5))
     monkeypatch.undo()
-    with pytest.raises(StoreError, match=r"300000 x 300000 images.*335\.\d GiB of memory"):
+    with pytest.raises(InputError, match=r"300000 x 300000 images.*335\.\d GiB of memory"):
         k(many)
 
 
