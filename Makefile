@@ -1,6 +1,6 @@
 # Each target is one check; .ci/run calls them in this order. PYTHON=... takes another interpreter.
 PYTHON ?= python
-.PHONY: check lint types tables smoke test slow demo build
+.PHONY: check lint types tables smoke test cover slow demo build
 
 check: lint types tables smoke  ## everything that takes a minute
 
@@ -19,6 +19,9 @@ smoke:  ## some tests of every package, with the share of the code that they run
 
 test:  ## all but the slow tests
 	$(PYTHON) -m pytest
+
+cover:  ## the same tests, with the share of the code that they run; takes a fifth longer
+	$(PYTHON) -m pytest --cov --cov-report=term:skip-covered
 
 slow:  ## the slow tests: about an hour
 	$(PYTHON) -m pytest -m slow
