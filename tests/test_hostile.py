@@ -108,6 +108,12 @@ def test_masked_values_are_not_shown():
     with pytest.raises(InputError, match="x1: 1 of its values are masked"):
         kernel(masked)
     np.testing.assert_array_equal(kernel(np.ma.masked_array(X)), kernel(X))
+    with pytest.raises(InputError, match="masked"):
+        keras2gp.GPRegressor(kernel).fit(masked, [0.0, 1.0])
+    with pytest.raises(InputError, match="masked"):
+        keras2gp.GPRegressor(kernel).fit(X, np.ma.masked_array([0.0, 1.0], mask=[0, 1]))
+    with pytest.raises(InputError, match="masked"):
+        keras2gp.GPClassifier(kernel).fit(X, np.ma.masked_array([0, 1], mask=[0, 1]))
 
 
 def test_a_value_that_float32_cannot_hold_is_named():

@@ -55,6 +55,6 @@ def refuse_masked(name: str, value: Any) -> None:
     masked = np.count_nonzero(value.mask) if isinstance(value, np.ma.MaskedArray) else 0
     if masked:
         raise InputError(
-            f"{name}: {masked} of its values are masked, and a kernel needs all of them. Try: "
+            f"{name}: {masked} of its values are masked, and all of them are needed. Try: "
             f"values in their place, {name}.filled(value), or without the rows that lack some"
         )

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from keras2gp._util.arrays import Array, Images, Targets, Vector
+from keras2gp._util.checks import refuse_masked
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 
@@ -193,6 +194,7 @@ def check_labels(y: Any) -> Vector:
     """
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None")
+    refuse_masked("y", y)
     try:
         labels = np.asarray(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
@@ -319,6 +321,7 @@ def _float64(array: Array, what: str) -> Array:
 
 def _as_array(x: Any, what: str) -> Array:
     """Real numbers as a numpy array; InputError for a sparse, complex or other array."""
+    refuse_masked(what, x)
     if hasattr(x, "toarray"):
         raise InputError(f"{what} is sparse: sparse input is not supported. Try: {what}.toarray()")
     try:
