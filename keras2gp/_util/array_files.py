@@ -10,6 +10,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.files import Writer
+from keras2gp._util.memory import require_memory
 from keras2gp.errors import ModelFileError
 
 __all__ = ["array_writer", "checksum", "read_array"]
@@ -38,9 +39,11 @@ def read_array(path: Path, dimensions: int) -> Array:
             another kind of array, or holds values that are not finite.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ModelFileError(
+                f"{path} is missing" if not path.exists() else f"{path} is no file"
+            )
         mapped = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path} is missing") from error
     except _DAMAGE as error:
         raise ModelFileError(f"{path} is damaged or no .npy file: {error}") from error
     if mapped.dtype.kind != "f" or mapped.ndim != dimensions:
@@ -50,6 +53,7 @@ def read_array(path: Path, dimensions: int) -> Array:
         )
     if path.stat().st_size != mapped.offset + mapped.nbytes:
         raise ModelFileError(f"{path} is longer than its header says")
+    require_memory(mapped.nbytes, str(path), "a machine with more memory", ModelFileError)
     array = np.array(mapped, order="C")
     if not np.isfinite(array).all():
         raise ModelFileError(f"{path} holds values that are not finite")

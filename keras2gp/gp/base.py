@@ -250,7 +250,8 @@ class GaussianProcess(Posterior):
         self.x_train_, self.targets_, self.alpha_ = x, targets, alpha
         self._set_input_shape(shape)
         names = facts.get("feature_names")
-        _require(names is None or (len(names) == shape[0] and all(map(str.isprintable, names))))
+        _require(names is None or len(names) == shape[0])
+        _require(names is None or all(isinstance(name, str) for name in names))
         self._set_feature_names(None if names is None else np.array(names, dtype=object))
         self.kernel_dtype_ = str(np.finfo(facts["kernel_dtype"]).dtype)
         value = facts["log_marginal_likelihood"]

@@ -29,6 +29,9 @@ __all__ = [
 ]
 
 
+_MOST_BINS = 2**20
+
+
 @dataclass(frozen=True)
 class ReliabilityBin:
     """Predictions whose confidence is in (lower, upper].
@@ -198,7 +201,7 @@ def reliability(
     >>> reliability([0, 1], [[0.75, 0.25], [0.75, 0.25]], [0, 1], bins=2)
     (ReliabilityBin(lower=0.5, upper=1.0, count=2, confidence=0.75, accuracy=0.5),)
     """
-    whole_number("bins", bins, 1)
+    whole_number("bins", bins, 1, _MOST_BINS)
     columns, p = _checked(y_true, probabilities, classes)
     confidence = p.max(axis=1)
     right = p.argmax(axis=1) == columns
@@ -242,7 +245,7 @@ def calibration_error_by_chance(probabilities: Any, bins: int = 15) -> float:
     >>> round(calibration_error_by_chance([[0.5, 0.5]] * 100), 3)
     0.04
     """
-    whole_number("bins", bins, 1)
+    whole_number("bins", bins, 1, _MOST_BINS)
     confidence = _distributions(probabilities).max(axis=1)
     index = _bin_of(confidence, bins)
     variance = np.bincount(index, weights=confidence * (1.0 - confidence), minlength=bins)

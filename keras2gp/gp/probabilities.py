@@ -9,7 +9,11 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, softmax
 
-from keras2gp._util.arrays import Indices, Matrix, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Vector
+from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
+from keras2gp.errors import InputError
+from keras2gp.gp.solvers.report import is_number
 
 __all__ = [
     "DEVIATIONS",
@@ -59,13 +63,20 @@ def tempered_softmax(mean: Matrix, temperature: float) -> Matrix:
     Returns:
         Probabilities, [M, C].
 
+    Raises:
+        InputError: the temperature is not positive, or a mean is not finite.
+
     >>> from keras2gp.gp import tempered_softmax
     >>> import numpy as np
     >>> tempered_softmax(np.array([[1.0, 1.0], [0.0, np.log(3.0)]]), 1.0)
     array([[0.5 , 0.5 ],
            [0.25, 0.75]])
     """
-    probabilities: Matrix = softmax(mean / temperature, axis=1)
+    if not is_number(temperature) or not 0.0 < temperature < math.inf:
+        raise InputError(
+            f"temperature is {received_text(temperature)}: expected a positive, finite number"
+        )
+    probabilities: Matrix = softmax(_moments(mean, "mean", 2) / temperature, axis=1)
     return probabilities
 
 
@@ -146,11 +157,15 @@ def largest_probabilities(mean: Matrix, deviation: Vector) -> Matrix:
     Returns:
         Probabilities, [M, C].
 
+    Raises:
+        InputError: a value is not finite, or a deviation is negative.
+
     >>> from keras2gp.gp import largest_probabilities
     >>> import numpy as np
     >>> largest_probabilities(np.zeros((1, 4)), np.ones(1)).round(9)
     array([[0.25, 0.25, 0.25, 0.25]])
     """
+    mean, deviation = _moments(mean, "mean", 2), _moments(deviation, "deviation", 1, least=0.0)
     best = mean.argmax(axis=1)
     result = np.zeros_like(mean)
     result[np.arange(len(mean)), best] = 1.0
@@ -192,6 +207,9 @@ def expected_softmax(mean: Matrix, variance: Matrix, step: float = STEP) -> Matr
     Returns:
         Probabilities, [M, C].
 
+    Raises:
+        InputError: a value is not finite, a variance is negative, or the memory does not suffice.
+
     >>> from keras2gp.gp import expected_softmax
     >>> import numpy as np
     >>> expected_softmax(np.array([[0.0, 5.0]]), np.array([[0.0, 0.0]])).round(6)
@@ -199,14 +217,21 @@ def expected_softmax(mean: Matrix, variance: Matrix, step: float = STEP) -> Matr
     >>> expected_softmax(np.array([[0.0, 5.0]]), np.array([[9.0, 9.0]])).round(2)
     array([[0.14, 0.86]])
     """
+    mean, variance = _moments(mean, "mean", 2), _moments(variance, "variance", 2, least=0.0)
     deviation = np.sqrt(variance)
     low = (mean - DEVIATIONS * deviation).max(axis=1) - LEFT
     high = (mean + DEVIATIONS * deviation).max(axis=1) + RIGHT
     width = min(WIDEST, step / max(float(deviation.max()), 1e-9))
-    z = np.linspace(-DEVIATIONS, DEVIATIONS, 1 + math.ceil(2.0 * DEVIATIONS / width))
+    points = math.ceil(2.0 * DEVIATIONS / width), math.ceil(float((high - low).max()) / step)
+    require_memory(
+        32 * mean.shape[1] * points[0] * points[1],
+        f"the expected softmax of deviations up to {deviation.max():.3g}",
+        "a smaller variance, or a larger step",
+    )
+    z = np.linspace(-DEVIATIONS, DEVIATIONS, 1 + points[0])
     weights = np.exp(-0.5 * z**2)
     weights /= weights.sum()
-    nodes = np.linspace(0.0, 1.0, 1 + math.ceil(float((high - low).max()) / step))
+    nodes = np.linspace(0.0, 1.0, 1 + points[1])
     result = np.empty_like(mean)
     rows = max(1, _SOFTMAX_BATCH_BYTES // (8 * mean.shape[1] * len(nodes) * len(z)))
     for start in range(0, len(mean), rows):
@@ -222,6 +247,16 @@ def expected_softmax(mean: Matrix, variance: Matrix, step: float = STEP) -> Matr
         mass = (density * others).sum(axis=2)
         result[part] = mass / mass.sum(axis=1, keepdims=True)
     return result
+
+
+def _moments(values: Array, name: str, axes: int, least: float = -math.inf) -> Array:
+    """Means or variances as finite numbers of `axes` axes, not below `least`; else InputError."""
+    array = np.asarray(values)
+    if array.ndim != axes or not array.size or array.dtype.kind not in "fiub":
+        raise InputError(f"{name} is {received_text(values)}: expected numbers in {axes} axes")
+    if not np.isfinite(array).all() or (array < least).any():
+        raise InputError(f"{name} holds values that are not finite, or negative")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _row_batches(rows: Indices, classes: int) -> Iterator[Indices]:

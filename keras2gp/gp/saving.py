@@ -12,8 +12,8 @@ import numpy as np
 from keras2gp._util.array_files import array_writer, checksum, read_array
 from keras2gp._util.arrays import Array
 from keras2gp._util.digest import check_digest, with_digest
-from keras2gp._util.files import Content, write_files
-from keras2gp.errors import InputError, Keras2GPError, ModelFileError, NotFittedError
+from keras2gp._util.files import Content, read_if_regular, write_files
+from keras2gp.errors import Keras2GPError, ModelFileError, NotFittedError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior
@@ -40,6 +40,8 @@ _FILES = {
 # The largest relative difference between the kernel's matrix of a few training inputs and the
 # matrix of the fit. The same kernel on another machine, or in another precision, differs by less.
 _PROBE_TOLERANCE = 1e-3
+# Bytes of head.json: a hundred thousand inducing inputs or classes take a few MiB.
+_LARGEST_HEAD = 2**28
 
 
 def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> None:
@@ -190,7 +192,7 @@ def _check_kernel_fits(estimator: GaussianProcess, directory: Path) -> None:
     count = len(inputs)
     try:
         values = kernel_values(estimator.kernel(inputs), (count, count), "the kernel matrix")
-    except InputError as error:
+    except (Keras2GPError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{directory}: the kernel is not the one of the fit: {error}"
         ) from error
@@ -206,9 +208,10 @@ def _check_kernel_fits(estimator: GaussianProcess, directory: Path) -> None:
 def _read_head(path: Path) -> dict[str, Any]:
     """The contents of head.json; ModelFileError if it is missing, damaged or of another format."""
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path} is missing: no saved estimator here") from error
+        content = read_if_regular(path, _LARGEST_HEAD)
+        if content is None:
+            raise ModelFileError(f"{path} is missing, or no file: no saved estimator here")
+        head = json.loads(content)
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged: {error}") from error
     if not isinstance(head, dict):

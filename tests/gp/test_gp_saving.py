@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gp_kernels import Frame, ImageKernel, images
 
+from keras2gp._util import memory
 from keras2gp._util.digest import with_digest
 from keras2gp.errors import InputError, ModelFileError, NotFittedError
 from keras2gp.gp import GPClassifier, GPRegressor, load_head, save_head
@@ -148,6 +149,23 @@ def test_damage_of_each_file(tmp_path, name):
             load_head(tmp_path, KERNEL)
     path.unlink()
     with pytest.raises(ModelFileError, match=f"{name} is missing"):
+        load_head(tmp_path, KERNEL)
+
+
+@pytest.mark.parametrize("name", ["y.npy", "factor.npy", "head.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_pipes_and_directories_in_place_of_files(tmp_path, name, make):
+    save_head(classifier(), tmp_path)
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    with pytest.raises(ModelFileError, match=f"{name} is .*no file"):
+        load_head(tmp_path, KERNEL)
+
+
+def test_memory_is_compared_before_a_file_is_read(tmp_path, monkeypatch):
+    save_head(classifier(), tmp_path)
+    monkeypatch.setattr(memory, "available_memory", lambda: 100)
+    with pytest.raises(ModelFileError, match="of memory and 100 bytes is available"):
         load_head(tmp_path, KERNEL)
 
 

@@ -9,10 +9,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import norm
 
+from keras2gp.errors import InputError
 from keras2gp.gp import (
     GPClassifier,
     calibration_error_by_chance,
     expected_calibration_error,
+    expected_softmax,
     fit_temperature,
     largest_probabilities,
     negative_log_likelihood,
@@ -187,3 +189,24 @@ def test_batches_do_not_change_it(monkeypatch):
     monkeypatch.setattr(probabilities, "_BATCH_BYTES", 3 * 8 * 4 * 128)
     batched = largest_probabilities(mean, np.linspace(0.0, 2.0, 50))
     np.testing.assert_allclose(batched, whole, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(
+            lambda t=t: tempered_softmax(np.zeros((1, 2)), t)
+            for t in (0.0, -1.0, np.nan, True, "1")
+        ),
+        lambda: tempered_softmax(np.array([[np.nan, 0.0]]), 1.0),
+        lambda: largest_probabilities(np.zeros((1, 2)), np.array([-1.0])),
+        lambda: largest_probabilities(np.zeros((1, 2)), np.array([np.nan])),
+        lambda: largest_probabilities(np.zeros(2), np.ones(1)),
+        lambda: expected_softmax(np.zeros((1, 2)), np.array([[-1.0, 1.0]])),
+        lambda: expected_softmax(np.array([[np.inf, 0.0]]), np.ones((1, 2))),
+        lambda: expected_softmax(np.zeros((1, 2)), np.full((1, 2), 1e30)),
+    ],
+)
+def test_what_has_no_probability(call):
+    with pytest.raises(InputError, match=r"expected|holds values|needs .* of memory"):
+        call()

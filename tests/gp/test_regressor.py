@@ -431,3 +431,34 @@ def test_memory_of_samples_is_compared_before_it_is_taken():
             call(images(2, seed=2), 10**13)
     with pytest.raises(InputError, match="random_state"):
         model.sample_y(images(2, seed=2), random_state="today")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_messages_name_the_precision_of_the_entries(dtype, solver):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((30, 2))
+    kernel = ImageKernel(20.0, dtype=dtype)  # nearly constant: far from regular in float32
+    noisy = np.asarray(kernel(x), np.float64)
+    noisy += 1e-3 * np.diag(-np.ones(30))
+    with pytest.raises(NumericalError) as failure:
+        GPRegressor("precomputed", solver=solver).fit(noisy.astype(dtype), TARGETS[:1].repeat(30))
+    assert ('dtype="float64"' in str(failure.value)) == (dtype == "float32")
+    assert "twice" not in str(failure.value)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3e-6])
+def test_the_same_input_twice_is_said_of_equal_inputs_alone(shift):
+    x = images(24)
+    x[17] = x[4] + np.float32(shift)
+    kernel = ImageKernel(2.0, dtype="float32")
+    with pytest.raises(NumericalError) as failure:
+        GPRegressor(kernel, jitter=0.0).fit(x, TARGETS)
+    assert ("the same input twice" in str(failure.value)) == (shift == 0.0)
+    assert ('dtype="float64"' in str(failure.value)) == (shift != 0.0)
+    assert "rows 4 and 17 agree" in str(failure.value)
+    with pytest.warns(JitterWarning) as warned:
+        report = GPRegressor(kernel).fit(x, TARGETS).jitter_report_
+    assert ("the same input twice" in str(warned[0].message)) == (shift == 0.0)
+    assert ('dtype="float64"' in str(warned[0].message)) == (shift != 0.0)
+    assert report.duplicate == ((4, 17) if shift == 0.0 else None)

@@ -316,5 +316,10 @@ def _system(partial: PartialCholesky, conditional: Vector) -> tuple[InducingSyst
         )
     half = solve_triangular(lower, weighted.T, lower=True)
     diagonal = 1.0 / conditional - np.einsum("kn,kn->n", half, half)
+    if not (diagonal > 0.0).all():
+        raise NumericalError(
+            "rounding takes a diagonal entry of the inverse below zero: conditional variances of "
+            'very different size. Try: jitter="auto", or a noise_variance'
+        )
     chosen = list(partial.pivots)
     return InducingSystem(partial.factor[chosen].copy(), lower, diagonal), weighted
