@@ -23,7 +23,15 @@ __all__ = [
     "UnsupportedModelError",
     "WideningError",
     "WorkerError",
+    "one_line",
 ]
+
+
+def one_line(text: str) -> str:
+    """Text with its control characters and line breaks spelt out: names may hold any character."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Obstacle:
 
     def __str__(self) -> str:
         hint = f" Try: {self.hint}" if self.hint else ""
-        return f"{self.where} ({self.received}): {self.why}{hint}"
+        return one_line(f"{self.where} ({self.received}): {self.why}{hint}")
 
 
 class Keras2GPError(Exception):
@@ -55,18 +63,23 @@ class UnsupportedModelError(Keras2GPError):
     """The model has no exact kernel.
 
     Attributes:
+        model: the model's name.
         obstacles: every reason, not only the first one.
         report: the ConversionReport of the attempt.
     """
 
     def __init__(self, model: str, obstacles: Sequence[Obstacle], report: Any = None) -> None:
+        self.model = model
         self.obstacles = tuple(obstacles)
         self.report = report
         count = len(self.obstacles)
         noun = "obstacle" if count == 1 else "obstacles"
-        lines = [f"{model} has no exact kernel: {count} {noun}."]
+        lines = [f"{one_line(model)} has no exact kernel: {count} {noun}."]
         lines += [f"  - {obstacle}" for obstacle in self.obstacles]
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnsupportedModelError, (self.model, self.obstacles, self.report)
 
 
 class WideningError(Keras2GPError):
@@ -91,6 +104,9 @@ class OutputError(InputError):
     def __init__(self, message: str, outputs: Sequence[str]) -> None:
         super().__init__(message)
         self.outputs = tuple(outputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OutputError, (str(self), self.outputs)
 
 
 class DataError(Keras2GPError, ValueError):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keras2gp.errors import Obstacle
+from keras2gp.errors import Obstacle, one_line
 from keras2gp.graph.variances import LayerVariances
 
 __all__ = ["ConversionReport", "LayerRow"]
@@ -134,8 +134,8 @@ class ConversionReport:
             for cells in table
         ]
         verdict = "exact" if self.exact else f"{len(self.obstacles)} obstacle(s)"
-        lines.append(f"{self.model}: {verdict}, prior from {self.prior}")
-        lines += [f"note: {note}" for note in self.notes]
+        lines.append(one_line(f"{self.model}: {verdict}, prior from {self.prior}"))
+        lines += [one_line(f"note: {note}") for note in self.notes]
         lines += [f"obstacle: {obstacle}" for obstacle in self.obstacles]
         return "\n".join(lines)
 
@@ -144,7 +144,8 @@ def _cells(row: LayerRow) -> tuple[str, ...]:
     weight, bias = "", ""
     if row.variances is not None:
         weight, bias = f"{row.variances.weight:.6g}", f"{row.variances.bias:.6g}"
-    return row.path, row.layer, row.became, weight, bias, row.note
+    cells = row.path, row.layer, row.became, weight, bias, row.note
+    return tuple(one_line(cell) for cell in cells)
 
 
 def _row(entry: Mapping[str, Any]) -> LayerRow:

@@ -22,8 +22,8 @@ __all__ = ["Dataset", "load", "prepare_images"]
 _SOURCES = "expected 'sample', 'tfds:NAME', the path of a .npz archive, or a folder of IDX files"
 _SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _NPZ_KEYS = "expected x and y; or x_train, y_train and, both or neither, x_test and y_test"
-_EXACT_IN_FLOAT32 = 2**24
-"""Integers up to here are exact in float32."""
+_EXACT_IN_FLOAT32, _EXACT_IN_FLOAT64 = 2**24, 2**53
+"""Integers up to here are exact in float32, and in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,7 +320,13 @@ def _as_floats(x: Array, where: str) -> tuple[Array, list[str]]:
     if x.dtype.kind == "f":
         exact = x.dtype.itemsize <= 4
     else:
-        exact = max(abs(int(x.min())), abs(int(x.max()))) <= _EXACT_IN_FLOAT32
+        largest = max(abs(int(x.min())), abs(int(x.max())))
+        if largest > _EXACT_IN_FLOAT64:
+            raise InputError(
+                f"{where}: integers up to {largest}, of which float64 loses the last digits. Try: "
+                "subtract an offset, or divide by a unit"
+            )
+        exact = largest <= _EXACT_IN_FLOAT32
     dtype = np.dtype(np.float32 if exact else np.float64)
     with np.errstate(over="ignore"):
         floats = x.astype(dtype, copy=False)

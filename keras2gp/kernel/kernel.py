@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import Array, Images, Matrix
 from keras2gp._util.memory import require_memory
 from keras2gp.covariance.program import KernelKind, check_tangent
-from keras2gp.errors import InputError, PriorError
+from keras2gp.errors import InputError, PriorError, one_line
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec, checked, numbers_per_image
@@ -148,7 +148,7 @@ class Kernel:
         parameters = self.parameters
         for layer, change in changes.items():
             if layer not in parameters:
-                layers = ", ".join(parameters)
+                layers = one_line(", ".join(parameters))
                 raise PriorError(f"{layer!r} is no layer of this kernel. Its layers: {layers}")
             parameters[layer] = _changed(layer, parameters[layer], change)
         parts = self.inputs, self.preprocessor, self.report
@@ -315,7 +315,8 @@ class Kernel:
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(list(spec.shape)) for spec in self.inputs)
-        return f"<Kernel of {self.report.model}, input {shapes}, {len(self._parameters)} layers>"
+        name, count = one_line(self.report.model), len(self._parameters)
+        return f"<Kernel of {name}, input {shapes}, {count} layers>"
 
 
 def _changed(layer: str, old: LayerVariances, change: Any) -> LayerVariances:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.files import read_if_regular, staged_directory
 from keras2gp.covariance.own_activations import OwnActivations
-from keras2gp.errors import Keras2GPError, ModelFileError, StoreError
+from keras2gp.errors import Keras2GPError, ModelFileError, StoreError, one_line
 from keras2gp.kernel.exported import ExportedKernel
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.modelfile.loading import load_model_file
@@ -40,9 +40,9 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
     Raises:
         ModelFileError: the directory holds anything else, is a link, or cannot be written.
     """
-    if directory.exists() and not _is_replaceable(directory):
-        raise ModelFileError(f"{directory} exists and is not a saved kernel: choose another")
     try:
+        if directory.exists() and not _is_replaceable(directory):
+            raise ModelFileError(f"{directory} exists and is not a saved kernel: choose another")
         with staged_directory(directory, _OURS) as target:
             module = _MatrixModule(parts)
             tf.saved_model.save(module, str(target), signatures=module.matrix)
@@ -54,6 +54,17 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
             (target / _JSON).write_text(json.dumps(data, indent=1), encoding="utf-8")
     except StoreError as error:
         raise ModelFileError(str(error)) from error
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise ModelFileError(f"{_short(directory)} cannot be written: {_cause(error)}") from error
+
+
+def _short(path: Path) -> str:
+    """A path for a message: one line, cut where it is no path that a file system takes."""
+    return one_line(str(path)[:300])
+
+
+def _cause(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _is_replaceable(directory: Path) -> bool:
@@ -98,8 +109,7 @@ def _json_of(directory: Path) -> dict[str, Any]:
             raise ModelFileError(f"{directory} holds no saved kernel: no file {_JSON}")
         data = json.loads(content.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelFileError(f"{file} cannot be read: {reason}") from error
+        raise ModelFileError(f"{_short(file)} cannot be read: {_cause(error)}") from error
     if not isinstance(data, dict):
         raise ModelFileError(f"{file} is malformed: not an object but a {type(data).__name__}")
     return data

@@ -17,7 +17,7 @@ import h5py
 
 from keras2gp._util.files import require_disk
 from keras2gp._util.memory import require_memory
-from keras2gp.errors import ModelFileError
+from keras2gp.errors import ModelFileError, one_line
 
 __all__ = [
     "CONFIG_LIMIT",
@@ -51,7 +51,7 @@ _ZIP_ERRORS = (
 
 def printable(text: object, limit: int = 80) -> str:
     """Text out of a file as one line of at most `limit` characters, without control characters."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: limit + 1])
+    shown = one_line(str(text)[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 

@@ -17,8 +17,7 @@ import tensorflow as tf
 
 from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.files import read_if_regular, staged_directory
-from keras2gp._util.text import printable
-from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreError
+from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreError, one_line
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.kernel.kernel import Kernel
@@ -142,8 +141,9 @@ def check_export(directory: str | Path) -> None:
 def _require_replaceable(target: Path) -> None:
     try:
         empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
-    except OSError as error:
-        raise ModelFileError(f"{printable(str(target))[:80]}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise ModelFileError(f"{one_line(str(target)[:300])}: {reason}") from error
     if not empty and _read_marker(target) is None:
         raise ModelFileError(f"{target} exists and is no exported fit: choose another")
 

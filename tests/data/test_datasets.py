@@ -304,3 +304,11 @@ def test_other_numbers_are_cast(x, gives):
 def test_prepare_images_refuses(x, shape, says):
     with pytest.raises(InputError, match=says):
         prepare_images(x, model_rescales=False, sample_shape=shape)
+
+
+def test_integers_that_float64_does_not_hold():
+    x = np.full((3, 4), 2**53, "int64")
+    images, _ = prepare_images(x, model_rescales=False, sample_shape=(4,))
+    assert images.dtype == np.float64
+    with pytest.raises(InputError, match=r"loses the last digits.*offset"):
+        prepare_images(x + 1, model_rescales=False, sample_shape=(4,))

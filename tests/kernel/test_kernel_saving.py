@@ -128,6 +128,18 @@ def test_files_of_others_are_kept(saved, double, tmp_path):
     assert sorted(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()) == before
 
 
+@pytest.mark.parametrize("name", ["n" * 5000, "null\0", "new\nline"])
+def test_names_of_directories(name, double, tmp_path):
+    if "line" in name:
+        double.save(tmp_path / name)
+        assert keras2gp.load(tmp_path / name).parameters == double.parameters
+        return
+    for call in (double.save, keras2gp.load):
+        with pytest.raises(ModelFileError) as caught:
+            call(tmp_path / name)
+        assert len(str(caught.value)) < 500
+
+
 def damaged(saved, tmp_path, text):
     directory = tmp_path / "damaged"
     directory.mkdir()
