@@ -81,16 +81,24 @@ class Program:
 
     Nothing here is compiled: the callers wrap `statistics` and `cross` in tf.function.
 
+    method: how window sums are computed (windows.py)
     kind: which kernels: "nngp", "ntk", or "both", which computes them in one pass
+    boundaries: whether maps that several ops read end a fusion (see base.materialised)
 
     Shapes:
         images: [*spatial, C, B], the images innermost (see base.py)
     """
 
     def __init__(
-        self, graph: Graph, method: WindowMethod = "shifts", kind: KernelKind = "nngp"
+        self,
+        graph: Graph,
+        method: WindowMethod = "shifts",
+        kind: KernelKind = "nngp",
+        *,
+        boundaries: bool = True,
     ) -> None:
         self.graph = graph
+        self.boundaries = boundaries
         self.layers = graph.layers
         self.method: WindowMethod = method
         self.kind: KernelKind = kind
@@ -106,7 +114,7 @@ class Program:
         self, images: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
         """Output variances of every image, [B] for each kernel, and what an ImageBlock holds."""
-        parameters = Parameters(self.layers, weights, biases)
+        parameters = Parameters(self.layers, weights, biases, self.boundaries)
         prepared = self._with_margins(images)
         pairs = SelfPairs(
             tuple(prepared),
@@ -125,7 +133,7 @@ class Program:
         biases: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
         """Output covariance of all pairs of the images of two blocks, [B1, B2], of each kernel."""
-        parameters = Parameters(self.layers, weights, biases)
+        parameters = Parameters(self.layers, weights, biases, self.boundaries)
         pairs = CrossPairs(
             (first, second),
             self.analysis.margins,

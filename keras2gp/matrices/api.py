@@ -189,6 +189,6 @@ def estimate(
     """
     rows = whole_number("n1", n1, 1)
     columns = None if n2 is None else whole_number("n2", n2, 1)
-    partition = Partition.of(kernel.graph, rows, columns)
+    partition = Partition.of(kernel.graph, rows, columns, device=kernel.program.device)
     path = None if out is None else Path(out)
     return estimate_of(kernel.graph, kernel.dtype, partition, path)

@@ -50,7 +50,7 @@ class Work:
     ) -> Work:
         """The work, cut by the plan unless a shape is given."""
         n2 = None if second is None else len(second[0])
-        partition = Partition.of(program.graph, len(first[0]), n2, shape)
+        partition = Partition.of(program.graph, len(first[0]), n2, shape, program.device)
         return cls(program, parameters, first, second, partition)
 
     def compute(self, block: Block) -> Matrix:
