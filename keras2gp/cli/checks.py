@@ -12,7 +12,7 @@ from pathlib import Path
 
 from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.fit_directory import identity, read_record
+from keras2gp.cli.fit_directory import expanded, identity, read_record
 from keras2gp.cli.outputs import (
     EXPORT,
     FIT,
@@ -258,7 +258,7 @@ def _check_data(source: str) -> None:
     """Whether a data source can be there at all. Raises: DataError."""
     if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
         return
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
         return
     problem = "is no .npz file" if path.is_file() else "no such file or folder"

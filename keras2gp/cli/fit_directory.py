@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,15 @@ from keras2gp._util.digest import check_digest, with_digest
 from keras2gp._util.files import read_if_regular, write_file
 from keras2gp.errors import Keras2GPError, ModelFileError
 
-__all__ = ["RECORD", "FitRecord", "data_digest", "identity", "read_record"]
+__all__ = [
+    "RECORD",
+    "FitRecord",
+    "data_digest",
+    "expanded",
+    "identity",
+    "read_record",
+    "real_path",
+]
 
 RECORD = "fit.json"
 _FORMAT = 1
@@ -77,7 +86,17 @@ def identity(source: str) -> str:
     """One name for all paths of a data source: the resolved path; other sources as they are."""
     if source == "sample" or source.startswith("tfds:"):
         return source
-    return str(Path(source).expanduser().resolve())
+    return str(real_path(expanded(source)))
+
+
+def expanded(text: str) -> Path:
+    """A path as a shell would read it; Path.expanduser() raises where there is no such user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111
+
+
+def real_path(path: Path) -> Path:
+    """A path without links; Path.resolve() raises where links go in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def data_digest(*arrays: Any) -> str:

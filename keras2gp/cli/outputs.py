@@ -17,7 +17,7 @@ from pathlib import Path
 from keras2gp._util.files import foreign_files, read_if_regular
 from keras2gp._util.text import received_text
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.fit_directory import RECORD
+from keras2gp.cli.fit_directory import RECORD, expanded, real_path
 from keras2gp.plots.style import MARK
 
 __all__ = [
@@ -52,7 +52,8 @@ _NPZ_NAMES = (
     {"label.npy", "probability.npy", "classes.npy", "mean.npy", "variance.npy"},
     {"mean.npy", "std.npy"},
 )
-_PICTURE_HEAD = 2**16
+_HEADER = 2**16
+"""Bytes at the start of a file by which it is known."""
 _LARGEST = 2**26
 """Bytes of a marker; kernel.json grows with its graph."""
 
@@ -106,7 +107,7 @@ def check_directory(options: argparse.Namespace, kind: DirectoryKind) -> None:
         _check_content(path, kind)
     _check_inputs(options, path)
     store: Path | None = getattr(options, "gram", None)  # perhaps not there yet
-    if store is not None and path.resolve().is_relative_to(store.resolve()):
+    if store is not None and real_path(path).is_relative_to(real_path(store)):
         raise UsageError(f"{path} lies in {store}, the store of a kernel matrix")
 
 
@@ -193,23 +194,27 @@ def is_store(path: Path) -> bool:
 
 def is_predictions(path: Path) -> bool:
     """Whether `predict` wrote a file."""
-    if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-            header = next(csv.reader(iter(lambda: stream.readline(2**20), "")), [])
-        classes = header[3:]
-        return header == _CSV_REGRESSION or (
-            header[:3] == _CSV_CLASSES and bool(classes) and all(c[:2] == "p_" for c in classes)
-        )
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return set(archive.namelist()) in _NPZ_NAMES
+    if path.suffix == ".npz":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return set(archive.namelist()) in _NPZ_NAMES
+        except (zipfile.BadZipFile, NotImplementedError, ValueError):
+            return False
+    with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+        try:
+            header = next(csv.reader(iter(lambda: stream.readline(_HEADER), "")), [])
+        except csv.Error:
+            return False
+    classes = header[3:]
+    return header == _CSV_REGRESSION or (
+        header[:3] == _CSV_CLASSES and bool(classes) and all(c[:2] == "p_" for c in classes)
+    )
 
 
 def is_picture(path: Path) -> bool:
     """Whether `plot` drew a file."""
     with path.open("rb") as stream:
-        return MARK.encode() in stream.read(_PICTURE_HEAD)
+        return MARK.encode() in stream.read(_HEADER)
 
 
 def _check_place(path: Path) -> None:
@@ -220,14 +225,14 @@ def _check_place(path: Path) -> None:
         raise UsageError(f"{str(path)!r}: the name is no UTF-8 text. Try: another name") from error
     if path.is_symlink():
         raise UsageError(
-            f"{path} is a symbolic link, and nothing is written through one. Try: {path.resolve()}"
+            f"{path} is a symbolic link, and nothing is written through one. Try: {real_path(path)}"
         )
     if path.is_dir():
-        if Path.cwd().is_relative_to(path.resolve()):
+        if Path.cwd().is_relative_to(real_path(path)):
             raise UsageError(f"{path} is the working directory, or holds it. Try: another name")
         if path.is_mount():
             raise UsageError(f"{path} is where a disk is mounted. Try: {path / 'out'}")
-    for folder in path.resolve().parents:
+    for folder in real_path(path).parents:
         if is_store(folder):
             raise UsageError(f"{path} lies in {folder}, the store of a kernel matrix")
     parent = path.absolute().parent
@@ -239,9 +244,9 @@ def _check_place(path: Path) -> None:
 
 def _check_inputs(options: argparse.Namespace, out: Path) -> None:
     """Refuse OUT if it is, or holds, something that the command reads. Raises: UsageError."""
-    place = out.resolve()
+    place = real_path(out)
     for source in _inputs(options):
-        if source.resolve().is_relative_to(place):
+        if real_path(source).is_relative_to(place):
             raise UsageError(
                 f"{out} is, or holds, {received_text(str(source), 200)}, which this command reads. "
                 "Try: another place"
@@ -252,11 +257,10 @@ def _inputs(options: argparse.Namespace) -> Iterator[Path]:
     """The files and directories that the options name as inputs."""
     for name in ("model", "fit", "data", "ood", "overrides", "gram", "source", "space"):
         value = getattr(options, name, None)
-        if name == "space" and value is not None:
-            value = value.rpartition(":")[0]
-        if (
-            isinstance(value, str | Path)
-            and str(value)
-            and (name == "gram" or Path(value).expanduser().exists())
-        ):
-            yield Path(value).expanduser()
+        if not isinstance(value, str | Path):
+            continue
+        text = str(value).rpartition(":")[0] if name == "space" else str(value)
+        path = expanded(text)
+        named = text == "sample" or text.startswith(("tfds:", "zoo:"))
+        if text and not named and (name == "gram" or path.exists()):
+            yield path

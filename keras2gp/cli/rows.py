@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from keras2gp._util.arrays import Images, Targets
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
-from keras2gp.cli.fit_directory import FitRecord, data_digest, identity
+from keras2gp.cli.fit_directory import FitRecord, data_digest, expanded, identity
 from keras2gp.data import datasets
 from keras2gp.data.files import read_npz
 from keras2gp.errors import DataError
@@ -151,7 +150,7 @@ def _images_only(source: str, *, download: bool) -> Images:
 
     An .npz file needs no labels: its x is taken, or else x_test, or x_train. Raises: DataError.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.suffix == ".npz" and path.is_file():
         with stage(f"reading {source}"):
             arrays, others = read_npz(path, _NPZ_IMAGES)

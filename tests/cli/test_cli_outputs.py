@@ -225,6 +225,25 @@ def test_a_users_picture(suffix, run, tmp_path):
     assert outputs.is_picture(photo)
 
 
+def test_damaged_files_are_no_predictions(tmp_path):
+    for name, content in {
+        "a.npz": b"PK\x05\x06" + bytes(18), "b.npz": b"PK\x03\x04" + bytes(100) + b"PK\x05\x06",
+        "a.csv": b'row,label,variance,"p_' + b"x\n" * 200_000, "b.csv": b"\x00\xff", "c.csv": b'"',
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        assert not outputs.is_predictions(tmp_path / name)
+
+
+def test_links_in_a_circle(files, run, tmp_path):
+    (tmp_path / "a.keras").symlink_to("a.keras")
+    (tmp_path / "a.npz").symlink_to("a.npz")
+    refused(run, tmp_path, "is a symbolic link", *fit(files, tmp_path / "a.npz"))
+    assert run("inspect", tmp_path / "a.keras")[0] == 4
+    for data in (tmp_path / "a.npz", "~no-such-user/a.npz"):
+        words = ["fit", files / "tiny.keras", "--data", data, "--train", 9, "--out", tmp_path / "f"]
+        assert run(*words)[0] == 5
+
+
 def test_devices_and_pipes_are_no_outputs(fitted, files, run, tmp_path):
     os.mkfifo(tmp_path / "p.csv")
     predict = ["predict", fitted, "--data", files / "images.npz", "--out", tmp_path / "p.csv"]
