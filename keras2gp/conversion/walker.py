@@ -6,8 +6,6 @@ layers and operations by their distance from the output.
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import keras
 
 from keras2gp.conversion.context import Call, Context, RefusalError, State
+from keras2gp.conversion.on_data import run_by_keras
 from keras2gp.conversion.registry import entry_of, is_deterministic
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import GraphError, Obstacle
@@ -193,7 +192,7 @@ def _received(call: Call) -> str:
 
 def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
     if call.tensors and all(t.is_data for t in call.tensors) and is_deterministic(call.operation):
-        return _run_by_keras(call, context)
+        return run_by_keras(call, context)
     read = context.state.layers.reader_of(call.operation)
     if read is None:
         entry = entry_of(call.operation)
@@ -210,55 +209,3 @@ def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
             "calling it without training=True",
         )
     return [read(call, context)]
-
-
-def _run_by_keras(call: Call, context: Context) -> list[Tensor]:
-    """Repeat the call on data, in the deterministic model that Keras will run."""
-    context.became = "run by Keras"
-    if getattr(getattr(call.operation, "activation", None), "unknown", False):
-        context.refuse(
-            "only its covariance was stated, and the data needs the function itself",
-            "activations={name: function}",
-        )
-    operation = _copied(call.operation, context)
-    args, kwargs = _data(call.args), _data(call.kwargs)
-    # Always run as for a prediction; some of Keras's layers state training=True by default.
-    kwargs.pop("training", None)
-    results = operation(*args, **kwargs)
-    if isinstance(operation, keras.Layer) and operation.weights:
-        operation.set_weights(call.operation.get_weights())
-        if hasattr(operation, "finalize_state"):  # Normalization keeps its statistics twice
-            operation.finalize_state()
-        context.note = "its parameters are taken as constants"
-    results = list(results) if isinstance(results, list | tuple) else [results]
-    batch = call.tensors[0].data.shape[0]
-    if any(not t.shape or t.shape[0] != batch for t in results):
-        context.refuse("it mixes the images of a batch", "an axis other than 0, the batch's")
-    return [Tensor(tuple(t.shape[1:]), data=t) for t in results]
-
-
-def _copied(operation: Any, context: Context) -> Any:
-    """A copy to call, since a second call of the user's own would add a node to their model.
-
-    Named by its path, since two nested models may hold layers of one name.
-    """
-    name = re.sub(r"[/#]", "_", context.path)
-    if isinstance(operation, keras.Layer):
-        config = {**operation.get_config(), "name": name, "dtype": context.state.dtype}
-        if type(operation) is keras.layers.Activation:  # a configuration holds no function itself
-            config["activation"] = operation.activation
-        return type(operation).from_config(config)
-    twin = copy.copy(operation)
-    twin.name = name
-    twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
-    return twin
-
-
-def _data(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.data
-    if isinstance(value, list | tuple):
-        return type(value)(_data(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _data(item) for key, item in value.items()}
-    return value

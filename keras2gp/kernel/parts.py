@@ -24,6 +24,7 @@ from keras2gp.graph.ops import Activation
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec
+from keras2gp.modelfile.constants import with_exact_constants
 from keras2gp.report import ConversionReport
 
 __all__ = ["KernelParts"]
@@ -98,6 +99,8 @@ class KernelParts:
             raise ModelFileError(f"no rule: {obstacles[0]}")
         inputs = tuple(_input_of(entry) for entry in data["inputs"])
         _check_inputs(graph, inputs, preprocessor)
+        if preprocessor is not None:
+            with_exact_constants(preprocessor, data["dtype"])
         _check_ops(graph, data["dtype"])
         kind = cast("KernelKind", data["kind"])
         report = ConversionReport.from_dict(data["report"])

@@ -1,0 +1,143 @@
+"""Calls of layers on data: Keras repeats them in the dtype of the kernel.
+
+TensorFlow has no float64 kernel for three-dimensional pooling, and rounds the slope of a leaky ReLU
+to float32. In a float64 kernel other operations of Keras take their place.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.tensor import Tensor
+from keras2gp.modelfile.constants import with_exact_constants
+
+__all__ = ["run_by_keras"]
+
+_INTERPOLATED = ("Resize", "Resizing", "UpSampling2D")
+"""Operations that TensorFlow computes in float32 unless they copy the nearest number."""
+
+
+def run_by_keras(call: Call, context: Context) -> list[Tensor]:
+    """Repeat the call on data, in the deterministic model that Keras will run."""
+    context.became = "run by Keras"
+    if getattr(getattr(call.operation, "activation", None), "unknown", False):
+        context.refuse(
+            "only its covariance was stated, and the data needs the function itself",
+            "activations={name: function}",
+        )
+    operation = _copied(call.operation, context)
+    args, kwargs = _data(call.args), _data(call.kwargs)
+    # Always run as for a prediction; some of Keras's layers state training=True by default.
+    kwargs.pop("training", None)
+    exact = _in_float64(call) if context.state.dtype == "float64" else None
+    if exact is not None:
+        return [_checked(exact(operation, args[0], context), call, context)]
+    results = operation(*args, **kwargs)
+    if isinstance(operation, keras.Layer) and operation.weights:
+        operation.set_weights(call.operation.get_weights())
+        if hasattr(operation, "finalize_state"):  # Normalization keeps its statistics twice
+            operation.finalize_state()
+        context.note = "its parameters are taken as constants"
+    interpolates = type(call.operation).__name__ in _INTERPOLATED and (
+        call.operation.interpolation != "nearest"
+    )
+    if context.state.dtype == "float64" and interpolates:
+        context.note = "computed in float32 by TensorFlow"
+    results = list(results) if isinstance(results, list | tuple) else [results]
+    return [_checked(result, call, context) for result in results]
+
+
+def _checked(result: Any, call: Call, context: Context) -> Tensor:
+    """A result as a tensor of data, if it has one row for each image."""
+    batch = call.tensors[0].data.shape[0]
+    if not result.shape or result.shape[0] != batch:
+        context.refuse("it mixes the images of a batch", "an axis other than 0, the batch's")
+    return Tensor(tuple(result.shape[1:]), data=result)
+
+
+def _copied(operation: Any, context: Context) -> Any:
+    """A copy to call, since a second call of the user's own would add a node to their model.
+
+    Named by its path, since two nested models may hold layers of one name.
+    """
+    name = re.sub(r"[/#]", "_", context.path)
+    if isinstance(operation, keras.Layer):
+        config = {**operation.get_config(), "name": name, "dtype": context.state.dtype}
+        if type(operation) is keras.layers.Activation:  # a configuration holds no function itself
+            config["activation"] = operation.activation
+        return with_exact_constants(type(operation).from_config(config), context.state.dtype)
+    twin = copy.copy(operation)
+    twin.name = name
+    twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
+    return with_exact_constants(twin, context.state.dtype)
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.data
+    if isinstance(value, list | tuple):
+        return type(value)(_data(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _data(item) for key, item in value.items()}
+    return value
+
+
+def _in_float64(call: Call) -> Callable[[Any, Any, Context], Any] | None:
+    """The function that computes a call where TensorFlow's own does not keep float64."""
+    operation, name = call.operation, type(call.operation).__name__
+    leaky = getattr(operation, "activation", None) is keras.activations.leaky_relu
+    if leaky or name in ("LeakyReLU", "LeakyRelu"):
+        return _leaky_relu
+    if name == "ReLU" and operation.negative_slope and not operation.threshold:
+        return _leaky_relu if operation.max_value is None else None
+    if "Pool" in name and "Global" not in name and len(call.tensors[0].shape) == 4:
+        return _pool_volumes
+    return None
+
+
+def _leaky_relu(operation: Any, x: Any, context: Context) -> Any:
+    """max(x, 0) + slope min(x, 0)."""
+    del context
+    slope = float(getattr(operation, "negative_slope", 0.2))  # Keras's default for the function
+    return ops.maximum(x, 0.0) + ops.minimum(x, 0.0) * slope
+
+
+def _each(sizes: Any) -> tuple[int, ...]:
+    """One number for each of three axes."""
+    return (sizes,) * 3 if isinstance(sizes, int) else tuple(sizes)
+
+
+def _pool_volumes(operation: Any, x: Any, context: Context) -> Any:
+    """Pooling of [N, D, H, W, C] along H and W, then along D: means and maxima are separable."""
+    form = operation.data_format or keras.config.image_data_format()
+    first = form == "channels_first"
+    x = ops.moveaxis(x, 1, -1) if first else x
+    if None in x.shape[1:]:
+        context.refuse("TensorFlow pools volumes in float32 alone", "dtype='float32'")
+    depth, height, width, channels = x.shape[1:]
+    if hasattr(operation, "pool_size"):
+        window = _each(operation.pool_size)
+        strides = window if operation.strides is None else _each(operation.strides)
+        padding = operation.padding
+    else:  # Adaptive: the window follows from the number of bins.
+        pairs = tuple(zip((depth, height, width), _each(operation.output_size), strict=True))
+        if any(n % bins for n, bins in pairs):
+            context.refuse("TensorFlow pools volumes in float32 alone", "dtype='float32'")
+        window = strides = tuple(n // bins for n, bins in pairs)
+        padding = "valid"
+    pool = ops.max_pool if "Max" in type(operation).__name__ else ops.average_pool
+    settings = {"padding": padding, "data_format": "channels_last"}
+    x = ops.reshape(x, (-1, height, width, channels))
+    x = pool(x, window[1:], strides[1:], **settings)
+    height, width = x.shape[1:3]
+    x = ops.reshape(x, (-1, depth, height * width, channels))
+    x = pool(x, (window[0], 1), (strides[0], 1), **settings)
+    x = ops.reshape(x, (-1, x.shape[1], height, width, channels))
+    return ops.moveaxis(x, -1, 1) if first else x
