@@ -1,5 +1,8 @@
 """Reading model files: round trips, what is shared or adapted, models that are not complete."""
 
+import json
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -187,3 +190,26 @@ def test_what_keras_cannot_build_has_a_short_reason(tmp_path):
     with pytest.raises(ModelFileError, match=r"m\.json: Keras cannot build it: .*units") as caught:
         load_config(tmp_path, config)
     assert len(str(caught.value)) < 600
+
+
+def test_a_sequential_model_of_many_layers_is_built_once(tmp_path, monkeypatch):
+    """Keras builds it anew for every layer, and its recursion is deeper than Python's stack."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="first")])
+    content = json.loads(model.to_json())
+    start, dense = content["config"]["layers"]
+    layers = [json.loads(json.dumps(dense)) for _ in range(1000)]
+    for number, layer in enumerate(layers):
+        layer["config"]["name"] = f"dense_{number}"
+    layers[0]["build_config"]["input_shape"] = [None, 4]
+    content["config"]["layers"] = [start, *layers]
+    path = tmp_path / "deep.json"
+    path.write_text(json.dumps(content))
+    builds = []
+    build = keras.Sequential.build
+    monkeypatch.setattr(keras.Sequential, "build", lambda *a: builds.append(a) or build(*a))
+    limit, reads = sys.getrecursionlimit(), keras.Sequential.from_config
+    loaded = load_model_file(path, weights=False)
+    assert len(loaded.model.layers) == 1000
+    assert len(builds) == 1
+    assert sys.getrecursionlimit() == limit
+    assert keras.Sequential.from_config == reads
