@@ -91,6 +91,11 @@ def check_inputs(x: Any, *, precomputed: bool) -> Images:
             is a precomputed matrix), or is not finite.
     """
     array = _as_array(x, "X")
+    if not array.ndim:
+        raise InputError(
+            f"X is {received_text(x)}: expected an array, [N, features] or [N, *shape]. Reshape "
+            "your data if it is a single number"
+        )
     if array.ndim < 2:
         raise InputError(
             f"X has shape {array.shape}; expected [N, features] or [N, *shape]. Reshape your "

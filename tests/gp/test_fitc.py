@@ -152,3 +152,28 @@ def test_refusals():
     assert fixed.jitter_report_.jitter == 1e-3
     with pytest.raises(NumericalError, match="zero on all"):
         GPRegressor("precomputed", 0.1, solver="nystroem").fit(np.zeros((3, 3)), np.ones(3))
+
+
+class Contradiction(ImageKernel):
+    """Entries that do not agree with the diagonal."""
+
+    def __init__(self, factor):
+        super().__init__(2.0)
+        self.factor = factor
+
+    def __call__(self, x1, x2=None):
+        return self.factor * np.asarray(super().__call__(x1, x2))
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0])
+def test_entries_that_do_not_agree_with_the_diagonal(factor):
+    with pytest.raises(NumericalError, match="do not agree with its diagonal"):
+        GPRegressor(Contradiction(factor), 0.1, solver="nystroem").fit(images(24), np.ones(24))
+
+
+def test_entries_less_precise_than_their_type_end_the_choice_of_pivots():
+    """The last residuals are rounding: no row is proposed for ever."""
+    matrix = np.asarray(ImageKernel(50.0)(images(60)))
+    rounded = matrix + 1e-5 * np.random.default_rng(0).standard_normal(matrix.shape)
+    source = TiledProduct((rounded + rounded.T) / 2.0)
+    assert randomly_pivoted(source, 60, 1e-12, seed=0).rank <= 60

@@ -59,7 +59,9 @@ def rounding_bound(
         report: the report of the factorisation, which has the smallest pivot.
     """
     error = relative_error(dtype, size)
-    pivot = report.smallest_pivot / max(report.mean_diagonal, report.smallest_pivot)
+    smallest = report.smallest_pivot
+    # No pivot above rounding is known of a matrix that is zero.
+    pivot = smallest / max(report.mean_diagonal, smallest) if smallest > 0.0 else error
     return prior * (error * (100.0 + size * error / pivot))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import blas
 
 from keras2gp._util.arrays import Indices, Matrix, Vector
+from keras2gp.errors import NumericalError
 
 __all__ = [
     "Columns",
@@ -23,6 +24,9 @@ __all__ = [
 # Pivots proposed at once. Columns are computed in batches, which saves passes over a matrix on
 # disk.
 _PROPOSALS = 256
+# After _IDLE batches in a row without a pivot, the rest of the diagonal counts as rounding if it is
+# below _DISAGREEMENT of the largest variance. With exact entries the first row of each is a pivot.
+_IDLE, _DISAGREEMENT = 20, 1e-3
 # The smallest shift of a preconditioner, relative to the mean of the diagonal.
 _LEAST_SHIFT = 1e-10
 
@@ -133,10 +137,13 @@ def randomly_pivoted(source: Columns, rank: int, error: float, seed: int) -> Par
     """
     random = np.random.default_rng(seed)
     elimination = _Elimination(source, rank, error)
-    while elimination.rank < rank and elimination.left.any():
-        weights = elimination.left.copy()
+    idle = 0
+    while elimination.rank < rank and elimination.left.any() and idle < _IDLE:
+        before, weights = elimination.rank, elimination.left.copy()
         proposed = random.choice(len(weights), min(_PROPOSALS, rank), p=weights / weights.sum())
         elimination.extend(proposed, weights[proposed] * random.random(len(proposed)))
+        idle = 0 if elimination.rank > before else idle + 1
+    elimination.require_agreement(idle)
     return elimination.result()
 
 
@@ -190,6 +197,15 @@ class _Elimination:
         self._pivots += chosen.tolist()
         self.left -= np.einsum("nk,nk->n", new, new)
         self._clear_rounding()
+
+    def require_agreement(self, idle: int) -> None:
+        """Refuse entries that leave pivots where the diagonal has some, with a NumericalError."""
+        if idle == _IDLE and self.left.max() > _DISAGREEMENT * np.abs(self._diagonal).max():
+            raise NumericalError(
+                "the kernel's entries do not agree with its diagonal: no row is left to eliminate "
+                f"where variances of {self.left.max():.3g} remain. Try: a kernel that is a "
+                'covariance, or dtype="float64" in the kernel\'s convert or load'
+            )
 
     def _clear_rounding(self) -> None:
         """Zero the residuals of used pivots, and residuals below rounding error."""
