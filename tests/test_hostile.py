@@ -14,7 +14,7 @@ import pytest
 from keras import layers
 
 import keras2gp
-from keras2gp import data
+from keras2gp import data, gp
 from keras2gp.errors import DataError, InputError, ModelFileError
 
 HE = {"kernel_initializer": "he_normal"}
@@ -119,3 +119,30 @@ def test_masked_values_are_not_shown():
 def test_a_value_that_float32_cannot_hold_is_named():
     with pytest.raises(InputError, match=r"at \(1, 2\) is 1e\+39.*float64"):
         keras2gp.convert(model())([[0.0, 0.0, 0.0], [0.0, 0.0, 1e39]])
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (gp.tempered_softmax, ([[np.nan, 0.0]], 1.0)),
+        (gp.tempered_softmax, ([[1.0, 0.0]], 0.0)),
+        (gp.tempered_softmax, ([[1.0, 0.0]], float("nan"))),
+        (gp.fit_temperature, ([[1.0, 0.0]] * 3, [0, 1, 2])),
+        (gp.fit_temperature, ([[1.0, 0.0]] * 3, [0, 1, -1])),
+        (gp.fit_temperature, ([[np.inf, 0.0]] * 3, [0, 1, 0])),
+        (gp.largest_probabilities, ([[0.0, 1.0]], [-1.0])),
+        (gp.largest_probabilities, ([[0.0, 1.0]], [np.inf])),
+        (gp.largest_probabilities, ([[0.0, np.nan]], [1.0])),
+        (gp.expected_softmax, ([[0.0, 1.0]], [[1.0, -1.0]])),
+        (gp.expected_softmax, ([[0.0, np.nan]], [[1.0, 1.0]])),
+        (gp.expected_softmax, ([[0.0, 1.0]], [[1.0, 1e30]])),
+        (gp.expected_softmax, ([], [])),
+    ],
+)
+def test_probabilities_of_no_distribution(function, arguments):
+    with pytest.raises(InputError):
+        function(*arguments)
+
+
+def test_probabilities_at_a_temperature_near_0():
+    np.testing.assert_array_equal(gp.tempered_softmax([[1.0, 0.0]], 1e-320), [[1.0, 0.0]])

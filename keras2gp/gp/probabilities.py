@@ -76,7 +76,12 @@ def tempered_softmax(mean: Matrix, temperature: float) -> Matrix:
         raise InputError(
             f"temperature is {received_text(temperature)}: expected a positive, finite number"
         )
-    probabilities: Matrix = softmax(_moments(mean, "mean", 2) / temperature, axis=1)
+    mean = _moments(mean, "mean", 2)
+    with np.errstate(over="ignore"):
+        exponents = mean / temperature
+        if not np.isfinite(exponents).all():
+            exponents = (mean - mean.max(axis=1, keepdims=True)) / temperature
+    probabilities: Matrix = softmax(exponents, axis=1)
     return probabilities
 
 
