@@ -109,6 +109,9 @@ def fit_temperature(mean: Matrix, columns: Indices) -> float:
     Returns:
         T, a positive number.
 
+    Raises:
+        InputError: the means are not finite numbers [N, C], or a column is none of theirs.
+
     References:
         Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks; Platt
         (1999), Probabilistic Outputs for Support Vector Machines, section 2.2.
@@ -121,6 +124,13 @@ def fit_temperature(mean: Matrix, columns: Indices) -> float:
     >>> sure < unsure
     True
     """
+    mean, columns = _moments(mean, "mean", 2), np.asarray(columns)
+    whole = columns.dtype.kind in "iu" and columns.shape == mean.shape[:1]
+    if not whole or columns.min() < 0 or columns.max() >= mean.shape[1]:
+        raise InputError(
+            f"columns: expected {len(mean)} whole numbers from 0 to {mean.shape[1] - 1}, received "
+            f"{received_text(columns)}"
+        )
     has_others = np.bincount(columns, minlength=mean.shape[1])[columns] > 1
     # Softmax depends on differences between classes alone.
     m = mean[has_others] - mean[has_others].max(axis=1, keepdims=True)
