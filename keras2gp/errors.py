@@ -34,6 +34,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def _shortened(name: str) -> str:
+    """A name of at most 200 characters, of both its ends."""
+    return name if len(name) <= 200 else f"{name[:98]}...{name[-98:]}"
+
+
 @dataclass(frozen=True)
 class Obstacle:
     """One reason why a model has no exact kernel here.
@@ -52,7 +57,8 @@ class Obstacle:
 
     def __str__(self) -> str:
         hint = f" Try: {self.hint}" if self.hint else ""
-        return one_line(f"{self.where} ({self.received}): {self.why}{hint}")
+        where, received = (_shortened(one_line(text)) for text in (self.where, self.received))
+        return f"{where} ({received}): {one_line(self.why + hint)}"
 
 
 class Keras2GPError(Exception):

@@ -11,6 +11,8 @@ from keras2gp.graph.variances import LayerVariances
 
 __all__ = ["ConversionReport", "LayerRow"]
 
+_WIDEST = 120
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -127,7 +129,7 @@ class ConversionReport:
 
     def __str__(self) -> str:
         header = ("layer", "Keras", "becomes", "w2", "b2", "note")
-        table = [header, *(_cells(row) for row in self.rows)]
+        table = [header, *([_shown(cell) for cell in _cells(row)] for row in self.rows)]
         widths = [max(len(cells[i]) for cells in table) for i in range(len(header))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
@@ -138,6 +140,12 @@ class ConversionReport:
         lines += [one_line(f"note: {note}") for note in self.notes]
         lines += [f"obstacle: {obstacle}" for obstacle in self.obstacles]
         return "\n".join(lines)
+
+
+def _shown(cell: str) -> str:
+    """A cell of the table on one line, and no wider than a terminal."""
+    line = one_line(cell)
+    return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 3]}..."
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:

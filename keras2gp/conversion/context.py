@@ -23,10 +23,11 @@ __all__ = ["Call", "Context", "RefusalError", "State"]
 class RefusalError(Exception):
     """Raised by `Context.refuse`; the walker makes an Obstacle of it."""
 
-    def __init__(self, why: str, hint: str) -> None:
+    def __init__(self, why: str, hint: str, *, by_shape: bool) -> None:
         super().__init__(why)
         self.why = why
         self.hint = hint
+        self.by_shape = by_shape
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,12 @@ class Context:
         self.variances: LayerVariances | None = None
         self.extra_rows: dict[str, LayerVariances] = {}
 
-    def refuse(self, why: str, hint: str = "") -> NoReturn:
-        """Refuse this call, which has no exact rule; the walk goes on and collects all refusals."""
-        raise RefusalError(why, hint)
+    def refuse(self, why: str, hint: str = "", *, by_shape: bool = True) -> NoReturn:
+        """Refuse this call, which has no exact rule; the walk goes on and collects all refusals.
+
+        by_shape: whether other shapes of the arguments might have a rule
+        """
+        raise RefusalError(why, hint, by_shape=by_shape)
 
     def as_graph_tensor(self, tensor: Tensor) -> Tensor:
         """Enter a tensor of data into the graph as an input, channels last; keep any other."""
@@ -255,7 +259,7 @@ class Context:
         except PriorError as error:
             if not self.state.overridden(name):
                 hint = "another initialiser, prior='weights', or an override of both variances"
-                self.refuse(str(error), hint)
+                self.refuse(str(error), hint, by_shape=False)
             variances = LayerVariances(0.0)  # the override replaces it
         if suffix:
             self.extra_rows[suffix] = variances

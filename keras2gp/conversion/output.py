@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import replace
 from typing import Any
 
+from keras2gp._util.text import received_text
 from keras2gp.conversion.context import Context, State
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, Obstacle, OutputError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation, Input, Opaque
+from keras2gp.modelfile.archive import printable
 
 __all__ = [
     "chosen_output",
@@ -22,6 +25,7 @@ __all__ = [
     "without_output_activation",
 ]
 
+_LISTED = 50
 _OUTPUT_ACTIVATIONS = ("softmax", "sigmoid", "log_softmax", "log_sigmoid")
 
 
@@ -34,16 +38,23 @@ def chosen_output(walker: KerasWalker, functional: Any, output: str | int | None
                 f"the model has {len(names)} outputs: choose one with output=: {names}", names
             )
         return walker.outputs[0]
-    if isinstance(output, int):
+    if isinstance(output, numbers.Integral) and not isinstance(output, bool):
         if not -len(names) <= output < len(names):
             raise InputError(f"output={output}: the model has {len(names)} outputs: {names}")
-        return walker.outputs[output]
+        return walker.outputs[int(output)]
+    if not isinstance(output, str):
+        raise InputError(f"output={received_text(output)}: expected a position or a name")
     if output in names and len(names) == len(walker.outputs):
         return walker.outputs[names.index(output)]
     if output in walker.results:
         return walker.results[output]
-    present = ", ".join([*names, *walker.results])
-    raise InputError(f"output={output!r}: no output or layer of that name. There are: {present}")
+    present = list(dict.fromkeys([*names, *walker.results]))
+    more = f" and {len(present) - _LISTED} more" if len(present) > _LISTED else ""
+    listed = ", ".join(printable(name, 80) for name in present[:_LISTED])
+    raise InputError(
+        f"output={received_text(output)}: no output or layer of that name. There are: "
+        f"{listed}{more}"
+    )
 
 
 def graph_of(tensor: Tensor, state: State, walker: KerasWalker) -> Graph:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from keras import initializers
 
 from keras2gp._util.checks import whole_number
+from keras2gp._util.text import received_text
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
 
@@ -222,7 +222,7 @@ def _orthogonal(initializer: Any, shape: Shape) -> float:
 
 def _constant(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
     if np.any(np.asarray(initializer.value, dtype=np.float64) != 0.0):
-        raise _refuse_mean(initializer, f"value={reprlib.repr(initializer.value)}")
+        raise _refuse_mean(initializer, f"value={received_text(initializer.value)}")
     return 0.0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, RegistryError
 from keras2gp.layer_table import LAYERS, OPERATIONS, Entry
 
@@ -152,13 +153,13 @@ class OwnLayers:
 
     def __init__(self, stated: Mapping[Any, Any] | None = None) -> None:
         if not isinstance(stated, Mapping | None):
-            raise InputError(f"layers={stated!r}: expected {_EXPECTED}")
+            raise InputError(f"layers={received_text(stated)}: expected {_EXPECTED}")
         own = {} if stated is None else stated
         self._readers = {key: value for key, value in own.items() if not isinstance(value, type)}
         for key, value in own.items():
             is_class = isinstance(key, type) and issubclass(key, keras.Layer)
             if not (is_class or isinstance(key, str)) or not callable(value):
-                raise InputError(f"layers={{{key!r}: {value!r}}}: expected {_EXPECTED}")
+                raise InputError(f"layers={received_text({key: value})}: expected {_EXPECTED}")
             if isinstance(value, type) and not self._has_reader(value):
                 raise InputError(f"layers: {value.__name__} has no reader; expected {_EXPECTED}")
 

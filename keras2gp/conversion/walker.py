@@ -17,8 +17,8 @@ from keras2gp.conversion.on_data import run_by_keras
 from keras2gp.conversion.registry import entry_of, is_deterministic
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import GraphError, Obstacle
-from keras2gp.graph.ops import Opaque
-from keras2gp.layer_table import NO_RULE
+from keras2gp.graph.ops import Opaque, Weighted
+from keras2gp.layer_table import LAYERS, NO_RULE
 from keras2gp.report import LayerRow
 
 __all__ = ["KerasWalker", "WalkedCall", "functional_of", "runs_own_code"]
@@ -70,6 +70,8 @@ class KerasWalker:
         self.calls: list[WalkedCall] = []
         self.results: dict[str, Tensor] = {}
         self._training = False
+        self._maybe_data: set[int] = set()
+        self._unknown_shapes: set[int] = set()
         self.inputs = [
             keras.Input(batch_shape=t.shape, dtype=_dtype(t, state), name=t.name)
             for t in functional.inputs
@@ -118,6 +120,9 @@ class KerasWalker:
             if path in self.unreadable:
                 obstacle = self.unreadable[path]
                 results = self._opaque(call, shapes, path)
+            elif self._may_be_data(call):
+                context.became = "not examined"
+                results = self._opaque(call, shapes, path)
             else:
                 results = _read(call, context, training=self._training)
                 if len(results) != count:
@@ -126,11 +131,14 @@ class KerasWalker:
                         "a layer with one output",
                     )
         except RefusalError as refusal:
-            received = _received(call)
-            obstacle = Obstacle(path, received, refusal.why, refusal.hint)
+            if not (refusal.by_shape and self.has_unknown_shape(*call.tensors)):
+                obstacle = Obstacle(path, _received(call), refusal.why, refusal.hint)
+            context.became = "not examined"
             results = self._opaque(call, shapes, path)
         except GraphError as error:
-            obstacle = Obstacle(path, _received(call), str(error))
+            if not self.has_unknown_shape(*call.tensors):
+                obstacle = Obstacle(path, _received(call), str(error))
+            context.became = "not examined"
             results = self._opaque(call, shapes, path)
         became = "refused" if obstacle else context.became
         # In the place of an unreadable layer stands another, which is not the user's.
@@ -156,8 +164,39 @@ class KerasWalker:
             spatial, channels = (sizes[1:], sizes[0]) if first else (sizes[:-1], sizes[-1])
             name = path if number == 0 else f"{path}:{number}"
             node = self.state.builder.add(Opaque(name, spatial), sources, path)
+            if path in self.unreadable:
+                self._unknown_shapes.add(node)
+            if not sources and (path in self.unreadable or _is_code(call.operation)):
+                self._maybe_data.add(node)
             results.append(Tensor(sizes, (Part(node, channels),), channel_first=first))
         return results
+
+    def has_unknown_shape(self, *tensors: Tensor) -> bool:
+        """Whether a tensor depends on a layer that a file only names: its shapes are guessed."""
+        return bool(self._unknown_shapes and self._unknown_shapes & self._behind(tensors))
+
+    def _may_be_data(self, call: Call) -> bool:
+        """Whether Keras would run this call if an unknown layer before it only changed data."""
+        if not self._maybe_data or not is_deterministic(call.operation):
+            return False
+        return bool(self._maybe_data & self._behind(call.tensors, weights=False))
+
+    def _behind(self, tensors: Sequence[Tensor], *, weights: bool = True) -> set[int]:
+        """The nodes that tensors depend on; weights: also through layers that draw weights."""
+        nodes = self.state.builder.nodes
+        left, seen = [part.node for tensor in tensors for part in tensor.parts], set[int]()
+        while left:
+            index = left.pop()
+            if index not in seen and (weights or not isinstance(nodes[index].op, Weighted)):
+                seen.add(index)
+                left += nodes[index].inputs
+        return seen
+
+
+def _is_code(operation: Any) -> bool:
+    """Whether an operation runs code that nothing here describes: a user's layer, or Lambda."""
+    entry = entry_of(operation)
+    return entry is None or entry.reason == LAYERS["Lambda"].reason
 
 
 def _dtype(tensor: Any, state: State) -> str:
@@ -197,15 +236,17 @@ def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
     if read is None:
         entry = entry_of(call.operation)
         if entry is not None or type(call.operation).__module__.startswith("keras."):
-            context.refuse(*(entry.reason if entry else NO_RULE))
+            context.refuse(*(entry.reason if entry else NO_RULE), by_shape=False)
         context.refuse(
             "a class that is not Keras's own",
             "a reader of your own: layers={YourLayer: reader}, or keras2gp.reader(YourLayer)",
+            by_shape=False,
         )
     inherits = training and getattr(call.operation, "_call_has_training_arg", False)
     if call.kwargs.get("training") or inherits:
         context.refuse(
             "it is called with training=True, which makes it random or dependent on the batch",
             "calling it without training=True",
+            by_shape=False,
         )
     return [read(call, context)]

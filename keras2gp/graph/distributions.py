@@ -67,7 +67,8 @@ def _op_on_features(graph: Graph, node: Node) -> Obstacle:
         node.path,
         f"{node.op.title} of the output of {origin.path}",
         f"{origin.path} gives features that are not Gaussian at infinite width "
-        f"({reason.cause}), so the covariance does not determine theirs",
+        f"({reason.cause}), so the covariance does not determine theirs: a limit exists, "
+        "but it has no closed form here",
         reason.hint,
     )
 

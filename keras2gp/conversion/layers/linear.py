@@ -113,9 +113,12 @@ def read_transposed(call: Call, context: Context) -> Tensor:
 
 def _refuse_changed_weights(layer: Any, context: Context) -> None:
     """Refuse weights that are not draws of the initialiser alone."""
-    quantised = getattr(layer, "quantization_mode", None) is not None
-    if quantised or getattr(layer, "lora_enabled", False):
-        context.refuse("its weights are quantised or have low-rank updates", "the plain layer")
+    if getattr(layer, "quantization_mode", None) is not None:
+        why = "its weights are quantised, and the kernel is that of the layer before"
+        context.refuse(why, "the model as it was before model.quantize()", by_shape=False)
+    if getattr(layer, "lora_enabled", False):
+        why = "its weights have low-rank updates, whose product is not Gaussian"
+        context.refuse(why, "the layer without enable_lora()", by_shape=False)
 
 
 def _check_groups(layer: Any, tensor: Tensor, context: Context) -> None:

@@ -138,7 +138,13 @@ def _sum(call: Call, context: Context, coefficients: list[float]) -> Tensor:
     tensors = [context.as_graph_tensor(t) for t in call.tensors]
     first = tensors[0]
     for tensor in tensors[1:]:
-        if tensor.shape != first.shape or tensor.channel_first != first.channel_first:
+        if tensor.shape == first.shape and tensor.channel_first != first.channel_first:
+            context.refuse(
+                "one branch has its channels first and the other last, so that channels would be "
+                "added to positions",
+                "one data_format throughout, or a Permute of one branch",
+            )
+        if tensor.shape != first.shape:
             context.refuse(
                 f"the branches have different shapes {first.shape} and {tensor.shape}: what is "
                 "broadcast shares its randomness across positions or channels",

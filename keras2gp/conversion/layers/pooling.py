@@ -104,7 +104,7 @@ def read_global_max_pooling(call: Call, context: Context) -> Tensor:
 
 def _replace_maximum(context: Context) -> None:
     if context.state.max_pooling != "average":
-        context.refuse(*LAYERS["MaxPooling2D"].reason)
+        context.refuse(*LAYERS["MaxPooling2D"].reason, by_shape=False)
     context.note = "max pooling, replaced by average pooling as asked for"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NoReturn
 
+from keras2gp._util.text import received_text
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import Crop, Pad, Patches, Reshape, Upsample
@@ -41,7 +42,7 @@ def _along_positions(call: Call, tensor: Tensor, context: Context) -> list[Any]:
     place = next((i for i, key in enumerate(given) if key is Ellipsis), len(given))
     keys = [*given[:place], *missing, *given[place + 1 :]]
     if len(keys) != rank or not all(isinstance(key, slice) or type(key) is int for key in keys):
-        _refuse(context, f"its index {stated} is no choice of positions")
+        _refuse(context, f"its index {received_text(stated)} is no choice of positions")
     channels = 1 if tensor.channel_first else rank - 1
     # Only that all images are meant can be seen without their number.
     sizes = {0: 1, channels: tensor.channels or 0}
