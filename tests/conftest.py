@@ -40,6 +40,9 @@ SMOKE = {
     ".": ["imports_follow_the_order", "no_circles", "public_names", "agrees_with_the_reference"],
 }
 """Smoke tests by the folder of their package: names without `test_`."""
+UNCOMPILED = {"conversion", "covariance", "gp", "search", "verification"}
+"""Folders whose tests compare values of many small kernels: TensorFlow runs them without XLA, in
+half of the time, and in bounded memory, since XLA gives no executable back."""
 CASES = 2
 """Cases of a smoke test that are run, of those that it is parametrised with."""
 
@@ -59,6 +62,20 @@ def pytest_collection_modifyitems(config, items):
     gone = [f"{f}/{n}" for f, names in SMOKE.items() for n in names if not seen[f, n]]
     if whole and gone:
         raise pytest.UsageError(f"tests/conftest.py: no tests of these names: {', '.join(gone)}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def uncompiled(request):
+    """No XLA for the tests of some folders, but for those of a module that says COMPILED = True."""
+    wanted = request.path.parent.name in UNCOMPILED
+    if not wanted or getattr(request.module, "COMPILED", False):
+        yield
+        return
+    from keras2gp.matrices import compiled
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "XLA", False)
+        yield
 
 
 @pytest.fixture

@@ -22,6 +22,10 @@ from keras2gp.matrices.ranges import require_range
 
 __all__ = ["CompiledProgram", "use_wide_vectors"]
 
+XLA = True
+"""Whether XLA compiles programs. It never gives an executable back: tests that make thousands of
+small kernels, whose values they compare, turn it off."""
+
 Variances = tuple[list[Tensor], list[Tensor]]
 
 _VARIABLE = "XLA_FLAGS"
@@ -69,8 +73,8 @@ class CompiledProgram:
         else:
             use_wide_vectors()
         self.program = Program(graph, method, kind, boundaries=self.device == "cpu")
-        self.statistics = tf.function(self._statistics, jit_compile=True, autograph=False)
-        self.cross = tf.function(self._tiles, jit_compile=True, autograph=False)
+        self.statistics = tf.function(self._statistics, jit_compile=XLA, autograph=False)
+        self.cross = tf.function(self._tiles, jit_compile=XLA, autograph=False)
 
     def variances(self, parameters: Mapping[str, LayerVariances]) -> Variances:
         """Weight and bias variances as scalars in the program's order of layers."""
