@@ -184,7 +184,7 @@ def arcsin(r: Tensor, square: Tensor) -> tuple[Tensor, Any]:
         needed on [0, 1/2] alone, far from its singularity at 1.
     """
     size = tf.abs(r)
-    low = square > 0.5
+    low = r * r <= 0.5
     s, z = tf.where(low, size, tf.sqrt(square)), tf.where(low, r * r, square)
     angle = s + s * z * polynomial(_ARCSIN[r.dtype], z)
     angle = tf.where(low, angle, math.pi / 2 - angle)

@@ -84,7 +84,8 @@ class Piecewise(Dual):
     def prepare(self, q: ImageMap) -> Statistics:
         roots = correlation_statistics(q)
         expected = [tf.cast(self._expected(q, order), q.dtype) for order in self._orders[1:]]
-        steepness = tf.math.rsqrt(self.derivative_second_moment(q))
+        deviation = tf.sqrt(self.derivative_second_moment(q))
+        steepness = tf.math.divide_no_nan(tf.ones_like(q), deviation)
         return *roots, steepness, self.mean(q), *expected
 
     def mean(self, q: ImageMap) -> ImageMap:
