@@ -113,8 +113,8 @@ def _of_process() -> Iterator[int]:
 
 def _entry(path: str, name: str) -> int:
     """The number after a name in a file of names and numbers. Raises: ValueError without it."""
-    _, found, rest = f"\n{_text(path)}".partition(f"\n{name}")
-    if not found:
+    _, present, rest = f"\n{_text(path)}".partition(f"\n{name}")
+    if not present:
         raise ValueError(f"{path} has no entry {name}")
     return int(rest.split(maxsplit=1)[0])
 

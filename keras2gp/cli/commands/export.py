@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from keras2gp._util.progress import stage
+from keras2gp._util.text import size_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import load_fit
@@ -19,6 +20,6 @@ def export(options: argparse.Namespace, _rows: None, out: Output) -> ExitCode:
     with stage("exporting"):
         export_fit(estimator, options.out, variance=not options.no_variance)
     size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
-    out.line(f"wrote {options.out}: {size / 2**20:.1f} MiB, images in, predictions out")
+    out.line(f"wrote {options.out}: {size_text(size)}, images in, predictions out")
     out.document({"out": str(options.out), "bytes": size})
     return ExitCode.FINE
