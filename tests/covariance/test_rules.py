@@ -15,10 +15,12 @@ from oracles import naive as oracle
 import keras2gp
 from keras2gp.covariance import registry
 from keras2gp.covariance.base import Rule
+from keras2gp.covariance.forward_pass import ForwardPass
 from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import Program
 from keras2gp.errors import RegistryError
 from keras2gp.graph import GraphBuilder, ops
+from keras2gp.graph.analysis import Analysis
 
 HE = {
     "kernel_initializer": "he_normal",
@@ -193,3 +195,15 @@ def test_a_class_is_the_rule_of_any_op(monkeypatch, rng):
     plain_nngp, plain_ntk = kernels(graph_of(), x)
     np.testing.assert_allclose(nngp, plain_nngp + 1.0, rtol=1e-12)
     np.testing.assert_allclose(ntk, plain_ntk + 2.0, rtol=1e-12)
+
+
+def test_long_chains_of_activations_are_cut():
+    """XLA compiles one fused loop in a time that grows with the square of its length."""
+    b = GraphBuilder()
+    index = b.add(ops.Input(0, (), 2), (), "x")
+    for number in range(40):
+        index = b.add(ops.Affine(f"dense {number}"), (index,), "dense")
+        index = b.add(ops.Activation("relu"), (index,), f"relu {number}")
+    graph = b.graph(b.add(ops.Affine("end"), (index,), "end"))
+    cut = ForwardPass(Analysis.of(graph), {}, None, tangent=False).materialised
+    assert [graph.nodes[i].path for i in sorted(cut)] == ["relu 15", "relu 31"]

@@ -57,6 +57,7 @@ def full_kernel(model, x1, x2):
     arrays = zip(*(x if isinstance(x, list) else [x] for x in (x1, x2)), strict=True)
     images = [Map(data=np.concatenate(pair).astype(float)) for pair in arrays]
     count = len(x1[0] if isinstance(x1, list) else x1)
+    _ACTIVATED.clear()
     (output,) = evaluate(model, images)
     (group,) = output.groups
     return group.second[:count, count:, 0, 0]
@@ -170,6 +171,10 @@ def _mean(name, constant, q):
     return np.vectorize(lambda v: quadrature.one(f, corners, v))(q)
 
 
+_ACTIVATED = {}
+"""Sources of activations by function and argument, of one evaluation."""
+
+
 def activated(layer, value):
     name, constant = oracle._activation(layer)
     if name == "linear":
@@ -180,10 +185,22 @@ def activated(layer, value):
         if slope is not None and group.positive:  # the identity from 0
             groups.append(group)
             continue
-        k = group.second
-        q = np.einsum("iipp->ip", k)
-        q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
-        second = oracle.dual_activation(name, constant, k, q1, q2)
-        source = Source(second, _mean(name, constant, q), positive=slope == 0.0)
-        groups.append(Group(group.channels, {source: np.eye(k.shape[-1])}))
+        # Two calls of a function on one tensor are one source.
+        first = min(number for _, number in group.terms)
+        key = (
+            name,
+            repr(constant),
+            frozenset(
+                (source, number - first, m.tobytes()) for (source, number), m in group.terms.items()
+            ),
+        )
+        if key not in _ACTIVATED:
+            k = group.second
+            q = np.einsum("iipp->ip", k)
+            q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
+            second = oracle.dual_activation(name, constant, k, q1, q2)
+            mean = _mean(name, constant, q)
+            _ACTIVATED[key] = Source(second, mean, positive=slope == 0.0)
+        made = _ACTIVATED[key]
+        groups.append(Group(group.channels, {(made, first): np.eye(made.second.shape[-1])}))
     return Map(value.spatial, groups)

@@ -24,25 +24,28 @@ class Source:
 
 @dataclass
 class Group:
-    """Channels that are alike: matrices [P, P of the source] by source."""
+    """Channels that are alike: matrices [P, P of the source] by source and its first channel.
+
+    The channels of a source are independent: those from two of them on are two sources.
+    """
 
     channels: int
     terms: dict = field(default_factory=dict)
 
     @property
     def mean(self):
-        return sum(np.einsum("pa,ia->ip", m, s.mean) for s, m in self.terms.items())
+        return sum(np.einsum("pa,ia->ip", m, s.mean) for (s, _), m in self.terms.items())
 
     @property
     def second(self):
         total = np.einsum("ip,jq->ijpq", self.mean, self.mean)
-        for source, m in self.terms.items():
+        for (source, _), m in self.terms.items():
             total = total + m @ source.centered @ m.T
         return total
 
     @property
     def positive(self):
-        return all(s.positive and (m >= 0).all() for s, m in self.terms.items())
+        return all(s.positive and (m >= 0).all() for (s, _), m in self.terms.items())
 
     def map(self, matrix):
         return Group(self.channels, {s: matrix @ m for s, m in self.terms.items()})
@@ -64,7 +67,7 @@ class Map:
         x = self.data.reshape(count, -1, channels)
         second = np.einsum("ipc,jqc->ijpq", x, x) / channels
         source = Source(second, np.zeros(second.shape[1:3]))
-        return Map(tuple(spatial), [Group(channels, {source: np.eye(x.shape[1])})])
+        return Map(tuple(spatial), [Group(channels, {(source, 0): np.eye(x.shape[1])})])
 
 
 def mapped(source, matrix, spatial=None):
@@ -99,9 +102,12 @@ def added(sources, coefficients):
         terms = {}
         for source, coefficient in zip(sources, coefficients, strict=True):
             bounds = np.cumsum([g.channels for g in source.groups])
-            group = source.groups[int(np.searchsorted(bounds, begin, side="right"))]
-            for s, m in group.terms.items():
-                terms[s] = terms.get(s, 0.0) + coefficient * m
+            number = int(np.searchsorted(bounds, begin, side="right"))
+            group = source.groups[number]
+            inside = begin - int(bounds[number]) + group.channels
+            for (s, first), m in group.terms.items():
+                key = s, first + inside
+                terms[key] = terms.get(key, 0.0) + coefficient * m
         groups.append(Group(end - begin, terms))
     return Map(sources[0].spatial, groups)
 
@@ -124,7 +130,7 @@ def normalized(source, everywhere, centered, deviation, epsilon):
         k = g.second - np.einsum("ip,jq->ijpq", m, mean)
         k = (k - np.einsum("ip,jq->ijpq", mean, m - mean)) * np.einsum("ip,jq->ijpq", r, r)
         made = Source(k, (m - mean) * r, positive=g.positive and not centered)
-        groups.append(Group(g.channels, {made: np.eye(k.shape[-1])}))
+        groups.append(Group(g.channels, {(made, 0): np.eye(k.shape[-1])}))
     return Map(source.spatial, groups)
 
 
@@ -149,4 +155,4 @@ def spread(source, target):
     for g in range(count):
         second[:, :, g, g] = group.second[:, :, 0, 0]
     made = Source(second, np.repeat(group.mean, count, 1))
-    return Map(tuple(target[:-1]), [Group(target[-1], {made: np.eye(count)})])
+    return Map(tuple(target[:-1]), [Group(target[-1], {(made, 0): np.eye(count)})])

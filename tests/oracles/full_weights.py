@@ -78,7 +78,7 @@ def _source(second, channels):
     """A group of mean 0, all its own source."""
     second = _CORRELATION[-1] * second
     made = Source(second, np.zeros(second.shape[1:3]))
-    return Group(channels, {made: np.eye(second.shape[-1])})
+    return Group(channels, {(made, 0): np.eye(second.shape[-1])})
 
 
 def _mixed(seconds, groups):

@@ -1,0 +1,28 @@
+"""Random architectures against the oracle of all positions; tools/fuzz.py draws many more."""
+
+import numpy as np
+import pytest
+from oracles.architectures import architecture, difference
+
+import keras2gp
+
+SEEDS = range(16)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_agrees_with_all_positions(seed):
+    """To 1e-9 of the root of the two variances; a model that is refused says why."""
+    rng = np.random.default_rng(seed)
+    model = architecture(rng)
+    x = rng.normal(size=(4, *model.input_shape[1:]))
+    report = keras2gp.inspect(model)
+    if not report.exact:
+        assert all(obstacle.why and obstacle.hint for obstacle in report.obstacles)
+        return
+    kernel = keras2gp.convert(model, dtype="float64")
+    assert difference(model, np.asarray(kernel(x)), x) < 1e-9
+
+
+def test_most_architectures_are_converted():
+    models = (architecture(np.random.default_rng(seed)) for seed in SEEDS)
+    assert sum(keras2gp.inspect(model).exact for model in models) > len(SEEDS) / 2

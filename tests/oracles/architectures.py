@@ -1,0 +1,165 @@
+"""Random small architectures, of the layers that the full-covariance oracle knows."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from oracles.full_covariance import full_kernel
+
+__all__ = ["architecture", "difference"]
+
+BIAS = keras.initializers.RandomNormal(stddev=0.3)
+WEIGHTS = {"kernel_initializer": "he_normal", "bias_initializer": BIAS}
+ACTIVATIONS = ("relu", "leaky_relu", "erf", "sin")
+"""Functions whose moments the oracle has in closed form."""
+MOST_POSITIONS = 40
+
+
+def architecture(rng):
+    """A model of one to eight drawn layers between its input and a last Dense layer."""
+    rank = int(rng.choice([1, 2], p=[0.4, 0.6]))
+    size = [int(n) for n in rng.integers(3, 7, rank)]
+    x = keras.Input((*size, int(rng.integers(1, 4))))
+    h = _Builder(rng, rank).network(x)
+    if h.shape[1:-1] and rng.random() < 0.5:
+        h = getattr(layers, f"GlobalAveragePooling{rank}D")()(h)
+    else:
+        h = layers.Flatten()(h)
+    return keras.Model(x, layers.Dense(2, **WEIGHTS)(h))
+
+
+class _Builder:
+    """Draws layers; a layer that does not fit its tensor is drawn anew."""
+
+    def __init__(self, rng, rank):
+        self.rng = rng
+        self.rank = rank
+
+    def network(self, x):
+        """A layer with weights, and up to seven more of any kind."""
+        h = self.convolution(x)
+        steps = [self.convolution, self.activation, self.pooling, self.sum_of_branches,
+                 self.concatenation, self.misaligned, self.upsampling, self.padding, self.cropping,
+                 self.transposed, self.depthwise, self.normalization, self.mean_kept]  # fmt: skip
+        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5]
+        for _ in range(int(self.rng.integers(0, 8))):
+            step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
+            drawn = step(h)
+            if 0 < _positions(drawn) <= MOST_POSITIONS:
+                h = drawn
+        return h
+
+    def pick(self, *values):
+        return values[int(self.rng.integers(len(values)))]
+
+    def each(self, *values):
+        """One of the values for each axis."""
+        return tuple(self.pick(*values) for _ in range(self.rank))
+
+    def activate(self, h, chance=0.5):
+        return self.activation(h) if self.rng.random() < chance else h
+
+    def activation(self, h):
+        name = self.pick(*ACTIVATIONS)
+        if name in ("erf", "sin"):
+            return getattr(keras.ops, name)(h)
+        return layers.Activation(name)(h)
+
+    def convolution(self, h):
+        window, padding = self.each(1, 2, 3), self.pick("same", "same", "valid")
+        if padding == "valid" and any(w > n for w, n in zip(window, h.shape[1:-1], strict=True)):
+            padding = "same"
+        strides, dilation = self.each(1, 1, 2), (1,) * self.rank
+        if max(strides) == 1 and padding == "same":
+            dilation = (self.pick(1, 1, 2),) * self.rank
+        kind = getattr(layers, f"Conv{self.rank}D")
+        units = self.pick(4, 6)
+        settings = {"padding": padding, "strides": strides, "dilation_rate": dilation}
+        return self.activate(kind(units, window, **settings, **WEIGHTS)(h))
+
+    def pointwise(self, h, units):
+        return self.activate(getattr(layers, f"Conv{self.rank}D")(units, 1, **WEIGHTS)(h))
+
+    def transposed(self, h):
+        kind = getattr(layers, f"Conv{self.rank}DTranspose")
+        window, strides = self.each(1, 2, 3), (self.pick(1, 2),) * self.rank
+        return self.activate(kind(4, window, strides, self.pick("same", "valid"), **WEIGHTS)(h))
+
+    def depthwise(self, h):
+        kind = getattr(layers, f"{self.pick('Depthwise', 'Separable')}Conv{self.rank}D")
+        first = () if "Depthwise" in kind.__name__ else (5,)
+        names = {"depthwise_initializer": "he_normal", "bias_initializer": BIAS}
+        settings = {"padding": "same", "depth_multiplier": self.pick(1, 2)}
+        strides = self.pick(1, 1, 2)
+        return kind(*first, self.pick(2, 3), strides=strides, **settings, **names)(h)
+
+    def pooling(self, h):
+        kind = getattr(layers, f"AveragePooling{self.rank}D")
+        window, padding = self.each(1, 2, 3), self.pick("same", "valid")
+        if padding == "valid":
+            window = tuple(min(w, n) for w, n in zip(window, h.shape[1:-1], strict=True))
+        return kind(window, self.pick(1, 2), padding=padding)(h)
+
+    def mean_kept(self, h):
+        return getattr(layers, f"GlobalAveragePooling{self.rank}D")(keepdims=True)(h)
+
+    def upsampling(self, h):
+        factors = self.each(1, 2)
+        kind = getattr(layers, f"UpSampling{self.rank}D")
+        return kind(factors if self.rank > 1 else factors[0])(h)
+
+    def padding(self, h):
+        pads = tuple((self.pick(0, 1), self.pick(0, 1, 2)) for _ in range(self.rank))
+        kind = getattr(layers, f"ZeroPadding{self.rank}D")
+        return kind(pads if self.rank > 1 else pads[0])(h)
+
+    def cropping(self, h):
+        cuts = tuple((self.pick(0, 1) * (n > 2), 0) for n in h.shape[1:-1])
+        kind = getattr(layers, f"Cropping{self.rank}D")
+        return kind(cuts if self.rank > 1 else cuts[0])(h)
+
+    def normalization(self, h):
+        kind = self.pick(
+            layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization
+        )
+        return kind()(h)
+
+    def branch(self, h):
+        """A tensor of the same shape: the same one, a map of it, or one with weights."""
+        kinds = [f"AveragePooling{self.rank}D", f"Conv{self.rank}D"]
+        name = self.pick("same", *kinds)
+        if name == "same":
+            return h
+        if "Pooling" in name:
+            return getattr(layers, name)(self.pick(2, 3), 1, padding="same")(h)
+        kind, units = getattr(layers, name), h.shape[-1]
+        return self.activate(kind(units, self.pick(1, 3), padding="same", **WEIGHTS)(h), 0.3)
+
+    def sum_of_branches(self, h):
+        merge = self.pick(layers.Add, layers.Subtract, layers.Average)
+        return merge()([self.branch(h), self.branch(h)])
+
+    def concatenation(self, h):
+        return layers.Concatenate()([self.branch(h), self.pointwise(h, self.pick(2, 3, 5))])
+
+    def misaligned(self, h):
+        """A sum whose channel groups are cut at different places."""
+        parts = [self.pointwise(h, units) for units in (self.pick(1, 2, 3), self.pick(2, 4))]
+        orders = [parts, parts[::-1]] if self.rng.random() < 0.7 else [parts, parts]
+        merge = self.pick(layers.Add, layers.Subtract)
+        return merge()([layers.Concatenate()(order) for order in orders])
+
+
+def _positions(tensor):
+    count = 1
+    for n in tensor.shape[1:-1]:
+        count *= n
+    return count
+
+
+def difference(model, kernel, x):
+    """The largest error of a kernel matrix [N, N], over the root of the two variances."""
+    expected = full_kernel(model, x, x)
+    root = expected.diagonal() ** 0.5
+    return float((abs(kernel - expected) / (root[:, None] * root)).max())

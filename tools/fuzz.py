@@ -1,0 +1,91 @@
+"""Random architectures against the oracle that carries the covariance of all positions.
+
+python tools/fuzz.py [--count 1000] [--minutes M] [--seed 0] [--compiled 10]
+
+Draws models until COUNT of them are converted, or M minutes are over, and compares the kernel of
+each with the oracle in tests/oracles: to 1e-9 of the root of the two variances in float64, to 2e-5
+in float32. One of COMPILED is compiled by XLA; the others run as TensorFlow's own graph, which
+takes no time to compile. Prints each difference beyond that, with the seed that draws the model
+again, and at the end how many were converted, how many were refused and for which reasons. Exits
+with 1 if there was a difference or an error that is not a refusal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import keras
+from oracles.architectures import architecture, difference
+
+import keras2gp
+from keras2gp.matrices import compiled as programs
+
+BOUNDS = {"float64": 1e-9, "float32": 2e-5}
+
+
+def differences(seed: int, *, compiled: bool) -> dict[str, float]:
+    """The errors by dtype of the model that a seed draws.
+
+    Raises: UnsupportedModelError if the model is refused.
+    """
+    rng = np.random.default_rng(seed)
+    model = architecture(rng)
+    x = rng.normal(size=(4, *model.input_shape[1:])).astype("float32")
+    programs.XLA = compiled
+    errors = {}
+    for dtype in BOUNDS:
+        kernel = keras2gp.convert(model, dtype=dtype)
+        errors[dtype] = difference(model, np.asarray(kernel(x), "float64"), x)
+    return errors
+
+
+def main() -> int:
+    """Fuzz as the command line says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--count", type=int, default=1000, help="models that are converted")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--compiled", type=int, default=10, help="one of so many goes through XLA")
+    arguments = parser.parse_args()
+    started, converted, seed = time.perf_counter(), 0, arguments.seed
+    refused: Counter[str] = Counter()
+    worst = dict.fromkeys(BOUNDS, 0.0)
+    faults = 0
+    while converted < arguments.count and time.perf_counter() - started < 60 * arguments.minutes:
+        compiled = converted % arguments.compiled == 0
+        try:
+            errors = differences(seed, compiled=compiled)
+        except keras2gp.UnsupportedModelError as error:
+            refused.update({obstacle.why[:100] for obstacle in error.obstacles})
+            refused["refused"] += 1
+        except Exception:  # noqa: BLE001 (reported, and the next model tried)
+            faults += 1
+            print(f"seed {seed}: {traceback.format_exc(limit=-3)}", flush=True)
+        else:
+            converted += 1
+            for dtype, error in errors.items():
+                worst[dtype] = max(worst[dtype], error)
+                if not error <= BOUNDS[dtype]:
+                    faults += 1
+                    print(f"seed {seed}: {dtype} differs by {error:.2g}", flush=True)
+        seed += 1
+        keras.backend.clear_session()
+    minutes = (time.perf_counter() - started) / 60
+    print(f"{converted} models in {minutes:.1f} minutes, seeds {arguments.seed} to {seed - 1}")
+    print(f"largest differences {worst}; {faults} faults; {refused.pop('refused', 0)} refused:")
+    for why, count in refused.most_common():
+        print(f"  {count:5}  {why}")
+    return int(faults > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
