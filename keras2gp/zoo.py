@@ -182,12 +182,13 @@ def build(name: str, input_shape: Sequence[int] = _MNIST, classes: int = 10) -> 
     >>> zoo.build("resnet32", (8, 8, 1), classes=3).name
     'resnet32'
     """
-    if name not in ZOO:
+    if not isinstance(name, str) or name not in ZOO:
         raise InputError(f"zoo: no model is called {name!r}; it has {', '.join(ZOO)}")
-    sizes = [*input_shape, classes]
+    shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
+    sizes = [*shape, classes]
     if len(sizes) != 4 or not all(isinstance(n, int) and n >= 1 for n in sizes):
         raise InputError(
-            f"zoo:{name}: input shape {tuple(input_shape)} with {classes} classes; expected "
+            f"zoo:{name}: input shape {shape} with {classes} classes; expected "
             "(height, width, channels), and whole numbers from 1"
         )
     return ZOO[name](tuple(input_shape), classes)

@@ -3,6 +3,7 @@
 A refusal is an error of keras2gp's tree; other errors and wrong numbers are faults.
 """
 
+import contextlib
 import io
 import json
 import struct
@@ -14,7 +15,7 @@ import pytest
 from keras import layers
 
 import keras2gp
-from keras2gp import data, gp
+from keras2gp import data, gp, zoo
 from keras2gp.errors import DataError, InputError, ModelFileError
 
 HE = {"kernel_initializer": "he_normal"}
@@ -146,3 +147,61 @@ def test_probabilities_of_no_distribution(function, arguments):
 
 def test_probabilities_at_a_temperature_near_0():
     np.testing.assert_array_equal(gp.tempered_softmax([[1.0, 0.0]], 1e-320), [[1.0, 0.0]])
+
+
+JUNK = [None, 3, True, 2.5, "x", b"x", [], {"a": 1}, np.ones(3), np.array(None), print, 1j, "a\0b"]
+"""Values of every kind, of which an argument takes one at most."""
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    kernel = keras2gp.convert(model())
+    return kernel, keras2gp.GPRegressor(kernel, noise_variance=0.1).fit(X, [0.0, 1.0])
+
+
+CALLS = {
+    "prior": lambda k, gp_, v: keras2gp.convert(model(), v),
+    "output": lambda k, gp_, v: keras2gp.convert(model(), output=v),
+    "tolerance": lambda k, gp_, v: keras2gp.convert(model(), tolerance=v),
+    "activations": lambda k, gp_, v: keras2gp.convert(model(), activations=v),
+    "dtype": lambda k, gp_, v: keras2gp.convert(model(), dtype=v),
+    "get": lambda k, gp_, v: k(X, get=v),
+    "changes": lambda k, gp_, v: k.with_parameters(v),
+    "a kernel to load": lambda k, gp_, v: keras2gp.load(v),
+    "a kernel of gram": lambda k, gp_, v: keras2gp.gram(v, X, progress=False),
+    "a fit to load": lambda k, gp_, v: gp.load_head(v, k),
+    "a kernel to tune": lambda k, gp_, v: keras2gp.optimize_variances(v, X, [0.0, 1.0]),
+    "a variance": lambda k, gp_, v: keras2gp.LayerVariances(v),
+    "widths": lambda k, gp_, v: keras2gp.verify(model(), k, widths=v),
+    "a network": lambda k, gp_, v: zoo.build(v, (8, 8, 1)),
+    "a shape": lambda k, gp_, v: zoo.build("convnet", v),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_arguments_of_any_type(name, fitted, tmp_path, monkeypatch):
+    """Each is taken or refused by keras2gp: no error of another kind."""
+    monkeypatch.chdir(tmp_path)
+    refused = 0
+    for value in JUNK:
+        with contextlib.suppress(keras2gp.Keras2GPError):
+            refused += 1
+            CALLS[name](*fitted, value)
+            refused -= 1
+    assert refused >= len(JUNK) // 2
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, b"x", [], np.ones(3), "a\0b", "x" * 300, "/proc/no/one"]
+)
+def test_places_that_are_none(value, fitted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kernel, regressor = fitted
+    for write in (
+        kernel.save,
+        lambda place: keras2gp.export(regressor, place),
+        lambda place: gp.save_head(regressor, place),
+        lambda place: keras2gp.gram(kernel, X, out=place, progress=False),
+    ):
+        with pytest.raises(keras2gp.Keras2GPError):
+            write(value)

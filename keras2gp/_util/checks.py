@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
+import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +14,7 @@ import numpy as np
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, Keras2GPError
 
-__all__ = ["is_whole_number", "refuse_masked", "whole_number"]
+__all__ = ["as_path", "is_whole_number", "one_of", "proper_share", "refuse_masked", "whole_number"]
 
 
 def is_whole_number(value: Any) -> bool:
@@ -58,3 +62,38 @@ def refuse_masked(name: str, value: Any) -> None:
             f"{name}: {masked} of its values are masked, and all of them are needed. Try: "
             f"values in their place, {name}.filled(value), or without the rows that lack some"
         )
+
+
+def as_path(name: str, value: Any, error: type[Keras2GPError] = InputError) -> Path:
+    """Return a path that is text or os.PathLike, or refuse it.
+
+    Raises:
+        Keras2GPError: of the class `error`; it is something else, or no system takes it.
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if isinstance(text, str) and "\0" not in text:
+        return Path(text)
+    raise error(f"{name}={received_text(value)}: expected a path, as text or a pathlib.Path")
+
+
+def one_of(name: str, value: Any, choices: Iterable[str | None]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        InputError: with the value and the choices.
+    """
+    choices = list(choices)
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        listed = " or ".join(map(repr, choices))
+        raise InputError(f"{name}={received_text(value)}: expected {listed}")
+
+
+def proper_share(name: str, value: Any) -> float:
+    """Return a number between 0 and 1, both excluded, or refuse it.
+
+    Raises:
+        InputError: with the value.
+    """
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < float(value) < 1:
+        return float(value)
+    raise InputError(f"{name}={received_text(value)}: expected a number between 0 and 1")

@@ -34,6 +34,8 @@ def size_text(count: int | None) -> str:
     """A number of bytes in binary units, such as "1.5 GiB"; None is an unknown amount."""
     if count is None:
         return "an unknown amount"
+    if abs(count) >= 2**70:
+        return "more than 2^70 bytes"
     for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if abs(count) >= size:
             return f"{count / size:.1f} {unit}"

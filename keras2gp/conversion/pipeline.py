@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras2gp._util.text import received_text
+from keras2gp._util.checks import one_of, proper_share
 from keras2gp.conversion.context import State
 from keras2gp.conversion.output import (
     chosen_output,
@@ -107,8 +106,8 @@ def convert(
     [[1.     0.3183]
      [0.3183 1.    ]]
     """
-    _check("dtype", dtype, "float32", "float64")
-    _check("kind", kind, "nngp", "ntk")
+    one_of("dtype", dtype, ("float32", "float64"))
+    one_of("kind", kind, ("nngp", "ntk"))
     settings = _Settings(
         prior,
         check_overrides(overrides),
@@ -208,11 +207,9 @@ class _Settings:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _check("prior", self.prior, "initializers", "weights")
-        _check("max_pooling", self.max_pooling, None, "average")
-        if not isinstance(self.tolerance, numbers.Real) or not 0 < self.tolerance < 1:
-            shown = received_text(self.tolerance)
-            raise InputError(f"tolerance={shown}: expected a number between 0 and 1")
+        one_of("prior", self.prior, ("initializers", "weights"))
+        one_of("max_pooling", self.max_pooling, (None, "average"))
+        proper_share("tolerance", self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -224,13 +221,6 @@ class _Conversion:
     parameters: Mapping[str, LayerVariances] = field(default_factory=dict)
     inputs: tuple[InputSpec, ...] = ()
     preprocessor: Any | None = None
-
-
-def _check(name: str, value: object, *allowed: str | None) -> None:
-    """Refuse a setting that is not one of the allowed values."""
-    if not isinstance(value, str | None) or value not in allowed:
-        expected = " or ".join(map(repr, allowed))
-        raise InputError(f"{name}={received_text(value)}: expected {expected}")
 
 
 def _converted(source: Any, settings: _Settings) -> _Conversion:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor, Vector
+from keras2gp._util.text import received_text
 from keras2gp.covariance.duals.base import Dual
 from keras2gp.covariance.duals.coefficients import ValueAndSlope, compiled
 from keras2gp.covariance.duals.hermite import Hermite
@@ -96,6 +97,11 @@ class OwnActivations:
 
     def __init__(self, stated: Mapping[Any, Any] | None = None) -> None:
         self._stated: dict[Any, Dual] = {}
+        if stated is not None and not isinstance(stated, Mapping):
+            raise InputError(
+                f"activations={received_text(stated)}: expected a dict. Try: "
+                "{'my_activation': function}"
+            )
         for key, value in (stated or {}).items():
             if not isinstance(key, str) and not callable(key):
                 raise InputError(

@@ -99,6 +99,8 @@ def dual(name: str, *, override: bool = False) -> Callable[[AnyDual], AnyDual]:
         ...     def phi(self, u):
         ...         return tf.sin(u)
     """
+    if not isinstance(name, str) or not name:
+        raise RegistryError(f"{name!r} is no name of an activation: expected text, such as 'relu'")
 
     def register(kind: AnyDual) -> AnyDual:
         if name in _DUALS and not override:

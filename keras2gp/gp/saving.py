@@ -11,6 +11,7 @@ import numpy as np
 
 from keras2gp._util.array_files import array_writer, checksum, read_array
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import as_path
 from keras2gp._util.digest import check_digest, with_digest
 from keras2gp._util.files import Content, read_if_regular, write_files
 from keras2gp.errors import Keras2GPError, ModelFileError, NotFittedError
@@ -78,7 +79,7 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
     """
     if type(estimator) not in (GPClassifier, GPRegressor) or not hasattr(estimator, "alpha_"):
         raise NotFittedError(f"{type(estimator).__name__} is not fitted: nothing to save")
-    directory = Path(directory)
+    directory = as_path("directory", directory)
     facts, arrays = estimator.fit_state()
     head = {
         "format": _FORMAT,
@@ -119,7 +120,7 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> GPClassif
             each other; the kernel is not that of the fit.
     """
     check_kernel(kernel)
-    directory = Path(directory)
+    directory = as_path("directory", directory)
     head = _read_head(directory / _HEAD)
     try:
         estimator = _unfitted(head, kernel)

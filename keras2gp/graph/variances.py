@@ -32,7 +32,10 @@ class LayerVariances:
 
     def __post_init__(self) -> None:
         for name in ("weight", "bias"):
-            value = float(getattr(self, name))
+            try:
+                value = float(getattr(self, name))
+            except (TypeError, ValueError, OverflowError) as error:
+                raise PriorError(f"the {name} variance is no number: {error}") from error
             if not math.isfinite(value) or value < 0.0:
                 raise PriorError(
                     f"the {name} variance is {value}: a variance is finite and not negative"

@@ -12,7 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, Matrix
+from keras2gp._util.checks import as_path, one_of
 from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
 from keras2gp.covariance.program import KernelKind, check_tangent
 from keras2gp.errors import InputError, PriorError, one_line
 from keras2gp.graph.graph import Graph
@@ -145,6 +147,10 @@ class Kernel:
         >>> numpy.asarray(wider.diag(numpy.ones((1, 2)))).tolist()
         [4.0]
         """
+        if not isinstance(changes, Mapping):
+            raise PriorError(
+                f"changes={received_text(changes)}: expected a dict of layers and their variances"
+            )
         parameters = self.parameters
         for layer, change in changes.items():
             if layer not in parameters:
@@ -245,8 +251,7 @@ class Kernel:
     def _of_kind(self, kind: KernelKind | None) -> CompiledProgram:
         if kind is None:
             return self._program
-        if kind not in ("nngp", "ntk", "both"):
-            raise InputError(f"get={kind!r}: expected 'nngp', 'ntk' or 'both'")
+        one_of("get", kind, ("nngp", "ntk", "both"))
         if kind not in self._siblings:
             if kind != "nngp" and (obstacles := check_tangent(self.graph)):
                 raise InputError(f"there is no tangent kernel. {obstacles[0]}")
@@ -304,7 +309,7 @@ class Kernel:
         ...     sorted(file.name for file in pathlib.Path(directory).glob("*.*"))
         ['fingerprint.pb', 'kernel.json', 'saved_model.pb']
         """
-        save_kernel(self.parts, Path(directory))
+        save_kernel(self.parts, as_path("directory", directory))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Kernel:
         """A kernel never changes, so that a copy shares the compiled program."""

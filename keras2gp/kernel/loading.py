@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras2gp._util.checks import as_path
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.saving import read_kernel
@@ -44,4 +45,4 @@ def load(
     """
     own = OwnActivations(activations)
     own.register()
-    return Kernel.from_parts(read_kernel(Path(directory), own, layers))
+    return Kernel.from_parts(read_kernel(as_path("directory", directory), own, layers))

@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from keras2gp._util.arrays import Array, Matrix
-from keras2gp._util.checks import whole_number
+from keras2gp._util.checks import as_path, whole_number
 from keras2gp._util.files import sweep
 from keras2gp._util.progress import Progress, counted
 from keras2gp._util.text import received_text
@@ -30,6 +30,7 @@ __all__ = ["estimate", "gram"]
 _TITLE = "kernel matrix"
 
 
+@runtime_checkable
 class _Kernel(Protocol):
     """The parts of keras2gp.kernel.kernel.Kernel that this module uses."""
 
@@ -112,11 +113,16 @@ def compute(
     if not isinstance(progress, bool) and not callable(progress):
         received = received_text(progress)
         raise InputError(f"progress={received}: expected True, False or a function")
+    if not isinstance(kernel, _Kernel):
+        raise InputError(
+            f"kernel={received_text(kernel)}: expected a kernel that keras2gp.convert or "
+            "keras2gp.load gave"
+        )
     first = kernel.images(x1, "x1")
     second = None if x2 is None else kernel.images(x2, "x2")
     work = Work.of(kernel.program, kernel.parameters, first, second, shape)
     if out is not None:
-        return _fill(Path(out), work, driver, progress)
+        return _fill(as_path("out", out), work, driver, progress)
     needed = estimate_of(kernel.graph, kernel.dtype, work.partition)
     if needed.fits_memory:
         pairs = [block.pairs for block in work.partition.blocks()]

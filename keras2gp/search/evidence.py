@@ -20,6 +20,7 @@ from scipy import optimize
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.factor import CholeskyFactor
@@ -162,6 +163,11 @@ class Evidence:
     """
 
     def __init__(self, kernel: Kernel, x: Any, y: Any) -> None:
+        if not isinstance(kernel, Kernel):
+            raise InputError(
+                f"kernel={received_text(kernel)}: expected a kernel that keras2gp.convert or "
+                "keras2gp.load gave"
+            )
         self._images = [image.astype(np.float64) for image in kernel.images(x)]
         self._targets = targets_of(y)
         if len(self._targets) != len(self._images[0]):

@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras2gp._util.checks import as_path
 from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.files import read_if_regular, staged_directory
 from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreError, one_line
@@ -74,7 +75,7 @@ def export(
     >>> numpy.allclose(outputs["mean"], regressor.predict(x))
     True
     """
-    target = Path(directory)
+    target = as_path("directory", directory)
     _require_replaceable(target)
     if not hasattr(estimator, "alpha_"):
         raise NotFittedError(f"{type(estimator).__name__} is not fitted: nothing to export")

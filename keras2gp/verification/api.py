@@ -14,6 +14,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Matrix
 from keras2gp._util.checks import whole_number
+from keras2gp._util.text import received_text
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.conversion.walker import functional_of
 from keras2gp.covariance.duals.hermite import TOLERANCE
@@ -39,6 +40,8 @@ IMAGES = 3
 """Random images that the networks and the kernel are compared on."""
 _LEAST_SAMPLES = 20
 _LARGEST_SEED = 2**20
+_LARGEST = 2**31
+"""Largest number of anything that is counted; less memory than that refuses most of it."""
 
 
 def verify(
@@ -196,7 +199,7 @@ class Verification:
         self.samples, self.seed, self.averages = samples, seed, averages
         self._functional = functional_of(model)
         if isinstance(data, int):
-            whole_number("data", data, 1)
+            whole_number("data", data, 1, _LARGEST)
         self.images = images_of(stated, data, seed)
         survey = Survey(self._functional, stated.parameters, stated.report.output)
         self.scales = scales_of(survey, widths, [units] if units else UNITS)
@@ -294,11 +297,14 @@ class _Counter:
 
 
 def _check(widths: Sequence[int], samples: int, units: int | None, seed: int) -> None:
+    listed = isinstance(widths, Sequence | np.ndarray) and not isinstance(widths, str)
+    if not listed or not np.ndim(widths):
+        raise InputError(f"widths={received_text(widths)}: expected some, such as (8, 16, 64)")
     for width in widths:
-        whole_number("width", width, 1)
-    whole_number("samples", samples, _LEAST_SAMPLES)
+        whole_number("width", width, 1, _LARGEST)
+    whole_number("samples", samples, _LEAST_SAMPLES, _LARGEST)
     if units is not None:
-        whole_number("units", units, 1)
+        whole_number("units", units, 1, _LARGEST)
     whole_number("seed", seed, 0, _LARGEST_SEED)
     if len(set(widths)) < 2:
         raise InputError(
