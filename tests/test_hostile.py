@@ -192,7 +192,7 @@ def test_arguments_of_any_type(name, fitted, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "value", [None, 3, b"x", [], np.ones(3), "a\0b", "x" * 300, "/proc/no/one"]
+    "value", [3, b"x", [], np.ones(3), "a\0b", "x" * 300, "/proc/no/one"], ids=range(7)
 )
 def test_places_that_are_none(value, fitted, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
