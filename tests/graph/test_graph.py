@@ -216,3 +216,10 @@ def test_refused_layers_are_not_written():
     b = GraphBuilder()
     with pytest.raises(GraphError):
         graph_to_dict(b.graph(b.add(op.Opaque("o", ()), (), "o")))
+
+
+@pytest.mark.parametrize(("size", "window"), [((4000, 4000), (4000, 4000)), ((9000,), (3000,))])
+def test_windows_of_absurd_size_are_refused_before_their_offsets_are_listed(size, window):
+    pool = op.AveragePool(window, (1,) * len(size), ((0, 0),) * len(size))
+    with pytest.raises(GraphError, match="too"):
+        pool.input_offsets(frozenset([(0,) * len(size)]), size)

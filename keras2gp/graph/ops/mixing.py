@@ -7,6 +7,7 @@ L1 of the first image and L2 of the second,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -17,6 +18,11 @@ from keras2gp.graph.linear_maps import SeparableMap, composed, identity, source_
 from keras2gp.graph.ops.base import Offset, Op, Ratios, Spatial
 
 __all__ = ["AveragePool", "Combination", "Mixing", "Upsample"]
+
+_MOST = 2**21
+"""Most offsets that one offset may need: global pooling of 724 x 724 positions."""
+_MOST_PAIRS = 2**26
+"""Most pairs of positions within the windows along one axis."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +42,29 @@ class Mixing(Op):
         raise GraphError(f"{self.title} reads several offsets")
 
     def input_offsets(self, offsets: frozenset[Offset], size: Spatial) -> frozenset[Offset]:
-        """All offsets of an input of that size that these offsets of the output read."""
+        """All offsets of an input of that size that these offsets of the output read.
+
+        Raises: GraphError if there are more than can be computed.
+        """
         sources: set[Offset] = set()
         along = [sorted(set(values)) for values in zip(*offsets, strict=True)]
         maps = self.maps(size)
         for first, second in product(maps, maps):
+            self._check_bands(first, size)
             axes = [
                 {d: sorted(source_offsets(b1, b2, [d])) for d in values}
                 for b1, b2, values in zip(first.bands, second.bands, along, strict=True)
             ]
             for offset in offsets:
+                if math.prod(len(axis[d]) for axis, d in zip(axes, offset, strict=True)) > _MOST:
+                    raise GraphError(f"{self.title} of {size} positions needs too many offsets")
                 sources.update(product(*(axis[d] for axis, d in zip(axes, offset, strict=True))))
         return frozenset(sources)
+
+    def _check_bands(self, separable: SeparableMap, size: Spatial) -> None:
+        for band in separable.bands:
+            if sum(len(weights) ** 2 for _, weights in band) > _MOST_PAIRS:
+                raise GraphError(f"{self.title} of {size} positions has windows that are too large")
 
 
 @dataclass(frozen=True)
