@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 
 from keras2gp._util.progress import stage
@@ -60,4 +60,5 @@ def _silent_stderr() -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
-            sys.stderr.write(text.decode(errors="replace"))
+            with suppress(OSError):  # a full device is no reason to fail
+                sys.stderr.write(text.decode(errors="replace"))

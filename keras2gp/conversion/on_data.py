@@ -7,13 +7,16 @@ to float32. In a float64 kernel other operations of Keras take their place.
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras2gp._util.text import received_text
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.modelfile.constants import with_exact_constants
@@ -33,13 +36,18 @@ def run_by_keras(call: Call, context: Context) -> list[Tensor]:
             "activations={name: function}",
         )
     operation = _copied(call.operation, context)
+    _check_constants(operation, context)
     args, kwargs = _data(call.args), _data(call.kwargs)
     # Always run as for a prediction; some of Keras's layers state training=True by default.
     kwargs.pop("training", None)
     exact = _in_float64(call) if context.state.dtype == "float64" else None
     if exact is not None:
         return [_checked(exact(operation, args[0], context), call, context)]
-    results = operation(*args, **kwargs)
+    try:
+        results = operation(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 (whatever Keras or a user's layer raises)
+        dtype = context.state.dtype
+        context.refuse(f"Keras cannot run it on data of {dtype}: {received_text(str(error), 200)}")
     if isinstance(operation, keras.Layer) and operation.weights:
         operation.set_weights(call.operation.get_weights())
         if hasattr(operation, "finalize_state"):  # Normalization keeps its statistics twice
@@ -52,6 +60,17 @@ def run_by_keras(call: Call, context: Context) -> list[Tensor]:
         context.note = "computed in float32 by TensorFlow"
     results = list(results) if isinstance(results, list | tuple) else [results]
     return [_checked(result, call, context) for result in results]
+
+
+def _check_constants(operation: Any, context: Context) -> None:
+    """Refuse a setting that is a number in Python and none in the dtype of the kernel."""
+    largest = float(np.finfo(context.state.dtype).max)
+    for name, value in vars(operation).items():
+        for number in np.ravel(value) if isinstance(value, float | list | np.ndarray) else ():
+            if isinstance(number, float) and largest < abs(number) < math.inf:
+                context.refuse(
+                    f"its {name} {number:g} is beyond {context.state.dtype}", "dtype='float64'"
+                )
 
 
 def _checked(result: Any, call: Call, context: Context) -> Tensor:

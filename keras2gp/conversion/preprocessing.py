@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
 from keras2gp.errors import Obstacle
 from keras2gp.kernel.inputs import numbers_per_image
 
@@ -40,7 +41,11 @@ def mixing_obstacles(model: Any | None) -> list[Obstacle]:
     rng = np.random.default_rng(0)
     shapes = [[n or 8 for n in t.shape[1:]] for t in model.inputs]
     images = [rng.random((_PROBES, *shape)).astype("float32") for shape in shapes]
-    together = _run(model, images)
+    try:
+        together = _run(model, images)
+    except Exception as error:  # noqa: BLE001 (whatever Keras or a user's layer raises)
+        why = f"Keras cannot run them: {received_text(str(error), 300)}"
+        return [Obstacle(model.name, "the layers before the first weights", why)]
     for i in range(_PROBES):
         alone = _run(model, [image[i : i + 1] for image in images])
         for whole, single in zip(together, alone, strict=True):

@@ -118,6 +118,8 @@ class GaussianProcess(Posterior):
         self.input_shape_ = shape
         if len(shape) == 1:
             self.n_features_in_ = shape[0]
+        elif hasattr(self, "n_features_in_"):
+            del self.n_features_in_
 
     def _set_feature_names(self, names: Vector | None) -> None:
         if names is not None:

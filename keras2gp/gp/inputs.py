@@ -233,8 +233,9 @@ def kernel_values(values: Any, shape: tuple[int, ...], what: str) -> Array:
     """The result of a kernel as an array of the expected shape; its floating-point type is kept.
 
     Raises:
-        InputError: the shape is another, or a value is not a finite real number.
+        InputError: the shape is another, or a value is masked or not a finite real number.
     """
+    refuse_masked(what, values)
     array = np.asarray(values)
     if array.shape != shape:
         raise InputError(f"{what} has shape {array.shape}; expected {shape}")

@@ -81,6 +81,11 @@ def source_offsets(first: Band, second: Band, offsets: Sequence[int]) -> set[int
             if not 0 <= g + d < len(second):
                 continue
             other, values = second[g + d]
+            if weights and values and all(weights) and all(values):
+                # Whole windows: n^2 pairs make 2 n - 1 offsets.
+                low = other - start - len(weights) + 1
+                found.update(range(low, low + len(weights) + len(values) - 1))
+                continue
             ours = [start + t for t, w in enumerate(weights) if w != 0.0]
             theirs = [other + t for t, w in enumerate(values) if w != 0.0]
             found.update(b - a for a in ours for b in theirs)

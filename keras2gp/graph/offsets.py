@@ -14,12 +14,17 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from keras2gp.errors import Obstacle
+from keras2gp.errors import InputError, Obstacle
 from keras2gp.graph.distributions import kinds
 from keras2gp.graph.graph import Graph, Node
-from keras2gp.graph.ops import Input, Mixing, Offset, Op, Ratios, Spatial
+from keras2gp.graph.ops import Input, Mixing, Offset, Op, Ratios, Spatial, Upsample
 
 __all__ = ["Loop", "check_offsets", "demand", "loops", "reach"]
+
+_MOST_OFFSETS = 2**23
+"""Offsets of one node: all of an image of 1448 x 1448, and a gigabyte of memory."""
+_MOST_STEPS = 2**29
+"""Rows of a map along one axis times offsets along it: minutes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ def _read(graph: Graph, index: int, source: int, offsets: frozenset[Offset]) -> 
     if type(op).input_offset is Op.input_offset and size == graph.nodes[index].spatial:
         return set(offsets)  # most ops, of thousands of offsets each
     if isinstance(op, Mixing):
+        _require_countable(graph.nodes[index], len(offsets), size)
         read: Iterable[Ratios] = op.input_offsets(offsets, size) if offsets else ()
     else:
         read = (op.input_offset(offset) for offset in offsets)
@@ -80,6 +86,20 @@ def _read(graph: Graph, index: int, source: int, offsets: frozenset[Offset]) -> 
         if all(isinstance(d, int) or d.denominator == 1 for d in offset)
     ]
     return {o for o in whole if all(abs(d) < n for d, n in zip(o, size, strict=True))}
+
+
+def _require_countable(node: Node, offsets: int, size: Spatial) -> None:
+    """Refuse a pooling or an upsampling whose offsets would take hours and gigabytes to count."""
+    rows = max((*size, *node.spatial), default=1)
+    read = math.prod(2 * n - 1 for n in size) if offsets else 0
+    windows = getattr(node.op, "window", size if not isinstance(node.op, Upsample) else ())
+    read = min(read, offsets * math.prod(2 * k for k in windows or (1,) * len(size)))
+    if read > _MOST_OFFSETS or (offsets and rows * min(offsets, 2 * rows) > _MOST_STEPS):
+        raise InputError(
+            f"{node.path}: the covariance of its {' x '.join(map(str, size))} positions is needed "
+            f"at up to {read} offsets, one map each. Try: smaller images, or strides, or Flatten "
+            "in the place of pooling"
+        )
 
 
 def check_offsets(graph: Graph) -> list[Obstacle]:

@@ -249,6 +249,12 @@ class Kernel:
         return tf.constant(diagonal_of(program, self._parameters, images))
 
     def _of_kind(self, kind: KernelKind | None) -> CompiledProgram:
+        largest = max(math.prod(node.spatial) for node in self.graph.nodes)
+        require_memory(
+            2 * largest * np.dtype(self.dtype).itemsize,
+            f"one pair of images, of maps of {largest} positions,",
+            "smaller images, or less padding and upsampling",
+        )
         if kind is None:
             return self._program
         one_of("get", kind, ("nngp", "ntk", "both"))

@@ -60,6 +60,14 @@ def test_stdout_and_stderr_that_cannot_be_written(files, spawn):
     assert done.returncode == 4
 
 
+def test_a_full_stderr_is_no_reason_to_fail(files, spawn):
+    with Path("/dev/full").open("w") as full:
+        settings = {"stdout": subprocess.PIPE, "stderr": full, "capture_output": False}
+        done = spawn("-u", "-m", "keras2gp", "inspect", files / "tiny.keras", **settings)
+    assert done.returncode == 0
+    assert "exact" in done.stdout
+
+
 def test_interruption_is_quiet(tmp_path):
     """Interrupted while the kernel is computed."""
     command = [sys.executable, "-u", "-m", "keras2gp", "fit", "zoo:resnet32", "--data", "sample"]

@@ -127,3 +127,29 @@ def test_interpolation_in_float32_stands_in_the_report():
     }
     assert notes["float64"]["small"] == "computed in float32 by TensorFlow"
     assert not notes["float32"]["small"]
+
+
+@pytest.mark.parametrize("scale", [1e39, -1e39, [1.0, 1.0, 1.0, 1.0, 1e39]])
+def test_a_constant_beyond_the_dtype_is_refused_by_name(scale):
+    x = keras.Input((5,))
+    model = keras.Model(x, layers.Dense(1)(layers.Rescaling(scale, name="large")(x)))
+    with pytest.raises(keras2gp.UnsupportedModelError, match=r"large.*scale.*beyond float32"):
+        keras2gp.convert(model)
+    assert np.isfinite(keras2gp.convert(model, dtype="float64")(VECTORS)).all()
+
+
+class Failing(keras.layers.Layer):
+    """Runs on symbols, and fails on numbers."""
+
+    def call(self, inputs):
+        if inputs.shape[0] is not None:
+            raise KeyError("no such thing")
+        return inputs
+
+
+def test_what_keras_cannot_run_is_an_obstacle():
+    keras2gp.deterministic(Failing)
+    x = keras.Input((5,))
+    model = keras.Model(x, layers.Dense(1)(Failing()(x)))
+    with pytest.raises(keras2gp.UnsupportedModelError, match="Keras cannot run"):
+        keras2gp.convert(model)

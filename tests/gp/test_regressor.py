@@ -462,3 +462,15 @@ def test_the_same_input_twice_is_said_of_equal_inputs_alone(shift):
     assert ("the same input twice" in str(warned[0].message)) == (shift == 0.0)
     assert ('dtype="float64"' in str(warned[0].message)) == (shift != 0.0)
     assert report.duplicate == ((4, 17) if shift == 0.0 else None)
+
+
+def test_another_fit_leaves_nothing_of_the_last():
+    model = GPRegressor(IMAGES, 0.1).fit(images(24).reshape(24, -1), TARGETS)
+    assert model.n_features_in_ == 9
+    assert not hasattr(model.fit(images(24), TARGETS), "n_features_in_")
+
+
+def test_a_masked_matrix_is_refused():
+    matrix = np.ma.array(np.eye(24), mask=np.eye(24, k=1))
+    with pytest.raises(InputError, match="masked"):
+        GPRegressor("precomputed", 0.1).fit(None, TARGETS, gram=matrix)

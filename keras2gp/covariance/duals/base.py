@@ -11,14 +11,27 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
+import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import ImageMap, PairMap
+from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 
-__all__ = ["Dual", "Statistics"]
+__all__ = ["LARGEST_ERROR", "Dual", "Statistics", "rounding_of"]
+
+LARGEST_ERROR = 1e-3
+"""Error of an entry, relative to its diagonal, from which on the entry is not a number.
+
+A dual that changes within the rounding of a covariance, such as the derivative of erf for nearly
+parallel inputs of a large variance, cannot be computed in that precision. A kernel refuses it.
+"""
 
 Statistics = tuple[ImageMap, ...]
 """Quantities of one image at every position, each broadcastable against a map of pairs."""
+
+
+def rounding_of(c: Tensor) -> float:
+    """Error of a covariance relative to sqrt(q1 q2): a sum of products in the dtype of c."""
+    return 2.0 * float(np.finfo(c.dtype.as_numpy_dtype).eps)
 
 
 class Dual:

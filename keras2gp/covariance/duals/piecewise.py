@@ -23,8 +23,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
-from keras2gp.covariance.duals.base import Dual, Statistics
-from keras2gp.covariance.duals.elementary import correlation_statistics
+from keras2gp.covariance.duals.base import LARGEST_ERROR, Dual, Statistics, rounding_of
+from keras2gp.covariance.duals.elementary import arcsin, correlation_statistics, polynomial
 
 __all__ = ["Piecewise"]
 
@@ -33,10 +33,12 @@ Polynomial = tuple[float, ...]
 Integrand = Callable[[PairMap, PairMap], PairMap]
 """A function of 1 - |r| and 1 / sqrt(1 - r^2), r = x / sqrt(q1 q2)."""
 
-_POINTS = {tf.float32: 16, tf.float64: 40}
-"""Errors of the integral of (c - x) p, relative to sqrt(q1 q2): 4e-8 and 4e-12."""
-_STEEP_POINTS = {tf.float32: 24, tf.float64: 64}
-"""Errors of the integral of p, near |rho| = 1 for variances that differ a little: 1e-5 and 3e-7."""
+_POINTS = {tf.float32: (16, 24), tf.float64: (40, 64)}
+"""Points for the integrals of (c - x) p, and of p, which is steep near |rho| = 1.
+
+Errors of the first, relative to sqrt(q1 q2): 4e-8 and 4e-12; of the second, relative to the
+variances: 1e-5 and 1e-8 up to a variance of 100, and 1e-4 and 1e-5 at any.
+"""
 _ROUNDING = 1e-12
 _FAR = 40.0
 
@@ -79,10 +81,12 @@ class Piecewise(Dual):
         piece = int(np.searchsorted(self.edges, u))
         return _value(self._orders[0][piece], u)
 
-    def prepare(self, q: Tensor) -> Statistics:
+    def prepare(self, q: ImageMap) -> Statistics:
         roots = correlation_statistics(q)
         expected = [tf.cast(self._expected(q, order), q.dtype) for order in self._orders[1:]]
-        return *roots, self.mean(q), *expected
+        deviation = tf.sqrt(self.derivative_second_moment(q))
+        steepness = tf.math.divide_no_nan(tf.ones_like(q), deviation)
+        return *roots, steepness, self.mean(q), *expected
 
     def mean(self, q: ImageMap) -> ImageMap:
         expected = self._expected(q, self._orders[0])
@@ -95,50 +99,95 @@ class Piecewise(Dual):
     def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         return tf.cast(self._expected(q, [_product(p, p) for p in self._orders[1]]), q.dtype)
 
-    def covariance(self, c: Tensor, s1: Statistics, s2: Statistics) -> Tensor:
+    def covariance(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return self._taylor(c, s1, s2, 0)
 
-    def derivative(self, c: Tensor, s1: Statistics, s2: Statistics) -> Tensor:
+    def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return self._taylor(c, s1, s2, 1)
 
     def _taylor(self, c: PairMap, s1: Statistics, s2: Statistics, first: int) -> PairMap:
         """E[D_first(u) D_first(v)] by Taylor's formula."""
-        (root1, inverse1, *e1), (root2, inverse2, *e2) = s1, s2
+        (root1, inverse1, scale1, *e1), (root2, inverse2, scale2, *e2) = s1, s2
         total = e1[first] * e2[first]
         power = c
         for k in range(first + 1, len(self._orders) - 2):
             total += power * e1[k] * e2[k]
             power *= c / (k - first + 1)
         rho = tf.clip_by_value(c * inverse1 * inverse2, -1, 1)
-        roots, inverses, size = (root1, root2), (inverse1, inverse2), tf.abs(rho)
-        remainders = [
-            (k - first, [*self._both(k, inverses, rho), *self._one(k, roots, inverses, rho)])
-            for k in range(first, len(self._orders) - 2)
-            if any(self._jumps[k])
-        ]
-        steep = any(not order for order, _ in remainders)
-        points = (_STEEP_POINTS if steep else _POINTS)[c.dtype]
-        integral = tf.zeros_like(rho)
-        powers = [tf.ones_like(c), c, c * c]
-        for y, weight in zip(*_gauss(points if remainders else 0), strict=True):
-            u = 1 - size + size * y**4  # 1 - |x| / sqrt(q1 q2)
-            inverse = tf.math.rsqrt(u * (2 - u))
-            for order, parts in remainders:
-                factor = 4 * y**3 * weight * y ** (4 * order) / math.factorial(order)
-                integral += factor * powers[order] * sum(part(u, inverse) for part in parts)
-        return total + rho * integral
+        roots, inverses = (root1, root2), (inverse1, inverse2)
+        mild: list[tuple[int, Integrand]] = []
+        for k in range(first, len(self._orders) - 2):
+            if any(self._jumps[k]):
+                mild += [(k - first, part) for part in self._one(k, roots, inverses, rho)]
+                if k > first:
+                    mild.append((k - first, _with_root(self._both(k, inverses, rho))))
+        steep = any(self._jumps[first])
+        total += rho * _mild_integral(mild, c, 1 - tf.abs(rho), _POINTS[c.dtype][steep])
+        if steep:
+            total += tf.sign(rho) * self._steep_integral(first, inverses, rho, scale1 * scale2)
+        return total
 
-    def _both(self, k: int, inverses: tuple[ImageMap, ImageMap], rho: PairMap) -> list[Integrand]:
-        """Integrands a_ki a_kj p(t_i, t_j) sqrt(q1 q2), those of one |t_i| and |t_j| together."""
+    def _steep_integral(
+        self, k: int, inverses: tuple[ImageMap, ImageMap], rho: PairMap, scale: PairMap
+    ) -> PairMap:
+        """The integral of the density of both at jumps of D_k, from 0 to |rho|.
+
+        Its limit at small corners, which does not fall with v, is integrated in closed form. Not a
+        number where rounding of c may move the tangent kernel by more than LARGEST_ERROR.
+
+        Math: over v = sqrt(1 - |r|) = a y^2 / (1 - y), for corners of size a.
+        """
+        size, jumps = tf.abs(rho), self._jumps[k]
+        furthest = max(abs(t) for t, a in zip(self.edges, jumps, strict=True) if a)
+        a = tf.maximum(1.5 * furthest * tf.maximum(*inverses), 1e-12)
+        limit = sum(jumps) ** 2 / (2 * math.pi) * tf.cast(a < 1, rho.dtype)
+        integral = limit * tf.abs(arcsin(rho, (1 - rho) * (1 + rho)))
+        density = self._both(k, inverses, rho)
+        if k > 0:
+            error = rounding_of(rho)
+            u = tf.maximum(1 - size - error, error / 4)
+            root = tf.math.rsqrt(u * (2 - u))
+            lost = error * tf.abs(density(u, root)) * root * scale > LARGEST_ERROR
+            integral = tf.where(lost, tf.constant(math.nan, rho.dtype), integral)
+        start, end = _rational(tf.sqrt(1 - size), a), _rational(tf.ones_like(a), a)
+        for x, weight in zip(*_gauss(_POINTS[rho.dtype][True]), strict=True):
+            y = start + (end - start) * x
+            rest = 1 / (1 - y)
+            v = a * y * y * rest
+            u = v * v
+            change = 2 * weight * a * y * (2 - y) * rest * rest * (end - start)
+            value = density(u, tf.math.rsqrt(u * (2 - u))) - limit
+            integral += value * tf.math.rsqrt(2 - u) * change
+        return integral
+
+    def _both(self, k: int, inverses: tuple[ImageMap, ImageMap], rho: PairMap) -> Integrand:
+        """sum a_ki a_kj p(t_i, t_j) sqrt(q1 q2 (1 - r^2)) over all corners.
+
+        Where the jumps add up to 0, so do the densities at large variances: they are added as
+        differences that keep their digits.
+        """
+        jumps = [(t, a) for t, a in zip(self.edges, self._jumps[k], strict=True) if a]
         groups: dict[tuple[float, float], list[float]] = defaultdict(lambda: [0.0, 0.0])
-        jumps = list(zip(self.edges, self._jumps[k], strict=True))
         for (t1, a1), (t2, a2) in product(jumps, jumps):
             groups[abs(t1), abs(t2)][t1 * t2 < 0] += a1 * a2 / (2 * math.pi)
-        return [
-            _density(same, opposite, t1 * inverses[0], t2 * inverses[1], rho)
-            for (t1, t2), (same, opposite) in groups.items()
-            if same or opposite
+        groups = {key: group for key, group in groups.items() if any(group)}
+        balanced = abs(sum(a for _, a in jumps)) < _ROUNDING
+        odd = all(same == -opposite for same, opposite in groups.values())
+        direct = [_density(g, *_over(key, inverses), rho) for key, g in groups.items()]
+        if odd or not balanced:
+            return lambda u, inverse: sum(part(u, inverse) for part in direct)
+        falls = [
+            _difference(g, *_over(key, inverses), rho) for key, g in groups.items() if all(key)
         ]
+        least = min(abs(t) for t, _ in jumps)
+        if least == 0:
+            return lambda u, inverse: sum(part(u, inverse) for part in falls)
+        small = least * least * inverses[0] * inverses[1] > 1
+
+        def either(u: PairMap, inverse: PairMap) -> PairMap:
+            return tf.where(small, *(sum(p(u, inverse) for p in form) for form in (direct, falls)))
+
+        return either
 
     def _one(
         self,
@@ -166,9 +215,9 @@ class Piecewise(Dual):
         far = tf.fill(tf.shape(root), tf.constant(_FAR, tf.float64))
         ends = [-far, *(tf.clip_by_value(t * inverse, -_FAR, _FAR) for t in self.edges), far]
         total = tf.zeros_like(root)
-        for polynomial, (low, high) in zip(order, pairwise(ends), strict=True):
-            for n, moment in enumerate(_moments(low, high, len(polynomial))):
-                total += polynomial[n] * root**n * moment
+        for piece, (low, high) in zip(order, pairwise(ends), strict=True):
+            for n, moment in enumerate(_moments(low, high, len(piece))):
+                total += piece[n] * root**n * moment
         return total
 
 
@@ -212,11 +261,52 @@ def _moments(low: Tensor, high: Tensor, count: int) -> list[Tensor]:
     return moments[:count]
 
 
-def _density(same: float, opposite: float, h: Tensor, k: Tensor, rho: Tensor) -> Integrand:
-    """same times exp(-(h^2 + k^2 - 2 h k r) / (2 (1 - r^2))) / sqrt(1 - r^2), opposite with -r.
+def _mild_integral(
+    parts: Sequence[tuple[int, Integrand]], c: PairMap, rest: PairMap, points: int
+) -> PairMap:
+    """The integral of parts (order, R) times (c - x)^order / order!, over sqrt(q1 q2) and rho.
 
-    A function of u = 1 - |r| and 1 / sqrt(1 - r^2); h, k >= 0.
+    rest: 1 - |rho|
     """
+    integral = tf.zeros_like(c)
+    powers = [tf.ones_like(c), c, c * c]
+    for y, weight in zip(*_gauss(points if parts else 0), strict=True):
+        u = rest + (1 - rest) * y**4  # 1 - |x| / sqrt(q1 q2)
+        inverse = tf.math.rsqrt(u * (2 - u))
+        for order, part in parts:
+            factor = 4 * y**3 * weight * y ** (4 * order) / math.factorial(order)
+            integral += factor * powers[order] * part(u, inverse)
+    return integral
+
+
+def _with_root(density: Integrand) -> Integrand:
+    return lambda u, inverse: density(u, inverse) * inverse
+
+
+def _rational(v: PairMap, a: PairMap) -> PairMap:
+    """y >= 0 with v = a y^2 / (1 - y): fine steps below a, and 1 / v^2 is flat in y above."""
+    return 2 * v / (v + tf.sqrt(v * (v + 4 * a)) + 1e-30)
+
+
+def _over(
+    corners: tuple[float, float], inverses: tuple[ImageMap, ImageMap]
+) -> tuple[ImageMap, ImageMap]:
+    return corners[0] * inverses[0], corners[1] * inverses[1]
+
+
+def _rise(x: Tensor) -> Tensor:
+    """1 - exp(-x) for x >= 0, to all digits of a small x; expm1 costs two library functions."""
+    terms = 5 if x.dtype == tf.float32 else 10
+    series = polynomial([(-1) ** n / math.factorial(n + 1) for n in range(terms)], x)
+    return tf.where(x < 0.1, x * series, 1 - tf.exp(-x))
+
+
+def _density(factors: Sequence[float], h: Tensor, k: Tensor, rho: Tensor) -> Integrand:
+    """The first factor times exp(-(h^2 + k^2 - 2 h k r) / (2 (1 - r^2))), the second with -r.
+
+    h, k: corners over their standard deviation, not negative
+    """
+    same, opposite = factors
     sign = tf.where(rho < 0, -tf.ones_like(rho), tf.ones_like(rho))
     product, near = h * k, (h - k) ** 2 / 2
     if same == -opposite:  # one expm1: the difference of the two has no digits at a small h k
@@ -224,7 +314,7 @@ def _density(same: float, opposite: float, h: Tensor, k: Tensor, rho: Tensor) ->
         def both(u: Tensor, inverse: Tensor) -> Tensor:
             square = inverse * inverse
             size = tf.exp(-(near + product * u) * square)
-            return same * sign * size * -tf.math.expm1(-2 * product * (1 - u) * square) * inverse
+            return same * sign * size * _rise(2 * product * (1 - u) * square)
 
         return both
 
@@ -236,9 +326,38 @@ def _density(same: float, opposite: float, h: Tensor, k: Tensor, rho: Tensor) ->
         total: Tensor = 0
         for factor, distance, slope in terms:
             total += factor * tf.exp(-(distance + slope * u) * square)
-        return total * inverse
+        return total
 
     return either
+
+
+def _difference(factors: Sequence[float], h: Tensor, k: Tensor, rho: Tensor) -> Integrand:
+    """_density, less the same with k = 0, less that with h = 0, plus that with both 0; h, k > 0.
+
+    Math: with A = h^2 / (2 (1 - r^2)), B of k and C = h k |r| / (1 - r^2), for r > 0
+        exp(C - A - B) - exp(-A) - exp(-B) + 1
+            = (1 - exp(-A)) (1 - exp(-B)) + exp(C - A - B) (1 - exp(-C)),
+        and for r < 0 the last term is -exp(-A - B) (1 - exp(-C)).
+    """
+    same, opposite = factors
+    product, one, zero = h * k, tf.ones_like(rho), tf.zeros_like(rho)
+    terms = []
+    for factor, positive in ((same, rho >= 0), (opposite, rho < 0)):
+        if factor:
+            near, slope = (h - k) ** 2 / 2 + zero, product + zero
+            signed = tf.where(positive, factor * one, -factor * one)
+            far = near + product
+            terms.append((signed, tf.where(positive, near, far), tf.where(positive, slope, zero)))
+
+    def value(u: Tensor, inverse: Tensor) -> Tensor:
+        square = inverse * inverse
+        last = _rise(product * (1 - u) * square)
+        total = (same + opposite) * _rise(h * h / 2 * square) * _rise(k * k / 2 * square)
+        for factor, distance, slope in terms:
+            total += factor * tf.exp(-(distance + slope * u) * square) * last
+        return total
+
+    return value
 
 
 def _conditional(
@@ -249,7 +368,18 @@ def _conditional(
 
     def value(u: Tensor, inverse: Tensor) -> Tensor:
         # r h - k in a form that keeps its digits where it is nearly 0
-        steps = (a * _below(((sign * h - k) - sign * h * u) * inverse) for a, k in levels)
-        return size * (start + sum(steps))
+        ends = [(a, ((sign * h - k) - sign * h * u) * inverse) for a, k in levels]
+        if len(ends) == 2 and ends[0][0] == -ends[1][0]:
+            (rise, high), (_, low) = ends
+            width = (levels[1][1] - levels[0][1]) * inverse
+            return size * (start + rise * _between(low, high, width))
+        return size * (start + sum(a * _below(z) for a, z in ends))
 
     return value
+
+
+def _between(low: Tensor, high: Tensor, width: Tensor) -> Tensor:
+    """P(low < z < high) of a standard normal z; width is high - low, to all its digits."""
+    middle = (low + high) / 2
+    narrow = width * _bell(middle) * (1 + width * width * (middle * middle - 1) / 24)
+    return tf.where(width < 0.1, narrow, _below(high) - _below(low))
