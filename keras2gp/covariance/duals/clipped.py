@@ -9,6 +9,7 @@ import math
 
 from keras2gp.covariance.duals.piecewise import Piecewise
 from keras2gp.covariance.registry import dual
+from keras2gp.errors import InputError
 
 __all__ = [
     "ClippedRelu",
@@ -42,6 +43,8 @@ class ClippedRelu(Piecewise):
     def __init__(
         self, max_value: float = math.inf, threshold: float = 0.0, negative_slope: float = 0.0
     ) -> None:
+        if not max_value >= 0:
+            raise InputError(f"max_value={max_value:g}: a ReLU's maximum is 0 or more")
         clipped = max_value < math.inf
         corners = {threshold}
         if clipped:  # Keras clips at 0 too, which shows where the threshold is negative

@@ -39,6 +39,8 @@ _POINTS = {tf.float32: (16, 24), tf.float64: (40, 64)}
 Errors of the first, relative to sqrt(q1 q2): 4e-8 and 4e-12; of the second, relative to the
 variances: 1e-5 and 1e-8 up to a variance of 100, and 1e-4 and 1e-5 at any.
 """
+_LEAST_SCALE = {tf.float32: 1e-5, tf.float64: 1e-9}
+"""Least size of corners that the steep integral resolves: its points y are next to 1 by as much."""
 _ROUNDING = 1e-12
 _FAR = 40.0
 
@@ -139,9 +141,11 @@ class Piecewise(Dual):
         """
         size, jumps = tf.abs(rho), self._jumps[k]
         furthest = max(abs(t) for t, a in zip(self.edges, jumps, strict=True) if a)
-        a = tf.maximum(1.5 * furthest * tf.maximum(*inverses), 1e-12)
+        a = tf.maximum(1.5 * furthest * tf.maximum(*inverses), _LEAST_SCALE[rho.dtype])
         limit = sum(jumps) ** 2 / (2 * math.pi) * tf.cast(a < 1, rho.dtype)
         integral = limit * tf.abs(arcsin(rho, (1 - rho) * (1 + rho)))
+        if furthest == 0:
+            return integral
         density = self._both(k, inverses, rho)
         if k > 0:
             error = rounding_of(rho)
