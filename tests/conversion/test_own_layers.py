@@ -138,7 +138,9 @@ def test_a_kernel_with_layers_on_the_data_is_saved_and_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "own", [3, [Times], {3: read_times}, {Times: 3}, {int: read_times}, {Times: Times}], ids=str
+    "own",
+    [3, [Times], {3: read_times}, {Times: 3}, {int: read_times}, {Times: Times}],
+    ids=["number", "list", "key of a number", "value of a number", "no layer", "no reader"],
 )
 def test_what_is_no_reader_is_refused(own):
     with pytest.raises(InputError, match="layers"):
