@@ -152,6 +152,8 @@ class Piecewise(Dual):
             u = tf.maximum(1 - size - error, error / 4)
             root = tf.math.rsqrt(u * (2 - u))
             lost = error * tf.abs(density(u, root)) * root * scale > LARGEST_ERROR
+            # Within the corners an entry that is hard to tell is next to nothing.
+            lost &= a < 1.5
             integral = tf.where(lost, tf.constant(math.nan, rho.dtype), integral)
         start, end = _rational(tf.sqrt(1 - size), a), _rational(tf.ones_like(a), a)
         for x, weight in zip(*_gauss(_POINTS[rho.dtype][True]), strict=True):
