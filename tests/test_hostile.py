@@ -16,7 +16,7 @@ from keras import layers
 
 import keras2gp
 from keras2gp import data, gp, zoo
-from keras2gp.errors import DataError, InputError, ModelFileError
+from keras2gp.errors import DataError, InputError, ModelFileError, UnsupportedModelError
 
 HE = {"kernel_initializer": "he_normal"}
 X = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, -1.0]])
@@ -205,3 +205,31 @@ def test_places_that_are_none(value, fitted, tmp_path, monkeypatch):
     ):
         with pytest.raises(keras2gp.Keras2GPError):
             write(value)
+
+
+def network_of(layer):
+    hidden = layers.Dense(8, **HE), layer, layers.Dense(1, **HE)
+    return keras.Sequential([keras.Input((3,)), *hidden])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.LeakyReLU(negative_slope=1e200),
+        layers.ELU(alpha=1e200),
+        layers.ReLU(max_value=1e200),
+        layers.ReLU(threshold=1e160),
+    ],
+    ids=["slope", "alpha", "maximum", "threshold"],
+)
+def test_settings_without_a_square(layer):
+    with pytest.raises(UnsupportedModelError, match="no finite square"):
+        keras2gp.convert(network_of(layer), dtype="float64")
+
+
+@pytest.mark.parametrize("kind", ["nngp", "ntk"])
+def test_an_activation_that_is_constant(kind):
+    """Its derivative is 0: both kernels are the variance of the last layer, times 9."""
+    constant = layers.Activation(lambda u: 0 * u + 3.0)
+    kernel = keras2gp.convert(network_of(constant), dtype="float64", kind=kind)
+    np.testing.assert_allclose(kernel(X), np.full((2, 2), 18.0), rtol=1e-12)

@@ -179,6 +179,8 @@ class Context:
             # No bound is a bound at infinity.
             if not math.isfinite(value) and (name, value) != ("max_value", math.inf):
                 self.refuse(f"its {name} is {value:g}", f"a finite {name}")
+            if math.isfinite(value) and not math.isfinite(value * value):
+                self.refuse(f"its {name} {value:g} has no finite square", f"a smaller {name}")
         return tensor if activation.name == "linear" else self.apply(activation, tensor)
 
     def scaled(self, tensor: Tensor, factor: float) -> Tensor:

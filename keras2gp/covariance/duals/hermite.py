@@ -229,5 +229,6 @@ def _bounds(dual: Hermite, q: Vector, degrees: Sequence[int]) -> tuple[Matrix, M
             if dual.kappa:
                 kink = dual.kappa**2 * moments_of_abs(max(degrees)).tails(degree)[kind][:, 1]
                 total = total + 2 * np.sqrt(np.maximum(kink, 0) * tails[:, 1])
-            rows[kind].append(2 * total / size)
+            # Nothing is left of a constant's derivative, which is 0.
+            rows[kind].append(2 * total / np.where(size > 0, size, 1))
     return np.array(rows[0]), np.array(rows[1])

@@ -113,7 +113,9 @@ class Series:
 
 
 def _horner(terms: dict[int, Tensor], rho: PairMap) -> PairMap:
-    """sum of terms[n] rho^n."""
+    """sum of terms[n] rho^n; 0 without terms, as for a constant phi."""
+    if not terms:
+        return tf.zeros_like(rho)
     square = rho * rho
     *rest, at = sorted(terms)
     value = terms[at]
