@@ -12,11 +12,18 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import keras2gp
 from keras2gp import data, gp, zoo
-from keras2gp.errors import DataError, InputError, ModelFileError, UnsupportedModelError
+from keras2gp.errors import (
+    DataError,
+    InputError,
+    ModelFileError,
+    NumericalError,
+    UnsupportedModelError,
+)
 
 HE = {"kernel_initializer": "he_normal"}
 X = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, -1.0]])
@@ -233,3 +240,24 @@ def test_an_activation_that_is_constant(kind):
     constant = layers.Activation(lambda u: 0 * u + 3.0)
     kernel = keras2gp.convert(network_of(constant), dtype="float64", kind=kind)
     np.testing.assert_allclose(kernel(X), np.full((2, 2), 18.0), rtol=1e-12)
+
+
+def test_variances_below_float32():
+    """As a constant of the model or as a parameter: 1e-60 is not 0, and float64 holds it."""
+    small = network_of(layers.Rescaling(1e-30))
+    with pytest.raises(UnsupportedModelError, match="below float32"):
+        keras2gp.convert(small)
+    expected = 1e-60 * np.asarray(
+        keras2gp.convert(network_of(layers.Identity()), dtype="float64")(X)
+    )
+    np.testing.assert_allclose(keras2gp.convert(small, dtype="float64")(X), expected, rtol=1e-12)
+    with pytest.raises(NumericalError, match=r"hidden: its weight variance 1e-60 is below float32"):
+        keras2gp.convert(model()).with_parameters({"hidden": (1e-60, 0.0)})(X)
+    nothing = keras2gp.convert(model()).with_parameters({"hidden": (0.0, 0.0)})
+    np.testing.assert_array_equal(nothing(X), np.zeros((2, 2)))
+
+
+def test_a_kernel_in_a_graph_of_tensorflow():
+    kernel = keras2gp.convert(model())
+    with pytest.raises(InputError, match="symbolic tensor"):
+        tf.function(kernel.diag, autograph=False)(tf.constant(X))

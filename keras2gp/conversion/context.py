@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import keras
+import numpy as np
 
 from keras2gp.conversion.priors import distribution_of, read_variances
 from keras2gp.conversion.registry import OwnLayers
@@ -187,6 +188,11 @@ class Context:
         """Multiply a tensor by a constant: k' = factor^2 k."""
         if not math.isfinite(factor * factor):
             self.refuse(f"its factor {factor:g} has no finite square", "a smaller factor")
+        if factor and factor * factor < np.finfo(self.state.dtype).tiny:
+            self.refuse(
+                f"the square of its factor {factor:g} is below {self.state.dtype}",
+                "a larger factor, or dtype='float64'",
+            )
         self.became = self.became or f"factor {factor:g}"
         return self.apply(Scale(factor), tensor)
 

@@ -86,6 +86,11 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
     refuse_masked(name, value)
     try:
         array = np.asarray(value)
+    except NotImplementedError as error:
+        raise InputError(
+            f"{name}: a symbolic tensor, which has no values yet. Try: the kernel outside of "
+            "tf.function; a saved kernel is a SavedModel, which runs inside"
+        ) from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: not an array: {error}") from error
     if array.dtype == np.uint8:

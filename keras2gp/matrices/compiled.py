@@ -15,6 +15,7 @@ from keras2gp._util.arrays import Array, Tensor
 from keras2gp.covariance.base import Statistics, WindowMethod
 from keras2gp.covariance.pairs import ImageBlock, in_runs
 from keras2gp.covariance.program import KernelKind, Program
+from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.plan import Block, BlockShape, Device
@@ -77,8 +78,21 @@ class CompiledProgram:
         self.cross = tf.function(self._tiles, jit_compile=XLA, autograph=False)
 
     def variances(self, parameters: Mapping[str, LayerVariances]) -> Variances:
-        """Weight and bias variances as scalars in the program's order of layers."""
+        """Weight and bias variances as scalars in the program's order of layers.
+
+        Raises:
+            NumericalError: a variance is below the dtype, and would be taken for 0.
+        """
         ordered = [parameters[layer] for layer in self.program.layers]
+        least = float(np.finfo(self.dtype).tiny)
+        for layer, both in zip(self.program.layers, ordered, strict=True):
+            for name, value in (("weight", both.weight), ("bias", both.bias)):
+                if 0.0 < value < least:
+                    wider = "dtype='float64', or " if self.dtype == "float32" else ""
+                    raise NumericalError(
+                        f"{layer}: its {name} variance {value:g} is below {self.dtype}. Try: "
+                        f"{wider}a larger variance, or 0"
+                    )
         weights = [tf.constant(v.weight, self.dtype) for v in ordered]
         biases = [tf.constant(v.bias, self.dtype) for v in ordered]
         return weights, biases
