@@ -71,9 +71,11 @@ def as_path(name: str, value: Any, error: type[Keras2GPError] = InputError) -> P
         Keras2GPError: of the class `error`; it is something else, or no system takes it.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if isinstance(text, str) and "\0" not in text:
-        return Path(text)
-    raise error(f"{name}={received_text(value)}: expected a path, as text or a pathlib.Path")
+    if not isinstance(text, str):
+        raise error(f"{name}={received_text(value)}: expected a path, as text or a pathlib.Path")
+    if "\0" in text:
+        raise error(f"{name}={received_text(value)}: it holds a null character, as no path may")
+    return Path(text)
 
 
 def one_of(name: str, value: Any, choices: Iterable[str | None]) -> None:

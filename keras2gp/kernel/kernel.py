@@ -16,7 +16,7 @@ from keras2gp._util.checks import as_path, one_of
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.covariance.program import KernelKind, check_tangent
-from keras2gp.errors import InputError, PriorError, one_line
+from keras2gp.errors import InputError, ModelFileError, PriorError, one_line
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec, checked, numbers_per_image
@@ -315,7 +315,7 @@ class Kernel:
         ...     sorted(file.name for file in pathlib.Path(directory).glob("*.*"))
         ['fingerprint.pb', 'kernel.json', 'saved_model.pb']
         """
-        save_kernel(self.parts, as_path("directory", directory))
+        save_kernel(self.parts, as_path("directory", directory, ModelFileError))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Kernel:
         """A kernel never changes, so that a copy shares the compiled program."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras2gp._util.checks import as_path
 from keras2gp.covariance.own_activations import OwnActivations
+from keras2gp.errors import ModelFileError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.saving import read_kernel
 
@@ -45,4 +46,6 @@ def load(
     """
     own = OwnActivations(activations)
     own.register()
-    return Kernel.from_parts(read_kernel(as_path("directory", directory), own, layers))
+    return Kernel.from_parts(
+        read_kernel(as_path("directory", directory, ModelFileError), own, layers)
+    )

@@ -122,7 +122,7 @@ def compute(
     second = None if x2 is None else kernel.images(x2, "x2")
     work = Work.of(kernel.program, kernel.parameters, first, second, shape)
     if out is not None:
-        return _fill(as_path("out", out), work, driver, progress)
+        return _fill(as_path("out", out, StoreError), work, driver, progress)
     needed = estimate_of(kernel.graph, kernel.dtype, work.partition)
     if needed.fits_memory:
         pairs = [block.pairs for block in work.partition.blocks()]
