@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TextIO
 
+from keras2gp.errors import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -55,13 +57,8 @@ def received_text(value: Any, length: int = 60) -> str:
 
 
 def printable(text: str) -> str:
-    """Text with its control characters spelt out: names come from files of strangers."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii")
-        for c in text
-    )
+    """Text with its control characters spelt out, line by line; see `one_line`."""
+    return "\n".join(map(one_line, text.split("\n")))
 
 
 def harmless_cell(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from keras2gp._util.text import printable, received_text
 from keras2gp.cli.exit_codes import ExitCode, UsageError, exit_code_of
-from keras2gp.cli.output import Output, one_line
+from keras2gp.cli.output import Output, short_line
 from keras2gp.cli.parser import build_parser
 from keras2gp.errors import Keras2GPError, OutputError, UnsupportedModelError
 
@@ -147,7 +147,7 @@ def _message(error: BaseException) -> str:
         text = f"out of memory. {error}".strip()
     elif isinstance(error, UnsupportedModelError):
         head = str(error).partition("\n")[0]
-        text = "\n".join([head, *(f"  - {one_line(str(o), 2000)}" for o in error.obstacles)])
+        text = "\n".join([head, *(f"  - {short_line(str(o), 2000)}" for o in error.obstacles)])
     elif isinstance(error, OutputError):
         names = ", ".join(error.outputs)
         text = f"the model has {len(error.outputs)} outputs. Try: --output NAME, one of {names}"

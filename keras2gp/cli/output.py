@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from keras2gp._util.text import console_for, printable
-from keras2gp.errors import Obstacle
+from keras2gp.errors import Obstacle, one_line
 from keras2gp.report import ConversionReport, LayerRow
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Output", "one_line", "show_layers", "show_obstacles", "show_report"]
+__all__ = ["Output", "short_line", "show_layers", "show_obstacles", "show_report"]
 
 _HEADER = ("layer", "Keras", "becomes", "w2", "b2", "note")
 _NUMERIC = ("w2", "b2")
@@ -60,7 +60,7 @@ class Output:
         """
         if self.json:
             return
-        cells = [[one_line(cell, 400) for cell in row] for row in rows]
+        cells = [[short_line(cell, 400) for cell in row] for row in rows]
         kept = [i for i in range(len(header)) if any(row[i] for row in cells)]
         table = _empty_table()
         for i in kept:
@@ -98,12 +98,12 @@ def _empty_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
 
 
-def one_line(text: str, longest: int = 200) -> str:
+def short_line(text: str, longest: int = 200) -> str:
     """Text from the file of a stranger, such as a name: one line, and not too long.
 
     A name with a line break must not look like a line of ours.
     """
-    line = printable(text).replace("\n", "\\n")
+    line = one_line(text)
     if len(line) <= longest:
         return line
     half = longest // 2
@@ -133,16 +133,16 @@ def show_report(out: Output, report: ConversionReport, *, folded: bool = False) 
     """
     show_layers(out, report, folded=folded)
     if report.exact:
-        out.line(f"exact: the kernel of the output {one_line(report.output)}", style="green")
+        out.line(f"exact: the kernel of the output {short_line(report.output)}", style="green")
     for note in report.notes:
-        out.line(f"note: {one_line(note, 2000)}")
+        out.line(f"note: {short_line(note, 2000)}")
 
 
 def show_layers(out: Output, report: ConversionReport, *, folded: bool = False) -> None:
     """Show the table of a conversion."""
     shapes = " and ".join("x".join(map(str, shape)) for shape in report.inputs)
     takes = f", input {shapes}" if shapes else ""
-    out.line(f"{one_line(report.model)}{takes}, prior from {report.prior}", style="bold")
+    out.line(f"{short_line(report.model)}{takes}, prior from {report.prior}", style="bold")
     rows = [_cells(row) for row in report.rows]
     header = _HEADER
     if folded and len(rows) > _MOST_ROWS:
@@ -158,10 +158,10 @@ def show_obstacles(out: Output, obstacles: Sequence[Obstacle]) -> None:
     noun = "obstacle" if len(obstacles) == 1 else "obstacles"
     out.line(f"no exact kernel: {len(obstacles)} {noun}", style="red")
     for obstacle in obstacles:
-        where, received = one_line(obstacle.where), one_line(obstacle.received)
-        out.line(f"  {where} ({received}): {one_line(obstacle.why, 2000)}")
+        where, received = short_line(obstacle.where), short_line(obstacle.received)
+        out.line(f"  {where} ({received}): {short_line(obstacle.why, 2000)}")
         if obstacle.hint:
-            out.line(f"    try: {one_line(obstacle.hint, 2000)}")
+            out.line(f"    try: {short_line(obstacle.hint, 2000)}")
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:

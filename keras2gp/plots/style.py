@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras2gp._util.files import write_file
-from keras2gp._util.text import printable
-from keras2gp.errors import InputError, StoreError
+from keras2gp.errors import InputError, StoreError, one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +65,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def plain(text: Any, length: int = 200) -> str:
     """Text from data for a picture: one line, not too long, and no formula whatever it holds."""
-    line = printable(str(text)).replace("\n", "\\n")
+    line = one_line(str(text))
     return (line if len(line) <= length else f"{line[: length - 3]}...").replace("$", "\\$")
 
 
