@@ -67,9 +67,8 @@ class CompiledProgram:
         self.kind = kind
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
         self.device: Device = device or ("gpu" if has_gpu else "cpu")
-        if (
-            self.device == "gpu"
-        ):  # ten bits of mantissa in products would cost three digits of every entry
+        if self.device == "gpu":
+            # TF32 products keep ten bits of mantissa: every entry would lose three digits.
             tf.config.experimental.enable_tensor_float_32_execution(False)
         else:
             use_wide_vectors()

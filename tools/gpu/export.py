@@ -100,17 +100,11 @@ class Network:
 
         def statistics(image, *variances):
             weights, biases = list(variances[:layers]), list(variances[layers:])
-            diagonal, images, kept = of_images([image], weights, biases, run=tile)
-            return [*diagonal, *images, *tf.nest.flatten(kept)]
+            return of_images([image], weights, biases, run=tile)
 
-        def kept_of(image, *variances):
-            weights, biases = list(variances[:layers]), list(variances[layers:])
-            return of_images([image], weights, biases, run=tile)[2]
-
-        traced = tf.function(kept_of, autograph=False).get_concrete_function(image, *scalars)
-        kept = traced.structured_outputs
-        flat = tf.function(statistics, autograph=False).get_concrete_function(image, *scalars)
-        side = [spec(t) for t in flat.structured_outputs][1:]
+        traced = tf.function(statistics, autograph=False).get_concrete_function(image, *scalars)
+        _, images, kept = traced.structured_outputs
+        side = [spec(t) for t in (*images, *tf.nest.flatten(kept))]
 
         def tiles(*tensors):
             first, second = tensors[: len(side)], tensors[len(side) : 2 * len(side)]
