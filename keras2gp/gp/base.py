@@ -23,11 +23,11 @@ from keras2gp.gp.solvers.jitter import (
 )
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import precision_hint
-from keras2gp.gp.solvers.report import CholeskyReport, SolverReport, is_number
+from keras2gp.gp.solvers.report import CholeskyReport, SolverReport, finite_number
 from keras2gp.gp.solvers.system import PROBE, Fit, Origin
 from keras2gp.gp.solvers.training import Training, training_of
 
-__all__ = ["GaussianProcess", "JitterWarning", "finite_number"]
+__all__ = ["GaussianProcess", "JitterWarning"]
 
 
 class JitterWarning(UserWarning):
@@ -283,13 +283,6 @@ class GaussianProcess(Posterior):
     def _shift(self) -> float:
         """The sum of noise and jitter on the diagonal of A."""
         return float(self.noise_variance) + self.jitter_report_.added
-
-
-def finite_number(value: Any) -> float:
-    """A number of a saved fit; ModelFileError for anything else."""
-    if not is_number(value) or not math.isfinite(value):
-        raise ModelFileError(f"{value!r} where a finite number is expected")
-    return float(value)
 
 
 def _require(condition: bool) -> None:

@@ -11,10 +11,11 @@ from sklearn.base import RegressorMixin
 from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
-from keras2gp.gp.base import GaussianProcess, finite_number
+from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length, check_targets
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.solvers.matrices import Progress
+from keras2gp.gp.solvers.report import finite_number
 
 __all__ = ["GPRegressor"]
 

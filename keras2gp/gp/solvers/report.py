@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CholeskyReport", "JitterStep", "SolverReport", "is_number"]
+__all__ = ["CholeskyReport", "JitterStep", "SolverReport", "finite_number", "is_number"]
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,17 @@ class CholeskyReport:
             ValueError: a number is none, or there is no step.
         """
         steps = tuple(
-            JitterStep(_finite(s["jitter"]), _finite(s["smallest_pivot"]), int(s["index"]))
+            JitterStep(*(finite_number(s[k]) for k in ("jitter", "smallest_pivot")), int(s["index"]))
             for s in state["steps"]
         )
         if not steps or not state["jitter"] >= 0.0:
             raise ValueError(f"{len(steps)} steps of jitter, jitter {state['jitter']!r}")
         pair = state.get("duplicate")
         return cls(
-            jitter=_finite(state["jitter"]),
-            mean_diagonal=_finite(state["mean_diagonal"]),
+            jitter=finite_number(state["jitter"]),
+            mean_diagonal=finite_number(state["mean_diagonal"]),
             steps=steps,
-            seconds=_finite(state["seconds"]),
+            seconds=finite_number(state["seconds"]),
             duplicate=None if pair is None else (int(pair[0]), int(pair[1])),
         )
 
@@ -156,7 +156,8 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def _finite(value: Any) -> float:
+def finite_number(value: Any) -> float:
+    """A finite number of a saved state as a float; ValueError for anything else."""
     if not is_number(value) or not math.isfinite(value):
         raise ValueError(f"{value!r} where a finite number is expected")
     return float(value)
