@@ -143,7 +143,7 @@ def normalised():
 def smooth():
     x = keras.Input(SHAPE)
     h = layers.Dense(8, activation="tanh", **DRAWN)(layers.Flatten()(x))
-    h = layers.Dense(8, **DRAWN)(keras.ops.erf(h))
+    h = keras.ops.erf(layers.Dense(8, **DRAWN)(h))
     return keras.Model(x, layers.Dense(1, name="head", **DRAWN)(h))
 
 
