@@ -227,6 +227,17 @@ def test_functions_that_have_no_expansion(function, why):
         keras2gp.convert(network(wavy), activations={"wavy": function})
 
 
+@pytest.mark.parametrize("kinks", [3, "abc", [np.nan], [None]])
+def test_kinks_are_finite_numbers(kinks):
+    with pytest.raises(InputError, match="kinks="):
+        keras2gp.Expanded(wavy, kinks=kinks)
+
+
+def test_a_function_without_a_second_moment_is_refused_by_that_name():
+    with pytest.raises(UnsupportedModelError, match="mean square is infinite"):
+        keras2gp.convert(network(wavy), activations={"wavy": lambda u: tf.exp(u * u)})
+
+
 def test_a_function_without_expansion_is_an_obstacle_of_its_layer():
     with pytest.raises(UnsupportedModelError, match=r"hidden \(Dense.*mixes them"):
         keras2gp.convert(network(mixing))

@@ -39,7 +39,7 @@ class Expanded(Hermite):
 
     Raises:
         InputError: the function cannot be run in float64, jumps, is random, is not finite, or
-            does not act on each number by itself.
+            does not act on each number by itself; or kinks are not finite numbers.
 
     Example:
         >>> import keras2gp
@@ -70,7 +70,7 @@ class Expanded(Hermite):
                 f"it jumps at {jumps[0]:.6g}. Try: a continuous function, or a Dual of your own"
             )
         corners = _jumps(lambda u: evaluate(u)[1], _KINK)
-        self._kinks = tuple(sorted({*map(float, kinks), *corners}))
+        self._kinks = tuple(sorted({*_numbers(kinks), *corners}))
         right, left = evaluate(np.array([1e-9, -1e-9]))[1]
         self._kappa = float(right - left) / 2 if 0.0 in corners else 0.0
 
@@ -184,6 +184,17 @@ def _checked(function: Callable[[Tensor], Tensor]) -> ValueAndSlope:
         u = _PROBES[~np.isfinite(values)][0]
         raise InputError(f"it is not finite at {u:g}. Try: a function of all real numbers")
     return evaluate
+
+
+def _numbers(kinks: Any) -> list[float]:
+    """The stated kinks. Raises: InputError unless they are finite numbers."""
+    try:
+        numbers = [float(kink) for kink in kinks]
+    except (TypeError, ValueError):
+        numbers = [np.nan]
+    if not np.isfinite(numbers).all():
+        raise InputError(f"kinks={received_text(kinks)}: expected a list of finite numbers")
+    return numbers
 
 
 def _jumps(values: Callable[[Vector], Vector], size: float) -> list[float]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import PairMap
 from keras2gp.covariance.base import Maps, Rule, RuleContext
-from keras2gp.errors import RegistryError
+from keras2gp.errors import InputError, RegistryError
 from keras2gp.graph.ops import Activation, Op
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ AnyRule = TypeVar("AnyRule", type[Rule[Any]], RuleFunction)
 def rule(op: type[Op]) -> Callable[[AnyRule], AnyRule]:
     """Register the rule of an op: a subclass of Rule, or the covariance alone as a function.
 
-    A function (op, maps, context) -> map counts as the rule of a linear op without weights: it is
-    applied to the tangent kernels and the means of the inputs too.
+    A function (op, maps, context) -> map counts as the rule of an op without weights: it is applied
+    to the tangent kernels and the means of the inputs too.
 
     Args:
         op: the class of the op, a frozen dataclass.
@@ -53,10 +54,16 @@ def rule(op: type[Op]) -> Callable[[AnyRule], AnyRule]:
         The decorator, which gives back what it decorates.
 
     Raises:
-        RegistryError: if the op has a rule already.
+        RegistryError: if the op has a rule already, or draws weights and gets a function: its
+            tangent kernel and its mean are other equations.
     """
 
     def register(definition: AnyRule) -> AnyRule:
+        if op.random and not isinstance(definition, type):
+            raise RegistryError(
+                f"{op.__name__} draws weights: a function says its covariance alone. Try: a "
+                "subclass of keras2gp.covariance.base.Rule"
+            )
         if op in _RULES:
             raise RegistryError(f"{op.__name__} has a rule already: {_RULES[op].__name__}")
         _RULES[op] = definition if isinstance(definition, type) else _linear_rule(definition)
@@ -129,6 +136,11 @@ def own_activation(name: str, dual: Dual) -> Activation:
 def _probe(dual: Dual) -> float:
     q = tf.constant(_PROBES, tf.float64)
     moments = tf.concat([dual.mean(q), tf.sqrt(dual.second_moment(q))], 0)
+    if not np.isfinite(moments).all():
+        raise InputError(
+            "its mean or its mean square is infinite, or not a number, where its argument is "
+            "Gaussian. Try: a function that grows more slowly"
+        )
     weights = tf.sqrt(tf.range(2.0, 8.0, dtype=tf.float64))
     # Rounded: the last digits differ from machine to machine.
     return float(f"{float(tf.reduce_sum(moments * weights)):.6g}")

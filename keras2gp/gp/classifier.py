@@ -13,7 +13,7 @@ from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.base import GaussianProcess, finite_number
+from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
 from keras2gp.gp.posterior import require_finite
@@ -26,6 +26,7 @@ from keras2gp.gp.probabilities import (
 from keras2gp.gp.sampling import draw_classes, draw_jointly, random_generator
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.matrices import Progress
+from keras2gp.gp.solvers.report import finite_number
 
 __all__ = ["PROBABILITIES", "GPClassifier", "Prediction", "check_probabilities"]
 

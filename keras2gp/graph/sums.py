@@ -69,20 +69,42 @@ class _Resolver:
         return _unmarked(self.builder.graph(renamed[self.graph.output])), self.obstacles
 
     def _shifted(self, index: int, shift: int) -> int:
-        """The node with its channels renumbered, down to its sources."""
-        key = (index, shift)
-        if key not in self.shifted:
-            node = self.builder.nodes[index]
-            if isinstance(node.op, OtherChannels):
-                self.shifted[key] = self._shifted(node.inputs[0], shift + node.op.shift)
-            elif shift == 0:
-                self.shifted[key] = index
-            elif node.op.random or not node.inputs:
-                self.shifted[key] = self._add(OtherChannels(shift), (index,), node.path)
-            else:
-                inputs = tuple(self._shifted(i, shift) for i in node.inputs)
-                self.shifted[key] = self._add(node.op, inputs, node.path)
-        return self.shifted[key]
+        """The node with its channels renumbered, down to its sources.
+
+        A stack and no recursion: networks are deeper than Python's calls may be.
+        """
+        stack = [(index, shift)]
+        while stack:
+            key = stack[-1]
+            if key in self.shifted:
+                stack.pop()
+                continue
+            needed = self._shifted_inputs(*key)
+            missing = [other for other in needed if other not in self.shifted]
+            stack += reversed(missing)
+            if not missing:
+                self.shifted[key] = self._renumbered(*key, [self.shifted[n] for n in needed])
+        return self.shifted[index, shift]
+
+    def _shifted_inputs(self, index: int, shift: int) -> list[tuple[int, int]]:
+        """What a renumbered node is made of: other nodes and how they are renumbered."""
+        node = self.builder.nodes[index]
+        if isinstance(node.op, OtherChannels):
+            return [(node.inputs[0], shift + node.op.shift)]
+        if shift == 0 or node.op.random:
+            return []
+        return [(i, shift) for i in node.inputs]
+
+    def _renumbered(self, index: int, shift: int, inputs: Sequence[int]) -> int:
+        """A node with its channels renumbered, from the same of its inputs."""
+        node = self.builder.nodes[index]
+        if isinstance(node.op, OtherChannels):
+            return inputs[0]
+        if shift == 0:
+            return index
+        if node.op.random or not node.inputs:
+            return self._add(OtherChannels(shift), (index,), node.path)
+        return self._add(node.op, tuple(inputs), node.path)
 
     def _add(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
         index = self.builder.add(op, inputs, path)

@@ -8,6 +8,7 @@ from oracles.activations import CASES
 from keras2gp.covariance import program  # noqa: F401 (registers the duals)
 from keras2gp.covariance.duals.hermite import LARGEST_DEGREE, TOLERANCE
 from keras2gp.covariance.registry import dual_of
+from keras2gp.errors import InputError
 from keras2gp.graph.ops import Activation
 
 NAMES = [name for name, case in CASES.items() if case.expanded]
@@ -42,7 +43,7 @@ def test_nothing_is_claimed_beyond_the_table():
     assert np.isnan(values[1])
 
 
-@pytest.mark.parametrize("degree", [-1, 0.5, LARGEST_DEGREE + 1])
+@pytest.mark.parametrize("degree", [-1, 0.5, LARGEST_DEGREE + 1, "3", [2], np.nan])
 def test_a_degree_is_a_count(degree):
-    with pytest.raises(ValueError, match="degree="):
+    with pytest.raises(InputError, match="degree="):
         dual_of(Activation("tanh", (("degree", degree),)))

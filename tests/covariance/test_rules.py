@@ -177,6 +177,12 @@ def test_a_function_is_the_rule_of_a_linear_op(monkeypatch, rng):
         keras2gp.rule(Tripled)(tripled)
 
 
+def test_a_function_is_no_rule_of_an_op_that_draws_weights(monkeypatch):
+    monkeypatch.setattr(registry, "_RULES", {})
+    with pytest.raises(RegistryError, match="Affine draws weights"):
+        keras2gp.rule(ops.Affine)(lambda op, maps, context: maps[0])
+
+
 def test_a_class_is_the_rule_of_any_op(monkeypatch, rng):
     monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
 

@@ -12,7 +12,7 @@ from keras2gp.graph.ops import (
     Normalize,
     Upsample,
 )
-from keras2gp.graph.sums import check_shared_layers, resolve_sums
+from keras2gp.graph.sums import OtherChannels, check_shared_layers, resolve_sums
 
 SIZE = (5, 4)
 SAME = AveragePool((3, 2), (1, 1), ((1, 1), (0, 1)))
@@ -238,6 +238,19 @@ def test_a_depthwise_layer_of_two_groups_is_called_once():
     again = net.add(Depthwise("d", 1), net.y, path="d#2")
     graph = net.b.graph(net.add(op.Mixture((0.5, 0.5)), mixed, again))
     assert [o.where for o in check_shared_layers(graph)] == ["d"]
+
+
+def test_channels_of_a_deep_network_are_renumbered():
+    net = Net()
+    deep = net.x
+    for _ in range(3000):
+        deep = net.add(op.Scale(1.0), deep)
+    moved = net.add(OtherChannels(1), deep)
+    graph, obstacles = net.resolved(net.plus(deep, moved))
+    assert not obstacles
+    total = graph.nodes[graph.output]
+    assert isinstance(total.op, op.Sum)
+    assert total.inputs[0] == total.inputs[1]
 
 
 def test_many_residual_blocks_with_pooling_stay_small():

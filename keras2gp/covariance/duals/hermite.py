@@ -24,11 +24,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
+from keras2gp._util.text import received_text
 from keras2gp.covariance.duals.base import Dual, Statistics
 from keras2gp.covariance.duals.coefficients import INTERPOLATION, moments
 from keras2gp.covariance.duals.elementary import correlation_statistics
 from keras2gp.covariance.duals.homogeneous import Abs
 from keras2gp.covariance.duals.series import Series, moments_of_abs
+from keras2gp.errors import InputError
 
 __all__ = ["LARGEST_DEGREE", "TOLERANCE", "Hermite"]
 
@@ -51,7 +53,7 @@ class Hermite(Dual):
         degree: N of the sums; None takes the least that reaches TOLERANCE.
 
     Raises:
-        ValueError: degree is no integer from 0 to LARGEST_DEGREE.
+        InputError: degree is no integer from 0 to LARGEST_DEGREE.
 
     References:
         Daniely, Frostig and Singer 2016, Toward deeper understanding of neural networks.
@@ -72,8 +74,9 @@ class Hermite(Dual):
     """Names of the attributes that tell one phi of the class from another."""
 
     def __init__(self, degree: float | None = None) -> None:
-        if degree is not None and not (0 <= degree <= LARGEST_DEGREE and degree % 1 == 0):
-            raise ValueError(f"degree={degree}: expected an integer from 0 to {LARGEST_DEGREE}")
+        if degree is not None and degree not in range(LARGEST_DEGREE + 1):
+            expected = f"an integer from 0 to {LARGEST_DEGREE}"
+            raise InputError(f"degree={received_text(degree)}: expected {expected}")
         self._degree = None if degree is None else int(degree)
 
     def phi(self, u: Tensor) -> Tensor:

@@ -84,8 +84,12 @@ class CholeskyReport:
             ValueError: a number is none, or there is no step.
         """
         steps = tuple(
-            JitterStep(*(finite_number(s[k]) for k in ("jitter", "smallest_pivot")), int(s["index"]))
-            for s in state["steps"]
+            JitterStep(
+                finite_number(step["jitter"]),
+                finite_number(step["smallest_pivot"]),
+                int(step["index"]),
+            )
+            for step in state["steps"]
         )
         if not steps or not state["jitter"] >= 0.0:
             raise ValueError(f"{len(steps)} steps of jitter, jitter {state['jitter']!r}")
