@@ -75,8 +75,8 @@ _LARGEST = (
     ),
 )
 _PRODUCT = (
-    "a product of two random branches is not Gaussian, and has no closed form here",
-    "Add or a constant factor, or Concatenate with a layer with weights after it",
+    "it sums products of two random branches over axes of its own, and has no rule here",
+    "Multiply of independent branches with a layer with weights after it",
 )
 _EACH_STEP = (
     "it applies another layer to each step of a sequence",
@@ -146,7 +146,11 @@ _ADAPTIVE = "Average pooling into a given number of equal bins; refused where th
 _MAX_POOLING = (
     "Exact for a window of 1 (a stride); else refused, or average pooling if so asked for."
 )
-_FACTOR = "A constant times a tensor: k' = factor^2 k."
+_FACTOR = "A constant times a tensor, k' = factor^2 k; or independent branches, k' = k1 k2."
+_BRANCHES = (
+    "Product of independent branches, features: k' = k1 k2; a gate of one position is broadcast."
+)
+_GATED = "Half of the channels times the sigmoid of the other half: k' = k1 k2, features."
 _RESHAPE = (
     "Another shape that keeps the channels last, or flattens, or spreads units over positions."
 )
@@ -192,6 +196,7 @@ LAYERS = _table(
         "merging.read_average", "Average", "Mean of branches: as a sum with coefficients 1/n.",
         channelwise=True,
     ),
+    _read("products.read_product", "Multiply", _BRANCHES, channelwise=True),
     _read("merging.read_concatenate", "Concatenate", _CONCATENATE),
     _read(
         "merging.read_rescaling", "Rescaling",
@@ -307,7 +312,7 @@ LAYERS = _table(
     _rows("Maximum Minimum", reason=_EXTREME, on_data=True),
     _rows("AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D", reason=_LARGEST,
           on_data=True),
-    _rows("Dot Multiply", reason=_PRODUCT, on_data=True),
+    _rows("Dot", reason=_PRODUCT, on_data=True),
     _rows("TimeDistributed", reason=_EACH_STEP),
     _rows("Embedding", reason=_LOOKUP),
     _rows("ReversibleEmbedding", reason=_LOOKUP, in_files=False),
@@ -366,9 +371,10 @@ OPERATIONS = _table(
         "numpy", "Subtract", reader="merging.read_subtract", becomes=_SUBTRACT, channelwise=True,
     ),
     _ops(
-        "numpy", "Divide Multiply Negative TrueDivide", reader="merging.read_product",
-        becomes=_FACTOR, reason=_PRODUCT, channelwise=True,
+        "numpy", "Divide Multiply Negative TrueDivide", reader="products.read_product",
+        becomes=_FACTOR, channelwise=True,
     ),
+    _ops("nn", "Glu", reader="products.read_glu", becomes=_GATED),
     _ops("numpy", "Concatenate", reader="merging.read_concatenate", becomes=_CONCATENATE),
     # Pooling
     _ops("nn", "AveragePool", reader="pooling.read_average_pooling", becomes=_AVERAGE_POOLING),
@@ -387,7 +393,11 @@ OPERATIONS = _table(
     _ops("numpy", "Transpose", reader="reshaping.read_permute", becomes=_PERMUTE),
     _ops(
         "numpy", "GetItem", reader="slicing.read_getitem",
-        becomes="Positions cut out: a slice with a step of the positions' axes, or one of them.",
+        becomes="Positions cut out, by slices with a step or one of them; or a slice of channels.",
+    ),
+    _ops(
+        "numpy", "Split", reader="slicing.read_split",
+        becomes="Slices of the channels, or of the positions along one axis.",
     ),
     _ops(
         "numpy", "Repeat", reader="slicing.read_repeat",
@@ -400,7 +410,6 @@ OPERATIONS = _table(
     # Without a rule
     _ops("numpy", "Amax Amin Fmax Fmin Max Maximum Min Minimum", reason=_EXTREME),
     _ops("numpy", "Dot Einsum Inner Matmul Outer Tensordot Vdot", reason=_PRODUCT),
-    _ops("nn", "Glu", reason=_PRODUCT),
     _ops("nn", "DotProductAttention", reason=_ATTENTION),
     _ops("nn", "AdaptiveMaxPool", reason=_LARGEST),
     _ops(
@@ -428,7 +437,7 @@ OPERATIONS = _table(
         "Fmod FullLike Greater GreaterEqual Hsplit Hstack Hypot Isclose Isfinite Isinf Isnan Less "
         "LessEqual Log Log10 Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor "
         "Median Mod Moveaxis NanToNum NotEqual OnesLike Power Prod Rad2deg Ravel Real Reciprocal "
-        "Roll Rot90 Round Select Sinc Sort Split Sqrt Stack Std Sum Swapaxes Take TakeAlongAxis "
+        "Roll Rot90 Round Select Sinc Sort Sqrt Stack Std Sum Swapaxes Take TakeAlongAxis "
         "Tan Tile Trace Tril Triu Trunc Var Vsplit Vstack Where ZerosLike",
     ),
     # Not read from files: operations that take functions, and others that were not looked at

@@ -58,6 +58,17 @@ class Tensor:
         """Number of channels as Keras sees it."""
         return self.shape[0] if self.channel_first else self.shape[-1]
 
+    def between(self, begin: int, end: int) -> tuple[Part, ...]:
+        """The channel groups of the channels from `begin` up to `end`."""
+        chosen: list[Part] = []
+        first = 0
+        for part in self.parts:
+            low, high = max(begin, first), min(end, first + part.channels)
+            if low < high:
+                chosen.append(Part(part.node, high - low, part.offset + low - first))
+            first += part.channels
+        return tuple(chosen)
+
     def map(self, function: Callable[[int], int], shape: tuple[int | None, ...]) -> Tensor:
         """The same channel groups after a function of nodes, under another Keras shape."""
         parts = tuple(replace(part, node=function(part.node)) for part in self.parts)

@@ -249,4 +249,5 @@ def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
             "calling it without training=True",
             by_shape=False,
         )
-    return [read(call, context)]
+    result = read(call, context)
+    return result if isinstance(result, list) else [result]

@@ -1,16 +1,18 @@
-"""Rules of activations, sums and factors: pointwise on the maps."""
+"""Rules of activations, sums, products and factors: pointwise on the maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import permutations
+from operator import mul
 
 from keras2gp._util.arrays import ImageMap, PairMap
 from keras2gp.covariance.base import Covariance, ImageStatistics, Maps, Rule, RuleContext
 from keras2gp.covariance.registry import dual_of, rule
-from keras2gp.graph.ops import Activation, Scale, Sum
+from keras2gp.graph.ops import Activation, Product, Scale, Sum
 
-__all__ = ["ActivationRule", "ScaleRule", "SumRule"]
+__all__ = ["ActivationRule", "ProductRule", "ScaleRule", "SumRule"]
 
 
 @rule(Activation)
@@ -82,6 +84,36 @@ class SumRule(Rule[Sum]):
     def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
         """sum of c_i m_i."""
         return sum(c * context.mean(i) for i, c in enumerate(self.op.coefficients))
+
+
+@rule(Product)
+class ProductRule(Rule[Product]):
+    """k' = product of k_i over independent factors.
+
+    Math: Theta' = sum of Theta_i times the product of the other k_j, m' = product of m_i
+    """
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """The product of the k_i."""
+        return reduce(mul, maps)
+
+    def tangent(self, k: PairMap, maps: Maps, thetas: Maps, context: RuleContext) -> PairMap:
+        """sum of Theta_i times the product of the other k_j."""
+        others = (reduce(mul, maps[:i] + maps[i + 1 :]) for i in range(len(maps)))
+        return sum(theta * other for theta, other in zip(thetas, others, strict=True))
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """The product of the m_i."""
+        return reduce(mul, [context.mean(i) for i in range(len(maps))])
+
+    def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
+        """k' where one k_i does; Theta' where in each of its terms one factor does."""
+        zeros = [k.zeros for k in inputs]
+        terms = (
+            k.ntk is None or k.ntk_zeros or any(zeros[:i] + zeros[i + 1 :])
+            for i, k in enumerate(inputs)
+        )
+        return any(zeros), all(terms)
 
 
 @rule(Scale)

@@ -9,9 +9,9 @@ import tensorflow as tf
 from keras2gp._util.arrays import PairMap, Tensor
 from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext, is_zero
 from keras2gp.covariance.registry import rule
-from keras2gp.graph.ops import Crop, Dilate, Pad, Reshape, Spread
+from keras2gp.graph.ops import Crop, Dilate, Pad, Repeat, Reshape, Spread
 
-__all__ = ["CropRule", "DilateRule", "PadRule", "ReshapeRule", "SpreadRule"]
+__all__ = ["CropRule", "DilateRule", "PadRule", "RepeatRule", "ReshapeRule", "SpreadRule"]
 
 
 @rule(Pad)
@@ -31,6 +31,16 @@ class CropRule(Rule[Crop]):
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
         """k[before : n - after] on each axis."""
         return maps[0][tuple(slice(before, -after or None) for before, after in self.op.crops)]
+
+
+@rule(Repeat)
+class RepeatRule(Rule[Repeat]):
+    """k'[d][g] = k at the one position of an axis, for every g and d."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """Copies of k."""
+        (k,) = maps
+        return tf.tile(k, [*self.op.factors, *[1] * (k.shape.rank - len(self.op.factors))])
 
 
 @rule(Reshape)

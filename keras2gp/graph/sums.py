@@ -10,38 +10,25 @@ recognised by their index.
 A sum adds channel by channel. Where concatenated branches are not aligned, a channel of x meets
 another channel of x, which is independent of it: OtherChannels marks that branch. The mark moves to
 the sources, where it makes another source of each, and goes when all sums are resolved.
+
+The factors of a Product must be independent, which is more than sharing no source: see
+independence.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, GraphBuilder
-from keras2gp.graph.ops import Combination, Op, Scale, Sum, Weighted
+from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
+from keras2gp.graph.ops import Combination, Op, Product, Scale, Sum, Weighted
 
 __all__ = ["OtherChannels", "check_shared_layers", "resolve_sums"]
 
 Terms = dict[int, float]
 Chain = tuple[Op, ...]
-
-
-@dataclass(frozen=True)
-class OtherChannels(Op):
-    """The same tensor with its channels renumbered: channel c is channel c + shift of the input.
-
-    On a source it acts as another source, since the channels of a source are independent and alike.
-    """
-
-    shift: int
-    random: ClassVar[bool] = True
-
-    def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """As its input."""
-        return inputs[0]
 
 
 def resolve_sums(graph: Graph) -> tuple[Graph, list[Obstacle]]:
@@ -54,6 +41,7 @@ class _Resolver:
         self.graph = graph
         self.builder = GraphBuilder()
         self.sources: list[frozenset[int]] = []
+        self.origins: list[Origins] = []
         self.obstacles: list[Obstacle] = []
         self.shifted: dict[tuple[int, int], int] = {}
 
@@ -64,6 +52,8 @@ class _Resolver:
             if isinstance(node.op, OtherChannels):
                 renamed.append(self._shifted(inputs[0], node.op.shift))
                 continue
+            if isinstance(node.op, Product):
+                self._check_product(inputs, node.path)
             add = self._add_sum if isinstance(node.op, Sum) else self._add
             renamed.append(add(node.op, inputs, node.path))
         return _unmarked(self.builder.graph(renamed[self.graph.output])), self.obstacles
@@ -110,7 +100,27 @@ class _Resolver:
         index = self.builder.add(op, inputs, path)
         if index == len(self.sources):
             self.sources.append(op.sources(index, [self.sources[i] for i in inputs]))
+            self.origins.append(origins(op, index, [self.origins[i] for i in inputs]))
         return index
+
+    def _check_product(self, inputs: tuple[int, ...], path: str) -> None:
+        """Refuse a product whose factors may depend on each other."""
+        for first, second in combinations(inputs, 2):
+            shared = may_depend(self.origins[first], self.origins[second])
+            if shared:
+                layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared}))
+                ends = " and ".join(self.builder.nodes[i].path for i in (first, second))
+                self.obstacles.append(
+                    Obstacle(
+                        path,
+                        f"product of branches that end in {ends}",
+                        f"both branches are made of the same random layer ({layers}), so that the "
+                        "moments of their product are not products of theirs, and there is no rule "
+                        "for this combination",
+                        "weights of their own on one of the branches (a 1x1 convolution will do)",
+                    )
+                )
+                return
 
     def _add_sum(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
         coefficients = op.coefficients if isinstance(op, Sum) else ()

@@ -13,11 +13,14 @@ from typing import Any
 from keras import layers
 from keras.activations import linear
 
+from keras2gp.conversion.context import Call
 from keras2gp.conversion.registry import entry_of
 from keras2gp.graph.variances import LayerVariances
 
 __all__ = [
     "DrawnWeight",
+    "channel_ends",
+    "channel_index",
     "channels_first",
     "channelwise",
     "depthwise",
@@ -108,6 +111,32 @@ def units_of(layer: Any) -> tuple[str, int] | None:
     if entry is None or not entry.width:
         return None
     return entry.width, int(getattr(layer, entry.width))
+
+
+def channel_index(call: Call) -> tuple[int, range] | None:
+    """Where x[..., a:b] states its channels: their place in the index, and which; else None."""
+    if type(call.operation).__name__ != "GetItem":
+        return None
+    stated = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
+    index = stated if isinstance(stated, tuple) else (stated,)
+    shape = call.tensors[0].shape
+    if Ellipsis not in index[:-1] and len(index) <= len(shape):
+        return None
+    last = index[-1]
+    return (len(index) - 1, range(int(shape[-1] or 1))[last]) if isinstance(last, slice) else None
+
+
+def channel_ends(call: Call) -> list[int]:
+    """The numbers of the channels at which a slice of them begins or ends."""
+    operation, count = call.operation, int(call.tensors[0].shape[-1] or 1)
+    kind = type(operation).__name__
+    ends: list[int] = []
+    if index := channel_index(call):
+        ends = [index[1].start, index[1].stop]
+    elif kind in ("Glu", "Split") and operation.axis in (-1, len(call.tensors[0].shape)):
+        stated = 2 if kind == "Glu" else operation.indices_or_sections
+        ends = [count // stated] if isinstance(stated, int) else [int(n) for n in stated]
+    return [n for n in ends if 0 < n < count]
 
 
 def channelwise(operation: Any) -> bool:

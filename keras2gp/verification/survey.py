@@ -16,6 +16,7 @@ from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, WideningError
 from keras2gp.verification.layers import (
+    channel_ends,
     channels_first,
     channelwise,
     depthwise,
@@ -93,7 +94,7 @@ class Sizes:
 
     Attributes:
         channels: Channels of hidden layers, by the layer's identity.
-        spread: Channels of maps that the units of a vector are spread over.
+        spread: Channels of maps that the units of a vector are spread over, and of slices.
         groups: Channels, and the number of groups that must divide them.
         consumed: Layers whose units other layers read, by identity.
         joins: Whether the input is concatenated with random tensors.
@@ -203,6 +204,7 @@ class Survey(KerasWalker):
         kind = type(operation).__name__
         if kind in ("Concatenate", "concatenate") and len(call.tensors) > 1:
             sizes.joins |= any(not isinstance(t, Random) for t in call.tensors)
+        sizes.spread += channel_ends(call)
         if kind == "Reshape" and len(call.output) > 1:
             sizes.spread.append(int(call.output[-1] or 1))
         if isinstance(operation, keras.layers.GroupNormalization) and operation.groups > 1:

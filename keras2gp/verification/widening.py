@@ -19,6 +19,8 @@ from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import GraphError, WideningError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.verification.layers import (
+    channel_ends,
+    channel_index,
     depthwise,
     drawn_weights,
     separable,
@@ -151,6 +153,11 @@ class Widened(KerasWalker):
             self._copies[key] = self._copy(call, path)
         args, kwargs = (self._value(v, call) for v in (call.args, call.kwargs))
         kwargs.pop("training", None)
+        if index := channel_index(call):
+            place, channels = index
+            keys = list(args[1])
+            keys[place] = slice(self._grown(channels.start), self._grown(channels.stop))
+            args = (args[0], tuple(keys))
         results = self._copies[key](*args, **kwargs)
         if isinstance(operation, keras.layers.UnitNormalization):
             # The kernel's norm is over the channels of the user's model, whatever the copy's width.
@@ -207,6 +214,10 @@ class Widened(KerasWalker):
             )
         twin = copy.copy(operation)
         twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
+        if kind == "Split" and not isinstance(operation.indices_or_sections, int):
+            ends = channel_ends(call) or operation.indices_or_sections
+            growth = self.scale.factor if channel_ends(call) else 1
+            twin.indices_or_sections = tuple(int(n * growth) for n in ends)
         if kind == "Reshape":
             twin.newshape = (-1, *self._target(call))
         return twin

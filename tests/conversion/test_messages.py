@@ -60,9 +60,8 @@ def residual_v1(x):
     lambda x: layers.LSTM(3)(layers.Reshape((16, 4))(conv(x))),
     lambda x: layers.GRU(3)(layers.Reshape((16, 4))(conv(x))),
     lambda x: layers.Maximum()([conv(x), conv(x)]),
-    lambda x: layers.Multiply()([conv(x), conv(x)]),
     lambda x: layers.MaxPooling2D()(conv(x)),
-], ids=["ResNet v1", "LSTM", "GRU", "Maximum", "Multiply", "MaxPooling"])  # fmt: skip
+], ids=["ResNet v1", "LSTM", "GRU", "Maximum", "MaxPooling"])  # fmt: skip
 def test_what_has_a_limit_without_a_closed_form(function):
     (obstacle,) = obstacles(function)
     assert "no closed form" in obstacle.why

@@ -178,11 +178,6 @@ def test_layers_that_are_read_but_have_no_rule(name):
         kernel_of(lambda x: REFUSED_LAYERS[name]()(V(x)))
 
 
-def test_multiply_layer_is_refused():
-    with pytest.raises(UnsupportedModelError, match="product of two random branches"):
-        kernel_of(lambda x: layers.Multiply()([V(x), layers.Dense(8)(x)]))
-
-
 SPATIAL = {
     "Conv1D": (layers.Conv1D, (6, 2)),
     "Conv2D": (layers.Conv2D, (6, 5, 2)),

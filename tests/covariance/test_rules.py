@@ -61,6 +61,7 @@ CASES = {
     ops.Mixture: (IMAGE, lambda x: pool(conv(layers.Concatenate()([conv(x), linear(x, 1)])))),
     ops.Activation: (IMAGE, lambda x: pool(conv(x, activation="gelu"))),
     ops.Sum: (IMAGE, lambda x: pool(layers.Subtract()([conv(x), conv(x, 1)]))),
+    ops.Product: (IMAGE, lambda x: pool(layers.Multiply()([conv(x), conv(x, 1)]))),
     ops.Scale: (IMAGE, lambda x: pool(layers.BatchNormalization()(conv(x)))),
     ops.Normalize: (IMAGE, lambda x: pool(layers.LayerNormalization()(conv(x)))),
     ops.Patches: (IMAGE, lambda x: pool(conv(conv(x), (3, 2), strides=(1, 2)))),
@@ -69,6 +70,8 @@ CASES = {
     ops.Crop: (IMAGE, lambda x: pool(layers.Cropping2D(((1, 0), (0, 1)))(conv(x)))),
     ops.Dilate: (IMAGE, lambda x: pool(transposed(linear(x)))),
     ops.Reshape: (IMAGE, lambda x: conv(layers.Reshape((2, 6, 6))(conv(x)))),
+    ops.Repeat: (IMAGE, lambda x: pool(layers.ReLU()(
+        linear(x) + layers.GlobalAveragePooling2D(keepdims=True)(linear(x, 1))))),
     ops.Spread: (IMAGE, lambda x: pool(spread(x))),
     ops.AveragePool: (IMAGE, lambda x: pool(conv(pool(conv(x), (2, 1), (2, 1))))),
     ops.Upsample: (IMAGE, lambda x: pool(layers.UpSampling2D((1, 2))(conv(x)))),

@@ -28,6 +28,7 @@ from oracles.full_maps import (
     side_by_side,
     spread,
 )
+from oracles.full_products import channels, multiplied, same_positions
 from oracles.full_weights import WEIGHTED, correlated
 
 _STEP = 2e-5
@@ -72,7 +73,9 @@ def evaluate(model, inputs):
             operation, index, _ = tensor._keras_history
             node = operation._inbound_nodes[index]
             sources = [value(t) for t in node.input_tensors]
-            known[id(node.outputs[0])] = apply(operation, sources, node)
+            made = apply(operation, sources, node)
+            made = made if isinstance(made, list) else [made]
+            known.update({id(t): m for t, m in zip(node.outputs, made, strict=True)})
         return known[id(tensor)]
 
     return [value(t) for t in functional.outputs]
@@ -94,14 +97,14 @@ def apply(layer, sources, node):
         return activated(layer, WEIGHTED[kind](layer, source))
     if kind in ("Activation", "ReLU", "LeakyReLU", "Erf", "Sin", "Abs"):
         return activated(layer, source)
+    if kind in OTHERS:
+        return OTHERS[kind](sources, node)
     if kind in FACTORS:
-        return mapped(source, FACTORS[kind](layer, node) * np.eye(math.prod(source.spatial)))
+        return mapped(source, FACTORS[kind](layer) * np.eye(math.prod(source.spatial)))
     if kind in COEFFICIENTS:
-        return added(sources, COEFFICIENTS[kind](layer, len(sources)))
+        return added(same_positions(sources), COEFFICIENTS[kind](layer, len(sources)))
     if kind in NORMALIZATIONS:
         return normalized(source, *NORMALIZATIONS[kind](layer), layer.epsilon)
-    if kind == "Concatenate":
-        return joined(layer, sources)
     if kind == "Reshape" and not source.spatial and len(layer.target_shape) > 1:
         return spread(source, layer.target_shape)
     return source if kind in IDENTITIES else linear(layer, source, first)
@@ -110,7 +113,8 @@ def apply(layer, sources, node):
 IDENTITIES = ("Flatten", "Permute", "Dropout", "Identity")
 
 
-def joined(layer, sources):
+def joined(sources, node):
+    layer = node.operation
     rank = len(layer.output.shape)
     if layer.axis % rank < rank - 1:
         return side_by_side(sources, layer.axis - 1)
@@ -125,13 +129,54 @@ def linear(layer, source, first):
     return mapped(source, *matrix_of(precise(layer, **changes), source.spatial, first))
 
 
+def sliced(sources, node):
+    """x[:, ::2, 1:4]: positions by the matrix of the index, channels by number."""
+    (source,) = sources
+    stated = node.arguments.args[1]
+    index = list(stated) if isinstance(stated, tuple) else [stated]
+    at = index.index(Ellipsis) if Ellipsis in index else len(index)
+    missing = len(source.spatial) + 2 - len([key for key in index if key is not Ellipsis])
+    *places, last = [*index[:at], *[slice(None)] * missing, *index[at + 1 :]]
+    moved = mapped(source, *matrix_of(lambda basis: basis[tuple(places)], source.spatial))
+    return channels(moved, *last.indices(sum(g.channels for g in source.groups))[:2])
+
+
+def halves(sources, node):
+    """Half of the channels times the sigmoid of the others."""
+    (source,) = sources
+    half = sum(g.channels for g in source.groups) // 2
+    gate = activated(keras.layers.Activation("sigmoid"), channels(source, half, 2 * half))
+    return multiplied([channels(source, 0, half), gate])
+
+
+def split(sources, node):
+    """Channels in equal parts."""
+    (source,) = sources
+    count = node.operation.indices_or_sections
+    size = sum(g.channels for g in source.groups) // count
+    return [channels(source, i * size, (i + 1) * size) for i in range(count)]
+
+
+def product(sources, node):
+    """Branches, or a tensor and a number."""
+    if len(sources) > 1:
+        return multiplied(sources)
+    factor = next(v for v in node.arguments.args if isinstance(v, int | float))
+    return mapped(sources[0], factor * np.eye(math.prod(sources[0].spatial)))
+
+
+OTHERS = {
+    "Concatenate": joined,
+    "GetItem": sliced,
+    "Glu": halves,
+    "Multiply": product,
+    "Split": split,
+}
+
 FACTORS = {
-    "BatchNormalization": lambda layer, node: 1 / math.sqrt(1 + layer.epsilon),
-    "LayerScale": lambda layer, node: layer.init_values,
-    "Multiply": lambda layer, node: next(
-        value for value in node.arguments.args if isinstance(value, int | float)
-    ),
-    "Rescaling": lambda layer, node: layer.scale,
+    "BatchNormalization": lambda layer: 1 / math.sqrt(1 + layer.epsilon),
+    "LayerScale": lambda layer: layer.init_values,
+    "Rescaling": lambda layer: layer.scale,
 }
 
 NORMALIZATIONS = {

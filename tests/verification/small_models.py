@@ -7,6 +7,7 @@ __all__ = [
     "biased",
     "conv",
     "drawn",
+    "gated",
     "grouped",
     "head",
     "inputs",
@@ -90,6 +91,20 @@ def transposed():
     h = layers.UpSampling2D(2)(layers.Cropping2D(1)(h))
     h = conv(h, 8, 2, strides=2, padding="valid", activation="relu")
     return head(x, layers.Flatten()(h))
+
+
+def gated():
+    """Slices of channels that gate one another, squeeze and excitation, a split."""
+    x = keras.Input((5, 2))
+    one = {"padding": "same", **biased()}
+    h = layers.Conv1D(16, 3, **one)(x)
+    h = keras.ops.tanh(h[..., :8]) * keras.ops.sigmoid(h[..., 8:])
+    h = layers.Conv1D(8, 2, activation="relu", **one)(h)
+    gate = layers.Dense(8, activation="relu", **biased())(layers.GlobalAveragePooling1D()(h))
+    gate = layers.Dense(8, activation="sigmoid", **biased())(gate)
+    h = layers.Multiply()([h, layers.Reshape((1, 8))(gate)])
+    a, b = keras.ops.split(layers.Conv1D(16, 1, **one)(h), 2, axis=-1)
+    return head(x, layers.Flatten()(a * keras.ops.relu(b)))
 
 
 def grouped():

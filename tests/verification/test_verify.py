@@ -14,6 +14,7 @@ from keras import layers
 from small_models import (
     conv,
     drawn,
+    gated,
     grouped,
     head,
     inputs,
@@ -39,6 +40,7 @@ CASES = [
     pytest.param(pooled, {}, id="pooling, LayerNorm, concatenation"),
     pytest.param(separable, {}, id="separable, depthwise, residual"),
     pytest.param(inputs, {}, id="two inputs, nested"),
+    pytest.param(gated, {}, id="products, slices of channels"),
     pytest.param(transposed, {}, id="transposed", marks=pytest.mark.slow),
     pytest.param(grouped, {}, id="groups", marks=pytest.mark.slow),
     pytest.param(sums, {}, id="sums", marks=pytest.mark.slow),
@@ -163,7 +165,7 @@ def test_a_model_without_an_exact_kernel():
         keras2gp.verify(model)
 
 
-@pytest.mark.parametrize("build", [pooled, separable, inputs, transposed, grouped, sums])
+@pytest.mark.parametrize("build", [pooled, separable, inputs, transposed, grouped, sums, gated])
 def test_the_cost_is_that_of_the_networks(build):
     """Weights are those that the copy draws; biases count as if they grew like weights."""
     opened, kernel = converted(build())

@@ -1,4 +1,4 @@
-"""Operations of keras.ops that take, repeat or surround positions: x[:, 1:], repeat, pad."""
+"""Operations of keras.ops that take, repeat or surround positions or channels: x[:, 1:], pad."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import Crop, Pad, Patches, Reshape, Upsample
 
-__all__ = ["read_getitem", "read_pad", "read_repeat"]
+__all__ = ["channels_between", "read_getitem", "read_pad", "read_repeat", "read_split"]
 
 
 def read_getitem(call: Call, context: Context) -> Tensor:
-    """Read x[:, 1:, ::2]: a slice of the positions' axes, or one position."""
+    """Read x[:, 1:, ::2, :32]: a slice of the positions' axes, or one position, and of channels."""
     tensor = context.as_graph_tensor(call.tensors[0])
     spatial = context.spatial(tensor)
-    keys = _along_positions(call, tensor, context)
+    keys, channels = _along_axes(call, tensor, context)
+    if channels != range(int(tensor.channels or 0)):
+        tensor = channels_between(tensor, channels, context)
     taken = [_range(key, n, context) for key, n in zip(keys, spatial, strict=True)]
     crops = tuple((r[0], n - 1 - r[-1]) for r, n in zip(taken, spatial, strict=True))
     steps = tuple(r.step for r in taken)
-    context.became = "positions cut out"
+    context.became = "positions cut out" if spatial else "channels cut out"
     if any(map(any, crops)):
         tensor = context.apply(Crop(crops), tensor)
-    if set(steps) != {1}:
+    if set(steps) - {1}:
         ones, none = (1,) * len(steps), ((0, 0),) * len(steps)
         tensor = context.apply(Patches(ones, steps, ones, none), tensor)
     left = tuple(len(r) for r, key in zip(taken, keys, strict=True) if isinstance(key, slice))
@@ -33,8 +35,8 @@ def read_getitem(call: Call, context: Context) -> Tensor:
     return replace(tensor, shape=call.output)
 
 
-def _along_positions(call: Call, tensor: Tensor, context: Context) -> list[Any]:
-    """The index of each spatial axis; an index of images or channels is refused."""
+def _along_axes(call: Call, tensor: Tensor, context: Context) -> tuple[list[Any], range]:
+    """The index of each spatial axis, and the channels; an index of images is refused."""
     stated = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
     given = list(stated) if isinstance(stated, list | tuple) else [stated]
     rank = len(tensor.shape) + 1
@@ -43,15 +45,61 @@ def _along_positions(call: Call, tensor: Tensor, context: Context) -> list[Any]:
     keys = [*given[:place], *missing, *given[place + 1 :]]
     if len(keys) != rank or not all(isinstance(key, slice) or type(key) is int for key in keys):
         _refuse(context, f"its index {received_text(stated)} is no choice of positions")
-    channels = 1 if tensor.channel_first else rank - 1
+    axis = 1 if tensor.channel_first else rank - 1
     # Only that all images are meant can be seen without their number.
-    sizes = {0: 1, channels: tensor.channels or 0}
-    whole = all(
-        isinstance(keys[a], slice) and range(n)[keys[a]] == range(n) for a, n in sizes.items()
-    )
-    if tensor.flat or not whole or keys[0].stop is not None:
-        _refuse(context, "it takes some of the images or channels, not of the positions")
-    return [key for axis, key in enumerate(keys) if axis not in (0, channels)]
+    whole = isinstance(keys[0], slice) and range(1)[keys[0]] == range(1) and keys[0].stop is None
+    channels = range(int(tensor.channels or 0))[keys[axis]] if isinstance(keys[axis], slice) else ()
+    if tensor.flat or not whole or not isinstance(channels, range) or channels.step != 1:
+        _refuse(
+            context, "it takes some of the images, or single channels, not a slice of positions"
+        )
+    if not channels:
+        _refuse(context, "it takes no channels")
+    return [key for a, key in enumerate(keys) if a not in (0, axis)], channels
+
+
+def channels_between(tensor: Tensor, channels: range, context: Context) -> Tensor:
+    """A slice of the channels; different slices of one random tensor are independent."""
+    if tensor.flat:
+        _refuse(context, "it takes some of a flattened tensor's numbers")
+    parts = tensor.between(channels.start, channels.stop)
+    cut = [part for part in parts if part not in tensor.parts]
+    if context.holds_data(replace(tensor, parts=tuple(cut))):
+        context.refuse(
+            "it takes some of the input's own channels, which are not alike, after they were "
+            "joined to random ones",
+            "the slice of the input before it is joined",
+        )
+    count = (len(channels),)
+    shape = count + tensor.shape[1:] if tensor.channel_first else tensor.shape[:-1] + count
+    return replace(tensor, parts=parts, shape=shape)
+
+
+def read_split(call: Call, context: Context) -> list[Tensor]:
+    """Read ops.split into slices of channels, or of the positions along one axis."""
+    tensor, operation = context.as_graph_tensor(call.tensors[0]), call.operation
+    rank = len(tensor.shape) + 1
+    axis = operation.axis % rank
+    channels = 1 if tensor.channel_first else rank - 1
+    if axis == 0 or tensor.flat:
+        _refuse(context, "it splits the images, or a flattened tensor")
+    size, stated = int(tensor.shape[axis - 1] or 0), operation.indices_or_sections
+    if isinstance(stated, int):
+        stated = range(size // stated, size, size // stated)
+    ends = [min(int(end) % (size + 1) if end < 0 else int(end), size) for end in stated]
+    context.became = f"{len(ends) + 1} slices"
+    slices = []
+    for begin, end in zip([0, *ends], [*ends, size], strict=True):
+        if begin >= end:
+            _refuse(context, f"its slice from {begin} to {end} is empty")
+        shape = (*tensor.shape[: axis - 1], end - begin, *tensor.shape[axis:])
+        if axis == channels:
+            slices.append(channels_between(tensor, range(begin, end), context))
+            continue
+        crops = [(0, 0)] * (rank - 2)
+        crops[axis - (2 if tensor.channel_first else 1)] = (begin, size - end)
+        slices.append(context.apply(Crop(tuple(crops)), tensor, shape))
+    return slices
 
 
 def _range(key: Any, size: int, context: Context) -> range:

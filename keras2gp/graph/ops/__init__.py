@@ -21,7 +21,17 @@ from keras2gp.graph.ops.channels import (
     Weighted,
 )
 from keras2gp.graph.ops.mixing import AveragePool, Combination, Mixing, Upsample
-from keras2gp.graph.ops.positions import Crop, Dilate, Pad, Patches, Positions, Reshape, Spread
+from keras2gp.graph.ops.positions import (
+    Crop,
+    Dilate,
+    Pad,
+    Patches,
+    Positions,
+    Repeat,
+    Reshape,
+    Spread,
+)
+from keras2gp.graph.ops.products import Product
 
 __all__ = [
     "Activation",
@@ -42,8 +52,10 @@ __all__ = [
     "Pad",
     "Patches",
     "Positions",
+    "Product",
     "Ratios",
     "Refusal",
+    "Repeat",
     "Reshape",
     "Scale",
     "Spatial",

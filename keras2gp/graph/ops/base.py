@@ -74,6 +74,9 @@ class Op:
     random: ClassVar[bool] = False
     """Whether it draws weights: its output is a new source of randomness."""
 
+    channelwise: ClassVar[bool] = False
+    """Whether its weights act on each channel alone, so that the output depends on that channel."""
+
     mixing: ClassVar[bool] = False
     """Whether it combines several offsets of its input into one of its output (see Mixing)."""
 

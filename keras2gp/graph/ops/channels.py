@@ -95,6 +95,7 @@ class Depthwise(Weighted):
     It sums over no channels, so its result is not Gaussian: features, of zero mean.
     """
 
+    channelwise: ClassVar[bool] = True
     not_gaussian: ClassVar[NotGaussian] = NotGaussian(
         cause="each is made of one channel alone, by its weights of a depthwise convolution",
         hint="a pointwise convolution or Dense layer between the two, and the activation after "

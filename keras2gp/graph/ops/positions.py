@@ -9,11 +9,11 @@ from fractions import Fraction
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.linear_maps import SeparableMap, selection
+from keras2gp.graph.linear_maps import SeparableMap, identity, selection
 from keras2gp.graph.ops.base import Kind, Op, Ratios, Refusal, Spatial
 from keras2gp.graph.ops.mixing import AveragePool
 
-__all__ = ["Crop", "Dilate", "Pad", "Patches", "Positions", "Reshape", "Spread"]
+__all__ = ["Crop", "Dilate", "Pad", "Patches", "Positions", "Repeat", "Reshape", "Spread"]
 
 _POOLED = "pooling (or its like) after it needs the covariance between different positions, and "
 
@@ -180,6 +180,47 @@ class Dilate(_Selection):
         """g / s, where that is whole."""
         stride = self.strides[axis]
         return [None if g % stride else g // stride for g in range((size - 1) * stride + 1)]
+
+
+@dataclass(frozen=True)
+class Repeat(Op):
+    """The one position along some axes repeated (a gate that is broadcast): k'[d][g] = k[0].
+
+    factors: how often, one integer for each axis; 1 keeps an axis of any size
+    """
+
+    factors: tuple[int, ...]
+    linear: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """The factor along an axis of one position, else the size."""
+        (size,) = inputs
+        if any(f > 1 and n != 1 for n, f in zip(size, self.factors, strict=True)):
+            raise GraphError(f"{self.factors} copies of {size} positions, which are more than one")
+        return tuple(n * f for n, f in zip(size, self.factors, strict=True))
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """The one position is read at every offset, also at those beyond the border."""
+        return False
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """0 along an axis of one position."""
+        return tuple(0 if f > 1 else d for f, d in zip(self.factors, offset, strict=True))
+
+    @property
+    def separable(self) -> Op:
+        """Itself."""
+        return self
+
+    def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
+        """Position 0 in every row, or the identity."""
+        bands = (
+            selection([0] * f) if f > 1 else identity(n)
+            for n, f in zip(size, self.factors, strict=True)
+        )
+        return (SeparableMap(1.0, tuple(bands)),)
 
 
 @dataclass(frozen=True)

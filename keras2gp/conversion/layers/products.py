@@ -1,0 +1,65 @@
+"""Products: with a constant, and of independent branches such as gates and channel attention."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.layers.branches import combined, keep_shape, number_of, of_one_shape
+from keras2gp.conversion.layers.slicing import channels_between
+from keras2gp.conversion.tensor import Tensor
+from keras2gp.graph.ops import Activation, Product
+
+__all__ = ["read_glu", "read_product"]
+
+_QUOTIENTS = ("Divide", "TrueDivide")
+
+
+def read_product(call: Call, context: Context) -> Tensor:
+    """Read a product of branches, k' = product of k, or with a constant, k' = factor^2 k."""
+    name = type(call.operation).__name__
+    if len(call.tensors) > 1:
+        if name in _QUOTIENTS:
+            _refuse_quotient(context)
+        return _of_branches(call, context)
+    tensor = context.as_graph_tensor(call.tensors[0])
+    factor = -1.0
+    if name != "Negative":
+        values = [*call.args, *call.kwargs.values()]
+        factor = number_of(next(v for v in values if not isinstance(v, Tensor)), context)
+        if name in _QUOTIENTS:
+            if not isinstance(values[0], Tensor) or factor == 0.0:
+                _refuse_quotient(context)
+            factor = 1.0 / factor
+    keep_shape(call, tensor, context)
+    return context.scaled(tensor, factor)
+
+
+def _refuse_quotient(context: Context) -> NoReturn:
+    context.refuse(
+        "a quotient with a random denominator, or by zero",
+        "a number other than 0 as the denominator",
+    )
+
+
+def _of_branches(call: Call, context: Context) -> Tensor:
+    tensors = of_one_shape(call, context)
+    keep_shape(call, tensors[0], context)
+    context.became = f"product of {len(tensors)} branches"
+    return combined(Product(), tensors, context)
+
+
+def read_glu(call: Call, context: Context) -> Tensor:
+    """Read a gated linear unit: half of the channels times the sigmoid of the other half."""
+    tensor = context.as_graph_tensor(call.tensors[0])
+    rank = len(tensor.shape) + 1
+    channels = 1 if tensor.channel_first else rank - 1
+    if tensor.flat or call.operation.axis % rank != channels:
+        context.refuse("it gates positions by one another", "the axis of channels")
+    half = int(tensor.channels or 0) // 2
+    values, gates = (
+        channels_between(tensor, range(begin, begin + half), context) for begin in (0, half)
+    )
+    context.became = "channels gated by others"
+    gates = context.activated(Activation("sigmoid"), gates)
+    return combined(Product(), [values, gates], context)

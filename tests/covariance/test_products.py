@@ -1,0 +1,182 @@
+"""Products of independent branches, against an oracle that carries all positions.
+
+Gates are functions whose moments both have in closed form: NNGP and NTK agree to 1e-9.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from oracles import full_covariance as full_oracle
+
+import keras2gp
+from keras2gp.errors import UnsupportedModelError
+
+HE = {
+    "kernel_initializer": "he_normal",
+    "bias_initializer": keras.initializers.RandomNormal(stddev=0.3),
+}
+IMAGE = (4, 3, 2)
+
+
+def conv(x, window=2, units=6, **settings):
+    rank = len(x.shape) - 2
+    kind = getattr(layers, f"Conv{rank}D")
+    return kind(units, window, **(HE | {"padding": "same"} | settings))(x)
+
+
+def dense(x, units=6, **settings):
+    return layers.Dense(units, **(HE | settings))(x)
+
+
+def pool(x, *args, **settings):
+    return getattr(layers, f"AveragePooling{len(x.shape) - 2}D")(*args, **settings)(x)
+
+
+def squeezed(h, *, keepdims=False):
+    """The gate of squeeze and excitation."""
+    g = layers.GlobalAveragePooling2D(keepdims=keepdims)(h)
+    return ops.erf(dense(dense(g, 3, activation="relu"), h.shape[-1]))
+
+
+def excited(x):
+    h = conv(x, activation="relu")
+    return pool(layers.Multiply()([h, layers.Reshape((1, 1, 6))(squeezed(h))]), 2, 1)
+
+
+def residual(x):
+    """A residual block that ends in squeeze and excitation."""
+    h = conv(x)
+    r = conv(conv(h, activation="relu"))
+    return pool(conv(layers.ReLU()(conv(h + r * squeezed(r, keepdims=True)))), 2)
+
+
+def gated(x):
+    """Causal convolutions whose channels gate one another."""
+    for dilation in (1, 2):
+        h = conv(x, 2, 8, padding="causal", dilation_rate=dilation)
+        x = conv(ops.erf(h[..., :4]) * layers.ReLU()(h[:, :, 4:]), 1)
+    return layers.GlobalAveragePooling1D()(x)
+
+
+def split(x):
+    first, second = ops.split(conv(x, units=8), 2, axis=-1)
+    return pool(first * ops.erf(second), 2, 1)
+
+
+def towers(x):
+    first, second = dense(layers.Flatten()(x)), dense(layers.Flatten()(x), activation="relu")
+    return dense(layers.Multiply()([first, second]), activation="relu")
+
+
+def groups(x):
+    a, b, c = conv(x, units=2), conv(x, units=3, activation="relu"), conv(x, units=5)
+    return pool(layers.Multiply()([layers.Concatenate()([a, b]), ops.erf(c)]), 2, 1)
+
+
+CASES = {
+    "squeeze and excitation": (IMAGE, excited),
+    "a vector gates a map": (IMAGE, lambda x: layers.Multiply()([
+        h := conv(x, activation="relu"), squeezed(h)])),
+    "residual squeeze and excitation": (IMAGE, residual),
+    "gated convolutions": ((7, 2), gated),
+    "split": (IMAGE, split),
+    "towers": (IMAGE, towers),
+    "channel groups": (IMAGE, groups),
+    "features pooled": (IMAGE, lambda x: layers.GlobalAveragePooling2D()(
+        conv(x, activation="relu") * conv(x, 1, activation="leaky_relu"))),
+    "three factors": (IMAGE, lambda x: pool(layers.Multiply()([
+        conv(x), conv(x, activation="relu"), ops.erf(conv(x))]), 2)),
+    "depthwise after a product": (IMAGE, lambda x: layers.DepthwiseConv2D(
+        2, depthwise_initializer="he_normal")(conv(x) * conv(x, activation="relu"))),
+    "sum of products of features": (IMAGE, lambda x: pool(
+        conv(x, activation="relu") * conv(x, activation="relu") + conv(x, activation="relu"), 2)),
+    "one row gates all": (IMAGE, lambda x: conv(
+        conv(x) * ops.erf(layers.AveragePooling2D((4, 1))(conv(x))), activation="relu")),
+    "a mean is added everywhere": (IMAGE, lambda x: layers.ReLU()(layers.Add()([
+        conv(x), dense(layers.GlobalAveragePooling2D()(conv(x, activation="relu")))]))),
+    "padded after broadcasting": (IMAGE, lambda x: pool(conv(
+        conv(x) * layers.GlobalAveragePooling2D(keepdims=True)(conv(x))), 2, 1)),
+}  # fmt: skip
+
+
+def model_of(case):
+    shape, function = CASES[case]
+    x = keras.Input(shape)
+    return keras.Model(x, layers.Dense(3, **HE)(layers.Flatten()(function(x))))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_agrees_with_all_positions(case, rng):
+    model = model_of(case)
+    x = rng.normal(size=(4, *model.input_shape[1:]))
+    kernel = keras2gp.convert(model, dtype="float64")
+    nngp, ntk = np.asarray(kernel.matrix(x, None, "both"))
+    np.testing.assert_allclose(nngp, full_oracle.full_kernel(model, x, x), rtol=1e-9)
+    tangent = full_oracle.full_tangent(model, x[:2], x[2:])
+    np.testing.assert_allclose(ntk[:2, 2:], tangent, rtol=1e-9)
+    np.testing.assert_allclose(kernel.diag(x), nngp.diagonal(), rtol=1e-12)
+
+
+def test_channel_slices_of_one_tensor_are_independent(rng):
+    """The product of two halves is that of two layers."""
+    x = keras.Input((5,))
+    h = dense(x, 8)
+    halves = keras.Model(x, dense(ops.erf(h[:, :4]) * h[:, 4:]))
+    apart = keras.Model(x, dense(ops.erf(dense(x)) * dense(x)))
+    data = rng.normal(size=(3, 5))
+    kernels = (keras2gp.convert(model, dtype="float64")(data) for model in (halves, apart))
+    np.testing.assert_allclose(*kernels, rtol=1e-12)
+
+
+REFUSED = {
+    "one layer on both sides": (
+        lambda x: pool(h := conv(x), 2, 1, padding="same") * ops.erf(h),
+        "moments of their product are not products of theirs",
+    ),
+    "depthwise, uncorrelated and dependent": (
+        lambda x: (h := conv(x)) * layers.DepthwiseConv2D(3, padding="same")(h),
+        "both branches are made of the same random layer",
+    ),
+    "depthwise of a slice": (
+        lambda x: (h := conv(x))[..., 3:]
+        * layers.DepthwiseConv2D(3, padding="same")(h[..., 3:]),
+        "both branches are made of the same random layer",
+    ),
+    "the input": (lambda x: conv(x, units=2) * x, "fixed number of channels"),
+    "one channel gates all": (
+        lambda x: conv(x) * conv(x, units=1, activation="sigmoid"),
+        "shares its randomness across channels",
+    ),
+    "activation of a product": (
+        lambda x: layers.ReLU()(conv(x) * conv(x)), "features that are not Gaussian"
+    ),
+    "overlapping slices": (
+        lambda x: ops.erf((h := conv(x))[..., :4]) * (h[..., 1:5] + h[..., :4]),
+        "both branches are made of the same random layer",
+    ),
+    "a quotient": (lambda x: conv(x) / conv(x), "quotient with a random denominator"),
+    "some of the input": (
+        lambda x: layers.Concatenate()([x, conv(x)])[..., 1:], "not alike"
+    ),
+    "gated positions": (lambda x: ops.glu(conv(x), axis=1), "gates positions by one another"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_name_the_reason(case):
+    function, why = REFUSED[case]
+    x = keras.Input(IMAGE)
+    h = function(x)
+    with pytest.raises(UnsupportedModelError, match=why) as error:
+        keras2gp.convert(keras.Model(x, dense(layers.Flatten()(h))))
+    assert all(obstacle.hint for obstacle in error.value.obstacles)
+
+
+def test_a_slice_at_the_end_of_the_input_is_a_group_of_its_own(rng):
+    x = keras.Input(IMAGE)
+    joined = layers.Concatenate()([x, conv(x)])
+    model = keras.Model(x, dense(layers.Flatten()(conv(joined[..., 2:]))))
+    data = rng.normal(size=(3, *IMAGE))
+    found = keras2gp.convert(model, dtype="float64")(data)
+    np.testing.assert_allclose(found, full_oracle.full_kernel(model, data, data), rtol=1e-9)
