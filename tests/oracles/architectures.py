@@ -41,8 +41,9 @@ class _Builder:
         h = self.convolution(x)
         steps = [self.convolution, self.activation, self.pooling, self.sum_of_branches,
                  self.concatenation, self.misaligned, self.upsampling, self.padding, self.cropping,
-                 self.transposed, self.depthwise, self.normalization, self.mean_kept]  # fmt: skip
-        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5]
+                 self.transposed, self.depthwise, self.normalization, self.mean_kept,
+                 self.gate, self.channel_gate, self.excitation]  # fmt: skip
+        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1]
         for _ in range(int(self.rng.integers(0, 8))):
             step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
             drawn = step(h)
@@ -139,6 +140,23 @@ class _Builder:
     def sum_of_branches(self, h):
         merge = self.pick(layers.Add, layers.Subtract, layers.Average)
         return merge()([self.branch(h), self.branch(h)])
+
+    def gate(self, h):
+        """A product of two tensors; dependent ones are refused."""
+        return layers.Multiply()([self.branch(h), self.branch(h)])
+
+    def channel_gate(self, h):
+        """Half of the channels times the other half."""
+        h = self.pointwise(h, 8) if h.shape[-1] % 2 or self.rng.random() < 0.5 else h
+        half = h.shape[-1] // 2
+        return self.activate(h[..., :half]) * self.activate(h[..., half:])
+
+    def excitation(self, h):
+        """Channels times numbers that are made of the mean over positions."""
+        keep = bool(self.rng.random() < 0.5)
+        pooling = getattr(layers, f"GlobalAveragePooling{self.rank}D")
+        g = layers.Dense(h.shape[-1], **WEIGHTS)(pooling(keepdims=keep)(h))
+        return layers.Multiply()([h, self.activation(g)])
 
     def concatenation(self, h):
         return layers.Concatenate()([self.branch(h), self.pointwise(h, self.pick(2, 3, 5))])
