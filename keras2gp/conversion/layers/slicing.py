@@ -50,9 +50,7 @@ def _along_axes(call: Call, tensor: Tensor, context: Context) -> tuple[list[Any]
     whole = isinstance(keys[0], slice) and range(1)[keys[0]] == range(1) and keys[0].stop is None
     channels = range(int(tensor.channels or 0))[keys[axis]] if isinstance(keys[axis], slice) else ()
     if tensor.flat or not whole or not isinstance(channels, range) or channels.step != 1:
-        _refuse(
-            context, "it takes some of the images, or single channels, not a slice of positions"
-        )
+        _refuse(context, "it takes some of the images, or channels that are no slice of step 1")
     if not channels:
         _refuse(context, "it takes no channels")
     return [key for a, key in enumerate(keys) if a not in (0, axis)], channels
