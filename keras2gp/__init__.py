@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from keras2gp.covariance.duals.hermite import Hermite
     from keras2gp.covariance.own_activations import Expanded
     from keras2gp.covariance.registry import dual, rule
+    from keras2gp.empirical.kernel import EmpiricalKernel, empirical_kernel
     from keras2gp.errors import Keras2GPError, UnsupportedModelError
     from keras2gp.gp.classifier import GPClassifier
     from keras2gp.gp.regressor import GPRegressor
@@ -37,6 +38,7 @@ __all__ = [
     "ClusterProduct",
     "ConversionReport",
     "Dual",
+    "EmpiricalKernel",
     "Expanded",
     "GPClassifier",
     "GPRegressor",
@@ -50,6 +52,7 @@ __all__ = [
     "convert",
     "deterministic",
     "dual",
+    "empirical_kernel",
     "export",
     "gram",
     "inspect",
@@ -67,6 +70,7 @@ _HOMES = {
     "ClusterProduct": "matrices.product",
     "ConversionReport": "report",
     "Dual": "covariance.duals.base",
+    "EmpiricalKernel": "empirical.kernel",
     "Expanded": "covariance.own_activations",
     "GPClassifier": "gp.classifier",
     "GPRegressor": "gp.regressor",
@@ -79,6 +83,7 @@ _HOMES = {
     "convert": "conversion.pipeline",
     "deterministic": "conversion.registry",
     "dual": "covariance.registry",
+    "empirical_kernel": "empirical.kernel",
     "export": "serving.export",
     "gram": "matrices.api",
     "inspect": "conversion.pipeline",

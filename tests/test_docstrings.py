@@ -29,6 +29,7 @@ EXAMPLES = (
     "keras2gp.inspect",
     "keras2gp.load",
     "keras2gp.Kernel",
+    "keras2gp.empirical_kernel",
     "keras2gp.gram",
     "keras2gp.GPClassifier",
     "keras2gp.GPRegressor",

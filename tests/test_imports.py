@@ -17,7 +17,7 @@ ORDER = (
     {"matrices", "adapters"},
     {"kernel"},
     {"conversion", "serving"},
-    {"verification", "search"},
+    {"empirical", "verification", "search"},
     {"cli", "__init__"},
     {"__main__"},
 )
@@ -33,6 +33,7 @@ WITHOUT = {
     "covariance": {"keras", "sklearn", "scipy", "tensorflow_datasets"},
     "matrices": {"keras", "sklearn", "tensorflow_datasets"},
     "gp": {"keras", "tensorflow_datasets"},
+    "empirical": {"sklearn", "scipy", "tensorflow_datasets"},
     "verification": {"sklearn", "tensorflow_datasets"},
     "zoo": {"sklearn", "scipy", "tensorflow_datasets"},
     "plots": HEAVY,

@@ -14,16 +14,14 @@ from keras2gp._util.files import sweep
 from keras2gp._util.progress import Progress, counted
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, StoreError
-from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.estimate import Estimate, estimate_of
 from keras2gp.matrices.executors import executor_of
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.local import in_memory
-from keras2gp.matrices.plan import BlockShape, Partition
+from keras2gp.matrices.plan import BlockShape
 from keras2gp.matrices.store import GramStore
-from keras2gp.matrices.work import Executor, Work
+from keras2gp.matrices.work import BlockProgram, Executor, Work
 
 __all__ = ["estimate", "gram"]
 
@@ -32,16 +30,10 @@ _TITLE = "kernel matrix"
 
 @runtime_checkable
 class _Kernel(Protocol):
-    """The parts of keras2gp.kernel.kernel.Kernel that this module uses."""
+    """The parts of a kernel, of an infinite or a finite network, that this module uses."""
 
     @property
-    def program(self) -> CompiledProgram: ...
-
-    @property
-    def graph(self) -> Graph: ...
-
-    @property
-    def dtype(self) -> str: ...
+    def program(self) -> BlockProgram: ...
 
     @property
     def parameters(self) -> Mapping[str, LayerVariances]: ...
@@ -64,7 +56,7 @@ def gram(
     last bit on one kind of device.
 
     Args:
-        kernel: a kernel that keras2gp.convert or keras2gp.load gave.
+        kernel: a kernel that keras2gp.convert, keras2gp.load or keras2gp.empirical_kernel gave.
         x1: images of the rows, [N1, *shape], or a list of such arrays for a model with several
             inputs.
         x2: images of the columns, [N2, *shape]; None for the matrix of x1 with itself, symmetric,
@@ -115,15 +107,15 @@ def compute(
         raise InputError(f"progress={received}: expected True, False or a function")
     if not isinstance(kernel, _Kernel):
         raise InputError(
-            f"kernel={received_text(kernel)}: expected a kernel that keras2gp.convert or "
-            "keras2gp.load gave"
+            f"kernel={received_text(kernel)}: expected a kernel that keras2gp.convert, "
+            "keras2gp.load or keras2gp.empirical_kernel gave"
         )
     first = kernel.images(x1, "x1")
     second = None if x2 is None else kernel.images(x2, "x2")
     work = Work.of(kernel.program, kernel.parameters, first, second, shape)
     if out is not None:
         return _fill(as_path("out", out, StoreError), work, driver, progress)
-    needed = estimate_of(kernel.graph, kernel.dtype, work.partition)
+    needed = estimate_of(work.program, work.partition)
     if needed.fits_memory:
         pairs = [block.pairs for block in work.partition.blocks()]
         with counted(progress, _TITLE, pairs, []) as finished:
@@ -157,7 +149,7 @@ def _fill(path: Path, work: Work, executor: Executor, progress: Progress) -> Gra
         raise StoreError(f"{received_text(str(path))} cannot be a store: {reason}") from error
     if occupied:
         GramStore(path).require(fingerprint)
-    estimate_of(work.program.graph, work.program.dtype, work.partition, path).require()
+    estimate_of(work.program, work.partition, path).require()
     GramStore.create(path, fingerprint)
     sweep(path)
     store = GramStore(path, writable=True)
@@ -182,7 +174,7 @@ def estimate(
     """Estimate of what `gram` would take; nothing is computed or written.
 
     Args:
-        kernel: a kernel that keras2gp.convert or keras2gp.load gave.
+        kernel: a kernel that keras2gp.convert, keras2gp.load or keras2gp.empirical_kernel gave.
         n1: number of images of the rows.
         n2: number of images of the columns; None for the symmetric matrix of n1 images.
         out: path of the store; None for a matrix in memory.
@@ -195,6 +187,6 @@ def estimate(
     """
     rows = whole_number("n1", n1, 1)
     columns = None if n2 is None else whole_number("n2", n2, 1)
-    partition = Partition.of(kernel.graph, rows, columns, device=kernel.program.device)
+    partition = kernel.program.partition(rows, columns)
     path = None if out is None else Path(out)
-    return estimate_of(kernel.graph, kernel.dtype, partition, path)
+    return estimate_of(kernel.program, partition, path)

@@ -18,7 +18,8 @@ from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.plan import Block, BlockShape, Device
+from keras2gp.matrices.fingerprint import graph_identity
+from keras2gp.matrices.plan import Block, BlockShape, Device, Partition, working_set
 from keras2gp.matrices.ranges import require_range
 
 __all__ = ["CompiledProgram", "use_wide_vectors"]
@@ -75,6 +76,18 @@ class CompiledProgram:
         self.program = Program(graph, method, kind, boundaries=self.device == "cpu")
         self.statistics = tf.function(self._statistics, jit_compile=XLA, autograph=False)
         self.cross = tf.function(self._tiles, jit_compile=XLA, autograph=False)
+
+    def partition(self, n1: int, n2: int | None, shape: BlockShape | None = None) -> Partition:
+        """How a matrix is cut; n2=None for the symmetric matrix of n1 images."""
+        return Partition.of(self.graph, n1, n2, shape, self.device)
+
+    def working_set(self, shape: BlockShape, threads: int) -> int:
+        """Entries that threads need, each at a block of its own."""
+        return working_set(self.graph, shape, threads)
+
+    def identity(self, parameters: Mapping[str, LayerVariances]) -> dict[str, Any]:
+        """The architecture and the variances, for JSON."""
+        return graph_identity(self.graph, parameters)
 
     def variances(self, parameters: Mapping[str, LayerVariances]) -> Variances:
         """Weight and bias variances as scalars in the program's order of layers.

@@ -54,14 +54,15 @@ class DaskWorkers:
         """See Executor.run."""
         if not missing:
             return
+        path = str(sink.path.absolute()) if isinstance(sink, GramStore) else None
+        shared = _Common.of(work, path)
         if self.address is None:  # every worker on this machine gets a copy of the data
             copies = _local_workers(len(missing)) + 1
             arrays = (*work.first, *(work.second or ()))
             purpose, hint = f"{copies} copies of the data for workers", "executor='threads'"
             require_memory(copies * sum(a.nbytes for a in arrays), purpose, hint)
-        path = str(sink.path.absolute()) if isinstance(sink, GramStore) else None
         with client_of(self.address, len(missing)) as client:
-            common = client.scatter(_Common.of(work, path), broadcast=True, hash=False)
+            common = client.scatter(shared, broadcast=True, hash=False)
             futures = {
                 future.key: (future, block)
                 for block in missing
@@ -177,7 +178,13 @@ class _Common:
 
     @classmethod
     def of(cls, work: Work, path: str | None) -> _Common:
-        names = [n.op.name for n in work.program.graph.nodes if isinstance(n.op, Activation)]
+        program = work.program
+        if not isinstance(program, CompiledProgram):
+            raise InputError(
+                "executor: the kernel is that of a network of this process, which the workers do "
+                "not have. Try: executor='threads', or 'auto'"
+            )
+        names = [n.op.name for n in program.graph.nodes if isinstance(n.op, Activation)]
         if functions := [name for name in names if name.endswith(OWN)]:
             raise InputError(
                 f"executor: the activation {functions[0]} is a function of this process, which "
@@ -187,9 +194,9 @@ class _Common:
         return cls(
             token=os.urandom(8).hex(),
             version=VERSION,
-            graph=json.dumps(graph_to_dict(work.program.graph)),
-            dtype=work.program.dtype,
-            kind=work.program.kind,
+            graph=json.dumps(graph_to_dict(program.graph)),
+            dtype=program.dtype,
+            kind=program.kind,
             parameters=dict(work.parameters),
             first=list(work.first),
             second=None if work.second is None else list(work.second),

@@ -13,9 +13,9 @@ from keras2gp._util import memory
 from keras2gp._util.files import free_disk
 from keras2gp._util.text import size_text
 from keras2gp.errors import StoreError
-from keras2gp.graph.graph import Graph
 from keras2gp.matrices.layout import CHUNK_EXTRA
-from keras2gp.matrices.plan import Partition, working_set
+from keras2gp.matrices.plan import Partition
+from keras2gp.matrices.work import BlockProgram
 
 __all__ = ["Estimate", "estimate_of"]
 
@@ -111,15 +111,14 @@ class Estimate:
         return f"{kind}{self.n1} x {self.n2} matrix in {self.dtype}"
 
 
-def estimate_of(
-    graph: Graph, dtype: str, partition: Partition, out: Path | None = None
-) -> Estimate:
+def estimate_of(program: BlockProgram, partition: Partition, out: Path | None = None) -> Estimate:
     """Estimate for the matrix of a partition.
 
     out: where it would be stored; chunks that are there already take no more space
     """
-    itemsize, shape, count = np.dtype(dtype).itemsize, partition.shape, partition.count
-    needed = working_set(graph, shape, min(os.cpu_count() or 1, count)) * itemsize
+    dtype, shape, count = program.dtype, partition.shape, partition.count
+    itemsize = np.dtype(dtype).itemsize
+    needed = program.working_set(shape, min(os.cpu_count() or 1, count)) * itemsize
     disk, free = 0, None
     if out is None:
         needed += partition.n1 * partition.n2 * itemsize

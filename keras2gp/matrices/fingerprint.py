@@ -16,7 +16,7 @@ from keras2gp.graph.serial import graph_to_dict
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.work import Work
 
-__all__ = ["FORMAT", "differences", "digest", "fingerprint_of"]
+__all__ = ["FORMAT", "differences", "digest", "fingerprint_of", "graph_identity"]
 
 FORMAT = 2
 
@@ -24,7 +24,7 @@ _MEANINGS = {
     "format": "the format of the store",
     "keras2gp": "the version of keras2gp",
     "graph": "the kernel's architecture",
-    "parameters": "the kernel's variances",
+    "parameters": "the kernel's variances or weights",
     "x1": "the images of the rows",
     "x2": "the images of the columns",
     "dtype": "the dtype",
@@ -37,16 +37,15 @@ _MEANINGS = {
 def fingerprint_of(work: Work) -> dict[str, Any]:
     """Everything that the entries depend on, one JSON value each; data and graph as SHA-256.
 
-    The names of layers are left out: Keras numbers them anew whenever a model is built again,
-    and they do not change a kernel. The data are hashed as the compiled kernel receives them,
+    The data are hashed as the compiled kernel receives them,
     after the deterministic layers. x2 is None for a symmetric matrix.
     """
     shape, second = work.partition.shape, work.second
+    identity = work.program.identity(work.parameters)
     return {
         "format": FORMAT,
         "keras2gp": VERSION,
-        "graph": _hash_json(_nameless(work.program.graph)),
-        "parameters": _hash_json(_ordered(work.program.graph, work.parameters)),
+        **{part: _hash_json(value) for part, value in identity.items()},
         "x1": _hash_arrays(work.first),
         "x2": None if second is None else _hash_arrays(second),
         "dtype": work.program.dtype,
@@ -54,6 +53,15 @@ def fingerprint_of(work: Work) -> dict[str, Any]:
         "shape": list(work.partition.size),
         "block": [shape.rows, shape.columns, shape.tile_rows, shape.tile_columns],
     }
+
+
+def graph_identity(graph: Graph, parameters: Mapping[str, LayerVariances]) -> dict[str, Any]:
+    """The architecture of a graph and its variances, for JSON.
+
+    The names of layers are left out: Keras numbers them anew whenever a model is built again,
+    and they do not change a kernel.
+    """
+    return {"graph": _nameless(graph), "parameters": _ordered(graph, parameters)}
 
 
 def digest(fingerprint: Mapping[str, Any]) -> str:

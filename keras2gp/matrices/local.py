@@ -11,16 +11,15 @@ import numpy as np
 from keras2gp._util.arrays import Images, Matrix, Vector
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.executors import executor_of
-from keras2gp.matrices.plan import Block, working_set
-from keras2gp.matrices.work import Executor, Work, require_finite
+from keras2gp.matrices.plan import Block
+from keras2gp.matrices.work import BlockProgram, Executor, Work, require_finite
 
 __all__ = ["diagonal_of", "in_memory", "matrix_of"]
 
 
 def matrix_of(
-    program: CompiledProgram,
+    program: BlockProgram,
     parameters: Mapping[str, LayerVariances],
     first: Sequence[Images],
     second: Sequence[Images] | None,
@@ -36,7 +35,7 @@ def matrix_of(
 
 
 def diagonal_of(
-    program: CompiledProgram,
+    program: BlockProgram,
     parameters: Mapping[str, LayerVariances],
     images: Sequence[Images],
 ) -> Vector:
@@ -54,7 +53,7 @@ def _require(work: Work, entries: int, purpose: str) -> None:
 
     Raises: InputError
     """
-    entries += working_set(work.program.graph, work.partition.shape, 1)
+    entries += work.program.working_set(work.partition.shape, 1)
     if (needed := entries * np.dtype(work.program.dtype).itemsize) > NEGLIGIBLE:
         hint = "fewer images at a time, or keras2gp.gram(..., out='K.zarr'), a matrix on disk"
         require_memory(needed, purpose, hint)

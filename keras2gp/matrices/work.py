@@ -12,10 +12,48 @@ import numpy as np
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp.errors import NumericalError
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.plan import Block, BlockShape, Partition
 
-__all__ = ["Executor", "Sink", "Work", "finish", "require_finite"]
+__all__ = ["BlockProgram", "Executor", "Sink", "Work", "finish", "require_finite"]
+
+
+class BlockProgram(Protocol):
+    """Computes the blocks of a matrix: the program of a graph, or that of a finite network."""
+
+    @property
+    def dtype(self) -> str:
+        """Type of the entries."""
+
+    @property
+    def kind(self) -> str:
+        """The kernel's kind; the arrays of "both" have a leading axis [2]."""
+
+    def partition(self, n1: int, n2: int | None, shape: BlockShape | None = None) -> Partition:
+        """How a matrix is cut; n2=None for the symmetric matrix of n1 images."""
+
+    def working_set(self, shape: BlockShape, threads: int) -> int:
+        """Entries that threads need, each at a block of its own."""
+
+    def identity(self, parameters: Mapping[str, LayerVariances]) -> dict[str, Any]:
+        """The architecture ("graph") and the numbers ("parameters") of the kernel, for JSON."""
+
+    def variances(self, parameters: Mapping[str, LayerVariances]) -> Any:
+        """The variances as `diagonal` and `block` take them."""
+
+    def diagonal(
+        self, images: Sequence[Images], start: int, shape: BlockShape, variances: Any
+    ) -> Vector:
+        """Variances of the images from `start` on, [shape.columns], or fewer at the end."""
+
+    def block(
+        self,
+        first: Sequence[Images],
+        second: Sequence[Images],
+        block: Block,
+        shape: BlockShape,
+        variances: Any,
+    ) -> Matrix:
+        """The values of one block, [block.rows, block.columns]."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +64,14 @@ class Work:
     matrix, in whatever order blocks are finished.
 
     Attributes:
-        program: the compiled kernel.
+        program: the compiled kernel, or the finite network.
         parameters: its variances, by layer.
         first: data tensors of the rows, [N1, *shape] each.
         second: data tensors of the columns; None for the symmetric matrix of `first`.
         partition: how the matrix is cut.
     """
 
-    program: CompiledProgram
+    program: BlockProgram
     parameters: Mapping[str, LayerVariances]
     first: Sequence[Images]
     second: Sequence[Images] | None
@@ -42,7 +80,7 @@ class Work:
     @classmethod
     def of(
         cls,
-        program: CompiledProgram,
+        program: BlockProgram,
         parameters: Mapping[str, LayerVariances],
         first: Sequence[Images],
         second: Sequence[Images] | None,
@@ -50,7 +88,7 @@ class Work:
     ) -> Work:
         """The work, cut by the plan unless a shape is given."""
         n2 = None if second is None else len(second[0])
-        partition = Partition.of(program.graph, len(first[0]), n2, shape, program.device)
+        partition = program.partition(len(first[0]), n2, shape)
         return cls(program, parameters, first, second, partition)
 
     def compute(self, block: Block) -> Matrix:

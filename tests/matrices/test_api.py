@@ -31,7 +31,7 @@ def test_a_store_where_it_is_asked_for(tmp_path):
 
 def test_a_store_where_memory_is_short(tmp_path, monkeypatch):
     k, x = kernel(), images(30)
-    needed = estimate.estimate_of(k.graph, k.dtype, Partition.of(k.graph, 30)).memory
+    needed = estimate.estimate_of(k.program, Partition.of(k.graph, 30)).memory
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(memory, "available_memory", lambda: needed - 1)
     with pytest.warns(UserWarning, match=r"memory.*available.*stored in .*gram-.*out=PATH"):
@@ -81,9 +81,9 @@ def test_estimate(tmp_path, monkeypatch):
 def test_what_is_there_needs_no_more_room(tmp_path):
     k = kernel()
     partition = Partition(70, 70, True, SMALL)
-    empty = estimate.estimate_of(k.graph, k.dtype, partition, tmp_path / "K.zarr")
+    empty = estimate.estimate_of(k.program, partition, tmp_path / "K.zarr")
     api.compute(k, images(70), out=tmp_path / "K.zarr", shape=SMALL)
-    full = estimate.estimate_of(k.graph, k.dtype, partition, tmp_path / "K.zarr")
+    full = estimate.estimate_of(k.program, partition, tmp_path / "K.zarr")
     assert full.disk < empty.disk / 10
 
 

@@ -1,0 +1,1 @@
+"""Kernels of finite networks at their present weights: tangent kernel and last features."""
