@@ -12,9 +12,9 @@ import keras2gp
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-SOLVERS, OWN, EXPANDED, ACTIVATION = (
+SOLVERS, FINITE, OWN, EXPANDED, ACTIVATION = (
     next(block for block in BLOCKS if mark in block)
-    for mark in ("solver=", "activations=", "Hermite", '@dual("sin")')
+    for mark in ("solver=", "empirical_kernel", "activations=", "Hermite", '@dual("sin")')
 )
 
 
@@ -34,6 +34,8 @@ def test_the_tour_of_the_interface(tmp_path, monkeypatch, rng):
     exec(SOLVERS, names)  # noqa: S102 (our own text)
     assert names["classifier"].solver_report_.solver == "cg"
     assert names["classifier"].predict(images["x_test"]).shape == (6,)
+    exec(FINITE, names)  # noqa: S102 (our own text)
+    assert names["regressor"].predict(images["x_test"]).shape == (6,)
 
 
 def test_an_own_function_and_its_file(tmp_path, monkeypatch):

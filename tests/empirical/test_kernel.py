@@ -17,11 +17,13 @@ RANDOM = np.random.default_rng(3)
 
 @pytest.fixture(autouse=True)
 def float64():
-    before = keras.config.floatx()
+    before = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     keras.utils.set_random_seed(7)
     yield
-    keras.config.set_floatx(before)
+    keras.config.set_floatx(before[0])
+    keras.config.set_dtype_policy(before[1])
 
 
 class Own(keras.Model):
@@ -453,7 +455,6 @@ def test_values_that_are_not_finite_are_refused():
     model.layers[0].bias.assign(np.full(6, np.nan))
     with pytest.raises(NumericalError, match=r"bias holds values that are not finite"):
         empirical_kernel(model)
-    keras.config.set_floatx("float32")
     root = keras.Sequential([
         keras.Input((3,)), layers.Dense(1, use_bias=False), layers.Activation(keras.ops.sqrt),
     ])  # fmt: skip
@@ -465,7 +466,7 @@ def test_values_that_are_not_finite_are_refused():
 
 
 def test_float32():
-    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
     model, x = dense(), images(dense)
     j = jacobian(model, x)
     expected = np.einsum("iup,jup->ij", j, j) / 2
