@@ -36,9 +36,9 @@ __all__ = [
 
 ZOO_NAMES = ("convnet", "residual-cnn", "resnet32")
 DATA_SOURCES = "sample, tfds:NAME, an .npz file with x and y, or a folder of IDX files"
-MODEL = "a .keras or .json file, or zoo:convnet, zoo:residual-cnn, zoo:resnet32"
+MODEL = "a .keras, .h5 or .json file, or zoo:convnet, zoo:residual-cnn, zoo:resnet32"
 MODEL_OR_KERNEL = (
-    "a .keras or .json file, zoo:convnet, zoo:residual-cnn, zoo:resnet32, or a saved kernel"
+    "a .keras, .h5 or .json file, zoo:convnet, zoo:residual-cnn, zoo:resnet32, or a saved kernel"
 )
 _DIGITS = 19
 """Numbers of so many digits do not fit into 64 bits."""

@@ -49,12 +49,13 @@ __all__ = [
     "check_verify",
 ]
 
+_MODEL_SUFFIXES = (".h5", ".hdf5", ".json", ".keras")
 _CONVERSION = ("prior", "overrides", "output", "max_pooling", "tolerance", "input_shape", "dtype")
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The model that MODEL names, of the kind "file" (.keras, .json), "zoo" or "kernel" (saved)."""
+    """The model that MODEL names: a "file" (.keras, .h5, .json), "zoo" or a saved "kernel"."""
 
     kind: str
     name: str
@@ -216,17 +217,27 @@ def _model_source(text: str, *, kernels: bool) -> ModelSource:
         return ModelSource("zoo", name)
     path = Path(text)
     if path.is_dir():
+        if _is_unzipped(path):
+            return ModelSource("file", text)
         if not kernels or not (path / "kernel.json").is_file():
             raise ModelFileError(_no_model_in(path, kernels=kernels))
         return ModelSource("kernel", text)
     if not path.is_file():
         problem = "is no regular file" if path.exists() else "no such file or directory"
         raise ModelFileError(f"{text}: {problem}")
-    if path.suffix.lower() not in (".keras", ".json"):
+    if path.suffix.lower() not in _MODEL_SUFFIXES:
         raise ModelFileError(
-            f"{text}: models are read from .keras files, and from the .json of model.to_json()"
+            f"{text}: models are read from .keras, .h5 and .hdf5 files, and from the .json of "
+            "model.to_json()"
         )
     return ModelSource("file", text)
+
+
+def _is_unzipped(path: Path) -> bool:
+    """Whether a directory is what model.save(DIR, zipped=False) writes, or a SavedModel."""
+    if (path / "kernel.json").is_file():
+        return False
+    return (path / "config.json").is_file() or (path / "saved_model.pb").is_file()
 
 
 def _no_model_in(path: Path, *, kernels: bool) -> str:
@@ -235,8 +246,6 @@ def _no_model_in(path: Path, *, kernels: bool) -> str:
         return f"{path} is a fitted model, not a model to convert{hint}"
     if (path / "kernel.json").is_file():
         return f"{path} is a kernel already: this command takes a model"
-    if (path / "saved_model.pb").is_file():
-        return f"{path} is a SavedModel, which has no layers to read: save the model as .keras"
     return f"{path} is a directory without a saved kernel (no kernel.json)"
 
 

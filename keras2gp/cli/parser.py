@@ -17,7 +17,7 @@ from keras2gp.cli.loading import Command
 __all__ = ["build_parser"]
 
 _EPILOG = """\
-MODEL is a .keras file, the .json of model.to_json(), or a network of the paper:
+MODEL is a .keras or .h5 file, the .json of model.to_json(), or a network of the paper:
 zoo:convnet, zoo:residual-cnn, zoo:resnet32. D is sample (digits in the package),
 tfds:NAME, an .npz file with x and y, or a folder of IDX files.
 
@@ -110,7 +110,7 @@ def _add_verify(commands: Any) -> None:
         check=checks.check_verify,
         run=Command("verify.verify", rows="images_to_verify"),
     )
-    verify.add_argument("model", metavar="MODEL", help="a .keras or .json file, or zoo:NAME")
+    verify.add_argument("model", metavar="MODEL", help="a .keras, .h5 or .json file, or zoo:NAME")
     verify.add_argument(
         "--widths",
         metavar="N,N,...",

@@ -66,7 +66,7 @@ def convert(
     touch the prior, such as a softmax at the output that is left out, stand in `Kernel.report`.
 
     Args:
-        model: A Keras model (Sequential or functional), or the path of a .keras or .json file.
+        model: A Keras model (Sequential or functional), or the path of a .keras, .h5 or .json file.
         prior: "initializers" for the variances that the layers draw their weights with, or
             "weights" for the second moments of the model's present weights.
         overrides: Layer-name patterns to {"weight": w2, "bias": b2}; see `LayerVariances` for the

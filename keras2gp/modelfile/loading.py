@@ -1,4 +1,4 @@
-"""Reads models from .keras and .json files of strangers, without running anything of theirs."""
+"""Reads models from files of strangers (.keras, .h5, .json), without running anything of theirs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,10 @@ from keras.src.saving.serialization_lib import SafeModeScope
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import size_text
 from keras2gp.errors import ModelFileError, Obstacle, PriorError
-from keras2gp.modelfile.archive import (
-    advice_for_keras_2,
-    extracted_weights,
-    printable,
-    read_config,
-    weights_size,
-)
+from keras2gp.modelfile.archive import printable
 from keras2gp.modelfile.screening import OWN_LAYER, Screened, screen
+from keras2gp.modelfile.sources import ModelSource, read_config, source_of
+from keras2gp.modelfile.weights import cause_of, load_weights
 
 __all__ = ["LoadedModel", "load_model_file"]
 
@@ -64,14 +60,15 @@ def load_model_file(
     activations: Mapping[str, Any] | None = None,
     layers: Mapping[Any, Any] | None = None,
 ) -> LoadedModel:
-    """Read a Functional or Sequential model from a .keras file or the text of model.to_json().
+    """Read a Functional or Sequential model from a file that Keras 3 or Keras 2 wrote.
 
     Only Keras's own classes are built, by an allow-list (see allowlist.py); any other layer
     becomes an obstacle in `unreadable`. A layer with weights that two nested models share becomes
     one too, since Keras does not restore the sharing. (model.to_json() writes it as two layers.)
 
     Args:
-        path: a .keras or .json file.
+        path: a .keras or .h5 file, the text of model.to_json() as .json, or the directory of an
+            unzipped .keras file.
         weights: whether to load the trained weights. Without them the layers hold fresh draws of
             their initialisers; the largest weights of a large model hold nothing, and draw a value
             whenever it is read. An adapted Normalization always gets its statistics from the file.
@@ -87,34 +84,34 @@ def load_model_file(
     """
     activations = activations or {}
     file = Path(path)
-    is_archive = file.suffix.lower() != ".json"
+    source = source_of(file)
     classes = _own_classes(layers or {})
-    config, version = read_config(file)
-    try:
-        screened = screen(
-            config, str(file), has_weights=is_archive, activations=activations, layers=classes
+    config, version = read_config(source)
+    screened = screen(
+        config,
+        str(file),
+        has_weights=source.has_weights,
+        version=version,
+        activations=activations,
+        layers=classes,
+    )
+    if weights and not source.has_weights:
+        raise PriorError(
+            f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
+            "prior='initializers'"
         )
-        if weights and not is_archive:
-            raise PriorError(
-                f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
-                "prior='initializers'"
-            )
-        model = _built(file, screened, activations, classes)
-    except ModelFileError as error:
-        if advice := advice_for_keras_2(file, config, version):
-            raise ModelFileError(advice) from error
-        raise
+    model = _built(file, screened, activations, classes)
     unreadable = dict(screened.unreadable)
     if model is not None and not model.built:
         if not unreadable:
             raise ModelFileError(f"{file}: {_UNBUILT} Try: {_UNBUILT_HINT}")
         unreadable[screened.name] = Obstacle(screened.name, "Sequential", _UNBUILT, _UNBUILT_HINT)
         model = None
-    if model is not None and not unreadable and is_archive:
+    if model is not None and not unreadable and source.has_weights:
         leaves = list(_leaves(model))
         fixed = [] if weights else [leaf for leaf in leaves if not _is_adapted(leaf)]
         if weights or len(fixed) < len(leaves):
-            _load_weights(file, model, fixed)
+            _load_weights(source, version, model, fixed)
     return LoadedModel(model, MappingProxyType(unreadable), screened.name)
 
 
@@ -150,7 +147,7 @@ def _built(
     except Exception as error:
         if screened.unreadable:
             return None
-        raise ModelFileError(f"{file}: Keras cannot build it: {_cause(error)}") from error
+        raise ModelFileError(f"{file}: Keras cannot build it: {cause_of(error)}") from error
 
 
 def _stand_in(name: str, function: Any | None) -> Any:
@@ -232,12 +229,6 @@ def _size(variable: Any) -> int:
     return math.prod(variable.shape)
 
 
-def _cause(error: Exception) -> str:
-    """The innermost message of an error of Keras, which repeats whole configurations around it."""
-    text = str(error).rsplit("Exception encountered:", 1)[-1].strip()
-    return f"{printable(text, 300)} ({type(error).__name__})"
-
-
 def _leaves(layer: Any) -> Iterator[Any]:
     """The layers inside of a model; models, pipelines and wrappers are opened."""
     children = getattr(layer, "layers", None)
@@ -254,17 +245,19 @@ def _is_adapted(layer: object) -> bool:
     return isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
 
 
-def _load_weights(file: Path, model: keras.Model, fixed: list[Any]) -> None:
+def _load_weights(source: ModelSource, version: str | None, model: Any, fixed: list[Any]) -> None:
     """Load trained weights, except those of the layers in `fixed`; refuse non-finite ones."""
+    file = source.path
     left_out = {id(variable) for layer in fixed for variable in layer.variables}
     variables = [v for v in model.variables if id(v) not in left_out]
     size = sum(
         _size(v) * np.dtype(keras.backend.standardize_dtype(v.dtype)).itemsize for v in variables
     )
-    if size > max(_SMALL, weights_size(file)):
+    held = source.weights_size()
+    if size > max(_SMALL, held):
         raise ModelFileError(
             f"{file}: its weights do not fit the model: it has {size_text(size)} of weights, and "
-            f"the file holds {size_text(weights_size(file))}"
+            f"the file holds {size_text(held)}"
         )
     require_memory(
         3 * size,  # drawn, drawn once more by the way, and read
@@ -278,13 +271,7 @@ def _load_weights(file: Path, model: keras.Model, fixed: list[Any]) -> None:
     # Optimisers keep up to a few numbers for each weight; HDF5 takes some kilobytes a group.
     count = sum(map(_size, model.variables))
     limit = 64 * 2**20 + 2**16 * len(model.variables) + 40 * count
-    with extracted_weights(file, limit) as weights:
-        try:
-            model.load_weights(str(weights), objects_to_skip=fixed)
-        except Exception as error:
-            raise ModelFileError(
-                f"{file}: its weights do not fit the model: {_cause(error)}"
-            ) from error
+    load_weights(source, version, model, fixed, limit)
     for variable in variables:
         values = np.asarray(keras.ops.convert_to_numpy(variable))
         if keras.backend.is_float_dtype(variable.dtype) and not np.isfinite(values).all():

@@ -31,6 +31,7 @@ from keras2gp.modelfile.config_values import (
     plain_value,
     refused_class,
 )
+from keras2gp.modelfile.keras_2 import REFUSAL, is_older_form, keras_3_config
 
 __all__ = ["OWN_LAYER", "Screened", "screen"]
 
@@ -68,15 +69,17 @@ def screen(
     where: str,
     *,
     has_weights: bool,
+    version: str | None = None,
     activations: Collection[str] = (),
     layers: Collection[str] = (),
 ) -> Screened:
-    """Screen the configuration of a model.
+    """Screen the configuration of a model, in the form of Keras 3 or 2.
 
     Args:
         config: the configuration, of any content.
         where: the file, for messages.
         has_weights: whether the file also holds weights, such as the statistics of Normalization.
+        version: the version of Keras that the file states, if any.
         activations: names of activations that the user has stated.
         layers: names of layer classes that the user has handed over.
 
@@ -86,10 +89,12 @@ def screen(
     """
     if depth_of(config) > _DEEPEST:
         raise ModelFileError(f"{where}: nested deeper than {_DEEPEST} levels: no model of Keras's")
+    if is_older_form(config, version):
+        config = keras_3_config(config, version, activations)
     if not is_listed(config, MODELS) or is_custom(config):
         raise ModelFileError(
-            f"{where}: holds a {asked_for(config)}, not a Functional or Sequential model of "
-            "Keras 3. What a subclassed model computes is code, which a file does not hold. Try: "
+            f"{where}: holds a {asked_for(config)}, not a Functional or Sequential model. "
+            "What a subclassed model computes is code, which a file does not hold. Try: "
             "hand over the model itself if it was made of inputs and outputs; if not, build it "
             "with the Sequential or functional interface"
         )
@@ -165,6 +170,8 @@ class _Screening:
 
     def _settings(self, config: Config, path: str) -> Config:
         """Copy the class and settings of a layer, an operation or a nested model."""
+        if isinstance(refusal := config.get(REFUSAL), UnreadableError):
+            raise refusal
         own_name = self._own_name(config)
         if own_name is None and (
             is_custom(config)

@@ -11,7 +11,7 @@ from model_files import pack, sequential, write
 
 from keras2gp._util import memory
 from keras2gp.errors import ModelFileError
-from keras2gp.modelfile import archive
+from keras2gp.modelfile import sources
 from keras2gp.modelfile.loading import load_model_file
 
 
@@ -48,10 +48,14 @@ def test_flipped_bytes_are_found(saved, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("m.h5", b"\x89HDF\r\n\x1a\n", r"HDF5 format of Keras 2.*load_model\('m\.h5'"),
-        ("m.keras", b"\x89HDF\r\n\x1a\n", r"HDF5 format.*copy it to 'm\.h5'.*load_model\('m\.h5'"),
+        ("m.h5", b"\x89HDF\r\n\x1a\n", "is damaged"),
+        ("m.keras", b"\x89HDF\r\n\x1a\n", "is damaged"),
         ("m.keras", b"hello", "not a zip archive"),
-        ("m.txt", b"{}", ".keras or .json"),
+        ("m.h5", b"hello", "not an HDF5 file"),
+        ("m.txt", b"{}", "is read from a .keras, .h5 or .json file"),
+        ("m.tflite", b"\x1c\0\0\0TFL3", r"compiled functions.*model\.save\('NAME\.keras'\)"),
+        ("m.json", b'{"weight_map": {}}', "index of weights"),
+        ("m.json", b'{"class_name": "Sequential", "keras_version": "1.2.2"}', "written by Keras 1"),
         ("m.json", b"", "not valid JSON"),
         ("m.json", b"{", "not valid JSON"),
         ("m.json", b"\xff\xfe", "not valid JSON"),
@@ -60,7 +64,7 @@ def test_flipped_bytes_are_found(saved, tmp_path):
         ("m.json", b"[1]", "is a list, not an object"),
         ("m.json", b'"{}"', "is a str, not an object"),
         ("m.json", b"{}", "not a Functional or Sequential model"),
-        ("m.json", b'{"class_name": "Sequential", "config": {}}', r"by Keras 2.*model_from_json"),
+        ("m.json", b'{"class_name": "Sequential", "config": {}}', "without a list of layers"),
         ("m" * 5000 + ".json", b"", "File name too long"),
         ("m.json", b"1" * 5000, "not valid JSON"),
     ],
@@ -81,7 +85,10 @@ def test_missing_files_and_directories(tmp_path):
     with pytest.raises(ModelFileError, match="is a directory"):
         load_model_file(tmp_path, weights=False)
     write(tmp_path / "saved_model.pb", b"")
-    with pytest.raises(ModelFileError, match=r"is a SavedModel.*NAME\.keras"):
+    with pytest.raises(ModelFileError, match=r"is a SavedModel, .*NAME\.keras"):
+        load_model_file(tmp_path, weights=False)
+    write(tmp_path / "keras_metadata.pb", b"")
+    with pytest.raises(ModelFileError, match=r"SavedModel of Keras 2.*save\('NAME\.h5'\)"):
         load_model_file(tmp_path, weights=False)
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(ModelFileError, match="not a regular file"):
@@ -119,7 +126,7 @@ def test_a_configuration_beyond_the_memory(saved, tmp_path, monkeypatch):
 
 
 def test_bombs_are_not_inflated(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "CONFIG_LIMIT", 2**20)
+    monkeypatch.setattr(sources, "CONFIG_LIMIT", 2**20)
     bomb = {"config.json": b" " * 2**24}
     path = pack(tmp_path / "m.keras", bomb, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 2**16

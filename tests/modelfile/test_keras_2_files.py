@@ -1,73 +1,136 @@
-"""Files that Keras 2 wrote, and quantised models: one reason, and a way that ends."""
+"""Files of Keras 2, and HDF5 files of Keras 3, against the models that they were made of."""
 
 import json
-import re
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
-from model_files import pack, sequential, write
+from model_files import sequential, write
+from older_files import keras_2_config, write_h5, write_keras
 
-from keras2gp.errors import ModelFileError
+import keras2gp
 from keras2gp.modelfile.loading import load_model_file
 
 
-def keras_2(kind, module):
-    """The configuration that Keras 2.15 writes: no modules in JSON, others in archives."""
-    dense = {
-        "class_name": "Dense",
-        "config": {"name": "a", "units": 2, "batch_input_shape": [None, 3]},
-    }
-    start = {"class_name": "InputLayer", "config": {"name": "i", "batch_input_shape": [None, 3]}}
-    config = {"name": "m", "layers": [start, dense]}
-    if kind == "Functional":
-        start |= {"name": "i", "inbound_nodes": []}
-        dense |= {"name": "a", "inbound_nodes": [[["i", 0, 0, {}]]]}
-        config |= {"input_layers": [["i", 0, 0]], "output_layers": [["a", 0, 0]]}
-    for layer in (start, dense) if module else ():
-        layer["module"] = "keras.layers"
-    return {"class_name": kind, "config": config, **({"module": module} if module else {})}
+def network():
+    x = inputs = keras.Input((8, 8, 2), name="images")
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    x = y = layers.LeakyReLU(0.2)(x)
+    x = layers.Conv2D(
+        4, 3, padding="same", kernel_regularizer="l2", kernel_initializer="he_normal"
+    )(x)
+    x = layers.DepthwiseConv2D(3, padding="same")(layers.Add()([x, y]))
+    x = layers.SeparableConv2D(4, 3)(layers.SpatialDropout2D(0.1)(x))
+    x = layers.LayerNormalization()(x)
+    x = layers.Concatenate()([layers.ReLU(6.0)(x), layers.Activation("swish")(x)])
+    x = layers.Conv2DTranspose(3, 3, activation=layers.ELU(0.5))(x)
+    return keras.Model(inputs, layers.Dense(2, "softmax")(layers.Flatten()(x)), name="net")
 
 
-@pytest.mark.parametrize("kind", ["Sequential", "Functional"])
-def test_files_of_keras_2_have_one_reason_and_a_way_that_ends(tmp_path, kind):
-    text = write(tmp_path / "m.json", json.dumps(keras_2(kind, None) | {"keras_version": "2.15.0"}))
-    module = "keras" if kind == "Sequential" else "keras.src.engine.functional"
-    archive = pack(tmp_path / "m.keras", {
-        "config.json": json.dumps(keras_2(kind, module)),
-        "metadata.json": json.dumps({"keras_version": "2.15.0"}),
-    })  # fmt: skip
-    for path, step in ((text, "model_from_json(open('m.json')"), (archive, "load_model('m.keras'")):
-        with pytest.raises(ModelFileError) as caught:
-            load_model_file(path, weights=False)
-        message = str(caught.value)
-        assert "was written by Keras 2.15.0" in message
-        assert f"tf_keras.models.{step}" in message
-        assert "keras.saving.load_model('NAME.h5', compile=False).save('NAME.keras')" in message
-        assert "\n" not in message
+def operations():
+    x = inputs = keras.Input((6, 6, 2))
+    x = layers.Conv2D(4, 3, padding="same")(x)
+    x = keras.ops.relu(x) * 2.0 + x / 3.0
+    x = 1.0 - keras.ops.leaky_relu(x[:, 1:5, ..., :2], 0.1)
+    x = keras.ops.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    x = keras.ops.concatenate([x, keras.ops.sigmoid(x)], axis=-1) * np.linspace(0.5, 1, 4)
+    x = keras.ops.reshape(keras.ops.mean(x, axis=1, keepdims=True), (-1, 24))
+    return keras.Model(inputs, layers.Dense(3)(keras.ops.erf(x)))
 
 
-def test_the_way_from_hdf5(tmp_path, monkeypatch):
-    """The remedy in the message is followed to its end."""
-    monkeypatch.chdir(tmp_path)
-    sequential().save("m.h5")
-    with pytest.raises(ModelFileError) as caught:
-        load_model_file("m.h5", weights=False)
-    (step,) = re.findall(
-        r"keras\.saving\.\S+ compile=False\)\.save\('NAME\.keras'\)", str(caught.value)
+def nested():
+    core = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, "tanh"), layers.Dense(4)], name="core"
     )
-    eval(step, {"keras": keras})  # noqa: S307 (the text above)
-    assert load_model_file("NAME.keras", weights=True).model.built
-    sequential().save_weights("w.weights.h5")
-    with pytest.raises(ModelFileError, match="weights only"):
-        load_model_file("w.weights.h5", weights=False)
+    a, b = keras.Input((4,)), keras.Input((4,))
+    middle = keras.Model([a, b], layers.Add()([core(a), core(b)]), name="middle")
+    c, d = keras.Input((4,), name="c"), keras.Input((4,), name="d")
+    x = middle([middle([c, d]), d])
+    return keras.Model([c, d], [layers.Dense(1)(x), x, layers.Dense(2)(d)], name="outer")
 
 
-@pytest.mark.parametrize("mode", ["int8", "float8"])
-def test_quantised_models_are_told_apart(tmp_path, mode):
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, name="hidden"), layers.Dense(1)])
-    model.quantize(mode)
-    model.save(tmp_path / "m.keras")
-    obstacle = load_model_file(tmp_path / "m.keras", weights=False).unreadable["hidden"]
-    assert "quantised" in obstacle.why
-    assert "before model.quantize()" in obstacle.hint
+def convertible():
+    start = keras.Input((4,))
+    return keras.Sequential([start, layers.Dense(8, "relu"), layers.LeakyReLU(), layers.Dense(2)])
+
+
+def ends_in_models():
+    head = keras.Sequential([keras.Input((4,)), layers.Dense(3)], name="head")
+    x = keras.Input((4,))
+    return keras.Model(x, head(layers.Dense(4, "relu")(x)))
+
+
+def recurrent():
+    x = inputs = keras.Input((5, 4))
+    x = layers.TimeDistributed(layers.Dense(3, "relu"))(x)
+    x = layers.Bidirectional(layers.SimpleRNN(2, return_sequences=True))(x)
+    return keras.Model(inputs, layers.LSTM(3)(x))
+
+
+MODELS = [sequential, network, operations, nested, ends_in_models, recurrent]
+
+
+def filled(build):
+    keras.backend.clear_session()
+    model, draw = build(), np.random.default_rng(1)
+    model.set_weights([draw.uniform(0.1, 1, w.shape).astype(w.dtype) for w in model.get_weights()])
+    return model
+
+
+def outputs(model):
+    draw = np.random.default_rng(0)
+    x = [draw.normal(size=(2, *t.shape[1:])).astype("float32") for t in model.inputs]
+    return [np.asarray(y) for y in keras.tree.flatten(model(x))]
+
+
+def write_json(path, model):
+    return write(path, json.dumps(keras_2_config(model) | {"keras_version": "2.15.0"}))
+
+
+@pytest.mark.parametrize("build", MODELS)
+@pytest.mark.parametrize(
+    "kind", ["h5", "h5 of Keras 3", "layers", "_layer_checkpoint_dependencies"]
+)
+def test_models_and_their_weights(build, kind, tmp_path):
+    model = filled(build)
+    path = tmp_path / ("m.keras" if kind[0] in "l_" else "m.h5")
+    if kind == "h5":
+        write_h5(path, model)
+    elif kind == "h5 of Keras 3":
+        model.save(path)
+    else:
+        write_keras(path, model, kind)
+    loaded = load_model_file(path, weights=True)
+    assert dict(loaded.unreadable) == {}
+    for ours, theirs in zip(outputs(loaded.model), outputs(model), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    without = load_model_file(path, weights=False).model
+    assert [w.shape for w in without.weights] == [w.shape for w in model.weights]
+    names = [[v.name for v in m.layers] for m in (without, model)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("build", MODELS)
+def test_architectures_alone(build, tmp_path):
+    model = filled(build)
+    loaded = load_model_file(write_json(tmp_path / "m.json", model), weights=False)
+    assert dict(loaded.unreadable) == {}
+    ours, theirs = (m.get_config() for m in (loaded.model, model))
+    for one, other in zip(ours["layers"], theirs["layers"], strict=True):
+        assert one["class_name"].lower() == other["class_name"].lower()  # Relu, ReLU
+    if isinstance(model, keras.Sequential):
+        assert ours["layers"] == theirs["layers"]
+
+
+def test_kernels_are_those_of_the_model(tmp_path):
+    model = filled(convertible)
+    files = write_h5(tmp_path / "m.h5", model), write_keras(tmp_path / "m.keras", model)
+    for prior in ("initializers", "weights"):
+        expected = keras2gp.inspect(model, prior)
+        assert expected.exact
+        for path in files:
+            report = keras2gp.inspect(path, prior)
+            assert report.parameters == expected.parameters
+            assert [row.became for row in report.rows] == [row.became for row in expected.rows]
