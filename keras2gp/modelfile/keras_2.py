@@ -87,7 +87,7 @@ class _Translation:
         """The settings of a model: its layers, and which of their tensors go in and out."""
         start = _first_calls(inner)
         layers = [self._layer(layer, start) for layer in inner["layers"]]
-        kept = {key: inner[key] for key in ("name", "trainable") if key in inner}
+        kept: Config = {key: inner[key] for key in ("name", "trainable") if key in inner}
         kept.setdefault("name", kind.lower())
         if kind == "Sequential":
             shape = _plain(inner.get("build_input_shape"))
@@ -111,7 +111,7 @@ class _Translation:
         try:
             new = self._object(config, calls)
         except UnreadableError as refusal:
-            inner = config.get("config")
+            inner: Any = config.get("config")
             kept = {"name": _name(inner["name"])} if _is_named(inner) else {}
             new = {"module": None, "class_name": config["class_name"], "config": kept}
             new[REFUSAL] = refusal
@@ -134,7 +134,7 @@ class _Translation:
         of_operation = name in OPERATIONS and not {"trainable", "dtype"} & inner.keys()
         if self.newer and of_operation:
             return {"module": OPERATIONS[name].module, "class_name": name, "config": inner}
-        name = RENAMED.get(name, name)
+        name = str(RENAMED.get(name, name))
         refuse_dropped(name)
         entry = LAYERS.get(name)
         registered = config.get("registered_name")
@@ -192,7 +192,10 @@ def _operation(name: str, inner: Config, calls: list[Any] | None) -> Config:
     """The operation that a layer of one TensorFlow function becomes; its calls are changed."""
     made = []
     for call in calls or ():
-        first, arguments = call["args"][0], call["kwargs"]
+        given, arguments = call.get("args"), call.get("kwargs")
+        if not given or not isinstance(given, list) or not isinstance(arguments, dict):
+            raise UnreadableError(name, "its calls are not in the form of Keras 2.")
+        first = given[0]
         if name == "TensorFlowOpLayer":
             made.append(graph_operation(inner, first if isinstance(first, list) else [first]))
         else:

@@ -1,4 +1,4 @@
-"""What a path holds: a .keras archive, its directory, an HDF5 file, JSON; or why it is no model.
+"""Sources of models: .keras archives, their directories, HDF5 files, JSON; or why it is none.
 
 Nothing is built, imported or run here. Sizes are compared with limits before anything is read.
 """

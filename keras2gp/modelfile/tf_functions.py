@@ -21,15 +21,9 @@ OP_LAYERS = frozenset({"SlicingOpLambda", "TFOpLambda"})
 """Classes of Keras 2 whose layer is one function of TensorFlow."""
 
 _MODULES = (
-    "compat.v1.",
-    "keras.",
-    "activations.",
-    "backend.",
-    "__operators__.",
-    "image.",
-    "linalg.",
-)
-_MODULES += ("math.", "nn.")
+    "compat.v1.", "keras.", "activations.", "backend.", "__operators__.", "image.", "linalg.",
+    "math.", "nn.",
+)  # fmt: skip
 _HINT = (
     "Keras's own layers or keras.ops in its place; or load the model where it was made, and hand "
     "over the model itself."
