@@ -365,6 +365,11 @@ OPERATIONS = _table(
         "Abs Absolute Arctan Cos Cosh Exp Expm1 Heaviside Log1p Sign Sin Sinh Square Tanh",
         **_PHI_READER,
     ),
+    _ops(
+        "core", "Cast ConvertToTensor", reader="normalization.read_cast",
+        becomes="Does nothing to real numbers, which the kernel has in its own dtype.",
+        channelwise=True, scales=True,
+    ),
     # Sums, factors and channel groups
     _ops("numpy", "Add", reader="merging.read_add", becomes=_ADD, channelwise=True),
     _ops(
@@ -414,7 +419,7 @@ OPERATIONS = _table(
     _ops("nn", "AdaptiveMaxPool", reason=_LARGEST),
     _ops(
         "core",
-        "Cast ConvertToTensor SaturateCast Scatter ScatterUpdate Slice SliceUpdate StopGradient "
+        "SaturateCast Scatter ScatterUpdate Slice SliceUpdate StopGradient "
         "Unstack",
     ),
     _ops("einops", "Rearrange"),

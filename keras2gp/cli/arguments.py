@@ -90,9 +90,11 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--input-shape",
-        metavar="H,W,C",
+        metavar="[NAME=]H,W,C",
         type=shape,
-        help="image shape of a zoo network (default: that of the data, or 28,28,1)",
+        action="append",
+        help="sizes of an input that the model leaves open; once for each input of several. Of a "
+        "zoo network (default: that of the data, or 28,28,1)",
     )
 
 
@@ -259,9 +261,7 @@ def jitter(text: str) -> float | str:
     return text if text == "auto" else variance(text)
 
 
-def shape(text: str) -> tuple[int, ...]:
-    """Height, width and channels, such as 28,28,1."""
-    sizes = tuple(count(part.strip()) for part in text.replace("x", ",").split(","))
-    if len(sizes) != 3:
-        raise _refusal(text, "height,width,channels")
-    return sizes
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Sizes such as 28,28,1, with the input's name before them: image=28,28,1."""
+    name, _, sizes = text.rpartition("=")
+    return name, tuple(count(part.strip()) for part in sizes.replace("x", ",").split(","))

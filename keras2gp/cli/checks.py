@@ -7,8 +7,10 @@ The check of a command takes its options, and adds to them the facts that it has
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
 from keras2gp.cli.exit_codes import UsageError
@@ -199,12 +201,25 @@ def _check_conversion(options: argparse.Namespace, *, kernels: bool) -> None:
     if source.kind == "kernel" and given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{flags}: {source.name} is a kernel, which is converted already")
-    if source.kind != "zoo" and options.input_shape is not None:
-        raise UsageError("--input-shape: only a network of the zoo can be built for any shape")
+    options.input_shape = _stated_shape(options.input_shape, zoo=source.kind == "zoo")
     if options.overrides is not None:
         _check_file(options.overrides, "--overrides")
     options.source = source
     options.variances = None if options.overrides is None else read_overrides(options.overrides)
+
+
+def _stated_shape(stated: Sequence[tuple[str, tuple[int, ...]]] | None, *, zoo: bool) -> Any:
+    """The value of `input_shape` that options state: a shape, a list, or a dict by input name."""
+    if stated is None:
+        return None
+    names, shapes = zip(*stated, strict=True)
+    if zoo and (len(shapes) > 1 or any(names) or len(shapes[0]) != 3):
+        raise UsageError("--input-shape: a network of the zoo takes one, height,width,channels")
+    if any(names) and (not all(names) or len(set(names)) < len(names)):
+        raise UsageError("--input-shape: expected NAME= before each of them, a name once")
+    if any(names):
+        return dict(zip(names, shapes, strict=True))
+    return shapes[0] if len(shapes) == 1 else list(shapes)
 
 
 def _model_source(text: str, *, kernels: bool) -> ModelSource:

@@ -13,6 +13,8 @@ import numpy as np
 from keras2gp.conversion.priors import distribution_of, read_variances
 from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.conversion.tracing import Tracer
+from keras2gp.conversion.user_code import UntracedError
 from keras2gp.errors import PriorError
 from keras2gp.graph.graph import GraphBuilder
 from keras2gp.graph.ops import Activation, Affine, Input, Mixture, Op, Positions, Scale, Spatial
@@ -36,12 +38,16 @@ class Call:
     """One call of a layer or operation, with Tensors in place of Keras tensors.
 
     output: the Keras shape of the (first) result, without the batch axis
+    line: the line of the user's code that made it, if that was traced
+    untraced: the reason why the user's code inside of it could not be traced
     """
 
     operation: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     output: tuple[int | None, ...]
+    line: str = ""
+    untraced: UntracedError | None = None
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -65,6 +71,7 @@ class State:
     activation:  the activation of a function that is not Keras's, from it and its names; raises
                  InputError with the reason if there is none
     layers:      readers that the caller handed over
+    tracer:      traces the user's own code
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
@@ -76,6 +83,7 @@ class State:
     max_pooling: str | None = None
     activation: Callable[[Any, Sequence[str]], Activation] | None = None
     layers: OwnLayers = field(default_factory=OwnLayers)
+    tracer: Tracer = field(default_factory=Tracer)
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     data: list[Any] = field(default_factory=list)
@@ -116,7 +124,7 @@ class Context:
         if None in shape or not shape:
             self.refuse(
                 f"the input of this layer has the shape {shape}: its size must be fixed",
-                "an Input with a fixed size",
+                "input_shape= (--input-shape), or an Input with a fixed size",
             )
         inputs = self.state.data
         # One tensor may be read in either format: its forms are different inputs of the graph.

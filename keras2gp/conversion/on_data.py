@@ -87,6 +87,8 @@ def _copied(operation: Any, context: Context) -> Any:
     Named by its path, since two nested models may hold layers of one name.
     """
     name = re.sub(r"[/#]", "_", context.path)
+    if type(operation) is keras.layers.Lambda:  # only a live one: files hold none
+        return _copied_lambda(operation, name, context.state.dtype)
     if isinstance(operation, keras.Layer):
         config = {**operation.get_config(), "name": name, "dtype": context.state.dtype}
         if type(operation) is keras.layers.Activation:  # a configuration holds no function itself
@@ -96,6 +98,12 @@ def _copied(operation: Any, context: Context) -> Any:
     twin.name = name
     twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
     return with_exact_constants(twin, context.state.dtype)
+
+
+def _copied_lambda(layer: Any, name: str, dtype: str) -> Any:
+    """A copy that calls the same function, whose code a configuration would hold."""
+    settings = {"mask": layer.mask, "arguments": layer.arguments, "name": name, "dtype": dtype}
+    return keras.layers.Lambda(layer.function, layer._output_shape, **settings)  # noqa: SLF001
 
 
 def _data(value: Any) -> Any:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, Literal
-
-import keras
 
 from keras2gp._util.checks import one_of, proper_share
 from keras2gp.conversion.context import State
+from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.output import (
     chosen_output,
     graph_of,
@@ -23,12 +21,12 @@ from keras2gp.conversion.output import (
 from keras2gp.conversion.overrides import apply_overrides, check_overrides
 from keras2gp.conversion.preprocessing import deterministic_model, mixing_obstacles
 from keras2gp.conversion.registry import OwnLayers
-from keras2gp.conversion.walker import KerasWalker, functional_of, runs_own_code
+from keras2gp.conversion.walker import KerasWalker
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.covariance.expansion import with_degrees
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.program import check_rules, check_tangent
-from keras2gp.errors import InputError, Obstacle, UnsupportedModelError
+from keras2gp.errors import PriorError, UnsupportedModelError
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.offsets import check_offsets
@@ -38,7 +36,6 @@ from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.modelfile.loading import load_model_file
 from keras2gp.report import ConversionReport, LayerRow
 
 __all__ = ["convert", "inspect"]
@@ -59,6 +56,7 @@ def convert(
     tolerance: float = TOLERANCE,
     activations: Mapping[Any, Any] | None = None,
     layers: Mapping[Any, Any] | None = None,
+    input_shape: Any = None,
 ) -> Kernel:
     """Compute the kernel of the Gaussian process that a network becomes at infinite width.
 
@@ -66,7 +64,8 @@ def convert(
     touch the prior, such as a softmax at the output that is left out, stand in `Kernel.report`.
 
     Args:
-        model: A Keras model (Sequential or functional), or the path of a .keras, .h5 or .json file.
+        model: A Keras model, or the path of a .keras, .h5 or .json file. The code of subclassed
+            models and layers is called on symbolic tensors, in inference mode; no file's code runs.
         prior: "initializers" for the variances that the layers draw their weights with, or
             "weights" for the second moments of the model's present weights.
         overrides: Layer-name patterns to {"weight": w2, "bias": b2}; see `LayerVariances` for the
@@ -85,6 +84,9 @@ def convert(
         layers: Layer classes of your own to their readers, {YourLayer: reader}; or their
             registered names to classes whose reader `keras2gp.reader` has registered,
             {"package>YourLayer": YourLayer}. A file's layers are looked up here alone.
+        input_shape: Sizes of one input without the batch axis, such as (28, 28, 1), where the
+            model leaves them open: of a list for several inputs, or a dict by name. A
+            `keras.Input` in the place of a shape states the type too.
 
     Returns:
         The kernel: a function of two sets of inputs.
@@ -116,6 +118,7 @@ def convert(
         tolerance,
         OwnActivations(activations),
         layers,
+        input_shape,
         dtype,
     )
     conversion = _converted(model, settings)
@@ -144,6 +147,7 @@ def inspect(
     tolerance: float = TOLERANCE,
     activations: Mapping[Any, Any] | None = None,
     layers: Mapping[Any, Any] | None = None,
+    input_shape: Any = None,
 ) -> ConversionReport:
     """Report what each layer of a model becomes in its kernel, and every obstacle.
 
@@ -156,6 +160,7 @@ def inspect(
         tolerance: See `convert`.
         activations: See `convert`.
         layers: See `convert`.
+        input_shape: See `convert`.
 
     Returns:
         The report. A layer without a rule is an obstacle in it and raises nothing.
@@ -186,6 +191,7 @@ def inspect(
         tolerance,
         OwnActivations(activations),
         layers,
+        input_shape,
     )
     return _converted(model, settings).report
 
@@ -204,6 +210,7 @@ class _Settings:
     tolerance: float
     activations: OwnActivations
     layers: Mapping[Any, Any] | None
+    input_shape: Any = None
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -224,11 +231,22 @@ class _Conversion:
 
 
 def _converted(source: Any, settings: _Settings) -> _Conversion:
+    """Open the model, and convert it."""
+    with opened(
+        source,
+        weights=settings.prior == "weights",
+        activations=settings.activations.functions,
+        layers=settings.layers,
+        input_shape=settings.input_shape,
+    ) as model:
+        return _walked(model, settings)
+
+
+def _walked(model: Opened, settings: _Settings) -> _Conversion:
     """Walk over the model, simplify its graph, and collect every obstacle."""
-    model, unreadable, name = _opened(source, settings)
-    functional = None if model is None else functional_of(model)
+    functional, unreadable, name = model.functional, model.unreadable, model.name
     if functional is None:
-        reasons = tuple(unreadable.values()) or (_no_graph(model, name),)
+        reasons = (model.obstacle,) if model.obstacle else tuple(unreadable.values())
         return _Conversion(ConversionReport(name, settings.prior, (), reasons))
     state = State(
         settings.prior,
@@ -237,8 +255,14 @@ def _converted(source: Any, settings: _Settings) -> _Conversion:
         settings.max_pooling,
         settings.activations.activation,
         OwnLayers(settings.layers),
+        model.tracer,
     )
     walker = KerasWalker(functional, state, dict(unreadable))
+    if settings.prior == "weights" and model.tracer.made_weights:
+        raise PriorError(
+            f"{name}: it has layers without weights, which were never called, or which its code "
+            "makes anew. Try: call the model on data, or prior='initializers'"
+        )
     output = chosen_output(walker, functional, settings.output)
 
     graph, notes = without_output_activation(graph_of(output, state, walker))
@@ -277,32 +301,6 @@ def _converted(source: Any, settings: _Settings) -> _Conversion:
     if obstacles:
         return _Conversion(report)
     return _Conversion(report, with_inputs_numbered(graph, used), parameters, inputs, preprocessor)
-
-
-def _opened(source: Any, settings: _Settings) -> tuple[Any, Mapping[str, Obstacle], str]:
-    """The model, the obstacles of layers that its file only names, and its name."""
-    if isinstance(source, str | Path):
-        loaded = load_model_file(
-            source,
-            weights=settings.prior == "weights",
-            activations=settings.activations.functions,
-            layers=settings.layers,
-        )
-        return loaded.model, loaded.unreadable, loaded.name
-    if not isinstance(source, keras.Model):
-        raise InputError(
-            f"expected a Keras model or the path of one, received {type(source).__name__}"
-        )
-    return source, {}, source.name
-
-
-def _no_graph(model: Any, name: str) -> Obstacle:
-    """The obstacle of a model without a graph of layers."""
-    if isinstance(model, keras.Sequential) and not runs_own_code(model):
-        why = "the Sequential model is empty or not built, so its shapes are not known"
-        return Obstacle(name, "Sequential", why, "keras.Input(shape) as its first element")
-    why = "a subclassed model is code: there is no graph of layers that says what it computes"
-    return Obstacle(name, type(model).__name__, why, "the Sequential or functional interface")
 
 
 def _states_both(overrides: Mapping[str, Any], path: str) -> bool:

@@ -1,13 +1,9 @@
-"""Walks over Sequential and functional models, nested to any depth, and reads every call.
-
-This module alone knows how Keras keeps a functional graph: `_nodes_by_depth` holds the calls of
-layers and operations by their distance from the output.
-"""
+"""Walks over models, nested to any depth, and reads every call of a layer or operation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -16,6 +12,8 @@ from keras2gp.conversion.context import Call, Context, RefusalError, State
 from keras2gp.conversion.on_data import run_by_keras
 from keras2gp.conversion.registry import entry_of, is_deterministic
 from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.conversion.tracing import nodes_of, replaced
+from keras2gp.conversion.user_code import UntracedError
 from keras2gp.errors import GraphError, Obstacle
 from keras2gp.graph.ops import Opaque, Weighted
 from keras2gp.layer_table import LAYERS, NO_RULE
@@ -81,37 +79,63 @@ class KerasWalker:
 
     def _model(self, functional: Any, inputs: Sequence[Tensor], prefix: str) -> list[Tensor]:
         tensors = {id(t): tensor for t, tensor in zip(functional.inputs, inputs, strict=True)}
+        lines = getattr(functional, "lines", {})
         seen: dict[str, int] = {}
-        by_depth = functional._nodes_by_depth  # noqa: SLF001
-        for depth in sorted(by_depth, reverse=True):
-            for node in by_depth[depth]:
-                if isinstance(node.operation, keras.layers.InputLayer):
-                    continue
-                name = node.operation.name
-                seen[name] = seen.get(name, 0) + 1
-                path = prefix + (name if seen[name] == 1 else f"{name}#{seen[name]}")
-                results = self._node(node, tensors, path)
-                tensors.update((id(t), r) for t, r in zip(node.outputs, results, strict=True))
+        for node in nodes_of(functional):
+            if isinstance(node.operation, keras.layers.InputLayer):
+                continue
+            name = node.operation.name
+            seen[name] = seen.get(name, 0) + 1
+            path = prefix + (name if seen[name] == 1 else f"{name}#{seen[name]}")
+            results = self._node(node, tensors, path, lines.get(id(node), ""))
+            tensors.update((id(t), r) for t, r in zip(node.outputs, results, strict=True))
         return [tensors[id(t)] for t in functional.outputs]
 
-    def _node(self, node: Any, tensors: dict[int, Tensor], path: str) -> list[Tensor]:
+    def _node(
+        self, node: Any, tensors: dict[int, Tensor], path: str, line: str = ""
+    ) -> list[Tensor]:
         arguments = node.arguments
         call = Call(
             node.operation,
-            _replaced(arguments.args, tensors),
-            _replaced(arguments.kwargs, tensors),
+            replaced(arguments.args, tensors),
+            replaced(arguments.kwargs, tensors),
             tuple(node.outputs[0].shape[1:]),
+            line,
         )
-        inner = functional_of(node.operation)
+        try:
+            inner, inputs = self._inside(node, call, tensors)
+        except UntracedError as error:
+            inner, call = None, replace(call, untraced=error)
         if inner is not None:
             outer = self._training
             self._training = outer or bool(call.kwargs.get("training"))
-            results = self._model(inner, _ordered(inner, call), path + "/")
+            results = self._model(inner, inputs, path + "/")
             self._training = outer
         else:
             results = self._call(call, path, len(node.outputs), [t.shape[1:] for t in node.outputs])
         self.results[path] = results[0]
         return results
+
+    def _inside(
+        self, node: Any, call: Call, tensors: dict[int, Tensor]
+    ) -> tuple[Any | None, list[Tensor]]:
+        """The graph inside of a call, and its inputs; None for a call that has a reader of its own.
+
+        Raises: UntracedError for code that leaves no graph.
+        """
+        layer, tracer = node.operation, self.state.tracer
+        if not isinstance(layer, keras.Layer) or self.state.layers.reader_of(layer) is not None:
+            return None, []
+        graph = functional_of(layer)
+        if graph is not None:
+            symbolic = _ordered(graph, node.arguments.args, node.arguments.keras_tensors)
+            if _are_sized(symbolic) and not _are_sized(graph.inputs):
+                graph = tracer.with_sizes(graph, node, symbolic)
+            return graph, _ordered(graph, call.args, call.tensors)
+        if not is_own_code(layer) or (_is_data(call) and is_deterministic(layer)):
+            return None, []
+        traced = tracer.inside(node)
+        return traced, [tensors[id(t)] for t in traced.sources]
 
     def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
         context = Context(self.state, path)
@@ -193,6 +217,14 @@ class KerasWalker:
         return seen
 
 
+def is_own_code(operation: Any) -> bool:
+    """Whether a layer runs code of the user's: it is of a class of their own, or a Lambda."""
+    if type(operation) is keras.layers.Lambda:
+        return True
+    own = not type(operation).__module__.startswith("keras.")
+    return own and isinstance(operation, keras.Layer) and entry_of(operation) is None
+
+
 def _is_code(operation: Any) -> bool:
     """Whether an operation runs code that nothing here describes: a user's layer, or Lambda."""
     entry = entry_of(operation)
@@ -204,44 +236,44 @@ def _dtype(tensor: Any, state: State) -> str:
     return state.dtype if "float" in tensor.dtype else str(tensor.dtype)
 
 
-def _ordered(inner: Any, call: Call) -> list[Tensor]:
+def _ordered(inner: Any, args: Sequence[Any], tensors: Sequence[Any]) -> list[Any]:
     """The tensors that a nested model is called with, in the order of its inputs."""
-    first = call.args[0] if call.args else None
+    first = args[0] if args else None
     if isinstance(first, dict):
         names = [t.name for t in inner.inputs]
         keys = names if set(names) == set(first) else sorted(first)
         return [first[key] for key in keys]
-    return call.tensors
+    return list(tensors)
 
 
-def _replaced(value: Any, tensors: dict[int, Tensor]) -> Any:
-    if isinstance(value, keras.KerasTensor):
-        return tensors[id(value)]
-    if isinstance(value, list | tuple):
-        return type(value)(_replaced(item, tensors) for item in value)
-    if isinstance(value, dict):
-        return {key: _replaced(item, tensors) for key, item in value.items()}
-    return value
+def _are_sized(tensors: Sequence[Any]) -> bool:
+    """Whether all sizes of symbolic tensors are known but those of the batch."""
+    return not any(None in t.shape[1:] for t in tensors)
+
+
+def _is_data(call: Call) -> bool:
+    """Whether a call is of data alone."""
+    return bool(call.tensors) and all(t.is_data for t in call.tensors)
 
 
 def _received(call: Call) -> str:
     shapes = ", ".join(str((None, *t.shape)) for t in call.tensors)
-    return f"{type(call.operation).__name__} of {shapes}"
+    line = f" in {call.line}" if call.line else ""
+    return f"{type(call.operation).__name__} of {shapes}{line}"
 
 
 def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
-    if call.tensors and all(t.is_data for t in call.tensors) and is_deterministic(call.operation):
+    if _is_data(call) and is_deterministic(call.operation):
         return run_by_keras(call, context)
+    if call.untraced is not None:
+        weightless = not call.operation.trainable_variables
+        if context.state.tracer.live and _is_data(call) and weightless:
+            return run_by_keras(call, context)
+        context.refuse(str(call.untraced), call.untraced.hint, by_shape=False)
     read = context.state.layers.reader_of(call.operation)
     if read is None:
         entry = entry_of(call.operation)
-        if entry is not None or type(call.operation).__module__.startswith("keras."):
-            context.refuse(*(entry.reason if entry else NO_RULE), by_shape=False)
-        context.refuse(
-            "a class that is not Keras's own",
-            "a reader of your own: layers={YourLayer: reader}, or keras2gp.reader(YourLayer)",
-            by_shape=False,
-        )
+        context.refuse(*(entry.reason if entry else NO_RULE), by_shape=False)
     inherits = training and getattr(call.operation, "_call_has_training_arg", False)
     if call.kwargs.get("training") or inherits:
         context.refuse(

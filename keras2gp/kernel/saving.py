@@ -24,6 +24,7 @@ from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.errors import Keras2GPError, ModelFileError, StoreError, one_line
 from keras2gp.kernel.exported import ExportedKernel
 from keras2gp.kernel.parts import KernelParts
+from keras2gp.modelfile.allowlist import FOREIGN_CODE
 from keras2gp.modelfile.loading import load_model_file
 
 __all__ = ["read_kernel", "save_kernel"]
@@ -48,6 +49,7 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
             tf.saved_model.save(module, str(target), signatures=module.matrix)
             files = {}
             if parts.preprocessor is not None:
+                _check_code(parts.preprocessor)
                 parts.preprocessor.save(target / _PREPROCESSOR)
                 files[_PREPROCESSOR] = file_digest(target / _PREPROCESSOR)
             data = with_digest({**parts.to_dict(), "files": files})
@@ -56,6 +58,17 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
         raise ModelFileError(str(error)) from error
     except (OSError, ValueError) as error:  # a name that no file can have
         raise ModelFileError(f"{_short(directory)} cannot be written: {_cause(error)}") from error
+
+
+def _check_code(preprocessor: Any) -> None:
+    """Refuse layers that hold code, which is never run from a file. Raises: ModelFileError."""
+    for layer in preprocessor.layers:
+        if type(layer).__name__ in FOREIGN_CODE and type(layer).__module__.startswith("keras."):
+            raise ModelFileError(
+                f"the layer {layer.name} ({type(layer).__name__}), which runs on the data, holds "
+                "code, and a saved kernel holds none. Try: Keras's own layers or keras.ops, or a "
+                "layer class of your own, which load(..., layers=) hands over again"
+            )
 
 
 def _short(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from keras2gp._util.memory import require_memory
@@ -23,18 +21,20 @@ from keras2gp.errors import ModelFileError, Obstacle, PriorError
 from keras2gp.modelfile.archive import printable
 from keras2gp.modelfile.screening import OWN_LAYER, Screened, screen
 from keras2gp.modelfile.sources import ModelSource, read_config, source_of
+from keras2gp.modelfile.unvalued import size_of, without_values
 from keras2gp.modelfile.weights import cause_of, load_weights
 
 __all__ = ["LoadedModel", "load_model_file"]
 
-_DRAWN = 2**24
-"""Most numbers that are drawn for the weights of a model whose trained weights are not loaded."""
 _SMALL = 2**26
 """Bytes of weights that are taken without a look at what the file holds of them."""
 _FRAMES, _DEEPEST = 10, 3000
 """Frames of Python's stack for a layer; the most layers for which there is room."""
 _UNBUILT = "the model has no input shape, so that its layers have no sizes."
-_UNBUILT_HINT = "keras.Input(shape) as the first layer of the Sequential model."
+_UNBUILT_HINT = (
+    "input_shape= (--input-shape), or keras.Input(shape) as the first layer of the Sequential "
+    "model."
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def load_model_file(
     weights: bool,
     activations: Mapping[str, Any] | None = None,
     layers: Mapping[Any, Any] | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> LoadedModel:
     """Read a Functional or Sequential model from a file that Keras 3 or Keras 2 wrote.
 
@@ -76,6 +77,7 @@ def load_model_file(
         activations: activations that the user has stated, by name, with the function that the
             model calls; None for an activation that is known by its covariance alone.
         layers: layer classes of the user's own, which are built as Keras's are: see `convert`.
+        input_shape: sizes of the input of a Sequential model that does not state them.
 
     Raises:
         ModelFileError: the file is missing, of another kind, damaged, malformed or too large, or
@@ -100,7 +102,7 @@ def load_model_file(
             f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
             "prior='initializers'"
         )
-    model = _built(file, screened, activations, classes)
+    model = _built(file, screened, activations, classes, input_shape)
     unreadable = dict(screened.unreadable)
     if model is not None and not model.built:
         if not unreadable:
@@ -127,7 +129,11 @@ def _own_classes(layers: Mapping[Any, Any]) -> dict[str, type]:
 
 
 def _built(
-    file: Path, screened: Screened, activations: Mapping[str, Any], classes: Mapping[str, type]
+    file: Path,
+    screened: Screened,
+    activations: Mapping[str, Any],
+    classes: Mapping[str, type],
+    input_shape: tuple[int, ...] | None,
 ) -> keras.Model | None:
     """Build the model; None if that fails because unreadable layers are missing in it."""
     if not screened.config["config"]["layers"]:
@@ -139,11 +145,14 @@ def _built(
         with (
             keras.saving.custom_object_scope(objects),
             SafeModeScope(safe_mode=True),
-            _without_values(),
+            without_values(),
             _sequential_built_once(),
             _deep_stack(len(screened.config["config"]["layers"])),
         ):
-            return keras.saving.deserialize_keras_object(screened.config, safe_mode=True)
+            model = keras.saving.deserialize_keras_object(screened.config, safe_mode=True)
+            if input_shape is not None and not model.built:
+                model.build((None, *input_shape))
+            return model
     except Exception as error:
         if screened.unreadable:
             return None
@@ -159,30 +168,6 @@ def _stand_in(name: str, function: Any | None) -> Any:
     stand_in.__name__ = name
     vars(stand_in)["unknown"] = function is None
     return stand_in
-
-
-@contextlib.contextmanager
-def _without_values() -> Iterator[None]:
-    """Build layers with shapes only, and draw small weights at the end.
-
-    A file of a kilobyte can ask for terabytes of weights, and a prior needs none of them.
-    """
-    try:
-        with keras.StatelessScope():  # On leaving, Keras draws the variables that it is told of.
-            drawn: list[Any] = []
-            try:
-                yield
-                left = _DRAWN
-                pending = global_state.get_global_attribute("uninitialized_variables") or []
-                for variable in sorted(pending, key=_size):
-                    left -= _size(variable)
-                    if left >= 0:
-                        drawn.append(variable)
-            finally:
-                global_state.set_global_attribute("uninitialized_variables", drawn)
-    finally:
-        # Where a value cannot be drawn, Keras keeps the list, and would fail for every later model.
-        global_state.set_global_attribute("uninitialized_variables", [])
 
 
 @contextlib.contextmanager
@@ -225,10 +210,6 @@ def _sequential(cls: Any, config: Any, custom_objects: Any = None) -> Any:
     return model
 
 
-def _size(variable: Any) -> int:
-    return math.prod(variable.shape)
-
-
 def _leaves(layer: Any) -> Iterator[Any]:
     """The layers inside of a model; models, pipelines and wrappers are opened."""
     children = getattr(layer, "layers", None)
@@ -251,7 +232,7 @@ def _load_weights(source: ModelSource, version: str | None, model: Any, fixed: l
     left_out = {id(variable) for layer in fixed for variable in layer.variables}
     variables = [v for v in model.variables if id(v) not in left_out]
     size = sum(
-        _size(v) * np.dtype(keras.backend.standardize_dtype(v.dtype)).itemsize for v in variables
+        size_of(v) * np.dtype(keras.backend.standardize_dtype(v.dtype)).itemsize for v in variables
     )
     held = source.weights_size()
     if size > max(_SMALL, held):
@@ -269,7 +250,7 @@ def _load_weights(source: ModelSource, version: str | None, model: Any, fixed: l
         if variable._value is None:  # noqa: SLF001 (Keras has no public way to draw it later)
             variable._deferred_initialize()  # noqa: SLF001
     # Optimisers keep up to a few numbers for each weight; HDF5 takes some kilobytes a group.
-    count = sum(map(_size, model.variables))
+    count = sum(map(size_of, model.variables))
     limit = 64 * 2**20 + 2**16 * len(model.variables) + 40 * count
     load_weights(source, version, model, fixed, limit)
     for variable in variables:

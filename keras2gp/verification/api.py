@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,12 +14,11 @@ import numpy as np
 from keras2gp._util.arrays import Matrix
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
+from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
-from keras2gp.conversion.walker import functional_of
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.modelfile.loading import load_model_file
 from keras2gp.verification.report import VerificationReport, estimate, make_report
 from keras2gp.verification.sampling import PILOT_WORK, PILOTS, Draws, Sampler, images_of
 from keras2gp.verification.statistics import moments_of, test_limit
@@ -58,6 +56,7 @@ def verify(
     output: str | int | None = None,
     max_pooling: MaxPooling = None,
     tolerance: float = TOLERANCE,
+    input_shape: Any = None,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Test whether a kernel is that of the model, by random wide networks.
@@ -88,6 +87,7 @@ def verify(
         output: As for convert().
         max_pooling: As for convert().
         tolerance: As for convert().
+        input_shape: As for convert().
         progress: Is told how much of how much work is done.
 
     Returns:
@@ -120,20 +120,19 @@ def verify(
         >>> [level.width for level in report.levels]
         [8, 32]
     """
-    opened, stated = converted(
-        model, prior, overrides, output, max_pooling=max_pooling, tolerance=tolerance
-    )
-    prepared = Verification(
-        opened,
-        stated,
-        data=data,
-        widths=widths,
-        samples=samples,
-        units=units,
-        seed=seed,
-        averages=max_pooling == "average",
-    )
-    return prepared.run(kernel, progress)
+    settings = {"max_pooling": max_pooling, "tolerance": tolerance, "input_shape": input_shape}
+    with _converting(model, prior, overrides, output, **settings) as (ready, stated):
+        prepared = Verification(
+            ready,
+            stated,
+            data=data,
+            widths=widths,
+            samples=samples,
+            units=units,
+            seed=seed,
+            averages=max_pooling == "average",
+        )
+        return prepared.run(kernel, progress)
 
 
 def converted(
@@ -141,17 +140,29 @@ def converted(
     prior: Prior = "initializers",
     overrides: Mapping[str, Any] | None = None,
     output: str | int | None = None,
+    **settings: Any,
+) -> tuple[Opened, Kernel]:
+    """The graph of a Keras model that is built, or of its file, and its kernel in float64.
+
+    The arguments are those of convert().
+    """
+    with _converting(model, prior, overrides, output, **settings) as result:
+        return result
+
+
+@contextmanager
+def _converting(
+    model: Any,
+    prior: Prior,
+    overrides: Mapping[str, Any] | None,
+    output: str | int | None,
     *,
-    max_pooling: MaxPooling = None,
-    tolerance: float = TOLERANCE,
-) -> tuple[Any, Kernel]:
-    """The Keras model, which is loaded if it is a file, and its kernel in float64; as convert()."""
-    kernel = convert(
-        model, prior, overrides, output, "float64", max_pooling=max_pooling, tolerance=tolerance
-    )
-    if isinstance(model, str | Path):
-        model = load_model_file(model, weights=False).model
-    return model, kernel
+    input_shape: Any = None,
+    **settings: Any,
+) -> Iterator[tuple[Opened, Kernel]]:
+    """A graph and its kernel; the layers of a model that was not built are built meanwhile."""
+    with opened(model, weights=prior == "weights", input_shape=input_shape) as ready:
+        yield ready, convert(ready, prior, overrides, output, "float64", **settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +178,7 @@ class Verification:
     """A verification whose networks are drawn once, and compared with any number of kernels.
 
     Args:
-        model: The Keras model that `stated` was converted from.
+        model: The graph of the Keras model that `stated` was converted from.
         stated: Its kernel, for the prior that weights are drawn from.
         data: As for verify().
         widths: As for verify().
@@ -184,7 +195,7 @@ class Verification:
 
     def __init__(
         self,
-        model: Any,
+        model: Opened,
         stated: Kernel,
         *,
         data: Any = IMAGES,
@@ -197,11 +208,13 @@ class Verification:
         _check(widths, samples, units, seed)
         self.stated = stated
         self.samples, self.seed, self.averages = samples, seed, averages
-        self._functional = functional_of(model)
+        self._model = model
         if isinstance(data, int):
             whole_number("data", data, 1, _LARGEST)
         self.images = images_of(stated, data, seed)
-        survey = Survey(self._functional, stated.parameters, stated.report.output)
+        survey = Survey(
+            model.functional, stated.parameters, stated.report.output, tracer=model.tracer
+        )
         self.scales = scales_of(survey, widths, [units] if units else UNITS)
         count = len(self.images[0])
         self.costs = [cost_of(survey.sizes.work, scale, count) for scale in self.scales]
@@ -263,11 +276,12 @@ class Verification:
     def _sampler(self, scale: Scale) -> Sampler:
         """Builds the copy of these sizes."""
         widened = Widened(
-            self._functional,
+            self._model.functional,
             scale,
             self.stated.parameters,
             self.stated.report.output,
             averages=self.averages,
+            tracer=self._model.tracer,
         )
         return Sampler(widened.model, widened.taps, deviations(widened), self.images)
 

@@ -13,6 +13,7 @@ import keras
 from keras2gp._util.memory import require_memory
 from keras2gp.conversion.context import Call, State
 from keras2gp.conversion.tensor import Tensor
+from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, WideningError
 from keras2gp.verification.layers import (
@@ -116,16 +117,25 @@ class Survey(KerasWalker):
         functional: The Keras model.
         known: Paths of the layers that the kernel has variances of.
         output: Path of the call whose result the kernel is of.
+        tracer: Has traced the user's code in the model.
 
     Raises:
         WideningError: A layer draws weights, and how its sizes grow is not known here.
     """
 
-    def __init__(self, functional: Any, known: Collection[str], output: str) -> None:
+    def __init__(
+        self,
+        functional: Any,
+        known: Collection[str],
+        output: str,
+        *,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.known = known
         self.sizes = Sizes()
         self._paths: dict[int, str] = {}
-        super().__init__(functional, State("initializers", lambda _: True), {})
+        state = State("initializers", lambda _: True, tracer=tracer or Tracer())
+        super().__init__(functional, state, {})
         result = self.results[output]
         origins = result.origins if isinstance(result, Random) else frozenset()
         free = not origins & self.sizes.consumed

@@ -15,6 +15,7 @@ from keras.src.applications import convnext
 
 from keras2gp.conversion.context import Call, State
 from keras2gp.conversion.tensor import Tensor
+from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import GraphError, WideningError
 from keras2gp.graph.variances import LayerVariances
@@ -61,6 +62,7 @@ class Widened(KerasWalker):
             on the output.
         output: Path of the call whose result the kernel is of, without a softmax that is removed.
         averages: Whether max pooling is read as average pooling.
+        tracer: Has traced the user's code in the model.
 
     Raises:
         WideningError: Keras cannot build the copy.
@@ -74,6 +76,7 @@ class Widened(KerasWalker):
         output: str,
         *,
         averages: bool,
+        tracer: Tracer | None = None,
     ) -> None:
         self.scale = scale
         self.output = output
@@ -83,7 +86,8 @@ class Widened(KerasWalker):
         self._notes = Taps()
         self._copies: dict[int, Any] = {}
         self._paths: dict[int, str] = {}
-        super().__init__(functional, State("initializers", lambda _: True), {})
+        state = State("initializers", lambda _: True, tracer=tracer or Tracer())
+        super().__init__(functional, state, {})
         result = self.results[output].data
         self.taps = self._notes.of_model(keras.Model(self.inputs, result))
         tensors = [tensor for tap in self.taps for tensor in tap.tensors]
@@ -168,7 +172,7 @@ class Widened(KerasWalker):
     def _copy(self, call: Call, path: str) -> Any:
         operation = call.operation
         if not isinstance(operation, keras.Layer):
-            return self._operation(operation, call)
+            return self._operation(operation, call, path)
         kind = type(operation)
         if self.averages and kind in _AVERAGES:
             kind = _AVERAGES[kind]
@@ -177,9 +181,12 @@ class Widened(KerasWalker):
     def _config(self, call: Call, path: str) -> dict[str, Any]:
         """The settings of a layer's copy."""
         config: dict[str, Any] = call.operation.get_config()
-        name = f"{len(self._copies)}_{re.sub(r'[^A-Za-z0-9_.-]', '_', path)}"
-        config |= {"name": name, "dtype": self.state.dtype, "trainable": True}
+        config |= {"name": self._name(path), "dtype": self.state.dtype, "trainable": True}
         return config | self._sizes(call)
+
+    def _name(self, path: str) -> str:
+        """The name of the next copy, which no other has."""
+        return f"{len(self._copies)}_{re.sub(r'[^A-Za-z0-9_.-]', '_', path)}"
 
     def _sizes(self, call: Call) -> dict[str, Any]:
         """The settings of a layer that change with the number of channels."""
@@ -201,7 +208,7 @@ class Widened(KerasWalker):
             sizes["groups"] = self._grown(layer.groups)
         return sizes
 
-    def _operation(self, operation: Any, call: Call) -> Any:
+    def _operation(self, operation: Any, call: Call, path: str) -> Any:
         """A copy of an operation of keras.ops, which leaves the nodes of the original alone."""
         kind = type(operation).__name__
         if self.averages and kind == "MaxPool":
@@ -214,6 +221,7 @@ class Widened(KerasWalker):
             )
         twin = copy.copy(operation)
         twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
+        twin.name = self._name(path)
         if kind == "Split" and not isinstance(operation.indices_or_sections, int):
             ends = channel_ends(call) or operation.indices_or_sections
             growth = self.scale.factor if channel_ends(call) else 1

@@ -65,7 +65,7 @@ def test_nothing_heavy_is_imported_before_the_arguments_are_checked(spawn, tmp_p
         (2, [*fit, "out", "--noise-variance", "nan"]),
         (2, [*fit, "out", "--jitter", "some"]),
         (2, [*fit, "out", "--overrides", "none.yaml"]),
-        (2, [*fit, "out", "--input-shape", "8,8,1"]),
+        (2, [*fit, "out", "--input-shape", "8,0,1"]),
         (2, ["inspect", "zoo:vgg", "--json"]),
         (2, ["inspect", "model.keras", "--template", "data.npz"]),
         (2, ["inspect", "model.keras", "--template", "-", "--json"]),
@@ -139,9 +139,10 @@ def test_counts_are_whole_numbers_from_one(text):
 def test_values_of_options():
     assert arguments.jitter("auto") == "auto"
     assert arguments.jitter("1e-6") == 1e-6
-    assert arguments.shape("28,28,1") == arguments.shape("28x28x1") == (28, 28, 1)
+    assert arguments.shape("28,28,1") == arguments.shape("28x28x1") == ("", (28, 28, 1))
+    assert arguments.shape("a=b=7") == ("a=b", (7,))
     with pytest.raises(argparse.ArgumentTypeError):
-        arguments.shape("28,28")
+        arguments.shape("28,x")
 
 
 def test_every_command_can_be_checked_and_run():

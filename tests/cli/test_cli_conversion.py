@@ -44,6 +44,29 @@ def test_inspect_of_json_text_of_the_zoo_and_of_a_kernel_agree_with_the_api(
     assert document["inputs"] == [[8, 8, 3]]
 
 
+def test_sizes_that_a_file_leaves_open(run, run_json, tmp_path):
+    layers = keras.layers
+    a, b = keras.Input((None, 2), name="a"), keras.Input((3,), name="b")
+    h = layers.GlobalAveragePooling1D()(layers.Conv1D(4, 2)(a))
+    h = layers.Concatenate()([h, layers.Dense(4)(b)])
+    model = tmp_path / "m.keras"
+    keras.Model([a, b], layers.Dense(1)(h)).save(model)
+    code, out, _ = run("inspect", model)
+    assert code == 3
+    assert "--input-shape" in out
+    shapes = ("--input-shape", "a=5,2", "--input-shape", "b=3")
+    code, document = run_json("inspect", model, *shapes)
+    assert code == 0
+    assert document["inputs"] == [[5, 2], [3]]
+    assert run("convert", model, tmp_path / "kernel", *shapes)[0] == 0
+    for wrong in (["a=5,2"], ["5,2", "b=3"], ["a=5,2", "a=5,2"], ["a=5,3", "b=3"]):
+        options = [text for shape in wrong for text in ("--input-shape", shape)]
+        code, _, error = run("inspect", model, *options)
+        assert code in (2, 5)
+        assert "input" in error
+    assert run("inspect", "zoo:resnet32", "--input-shape", "8,8")[0] == 2
+
+
 def test_template_round_trip(files, run, run_json, tmp_path):
     file = tmp_path / "new" / "overrides.yaml"
     code, out, _ = run("inspect", files / "tiny.keras", "--template", file)

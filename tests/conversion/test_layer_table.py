@@ -127,6 +127,8 @@ OPERATION_CASES = {
     "Transpose": (2, of(lambda h: ops.transpose(h, (0, 3, 1, 2)))),
     "GetItem": (2, of(lambda h: h[:, 1:])),
     "Repeat": (2, of(lambda h: ops.repeat(h, 2, axis=1))),
+    "Cast": (0, of(lambda h: ops.cast(h, "float64"))),
+    "ConvertToTensor": (0, of(lambda h: ops.convert_to_tensor(h))),
     "Pad": (2, of(lambda h: ops.pad(h, ((0, 0), (1, 1), (0, 0), (0, 0))))),
 }  # fmt: skip
 NO_DUAL = {

@@ -5,6 +5,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras2gp
@@ -91,6 +92,9 @@ def test_layers_after_unknown_code_on_data_are_not_blamed(code, form, tmp_path):
         model.save(tmp_path / "m.keras")
         model = tmp_path / "m.keras"
     report = keras2gp.inspect(model)
+    if form == "model":
+        assert report.exact
+        return
     assert [o.where for o in report.obstacles] == ["bad"]
     assert [row.became for row in report.rows[:3]] == ["refused", "not examined", "not examined"]
 
@@ -100,7 +104,9 @@ def test_settings_are_still_blamed_after_unknown_code(tmp_path):
         h = layers.MaxPooling2D(name="pool")(conv(layers.Lambda(lambda t: t, name="bad")(x)))
         return layers.Dense(4, kernel_initializer="ones", name="ones")(h)
 
-    assert [o.where for o in obstacles(function)] == ["bad", "pool", "ones"]
+    model_of(function).save(tmp_path / "m.keras")
+    report = keras2gp.inspect(tmp_path / "m.keras")
+    assert [o.where for o in report.obstacles] == ["bad", "pool", "ones"]
 
 
 def test_shapes_after_a_layer_that_a_file_names_are_not_blamed(tmp_path):
@@ -127,7 +133,7 @@ def test_other_obstacles_of_a_file_are_still_told(tmp_path):
 
 def test_names_of_any_length_and_kind():
     def function(x):
-        return layers.Lambda(lambda t: t, name="a\nb" + "n" * 5000)(conv(x))
+        return layers.Lambda(lambda t: tf.abs(t), name="a\nb" + "n" * 5000)(conv(x))
 
     report = keras2gp.inspect(model_of(function))
     (obstacle,) = report.obstacles

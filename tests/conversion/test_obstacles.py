@@ -5,6 +5,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras2gp
@@ -14,8 +15,10 @@ SHAPE = (6, 5, 3)
 
 
 class Custom(keras.layers.Layer):
+    """Not of Keras's operations."""
+
     def call(self, inputs):
-        return inputs * 2
+        return tf.abs(inputs)
 
 
 class OwnDense(keras.layers.Dense):
@@ -30,20 +33,6 @@ class Subclassed(keras.Model):
 
     def call(self, inputs):
         return self.dense(inputs)
-
-
-class OwnCall(keras.Sequential):
-    def call(self, inputs, training=None, mask=None):
-        return 2 * super().call(inputs)
-
-
-class OwnFunctional(keras.Model):
-    def __init__(self):
-        x = keras.Input((4,))
-        super().__init__(x, layers.Dense(3)(x))
-
-    def call(self, inputs):
-        return 2 * super().call(inputs)
 
 
 def conv(name=None, **settings):
@@ -101,8 +90,11 @@ def training(x):
 
 
 CASES = {
-    "Lambda": (lambda x: layers.Lambda(lambda t: t * 2, name="bad")(conv()(x)), "bad", "Lambda"),
-    "Lambda first": (lambda x: conv()(layers.Lambda(lambda t: t, name="bad")(x)), "bad", "Lambda"),
+    "Lambda": (
+        lambda x: layers.Lambda(lambda t: tf.abs(t), name="bad")(conv()(x)),
+        "bad",
+        "Lambda",
+    ),
     "MaxPooling": (lambda x: layers.MaxPooling2D(name="bad")(conv()(x)), "bad", "MaxPooling2D"),
     "custom": (lambda x: Custom(name="bad")(conv()(x)), "bad", "Custom"),
     "subclass of Dense": (lambda x: OwnDense(3, name="bad")(conv()(x)), "bad", "OwnDense"),
@@ -199,9 +191,7 @@ def test_inspect_never_raises_for_a_layer():
 @pytest.mark.parametrize(
     ("model", "why"),
     [
-        (Subclassed, "subclassed"),
-        (OwnFunctional, "subclassed"),
-        (lambda: OwnCall([keras.Input((4,)), layers.Dense(3)]), "subclassed"),
+        (Subclassed, r"shape of its input is not known.*input_shape="),
         (lambda: keras.Sequential([layers.Dense(3)]), "not built"),
         (keras.Sequential, "empty"),
         (lambda: keras.Sequential([keras.Input((4,))]), "empty"),
@@ -212,13 +202,6 @@ def test_models_without_a_graph(model, why):
     with pytest.raises(UnsupportedModelError, match=why):
         keras2gp.convert(model())
     assert not keras2gp.inspect(model()).exact
-
-
-def test_a_nested_model_with_code_of_its_own_is_refused():
-    x = keras.Input((4,))
-    model = keras.Model(x, layers.Dense(2)(OwnFunctional()(x)))
-    with pytest.raises(UnsupportedModelError):
-        keras2gp.convert(model)
 
 
 def test_a_size_that_is_not_fixed():
@@ -249,7 +232,7 @@ def test_an_output_of_many_positions():
 
 def test_all_obstacles_at_once_however_they_follow_one_another():
     x = keras.Input(SHAPE)
-    h = layers.Lambda(lambda t: t, name="one")(conv()(x))
+    h = layers.Lambda(lambda t: tf.abs(t), name="one")(conv()(x))
     h = layers.MaxPooling2D(name="two")(h)
     h = Custom(name="three")(h)
     h = layers.Flatten()(conv("four", activation="tanh", kernel_initializer="ones")(h))

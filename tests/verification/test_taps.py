@@ -12,7 +12,6 @@ from keras import layers
 from keras.src.applications import convnext
 from small_models import biased, conv, drawn, head
 
-from keras2gp.conversion.walker import functional_of
 from keras2gp.verification.api import converted
 from keras2gp.verification.survey import Survey
 from keras2gp.verification.widening import Widened, deviations
@@ -23,7 +22,7 @@ UNITS = 3
 def copied(model, width=8, output=None):
     """A copy with weights, and two images."""
     opened, kernel = converted(model, output=output)
-    functional = functional_of(opened)
+    functional = opened.functional
     survey = Survey(functional, kernel.parameters, kernel.report.output)
     scale = survey.scale(width, UNITS)
     copy = Widened(functional, scale, kernel.parameters, kernel.report.output, averages=False)

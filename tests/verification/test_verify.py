@@ -27,7 +27,6 @@ from small_models import (
 )
 
 import keras2gp
-from keras2gp.conversion.walker import functional_of
 from keras2gp.errors import InputError, UnsupportedModelError
 from keras2gp.verification.api import Verification, converted
 from keras2gp.verification.widening import Widened, deviations
@@ -172,7 +171,7 @@ def test_the_cost_is_that_of_the_networks(build):
     verification = Verification(opened, kernel, widths=(8, 64), data=5)
     for scale, cost in zip(verification.scales, verification.costs, strict=True):
         copy = Widened(
-            functional_of(opened), scale, kernel.parameters, kernel.report.output, averages=False
+            opened.functional, scale, kernel.parameters, kernel.report.output, averages=False
         )
         drawn = zip(copy.model.trainable_variables, deviations(copy), strict=True)
         weights = sum(np.prod(v.shape) for v, deviation in drawn if deviation is not None)

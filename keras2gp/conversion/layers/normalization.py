@@ -20,6 +20,7 @@ from keras2gp.graph.ops import Normalize
 
 __all__ = [
     "read_batch_normalization",
+    "read_cast",
     "read_group_normalization",
     "read_identity",
     "read_layer_normalization",
@@ -32,6 +33,14 @@ def read_identity(call: Call, context: Context) -> Tensor:
     """Read dropout, noise or regularisation of activities: no change in a prediction."""
     context.became = "identity"
     return context.as_graph_tensor(call.tensors[0])
+
+
+def read_cast(call: Call, context: Context) -> Tensor:
+    """Read a change of dtype: none, as long as the numbers stay real."""
+    dtype = getattr(call.operation, "dtype", None)
+    if dtype is not None and "float" not in str(dtype):
+        context.refuse(f"it rounds to {dtype}", "a dtype of real numbers")
+    return read_identity(call, context)
 
 
 def read_batch_normalization(call: Call, context: Context) -> Tensor:

@@ -1,0 +1,224 @@
+"""A user's own code, traced: calling it on symbolic tensors records the calls of Keras inside.
+
+Only live models come here, in the user's own process. A file's code is never run.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from keras2gp.conversion.unchanged import counted_anew
+from keras2gp.conversion.user_code import (
+    SEED,
+    NoValues,
+    Record,
+    UntracedError,
+    cause_of,
+    reason_of,
+)
+from keras2gp.modelfile.unvalued import without_values
+
+__all__ = ["Traced", "Tracer", "nodes_of", "replaced"]
+
+_FROM_FILE = (
+    "it is code, and code is never run for a model from a file",
+    (
+        "load the model in a program of your own, and hand over the model itself; or a reader: "
+        "layers={YourLayer: reader}"
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """The calls of layers and operations inside of a layer, as a functional model has them.
+
+    inputs:       its symbolic inputs
+    outputs:      its results
+    nodes:        Keras's records of the calls that the results depend on, in order
+    sources:      the tensors that it was called with, one for each input
+    lines:        the line of the user's code that made a call, by the identity of its record
+    output_names: the names of the results
+    """
+
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+    nodes: Sequence[Any]
+    sources: Sequence[Any] = ()
+    lines: Mapping[int, str] = field(default_factory=dict)
+    output_names: Sequence[str] = ()
+
+
+def nodes_of(graph: Any) -> Iterator[Any]:
+    """The records of the calls of a functional model, or of a traced one, in order."""
+    if isinstance(graph, Traced):
+        yield from graph.nodes
+        return
+    by_depth = graph._nodes_by_depth  # noqa: SLF001
+    for depth in sorted(by_depth, reverse=True):
+        yield from by_depth[depth]
+
+
+def replaced(value: Any, tensors: Mapping[int, Any]) -> Any:
+    """The arguments of a call with other objects in the place of its symbolic tensors."""
+    if isinstance(value, keras.KerasTensor):
+        return tensors[id(value)]
+    if isinstance(value, list | tuple):
+        return type(value)(replaced(item, tensors) for item in value)
+    if isinstance(value, dict):
+        return {key: replaced(item, tensors) for key, item in value.items()}
+    return value
+
+
+class Tracer:
+    """Traces calls of layers, each of them once.
+
+    Args:
+        prepare: Is called before any code runs.
+        live: Whether the model is the user's own object; code for a file's layers is not run.
+
+    Attributes:
+        live: As stated.
+        made_weights: Whether layers were built on the way, which had no weights before.
+    """
+
+    def __init__(self, prepare: Callable[[], None] = lambda: None, *, live: bool = True) -> None:
+        self._prepare, self.live = prepare, live
+        self._known: dict[int, tuple[Any, Traced]] = {}
+        self.made_weights = False
+
+    def inside(self, node: Any) -> Traced:
+        """The calls inside of one call of a layer. Raises: UntracedError."""
+        if not self.live:
+            raise UntracedError(*_FROM_FILE)
+        return self._once(node, self._called)
+
+    def with_sizes(self, graph: Any, node: Any, tensors: Sequence[Any]) -> Traced:
+        """A functional model inside of another, with the sizes that it is called with."""
+        return self._once(node, lambda _: self.replayed(graph, tensors))
+
+    def replayed(self, graph: Any, tensors: Sequence[Any]) -> Traced:
+        """The calls of a functional model, repeated on tensors of other sizes.
+
+        Raises: UntracedError, with the layer, for sizes that it does not take.
+        """
+        inputs = [_twin(t, t.name) for t in tensors]
+        known = {id(t): new for t, new in zip(graph.inputs, inputs, strict=True)}
+
+        def run() -> list[Any]:
+            for node in nodes_of(graph):
+                if isinstance(node.operation, keras.layers.InputLayer):
+                    continue
+                args, kwargs = (
+                    replaced(a, known) for a in (node.arguments.args, node.arguments.kwargs)
+                )
+                try:
+                    results = node.operation(*args, **kwargs)
+                except Exception as error:
+                    shapes = ", ".join(str(t.shape) for t in node.arguments.keras_tensors)
+                    sizes = ", ".join(
+                        str(t.shape)
+                        for t in keras.tree.flatten((args, kwargs))
+                        if isinstance(t, keras.KerasTensor)
+                    )
+                    raise UntracedError(
+                        f"{node.operation.name} ({type(node.operation).__name__}) is made for "
+                        f"{shapes}, and does not take {sizes}: {cause_of(error)}",
+                        "another input_shape=",
+                    ) from error
+                known.update(zip(map(id, node.outputs), keras.tree.flatten(results), strict=True))
+            return [known[id(t)] for t in graph.outputs]
+
+        names = list(getattr(graph, "output_names", ()))
+        return self._recorded(run, inputs, tensors, names)
+
+    def _once(self, node: Any, make: Callable[[Any], Traced]) -> Traced:
+        if id(node) not in self._known:
+            self._known[id(node)] = node, make(node)
+        return self._known[id(node)][1]
+
+    def _called(self, node: Any) -> Traced:
+        arguments = node.arguments
+        return self.called(node.operation, arguments.args, arguments.kwargs)
+
+    def called(self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Traced:
+        """The calls inside of `layer.call(*args, **kwargs)`. Raises: UntracedError."""
+        tensors = [
+            t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)
+        ]
+        sources = list({id(t): t for t in tensors}.values())
+        if any(getattr(t, "_keras_mask", None) is not None for t in sources):
+            raise UntracedError(
+                "a mask reaches it (mask_zero, Masking), and what its code does with it is not "
+                "traced",
+                "the layer without the mask; or a reader of your own: layers={YourLayer: reader}",
+            )
+        inputs = [_twin(t, t.name) for t in sources]
+        known = {id(t): new for t, new in zip(sources, inputs, strict=True)}
+        given = replaced(dict(kwargs), known)
+        names = layer.call_signature_parameters
+        if "training" in names and "training" not in given and len(args) <= names.index("training"):
+            given["training"] = False
+
+        def run() -> Any:
+            # The user's model itself. Layers inside of it were built when they were called.
+            if not layer.built and not type(layer).build.__module__.startswith("keras."):
+                layer(*replaced(tuple(args), known), **given)
+            return layer.call(*replaced(tuple(args), known), **given)
+
+        return self._recorded(run, inputs, sources, [], layer)
+
+    def built(self, model: Any, tensor: Any) -> Any:
+        """The graph of a Sequential model that did not state its sizes. Raises: UntracedError."""
+        self._prepare()
+        try:
+            with without_values() as made:
+                model.build(tensor.shape)
+        except Exception as error:
+            raise reason_of(error, model) from error
+        self.made_weights |= any(v.name != SEED for v in made)
+        return model._functional  # noqa: SLF001
+
+    def _recorded(
+        self,
+        run: Callable[[], Any],
+        inputs: Sequence[Any],
+        sources: Sequence[Any],
+        names: Sequence[str],
+        layer: Any | None = None,
+    ) -> Traced:
+        self._prepare()
+        record = Record()
+        try:
+            with (
+                warnings.catch_warnings(action="ignore"),
+                counted_anew(),
+                without_values(NoValues()) as made,
+                record.recording(),
+            ):
+                result = run()
+        except UntracedError:
+            raise
+        except Exception as error:
+            raise reason_of(error, layer) from error
+        self.made_weights |= any(v.name != SEED for v in made)
+        outputs = keras.tree.flatten(result)
+        for output in outputs:
+            if not isinstance(output, keras.KerasTensor):
+                raise UntracedError(
+                    f"its result is a {type(output).__name__}, which does not depend on its input",
+                    "a result that Keras's layers and operations compute from the input",
+                )
+        if not names:
+            names = list(result) if isinstance(result, dict) else [record.name(t) for t in outputs]
+        nodes = record.behind(outputs)
+        return Traced(inputs, outputs, nodes, sources, record.lines, names)
+
+
+def _twin(tensor: Any, name: str) -> Any:
+    return keras.KerasTensor(tensor.shape, tensor.dtype, name=name)

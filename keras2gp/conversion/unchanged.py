@@ -1,0 +1,106 @@
+"""What tracing leaves as it was: a user's model, and what Keras and Python count."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+from keras.src.backend.common import global_state
+from keras.src.ops.node import Node
+from keras.src.utils.tracking import Tracker
+
+__all__ = ["Unchanged", "counted_anew", "with_global_state_kept"]
+
+_COUNTS, _SEEDS = "object_name_uids", "global_seed_generator"
+"""Names of Keras's counters of names, and of its generator of seeds."""
+_LIBRARIES = frozenset(
+    {"keras", "tensorflow", "numpy", "builtins", "types", "functools", "weakref"}
+)
+_CONTAINERS = (list, dict, set)
+
+
+@contextmanager
+def with_global_state_kept() -> Iterator[None]:
+    """Restore what building layers changes beyond them: names that Keras counts, Python's seeds."""
+    counts = dict(global_state.get_global_attribute(_COUNTS) or {})
+    seeds, state = global_state.get_global_attribute(_SEEDS), random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        present = global_state.get_global_attribute(_COUNTS)
+        if present is not None:
+            present.clear()
+            present.update(counts)
+        global_state.set_global_attribute(_SEEDS, seeds)
+
+
+@contextmanager
+def counted_anew() -> Iterator[None]:
+    """Name new layers as in a new process: "relu", and not "relu_7"."""
+    counts = global_state.get_global_attribute(_COUNTS)
+    try:
+        global_state.set_global_attribute(_COUNTS, None)
+        yield
+    finally:
+        global_state.set_global_attribute(_COUNTS, counts)
+
+
+class Unchanged:
+    """The attributes of a model, and of all that it holds, at the time when this object is made.
+
+    Weights are not copied: nothing assigns to them while a model is traced.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._contents: list[tuple[Any, Any]] = []
+        seen: set[int] = set()
+        left = [model]
+        while left:
+            value = left.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if issubclass(type(value), _CONTAINERS):
+                self._contents.append((value, _copied(value)))
+                left += value.values() if isinstance(value, dict) else value
+            elif isinstance(value, _CONTAINERS):  # TensorFlow's proxy of a dict
+                left.append(getattr(value, "__wrapped__"))  # noqa: B009 (of no type of its own)
+            elif isinstance(value, tuple):
+                left += value
+            if _is_holder(value):
+                self._attributes.append((vars(value), dict(vars(value))))
+                left += vars(value).values()
+
+    def restore(self) -> None:
+        """Give every object its attributes and elements back."""
+        for present, before in self._attributes:
+            present.clear()
+            present.update(before)
+        for container, before in self._contents:
+            # The methods of the bases: those of Keras's own containers track what is added.
+            if isinstance(container, list):
+                list.__setitem__(container, slice(None), before)
+            else:
+                kind: Any = dict if isinstance(container, dict) else set
+                kind.clear(container)
+                kind.update(container, before)
+
+
+def _copied(container: Any) -> Any:
+    kind: Any = next(kind for kind in _CONTAINERS if isinstance(container, kind))
+    return kind(container)
+
+
+def _is_holder(value: Any) -> bool:
+    """Whether a value is a layer, an operation, or an object of a class of the user's."""
+    if isinstance(value, keras.Operation | Tracker):
+        return True
+    if isinstance(value, keras.KerasTensor | keras.Variable | Node | type):
+        return False
+    own = type(value).__module__.split(".")[0] not in _LIBRARIES
+    return own and isinstance(getattr(value, "__dict__", None), dict)

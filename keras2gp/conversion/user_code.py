@@ -1,0 +1,185 @@
+"""Lines of the user's code: which of them made a call, and why one of them cannot be traced."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import re
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from traceback import walk_tb
+from types import FrameType
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.ops.node import Node
+
+from keras2gp._util.text import received_text
+
+__all__ = ["SEED", "NoValues", "Record", "UntracedError", "cause_of", "reason_of"]
+
+SEED = "seed_generator_state"
+"""Keras's name of the state of random numbers."""
+_HINT = "keras.ops in its place; or a reader of your own: layers={YourLayer: reader}"
+_OWN_WEIGHTS = (
+    "it uses weights of its own ({name}), and nothing here says how one of them enters a sum",
+    (
+        "Keras's own layers inside (Dense, EinsumDense, Conv2D); or a reader of your own: "
+        "layers={YourLayer: reader}"
+    ),
+)
+_RANDOM = (
+    "it draws random numbers, which make another function of the model at every call",
+    "Dropout or GaussianNoise, which do nothing to a prediction; or the layer without it",
+)
+
+
+class UntracedError(Exception):
+    """Code that leaves no graph of Keras's layers and operations."""
+
+    _keras_call_info_injected = True  # Keras would raise another with its own message instead.
+
+    def __init__(self, why: str, hint: str = _HINT, line: str = "") -> None:
+        super().__init__(f"{line}: {why}" if line else why)
+        self.hint, self.line = hint, line
+
+
+class NoValues(keras.StatelessScope):  # type: ignore[misc]
+    """Nothing is assigned, and code of the user's that reads a weight or a seed is refused."""
+
+    def get_current_value(self, variable: Any) -> Any:
+        """The value of a variable, which Keras's own layers may ask for."""
+        frame = _user_frame(sys._getframe(1), through_layers=False)  # noqa: SLF001
+        if frame is not None:
+            why, hint = _RANDOM if variable.name == SEED else _OWN_WEIGHTS
+            raise UntracedError(why.format(name=variable.name), hint, _line(frame))
+        return super().get_current_value(variable)
+
+
+class Record:
+    """The calls of layers and operations while code is traced, with the lines that made them."""
+
+    def __init__(self) -> None:
+        self.lines: dict[int, str] = {}
+        self._nodes: list[Any] = []
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Note every record of a call that Keras makes in this thread."""
+        original, thread = Node.__init__, threading.get_ident()
+
+        def noted(node: Any, operation: Any, *args: Any, **kwargs: Any) -> None:
+            original(node, operation, *args, **kwargs)
+            frame = _user_frame(sys._getframe(1))  # noqa: SLF001
+            if threading.get_ident() != thread:
+                return
+            self._nodes.append(node)
+            if frame is None:
+                return
+            self.lines[id(node)] = _line(frame)
+            arguments = node.arguments
+            for value in keras.tree.flatten((arguments.args, arguments.kwargs)):
+                if isinstance(value, keras.Variable):
+                    why, hint = _OWN_WEIGHTS
+                    raise UntracedError(why.format(name=value.name), hint, _line(frame))
+
+        Node.__init__ = noted
+        try:
+            yield
+        finally:
+            Node.__init__ = original
+
+    def behind(self, outputs: Sequence[Any]) -> list[Any]:
+        """The recorded calls that tensors depend on, in the order in which they were made."""
+        producers = {id(t): node for node in self._nodes for t in node.outputs}
+        left, needed = [id(t) for t in outputs], set[int]()
+        while left:
+            node = producers.get(left.pop())
+            if node is not None and id(node) not in needed:
+                needed.add(id(node))
+                left += map(id, node.input_tensors)
+        return [node for node in self._nodes if id(node) in needed]
+
+    def name(self, tensor: Any) -> str:
+        """The name of the layer or operation whose result a tensor is."""
+        made = (n.operation.name for n in self._nodes if any(t is tensor for t in n.outputs))
+        return next(made, str(tensor.name))
+
+
+_DEPENDS_ON_DATA = ("used as a boolean", "as a Python `bool`", "Iterating over a symbolic")
+_NEEDS_VALUES = (
+    "KerasTensor is symbolic",
+    "Cannot convert a symbolic",
+    "'KerasTensor' object has no attribute",
+)
+"""Words of the errors that Keras and TensorFlow raise for a tensor without values."""
+
+
+def _package(module: Any) -> str:
+    return str(Path(module.__file__).parent) + "/"
+
+
+_LIBRARY = sysconfig.get_path("stdlib") + "/"
+_FOREIGN = (*map(_package, (keras, tf, np)), f"{Path(__file__).parents[1]}/", "<frozen")
+_LAYERS = _package(keras) + "src/layers/"
+
+
+def _is_users(file: str) -> bool:
+    library = file.startswith(_LIBRARY) and "site-packages" not in file
+    return not library and not file.startswith(_FOREIGN)
+
+
+def _user_frame(frame: FrameType | None, *, through_layers: bool = True) -> FrameType | None:
+    """The innermost frame of the user's code.
+
+    through_layers: whether a layer of Keras's may stand between; if not, None where one does
+    """
+    while frame is not None and not _is_users(frame.f_code.co_filename):
+        if not through_layers and frame.f_code.co_filename.startswith(_LAYERS):
+            return None
+        frame = frame.f_back
+    return frame
+
+
+def _line(frame: FrameType, number: int = 0) -> str:
+    """A line of code, for a message: its file, number and text."""
+    file, number = frame.f_code.co_filename, number or frame.f_lineno
+    text = linecache.getline(file, number, frame.f_globals).strip()
+    place = f"{Path(file).name}, line {number}"
+    return f"{place} ({received_text(text, 120)})" if text else place
+
+
+def cause_of(error: Exception) -> str:
+    """The first line of an error's own message, without what Keras puts around it."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("\n\nArguments received")[0]
+    text = text.rpartition("Error encountered:")[2].strip()
+    lines = [line for line in text.splitlines() if line and "Exception encountered" not in line]
+    return received_text(lines[0] if lines else type(error).__name__, 300)
+
+
+def reason_of(error: Exception, layer: Any) -> UntracedError:
+    """The reason why code of the user's could not be traced, with the line that failed."""
+    frames = [
+        (frame, number)
+        for frame, number in walk_tb(error.__traceback__)
+        if _is_users(frame.f_code.co_filename)
+    ]
+    line = _line(*frames[-1]) if frames else ""
+    text = str(error)
+    own = [v.name for v in getattr(layer, "_trainable_variables", ())]
+    if "used as input to a TensorFlow function" in text:
+        why = "a function of TensorFlow, which acts on numbers, is called on a symbolic tensor"
+    elif any(sign in text for sign in _DEPENDS_ON_DATA):
+        why = "a branch or a loop of Python depends on the values of the data"
+    elif any(sign in text for sign in _NEEDS_VALUES):
+        why = f"it needs the values of a symbolic tensor, which has none: {cause_of(error)}"
+    else:
+        why = f"it fails on symbolic tensors: {type(error).__name__}: {cause_of(error)}"
+    if own:
+        why += f"; and it has weights of its own ({', '.join(own)}), which no reader describes"
+    return UntracedError(why, _HINT, line)
