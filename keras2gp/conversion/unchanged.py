@@ -1,4 +1,4 @@
-"""What tracing leaves as it was: a user's model, and what Keras and Python count."""
+"""A user's model, and the counters of Keras and Python, are left as they were before tracing."""
 
 from __future__ import annotations
 
