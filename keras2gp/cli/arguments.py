@@ -89,6 +89,11 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
         "is reached",
     )
     group.add_argument(
+        "--trained-until",
+        metavar="LAYER",
+        help="run this layer and all before it with their trained weights; what follows is wide",
+    )
+    group.add_argument(
         "--input-shape",
         metavar="[NAME=]H,W,C",
         type=shape,

@@ -52,7 +52,10 @@ __all__ = [
 ]
 
 _MODEL_SUFFIXES = (".h5", ".hdf5", ".json", ".keras")
-_CONVERSION = ("prior", "overrides", "output", "max_pooling", "tolerance", "input_shape", "dtype")
+_CONVERSION = (
+    *("prior", "overrides", "output", "max_pooling", "tolerance", "trained_until"),
+    *("input_shape", "dtype"),
+)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ def conversion_settings(options: argparse.Namespace) -> dict[str, Any]:
         "overrides": options.variances,
         "output": output,
         "max_pooling": options.max_pooling,
+        "trained_until": options.trained_until,
         # A network of the zoo is built for its shape.
         "input_shape": options.input_shape if options.source.kind == "file" else None,
     }

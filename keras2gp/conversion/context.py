@@ -72,6 +72,7 @@ class State:
                  InputError with the reason if there is none
     layers:      readers that the caller handed over
     tracer:      traces the user's own code
+    trained_until: path of the last layer that runs with its present weights
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
@@ -84,6 +85,7 @@ class State:
     activation: Callable[[Any, Sequence[str]], Activation] | None = None
     layers: OwnLayers = field(default_factory=OwnLayers)
     tracer: Tracer = field(default_factory=Tracer)
+    trained_until: str | None = None
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     data: list[Any] = field(default_factory=list)

@@ -27,9 +27,14 @@ _INTERPOLATED = ("Resize", "Resizing", "UpSampling2D")
 """Operations that TensorFlow computes in float32 unless they copy the nearest number."""
 
 
-def run_by_keras(call: Call, context: Context) -> list[Tensor]:
-    """Repeat the call on data, in the deterministic model that Keras will run."""
+def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list[Tensor]:
+    """Repeat the call on data, in the deterministic model that Keras will run.
+
+    trained: whether its weights are trained ones, and not constants such as statistics
+    """
     context.became = "run by Keras"
+    if trained and isinstance(call.operation, keras.Layer) and call.operation.weights:
+        context.became = "run by Keras with its present weights"
     if getattr(getattr(call.operation, "activation", None), "unknown", False):
         context.refuse(
             "only its covariance was stated, and the data needs the function itself",
@@ -49,10 +54,17 @@ def run_by_keras(call: Call, context: Context) -> list[Tensor]:
         dtype = context.state.dtype
         context.refuse(f"Keras cannot run it on data of {dtype}: {received_text(str(error), 200)}")
     if isinstance(operation, keras.Layer) and operation.weights:
-        operation.set_weights(call.operation.get_weights())
+        try:
+            operation.set_weights(call.operation.get_weights())
+        except ValueError as error:  # those of a quantised layer
+            context.refuse(
+                f"its weights do not fit a copy of it: {received_text(str(error), 200)}",
+                "the model as it was before model.quantize()",
+                by_shape=False,
+            )
         if hasattr(operation, "finalize_state"):  # Normalization keeps its statistics twice
             operation.finalize_state()
-        context.note = "its parameters are taken as constants"
+        context.note = "" if trained else "its parameters are taken as constants"
     interpolates = type(call.operation).__name__ in _INTERPOLATED and (
         call.operation.interpolation != "nearest"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from keras2gp.modelfile.archive import printable
 __all__ = [
     "chosen_output",
     "graph_of",
+    "no_such_layer",
     "obstacles_before",
     "output_obstacles",
     "with_inputs_numbered",
@@ -48,12 +50,16 @@ def chosen_output(walker: KerasWalker, functional: Any, output: str | int | None
         return walker.outputs[names.index(output)]
     if output in walker.results:
         return walker.results[output]
-    present = list(dict.fromkeys([*names, *walker.results]))
+    raise no_such_layer("output", output, list(dict.fromkeys([*names, *walker.results])))
+
+
+def no_such_layer(argument: str, stated: str, present: Sequence[str]) -> InputError:
+    """The error of an argument that names no layer of the model, with those that there are."""
     more = f" and {len(present) - _LISTED} more" if len(present) > _LISTED else ""
     listed = ", ".join(printable(name, 80) for name in present[:_LISTED])
-    raise InputError(
-        f"output={received_text(output)}: no output or layer of that name. There are: "
-        f"{listed}{more}"
+    what = "no output or layer" if argument == "output" else "no layer"
+    return InputError(
+        f"{argument}={received_text(stated)}: {what} of that name. There are: {listed}{more}"
     )
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from keras2gp._util.checks import one_of, proper_share
+from keras2gp._util.checks import one_of
 from keras2gp.conversion.context import State
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.output import (
     chosen_output,
     graph_of,
+    no_such_layer,
     obstacles_before,
     output_obstacles,
     with_inputs_numbered,
@@ -21,6 +21,7 @@ from keras2gp.conversion.output import (
 from keras2gp.conversion.overrides import apply_overrides, check_overrides
 from keras2gp.conversion.preprocessing import deterministic_model, mixing_obstacles
 from keras2gp.conversion.registry import OwnLayers
+from keras2gp.conversion.settings import Settings
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.covariance.expansion import with_degrees
@@ -57,6 +58,7 @@ def convert(
     activations: Mapping[Any, Any] | None = None,
     layers: Mapping[Any, Any] | None = None,
     input_shape: Any = None,
+    trained_until: str | None = None,
 ) -> Kernel:
     """Compute the kernel of the Gaussian process that a network becomes at infinite width.
 
@@ -87,6 +89,8 @@ def convert(
         input_shape: Sizes of one input without the batch axis, such as (28, 28, 1), where the
             model leaves them open: of a list for several inputs, or a dict by name. A
             `keras.Input` in the place of a shape states the type too.
+        trained_until: The path of a layer. Keras runs it and all before it with their present
+            weights, and what follows is infinitely wide.
 
     Returns:
         The kernel: a function of two sets of inputs.
@@ -110,7 +114,7 @@ def convert(
     """
     one_of("dtype", dtype, ("float32", "float64"))
     one_of("kind", kind, ("nngp", "ntk"))
-    settings = _Settings(
+    settings = Settings(
         prior,
         check_overrides(overrides),
         output,
@@ -119,6 +123,7 @@ def convert(
         OwnActivations(activations),
         layers,
         input_shape,
+        trained_until,
         dtype,
     )
     conversion = _converted(model, settings)
@@ -148,6 +153,7 @@ def inspect(
     activations: Mapping[Any, Any] | None = None,
     layers: Mapping[Any, Any] | None = None,
     input_shape: Any = None,
+    trained_until: str | None = None,
 ) -> ConversionReport:
     """Report what each layer of a model becomes in its kernel, and every obstacle.
 
@@ -161,6 +167,7 @@ def inspect(
         activations: See `convert`.
         layers: See `convert`.
         input_shape: See `convert`.
+        trained_until: See `convert`.
 
     Returns:
         The report. A layer without a rule is an obstacle in it and raises nothing.
@@ -183,7 +190,7 @@ def inspect(
     >>> [row.became for row in report.rows]
     ['dense', 'relu', 'dense']
     """
-    settings = _Settings(
+    settings = Settings(
         prior,
         check_overrides(overrides),
         output,
@@ -192,31 +199,9 @@ def inspect(
         OwnActivations(activations),
         layers,
         input_shape,
+        trained_until,
     )
     return _converted(model, settings).report
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """The arguments of a conversion.
-
-    Raises: InputError or PriorError for one that does not fit.
-    """
-
-    prior: str
-    overrides: Mapping[str, Any]
-    output: str | int | None
-    max_pooling: str | None
-    tolerance: float
-    activations: OwnActivations
-    layers: Mapping[Any, Any] | None
-    input_shape: Any = None
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        one_of("prior", self.prior, ("initializers", "weights"))
-        one_of("max_pooling", self.max_pooling, (None, "average"))
-        proper_share("tolerance", self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -230,11 +215,11 @@ class _Conversion:
     preprocessor: Any | None = None
 
 
-def _converted(source: Any, settings: _Settings) -> _Conversion:
+def _converted(source: Any, settings: Settings) -> _Conversion:
     """Open the model, and convert it."""
     with opened(
         source,
-        weights=settings.prior == "weights",
+        weights=settings.takes_weights,
         activations=settings.activations.functions,
         layers=settings.layers,
         input_shape=settings.input_shape,
@@ -242,7 +227,7 @@ def _converted(source: Any, settings: _Settings) -> _Conversion:
         return _walked(model, settings)
 
 
-def _walked(model: Opened, settings: _Settings) -> _Conversion:
+def _walked(model: Opened, settings: Settings) -> _Conversion:
     """Walk over the model, simplify its graph, and collect every obstacle."""
     functional, unreadable, name = model.functional, model.unreadable, model.name
     if functional is None:
@@ -250,18 +235,22 @@ def _walked(model: Opened, settings: _Settings) -> _Conversion:
         return _Conversion(ConversionReport(name, settings.prior, (), reasons))
     state = State(
         settings.prior,
-        lambda path: _states_both(settings.overrides, path),
+        settings.states_both,
         settings.dtype,
         settings.max_pooling,
         settings.activations.activation,
         OwnLayers(settings.layers),
         model.tracer,
+        settings.trained_until,
     )
     walker = KerasWalker(functional, state, dict(unreadable))
-    if settings.prior == "weights" and model.tracer.made_weights:
+    if settings.trained_until is not None and settings.trained_until not in walker.results:
+        raise no_such_layer("trained_until", settings.trained_until, list(walker.results))
+    if settings.takes_weights and model.tracer.made_weights:
         raise PriorError(
             f"{name}: it has layers without weights, which were never called, or which its code "
-            "makes anew. Try: call the model on data, or prior='initializers'"
+            "makes anew. Try: call the model on data; or prior='initializers', without "
+            "trained_until="
         )
     output = chosen_output(walker, functional, settings.output)
 
@@ -286,7 +275,7 @@ def _walked(model: Opened, settings: _Settings) -> _Conversion:
 
     alive = {layer: state.parameters[layer] for layer in graph.layers}
     # A layer that was refused has no variances: an override of it is no mistake of its own.
-    overrides = _matching(settings.overrides, alive) if obstacles else settings.overrides
+    overrides = settings.overrides_of(alive) if obstacles else settings.overrides
     parameters = apply_overrides(alive, overrides)
     inputs = tuple(InputSpec(t.name, tuple(t.shape[1:])) for t in functional.inputs)
     report = ConversionReport(
@@ -296,25 +285,11 @@ def _walked(model: Opened, settings: _Settings) -> _Conversion:
         tuple(obstacles),
         tuple(spec.shape for spec in inputs),
         graph.nodes[graph.output].path,
-        (*notes, *expansions),
+        (*settings.notes, *notes, *expansions),
     )
     if obstacles:
         return _Conversion(report)
     return _Conversion(report, with_inputs_numbered(graph, used), parameters, inputs, preprocessor)
-
-
-def _states_both(overrides: Mapping[str, Any], path: str) -> bool:
-    """Whether the overrides give a layer both variances, so that its initialisers do not matter."""
-    stated: set[str] = set()
-    for pattern, value in overrides.items():
-        if isinstance(pattern, str) and fnmatchcase(path, pattern):
-            stated.update(value if isinstance(value, Mapping) else ("weight", "bias"))
-    return {"weight", "bias"} <= stated
-
-
-def _matching(overrides: Mapping[str, Any], layers: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The overrides whose pattern matches a layer."""
-    return {p: v for p, v in overrides.items() if any(fnmatchcase(name, p) for name in layers)}
 
 
 def _row(row: LayerRow, parameters: Mapping[str, LayerVariances]) -> LayerRow:

@@ -13,6 +13,7 @@ from keras2gp.conversion.on_data import run_by_keras
 from keras2gp.conversion.registry import entry_of, is_deterministic
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import nodes_of, replaced
+from keras2gp.conversion.trained import Cut
 from keras2gp.conversion.user_code import UntracedError
 from keras2gp.errors import GraphError, Obstacle
 from keras2gp.graph.ops import Opaque, Weighted
@@ -67,6 +68,7 @@ class KerasWalker:
         self.unreadable = unreadable
         self.calls: list[WalkedCall] = []
         self.results: dict[str, Tensor] = {}
+        self.cut = Cut(state.trained_until)
         self._training = False
         self._maybe_data: set[int] = set()
         self._unknown_shapes: set[int] = set()
@@ -81,14 +83,20 @@ class KerasWalker:
         tensors = {id(t): tensor for t, tensor in zip(functional.inputs, inputs, strict=True)}
         lines = getattr(functional, "lines", {})
         seen: dict[str, int] = {}
+        calls = []
         for node in nodes_of(functional):
             if isinstance(node.operation, keras.layers.InputLayer):
                 continue
             name = node.operation.name
             seen[name] = seen.get(name, 0) + 1
-            path = prefix + (name if seen[name] == 1 else f"{name}#{seen[name]}")
+            calls.append((node, prefix + (name if seen[name] == 1 else f"{name}#{seen[name]}")))
+        outer, before = self.cut.active, self.cut.before(calls)
+        for node, path in calls:
+            self.cut.active = outer or id(node) in before
             results = self._node(node, tensors, path, lines.get(id(node), ""))
+            self.cut.passed(path, results)
             tensors.update((id(t), r) for t, r in zip(node.outputs, results, strict=True))
+        self.cut.active = outer
         return [tensors[id(t)] for t in functional.outputs]
 
     def _node(
@@ -148,7 +156,15 @@ class KerasWalker:
                 context.became = "not examined"
                 results = self._opaque(call, shapes, path)
             else:
-                results = _read(call, context, training=self._training)
+                self.cut.check(call, context)
+                if self.cut.active and not _is_data(call):  # a call before it was refused
+                    context.became = "not examined"
+                    results = self._opaque(call, shapes, path)
+                elif self.cut.active:
+                    results = run_by_keras(call, context, trained=True)
+                    self.cut.note(call, path, results)
+                else:
+                    results = _read(call, context, training=self._training)
                 if len(results) != count:
                     context.refuse(
                         f"it has {count} outputs, and only one can be read",

@@ -100,7 +100,7 @@ def load_model_file(
     if weights and not source.has_weights:
         raise PriorError(
             f"{file}: a .json file holds no trained weights; save the model as .keras, or use "
-            "prior='initializers'"
+            "prior='initializers' without trained_until="
         )
     model = _built(file, screened, activations, classes, input_shape)
     unreadable = dict(screened.unreadable)

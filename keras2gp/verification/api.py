@@ -57,6 +57,7 @@ def verify(
     max_pooling: MaxPooling = None,
     tolerance: float = TOLERANCE,
     input_shape: Any = None,
+    trained_until: str | None = None,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Test whether a kernel is that of the model, by random wide networks.
@@ -88,6 +89,7 @@ def verify(
         max_pooling: As for convert().
         tolerance: As for convert().
         input_shape: As for convert().
+        trained_until: As for convert().
         progress: Is told how much of how much work is done.
 
     Returns:
@@ -120,8 +122,16 @@ def verify(
         >>> [level.width for level in report.levels]
         [8, 32]
     """
-    settings = {"max_pooling": max_pooling, "tolerance": tolerance, "input_shape": input_shape}
-    with _converting(model, prior, overrides, output, **settings) as (ready, stated):
+    with _converting(
+        model,
+        prior,
+        overrides,
+        output,
+        max_pooling=max_pooling,
+        tolerance=tolerance,
+        input_shape=input_shape,
+        trained_until=trained_until,
+    ) as (ready, stated):
         prepared = Verification(
             ready,
             stated,
@@ -131,6 +141,7 @@ def verify(
             units=units,
             seed=seed,
             averages=max_pooling == "average",
+            trained_until=trained_until,
         )
         return prepared.run(kernel, progress)
 
@@ -161,7 +172,8 @@ def _converting(
     **settings: Any,
 ) -> Iterator[tuple[Opened, Kernel]]:
     """A graph and its kernel; the layers of a model that was not built are built meanwhile."""
-    with opened(model, weights=prior == "weights", input_shape=input_shape) as ready:
+    weights = prior == "weights" or settings.get("trained_until") is not None
+    with opened(model, weights=weights, input_shape=input_shape) as ready:
         yield ready, convert(ready, prior, overrides, output, "float64", **settings)
 
 
@@ -186,6 +198,7 @@ class Verification:
         units: As for verify().
         seed: As for verify().
         averages: Whether max pooling was converted as average pooling.
+        trained_until: As for convert().
 
     Attributes:
         images: The images, an array for each input.
@@ -204,16 +217,21 @@ class Verification:
         units: int | None = None,
         seed: int = 0,
         averages: bool = False,
+        trained_until: str | None = None,
     ) -> None:
         _check(widths, samples, units, seed)
         self.stated = stated
         self.samples, self.seed, self.averages = samples, seed, averages
-        self._model = model
+        self._model, self._trained_until = model, trained_until
         if isinstance(data, int):
             whole_number("data", data, 1, _LARGEST)
         self.images = images_of(stated, data, seed)
         survey = Survey(
-            model.functional, stated.parameters, stated.report.output, tracer=model.tracer
+            model.functional,
+            stated.parameters,
+            stated.report.output,
+            tracer=model.tracer,
+            trained_until=trained_until,
         )
         self.scales = scales_of(survey, widths, [units] if units else UNITS)
         count = len(self.images[0])
@@ -282,6 +300,7 @@ class Verification:
             self.stated.report.output,
             averages=self.averages,
             tracer=self._model.tracer,
+            trained_until=self._trained_until,
         )
         return Sampler(widened.model, widened.taps, deviations(widened), self.images)
 

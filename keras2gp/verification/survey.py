@@ -118,6 +118,7 @@ class Survey(KerasWalker):
         known: Paths of the layers that the kernel has variances of.
         output: Path of the call whose result the kernel is of.
         tracer: Has traced the user's code in the model.
+        trained_until: As for convert().
 
     Raises:
         WideningError: A layer draws weights, and how its sizes grow is not known here.
@@ -130,11 +131,17 @@ class Survey(KerasWalker):
         output: str,
         *,
         tracer: Tracer | None = None,
+        trained_until: str | None = None,
     ) -> None:
         self.known = known
         self.sizes = Sizes()
         self._paths: dict[int, str] = {}
-        state = State("initializers", lambda _: True, tracer=tracer or Tracer())
+        state = State(
+            "initializers",
+            lambda _: True,
+            tracer=tracer or Tracer(),
+            trained_until=trained_until,
+        )
         super().__init__(functional, state, {})
         result = self.results[output]
         origins = result.origins if isinstance(result, Random) else frozenset()
@@ -168,6 +175,8 @@ class Survey(KerasWalker):
         return Scale(factor, int(narrowest * factor), units, self._last)
 
     def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
+        if self.cut.active:
+            return super()._call(call, path, count, shapes)
         random = [t for t in call.tensors if isinstance(t, Random)]
         origins = frozenset[int]().union(*(t.origins for t in random))
         dead = any(t.dead for t in random)

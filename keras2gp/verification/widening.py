@@ -63,6 +63,7 @@ class Widened(KerasWalker):
         output: Path of the call whose result the kernel is of, without a softmax that is removed.
         averages: Whether max pooling is read as average pooling.
         tracer: Has traced the user's code in the model.
+        trained_until: As for convert().
 
     Raises:
         WideningError: Keras cannot build the copy.
@@ -77,6 +78,7 @@ class Widened(KerasWalker):
         *,
         averages: bool,
         tracer: Tracer | None = None,
+        trained_until: str | None = None,
     ) -> None:
         self.scale = scale
         self.output = output
@@ -86,7 +88,12 @@ class Widened(KerasWalker):
         self._notes = Taps()
         self._copies: dict[int, Any] = {}
         self._paths: dict[int, str] = {}
-        state = State("initializers", lambda _: True, tracer=tracer or Tracer())
+        state = State(
+            "initializers",
+            lambda _: True,
+            tracer=tracer or Tracer(),
+            trained_until=trained_until,
+        )
         super().__init__(functional, state, {})
         result = self.results[output].data
         self.taps = self._notes.of_model(keras.Model(self.inputs, result))
@@ -95,7 +102,7 @@ class Widened(KerasWalker):
 
     def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
         random = [t for t in call.tensors if isinstance(t, Random)]
-        if not random and not weighted(call.operation):
+        if self.cut.active or (not random and not weighted(call.operation)):
             return super()._call(call, path, count, shapes)
         name = self._paths.setdefault(id(call.operation), path)
         if any(t.dead for t in random) or self._is_unknown(call.operation, name):

@@ -44,6 +44,21 @@ def test_inspect_of_json_text_of_the_zoo_and_of_a_kernel_agree_with_the_api(
     assert document["inputs"] == [[8, 8, 3]]
 
 
+def test_a_trained_part(files, run, run_json, tmp_path):
+    model = files / "tiny.keras"
+    code, document = run_json("inspect", model, "--trained-until", "flatten")
+    assert code == 0
+    became = {row["path"]: row["became"] for row in document["layers"]}
+    assert became["conv"] == "run by Keras with its present weights"
+    assert became["head"].startswith("dense")
+    assert run("convert", model, tmp_path / "kernel", "--trained-until", "flatten")[0] == 0
+    assert set(keras2gp.load(tmp_path / "kernel").parameters) == {"head"}
+    code, _, error = run("inspect", model, "--trained-until", "pool")
+    assert code == 2
+    assert "no layer of that name. There are: conv, flatten, head" in error
+    assert run("inspect", tmp_path / "kernel", "--trained-until", "conv")[0] == 2
+
+
 def test_sizes_that_a_file_leaves_open(run, run_json, tmp_path):
     layers = keras.layers
     a, b = keras.Input((None, 2), name="a"), keras.Input((3,), name="b")

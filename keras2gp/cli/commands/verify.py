@@ -64,6 +64,7 @@ def _verification(options: argparse.Namespace, images: Images | None, out: Outpu
         samples=options.samples,
         seed=options.seed,
         averages=options.max_pooling == "average",
+        trained_until=options.trained_until,
     )
 
 
