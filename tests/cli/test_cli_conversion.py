@@ -54,7 +54,7 @@ def test_a_trained_part(files, run, run_json, tmp_path):
     assert run("convert", model, tmp_path / "kernel", "--trained-until", "flatten")[0] == 0
     assert set(keras2gp.load(tmp_path / "kernel").parameters) == {"head"}
     code, _, error = run("inspect", model, "--trained-until", "pool")
-    assert code == 2
+    assert code == 5
     assert "no layer of that name. There are: conv, flatten, head" in error
     assert run("inspect", tmp_path / "kernel", "--trained-until", "conv")[0] == 2
 
