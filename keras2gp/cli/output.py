@@ -16,7 +16,7 @@ from keras2gp.report import ConversionReport, LayerRow
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Output", "short_line", "show_layers", "show_obstacles", "show_report"]
+__all__ = ["Output", "short_line", "show_obstacles", "show_report"]
 
 _HEADER = ("layer", "Keras", "becomes", "w2", "b2", "note")
 _NUMERIC = ("w2", "b2")
@@ -131,14 +131,14 @@ def show_report(out: Output, report: ConversionReport, *, folded: bool = False) 
 
     folded: layers that differ in nothing but their path share a row, if there are many
     """
-    show_layers(out, report, folded=folded)
+    _show_layers(out, report, folded=folded)
     if report.exact:
         out.line(f"exact: the kernel of the output {short_line(report.output)}", style="green")
     for note in report.notes:
         out.line(f"note: {short_line(note, 2000)}")
 
 
-def show_layers(out: Output, report: ConversionReport, *, folded: bool = False) -> None:
+def _show_layers(out: Output, report: ConversionReport, *, folded: bool) -> None:
     """Show the table of a conversion."""
     shapes = " and ".join("x".join(map(str, shape)) for shape in report.inputs)
     takes = f", input {shapes}" if shapes else ""

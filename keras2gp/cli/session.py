@@ -52,8 +52,8 @@ def open_session(options: argparse.Namespace, rows: Rows) -> Session:
     return Session(kernel, images, [*rows.notes, *notes])
 
 
-def report_of(options: argparse.Namespace, **settings: Any) -> ConversionReport:
-    """The conversion report of MODEL; `settings` stand above the options.
+def report_of(options: argparse.Namespace) -> ConversionReport:
+    """The conversion report of MODEL.
 
     Raises: as keras2gp.inspect and keras2gp.load.
     """
@@ -62,7 +62,7 @@ def report_of(options: argparse.Namespace, **settings: Any) -> ConversionReport:
         return load(source.name).report
     model = model_of(source, options.input_shape or _MNIST)
     with stage("inspecting"):
-        return inspect(model, **{**conversion_settings(options), **settings})
+        return inspect(model, **conversion_settings(options))
 
 
 def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Kernel:

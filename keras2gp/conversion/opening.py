@@ -30,6 +30,7 @@ class Opened:
     tracer:     traces the user's code inside of it
     unreadable: obstacles of layers that its file only names, by path
     obstacle:   the reason why there is no graph; None if it stands among the unreadable
+    layers:     path and class of each layer, for a model without a graph
     """
 
     name: str
@@ -37,6 +38,7 @@ class Opened:
     tracer: Tracer = field(default_factory=Tracer)
     unreadable: Mapping[str, Obstacle] = field(default_factory=dict)
     obstacle: Obstacle | None = None
+    layers: tuple[tuple[str, str], ...] = ()
 
 
 @contextmanager
@@ -75,11 +77,14 @@ def opened(
                 input_shape=one_shape(input_shape),
             )
             if loaded.model is None:
-                yield Opened(loaded.name, None, unreadable=loaded.unreadable)
+                unreadable = loaded.unreadable
+                yield Opened(loaded.name, None, unreadable=unreadable, layers=loaded.layers)
                 return
             tracer = Tracer(live=False)
             functional, obstacle = _with_graph(loaded.model, tracer, input_shape)
-            yield Opened(loaded.name, functional, tracer, loaded.unreadable, obstacle)
+            yield Opened(
+                loaded.name, functional, tracer, loaded.unreadable, obstacle, loaded.layers
+            )
             return
         if not isinstance(source, keras.Model):
             raise InputError(
@@ -94,7 +99,8 @@ def opened(
         tracer = Tracer(keep)
         try:
             functional, obstacle = _with_graph(source, tracer, input_shape)
-            yield Opened(source.name, functional, tracer, {}, obstacle)
+            parts = tuple((part.name, type(part).__name__) for part in source.layers)
+            yield Opened(source.name, functional, tracer, {}, obstacle, parts)
         finally:
             for before in kept:
                 before.restore()

@@ -18,11 +18,13 @@ from keras2gp.graph.ops import Activation, Input, Opaque
 from keras2gp.modelfile.archive import printable
 
 __all__ = [
+    "choice_of_output",
     "chosen_output",
     "graph_of",
     "no_such_layer",
     "obstacles_before",
     "output_obstacles",
+    "precision_notes",
     "with_inputs_numbered",
     "without_output_activation",
 ]
@@ -108,3 +110,22 @@ def with_inputs_numbered(graph: Graph, used: list[int]) -> Graph:
         for node in graph.nodes
     )
     return Graph(nodes, graph.output)
+
+
+def choice_of_output(model: str, error: OutputError) -> Obstacle:
+    """The obstacle of a model with several outputs, of which none was chosen."""
+    first = [received_text(name, 80) for name in error.outputs[:_LISTED]]
+    more = f" and {len(error.outputs) - _LISTED} more" if len(error.outputs) > _LISTED else ""
+    return Obstacle(
+        model,
+        f"{len(error.outputs)} outputs",
+        f"a kernel is of one output, and the model has {', '.join(first)}{more}.",
+        f"output={first[0]} (--output {printable(error.outputs[0])}), and one kernel for each.",
+    )
+
+
+def precision_notes(functional: Any, dtype: str) -> list[str]:
+    """A note on layers of fewer digits than the kernel's dtype."""
+    layers = [part for part in functional._flatten_layers() if not hasattr(part, "layers")]  # noqa: SLF001
+    half = sorted({part.dtype_policy.name for part in layers if "float16" in part.compute_dtype})
+    return [f"layers of {', '.join(half)} are taken in full precision: {dtype}"] if half else []

@@ -10,11 +10,13 @@ from keras2gp._util.checks import one_of
 from keras2gp.conversion.context import State
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.output import (
+    choice_of_output,
     chosen_output,
     graph_of,
     no_such_layer,
     obstacles_before,
     output_obstacles,
+    precision_notes,
     with_inputs_numbered,
     without_output_activation,
 )
@@ -27,7 +29,7 @@ from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.covariance.expansion import with_degrees
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.program import check_rules, check_tangent
-from keras2gp.errors import PriorError, UnsupportedModelError
+from keras2gp.errors import OutputError, PriorError, UnsupportedModelError
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.offsets import check_offsets
@@ -170,7 +172,8 @@ def inspect(
         trained_until: See `convert`.
 
     Returns:
-        The report. A layer without a rule is an obstacle in it and raises nothing.
+        The report. A layer without a rule is an obstacle in it and raises nothing. So is an
+        output that was not chosen where the model has several.
 
     Raises:
         ModelFileError: The file cannot be read.
@@ -201,7 +204,13 @@ def inspect(
         input_shape,
         trained_until,
     )
-    return _converted(model, settings).report
+    try:
+        return _converted(model, settings).report
+    except OutputError as error:
+        # The layers are the same for every output; which of them matter is not known.
+        report = _converted(model, replace(settings, output=0)).report
+        choice = choice_of_output(report.model, error)
+        return replace(report, obstacles=(choice,), output="", notes=())
 
 
 @dataclass(frozen=True)
@@ -232,7 +241,11 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
     functional, unreadable, name = model.functional, model.unreadable, model.name
     if functional is None:
         reasons = (model.obstacle,) if model.obstacle else tuple(unreadable.values())
-        return _Conversion(ConversionReport(name, settings.prior, (), reasons))
+        rows = tuple(
+            LayerRow(path, kind, "refused" if path in unreadable else "")
+            for path, kind in model.layers
+        )
+        return _Conversion(ConversionReport(name, settings.prior, rows, reasons))
     state = State(
         settings.prior,
         settings.states_both,
@@ -285,7 +298,7 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         tuple(obstacles),
         tuple(spec.shape for spec in inputs),
         graph.nodes[graph.output].path,
-        (*settings.notes, *notes, *expansions),
+        (*settings.notes, *notes, *precision_notes(functional, settings.dtype), *expansions),
     )
     if obstacles:
         return _Conversion(report)

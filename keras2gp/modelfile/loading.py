@@ -46,11 +46,13 @@ class LoadedModel:
     unreadable: obstacles by layer path ("outer/inner/lambda_1", without the model's own name);
                 a layer inside a wrapper has the wrapper's path
     name:       the model's name
+    layers:     path and class of every layer, in the order of the file
     """
 
     model: keras.Model | None
     unreadable: Mapping[str, Obstacle]
     name: str
+    layers: tuple[tuple[str, str], ...]
 
 
 def load_model_file(
@@ -114,7 +116,8 @@ def load_model_file(
         fixed = [] if weights else [leaf for leaf in leaves if not _is_adapted(leaf)]
         if weights or len(fixed) < len(leaves):
             _load_weights(source, version, model, fixed)
-    return LoadedModel(model, MappingProxyType(unreadable), screened.name)
+    layers_of_file = tuple(screened.layers)
+    return LoadedModel(model, MappingProxyType(unreadable), screened.name, layers_of_file)
 
 
 def _own_classes(layers: Mapping[Any, Any]) -> dict[str, type]:

@@ -57,11 +57,13 @@ class Screened:
     config:     the configuration of a Functional or Sequential model
     name:       the model's name
     unreadable: obstacles by layer path
+    layers:     path and class of every layer
     """
 
     config: Config
     name: str
     unreadable: dict[str, Obstacle]
+    layers: list[tuple[str, str]]
 
 
 def screen(
@@ -108,7 +110,7 @@ def screen(
         clean = screening.model(config, "")
     except UnreadableError as refusal:
         raise ModelFileError(f"{where}: {refusal.received}: {refusal.why}") from refusal
-    return Screened(clean, clean["config"]["name"], screening.unreadable)
+    return Screened(clean, clean["config"]["name"], screening.unreadable, screening.seen)
 
 
 class _Screening:
@@ -126,6 +128,7 @@ class _Screening:
         self.has_weights = has_weights
         self.layers = layers
         self.unreadable: dict[str, Obstacle] = {}
+        self.seen: list[tuple[str, str]] = []
 
     def model(self, config: Config, path: str) -> Config:
         """Copy the configuration of a model whose class is allowed. path: "" for the outermost."""
@@ -153,6 +156,7 @@ class _Screening:
         if name is None or not isinstance(nodes, list | None):
             raise self._malformed(parent, "a layer without a name, or calls that are no list")
         path = f"{parent}/{name}" if parent else name
+        self.seen.append((path, asked_for(config)))
         try:
             clean = self._settings(config, path)
             calls = [self._call(node, path) for node in nodes or ()]

@@ -171,8 +171,13 @@ class _Loader:
                 self.path,
                 f"{printable(variable.path)} is {tuple(variable.shape)}, and in the file {shape}",
             )
-        if id(variable) not in self.left_out:
-            variable.assign(np.asarray(dataset[()]))
+        if id(variable) in self.left_out:
+            return
+        values = np.asarray(dataset[()])
+        if variable.dtype == "bfloat16" and values.dtype == np.dtype("V2"):
+            # HDF5 has no such type.
+            values = values.view(keras.ops.convert_to_numpy(variable).dtype)
+        variable.assign(values)
 
 
 def _groups(top: h5py.Group, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, h5py.Group]]:

@@ -189,6 +189,7 @@ class Widened(KerasWalker):
         """The settings of a layer's copy."""
         config: dict[str, Any] = call.operation.get_config()
         config |= {"name": self._name(path), "dtype": self.state.dtype, "trainable": True}
+        config |= dict.fromkeys({"lora_alpha", "lora_rank"} & config.keys())
         return config | self._sizes(call)
 
     def _name(self, path: str) -> str:

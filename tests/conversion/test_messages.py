@@ -194,10 +194,57 @@ def test_quantised_and_adapted_layers_name_what_undoes_it():
     model.quantize("int8")
     assert "before model.quantize()" in keras2gp.inspect(model).obstacles[0].hint
     model = keras.Sequential([keras.Input((8,)), layers.Dense(8, name="a"), layers.Dense(1)])
+    expected = keras2gp.inspect(model)
     model.get_layer("a").enable_lora(2)
-    (obstacle,) = keras2gp.inspect(model).obstacles
-    assert "enable_lora" in obstacle.hint
-    assert "quantised" not in obstacle.why
+    report = keras2gp.inspect(model)
+    assert report.exact
+    assert report.parameters == expected.parameters
+    assert report.rows[0].note.startswith("without low-rank updates")
+    model.get_layer("a").lora_kernel_b.assign(np.ones((2, 8)))
+    kernel = np.asarray(model.get_layer("a").kernel)  # with the updates
+    trained = keras2gp.inspect(model, "weights")
+    assert trained.parameters["a"].weight == pytest.approx(8 * np.mean(kernel**2))
+    assert trained.rows[0].note.startswith("weights with their low-rank updates")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float64"])
+def test_precision_of_the_layers_does_not_matter_to_the_prior(policy):
+    models = [
+        keras.Sequential(
+            [keras.Input((8,)), layers.Dense(8, "relu", dtype=dtype), layers.Dense(1, dtype=dtype)]
+        )
+        for dtype in ("float32", policy)
+    ]
+    expected, report = (keras2gp.inspect(model) for model in models)
+    assert list(report.parameters.values()) == list(expected.parameters.values())
+    note = f"layers of {policy} are taken in full precision: float32"
+    assert report.notes == ((note,) if "float16" in policy else ())
+
+
+def test_a_model_of_two_outputs_shows_its_layers_and_names_the_choice():
+    x = keras.Input((4,))
+    h = layers.Dense(8, "relu", name="body")(x)
+    model = keras.Model(x, [layers.Dense(1, name="one")(h), layers.Dense(2, name="two")(h)])
+    report = keras2gp.inspect(model)
+    assert {row.path for row in report.rows} == {"body", "one", "two"}
+    (obstacle,) = report.obstacles
+    assert "'one', 'two'" in obstacle.why
+    assert "output='one'" in obstacle.hint
+    assert keras2gp.inspect(model, output="two").exact
+    with pytest.raises(InputError, match="2 outputs"):
+        keras2gp.convert(model)
+
+
+def test_a_file_that_cannot_be_built_shows_its_layers(tmp_path):
+    x = keras.Input((4,))
+    y = layers.Lambda(lambda t: t[:, :1], name="cut", output_shape=(1,))(x)
+    y = layers.Concatenate(name="both")([y, keras.ops.ones_like(y)])
+    model = keras.Model(x, layers.Reshape((2, 1), name="r")(y))
+    model.save(tmp_path / "m.keras")
+    report = keras2gp.inspect(tmp_path / "m.keras")
+    rows = {row.path: (row.layer, row.became) for row in report.rows}
+    assert rows["cut"] == ("Lambda", "refused")
+    assert rows["r"] == ("Reshape", "")
 
 
 def test_max_pooling_has_one_reason():

@@ -124,6 +124,26 @@ def test_architectures_alone(build, tmp_path):
         assert ours["layers"] == theirs["layers"]
 
 
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_float16"])
+def test_hdf5_files_of_other_precisions(policy, tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="d", dtype=policy)])
+    model.save(tmp_path / "m.h5")
+    loaded = load_model_file(tmp_path / "m.h5", weights=True).model
+    assert loaded.layers[0].dtype_policy.name == policy
+    for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_low_rank_updates_are_in_the_file(tmp_path):
+    model = filled(convertible)
+    model.layers[0].enable_lora(2)
+    model.layers[0].lora_kernel_b.assign(np.ones((2, 8)))
+    model.save(tmp_path / "m.keras")
+    expected, report = (keras2gp.inspect(m, "weights") for m in (model, tmp_path / "m.keras"))
+    assert report.exact
+    assert report.parameters == expected.parameters
+
+
 def test_kernels_are_those_of_the_model(tmp_path):
     model = filled(convertible)
     files = write_h5(tmp_path / "m.h5", model), write_keras(tmp_path / "m.keras", model)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from keras2gp._util.progress import stage
 from keras2gp.cli.exit_codes import ExitCode
-from keras2gp.cli.output import Output, show_layers, show_obstacles, show_report
+from keras2gp.cli.output import Output, show_obstacles, show_report
 from keras2gp.cli.session import kernel_of, report_of
 from keras2gp.conversion.overrides import overrides_template
-from keras2gp.errors import OutputError, UnsupportedModelError
+from keras2gp.errors import UnsupportedModelError
 from keras2gp.report import ConversionReport
 
 __all__ = ["convert", "inspect"]
@@ -19,12 +19,7 @@ __all__ = ["convert", "inspect"]
 
 def inspect(options: argparse.Namespace, _rows: None, out: Output) -> ExitCode:
     """Show what becomes of each layer."""
-    try:
-        report = report_of(options)
-    except OutputError:
-        # The layers are the same for every output; the error says that one has to be chosen.
-        show_layers(out, report_of(options, output=0))
-        raise
+    report = report_of(options)
     if options.template == "-":
         out.raw(overrides_template(report.parameters))
         # The template is stdout's; reasons must not get lost in it.

@@ -30,7 +30,7 @@ def read_dense(call: Call, context: Context) -> Tensor:
             "it sums over the last axis, which holds positions here, not channels",
             "Flatten before it, or data_format='channels_last' throughout",
         )
-    _refuse_changed_weights(layer, context)
+    _check_weights(layer, context)
     context.became = "dense"
     result = context.affine(tensor, layer, layer.kernel.shape[0], call.output)
     return fused(layer.activation, result, context)
@@ -41,7 +41,7 @@ def read_convolution(call: Call, context: Context) -> Tensor:
     layer = call.operation
     first = layer.data_format == "channels_first"
     tensor = context.with_channels(call.tensors[0], first=first)
-    _refuse_changed_weights(layer, context)
+    _check_weights(layer, context)
     channels = sum(part.channels for part in tensor.parts)
     if layer.groups == channels > 1:
         context.became = f"depthwise convolution {by(layer.kernel_size)}"
@@ -111,14 +111,16 @@ def read_transposed(call: Call, context: Context) -> Tensor:
     return fused(layer.activation, result, context)
 
 
-def _refuse_changed_weights(layer: Any, context: Context) -> None:
-    """Refuse weights that are not draws of the initialiser alone."""
+def _check_weights(layer: Any, context: Context) -> None:
+    """Refuse quantised weights; say what becomes of low-rank updates, which start at zero."""
     if getattr(layer, "quantization_mode", None) is not None:
         why = "its weights are quantised, and the kernel is that of the layer before"
         context.refuse(why, "the model as it was before model.quantize()", by_shape=False)
     if getattr(layer, "lora_enabled", False):
-        why = "its weights have low-rank updates, whose product is not Gaussian"
-        context.refuse(why, "the layer without enable_lora()", by_shape=False)
+        trained = context.state.prior == "weights"
+        context.note = (
+            "weights with their low-rank updates" if trained else "without low-rank updates"
+        )
 
 
 def _check_groups(layer: Any, tensor: Tensor, context: Context) -> None:
