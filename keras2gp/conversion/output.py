@@ -124,8 +124,7 @@ def choice_of_output(model: str, error: OutputError) -> Obstacle:
     )
 
 
-def precision_notes(functional: Any, dtype: str) -> list[str]:
+def precision_notes(walker: KerasWalker, dtype: str) -> list[str]:
     """A note on layers of fewer digits than the kernel's dtype."""
-    layers = [part for part in functional._flatten_layers() if not hasattr(part, "layers")]  # noqa: SLF001
-    half = sorted({part.dtype_policy.name for part in layers if "float16" in part.compute_dtype})
+    half = sorted({call.policy for call in walker.calls if call.policy.endswith("float16")})
     return [f"layers of {', '.join(half)} are taken in full precision: {dtype}"] if half else []

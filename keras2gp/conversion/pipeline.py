@@ -298,7 +298,7 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         tuple(obstacles),
         tuple(spec.shape for spec in inputs),
         graph.nodes[graph.output].path,
-        (*settings.notes, *notes, *precision_notes(functional, settings.dtype), *expansions),
+        (*settings.notes, *notes, *precision_notes(walker, settings.dtype), *expansions),
     )
     if obstacles:
         return _Conversion(report)

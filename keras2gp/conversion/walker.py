@@ -31,12 +31,14 @@ class WalkedCall:
     results:    its results
     obstacle:   why it was refused
     extra_rows: further rows of a layer with two kinds of weights
+    policy:     the name of the layer's dtype policy; "" for an operation
     """
 
     row: LayerRow
     results: tuple[Tensor, ...]
     obstacle: Obstacle | None = None
     extra_rows: tuple[LayerRow, ...] = ()
+    policy: str = ""
 
 
 def functional_of(model: Any) -> Any | None:
@@ -190,7 +192,8 @@ class KerasWalker:
             for name, variances in context.extra_rows.items()
             if not obstacle
         )
-        self.calls.append(WalkedCall(row, tuple(results), obstacle, extra_rows))
+        policy = str(getattr(getattr(call.operation, "dtype_policy", None), "name", ""))
+        self.calls.append(WalkedCall(row, tuple(results), obstacle, extra_rows, policy))
         return results
 
     def _opaque(self, call: Call, shapes: list[Any], path: str) -> list[Tensor]:
