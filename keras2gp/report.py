@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keras2gp.errors import Obstacle, one_line
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["ConversionReport", "LayerRow"]
+__all__ = ["ConversionReport", "LayerRow", "positions_text"]
 
 _WIDEST = 120
 
@@ -47,6 +47,8 @@ class ConversionReport:
         inputs: Shapes of the model's inputs, without the batch axis.
         output: The path of the layer whose output the kernel describes.
         notes: Changes that concern no single layer, such as a softmax that is left out.
+        positions: Sizes of the output's axes of positions; () for a vector.
+        removed: The path of the activation at the output that is left out, if ops come after it.
 
     >>> import keras, keras2gp
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="out")])
@@ -64,6 +66,8 @@ class ConversionReport:
     inputs: tuple[tuple[int | None, ...], ...] = ()
     output: str = ""
     notes: tuple[str, ...] = field(default=())
+    positions: tuple[int, ...] = ()
+    removed: str = ""
 
     @property
     def exact(self) -> bool:
@@ -100,6 +104,8 @@ class ConversionReport:
             ],
             "obstacles": [vars(obstacle) for obstacle in self.obstacles],
             "notes": list(self.notes),
+            "positions": list(self.positions),
+            "removed": self.removed,
         }
 
     @classmethod
@@ -125,6 +131,9 @@ class ConversionReport:
             inputs=tuple(tuple(shape) for shape in data["inputs"]),
             output=str(data["output"]),
             notes=tuple(str(note) for note in data["notes"]),
+            # keras2gp 0.1 knew no outputs with positions.
+            positions=tuple(map(int, data.get("positions", ()))),
+            removed=str(data.get("removed", "")),
         )
 
     def __str__(self) -> str:
@@ -137,9 +146,16 @@ class ConversionReport:
         ]
         verdict = "exact" if self.exact else f"{len(self.obstacles)} obstacle(s)"
         lines.append(one_line(f"{self.model}: {verdict}, prior from {self.prior}"))
+        if self.positions:
+            lines.append(f"output: {positions_text(self.positions)}")
         lines += [one_line(f"note: {note}") for note in self.notes]
         lines += [f"obstacle: {obstacle}" for obstacle in self.obstacles]
         return "\n".join(lines)
+
+
+def positions_text(positions: Sequence[int]) -> str:
+    """The sizes of axes of positions for a reader: "8 x 8 positions"."""
+    return f"{' x '.join(map(str, positions))} positions"
 
 
 def _shown(cell: str) -> str:

@@ -26,6 +26,11 @@ class KernelValues:
         if isinstance(kernel, str):
             raise InputError(f"kernel is {kernel!r}: expected a kernel such as keras2gp.convert")
         check_kernel(kernel)
+        if positions := getattr(kernel, "positions", ()):
+            raise InputError(
+                f"the kernel's output has positions {positions}, and other libraries take one "
+                "number for each pair of images. Try: kernel.at(position), of one of them"
+            )
         self._kernel = kernel
         self._kept: tuple[Array, Array] | None = None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from keras2gp._util.text import console_for, printable
 from keras2gp.errors import Obstacle, one_line
-from keras2gp.report import ConversionReport, LayerRow
+from keras2gp.report import ConversionReport, LayerRow, positions_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -134,6 +134,8 @@ def show_report(out: Output, report: ConversionReport, *, folded: bool = False) 
     _show_layers(out, report, folded=folded)
     if report.exact:
         out.line(f"exact: the kernel of the output {short_line(report.output)}", style="green")
+        if report.positions:
+            out.line(f"output: {positions_text(report.positions)}")
     for note in report.notes:
         out.line(f"note: {short_line(note, 2000)}")
 

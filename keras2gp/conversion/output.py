@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, Obstacle, OutputError
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.ops import Activation, Input, Opaque
+from keras2gp.graph.ops import Activation, Crop, Input, Op, Opaque, Patches, Reshape
 from keras2gp.modelfile.archive import printable
 
 __all__ = [
@@ -30,7 +29,7 @@ __all__ = [
 ]
 
 _LISTED = 50
-_OUTPUT_ACTIVATIONS = ("softmax", "sigmoid", "log_softmax", "log_sigmoid")
+_OUTPUT_ACTIVATIONS = ("softmax", "sigmoid", "tanh", "log_softmax", "log_sigmoid")
 
 
 def chosen_output(walker: KerasWalker, functional: Any, output: str | int | None) -> Tensor:
@@ -72,13 +71,32 @@ def graph_of(tensor: Tensor, state: State, walker: KerasWalker) -> Graph:
     return state.builder.graph(tensor.parts[0].node)
 
 
-def without_output_activation(graph: Graph) -> tuple[Graph, list[str]]:
-    """Remove a softmax or sigmoid at the output, which makes probabilities of the process."""
-    node = graph.nodes[graph.output]
-    if isinstance(node.op, Activation) and node.op.name in _OUTPUT_ACTIVATIONS:
-        note = f"{node.op.name} at the output ({node.path}) removed: the kernel is of its argument"
-        return graph.pruned(node.inputs[0]), [note]
-    return graph, []
+def without_output_activation(graph: Graph) -> tuple[Graph, list[str], str]:
+    """Remove a softmax, sigmoid or tanh at the output, which makes values in an interval of it.
+
+    Ops that only move positions may come after it: they act on its argument as they act on it.
+
+    Returns: the graph, notes, and the activation's path if there are such ops
+    """
+    index, after = graph.output, []
+    while _moves_positions(graph.nodes[index].op):
+        after.append(index)
+        (index,) = graph.nodes[index].inputs
+    node = graph.nodes[index]
+    if not isinstance(node.op, Activation) or node.op.name not in _OUTPUT_ACTIVATIONS:
+        return graph, [], ""
+    note = f"{node.op.name} at the output ({node.path}) removed: the kernel is of its argument"
+    nodes = list(graph.nodes)
+    if after:  # the first of them reads the argument
+        nodes[after[-1]] = replace(nodes[after[-1]], inputs=node.inputs)
+        return replace(graph, nodes=tuple(nodes)).pruned(), [note], node.path
+    return graph.pruned(node.inputs[0]), [note], ""
+
+
+def _moves_positions(op: Op) -> bool:
+    """Whether an op gives positions of its input, in another place or fewer of them."""
+    single = isinstance(op, Patches) and op.taps == 1 and not op.reads_outside
+    return single or isinstance(op, Crop | Reshape)
 
 
 def obstacles_before(walker: KerasWalker, graph: Graph) -> list[Obstacle]:
@@ -88,17 +106,12 @@ def obstacles_before(walker: KerasWalker, graph: Graph) -> list[Obstacle]:
 
 
 def output_obstacles(output: Tensor, graph: Graph) -> list[Obstacle]:
-    """Obstacles unless the output is one number for each image and unit."""
-    node = graph.nodes[graph.output]
-    obstacles = []
-    if math.prod(node.spatial) > 1:
-        why = f"the output has {node.spatial} positions, and the kernel is of one number per image"
-        hint = "Flatten and a Dense layer at the end, or another output="
-        obstacles.append(Obstacle(node.path, f"output of shape {output.shape}", why, hint))
-    if len(output.parts) > 1:
-        why = "the output is concatenated from different groups of channels"
-        obstacles.append(Obstacle(node.path, "Concatenate", why, "a Dense layer after it"))
-    return obstacles
+    """Obstacles unless all channels of the output are alike."""
+    if len(output.parts) <= 1:
+        return []
+    why = "the output is concatenated from different groups of channels"
+    path = graph.nodes[graph.output].path
+    return [Obstacle(path, "Concatenate", why, "a Dense layer after it, or output= of one of them")]
 
 
 def with_inputs_numbered(graph: Graph, used: list[int]) -> Graph:
@@ -109,7 +122,7 @@ def with_inputs_numbered(graph: Graph, used: list[int]) -> Graph:
         else node
         for node in graph.nodes
     )
-    return Graph(nodes, graph.output)
+    return Graph(nodes, graph.output, graph.between)
 
 
 def choice_of_output(model: str, error: OutputError) -> Obstacle:

@@ -66,6 +66,7 @@ def convert(
 
     The kernel is exact for the model's prior, or every obstacle is reported. Changes that do not
     touch the prior, such as a softmax at the output that is left out, stand in `Kernel.report`.
+    Where the output is a map or a sequence, `Kernel.positions` has its sizes.
 
     Args:
         model: A Keras model, or the path of a .keras, .h5 or .json file. The code of subclassed
@@ -267,7 +268,7 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         )
     output = chosen_output(walker, functional, settings.output)
 
-    graph, notes = without_output_activation(graph_of(output, state, walker))
+    graph, notes, removed = without_output_activation(graph_of(output, state, walker))
     graph, sum_obstacles = resolve_sums(without_idle_activations(graph))
     guessed = walker.has_unknown_shape(output)
     obstacles = [
@@ -299,6 +300,8 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         tuple(spec.shape for spec in inputs),
         graph.nodes[graph.output].path,
         (*settings.notes, *notes, *precision_notes(walker, settings.dtype), *expansions),
+        graph.positions,
+        removed,
     )
     if obstacles:
         return _Conversion(report)

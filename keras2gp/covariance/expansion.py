@@ -38,7 +38,7 @@ def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
             nodes[index] = replace(node, op=op)
             if op not in notes:
                 notes[op] = _note(op.name, dual, tolerance)
-    return Graph(tuple(nodes), graph.output), list(notes.values())
+    return replace(graph, nodes=tuple(nodes)), list(notes.values())
 
 
 def _integrated(name: str, dual: Piecewise) -> str:

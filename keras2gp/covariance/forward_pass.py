@@ -51,13 +51,20 @@ class ForwardPass:
         self.stored: dict[int, StoredMaps] = {}
         self.materialised = _materialised_nodes(analysis)
 
-    def output(self) -> Covariance:
-        """The covariance of the output at offset 0."""
+    def output(self, *, between: bool = False) -> Covariance:
+        """The covariance of the output at offset 0; between all of its positions where asked for.
+
+        Shapes: [*spatial, *pairs]; [*spatial, *spatial, *pairs], the first image's position first
+        """
         *loops, last = self.analysis.loops
         for loop in loops:
             self.stored[loop.result] = self._loop(loop)
             self._mix_mean(loop)
-        return self._iteration(last, last.offsets[0])
+        size = self.nodes[last.last].spatial
+        if not between:
+            return self._iteration(last, (0,) * len(size))
+        maps = self._loop(last) if last.nodes else self.stored[last.last]
+        return maps.between(size)
 
     def _loop(self, loop: Loop) -> StoredMaps:
         """All iterations of a loop, and the maps that they leave."""

@@ -113,7 +113,10 @@ class Program:
     def statistics(
         self, images: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
-        """Output variances of every image, [B] for each kernel, and what an ImageBlock holds."""
+        """Output variances of every image for each kernel, and the contents of an ImageBlock.
+
+        Shapes: [*positions, B]
+        """
         parameters = Parameters(self.layers, weights, biases, self.boundaries)
         prepared = self._with_margins(images)
         pairs = SelfPairs(
@@ -125,6 +128,20 @@ class Program:
         )
         return self._output(pairs), prepared, pairs.padded
 
+    def within(
+        self, images: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Covariance between all positions of each image, [*positions, *positions, B]."""
+        parameters = Parameters(self.layers, weights, biases, self.boundaries)
+        pairs = SelfPairs(
+            tuple(self._with_margins(images)),
+            self.analysis.margins,
+            parameters,
+            self.method,
+            self.analysis.needs_means,
+        )
+        return self._output(pairs, between=True)
+
     def cross(
         self,
         first: ImageBlock,
@@ -132,7 +149,10 @@ class Program:
         weights: Sequence[Tensor],
         biases: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
-        """Output covariance of all pairs of the images of two blocks, [B1, B2], of each kernel."""
+        """Output covariance of all pairs of the images of two blocks, of each kernel.
+
+        Shapes: [*positions, B1, B2]; [*positions, *positions, B1, B2] if the graph asks for that
+        """
         parameters = Parameters(self.layers, weights, biases, self.boundaries)
         pairs = CrossPairs(
             (first, second),
@@ -141,7 +161,7 @@ class Program:
             self.method,
             self.analysis.needs_means,
         )
-        return self._output(pairs)
+        return self._output(pairs, between=self.graph.between)
 
     def _with_margins(self, images: Sequence[Tensor]) -> list[Tensor]:
         prepared = list(images)
@@ -152,11 +172,14 @@ class Program:
                 )
         return prepared
 
-    def _output(self, pairs: Pairs) -> tuple[Tensor, ...]:
+    def _output(self, pairs: Pairs, *, between: bool = False) -> tuple[Tensor, ...]:
         tangent = self.kind != "nngp"
-        output = ForwardPass(self.analysis, self.rules, pairs, tangent=tangent).output()
+        forward = ForwardPass(self.analysis, self.rules, pairs, tangent=tangent)
+        output = forward.output(between=between)
         nngp, ntk = output.nngp, output.ntk
         kernels = {"nngp": (nngp,), "ntk": (ntk,), "both": (nngp, ntk)}[self.kind]
-        rank = len(self.graph.nodes[self.graph.output].spatial)
+        rank = len(self.graph.nodes[self.graph.output].spatial) * (2 if between else 1)
+        if not rank or self.graph.positions:
+            return kernels
         # Not for no axes: TensorFlow would take out the pairs' axes of size 1 then.
-        return tuple(tf.squeeze(k, axis=list(range(rank))) if rank else k for k in kernels)
+        return tuple(tf.squeeze(k, axis=list(range(rank))) for k in kernels)

@@ -15,7 +15,7 @@ from keras2gp.covariance.joint import apart, joint
 from keras2gp.covariance.offset_mixing import Addition, additions
 from keras2gp.graph.analysis import Analysis
 from keras2gp.graph.offsets import Loop
-from keras2gp.graph.ops import Mixing
+from keras2gp.graph.ops import Mixing, Spatial
 
 __all__ = ["LoopResults", "StoredMaps"]
 
@@ -37,6 +37,18 @@ class StoredMaps:
         else:
             slot, stored = _lookup(self.offsets, offset)
             k = tf.where(stored, self.maps[slot], tf.zeros([], self.maps.dtype))
+        return Covariance(*apart(k)) if k.dtype.is_complex else Covariance(k)
+
+    def between(self, size: Spatial) -> Covariance:
+        """Covariances between all positions, [*size, *size, *pairs], of maps at all offsets."""
+        places = np.indices(size).reshape(len(size), -1)
+        least, sides = np.array(self.offsets[0]), [2 * n - 1 for n in size]
+        moved = places[:, None, :] - places[:, :, None] - least[:, None, None]
+        slots = np.ravel_multi_index(tuple(moved), sides)  # the offsets are sorted
+        count, pairs = places.shape[1], tf.shape(self.maps)[1 + len(size) :]
+        rows = slots * count + np.arange(count)[:, None]
+        flat = tf.reshape(self.maps, tf.concat([[len(self.offsets) * count], pairs], 0))
+        k = tf.reshape(tf.gather(flat, rows), tf.concat([size, size, pairs], 0))
         return Covariance(*apart(k)) if k.dtype.is_complex else Covariance(k)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from keras2gp.errors import GraphError
@@ -27,10 +28,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A network: every node reads earlier ones only; `output` is the one that is asked for."""
+    """A network: every node reads earlier ones only; `output` is the one that is asked for.
+
+    between: whether its covariance is asked for between all pairs of positions, and not only at
+             equal positions
+    """
 
     nodes: tuple[Node, ...]
     output: int
+    between: bool = False
 
     def __post_init__(self) -> None:
         for index, node in enumerate(self.nodes):
@@ -54,6 +60,12 @@ class Graph:
         names = (node.op.layer for node in self.nodes if isinstance(node.op, Weighted))
         return tuple(dict.fromkeys(names))
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Sizes of the spatial axes of the output; () for a single position."""
+        spatial = self.nodes[self.output].spatial
+        return spatial if math.prod(spatial) > 1 else ()
+
     def pruned(self, output: int | None = None) -> Graph:
         """The part that the output depends on."""
         output = self.output if output is None else output
@@ -66,7 +78,7 @@ class Graph:
             Node(node.op, tuple(renamed[i] for i in node.inputs), node.spatial, node.path)
             for node in (self.nodes[old] for old in sorted(alive))
         )
-        return Graph(nodes, renamed[output])
+        return Graph(nodes, renamed[output], self.between)
 
 
 class GraphBuilder:

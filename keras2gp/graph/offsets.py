@@ -1,6 +1,7 @@
 """The spatial offsets at which each tensor's covariance is needed, and the loops over them.
 
-Backwards from the output, which needs offset 0: each op says which offsets of its input the
+Backwards from the output, which needs offset 0, or every offset where the covariance between all
+positions is asked for (Graph.between): each op says which offsets of its input the
 offsets of its output need. Without an op that mixes offsets (pooling, upsampling) the demand is
 {0} throughout: that is the efficient kernel of the paper (section 3.3), found and not assumed.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 from keras2gp.errors import InputError, Obstacle
 from keras2gp.graph.distributions import kinds
@@ -58,7 +60,7 @@ def demand(graph: Graph, *, stop: bool = False) -> list[frozenset[Offset]]:
     Raises: GraphError if an offset other than 0 does not survive an op on the way.
     """
     demanded: list[set[Offset]] = [set() for _ in graph.nodes]
-    demanded[graph.output].add((0,) * len(graph.nodes[graph.output].spatial))
+    demanded[graph.output].update(_asked(graph))
     for index in range(len(graph.nodes) - 1, -1, -1):
         node = graph.nodes[index]
         for source in node.inputs:
@@ -68,6 +70,19 @@ def demand(graph: Graph, *, stop: bool = False) -> list[frozenset[Offset]]:
             else:
                 demanded[source].update(_read(graph, index, source, frozenset(demanded[index])))
     return [frozenset(offsets) for offsets in demanded]
+
+
+def _asked(graph: Graph) -> Iterable[Offset]:
+    """The offsets of the output: 0, or every one."""
+    size = graph.nodes[graph.output].spatial
+    if not graph.between:
+        return [(0,) * len(size)]
+    if math.prod(2 * n - 1 for n in size) > _MOST_OFFSETS:
+        raise InputError(
+            f"the covariance between all {' x '.join(map(str, size))} positions of the output is "
+            "asked for. Try: one position, or equal positions"
+        )
+    return product(*(range(1 - n, n) for n in size))
 
 
 def _read(graph: Graph, index: int, source: int, offsets: frozenset[Offset]) -> set[Offset]:

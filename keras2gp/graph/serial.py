@@ -32,7 +32,8 @@ _OPS: dict[str, type[ops.Op]] = {
 
 def graph_to_dict(graph: Graph) -> dict[str, Any]:
     """The graph as nested dicts and lists."""
-    return {"output": graph.output, "nodes": [_entry(node) for node in graph.nodes]}
+    data = {"output": graph.output, "nodes": [_entry(node) for node in graph.nodes]}
+    return {**data, "between": True} if graph.between else data
 
 
 def _entry(node: Node) -> dict[str, Any]:
@@ -63,7 +64,9 @@ def graph_from_dict(data: Any) -> Graph:
         entries = data["nodes"]
         if not isinstance(entries, list) or len(entries) > _MOST_NODES:
             raise ModelFileError("the saved graph is not a list of nodes")
-        return Graph(tuple(_node(entry) for entry in entries), _number(data["output"], "output"))
+        between = _value(data.get("between", False), bool, "between", 0)
+        output = _number(data["output"], "output")
+        return Graph(tuple(_node(entry) for entry in entries), output, between)
     except (LookupError, TypeError, ValueError, ArithmeticError, GraphError) as error:
         raise ModelFileError(f"the saved graph is malformed: {error}") from error
 

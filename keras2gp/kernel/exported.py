@@ -47,28 +47,42 @@ class ExportedKernel(tf.Module):  # type: ignore[misc]
         ]
 
     def side(self, images: Sequence[Tensor]) -> tuple[Tensor, ImageBlock]:
-        """Variances of the output, [N], and the statistics that `cross` reads."""
+        """Variances of the output, [N, *positions], and the statistics that `cross` reads."""
         outputs, prepared, statistics = self._program.statistics(
             images, self._weights, self._biases
         )
-        return outputs[0], ImageBlock(prepared, statistics)
+        return _images_first(outputs[0], 1), ImageBlock(prepared, statistics)
 
     def cross(self, images: Sequence[Tensor], second: ImageBlock) -> tuple[Tensor, Tensor]:
-        """The matrix, [N1, N2], and the variances of the first images, [N1]."""
+        """The matrix, [N1, N2, *positions], and the variances of the first images."""
+        positions = self._program.graph.positions
         count, columns = tf.shape(images[0])[-1], tf.shape(second.images[0])[-1]
 
         def rows(start: Tensor, matrix: Tensor, diagonal: Tensor) -> tuple[Tensor, ...]:
             variances, first = self.side([x[..., start : start + _ROWS] for x in images])
             (values,) = self._program.cross(first, second, self._weights, self._biases)
-            matrix = tf.concat([matrix, values], 0)
+            matrix = tf.concat([matrix, _images_first(values, 2)], 0)
             return start + _ROWS, matrix, tf.concat([diagonal, variances], 0)
 
-        empty = [tf.zeros([0, columns], self.dtype), tf.zeros([0], self.dtype)]
+        empty = [
+            tf.zeros([0, columns, *positions], self.dtype),
+            tf.zeros([0, *positions], self.dtype),
+        ]
         _, matrix, diagonal = tf.while_loop(
             lambda start, *_: start < count,
             rows,
             [tf.constant(0), *empty],
-            shape_invariants=[tf.TensorShape(s) for s in ([], [None, None], [None])],
+            shape_invariants=[
+                tf.TensorShape(s) for s in ([], [None, None, *positions], [None, *positions])
+            ],
             parallel_iterations=1,
         )
         return matrix, diagonal
+
+
+def _images_first(values: Tensor, count: int) -> Tensor:
+    """Values with the axes of images, the last `count`, before those of positions."""
+    rank = values.shape.rank
+    if rank == count:
+        return values
+    return tf.transpose(values, [*range(rank - count, rank), *range(rank - count)])

@@ -15,15 +15,16 @@ from keras2gp._util.arrays import Array, Images, Matrix
 from keras2gp._util.checks import as_path, one_of
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
-from keras2gp.covariance.program import KernelKind, check_tangent
+from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError, PriorError, one_line
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec, checked, numbers_per_image
 from keras2gp.kernel.parts import KernelParts
+from keras2gp.kernel.positions import Positions, Programs, place_of
 from keras2gp.kernel.saving import save_kernel
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.matrices.local import diagonal_of, matrix_of
+from keras2gp.matrices.local import diagonal_of, matrix_of, within_of
 from keras2gp.report import ConversionReport
 
 __all__ = ["Kernel"]
@@ -37,8 +38,11 @@ class Kernel:
 
     keras2gp.convert and keras2gp.load make kernels; the constructor is not for users.
 
+    Where the output is a map or a sequence the process is over images and positions.
+
     Math:
         k(x1, x2) = E[f(x1) f(x2)] over the prior of weights and biases, and E[f(x)] = 0.
+        With positions: k(x1, x2)[g, h] = E[f_g(x1) f_h(x2)].
 
     Attributes:
         inputs: name and shape of every input of the model.
@@ -67,10 +71,10 @@ class Kernel:
         preprocessor: Any | None,
         report: ConversionReport,
         *,
-        siblings: dict[KernelKind, CompiledProgram] | None = None,
+        programs: Programs | None = None,
     ) -> None:
         self._program = program
-        self._siblings = {program.kind: program} if siblings is None else siblings
+        self._programs = Programs(program) if programs is None else programs
         self._parameters = dict(parameters)
         self.inputs = tuple(inputs)
         self.preprocessor = preprocessor
@@ -123,6 +127,14 @@ class Kernel:
         return self._program.kind
 
     @property
+    def positions(self) -> tuple[int, ...]:
+        """Sizes of the output's axes of positions, in Keras's order; () for a vector.
+
+        A Flatten at the very end is not taken for one: its units are channels at positions.
+        """
+        return self.graph.positions
+
+    @property
     def parameters(self) -> dict[str, LayerVariances]:
         """Prior variances of every random layer, by its path in the model (a copy)."""
         return dict(self._parameters)
@@ -158,9 +170,44 @@ class Kernel:
                 raise PriorError(f"{layer!r} is no layer of this kernel. Its layers: {layers}")
             parameters[layer] = _changed(layer, parameters[layer], change)
         parts = self.inputs, self.preprocessor, self.report
-        return Kernel(self._program, parameters, *parts, siblings=self._siblings)
+        return Kernel(self._program, parameters, *parts, programs=self._programs)
 
-    def __call__(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> tf.Tensor:
+    def at(self, position: Any) -> Kernel:
+        """The kernel of the output at one position: a number for each image, as of a vector.
+
+        Args:
+            position: an index for each of the output's axes of positions; a number for one axis.
+
+        Returns:
+            The kernel, with the variances of this one.
+
+        Raises:
+            InputError: there is no such position.
+
+        >>> import keras, keras2gp, numpy
+        >>> model = keras.Sequential([keras.Input((3, 1)), keras.layers.Conv1D(1, 1)])
+        >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.0)})
+        >>> x = numpy.array([[[1.0], [2.0], [3.0]]])
+        >>> kernel.positions, kernel.at(2).positions
+        ((3,), ())
+        >>> numpy.asarray(kernel(x)).tolist(), numpy.asarray(kernel.at(2)(x)).tolist()
+        ([[[1.0, 4.0, 9.0]]], [[9.0]])
+        """
+        place = place_of(position, self.positions)
+        note = f"the kernel is of the output at position {place}"
+        report = replace(self.report, notes=(*self.report.notes, note))
+        program = self._programs.of(place, self.kind)
+        return Kernel(program, self._parameters, self.inputs, self.preprocessor, report)
+
+    def __call__(
+        self,
+        x1: Any,
+        x2: Any = None,
+        get: KernelKind | None = None,
+        *,
+        positions: Positions = "equal",
+        position: Any = None,
+    ) -> tf.Tensor:
         """Kernel matrix.
 
         Args:
@@ -171,18 +218,22 @@ class Kernel:
             get: "nngp", the covariance of the prior; "ntk", the neural tangent kernel in the
                 parameterisation in which every weight and bias contributes its variance; "both",
                 of one pass; None for the kernel's own kind.
+            positions: where the output has positions, "equal" for the covariances at equal
+                positions, or "all" for those between all positions.
+            position: one position of the output, as for `at`; None for all of them.
 
         Returns:
             The covariances, a tensor of the kernel's dtype.
 
         Raises:
             InputError: arrays that do not fit or are not finite, or a tangent kernel that does
-                not exist.
+                not exist, or there is no rule for different positions.
             NumericalError: the kernel overflows its dtype.
 
         Shapes:
             x1 [N1, *shape], x2 [N2, *shape]; result [N1, N2], or [2, N1, N2] for "both", with the
-            NNGP kernel first.
+            NNGP kernel first. With positions: [N1, N2, *positions]; between all of them
+            [N1, *positions, N2, *positions]; at one of them [N1, N2].
 
         References:
             Jacot et al., "Neural Tangent Kernel", 2018, for the tangent kernel.
@@ -194,21 +245,31 @@ class Kernel:
         >>> numpy.asarray(kernel(x1, x2)).tolist()  # w2 x1 . x2 / 2 + b2
         [[2.5, 1.5]]
         """
-        return tf.constant(self.matrix(x1, x2, get))
+        return tf.constant(self.matrix(x1, x2, get, positions=positions, position=position))
 
-    def matrix(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> Matrix:
+    def matrix(
+        self,
+        x1: Any,
+        x2: Any = None,
+        get: KernelKind | None = None,
+        *,
+        positions: Positions = "equal",
+        position: Any = None,
+    ) -> Matrix:
         """Kernel matrix as a numpy array; errors as for calling the kernel.
 
         Args:
             x1: the first images, as for calling the kernel.
             x2: the second images; None for the matrix of x1 with itself.
             get: the kind of kernel, as for calling the kernel.
+            positions: "equal" or "all", as for calling the kernel.
+            position: one position, as for calling the kernel.
 
         Returns:
             The covariances, a numpy array of the kernel's dtype.
 
         Shapes:
-            x1 [N1, *shape], x2 [N2, *shape]; result [N1, N2], or [2, N1, N2] for "both".
+            As for calling the kernel.
 
         >>> import keras, keras2gp, numpy
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -216,17 +277,26 @@ class Kernel:
         >>> kernel.matrix(numpy.array([[1.0, 3.0], [2.0, 0.0]])).tolist()
         [[5.5, 1.5], [1.5, 2.5]]
         """
-        program = self._of_kind(get)
+        program = self.program_of(positions, position, get)
         first = self.images(x1, "x1")
         second = None if x2 is None else self.images(x2, "x2")
-        return matrix_of(program, self._parameters, first, second)
+        return self.by_positions(matrix_of(program, self._parameters, first, second), program)
 
-    def diag(self, x: Any, get: KernelKind | None = None) -> tf.Tensor:
+    def diag(
+        self,
+        x: Any,
+        get: KernelKind | None = None,
+        *,
+        positions: Positions = "equal",
+        position: Any = None,
+    ) -> tf.Tensor:
         """Prior variance of the output for each image: the diagonal of kernel(x).
 
         Args:
             x: images, as for calling the kernel.
             get: the kind of kernel, as for calling the kernel.
+            positions: "equal", or "all" for each image's covariances between all positions.
+            position: one position, as for calling the kernel.
 
         Returns:
             The variances, a tensor of the kernel's dtype.
@@ -237,7 +307,8 @@ class Kernel:
             NumericalError: the kernel overflows its dtype.
 
         Shapes:
-            x [N, *shape]; result [N], or [2, N] for "both".
+            x [N, *shape]; result [N], or [2, N] for "both". With positions: [N, *positions];
+            between all of them [N, *positions, *positions]; at one of them [N].
 
         >>> import keras, keras2gp, numpy
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -245,24 +316,58 @@ class Kernel:
         >>> numpy.asarray(kernel.diag(numpy.array([[1.0, 3.0], [2.0, 0.0]]))).tolist()
         [5.5, 2.5]
         """
-        program, images = self._of_kind(get), self.images(x, "x")
-        return tf.constant(diagonal_of(program, self._parameters, images))
+        program, images = self.program_of(positions, position, get), self.images(x, "x")
+        if not program.graph.between:
+            return tf.constant(diagonal_of(program, self._parameters, images))
+        values = within_of(program, self._parameters, images)
+        lead = values.shape[: values.ndim - 2 * len(program.graph.positions)]
+        return tf.constant(values.reshape(*lead, *self.positions, *self.positions))
 
-    def _of_kind(self, kind: KernelKind | None) -> CompiledProgram:
+    def program_of(
+        self, positions: Positions = "equal", position: Any = None, get: KernelKind | None = None
+    ) -> CompiledProgram:
+        """The compiled covariance at equal positions, between all of them, or at one.
+
+        Args:
+            positions: "equal" or "all", as for calling the kernel.
+            position: one position, as for calling the kernel.
+            get: the kind of kernel, as for calling the kernel.
+
+        Returns:
+            The program; kernels of one conversion share it.
+
+        Raises:
+            InputError: as for calling the kernel.
+        """
+        one_of("positions", positions, ("equal", "all"))
+        if position is not None and positions != "equal":
+            raise InputError("positions='all' and position=: at most one of the two")
         largest = max(math.prod(node.spatial) for node in self.graph.nodes)
         require_memory(
             2 * largest * np.dtype(self.dtype).itemsize,
             f"one pair of images, of maps of {largest} positions,",
             "smaller images, or less padding and upsampling",
         )
-        if kind is None:
-            return self._program
-        one_of("get", kind, ("nngp", "ntk", "both"))
-        if kind not in self._siblings:
-            if kind != "nngp" and (obstacles := check_tangent(self.graph)):
-                raise InputError(f"there is no tangent kernel. {obstacles[0]}")
-            self._siblings[kind] = CompiledProgram(self.graph, self.dtype, kind=kind)
-        return self._siblings[kind]
+        place = positions if position is None else place_of(position, self.positions)
+        if get is not None:
+            one_of("get", get, ("nngp", "ntk", "both"))
+        return self._programs.of(place, get or self.kind)
+
+    def by_positions(self, matrix: Matrix, program: CompiledProgram) -> Matrix:
+        """A matrix between positions, [.., N1, *positions, N2, *positions]; any other as it is.
+
+        Args:
+            matrix: of images at positions, as `program` gives it.
+            program: one of `program_of`.
+
+        Returns:
+            A view of the matrix.
+        """
+        if not program.graph.between:
+            return matrix
+        *lead, n1, n2 = matrix.shape
+        n1, n2 = n1 // program.rows, n2 // program.rows
+        return matrix.reshape(*lead, n1, *self.positions, n2, *self.positions)
 
     def images(self, x: Any, name: str = "x") -> list[Images]:
         """The data tensors of x: checked, and run through the deterministic layers by Keras.
@@ -327,7 +432,8 @@ class Kernel:
     def __repr__(self) -> str:
         shapes = ", ".join(str(list(spec.shape)) for spec in self.inputs)
         name, count = one_line(self.report.model), len(self._parameters)
-        return f"<Kernel of {name}, input {shapes}, {count} layers>"
+        output = f", positions {list(self.positions)}" if self.positions else ""
+        return f"<Kernel of {name}, input {shapes}{output}, {count} layers>"
 
 
 def _changed(layer: str, old: LayerVariances, change: Any) -> LayerVariances:

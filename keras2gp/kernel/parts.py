@@ -86,6 +86,8 @@ class KernelParts:
         if data["kind"] not in ("nngp", "ntk"):
             raise ModelFileError(f"kind {data['kind']!r}")
         graph = graph_from_dict(data["graph"])
+        if graph.between:
+            raise ModelFileError("its graph asks for the covariance between positions")
         parameters = {
             str(layer): LayerVariances(entry["weight"], entry["bias"])
             for layer, entry in data["parameters"].items()

@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from keras2gp._util.arrays import Array, Matrix
-from keras2gp._util.checks import as_path, whole_number
+from keras2gp._util.checks import as_path, one_of, whole_number
 from keras2gp._util.files import sweep
 from keras2gp._util.progress import Progress, counted
 from keras2gp._util.text import received_text
@@ -20,7 +20,7 @@ from keras2gp.matrices.executors import executor_of
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.local import in_memory
 from keras2gp.matrices.plan import BlockShape
-from keras2gp.matrices.store import GramStore
+from keras2gp.matrices.store import LARGEST_SIDE, GramStore
 from keras2gp.matrices.work import BlockProgram, Executor, Work
 
 __all__ = ["estimate", "gram"]
@@ -49,6 +49,7 @@ def gram(
     *,
     executor: Any = "auto",
     progress: Progress = True,
+    positions: Literal["equal", "all"] = "equal",
 ) -> Matrix | GramStore:
     """Kernel matrix as a numpy array if it fits in memory, else as a store on disk.
 
@@ -68,9 +69,13 @@ def gram(
             the address of a Dask scheduler, a tf.distribute.Strategy, or an Executor.
         progress: True for a bar on a terminal's stderr from the third second on; False; or a
             function that is called with (pairs done, pairs in all).
+        positions: where the output has positions, "equal" for the covariances at equal positions,
+            or "all" for those between all positions. One position: gram(kernel.at(position), ..).
 
     Returns:
-        The matrix [N1, N2], or a GramStore of the same shape.
+        The matrix [N1, N2], or a GramStore of the same shape. With positions: [N1, N2, *positions],
+        or between all of them [N1, *positions, N2, *positions]; a store of the latter has two axes,
+        [N1 * P, N2 * P], whose rows are the P positions of the first image, then of the second.
 
     Raises:
         InputError: arrays that do not fit or are not finite, or an unknown executor.
@@ -87,7 +92,7 @@ def gram(
     >>> store[0, :].tolist()
     [1.5, 1.5]
     """
-    return compute(kernel, x1, x2, out, executor=executor, progress=progress)
+    return compute(kernel, x1, x2, out, executor=executor, progress=progress, positions=positions)
 
 
 def compute(
@@ -99,6 +104,7 @@ def compute(
     executor: Any = "auto",
     progress: Progress = False,
     shape: BlockShape | None = None,
+    positions: Literal["equal", "all"] = "equal",
 ) -> Matrix | GramStore:
     """`gram`, with a choice of the block shape."""
     driver = executor_of(executor)
@@ -112,20 +118,32 @@ def compute(
         )
     first = kernel.images(x1, "x1")
     second = None if x2 is None else kernel.images(x2, "x2")
-    work = Work.of(kernel.program, kernel.parameters, first, second, shape)
+    program = _program_of(kernel, positions)
+    work = Work.of(program, kernel.parameters, first, second, shape)
     if out is not None:
         return _fill(as_path("out", out, StoreError), work, driver, progress)
     needed = estimate_of(work.program, work.partition)
     if needed.fits_memory:
         pairs = [block.pairs for block in work.partition.blocks()]
         with counted(progress, _TITLE, pairs, []) as finished:
-            return in_memory(work, driver, finished)
+            matrix = in_memory(work, driver, finished)
+            return kernel.by_positions(matrix, program) if positions == "all" else matrix  # type: ignore[attr-defined]
     path = Path(f"gram-{digest(fingerprint_of(work))[:12]}.zarr")
     warnings.warn(
         f"{needed.shortage}: it is stored in {path.absolute()}. Try out=PATH for another place",
         stacklevel=3,
     )
     return _fill(path, work, driver, progress)
+
+
+def _program_of(kernel: _Kernel, positions: str) -> Any:
+    """The program of a kernel at equal positions of its output, or between all of them."""
+    one_of("positions", positions, ("equal", "all"))
+    if positions == "equal":
+        return kernel.program
+    if not hasattr(kernel, "program_of"):
+        raise InputError("positions='all': the kernel's output has no positions")
+    return kernel.program_of(positions)
 
 
 def _fill(path: Path, work: Work, executor: Executor, progress: Progress) -> GramStore:
@@ -149,6 +167,12 @@ def _fill(path: Path, work: Work, executor: Executor, progress: Progress) -> Gra
         raise StoreError(f"{received_text(str(path))} cannot be a store: {reason}") from error
     if occupied:
         GramStore(path).require(fingerprint)
+    if work.partition.shape.rows > LARGEST_SIDE:
+        raise StoreError(
+            f"a block between all positions of one pair of images has {work.partition.per_image} "
+            f"rows, and a store holds blocks of at most {LARGEST_SIDE}. Try: one position at a "
+            "time, kernel.at(position)"
+        )
     estimate_of(work.program, work.partition, path).require()
     GramStore.create(path, fingerprint)
     sweep(path)
@@ -169,7 +193,12 @@ def _fill(path: Path, work: Work, executor: Executor, progress: Progress) -> Gra
 
 
 def estimate(
-    kernel: _Kernel, n1: int, n2: int | None = None, out: str | Path | None = None
+    kernel: _Kernel,
+    n1: int,
+    n2: int | None = None,
+    out: str | Path | None = None,
+    *,
+    positions: Literal["equal", "all"] = "equal",
 ) -> Estimate:
     """Estimate of what `gram` would take; nothing is computed or written.
 
@@ -178,15 +207,16 @@ def estimate(
         n1: number of images of the rows.
         n2: number of images of the columns; None for the symmetric matrix of n1 images.
         out: path of the store; None for a matrix in memory.
+        positions: "equal" or "all", as for `gram`.
 
     Returns:
-        The estimate.
+        The estimate; between positions its rows and columns are images at positions.
 
     Raises:
         InputError: a number is not a whole number of at least 1.
     """
     rows = whole_number("n1", n1, 1)
     columns = None if n2 is None else whole_number("n2", n2, 1)
-    partition = kernel.program.partition(rows, columns)
+    program = _program_of(kernel, positions)
     path = None if out is None else Path(out)
-    return estimate_of(kernel.program, partition, path)
+    return estimate_of(program, program.partition(rows, columns), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -76,6 +77,7 @@ class CompiledProgram:
         self.program = Program(graph, method, kind, boundaries=self.device == "cpu")
         self.statistics = tf.function(self._statistics, jit_compile=XLA, autograph=False)
         self.cross = tf.function(self._tiles, jit_compile=XLA, autograph=False)
+        self._within = tf.function(self.program.within, jit_compile=XLA, autograph=False)
 
     def partition(self, n1: int, n2: int | None, shape: BlockShape | None = None) -> Partition:
         """How a matrix is cut; n2=None for the symmetric matrix of n1 images."""
@@ -112,9 +114,30 @@ class CompiledProgram:
     def diagonal(
         self, images: Sequence[Array], start: int, shape: BlockShape, variances: Variances
     ) -> Array:
-        """Output variance of the block's images from `start` on, [shape.columns]."""
+        """Output variances of the block's images from `start` on.
+
+        Shapes: [shape.columns, *positions]; [shape.columns] between positions, whose rows they are
+        """
+        start, shape = start // self.rows, shape.per_image(self.rows)
         values, *_ = self._checked_statistics(images, start, shape.columns, shape, variances)
-        return np.asarray(values if self.kind == "both" else values[0])
+        diagonal = np.moveaxis(np.asarray(values), -1, 1)
+        if self.graph.between:
+            diagonal = diagonal.reshape(len(diagonal), -1)
+        return diagonal if self.kind == "both" else diagonal[0]
+
+    def within(self, images: Sequence[Array], start: int, size: int, variances: Variances) -> Array:
+        """Covariances between all positions of each of `size` images, from `start` on.
+
+        Shapes: [size, *positions, *positions]
+        """
+        block = self._images(images, start, size)
+        values = np.moveaxis(np.asarray(self._within(block, *variances)), -1, 1)
+        return values if self.kind == "both" else values[0]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the matrix for each image: one, or one for each position (Graph.between)."""
+        return math.prod(self.graph.positions) if self.graph.between else 1
 
     def block(
         self,
@@ -126,12 +149,16 @@ class CompiledProgram:
     ) -> Array:
         """One block of the matrix, [block.rows, block.columns]; a pure function of its arguments.
 
+        Each entry is a map of the covariances at equal positions, [rows, columns, *positions], if
+        the output has positions; between positions each row and column is an image at a position.
+
         In a block on the diagonal of a symmetric matrix only the tiles that touch the upper
         triangle are computed; the other entries are zero.
 
         Raises:
             NumericalError: the variance of an image overflows or underflows the dtype.
         """
+        block, shape = block.per_image(self.rows), shape.per_image(self.rows)
         _, x1, s1 = self._checked_statistics(first, block.row, shape.rows, shape, variances)
         if block.symmetric and block.row == block.column and shape.rows == shape.columns:
             x2, s2 = x1, s1
@@ -148,7 +175,18 @@ class CompiledProgram:
         values = np.zeros((*tiles.shape[1:-2], shape.rows, shape.columns), self.dtype)
         for (i, j), part in zip(starts, tiles.numpy(), strict=False):
             values[..., i : i + tile[0], j : j + tile[1]] = part
-        return values[..., : block.rows, : block.columns]
+        return self._arranged(values[..., : block.rows, : block.columns])
+
+    def _arranged(self, values: Array) -> Array:
+        """A block whose axes of positions come first, in the order of the matrix's axes."""
+        rank, lead = len(self.graph.positions), int(self.kind == "both")
+        if not rank:
+            return values
+        if not self.graph.between:
+            return np.moveaxis(values, (-2, -1), (lead, lead + 1))
+        values = np.moveaxis(values, (-2, -1), (lead, lead + rank + 1))
+        sides = (n * self.rows for n in (values.shape[lead], values.shape[lead + rank + 1]))
+        return values.reshape(*values.shape[:lead], *sides)
 
     def _checked_statistics(
         self,
@@ -196,9 +234,11 @@ class CompiledProgram:
         """The first `count` tiles, [tiles, B1, B2]; `starts` holds their first row and column.
 
         first, second: images and statistics of either side, in runs. Both kernels: [tiles, 2, ..].
+        With positions: [tiles, *positions, B1, B2], or between them, with two groups of axes.
         """
         size = starts.shape[0]
-        shape = (2, *tile) if self.kind == "both" else tile
+        positions = self.graph.positions * (2 if self.graph.between else 1)
+        shape = (*((2,) if self.kind == "both" else ()), *positions, *tile)
         empty = tf.TensorArray(variances[0][0].dtype, size, element_shape=shape)
 
         def step(t: Tensor, done: Any) -> tuple[Tensor, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Estimate:
         memory: bytes at the peak without the data; the maps within a block are a guess.
         memory_available: bytes, None where the system does not say.
         out: path of the store, None for a matrix in memory.
+        positions: positions of the output, of which each entry is a map; () for single numbers.
         disk: bytes that are still to be written.
         disk_available: bytes free where the store is, None in memory.
     """
@@ -48,6 +50,7 @@ class Estimate:
     out: str | None = None
     disk: int = 0
     disk_available: int | None = None
+    positions: tuple[int, ...] = ()
 
     @property
     def fits_memory(self) -> bool:
@@ -108,7 +111,8 @@ class Estimate:
     @property
     def _matrix(self) -> str:
         kind = "symmetric " if self.symmetric else ""
-        return f"{kind}{self.n1} x {self.n2} matrix in {self.dtype}"
+        size = " x ".join(map(str, (self.n1, self.n2, *self.positions)))
+        return f"{kind}{size} matrix in {self.dtype}"
 
 
 def estimate_of(program: BlockProgram, partition: Partition, out: Path | None = None) -> Estimate:
@@ -120,12 +124,13 @@ def estimate_of(program: BlockProgram, partition: Partition, out: Path | None = 
     itemsize = np.dtype(dtype).itemsize
     needed = program.working_set(shape, min(os.cpu_count() or 1, count)) * itemsize
     disk, free = 0, None
+    entry = math.prod(partition.positions) * itemsize
     if out is None:
-        needed += partition.n1 * partition.n2 * itemsize
+        needed += partition.n1 * partition.n2 * entry
     else:
-        chunk = shape.rows * shape.columns * itemsize + CHUNK_EXTRA
+        chunk = shape.rows * shape.columns * entry + CHUNK_EXTRA
         disk = max(count * chunk - _used(out / "matrix"), 0)
-        disk += partition.n2 * itemsize if partition.symmetric else 0
+        disk += partition.n2 * entry if partition.symmetric else 0
         free = free_disk(out)
     return Estimate(
         n1=partition.n1,
@@ -139,6 +144,7 @@ def estimate_of(program: BlockProgram, partition: Partition, out: Path | None = 
         out=None if out is None else str(out),
         disk=disk,
         disk_available=free,
+        positions=partition.positions,
     )
 
 

@@ -50,7 +50,7 @@ def fingerprint_of(work: Work) -> dict[str, Any]:
         "x2": None if second is None else _hash_arrays(second),
         "dtype": work.program.dtype,
         "kind": work.program.kind,
-        "shape": list(work.partition.size),
+        "shape": [*work.partition.size, *work.partition.positions],
         "block": [shape.rows, shape.columns, shape.tile_rows, shape.tile_columns],
     }
 

@@ -1,8 +1,8 @@
 """Layout of a stored matrix: Zarr arrays whose chunks know their store and their place.
 
     K.zarr/zarr.json      group; its attributes hold the fingerprint (fingerprint.py)
-    K.zarr/matrix/        [N1, N2], one chunk for each block
-    K.zarr/diagonal/      [N], of a symmetric matrix, one chunk
+    K.zarr/matrix/        [N1, N2, *positions], one chunk for each block
+    K.zarr/diagonal/      [N, *positions], of a symmetric matrix, one chunk
 
 A chunk is a Zarr shard with one inner chunk, and a tag before it. Every reader of Zarr's third
 format can read it, since a shard may hold bytes that its index does not mention:
@@ -156,12 +156,12 @@ def write_metadata(path: Path, fingerprint: Mapping[str, Any]) -> None:
 
     attributes = {KEY: {**fingerprint, "sha256": digest(fingerprint)}}
     group = zarr.create_group(str(path), zarr_format=3, attributes=attributes)
-    n1, n2 = fingerprint["shape"]
+    n1, n2, *positions = fingerprint["shape"]
     arrays: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-        "matrix": ((n1, n2), tuple(fingerprint["block"][:2]))
+        "matrix": ((n1, n2, *positions), (*fingerprint["block"][:2], *positions))
     }
     if fingerprint["x2"] is None:
-        arrays["diagonal"] = ((n1,), (n1,))
+        arrays["diagonal"] = ((n1, *positions), (n1, *positions))
     for name, (shape, chunk) in arrays.items():
         group.create_array(
             name,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
 
-from keras2gp._util.arrays import Images, Matrix, Vector
+from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.executors import executor_of
 from keras2gp.matrices.plan import Block
 from keras2gp.matrices.work import BlockProgram, Executor, Work, require_finite
 
-__all__ = ["diagonal_of", "in_memory", "matrix_of"]
+__all__ = ["diagonal_of", "in_memory", "matrix_of", "within_of"]
 
 
 def matrix_of(
@@ -44,8 +45,33 @@ def diagonal_of(
     Raises: NumericalError if one is not finite; InputError if memory is short.
     """
     work = Work.of(program, parameters, images, None)
-    _require(work, len(images[0]), f"the kernel's diagonal of {len(images[0])} images")
+    entries = len(images[0]) * math.prod(work.partition.positions)
+    _require(work, entries, f"the kernel's diagonal of {len(images[0])} images")
     return work.diagonal
+
+
+def within_of(
+    program: CompiledProgram,
+    parameters: Mapping[str, LayerVariances],
+    images: Sequence[Images],
+) -> Array:
+    """Covariances between all positions of each image, [N, *positions, *positions].
+
+    A program of both kernels gives [2, N, *positions, *positions].
+
+    Raises: NumericalError if one is not finite; InputError if memory is short.
+    """
+    work, count = Work.of(program, parameters, images, None), len(images[0])
+    side = work.partition.shape.per_image(program.rows).columns
+    _require(work, count * program.rows**2, f"the covariances within {count} images")
+    require_finite(work.diagonal, column=None)  # and within the range of the dtype
+    variances = program.variances(parameters)
+    parts = [program.within(images, i, side, variances) for i in range(0, count, side)]
+    axis = int(program.kind == "both")
+    values: Array = np.concatenate(parts, axis)
+    values = values[:, :count] if axis else values[:count]
+    require_finite(np.moveaxis(values, axis, -1), column=None)
+    return values
 
 
 def _require(work: Work, entries: int, purpose: str) -> None:
@@ -67,34 +93,44 @@ def in_memory(
     Raises: NumericalError if an entry is not finite; InputError if the matrix does not fit in
             memory.
     """
-    n1, n2 = work.partition.size
+    (n1, n2), positions = work.partition.size, work.partition.positions
     kernels = (2,) if work.program.kind == "both" else ()
-    shape, dtype = (*kernels, n1, n2), np.dtype(work.program.dtype)
-    _require(work, math.prod(shape), f"a kernel matrix of {n1} x {n2} images in {dtype}")
-    sink = _Matrix(np.empty(shape, dtype))
+    shape, dtype = (*kernels, n1, n2, *positions), np.dtype(work.program.dtype)
+    noun = "images" if work.partition.per_image == 1 else "images at positions"
+    _require(work, math.prod(shape), f"a kernel matrix of {n1} x {n2} {noun} in {dtype}")
+    sink = _Matrix(np.empty(shape, dtype), len(kernels))
     with closing(executor.run(work, work.partition.blocks(), sink)) as run:
         for block in run:
             finished(block.pairs)
     if work.second is None:
-        matrices = sink.matrix.reshape(-1, n1, n2)
-        for matrix, variances in zip(matrices, np.atleast_2d(work.diagonal), strict=True):
+        matrices = _planes(sink.matrix.reshape(-1, n1, n2, *positions), 2)
+        diagonals = _planes(work.diagonal.reshape(-1, n1, *positions), 1)
+        for matrix, variances in zip(matrices, diagonals, strict=True):
             _mirror(matrix)
             np.fill_diagonal(matrix, variances)
     return sink.matrix
 
 
-class _Matrix:
-    """A sink: an array in memory."""
+def _planes(values: Array, rank: int) -> Iterator[Array]:
+    """Views of `rank` axes, one for each kernel and position: the axes after the first."""
+    moved = np.moveaxis(values, range(1, 1 + rank), range(-rank, 0))
+    return (moved[index] for index in np.ndindex(moved.shape[:-rank]))
 
-    def __init__(self, matrix: Matrix) -> None:
+
+class _Matrix:
+    """A sink: an array in memory; `lead` axes come before the rows."""
+
+    def __init__(self, matrix: Matrix, lead: int) -> None:
         self.matrix = matrix
+        self._before = (slice(None),) * lead
 
     def holds(self, block: Block) -> bool:
         return False
 
     def write(self, block: Block, values: Matrix) -> None:
-        require_finite(values, block.row, block.column)
-        self.matrix[(..., *block.slices)] = values
+        lead = len(self._before)
+        require_finite(np.moveaxis(values, (lead, lead + 1), (-2, -1)), block.row, block.column)
+        self.matrix[(*self._before, *block.slices)] = values
 
 
 def _mirror(matrix: Matrix, size: int = 1024) -> None:

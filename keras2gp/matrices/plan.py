@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -53,6 +53,8 @@ _GPU_TILE_MAP = 128 * 128 * 784
 H100. ResNet-32 there: 11.7, 13.3 and 11.0 million pairs/s in tiles of 64, 128 and 256 squared."""
 _GPU_KEPT = 2**28
 """Entries that the loops of a tile leave behind on a GPU: 1 GB in float32."""
+_VALUES = 2**24
+"""Entries of a block's result, where each pair of images has many: 64 MB in float32."""
 _IMAGES = 2**27
 """Most entries of the statistics of one side of a block: 512 MB in float32."""
 
@@ -72,6 +74,15 @@ class Block:
     rows: int
     columns: int
     symmetric: bool = False
+
+    def per_image(self, count: int) -> Block:
+        """The block in images, of which each has `count` rows and columns."""
+        if count == 1:
+            return self
+        row, column, rows, columns = (
+            n // count for n in (self.row, self.column, self.rows, self.columns)
+        )
+        return Block(row, column, rows, columns, self.symmetric)
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -104,6 +115,10 @@ class BlockShape:
     tile_rows: int
     tile_columns: int
 
+    def per_image(self, count: int) -> BlockShape:
+        """The shape in images, of which each has `count` rows and columns."""
+        return self if count == 1 else BlockShape(*(n // count for n in astuple(self)))
+
     @property
     def most_tiles(self) -> int:
         """Tiles of a full block."""
@@ -131,6 +146,7 @@ class Footprint:
         image: entries of the statistics of one image, with margins.
         columns: the largest number of statistics at one position of an image.
         iterations: iterations of all loops.
+        result: entries of the result of one pair of images: positions, or pairs of them.
     """
 
     largest: int
@@ -138,6 +154,7 @@ class Footprint:
     image: int
     columns: int
     iterations: int
+    result: int = 1
 
     @property
     def mixes(self) -> bool:
@@ -156,14 +173,18 @@ def footprint_of(graph: Graph) -> Footprint:
         columns[index] * math.prod(n + 2 * m for n, m in zip(sizes[index], margin, strict=True))
         for index, margin in analysis.margins.items()
     )
-    loops = analysis.loops[:-1]
+    positions = math.prod(graph.positions)
+    result = positions**2 if graph.between else positions
+    loops = analysis.loops if graph.between else analysis.loops[:-1]
     stored = [loop.result for loop in loops]
     return Footprint(
         largest=max(map(math.prod, sizes)),
-        kept=sum(len(analysis.offsets[index]) * math.prod(sizes[index]) for index in stored),
+        kept=sum(len(analysis.offsets[index]) * math.prod(sizes[index]) for index in set(stored))
+        + (result if graph.between else 0),
         image=image,
         columns=max(columns.values()),
         iterations=sum(len(loop.offsets) for loop in loops),
+        result=result,
     )
 
 
@@ -196,6 +217,7 @@ def block_shape(graph: Graph, n1: int, n2: int, device: Device = "cpu") -> Block
     largest = max(_MIXING_BLOCK, tile_columns) if footprint.mixes else _BLOCK
     largest = max(min(largest, _floor_power(_IMAGES // footprint.image)), 16)
     side = min(largest, _power(max(n1, n2), 16))  # equal sides share the executable of statistics
+    side = min(side, _most_images(footprint.result))
     return BlockShape(side, side, min(tile_rows, side), min(tile_columns, side))
 
 
@@ -206,10 +228,12 @@ def working_set(graph: Graph, shape: BlockShape, threads: int) -> int:
     the block's values.
     """
     footprint = footprint_of(graph)
+    if graph.between:
+        shape = shape.per_image(math.prod(graph.positions))
     images = (shape.rows + shape.columns) * footprint.image
     # The variances of a block's images go through the loops too, an image for a pair.
     kept = max(shape.tile_rows * shape.tile_columns, shape.columns) * footprint.kept
-    return threads * (images + kept + 2 * shape.rows * shape.columns)
+    return threads * (images + kept + 2 * shape.rows * shape.columns * footprint.result)
 
 
 def _gpu_block_shape(footprint: Footprint, images: int) -> BlockShape:
@@ -217,9 +241,15 @@ def _gpu_block_shape(footprint: Footprint, images: int) -> BlockShape:
     pairs = min(_GPU_TILE_MAP // footprint.largest, _GPU_KEPT // max(footprint.kept, 1))
     tile = min(max(_floor_power(math.isqrt(max(pairs, 1))), 16), 256)
     side = max(min(_GPU_BLOCK, _floor_power(_IMAGES // footprint.image)), tile)
-    side = min(side, _power(images, 16))
+    side = min(side, _power(images, 16), _most_images(footprint.result))
+    tile = min(tile, side)
     tile = min(tile, side)
     return BlockShape(side, side, tile, tile)
+
+
+def _most_images(result: int) -> int:
+    """Images of either side of a block whose pairs have `result` entries each."""
+    return _floor_power(math.isqrt(max(_VALUES // result, 1)))
 
 
 def _floor_power(n: int) -> int:
@@ -241,12 +271,16 @@ class Partition:
         symmetric: whether rows and columns are the same images, so that only the blocks that touch
             the upper triangle are computed and stored.
         shape: sizes of blocks and tiles.
+        positions: axes of positions of each entry, the covariances at equal positions.
+        per_image: rows and columns of each image: its positions, between positions (Graph.between).
     """
 
     n1: int
     n2: int
     symmetric: bool
     shape: BlockShape
+    positions: tuple[int, ...] = ()
+    per_image: int = 1
 
     @classmethod
     def of(
@@ -257,9 +291,17 @@ class Partition:
         shape: BlockShape | None = None,
         device: Device = "cpu",
     ) -> Partition:
-        """The partition that suits a graph; n2=None for the symmetric matrix of n1 images."""
+        """The partition that suits a graph; n2=None for the symmetric matrix of n1 images.
+
+        shape: in images
+        """
         columns = n1 if n2 is None else n2
-        return cls(n1, columns, n2 is None, shape or block_shape(graph, n1, columns, device))
+        shape = shape or block_shape(graph, n1, columns, device)
+        if not graph.between:
+            return cls(n1, columns, n2 is None, shape, graph.positions)
+        count = math.prod(graph.positions)
+        shape = BlockShape(*(n * count for n in astuple(shape)))
+        return cls(n1 * count, columns * count, n2 is None, shape, per_image=count)
 
     @property
     def size(self) -> tuple[int, int]:

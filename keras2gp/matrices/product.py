@@ -54,6 +54,11 @@ class ClusterProduct:
         self._store = store if isinstance(store, GramStore) else GramStore(store)
         if not self._store.symmetric:
             raise InputError(f"{self._store.path} holds the matrix of two sets of images, not one")
+        if self._store.ndim != 2:
+            raise InputError(
+                f"{self._store.path} holds covariances at equal positions, one matrix for each "
+                "position. Try: the matrix between positions, or that of one position"
+            )
         self.shape = self._store.shape
         self.dtype = self._store.dtype
         self._address = address

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, Tensor
+from keras2gp.covariance.base import Statistics
 from keras2gp.covariance.program import Program
 from keras2gp.errors import NumericalError
 
@@ -34,7 +35,8 @@ def require_range(
     images of size 1 and weight variances of 2 tells: its variance is 0 only there.
 
     Args:
-        values: variances of the images, [S] for each kernel; rows beyond the images are ignored.
+        values: variances of the images, [*positions, S] for each kernel; entries beyond the images
+            are ignored.
         images: data tensors of the images, [B, *shape] each.
         start: number of the first image, for the message.
         weights: weight variances, in the program's order of layers.
@@ -46,29 +48,43 @@ def require_range(
         NumericalError: a variance is infinite or NaN; or 0 or subnormal, and should not be.
     """
     count = len(images[0])
-    variances: Array = np.stack([np.asarray(v) for v in values])[:, :count]
+    variances = _by_image(values, count)
     finite, tiny = np.isfinite(variances), np.finfo(variances.dtype).tiny
     if not finite.all():
-        kind, index = (int(i) for i in np.argwhere(~finite)[0])
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        index = place[-1]
         raise NumericalError(
-            f"the variance of image {start + index} is {variances[kind, index]}: "
+            f"the variance of image {start + index} is {variances[place]}: "
             f"{_reason(program, [x[index : index + 1] for x in images], weights, biases)}"
         )
     small = np.abs(variances) < tiny
     if not small.any():
         return
-    normal = [_normalised(x) for x in images]
+    # A position has a variance of its own, whatever is the largest value of the image.
+    parts = bool(program.graph.positions) and variances.dtype == np.float32
+    normal = [np.sign(x) if parts else _normalised(x) for x in images]
+    own = weights, biases
     weights = [tf.where(w > 0, tf.constant(2, w.dtype), w) for w in weights]
     biases = [tf.where(b > 0, tf.constant(1, b.dtype), b) for b in biases]
-    reference = np.stack([np.asarray(v) for v in statistics(normal, weights, biases)])[:, :count]
+    reference = _by_image(statistics(normal, weights, biases), count)
     lost = np.argwhere(small & ~(reference < _NONZERO))
+    if len(lost) and parts:
+        of, column = np.unique(lost[:, -1], return_inverse=True)
+        exact = _by_image(_in_double(program, [x[of] for x in images], *own)[0], len(of))
+        lost = lost[exact[lost[:, 0], lost[:, 1], column] > 0]
     if len(lost):
-        kind, index = (int(i) for i in lost[0])
+        place = tuple(int(i) for i in lost[0])
         raise NumericalError(
-            f"the variance of image {start + index} is {variances[kind, index]}, and is not 0: "
+            f"the variance of image {start + place[-1]} is {variances[place]}, and is not 0: "
             f"variances shrink below {variances.dtype}. Try {_wider(variances.dtype)}larger "
             "variances, or larger inputs"
         )
+
+
+def _by_image(values: Sequence[Tensor], count: int) -> Array:
+    """Variances of the first `count` images, [kernels, positions, count]."""
+    stacked: Array = np.stack([np.asarray(v) for v in values])
+    return stacked.reshape(len(stacked), -1, stacked.shape[-1])[..., :count]
 
 
 def _normalised(images: Images) -> Images:
@@ -83,15 +99,23 @@ def _reason(
 ) -> str:
     """The cause of a variance that is not finite, and a remedy: the same image in float64."""
     dtype = image[0].dtype
-    double = [[tf.cast(v, tf.float64) for v in group] for group in (weights, biases)]
-    tensors = [tf.constant(np.moveaxis(x, 0, -1), tf.float64) for x in image]
-    # XLA, unlike single operations, goes on where an index of a table is not a number.
-    compiled = tf.function(program.statistics, jit_compile=True, autograph=False)
-    outputs, _, statistics = compiled(tensors, *double)
+    outputs, statistics = _in_double(program, image, weights, biases)
     numbers = [*outputs, *(tensor for tensors in statistics.values() for tensor in tensors)]
     if all((np.abs(np.asarray(n)) <= np.finfo(dtype).max).all() for n in numbers):
         return f"{dtype} loses the values on the way to it. Try {_wider(dtype)}smaller inputs"
     return f"variances grow beyond {dtype}. Try {_wider(dtype)}smaller variances, or smaller inputs"
+
+
+def _in_double(
+    program: Program, images: Sequence[Images], weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Statistics]:
+    """Variances and statistics of a few images in float64."""
+    double = [[tf.cast(v, tf.float64) for v in group] for group in (weights, biases)]
+    tensors = [tf.constant(np.moveaxis(x, 0, -1), tf.float64) for x in images]
+    # XLA, unlike single operations, goes on where an index of a table is not a number.
+    compiled = tf.function(program.statistics, jit_compile=True, autograph=False)
+    outputs, _, statistics = compiled(tensors, *double)
+    return outputs, statistics
 
 
 def _wider(dtype: np.dtype[Any]) -> str:

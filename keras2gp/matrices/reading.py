@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -60,18 +61,20 @@ def _range(key: Any, count: int) -> range:
 def gather(
     selection: Selection, partition: Partition, dtype: np.dtype[Any], load: Callable[[Block], Array]
 ) -> Matrix:
-    """The selected entries, [rows, columns], one block in memory at a time, each read once.
+    """The selected entries, [rows, columns, *positions], one block in memory at a time.
 
     load: reads a block; of a symmetric matrix only entries on or above the diagonal are used
 
     Raises: StoreError if the entries do not fit in memory.
     """
     rows, columns = _ascending(selection.rows), _ascending(selection.columns)
-    needed = len(rows) * len(columns) * dtype.itemsize
+    positions = partition.positions
+    needed = len(rows) * len(columns) * math.prod(positions) * dtype.itemsize
     if needed > NEGLIGIBLE:
         hint = "a smaller part of the matrix"
         require_memory(needed, f"{len(rows)} x {len(columns)} entries", hint, StoreError)
-    out = np.empty((len(rows), len(columns)), dtype)
+    out = np.empty((len(rows), len(columns), *positions), dtype)
+    flags = (..., *[None] * len(positions))  # axes of one for the positions
     shape, symmetric = partition.shape, partition.symmetric
     direct = _pieces(rows, shape.rows), _pieces(columns, shape.columns)
     mirror = _pieces(columns, shape.rows), _pieces(rows, shape.columns)
@@ -81,12 +84,13 @@ def gather(
         whole = not symmetric or not block.meets_diagonal
         if i in direct[0] and j in direct[1]:
             (to_row, of_row), (to_column, of_column) = direct[0][i], direct[1][j]
-            upper = whole or _above(block, of_row, of_column, 0)
+            upper = whole or _above(block, of_row, of_column, 0)[flags]
             np.copyto(out[to_row, to_column], values[of_row, of_column], where=upper)
         if symmetric and i in mirror[0] and j in mirror[1]:
             (to_column, of_row), (to_row, of_column) = mirror[0][i], mirror[1][j]
-            lower = whole or _above(block, of_row, of_column, 1).T
-            np.copyto(out[to_row, to_column], values[of_row, of_column].T, where=lower)
+            lower = whole or _above(block, of_row, of_column, 1).T[flags]
+            mirrored = values[of_row, of_column].swapaxes(0, 1)
+            np.copyto(out[to_row, to_column], mirrored, where=lower)
     backwards = tuple(
         slice(None, None, -1 if r.step < 0 else 1) for r in (selection.rows, selection.columns)
     )

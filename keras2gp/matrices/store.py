@@ -7,6 +7,7 @@ the files stands in layout.py.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -25,16 +26,23 @@ from keras2gp.matrices.plan import Block, BlockShape, Partition
 from keras2gp.matrices.reading import Selection, gather
 from keras2gp.matrices.work import require_finite
 
-__all__ = ["GramStore"]
+__all__ = ["LARGEST_SIDE", "GramStore"]
 
 _RESUME = (
     "Run keras2gp.gram again with the same arguments and out={path!r} to compute what is missing"
 )
-_MOST_ROWS, _MOST_SIDE, _MOST_BLOCKS = 2**40, 2**13, 10**8
+LARGEST_SIDE = 2**13
+"""Rows or columns of a block."""
+_MOST_ROWS, _MOST_BLOCKS = 2**40, 10**8
+_MOST_AXES, _MOST_ENTRIES = 8, 2**26
 
 
 class GramStore:
     """A kernel matrix on disk, [N1, N2], made by keras2gp.gram(..., out=PATH).
+
+    Of a kernel with positions each entry is the map of the covariances at equal positions,
+    [N1, N2, *positions]; between positions rows and columns are images at positions, an image after
+    the other.
 
     store[i0:i1, j0:j1] reads the selected entries, and only the blocks that hold them; integers,
     steps and negative indices work as in numpy. np.asarray(store) reads all of it.
@@ -46,7 +54,7 @@ class GramStore:
     Attributes:
         path: directory of the store.
         fingerprint: hashes of all that the entries depend on.
-        shape: N1 and N2.
+        shape: N1 and N2, and the positions of each entry.
         dtype: type of the entries.
         symmetric: whether rows and columns are the same images.
 
@@ -116,21 +124,26 @@ class GramStore:
             raise ValueError("its fingerprint was changed")
         if fingerprint["dtype"] not in ("float32", "float64"):
             raise ValueError(f"dtype {fingerprint['dtype']!r}, expected 'float32' or 'float64'")
-        n1, n2 = (whole_number("shape", n, 1, _MOST_ROWS) for n in fingerprint["shape"])
-        sides = [whole_number("block", n, 1, _MOST_SIDE) for n in fingerprint["block"]]
+        n1, n2, *positions = (
+            whole_number("shape", n, 1, _MOST_ROWS) for n in fingerprint["shape"][:_MOST_AXES]
+        )
+        sides = [whole_number("block", n, 1, LARGEST_SIDE) for n in fingerprint["block"]]
         self.fingerprint: dict[str, Any] = fingerprint
-        self.shape: tuple[int, int] = n1, n2
+        self.shape: tuple[int, ...] = (n1, n2, *positions)
         self.dtype: np.dtype[Any] = np.dtype(fingerprint["dtype"])
         self.symmetric = fingerprint["x2"] is None
         if self.symmetric and n1 != n2:
             raise ValueError(f"a symmetric matrix of shape {[n1, n2]}")
-        self._partition = Partition(n1, n2, self.symmetric, BlockShape(*sides))
+        if math.prod((*sides[:2], *positions)) > _MOST_ENTRIES:
+            raise ValueError(f"blocks of {sides[:2]} entries of {positions} positions")
+        shape = BlockShape(*sides)
+        self._partition = Partition(n1, n2, self.symmetric, shape, tuple(positions))
         blocks = -(-n1 // sides[0]) * -(-n2 // sides[1])
         if blocks > _MOST_BLOCKS:
             raise ValueError(f"{blocks} blocks, expected at most {_MOST_BLOCKS}")
         self._matrix = self._array("matrix", self.shape, self.chunks)
         if self.symmetric:
-            self._variances = self._array("diagonal", (n1,), (n1,))
+            self._variances = self._array("diagonal", (n1, *positions), (n1, *positions))
 
     def _array(self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...]) -> ChunkedArray:
         identity = digest(self.fingerprint)
@@ -142,18 +155,19 @@ class GramStore:
 
     @property
     def ndim(self) -> int:
-        """The number of axes, 2."""
-        return 2
+        """The number of axes: 2, and those of the positions."""
+        return len(self.shape)
 
     @property
-    def chunks(self) -> tuple[int, int]:
+    def chunks(self) -> tuple[int, ...]:
         """Rows and columns of a block: reading along these reads each block once."""
-        return self._partition.shape.rows, self._partition.shape.columns
+        shape = self._partition.shape
+        return shape.rows, shape.columns, *self._partition.positions
 
     @property
     def size(self) -> int:
-        """Number of entries, N1 N2."""
-        return self.shape[0] * self.shape[1]
+        """Number of entries, N1 N2 times the positions."""
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -170,7 +184,7 @@ class GramStore:
                 not fit in memory; IndexError for an integer out of range; InputError for indices
                 other than integers and slices.
         """
-        selection = Selection(key, self.shape)
+        selection = Selection(key, self._partition.size)
         return selection.shaped(gather(selection, self._partition, self.dtype, self.read))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -187,16 +201,17 @@ class GramStore:
         """The diagonal of the matrix: exact prior variances if it is symmetric.
 
         Returns:
-            An array [min(N1, N2)].
+            An array [min(N1, N2), *positions].
 
         Raises:
             StoreError: the store is unfinished or damaged there.
         """
         if self.symmetric:
             return self._diagonal.copy()
-        side = max(self.chunks)
-        starts = range(0, min(self.shape), side)
-        return np.concatenate([np.diagonal(self[i : i + side, i : i + side]) for i in starts])
+        side = max(self.chunks[:2])
+        starts = range(0, min(self._partition.size), side)
+        parts = [np.diagonal(self[i : i + side, i : i + side]) for i in starts]
+        return np.concatenate([np.moveaxis(part, -1, 0) for part in parts])
 
     # Completeness.
 
@@ -233,7 +248,7 @@ class GramStore:
         Returns:
             Whether `read` gives it.
         """
-        return self._matrix.read_if_valid(self._partition.place(block)) is not None
+        return self._matrix.read_if_valid(self._place(block)) is not None
 
     def holds_diagonal(self) -> bool:
         """Whether the diagonal of a symmetric matrix is there.
@@ -241,7 +256,7 @@ class GramStore:
         Returns:
             Whether `diagonal` gives it.
         """
-        return self._variances.read_if_valid((0,)) is not None
+        return self._variances.read_if_valid(self._whole) is not None
 
     def require(self, fingerprint: Mapping[str, Any]) -> None:
         """Refuse the store unless it is of this fingerprint.
@@ -271,7 +286,7 @@ class GramStore:
         Raises:
             StoreError: the block is missing or damaged, or belongs elsewhere.
         """
-        values = self._matrix.read_if_valid(self._partition.place(block))
+        values = self._matrix.read_if_valid(self._place(block))
         if values is None:
             rows, columns = (f"{part.start}:{part.stop}" for part in block.slices)
             raise StoreError(
@@ -294,12 +309,12 @@ class GramStore:
             InputError: the values have another shape, or the store is open for reading alone.
             StoreError: the disk does not take it.
         """
-        if values.shape != (block.rows, block.columns):
+        if values.shape != (block.rows, block.columns, *self._partition.positions):
             raise InputError(f"a block of shape {values.shape}, expected {block}")
-        require_finite(values, block.row, block.column)
+        require_finite(np.moveaxis(values, (0, 1), (-2, -1)), block.row, block.column)
         if self.symmetric and block.meets_diagonal:
             values = self._upper(block, values)
-        self._put(self._matrix, self._partition.place(block), values)
+        self._put(self._matrix, self._place(block), values)
 
     def write_diagonal(self, values: Vector) -> None:
         """Keep the diagonal of a symmetric matrix; before any block, since blocks repeat it.
@@ -312,12 +327,22 @@ class GramStore:
             InputError: the store is open for reading alone.
             StoreError: the disk does not take it.
         """
-        require_finite(values, column=None)
-        self._put(self._variances, (0,), values)
+        require_finite(np.moveaxis(values, 0, -1), column=None)
+        self._put(self._variances, self._whole, values)
+
+    def _place(self, block: Block) -> tuple[int, ...]:
+        """The place of a block's chunk: all positions are in it."""
+        return (*self._partition.place(block), *self._whole[1:])
+
+    @property
+    def _whole(self) -> tuple[int, ...]:
+        """The place of the one chunk of the diagonal."""
+        return (0,) * (len(self.shape) - 1)
 
     def _upper(self, block: Block, values: Matrix) -> Matrix:
         """A block on the diagonal, zero below the diagonal and exact on it."""
-        values = np.triu(values, block.row - block.column)
+        planes = np.triu(np.moveaxis(values, (0, 1), (-2, -1)), block.row - block.column)
+        values = np.moveaxis(planes, (-2, -1), (0, 1))
         first = max(block.row, block.column)
         last = min(block.row + block.rows, block.column + block.columns)
         places = np.arange(first, last)
@@ -336,7 +361,7 @@ class GramStore:
 
     @cached_property
     def _diagonal(self) -> Vector:
-        values = self._variances.read_if_valid((0,))
+        values = self._variances.read_if_valid(self._whole)
         if values is None:
             raise StoreError(
                 f"{self.path}: the diagonal is missing or damaged, or belongs to another store. "

@@ -98,16 +98,18 @@ class Work:
 
     @cached_property
     def diagonal(self) -> Vector:
-        """Variances of the rows, [N1]; of both kernels, [2, N1].
+        """Variances of the rows, [N1, *positions]; of both kernels, [2, N1, *positions].
 
         Raises:
             NumericalError: one is not finite.
         """
-        count, shape = len(self.first[0]), self.partition.shape
+        count, shape = self.partition.n1, self.partition.shape
         starts = range(0, count, shape.columns)
         parts = [self.program.diagonal(self.first, i, shape, self._variances) for i in starts]
-        diagonal: Array = np.concatenate(parts, axis=-1)[..., :count]
-        require_finite(diagonal, column=None)
+        rows = int(self.program.kind == "both")
+        diagonal: Array = np.concatenate(parts, axis=rows)
+        diagonal = diagonal[:, :count] if rows else diagonal[:count]
+        require_finite(np.moveaxis(diagonal, rows, -1), column=None)
         return diagonal
 
     @cached_property

@@ -88,6 +88,11 @@ class Attempts:
             return _failed(number, settings, "build", error)
         try:
             kernel = convert(model, dtype=self.dtype)
+            if kernel.positions:
+                raise InputError(
+                    f"the output has positions {kernel.positions}, and the labels are of images. "
+                    "Try: Flatten or pooling, and a Dense layer at the end"
+                )
             trial = self._scored(number, settings, kernel, folder)
         except (UnsupportedModelError, PriorError, NumericalError, InputError) as error:
             return _failed(number, settings, type(error).__name__, error)

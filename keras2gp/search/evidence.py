@@ -168,6 +168,11 @@ class Evidence:
                 f"kernel={received_text(kernel)}: expected a kernel that keras2gp.convert or "
                 "keras2gp.load gave"
             )
+        if kernel.positions:
+            raise InputError(
+                f"the kernel's output has positions {kernel.positions}: the evidence is "
+                "differentiated for one number an image. Try: kernel.at(position), of one of them"
+            )
         self._images = [image.astype(np.float64) for image in kernel.images(x)]
         self._targets = targets_of(y)
         if len(self._targets) != len(self._images[0]):

@@ -84,6 +84,12 @@ def export(
             f"the kernel is {estimator.kernel!r}: only one that keras2gp.convert or keras2gp.load "
             "gave is known to TensorFlow"
         )
+    if estimator.kernel.positions:
+        raise InputError(
+            f"the fit is over the output's positions {estimator.kernel.positions}, and an export "
+            "serves one prediction for each image. Try: a fit at one position, with the kernel "
+            "kernel.at(position); Kernel.save, which saves the kernel of all positions"
+        )
     module = predictor_of(estimator, variance=variance)
     try:
         with staged_directory(target, _OURS) as staged:

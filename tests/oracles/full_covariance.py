@@ -35,7 +35,12 @@ _STEP = 2e-5
 
 
 def full_tangent(model, x1, x2):
-    """Tangent kernel [N1, N2] of two sets of different images.
+    """Tangent kernel [N1, N2] of two sets of different images; see full_kernel."""
+    return between_tangents(model, x1, x2)[:, :, 0, 0]
+
+
+def between_tangents(model, x1, x2):
+    """Tangent kernel [N1, N2, P, P] of two sets of different images, between all positions.
 
     Math: for two networks f and g with Gaussian weights of correlation r, Price's theorem gives
     dE[f(x) g(x')] / dr at r = 1 as the sum over all weights of Var(w) E[df(x)/dw df(x')/dw]; the
@@ -49,19 +54,24 @@ def full_tangent(model, x1, x2):
     for step in (-2, -1, 1, 2):
         matrix = np.where(first[:, None] == first, 1.0, 1 + step * _STEP)
         with correlated(matrix):
-            values.append(full_kernel(model, x1, x2))
+            values.append(between_positions(model, x1, x2))
     return (8 * (values[2] - values[1]) - (values[3] - values[0])) / (12 * _STEP)
 
 
 def full_kernel(model, x1, x2):
     """Kernel matrix [N1, N2]; the output is one position of one channel group."""
+    return between_positions(model, x1, x2)[:, :, 0, 0]
+
+
+def between_positions(model, x1, x2):
+    """Kernel [N1, N2, P, P] between the P positions of the output, of one channel group."""
     arrays = zip(*(x if isinstance(x, list) else [x] for x in (x1, x2)), strict=True)
     images = [Map(data=np.concatenate(pair).astype(float)) for pair in arrays]
     count = len(x1[0] if isinstance(x1, list) else x1)
     _ACTIVATED.clear()
     (output,) = evaluate(model, images)
     (group,) = output.groups
-    return group.second[:count, count:, 0, 0]
+    return group.second[:count, count:]
 
 
 def evaluate(model, inputs):
