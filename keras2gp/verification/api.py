@@ -19,6 +19,7 @@ from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.verification.positions import matrix_at, places_of
 from keras2gp.verification.report import VerificationReport, estimate, make_report
 from keras2gp.verification.sampling import PILOT_WORK, PILOTS, Draws, Sampler, images_of
 from keras2gp.verification.statistics import moments_of, test_limit
@@ -65,7 +66,8 @@ def verify(
     The networks are copies of the model with other numbers of channels, their weights drawn from
     the model's prior. The second moments of their outputs tend to the kernel as the width grows.
     Control variates of known mean, from the same weights, take away most of their fluctuation
-    (controls.py). No rule of the kernel is used.
+    (controls.py). No rule of the kernel is used. Of an output with positions three are compared,
+    the first, the last and one in the middle, with one another.
 
     The verdict is "rejected" if the networks are farther from the kernel than their error bars
     allow, which happens to a true kernel once in a thousand times. It is "accepted" if they are
@@ -96,7 +98,8 @@ def verify(
         The estimates at each width, their limit, and the verdict.
 
     Shapes:
-        The matrices of the report are [N][N], for N images.
+        The matrices of the report are [N][N], for N images; [3 N][3 N] with positions, image by
+        image.
 
     Raises:
         UnsupportedModelError: The model has no exact kernel; and all other errors of convert().
@@ -223,6 +226,7 @@ class Verification:
         self.stated = stated
         self.samples, self.seed, self.averages = samples, seed, averages
         self._model, self._trained_until = model, trained_until
+        self._places = places_of(stated)
         if isinstance(data, int):
             whole_number("data", data, 1, _LARGEST)
         self.images = images_of(stated, data, seed)
@@ -285,8 +289,13 @@ class Verification:
         expected, received = ([s.shape for s in k.inputs] for k in (self.stated, kernel))
         if expected != received:
             raise InputError(f"the kernel is of inputs {received}, and the model has {expected}")
+        if kernel.positions != self.stated.positions:
+            raise InputError(
+                f"the kernel is of positions {kernel.positions}, and the model has "
+                f"{self.stated.positions}"
+            )
         images = self.images if len(self.images) > 1 else self.images[0]
-        matrix = np.asarray(kernel.matrix(images, get="nngp"), np.float64)
+        matrix = np.asarray(matrix_at(kernel, images, self._places), np.float64)
         if np.diagonal(matrix).min() <= 0:
             raise InputError("the kernel's variance of an image is 0. Try: other images as data")
         return matrix
@@ -301,8 +310,9 @@ class Verification:
             averages=self.averages,
             tracer=self._model.tracer,
             trained_until=self._trained_until,
+            removed=self.stated.report.removed,
         )
-        return Sampler(widened.model, widened.taps, deviations(widened), self.images)
+        return Sampler(widened.model, widened.taps, deviations(widened), self.images, self._places)
 
     def _stream(self, number: int) -> int:
         """A stream of random numbers for each width, of which every seed has its own."""

@@ -21,6 +21,7 @@ from keras2gp.verification.controls import (
     products,
     sensitivities,
 )
+from keras2gp.verification.positions import Places
 from keras2gp.verification.taps import Tap
 
 __all__ = ["PILOTS", "PILOT_WORK", "Draws", "Sampler", "Weights", "images_of"]
@@ -117,6 +118,7 @@ class Sampler:
         deviations: Standard deviation of the elements of each of its trainable variables; None for
             a variable that stays as it is.
         images: An array [N, *shape] for each of its inputs.
+        places: The positions of the output that are compared.
     """
 
     def __init__(
@@ -125,11 +127,13 @@ class Sampler:
         taps: Sequence[Tap],
         deviations: Sequence[float | None],
         images: Sequence[Images],
+        places: Places,
     ) -> None:
         self._model, self._taps = model, taps
         self._deviations = tuple(deviations)
         self._images = [tf.constant(array, tf.float32) for array in images]
         self._count = len(images[0])
+        self._places = places
 
     def draws(
         self,
@@ -188,10 +192,12 @@ class Sampler:
 
     def _moments(self, weights: Weights, stream: Any, number: Any) -> Any:
         units, *taps = self._outputs(self._values(number, stream))
-        units = tf.cast(units, tf.float64)
+        units = tf.cast(tf.reshape(units, [-1, units.shape[-1]]), tf.float64)
         count = tf.cast(tf.shape(units)[1], tf.float64)
         moments = tf.matmul(units, units, transpose_b=True) / count
-        return moments, products(departures(self._taps, taps, self._count), weights, self._count)
+        control = products(departures(self._taps, taps, self._count), weights, self._count)
+        places = len(self._places.numbers)
+        return moments, tf.repeat(tf.repeat(control, places, 0), places, 1)
 
     def _pilot(self, number: Any, stream: Any) -> list[Tensor]:
         """Sensitivities of log m in one network, m being the output's variance: see controls.py."""
@@ -199,7 +205,7 @@ class Sampler:
         with tf.GradientTape() as tape:
             tape.watch(values)
             units, *taps = self._outputs(values)
-            variance = tf.reduce_mean(tf.square(units), axis=1)
+            variance = tf.reduce_mean(tf.square(units), axis=[1, 2])
             # Its gradient is that of log m, and 0 in a network whose output is 0.
             logarithm = tf.math.divide_no_nan(variance, tf.stop_gradient(variance))
         of_taps = departures(self._taps, taps, self._count)
@@ -208,12 +214,12 @@ class Sampler:
         return sensitivities(of_taps, gradients)
 
     def _outputs(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """The copy's output as [N, units], and the tensors of its taps."""
+        """The copy's output as [N, positions, units], and the tensors of its taps."""
         outputs, _ = self._model.stateless_call(
             values, self._model.non_trainable_variables, self._images, training=False
         )
         units, *taps = outputs
-        return [tf.reshape(units, [self._count, -1]), *taps]
+        return [self._places.units(units), *taps]
 
     def _values(self, number: Any, stream: Any) -> list[Tensor]:
         """Values of the trainable variables in one network, drawn anew."""

@@ -64,6 +64,7 @@ class Widened(KerasWalker):
         averages: Whether max pooling is read as average pooling.
         tracer: Has traced the user's code in the model.
         trained_until: As for convert().
+        removed: Path of an activation before the output that is left out; "" for none.
 
     Raises:
         WideningError: Keras cannot build the copy.
@@ -79,9 +80,11 @@ class Widened(KerasWalker):
         averages: bool,
         tracer: Tracer | None = None,
         trained_until: str | None = None,
+        removed: str = "",
     ) -> None:
         self.scale = scale
         self.output = output
+        self.removed = removed
         self.averages = averages
         self.parameters = parameters
         self.drawn: dict[str, Any] = {}
@@ -140,7 +143,9 @@ class Widened(KerasWalker):
             result = self._notes.weights(layer, drawn, result, data)
         # The function itself is handed on, since a function of the user's own has no name in Keras.
         # The kernel is that of a Gaussian output: an activation in the output's layer was removed.
-        if path != self.output and operation.activation is not keras.activations.linear:
+        if path not in (self.output, self.removed) and (
+            operation.activation is not keras.activations.linear
+        ):
             activation = keras.layers.Activation(operation.activation)
             result = self._notes.between(activation, [result], activation(result.data))
         return [result]
@@ -158,6 +163,8 @@ class Widened(KerasWalker):
 
     def _between(self, call: Call, path: str) -> list[Tensor]:
         """Call the copy of an operation without random weights."""
+        if path == self.removed:
+            return list(call.tensors)
         operation = call.operation
         key = id(operation)
         if key not in self._copies:

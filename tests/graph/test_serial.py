@@ -1,6 +1,7 @@
 """Graphs as JSON: every op and back, and nothing that is not one."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +47,15 @@ def test_every_op_comes_back():
     assert graph_from_dict(text()) == graph
     found = {type(node.op).__name__ for node in graph.nodes}
     assert found >= {"Combination", "AveragePool", "Upsample", "Depthwise", "Normalize", "Spread"}
+
+
+def test_what_is_asked_of_the_output_comes_back():
+    graph = replace(network(), between=True)
+    data = json.loads(json.dumps(graph_to_dict(graph)))
+    assert graph_from_dict(data) == graph
+    assert "between" not in text()
+    with pytest.raises(ModelFileError, match="between"):
+        graph_from_dict({**data, "between": "yes"})
 
 
 def node(data, name):
