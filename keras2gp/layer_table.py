@@ -90,10 +90,6 @@ _SPECTRAL = (
     "it divides weights by their largest singular value, which ties all of them together",
     "the layer without it",
 )
-_EINSUM = (
-    "which axes its weights sum over is free, and there is no rule but for the last one",
-    "Dense, where that is what it does",
-)
 _CODE = (
     "it runs a function of its own, and nothing here says what that does to a covariance",
     "layers or keras.ops operations in its place",
@@ -154,8 +150,9 @@ _GATED = "Half of the channels times the sigmoid of the other half: k' = k1 k2, 
 _RESHAPE = (
     "Another shape that keeps the channels last, or flattens, or spreads units over positions."
 )
+_RESIZED = "A map of another size: its nearest positions, or bilinear means of their neighbours."
 _PERMUTE = (
-    "The channels moved to the first or the last axis; another order of positions is refused."
+    "Another order of the axes, with the channels first or last; offsets change as positions do."
 )
 
 LAYERS = _table(
@@ -163,6 +160,11 @@ LAYERS = _table(
     _weighted(
         "linear.read_dense", "Dense", "dense",
         "Random weights over the last axis: k' = b2 + w2 k.", "units",
+    ),
+    _weighted(
+        "linear.read_einsum", "EinsumDense", "dense",
+        "Random weights over the last axis, as Dense: 'abc,cd->abd'; other sums are refused.",
+        "output_shape",
     ),
     _weighted(
         "linear.read_convolution", "Conv1D Conv2D Conv3D", "convolution",
@@ -287,9 +289,10 @@ LAYERS = _table(
     _read("reshaping.read_permute", "Permute", _PERMUTE),
     _read(
         "reshaping.read_upsampling", "UpSampling1D UpSampling2D UpSampling3D",
-        "Every position repeated: k'[d][g] = k[(g + d) // u - g // u][g // u].",
+        "Every position repeated: k'[d][g] = k[(g + d) // u - g // u][g // u]; or bilinear.",
         channelwise=True,
     ),
+    _read("reshaping.read_resizing", "Resizing", _RESIZED, channelwise=True),
     _read(
         "reshaping.read_zero_padding", "ZeroPadding1D ZeroPadding2D ZeroPadding3D",
         "Zeros around the map, which a convolution after it sees.",
@@ -317,13 +320,12 @@ LAYERS = _table(
     _rows("Embedding", reason=_LOOKUP),
     _rows("ReversibleEmbedding", reason=_LOOKUP, in_files=False),
     _rows("SpectralNormalization", reason=_SPECTRAL),
-    _rows("EinsumDense", reason=_EINSUM),
     _rows(
         "FlaxLayer JaxLayer Lambda TFSMLayer TorchModuleWrapper", reason=_CODE, in_files=False,
     ),
     _rows(
         "AutoContrast CenterCrop Normalization RandomBrightness RandomContrast RandomCrop "
-        "RandomFlip RandomRotation RandomTranslation RandomZoom Resizing",
+        "RandomFlip RandomRotation RandomTranslation RandomZoom",
         on_data=True,
     ),
     _rows(
@@ -391,11 +393,22 @@ OPERATIONS = _table(
         "numpy", "Mean", reader="pooling.read_mean",
         becomes="Mean over spatial axes, as average pooling over all of their positions.",
     ),
+    _ops(
+        "numpy", "Sum", reader="pooling.read_sum",
+        becomes="Sum over spatial axes: their number times the mean.",
+    ),
     # Positions
     _ops(
         "numpy", "ExpandDims Reshape Squeeze", reader="reshaping.read_reshape", becomes=_RESHAPE,
     ),
-    _ops("numpy", "Transpose", reader="reshaping.read_permute", becomes=_PERMUTE),
+    _ops(
+        "numpy", "Swapaxes Transpose", reader="reshaping.read_permute", becomes=_PERMUTE,
+    ),
+    _ops("image", "Resize", reader="reshaping.read_resizing", becomes=_RESIZED),
+    _ops(
+        "numpy", "Flip", reader="slicing.read_flip",
+        becomes="Positions in the opposite order: k'[d][g] = k[-d][n - 1 - g].",
+    ),
     _ops(
         "numpy", "GetItem", reader="slicing.read_getitem",
         becomes="Positions cut out, by slices with a step or one of them; or a slice of channels.",
@@ -425,7 +438,7 @@ OPERATIONS = _table(
     _ops("einops", "Rearrange"),
     _ops(
         "image",
-        "CropImages ExtractPatches GaussianBlur HSVToRGB PadImages RGBToGrayscale RGBToHSV Resize",
+        "CropImages ExtractPatches GaussianBlur HSVToRGB PadImages RGBToGrayscale RGBToHSV",
     ),
     _ops("linalg", "Det Inv Norm"),
     _ops("math", "Erfc Erfinv Logsumexp Rsqrt TopK"),
@@ -438,11 +451,11 @@ OPERATIONS = _table(
         "numpy",
         "All Any Append Arccos Arccosh Arcsin Arcsinh Arctan2 Arctanh Argmax Argmin Argsort "
         "Average BroadcastTo Cbrt Ceil Clip Copy CountNonzero Cross Cumprod Cumsum Deg2rad Diag "
-        "Diagonal Diff DivideNoNan Dstack Equal Exp2 Fabs Flip Fliplr Flipud Floor FloorDivide "
+        "Diagonal Diff DivideNoNan Dstack Equal Exp2 Fabs Fliplr Flipud Floor FloorDivide "
         "Fmod FullLike Greater GreaterEqual Hsplit Hstack Hypot Isclose Isfinite Isinf Isnan Less "
         "LessEqual Log Log10 Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor "
         "Median Mod Moveaxis NanToNum NotEqual OnesLike Power Prod Rad2deg Ravel Real Reciprocal "
-        "Roll Rot90 Round Select Sinc Sort Sqrt Stack Std Sum Swapaxes Take TakeAlongAxis "
+        "Roll Rot90 Round Select Sinc Sort Sqrt Stack Std Take TakeAlongAxis "
         "Tan Tile Trace Tril Triu Trunc Var Vsplit Vstack Where ZerosLike",
     ),
     # Not read from files: operations that take functions, and others that were not looked at

@@ -117,6 +117,12 @@ class Context:
 
     def as_graph_tensor(self, tensor: Tensor) -> Tensor:
         """Enter a tensor of data into the graph as an input, channels last; keep any other."""
+        if tensor.outside:
+            self.refuse(
+                "what is before it surrounds the map with -inf, which only max pooling straight "
+                "after that takes no notice of",
+                "zeros around the map (ZeroPadding), or max pooling",
+            )
         if not tensor.is_data:
             return tensor
         data = tensor.data
@@ -152,7 +158,7 @@ class Context:
                 "positions for channels",
                 "one data_format throughout",
             )
-        return tensor
+        return self.as_graph_tensor(tensor)
 
     def spatial(self, tensor: Tensor) -> Spatial:
         """Sizes of the spatial axes of a tensor's maps in the graph, () for a vector.

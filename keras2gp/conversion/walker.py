@@ -294,7 +294,9 @@ def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
         entry = entry_of(call.operation)
         context.refuse(*(entry.reason if entry else NO_RULE), by_shape=False)
     inherits = training and getattr(call.operation, "_call_has_training_arg", False)
-    if call.kwargs.get("training") or inherits:
+    # Keras calls Resizing with training=True, which makes no difference to it.
+    ignores = isinstance(call.operation, keras.layers.Resizing)
+    if (call.kwargs.get("training") or inherits) and not ignores:
         context.refuse(
             "it is called with training=True, which makes it random or dependent on the batch",
             "calling it without training=True",

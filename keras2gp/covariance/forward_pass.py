@@ -128,6 +128,8 @@ class ForwardPass:
         node, scale = self.nodes[index], scales[index]
         read = node.op.input_offset(scale)
         at = _times(read, offset)
+        if not node.op.keeps_axes:  # its input is stored, and read at any offset
+            at = node.op.input_offset(_times(scale, offset))
         inputs = [maps[i] if i in maps else self.stored[i].at(at) for i in node.inputs]
         for number, i in enumerate(node.inputs):
             if i in maps and scales[i] != read:  # one position, computed at offset 0 alone

@@ -9,9 +9,18 @@ import tensorflow as tf
 from keras2gp._util.arrays import PairMap, Tensor
 from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext, is_zero
 from keras2gp.covariance.registry import rule
-from keras2gp.graph.ops import Crop, Dilate, Pad, Repeat, Reshape, Spread
+from keras2gp.graph.ops import Crop, Dilate, Flip, Pad, Permute, Repeat, Reshape, Spread
 
-__all__ = ["CropRule", "DilateRule", "PadRule", "RepeatRule", "ReshapeRule", "SpreadRule"]
+__all__ = [
+    "CropRule",
+    "DilateRule",
+    "FlipRule",
+    "PadRule",
+    "PermuteRule",
+    "RepeatRule",
+    "ReshapeRule",
+    "SpreadRule",
+]
 
 
 @rule(Pad)
@@ -31,6 +40,25 @@ class CropRule(Rule[Crop]):
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
         """k[before : n - after] on each axis."""
         return maps[0][tuple(slice(before, -after or None) for before, after in self.op.crops)]
+
+
+@rule(Flip)
+class FlipRule(Rule[Flip]):
+    """k'[d][g] = k[-d][n - 1 - g] along the axes that are reversed."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k in the opposite order."""
+        return tf.reverse(maps[0], [axis for axis, flip in enumerate(self.op.axes) if flip])
+
+
+@rule(Permute)
+class PermuteRule(Rule[Permute]):
+    """k'[d][g] = k with the axes of d and of g in another order."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k transposed."""
+        (k,) = maps
+        return tf.transpose(k, [*self.op.order, *range(len(self.op.order), k.shape.rank)])
 
 
 @rule(Repeat)

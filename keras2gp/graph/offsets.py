@@ -145,8 +145,8 @@ def _may_refuse(node: Node) -> bool:
 def loops(graph: Graph) -> tuple[Loop, ...]:
     """The loops of the forward pass, in order; the last gives the output.
 
-    A node that two loops read, or one loop at two offsets, has a loop of its own, and its maps are
-    stored. Inputs are at hand at every offset.
+    A node that two loops read, or one loop at two offsets, or an op that permutes the axes, has a
+    loop of its own, and its maps are stored. Inputs are at hand at every offset.
     """
     demanded = demand(graph)
     readers: list[set[tuple[int, Ratios]]] = [set() for _ in graph.nodes]
@@ -162,6 +162,7 @@ def loops(graph: Graph) -> tuple[Loop, ...]:
         size = graph.nodes[end].spatial
         readers[end].add((loop, _within((1 if nonzero else 0,) * len(size), size)))
 
+    apart = {i for node in graph.nodes if not node.op.keeps_axes for i in node.inputs}
     begin(last, graph.output, demanded[graph.output], graph.output)
     for index in range(len(graph.nodes) - 1, -1, -1):
         node = graph.nodes[index]
@@ -172,7 +173,8 @@ def loops(graph: Graph) -> tuple[Loop, ...]:
             begin(index, source, _read(graph, index, source, demanded[index]), index)
             continue
         reading = [loop for loop, _ in readers[index]]
-        if len(reading) > (len(set(reading)) if isinstance(node.op, Input) else 1):
+        most = len(set(reading)) if isinstance(node.op, Input) else 1
+        if index in apart or len(reading) > most:
             readers[index].clear()
             begin(index, index, demanded[index], index)
         for loop, scale in readers[index]:

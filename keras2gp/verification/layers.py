@@ -110,6 +110,8 @@ def units_of(layer: Any) -> tuple[str, int] | None:
     entry = entry_of(layer)
     if entry is None or not entry.width:
         return None
+    if entry.width == "output_shape":
+        return entry.width, int(layer.partial_output_shape[-1])
     return entry.width, int(getattr(layer, entry.width))
 
 
@@ -155,7 +157,7 @@ def scales(operation: Any) -> bool:
 def drawn_weights(layer: Any) -> Iterator[DrawnWeight]:
     """The random weights of a built layer."""
     yield DrawnWeight(layer.kernel, _fan_in(layer))
-    if layer.use_bias:
+    if getattr(layer, "use_bias", getattr(layer, "bias", None) is not None):
         yield DrawnWeight(layer.bias, None)
 
 

@@ -178,7 +178,7 @@ def _variance(layer: Any, drawn: Sequence[tuple[DrawnWeight, float]], source: An
     axis = 1 if first else -1
     squares = ops.square(source)
     units = 1
-    if type(layer) is layers.Dense:
+    if isinstance(layer, layers.Dense | layers.EinsumDense):
         total = ops.sum(squares, axis=-1, keepdims=True)
     else:
         config = layer.get_config()

@@ -90,6 +90,7 @@ class Widened(KerasWalker):
         self.drawn: dict[str, Any] = {}
         self._notes = Taps()
         self._copies: dict[int, Any] = {}
+        self._surrounded: set[int] = set()
         self._paths: dict[int, str] = {}
         state = State(
             "initializers",
@@ -176,7 +177,12 @@ class Widened(KerasWalker):
             keys = list(args[1])
             keys[place] = slice(self._grown(channels.start), self._grown(channels.stop))
             args = (args[0], tuple(keys))
-        results = self._copies[key](*args, **kwargs)
+        if args and id(args[0]) in self._surrounded:
+            results = _inside(self._copies[key], args[0])
+        else:
+            results = self._copies[key](*args, **kwargs)
+        if type(operation).__name__ == "Pad" and -math.inf in (*args[1:], *kwargs.values()):
+            self._surrounded.add(id(results))
         if isinstance(operation, keras.layers.UnitNormalization):
             # The kernel's norm is over the channels of the user's model, whatever the copy's width.
             results = results * math.sqrt(self.scale.factor)
@@ -218,7 +224,9 @@ class Widened(KerasWalker):
             return {}
         name, units = setting
         free = id(layer) in self.scale.outputs
-        sizes = {name: self.scale.units if free else self._grown(units)}
+        sizes: dict[str, Any] = {name: self.scale.units if free else self._grown(units)}
+        if name == "output_shape":
+            sizes[name] = (*layer.partial_output_shape[:-1], sizes[name])
         if depthwise(layer):
             sizes["groups"] = self._grown(layer.groups)
         return sizes
@@ -272,6 +280,13 @@ class Widened(KerasWalker):
         """
         times = int(self.scale.factor)
         return keras.ops.concatenate([data] * times, axis=call.operation.axis)
+
+
+def _inside(pooling: Any, x: Any) -> Any:
+    """The average over what is finite in each window of an average pooling."""
+    finite = keras.ops.isfinite(x)
+    total = pooling(keras.ops.where(finite, x, 0.0))
+    return total / pooling(keras.ops.cast(finite, x.dtype))
 
 
 def deviations(widened: Widened) -> list[float | None]:

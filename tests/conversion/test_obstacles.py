@@ -163,9 +163,9 @@ SEQUENCE = {
     "dot": (lambda h: layers.Dot(2)([h, h]), "products of two random branches"),
     "maximum": (lambda h: layers.Maximum()([h, 2 * h]), "larger or smaller"),
     "each step": (layers.TimeDistributed(layers.Dense(3)), "each step of a sequence"),
-    "einsum": (layers.EinsumDense("abc,cd->abd", (6, 5)), "which axes its weights sum over"),
+    "einsum": (layers.EinsumDense("abc,bd->adc", (5, 4)), "sums over other axes than the last"),
     "spectral": (layers.SpectralNormalization(layers.Dense(3)), "largest singular value"),
-    "other": (lambda h: keras.ops.flip(h, axis=1), "no exact rule for it here"),
+    "other": (lambda h: keras.ops.roll(h, 1, axis=1), "no exact rule for it here"),
 }
 
 

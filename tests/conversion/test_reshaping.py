@@ -121,18 +121,25 @@ def test_padding_and_cropping_of_channels_first():
 
 
 REFUSED = {
-    "rows for columns": (lambda x: layers.Permute((2, 1, 3), name="bad")(conv(x)), "no rule"),
     "positions for channels": (
         lambda x: layers.Permute((1, 3, 2), name="bad")(conv(x)),
         "channels",
     ),
     "a flattened map": (
         lambda x: layers.Permute((1,), name="bad")(layers.Flatten()(conv(x))),
-        "reordered",
+        "images are mixed",
     ),
-    "bilinear": (
-        lambda x: layers.UpSampling2D(interpolation="bilinear", name="bad")(conv(x)),
-        "bilinear",
+    "bicubic": (
+        lambda x: layers.UpSampling2D(interpolation="bicubic", name="bad")(conv(x)),
+        "bicubic",
+    ),
+    "antialiased": (
+        lambda x: layers.Resizing(3, 3, antialias=True, name="bad")(conv(x)),
+        "antialias=True",
+    ),
+    "nearest, with ties": (
+        lambda x: layers.Resizing(5, 5, interpolation="nearest", name="bad")(conv(x)),
+        "rounding decides",
     ),
     "a repeated map": (
         lambda x: layers.RepeatVector(3, name="bad")(layers.Flatten()(conv(x))),

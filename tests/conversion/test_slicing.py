@@ -77,7 +77,13 @@ REFUSED = {
     "one channel": (lambda h: h[:, :, :, 0], "no slice of step 1"),
     "images": (lambda h: h[1:, ...], "some of the images"),
     "the first image": (lambda h: h[:1, ...], "some of the images"),
-    "turned round": (lambda h: h[:, ::-1], "turns the positions round"),
+    "no positions": (lambda h: h[:, 3:3], "takes no position"),
+    "channels turned round": (lambda h: h[..., ::-1], "no slice of step 1"),
+    "images turned round": (lambda h: ops.flip(h, axis=0), "reverses the order of the images"),
+    "-inf that pooling does not read": (
+        lambda h: conv(ops.pad(h, [(0, 0), (1, 1), (0, 0), (0, 0)], constant_values=-np.inf)),
+        "surrounds the map with -inf",
+    ),
     "a new axis": (lambda h: h[:, None], "no choice of positions"),
     "channels repeated": (lambda h: ops.repeat(h, 2, axis=-1), "repeats images or channels"),
     "all numbers repeated": (lambda h: ops.repeat(h, 2), "repeats images or channels"),
@@ -103,3 +109,19 @@ def test_what_takes_channels_or_images_is_refused(name):
     report = keras2gp.inspect(keras.Model(x, function(conv(x))))
     assert why in report.obstacles[0].why
     assert report.obstacles[0].hint
+
+
+def test_max_pooling_with_minus_infinity_around_counts_what_is_inside(rng):
+    x = rng.normal(size=(3, 6, 5, 2))
+    around = [(0, 0), (1, 1), (1, 1), (0, 0)]
+
+    def padded(h):
+        surrounded = ops.pad(conv(h), around, constant_values=-np.inf)
+        return layers.MaxPooling2D(3, 1)(surrounded)
+
+    def same(h):
+        return layers.AveragePooling2D(3, 1, padding="same")(conv(h))
+
+    found = matrix(padded, x, max_pooling="average")
+    np.testing.assert_allclose(found, matrix(same, x), rtol=1e-12)
+    assert "largest of several" in str(keras2gp.inspect(model_of(padded)))

@@ -161,6 +161,28 @@ CASES = {
     "dilation before pooling": ((7, 6, 2), lambda x: pool(conv(x, dilation_rate=2), 2)),
     "upsampling": (IMAGE, lambda x: conv(up(conv(x), (2, 3)), 2)),
     "upsampling before pooling": (IMAGE, lambda x: pool(conv(up(conv(x), 2)), 3, 2)),
+    "bilinear upsampling": ((3, 2, 2), lambda x: conv(
+        layers.UpSampling2D((2, 4), interpolation="bilinear")(conv(x)), 2)),
+    "bilinear, then pooled": ((2, 2, 2), lambda x: average(conv(
+        layers.UpSampling2D((2, 1), interpolation="bilinear")(linear(x)), 2))),
+    "resized": ((6, 2, 2), lambda x: pool(layers.Resizing(3, 8)(conv(x)), 2, 1)),
+    "resized to the nearest": (IMAGE, lambda x: pool(
+        layers.Resizing(3, 8, interpolation="nearest")(conv(x)), 2, 1)),
+    "axes exchanged": (IMAGE, lambda x: average(conv(layers.Permute((2, 1, 3))(conv(x)), (2, 1)))),
+    "axes exchanged between poolings": ((4, 3, 2), lambda x: pool(conv(
+        keras.ops.transpose(pool(conv(x), 2, 1), (0, 2, 1, 3)), (1, 2)), 2, 1)),
+    "a map and its transpose": ((3, 3, 2), lambda x: average(conv(
+        concat(h := conv(x), layers.Permute((2, 1, 3))(h)), 2))),
+    "three axes in a circle": ((2, 3, 2, 1), lambda x: average(conv(
+        layers.Permute((3, 1, 2, 4))(pool(conv(x, 2), 2, 1)), (1, 2, 1)))),
+    "reversed": (IMAGE, lambda x: average(conv(conv(x)[:, ::-1], (2, 1)))),
+    "reversed with a step": (IMAGE, lambda x: pool(conv(conv(x)[:, ::-2, 1:]), 2, 1)),
+    "a map beside its mirror image": (IMAGE, lambda x: average(layers.ReLU()(
+        (h := linear(x)) + keras.ops.flip(h, axis=2)))),
+    "sums of positions": (IMAGE, lambda x: conv(keras.ops.sum(conv(x), axis=2))),
+    "sum of all positions": (IMAGE, lambda x: keras.ops.sum(conv(x), axis=(1, 2))),
+    "einsum": (IMAGE, lambda x: average(layers.EinsumDense(
+        "...x,xy->...y", 7, activation="relu", bias_axes="y", **HE)(conv(x)))),
     "upsampling 1-D": ((5, 2), lambda x: average(conv(up(conv(x), 3)))),
     "upsampling 3-D": ((2, 3, 2, 2), lambda x: average(conv(up(conv(x, 2), (1, 2, 2)), 2))),
     "repeated vector": ((6,), lambda x: average(conv(layers.RepeatVector(4)(

@@ -70,6 +70,10 @@ CASES = {
     ops.Crop: (IMAGE, lambda x: pool(layers.Cropping2D(((1, 0), (0, 1)))(conv(x)))),
     ops.Dilate: (IMAGE, lambda x: pool(transposed(linear(x)))),
     ops.Reshape: (IMAGE, lambda x: conv(layers.Reshape((2, 6, 6))(conv(x)))),
+    ops.Flip: (IMAGE, lambda x: pool(conv(conv(x)[:, ::-1]))),
+    ops.Permute: (IMAGE, lambda x: pool(conv(layers.Permute((2, 1, 3))(conv(x)), (2, 1)))),
+    ops.Interpolate: ((2, 3, 2), lambda x: pool(
+        layers.UpSampling2D(2, interpolation="bilinear")(conv(x)))),
     ops.Repeat: (IMAGE, lambda x: pool(layers.ReLU()(
         linear(x) + layers.GlobalAveragePooling2D(keepdims=True)(linear(x, 1))))),
     ops.Spread: (IMAGE, lambda x: pool(spread(x))),

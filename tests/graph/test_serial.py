@@ -33,6 +33,7 @@ def network():
     s = add(op.Sum((1.0, -1.0)), u, v)
     flat = add(op.Mixture((0.5, 0.5)), add(op.Positions(2), s), add(op.Positions(2), u))
     h = add(op.Spread((2, 3)), add(op.Affine("b", 1), flat))
+    h = add(op.Interpolate((2, 3), True), add(op.Permute((1, 0)), add(op.Flip((True, False)), h)))
     h = add(op.Product(), h, add(op.Repeat((2, 3)), add(op.Reshape((1, 1), 0), flat)))
     h = add(op.Scale(0.5), add(op.Reshape((6,), 2), h))
     return b.graph(add(op.Affine("c"), add(op.Positions(1), h)))

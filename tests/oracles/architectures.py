@@ -42,8 +42,8 @@ class _Builder:
         steps = [self.convolution, self.activation, self.pooling, self.sum_of_branches,
                  self.concatenation, self.misaligned, self.upsampling, self.padding, self.cropping,
                  self.transposed, self.depthwise, self.normalization, self.mean_kept,
-                 self.gate, self.channel_gate, self.excitation]  # fmt: skip
-        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1]
+                 self.gate, self.channel_gate, self.excitation, self.turned]  # fmt: skip
+        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1]
         for _ in range(int(self.rng.integers(0, 8))):
             step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
             drawn = step(h)
@@ -150,6 +150,12 @@ class _Builder:
         h = self.pointwise(h, 8) if h.shape[-1] % 2 or self.rng.random() < 0.5 else h
         half = h.shape[-1] // 2
         return self.activate(h[..., :half]) * self.activate(h[..., half:])
+
+    def turned(self, h):
+        """Positions in the opposite order, or along other axes."""
+        if self.rank == 2 and self.rng.random() < 0.5:
+            return layers.Permute((2, 1, 3))(h)
+        return keras.ops.flip(h, axis=1)
 
     def excitation(self, h):
         """Channels times numbers that are made of the mean over positions."""

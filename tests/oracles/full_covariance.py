@@ -120,7 +120,7 @@ def apply(layer, sources, node):
     return source if kind in IDENTITIES else linear(layer, source, first)
 
 
-IDENTITIES = ("Flatten", "Permute", "Dropout", "Identity")
+IDENTITIES = ("Flatten", "Dropout", "Identity")
 
 
 def joined(sources, node):
@@ -175,11 +175,23 @@ def product(sources, node):
     return mapped(sources[0], factor * np.eye(math.prod(sources[0].spatial)))
 
 
+def permuted(sources, node):
+    """Positions in another order of axes, where the channels stay last."""
+    (source,) = sources
+    layer, rank = node.operation, len(source.spatial) + 2
+    places = [0, *layer.dims] if hasattr(layer, "dims") else list(layer.axes)
+    if places[-1] != rank - 1:
+        return source
+    return mapped(source, *matrix_of(lambda basis: basis.transpose(places), source.spatial))
+
+
 OTHERS = {
     "Concatenate": joined,
     "GetItem": sliced,
     "Glu": halves,
     "Multiply": product,
+    "Permute": permuted,
+    "Transpose": permuted,
     "Split": split,
 }
 

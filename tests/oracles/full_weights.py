@@ -26,7 +26,8 @@ def variance(initializer, shape):
 
 
 def _bias(layer):
-    return variance(layer.bias_initializer, (1,)) if layer.use_bias else 0.0
+    has_bias = getattr(layer, "use_bias", getattr(layer, "bias", None) is not None)
+    return variance(layer.bias_initializer, (1,)) if has_bias else 0.0
 
 
 def _bare(layer):
@@ -133,11 +134,12 @@ def _dense(layer, source):
         means = [np.einsum("ijpp->ij", k) / k.shape[-1] for k in seconds]
         k = sum(n * m for n, m in zip(sizes, means, strict=True)) / sum(sizes)
         k, spatial = k[:, :, None, None], ()
-    return Map(spatial, [_source(_bias(layer) + w2 * k, layer.units)])
+    return Map(spatial, [_source(_bias(layer) + w2 * k, layer.kernel.shape[-1])])
 
 
 WEIGHTED = {
     "Dense": _dense,
+    "EinsumDense": _dense,
     **{f"Conv{rank}D": _convolution for rank in (1, 2, 3)},
     **{f"Conv{rank}DTranspose": _transposed for rank in (1, 2, 3)},
     **{f"DepthwiseConv{rank}D": _depthwise for rank in (1, 2)},

@@ -13,6 +13,7 @@ __all__ = [
     "inputs",
     "maximum",
     "mlp",
+    "moved",
     "pooled",
     "separable",
     "sums",
@@ -105,6 +106,18 @@ def gated():
     h = layers.Multiply()([h, layers.Reshape((1, 8))(gate)])
     a, b = keras.ops.split(layers.Conv1D(16, 1, **one)(h), 2, axis=-1)
     return head(x, layers.Flatten()(a * keras.ops.relu(b)))
+
+
+def moved():
+    """Axes exchanged and reversed, bilinear means, sums of positions, -inf around max pooling."""
+    x = keras.Input((4, 3, 2))
+    h = layers.Permute((2, 1, 3))(conv(x, activation="relu"))[:, ::-1]
+    h = conv(layers.UpSampling2D(2, interpolation="bilinear")(h), window=2, activation="relu")
+    h = keras.ops.pad(h, [(0, 0), (1, 0), (0, 1), (0, 0)], constant_values=-float("inf"))
+    h = layers.EinsumDense("abcd,de->abce", (None, None, 8), bias_axes="e", **biased())(
+        layers.MaxPooling2D(2)(h)
+    )
+    return head(x, 0.3 * keras.ops.sum(layers.ReLU()(layers.Resizing(2, 2)(h)), axis=(1, 2)))
 
 
 def grouped():

@@ -17,6 +17,7 @@ __all__ = [
     "read_convolution",
     "read_dense",
     "read_depthwise",
+    "read_einsum",
     "read_separable",
     "read_transposed",
 ]
@@ -31,6 +32,35 @@ def read_dense(call: Call, context: Context) -> Tensor:
             "Flatten before it, or data_format='channels_last' throughout",
         )
     _check_weights(layer, context)
+    context.became = "dense"
+    result = context.affine(tensor, layer, layer.kernel.shape[0], call.output)
+    return fused(layer.activation, result, context)
+
+
+def read_einsum(call: Call, context: Context) -> Tensor:
+    """Read an EinsumDense that is a Dense layer: weights over the last axis, one bias a unit."""
+    layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
+    equation = layer.equation.replace(" ", "")
+    summed, _, output = equation.partition("->")
+    source, _, weights = summed.partition(",")
+    rest, axis, unit = source[:-1], source[-1:], output[-1:]
+    if (weights, output) != (axis + unit, rest + unit) or unit in source:
+        context.refuse(
+            f"{equation!r} sums over other axes than the last, or gives several: there is no rule "
+            "for that",
+            "weights over the last axis, such as 'abc,cd->abd', or Dense",
+        )
+    if layer.bias_axes not in (None, unit):
+        context.refuse(
+            f"its biases {layer.bias_axes!r} differ from position to position",
+            f"bias_axes={unit!r}",
+        )
+    if tensor.channel_first and not tensor.flat:
+        context.refuse(
+            "it sums over the last axis, which holds positions here, not channels",
+            "Flatten before it, or data_format='channels_last' throughout",
+        )
+    _refuse_changed_weights(layer, context)
     context.became = "dense"
     result = context.affine(tensor, layer, layer.kernel.shape[0], call.output)
     return fused(layer.activation, result, context)

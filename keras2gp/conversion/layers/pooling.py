@@ -21,7 +21,11 @@ __all__ = [
     "read_global_max_pooling",
     "read_max_pooling",
     "read_mean",
+    "read_sum",
 ]
+
+
+Pads = tuple[tuple[int, int], ...]
 
 
 def read_average_pooling(call: Call, context: Context) -> Tensor:
@@ -39,16 +43,26 @@ def read_global_average_pooling(call: Call, context: Context) -> Tensor:
     return _global(call, _located(call, context), context)
 
 
+def read_sum(call: Call, context: Context) -> Tensor:
+    """Read ops.sum over spatial axes: their number times the mean."""
+    tensor = context.as_graph_tensor(call.tensors[0])
+    mean = read_mean(call, context)
+    before, after = (math.prod(int(n or 1) for n in t.shape) for t in (tensor, mean))
+    context.became = "sum over positions"
+    return context.scaled(mean, before / after)
+
+
 def read_mean(call: Call, context: Context) -> Tensor:
     """Read ops.mean over spatial axes: average pooling over all of their positions."""
     tensor = context.as_graph_tensor(call.tensors[0])
     rank = len(tensor.shape) + 1
     stated = call.operation.axis
+    stated = [stated] if isinstance(stated, int) else stated
     axes = range(rank) if stated is None else [axis % rank for axis in stated]
     channels = 1 if tensor.channel_first else rank - 1
     if tensor.flat or not set(axes) <= set(range(1, rank)) - {channels}:
         context.refuse(
-            f"a mean over the axes {tuple(axes)} takes in channels or images, whose sum has no "
+            f"a mean or sum over the axes {tuple(axes)} takes in channels or images, which has no "
             "limit as the network grows wide",
             "axes of positions alone: keras.ops.mean(x, axis=(1, 2)) of channels-last images",
         )
@@ -84,12 +98,14 @@ def read_adaptive_pooling(call: Call, context: Context) -> Tensor:
 def read_max_pooling(call: Call, context: Context) -> Tensor:
     """Read max pooling: exact for a window of 1, else refused or replaced on request."""
     window, strides, _ = geometry = _geometry(call)
-    if set(window) == {1}:
+    outside = call.tensors[0].outside
+    if set(window) == {1} and not outside:
         context.became = f"stride {by(strides)}"
     else:
         _replace_maximum(context)
         context.became = f"average pooling {by(window)}"
-    return _pooled(call, _located(call, context), geometry, context)
+    inside = replace(call, args=(replace(call.tensors[0], outside=()),), kwargs={})
+    return _pooled(call, _located(inside, context), geometry, context, outside)
 
 
 def read_global_max_pooling(call: Call, context: Context) -> Tensor:
@@ -128,13 +144,25 @@ def _located(call: Call, context: Context) -> Tensor:
 
 
 def _pooled(
-    call: Call, tensor: Tensor, geometry: tuple[Spatial, Spatial, str], context: Context
+    call: Call,
+    tensor: Tensor,
+    geometry: tuple[Spatial, Spatial, str],
+    context: Context,
+    outside: Pads = (),
 ) -> Tensor:
+    """Average pooling; `outside`: positions around the map that windows reach and do not count."""
     window, strides, padding = geometry
     ones = (1,) * len(window)
-    around = pads(padding, context.spatial(tensor), window, strides, ones)
+    outside = outside or ((0, 0),) * len(window)
+    sizes = tuple(n + sum(o) for n, o in zip(context.spatial(tensor), outside, strict=True))
+    around = tuple(
+        (before + first, after + last)
+        for (before, after), (first, last) in zip(
+            pads(padding, sizes, window, strides, ones), outside, strict=True
+        )
+    )
     op: Op = AveragePool(window, strides, around)
-    if window == ones:
+    if window == ones and not any(map(any, outside)):
         if strides == ones:
             return tensor
         op = Patches(window, strides, ones, around)  # single positions: no offsets are mixed

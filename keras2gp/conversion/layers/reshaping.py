@@ -9,7 +9,16 @@ from typing import Any
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.windows import by
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.ops import Crop, Pad, Reshape, Spread, Upsample
+from keras2gp.graph.ops import (
+    Crop,
+    Interpolate,
+    Pad,
+    Permute,
+    Reshape,
+    Spatial,
+    Spread,
+    Upsample,
+)
 
 __all__ = [
     "read_cropping",
@@ -17,6 +26,7 @@ __all__ = [
     "read_permute",
     "read_repeat_vector",
     "read_reshape",
+    "read_resizing",
     "read_upsampling",
     "read_zero_padding",
 ]
@@ -98,38 +108,89 @@ def read_repeat_vector(call: Call, context: Context) -> Tensor:
 
 
 def read_permute(call: Call, context: Context) -> Tensor:
-    """Read a permutation that moves the channels; another order of positions is refused."""
+    """Read another order of the axes: of positions, with the channels first or last."""
     tensor = context.as_graph_tensor(call.tensors[0])
     rank = len(tensor.shape)
-    stated = getattr(call.operation, "dims", None)
-    axes = getattr(call.operation, "axes", None)
-    order = [0, *stated] if stated else list(axes or range(rank, -1, -1))
-    places = [axis % (rank + 1) for axis in order]
+    places = _order(call.operation, rank + 1)
     channels = 1 if tensor.channel_first else rank
     positions = [axis for axis in range(1, rank + 1) if axis != channels]
-    last = places == [0, *positions, channels]
-    if tensor.flat or not (last or places == [0, channels, *positions]):
+    if tensor.flat or places[0] != 0 or places.index(channels) not in (1, rank):
         context.refuse(
-            f"it orders the axes as {tuple(places)}: positions are reordered, or taken for "
-            "channels, and there is no rule for that",
-            "an order that keeps the positions' axes, with the channels first or last",
+            f"it orders the axes as {tuple(places)}: images are mixed, or channels stand between "
+            "positions, and there is no rule for that",
+            "an order that keeps the images' axis, with the channels first or last",
         )
-    context.became = "channels last" if last else "channels first"
-    return replace(tensor, shape=call.output, channel_first=not last)
+    order = tuple(positions.index(axis) for axis in places if axis in positions)
+    first = rank > 1 and places[1] == channels
+    context.became = "channels first" if first else "channels last"
+    if order != tuple(range(len(order))):
+        context.became = "positions along other axes"
+        tensor = context.apply(Permute(order), tensor)
+    return replace(tensor, shape=call.output, channel_first=first)
+
+
+def _order(operation: Any, rank: int) -> list[int]:
+    """The axis of the input, the batch's included, that each axis of the output is."""
+    if stated := getattr(operation, "dims", None):
+        return [0, *stated]
+    order = list(range(rank))
+    if type(operation).__name__ == "Swapaxes":
+        first, second = operation.axis1 % rank, operation.axis2 % rank
+        order[first], order[second] = second, first
+        return order
+    axes = getattr(operation, "axes", None)
+    return [axis % rank for axis in axes] if axes else order[::-1]
 
 
 def read_upsampling(call: Call, context: Context) -> Tensor:
-    """Read upsampling by repetition: k'[d][g] = k[(g + d) // u - g // u][g // u]."""
+    """Read upsampling by repetition, k'[d][g] = k[(g + d) // u - g // u][g // u], or smooth."""
     layer, tensor = call.operation, _located(call, context)
-    if getattr(layer, "interpolation", "nearest") != "nearest":
-        context.refuse(
-            f"its interpolation {layer.interpolation!r} has no rule here", "interpolation='nearest'"
-        )
     factors = (layer.size,) if isinstance(layer.size, int) else tuple(layer.size)
     context.became = f"upsampling {by(factors)}"
     if set(factors) == {1}:
         return tensor
+    method = getattr(layer, "interpolation", "nearest")
+    if method != "nearest":
+        size = tuple(n * u for n, u in zip(context.spatial(tensor), factors, strict=True))
+        return _interpolated(call, tensor, size, method, context)
     return context.apply(Upsample(factors), tensor, call.output)
+
+
+def read_resizing(call: Call, context: Context) -> Tensor:
+    """Read a map of another size, by its nearest positions or the means of their neighbours."""
+    operation, tensor = call.operation, _located(call, context)
+    size = getattr(operation, "size", None) or (operation.height, operation.width)
+    size = tuple(int(n) for n in size)
+    for setting in ("antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
+        if getattr(operation, setting):
+            context.refuse(f"its {setting}=True has no rule here", f"{setting}=False")
+    context.became = f"resized to {by(size)}"
+    if size == context.spatial(tensor):
+        return tensor
+    return _interpolated(call, tensor, size, operation.interpolation, context)
+
+
+def _interpolated(
+    call: Call, tensor: Tensor, size: Spatial, method: str, context: Context
+) -> Tensor:
+    if method not in ("bilinear", "nearest"):
+        context.refuse(f"its interpolation {method!r} has no rule here", "'bilinear' or 'nearest'")
+    if method == "nearest" and any(map(_has_ties, context.spatial(tensor), size)):
+        context.refuse(
+            f"from {context.spatial(tensor)} to {size} some positions are as near to one neighbour "
+            "as to the other, so that rounding decides",
+            "interpolation='bilinear', or sizes that divide one another",
+        )
+    return context.apply(Interpolate(size, method == "bilinear"), tensor, call.output)
+
+
+def _has_ties(n: int, m: int) -> bool:
+    """Whether a position of m lies in the middle between two of n, in the rounding of n / m.
+
+    Math: (g + 1/2) n / m is whole for some g where, in lowest terms, n is even and m is odd.
+    """
+    divisor = math.gcd(n, m)
+    return n // divisor % 2 == 0 and m // divisor % 2 == 1 and m != divisor
 
 
 def read_zero_padding(call: Call, context: Context) -> Tensor:

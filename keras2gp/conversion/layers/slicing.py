@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, NoReturn
 
 from keras2gp._util.text import received_text
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.ops import Crop, Pad, Patches, Reshape, Upsample
+from keras2gp.graph.ops import Crop, Flip, Pad, Patches, Reshape, Upsample
 
-__all__ = ["channels_between", "read_getitem", "read_pad", "read_repeat", "read_split"]
+__all__ = ["channels_between", "read_flip", "read_getitem", "read_pad", "read_repeat", "read_split"]
 
 
 def read_getitem(call: Call, context: Context) -> Tensor:
@@ -20,12 +21,16 @@ def read_getitem(call: Call, context: Context) -> Tensor:
     keys, channels = _along_axes(call, tensor, context)
     if channels != range(int(tensor.channels or 0)):
         tensor = channels_between(tensor, channels, context)
-    taken = [_range(key, n, context) for key, n in zip(keys, spatial, strict=True)]
+    ranges = [_range(key, n, context) for key, n in zip(keys, spatial, strict=True)]
+    taken = [r if r.step > 0 else r[::-1] for r in ranges]
     crops = tuple((r[0], n - 1 - r[-1]) for r, n in zip(taken, spatial, strict=True))
     steps = tuple(r.step for r in taken)
     context.became = "positions cut out" if spatial else "channels cut out"
     if any(map(any, crops)):
         tensor = context.apply(Crop(crops), tensor)
+    flips = tuple(key_range.step < 0 for key_range in ranges)
+    if any(flips):
+        tensor = context.apply(Flip(flips), tensor)
     if set(steps) - {1}:
         ones, none = (1,) * len(steps), ((0, 0),) * len(steps)
         tensor = context.apply(Patches(ones, steps, ones, none), tensor)
@@ -73,6 +78,17 @@ def channels_between(tensor: Tensor, channels: range, context: Context) -> Tenso
     return replace(tensor, parts=parts, shape=shape)
 
 
+def read_flip(call: Call, context: Context) -> Tensor:
+    """Read ops.flip along axes of positions: the opposite order."""
+    tensor, stated = context.as_graph_tensor(call.tensors[0]), call.operation.axis
+    axes = [stated] if isinstance(stated, int) else list(stated or ())
+    places = [_position(axis, tensor) for axis in axes]
+    if not places or None in places:
+        _refuse(context, "it reverses the order of the images or channels")
+    context.became = "positions reversed"
+    return context.apply(Flip(tuple(i in places for i in range(len(tensor.spatial)))), tensor)
+
+
 def read_split(call: Call, context: Context) -> list[Tensor]:
     """Read ops.split into slices of channels, or of the positions along one axis."""
     tensor, operation = context.as_graph_tensor(call.tensors[0]), call.operation
@@ -104,8 +120,8 @@ def _range(key: Any, size: int, context: Context) -> range:
     if not isinstance(key, slice):
         return range(size)[key : key + 1 or None]  # of -1, up to the end
     positions = range(size)[key]
-    if positions.step < 1 or not positions:
-        _refuse(context, f"its slice {key} turns the positions round, or takes none")
+    if not positions:
+        _refuse(context, f"its slice {key} takes no position")
     return positions
 
 
@@ -132,13 +148,16 @@ def read_pad(call: Call, context: Context) -> Tensor:
     if len(widths) == 1:
         widths *= rank
     channels = 1 if tensor.channel_first else rank - 1
-    if operation.mode != "constant" or value not in (None, 0):
+    if operation.mode != "constant" or value not in (None, 0, -math.inf):
         _refuse(context, "it surrounds the map with other numbers than zeros")
     if tensor.flat or any(any(widths[axis]) for axis in (0, channels)):
         _refuse(context, "it adds images or channels")
     context.became = "zeros around"
     around = [pair for axis, pair in enumerate(widths) if axis not in (0, channels)]
     pads = tuple((before, after) for before, after in around)
+    if value == -math.inf:
+        context.became = "-inf around, which pooling does not count"
+        return replace(tensor, shape=call.output, outside=pads)
     return context.apply(Pad(pads), tensor, call.output)
 
 

@@ -20,12 +20,14 @@ from keras2gp.graph.ops.channels import (
     Sum,
     Weighted,
 )
-from keras2gp.graph.ops.mixing import AveragePool, Combination, Mixing, Upsample
+from keras2gp.graph.ops.mixing import AveragePool, Combination, Interpolate, Mixing, Upsample
 from keras2gp.graph.ops.positions import (
     Crop,
     Dilate,
+    Flip,
     Pad,
     Patches,
+    Permute,
     Positions,
     Repeat,
     Reshape,
@@ -41,7 +43,9 @@ __all__ = [
     "Crop",
     "Depthwise",
     "Dilate",
+    "Flip",
     "Input",
+    "Interpolate",
     "Kind",
     "Mixing",
     "Mixture",
@@ -51,6 +55,7 @@ __all__ = [
     "Opaque",
     "Pad",
     "Patches",
+    "Permute",
     "Positions",
     "Product",
     "Ratios",

@@ -89,6 +89,9 @@ class Op:
     keeps_offsets: ClassVar[bool] = True
     """Whether an offset of its output is one offset of its input, the same at every position."""
 
+    keeps_axes: ClassVar[bool] = True
+    """Whether each axis of an offset of its output is the same axis of its input's."""
+
     not_gaussian: ClassVar[NotGaussian] = NotGaussian(
         cause="an activation, or a sum with one, with no weights after it",
         hint="a convolution or Dense layer in between (a 1x1 convolution will do), or activations "

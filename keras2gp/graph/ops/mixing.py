@@ -14,10 +14,10 @@ from itertools import product
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.linear_maps import SeparableMap, composed, identity, source_offsets
+from keras2gp.graph.linear_maps import Band, SeparableMap, composed, identity, source_offsets
 from keras2gp.graph.ops.base import Offset, Op, Ratios, Spatial
 
-__all__ = ["AveragePool", "Combination", "Mixing", "Upsample"]
+__all__ = ["AveragePool", "Combination", "Interpolate", "Mixing", "Upsample"]
 
 _MOST = 2**21
 """Most offsets that one offset may need: global pooling of 724 x 724 positions."""
@@ -121,6 +121,45 @@ class Upsample(Mixing):
             for n, u in zip(size, self.factors, strict=True)
         ]
         return (SeparableMap(1.0, tuple(bands)),)
+
+
+@dataclass(frozen=True)
+class Interpolate(Mixing):
+    """A map of another size whose positions lie between those of the input, from edge to edge.
+
+    Math: position g of m is at x = (g + 1/2) n / m - 1/2 of n; A'_g is the mean of its neighbours
+          weighted by their nearness, or the nearest one.
+
+    size:   sizes of the output
+    smooth: whether it is the mean (bilinear, in two dimensions)
+    """
+
+    size: Spatial
+    smooth: bool
+    keeps_sign: ClassVar[bool] = True
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """The new sizes."""
+        if len(self.size) != len(inputs[0]):
+            raise GraphError(f"{inputs[0]} positions cannot become {self.size}")
+        return self.size
+
+    def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
+        """Two neighbours for each position, or one."""
+        bands = (self._band(n, m) for n, m in zip(size, self.size, strict=True))
+        return (SeparableMap(1.0, tuple(bands)),)
+
+    def _band(self, n: int, m: int) -> Band:
+        rows: list[tuple[int, tuple[float, ...]]] = []
+        for g in range(m):
+            low, rest = divmod((2 * g + 1) * n - m, 2 * m)  # x = low + rest / 2 m
+            if not self.smooth:
+                rows.append((min(low + (rest >= m), n - 1), (1.0,)))
+            elif rest == 0 or not 0 <= low < n - 1:
+                rows.append((min(max(low, 0), n - 1), (1.0,)))
+            else:
+                rows.append((low, (1 - rest / (2 * m), rest / (2 * m))))
+        return tuple(rows)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,18 @@ from keras2gp.graph.linear_maps import SeparableMap, identity, selection
 from keras2gp.graph.ops.base import Kind, Op, Ratios, Refusal, Spatial
 from keras2gp.graph.ops.mixing import AveragePool
 
-__all__ = ["Crop", "Dilate", "Pad", "Patches", "Positions", "Repeat", "Reshape", "Spread"]
+__all__ = [
+    "Crop",
+    "Dilate",
+    "Flip",
+    "Pad",
+    "Patches",
+    "Permute",
+    "Positions",
+    "Repeat",
+    "Reshape",
+    "Spread",
+]
 
 _POOLED = "pooling (or its like) after it needs the covariance between different positions, and "
 
@@ -157,6 +168,50 @@ class Crop(_Selection):
         """Those that stay."""
         before, after = self.crops[axis]
         return range(before, size - after)
+
+
+@dataclass(frozen=True)
+class Flip(_Selection):
+    """The positions of some axes in the opposite order: k'[d][g] = k[-d][n - 1 - g] along them.
+
+    axes: for each spatial axis, whether it is reversed
+    """
+
+    axes: tuple[bool, ...]
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """As before."""
+        if len(self.axes) != len(inputs[0]):
+            raise GraphError(f"axes {self.axes} of {inputs[0]} positions")
+        return inputs[0]
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """The opposite offset along the axes that are reversed."""
+        return tuple(-d if flip else d for d, flip in zip(offset, self.axes, strict=True))
+
+    def positions(self, axis: int, size: int) -> Sequence[int | None]:
+        """From the last to the first, or as before."""
+        return range(size - 1, -1, -1) if self.axes[axis] else range(size)
+
+
+@dataclass(frozen=True)
+class Permute(Op):
+    """The spatial axes in another order: axis i is axis order[i] of the input, for d as for g."""
+
+    order: tuple[int, ...]
+    linear: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
+    keeps_axes: ClassVar[bool] = False
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """The sizes in that order."""
+        if sorted(self.order) != list(range(len(inputs[0]))):
+            raise GraphError(f"{self.order} is no order of the axes of {inputs[0]}")
+        return tuple(inputs[0][axis] for axis in self.order)
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """The offset along the axes as they were."""
+        return tuple(offset[self.order.index(axis)] for axis in range(len(self.order)))
 
 
 @dataclass(frozen=True)
