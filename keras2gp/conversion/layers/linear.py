@@ -39,7 +39,7 @@ def read_dense(call: Call, context: Context) -> Tensor:
 
 def read_einsum(call: Call, context: Context) -> Tensor:
     """Read an EinsumDense that is a Dense layer: weights over the last axis, one bias a unit."""
-    layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
+    layer = call.operation
     equation = layer.equation.replace(" ", "")
     summed, _, output = equation.partition("->")
     source, _, weights = summed.partition(",")
@@ -55,15 +55,7 @@ def read_einsum(call: Call, context: Context) -> Tensor:
             f"its biases {layer.bias_axes!r} differ from position to position",
             f"bias_axes={unit!r}",
         )
-    if tensor.channel_first and not tensor.flat:
-        context.refuse(
-            "it sums over the last axis, which holds positions here, not channels",
-            "Flatten before it, or data_format='channels_last' throughout",
-        )
-    _refuse_changed_weights(layer, context)
-    context.became = "dense"
-    result = context.affine(tensor, layer, layer.kernel.shape[0], call.output)
-    return fused(layer.activation, result, context)
+    return read_dense(call, context)
 
 
 def read_convolution(call: Call, context: Context) -> Tensor:
