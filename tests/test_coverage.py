@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 from keras import applications
 
@@ -15,6 +16,26 @@ ROW = re.compile(
 )
 KINDS = dict(ROW.findall(TEXT))
 AVERAGED = ("VGG", "DenseNet", "InceptionV3", "Xception", "NASNet")
+
+
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(1, len(BLOCKS)))
+def test_examples_convert_as_they_stand(number, monkeypatch):
+    """Each defines a kernel, and `convert` refuses what has none."""
+    keras.utils.clear_session()
+    imports, _, _ = BLOCKS[0].partition("\n\nx = ")
+    names = {}
+    exec(imports + "\n" + BLOCKS[number], names)  # noqa: S102 (our own text)
+    assert names["kernel"].report.exact
+
+
+def test_the_example_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(BLOCKS[0], names)  # noqa: S102 (our own text)
+    assert names["kernel"].report.prior == "weights"
 
 
 def check(*models):

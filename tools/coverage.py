@@ -1,13 +1,14 @@
-"""Which models of keras.applications have an exact kernel: writes docs/coverage.md.
+"""Which files, models and families of models have an exact kernel: writes docs/coverage.md.
 
-python tools/coverage.py [--check] [--models NAME ...] [--kernels]
+python tools/coverage.py [--check] [--models NAME ...] [--text] [--kernels]
                          [--verify [--widths N ...] [--samples N]]
 
 Every model is built without trained weights, on 32x32 images or the smallest that it takes, and
 inspected as it is and with max_pooling="average". Seconds of that are printed and not written,
-since they are the machine's. --kernels computes a kernel matrix of every model that has one, and
-prints its figures alone. --verify draws random copies of it, and writes a row of the document's
-last table as each model finishes; models that have one are left out, unless --models names them.
+since they are the machine's. --text writes all but the rows, which stay as they are. --kernels
+computes a kernel matrix of every model that has one, and prints its figures alone. --verify draws
+random copies of it, and writes a row of the document's last table as each model finishes; models
+that have one are left out, unless --models names them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from covering.models import names
-from covering.page import page, row_of
+from covering.page import applications_in, page, row_of
 from covering.verified import rows_in, verified_row, with_rows
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
@@ -26,6 +27,10 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
 
 def main() -> int:
     options = _parser().parse_args()
+    if options.text:
+        document = DOCUMENT.read_text()
+        DOCUMENT.write_text(page(applications_in(document), rows_in(document)))
+        return 0
     wanted = options.models or names()
     if unknown := set(wanted) - set(names()):
         print(f"coverage: keras.applications has no {', '.join(unknown)}", file=sys.stderr)
@@ -80,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--models", nargs="+", metavar="NAME", help="these alone (default: all)")
     add("--check", action="store_true", help="compare with the document, and write nothing")
+    add("--text", action="store_true", help="write the text, and keep the rows")
     add("--kernels", action="store_true", help="compute a kernel matrix of each")
     add("--verify", action="store_true", help="draw random copies of each")
     add("--widths", nargs="+", type=int, default=[8, 16, 64], help="for --verify")

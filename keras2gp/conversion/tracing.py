@@ -167,7 +167,7 @@ class Tracer:
 
         def run() -> Any:
             # The user's model itself. Layers inside of it were built when they were called.
-            if not layer.built and not type(layer).build.__module__.startswith("keras."):
+            if not layer.built and not str(type(layer).build.__module__).startswith("keras."):
                 layer(*replaced(tuple(args), known), **given)
             return layer.call(*replaced(tuple(args), known), **given)
 

@@ -57,7 +57,7 @@ def runs_own_code(model: Any) -> bool:
     """Whether the model's class overrides the call that Keras makes of its graph."""
     for method in ("call", "__call__"):
         function = getattr(type(model), method)
-        if not function.__module__.startswith("keras.src."):
+        if not str(function.__module__).startswith("keras.src."):
             return True
     return False
 

@@ -1,23 +1,32 @@
-"""The document: a row for each model, and why some have no exact kernel."""
+"""The document: formats, families, a row for each model, and why some have no exact kernel."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import keras2gp
+from covering.families import section
 from covering.models import built
 from covering.verified import HEADER, with_rows
 
-__all__ = ["page", "row_of"]
+__all__ = ["applications_in", "page", "row_of"]
 
+_TOP = """\
+# What converts
+
+Written by `python tools/coverage.py`.
+
+"""
 _HEAD = """\
-# Models of keras.applications
 
-Written by `python tools/coverage.py`. Every model of keras.applications, with its classification
-layer, on 32x32 images or the smallest that it takes, for the prior of its initialisers:
+## Models of keras.applications
+
+Every model of keras.applications, with its classification layer, on 32x32 images or the smallest
+that it takes, for the prior of its initialisers:
 
 - **exact**: `keras2gp.convert(model)` gives the kernel of its infinitely wide limit.
 - **average pooling**: so it does with `max_pooling="average"` (`--max-pooling average`), which puts
@@ -28,11 +37,10 @@ layer, on 32x32 images or the smallest that it takes, for the prior of its initi
 
 {summary}
 
-| model | images | layers | kernel | reasons |
-|---|---|---|---|---|
 """
+_COLUMNS = "| model | images | layers | kernel | reasons |\n|---|---|---|---|---|\n"
 _TAIL = """
-## Why the refused ones are refused
+### Why the refused ones are refused
 
 In the limit of many channels a convolution or Dense layer gives a Gaussian process, whatever kind
 of tensor it sums over, by the central limit theorem: its weights are independent, and the second
@@ -55,7 +63,7 @@ and a covariance states that of a Gaussian alone.
   MobileNetV3 writes its gate as relu6(x + 3) / 6: there the sum with a constant is refused as well,
   since it has a mean.
 
-## Computing them
+### Computing them
 
 A kernel's first matrix is compiled, and pooling early in a deep network multiplies its work: every
 layer before it is walked once for each offset that the pooling asks for. On two cores that other
@@ -66,7 +74,7 @@ InceptionV3 and the NASNets, which pool in every block, take about 6 minutes of 
 and 9 to 12 GB of memory, most of it the compiler's. `python tools/coverage.py --kernels` measures
 all of them.
 
-## Random copies beside the kernels
+### Random copies beside the kernels
 
 `python tools/coverage.py --verify` draws random copies of every model with a kernel, on three
 images, and keeps a row of each as it finishes: see keras2gp.verify. Widths are of the narrowest
@@ -96,6 +104,13 @@ def row_of(name: str) -> tuple[str, float]:
         return f"| `{name}` | {size} | {len(model.layers)} | {kernel} | {reasons} |", seconds
 
 
+def applications_in(document: str) -> dict[str, str]:
+    """The rows of the models of keras.applications in a document."""
+    table = document.partition(_COLUMNS)[2].splitlines()
+    rows = itertools.takewhile(lambda line: line.startswith("| `"), table)
+    return {row.split("`")[1]: row for row in rows}
+
+
 def _reasons(obstacles: Any) -> str:
     """Reasons with the number of layers and the first of them."""
     groups: dict[str, list[str]] = {}
@@ -122,5 +137,5 @@ def page(rows: Mapping[str, str], verified: Mapping[str, str]) -> str:
     kinds = [row.split("|")[4].strip() for row in rows.values()]
     counts = [f"{kinds.count(kind)} {kind}" for kind in ("exact", "average pooling", "refused")]
     summary = f"Of {len(rows)} models: {', '.join(counts)}."
-    head = _HEAD.format(summary=summary) + "\n".join(rows.values()) + "\n"
-    return with_rows(head + _TAIL + HEADER, dict(verified))
+    head = _HEAD.format(summary=summary) + _COLUMNS + "\n".join(rows.values()) + "\n"
+    return with_rows(_TOP + section() + head + _TAIL + HEADER, dict(verified))

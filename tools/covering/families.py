@@ -1,0 +1,160 @@
+"""Families of models and formats of files, with an example of each that runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import dedent, wrap
+
+__all__ = ["FAMILIES", "FORMATS", "PREAMBLE", "Family", "section"]
+
+PREAMBLE = """\
+import keras
+import numpy as np
+from keras import layers, ops
+
+import keras2gp
+"""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models of one kind. code: an example that leaves a `kernel` behind."""
+
+    name: str
+    says: str
+    code: str
+
+
+def _family(name: str, says: str, code: str) -> Family:
+    return Family(name, " ".join(says.split()), dedent(code).strip())
+
+
+FAMILIES = (
+    _family(
+        "Residual networks",
+        "ResNet v2: activations stand before the layers of a branch, and the sum is Gaussian.",
+        """
+        x = inputs = keras.Input((8, 8, 1))
+        x = layers.Conv2D(16, 3, padding="same")(x)
+        y = layers.Conv2D(16, 3, padding="same")(layers.ReLU()(x))
+        x = layers.ReLU()(layers.Add()([x, y]))
+        x = layers.GlobalAveragePooling2D()(x)
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(10)(x)))
+        """,
+    ),
+    _family(
+        "Gates and products",
+        """A product of two branches of independent weights: squeeze and excitation, gated linear
+        units, slices of channels. Weights after it make it Gaussian again.""",
+        """
+        x = inputs = keras.Input((8, 8, 1))
+        x = layers.Conv2D(16, 3, activation="relu")(x)
+        gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+        gate = layers.Dense(16, "sigmoid")(layers.Dense(4, "relu")(gate))
+        x = layers.Flatten()(layers.Multiply()([x, gate]))
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(10)(x)))
+        """,
+    ),
+    _family(
+        "Code of your own",
+        """Subclassed models, layers with a `call` of their own and Lambda are traced: the code of a
+        live model is called on symbolic tensors. From a file it is never run.""",
+        """
+        class Block(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = layers.Dense(64), layers.Dense(64)
+
+            def call(self, x):
+                return x + self.second(ops.relu(self.first(x)))
+
+
+        class Net(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.start, self.block, self.end = layers.Dense(64), Block(), layers.Dense(1)
+
+            def call(self, x):
+                return self.end(ops.relu(self.block(self.start(x))))
+
+
+        kernel = keras2gp.convert(Net(), input_shape=(4,))
+        """,
+    ),
+    _family(
+        "Sizes that are open",
+        "`input_shape=`, or `--input-shape`, states what the model leaves open.",
+        """
+        x = inputs = keras.Input((None, None, 3))
+        x = layers.Conv2D(16, 3, strides=2, activation="relu")(x)
+        x = layers.GlobalAveragePooling2D()(x)
+        model = keras.Model(inputs, layers.Dense(10)(x))
+        kernel = keras2gp.convert(model, input_shape=(8, 8, 3))
+        """,
+    ),
+    _family(
+        "Trained networks",
+        """`trained_until="layer"` runs that layer and all before it with their present weights, and
+        takes what follows as infinitely wide; `prior="weights"` takes the second moments of trained
+        weights; `keras2gp.empirical_kernel(model)` is the kernel of the finite network.""",
+        """
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                layers.Conv2D(16, 3, activation="relu"),
+                layers.GlobalAveragePooling2D(name="features"),
+                layers.Dense(64, activation="relu"),
+                layers.Dense(10),
+            ]
+        )
+        kernel = keras2gp.convert(model, trained_until="features")
+        """,
+    ),
+)
+
+FORMATS = """\
+| file | of | architecture | trained weights |
+|---|---|---|---|
+| `.keras` | Keras 3 | read | read |
+| `.keras` | Keras 2.12 to 2.15, tf_keras | read, translated | read |
+| `.h5`, `.hdf5` of `model.save` | Keras 3, Keras 2 | read, translated | read |
+| the directory of `model.save(..., zipped=False)` | Keras 3 | read | read |
+| `.json` of `model.to_json()` | Keras 3, Keras 2 | read, translated | it holds none |
+| `.weights.h5`, `.h5` of `save_weights` | both | it holds none | only into a model in Python |
+| SavedModel, `.tflite`, `.onnx` | | compiled functions, no layers | |
+"""
+
+_FILES = """\
+x = inputs = keras.Input((4,))
+x = layers.Dense(64, activation="relu")(x)
+model = keras.Model(inputs, layers.Dense(1)(x))
+model.save("model.h5")
+kernel = keras2gp.convert("model.h5", prior="weights")
+"""
+
+
+def section() -> str:
+    """The part of the document on formats and families."""
+    text = f"""\
+## Files
+
+A file is read as data, whoever made it: its configuration is compared with a list of Keras's
+classes before Keras sees it, sizes are bounded before anything is allocated, no code in it is run,
+and no link out of it is followed. Configurations of Keras 2 are translated first: names of layers
+and settings, shapes of inputs, calls, and the functions of TensorFlow that Keras 2 wrote as layers,
+as far as there is an operation of `keras.ops`. A layer without a counterpart is an obstacle of its
+own, by name.
+
+{FORMATS}
+```python
+{PREAMBLE}
+{_FILES}```
+
+## Families of models
+
+Each example converts as it stands, after the five imports above.
+"""
+    for family in FAMILIES:
+        says = "\n".join(wrap(family.says, 100))
+        text += f"\n### {family.name}\n\n{says}\n\n```python\n{family.code}\n```\n"
+    return text
