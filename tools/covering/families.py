@@ -43,6 +43,20 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Maps and sequences as outputs",
+        """Segmentation, U-Nets, autoencoders, a result at every step: the process is one of inputs
+        and positions. `kernel(x1, x2)` is [N1, N2, *positions], at equal positions.""",
+        """
+        x = inputs = keras.Input((8, 8, 1))
+        x = y = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+        x = layers.Conv2D(16, 3, strides=2, padding="same", activation="relu")(x)
+        x = layers.Conv2DTranspose(16, 3, strides=2, padding="same", activation="relu")(x)
+        x = layers.Concatenate()([x, y])
+        model = keras.Model(inputs, layers.Conv2D(1, 1, activation="sigmoid")(x))
+        kernel = keras2gp.convert(model)
+        """,
+    ),
+    _family(
         "Gates and products",
         """A product of two branches of independent weights: squeeze and excitation, gated linear
         units, slices of channels. Weights after it make it Gaussian again.""",
