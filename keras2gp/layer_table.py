@@ -29,7 +29,7 @@ class Entry:
     in_files: whether a model file may name it; True only after a look at its from_config and build
     on_data:  whether Keras may run it on the input, before the first layer with weights
     weights:  how its random weights are arranged: "dense", "convolution", "transposed",
-              "depthwise" or "separable"; "" for a layer without
+              "depthwise", "separable", "embedding" or "recurrent"; "" for a layer without
     width:    the setting that holds its number of channels; "" if that follows from its input
     channelwise: whether each output channel is made of the same channel of its inputs alone
     scales:   whether it multiplies by a constant, or does nothing, before any training
@@ -60,8 +60,12 @@ _ATTENTION = (
     "convolutions, or average pooling, in its place",
 )
 _RECURRENT = (
-    "the same weights act at every step: its infinite-width limit has no closed form here",
-    "Conv1D over the steps (Conv2D or Conv3D for maps), which has one",
+    "its gates multiply what random weights give: a limit exists, but has no closed form here",
+    "SimpleRNN, which has one, or Conv1D over the steps (Conv2D or Conv3D for maps)",
+)
+_CELL = (
+    "it runs a cell, which may compute anything at a step",
+    "SimpleRNN, which has a rule, or Conv1D over the steps",
 )
 _EXTREME = (
     "the larger or smaller of two Gaussian variables is not Gaussian, and has no closed form here",
@@ -83,8 +87,8 @@ _EACH_STEP = (
     "that layer itself: Dense acts on the last axis of any shape",
 )
 _LOOKUP = (
-    "it looks vectors up by integers, and a kernel is of images and vectors of real numbers",
-    "one-hot vectors and a Dense layer without biases, of which it is a short form",
+    "its transpose multiplies what it looked up, with the same weights",
+    "an Embedding, and a Dense layer of its own at the end",
 )
 _SPECTRAL = (
     "it divides weights by their largest singular value, which ties all of them together",
@@ -185,6 +189,21 @@ LAYERS = _table(
         "linear.read_separable", "SeparableConv1D SeparableConv2D", "separable",
         "A depthwise convolution, then random weights over its channels: two entries of "
         "variances.", "filters",
+    ),
+    _weighted(
+        "embedding.read_embedding", "Embedding", "embedding",
+        "Random weights on one-hot vectors: k'[d][g] = w2 if the integers at g and g + d are "
+        "equal, else 0.", "output_dim",
+    ),
+    _weighted(
+        "recurrent.read_simple_rnn", "SimpleRNN", "recurrent",
+        "The same weights at every step: k'[d][t] = b2 + w2 k[d][t] + u2 s[d][t - 1], s by the "
+        "dual activation; two entries of variances.", "units",
+    ),
+    _weighted(
+        "recurrent.read_bidirectional", "Bidirectional", "recurrent",
+        "Two recurrences, one backwards, of SimpleRNN layers: joined, added, averaged or "
+        "multiplied.", "",
     ),
     # Activations
     _read(
@@ -307,17 +326,13 @@ LAYERS = _table(
     _rows(
         "AdditiveAttention Attention GroupQueryAttention MultiHeadAttention", reason=_ATTENTION,
     ),
-    _rows(
-        "Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU GRUCell LSTM LSTMCell RNN SimpleRNN "
-        "SimpleRNNCell StackedRNNCells",
-        reason=_RECURRENT,
-    ),
+    _rows("ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU GRUCell LSTM LSTMCell", reason=_RECURRENT),
+    _rows("RNN SimpleRNNCell StackedRNNCells", reason=_CELL),
     _rows("Maximum Minimum", reason=_EXTREME, on_data=True),
     _rows("AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D", reason=_LARGEST,
           on_data=True),
     _rows("Dot", reason=_PRODUCT, on_data=True),
     _rows("TimeDistributed", reason=_EACH_STEP),
-    _rows("Embedding", reason=_LOOKUP),
     _rows("ReversibleEmbedding", reason=_LOOKUP, in_files=False),
     _rows("SpectralNormalization", reason=_SPECTRAL),
     _rows(

@@ -17,7 +17,17 @@ from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.user_code import UntracedError
 from keras2gp.errors import PriorError
 from keras2gp.graph.graph import GraphBuilder
-from keras2gp.graph.ops import Activation, Affine, Input, Mixture, Op, Positions, Scale, Spatial
+from keras2gp.graph.ops import (
+    Activation,
+    Affine,
+    Input,
+    Mixture,
+    Op,
+    Positions,
+    Scale,
+    Spatial,
+    Tokens,
+)
 from keras2gp.graph.variances import LayerVariances
 
 __all__ = ["Call", "Context", "RefusalError", "State"]
@@ -74,6 +84,7 @@ class State:
     tracer:      traces the user's own code
     trained_until: path of the last layer that runs with its present weights
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
+    tokens:      the Input.index of integers, by the identity of their tensor and how many there are
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
     """
@@ -89,6 +100,7 @@ class State:
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     data: list[Any] = field(default_factory=list)
+    tokens: dict[tuple[int, int], int] = field(default_factory=dict)
     names: dict[tuple[int, str], str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
 
@@ -147,6 +159,32 @@ class Context:
         op = Input(index, shape[:-1], shape[-1])
         node = self.state.builder.add(op, (), self.path)
         return Tensor(shape, (Part(node, shape[-1]),))
+
+    def as_tokens(self, tensor: Tensor, vocabulary: int) -> Tensor:
+        """Enter a tensor of integers from 0 to `vocabulary` - 1 into the graph as an input."""
+        data, shape = tensor.data, tensor.shape
+        if None in shape:
+            self.refuse(
+                f"the input of this layer has the shape {shape}: its size must be fixed",
+                "an Input with a fixed size",
+            )
+        if not str(data.dtype).startswith(("int", "uint", "float", "bfloat")):
+            self.refuse(f"its input holds values of type {data.dtype}", "integers")
+        # Data is held in the dtype of the kernel, whose integers have gaps from here on.
+        if vocabulary > 2 / float(np.finfo(self.state.dtype).eps):
+            self.refuse(
+                f"{self.state.dtype} does not tell its {vocabulary} integers apart",
+                "dtype='float64'",
+            )
+        inputs, key = self.state.data, (id(data), vocabulary)
+        if key not in self.state.tokens:
+            self.state.tokens[key] = len(inputs)
+            form = keras.ops.expand_dims(data, -1)
+            inputs.append((form, form))
+        spatial = tuple(int(n or 1) for n in shape)
+        op = Tokens(self.state.tokens[key], spatial, 1, vocabulary)
+        node = self.state.builder.add(op, (), self.path)
+        return Tensor((*shape, 1), (Part(node, 1),))
 
     def with_channels(self, tensor: Tensor, *, first: bool) -> Tensor:
         """Enter a tensor into the graph; refuse it if the layer takes another axis for channels."""
@@ -251,13 +289,15 @@ class Context:
             return
         distributions = {}
         if inputs is not None and variances.weight > 0:
-            distributions[f"weights on {inputs} inputs"] = distribution_of(layer, kernel)
+            what = "entries" if kernel == "embeddings" else f"weights on {inputs} inputs"
+            distributions[what] = distribution_of(layer, kernel)
         if variances.bias > 0:
             distributions["biases"] = distribution_of(layer, "bias")
         other = [f"{kind} {what}" for what, kind in distributions.items() if kind != "normal"]
         if other:
             text = f"{' and '.join(other)}, taken as Gaussian"
-            self.note = f"{self.note}; {text}" if self.note else text
+            if text not in self.note:  # both directions of a recurrence have the same to say
+                self.note = f"{self.note}; {text}" if self.note else text
 
     def weights(
         self,

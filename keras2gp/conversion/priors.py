@@ -39,6 +39,8 @@ _WEIGHTS: dict[str, tuple[tuple[str, ...], str]] = {
     "kernel": (("kernel",), "kernel_initializer"),
     "depthwise": (("depthwise_kernel", "kernel"), "depthwise_initializer"),
     "pointwise": (("pointwise_kernel",), "pointwise_initializer"),
+    "recurrent": (("recurrent_kernel",), "recurrent_initializer"),
+    "embeddings": (("embeddings",), "embeddings_initializer"),
     "bias": (("bias",), "bias_initializer"),
 }
 
@@ -80,7 +82,7 @@ def read_variances(
     prior:  "initializers": what the layer's initialisers would draw;
             "weights": the mean square of the values that the layer holds now
     fan_in: how many weights one output sums over: window size times input channels
-    kernel: which weight, "kernel", "depthwise" or "pointwise"
+    kernel: which weight, "kernel", "depthwise", "pointwise", "recurrent" or "embeddings"
     bias:   "bias", or None for a weight that has none (the depthwise half of a separable one)
 
     Raises: PriorError, naming the layer, if the prior is unknown, if an initialiser has no exact

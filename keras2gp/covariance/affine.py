@@ -9,9 +9,9 @@ from keras2gp._util.arrays import PairMap
 from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext
 from keras2gp.covariance.joint import scaled, total
 from keras2gp.covariance.registry import rule
-from keras2gp.graph.ops import Affine, Depthwise, Input, Mixture, Positions, Weighted
+from keras2gp.graph.ops import Affine, Depthwise, Input, Mixture, Positions, Tokens, Weighted
 
-__all__ = ["InputRule", "MixtureRule", "PositionsRule", "WeightedRule"]
+__all__ = ["InputRule", "MixtureRule", "PositionsRule", "TokensRule", "WeightedRule"]
 
 
 @rule(Input)
@@ -25,6 +25,19 @@ class InputRule(Rule[Input]):
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
         """Images are 0 beyond the border."""
         return True, True
+
+
+@rule(Tokens)
+class TokensRule(Rule[Tokens]):
+    """k = 1 where the two integers are equal, else 0."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """Whether they are equal."""
+        return context.pairs.equal(context.index, self.op, context.offset)
+
+    def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
+        """Beyond the border stands the integer 0, which may be equal to one inside."""
+        return False, False
 
 
 @rule(Affine)

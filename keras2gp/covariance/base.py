@@ -120,6 +120,10 @@ class Pairs:
         """Mean over channels of x1 x2, the covariance of the data itself (equation 10)."""
         raise NotImplementedError
 
+    def equal(self, index: int, op: Input, offset: Offset) -> PairMap:
+        """1 where the data of one channel is equal, x1 = x2, else 0."""
+        raise NotImplementedError
+
     def is_variance(self, offset: Offset) -> bool:
         """Whether the maps are variances: of an image with itself at offset 0."""
         del offset

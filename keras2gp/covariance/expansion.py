@@ -25,7 +25,7 @@ def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
     nodes = list(graph.nodes)
     notes: dict[Activation, str] = {}
     for index, node in enumerate(nodes):
-        op = node.op
+        op = node.op.function
         if not isinstance(op, Activation) or not has_dual(op):
             continue
         dual = dual_of(op)
@@ -35,7 +35,7 @@ def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
             dual = dual.with_degree(dual.least_degree(tolerance))
             params = {**dict(op.params), "degree": float(dual.degree)}
             op = replace(op, params=tuple(sorted(params.items())))
-            nodes[index] = replace(node, op=op)
+            nodes[index] = replace(node, op=node.op.with_function(op))
             if op not in notes:
                 notes[op] = _note(op.name, dual, tolerance)
     return replace(graph, nodes=tuple(nodes)), list(notes.values())

@@ -133,6 +133,12 @@ class SelfPairs(Pairs):
         here = _moved(images, margin, (0,) * len(margin))
         return tf.reduce_mean(here * _moved(images, margin, offset), axis=-2)
 
+    def equal(self, index: int, op: Input, offset: Offset) -> PairMap:
+        """1 where x_g = x_{g+d}."""
+        images, margin = self.images[op.index][..., 0, :], self.margins[index]
+        here, there = _moved(images, margin, (0,) * len(margin)), _moved(images, margin, offset)
+        return tf.cast(here == there, images.dtype)
+
     def is_variance(self, offset: Offset) -> bool:
         """At offset 0."""
         return is_zero(offset)
@@ -186,17 +192,25 @@ class CrossPairs(Pairs):
 
     def data(self, index: int, op: Input, offset: Offset) -> PairMap:
         """Mean over channels of x1 x2."""
-        margin = self.margins[index]
-        first, second = self.blocks
-        x1 = first.cut(first.images[op.index], margin, (0,) * len(margin))
-        x2 = second.cut(second.images[op.index], margin, offset)
-        if not is_zero(offset):
-            x2 = materialised(x2, self.parameters)
+        x1, x2 = self._data(index, op, offset)
         if op.channels > _FEW_CHANNELS:
             return tf.matmul(x1, x2, transpose_a=True) / op.channels
         # A matrix product over a handful of channels costs more than writing it out.
         products = (x1[..., c, :, None] * x2[..., c, None, :] for c in range(op.channels))
         return sum(products) / op.channels
+
+    def equal(self, index: int, op: Input, offset: Offset) -> PairMap:
+        """1 where x1 = x2."""
+        x1, x2 = self._data(index, op, offset)
+        return tf.cast(x1[..., 0, :, None] == x2[..., 0, None, :], x1.dtype)
+
+    def _data(self, index: int, op: Input, offset: Offset) -> tuple[Tensor, Tensor]:
+        """The images at g and at g + d, [*spatial, C, B1] and [*spatial, C, B2]."""
+        margin = self.margins[index]
+        first, second = self.blocks
+        x1 = first.cut(first.images[op.index], margin, (0,) * len(margin))
+        x2 = second.cut(second.images[op.index], margin, offset)
+        return x1, x2 if is_zero(offset) else materialised(x2, self.parameters)
 
     def before_loop(self, nodes: Iterable[int]) -> None:
         """Slice wide statistics of the first images once; they do not depend on the offset."""

@@ -16,6 +16,7 @@ from keras2gp.covariance import (  # noqa: F401
     elementwise,
     normalization,
     reshaping,
+    sequences,
     windows,
 )
 from keras2gp.covariance.base import Pairs, Parameters, Rule, Statistics, WindowMethod
@@ -24,7 +25,7 @@ from keras2gp.covariance.pairs import CrossPairs, ImageBlock, SelfPairs, with_ma
 from keras2gp.covariance.registry import OWN, dual_of, has_dual, rule_of
 from keras2gp.errors import Obstacle
 from keras2gp.graph.analysis import Analysis
-from keras2gp.graph.graph import Graph
+from keras2gp.graph.graph import Graph, Node
 from keras2gp.graph.ops import Activation, Input
 
 __all__ = ["KernelKind", "Program", "check_rules", "check_tangent"]
@@ -36,9 +37,9 @@ KernelKind = Literal["nngp", "ntk", "both"]
 def check_rules(graph: Graph) -> list[Obstacle]:
     """Obstacles: activations that are not known here, or not functions of one number."""
     return [
-        Obstacle(node.path, f"activation {_described(node.op)}", *_unknown(node.op))
-        for node in graph.nodes
-        if isinstance(node.op, Activation) and not has_dual(node.op)
+        Obstacle(node.path, f"activation {_described(function)}", *_unknown(function))
+        for node, function in _activations(graph)
+        if not has_dual(function)
     ]
 
 
@@ -62,13 +63,19 @@ def check_tangent(graph: Graph) -> list[Obstacle]:
     return [
         Obstacle(
             node.path,
-            f"activation {_described(node.op)}",
+            f"activation {_described(function)}",
             "its derivative is no function, so the tangent kernel is infinite",
             "the NNGP kernel, or a continuous activation",
         )
-        for node in graph.nodes
-        if isinstance(node.op, Activation) and not dual_of(node.op).differentiable
+        for node, function in _activations(graph)
+        if not dual_of(function).differentiable
     ]
+
+
+def _activations(graph: Graph) -> list[tuple[Node, Activation]]:
+    """The nodes that apply an activation, with it."""
+    functions = ((node, node.op.function) for node in graph.nodes)
+    return [(node, function) for node, function in functions if isinstance(function, Activation)]
 
 
 def _described(op: Activation) -> str:

@@ -19,7 +19,7 @@ _MOST_NUMBER = 2**31
 _LONGEST_TEXT = 2**20
 _DEEPEST = 8
 _MOST_POSITIONS = 2**24
-_COUNTS = frozenset({"window", "strides", "dilation", "factors", "size", "channels"})
+_COUNTS = frozenset({"window", "strides", "dilation", "factors", "size", "channels", "vocabulary"})
 """Fields whose numbers are at least 1; others are at least 0."""
 
 
@@ -104,8 +104,10 @@ def _value(value: Any, hint: Any, name: str, depth: int) -> Any:
         return value
     if hint is str and isinstance(value, str) and len(value) <= _LONGEST_TEXT:
         return value
-    if hint is ops.Op and isinstance(value, dict):
-        return _op(value, depth + 1)
+    if isinstance(hint, type) and issubclass(hint, ops.Op) and isinstance(value, dict):
+        nested = _op(value, depth + 1)
+        if isinstance(nested, hint):
+            return nested
     raise ModelFileError(f"the saved graph holds {str(value)[:80]!r} as {name}")
 
 

@@ -13,19 +13,22 @@ import numpy as np
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.checks import refuse_masked
 from keras2gp.errors import InputError
+from keras2gp.graph.ops import Input, Tokens
 
-__all__ = ["InputSpec", "checked", "numbers_per_image"]
+__all__ = ["InputSpec", "checked", "numbers_per_image", "require_tokens"]
 
 
 @dataclass(frozen=True)
 class InputSpec:
     """One input of the model: its name and the shape of one image, without the batch axis.
 
-    A size is None where a deterministic layer, such as Resizing, takes any.
+    A size is None where a deterministic layer, such as Resizing, takes any. The dtype is Keras's
+    of an input of integers, such as "int32", and "" for real numbers of the kernel's own dtype.
     """
 
     name: str
     shape: tuple[int | None, ...]
+    dtype: str = ""
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an image of this shape can be handed in."""
@@ -40,13 +43,37 @@ def numbers_per_image(model: Any) -> int:
     return sum(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in tensors)
 
 
+def require_tokens(images: Sequence[Images], inputs: Sequence[Input], name: str = "x") -> None:
+    """Refuse integers that an Embedding does not have, and numbers that are none.
+
+    Args:
+        images: the data tensors of a graph, [N, *shape] each.
+        inputs: the inputs of the graph that they are for.
+        name: name of the argument, for messages.
+
+    Raises:
+        InputError: with the first such value, its place, and the integers that there are.
+    """
+    for array, op in zip(images, inputs, strict=True):
+        if not isinstance(op, Tokens):
+            continue
+        bad = np.argwhere((array != np.floor(array)) | (array < 0) | (array >= op.vocabulary))
+        if len(bad):
+            place = tuple(int(i) for i in bad[0])
+            raise InputError(
+                f"{name}: the value at {place[:-1]} is {float(array[place]):g}, and an Embedding "
+                f"takes the integers from 0 to {op.vocabulary - 1}. Try: an Embedding of a larger "
+                "input_dim, or the integers with which the model was trained"
+            )
+
+
 def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> list[Images]:
     """The arrays of x in the given dtype, one for each input of the model.
 
     Args:
         x: an array or tensor; for several inputs a list of them, or a dict by input name.
         specs: the inputs of the model.
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64"; inputs of integers keep their own.
         name: name of the argument, for messages.
 
     Raises:
@@ -112,6 +139,8 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
     if len(array) == 0:
         raise InputError(f"{name}: no images: shape {array.shape}")
     array = array.reshape(len(array), *(fixed if whole else array.shape[1:]))
+    if spec.dtype:
+        return _integers(array, spec.dtype, name)
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)
     if not np.isfinite(cast).all():
@@ -126,3 +155,16 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
             f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place}"
         )
     return cast
+
+
+def _integers(array: Array, dtype: str, name: str) -> Array:
+    """Whole numbers in a dtype of integers, into which Keras would cut any number."""
+    bounds = np.iinfo(dtype)
+    bad = np.argwhere(~((array == np.floor(array)) & (array >= bounds.min) & (array <= bounds.max)))
+    if len(bad):
+        place = tuple(int(i) for i in bad[0])
+        raise InputError(
+            f"{name}: the value at {place} is {float(array[place]):g}, and the model's input takes "
+            f"integers of {dtype}"
+        )
+    return array.astype(dtype)

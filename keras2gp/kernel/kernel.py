@@ -19,7 +19,7 @@ from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError, PriorError, one_line
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.kernel.inputs import InputSpec, checked, numbers_per_image
+from keras2gp.kernel.inputs import InputSpec, checked, numbers_per_image, require_tokens
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.kernel.positions import Positions, Programs, place_of
 from keras2gp.kernel.saving import save_kernel
@@ -384,7 +384,7 @@ class Kernel:
         """
         arrays = checked(x, self.inputs, self.dtype, name)
         if self.preprocessor is None:
-            return arrays
+            return [array.astype(self.dtype, copy=False) for array in arrays]
         size, count = numbers_per_image(self.preprocessor), len(arrays[0])
         batch = min(1024, count, max(1, _BATCH // size))
         results = sum(math.prod(n or 1 for n in t.shape[1:]) for t in self.preprocessor.outputs)
@@ -402,7 +402,9 @@ class Kernel:
                 raise InputError(
                     f"{name}: the layers before the first weights give values that are not finite"
                 )
-        return [image.astype(self.dtype) for image in images]
+        images = [image.astype(self.dtype) for image in images]
+        require_tokens(images, self.graph.inputs, name)
+        return images
 
     def save(self, directory: str | Path) -> None:
         """Write a SavedModel that runs without keras2gp, and a kernel.json that load() reads.

@@ -30,6 +30,7 @@ from keras2gp.report import ConversionReport
 __all__ = ["KernelParts"]
 
 _FORMAT = 1
+_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class KernelParts:
             "format": _FORMAT,
             "dtype": self.dtype,
             "kind": self.kind,
-            "inputs": [{"name": spec.name, "shape": spec.shape} for spec in self.inputs],
+            "inputs": [_entry_of(spec) for spec in self.inputs],
             "preprocessor": self.preprocessor is not None,
             "parameters": {
                 layer: {"weight": v.weight, "bias": v.bias} for layer, v in self.parameters.items()
@@ -113,17 +114,18 @@ def _portable_activations(graph: Graph) -> dict[str, Any]:
     """Duals of the graph's activations that are not keras2gp's, as far as they can be pickled."""
     portable = {}
     for node in graph.nodes:
-        if isinstance(node.op, Activation) and not node.op.name.endswith(OWN):
+        op = node.op.function
+        if isinstance(op, Activation) and not op.name.endswith(OWN):
             # Unpickling an instance imports its module, which registers the class.
-            dual = dual_of(node.op) if is_outside(node.op.name) else None
-        elif isinstance(node.op, Activation):
-            probe = ("probe", dict(node.op.params)["probe"])
-            dual = dual_of(replace(node.op, params=(probe,)))
+            dual = dual_of(op) if is_outside(op.name) else None
+        elif isinstance(op, Activation):
+            probe = ("probe", dict(op.params)["probe"])
+            dual = dual_of(replace(op, params=(probe,)))
         else:
             continue
         with suppress(Exception):  # functions that have no name in a module
             pickle.dumps(dual)
-            portable[node.op.name] = dual
+            portable[op.name] = dual
     return portable
 
 
@@ -145,9 +147,18 @@ def _unpickled(values: dict[str, Any], activations: dict[str, Any]) -> KernelPar
     return parts
 
 
+def _entry_of(spec: InputSpec) -> dict[str, Any]:
+    """An input as data; real numbers, which have no dtype of their own, state none."""
+    stated = {"dtype": spec.dtype} if spec.dtype else {}
+    return {"name": spec.name, "shape": spec.shape, **stated}
+
+
 def _input_of(entry: Mapping[str, Any]) -> InputSpec:
     sizes = [None if n is None else whole_number("shape", n, 1) for n in entry["shape"]]
-    return InputSpec(str(entry["name"]), tuple(sizes))
+    dtype = entry.get("dtype", "")
+    if dtype not in ("", *_INTEGERS):
+        raise ModelFileError(f"an input of the type {dtype!r}")
+    return InputSpec(str(entry["name"]), tuple(sizes), dtype)
 
 
 def _check_inputs(graph: Graph, inputs: Sequence[InputSpec], preprocessor: Any | None) -> None:

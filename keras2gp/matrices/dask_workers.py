@@ -184,10 +184,11 @@ class _Common:
                 "executor: the kernel is that of a network of this process, which the workers do "
                 "not have. Try: executor='threads', or 'auto'"
             )
-        names = [n.op.name for n in program.graph.nodes if isinstance(n.op, Activation)]
-        if functions := [name for name in names if name.endswith(OWN)]:
+        functions = [node.op.function for node in program.graph.nodes]
+        names = [function.name for function in functions if isinstance(function, Activation)]
+        if own := [name for name in names if name.endswith(OWN)]:
             raise InputError(
-                f"executor: the activation {functions[0]} is a function of this process, which "
+                f"executor: the activation {own[0]} is a function of this process, which "
                 "the workers do not have. Try: the default executor, or a Dual class registered "
                 "by keras2gp.dual in a module that they import"
             )

@@ -25,6 +25,9 @@ __all__ = [
     "channelwise",
     "depthwise",
     "drawn_weights",
+    "entries_of",
+    "recurrent",
+    "recurrent_layers",
     "scales",
     "separable",
     "separated",
@@ -32,6 +35,10 @@ __all__ = [
     "units_of",
     "weighted",
 ]
+
+
+_SUFFIXES = ("", "/pointwise", "/input", "/forward/input")
+"""Endings of the names in a kernel's parameters, of which every layer with weights has one."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,11 @@ class DrawnWeight:
         if self.fan_in is None:
             return math.sqrt(variances.bias)
         return math.sqrt(variances.weight / self.fan_in)
+
+
+def entries_of(path: str) -> frozenset[str]:
+    """Names in a kernel's parameters, of which one is there for a layer of this path."""
+    return frozenset(path + suffix for suffix in _SUFFIXES)
 
 
 def _weights(operation: Any) -> str:
@@ -95,6 +107,18 @@ def separated(layer: Any, config: dict[str, Any]) -> Iterator[tuple[str, Any, di
     yield "/pointwise", second, pointwise | {"kernel_initializer": "zeros"}
 
 
+def recurrent(layer: Any) -> bool:
+    """Whether a layer goes through the steps of a sequence with the same weights."""
+    return _weights(layer) == "recurrent"
+
+
+def recurrent_layers(layer: Any) -> dict[str, Any]:
+    """The layers of a recurrent layer's directions, by the suffix of their names in parameters."""
+    if isinstance(layer, layers.Bidirectional):
+        return {"/forward": layer.forward_layer, "/backward": layer.backward_layer}
+    return {"": layer}
+
+
 def channels_first(layer: Any) -> bool:
     """Whether a layer's tensors have their channels before their positions."""
     return getattr(layer, "data_format", "") == "channels_first"
@@ -108,6 +132,8 @@ def transposed(layer: Any) -> bool:
 def units_of(layer: Any) -> tuple[str, int] | None:
     """The setting of a layer's number of channels, and its value; None if the input sets it."""
     entry = entry_of(layer)
+    if isinstance(layer, layers.Bidirectional):  # Both of its directions grow alike.
+        return units_of(layer.forward_layer)
     if entry is None or not entry.width:
         return None
     if entry.width == "output_shape":
@@ -154,8 +180,22 @@ def scales(operation: Any) -> bool:
     return removed or (entry is not None and entry.scales)
 
 
-def drawn_weights(layer: Any) -> Iterator[DrawnWeight]:
-    """The random weights of a built layer."""
+def drawn_weights(layer: Any, suffix: str = "") -> Iterator[DrawnWeight]:
+    """The random weights of a built layer.
+
+    Args:
+        layer: The layer.
+        suffix: Of the name in the parameters of a recurrent layer's weights: "/input" for those of
+            a step's input with the biases, or "/recurrent".
+    """
+    if recurrent(layer):
+        layer = layer.cell
+        if suffix.endswith("/recurrent"):
+            yield DrawnWeight(layer.recurrent_kernel, int(layer.units))
+            return
+    if _weights(layer) == "embedding":
+        yield DrawnWeight(layer.embeddings, 1)
+        return
     yield DrawnWeight(layer.kernel, _fan_in(layer))
     if getattr(layer, "use_bias", getattr(layer, "bias", None) is not None):
         yield DrawnWeight(layer.bias, None)

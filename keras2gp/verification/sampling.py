@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, Tensor
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.graph.ops import Tokens
 from keras2gp.kernel.inputs import checked
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.verification.controls import (
@@ -43,6 +45,8 @@ _PIXELS = frozenset({"Rescaling", "Normalization"})
 def images_of(kernel: Kernel, data: Any, seed: int) -> list[Images]:
     """Arrays for the model's inputs: the user's, or random images of correlation 1/2.
 
+    Of integers that an Embedding looks up, two images share half.
+
     Args:
         kernel: For its inputs, and its deterministic layers.
         data: The user's images, as for a kernel; or a number of random ones.
@@ -56,14 +60,37 @@ def images_of(kernel: Kernel, data: Any, seed: int) -> list[Images]:
     pixels = kernel.preprocessor is not None and any(
         type(layer).__name__ in _PIXELS for layer in kernel.preprocessor.layers
     )
-    arrays = []
+    arrays, vocabularies = [], _vocabularies(kernel)
     for spec in kernel.inputs:
+        if spec.name in vocabularies:
+            most = vocabularies[spec.name]
+            shared, single = random.integers(0, most, (2, data, *(n or 1 for n in spec.shape)))
+            common = random.random(single.shape) < math.sqrt(0.5)
+            arrays.append(np.where(common, shared[:1], single))
+            continue
         shared, single = random.normal(size=(2, data, *(size or 1 for size in spec.shape)))
         values = (shared[:1] + single) / np.sqrt(2.0)
         if pixels:
             values = 255.0 / (1.0 + np.exp(-values))
         arrays.append(values.astype(np.float32))
     return checked(arrays[0] if len(arrays) == 1 else arrays, kernel.inputs, "float32", "data")
+
+
+def _vocabularies(kernel: Kernel) -> dict[str, int]:
+    """How many integers each input may hold that an Embedding looks up, by the input's name."""
+    found: dict[str, int] = {}
+    for number, op in enumerate(kernel.graph.inputs):
+        if isinstance(op, Tokens) and kernel.preprocessor is not None:
+            for name in _origins(kernel.preprocessor.outputs[number]):
+                found[name] = min(found.get(name, op.vocabulary), op.vocabulary)
+    return found
+
+
+def _origins(tensor: Any) -> set[str]:
+    """Names of the inputs of a Keras model that one of its tensors is made of."""
+    operation, index, _ = tensor._keras_history  # noqa: SLF001
+    sources = operation._inbound_nodes[index].input_tensors  # noqa: SLF001
+    return set().union(*map(_origins, sources)) if sources else {tensor.name}
 
 
 @dataclass(frozen=True, eq=False)

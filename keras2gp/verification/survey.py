@@ -21,6 +21,8 @@ from keras2gp.verification.layers import (
     channels_first,
     channelwise,
     depthwise,
+    entries_of,
+    recurrent,
     transposed,
     units_of,
     weighted,
@@ -193,7 +195,7 @@ class Survey(KerasWalker):
         return [Random(tuple(shape), origins=origins, dead=dead) for shape in shapes]
 
     def _entries(self, path: str) -> bool:
-        return path in self.known or f"{path}/pointwise" in self.known
+        return not entries_of(path).isdisjoint(self.known)
 
     def _weights(self, call: Call, origins: frozenset[int], path: str) -> frozenset[int]:
         """A layer with weights: its units are its own, unless it is depthwise."""
@@ -205,9 +207,10 @@ class Survey(KerasWalker):
                 "not known. Try: a model with Keras's own layers in its place"
             )
         sizes.consumed |= origins
-        if depthwise(layer):
+        if depthwise(layer) or recurrent(layer):
             sizes.consumed.add(id(layer))
-        elif setting := units_of(layer):
+        setting = None if depthwise(layer) else units_of(layer)
+        if setting is not None:
             sizes.channels[id(layer)] = setting[1]
             groups = getattr(layer, "groups", 1)
             if groups > 1:
@@ -239,14 +242,14 @@ def _work(call: Call) -> Work:
     layer, (source,) = call.operation, call.tensors
     setting = units_of(layer)
     # A transposed convolution applies its weights at every position of its input.
-    mapped = source.shape if transposed(layer) else call.output
+    mapped = source.shape if transposed(layer) or recurrent(layer) else call.output
     positions = mapped[1:] if channels_first(layer) else mapped[:-1]
     return Work(
         _size(call.output),
         frozenset([id(layer)]),
         sum(math.prod(weight.shape) for weight in layer.weights),
         _size(positions),
-        joins=isinstance(source, Random) and not depthwise(layer),
+        joins=recurrent(layer) or (isinstance(source, Random) and not depthwise(layer)),
         units=setting[1] if setting else 0,
     )
 

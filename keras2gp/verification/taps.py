@@ -117,6 +117,12 @@ class Taps:
         linear = Linear(draw, variance, axis, (id(result),))
         return Copied(shape, data=result, latest=draw, linear=linear)
 
+    def recurrent(self, layer: Any, source: Any, result: Any) -> Copied:
+        """Note a call of a recurrent layer; no tap, since its units depend on their own past."""
+        self._uses[id(source.data)] += 1
+        draw = self._draws.setdefault(id(layer), len(self._draws))
+        return Copied(tuple(result.shape[1:]), data=result, latest=max(draw, _latest(source)))
+
     def between(self, operation: Any, sources: Sequence[Any], result: Any) -> Copied:
         """Note a call without random weights of a copy, `operation`."""
         for source in sources:
@@ -174,6 +180,8 @@ def _variance(layer: Any, drawn: Sequence[tuple[DrawnWeight, float]], source: An
     filter of ones computes from the sum of squares over channels.
     """
     (_, deviation), *rest = drawn
+    if type(layer) is layers.Embedding:  # One entry each, whichever it is.
+        return deviation**2 * ops.ones_like(ops.expand_dims(source, -1), "float32")
     first = channels_first(layer)
     axis = 1 if first else -1
     squares = ops.square(source)

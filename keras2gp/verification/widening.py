@@ -24,6 +24,9 @@ from keras2gp.verification.layers import (
     channel_index,
     depthwise,
     drawn_weights,
+    entries_of,
+    recurrent,
+    recurrent_layers,
     separable,
     separated,
     units_of,
@@ -35,8 +38,10 @@ from keras2gp.verification.taps import Taps
 __all__ = ["Widened", "deviations"]
 
 _INITIALIZERS = (
+    "embeddings_initializer",
     "kernel_initializer",
     "bias_initializer",
+    "recurrent_initializer",
     "depthwise_initializer",
     "pointwise_initializer",
 )
@@ -126,12 +131,13 @@ class Widened(KerasWalker):
         return results
 
     def _is_unknown(self, operation: Any, name: str) -> bool:
-        entries = {name, f"{name}/pointwise"}
-        return weighted(operation) and not entries & set(self.parameters)
+        return weighted(operation) and entries_of(name).isdisjoint(self.parameters)
 
     def _weights(self, call: Call, path: str, name: str) -> list[Tensor]:
         """Call the copies of a layer with weights, one for each of its kernels."""
         operation, (source,) = call.operation, call.tensors
+        if recurrent(operation):
+            return self._recurrent(call, path, name)
         key = id(operation)
         if key not in self._copies:
             self._copies[key] = self._by_suffix(call, path)
@@ -144,17 +150,47 @@ class Widened(KerasWalker):
             result = self._notes.weights(layer, drawn, result, data)
         # The function itself is handed on, since a function of the user's own has no name in Keras.
         # The kernel is that of a Gaussian output: an activation in the output's layer was removed.
-        if path not in (self.output, self.removed) and (
-            operation.activation is not keras.activations.linear
-        ):
-            activation = keras.layers.Activation(operation.activation)
+        function = getattr(operation, "activation", keras.activations.linear)
+        if path not in (self.output, self.removed) and function is not keras.activations.linear:
+            activation = keras.layers.Activation(function)
             result = self._notes.between(activation, [result], activation(result.data))
         return [result]
+
+    def _recurrent(self, call: Call, path: str, name: str) -> list[Tensor]:
+        """Call the copy of a recurrent layer."""
+        operation, (source,) = call.operation, call.tensors
+        if path in (self.output, self.removed):
+            raise WideningError(
+                f"{path}: its last activation is left out at the output, and Keras gives no state "
+                "before it. Try: a Dense layer after it"
+            )
+        key = id(operation)
+        if key not in self._copies:
+            directions = []
+            for layer in recurrent_layers(operation).values():
+                config = layer.get_config()
+                config |= {each: "zeros" for each in _INITIALIZERS if each in config}
+                config |= {"units": self._grown(layer.units), "dtype": self.state.dtype}
+                # The function itself, since a function of the user's own has no name in Keras.
+                config |= {"activation": layer.activation, "name": f"{len(self._copies)}_rnn"}
+                directions.append(type(layer).from_config(config))
+            self._copies[key] = directions[0]
+            if len(directions) > 1:
+                self._copies[key] = keras.layers.Bidirectional(
+                    directions[0], operation.merge_mode, backward_layer=directions[1]
+                )
+        copy = self._copies[key]
+        results = copy(source.data)
+        results = results if isinstance(results, list | tuple) else [results]
+        for suffix, layer in recurrent_layers(copy).items():
+            self.drawn |= {f"{name}{suffix}/{part}": layer for part in ("input", "recurrent")}
+        return [self._notes.recurrent(copy, source, result) for result in results]
 
     def _by_suffix(self, call: Call, path: str) -> dict[str, Any]:
         """Copies of a layer with weights, by the suffix of their names in the parameters."""
         operation = call.operation
-        config = self._config(call, path) | {"activation": "linear"}
+        config = self._config(call, path)
+        config |= {"activation": "linear"} if "activation" in config else {}
         # Weights are drawn for every network; some initialisers would take minutes.
         config |= {key: "zeros" for key in _INITIALIZERS if key in config}
         if not separable(operation):
@@ -297,7 +333,7 @@ def deviations(widened: Widened) -> list[float | None]:
     """
     by_variable = {}
     for name, layer in widened.drawn.items():
-        for weight in drawn_weights(layer):
+        for weight in drawn_weights(layer, name):
             variances = widened.parameters[name]
             by_variable[id(weight.variable)] = weight.deviation(variances)
     variables = widened.model.trainable_variables

@@ -157,8 +157,8 @@ def test_a_refusal_names_where_what_and_why(name):
 
 
 SEQUENCE = {
-    "LSTM": (layers.LSTM(4), "same weights act at every step"),
-    "GRU": (layers.Bidirectional(layers.GRU(4)), "same weights act at every step"),
+    "LSTM": (layers.LSTM(4), "gates multiply"),
+    "GRU": (layers.Bidirectional(layers.GRU(4)), "gates multiply"),
     "attention": (lambda h: layers.MultiHeadAttention(2, 4)(h, h), "softmax of products"),
     "dot": (lambda h: layers.Dot(2)([h, h]), "products of two random branches"),
     "maximum": (lambda h: layers.Maximum()([h, 2 * h]), "larger or smaller"),

@@ -54,7 +54,18 @@ def spread(x):
     return layers.Reshape((2, 3, 4))(layers.Dense(24, **HE)(layers.Flatten()(x)))
 
 
+def lookup(x):
+    return layers.GlobalAveragePooling1D()(keras.ops.erf(layers.Embedding(5, 6)(x)))
+
+
+def recurrence(x, **settings):
+    h = layers.SimpleRNN(6, activation="relu", return_sequences=True, **HE, **settings)(x)
+    return layers.AveragePooling1D(2, 1)(h)
+
+
 CASES = {
+    ops.Tokens: ((4,), lookup),
+    ops.Recurrent: ((4, 2), recurrence),
     ops.Input: (IMAGE, lambda x: x),
     ops.Affine: (IMAGE, lambda x: pool(linear(linear(x)))),
     ops.Depthwise: (IMAGE, lambda x: pool(depthwise(conv(x)))),
@@ -99,6 +110,8 @@ def model_of(op, *, pooled=True):
 
 
 def images(model, rng, count=5):
+    if any(isinstance(layer, layers.Embedding) for layer in model.layers):
+        return rng.integers(0, 5, size=(count, *model.input_shape[1:]))
     return rng.normal(size=(count, *model.input_shape[1:]))
 
 

@@ -31,7 +31,11 @@ def network():
     v = add(op.Dilate((2, 1)), add(op.Crop(((0, 0), (1, 0))), add(op.Pad(((0, 0), (1, 0))), d)))
     v = add(op.Pad(((0, 1), (0, 0))), v)
     s = add(op.Sum((1.0, -1.0)), u, v)
+    t = add(op.Affine("t"), add(op.Tokens(1, (6,), 1, 9)))
+    t = add(op.Recurrent("r", 1, phi=op.Activation("leaky_relu", (("negative_slope", 0.1),))), t)
+    t = add(op.Positions(1), t)
     flat = add(op.Mixture((0.5, 0.5)), add(op.Positions(2), s), add(op.Positions(2), u))
+    flat = add(op.Mixture((0.5, 0.5)), flat, t)
     h = add(op.Spread((2, 3)), add(op.Affine("b", 1), flat))
     h = add(op.Interpolate((2, 3), True), add(op.Permute((1, 0)), add(op.Flip((True, False)), h)))
     h = add(op.Product(), h, add(op.Repeat((2, 3)), add(op.Reshape((1, 1), 0), flat)))
@@ -78,6 +82,11 @@ def nested(levels):
 
 
 DAMAGE = {
+    "a recurrence whose activation is another op": change(
+        "Recurrent", phi={"op": "Scale", "factor": 1.0}
+    ),
+    "a recurrence over a map": change("Recurrent", inputs=[0]),
+    "words of which there are none": change("Tokens", vocabulary=0),
     "an op within that is none": change("Combination", chains=[[{"op": "Exec"}], []]),
     "an abstract op within": change("Combination", chains=[[{"op": "Mixing"}], []]),
     "an op within that lacks a field": change("Combination", chains=[[{"op": "Scale"}], []]),

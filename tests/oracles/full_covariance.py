@@ -29,6 +29,7 @@ from oracles.full_maps import (
     spread,
 )
 from oracles.full_products import channels, multiplied, same_positions
+from oracles.full_sequences import SEQUENCES
 from oracles.full_weights import WEIGHTED, correlated
 
 _STEP = 2e-5
@@ -83,7 +84,11 @@ def evaluate(model, inputs):
             operation, index, _ = tensor._keras_history
             node = operation._inbound_nodes[index]
             sources = [value(t) for t in node.input_tensors]
-            made = apply(operation, sources, node)
+            kind = type(operation).__name__
+            if kind in SEQUENCES:
+                made = SEQUENCES[kind](operation, sources[0], _mean)
+            else:
+                made = apply(operation, sources, node)
             made = made if isinstance(made, list) else [made]
             known.update({id(t): m for t, m in zip(node.outputs, made, strict=True)})
         return known[id(tensor)]
@@ -95,9 +100,7 @@ def apply(layer, sources, node):
     kind = type(layer).__name__
     source = sources[0]
     if all(s.data is not None for s in sources) and kind not in WEIGHTED:
-        arrays = [s.data for s in sources]
-        made = precise(layer)(arrays if len(arrays) > 1 else arrays[0])
-        return Map(data=np.asarray(made, "float64"))
+        return on_data(layer, [s.data for s in sources], node)
     first = getattr(layer, "data_format", None) == "channels_first"
     if source.data is not None and first:
         source = Map(data=np.moveaxis(source.data, 1, -1))
@@ -118,6 +121,15 @@ def apply(layer, sources, node):
     if kind == "Reshape" and not source.spatial and len(layer.target_shape) > 1:
         return spread(source, layer.target_shape)
     return source if kind in IDENTITIES else linear(layer, source, first)
+
+
+def on_data(layer, arrays, node):
+    """Keras's own result."""
+    if isinstance(layer, keras.Layer):
+        made = precise(layer)(arrays if len(arrays) > 1 else arrays[0])
+    else:  # such as a slice, with its other arguments
+        made = layer(*arrays, *node.arguments.args[len(arrays) :], **node.arguments.kwargs)
+    return Map(data=np.asarray(made, "float64"))
 
 
 IDENTITIES = ("Flatten", "Dropout", "Identity")

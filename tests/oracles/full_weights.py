@@ -17,6 +17,10 @@ def variance(initializer, shape):
     kind = type(initializer).__name__
     if kind == "RandomNormal":
         return initializer.stddev**2
+    if kind == "RandomUniform":
+        return (initializer.maxval - initializer.minval) ** 2 / 12
+    if kind == "Orthogonal":  # square: its rows are unit vectors
+        return initializer.gain**2 / shape[0]
     if kind == "Zeros":
         return 0.0
     window = math.prod(shape[:-2])
@@ -75,9 +79,14 @@ def correlated(matrix):
         _CORRELATION.pop()
 
 
-def _source(second, channels):
+def correlation():
+    """Correlation of every weight for one image with that weight for another: [N, N, 1, 1]."""
+    return _CORRELATION[-1]
+
+
+def source_of(second, channels):
     """A group of mean 0, all its own source."""
-    second = _CORRELATION[-1] * second
+    second = correlation() * second
     made = Source(second, np.zeros(second.shape[1:3]))
     return Group(channels, {(made, 0): np.eye(second.shape[-1])})
 
@@ -93,7 +102,7 @@ def _convolution(layer, source):
     taps = _taps(layer, source.spatial)
     k = _mixed([_over_taps(g.second, taps) for g in source.groups], source.groups)
     w2 = math.prod(layer.kernel.shape[:-1]) * variance(layer.kernel_initializer, layer.kernel.shape)
-    return Map(taps[0][1], [_source(_bias(layer) + w2 * k, layer.filters)])
+    return Map(taps[0][1], [source_of(_bias(layer) + w2 * k, layer.filters)])
 
 
 def _transposed(layer, source):
@@ -101,7 +110,7 @@ def _transposed(layer, source):
     k = _mixed([_over_taps(g.second, taps) for g in source.groups], source.groups)
     fan_in = len(taps) * layer.kernel.shape[-1]
     w2 = fan_in * variance(layer.kernel_initializer, layer.kernel.shape)
-    return Map(taps[0][1], [_source(_bias(layer) + w2 * k, layer.filters)])
+    return Map(taps[0][1], [source_of(_bias(layer) + w2 * k, layer.filters)])
 
 
 def _depthwise(layer, source):
@@ -112,7 +121,8 @@ def _depthwise(layer, source):
     w2 = len(taps) * variance(initializer, kernel.shape)
     b2 = 0.0 if "Separable" in type(layer).__name__ else _bias(layer)
     per = kernel.shape[-1] if "Depthwise" in type(layer).__name__ else 1
-    made = [_source(b2 + w2 * _over_taps(g.second, taps), g.channels * per) for g in source.groups]
+    seconds = [b2 + w2 * _over_taps(g.second, taps) for g in source.groups]
+    made = [source_of(k, g.channels * per) for k, g in zip(seconds, source.groups, strict=True)]
     return Map(taps[0][1], made)
 
 
@@ -121,7 +131,7 @@ def _separable(layer, source):
     shape = layer.pointwise_kernel.shape
     w2 = math.prod(shape[:-1]) * variance(layer.pointwise_initializer, shape)
     k = _mixed([g.second for g in features.groups], features.groups)
-    return Map(features.spatial, [_source(_bias(layer) + w2 * k, layer.filters)])
+    return Map(features.spatial, [source_of(_bias(layer) + w2 * k, layer.filters)])
 
 
 def _dense(layer, source):
@@ -134,7 +144,7 @@ def _dense(layer, source):
         means = [np.einsum("ijpp->ij", k) / k.shape[-1] for k in seconds]
         k = sum(n * m for n, m in zip(sizes, means, strict=True)) / sum(sizes)
         k, spatial = k[:, :, None, None], ()
-    return Map(spatial, [_source(_bias(layer) + w2 * k, layer.kernel.shape[-1])])
+    return Map(spatial, [source_of(_bias(layer) + w2 * k, layer.kernel.shape[-1])])
 
 
 WEIGHTED = {

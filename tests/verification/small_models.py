@@ -16,6 +16,7 @@ __all__ = [
     "moved",
     "pooled",
     "separable",
+    "sequences",
     "sums",
     "transposed",
 ]
@@ -137,3 +138,12 @@ def sums():
     a, b = (layers.Conv1D(8, k, **one)(layers.ReLU()(h)) for k in (1, 3))
     h = layers.Subtract()([layers.Average()([a, b]), b])
     return head(x, layers.GlobalAveragePooling1D()(layers.ReLU()(h)))
+
+
+def sequences():
+    """A lookup, a recurrence and two of them in opposite directions, a mean over steps."""
+    x = keras.Input((5,), dtype="int32")
+    h = layers.Embedding(20, 8, **drawn(20.0, "embeddings"))(x)
+    h = layers.SimpleRNN(8, return_sequences=True, **biased())(h)
+    inner = layers.SimpleRNN(8, activation="relu", return_sequences=True, **biased(1.0))
+    return head(x, layers.GlobalAveragePooling1D()(layers.Bidirectional(inner)(h)))

@@ -23,6 +23,7 @@ from small_models import (
     moved,
     pooled,
     separable,
+    sequences,
     sums,
     transposed,
 )
@@ -44,6 +45,7 @@ CASES = [
     pytest.param(moved, {"max_pooling": "average"}, id="moved, interpolated"),
     pytest.param(transposed, {}, id="transposed", marks=pytest.mark.slow),
     pytest.param(grouped, {}, id="groups", marks=pytest.mark.slow),
+    pytest.param(sequences, {}, id="lookup and recurrences", marks=pytest.mark.slow),
     pytest.param(sums, {}, id="sums", marks=pytest.mark.slow),
     pytest.param(maximum, {"max_pooling": "average"}, id="max pooling", marks=pytest.mark.slow),
 ]

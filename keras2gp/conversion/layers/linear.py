@@ -14,6 +14,7 @@ from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.ops import Depthwise, Dilate, Patches, Spatial
 
 __all__ = [
+    "check_weights",
     "read_convolution",
     "read_dense",
     "read_depthwise",
@@ -31,7 +32,7 @@ def read_dense(call: Call, context: Context) -> Tensor:
             "it sums over the last axis, which holds positions here, not channels",
             "Flatten before it, or data_format='channels_last' throughout",
         )
-    _check_weights(layer, context)
+    check_weights(layer, context)
     context.became = "dense"
     result = context.affine(tensor, layer, layer.kernel.shape[0], call.output)
     return fused(layer.activation, result, context)
@@ -63,7 +64,7 @@ def read_convolution(call: Call, context: Context) -> Tensor:
     layer = call.operation
     first = layer.data_format == "channels_first"
     tensor = context.with_channels(call.tensors[0], first=first)
-    _check_weights(layer, context)
+    check_weights(layer, context)
     channels = sum(part.channels for part in tensor.parts)
     if layer.groups == channels > 1:
         context.became = f"depthwise convolution {by(layer.kernel_size)}"
@@ -133,7 +134,7 @@ def read_transposed(call: Call, context: Context) -> Tensor:
     return fused(layer.activation, result, context)
 
 
-def _check_weights(layer: Any, context: Context) -> None:
+def check_weights(layer: Any, context: Context) -> None:
     """Refuse quantised weights; say what becomes of low-rank updates, which start at zero."""
     if getattr(layer, "quantization_mode", None) is not None:
         why = "its weights are quantised, and the kernel is that of the layer before"

@@ -18,6 +18,7 @@ from keras2gp.graph.ops.channels import (
     Opaque,
     Scale,
     Sum,
+    Tokens,
     Weighted,
 )
 from keras2gp.graph.ops.mixing import AveragePool, Combination, Interpolate, Mixing, Upsample
@@ -34,6 +35,7 @@ from keras2gp.graph.ops.positions import (
     Spread,
 )
 from keras2gp.graph.ops.products import Product
+from keras2gp.graph.ops.sequences import Recurrent
 
 __all__ = [
     "Activation",
@@ -59,6 +61,7 @@ __all__ = [
     "Positions",
     "Product",
     "Ratios",
+    "Recurrent",
     "Refusal",
     "Repeat",
     "Reshape",
@@ -66,6 +69,7 @@ __all__ = [
     "Spatial",
     "Spread",
     "Sum",
+    "Tokens",
     "Upsample",
     "Weighted",
 ]

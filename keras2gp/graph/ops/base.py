@@ -141,6 +141,16 @@ class Op:
         return () if self.random else inputs
 
     @property
+    def function(self) -> Op | None:
+        """The Activation that it applies, alone or between its own steps; None for most ops."""
+        return None
+
+    def with_function(self, function: Op) -> Op:
+        """The same op with another Activation in the place of its own."""
+        del function
+        return self
+
+    @property
     def sum_weights(self) -> tuple[float, ...]:
         """Coefficients of its inputs, if it is their weighted sum; else none."""
         return ()

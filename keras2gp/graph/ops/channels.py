@@ -20,6 +20,7 @@ __all__ = [
     "Opaque",
     "Scale",
     "Sum",
+    "Tokens",
     "Weighted",
 ]
 
@@ -46,6 +47,16 @@ class Input(Op):
     def kind(self, inputs: Sequence[Kind]) -> Kind:
         """Data."""
         return Kind.DATA
+
+
+@dataclass(frozen=True)
+class Tokens(Input):
+    """A data tensor of integers, as one-hot vectors: k = 1 where two are equal, else 0.
+
+    vocabulary: how many different ones there are; they are from 0 on and below it
+    """
+
+    vocabulary: int
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,15 @@ class Activation(Op):
     def title(self) -> str:
         """The activation by its name."""
         return f"activation {self.name}"
+
+    @property
+    def function(self) -> Op | None:
+        """Itself."""
+        return self
+
+    def with_function(self, function: Op) -> Op:
+        """The other one."""
+        return function
 
     @property
     def identity_from_zero(self) -> bool:

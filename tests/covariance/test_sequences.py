@@ -1,0 +1,206 @@
+"""Networks of sequences against the oracle of all positions: lookups and recurrences."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from oracles import full_covariance as full_oracle
+from oracles import full_weights
+
+import keras2gp
+
+BIAS = {"bias_initializer": keras.initializers.RandomNormal(stddev=0.3)}
+HE = {"kernel_initializer": "he_normal", **BIAS}
+WORDS = 5
+
+
+def conv(x, window=3, activation="relu"):
+    return layers.Conv1D(6, window, padding="same", activation=activation, **HE)(x)
+
+
+def average(x):
+    return layers.GlobalAveragePooling1D()(x)
+
+
+def rnn(x, activation="relu", **settings):
+    return layers.SimpleRNN(6, activation=activation, **(HE | settings))(x)
+
+
+def steps(x, activation="relu", **settings):
+    return rnn(x, activation, return_sequences=True, **settings)
+
+
+def both(x, merge="concat", *, sequences=True, activation="relu", backward=None):
+    inner = layers.SimpleRNN(6, activation=activation, return_sequences=sequences, **HE)
+    return layers.Bidirectional(inner, merge_mode=merge, backward_layer=backward)(x)
+
+
+def words(x, units=6, **settings):
+    return layers.Embedding(WORDS, units, **settings)(x)
+
+
+def last_beside_all(x):
+    states, last = layers.SimpleRNN(6, "relu", return_sequences=True, return_state=True, **HE)(x)
+    return layers.Concatenate()([average(states), layers.Dense(4, **HE)(last)])
+
+
+LOOKUPS = {
+    "lookup": ((4,), lambda x: conv(words(x))),
+    "lookup pooled": ((5,), lambda x: average(conv(words(x)))),
+    "lookup of wide entries": ((4,), lambda x: conv(words(x, embeddings_initializer="he_normal"))),
+    "activation of a lookup": ((4,), lambda x: average(keras.ops.erf(words(x)))),
+    "lookup of a map": ((3, 2), lambda x: layers.GlobalAveragePooling2D()(
+        layers.Conv2D(6, 2, padding="same", activation="relu", **HE)(words(x)))),
+    "one word": ((), lambda x: layers.Dense(6, activation="relu", **HE)(words(x))),
+    "two lookups of the same words": ((4,), lambda x: conv(words(x) + words(x))),
+    "two lookups joined": ((4,), lambda x: average(conv(
+        layers.Concatenate()([words(x), words(x, 4, embeddings_initializer="he_normal")])))),
+    "lookup and recurrence": ((4,), lambda x: rnn(words(x))),
+    "lookup of cut words": ((5,), lambda x: conv(words(x[:, 1:]))),
+}  # fmt: skip
+RECURRENCES = {
+    "last state": ((4, 2), rnn),
+    "erf": ((4, 2), lambda x: rnn(x, keras.ops.erf)),
+    "linear": ((4, 2), lambda x: rnn(x, None)),
+    "leaky": ((4, 2), lambda x: rnn(x, "leaky_relu")),
+    "one step": ((1, 2), rnn),
+    "no biases": ((4, 2), lambda x: rnn(x, use_bias=False)),
+    "weak recurrence": ((4, 2), lambda x: rnn(x, recurrent_initializer="glorot_normal")),
+    "all states": ((4, 2), steps),
+    "all states pooled": ((4, 2), lambda x: average(steps(x))),
+    "pooled by two": ((5, 2), lambda x: layers.AveragePooling1D(2, 1)(steps(x))),
+    "linear states pooled": ((4, 2), lambda x: average(steps(x, None))),
+    "states through a convolution": ((5, 2), lambda x: average(conv(steps(conv(x))))),
+    "stacked": ((4, 2), lambda x: rnn(steps(x))),
+    "stacked and pooled": ((4, 2), lambda x: average(steps(steps(x, keras.ops.erf)))),
+    "backwards": ((4, 2), lambda x: rnn(x, go_backwards=True)),
+    "backwards, all states": ((4, 2), lambda x: average(conv(steps(x, go_backwards=True), 2))),
+    "unrolled": ((3, 2), lambda x: rnn(x, unroll=True)),
+    "dropout": ((3, 2), lambda x: rnn(x, dropout=0.2, recurrent_dropout=0.2)),
+    "of channel groups": ((4, 2), lambda x: rnn(layers.Concatenate()([x, conv(x)]))),
+    "beside its input": ((4, 2), lambda x: average(conv(
+        (h := conv(x, activation=None)) + steps(h)))),
+    "states beside their average": ((4, 2), lambda x: conv(layers.Add()([
+        h := steps(x, None), layers.AveragePooling1D(3, 1, padding="same")(h)]))),
+    **{
+        f"both directions, {merge}, {name}": ((4, 2), lambda x, m=merge, s=sequences: (
+            average(conv(both(x, m))) if s else both(x, m, sequences=False)))
+        for merge in ("concat", "sum", "ave", "mul")
+        for name, sequences in (("all states", True), ("last states", False))
+    },
+    "all states beside the last": ((4, 2), last_beside_all),
+    "both directions apart": ((4, 2), lambda x: layers.Concatenate()(
+        [*both(x, None, sequences=False)])),
+    "both directions pooled": ((4, 2), lambda x: average(both(x, "sum"))),
+    "both directions, of different activations": ((4, 2), lambda x: average(both(
+        x, "sum", backward=layers.SimpleRNN(
+            6, "leaky_relu", return_sequences=True, go_backwards=True, **HE)))),
+}  # fmt: skip
+CASES = {**{(name, "int32"): case for name, case in LOOKUPS.items()},
+         **{(name, "float32"): case for name, case in RECURRENCES.items()}}  # fmt: skip
+
+
+def model_of(case):
+    shape, function = CASES[case]
+    x = keras.Input(shape, dtype=case[1])
+    h = function(x)
+    h = layers.Flatten()(h) if len(h.shape) > 2 else h
+    return keras.Model(x, layers.Dense(3, **HE)(h))
+
+
+def inputs(model, rng, count):
+    shape = (count, *model.input_shape[1:])
+    if model.input.dtype == "int32":
+        return rng.integers(0, WORDS, shape)
+    return rng.normal(size=shape)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_agrees_with_all_positions(case, rng):
+    model = model_of(case)
+    x1, x2 = inputs(model, rng, 3), inputs(model, rng, 2)
+    kernel = keras2gp.convert(model, dtype="float64")
+    np.testing.assert_allclose(kernel(x1, x2), full_oracle.full_kernel(model, x1, x2), rtol=1e-9)
+    expected = full_oracle.full_kernel(model, x1, x1).diagonal()
+    np.testing.assert_allclose(kernel.diag(x1), expected, rtol=1e-9)
+
+
+TANGENT = {
+    "activation of a lookup", "last state", "linear", "all states pooled", "stacked", "backwards",
+    "states through a convolution", "both directions, sum, all states",
+}  # fmt: skip
+"""Cases whose tangent kernels are tested by default; the others are slow."""
+EQUAL = set(LOOKUPS) - TANGENT
+"""Equal words are values of correlation 1, where the oracle has no derivative for a ReLU."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=() if case[0] in TANGENT else pytest.mark.slow)
+        for case in CASES if case[0] not in EQUAL
+    ],
+    ids=lambda case: case[0],
+)  # fmt: skip
+def test_the_tangent_kernel_agrees_with_correlated_networks(case, rng):
+    model = model_of(case)
+    x1, x2 = inputs(model, rng, 3), inputs(model, rng, 2)
+    kernel = keras2gp.convert(model, dtype="float64")
+    expected = full_oracle.full_tangent(model, x1, x2)
+    np.testing.assert_allclose(kernel(x1, x2, get="ntk"), expected, rtol=1e-9)
+
+
+def gaussian(scale=2.0):
+    return keras.initializers.VarianceScaling(scale, "fan_in", "untruncated_normal")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recurrent", [gaussian(1.5), "orthogonal"], ids=["gaussian", "orthogonal"])
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "pooled"])
+def test_networks_of_finite_width_have_both_kernels(sequences, recurrent, rng):
+    """The weights are the same at every step: their gradients add up before they are squared."""
+    x = keras.Input((5, 3))
+    settings = {"kernel_initializer": gaussian(), "recurrent_initializer": recurrent}
+    settings |= {"bias_initializer": keras.initializers.RandomNormal(stddev=0.5)}
+    h = layers.SimpleRNN(300, return_sequences=sequences, **settings)(x)
+    h = average(h) if sequences else h
+    model = keras.Model(x, layers.Dense(1, kernel_initializer=gaussian(1.0))(h))
+    images = rng.normal(size=(3, 5, 3)).astype("float32")
+    kernel = keras2gp.convert(model, dtype="float64")
+    expected = np.asarray(kernel.matrix(images, get="both"))
+    factors = [v.weight for v in kernel.parameters.values()]
+    assert len(factors) == 3
+    variables = model.trainable_variables
+    initializers = [_initializer(model, variable) for variable in variables]
+    variances = [
+        full_weights.variance(i, v.shape) for i, v in zip(initializers, variables, strict=True)
+    ]
+
+    @tf.function
+    def kernels():
+        with tf.GradientTape(persistent=True) as tape:
+            y = tf.cast(model(images), tf.float64)
+            outputs = tf.unstack(y[:, 0])
+        rows = [tape.gradient(output, [v.value for v in variables]) for output in outputs]
+        ntk = 0.0
+        for number, variance in enumerate(variances):
+            matrix = tf.stack([tf.reshape(row[number], [-1]) for row in rows])
+            ntk += variance * tf.cast(tf.matmul(matrix, matrix, transpose_b=True), tf.float64)
+        return tf.stack([tf.matmul(y, y, transpose_b=True), ntk])
+
+    drawn = []
+    for _ in range(200):
+        for variable, initializer in zip(variables, initializers, strict=True):
+            if "seed" in (settings := initializer.get_config()):
+                settings["seed"] = int(rng.integers(2**31))
+                variable.assign(type(initializer)(**settings)(variable.shape))
+        drawn.append(np.asarray(kernels()))
+    mean, error = np.mean(drawn, axis=0), np.std(drawn, axis=0) / np.sqrt(len(drawn))
+    assert (np.abs(mean - expected) < 4 * error + 0.01 * expected.max()).all(), (mean, expected)
+
+
+def _initializer(model, variable):
+    layer = next(a for a in model.layers if any(v is variable for v in a.trainable_variables))
+    name = variable.name.replace("recurrent_kernel", "recurrent")
+    return getattr(getattr(layer, "cell", layer), f"{name}_initializer")
