@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from keras2gp._util.arrays import Array, Images, Matrix, Targets, Vector
+from keras2gp._util.arrays import Array, Matrix, Targets, Vector
 from keras2gp.errors import InputError, ModelFileError, NumericalError
-from keras2gp.gp.inputs import check_kernel, feature_names
+from keras2gp.gp.inputs import check_kernel, feature_names, kernel_values
+from keras2gp.gp.positions import Positioned, require_room
 from keras2gp.gp.posterior import Posterior
 from keras2gp.gp.solvers.choice import SOLVERS, chosen_solver
 from keras2gp.gp.solvers.jitter import (
@@ -89,7 +90,27 @@ class GaussianProcess(Posterior):
             if x is not None:
                 raise InputError("with kernel='precomputed' the matrix is either X or gram: one")
             return training_of(self.kernel, None, gram)
-        return training_of(self.kernel, self._checked_inputs(x), gram)
+        images = self._checked_inputs(x)
+        if self._positions:
+            gram = self._square(gram, len(images))
+        return training_of(self._covariance, self._rows(images), gram)
+
+    def _square(self, gram: Any, images: int) -> Any:
+        """A matrix between positions as one of rows; it is compared with the memory if not given.
+
+        Raises:
+            InputError: it is not given, and does not fit.
+        """
+        positions = self._positions
+        if gram is None:
+            size = np.dtype(getattr(self.kernel, "dtype", np.float64)).itemsize
+            require_room(images, positions, size)
+        elif getattr(gram, "ndim", 2) != 2:
+            rows = images * math.prod(positions)
+            whole = (images, *positions, images, *positions)
+            what = "gram, which between positions is keras2gp.gram(kernel, X, positions='all'),"
+            return kernel_values(gram, whole, what).reshape(rows, rows)
+        return gram
 
     def _fit_targets(
         self, training: Training, inputs: Any, targets: Targets, progress: Progress | None
@@ -103,16 +124,17 @@ class GaussianProcess(Posterior):
         noise, names = check_noise(self.noise_variance), feature_names(inputs)
         fit, report = self._solved(training, targets, noise, progress)
         evidence, x = _log_evidence(targets, fit), training.x
-        self.x_train_ = None if x is None else np.array(x)
+        images = x.images if isinstance(x, Positioned) else x
+        self.x_train_ = None if images is None else np.array(images)
         self.targets_, self.alpha_, self.weights_ = targets, fit.alpha, fit.weights
         self.system_, self.solver_report_, self.jitter_report_ = fit.system, report, fit.report
         self.inducing_ = None if fit.inducing is None else np.array(fit.inducing, dtype=np.intp)
         self.kernel_dtype_ = fit.dtype
-        self._set_input_shape((len(training),) if x is None else x.shape[1:])
+        self._set_input_shape((len(training),) if images is None else images.shape[1:])
         self._set_feature_names(names)
         self.log_marginal_likelihood_value_ = evidence
         if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
-            warnings.warn(_jitter_message(fit), JitterWarning, stacklevel=3)
+            warnings.warn(_jitter_message(fit, self._positions), JitterWarning, stacklevel=3)
 
     def _set_input_shape(self, shape: tuple[int, ...]) -> None:
         self.input_shape_ = shape
@@ -206,8 +228,10 @@ class GaussianProcess(Posterior):
     def _saved_training(self, gram: Any) -> Training:
         """The training covariance of the fit, to be computed again or read from `gram`."""
         if gram is None:
-            return Training(self.kernel, self.x_train_, None, len(self.targets_))
-        return training_of(self.kernel, self.x_train_, gram)
+            return Training(self._covariance, self._rows(self.x_train_), None, len(self.targets_))
+        if self._positions and self.x_train_ is not None:
+            gram = self._square(gram, len(self.x_train_))
+        return training_of(self._covariance, self._rows(self.x_train_), gram)
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """The facts of a fit as data for JSON, and its arrays by file name; `save_head` uses it."""
@@ -227,6 +251,8 @@ class GaussianProcess(Posterior):
             arrays["x_train.npy"] = self.x_train_
         if hasattr(self, "feature_names_in_"):
             facts["feature_names"] = self.feature_names_in_.tolist()
+        if self._positions:
+            facts["positions"] = list(self._positions)
         return facts, arrays
 
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
@@ -244,10 +270,16 @@ class GaussianProcess(Posterior):
         """
         targets, alpha = arrays["y.npy"], arrays["alpha.npy"]
         shape, x = tuple(int(n) for n in facts["input_shape"]), arrays.get("x_train.npy")
+        positions = tuple(facts.get("positions", ()))
+        if positions != self._positions:
+            raise ModelFileError(
+                f"the kernel has positions {self._positions}, and that of the fit had {positions}"
+            )
         if self.precomputed:
             fits = x is None and shape == (len(targets),)
         else:
-            fits = x is not None and x.shape == (len(targets), *shape)
+            images, rest = divmod(len(targets), math.prod(positions))
+            fits = x is not None and x.shape == (images, *shape) and not rest
         _require(fits and targets.ndim == 2 and alpha.shape == targets.shape)
         self.x_train_, self.targets_, self.alpha_ = x, targets, alpha
         self._set_input_shape(shape)
@@ -274,11 +306,10 @@ class GaussianProcess(Posterior):
             self.weights_ = arrays["weights.npy"]
         _require(count == len(self.weights_))
 
-    def probe(self) -> tuple[Images, Matrix]:
-        """A few inputs of the basis, and the kernel matrix that the fit had for them."""
+    def probe(self) -> tuple[Any, Matrix]:
+        """The kernel's values between a few inputs of the basis, and those that the fit had."""
         corner = self.system_.kernel_corner(PROBE, self._shift())
-        basis: Any = self.basis_
-        return basis[: len(corner)], corner
+        return self._covariance(self._basis[: len(corner)]), corner
 
     def _shift(self) -> float:
         """The sum of noise and jitter on the diagonal of A."""
@@ -320,7 +351,7 @@ def _log_evidence(targets: Targets, fit: Fit) -> float:
     return value
 
 
-def _jitter_message(fit: Fit) -> str:
+def _jitter_message(fit: Fit, positions: tuple[int, ...]) -> str:
     report, (low, remedy) = fit.report, precision_hint(fit.dtype)
     first = report.steps[0]
     place = f"smallest pivot {first.smallest_pivot:.3g}, at row {first.index}"
@@ -332,6 +363,7 @@ def _jitter_message(fit: Fit) -> str:
     )
     if report.duplicate is not None:
         one, other = report.duplicate
-        message += f" Rows {one} and {other} agree: the same input twice."
+        same = ", of images at positions" if positions else ""
+        message += f" Rows {one} and {other} agree{same}: the same input twice."
         low = remedy = ""
     return f"{message}{low} Try: {remedy}a noise_variance, which makes it regular"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 
 from keras2gp._util.arrays import Array, Images, Indices, Matrix, Vector
 from keras2gp._util.checks import whole_number
@@ -16,6 +18,7 @@ from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
+from keras2gp.gp.positions import by_row
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.probabilities import (
     expected_softmax,
@@ -59,7 +62,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
     Args:
         kernel: kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as keras2gp.convert
             gives; or "precomputed": X is then the matrix itself, [N, N] in fit and [M, N] in
-            predict.
+            predict. Where the kernel has positions (segmentation, labels of a sequence) the process
+            is over images at positions, each with a label: a fit takes a matrix of N P rows.
         noise_variance: variance of the noise on the targets -1 and 1.
         jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
             number, relative to the mean of the kernel's diagonal.
@@ -137,7 +141,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             progress: called with (steps done, steps in all) of the solver.
 
         Shapes:
-            X [N, features] or [N, *shape]; y [N]; gram [N, N].
+            X [N, features] or [N, *shape]; y [N]; gram [N, N]. With positions y [N, *positions],
+            and gram between all positions; in all predictions [M, *positions] stands for [M].
 
         Returns:
             The estimator itself.
@@ -154,7 +159,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         """
         check_probabilities(self.probabilities)
         training = self._training(X, gram)
-        labels = check_labels(y)
+        images = len(training) // math.prod(self._positions)
+        labels = check_labels(by_row(y, self._positions, images, outputs=False))
         check_length(training, labels, "labels")
         classes, index = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
@@ -213,7 +219,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         array([[ 0.5, -0.5, -0.5]])
         """
         means = self._class_means(self._test_inputs(X))
-        return means if len(self.classes_) > 2 else (means[:, 1] - means[:, 0]) / 2.0
+        values = means if len(self.classes_) > 2 else (means[:, 1] - means[:, 0]) / 2.0
+        return self._by_position(values)
 
     def _class_means(self, x: Images) -> Matrix:
         """Posterior mean of each class's latent value, [M, C], of checked inputs."""
@@ -242,8 +249,38 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         [2]
         """
         columns = self._class_means(self._test_inputs(X)).argmax(axis=1)
-        labels: Vector = self.classes_[columns]
-        return labels
+        return self._by_position(self.classes_[columns])
+
+    def score(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        y: Any,
+        sample_weight: Any = None,
+    ) -> float:
+        """The share of labels that are predicted.
+
+        Args:
+            X: inputs.
+            y: labels, as for `fit`.
+            sample_weight: a weight for each input.
+
+        Returns:
+            The accuracy, with positions that of all positions together.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> GPClassifier("precomputed").fit(np.eye(2), ["a", "b"]).score(np.eye(2), ["a", "b"])
+        1.0
+        """
+        predicted, positions = self.predict(X), self._positions
+        if positions and sample_weight is not None:
+            sample_weight = np.repeat(sample_weight, math.prod(positions))
+        y = by_row(y, positions, len(predicted), outputs=False)
+        return float(accuracy_score(y, predicted.reshape(-1), sample_weight=sample_weight))
 
     @property
     def scale_(self) -> float:
@@ -289,7 +326,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         >>> mean, variance
         (array([[ 0.5, -0.5, -0.5]]), array([0.25]))
         """
-        return self._scaled_posterior(self._test_inputs(X), diag)
+        mean, variance = self._scaled_posterior(self._test_inputs(X), diag)
+        return self._by_position(mean), self._by_position(variance)
 
     def _scaled_posterior(self, x: Images, diag: Any) -> tuple[Matrix, Vector]:
         mean, variance = self._mean_and_variance(x, diag)
@@ -326,8 +364,9 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         """
         x = self._test_inputs(X)
         if self.temperature_ is None:
-            return self._predictive(x, diag).probability
-        return require_finite(tempered_softmax(self._mean(x), self.temperature_), "a probability")
+            return self._by_position(self._predictive(x, diag).probability)
+        probability = tempered_softmax(self._mean(x), self.temperature_)
+        return self._by_position(require_finite(probability, "a probability"))
 
     def predictive(self, X: Any, diag: Any = None) -> Prediction:  # noqa: N803
         """Mean, variance and probabilities, with the kernel evaluated once.
@@ -353,7 +392,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         >>> gp.predictive([[1.0, 0.0, 0.0]], diag=[1.0]).variance
         array([0.25])
         """
-        return self._predictive(self._test_inputs(X), diag)
+        prediction = self._predictive(self._test_inputs(X), diag)
+        return Prediction(*(self._by_position(values) for values in prediction))
 
     def _predictive(self, x: Images, diag: Any) -> Prediction:
         if self.dirichlet_ is not None:
@@ -409,7 +449,10 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         >>> gp.sample_latent([[0.5], [3.0]], n_samples=5).shape
         (2, 3, 5)
         """
-        x = self._test_inputs(X)
+        return self._by_position(self._latent(self._test_inputs(X), n_samples, random_state))
+
+    def _latent(self, x: Any, n_samples: int, random_state: Any) -> Array:
+        """Draws of the latent values of rows, [M, C, n_samples]."""
         if self.dirichlet_ is None:
             return self._samples(x, n_samples, random_state, self.scale_)
         n_samples, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
@@ -463,11 +506,10 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             )
             columns = draw_classes(np.repeat(scores[:, :, None], n_samples, axis=2), random)
         else:
-            latent = self.sample_latent(X, n_samples, random)
+            latent = self._latent(self._test_inputs(X), n_samples, random)
             exact = self.dirichlet_ is None
             columns = latent.argmax(axis=1) if exact else draw_classes(latent, random)
-        labels: Array = self.classes_[columns]
-        return labels
+        return self._by_position(self.classes_[columns])
 
     def leave_one_out(self) -> tuple[Matrix, Vector]:
         """Mean [N, C] and variance [N] of each training target given all the others.

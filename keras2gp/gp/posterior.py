@@ -21,6 +21,7 @@ from keras2gp.gp.inputs import (
     check_variances,
     kernel_values,
 )
+from keras2gp.gp.positions import AtPositions, Positioned, positions_of
 from keras2gp.gp.sampling import draw_jointly, random_generator
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
@@ -80,12 +81,44 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
     def basis_(self) -> Images | None:
         """The inputs [B, ...] of the posterior mean k(x, basis_) weights_.
 
-        These are all training inputs, or the inducing ones; None for a precomputed kernel.
+        These are all training inputs, or the inducing ones; None for a precomputed kernel. With
+        positions, the images of the rows.
         """
         if self.x_train_ is None or self.inducing_ is None:
             return self.x_train_
-        basis: Images = self.x_train_[self.inducing_]
+        basis: Images = self.x_train_[self.inducing_ // math.prod(self._positions)]
         return basis
+
+    @property
+    def _positions(self) -> tuple[int, ...]:
+        """Sizes of the axes of positions of the kernel's output."""
+        return () if self.precomputed else positions_of(self.kernel)
+
+    @property
+    def _covariance(self) -> Any:
+        """The kernel of rows: inputs, or images at positions."""
+        return AtPositions(self.kernel) if self._positions else self.kernel
+
+    @property
+    def _basis(self) -> Any:
+        """The rows of the posterior mean k(x, basis) weights_."""
+        rows = self._rows(self.x_train_)
+        return rows if rows is None or self.inducing_ is None else rows[self.inducing_]
+
+    def _rows(self, x: Any) -> Any:
+        """Inputs as rows of the matrix: images at all positions, if there are any."""
+        if x is None or not self._positions:
+            return x
+        return Positioned(x, math.prod(self._positions))
+
+    def _by_position(self, values: Array, *, pairs: bool = False) -> Array:
+        """Values of rows, [M P, ...], as [M, *positions, ...]; pairs: of two axes of rows."""
+        positions = self._positions
+        if not positions:
+            return values
+        images, rest = len(values) // math.prod(positions), values.shape[1 + pairs :]
+        sides = (images, *positions) * (1 + pairs)
+        return values.reshape(*sides, *rest)
 
     def _checked_inputs(self, x: Any) -> Images:
         check_kernel(self.kernel)
@@ -95,8 +128,8 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "alpha_"):
             raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
 
-    def _test_inputs(self, x: Any) -> Images:
-        """Inputs of the shape of the training inputs; InputError for any others."""
+    def _test_inputs(self, x: Any) -> Any:
+        """Rows of inputs of the shape of the training inputs; InputError for any others."""
         self._require_fitted()
         check_feature_names(self, x)
         array = self._checked_inputs(x)
@@ -107,10 +140,12 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
                 if array.ndim == 2 and len(self.input_shape_) == 1
                 else f"X has shape {array.shape}; fitted to [N, *{list(self.input_shape_)}]"
             )
-        return array
+        return self._rows(array)
 
     def _batches(self, count: int) -> Iterator[slice]:
         rows = max(1, _BATCH_BYTES // (8 * self.system_.basis))
+        positions = math.prod(self._positions)  # of an image all are computed together
+        rows = max(rows // positions, 1) * positions
         return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
     def _cross(self, x: Images) -> Matrix:
@@ -118,13 +153,13 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
         if self.precomputed:
             return (x if self.inducing_ is None else x[:, self.inducing_]).astype(np.float64)
         shape = (len(x), self.system_.basis)
-        values = kernel_values(self.kernel(x, self.basis_), shape, "the kernel matrix")
+        values = kernel_values(self._covariance(x, self._basis), shape, "the kernel matrix")
         return values.astype(np.float64)
 
     def _prior(self, x: Images, diag: Any) -> Vector:
         """Prior variances, [M]; `diag` gives them for a precomputed kernel."""
         if not self.precomputed:
-            return check_variances(self.kernel.diag(x), len(x), "the diagonal of the kernel")
+            return check_variances(self._covariance.diag(x), len(x), "the diagonal of the kernel")
         if diag is None:
             raise InputError(
                 "variances of a precomputed kernel need diag=, the prior variance k(x, x) of "
@@ -182,7 +217,7 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
             f"the covariance of {count} predictions" + (f" and {draws} samples" if draws else ""),
             "fewer inputs at a time, fewer samples, or return_std=True",
         )
-        prior = kernel_values(self.kernel(x), (count, count), "the kernel matrix")
+        prior = kernel_values(self._covariance(x), (count, count), "the kernel matrix")
         covariance: Matrix = prior.astype(np.float64)
         return covariance
 

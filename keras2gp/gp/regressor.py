@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 
 from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length, check_targets
+from keras2gp.gp.positions import by_row
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
@@ -29,7 +32,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
     Args:
         kernel: kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as keras2gp.convert
             gives; or "precomputed": X is then the matrix itself, [N, N] in fit and [M, N] in
-            predict.
+            predict. Where the kernel has positions (images to images, sequences to sequences) the
+            process is over images at positions: a fit takes a matrix of N P rows, for P of them.
         noise_variance: variance of the noise on the targets, in their units squared (with
             normalize_y relative to their variance).
         jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
@@ -104,7 +108,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
             progress: called with (steps done, steps in all) of the solver.
 
         Shapes:
-            X [N, features] or [N, *shape]; y [N] or [N, C]; gram [N, N].
+            X [N, features] or [N, *shape]; y [N] or [N, C]; gram [N, N]. With positions:
+            y [N, *positions] or [N, *positions, C], and gram between all positions.
 
         Returns:
             The estimator itself.
@@ -121,7 +126,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         array([1., 2.])
         """
         training = self._training(X, gram)
-        targets = check_targets(y)
+        images = len(training) // math.prod(self._positions)
+        targets = check_targets(by_row(y, self._positions, images, outputs=True))
         check_length(training, targets, "targets")
         columns = targets.reshape(len(targets), -1)
         shift, scale = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
@@ -160,7 +166,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
 
         Shapes:
             X [M, features] or [M, *shape]; mean [M] or [M, C]; std the same; covariance [M, M] or
-            [M, M, C].
+            [M, M, C]. With positions [M, *positions] stands for [M].
 
         Returns:
             The mean; with return_std or return_cov a pair of the mean and the other.
@@ -183,20 +189,56 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         x = self._test_inputs(X)
         if return_cov:
             mean, covariance = self._mean_and_covariance(x)
-            return self._in_units(mean), self._squared_units(covariance)
+            squares = self._by_position(self._squared_units(covariance), pairs=True)
+            return self._by_position(self._in_units(mean)), squares
         if return_std:
             mean, variance = self._mean_and_variance(x, diag)
-            return self._in_units(mean), self._spread(np.sqrt(variance), self.y_scale_)
-        return self._in_units(self._mean(x))
+            std = self._spread(np.sqrt(variance), self.y_scale_)
+            return self._by_position(self._in_units(mean)), self._by_position(std)
+        return self._by_position(self._in_units(self._mean(x)))
+
+    def score(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        y: Any,
+        sample_weight: Any = None,
+    ) -> float:
+        """The coefficient of determination of the predictions, 1 for perfect ones.
+
+        Args:
+            X: inputs.
+            y: targets, as for `fit`.
+            sample_weight: a weight for each input.
+
+        Returns:
+            R^2, with positions that of all positions together.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> GPRegressor("precomputed").fit(np.eye(2), [4.0, 8.0]).score(np.eye(2), [4.0, 8.0])
+        1.0
+        """
+        predicted, positions = self.predict(X), self._positions
+        if positions:
+            y = by_row(y, positions, len(predicted), outputs=True)
+            predicted = predicted.reshape(len(y), *predicted.shape[1 + len(positions) :])
+            if sample_weight is not None:
+                sample_weight = np.repeat(sample_weight, math.prod(positions))
+        return float(r2_score(y, predicted, sample_weight=sample_weight))
 
     def leave_one_out(self) -> tuple[Array, Array]:
         """Mean and variance of each training target given all the others, in closed form.
 
         The variance is that of the target, with noise and jitter. With normalize_y, shift and
-        scale are those of all targets.
+        scale are those of all targets. With positions the others are those of other images, and of
+        the other positions of the same image.
 
         Shapes:
-            mean [N] or [N, C]; variance the same.
+            mean [N] or [N, C]; variance the same. With positions [N, *positions] stands for [N].
 
         Raises:
             NotFittedError: the estimator is not fitted.
@@ -211,7 +253,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         (array([0., 0.]), array([4., 4.]))
         """
         mean, variance = self._leave_one_out()
-        return self._in_units(mean), self._squared_units(variance)
+        squares = self._by_position(self._squared_units(variance))
+        return self._by_position(self._in_units(mean)), squares
 
     def leave_one_out_log_density(self) -> Array:
         """Log predictive density of each training target given all the others, in its units.
@@ -234,7 +277,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         array([-1.612, -3.612])
         """
         density = self._leave_one_out_density() - np.log(self.y_scale_)
-        return density[:, 0] if self.single_output_ else density
+        return self._by_position(density[:, 0] if self.single_output_ else density)
 
     def sample_y(
         self,
@@ -250,7 +293,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
             random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
 
         Shapes:
-            X [M, features] or [M, *shape]; draws [M, n_samples] or [M, C, n_samples].
+            X [M, features] or [M, *shape]; draws [M, n_samples] or [M, C, n_samples]. With
+            positions [M, *positions] stands for [M].
 
         Returns:
             Draws in the units of the targets.
@@ -272,7 +316,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         with np.errstate(over="ignore"):
             in_units = draws * self.y_scale_[:, None] + self.y_shift_[:, None]
         require_finite(in_units, "a sample")
-        return in_units[:, 0] if self.single_output_ else in_units
+        return self._by_position(in_units[:, 0] if self.single_output_ else in_units)
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """See GaussianProcess.fit_state."""

@@ -189,10 +189,10 @@ def _check_kernel_fits(estimator: GaussianProcess, directory: Path) -> None:
     """Compare the kernel of a few training inputs with the kernel matrix of the fit."""
     if estimator.precomputed:
         return
-    inputs, expected = estimator.probe()
-    count = len(inputs)
     try:
-        values = kernel_values(estimator.kernel(inputs), (count, count), "the kernel matrix")
+        values, expected = estimator.probe()
+        count = len(expected)
+        values = kernel_values(values, (count, count), "the kernel matrix")
     except (Keras2GPError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{directory}: the kernel is not the one of the fit: {error}"
