@@ -40,7 +40,7 @@ SMOKE = {
     ".": ["imports_follow_the_order", "no_circles", "public_names", "agrees_with_the_reference"],
 }
 """Smoke tests by the folder of their package: names without `test_`."""
-UNCOMPILED = {"conversion", "covariance", "gp", "verification"}
+UNCOMPILED = {"cli", "conversion", "covariance", "gp", "kernel", "serving", "tests", "verification"}
 """Folders whose tests compare values of many small kernels: TensorFlow runs them without XLA, in
 half of the time, and in bounded memory, since XLA gives no executable back."""
 CASES = 2

@@ -40,7 +40,7 @@ class OtherChannels(Op):
 
 
 def origins(op: Op, index: int, inputs: Sequence[Origins]) -> Origins:
-    """What one channel of a node depends on, from the same of its inputs.
+    """The sources that one channel of a node depends on, from the same of its inputs.
 
     index: the node
     """

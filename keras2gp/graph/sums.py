@@ -77,7 +77,7 @@ class _Resolver:
         return self.shifted[index, shift]
 
     def _shifted_inputs(self, index: int, shift: int) -> list[tuple[int, int]]:
-        """What a renumbered node is made of: other nodes and how they are renumbered."""
+        """The nodes that a renumbered node is made of, and how they are renumbered."""
         node = self.builder.nodes[index]
         if isinstance(node.op, OtherChannels):
             return [(node.inputs[0], shift + node.op.shift)]

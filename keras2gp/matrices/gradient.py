@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp.covariance.duals.elementary import differentiable
 from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import Program
 from keras2gp.errors import NumericalError
@@ -120,7 +121,7 @@ class MatrixGradient:
         biases: list[Tensor],
     ) -> Tensor:
         """Derivatives by weights and biases, [2, layers], of one tile's part of the sum."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with differentiable(), tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([weights, biases])
             (variances, *_), x1, s1 = self._program.statistics(sides[0], weights, biases)
             _, x2, s2 = self._program.statistics(sides[1], weights, biases)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import tensorflow as tf
 
@@ -14,10 +15,13 @@ __all__ = [
     "angle_of",
     "arcsin",
     "correlation_statistics",
+    "differentiable",
     "polynomial",
     "root_of",
     "same_sign",
 ]
+
+_DIFFERENTIABLE: ContextVar[bool] = ContextVar("differentiable", default=False)
 
 # (arcsin(s) / s - 1) / s^2 in powers of s^2 on [0, 1/2], interpolated at Chebyshev points. Relative
 # error of arcsin: 8e-9 and 2e-18.
@@ -147,15 +151,35 @@ def polynomial(coefficients: Sequence[float], t: Tensor) -> Tensor:
     return value
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
-def root_of(x: Tensor) -> tuple[Tensor, Any]:
-    """sqrt(max(x, 0)), with a derivative of 0 where x is not positive.
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Programs that are traced in this context have the derivatives that `root_of` speaks of.
+
+    tf.custom_gradient would give them to all, but keeps every graph that it was ever traced in: the
+    programs of a model of ten layers, 40 MB, could never be given back.
+    """
+    before = _DIFFERENTIABLE.set(True)
+    try:
+        yield
+    finally:
+        _DIFFERENTIABLE.reset(before)
+
+
+def _is_differentiable() -> bool:
+    return _DIFFERENTIABLE.get() or bool(tf.executing_eagerly())
+
+
+def root_of(x: Tensor) -> Tensor:
+    """sqrt(max(x, 0)), with a derivative of 0 where x is not positive (see `differentiable`).
 
     The true derivative is infinite there, and its factor is 0 wherever it is used: for a window
     of black pixels, and for an image paired with itself.
     """
-    root = tf.sqrt(tf.maximum(x, 0))
-    return root, lambda upstream: tf.math.divide_no_nan(upstream, 2 * root)
+    if not _is_differentiable():
+        return tf.sqrt(tf.maximum(x, 0))
+    outside = x <= 0
+    root = tf.sqrt(tf.where(outside, tf.ones_like(x), x))
+    return tf.where(outside, tf.zeros_like(x), root)
 
 
 def angle_of(t: Tensor) -> Tensor:
@@ -172,13 +196,13 @@ def same_sign(r: Tensor, cosine: Tensor) -> Tensor:
     return tf.where(r > 0, 0.5 - angle, angle)
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
-def arcsin(r: Tensor, square: Tensor) -> tuple[Tensor, Any]:
+def arcsin(r: Tensor, square: Tensor) -> Tensor:
     """The angle in [-pi/2, pi/2] whose sine is r, to the precision of the type.
 
     A polynomial, because the library's arcsin is a slow call per number.
 
-    square: 1 - r^2, not negative; a caller may know it with more digits than r has next to 1
+    square: 1 - r^2, not negative; a caller may know it with more digits than r has next to 1. The
+        derivative (see `differentiable`) is that by r alone.
 
     Math: arcsin(s) = s + s^3 P(s^2) for s^2 <= 1/2, and pi/2 - arcsin(sqrt(1 - s^2)) above: P is
         needed on [0, 1/2] alone, far from its singularity at 1.
@@ -188,4 +212,8 @@ def arcsin(r: Tensor, square: Tensor) -> tuple[Tensor, Any]:
     s, z = tf.where(low, size, tf.sqrt(square)), tf.where(low, r * r, square)
     angle = s + s * z * polynomial(_ARCSIN[r.dtype], z)
     angle = tf.where(low, angle, math.pi / 2 - angle)
-    return tf.where(r < 0, -angle, angle), lambda upstream: (upstream * tf.math.rsqrt(square), None)
+    angle = tf.where(r < 0, -angle, angle)
+    if not _is_differentiable():
+        return angle
+    slope = tf.math.divide_no_nan(tf.ones_like(r), tf.sqrt(square))
+    return tf.stop_gradient(angle) + (r - tf.stop_gradient(r)) * tf.stop_gradient(slope)
