@@ -90,6 +90,10 @@ _LOOKUP = (
     "its transpose multiplies what it looked up, with the same weights",
     "an Embedding, and a Dense layer of its own at the end",
 )
+_ENCODES = (
+    "it encodes data, and has no meaning for random features",
+    "the layer before the first layer with weights, where Keras runs it",
+)
 _SPECTRAL = (
     "it divides weights by their largest singular value, which ties all of them together",
     "the layer without it",
@@ -344,15 +348,19 @@ LAYERS = _table(
         on_data=True,
     ),
     _rows(
-        "CategoryEncoding Discretization Equalization InputLayer Masking Pipeline "
+        "CategoryEncoding Discretization HashedCrossing Hashing IntegerLookup StringLookup "
+        "TextVectorization",
+        reason=_ENCODES, on_data=True,
+    ),
+    _rows(
+        "Equalization InputLayer Masking Pipeline "
         "RandomColorDegeneration RandomColorJitter RandomElasticTransform RandomErasing "
         "RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective "
         "RandomPosterization RandomSaturation RandomSharpness RandomShear Solarization"
     ),
     _rows(
-        "AugMix ContrastLimitedAdaptiveHistogramEqualization CutMix HashedCrossing Hashing "
-        "IntegerLookup Layer MaxNumBoundingBoxes MelSpectrogram MixUp RandAugment STFTSpectrogram "
-        "StringLookup TextVectorization Wrapper",
+        "AugMix ContrastLimitedAdaptiveHistogramEqualization CutMix Layer MaxNumBoundingBoxes "
+        "MelSpectrogram MixUp RandAugment STFTSpectrogram Wrapper",
         in_files=False,
     ),
 )  # fmt: skip

@@ -141,6 +141,12 @@ class Context:
         if tensor.channel_first:
             data = keras.ops.moveaxis(data, 1, -1)
         shape = tuple(data.shape[1:])
+        if data.dtype == "string":
+            self.refuse(
+                "its input is text",
+                "StringLookup, Hashing or TextVectorization before it",
+                by_shape=False,
+            )
         if None in shape or not shape:
             self.refuse(
                 f"the input of this layer has the shape {shape}: its size must be fixed",

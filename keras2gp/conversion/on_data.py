@@ -18,6 +18,7 @@ from keras import ops
 
 from keras2gp._util.text import received_text
 from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.encoders import encoder_settings, is_sparse
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.modelfile.constants import with_exact_constants
 
@@ -40,7 +41,10 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
             "only its covariance was stated, and the data needs the function itself",
             "activations={name: function}",
         )
-    operation = _copied(call.operation, context)
+    try:
+        operation = _copied(call.operation, context)
+    except Exception as error:  # noqa: BLE001 (of a layer without a vocabulary, or of a user's)
+        context.refuse(f"Keras cannot copy it: {received_text(str(error), 200)}", by_shape=False)
     _check_constants(operation, context)
     args, kwargs = _data(call.args), _data(call.kwargs)
     # Always run as for a prediction; some of Keras's layers state training=True by default.
@@ -53,25 +57,34 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
     except Exception as error:  # noqa: BLE001 (whatever Keras or a user's layer raises)
         dtype = context.state.dtype
         context.refuse(f"Keras cannot run it on data of {dtype}: {received_text(str(error), 200)}")
-    if isinstance(operation, keras.Layer) and operation.weights:
-        try:
-            operation.set_weights(call.operation.get_weights())
-        except ValueError as error:  # those of a quantised layer
-            context.refuse(
-                f"its weights do not fit a copy of it: {received_text(str(error), 200)}",
-                "the model as it was before model.quantize()",
-                by_shape=False,
-            )
-        if hasattr(operation, "finalize_state"):  # Normalization keeps its statistics twice
-            operation.finalize_state()
-        context.note = "" if trained else "its parameters are taken as constants"
+    _hand_weights(operation, call, context, trained=trained)
     interpolates = type(call.operation).__name__ in _INTERPOLATED and (
         call.operation.interpolation != "nearest"
     )
     if context.state.dtype == "float64" and interpolates:
         context.note = "computed in float32 by TensorFlow"
     results = list(results) if isinstance(results, list | tuple) else [results]
+    if isinstance(operation, keras.layers.TextVectorization) and None not in results[0].shape[1:]:
+        # Of [N, 1] it gives [N, entries], where Keras states [N, 1, entries].
+        results = [ops.reshape(results[0], (-1, *results[0].shape[1:]))]
     return [_checked(result, call, context) for result in results]
+
+
+def _hand_weights(operation: Any, call: Call, context: Context, *, trained: bool) -> None:
+    """Give the copy of a layer the weights of the original."""
+    if not isinstance(operation, keras.Layer) or not operation.weights:
+        return
+    try:
+        operation.set_weights(call.operation.get_weights())
+    except ValueError as error:  # those of a quantised layer
+        context.refuse(
+            f"its weights do not fit a copy of it: {received_text(str(error), 200)}",
+            "the model as it was before model.quantize()",
+            by_shape=False,
+        )
+    if hasattr(operation, "finalize_state"):  # Normalization keeps its statistics twice
+        operation.finalize_state()
+    context.note = "" if trained else "its parameters are taken as constants"
 
 
 def _check_constants(operation: Any, context: Context) -> None:
@@ -88,6 +101,10 @@ def _check_constants(operation: Any, context: Context) -> None:
 def _checked(result: Any, call: Call, context: Context) -> Tensor:
     """A result as a tensor of data, if it has one row for each image."""
     batch = call.tensors[0].data.shape[0]
+    if is_sparse(call.operation):
+        context.refuse(
+            "its result is sparse or ragged", "sparse=False, ragged=False", by_shape=False
+        )
     if not result.shape or result.shape[0] != batch:
         context.refuse("it mixes the images of a batch", "an axis other than 0, the batch's")
     return Tensor(tuple(result.shape[1:]), data=result)
@@ -102,10 +119,17 @@ def _copied(operation: Any, context: Context) -> Any:
     if type(operation) is keras.layers.Lambda:  # only a live one: files hold none
         return _copied_lambda(operation, name, context.state.dtype)
     if isinstance(operation, keras.Layer):
-        config = {**operation.get_config(), "name": name, "dtype": context.state.dtype}
+        config = {**operation.get_config(), "name": name, **encoder_settings(operation)}
+        if keras.backend.is_float_dtype(operation.compute_dtype):  # indices stay integers
+            config["dtype"] = context.state.dtype
         if type(operation) is keras.layers.Activation:  # a configuration holds no function itself
             config["activation"] = operation.activation
-        return with_exact_constants(type(operation).from_config(config), context.state.dtype)
+        kind = type(operation)
+        # Keras reads only such functions of a TextVectorization that it has written.
+        copied = (
+            kind(**config) if kind is keras.layers.TextVectorization else kind.from_config(config)
+        )
+        return with_exact_constants(copied, context.state.dtype)
     twin = copy.copy(operation)
     twin.name = name
     twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001

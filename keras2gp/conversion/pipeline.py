@@ -291,7 +291,7 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
     # A layer that was refused has no variances: an override of it is no mistake of its own.
     overrides = settings.overrides_of(alive) if obstacles else settings.overrides
     parameters = apply_overrides(alive, overrides)
-    inputs = tuple(InputSpec(t.name, tuple(t.shape[1:]), _integers(t)) for t in functional.inputs)
+    inputs = tuple(InputSpec(t.name, tuple(t.shape[1:]), _dtype(t)) for t in functional.inputs)
     report = ConversionReport(
         name,
         settings.prior,
@@ -308,10 +308,9 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
     return _Conversion(report, with_inputs_numbered(graph, used), parameters, inputs, preprocessor)
 
 
-def _integers(tensor: Any) -> str:
-    """The dtype of an input of integers, "" of any other."""
-    dtype = str(tensor.dtype)
-    return dtype if dtype.startswith(("int", "uint")) else ""
+def _dtype(tensor: Any) -> str:
+    """The dtype of an input of integers, booleans or text; "" of real numbers."""
+    return "" if "float" in str(tensor.dtype) else str(tensor.dtype)
 
 
 def _row(row: LayerRow, parameters: Mapping[str, LayerVariances]) -> LayerRow:

@@ -9,8 +9,9 @@ import numpy as np
 
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
+from keras2gp.conversion.encoders import vocabulary_of
 from keras2gp.errors import Obstacle
-from keras2gp.kernel.inputs import numbers_per_image
+from keras2gp.kernel.inputs import as_inputs, numbers_per_image
 
 __all__ = ["deterministic_model", "mixing_obstacles"]
 
@@ -39,13 +40,18 @@ def mixing_obstacles(model: Any | None) -> list[Obstacle]:
         "a smaller size of Resizing, padding or upsampling",
     )
     rng = np.random.default_rng(0)
-    shapes = [[n or 8 for n in t.shape[1:]] for t in model.inputs]
-    images = [rng.random((_PROBES, *shape)).astype("float32") for shape in shapes]
+    images = [_probe(model, t, rng) for t in model.inputs]
     try:
         together = _run(model, images)
     except Exception as error:  # noqa: BLE001 (whatever Keras or a user's layer raises)
         why = f"Keras cannot run them: {received_text(str(error), 300)}"
         return [Obstacle(model.name, "the layers before the first weights", why)]
+    for tensor, whole in zip(model.outputs, together, strict=True):
+        if any(n not in (None, m) for n, m in zip(tensor.shape, whole.shape, strict=False)) or (
+            len(tensor.shape) != whole.ndim
+        ):
+            why = f"they give {whole.shape} where Keras states {tensor.shape}"
+            return [Obstacle(model.name, "the layers before the first weights", why)]
     for i in range(_PROBES):
         alone = _run(model, [image[i : i + 1] for image in images])
         for whole, single in zip(together, alone, strict=True):
@@ -60,7 +66,22 @@ def mixing_obstacles(model: Any | None) -> list[Obstacle]:
     return []
 
 
+def _probe(model: Any, tensor: Any, rng: np.random.Generator) -> Any:
+    """Random values for an input: numbers, or entries of the vocabulary that it is looked up in."""
+    shape = [_PROBES, *(n or 8 for n in tensor.shape[1:])]
+    if "float" in tensor.dtype:
+        return rng.random(shape).astype("float32")
+    found = (
+        vocabulary_of(layer)
+        for layer in model.layers
+        if any(t is tensor for t in keras.tree.flatten(layer.input))
+    )
+    words = next(filter(None, found), ["a", "b"] if tensor.dtype == "string" else [0, 1])
+    chosen = rng.choice(np.asarray(words), shape)
+    return chosen if tensor.dtype == "string" else chosen.astype(tensor.dtype)
+
+
 def _run(model: Any, images: list[Any]) -> list[Any]:
-    outputs = model(images, training=False)
+    outputs = model(as_inputs(images), training=False)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
     return [np.asarray(output) for output in outputs]

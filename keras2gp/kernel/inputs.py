@@ -9,13 +9,15 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.checks import refuse_masked
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Input, Tokens
 
-__all__ = ["InputSpec", "checked", "numbers_per_image", "require_tokens"]
+__all__ = ["InputSpec", "as_inputs", "checked", "numbers_per_image", "require_tokens"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class InputSpec:
     """One input of the model: its name and the shape of one image, without the batch axis.
 
     A size is None where a deterministic layer, such as Resizing, takes any. The dtype is Keras's
-    of an input of integers, such as "int32", and "" for real numbers of the kernel's own dtype.
+    of an input of integers, booleans or text, such as "int32", and "" for real numbers of the
+    kernel's own dtype.
     """
 
     name: str
@@ -67,13 +70,20 @@ def require_tokens(images: Sequence[Images], inputs: Sequence[Input], name: str 
             )
 
 
+def as_inputs(arrays: Sequence[Array]) -> list[Any]:
+    """Arrays as a Keras model takes them: tensors where one is text, which Keras does not mix."""
+    text = any(array.dtype.kind == "U" for array in arrays)
+    return [tf.constant(array) for array in arrays] if text else list(arrays)
+
+
 def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> list[Images]:
     """The arrays of x in the given dtype, one for each input of the model.
 
     Args:
-        x: an array or tensor; for several inputs a list of them, or a dict by input name.
+        x: an array or tensor; for several inputs a list of them, a dict by input name, a data
+            frame with a column for each, or a table [N, columns] of the inputs side by side.
         specs: the inputs of the model.
-        dtype: "float32" or "float64"; inputs of integers keep their own.
+        dtype: "float32" or "float64"; inputs of integers and of text keep their own.
         name: name of the argument, for messages.
 
     Raises:
@@ -83,7 +93,7 @@ def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> 
         x [N, *shape] each, or [N, features] where prod(shape) is that number; results [N, *shape].
     """
     arrays = [
-        _array(value, spec, dtype, name)
+        _array(value, spec, dtype, name if len(specs) == 1 else f"{name}: the input {spec.name}")
         for value, spec in zip(_separated(x, specs, name), specs, strict=True)
     ]
     counts = {len(array) for array in arrays}
@@ -93,13 +103,16 @@ def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> 
 
 
 def _separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
-    if isinstance(x, Mapping):
+    if isinstance(x, Mapping) or (len(specs) > 1 and hasattr(x, "columns")):
         missing = [spec.name for spec in specs if spec.name not in x]
         if missing:
             raise InputError(f"{name}: no array for the inputs {missing}; received {list(x)}")
         return [x[spec.name] for spec in specs]
     if len(specs) == 1:
         return [x]
+    table = None if isinstance(x, list | tuple) else _columns(np.asarray(x), specs, name)
+    if table is not None:
+        return table
     if not isinstance(x, list | tuple) or len(x) != len(specs):
         names = ", ".join(spec.name for spec in specs)
         raise InputError(
@@ -107,6 +120,54 @@ def _separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
             f"arrays, or a dict with the keys {names}"
         )
     return list(x)
+
+
+def _columns(table: Array, specs: Sequence[InputSpec], name: str) -> list[Any] | None:
+    """The columns of each input in a table [N, columns]; None for anything else."""
+    counts = [math.prod(size or 0 for size in spec.shape) for spec in specs]
+    if table.ndim != 2 or table.shape[1] != sum(counts) or not all(counts):
+        return None
+    parts = np.split(table, np.cumsum(counts)[:-1], axis=1)
+    return [_cells(part, spec, name) for part, spec in zip(parts, specs, strict=True)]
+
+
+def _cells(part: Array, spec: InputSpec, name: str) -> Array:
+    """Columns of a table as one input: numbers may be written as text beside columns of text."""
+    array = part.reshape(len(part), *(size or 1 for size in spec.shape))
+    if spec.dtype == "string" or part.dtype.kind not in "OU":
+        return array
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: the input {spec.name} takes numbers: {error}") from error
+
+
+def _texts(array: Array, name: str) -> Array:
+    """Text, [N, *shape]. Raises: InputError for anything else, such as a missing value."""
+    if array.dtype.kind == "O":
+        for place, value in np.ndenumerate(array):
+            if not isinstance(value, str):
+                raise InputError(
+                    f"{name}: the value at {place} is {received_text(value)}, expected text. Try: "
+                    "'' for what is missing, astype(str) for numbers"
+                )
+        return array.astype(str)
+    if array.dtype.kind != "U":
+        raise InputError(f"{name}: values of type {array.dtype}, expected text (str)")
+    return array
+
+
+def _integers(array: Array, dtype: str, name: str) -> Array:
+    """Whole numbers in a dtype of integers, into which Keras would cut any number."""
+    least, most = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    bad = np.argwhere(~((array == np.floor(array)) & (array >= least) & (array <= most)))
+    if len(bad):
+        place = tuple(int(i) for i in bad[0])
+        raise InputError(
+            f"{name}: the value at {place} is {float(array[place]):g}, and the model's input takes "
+            f"integers of {dtype}"
+        )
+    return array.astype(dtype)
 
 
 def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
@@ -120,27 +181,42 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
         ) from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: not an array: {error}") from error
-    if array.dtype == np.uint8:
+    if array.dtype == np.uint8 and not spec.dtype:
         raise InputError(
             f"{name}: uint8 pixels. They are not scaled here, since the model may rescale them "
             f"itself. Try {name}.astype('float32') / 255, or without the division if the model "
             "has a Rescaling or Normalization layer"
         )
-    if array.dtype.kind not in "fiub":
+    if spec.dtype == "string":
+        array = _texts(array, name)
+    elif array.dtype.kind not in "fiub":
         raise InputError(f"{name}: values of type {array.dtype}, expected real numbers")
+    array = _shaped(array, spec, name)
+    if spec.dtype == "string":
+        return array
+    if spec.dtype:
+        return _integers(array, spec.dtype, name)
+    return _reals(array, dtype, name)
+
+
+def _shaped(array: Array, spec: InputSpec, name: str) -> Array:
+    """The array as [N, *shape]. Raises: InputError for other sizes, or no images."""
     expected = ("N", *spec.shape)
     fixed = [size for size in spec.shape if size is not None]
     whole = len(fixed) == len(spec.shape)
     flat = array.ndim == 2 and whole and array.shape[1] == math.prod(fixed)
+    flat |= array.ndim == 1 and spec.shape == (1,)
     if not spec.fits(array.shape[1:]) and not flat:
         raise InputError(
             f"{name}: received shape {array.shape}, expected {expected}".replace("'", "")
         )
     if len(array) == 0:
         raise InputError(f"{name}: no images: shape {array.shape}")
-    array = array.reshape(len(array), *(fixed if whole else array.shape[1:]))
-    if spec.dtype:
-        return _integers(array, spec.dtype, name)
+    return array.reshape(len(array), *(fixed if whole else array.shape[1:]))
+
+
+def _reals(array: Array, dtype: str, name: str) -> Array:
+    """Finite real numbers in the given dtype. Raises: InputError for any other."""
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)
     if not np.isfinite(cast).all():
@@ -155,16 +231,3 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
             f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place}"
         )
     return cast
-
-
-def _integers(array: Array, dtype: str, name: str) -> Array:
-    """Whole numbers in a dtype of integers, into which Keras would cut any number."""
-    bounds = np.iinfo(dtype)
-    bad = np.argwhere(~((array == np.floor(array)) & (array >= bounds.min) & (array <= bounds.max)))
-    if len(bad):
-        place = tuple(int(i) for i in bad[0])
-        raise InputError(
-            f"{name}: the value at {place} is {float(array[place]):g}, and the model's input takes "
-            f"integers of {dtype}"
-        )
-    return array.astype(dtype)

@@ -19,7 +19,13 @@ from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError, PriorError, one_line
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.kernel.inputs import InputSpec, checked, numbers_per_image, require_tokens
+from keras2gp.kernel.inputs import (
+    InputSpec,
+    as_inputs,
+    checked,
+    numbers_per_image,
+    require_tokens,
+)
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.kernel.positions import Positions, Programs, place_of
 from keras2gp.kernel.saving import save_kernel
@@ -394,7 +400,7 @@ class Kernel:
             "fewer images, or a smaller size of Resizing, padding or upsampling",
         )
         batches = _batches(arrays, batch)
-        outputs = [self.preprocessor(batch, training=False) for batch in batches]
+        outputs = [self.preprocessor(as_inputs(batch), training=False) for batch in batches]
         columns = zip(*(o if isinstance(o, list | tuple) else [o] for o in outputs), strict=True)
         images = [np.concatenate([np.asarray(part) for part in parts]) for parts in columns]
         for image in images:

@@ -30,7 +30,11 @@ from keras2gp.report import ConversionReport
 __all__ = ["KernelParts"]
 
 _FORMAT = 1
-_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_DTYPES = (
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("bool", "string"),
+)
+"""Dtypes of inputs that are no real numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +160,7 @@ def _entry_of(spec: InputSpec) -> dict[str, Any]:
 def _input_of(entry: Mapping[str, Any]) -> InputSpec:
     sizes = [None if n is None else whole_number("shape", n, 1) for n in entry["shape"]]
     dtype = entry.get("dtype", "")
-    if dtype not in ("", *_INTEGERS):
+    if dtype not in ("", *_DTYPES):
         raise ModelFileError(f"an input of the type {dtype!r}")
     return InputSpec(str(entry["name"]), tuple(sizes), dtype)
 

@@ -155,10 +155,9 @@ class _MatrixModule(tf.Module):  # type: ignore[misc]
         self._kernel = ExportedKernel(parts)
         names = ["x1", "x2"] if len(parts.inputs) == 1 else []
         names = names or [f"{x}_{spec.name}" for x in ("x1", "x2") for spec in parts.inputs]
-        shapes = [spec.shape for spec in parts.inputs] * 2
         signature = [
-            tf.TensorSpec([None, *shape], self._kernel.dtype, name=name)
-            for name, shape in zip(names, shapes, strict=True)
+            tf.TensorSpec([None, *spec.shape], spec.dtype or self._kernel.dtype, name=name)
+            for name, spec in zip(names, parts.inputs * 2, strict=True)
         ]
         self._count = len(parts.inputs)
         self.matrix = tf.function(self._matrix, input_signature=signature, autograph=False)

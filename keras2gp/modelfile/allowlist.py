@@ -3,9 +3,10 @@
 A file names classes by module and name, and Keras imports the named module. Therefore a name is
 first compared with these lists, as text. Layers and operations come from the column `in_files` of
 the table of layers. Classes that hold or fetch code are left out on purpose
-(Lambda, TFSMLayer, TorchModuleWrapper, JaxLayer, FlaxLayer, operations that take functions), and
-so are classes that read files (StringLookup, IntegerLookup, TextVectorization). A Keras layer that
-is missing here is refused with a message; read its from_config and build before you add it.
+(Lambda, TFSMLayer, TorchModuleWrapper, JaxLayer, FlaxLayer, operations that take functions).
+Classes that can read files (StringLookup, IntegerLookup, TextVectorization) are read only where
+their vocabulary stands in their settings (config_values.py). A Keras layer that is missing here is
+refused with a message; read its from_config and build before you add it.
 """
 
 from __future__ import annotations

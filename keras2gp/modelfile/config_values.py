@@ -18,6 +18,7 @@ __all__ = [
     "call_count",
     "check_outputs",
     "check_text",
+    "check_vocabulary",
     "depth_of",
     "first_tensor",
     "is_custom",
@@ -49,6 +50,7 @@ _HINT = (
 
 
 _MOST_OUTPUTS = 4096
+_LOOKUPS = ("IntegerLookup", "StringLookup", "TextVectorization")
 _STATED = " Or say what the activation computes: activations={name: function} in Python."
 _HANDED_OVER = " Or hand over its class and its reader: layers={YourLayer: reader} in Python."
 _FUNCTION: Config = {"module": "keras.activations", "class_name": "function"}
@@ -142,6 +144,31 @@ def check_outputs(config: Config) -> None:
             f"{asked_for(config)} into {max(counts)}",
             f"it makes more than {_MOST_OUTPUTS} tensors.",
             "slices of the few that are used.",
+        )
+
+
+def check_vocabulary(config: Config) -> None:
+    """Refuse a lookup whose vocabulary does not stand in its settings.
+
+    Raises:
+        UnreadableError: it is the path of a file, or was adapted and lies beside the settings.
+    """
+    name, inner = config.get("class_name"), config["config"]
+    if name not in _LOOKUPS or config.get("module") != "keras.layers":
+        return
+    for key in ("vocabulary", "idf_weights"):
+        if isinstance(inner.get(key), str):
+            raise UnreadableError(
+                _setting(key, inner[key]),
+                "the path of another file, which is not opened.",
+                f"a list as {key}=, which stands in the settings; or {_HINT}",
+            )
+    if not inner.get("vocabulary"):
+        raise UnreadableError(
+            f"{name}(vocabulary=None)",
+            "its vocabulary was adapted to data, and does not stand in its settings.",
+            "vocabulary=layer.get_vocabulary(include_special_tokens=False) in a new layer; or "
+            + _HINT,
         )
 
 

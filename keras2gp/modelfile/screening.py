@@ -22,6 +22,7 @@ from keras2gp.modelfile.config_values import (
     call_count,
     check_outputs,
     check_text,
+    check_vocabulary,
     depth_of,
     first_tensor,
     is_custom,
@@ -199,6 +200,7 @@ class _Screening:
                 "file does not hold.",
                 "save the model as .keras, or give the layer mean= and variance=.",
             )
+        check_vocabulary(config)
         check_outputs(config)
         settings = {key: self._value(item, key, path) for key, item in inner.items()}
         # A wrapper would compute something else with an Identity inside it.

@@ -43,7 +43,9 @@ class _Predictor(tf.Module):  # type: ignore[misc]
             size = len(estimator.targets_)
             dtype, report = estimator.kernel_dtype_, estimator.jitter_report_
             self._bound = float(rounding_bound(np.ones(1), size, dtype, report)[0])
-        spec = tf.TensorSpec([None, *kernel.inputs[0].shape], self._kernel.dtype, name="images")
+        (given,) = kernel.inputs
+        dtype = given.dtype or self._kernel.dtype
+        spec = tf.TensorSpec([None, *given.shape], dtype, name="images")
         self.predict = tf.function(self._predict, input_signature=[spec], autograph=False)
 
     @staticmethod
@@ -51,7 +53,9 @@ class _Predictor(tf.Module):  # type: ignore[misc]
         return estimator.weights_
 
     def _predict(self, images: Tensor) -> dict[str, Tensor]:
-        finite = tf.debugging.assert_all_finite(images, "images are not finite")
+        finite = images
+        if images.dtype.is_floating:
+            finite = tf.debugging.assert_all_finite(images, "images are not finite")
         cross, prior = self._kernel.cross(
             self._kernel.images([finite]), self._kernel.side(self._train)[1]
         )

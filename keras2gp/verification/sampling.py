@@ -68,9 +68,13 @@ def images_of(kernel: Kernel, data: Any, seed: int) -> list[Images]:
             common = random.random(single.shape) < math.sqrt(0.5)
             arrays.append(np.where(common, shared[:1], single))
             continue
+        if spec.dtype == "string":
+            raise InputError(f"the input {spec.name} is text. Try: data, texts to compare on")
         shared, single = random.normal(size=(2, data, *(size or 1 for size in spec.shape)))
         values = (shared[:1] + single) / np.sqrt(2.0)
-        if pixels:
+        if spec.dtype:
+            values = values > 0
+        elif pixels:
             values = 255.0 / (1.0 + np.exp(-values))
         arrays.append(values.astype(np.float32))
     return checked(arrays[0] if len(arrays) == 1 else arrays, kernel.inputs, "float32", "data")
@@ -158,7 +162,7 @@ class Sampler:
     ) -> None:
         self._model, self._taps = model, taps
         self._deviations = tuple(deviations)
-        self._images = [tf.constant(array, tf.float32) for array in images]
+        self._images = [tf.constant(array) for array in images]
         self._count = len(images[0])
         self._places = places
 
