@@ -186,7 +186,7 @@ STRANGE_CLASSES = [
     ("keras.saving", "load_model"),
     ("keras.layers", "TFSMLayer"),
     ("keras.layers", "TorchModuleWrapper"),
-    ("keras.layers", "TextVectorization"),
+    ("keras.layers", "Lambda"),
     ("keras.layers", "Layer"),
     ("keras.src.layers.core.lambda_layer", "Lambda"),
     ("keras.src.ops.core", "Map"),
