@@ -19,7 +19,7 @@ LIMITS = {"own_activation": 1e-12, "own_layer": 1e-12, "own_model": 0.2}
 
 
 def test_all_examples_are_listed():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*LIMITS, "table1"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*LIMITS, "denoise", "table1"}
 
 
 @pytest.mark.parametrize("name", sorted(LIMITS))
@@ -27,6 +27,14 @@ def test_example(name, capsys):
     result = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]()
     assert result < LIMITS[name]
     assert capsys.readouterr().out
+
+
+def test_denoise(tmp_path, capsys):
+    """40 images take away 43% of the error; a Gaussian filter takes 31%, a ridge regression 36%."""
+    picture = tmp_path / "denoise.png"
+    assert runpy.run_path(str(EXAMPLES / "denoise.py"))["main"](str(picture)) < 0.6
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "2560 rows" in capsys.readouterr().out
 
 
 def table1(*arguments):

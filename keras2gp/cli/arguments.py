@@ -21,6 +21,7 @@ __all__ = [
     "add_data",
     "add_dtype",
     "add_output",
+    "add_position",
     "add_solver",
     "add_store_of_fit",
     "add_target_noise",
@@ -29,6 +30,7 @@ __all__ = [
     "count",
     "counts",
     "jitter",
+    "position",
     "shape",
     "tolerance",
     "variance",
@@ -100,6 +102,16 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="sizes of an input that the model leaves open; once for each input of several. Of a "
         "zoo network (default: that of the data, or 28,28,1)",
+    )
+
+
+def add_position(parser: argparse.ArgumentParser) -> None:
+    """Add --position."""
+    parser.add_argument(
+        "--position",
+        metavar="I,J",
+        type=position,
+        help="of an output with positions: the kernel of this one, counted from 0",
     )
 
 
@@ -226,6 +238,14 @@ def count(text: str) -> int:
     if number < 1:
         raise _refusal(text, "a whole number from 1")
     return number
+
+
+def position(text: str) -> tuple[int, ...]:
+    """An index for each axis, such as 3,4."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(p.isascii() and p.isdigit() and len(p) < _DIGITS for p in parts):
+        raise _refusal(text, "whole numbers from 0, such as 3,4")
+    return tuple(map(int, parts))
 
 
 def counts(text: str) -> tuple[int, ...]:

@@ -75,6 +75,7 @@ def _add_inspect(commands: Any) -> None:
     )
     inspect.add_argument("model", metavar="MODEL", help=f"{MODEL}; or a saved kernel")
     arguments.add_conversion(inspect)
+    arguments.add_position(inspect)
     inspect.add_argument(
         "--template",
         metavar="FILE",
@@ -96,6 +97,7 @@ def _add_convert(commands: Any) -> None:
         "out", metavar="OUT", type=Path, help="directory; a kernel that it holds is replaced"
     )
     arguments.add_conversion(convert)
+    arguments.add_position(convert)
     arguments.add_dtype(convert)
 
 
@@ -155,6 +157,13 @@ def _add_gram(commands: Any) -> None:
     )
     arguments.add_output(gram, "directory of the store, such as K.zarr")
     gram.add_argument(
+        "--positions",
+        choices=("equal", "all"),
+        default="equal",
+        help="of an output with positions: covariances at equal positions (default), or between "
+        "all of them, as `fit --gram` needs",
+    )
+    gram.add_argument(
         "--executor",
         default="auto",
         help="auto, threads, gpus, dask, or the address of a Dask scheduler",
@@ -167,6 +176,7 @@ def _add_gram(commands: Any) -> None:
     )
     gram.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
     arguments.add_conversion(gram)
+    arguments.add_position(gram)
     arguments.add_dtype(gram)
 
 
@@ -190,6 +200,7 @@ def _add_fit(commands: Any) -> None:
     )
     arguments.add_output(fit, "directory; a fitted model that it holds is replaced at the end")
     arguments.add_conversion(fit)
+    arguments.add_position(fit)
     arguments.add_dtype(fit)
     arguments.add_solver(fit)
     fit.add_argument("--regression", action="store_true", help="y is a real number, not a label")

@@ -16,7 +16,8 @@ from keras2gp._util.files import write_file
 from keras2gp._util.progress import stage
 from keras2gp._util.text import harmless_cell
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.errors import NumericalError
+from keras2gp.cli.rows import Rows
+from keras2gp.errors import DataError, InputError, NumericalError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.metrics import (
     brier_score,
@@ -29,6 +30,7 @@ from keras2gp.gp.metrics import (
 )
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.saving import load_head
+from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.loading import load
 from keras2gp.matrices.api import gram
 
@@ -39,6 +41,7 @@ __all__ = [
     "ood_scores",
     "predictions_of",
     "repeated_rows",
+    "require_targets",
     "write_predictions",
 ]
 
@@ -66,14 +69,15 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
             "keeps what predictions need. Try: without --gram"
         )
     with stage(f"kernel, {len(estimator.targets_)} images") as advance:
-        matrix = gram(kernel, estimator.x_train_, out=store, progress=advance)
+        matrix = gram(kernel, estimator.x_train_, out=store, progress=advance, positions="all")
     return load_head(directory / "head", kernel, gram=matrix)
 
 
 def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
     """Columns by name: for a regression mean and std, otherwise those of a classification.
 
-    Shapes: mean, std [M]; or label [M], probability [M, C], classes [C], mean [M, C], variance [M]
+    Shapes: mean, std [M]; or label [M], probability [M, C], classes [C], mean [M, C], variance [M];
+        with positions [M, *positions] for [M]
     Raises: InputError; NumericalError, also if a prediction is not finite.
     """
     parts = []
@@ -94,7 +98,7 @@ def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
         return dict(zip(("mean", "std"), columns, strict=True))
     mean, variance, probability = columns
     return {
-        "label": estimator.classes_[mean.argmax(axis=1)],
+        "label": estimator.classes_[mean.argmax(axis=-1)],
         "probability": probability,
         "classes": estimator.classes_,
         "mean": mean,
@@ -115,8 +119,20 @@ def measures_of(
 ) -> tuple[dict[str, float], list[dict[str, float]] | None]:
     """Measures of predictions, and the bins of a classification's reliability diagram.
 
-    Raises: InputError for unknown labels.
+    With positions they are measures of all positions together.
+
+    Raises: InputError for unknown labels, or another shape.
     """
+    shape = columns["label" if "label" in columns else "mean"].shape
+    if y.shape != shape:
+        raise InputError(f"y has shape {y.shape}, and the predictions have {shape}")
+    if y.ndim > 1:
+        flat = {
+            name: v.reshape(y.size, *v.shape[y.ndim :])
+            for name, v in columns.items()
+            if name != "classes"
+        }
+        columns, y = {**columns, **flat}, y.reshape(-1)
     if "label" not in columns:
         return {
             "root_mean_squared_error": float(root_mean_squared_error(y, columns["mean"])),
@@ -139,7 +155,8 @@ def ood_scores(estimator: Estimator, columns: dict[str, Array], x: Images) -> di
     Raises: InputError.
     """
     name = "std" if isinstance(estimator, GPRegressor) else "variance"
-    inside, outside = columns[name], predictions_of(estimator, x)[name]
+    pairs = columns[name], predictions_of(estimator, x)[name]
+    inside, outside = (values.reshape(len(values), -1).mean(axis=1) for values in pairs)
     return {
         "auroc": out_of_distribution_auroc(inside, outside),
         f"mean_{name}": float(outside.mean()),
@@ -153,6 +170,15 @@ def repeated_rows(estimator: Estimator, x: Images) -> int:
         return 0
     trained = {row.tobytes() for row in estimator.x_train_}
     return sum(row.tobytes() in trained for row in x.astype(estimator.x_train_.dtype))
+
+
+def require_targets(kernel: Kernel, rows: Rows) -> None:
+    """Refuse targets with positions for a kernel that has none. Raises: DataError."""
+    if rows.y.ndim > 1 and not kernel.positions:
+        raise DataError(
+            f"{rows.name}: y has shape {rows.y.shape}, expected [N]: one label or target a row. "
+            "If it is one-hot, try y.argmax(axis=1)"
+        )
 
 
 def write_predictions(path: Path, columns: dict[str, Array]) -> None:

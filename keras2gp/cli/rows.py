@@ -50,7 +50,7 @@ class Rows:
 
 def rows_to_fit(options: argparse.Namespace) -> Rows:
     """The first --train training rows. Raises: DataError."""
-    whole = _read(options)
+    whole = _read(options, maps=True)
     held = len(whole.x_train)
     if held < options.train:
         raise DataError(f"{whole.name}: --train {options.train}: it has {held} rows to train on")
@@ -66,7 +66,7 @@ def rows_to_tune(options: argparse.Namespace) -> Rows:
 
 def rows_of_matrix(options: argparse.Namespace) -> Rows:
     """The first --rows training rows, or all. Raises: DataError."""
-    whole = _read(options)
+    whole = _read(options, maps=True)
     return _training(whole, options.rows or len(whole.x_train))
 
 
@@ -94,7 +94,7 @@ def rows_to_test(options: argparse.Namespace) -> Rows:
     Raises: DataError if training and test rows of one source overlap, or there are too few.
     """
     record: FitRecord = options.record
-    whole, warnings = _read(options), []
+    whole, warnings = _read(options, maps=True), []
     if identity(options.data) != record.identity:
         data = whole.split(0, options.test)
     else:
@@ -134,15 +134,15 @@ def images_to_verify(options: argparse.Namespace) -> Images | None:
     return _images_only(options.data, download=options.download)[: options.images]
 
 
-def _read(options: argparse.Namespace) -> datasets.Dataset:
-    return _data_set(options.data, download=options.download)
+def _read(options: argparse.Namespace, *, maps: bool = False) -> datasets.Dataset:
+    return _data_set(options.data, download=options.download, maps=maps)
 
 
-def _data_set(source: str, *, download: bool) -> datasets.Dataset:
+def _data_set(source: str, *, download: bool, maps: bool = False) -> datasets.Dataset:
     if source.startswith("tfds:"):
         start_tensorflow()
     with stage(f"reading {source}"):
-        return datasets.load(source, download=download)
+        return datasets.load(source, download=download, maps=maps)
 
 
 def _images_only(source: str, *, download: bool) -> Images:
@@ -158,7 +158,7 @@ def _images_only(source: str, *, download: bool) -> Images:
             if name in arrays:
                 return arrays[name]
         raise DataError(f"{source}: holds {', '.join(others) or 'no arrays'}; expected x")
-    data = _data_set(source, download=download)
+    data = _data_set(source, download=download, maps=True)
     return data.x_train if data.x_test is None else data.x_test
 
 

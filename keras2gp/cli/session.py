@@ -58,8 +58,8 @@ def report_of(options: argparse.Namespace) -> ConversionReport:
     Raises: as keras2gp.inspect and keras2gp.load.
     """
     source: ModelSource = options.source
-    if source.kind == "kernel":
-        return load(source.name).report
+    if source.kind == "kernel" or options.position is not None:
+        return kernel_of(options).report
     model = model_of(source, options.input_shape or _MNIST)
     with stage("inspecting"):
         return inspect(model, **conversion_settings(options))
@@ -73,10 +73,13 @@ def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Ker
     source: ModelSource = options.source
     with stage("converting"):
         if source.kind == "kernel":
-            return load(source.name)
-        model = model_of(source, options.input_shape or shape)
-        dtype = getattr(options, "dtype", None) or "float32"
-        return convert(model, dtype=dtype, **conversion_settings(options))
+            kernel = load(source.name)
+        else:
+            model = model_of(source, options.input_shape or shape)
+            dtype = getattr(options, "dtype", None) or "float32"
+            kernel = convert(model, dtype=dtype, **conversion_settings(options))
+        position = getattr(options, "position", None)
+        return kernel if position is None else kernel.at(position)
 
 
 def model_of(source: ModelSource, shape: Sequence[int]) -> Any:

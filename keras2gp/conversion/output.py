@@ -13,7 +13,17 @@ from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, Obstacle, OutputError
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.ops import Activation, Crop, Input, Op, Opaque, Patches, Reshape
+from keras2gp.graph.ops import (
+    Activation,
+    Crop,
+    Flip,
+    Input,
+    Op,
+    Opaque,
+    Patches,
+    Permute,
+    Reshape,
+)
 from keras2gp.modelfile.archive import printable
 
 __all__ = [
@@ -96,7 +106,7 @@ def without_output_activation(graph: Graph) -> tuple[Graph, list[str], str]:
 def _moves_positions(op: Op) -> bool:
     """Whether an op gives positions of its input, in another place or fewer of them."""
     single = isinstance(op, Patches) and op.taps == 1 and not op.reads_outside
-    return single or isinstance(op, Crop | Reshape)
+    return single or isinstance(op, Crop | Flip | Permute | Reshape)
 
 
 def obstacles_before(walker: KerasWalker, graph: Graph) -> list[Obstacle]:

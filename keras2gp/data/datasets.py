@@ -39,7 +39,7 @@ class Dataset:
         notes: changes that were made to the arrays, a sentence each.
 
     Shapes:
-        x_train, x_test [N, *shape]; y_train, y_test [N].
+        x_train, x_test [N, *shape]; y_train, y_test [N], or [N, *positions] if asked for.
 
     >>> from keras2gp.data import load
     >>> sample = load("sample")
@@ -96,7 +96,7 @@ class Dataset:
         return Dataset(self.name, *train, self.x_test[:n_test], self.y_test[:n_test], self.notes)
 
 
-def load(source: str, *, download: bool = False) -> Dataset:
+def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
     """Load the data set that a source names.
 
     Args:
@@ -109,6 +109,7 @@ def load(source: str, *, download: bool = False) -> Dataset:
               x_test and y_test.
             - the path of a folder of IDX files with MNIST's names, also packed (.gz).
         download: let tensorflow_datasets download and prepare a data set that is not prepared.
+        maps: whether y may have more axes, as of images or sequences; of an .npz archive.
 
     Returns:
         The images and labels, a Dataset.
@@ -133,7 +134,7 @@ def load(source: str, *, download: bool = False) -> Dataset:
     if is_folder:
         return _dataset(source, read_idx_folder(path))
     if is_file and path.suffix == ".npz":
-        return _npz(source, path)
+        return _npz(source, path, maps=maps)
     problem = "neither an .npz archive nor a folder" if is_file else "no such file or folder"
     raise DataError(f"{source!r}: {problem}; {_SOURCES}")
 
@@ -145,14 +146,14 @@ def _sample() -> Dataset:
     return _dataset("sample", arrays)
 
 
-def _npz(source: str, path: Path) -> Dataset:
+def _npz(source: str, path: Path, *, maps: bool) -> Dataset:
     arrays, others = read_npz(path, ("x", "y", *_SPLIT_KEYS))
     named = ", ".join([*arrays, *others]) or "no arrays"
     if "x" in arrays or "y" in arrays:
         if set(arrays) != {"x", "y"}:
             raise DataError(f"{source}: holds {named}; {_NPZ_KEYS}")
         arrays = {"x_train": arrays["x"], "y_train": arrays["y"]}
-    dataset = _dataset(source, arrays, named)
+    dataset = _dataset(source, arrays, named, maps=maps)
     if others:
         dataset = replace(dataset, notes=(*dataset.notes, f"not used: {', '.join(others)}"))
     return dataset
@@ -211,7 +212,9 @@ def _stacked(source: str, rows: Any) -> tuple[Array, Array]:
     return x, y
 
 
-def _dataset(source: str, arrays: Mapping[str, Array], named: str = "") -> Dataset:
+def _dataset(
+    source: str, arrays: Mapping[str, Array], named: str = "", *, maps: bool = False
+) -> Dataset:
     """A Dataset of the arrays x_train and y_train and, both or neither, x_test and y_test."""
     pairs = ["train", "test"] if {"x_test", "y_test"} & set(arrays) else ["train"]
     missing = [key for p in pairs for key in (f"x_{p}", f"y_{p}") if key not in arrays]
@@ -221,7 +224,7 @@ def _dataset(source: str, arrays: Mapping[str, Array], named: str = "") -> Datas
     notes: list[str] = []
     for pair in pairs:
         x, done = _images(arrays[f"x_{pair}"], f"{source}: x_{pair}")
-        y = _targets(arrays[f"y_{pair}"], f"{source}: y_{pair}")
+        y = _targets(arrays[f"y_{pair}"], f"{source}: y_{pair}", maps=maps)
         if len(x) != len(y):
             raise DataError(f"{source}: x_{pair} has {len(x)} rows and y_{pair} has {len(y)}")
         checked |= {f"x_{pair}": x, f"y_{pair}": y}
@@ -246,8 +249,8 @@ def _images(x: Array, where: str) -> tuple[Array, list[str]]:
         raise DataError(str(error)) from error
 
 
-def _targets(y: Array, where: str) -> Array:
-    if y.ndim != 1:
+def _targets(y: Array, where: str, *, maps: bool) -> Array:
+    if y.ndim != 1 and not (maps and y.size):
         raise DataError(
             f"{where}: shape {y.shape}, expected [N]: one label or target a row. If it is one-hot, "
             "try y.argmax(axis=1)"

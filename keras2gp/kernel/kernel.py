@@ -201,7 +201,7 @@ class Kernel:
         """
         place = place_of(position, self.positions)
         note = f"the kernel is of the output at position {place}"
-        report = replace(self.report, notes=(*self.report.notes, note))
+        report = replace(self.report, notes=(*self.report.notes, note), positions=())
         program = self._programs.of(place, self.kind)
         return Kernel(program, self._parameters, self.inputs, self.preprocessor, report)
 

@@ -24,7 +24,7 @@ from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.fit_directory import FitRecord, data_digest, identity
 from keras2gp.cli.output import Output, show_report
 from keras2gp.cli.outputs import FIT
-from keras2gp.cli.predictions import Estimator
+from keras2gp.cli.predictions import Estimator, require_targets
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import open_session
 from keras2gp.errors import Keras2GPError, StoreError
@@ -34,6 +34,7 @@ from keras2gp.gp.saving import save_head
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.kernel.positions import Positions
 from keras2gp.matrices.api import gram
 
 __all__ = ["fit", "fitted", "show_fit"]
@@ -43,6 +44,7 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     """Fit a Gaussian process to the rows, and write it."""
     session = open_session(options, rows)
     kernel, notes = session.kernel, session.notes
+    require_targets(kernel, rows)
     show_report(out, kernel.report, folded=True)
     if options.regression:
         notes.append("targets shifted and scaled to mean 0 and variance 1")
@@ -51,7 +53,7 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         out.line(f"  note: {note}")
     require_disk(
         options.out,
-        _smallest_size(session.images, rows.y, options),
+        _smallest_size(session.images, rows.y, math.prod(kernel.positions), options),
         f"a fit of {options.train} rows",
         "another --out, or fewer rows",
     )
@@ -143,11 +145,12 @@ class _TimedKernel:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.dtype = kernel.dtype
+        self.positions = kernel.positions
         self.seconds = 0.0
 
-    def __call__(self, x1: Any, x2: Any = None, /) -> Array:
+    def __call__(self, x1: Any, x2: Any = None, /, *, positions: Positions = "equal") -> Array:
         began = time.perf_counter()
-        matrix = self._kernel.matrix(x1, x2)
+        matrix = self._kernel.matrix(x1, x2, positions=positions)
         self.seconds += time.perf_counter() - began
         return matrix
 
@@ -155,7 +158,7 @@ class _TimedKernel:
         """The matrix in a store, computed as far as it lacks; it is read as the solver needs it."""
         began = time.perf_counter()
         with stage(f"kernel, {len(x)} images") as advance:
-            store = gram(self._kernel, x, out=path, progress=advance)
+            store = gram(self._kernel, x, out=path, progress=advance, positions="all")
         self.seconds += time.perf_counter() - began
         return store
 
@@ -163,9 +166,9 @@ class _TimedKernel:
         return self._kernel.diag(x)
 
 
-def _smallest_size(x: Images, y: Targets, options: argparse.Namespace) -> int:
+def _smallest_size(x: Images, y: Targets, positions: int, options: argparse.Namespace) -> int:
     """A lower bound on the bytes of a fit on disk: its images, targets, weights and factor."""
-    count, outputs = len(x), 1 if options.regression else len(np.unique(y))
+    count, outputs = len(x) * positions, 1 if options.regression else len(np.unique(y))
     factor = 4 * count * (count + 1)
     available = available_memory()
     # Conjugate gradients and inducing images keep no factor; "auto" may choose the first.

@@ -23,7 +23,8 @@ def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     session = open_session(options, rows)
     for note in session.notes:
         out.line(f"note: {note}")
-    needed = estimate(session.kernel, len(session.images), out=options.out)
+    count, positions = len(session.images), options.positions
+    needed = estimate(session.kernel, count, out=options.out, positions=positions)
     out.line(str(needed))
     document = {"out": str(options.out), "estimate": needed.to_dict()}
     if options.dry_run:
@@ -38,6 +39,7 @@ def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
             out=options.out,
             executor=options.executor,
             progress=advance,
+            positions=positions,
         )
     seconds = time.perf_counter() - began
     fingerprint = GramStore.open(options.out).fingerprint

@@ -14,11 +14,12 @@ from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import load_fit, predictions_of
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import open_session, prepared
-from keras2gp.errors import DataError
+from keras2gp.errors import DataError, InputError
 from keras2gp.gp import metrics
 from keras2gp.matrices.store import GramStore
 from keras2gp.plots import predictions as pictures
 from keras2gp.plots.matrix import kernel_matrix
+from keras2gp.report import positions_text
 
 __all__ = ["images", "kernel", "reliability"]
 
@@ -40,6 +41,11 @@ def images(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
 
 def _predictions(options: argparse.Namespace, rows: Rows) -> dict[str, Array]:
     estimator = load_fit(options.fit)
+    if estimator.kernel.positions:
+        raise InputError(
+            f"{options.fit} is of labels at {positions_text(estimator.kernel.positions)}, and the "
+            "picture is of one label an image"
+        )
     x, _ = prepared(estimator.kernel, rows.x)
     return predictions_of(estimator, x)
 
@@ -48,6 +54,11 @@ def kernel(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     """Draw a kernel matrix, its images sorted by class."""
     if options.store:
         store = GramStore.open(options.model)
+        if store.ndim != 2:
+            raise InputError(
+                f"{options.model} holds a map for each pair of images, and the picture is of one "
+                "matrix. Try: keras2gp gram with --position"
+            )
         count = min(options.rows, *store.shape)
         if count > len(rows.y):
             raise DataError(
@@ -56,6 +67,11 @@ def kernel(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         matrix = store[:count, :count]
     else:
         session = open_session(options, rows)
+        if positions := session.kernel.positions:
+            raise InputError(
+                f"the kernel is of {positions_text(positions)}, and the picture is of one matrix. "
+                "Try: keras2gp convert with --position, and the kernel that it saves"
+            )
         with stage("kernel"):
             matrix = session.kernel.matrix(session.images)
     title = f"{options.model}, {len(matrix)} rows of {options.data}"

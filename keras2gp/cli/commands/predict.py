@@ -8,7 +8,7 @@ from typing import Any
 
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.text import duration_text
-from keras2gp.cli.exit_codes import ExitCode
+from keras2gp.cli.exit_codes import ExitCode, UsageError
 from keras2gp.cli.fit_directory import FitRecord
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import (
@@ -18,10 +18,12 @@ from keras2gp.cli.predictions import (
     ood_scores,
     predictions_of,
     repeated_rows,
+    require_targets,
     write_predictions,
 )
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import prepared
+from keras2gp.report import positions_text
 
 __all__ = ["evaluate", "predict", "show_measures"]
 
@@ -43,6 +45,7 @@ def evaluate(
     """Measure a fit on test rows, and how its variance tells other images from them."""
     test, elsewhere = rows
     estimator = load_fit(options.fit, options.gram)
+    require_targets(estimator.kernel, test)
     images, notes = prepared(estimator.kernel, test.x)
     warnings = list(test.warnings)
     twice = repeated_rows(estimator, images)
@@ -99,6 +102,12 @@ def show_measures(out: Output, measures: dict[str, float], seconds: float) -> No
 def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
     """Write a fit's predictions of images."""
     estimator = load_fit(options.fit, options.gram)
+    positions = estimator.kernel.positions
+    if positions and options.out.suffix == ".csv":
+        raise UsageError(
+            f"--out {options.out}: predictions at {positions_text(positions)} have no rows and "
+            "columns. Try: a name that ends in .npz"
+        )
     images, notes = prepared(estimator.kernel, x)
     began = time.perf_counter()
     columns = predictions_of(estimator, images)
