@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from keras2gp.covariance.duals.hermite import Hermite
     from keras2gp.covariance.own_activations import Expanded
     from keras2gp.covariance.registry import dual, rule
-    from keras2gp.empirical.kernel import EmpiricalKernel, empirical_kernel
+    from keras2gp.empirical.api import empirical_kernel
+    from keras2gp.empirical.kernel import EmpiricalKernel
     from keras2gp.errors import Keras2GPError, UnsupportedModelError
     from keras2gp.gp.classifier import GPClassifier
     from keras2gp.gp.regressor import GPRegressor
@@ -83,7 +84,7 @@ _HOMES = {
     "convert": "conversion.pipeline",
     "deterministic": "conversion.registry",
     "dual": "covariance.registry",
-    "empirical_kernel": "empirical.kernel",
+    "empirical_kernel": "empirical.api",
     "export": "serving.export",
     "gram": "matrices.api",
     "inspect": "conversion.pipeline",
