@@ -17,6 +17,7 @@ from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.user_code import UntracedError
 from keras2gp.errors import PriorError
 from keras2gp.graph.graph import GraphBuilder
+from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.ops import (
     Activation,
     Affine,
@@ -274,16 +275,26 @@ class Context:
         builder = self.state.builder
         if tensor.flat:
             tensor = self._over_positions(tensor)
-        node = tensor.parts[0].node
+        nodes = tuple(map(self.marked, tensor.parts))
+        node = nodes[0]
         if len(tensor.parts) > 1:
             total = sum(part.channels for part in tensor.parts)
             op = Mixture(tuple(part.channels / total for part in tensor.parts))
-            node = builder.add(op, tuple(part.node for part in tensor.parts), self.path)
+            node = builder.add(op, nodes, self.path)
         name, call = self.weights(layer, fan_in, kernel=kernel, suffix=suffix)
         self._note_distributions(layer, fan_in if self.holds_data(tensor) else None, kernel, name)
         node = builder.add(Affine(name, call), (node,), self.path)
         channels = shape[0] if channel_first else shape[-1]
         return Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
+
+    def marked(self, part: Part) -> int:
+        """The node of a channel group; another one if its channels are not the node's first ones.
+
+        Calls of one layer on different channels of a node are not calls on one tensor.
+        """
+        if not part.offset:
+            return part.node
+        return self.state.builder.add(OtherChannels(part.offset), (part.node,), self.path)
 
     def _note_distributions(self, layer: Any, inputs: int | None, kernel: str, name: str) -> None:
         """Note weights that are not Gaussian at any width but taken as Gaussian.

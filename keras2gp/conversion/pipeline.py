@@ -21,7 +21,11 @@ from keras2gp.conversion.output import (
     without_output_activation,
 )
 from keras2gp.conversion.overrides import apply_overrides, check_overrides
-from keras2gp.conversion.preprocessing import deterministic_model, mixing_obstacles
+from keras2gp.conversion.preprocessing import (
+    deterministic_model,
+    mixing_obstacles,
+    side_by_side,
+)
 from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.settings import Settings
 from keras2gp.conversion.walker import KerasWalker
@@ -30,11 +34,12 @@ from keras2gp.covariance.expansion import with_degrees
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.program import check_rules, check_tangent
 from keras2gp.errors import OutputError, PriorError, UnsupportedModelError
+from keras2gp.graph.calls import join_calls
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.offsets import check_offsets
 from keras2gp.graph.positivity import without_idle_activations
-from keras2gp.graph.sums import check_shared_layers, resolve_sums
+from keras2gp.graph.sums import resolve_sums
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec
 from keras2gp.kernel.kernel import Kernel
@@ -269,18 +274,20 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
     output = chosen_output(walker, functional, settings.output)
 
     graph, notes, removed = without_output_activation(graph_of(output, state, walker))
-    graph, sum_obstacles = resolve_sums(without_idle_activations(graph))
+    shared = join_calls(graph, len(state.data))
+    graph, sum_obstacles = resolve_sums(without_idle_activations(shared.graph))
     guessed = walker.has_unknown_shape(output)
     obstacles = [
         *obstacles_before(walker, graph),
         *([] if guessed else output_obstacles(output, graph)),
         *sum_obstacles,
         *check_gaussianity(graph),
-        *check_shared_layers(graph),
+        *shared.obstacles,
         *check_rules(graph),
         *([] if guessed else check_offsets(graph)),
     ]
     graph, expansions = with_degrees(graph, settings.tolerance)
+    state.data += [(None, data) for data in side_by_side(shared, state.data)]
     used = [op.index for op in graph.inputs]
     preprocessor = None
     if not obstacles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,9 +12,10 @@ from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.conversion.encoders import vocabulary_of
 from keras2gp.errors import Obstacle
+from keras2gp.graph.calls import SharedCalls
 from keras2gp.kernel.inputs import as_inputs, numbers_per_image
 
-__all__ = ["deterministic_model", "mixing_obstacles"]
+__all__ = ["deterministic_model", "mixing_obstacles", "side_by_side"]
 
 _PROBES = 3
 _TOLERANCE = 1e-3
@@ -24,6 +26,21 @@ def deterministic_model(inputs: list[Any], tensors: list[Any]) -> Any | None:
     if len(tensors) == len(inputs) and all(a is b for a, b in zip(tensors, inputs, strict=True)):
         return None
     return keras.Model(inputs, tensors)
+
+
+def side_by_side(shared: SharedCalls, data: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """The data tensors of the calls of shared layers, each with the calls as its first axis.
+
+    shared: which data tensors they are of
+    data:   pairs of a data tensor and its channels-last form
+    """
+    sizes = {op.index: (*op.size, op.channels) for op in shared.graph.inputs}
+    joined = []
+    for number, indices in enumerate(shared.stacks):
+        stack = keras.ops.stack([data[i][1] for i in indices], axis=1)
+        size = sizes.get(len(data) + number, stack.shape[1:])
+        joined.append(keras.ops.reshape(stack, (-1, *size)))
+    return joined
 
 
 def mixing_obstacles(model: Any | None) -> list[Obstacle]:

@@ -29,6 +29,7 @@ class OtherChannels(Op):
 
     shift: int
     random: ClassVar[bool] = True
+    pointwise: ClassVar[bool] = True
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
         """As its input."""

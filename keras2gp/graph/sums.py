@@ -23,9 +23,9 @@ from itertools import combinations
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, GraphBuilder
 from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
-from keras2gp.graph.ops import Combination, Op, Product, Scale, Sum, Weighted
+from keras2gp.graph.ops import Combination, Op, Product, Scale, Sum
 
-__all__ = ["OtherChannels", "check_shared_layers", "resolve_sums"]
+__all__ = ["OtherChannels", "resolve_sums"]
 
 Terms = dict[int, float]
 Chain = tuple[Op, ...]
@@ -249,22 +249,3 @@ def _unmarked(graph: Graph) -> Graph:
         marked = isinstance(node.op, OtherChannels)
         renamed.append(inputs[0] if marked else builder.add(node.op, inputs, node.path))
     return builder.graph(renamed[graph.output])
-
-
-def check_shared_layers(graph: Graph) -> list[Obstacle]:
-    """Obstacles: layers whose weights are used by two calls that both reach the output."""
-    calls: dict[str, dict[int, str]] = {}
-    for node in graph.nodes:
-        if isinstance(node.op, Weighted):
-            calls.setdefault(node.op.layer, {}).setdefault(node.op.call, node.path)
-    return [
-        Obstacle(
-            layer,
-            f"a layer with weights, called {len(paths)} times",
-            "the calls share their weights, so their outputs depend on each other, and there is "
-            "no rule for that dependence",
-            "a layer of its own for each call",
-        )
-        for layer, paths in calls.items()
-        if len(paths) > 1
-    ]

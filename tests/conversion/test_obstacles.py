@@ -54,6 +54,10 @@ def nested(layer):
     return function
 
 
+def conv3(x):
+    return layers.Conv2D(3, 3, padding="same")(x)
+
+
 def resnet_v1(x):
     h = conv(activation="relu")(x)
     r = conv()(conv(activation="relu")(h))
@@ -69,13 +73,18 @@ def shared_across_models(x):
     layer = conv("twice")
     y = keras.Input(SHAPE)
     inner = keras.Model(y, layer(y), name="inner")
-    return inner(x) + layer(x)
+    return inner(layers.ReLU()(conv3(x))) + layer(layers.Activation("tanh")(conv3(x)))
 
 
 def nested_model_twice(x):
     y = keras.Input(SHAPE)
     inner = keras.Model(y, conv("twice")(y), name="inner")
-    return inner(x) + inner(layers.Rescaling(2.0)(x))
+    return inner(conv3(x)) + inner(conv3(x))
+
+
+def called_on_itself(x):
+    layer = conv("twice")
+    return layer(layers.ReLU()(layer(conv()(x))))
 
 
 def with_its_activation(x):
@@ -115,6 +124,7 @@ CASES = {
     "shared layer": (shared, "twice", "called 2 times"),
     "shared across models": (shared_across_models, "twice", "called 2 times"),
     "nested model twice": (nested_model_twice, "inner/twice", "called 2 times"),
+    "called on itself": (called_on_itself, "twice", "called 2 times"),
     "activation of a branch": (with_its_activation, "sum", "sum of branches"),
     "constant initialiser": (lambda x: conv("bad", kernel_initializer="ones")(x), "bad", "Conv2D"),
     "biases of one": (lambda x: conv("bad", bias_initializer="ones")(x), "bad", "Conv2D"),

@@ -63,6 +63,14 @@ def recurrence(x, **settings):
     return layers.AveragePooling1D(2, 1)(h)
 
 
+def siamese(x):
+    """The difference of one tower at an image and at another image of it."""
+    first = layers.Conv2D(6, 2, padding="same", activation="relu", **HE)
+    second = layers.Conv2D(6, 2, padding="same", **HE)
+    other = layers.Rescaling(0.5, 0.25)(x)
+    return layers.Subtract()([second(pool(first(x))), second(pool(first(other)))])
+
+
 CASES = {
     ops.Tokens: ((4,), lookup),
     ops.Recurrent: ((4, 2), recurrence),
@@ -89,6 +97,7 @@ CASES = {
         linear(x) + layers.GlobalAveragePooling2D(keepdims=True)(linear(x, 1))))),
     ops.Spread: (IMAGE, lambda x: pool(spread(x))),
     ops.AveragePool: (IMAGE, lambda x: pool(conv(pool(conv(x), (2, 1), (2, 1))))),
+    ops.Calls: (IMAGE, lambda x: pool(layers.ReLU()(siamese(x)))),
     ops.Upsample: (IMAGE, lambda x: pool(layers.UpSampling2D((1, 2))(conv(x)))),
     ops.Combination: (IMAGE, lambda x: layers.Add()([
         h := linear(x), layers.AveragePooling2D(2, 1, padding="same")(h)])),

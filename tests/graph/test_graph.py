@@ -7,10 +7,11 @@ import pytest
 from keras2gp.errors import GraphError, ModelFileError, PriorError
 from keras2gp.graph import Graph, GraphBuilder, LayerVariances, Node
 from keras2gp.graph import ops as op
+from keras2gp.graph.calls import join_calls
 from keras2gp.graph.distributions import Kind, check_gaussianity, kinds
 from keras2gp.graph.offsets import demand, loops
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
-from keras2gp.graph.sums import check_shared_layers, resolve_sums
+from keras2gp.graph.sums import resolve_sums
 
 PATCHES = op.Patches((3, 3), (2, 1), (1, 1), ((1, 1), (0, 0)))
 
@@ -151,8 +152,8 @@ def test_one_source_under_a_map_that_is_not_linear_is_refused():
 def test_shared_layers():
     b, _, (a,) = tensors("a")
     again = b.add(op.Affine("a", 1), (b.add(op.Activation("relu"), (a,), "f"),), "a#2")
-    assert [o.where for o in check_shared_layers(b.graph(again))] == ["a"]
-    assert check_shared_layers(b.graph(a)) == []
+    assert [o.where for o in join_calls(b.graph(again), 1).obstacles] == ["a"]
+    assert join_calls(b.graph(a), 1).graph == b.graph(a)
 
 
 @pytest.mark.parametrize("values", [(-1.0, 0.0), (1.0, float("nan")), (float("inf"), 0.0)])

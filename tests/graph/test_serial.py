@@ -27,6 +27,8 @@ def network():
     h = add(op.Activation("leaky_relu", (("negative_slope", 0.1),)), h)
     d = add(Depthwise("d", 2), h)
     n = add(Normalize(1, (0.25, 0.75), (False, True), False, False, 1e-3), h, d)
+    n = add(op.Calls(((1.0, 0.0, 0.5, -1.0), (0.0, 0.0, 0.0, 1.0))), n)
+    n = add(op.Calls(((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.0))), n)
     u = add(Upsample((2, 1)), add(POOL, n))
     v = add(op.Dilate((2, 1)), add(op.Crop(((0, 0), (1, 0))), add(op.Pad(((0, 0), (1, 0))), d)))
     v = add(op.Pad(((0, 1), (0, 0))), v)

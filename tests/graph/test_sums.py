@@ -5,6 +5,7 @@ import pytest
 
 from keras2gp.graph import GraphBuilder
 from keras2gp.graph import ops as op
+from keras2gp.graph.calls import join_calls
 from keras2gp.graph.ops import (
     AveragePool,
     Combination,
@@ -12,7 +13,7 @@ from keras2gp.graph.ops import (
     Normalize,
     Upsample,
 )
-from keras2gp.graph.sums import OtherChannels, check_shared_layers, resolve_sums
+from keras2gp.graph.sums import OtherChannels, resolve_sums
 
 SIZE = (5, 4)
 SAME = AveragePool((3, 2), (1, 1), ((1, 1), (0, 1)))
@@ -234,10 +235,10 @@ def test_a_depthwise_layer_of_two_groups_is_called_once():
     first = net.add(Depthwise("d"), net.x, path="d")
     second = net.add(Depthwise("d"), net.y, path="d")
     mixed = net.add(op.Mixture((0.5, 0.5)), first, second)
-    assert check_shared_layers(net.b.graph(mixed)) == []
+    assert join_calls(net.b.graph(mixed), 1).obstacles == ()
     again = net.add(Depthwise("d", 1), net.y, path="d#2")
     graph = net.b.graph(net.add(op.Mixture((0.5, 0.5)), mixed, again))
-    assert [o.where for o in check_shared_layers(graph)] == ["d"]
+    assert [o.where for o in join_calls(graph, 1).obstacles] == ["d"]
 
 
 def test_channels_of_a_deep_network_are_renumbered():

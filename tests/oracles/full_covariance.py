@@ -16,6 +16,7 @@ import numpy as np
 from oracles import naive as oracle
 from oracles import quadrature
 from oracles.activations import CASES
+from oracles.full_calls import called, whole
 from oracles.full_maps import (
     Group,
     Map,
@@ -83,6 +84,12 @@ def evaluate(model, inputs):
         if id(tensor) not in known:
             operation, index, _ = tensor._keras_history
             node = operation._inbound_nodes[index]
+            if len(operation._inbound_nodes) > 1 and type(operation).__name__ in WEIGHTED:
+                calls = operation._inbound_nodes
+                made = called(operation, [value(call.input_tensors[0]) for call in calls])
+                made = [activated(operation, result) for result in made]
+                known.update({id(c.outputs[0]): m for c, m in zip(calls, made, strict=True)})
+                return known[id(tensor)]
             sources = [value(t) for t in node.input_tensors]
             kind = type(operation).__name__
             if kind in SEQUENCES:
@@ -260,10 +267,13 @@ def activated(layer, value):
         return value
     slope = {"relu": 0.0, "leaky_relu": constant}.get(name)
     groups = []
-    for group in value.groups:
-        if slope is not None and group.positive:  # the identity from 0
-            groups.append(group)
+    for part in value.groups:
+        if slope is not None and part.positive:  # the identity from 0
+            groups.append(part)
             continue
+        # Of a source's positions, those of other calls included, the function acts on all.
+        group = whole(part) or part
+        (taken,) = part.terms.values() if whole(part) else (np.eye(group.mean.shape[1]),)
         # Two calls of a function on one tensor are one source.
         first = min(number for _, number in group.terms)
         key = (
@@ -281,5 +291,5 @@ def activated(layer, value):
             mean = _mean(name, constant, q)
             _ACTIVATED[key] = Source(second, mean, positive=slope == 0.0)
         made = _ACTIVATED[key]
-        groups.append(Group(group.channels, {(made, first): np.eye(made.second.shape[-1])}))
+        groups.append(Group(group.channels, {(made, first): taken}))
     return Map(value.spatial, groups)

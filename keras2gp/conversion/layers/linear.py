@@ -197,7 +197,8 @@ def _depthwise(
     taps = math.prod(layer.kernel_size)
     window = patches(layer, tensor, context)
     name, call = context.weights(layer, taps, kernel=kernel, bias=bias, suffix=suffix)
-    result = context.apply(Depthwise(name, call), window)
+    parts = tuple(replace(part, node=context.marked(part)) for part in window.parts)
+    result = context.apply(Depthwise(name, call), replace(window, parts=parts))
     # Weights belong to channels of the layer: two parts of one node have weights of their own.
     begins = accumulate((part.channels for part in result.parts), initial=0)
     parts = tuple(

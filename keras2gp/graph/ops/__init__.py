@@ -21,7 +21,14 @@ from keras2gp.graph.ops.channels import (
     Tokens,
     Weighted,
 )
-from keras2gp.graph.ops.mixing import AveragePool, Combination, Interpolate, Mixing, Upsample
+from keras2gp.graph.ops.mixing import (
+    AveragePool,
+    Calls,
+    Combination,
+    Interpolate,
+    Mixing,
+    Upsample,
+)
 from keras2gp.graph.ops.positions import (
     Crop,
     Dilate,
@@ -41,6 +48,7 @@ __all__ = [
     "Activation",
     "Affine",
     "AveragePool",
+    "Calls",
     "Combination",
     "Crop",
     "Depthwise",

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeVar
 
 from keras2gp.errors import GraphError
 from keras2gp.graph.linear_maps import SeparableMap
 
-__all__ = ["Kind", "NotGaussian", "Offset", "Op", "Ratios", "Refusal", "Spatial"]
+__all__ = ["Kind", "NotGaussian", "Offset", "Op", "Ratios", "Refusal", "Spatial", "along"]
 
+Value = TypeVar("Value")
 Offset = tuple[int, ...]
 Ratios = tuple[Fraction | int, ...]
 """An offset as fractions."""
@@ -32,6 +33,14 @@ class Kind(Enum):
     GAUSSIAN = "gaussian"
     FEATURES = "features"
     UNKNOWN = "unknown"
+
+
+def along(values: tuple[Value, ...], other: Value, rank: int) -> tuple[Value, ...]:
+    """A setting of each axis, with `other` for the axis of calls in front and for further axes.
+
+    rank: axes behind that of the calls
+    """
+    return (other, *values, *(other,) * (rank - len(values)))
 
 
 class Refusal(NamedTuple):
@@ -85,6 +94,9 @@ class Op:
 
     keeps_sign: ClassVar[bool] = False
     """Whether its output is never negative where its inputs never are."""
+
+    pointwise: ClassVar[bool] = False
+    """Whether it acts at every position alike, on maps of any number of axes."""
 
     keeps_offsets: ClassVar[bool] = True
     """Whether an offset of its output is one offset of its input, the same at every position."""
@@ -186,6 +198,15 @@ class Op:
         Exact fractions: where the result is not whole, the map of the output is 0.
         """
         return offset
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...] | None:
+        """The op on maps with an axis of calls in front, which it leaves alone; None if it is none.
+
+        size: the input's spatial shape without that axis
+        rank: axes of the maps behind that axis; axes that the input lacks are of one position
+        """
+        del size, rank
+        return (self,) if self.pointwise else None
 
     @property
     def separable(self) -> Op | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
 from keras2gp.graph.linear_maps import SeparableMap, identity
-from keras2gp.graph.ops.base import Kind, NotGaussian, Op, Refusal, Spatial
+from keras2gp.graph.ops.base import Kind, NotGaussian, Op, Refusal, Spatial, along
 
 __all__ = [
     "Activation",
@@ -98,6 +98,8 @@ class Affine(Weighted):
     Patches, Positions, Mixture.
     """
 
+    pointwise: ClassVar[bool] = True
+
 
 @dataclass(frozen=True)
 class Depthwise(Weighted):
@@ -107,6 +109,7 @@ class Depthwise(Weighted):
     """
 
     channelwise: ClassVar[bool] = True
+    pointwise: ClassVar[bool] = True
     not_gaussian: ClassVar[NotGaussian] = NotGaussian(
         cause="each is made of one channel alone, by its weights of a depthwise convolution",
         hint="a pointwise convolution or Dense layer between the two, and the activation after "
@@ -136,6 +139,7 @@ class Mixture(Op):
 
     weights: tuple[float, ...]
     linear: ClassVar[bool] = True
+    pointwise: ClassVar[bool] = True
 
     @property
     def additive(self) -> bool:
@@ -150,6 +154,7 @@ class Activation(Op):
     name: str
     params: tuple[tuple[str, float], ...] = ()
     needs_gaussian: ClassVar[bool] = True
+    pointwise: ClassVar[bool] = True
 
     @property
     def title(self) -> str:
@@ -201,6 +206,7 @@ class Sum(Op):
     """
 
     coefficients: tuple[float, ...]
+    pointwise: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """That of every term."""
@@ -245,6 +251,7 @@ class Scale(Op):
 
     factor: float
     linear: ClassVar[bool] = True
+    pointwise: ClassVar[bool] = True
 
     @property
     def sum_weights(self) -> tuple[float, ...]:
@@ -301,6 +308,10 @@ class Normalize(Op):
     def keeps_zeros(self) -> bool:
         """Both images are multiplied by a number."""
         return True
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """Each call has statistics of its own."""
+        return (replace(self, axes=along(self.axes, False, rank)),)
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
         """That of its group: the divisor is not random at infinite width."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
 from keras2gp.graph.linear_maps import SeparableMap, identity, selection
-from keras2gp.graph.ops.base import Kind, Op, Ratios, Refusal, Spatial
+from keras2gp.graph.ops.base import Kind, Op, Ratios, Refusal, Spatial, along
 from keras2gp.graph.ops.mixing import AveragePool
 
 __all__ = [
@@ -61,6 +61,13 @@ class Patches(Op):
             out.append((n + before + after - reach) // s + 1)
         return tuple(out)
 
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """A window of one call."""
+        window, strides, dilation = (
+            along(values, 1, rank) for values in (self.window, self.strides, self.dilation)
+        )
+        return (Patches(window, strides, dilation, along(self.pads, (0, 0), rank)),)
+
     def never_negative(self, inputs: Sequence[bool]) -> bool:
         """A window of one tap moves positions; a larger one stands for random weights."""
         return self.taps == 1 and inputs[0]
@@ -97,6 +104,11 @@ class Positions(Op):
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """No spatial axis is left."""
         return ()
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """The mean over a window of all positions of one call."""
+        ones = (1,) * (rank + 1)
+        return (Patches(along(size, 1, rank), ones, ones, ((0, 0),) * (rank + 1)),)
 
     def input_offset(self, offset: Ratios) -> Ratios:
         """Equal positions only: weights of different positions are independent."""
@@ -136,6 +148,10 @@ class Pad(_Selection):
         """The zeros that it adds are beyond its input's border."""
         return True
 
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """Nothing along the calls."""
+        return (replace(self, pads=along(self.pads, (0, 0), rank)),)
+
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """Grown by the zeros."""
         return tuple(n + a + b for n, (a, b) in zip(inputs[0], self.pads, strict=True))
@@ -156,6 +172,10 @@ class Crop(_Selection):
     def keeps_zeros(self) -> bool:
         """The positions that it removes are beyond the new border."""
         return False
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """Nothing along the calls."""
+        return (replace(self, crops=along(self.crops, (0, 0), rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """Shrunk by the positions removed."""
@@ -185,6 +205,10 @@ class Flip(_Selection):
             raise GraphError(f"axes {self.axes} of {inputs[0]} positions")
         return inputs[0]
 
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """The calls in their order."""
+        return (Flip(along(self.axes, False, rank)),)
+
     def input_offset(self, offset: Ratios) -> Ratios:
         """The opposite offset along the axes that are reversed."""
         return tuple(-d if flip else d for d, flip in zip(offset, self.axes, strict=True))
@@ -209,6 +233,11 @@ class Permute(Op):
             raise GraphError(f"{self.order} is no order of the axes of {inputs[0]}")
         return tuple(inputs[0][axis] for axis in self.order)
 
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """The calls remain the first axis."""
+        moved = tuple(axis + 1 for axis in self.order)
+        return (Permute((0, *moved, *range(len(moved) + 1, rank + 1))),)
+
     def input_offset(self, offset: Ratios) -> Ratios:
         """The offset along the axes as they were."""
         return tuple(offset[self.order.index(axis)] for axis in range(len(self.order)))
@@ -222,6 +251,10 @@ class Dilate(_Selection):
     """
 
     strides: tuple[int, ...]
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """Nothing along the calls."""
+        return (replace(self, strides=along(self.strides, 1, rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """(n - 1) s + 1 on each axis: no zeros behind the last position."""
@@ -247,6 +280,10 @@ class Repeat(Op):
     factors: tuple[int, ...]
     linear: ClassVar[bool] = True
     keeps_sign: ClassVar[bool] = True
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """Nothing along the calls."""
+        return (replace(self, factors=along(self.factors, 1, rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """The factor along an axis of one position, else the size."""
@@ -293,6 +330,11 @@ class Reshape(Op):
         if math.prod(inputs[0]) != math.prod(self.size):
             raise GraphError(f"{inputs[0]} cannot become {self.size}")
         return self.size
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...] | None:
+        """Nothing, if it takes away or adds axes of one position at the end."""
+        same = along(size, 1, rank) == along(self.size, 1, rank)
+        return () if same else None
 
     def input_offset(self, offset: Ratios) -> Ratios:
         """Offset 0 only: another one is not the same offset at every position."""

@@ -16,6 +16,7 @@ __all__ = ["Product"]
 class Product(Op):
     """The product of independent A_i: k' = product of k_i, features even of Gaussian tensors."""
 
+    pointwise: ClassVar[bool] = True
     not_gaussian: ClassVar[NotGaussian] = NotGaussian(
         cause="each is a product of random branches, with no weights after it",
         hint="a convolution or Dense layer in between (a 1x1 convolution will do)",
