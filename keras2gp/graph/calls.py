@@ -187,7 +187,8 @@ class _Joiner:
 
     def _join(self, layer: str) -> None:
         """One node for all calls of a layer."""
-        calls = [self.graph.nodes[i] for i in self.shared[layer]]
+        indices = sorted(self.shared[layer], key=self._argument)  # as the calls before it
+        calls = [self.graph.nodes[i] for i in indices]
         ops = {replace(node.op, call=0) for node in calls if isinstance(node.op, Weighted)}
         numbers = {node.op.call for node in calls if isinstance(node.op, Weighted)}
         arguments = [self._together(both) for both in zip(*(n.inputs for n in calls), strict=True)]
@@ -201,8 +202,12 @@ class _Joiner:
             return
         inputs = tuple(node for node in arguments if node is not None)
         base = self._added(calls[0], inputs)
-        for call, index in enumerate(self.shared[layer]):
+        for call, index in enumerate(indices):
             self.views[index] = _View.of(base, call, len(calls))
+
+    def _argument(self, index: int) -> int:
+        """The call that the first argument of a node is, or 0."""
+        return self.views[self.graph.nodes[index].inputs[0]].call or 0
 
     def _together(self, indices: Sequence[int]) -> int | None:
         """A node of the new graph with these of the old one along its first axis; None if none is.
