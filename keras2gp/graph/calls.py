@@ -220,7 +220,7 @@ class _Joiner:
             return self._sums(views[0].base, [view.weights for view in views], nodes[0].path)
         data = [node.op for node in nodes if isinstance(node.op, Input)]
         if len(data) == len(nodes):
-            alike = len({(op.size, op.channels) for op in data}) == 1
+            alike = len({replace(op, index=0) for op in data}) == 1
             return self._stacked(data, nodes[0].path) if alike else None
         if len({(node.op, node.spatial) for node in nodes}) > 1 or nodes[0].op.random:
             return None
@@ -296,4 +296,4 @@ class _Joiner:
             self.stacks.append(indices)
         size: Spatial = (len(data), *along(data[0].size, 1, self.rank)[1:])
         index = self.first_index + self.stacks.index(indices)
-        return self.builder.add(Input(index, size, data[0].channels), (), path)
+        return self.builder.add(replace(data[0], index=index, size=size), (), path)

@@ -86,6 +86,12 @@ def both(model, x1, x2):
     return np.asarray(kernel.matrix(x1, x2, "both"))
 
 
+def difference(k):
+    """The covariance of f(a) - f(b) from that of f over both halves of its images."""
+    (aa, ab), (ba, bb) = (np.split(rows, 2, axis=2) for rows in np.split(k, 2, axis=1))
+    return aa + bb - ab - ba
+
+
 def merged(tower, function):
     """A model that merges the calls of a tower."""
     a, b = keras.Input(tower.input_shape[1:]), keras.Input(tower.input_shape[1:])
@@ -151,22 +157,37 @@ def test_other_combinations(rng):
     alone = keras.Model(x[0], residual(x[0]))
     kernel = keras2gp.convert(alone, dtype="float64")
     unions = np.concatenate(images)
-    for get in ("nngp", "ntk"):
-        k = kernel.matrix(unions, None, get).reshape(3, 4, 3, 4).transpose(0, 2, 1, 3)
-        calls = [residual(t) for t in x]
-        network = keras.Model(x, calls[2] - 2.0 * calls[0] + calls[1])
-        weights = np.array([-2.0, 1.0, 1.0])
-        found = keras2gp.convert(network, dtype="float64").matrix(images, None, get)
-        expected = np.einsum("c,d,cdij->ij", weights, weights, k)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * k.max())
-        head = layers.Dense(1, **HE)
-        swapped = keras.Model(x[:2], head(layers.ReLU()(calls[1])) - head(layers.ReLU()(calls[0])))
-        tower = keras.Model(x[0], head(layers.ReLU()(residual(x[0]))))
-        k = keras2gp.convert(tower, dtype="float64").matrix(unions[:8], None, get)
-        k = k.reshape(2, 4, 2, 4).transpose(0, 2, 1, 3)
-        found = keras2gp.convert(swapped, dtype="float64").matrix(images[:2], None, get)
-        expected = k[0, 0] + k[1, 1] - k[0, 1] - k[1, 0]
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * k.max())
+    k = np.asarray(kernel.matrix(unions, None, "both")).reshape(2, 3, 4, 3, 4).swapaxes(2, 3)
+    calls = [residual(t) for t in x]
+    network = keras.Model(x, calls[2] - 2.0 * calls[0] + calls[1])
+    weights = np.array([-2.0, 1.0, 1.0])
+    found = keras2gp.convert(network, dtype="float64").matrix(images, None, "both")
+    expected = np.einsum("c,d,tcdij->tij", weights, weights, k)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * k.max())
+    head = layers.Dense(1, **HE)
+    swapped = keras.Model(x[:2], head(layers.ReLU()(calls[1])) - head(layers.ReLU()(calls[0])))
+    tower = keras.Model(x[0], head(layers.ReLU()(residual(x[0]))))
+    k = np.asarray(keras2gp.convert(tower, dtype="float64").matrix(unions[:8], None, "both"))
+    found = keras2gp.convert(swapped, dtype="float64").matrix(images[:2], None, "both")
+    np.testing.assert_allclose(found, difference(k), rtol=1e-9, atol=1e-9 * k.max())
+
+
+def test_texts_through_one_embedding(rng):
+    """Two texts of integers, and the difference of what one tower makes of them."""
+    stack = [
+        layers.Embedding(5, 8),
+        layers.Conv1D(8, 2, activation="relu", **HE),
+        layers.GlobalAveragePooling1D(),
+        layers.Dense(8, **HE),
+    ]
+    tower = keras.Sequential([keras.Input((4,), dtype="int32"), *stack])
+    a, b = (keras.Input((4,), dtype="int32") for _ in range(2))
+    texts = [rng.integers(0, 5, size=(3, 4)) for _ in range(2)]
+    pair = keras2gp.convert(keras.Model([a, b], tower(a) - tower(b)), dtype="float64")
+    alone = keras2gp.convert(tower, dtype="float64")
+    k = np.asarray(alone.matrix(np.concatenate(texts), None, "both"))
+    found = pair.matrix(texts, None, "both")
+    np.testing.assert_allclose(found, difference(k), rtol=1e-9, atol=1e-9 * k.max())
 
 
 def test_two_calls_on_one_tensor_are_one(rng):

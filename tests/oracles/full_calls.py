@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from oracles.full_maps import Group, Map, Source, mapped
-from oracles.full_weights import _bias, _source, _taps, variance
+from oracles.full_weights import _bias, _taps, source_of, variance
 
 
 def called(layer, arguments):
@@ -31,7 +31,7 @@ def called(layer, arguments):
         spatial = taps[0][1]
         moved = [np.kron(np.eye(count), matrix) for matrix, _ in taps]
         second = sum(m @ second @ m.T for m in moved) / len(taps)
-    group = _source(_bias(layer) + w2 * second, kernel[-1])
+    group = source_of(_bias(layer) + w2 * second, kernel[-1])
     size = second.shape[-1] // count
     every = np.eye(count * size)
     return [
