@@ -17,7 +17,6 @@ __all__ = [
     "asked_for",
     "call_count",
     "check_outputs",
-    "check_text",
     "check_vocabulary",
     "depth_of",
     "first_tensor",
@@ -27,6 +26,7 @@ __all__ = [
     "keras_function",
     "plain_value",
     "refused_class",
+    "text_value",
 ]
 
 Config = dict[str, Any]
@@ -172,27 +172,30 @@ def check_vocabulary(config: Config) -> None:
         )
 
 
-def check_text(text: str, key: str | None, activations: Collection[str] = ()) -> None:
-    """Refuse text that names an object which is not Keras's own.
+def text_value(text: str, key: str | None, activations: Collection[str] = ()) -> str | Config:
+    """A text of a configuration; a function if it names an activation that the user has stated.
 
     Args:
         text: the value of a setting.
         key: the name of the setting; None in the arguments of a call.
-        activations: names of activations that the user has stated.
+        activations: names of activations that the user has stated; they take precedence.
 
     Raises:
-        UnreadableError: the text names something that the file does not hold.
+        UnreadableError: the text names something that is not Keras's own.
     """
-    slot = _slot(key)
+    slot, hint = _slot(key), _HINT
     if slot == "activation":
-        good = text in ACTIVATIONS or text in activations
+        if (stated := _stated(text, activations)) is not None:
+            return stated
+        good, hint = text in ACTIVATIONS, _HINT + _STATED
     elif slot in _NAMED:
         good = isinstance(vars(getattr(keras, _NAMED[slot])).get(text), type)
     else:
         good = key == "name" or text not in keras.saving.get_custom_objects()
     if not good:
         why = "the name of something that is not Keras's own: a file does not hold what it does."
-        raise UnreadableError(_setting(key, text), why)
+        raise UnreadableError(_setting(key, text), why, hint)
+    return text
 
 
 def keras_function(config: Config, key: str | None, activations: Collection[str] = ()) -> Config:
@@ -207,16 +210,22 @@ def keras_function(config: Config, key: str | None, activations: Collection[str]
         UnreadableError: any other function.
     """
     name = config.get("config")
-    if isinstance(name, str) and _slot(key) == "activation":
-        for stated in (name, name.rsplit(">", 1)[-1]):
-            if stated in activations:
-                return {**_FUNCTION, "config": stated, "registered_name": stated}
-    is_listed_name = isinstance(name, str) and name in ACTIVATIONS
+    is_activation = isinstance(name, str) and _slot(key) == "activation"
+    if is_activation and (stated := _stated(str(name), activations)) is not None:
+        return stated
     is_keras_module = config.get("module") in ("builtins", "keras.activations")
-    if not (is_listed_name and is_keras_module and _slot(key) == "activation"):
+    if not (is_activation and is_keras_module and name in ACTIVATIONS):
         why = "a function that is not one of keras.activations: a file holds its name only."
         raise UnreadableError(_setting(key, name), why, _HINT + _STATED)
     return {**_FUNCTION, "config": name, "registered_name": name}
+
+
+def _stated(name: str, activations: Collection[str]) -> Config | None:
+    """The function of an activation that the user has stated, with or without its package."""
+    for stated in (name, name.rsplit(">", 1)[-1]):
+        if stated in activations:
+            return {**_FUNCTION, "config": stated, "registered_name": stated}
+    return None
 
 
 def plain_value(config: Config, key: str | None) -> Config | None:

@@ -138,10 +138,9 @@ def keras_3_settings(
     names = _NAMES.get(name, {})
     new: Config = {}
     for key, value in settings.items():
-        if key.endswith("activation") and (stated := _stated(key, value, activations, check)):
-            new[key] = stated
-        else:
-            new[names.get(key, key)] = _value(key, value, sublayer)
+        of_keras_2 = check and key.endswith("activation")
+        setting = _of_keras_2(key, value, activations) if of_keras_2 else value
+        new[names.get(key, key)] = _value(key, setting, sublayer)
     if not check:
         return new
     if isinstance(new.get("name"), str):
@@ -220,22 +219,19 @@ def _dtype(value: Config) -> Any:
     return value
 
 
-def _stated(key: str, value: Any, activations: Collection[str], of_keras_2: bool) -> Config | None:
-    """An activation that the user has stated, which stands in the file by its name alone."""
+def _of_keras_2(key: str, value: Any, activations: Collection[str]) -> Any:
+    """An activation; Keras 2's hard_sigmoid by the name under which the user states it."""
     name = value.get("config") if isinstance(value, dict) else value
-    if name == "hard_sigmoid" and of_keras_2:
-        name = OLD_HARD_SIGMOID
-        if name not in activations:
-            raise UnreadableError(
-                f"{key}=hard_sigmoid",
-                "Keras 2 computes clip(0.2 x + 0.5, 0, 1), and Keras 3 another function of that "
-                "name.",
-                f"activations={{{name!r}: lambda x: keras.ops.clip(0.2 * x + 0.5, 0, 1)}} in "
-                "Python.",
-            )
-    if not isinstance(name, str) or not {name, name.rsplit(">", 1)[-1]} & set(activations):
-        return None
-    return {"module": "builtins", "class_name": "function", "config": name}
+    if name != "hard_sigmoid":
+        return value
+    if OLD_HARD_SIGMOID not in activations:
+        raise UnreadableError(
+            f"{key}=hard_sigmoid",
+            "Keras 2 computes clip(0.2 x + 0.5, 0, 1), and Keras 3 another function of that name.",
+            f"activations={{{OLD_HARD_SIGMOID!r}: lambda x: keras.ops.clip(0.2 * x + 0.5, 0, 1)}} "
+            "in Python.",
+        )
+    return OLD_HARD_SIGMOID
 
 
 @cache

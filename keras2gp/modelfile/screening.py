@@ -21,7 +21,6 @@ from keras2gp.modelfile.config_values import (
     asked_for,
     call_count,
     check_outputs,
-    check_text,
     check_vocabulary,
     depth_of,
     first_tensor,
@@ -31,6 +30,7 @@ from keras2gp.modelfile.config_values import (
     keras_function,
     plain_value,
     refused_class,
+    text_value,
 )
 from keras2gp.modelfile.keras_2 import REFUSAL, is_older_form, keras_3_config
 
@@ -241,7 +241,7 @@ class _Screening:
     def _value(self, value: Any, key: str | None, path: str) -> Any:
         """Copy one setting of a layer. key: its name; None in the arguments of a call."""
         if isinstance(value, str):
-            check_text(value, key, self.activations)
+            return text_value(value, key, self.activations)
         if isinstance(value, list):
             return [self._value(item, key, path) for item in value]
         if not isinstance(value, dict):

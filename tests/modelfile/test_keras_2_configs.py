@@ -293,6 +293,25 @@ def test_hard_sigmoid_of_keras_2_is_stated_by_its_name(tmp_path):
     assert keras2gp.inspect(path, activations=stated).exact
 
 
+@pytest.mark.parametrize("name", ["mine", "package>mine"])
+def test_activations_of_ones_own_stand_by_their_names(tmp_path, name):
+    config = stack(dense("a", **SHAPE, activation=name), dense("z"))
+    path = write(tmp_path / "m.json", json.dumps(config))
+    assert "activations={name: function}" in keras2gp.inspect(path).obstacles[0].hint
+    report = keras2gp.inspect(path, activations={"mine": lambda x: keras.ops.tanh(2 * x)})
+    assert report.exact
+    assert "mine" in report.rows[0].became
+
+
+def test_a_call_with_several_tensors(tmp_path):
+    attention = layer("MultiHeadAttention", "x", num_heads=2, key_dim=2, query_shape=[None, 5, 4])
+    attention |= {"name": "x"}
+    attention["inbound_nodes"] = [[["i", 0, 0, {"value": ["i", 0, 0], "attention_mask": None}]]]
+    config = functional(attention)
+    config["config"]["layers"][0]["config"]["batch_input_shape"] = [None, 5, 4]
+    assert built(tmp_path, config).output_shape == (None, 5, 4)
+
+
 def test_names_with_slashes(tmp_path):
     model = built(tmp_path, functional(dense("a/b", before=["i"]), dense("c", before=["a/b"])))
     assert [x.name for x in model.layers] == ["i", "a_b", "c"]
