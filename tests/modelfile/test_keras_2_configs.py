@@ -239,8 +239,8 @@ MINE = {"class_name": "Mine", "config": {}}
         ("Dense", {"units": 2, "activation": MINE}, "not read"),
         ("Activation", {"activation": "hard_sigmoid"}, "clip"),
         ("LSTM", {"units": 2, "recurrent_activation": "hard_sigmoid"}, "clip"),
-        ("TextVectorization", {"vocabulary": "/etc/passwd"}, "not among the classes"),
-        ("StringLookup", {"vocabulary": "/etc/passwd"}, "not among the classes"),
+        ("TextVectorization", {"vocabulary": "/etc/passwd"}, "path of another file"),
+        ("StringLookup", {"vocabulary": "/etc/passwd"}, "path of another file"),
     ],
 )  # fmt: skip
 def test_what_is_refused_by_name(tmp_path, kind, config, words):
