@@ -24,8 +24,8 @@ def array_writer(array: Array) -> Writer:
     return lambda handle: np.save(handle, array, allow_pickle=False)
 
 
-def read_array(path: Path, dimensions: int) -> Array:
-    """Read one floating-point array from a .npy file into memory.
+def read_array(path: Path, dimensions: int, *, text: bool = False) -> Array:
+    """Read one array of floating-point numbers, or of text, from a .npy file into memory.
 
     The file is mapped first: its length is compared with its header before anything is allocated,
     and an array of objects (a pickle) is never read.
@@ -33,6 +33,7 @@ def read_array(path: Path, dimensions: int) -> Array:
     Args:
         path: the file.
         dimensions: the number of axes expected.
+        text: whether it may be text.
 
     Raises:
         ModelFileError: the file is missing, is no .npy file, is cut short or too long, holds
@@ -46,7 +47,7 @@ def read_array(path: Path, dimensions: int) -> Array:
         mapped = np.lib.format.open_memmap(path, mode="r")
     except _DAMAGE as error:
         raise ModelFileError(f"{path} is damaged or no .npy file: {error}") from error
-    if mapped.dtype.kind != "f" or mapped.ndim != dimensions:
+    if mapped.dtype.kind not in ("fU" if text else "f") or mapped.ndim != dimensions:
         raise ModelFileError(
             f"{path} holds an array of shape {mapped.shape} and type {mapped.dtype}; "
             f"expected {dimensions} axes of floating-point numbers"
@@ -55,7 +56,7 @@ def read_array(path: Path, dimensions: int) -> Array:
         raise ModelFileError(f"{path} is longer than its header says")
     require_memory(mapped.nbytes, str(path), "a machine with more memory", ModelFileError)
     array = np.array(mapped, order="C")
-    if not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ModelFileError(f"{path} holds values that are not finite")
     return array
 

@@ -37,7 +37,10 @@ __all__ = [
 ]
 
 ZOO_NAMES = ("convnet", "residual-cnn", "resnet32")
-DATA_SOURCES = "sample, tfds:NAME, an .npz file with x and y, or a folder of IDX files"
+DATA_SOURCES = (
+    "sample, tfds:NAME, an .npz file with x and y, a .csv file with a column y, or a folder of IDX "
+    "files"
+)
 MODEL = "a .keras, .h5 or .json file, or zoo:convnet, zoo:residual-cnn, zoo:resnet32"
 MODEL_OR_KERNEL = (
     "a .keras, .h5 or .json file, zoo:convnet, zoo:residual-cnn, zoo:resnet32, or a saved kernel"

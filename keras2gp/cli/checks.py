@@ -286,9 +286,9 @@ def _check_data(source: str) -> None:
     if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
         return
     path = expanded(source)
-    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
+    if path.is_dir() or (path.is_file() and path.suffix in (".npz", ".csv")):
         return
-    problem = "is no .npz file" if path.is_file() else "no such file or folder"
+    problem = "is no .npz or .csv file" if path.is_file() else "no such file or folder"
     raise DataError(f"{source}: {problem}. Expected {DATA_SOURCES}")
 
 

@@ -13,6 +13,7 @@ from keras2gp._util.starting import start_tensorflow
 from keras2gp.cli.fit_directory import FitRecord, data_digest, expanded, identity
 from keras2gp.data import datasets
 from keras2gp.data.files import read_npz
+from keras2gp.data.tables import read_csv, without_target
 from keras2gp.errors import DataError
 
 __all__ = [
@@ -148,7 +149,8 @@ def _data_set(source: str, *, download: bool, maps: bool = False) -> datasets.Da
 def _images_only(source: str, *, download: bool) -> Images:
     """The source's test images if it has any, otherwise all.
 
-    An .npz file needs no labels: its x is taken, or else x_test, or x_train. Raises: DataError.
+    An .npz file needs no labels: its x is taken, or else x_test, or x_train. A CSV file needs no
+    column y. Raises: DataError.
     """
     path = expanded(source)
     if path.suffix == ".npz" and path.is_file():
@@ -158,6 +160,9 @@ def _images_only(source: str, *, download: bool) -> Images:
             if name in arrays:
                 return arrays[name]
         raise DataError(f"{source}: holds {', '.join(others) or 'no arrays'}; expected x")
+    if path.suffix == ".csv" and path.is_file():
+        with stage(f"reading {source}"):
+            return without_target(read_csv(path), source)[0]
     data = _data_set(source, download=download, maps=True)
     return data.x_train if data.x_test is None else data.x_test
 

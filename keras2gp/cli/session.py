@@ -12,6 +12,7 @@ from keras2gp._util.arrays import Images
 from keras2gp._util.progress import stage
 from keras2gp.cli.checks import ModelSource
 from keras2gp.cli.rows import Rows
+from keras2gp.cli.tables import prepared_table, takes_table
 from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.datasets import prepare_images
 from keras2gp.errors import InputError
@@ -112,11 +113,14 @@ def image_shape(x: Images) -> tuple[int, ...]:
 
 def prepared(kernel: Kernel, x: Images) -> tuple[Images, list[str]]:
     """Images as the kernel takes them, and what was done to them. Raises: InputError."""
+    if takes_table(kernel.inputs, x):
+        return prepared_table(kernel.inputs, x)
     if len(kernel.inputs) != 1:
         names = ", ".join(spec.name for spec in kernel.inputs)
         raise InputError(
             f"the model has the inputs {names}, and the command line has data for one. "
-            "Try: the Python interface, which takes a list of arrays"
+            "Try: a CSV file with a column for each, an .npz file whose x holds them side by side; "
+            "or the Python interface, which takes a list of arrays"
         )
     # Axes of any size take the images' own.
     sizes = (*x.shape[1:], *[1] * len(kernel.inputs[0].shape))

@@ -1,4 +1,4 @@
-"""Data sets by name: embedded MNIST digits, tfds:NAME, .npz archives and folders of IDX files."""
+"""Data sets by name: embedded MNIST digits, tfds:NAME, .npz, .csv and folders of IDX files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ import numpy as np
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
 from keras2gp.data.files import read_idx_folder, read_npz
+from keras2gp.data.tables import TARGET, is_table, read_csv, without_target
 from keras2gp.errors import DataError, InputError
 
 __all__ = ["Dataset", "load", "prepare_images"]
 
 
-_SOURCES = "expected 'sample', 'tfds:NAME', the path of a .npz archive, or a folder of IDX files"
+_SOURCES = (
+    "expected 'sample', 'tfds:NAME', the path of an .npz archive or a .csv file, or a folder of "
+    "IDX files"
+)
 _SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _NPZ_KEYS = "expected x and y; or x_train, y_train and, both or neither, x_test and y_test"
 _EXACT_IN_FLOAT32, _EXACT_IN_FLOAT64 = 2**24, 2**53
@@ -32,7 +36,8 @@ class Dataset:
 
     Attributes:
         name: the source, as it was handed to `load`.
-        x_train: images, uint8 as stored, or float32 or float64; finite.
+        x_train: images, uint8 as stored, or float32 or float64; finite. Or text; or a table of a
+            CSV file, a structured array of text, [N].
         y_train: labels (integers, booleans or strings), or finite real targets.
         x_test: images of the source's test split; None if it has none. split() makes one.
         y_test: labels or targets of the test split; None if it has none.
@@ -107,6 +112,7 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
             - "tfds:NAME": a data set of tensorflow_datasets, its splits train and, if any, test.
             - the path of an .npz archive that holds x and y; or x_train, y_train and, if any,
               x_test and y_test.
+            - the path of a .csv file whose first line names its columns, y among them.
             - the path of a folder of IDX files with MNIST's names, also packed (.gz).
         download: let tensorflow_datasets download and prepare a data set that is not prepared.
         maps: whether y may have more axes, as of images or sequences; of an .npz archive.
@@ -135,7 +141,11 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
         return _dataset(source, read_idx_folder(path))
     if is_file and path.suffix == ".npz":
         return _npz(source, path, maps=maps)
-    problem = "neither an .npz archive nor a folder" if is_file else "no such file or folder"
+    if is_file and path.suffix == ".csv":
+        return _csv(source, path)
+    problem = (
+        "neither an .npz archive, a .csv file nor a folder" if is_file else "no such file or folder"
+    )
     raise DataError(f"{source!r}: {problem}; {_SOURCES}")
 
 
@@ -157,6 +167,14 @@ def _npz(source: str, path: Path, *, maps: bool) -> Dataset:
     if others:
         dataset = replace(dataset, notes=(*dataset.notes, f"not used: {', '.join(others)}"))
     return dataset
+
+
+def _csv(source: str, path: Path) -> Dataset:
+    x, y = without_target(read_csv(path), source)
+    if y is None:
+        names = ", ".join(x.dtype.names or ())
+        raise DataError(f"{source}: no column {TARGET} of labels or targets; it has {names}")
+    return _dataset(source, {"x_train": x, "y_train": y})
 
 
 def _tfds(source: str, *, download: bool) -> Dataset:
@@ -239,10 +257,12 @@ def _dataset(
 
 
 def _images(x: Array, where: str) -> tuple[Array, list[str]]:
+    if is_table(x):
+        return x, []
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{where}: shape {x.shape}, expected [N, *shape] with no axis of length 0")
     try:
-        if x.dtype == np.uint8:
+        if x.dtype == np.uint8 or x.dtype.kind == "U":
             return x, []
         return _as_floats(x, where)
     except InputError as error:

@@ -26,11 +26,13 @@ __all__ = [
     "check_labels",
     "check_length",
     "check_targets",
+    "check_texts",
     "check_variances",
     "classes_from_state",
     "classes_state",
     "feature_names",
     "kernel_values",
+    "takes_text",
 ]
 
 
@@ -81,6 +83,31 @@ def check_kernel(kernel: object) -> None:
             f'kernel is {received_text(kernel)}: expected "precomputed", or a kernel such as '
             "keras2gp.convert gives: kernel(x1, x2) -> [N1, N2] and kernel.diag(x) -> [N]"
         )
+
+
+def takes_text(kernel: object) -> bool:
+    """Whether an input of a kernel is text, so that a table for it is text too."""
+    return any(getattr(spec, "dtype", "") == "string" for spec in getattr(kernel, "inputs", ()))
+
+
+def check_texts(x: Any) -> Images:
+    """Inputs as an array [N, columns] of text, numbers among them written as text.
+
+    Raises:
+        InputError: x is empty, has another number of axes, or holds a missing value.
+    """
+    refuse_masked("X", x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"X is no array: {error}") from error
+    if array.ndim < 2 or not array.size:
+        raise InputError(f"X has shape {array.shape}; expected [N, columns], not empty")
+    if array.dtype.kind == "O":
+        for value in array.flat:
+            if not isinstance(value, str | int | float | np.number):
+                raise InputError(f"X holds {received_text(value)}, neither text nor a number")
+    return array.astype(str)
 
 
 def check_inputs(x: Any, *, precomputed: bool) -> Images:

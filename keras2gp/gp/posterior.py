@@ -18,8 +18,10 @@ from keras2gp.gp.inputs import (
     check_feature_names,
     check_inputs,
     check_kernel,
+    check_texts,
     check_variances,
     kernel_values,
+    takes_text,
 )
 from keras2gp.gp.positions import AtPositions, Positioned, positions_of
 from keras2gp.gp.sampling import draw_jointly, random_generator
@@ -122,6 +124,8 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
 
     def _checked_inputs(self, x: Any) -> Images:
         check_kernel(self.kernel)
+        if takes_text(self.kernel):
+            return check_texts(x)
         return check_inputs(x, precomputed=self.precomputed)
 
     def _require_fitted(self) -> None:

@@ -31,8 +31,9 @@ _FORMAT = "keras2gp.gp"
 _CLASSES: dict[str, type[GPClassifier] | type[GPRegressor]] = {
     kind.__name__: kind for kind in (GPClassifier, GPRegressor)
 }
+_INPUTS = "x_train.npy"
 _FILES = {
-    *("x_train.npy", "y.npy", "alpha.npy", "weights.npy"),
+    *(_INPUTS, "y.npy", "alpha.npy", "weights.npy"),
     *(name for solver in SOLVERS.values() for name in solver.system.files),
     *DirichletPosterior.files,
 }
@@ -176,7 +177,8 @@ def _read_arrays(described: Mapping[str, Any], directory: Path) -> dict[str, Arr
     arrays = {}
     for name, expected in described.items():
         path = directory / name
-        arrays[name] = read_array(path, dimensions=len(expected["shape"]))
+        text = name == _INPUTS
+        arrays[name] = read_array(path, dimensions=len(expected["shape"]), text=text)
         if _described(arrays[name]) != expected:
             raise ModelFileError(
                 f"{path} is damaged, or of another save: it holds {_described(arrays[name])}, and "

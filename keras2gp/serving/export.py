@@ -84,6 +84,12 @@ def export(
             f"the kernel is {estimator.kernel!r}: only one that keras2gp.convert or keras2gp.load "
             "gave is known to TensorFlow"
         )
+    if len(estimator.kernel.inputs) > 1:
+        names = ", ".join(spec.name for spec in estimator.kernel.inputs)
+        raise InputError(
+            f"the model has the inputs {names}, and an export serves one array. Try: Kernel.save, "
+            "which serves the kernel of several"
+        )
     if estimator.kernel.positions:
         raise InputError(
             f"the fit is over the output's positions {estimator.kernel.positions}, and an export "
@@ -174,7 +180,7 @@ def _described(estimator: Any, predict: Any) -> dict[str, Any]:
         "training_inputs": len(estimator.targets_),
         "images": {
             "shape": [None, *estimator.kernel.inputs[0].shape],
-            "dtype": estimator.kernel.dtype,
+            "dtype": estimator.kernel.inputs[0].dtype or estimator.kernel.dtype,
         },
         "outputs": {
             name: {"shape": value.shape.as_list(), "dtype": value.dtype.name}

@@ -129,7 +129,7 @@ def test_unknown_source(source, tmp_path, monkeypatch):
 
 
 def test_file_of_another_kind(tmp_path):
-    path = tmp_path / "d.csv"
+    path = tmp_path / "d.tsv"
     path.write_text("1,2\n")
     with pytest.raises(DataError, match=r"neither an \.npz archive"):
         load(str(path))

@@ -144,7 +144,7 @@ class _TimedKernel:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self.dtype = kernel.dtype
+        self.dtype, self.inputs = kernel.dtype, kernel.inputs
         self.positions = kernel.positions
         self.seconds = 0.0
 

@@ -1,0 +1,121 @@
+"""Tables of columns from CSV files: text and numbers side by side, as they are written.
+
+A table is a structured array of text, a field for each column. Numbers are read where a kernel asks
+for them, since a column of digits may be one of names, such as post codes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras2gp._util.arrays import Array, Vector
+from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
+from keras2gp.errors import DataError
+
+__all__ = ["TARGET", "is_table", "read_csv", "without_target"]
+
+TARGET = "y"
+"""The column of labels or targets."""
+_CELL = 100
+"""Bytes of a cell of a few characters while it is read."""
+
+
+def is_table(x: Array) -> bool:
+    """Whether an array is a table of named columns."""
+    return x.dtype.names is not None
+
+
+def read_csv(path: Path) -> Array:
+    """Read a CSV file whose first line names its columns.
+
+    Args:
+        path: the file, in UTF-8.
+
+    Returns:
+        A table, [N], with a field of text for each column.
+
+    Raises:
+        DataError: the file is no such text, has no rows, names a column twice, or a row has more
+            or fewer cells than the first line.
+    """
+    require_memory(_CELL * path.stat().st_size // 4, str(path), "a part of the rows", DataError)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            rows = []
+            for row in reader:
+                if row and len(row) != len(header):
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: {len(row)} cells, and the first line "
+                        f"names {len(header)} columns"
+                    )
+                rows += [row] if row else []
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8: {error}. Try: save it as UTF-8") from error
+    except (csv.Error, OSError) as error:
+        raise DataError(f"{path} is no CSV file: {error}") from error
+    twice = next((name for name in header if header.count(name) > 1 or not name), None)
+    if twice is not None or not header:
+        which = f"{twice!r} stands twice" if twice else "a column has no name"
+        raise DataError(f"{path}: {which} in its first line, which names the columns")
+    if not rows:
+        raise DataError(f"{path}: no rows below the line that names the columns")
+    return _table(header, rows, path)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> Array:
+    widest = sum(max(map(len, cells)) for cells in zip(*rows, strict=True))
+    # numpy gives every cell of a column the room of the longest.
+    require_memory(8 * widest * len(rows), str(path), "shorter cells", DataError)
+    columns = [np.array(cells, dtype=str) for cells in zip(*rows, strict=True)]
+    fields = [(name, cells.dtype) for name, cells in zip(header, columns, strict=True)]
+    table: Array = np.empty(len(rows), dtype=fields)
+    for name, cells in zip(header, columns, strict=True):
+        table[name] = cells
+    return table
+
+
+def without_target(table: Array, where: str) -> tuple[Array, Vector | None]:
+    """The columns of a table that a model takes, and its labels or targets.
+
+    Args:
+        table: the table.
+        where: the file, for messages.
+
+    Returns:
+        The table without the column y, and that column: integers, real numbers or text; None if
+        there is no such column.
+
+    Raises:
+        DataError: there is no other column.
+    """
+    names = [name for name in table.dtype.names or () if name != TARGET]
+    if not names:
+        raise DataError(f"{where}: no column but {TARGET}")
+    stated = table[TARGET] if TARGET in (table.dtype.names or ()) else None
+    inputs = np.empty(len(table), dtype=[(name, table.dtype[name]) for name in names])
+    for name in names:
+        inputs[name] = table[name]
+    return inputs, None if stated is None else _typed(stated, where)
+
+
+def _typed(cells: Vector, where: str) -> Vector:
+    """Integers if all cells are, else real numbers if all are, else text."""
+    empty = np.flatnonzero(cells == "")
+    if len(empty):
+        raise DataError(f"{where}: row {empty[0] + 1} has no {TARGET}")
+    for dtype in (np.int64, np.float64):
+        try:
+            typed: Vector = cells.astype(dtype)
+        except (ValueError, OverflowError):
+            continue
+        if np.isfinite(typed).all():
+            return typed
+        raise DataError(f"{where}: {TARGET} holds {received_text(cells[~np.isfinite(typed)][0])}")
+    return cells

@@ -1,0 +1,144 @@
+"""CSV files and text on the command line: columns by name, numbers and text side by side."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras2gp
+from keras2gp.data import load
+from keras2gp.errors import DataError
+
+HE = {"kernel_initializer": "he_normal"}
+COLOURS = ["red", "green", "blue"]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """mixed.keras of two inputs, its rows as CSV and .npz, words.keras of text alone."""
+    folder = tmp_path_factory.mktemp("tables")
+    a, b = keras.Input((1,), dtype="string", name="colour"), keras.Input((1,), name="size")
+    lookup = layers.StringLookup(vocabulary=COLOURS, output_mode="one_hot")
+    h = layers.Dense(8, activation="relu", **HE)(layers.Concatenate()([lookup(a), b]))
+    keras.Model([a, b], layers.Dense(1, **HE)(h), name="mixed").save(folder / "mixed.keras")
+    rng = np.random.default_rng(0)
+    colour, size = rng.choice(COLOURS, 40), rng.normal(size=40)
+    y = 2.0 * (colour == "red") + size
+    rows = [f"{s!r},{c},\"n, {i}\",{t!r}" for i, (c, s, t) in enumerate(
+        zip(colour.tolist(), size.tolist(), y.tolist(), strict=True))]  # fmt: skip
+    (folder / "mixed.csv").write_text("\n".join(["size,colour,note,y", *rows]) + "\n")
+    x = np.stack([colour, [repr(s) for s in size.tolist()]], axis=1)
+    np.savez(folder / "mixed.npz", x=x, y=y)
+    x = keras.Input((1,), dtype="string", name="word")
+    encoded = layers.TextVectorization(output_mode="count", vocabulary=["good", "bad"])(x)
+    keras.Model(x, layers.Dense(1, **HE)(encoded), name="words").save(folder / "words.keras")
+    lines = ["good good,yes", "bad,no", "not bad at all,no", "a good one,yes"] * 5
+    (folder / "words.csv").write_text("\n".join(["review,y", *lines]))
+    return folder
+
+
+def column(text, name):
+    header, *rows = text.strip().split("\n")
+    place = header.split(",").index(name)
+    return np.array([float(row.split(",")[place]) for row in rows])
+
+
+def test_the_whole_way_of_a_table(mixed, run, run_json, tmp_path):
+    for data in ("mixed.csv", "mixed.npz"):
+        out = tmp_path / data
+        code, text, error = run(
+            *("fit", mixed / "mixed.keras", "--data", mixed / data, "--train", 30, "--out", out),
+            "--regression",
+        )
+        assert code == 0, error
+        assert ("columns that are not used: note" in text) == data.endswith(".csv")
+        code, document = run_json("evaluate", out, "--data", mixed / data, "--test", 10)
+        assert code == 0
+        predictions = tmp_path / f"{data}.predictions.csv"
+        assert run("predict", out, "--data", mixed / data, "--out", predictions)[0] == 0
+    first, second = (
+        column((tmp_path / f"mixed.{form}.predictions.csv").read_text(), "mean")
+        for form in ("csv", "npz")
+    )
+    np.testing.assert_array_equal(first, second)
+    table = load(str(mixed / "mixed.csv"))
+    x = np.stack([table.x_train["colour"], table.x_train["size"]], axis=1)
+    kernel = keras2gp.convert(mixed / "mixed.keras")
+    fitted = keras2gp.GPRegressor(kernel).fit(x[:30], table.y_train[:30])
+    assert np.abs(fitted.predict(x) - first).max() < 0.05
+    assert json.dumps(document)
+
+
+def test_text_is_fitted_and_predicted(mixed, run, tmp_path):
+    words = mixed / "words.csv"
+    out = tmp_path / "fitted"
+    model = mixed / "words.keras"
+    assert run("fit", model, "--data", words, "--train", 16, "--out", out)[0] == 0
+    assert run("predict", out, "--data", words, "--out", tmp_path / "p.csv")[0] == 0
+    rows = (tmp_path / "p.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[1] for row in rows[:4]] == ["yes", "no", "no", "yes"]
+    code, _, error = run("verify", model, "--dry-run")
+    assert code == 5
+    assert "is text" in error
+    assert run("verify", model, "--data", words, "--dry-run")[0] == 0
+    store = tmp_path / "k.zarr"
+    assert run("gram", model, "--data", words, "--out", store, "--rows", 8)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "a column has no name"),
+        ("a,y\n", "no rows"),
+        ("a,a,y\n1,2,3\n", "'a' stands twice"),
+        ("a,,y\n1,2,3\n", "no name"),
+        ("a,y\n1,2,3\n", "line 2: 3 cells"),
+        ("a,y\n1\n", "line 2: 1 cells"),
+        ('a,y\n"1,2\n', "no CSV file"),
+        ("a,b\n1,2\n", "no column y"),
+        ("y\n1\n", "no column but y"),
+        ("a,y\n1,\n", "row 1 has no y"),
+        ("a,y\n1,nan\n", "y holds"),
+        (b"a,y\n\xff,1\n", "UTF-8"),
+        ("a,y\n\0,1\n", "no CSV file"),
+    ],
+)
+def test_files_that_are_no_tables(text, why, tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if why == "no CSV file" and "\0" in str(text):
+        return  # the csv module reads null characters from Python 3.11 on
+    with pytest.raises(DataError, match=why):
+        load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("colour,y\nred,1\n", "no column size"),
+        ("colour,size,y\nred,big,1\n", "the input size takes numbers"),
+        ("colour,size,y\nred,inf,1\n", "not finite"),
+    ],
+)
+def test_tables_that_do_not_fit_the_model(text, why, mixed, run, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    model, out = mixed / "mixed.keras", tmp_path / "o"
+    code, _, error = run(
+        "fit", model, "--data", tmp_path / "t.csv", "--train", 1, "--out", out, "--regression"
+    )
+    assert code == 5
+    assert why in error
+
+
+def test_numbers_alone_need_no_text(run, tmp_path):
+    x = keras.Input((2,))
+    keras.Model(x, layers.Dense(1, **HE)(x)).save(tmp_path / "m.keras")
+    (tmp_path / "t.csv").write_text("a,b,y\n1,2,0\n0.5,-1e3,1\n3,4,0\n")
+    arguments = ("--data", tmp_path / "t.csv", "--train", 2)
+    assert run("fit", tmp_path / "m.keras", *arguments, "--out", tmp_path / "f")[0] == 0
+    (tmp_path / "t.csv").write_text("a,b,y\n1,2,0\n0.5,x,1\n")
+    code, _, error = run("fit", tmp_path / "m.keras", *arguments, "--out", tmp_path / "g")
+    assert code == 5
+    assert "the column b holds" in error
