@@ -12,9 +12,16 @@ import keras2gp
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-SOLVERS, FINITE, OWN, EXPANDED, ACTIVATION = (
+MAPS, SOLVERS, FINITE, OWN, EXPANDED, ACTIVATION = (
     next(block for block in BLOCKS if mark in block)
-    for mark in ("solver=", "empirical_kernel", "activations=", "Hermite", '@dual("sin")')
+    for mark in (
+        "kernel.positions",
+        "solver=",
+        "empirical_kernel",
+        "activations=",
+        "Hermite",
+        '@dual("sin")',
+    )
 )
 
 
@@ -36,6 +43,16 @@ def test_the_tour_of_the_interface(tmp_path, monkeypatch, rng):
     assert names["classifier"].predict(images["x_test"]).shape == (6,)
     exec(FINITE, names)  # noqa: S102 (our own text)
     assert names["regressor"].predict(images["x_test"]).shape == (6,)
+
+
+def test_maps(rng):
+    clean = rng.random((6, 8, 8))
+    noisy = (clean + rng.normal(size=clean.shape))[..., None].astype(np.float32)
+    names = {"keras": keras, "keras2gp": keras2gp, "noisy": noisy, "clean": clean}
+    exec(MAPS, names)  # noqa: S102 (our own text)
+    assert names["kernel"].positions == (8, 8)
+    assert names["K"].shape == (6, 6)
+    assert names["mean"].shape == names["std"].shape == clean.shape
 
 
 def test_an_own_function_and_its_file(tmp_path, monkeypatch):
