@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import PairMap, Tensor
 from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext, is_zero
 from keras2gp.covariance.registry import rule
-from keras2gp.graph.ops import Crop, Dilate, Flip, Pad, Permute, Repeat, Reshape, Spread
+from keras2gp.graph.ops import Crop, Dilate, Flip, Pad, Permute, Repeat, Reshape, Spread, Stack
 
 __all__ = [
     "CropRule",
@@ -20,6 +20,7 @@ __all__ = [
     "RepeatRule",
     "ReshapeRule",
     "SpreadRule",
+    "StackRule",
 ]
 
 
@@ -96,6 +97,16 @@ class SpreadRule(Rule[Spread]):
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
         """It is 0 at every offset but 0."""
         return True, True
+
+
+@rule(Stack)
+class StackRule(Rule[Stack]):
+    """k' = k_i for call i, and 0 between different calls, which are independent."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """The maps one after the other at offset 0 of the calls, else 0."""
+        k = tf.concat(maps, 0)
+        return k if is_zero(context.offset) else _if_zero(k, context.offset[:1])
 
 
 @rule(Dilate)

@@ -18,19 +18,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
+from itertools import combinations
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.distributions import kinds
 from keras2gp.graph.graph import Graph, GraphBuilder, Node
+from keras2gp.graph.independence import Origins, may_depend, origins
 from keras2gp.graph.ops import (
     Activation,
     Calls,
     Input,
     Kind,
     Op,
+    Opaque,
     Product,
     Reshape,
     Spatial,
+    Stack,
     Sum,
     Weighted,
 )
@@ -65,8 +69,8 @@ def join_calls(graph: Graph, first_index: int) -> SharedCalls:
     """
     graph = _without_equal_calls(graph)
     shared = _shared_layers(graph)
-    if not shared:
-        return SharedCalls(graph)
+    if not shared or any(isinstance(node.op, Opaque) for node in graph.nodes):
+        return SharedCalls(graph)  # a refused layer is what there is to say
     joiner = _Joiner(graph, shared, first_index)
     try:
         joined = joiner.run()
@@ -144,6 +148,7 @@ class _Joiner:
 
     views:   what each node of the old graph has become
     refused: layers whose calls cannot be joined, and why
+    origins: what one channel of each new node depends on, as far as it was asked for
     """
 
     graph: Graph
@@ -153,6 +158,7 @@ class _Joiner:
     views: dict[int, _View] = field(default_factory=dict)
     stacks: list[tuple[int, ...]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    origins: list[Origins] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rank = max(len(node.spatial) for node in self.graph.nodes)
@@ -195,8 +201,8 @@ class _Joiner:
         if len(ops) > 1 or len(numbers) < len(calls) or None in arguments:
             self.refused[layer] = (
                 "the calls share their weights, so their outputs depend on each other. There is a "
-                "rule where their arguments are data of one size, or come from calls of one other "
-                "layer, and these do not"
+                "rule where their arguments are alike: data of one size, calls of one other layer, "
+                "or results of independent layers with the same operations after them"
             )
             self.views |= {i: self._view(self.graph.nodes[i]) for i in self.shared[layer]}
             return
@@ -212,7 +218,7 @@ class _Joiner:
     def _together(self, indices: Sequence[int]) -> int | None:
         """A node of the new graph with these of the old one along its first axis; None if none is.
 
-        They are views of one node, data, or the same ops of such.
+        They are views of one node, data, independent results of weights, or the same ops of such.
         """
         views = [self.views[i] for i in indices]
         bases, nodes = {view.base for view in views}, [self.graph.nodes[i] for i in indices]
@@ -222,11 +228,29 @@ class _Joiner:
         if len(data) == len(nodes):
             alike = len({replace(op, index=0) for op in data}) == 1
             return self._stacked(data, nodes[0].path) if alike else None
-        if len({(node.op, node.spatial) for node in nodes}) > 1 or nodes[0].op.random:
+        if all(isinstance(node.op, Weighted) for node in nodes):
+            return self._independent(views, nodes[0].path)
+        if len({(node.op, node.spatial) for node in nodes}) > 1:
             return None
         arguments = [self._together(both) for both in zip(*(n.inputs for n in nodes), strict=True)]
         inputs = tuple(node for node in arguments if node is not None)
         return self._added(nodes[0], inputs) if len(inputs) == len(arguments) else None
+
+    def _independent(self, views: Sequence[_View], path: str) -> int | None:
+        """Results of weights side by side; None if two of them depend on each other."""
+        single = [self._alone(view, path) for view in views]
+        every = list(dict.fromkeys(single))
+        for index in range(len(self.origins), len(self.builder.nodes)):
+            node = self.builder.nodes[index]
+            before = [self.origins[i] for i in node.inputs]
+            self.origins.append(origins(node.op, index, before))
+        pairs = combinations([self.origins[i] for i in every], 2)
+        shapes = {self.builder.nodes[i].spatial for i in every}
+        if len(shapes) > 1 or any(may_depend(*pair) for pair in pairs):
+            return None
+        base = self.builder.add(Stack(), tuple(every), path)
+        rows = [_View.of(base, every.index(i), len(every)).weights for i in single]
+        return self._sums(base, rows, path)
 
     def _view(self, node: Node) -> _View:
         """A node that is not shared, in the new graph."""

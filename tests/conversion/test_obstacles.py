@@ -66,20 +66,23 @@ def resnet_v1(x):
 
 def shared(x):
     layer = conv("twice")
-    return layer(layers.ReLU()(conv()(x))) + layer(layers.ReLU()(conv()(x)))
+    h = conv()(x)
+    return layer(layers.ReLU()(h)) + layer(layers.ReLU()(layers.Rescaling(2.0)(h)))
 
 
 def shared_across_models(x):
     layer = conv("twice")
     y = keras.Input(SHAPE)
     inner = keras.Model(y, layer(y), name="inner")
-    return inner(layers.ReLU()(conv3(x))) + layer(layers.Activation("tanh")(conv3(x)))
+    h = conv3(x)
+    return inner(layers.ReLU()(h)) + layer(layers.Activation("tanh")(h))
 
 
 def nested_model_twice(x):
     y = keras.Input(SHAPE)
     inner = keras.Model(y, conv("twice")(y), name="inner")
-    return inner(conv3(x)) + inner(conv3(x))
+    h = conv3(x)
+    return inner(h) + inner(layers.AveragePooling2D(3, 1, padding="same")(h))
 
 
 def called_on_itself(x):

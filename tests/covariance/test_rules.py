@@ -71,6 +71,12 @@ def siamese(x):
     return layers.Subtract()([second(pool(first(x))), second(pool(first(other)))])
 
 
+def heads(*sources):
+    """One layer on each of several tensors."""
+    layer = layers.Conv2D(6, 2, padding="same", **HE)
+    return [layer(source) for source in sources]
+
+
 CASES = {
     ops.Tokens: ((4,), lookup),
     ops.Recurrent: ((4, 2), recurrence),
@@ -98,6 +104,8 @@ CASES = {
     ops.Spread: (IMAGE, lambda x: pool(spread(x))),
     ops.AveragePool: (IMAGE, lambda x: pool(conv(pool(conv(x), (2, 1), (2, 1))))),
     ops.Calls: (IMAGE, lambda x: pool(layers.ReLU()(siamese(x)))),
+    ops.Stack: (IMAGE, lambda x: pool(layers.ReLU()(layers.Subtract()(
+        heads(conv(x), conv(x, 1)))))),
     ops.Upsample: (IMAGE, lambda x: pool(layers.UpSampling2D((1, 2))(conv(x)))),
     ops.Combination: (IMAGE, lambda x: layers.Add()([
         h := linear(x), layers.AveragePooling2D(2, 1, padding="same")(h)])),

@@ -172,6 +172,28 @@ def test_other_combinations(rng):
     np.testing.assert_allclose(found, difference(k), rtol=1e-9, atol=1e-9 * k.max())
 
 
+def test_one_head_on_independent_branches(rng):
+    """k = b2 + w2 m m' between the branches, m being the mean of each after its activation."""
+    x, head, last = keras.Input((3,)), layers.Dense(8, **HE), layers.Dense(1, **HE)
+    first, second = (layers.ReLU()(layers.Dense(8, **HE)(x)) for _ in range(2))
+    images = rng.normal(size=(4, 3))
+    k = B2 + W2 * images @ images.T / 3
+    size = np.sqrt(np.outer(np.diag(k), np.diag(k)))
+    rho = np.clip(k / size, -1, 1)
+    relu = size * (np.sqrt(1 - rho**2) + (np.pi - np.arccos(rho)) * rho) / (2 * np.pi)
+    mean = np.sqrt(np.diag(k) / (2 * np.pi))
+    own, between = B2 + W2 * relu, B2 + W2 * np.outer(mean, mean)
+    pair = [head(first), head(second)]
+    found = keras2gp.convert(keras.Model(x, layers.Subtract()(pair)), dtype="float64")
+    np.testing.assert_allclose(found.matrix(images), 2 * (own - between), rtol=1e-9, atol=1e-12)
+    joined = keras.Model(x, last(layers.Concatenate()(pair)))
+    kernel = keras2gp.convert(joined, dtype="float64")
+    np.testing.assert_allclose(kernel.matrix(images), B2 + W2 * own, rtol=1e-9)
+    mixed = keras.Model(x, layers.Add()([head(first), head(second), head(first)]))
+    found = keras2gp.convert(mixed, dtype="float64").matrix(images)
+    np.testing.assert_allclose(found, 5 * own + 4 * between, rtol=1e-9)
+
+
 def test_texts_through_one_embedding(rng):
     """Two texts of integers, and the difference of what one tower makes of them."""
     stack = [

@@ -28,6 +28,8 @@ def network():
     d = add(Depthwise("d", 2), h)
     n = add(Normalize(1, (0.25, 0.75), (False, True), False, False, 1e-3), h, d)
     n = add(op.Calls(((1.0, 0.0, 0.5, -1.0), (0.0, 0.0, 0.0, 1.0))), n)
+    first, second = (add(op.Calls(((a, 1.0),)), n) for a in (0.0, 1.0))
+    n = add(op.Stack(), first, second)
     n = add(op.Calls(((0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.0, 0.0))), n)
     u = add(Upsample((2, 1)), add(POOL, n))
     v = add(op.Dilate((2, 1)), add(op.Crop(((0, 0), (1, 0))), add(op.Pad(((0, 0), (1, 0))), d)))

@@ -8,6 +8,7 @@ Glossary
 """
 
 from keras2gp.graph.ops.base import Kind, Offset, Op, Ratios, Refusal, Spatial
+from keras2gp.graph.ops.calls import Calls, Stack
 from keras2gp.graph.ops.channels import (
     Activation,
     Affine,
@@ -21,14 +22,7 @@ from keras2gp.graph.ops.channels import (
     Tokens,
     Weighted,
 )
-from keras2gp.graph.ops.mixing import (
-    AveragePool,
-    Calls,
-    Combination,
-    Interpolate,
-    Mixing,
-    Upsample,
-)
+from keras2gp.graph.ops.mixing import AveragePool, Combination, Interpolate, Mixing, Upsample
 from keras2gp.graph.ops.positions import (
     Crop,
     Dilate,
@@ -76,6 +70,7 @@ __all__ = [
     "Scale",
     "Spatial",
     "Spread",
+    "Stack",
     "Sum",
     "Tokens",
     "Upsample",

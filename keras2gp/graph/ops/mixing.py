@@ -17,7 +17,7 @@ from keras2gp.errors import GraphError
 from keras2gp.graph.linear_maps import Band, SeparableMap, composed, identity, source_offsets
 from keras2gp.graph.ops.base import Offset, Op, Ratios, Spatial, along
 
-__all__ = ["AveragePool", "Calls", "Combination", "Interpolate", "Mixing", "Upsample"]
+__all__ = ["AveragePool", "Combination", "Interpolate", "Mixing", "Upsample"]
 
 _MOST = 2**21
 """Most offsets that one offset may need: global pooling of 724 x 724 positions."""
@@ -169,38 +169,6 @@ class Interpolate(Mixing):
             else:
                 rows.append((low, (1 - rest / (2 * m), rest / (2 * m))))
         return tuple(rows)
-
-
-@dataclass(frozen=True)
-class Calls(Mixing):
-    """Weighted sums of the calls along the first axis, a layer's: A'_r = sum of rows[r][c] A_c.
-
-    rows: one weight for each call, for each position of the output along that axis
-    """
-
-    rows: tuple[tuple[float, ...], ...]
-
-    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """As many positions as rows along the first axis."""
-        (size,) = inputs
-        if not size or {len(row) for row in self.rows} != {size[0]}:
-            raise GraphError(f"sums of calls {self.rows} of a map of {size}")
-        return (len(self.rows), *size[1:])
-
-    def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """Unless a weight is negative."""
-        return inputs[0] and min(map(min, self.rows)) >= 0.0
-
-    def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """The rows along the first axis."""
-        rest = (identity(n) for n in size[1:])
-        return (SeparableMap(1.0, (tuple(map(_trimmed, self.rows)), *rest)),)
-
-
-def _trimmed(row: tuple[float, ...]) -> tuple[int, tuple[float, ...]]:
-    """A row of a band, without the zeros at either end."""
-    used = [c for c, weight in enumerate(row) if weight]
-    return (used[0], row[used[0] : used[-1] + 1]) if used else (0, ())
 
 
 @dataclass(frozen=True)
