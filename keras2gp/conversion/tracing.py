@@ -14,6 +14,7 @@ import keras
 
 from keras2gp.conversion.unchanged import counted_anew
 from keras2gp.conversion.user_code import (
+    RANDOM,
     SEED,
     NoValues,
     Record,
@@ -184,15 +185,8 @@ class Tracer:
         self.made_weights |= any(v.name != SEED for v in made)
         return model._functional  # noqa: SLF001
 
-    def _recorded(
-        self,
-        run: Callable[[], Any],
-        inputs: Sequence[Any],
-        sources: Sequence[Any],
-        names: Sequence[str],
-        layer: Any | None = None,
-    ) -> Traced:
-        self._prepare()
+    def _noted(self, run: Callable[[], Any], layer: Any) -> tuple[Record, Any]:
+        """Run code of the user's, and note the calls that it makes. Raises: UntracedError."""
         record = Record()
         try:
             with (
@@ -207,6 +201,22 @@ class Tracer:
         except Exception as error:
             raise reason_of(error, layer) from error
         self.made_weights |= any(v.name != SEED for v in made)
+        return record, result
+
+    def _recorded(
+        self,
+        run: Callable[[], Any],
+        inputs: Sequence[Any],
+        sources: Sequence[Any],
+        names: Sequence[str],
+        layer: Any | None = None,
+    ) -> Traced:
+        self._prepare()
+        record, result = self._noted(run, layer)
+        if layer is not None and record.constants:
+            line = record.differs(self._noted(run, layer)[0])
+            if line is not None:
+                raise UntracedError(*RANDOM, line)
         outputs = keras.tree.flatten(result)
         for output in outputs:
             if not isinstance(output, keras.KerasTensor):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.ops.node import Node
 from keras.src.utils.tracking import Tracker
@@ -24,13 +25,15 @@ _CONTAINERS = (list, dict, set)
 
 @contextmanager
 def with_global_state_kept() -> Iterator[None]:
-    """Restore what building layers changes beyond them: names that Keras counts, Python's seeds."""
+    """Restore what tracing changes beyond a model: names that Keras counts, and random numbers."""
+    numbers = np.random.get_state()  # noqa: NPY002 (that of the user's code)
     counts = dict(global_state.get_global_attribute(_COUNTS) or {})
     seeds, state = global_state.get_global_attribute(_SEEDS), random.getstate()
     try:
         yield
     finally:
         random.setstate(state)
+        np.random.set_state(numbers)  # noqa: NPY002
         present = global_state.get_global_attribute(_COUNTS)
         if present is not None:
             present.clear()

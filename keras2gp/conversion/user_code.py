@@ -21,7 +21,7 @@ from keras.src.ops.node import Node
 
 from keras2gp._util.text import received_text
 
-__all__ = ["SEED", "NoValues", "Record", "UntracedError", "cause_of", "reason_of"]
+__all__ = ["RANDOM", "SEED", "NoValues", "Record", "UntracedError", "cause_of", "reason_of"]
 
 SEED = "seed_generator_state"
 """Keras's name of the state of random numbers."""
@@ -33,7 +33,7 @@ _OWN_WEIGHTS = (
         "layers={YourLayer: reader}"
     ),
 )
-_RANDOM = (
+RANDOM = (
     "it draws random numbers, which make another function of the model at every call",
     "Dropout or GaussianNoise, which do nothing to a prediction; or the layer without it",
 )
@@ -56,7 +56,7 @@ class NoValues(keras.StatelessScope):  # type: ignore[misc]
         """The value of a variable, which Keras's own layers may ask for."""
         frame = _user_frame(sys._getframe(1), through_layers=False)  # noqa: SLF001
         if frame is not None:
-            why, hint = _RANDOM if variable.name == SEED else _OWN_WEIGHTS
+            why, hint = RANDOM if variable.name == SEED else _OWN_WEIGHTS
             raise UntracedError(why.format(name=variable.name), hint, _line(frame))
         return super().get_current_value(variable)
 
@@ -93,6 +93,25 @@ class Record:
             yield
         finally:
             Node.__init__ = original
+
+    @property
+    def constants(self) -> list[tuple[int, Any]]:
+        """Real numbers among the arguments of calls: the number of the call, and an array."""
+        found = []
+        for number, node in enumerate(self._nodes):
+            arguments = node.arguments
+            for value in keras.tree.flatten((arguments.args, arguments.kwargs)):
+                is_real = isinstance(value, float | np.floating | np.ndarray) or tf.is_tensor(value)
+                if is_real and not isinstance(value, keras.KerasTensor):
+                    found.append((number, np.asarray(value)))
+        return found
+
+    def differs(self, other: Record) -> str | None:
+        """The line of a constant that the same code made another the second time; None for none."""
+        for (number, first), (_, second) in zip(self.constants, other.constants, strict=False):
+            if first.shape != second.shape or not np.array_equal(first, second, equal_nan=True):
+                return self.lines.get(id(self._nodes[number]), "")
+        return None if len(self.constants) == len(other.constants) else ""
 
     def behind(self, outputs: Sequence[Any]) -> list[Any]:
         """The recorded calls that tensors depend on, in the order in which they were made."""
@@ -174,6 +193,8 @@ def reason_of(error: Exception, layer: Any) -> UntracedError:
     own = [v.name for v in getattr(layer, "_trainable_variables", ())]
     if "used as input to a TensorFlow function" in text:
         why = "a function of TensorFlow, which acts on numbers, is called on a symbolic tensor"
+    elif "fully-defined" in text or "NoneType" in text:
+        why = f"it needs the size of the batch, which is not known: {cause_of(error)}"
     elif any(sign in text for sign in _DEPENDS_ON_DATA):
         why = "a branch or a loop of Python depends on the values of the data"
     elif any(sign in text for sign in _NEEDS_VALUES):

@@ -246,6 +246,21 @@ class Dropping(layers.Layer):
         return keras.random.dropout(x, 0.5)
 
 
+class NoiseOfNumpy(layers.Layer):
+    def call(self, x):
+        return x * float(np.random.default_rng().normal())
+
+
+class NoiseOfTensorFlow(layers.Layer):
+    def call(self, x):
+        return 0.5 * x * tf.random.normal(())
+
+
+class Batch(layers.Layer):
+    def call(self, x):
+        return ops.reshape(x, (ops.shape(x)[0], -1))
+
+
 class Constant(layers.Layer):
     def call(self, x):
         return ops.ones((1, 8))
@@ -266,6 +281,9 @@ REFUSED = {
     WeightsOfTensorFlow: ("tf.matmul", "weights of its own (mine), which no reader", "reader"),
     Noise: ("keras.random.normal", "draws random numbers", "Dropout"),
     Dropping: ("keras.random.dropout", "draws random numbers", "Dropout"),
+    NoiseOfNumpy: ("np.random.default_rng", "draws random numbers", "Dropout"),
+    NoiseOfTensorFlow: ("tf.random.normal", "draws random numbers", "Dropout"),
+    Batch: ("self.last(", "size of the batch", "reader of your own"),
     Fails: ("self.nothing(x)", "AttributeError", "reader of your own"),
 }
 
@@ -314,8 +332,10 @@ def test_the_model_and_the_process_stay_as_they_are():
     model.note = ["mine"]
     before = {id(layer): dict(vars(layer)) for layer in model._flatten_layers()}
     name, state = layers.Dense(1).name, random.getstate()
+    numbers = np.random.get_state()[1].tolist()  # noqa: NPY002
     both(model, input_shape=(3,))
     assert random.getstate() == state
+    assert np.random.get_state()[1].tolist() == numbers  # noqa: NPY002
     assert int(layers.Dense(1).name.split("_")[1]) == int((name + "_0").split("_")[1]) + 1
     assert not model.built
     assert not model.weights
