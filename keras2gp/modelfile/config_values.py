@@ -166,7 +166,7 @@ def check_vocabulary(config: Config) -> None:
     if not inner.get("vocabulary"):
         raise UnreadableError(
             f"{name}(vocabulary=None)",
-            "its vocabulary was adapted to data, and does not stand in its settings.",
+            "its vocabulary was adapted, and stands neither in its settings nor beside them.",
             "vocabulary=layer.get_vocabulary(include_special_tokens=False) in a new layer; or "
             + _HINT,
         )

@@ -22,6 +22,7 @@ from keras2gp.modelfile.archive import printable
 from keras2gp.modelfile.screening import OWN_LAYER, Screened, screen
 from keras2gp.modelfile.sources import ModelSource, read_config, source_of
 from keras2gp.modelfile.unvalued import size_of, without_values
+from keras2gp.modelfile.vocabularies import fill_vocabularies
 from keras2gp.modelfile.weights import cause_of, load_weights
 
 __all__ = ["LoadedModel", "load_model_file"]
@@ -91,6 +92,7 @@ def load_model_file(
     source = source_of(file)
     classes = _own_classes(layers or {})
     config, version = read_config(source)
+    fill_vocabularies(source, config)
     screened = screen(
         config,
         str(file),

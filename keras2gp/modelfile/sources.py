@@ -22,7 +22,14 @@ from keras2gp.errors import ModelFileError
 from keras2gp.modelfile.archive import copy_member, member_of, member_size, printable, too_large
 from keras2gp.modelfile.hdf5 import fault_of, opened, text_of
 
-__all__ = ["CONFIG_LIMIT", "ModelSource", "extracted_weights", "read_config", "source_of"]
+__all__ = [
+    "CONFIG_LIMIT",
+    "ModelSource",
+    "bytes_of",
+    "extracted_weights",
+    "read_config",
+    "source_of",
+]
 
 CONFIG_LIMIT = 64 * 2**20
 _BYTES_PER_VALUE = 250
@@ -164,14 +171,14 @@ def _texts(source: ModelSource) -> tuple[bytes, Any]:
     """The text of the configuration, and the version of Keras that stands beside it."""
     path = source.path
     if source.kind == "json":
-        return _bytes_of(path, CONFIG_LIMIT), None
+        return bytes_of(path, CONFIG_LIMIT), None
     if source.kind == "hdf5":
         return _hdf5_texts(path)
 
     def part(name: str, limit: int) -> bytes:
         if source.kind == "archive":
             return member_of(path, name, limit)
-        return _bytes_of(path / name, limit, os.O_NOFOLLOW)  # a link may lead out of it
+        return bytes_of(path / name, limit, os.O_NOFOLLOW)  # a link may lead out of it
 
     metadata = None
     with contextlib.suppress(ModelFileError, ValueError, RecursionError):
@@ -209,7 +216,7 @@ def _reading(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _bytes_of(path: Path, limit: int, flags: int = 0) -> bytes:
+def bytes_of(path: Path, limit: int, flags: int = 0) -> bytes:
     """The content of a file, of at most `limit` bytes."""
     with _reading(path, flags) as stream:
         data = stream.read(limit + 1)

@@ -72,7 +72,8 @@ CASES = {
         np.array([[0.5, 3.0], [4.0, -1.0]]),
     ),
 }  # fmt: skip
-ADAPTED = {"StringLookup, adapted", "StringLookup, tf-idf", "TextVectorization, adapted"}
+WITHOUT = {"StringLookup, tf-idf", "TextVectorization, adapted"}
+"""Adapted weights of entries, which Keras does not save."""
 DTYPES = {"U": "string", "i": "int64", "f": "float32"}
 
 
@@ -103,12 +104,12 @@ def test_encoders_run_on_the_data(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_encoders_from_a_file(name, tmp_path):
-    """A vocabulary in the settings is data."""
+    """A vocabulary in the settings, or beside them, is data."""
     build, x = CASES[name]
     layer = build()
     model_of(layer, x).save(tmp_path / "m.keras")
-    if name in ADAPTED:
-        with pytest.raises(UnsupportedModelError, match="does not stand in its settings"):
+    if name in WITHOUT:
+        with pytest.raises(UnsupportedModelError, match="neither in its settings nor beside"):
             keras2gp.convert(tmp_path / "m.keras")
         return
     kernel = keras2gp.convert(tmp_path / "m.keras", dtype="float64")
@@ -126,6 +127,52 @@ def test_saved_kernels_keep_them(name, tmp_path):
     served = tf.saved_model.load(tmp_path / "kernel").signatures["serving_default"]
     arrays = {key: tf.constant(x) for key in ("x1", "x2")}
     np.testing.assert_allclose(served(**arrays)["matrix"], kernel(x), rtol=1e-12)
+
+
+def adapted_lookups():
+    """Of two classes, two of one class, and one in a nested model."""
+    a, b = keras.Input((1,), dtype="string", name="a"), keras.Input((1,), dtype="int64", name="b")
+
+    def hot(kind, data, name):
+        return adapted(kind(output_mode="one_hot", name=name), data)
+
+    word = keras.Input((1,), dtype="string")
+    inner = keras.Model(word, hot(layers.StringLookup, ["z", "q"], "in")(word), name="inner")
+    h = layers.Concatenate()([
+        hot(layers.StringLookup, ["x", "two words", "q"], "first")(a),
+        hot(layers.StringLookup, ["u"], "second")(a),
+        hot(layers.IntegerLookup, [3, 5], "numbers")(b),
+        inner(a),
+    ])  # fmt: skip
+    return keras.Model([a, b], layers.Dense(1, **HE)(h))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_adapted_vocabularies_lie_beside_the_settings(zipped, tmp_path):
+    model = adapted_lookups()
+    model.save(tmp_path / ("m.keras" if zipped else "m"), zipped=zipped)
+    x = {"a": np.array([["x"], ["two words"], ["z"], ["none"]]), "b": [[3], [5], [9], [3]]}
+    path = tmp_path / ("m.keras" if zipped else "m")
+    np.testing.assert_array_equal(keras2gp.convert(path)(x), keras2gp.convert(model)(x))
+
+
+def test_a_damaged_vocabulary_is_refused(tmp_path):
+    import zipfile
+
+    adapted_lookups().save(tmp_path / "m.keras")
+    for text, error, why in (
+        (b"[UNK]\n\xff", ModelFileError, "damaged"),
+        (b"[UNK]\nu\nv", UnsupportedModelError, "neither in its settings nor beside"),
+    ):
+        with (
+            zipfile.ZipFile(tmp_path / "m.keras") as source,
+            zipfile.ZipFile(tmp_path / "c.keras", "w") as target,
+        ):
+            for name in source.namelist():
+                changed = name == "assets/layers/string_lookup_1/vocabulary.txt"
+                target.writestr(name, text if changed else source.read(name))
+        with pytest.raises(error, match=why):
+            keras2gp.convert(tmp_path / "c.keras")
 
 
 def crossed():
