@@ -5,8 +5,8 @@ first compared with these lists, as text. Layers and operations come from the co
 the table of layers. Classes that hold or fetch code are left out on purpose
 (Lambda, TFSMLayer, TorchModuleWrapper, JaxLayer, FlaxLayer, operations that take functions).
 Classes that can read files (StringLookup, IntegerLookup, TextVectorization) are read only where
-their vocabulary stands in the file (config_values.py, vocabularies.py). A Keras layer that is missing here is
-refused with a message; read its from_config and build before you add it.
+their vocabulary stands in the file (config_values.py, vocabularies.py). A Keras layer that is
+missing here is refused with a message; read its from_config and build before you add it.
 """
 
 from __future__ import annotations
