@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 CONFIG_LIMIT = 64 * 2**20
-_BYTES_PER_VALUE = 250
+_BYTES_PER_VALUE = 350
 """Memory that a JSON value and its copies take, at most: a list of one number in a list."""
 _CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
 _METADATA_LIMIT = 2**16
