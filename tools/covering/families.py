@@ -70,6 +70,32 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Texts and other sequences",
+        """Embedding takes integers, of which equal ones are equal and others independent; SimpleRNN
+        in closed form, stacked, Bidirectional, at every step or the last. LSTM, GRU and attention
+        have none.""",
+        """
+        x = inputs = keras.Input((12,), dtype="int32")
+        x = layers.Embedding(1000, 32)(x)
+        x = layers.Bidirectional(layers.SimpleRNN(32, return_sequences=True))(x)
+        x = layers.SimpleRNN(32)(x)
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x)))
+        """,
+    ),
+    _family(
+        "Text, categories and numbers as data",
+        """Layers that Keras runs on the data: lookups, hashing, encodings, crosses, vectorisation
+        of texts, normalisation, resizing. Inputs may be of several kinds.""",
+        """
+        colour = keras.Input((1,), dtype="string")
+        size = keras.Input((2,))
+        lookup = layers.StringLookup(vocabulary=["red", "green", "blue"], output_mode="one_hot")
+        x = layers.Concatenate()([lookup(colour), layers.Rescaling(0.1)(size)])
+        x = layers.Dense(64, activation="relu")(x)
+        kernel = keras2gp.convert(keras.Model([colour, size], layers.Dense(1)(x)))
+        """,
+    ),
+    _family(
         "Code of your own",
         """Subclassed models, layers with a `call` of their own and Lambda are traced: the code of a
         live model is called on symbolic tensors. From a file it is never run.""",

@@ -57,11 +57,9 @@ and a covariance states that of a Gaussian alone.
   is weights times random values of that channel, and no Gaussian. A pointwise convolution after it
   (SeparableConv2D in Xception and NASNet) sums over channels and makes it Gaussian again, also with
   a LayerNormalization in between (ConvNeXt).
-- **A product of branches** (squeeze and excitation, in EfficientNet and MobileNetV3): a channel of
-  features times a sigmoid of a Gaussian, which is another random number in every channel. The
-  product is no Gaussian, and an activation or a depthwise convolution would need its law.
-  MobileNetV3 writes its gate as relu6(x + 3) / 6: there the sum with a constant is refused as well,
-  since it has a mean.
+- **A constant added to a tensor** (MobileNetV3, which writes its gates as relu6(x + 3) / 6): the
+  sum has a mean. The gates themselves are no obstacle: a product of independent branches has
+  moments that are products of theirs, and the weights after it make it Gaussian.
 
 ### Computing them
 
