@@ -70,6 +70,20 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Shared layers",
+        """Layers that are called on several inputs, as in siamese towers of any depth: the calls are
+        one random function at several places, joined by concatenation, sum, difference or product.
+        What follows may act on them.""",
+        """
+        tower = [layers.Conv2D(16, 3, activation="relu"), layers.Flatten(), layers.Dense(32)]
+        tower = keras.Sequential([keras.Input((8, 8, 1)), *tower])
+        one, two = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
+        distance = ops.abs(tower(one) - tower(two))
+        end = layers.Dense(1, activation="sigmoid")(distance)
+        kernel = keras2gp.convert(keras.Model([one, two], end))
+        """,
+    ),
+    _family(
         "Texts and other sequences",
         """Embedding takes integers, of which equal ones are equal and others independent; SimpleRNN
         in closed form, stacked, Bidirectional, at every step or the last. LSTM, GRU and attention
