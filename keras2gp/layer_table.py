@@ -251,7 +251,8 @@ LAYERS = _table(
     _read(
         "pooling.read_global_average_pooling",
         "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D",
-        "Mean over all positions: k' = mean over g, g' of the covariance of g with g'.",
+        "Mean over all positions, or those of a mask: k' = mean over g, g' of the covariance of g "
+        "with g'.",
         channelwise=True,
     ),
     _read(
@@ -353,7 +354,14 @@ LAYERS = _table(
         reason=_ENCODES, on_data=True,
     ),
     _rows(
-        "Equalization InputLayer Masking Pipeline "
+        "Masking", on_data=True,
+        reason=(
+            "which of the steps it leaves out depends on random weights",
+            "Masking of the input itself",
+        ),
+    ),
+    _rows(
+        "Equalization InputLayer Pipeline "
         "RandomColorDegeneration RandomColorJitter RandomElasticTransform RandomErasing "
         "RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective "
         "RandomPosterization RandomSaturation RandomSharpness RandomShear Solarization"

@@ -28,6 +28,7 @@ from keras2gp.graph.ops import (
     Scale,
     Spatial,
     Tokens,
+    Weigh,
 )
 from keras2gp.graph.variances import LayerVariances
 
@@ -85,7 +86,7 @@ class State:
     tracer:      traces the user's own code
     trained_until: path of the last layer that runs with its present weights
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
-    tokens:      the Input.index of integers, by the identity of their tensor and how many there are
+    forms:       the Input.index of data in another form, by the identity of its tensor and the form
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
     """
@@ -101,7 +102,7 @@ class State:
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     data: list[Any] = field(default_factory=list)
-    tokens: dict[tuple[int, int], int] = field(default_factory=dict)
+    forms: dict[tuple[int, object], int] = field(default_factory=dict)
     names: dict[tuple[int, str], str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
 
@@ -183,15 +184,35 @@ class Context:
                 f"{self.state.dtype} does not tell its {vocabulary} integers apart",
                 "dtype='float64'",
             )
-        inputs, key = self.state.data, (id(data), vocabulary)
-        if key not in self.state.tokens:
-            self.state.tokens[key] = len(inputs)
-            form = keras.ops.expand_dims(data, -1)
-            inputs.append((form, form))
         spatial = tuple(int(n or 1) for n in shape)
-        op = Tokens(self.state.tokens[key], spatial, 1, vocabulary)
-        node = self.state.builder.add(op, (), self.path)
+        index = self._in_form(data, vocabulary, lambda data: data)
+        node = self.state.builder.add(Tokens(index, spatial, 1, vocabulary), (), self.path)
         return Tensor((*shape, 1), (Part(node, 1),))
+
+    def weights_of(self, mask: Tensor, form: Callable[[Any], Any]) -> int:
+        """The node of numbers of each position, which Keras computes of a mask of the data.
+
+        form: computes them, [N, *spatial], of the mask as numbers of the kernel's dtype
+        """
+        dtype = self.state.dtype
+        index = self._in_form(mask.data, form, lambda data: form(keras.ops.cast(data, dtype)))
+        spatial = tuple(int(n or 1) for n in mask.shape)
+        return self.state.builder.add(Input(index, spatial, 1), (), self.path)
+
+    def weighed(self, tensor: Tensor, mask: Tensor, form: Callable[[Any], Any]) -> Tensor:
+        """Multiply the positions of a tensor by numbers of a mask; see `weights_of`."""
+        weights = self.weights_of(mask, form)
+        add = self.state.builder.add
+        return tensor.map(lambda node: add(Weigh(), (node, weights), self.path), tensor.shape)
+
+    def _in_form(self, data: Any, key: object, form: Callable[[Any], Any]) -> int:
+        """The Input.index of data in a form of its own, with an axis of one channel."""
+        place = (id(data), key)
+        if place not in self.state.forms:
+            self.state.forms[place] = len(self.state.data)
+            made = keras.ops.expand_dims(form(data), -1)
+            self.state.data.append((made, made))
+        return self.state.forms[place]
 
     def with_channels(self, tensor: Tensor, *, first: bool) -> Tensor:
         """Enter a tensor into the graph; refuse it if the layer takes another axis for channels."""
@@ -224,7 +245,7 @@ class Context:
                 return True
             if index not in seen and not op.random and not isinstance(op, Activation):
                 seen.add(index)
-                left += nodes[index].inputs
+                left += nodes[index].op.mean_inputs(nodes[index].inputs)
         return False
 
     def apply(self, op: Op, tensor: Tensor, shape: tuple[int | None, ...] | None = None) -> Tensor:

@@ -72,6 +72,7 @@ class KerasWalker:
         self.results: dict[str, Tensor] = {}
         self.cut = Cut(state.trained_until)
         self._training = False
+        self._masked = False
         self._maybe_data: set[int] = set()
         self._unknown_shapes: set[int] = set()
         self.inputs = [
@@ -117,10 +118,11 @@ class KerasWalker:
         except UntracedError as error:
             inner, call = None, replace(call, untraced=error)
         if inner is not None:
-            outer = self._training
-            self._training = outer or bool(call.kwargs.get("training"))
+            outer = self._training, self._masked
+            self._training |= bool(call.kwargs.get("training"))
+            self._masked |= call.kwargs.get("mask") is not None
             results = self._model(inner, inputs, path + "/")
-            self._training = outer
+            self._training, self._masked = outer
         else:
             results = self._call(call, path, len(node.outputs), [t.shape[1:] for t in node.outputs])
         self.results[path] = results[0]
@@ -138,10 +140,12 @@ class KerasWalker:
             return None, []
         graph = functional_of(layer)
         if graph is not None:
-            symbolic = _ordered(graph, node.arguments.args, node.arguments.keras_tensors)
+            mask = node.arguments.kwargs.get("mask")  # Keras hands it to layers that take one
+            tensors_in = [t for t in node.arguments.keras_tensors if t is not mask]
+            symbolic = _ordered(graph, node.arguments.args, tensors_in)
             if _are_sized(symbolic) and not _are_sized(graph.inputs):
                 graph = tracer.with_sizes(graph, node, symbolic)
-            return graph, _ordered(graph, call.args, call.tensors)
+            return graph, _ordered(graph, call.args, [tensors[id(t)] for t in tensors_in])
         if not is_own_code(layer) or (_is_data(call) and is_deterministic(layer)):
             return None, []
         traced = tracer.inside(node)
@@ -166,6 +170,7 @@ class KerasWalker:
                     results = run_by_keras(call, context, trained=True)
                     self.cut.note(call, path, results)
                 else:
+                    self._check_mask(call, context)
                     results = _read(call, context, training=self._training)
                 if len(results) != count:
                     context.refuse(
@@ -195,6 +200,16 @@ class KerasWalker:
         policy = str(getattr(getattr(call.operation, "dtype_policy", None), "name", ""))
         self.calls.append(WalkedCall(row, tuple(results), obstacle, extra_rows, policy))
         return results
+
+    def _check_mask(self, call: Call, context: Context) -> None:
+        """Refuse a layer that Keras may hand a mask which the graph of its model does not show."""
+        takes = getattr(call.operation, "_call_has_mask_arg", False)
+        ignores = isinstance(call.operation, keras.layers.BatchNormalization)
+        if self._masked and takes and not ignores and call.kwargs.get("mask") is None:
+            context.refuse(
+                "the model that it is in is called with a mask, which may reach it",
+                "its layers outside of a model of their own",
+            )
 
     def _opaque(self, call: Call, shapes: list[Any], path: str) -> list[Tensor]:
         """Stand-ins of the shapes that Keras states, so that later layers are examined too."""

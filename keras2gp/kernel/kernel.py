@@ -18,6 +18,7 @@ from keras2gp._util.text import received_text
 from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError, PriorError, one_line
 from keras2gp.graph.graph import Graph
+from keras2gp.graph.ops import Weigh
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import (
     InputSpec,
@@ -405,8 +406,10 @@ class Kernel:
         images = [np.concatenate([np.asarray(part) for part in parts]) for parts in columns]
         for image in images:
             if not np.isfinite(image).all():
+                place = np.argwhere(~np.isfinite(image))[0][0]
                 raise InputError(
-                    f"{name}: the layers before the first weights give values that are not finite"
+                    f"{name}: the layers before the first weights give values that are not finite, "
+                    f"first of image {place}{_of_masks(self.graph)}"
                 )
         images = [image.astype(self.dtype) for image in images]
         require_tokens(images, self.graph.inputs, name)
@@ -442,6 +445,16 @@ class Kernel:
         name, count = one_line(self.report.model), len(self._parameters)
         output = f", positions {list(self.positions)}" if self.positions else ""
         return f"<Kernel of {name}, input {shapes}{output}, {count} layers>"
+
+
+def _of_masks(graph: Graph) -> str:
+    """Why a mask may have no weights."""
+    if not any(isinstance(node.op, Weigh) for node in graph.nodes):
+        return ""
+    return (
+        ". Its mask may leave out all steps, or, in a recurrence, steps between others, where the "
+        "state is carried on"
+    )
 
 
 def _changed(layer: str, old: LayerVariances, change: Any) -> LayerVariances:

@@ -239,7 +239,7 @@ class Survey(KerasWalker):
 
 def _work(call: Call) -> Work:
     """The work of a layer with weights."""
-    layer, (source,) = call.operation, call.tensors
+    layer, source = call.operation, call.tensors[0]
     setting = units_of(layer)
     # A transposed convolution applies its weights at every position of its input.
     mapped = source.shape if transposed(layer) or recurrent(layer) else call.output

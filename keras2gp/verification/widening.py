@@ -135,7 +135,7 @@ class Widened(KerasWalker):
 
     def _weights(self, call: Call, path: str, name: str) -> list[Tensor]:
         """Call the copies of a layer with weights, one for each of its kernels."""
-        operation, (source,) = call.operation, call.tensors
+        operation, source = call.operation, call.tensors[0]
         if recurrent(operation):
             return self._recurrent(call, path, name)
         key = id(operation)
@@ -158,7 +158,7 @@ class Widened(KerasWalker):
 
     def _recurrent(self, call: Call, path: str, name: str) -> list[Tensor]:
         """Call the copy of a recurrent layer."""
-        operation, (source,) = call.operation, call.tensors
+        operation, (source, *masks) = call.operation, call.tensors
         if path in (self.output, self.removed):
             raise WideningError(
                 f"{path}: its last activation is left out at the output, and Keras gives no state "
@@ -180,7 +180,7 @@ class Widened(KerasWalker):
                     directions[0], operation.merge_mode, backward_layer=directions[1]
                 )
         copy = self._copies[key]
-        results = copy(source.data)
+        results = copy(source.data, mask=masks[0].data if masks else None)
         results = results if isinstance(results, list | tuple) else [results]
         for suffix, layer in recurrent_layers(copy).items():
             self.drawn |= {f"{name}{suffix}/{part}": layer for part in ("input", "recurrent")}

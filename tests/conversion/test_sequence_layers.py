@@ -45,6 +45,19 @@ REFUSED = {
     "more words than float32 tells apart": (
         lambda x: words(x[:, :, 0], 2**24 + 1), "does not tell its 16777217 integers apart"
     ),
+    "repeated states": (
+        lambda x: layers.SimpleRNN(4, return_sequences=True)(layers.Masking()(x)),
+        "repeats the state before",
+    ),
+    "a mask of random numbers": (
+        lambda x: layers.GlobalAveragePooling1D()(layers.Masking()(layers.Dense(4)(x))),
+        "",
+    ),
+    "a mask that enters a model": (
+        lambda x: keras.Sequential([keras.Input((4, 2)), layers.Dense(4), layers.SimpleRNN(4)])(
+            layers.Masking()(x)),
+        "called with a mask",
+    ),
     "words of random numbers": (
         lambda x: words(layers.Dense(4)(x)), "what random weights give"
     ),
@@ -125,3 +138,89 @@ def test_lookups_and_recurrences_are_saved(tmp_path):
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras2gp.convert(tmp_path / "model.keras", dtype="float64")(x),
                                   kernel(x))  # fmt: skip
+
+
+WORDS = np.array([[1, 2, 3, 0], [0, 4, 0, 0], [2, 2, 1, 3]])
+
+
+def averaged(x, **settings):
+    return layers.GlobalAveragePooling1D()(x, **settings)
+
+
+def test_a_masked_mean_counts_what_is_not_masked():
+    initializer = keras.initializers.RandomNormal(stddev=1.0)
+    model = model_of(lambda x: averaged(
+        words(x, mask_zero=True, embeddings_initializer=initializer)), (4,), "int32")  # fmt: skip
+    kernel = keras2gp.convert(model, overrides={"dense*": (1.0, 0.0)}, dtype="float64")
+    expected = [[1 / 3, 0, 1 / 3], [0, 1, 0], [1 / 3, 0, 6 / 16]]
+    np.testing.assert_allclose(kernel(WORDS), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_mask_that_is_handed_over_and_one_of_masking_are_read():
+    x = rng_images()
+    stated = keras.Input((4, 2))
+    mask = keras.ops.any(keras.ops.not_equal(stated, 0.0), axis=-1)
+    h = averaged(layers.Dense(4, activation="relu")(stated), mask=mask)
+    by_hand = keras.Model(stated, layers.Dense(1)(h))
+    by_layer = model_of(lambda x: averaged(layers.Dense(4, activation="relu")(layers.Masking()(x))))
+    kernels = [keras2gp.convert(model, dtype="float64") for model in (by_hand, by_layer)]
+    np.testing.assert_allclose(kernels[0](x), kernels[1](x), rtol=1e-12)
+    unmasked = keras2gp.convert(
+        model_of(lambda x: averaged(layers.Dense(4, activation="relu")(x))), dtype="float64"
+    )
+    assert not np.allclose(kernels[0](x), unmasked(x))
+
+
+def rng_images():
+    x = np.random.default_rng(0).normal(size=(3, 4, 2))
+    x[0, 2:] = x[1, 1:] = 0.0
+    return x
+
+
+def test_masks_without_weights_are_refused():
+    mean = keras2gp.convert(model_of(
+        lambda x: averaged(words(x, mask_zero=True)), (4,), "int32"))  # fmt: skip
+    recurrence = keras2gp.convert(model_of(
+        lambda x: layers.SimpleRNN(4)(words(x, mask_zero=True)), (4,), "int32"))  # fmt: skip
+    for kernel, row in ((mean, [0] * 4), (recurrence, [0] * 4), (recurrence, [1, 0, 2, 0])):
+        with pytest.raises(InputError, match=r"image 1\. Its mask may leave out"):
+            kernel(np.array([[1, 2, 0, 0], row]))
+    assert np.isfinite(recurrence(np.array([[0, 1, 2, 0]]))).all()
+
+
+def test_masks_are_kept_in_files(tmp_path):
+    def network(x):
+        h = layers.Bidirectional(layers.SimpleRNN(4, return_sequences=True))(
+            words(x, mask_zero=True))  # fmt: skip
+        return averaged(h)
+
+    model = model_of(network, (4,), "int32")
+    kernel = keras2gp.convert(model, dtype="float64")
+    kernel.save(tmp_path / "kernel")
+    np.testing.assert_array_equal(keras2gp.load(tmp_path / "kernel")(WORDS[[0, 2]]),
+                                  kernel(WORDS[[0, 2]]))  # fmt: skip
+    model.save(tmp_path / "model.keras")
+    loaded = keras2gp.convert(tmp_path / "model.keras", dtype="float64")
+    np.testing.assert_array_equal(loaded(WORDS[[0, 2]]), kernel(WORDS[[0, 2]]))
+
+
+def test_a_model_inside_passes_a_mask_by():
+    inner = keras.Sequential([keras.Input((4, 6)), layers.Dense(4, activation="relu")])
+    whole = model_of(lambda x: averaged(inner(words(x, mask_zero=True))), (4,), "int32")
+    assert keras2gp.inspect(whole).exact
+
+
+def test_a_recurrence_that_is_called_twice():
+    """The difference of its states has the covariances of one recurrence between the inputs."""
+    random = {"kernel_initializer": "he_normal", "recurrent_initializer": "he_normal"}
+    shared = layers.SimpleRNN(4, activation="relu", **random)
+    head = {"kernel_initializer": "he_normal"}
+    a, b = keras.Input((4, 2)), keras.Input((4, 2))
+    twins = keras.Model([a, b], layers.Dense(1, **head)(layers.Subtract()([shared(a), shared(b)])))
+    x = keras.Input((4, 2))
+    single = keras.Model(x, layers.Dense(1, **head)(layers.SimpleRNN(4, "relu", **random)(x)))
+    first, second = np.random.default_rng(0).normal(size=(2, 3, 4, 2))
+    k = np.asarray(keras2gp.convert(single, dtype="float64")(np.concatenate([first, second])))
+    expected = k[:3, :3] + k[3:, 3:] - k[:3, 3:] - k[3:, :3]
+    kernel = keras2gp.convert(twins, dtype="float64")
+    np.testing.assert_allclose(kernel([first, second]), expected, rtol=1e-12)

@@ -80,6 +80,8 @@ def heads(*sources):
 CASES = {
     ops.Tokens: ((4,), lookup),
     ops.Recurrent: ((4, 2), recurrence),
+    ops.Weigh: ((4,), lambda x: layers.GlobalAveragePooling1D()(
+        keras.ops.erf(layers.Embedding(5, 6)(x)), mask=keras.ops.less(x, 4))),
     ops.Input: (IMAGE, lambda x: x),
     ops.Affine: (IMAGE, lambda x: pool(linear(linear(x)))),
     ops.Depthwise: (IMAGE, lambda x: pool(depthwise(conv(x)))),

@@ -40,6 +40,10 @@ def words(x, units=6, **settings):
     return layers.Embedding(WORDS, units, **settings)(x)
 
 
+def masked(x, units=6, **settings):
+    return words(x, units, mask_zero=True, embeddings_initializer="he_normal", **settings)
+
+
 def last_beside_all(x):
     states, last = layers.SimpleRNN(6, "relu", return_sequences=True, return_state=True, **HE)(x)
     return layers.Concatenate()([average(states), layers.Dense(4, **HE)(last)])
@@ -97,7 +101,30 @@ RECURRENCES = {
         x, "sum", backward=layers.SimpleRNN(
             6, "leaky_relu", return_sequences=True, go_backwards=True, **HE)))),
 }  # fmt: skip
+MASKS = {
+    "masked mean": ((5,), lambda x: average(masked(x))),
+    "masked mean of features": ((5,), lambda x: average(
+        layers.BatchNormalization()(layers.Dense(6, activation="relu", **HE)(masked(x))))),
+    "masked mean of a sum": ((5,), lambda x: average(layers.Add()([masked(x), masked(x)]))),
+    "masked mean, kept axis": ((5,), lambda x: layers.GlobalAveragePooling1D(keepdims=True)(
+        masked(x))),
+    "sum of masked means": ((5,), lambda x: layers.Dense(6, activation="relu", **HE)(
+        average(layers.Dense(6, activation="relu", **HE)(masked(x)))
+        + average(layers.Dense(6, activation="relu", **HE)(masked(x))) - average(words(x)))),
+    "a mask that is dropped": ((5,), lambda x: average(conv(masked(x)))),
+    "masked recurrence": ((5,), lambda x: rnn(masked(x))),
+    "masked recurrence, linear": ((5,), lambda x: rnn(masked(x), None)),
+    "masked recurrence, backwards": ((5,), lambda x: rnn(masked(x), go_backwards=True)),
+    "masked states": ((5,), lambda x: average(
+        steps(masked(x), keras.ops.erf, zero_output_for_mask=True))),
+    "masked states through a convolution": ((5,), lambda x: conv(
+        steps(masked(x), zero_output_for_mask=True))),
+    "both directions, masked": ((5,), lambda x: both(masked(x), "sum", sequences=False)),
+    "both directions, masked, all states": ((5,), lambda x: average(both(masked(x), "sum"))),
+    "masked recurrences, stacked": ((5,), lambda x: rnn(both(masked(x)))),
+}  # fmt: skip
 CASES = {**{(name, "int32"): case for name, case in LOOKUPS.items()},
+         **{(name, "int32"): case for name, case in MASKS.items()},
          **{(name, "float32"): case for name, case in RECURRENCES.items()}}  # fmt: skip
 
 
@@ -112,8 +139,18 @@ def model_of(case):
 def inputs(model, rng, count):
     shape = (count, *model.input_shape[1:])
     if model.input.dtype == "int32":
-        return rng.integers(0, WORDS, shape)
+        return _padded(rng.integers(1, WORDS, shape), rng)
     return rng.normal(size=shape)
+
+
+def _padded(x, rng):
+    """Words between zeros, which masks leave out."""
+    if x.ndim == 2 and x.shape[1] == 5:
+        for row in x:
+            begin = rng.integers(0, 3)
+            row[:begin] = 0
+            row[begin + rng.integers(1, 4) :] = 0
+    return x
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
@@ -128,10 +165,11 @@ def test_agrees_with_all_positions(case, rng):
 
 TANGENT = {
     "activation of a lookup", "last state", "linear", "all states pooled", "stacked", "backwards",
-    "states through a convolution", "both directions, sum, all states",
+    "states through a convolution", "masked mean", "masked states",
+    "both directions, sum, all states",
 }  # fmt: skip
 """Cases whose tangent kernels are tested by default; the others are slow."""
-EQUAL = set(LOOKUPS) - TANGENT
+EQUAL = (set(LOOKUPS) | set(MASKS)) - TANGENT - {"masked recurrence, linear"}
 """Equal words are values of correlation 1, where the oracle has no derivative for a ReLU."""
 
 

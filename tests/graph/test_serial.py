@@ -37,7 +37,7 @@ def network():
     s = add(op.Sum((1.0, -1.0)), u, v)
     t = add(op.Affine("t"), add(op.Tokens(1, (6,), 1, 9)))
     t = add(op.Recurrent("r", 1, phi=op.Activation("leaky_relu", (("negative_slope", 0.1),))), t)
-    t = add(op.Positions(1), t)
+    t = add(op.Positions(1), add(op.Weigh(), t, add(op.Input(2, (6,), 1))))
     flat = add(op.Mixture((0.5, 0.5)), add(op.Positions(2), s), add(op.Positions(2), u))
     flat = add(op.Mixture((0.5, 0.5)), flat, t)
     h = add(op.Spread((2, 3)), add(op.Affine("b", 1), flat))

@@ -30,7 +30,7 @@ from oracles.full_maps import (
     spread,
 )
 from oracles.full_products import channels, multiplied, same_positions
-from oracles.full_sequences import SEQUENCES
+from oracles.full_sequences import SEQUENCES, masked_mean
 from oracles.full_weights import WEIGHTED, correlated
 
 _STEP = 2e-5
@@ -93,7 +93,9 @@ def evaluate(model, inputs):
             sources = [value(t) for t in node.input_tensors]
             kind = type(operation).__name__
             if kind in SEQUENCES:
-                made = SEQUENCES[kind](operation, sources[0], _mean)
+                made = SEQUENCES[kind](operation, sources, _mean)
+            elif kind == "GlobalAveragePooling1D" and len(sources) > 1 and sources[0].data is None:
+                made = masked_mean(sources)
             else:
                 made = apply(operation, sources, node)
             made = made if isinstance(made, list) else [made]

@@ -10,54 +10,80 @@ from oracles.full_products import multiplied
 from oracles.full_weights import correlation, source_of, variance
 
 
-def embedding(layer, source, mean_of):
+def embedding(layer, sources, mean_of):
     """One-hot vectors times weights; the data of the source is [N, *spatial]."""
     del mean_of
-    tokens = source.data
+    tokens = sources[0].data
     one_hot = np.eye(layer.input_dim)[tokens.reshape(len(tokens), -1).astype(int)]
     second = np.einsum("ipv,jqv->ijpq", one_hot, one_hot)
     second *= variance(layer.embeddings_initializer, layer.embeddings.shape)
     return Map(tokens.shape[1:], [source_of(second, layer.output_dim)])
 
 
-def simple_rnn(layer, source, mean_of):
-    """The states at all steps, or the last, in the order in which they are computed."""
-    cell, source = layer.cell, source.random()
-    total = sum(group.channels for group in source.groups)
-    second = sum(group.channels / total * group.second for group in source.groups)
-    if layer.go_backwards:
-        second = second[:, :, ::-1, ::-1]
+def _states(layer, second, mask):
+    """Moments [N, N, T + 1, T + 1] of states, variances [N, T + 1] before their activation.
+
+    Both are by the number of steps that an image has taken.
+    """
+    cell, (count, steps) = layer.cell, mask.shape
     w2 = cell.kernel.shape[0] * variance(cell.kernel_initializer, cell.kernel.shape)
     u2 = layer.units * variance(cell.recurrent_initializer, cell.recurrent_kernel.shape)
     b2 = variance(cell.bias_initializer, (1,)) if cell.use_bias else 0.0
     name, constant = oracle._activation(layer)
-    count, steps = len(second), second.shape[-1]
-    state = np.zeros_like(second)
-    q = np.zeros((count, steps))
-    for p, r in sorted(np.ndindex(steps, steps), key=lambda pair: pair[0] != pair[1]):
-        before = state[:, :, p - 1, r - 1] if p and r else 0.0
-        c = b2 + w2 * second[:, :, p, r] + u2 * before
-        c = c * np.broadcast_to(correlation(), (count, count, 1, 1))[:, :, 0, 0]
-        if p == r:
-            q[:, p] = np.diagonal(c)
-        q1, q2 = np.broadcast_arrays(q[:, None, p], q[None, :, r])
+    r = np.broadcast_to(correlation(), (count, count, 1, 1))
+    own = [np.flatnonzero(row) for row in mask]
+    state = np.zeros((count, count, steps + 1, steps + 1))
+    q = np.zeros((count, steps + 1))
+    pairs = [(i, j, a, b) for i, j in np.ndindex(count, count)
+             for a, b in np.ndindex(len(own[i]), len(own[j]))]  # fmt: skip
+    for i, j, a, b in sorted(pairs, key=lambda p: (p[0], p[2]) != (p[1], p[3])):
+        c = b2 + w2 * second[i, j, own[i][a], own[j][b]] + u2 * state[i, j, a, b]
+        c = np.array([c * r[i, j, 0, 0]])
+        if (i, a) == (j, b):
+            q[i, a + 1] = c[0]
         if name != "linear":
-            c = oracle.dual_activation(name, constant, c, q1, q2)
-        state[:, :, p, r] = c
+            c = oracle.dual_activation(name, constant, c, q[[i], a + 1], q[[j], b + 1])
+        state[i, j, a + 1, b + 1] = c[0]
+    return state, q
+
+
+def simple_rnn(layer, sources, mean_of):
+    """The states at all steps, or the last, in the order in which they are computed.
+
+    A step that the mask leaves out is none: the states are those of each image's own steps, and
+    stay from one of them to the next.
+    """
+    source = sources[0].random()
+    total = sum(group.channels for group in source.groups)
+    second = sum(group.channels / total * group.second for group in source.groups)
+    count, steps = len(second), second.shape[-1]
+    mask = sources[1].data if len(sources) > 1 else np.ones((count, steps))
+    if layer.go_backwards:
+        second, mask = second[:, :, ::-1, ::-1], mask[:, ::-1]
+    state, q = _states(layer, second, mask)
+    name, constant = oracle._activation(layer)
+    so_far = np.cumsum(mask, axis=1).astype(int)
+    rows = np.arange(count)[:, None]
+    states = state[rows[:, :, None, None], rows.T[:, :, None, None],
+                   so_far[:, None, :, None], so_far[None, :, None, :]]  # fmt: skip
     mean = 0 * q if name == "linear" else mean_of(name, constant, q)
-    made = Source(state, mean, positive=name == "relu")
-    kept = np.eye(steps) if layer.return_sequences else np.eye(steps)[-1:]
-    spatial = (steps,) if layer.return_sequences else ()
-    states = Map(spatial, [Group(layer.units, {(made, 0): kept})])
-    if not layer.return_state:
-        return states
-    return [states, Map((), [Group(layer.units, {(made, 0): np.eye(steps)[-1:]})])]
+    mean = np.where(so_far > 0, np.take_along_axis(mean, so_far, 1), 0.0)
+    last = Source(states, mean, positive=name == "relu")
+    if layer.zero_output_for_mask:
+        states = states * mask[:, None, :, None] * mask[None, :, None, :]
+        mean = mean * mask
+    every = Source(states, mean, positive=name == "relu") if layer.zero_output_for_mask else last
+    kept = Map((), [Group(layer.units, {(last, 0): np.eye(steps)[-1:]})])
+    if layer.return_sequences:
+        kept = [Map((steps,), [Group(layer.units, {(every, 0): np.eye(steps)})]), kept]
+        return kept if layer.return_state else kept[0]
+    return [kept, kept] if layer.return_state else kept
 
 
-def bidirectional(layer, source, mean_of):
+def bidirectional(layer, sources, mean_of):
     """Both directions; the states of the second in the order of the input's steps."""
-    forward = simple_rnn(layer.forward_layer, source, mean_of)
-    backward = simple_rnn(layer.backward_layer, source, mean_of)
+    forward = simple_rnn(layer.forward_layer, sources, mean_of)
+    backward = simple_rnn(layer.backward_layer, sources, mean_of)
     if layer.return_sequences:
         backward = mapped(backward, np.eye(backward.spatial[0])[::-1])
     if layer.merge_mode is None:
@@ -68,6 +94,19 @@ def bidirectional(layer, source, mean_of):
         return multiplied([forward, backward])
     factor = {"sum": 1.0, "ave": 0.5}[layer.merge_mode]
     return added([forward, backward], [factor] * 2)
+
+
+def masked_mean(sources):
+    """The mean over the steps of a mask."""
+    mask = sources[1].data.astype(float)
+    w = mask / mask.sum(axis=1, keepdims=True)
+    groups = []
+    for group in sources[0].random().groups:
+        second = np.einsum("ip,jq,ijpq->ij", w, w, group.second)[:, :, None, None]
+        mean = np.einsum("ip,ip->i", w, group.mean)[:, None]
+        made = Source(second, mean, positive=group.positive)
+        groups.append(Group(group.channels, {(made, 0): np.eye(1)}))
+    return Map((), groups)
 
 
 SEQUENCES = {"Embedding": embedding, "SimpleRNN": simple_rnn, "Bidirectional": bidirectional}

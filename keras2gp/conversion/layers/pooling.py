@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.layers.masks import mask_of, shares
 from keras2gp.conversion.layers.windows import by, pads
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import AveragePool, Op, Patches, Reshape, Spatial
@@ -37,10 +38,12 @@ def read_average_pooling(call: Call, context: Context) -> Tensor:
 
 def read_global_average_pooling(call: Call, context: Context) -> Tensor:
     """Read global average pooling: the mean over all pairs of positions."""
-    if call.kwargs.get("mask") is not None:
-        context.refuse("its mask makes the mean depend on the input", "no mask")
-    context.became = "global average pooling"
-    return _global(call, _located(call, context), context)
+    context.became, tensor = "global average pooling", _located(call, context)
+    mask = mask_of(call, context, 1)
+    if mask is not None:
+        context.became = "mean over the steps of a mask"
+        tensor = context.weighed(tensor, mask, shares)
+    return _global(call, tensor, context)
 
 
 def read_sum(call: Call, context: Context) -> Tensor:

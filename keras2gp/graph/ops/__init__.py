@@ -36,7 +36,7 @@ from keras2gp.graph.ops.positions import (
     Spread,
 )
 from keras2gp.graph.ops.products import Product
-from keras2gp.graph.ops.sequences import Recurrent
+from keras2gp.graph.ops.sequences import Recurrent, Weigh
 
 __all__ = [
     "Activation",
@@ -74,5 +74,6 @@ __all__ = [
     "Sum",
     "Tokens",
     "Upsample",
+    "Weigh",
     "Weighted",
 ]
