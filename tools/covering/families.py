@@ -71,9 +71,9 @@ FAMILIES = (
     ),
     _family(
         "Shared layers",
-        """Layers that are called on several inputs, as in siamese towers of any depth: the calls are
-        one random function at several places, joined by concatenation, sum, difference or product.
-        What follows may act on them.""",
+        """Layers that are called on several inputs, as in siamese towers of any depth: the calls
+        are one random function at several places, joined by concatenation, sum, difference or
+        product. What follows may act on them.""",
         """
         tower = [layers.Conv2D(16, 3, activation="relu"), layers.Flatten(), layers.Dense(32)]
         tower = keras.Sequential([keras.Input((8, 8, 1)), *tower])
