@@ -31,6 +31,15 @@ def test_examples_convert_as_they_stand(number, monkeypatch):
     assert names["kernel"].report.exact
 
 
+def test_the_text_is_written_by_the_tool(monkeypatch):
+    """Edits by hand would be lost when the page is written again."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from covering.page import applications_in, page
+    from covering.verified import rows_in
+
+    assert page(applications_in(TEXT), rows_in(TEXT)) == TEXT
+
+
 def test_the_example_of_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}

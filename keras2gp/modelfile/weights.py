@@ -17,7 +17,7 @@ from keras.src.utils.naming import to_snake_case
 
 from keras2gp.errors import ModelFileError
 from keras2gp.modelfile.archive import printable
-from keras2gp.modelfile.hdf5 import fault_of, names_of, opened
+from keras2gp.modelfile.hdf5 import fault_of, names_of, opened, text_of
 from keras2gp.modelfile.sources import ModelSource, extracted_weights
 
 __all__ = ["cause_of", "load_weights"]
@@ -25,6 +25,7 @@ __all__ = ["cause_of", "load_weights"]
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 """Groups in which Keras 2.14 and 2.12 keep the layers of a model."""
 _TOP = "model_weights"
+_BACKEND = 2**10
 _DEEPEST = 6
 """Most components of a weight's name that are compared."""
 
@@ -53,6 +54,7 @@ def load_weights(
     left_out = {id(variable) for layer in fixed for variable in layer.variables}
     if source.kind == "hdf5":
         with opened(source.path, f"{source.path}:") as file:
+            _refuse_flipped(file, source.path, model)
             top = _checked_top(file, source.path, limit)
             _Loader(source.path, left_out).load_by_names(top, model)
         _finish(model)
@@ -78,6 +80,16 @@ def _checked_top(file: h5py.File, path: Path, limit: int) -> h5py.Group:
     if fault is not None:
         raise ModelFileError(f"{path}: its {_TOP} {fault}, which Keras never writes")
     return top
+
+
+def _refuse_flipped(file: h5py.File, path: Path, model: Any) -> None:
+    """Refuse kernels of convolutions that Keras 2 stored for Theano: its convolutions flip them."""
+    convolutions = (part for part in model._flatten_layers() if "Conv" in type(part).__name__)  # noqa: SLF001
+    if text_of(file, "backend", _BACKEND) == b"theano" and any(convolutions):
+        raise ModelFileError(
+            f"{path}: its convolutions were trained with Theano, which flips their kernels. Try: "
+            "load it with Keras 2 on TensorFlow, and save it again; or prior='initializers'"
+        )
 
 
 def _misfit(path: Path, why: str) -> ModelFileError:

@@ -225,6 +225,15 @@ def test_files_of_weights_alone(saved, tmp_path):
             load_model_file(path, weights=False)
 
 
+def test_kernels_of_theano_are_refused(tmp_path):
+    model = keras.Sequential([keras.Input((4, 4, 1)), layers.Conv2D(2, 3)])
+    write_h5(tmp_path / "m.h5", model)
+    set_config(tmp_path / "m.h5", b"theano", "backend")
+    assert load_model_file(tmp_path / "m.h5", weights=False).model is not None
+    with pytest.raises(ModelFileError, match="Theano, which flips"):
+        load_model_file(tmp_path / "m.h5", weights=True)
+
+
 def adapted(tmp_path):
     keras.backend.clear_session()
     normalization = layers.Normalization(name="n")
