@@ -55,6 +55,7 @@ def place_of(position: Any, positions: tuple[int, ...]) -> tuple[int, ...]:
 
     Raises: InputError if there is no such position.
     """
+    position = position.tolist() if hasattr(position, "tolist") else position  # of numpy
     given = position if isinstance(position, tuple | list) else (position,)
     whole = all(hasattr(i, "__index__") and not isinstance(i, bool) for i in given)
     if not whole or len(given) != len(positions):

@@ -95,7 +95,9 @@ def test_the_report_and_the_kernel_say_it():
     assert "position (3, 1)" in kernel.at((-1, 1)).report.notes[-1]
 
 
-@pytest.mark.parametrize("position", [(4, 0), (0, -4), 1, (1, 2, 3), (1.0, 2), "ab", (True, 1)])
+@pytest.mark.parametrize(
+    "position", [(4, 0), (0, -4), 1, (1, 2, 3), (1.0, 2), "ab", (True, 1), np.ones(2)]
+)
 def test_a_position_that_is_none_is_refused(position, rng):
     kernel = converted(lambda x: conv(hidden(x)))
     with pytest.raises(InputError, match="position="):

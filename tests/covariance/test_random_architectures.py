@@ -23,6 +23,19 @@ def test_agrees_with_all_positions(seed):
     assert difference(model, np.asarray(kernel(x)), x) < 1e-9
 
 
+MAPS = range(100, 106)
+
+
+@pytest.mark.parametrize("seed", MAPS)
+def test_maps_agree_between_all_positions(seed):
+    rng = np.random.default_rng(seed)
+    model = architecture(rng, maps=True)
+    x = rng.normal(size=(2, *model.input_shape[1:]))
+    if keras2gp.inspect(model).exact:
+        kernel = keras2gp.convert(model, dtype="float64")
+        assert difference(model, kernel.matrix(x, positions="all"), x) < 1e-9
+
+
 def test_most_architectures_are_converted():
     models = (architecture(np.random.default_rng(seed)) for seed in SEEDS)
     assert sum(keras2gp.inspect(model).exact for model in models) > len(SEEDS) / 2

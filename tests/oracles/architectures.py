@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from oracles.full_covariance import full_kernel
+from oracles.full_covariance import between_positions
 
 __all__ = ["architecture", "difference"]
 
@@ -16,12 +16,17 @@ ACTIVATIONS = ("relu", "leaky_relu", "erf", "sin")
 MOST_POSITIONS = 40
 
 
-def architecture(rng):
-    """A model of one to eight drawn layers between its input and a last Dense layer."""
+def architecture(rng, *, maps=False):
+    """A model of one to eight drawn layers between its input and a last Dense layer.
+
+    maps: whether the last layer gives a map, where there are positions
+    """
     rank = int(rng.choice([1, 2], p=[0.4, 0.6]))
     size = [int(n) for n in rng.integers(3, 7, rank)]
     x = keras.Input((*size, int(rng.integers(1, 4))))
     h = _Builder(rng, rank).network(x)
+    if maps and _positions(h) > 1:
+        return keras.Model(x, layers.Dense(2, **WEIGHTS)(h))
     if h.shape[1:-1] and rng.random() < 0.5:
         h = getattr(layers, f"GlobalAveragePooling{rank}D")()(h)
     else:
@@ -183,7 +188,12 @@ def _positions(tensor):
 
 
 def difference(model, kernel, x):
-    """The largest error of a kernel matrix [N, N], over the root of the two variances."""
-    expected = full_kernel(model, x, x)
+    """The largest error of a kernel matrix, over the root of the two variances.
+
+    Shapes: kernel [N, N], or between positions [N, *positions, N, *positions]
+    """
+    expected = between_positions(model, x, x)
+    rows = expected.shape[0] * expected.shape[2]
+    expected = expected.transpose(0, 2, 1, 3).reshape(rows, rows)
     root = expected.diagonal() ** 0.5
-    return float((abs(kernel - expected) / (root[:, None] * root)).max())
+    return float((abs(kernel.reshape(rows, rows) - expected) / (root[:, None] * root)).max())
