@@ -47,8 +47,9 @@ class _Builder:
         steps = [self.convolution, self.activation, self.pooling, self.sum_of_branches,
                  self.concatenation, self.misaligned, self.upsampling, self.padding, self.cropping,
                  self.transposed, self.depthwise, self.normalization, self.mean_kept,
-                 self.gate, self.channel_gate, self.excitation, self.turned]  # fmt: skip
-        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1]
+                 self.gate, self.channel_gate, self.excitation, self.turned,
+                 self.shared]  # fmt: skip
+        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1]
         for _ in range(int(self.rng.integers(0, 8))):
             step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
             drawn = step(h)
@@ -155,6 +156,17 @@ class _Builder:
         h = self.pointwise(h, 8) if h.shape[-1] % 2 or self.rng.random() < 0.5 else h
         half = h.shape[-1] // 2
         return self.activate(h[..., :half]) * self.activate(h[..., half:])
+
+    def shared(self, h):
+        """Two layers, each called on two tensors; dependent ones are refused."""
+        kind = getattr(layers, f"Conv{self.rank}D")
+        first, second = (kind(4, self.pick(1, 2), padding="same", **WEIGHTS) for _ in range(2))
+        phi = layers.Activation(self.pick("relu", "leaky_relu"))
+        arguments = [kind(4, self.pick(1, 2), padding="same", **WEIGHTS)(h) for _ in range(2)]
+        if self.rng.random() < 0.7:
+            arguments = [phi(argument) for argument in arguments]
+        merge = self.pick(layers.Add, layers.Subtract, layers.Concatenate)
+        return merge()([second(phi(first(argument))) for argument in arguments])
 
     def turned(self, h):
         """Positions in the opposite order, or along other axes."""
