@@ -83,8 +83,11 @@ _PRODUCT = (
     "Multiply of independent branches with a layer with weights after it",
 )
 _EACH_STEP = (
-    "it applies another layer to each step of a sequence",
-    "that layer itself: Dense acts on the last axis of any shape",
+    (
+        "it applies another layer to each step of a sequence, and there is a rule only for those "
+        "that act on the last axis alone: Dense, activations, dropout, Rescaling"
+    ),
+    "that layer over the steps too, with a window of one of them: Conv3D in the place of Conv2D",
 )
 _LOOKUP = (
     "its transpose multiplies what it looked up, with the same weights",

@@ -105,11 +105,11 @@ class KerasWalker:
     def _node(
         self, node: Any, tensors: dict[int, Tensor], path: str, line: str = ""
     ) -> list[Tensor]:
-        arguments = node.arguments
+        operation, kwargs = _of_each_step(node.operation, node.arguments.kwargs)
         call = Call(
-            node.operation,
-            replaced(arguments.args, tensors),
-            replaced(arguments.kwargs, tensors),
+            operation,
+            replaced(node.arguments.args, tensors),
+            replaced(kwargs, tensors),
             tuple(node.outputs[0].shape[1:]),
             line,
         )
@@ -263,6 +263,27 @@ def _is_code(operation: Any) -> bool:
     """Whether an operation runs code that nothing here describes: a user's layer, or Lambda."""
     entry = entry_of(operation)
     return entry is None or entry.reason == LAYERS["Lambda"].reason
+
+
+_LAST_AXIS = frozenset(
+    {
+        "activation.read_activation_layer",
+        "linear.read_dense",
+        "merging.read_rescaling",
+        "normalization.read_identity",
+    }
+)
+"""Readers of layers that treat the steps of a sequence all alike, whatever its axes are."""
+
+
+def _of_each_step(operation: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The layer inside of TimeDistributed that acts on the last axis alone; else the operation."""
+    if type(operation) is not keras.layers.TimeDistributed:
+        return operation, kwargs
+    entry = entry_of(operation.layer)
+    if entry is None or entry.reader not in _LAST_AXIS or operation.layer._call_has_mask_arg:  # noqa: SLF001
+        return operation, kwargs
+    return operation.layer, {key: value for key, value in kwargs.items() if key != "mask"}
 
 
 def _dtype(tensor: Any, state: State) -> str:

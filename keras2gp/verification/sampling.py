@@ -64,7 +64,8 @@ def images_of(kernel: Kernel, data: Any, seed: int) -> list[Images]:
     for spec in kernel.inputs:
         if spec.name in vocabularies:
             most = vocabularies[spec.name]
-            shared, single = random.integers(0, most, (2, data, *(n or 1 for n in spec.shape)))
+            least = min(1, most - 1)  # a mask leaves out 0
+            shared, single = random.integers(least, most, (2, data, *(n or 1 for n in spec.shape)))
             common = random.random(single.shape) < math.sqrt(0.5)
             arrays.append(np.where(common, shared[:1], single))
             continue

@@ -305,6 +305,8 @@ class Widened(KerasWalker):
             return self._repeated(value.data, call) if grows else value.data
         if isinstance(value, list | tuple):
             return type(value)(self._value(v, call) for v in value)
+        if isinstance(value, dict):
+            return {key: self._value(v, call) for key, v in value.items()}
         if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
             return _first(value)
         return value

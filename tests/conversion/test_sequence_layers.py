@@ -224,3 +224,20 @@ def test_a_recurrence_that_is_called_twice():
     expected = k[:3, :3] + k[3:, 3:] - k[:3, 3:] - k[3:, :3]
     kernel = keras2gp.convert(twins, dtype="float64")
     np.testing.assert_allclose(kernel([first, second]), expected, rtol=1e-12)
+
+
+def test_a_layer_on_the_last_axis_of_each_step_is_that_layer():
+    def network(apply):
+        def function(x):
+            h = layers.Masking()(x)
+            for layer in (layers.Dense(4, "relu", name="a"), layers.Dropout(0.1), layers.Dense(4)):
+                h = apply(layer)(h)
+            return averaged(apply(layers.ReLU())(h))
+
+        return function
+
+    models = [model_of(network(apply)) for apply in (layers.TimeDistributed, lambda layer: layer)]
+    wrapped, plain = (keras2gp.convert(model, dtype="float64") for model in models)
+    np.testing.assert_array_equal(wrapped(rng_images()), plain(rng_images()))
+    assert len(wrapped.parameters) == 3
+    assert keras2gp.verify(models[0], widths=(4, 8), samples=20).verdict != "rejected"

@@ -141,9 +141,9 @@ def sums():
 
 
 def sequences():
-    """A lookup, a recurrence and two of them in opposite directions, a mean over steps."""
+    """A masked lookup, a recurrence and two of them in opposite directions, a mean over steps."""
     x = keras.Input((5,), dtype="int32")
-    h = layers.Embedding(20, 8, **drawn(20.0, "embeddings"))(x)
-    h = layers.SimpleRNN(8, return_sequences=True, **biased())(h)
+    h = layers.Embedding(20, 8, mask_zero=True, **drawn(20.0, "embeddings"))(x)
+    h = layers.SimpleRNN(8, return_sequences=True, zero_output_for_mask=True, **biased())(h)
     inner = layers.SimpleRNN(8, activation="relu", return_sequences=True, **biased(1.0))
     return head(x, layers.GlobalAveragePooling1D()(layers.Bidirectional(inner)(h)))
