@@ -110,7 +110,7 @@ def test_several_inputs(stated):
         (two, (5, 2), "1 shapes, and the model has 2 inputs: a, b"),
         (two, {"a": (5, 2)}, "none for the input 'b'"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_sizes_that_do_not_fit_are_refused_by_name(build, stated, why):
     model = build((None, None, 2)) if build is maps else build()
