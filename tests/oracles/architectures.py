@@ -48,8 +48,8 @@ class _Builder:
                  self.concatenation, self.misaligned, self.upsampling, self.padding, self.cropping,
                  self.transposed, self.depthwise, self.normalization, self.mean_kept,
                  self.gate, self.channel_gate, self.excitation, self.turned,
-                 self.shared]  # fmt: skip
-        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1]
+                 self.shared, self.recurrence]  # fmt: skip
+        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1, 2]
         for _ in range(int(self.rng.integers(0, 8))):
             step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
             drawn = step(h)
@@ -84,6 +84,20 @@ class _Builder:
         units = self.pick(4, 6)
         settings = {"padding": padding, "strides": strides, "dilation_rate": dilation}
         return self.activate(kind(units, window, **settings, **WEIGHTS)(h))
+
+    def recurrence(self, h):
+        """All states of a recurrence in one direction or both; a convolution of a map."""
+        if self.rank > 1:
+            return self.convolution(h)
+        layer = layers.SimpleRNN(
+            4, self.pick("relu", "leaky_relu", None), return_sequences=True,
+            recurrent_initializer=self.pick("orthogonal", "he_normal", "glorot_normal"),
+            go_backwards=self.pick(False, False, True), **WEIGHTS,
+        )  # fmt: skip
+        merge = self.pick("concat", "sum", "ave", "mul", "", "")
+        if not merge or layer.go_backwards:
+            return layer(h)
+        return layers.Bidirectional(layer, merge_mode=merge)(h)
 
     def pointwise(self, h, units):
         return self.activate(getattr(layers, f"Conv{self.rank}D")(units, 1, **WEIGHTS)(h))
