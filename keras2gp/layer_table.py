@@ -228,7 +228,7 @@ LAYERS = _table(
     _read("merging.read_concatenate", "Concatenate", _CONCATENATE),
     _read(
         "merging.read_rescaling", "Rescaling",
-        "Between random layers: k' = scale^2 k; an offset is refused.",
+        "Between random layers: k' = scale^2 k, and an offset as a constant that is added.",
         channelwise=True, scales=True,
     ),
     _read(
@@ -415,6 +415,10 @@ OPERATIONS = _table(
         "numpy", "Divide Multiply Negative TrueDivide", reader="products.read_product",
         becomes=_FACTOR, channelwise=True,
     ),
+    _ops(
+        "numpy", "Power", reader="products.read_power", channelwise=True,
+        becomes="A tensor times itself, a whole number of times: one activation.",
+    ),
     _ops("nn", "Glu", reader="products.read_glu", becomes=_GATED),
     _ops("numpy", "Concatenate", reader="merging.read_concatenate", becomes=_CONCATENATE),
     # Pooling
@@ -488,7 +492,7 @@ OPERATIONS = _table(
         "Diagonal Diff DivideNoNan Dstack Equal Exp2 Fabs Fliplr Flipud Floor FloorDivide "
         "Fmod FullLike Greater GreaterEqual Hsplit Hstack Hypot Isclose Isfinite Isinf Isnan Less "
         "LessEqual Log Log10 Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor "
-        "Median Mod Moveaxis NanToNum NotEqual OnesLike Power Prod Rad2deg Ravel Real Reciprocal "
+        "Median Mod Moveaxis NanToNum NotEqual OnesLike Prod Rad2deg Ravel Real Reciprocal "
         "Roll Rot90 Round Select Sinc Sort Sqrt Stack Std Take TakeAlongAxis "
         "Tan Tile Trace Tril Triu Trunc Var Vsplit Vstack Where ZerosLike",
     ),

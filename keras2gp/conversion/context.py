@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
-from keras2gp.conversion.priors import distribution_of, read_variances
+from keras2gp.conversion.priors import bias_mean, distribution_of, read_variances
 from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import Tracer
@@ -26,13 +26,18 @@ from keras2gp.graph.ops import (
     Op,
     Positions,
     Scale,
+    Shift,
     Spatial,
     Tokens,
     Weigh,
 )
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["Call", "Context", "RefusalError", "State"]
+__all__ = ["BIASES_OF_MEAN", "Call", "Context", "RefusalError", "State"]
+
+
+BIASES_OF_MEAN = "biases of mean"
+"""The note on a layer whose initial biases have a mean, before that number."""
 
 
 class RefusalError(Exception):
@@ -278,6 +283,13 @@ class Context:
         self.became = self.became or f"factor {factor:g}"
         return self.apply(Scale(factor), tensor)
 
+    def shifted(self, tensor: Tensor, constant: float) -> Tensor:
+        """Add a constant: k' = k + constant (m1 + m2) + constant^2."""
+        if not math.isfinite(constant * constant):
+            self.refuse(f"its constant {constant:g} has no finite square", "a smaller constant")
+        tensor = self.as_graph_tensor(tensor)
+        return self.apply(Shift(constant), tensor) if constant else tensor
+
     def affine(
         self,
         tensor: Tensor,
@@ -302,11 +314,27 @@ class Context:
             total = sum(part.channels for part in tensor.parts)
             op = Mixture(tuple(part.channels / total for part in tensor.parts))
             node = builder.add(op, nodes, self.path)
-        name, call = self.weights(layer, fan_in, kernel=kernel, suffix=suffix)
+        name, call = self.weights(
+            layer, fan_in, kernel=kernel, suffix=suffix, bias_may_have_mean=True
+        )
         self._note_distributions(layer, fan_in if self.holds_data(tensor) else None, kernel, name)
         node = builder.add(Affine(name, call), (node,), self.path)
         channels = shape[0] if channel_first else shape[-1]
-        return Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
+        result = Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
+        return self.shifted(result, self.bias_mean(layer, name))
+
+    def bias_mean(self, layer: Any, name: str) -> float:
+        """The mean of a layer's initial biases; 0 where the user states its variances.
+
+        name: of its weights in the parameters
+        """
+        if self.state.prior != "initializers" or self.state.overridden(name):
+            return 0.0
+        mean = bias_mean(layer)
+        if mean:
+            text = f"{BIASES_OF_MEAN} {mean:g}"
+            self.note = f"{self.note}; {text}" if self.note else text
+        return mean
 
     def marked(self, part: Part) -> int:
         """The node of a channel group; another one if its channels are not the node's first ones.
@@ -345,18 +373,25 @@ class Context:
         kernel: str = "kernel",
         bias: str | None = "bias",
         suffix: str = "",
+        bias_may_have_mean: bool = False,
     ) -> tuple[str, int]:
         """Enter a layer's weights into the parameters: their name, and which call of them this is.
 
         fan_in: how many weights one output sums over
         kernel, bias: which weights of the layer, as for `read_variances`
         suffix: appended to the path of a layer with two kinds of weights
+        bias_may_have_mean: the reader adds it, by `bias_mean`; else biases with a mean are refused
         """
         # By identity: nested models may call one layer object under several paths.
         name = self.state.names.setdefault((id(layer), suffix), self.path + suffix)
         try:
             variances = read_variances(
-                layer, prior=self.state.prior, fan_in=fan_in, kernel=kernel, bias=bias
+                layer,
+                prior=self.state.prior,
+                fan_in=fan_in,
+                kernel=kernel,
+                bias=bias,
+                bias_may_have_mean=bias_may_have_mean,
             )
         except PriorError as error:
             if not self.state.overridden(name):

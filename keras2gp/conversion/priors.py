@@ -17,6 +17,7 @@ from keras2gp.graph.variances import LayerVariances
 
 __all__ = [
     "TRUNCATED_VARIANCE",
+    "bias_mean",
     "distribution_of",
     "element_variance",
     "initial_constant",
@@ -75,6 +76,7 @@ def read_variances(
     fan_in: int,
     kernel: str = "kernel",
     bias: str | None = "bias",
+    bias_may_have_mean: bool = False,
 ) -> LayerVariances:
     """Read the prior variances of one layer's weights and biases.
 
@@ -83,6 +85,7 @@ def read_variances(
             "weights": the mean square of the values that the layer holds now
     fan_in: how many weights one output sums over: window size times input channels
     kernel: which weight, "kernel", "depthwise", "pointwise", "recurrent" or "embeddings"
+    bias_may_have_mean: whether biases with a mean count by their variance, and are not refused
     bias:   "bias", or None for a weight that has none (the depthwise half of a separable one)
 
     Raises: PriorError, naming the layer, if the prior is unknown, if an initialiser has no exact
@@ -98,7 +101,31 @@ def read_variances(
     weight = fan_in * read(layer, kernel)
     if not math.isfinite(weight):
         raise PriorError(f"layer {layer.name!r}: the variance of its weights is not finite")
+    if has_bias and bias_may_have_mean and prior == "initializers" and bias_mean(layer):
+        return LayerVariances(weight, _variance_about_mean(layer.bias_initializer))
     return LayerVariances(weight, read(layer, str(bias)) if has_bias else 0.0)
+
+
+def bias_mean(layer: keras.Layer) -> float:
+    """The mean of the biases that a layer draws; 0 for a layer without, or another initialiser."""
+    if not getattr(layer, "use_bias", getattr(layer, "bias", None) is not None):
+        return 0.0
+    initializer = layer.bias_initializer
+    if type(initializer) in (initializers.RandomNormal, initializers.TruncatedNormal):
+        return float(initializer.mean)
+    if type(initializer) is initializers.RandomUniform:
+        return (float(initializer.minval) + float(initializer.maxval)) / 2
+    return initial_constant(initializer) or 0.0
+
+
+def _variance_about_mean(initializer: Any) -> float:
+    """The variance of an initialiser whose mean `bias_mean` knows."""
+    if type(initializer) is initializers.RandomUniform:
+        return float(initializer.maxval - initializer.minval) ** 2 / 12.0
+    if not hasattr(initializer, "stddev"):
+        return 0.0
+    cut = type(initializer) is initializers.TruncatedNormal
+    return (TRUNCATED_VARIANCE if cut else 1.0) * float(initializer.stddev) ** 2
 
 
 def distribution_of(layer: keras.Layer, weight: str) -> str:

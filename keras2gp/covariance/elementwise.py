@@ -10,12 +10,13 @@ from operator import mul
 from keras2gp._util.arrays import ImageMap, PairMap
 from keras2gp.covariance.base import Covariance, ImageStatistics, Maps, Rule, RuleContext
 from keras2gp.covariance.registry import dual_of, rule
-from keras2gp.graph.ops import Activation, Product, Scale, Sum
+from keras2gp.graph.ops import Activation, Composed, Product, Scale, Shift, Sum
 
-__all__ = ["ActivationRule", "ProductRule", "ScaleRule", "SumRule"]
+__all__ = ["ActivationRule", "ProductRule", "ScaleRule", "ShiftRule", "SumRule"]
 
 
 @rule(Activation)
+@rule(Composed)
 class ActivationRule(Rule[Activation]):
     """k' = E[phi(u) phi(v)], by the dual activation.
 
@@ -114,6 +115,35 @@ class ProductRule(Rule[Product]):
             for i, k in enumerate(inputs)
         )
         return any(zeros), all(terms)
+
+
+@rule(Shift)
+class ShiftRule(Rule[Shift]):
+    """k' = k + c (m1 + m2) + c^2 for the constant c, and m' = m + c.
+
+    Math: Theta' = Theta
+    """
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k + c (m1 + m2) + c^2."""
+        (k,), c = maps, self.op.constant
+        if context.needs_means:
+            (m1,), (m2,) = context.statistics(lambda: (context.mean(0),))
+            k = k + c * (m1 + m2)
+        return k + c * c
+
+    def tangent(self, k: PairMap, maps: Maps, thetas: Maps, context: RuleContext) -> PairMap:
+        """Theta."""
+        return thetas[0]
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """m + c."""
+        return context.mean(0) + self.op.constant
+
+    def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
+        """The constant stays beyond the border."""
+        (k,) = inputs
+        return False, k.ntk is None or k.ntk_zeros
 
 
 @rule(Scale)

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras2gp.covariance.duals.composed import known_form
 from keras2gp.covariance.duals.hermite import Hermite
 from keras2gp.covariance.duals.piecewise import Piecewise
 from keras2gp.covariance.registry import dual_of, has_dual
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.ops import Activation
+from keras2gp.graph.ops import Activation, Composed
 
 __all__ = ["with_degrees"]
 
@@ -28,6 +29,11 @@ def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
         op = node.op.function
         if not isinstance(op, Activation) or not has_dual(op):
             continue
+        if isinstance(op, Composed):
+            op, stated = known_form(op), op
+            nodes[index] = replace(node, op=op)
+            if not isinstance(op, Composed):
+                notes[stated] = f"{stated.name} is {op.name}"
         dual = dual_of(op)
         if isinstance(dual, Piecewise) and dual.edges and op not in notes:
             notes[op] = _integrated(op.name, dual)

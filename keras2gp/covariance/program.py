@@ -20,13 +20,14 @@ from keras2gp.covariance import (  # noqa: F401
     windows,
 )
 from keras2gp.covariance.base import Pairs, Parameters, Rule, Statistics, WindowMethod
+from keras2gp.covariance.duals.composed import reason_of_steps
 from keras2gp.covariance.forward_pass import ForwardPass
 from keras2gp.covariance.pairs import CrossPairs, ImageBlock, SelfPairs, with_margin
 from keras2gp.covariance.registry import OWN, dual_of, has_dual, rule_of
 from keras2gp.errors import Obstacle
 from keras2gp.graph.analysis import Analysis
 from keras2gp.graph.graph import Graph, Node
-from keras2gp.graph.ops import Activation, Input
+from keras2gp.graph.ops import Activation, Composed, Input
 
 __all__ = ["KernelKind", "Program", "check_rules", "check_tangent"]
 
@@ -45,6 +46,8 @@ def check_rules(graph: Graph) -> list[Obstacle]:
 
 def _unknown(op: Activation) -> tuple[str, str]:
     """Why there is no rule for an activation, and what would work instead."""
+    if isinstance(op, Composed):
+        return reason_of_steps(op)
     if op.name.endswith(OWN):
         name = op.name.removesuffix(OWN)
         why = (

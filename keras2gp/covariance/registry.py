@@ -20,6 +20,7 @@ __all__ = [
     "OWN",
     "dual",
     "dual_of",
+    "dual_of_function",
     "dual_table",
     "has_dual",
     "is_outside",
@@ -37,6 +38,8 @@ OWN = " (own)"
 _OWN: dict[tuple[str, float], Dual] = {}
 """Such functions, by their name and their probe."""
 _PROBES = 0.3, 1.0, 3.0
+MakeDual = Callable[[Any], "Dual"]
+_FUNCTIONS: dict[type[Activation], MakeDual] = {}
 AnyDual = TypeVar("AnyDual", bound="type[Dual]")
 AnyRule = TypeVar("AnyRule", type[Rule[Any]], RuleFunction)
 
@@ -146,8 +149,24 @@ def _probe(dual: Dual) -> float:
     return float(f"{float(tf.reduce_sum(moments * weights)):.6g}")
 
 
+def dual_of_function(op: type[Activation]) -> Callable[[MakeDual], MakeDual]:
+    """Register what makes the duals of a kind of activations, whose names do not tell them."""
+
+    def register(make: MakeDual) -> MakeDual:
+        _FUNCTIONS[op] = make
+        return make
+
+    return register
+
+
 def has_dual(op: Activation) -> bool:
     """Whether the covariance of an activation is known here."""
+    if type(op) in _FUNCTIONS:
+        try:
+            _FUNCTIONS[type(op)](op)
+        except InputError:
+            return False
+        return True
     if op.name.endswith(OWN):
         return (op.name, dict(op.params).get("probe")) in _OWN
     return op.name in _DUALS
@@ -160,6 +179,8 @@ def is_outside(name: str) -> bool:
 
 def dual_of(op: Activation) -> Dual:
     """The dual activation of an op, with its constants."""
+    if type(op) in _FUNCTIONS:
+        return _FUNCTIONS[type(op)](op)
     params = dict(op.params)
     if not op.name.endswith(OWN):
         return _DUALS[op.name](**params)

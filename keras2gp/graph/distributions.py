@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, Node
-from keras2gp.graph.ops import Kind
+from keras2gp.graph.ops import Kind, Op
 
 __all__ = ["check_gaussianity", "kinds", "known_means", "mean_readers"]
 
@@ -76,6 +76,8 @@ def _op_on_features(graph: Graph, node: Node) -> Obstacle:
 def _source(graph: Graph, node: Node) -> Node:
     """Where a tensor comes from, through the ops of one input that are no source of features."""
     while len(node.inputs) == 1 and not node.op.needs_gaussian and not node.op.random:
+        if type(node.op).not_gaussian is not Op.not_gaussian:
+            break
         node = graph.nodes[node.inputs[0]]
     return node
 

@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from keras2gp.errors import Obstacle
+from keras2gp.graph.composition import composed
 from keras2gp.graph.graph import Graph, GraphBuilder
 from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
-from keras2gp.graph.ops import Combination, Op, Product, Scale, Sum
+from keras2gp.graph.ops import Activation, Combination, Kind, Op, Product, Scale, Shift, Sum
 
 __all__ = ["OtherChannels", "resolve_sums"]
 
@@ -42,6 +43,7 @@ class _Resolver:
         self.builder = GraphBuilder()
         self.sources: list[frozenset[int]] = []
         self.origins: list[Origins] = []
+        self.kinds: list[Kind] = []
         self.obstacles: list[Obstacle] = []
         self.shifted: dict[tuple[int, int], int] = {}
 
@@ -52,10 +54,7 @@ class _Resolver:
             if isinstance(node.op, OtherChannels):
                 renamed.append(self._shifted(inputs[0], node.op.shift))
                 continue
-            if isinstance(node.op, Product):
-                self._check_product(inputs, node.path)
-            add = self._add_sum if isinstance(node.op, Sum) else self._add
-            renamed.append(add(node.op, inputs, node.path))
+            renamed.append(self._read(node.op, inputs, node.path))
         return _unmarked(self.builder.graph(renamed[self.graph.output])), self.obstacles
 
     def _shifted(self, index: int, shift: int) -> int:
@@ -101,34 +100,87 @@ class _Resolver:
         if index == len(self.sources):
             self.sources.append(op.sources(index, [self.sources[i] for i in inputs]))
             self.origins.append(origins(op, index, [self.origins[i] for i in inputs]))
+            self.kinds.append(op.kind([self.kinds[i] for i in inputs]))
         return index
 
-    def _check_product(self, inputs: tuple[int, ...], path: str) -> None:
-        """Refuse a product whose factors may depend on each other."""
-        for first, second in combinations(inputs, 2):
-            shared = may_depend(self.origins[first], self.origins[second])
-            if shared:
-                layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared}))
-                ends = " and ".join(self.builder.nodes[i].path for i in (first, second))
-                self.obstacles.append(
-                    Obstacle(
-                        path,
-                        f"product of branches that end in {ends}",
-                        f"both branches are made of the same random layer ({layers}), so that the "
-                        "moments of their product are not products of theirs, and there is no rule "
-                        "for this combination",
-                        "weights of their own on one of the branches (a 1x1 convolution will do)",
-                    )
-                )
-                return
+    def _read(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
+        """A node of the network: a sum, product or activation as what it is of independent ones."""
+        if isinstance(op, Sum):
+            return self._add_sum(op, inputs, path)
+        if isinstance(op, Product):
+            return self._add_product(inputs, path)
+        if isinstance(op, Activation) and self.kinds[inputs[0]] is Kind.FEATURES:
+            return self._fused(op, inputs, path) or self._add(op, inputs, path)
+        shifted = self.builder.nodes[inputs[0]] if len(inputs) == 1 else None
+        if shifted is not None and isinstance(shifted.op, Shift):
+            # Constants move outwards, so that an activation sees its Gaussian argument.
+            constant = shifted.op.constant
+            if isinstance(op, Shift):
+                return self._shift(shifted.inputs[0], constant + op.constant, path)
+            if isinstance(op, Scale) or op.keeps_constants:
+                factor = op.factor if isinstance(op, Scale) else 1.0
+                return self._shift(self._add(op, shifted.inputs, path), factor * constant, path)
+        return self._add(op, inputs, path)
 
-    def _add_sum(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
-        coefficients = op.coefficients if isinstance(op, Sum) else ()
+    def _shift(self, index: int, constant: float, path: str) -> int:
+        return self._add(Shift(constant), (index,), path) if constant else index
+
+    def _fused(
+        self, op: Activation | Sum | Product, inputs: tuple[int, ...], path: str
+    ) -> int | None:
+        """The op as one activation of a Gaussian tensor; None if it is none."""
+        found = composed(op, inputs, self.builder.nodes, self.kinds)
+        return None if found is None else self._add(found[1], (found[0],), path)
+
+    def _add_product(self, inputs: tuple[int, ...], path: str) -> int:
+        """A product of independent factors: those of one Gaussian tensor are one activation."""
+        factors = list(inputs)
+        while (pair := self._dependent_factors(factors)) is not None:
+            fused = self._fused(Product(), pair, path)
+            if fused is None:
+                self.obstacles.append(self._refused_product(pair, path))
+                break
+            for index in pair:
+                factors.remove(index)
+            factors.append(fused)
+        return factors[0] if len(factors) == 1 else self._add(Product(), tuple(factors), path)
+
+    def _dependent_factors(self, factors: Sequence[int]) -> tuple[int, int] | None:
+        for first, second in combinations(factors, 2):
+            if may_depend(self.origins[first], self.origins[second]):
+                return first, second
+        return None
+
+    def _refused_product(self, pair: tuple[int, int], path: str) -> Obstacle:
+        shared = may_depend(*(self.origins[i] for i in pair))
+        layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared}))
+        ends = " and ".join(self.builder.nodes[i].path for i in pair)
+        return Obstacle(
+            path,
+            f"product of branches that end in {ends}",
+            f"both branches are made of the same random layer ({layers}), so that the moments of "
+            "their product are not products of theirs, and there is no rule for this combination",
+            "weights of their own on one of the branches (a 1x1 convolution will do)",
+        )
+
+    def _add_sum(self, op: Sum, inputs: tuple[int, ...], path: str) -> int:
         terms: Terms = {}
-        for coefficient, index in zip(coefficients, inputs, strict=True):
+        constant = 0.0
+        for coefficient, index in zip(op.coefficients, inputs, strict=True):
+            node = self.builder.nodes[index]
+            if isinstance(node.op, Shift):
+                constant += coefficient * node.op.constant
+                (index,) = node.inputs  # noqa: PLW2901 (its argument)
             terms[index] = terms.get(index, 0.0) + coefficient
+        return self._shift(self._add_terms(terms, path), constant, path)
+
+    def _add_terms(self, terms: Terms, path: str) -> int:
         while (pair := self._dependent(terms)) is not None:
-            resolved = self._joined(terms, pair, path) or self._expanded(terms, pair, path)
+            resolved = (
+                self._joined(terms, pair, path)
+                or self._as_function(terms, pair, path)
+                or self._expanded(terms, pair, path)
+            )
             if resolved is None:
                 self.obstacles.append(self._refusal(pair, path))
                 break
@@ -174,6 +226,15 @@ class _Resolver:
                 index = self._add(link, (index,), path)
         joined[index] = joined.get(index, 0.0) + coefficient
         return joined
+
+    def _as_function(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """The terms with the two as one activation of a Gaussian tensor; None if they are none."""
+        weighted = Sum(tuple(terms[index] for index in pair))
+        fused = self._fused(weighted, pair, path)
+        if fused is None:
+            return None
+        left = {i: c for i, c in terms.items() if i not in pair}
+        return {**left, fused: left.get(fused, 0.0) + 1.0}
 
     def _behind(self, index: int) -> list[int]:
         """The node and all that it is a separable map of."""

@@ -14,6 +14,7 @@ import numpy as np
 from keras2gp._util.arrays import Matrix
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
+from keras2gp.conversion.context import BIASES_OF_MEAN
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.covariance.duals.hermite import TOLERANCE
@@ -311,6 +312,7 @@ class Verification:
             tracer=self._model.tracer,
             trained_until=self._trained_until,
             removed=self.stated.report.removed,
+            bias_means=[r.path for r in self.stated.report.rows if BIASES_OF_MEAN in r.note],
         )
         return Sampler(widened.model, widened.taps, deviations(widened), self.images, self._places)
 

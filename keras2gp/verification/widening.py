@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from keras.src.applications import convnext
 
 from keras2gp.conversion.context import Call, State
+from keras2gp.conversion.priors import bias_mean
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.walker import KerasWalker
@@ -70,6 +71,7 @@ class Widened(KerasWalker):
         tracer: Has traced the user's code in the model.
         trained_until: As for convert().
         removed: Path of an activation before the output that is left out; "" for none.
+        bias_means: Paths of the layers whose biases have a mean in the kernel.
 
     Raises:
         WideningError: Keras cannot build the copy.
@@ -86,10 +88,12 @@ class Widened(KerasWalker):
         tracer: Tracer | None = None,
         trained_until: str | None = None,
         removed: str = "",
+        bias_means: Collection[str] = (),
     ) -> None:
         self.scale = scale
         self.output = output
         self.removed = removed
+        self.bias_means = bias_means
         self.averages = averages
         self.parameters = parameters
         self.drawn: dict[str, Any] = {}
@@ -148,6 +152,9 @@ class Widened(KerasWalker):
             variances = self.parameters[name + suffix]
             drawn = [(w, w.deviation(variances)) for w in drawn_weights(layer)]
             result = self._notes.weights(layer, drawn, result, data)
+        if name in self.bias_means:  # weights are drawn about 0
+            moved = result.data + bias_mean(operation)
+            result = self._notes.between(None, [result], moved)
         # The function itself is handed on, since a function of the user's own has no name in Keras.
         # The kernel is that of a Gaussian output: an activation in the output's layer was removed.
         function = getattr(operation, "activation", keras.activations.linear)

@@ -118,6 +118,7 @@ OPERATION_CASES = {
     "Multiply": (0, of(lambda h: 2 * h)),
     "Divide": (0, of(lambda h: ops.divide(h, 2))),
     "TrueDivide": (0, of(lambda h: h / 2)),
+    "Power": (0, of(lambda h: h**3)),
     "Glu": (0, of(ops.glu)),
     "Split": (0, lambda x: ops.split(dense(x), 2, axis=-1)[1]),
     "Negative": (0, of(lambda h: -h)),

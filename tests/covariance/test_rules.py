@@ -89,6 +89,8 @@ CASES = {
     ops.Activation: (IMAGE, lambda x: pool(conv(x, activation="gelu"))),
     ops.Sum: (IMAGE, lambda x: pool(layers.Subtract()([conv(x), conv(x, 1)]))),
     ops.Product: (IMAGE, lambda x: pool(layers.Multiply()([conv(x), conv(x, 1)]))),
+    ops.Composed: (IMAGE, lambda x: pool((h := linear(x)) + layers.ReLU()(h))),
+    ops.Shift: (IMAGE, lambda x: pool(conv(x) + 0.5)),
     ops.Scale: (IMAGE, lambda x: pool(layers.BatchNormalization()(conv(x)))),
     ops.Normalize: (IMAGE, lambda x: pool(layers.LayerNormalization()(conv(x)))),
     ops.Patches: (IMAGE, lambda x: pool(conv(conv(x), (3, 2), strides=(1, 2)))),

@@ -42,6 +42,8 @@ def network():
     flat = add(op.Mixture((0.5, 0.5)), flat, t)
     h = add(op.Spread((2, 3)), add(op.Affine("b", 1), flat))
     h = add(op.Interpolate((2, 3), True), add(op.Permute((1, 0)), add(op.Flip((True, False)), h)))
+    steps = ((op.Activation("sigmoid"), (0,)), (op.Shift(1.0), (1,)), (op.Product(), (0, 2)))
+    h = add(op.Shift(-0.5), add(op.Composed.of(steps), h))
     h = add(op.Product(), h, add(op.Repeat((2, 3)), add(op.Reshape((1, 1), 0), flat)))
     h = add(op.Scale(0.5), add(op.Reshape((6,), 2), h))
     return b.graph(add(op.Affine("c"), add(op.Positions(1), h)))
@@ -95,6 +97,25 @@ DAMAGE = {
     "an abstract op within": change("Combination", chains=[[{"op": "Mixing"}], []]),
     "an op within that lacks a field": change("Combination", chains=[[{"op": "Scale"}], []]),
     "an op within that is text": change("Combination", chains=[["Scale"], []]),
+    "a step that reads later ones": change(
+        "Composed", steps=[[{"op": "Scale", "factor": 1.0}, [1]]]
+    ),
+    "a step that is no function": change("Composed", steps=[[{"op": "Affine", "layer": "a"}, [0]]]),
+    "steps within steps": change(
+        "Composed",
+        steps=[
+            [
+                {
+                    "op": "Composed",
+                    "name": "",
+                    "params": [],
+                    "steps": [[{"op": "Scale", "factor": 1.0}, [0]]],
+                },
+                [0],
+            ]
+        ],
+    ),
+    "no steps": change("Composed", steps=[]),
     "chains of different shapes": change(
         "Combination", chains=[[], [{"op": "Upsample", "factors": [2, 2]}]]
     ),

@@ -116,7 +116,9 @@ def apply(layer, sources, node):
     sources = [s.random() for s in (source, *sources[1:])]
     source = sources[0]
     if kind in WEIGHTED:
-        return activated(layer, WEIGHTED[kind](layer, source))
+        start = getattr(layer, "bias_initializer", None)
+        start = {"Constant": getattr(start, "value", 0.0), "Ones": 1.0}.get(type(start).__name__, 0)
+        return activated(layer, shifted(WEIGHTED[kind](layer, source), start))
     if kind in ("Activation", "ReLU", "LeakyReLU", "Erf", "Sin", "Abs"):
         return activated(layer, source)
     if kind in OTHERS:
@@ -124,7 +126,11 @@ def apply(layer, sources, node):
     if kind in FACTORS:
         return mapped(source, FACTORS[kind](layer) * np.eye(math.prod(source.spatial)))
     if kind in COEFFICIENTS:
-        return added(same_positions(sources), COEFFICIENTS[kind](layer, len(sources)))
+        numbers = [v for v in node.arguments.args if isinstance(v, int | float)]
+        total = added(
+            same_positions(sources), COEFFICIENTS[kind](layer, len(sources))[: len(sources)]
+        )
+        return shifted(total, (-1 if kind == "Subtract" else 1) * sum(numbers))
     if kind in NORMALIZATIONS:
         return normalized(source, *NORMALIZATIONS[kind](layer), layer.epsilon)
     if kind == "Reshape" and not source.spatial and len(layer.target_shape) > 1:
@@ -186,6 +192,20 @@ def split(sources, node):
     count = node.operation.indices_or_sections
     size = sum(g.channels for g in source.groups) // count
     return [channels(source, i * size, (i + 1) * size) for i in range(count)]
+
+
+def shifted(source, constant):
+    """A constant added: a source of its own that does not vary."""
+    if not constant:
+        return source
+    groups = []
+    for group in source.groups:
+        count, places = group.mean.shape
+        second = np.full((count, count, places, places), constant**2)
+        still = Source(second, np.full((count, places), float(constant)))
+        terms = {**group.terms, (still, 0): np.eye(places)}
+        groups.append(Group(group.channels, terms))
+    return Map(source.spatial, groups)
 
 
 def product(sources, node):
@@ -259,6 +279,17 @@ def _mean(name, constant, q):
     return np.vectorize(lambda v: quadrature.one(f, corners, v))(q)
 
 
+def _about(name, constant, start, k):
+    """phi(u + start) for covariances k of u, by quadrature."""
+    constants = {"negative_slope": constant} if name == "leaky_relu" else constant or {}
+    f, _, corners = CASES[name].functions(constants)
+    q = np.einsum("iipp->ip", k)
+    q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
+    moved, ends = (lambda u: f(u + start)), [t - start for t in (0.0, *corners)]
+    second = np.vectorize(lambda *v: quadrature.pair(moved, ends, *v))(k, q1, q2)
+    return Source(second, np.vectorize(lambda v: quadrature.one(moved, ends, v))(q))
+
+
 _ACTIVATED = {}
 """Sources of activations by function and argument, of one evaluation."""
 
@@ -287,6 +318,12 @@ def activated(layer, value):
         )
         if key not in _ACTIVATED:
             k = group.second
+            start = group.mean[0, 0]
+            if start and np.ptp(group.mean) < 1e-12:
+                k = k - start**2
+                made = _about(name, constant, start, k)
+                groups.append(Group(group.channels, {(made, first): np.eye(k.shape[-1])}))
+                continue
             q = np.einsum("iipp->ip", k)
             q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
             second = oracle.dual_activation(name, constant, k, q1, q2)

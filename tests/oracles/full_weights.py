@@ -21,7 +21,7 @@ def variance(initializer, shape):
         return (initializer.maxval - initializer.minval) ** 2 / 12
     if kind == "Orthogonal":  # square: its rows are unit vectors
         return initializer.gain**2 / shape[0]
-    if kind == "Zeros":
+    if kind in ("Constant", "Ones", "Zeros"):  # no variance about the mean
         return 0.0
     window = math.prod(shape[:-2])
     fans = {"fan_in": window * shape[-2], "fan_out": window * shape[-1]}

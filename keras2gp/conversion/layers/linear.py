@@ -196,9 +196,13 @@ def _depthwise(
     """
     taps = math.prod(layer.kernel_size)
     window = patches(layer, tensor, context)
-    name, call = context.weights(layer, taps, kernel=kernel, bias=bias, suffix=suffix)
+    name, call = context.weights(
+        layer, taps, kernel=kernel, bias=bias, suffix=suffix, bias_may_have_mean=True
+    )
     parts = tuple(replace(part, node=context.marked(part)) for part in window.parts)
     result = context.apply(Depthwise(name, call), replace(window, parts=parts))
+    if bias is not None:
+        result = context.shifted(result, context.bias_mean(layer, name))
     # Weights belong to channels of the layer: two parts of one node have weights of their own.
     begins = accumulate((part.channels for part in result.parts), initial=0)
     parts = tuple(

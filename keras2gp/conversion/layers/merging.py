@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 import keras
 import numpy as np
@@ -28,14 +27,15 @@ __all__ = [
 
 def read_add(call: Call, context: Context) -> Tensor:
     """Read a sum: covariances of independent branches add, equal branches add coefficients."""
-    return _sum(call, context, [1.0] * len(_terms(call, context)))
+    return _sum(call, context, [1.0] * len(call.tensors), _constant(call, context))
 
 
 def read_subtract(call: Call, context: Context) -> Tensor:
     """Read a difference: a sum in which the second branch has the coefficient -1."""
-    count = len(_terms(call, context))
-    signs = [1.0, -1.0] if count == 2 or isinstance(call.args[0], Tensor) else [-1.0]
-    return _sum(call, context, signs[:count])
+    count, constant = len(call.tensors), _constant(call, context)
+    if count == 2 or isinstance(call.args[0], Tensor):
+        return _sum(call, context, [1.0, -1.0][:count], -constant)
+    return _sum(call, context, [-1.0], constant)
 
 
 def read_average(call: Call, context: Context) -> Tensor:
@@ -50,7 +50,7 @@ def read_scaled_sum(call: Call, context: Context) -> Tensor:
 
 
 def read_rescaling(call: Call, context: Context) -> Tensor:
-    """Read Rescaling of features: k' = scale^2 k; an offset is refused."""
+    """Read Rescaling of random channels: k' = scale^2 k, and an offset as a constant."""
     layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     if np.ndim(layer.scale) and np.shape(layer.scale) != (tensor.channels,):
         context.refuse(
@@ -58,9 +58,8 @@ def read_rescaling(call: Call, context: Context) -> Tensor:
             "channels",
             "a single number",
         )
-    if number_of(layer.offset, context) != 0.0:
-        _refuse_mean(context)
-    return context.scaled(tensor, number_of(layer.scale, context))
+    scaled = context.scaled(tensor, number_of(layer.scale, context))
+    return context.shifted(scaled, number_of(layer.offset, context))
 
 
 def read_layer_scale(call: Call, context: Context) -> Tensor:
@@ -76,28 +75,21 @@ def read_stochastic_depth(call: Call, context: Context) -> Tensor:
     return context.as_graph_tensor(call.tensors[0])
 
 
-def _refuse_mean(context: Context) -> NoReturn:
-    context.refuse(
-        "adding a constant gives the tensor a mean, and there is no rule for that",
-        "biases (use_bias=True)",
-    )
-
-
-def _terms(call: Call, context: Context) -> list[Tensor]:
-    """The tensors of a sum; a constant among them must be 0."""
+def _constant(call: Call, context: Context) -> float:
+    """The number among the terms of a sum; 0 where there is none."""
     if isinstance(call.operation, keras.Layer):
-        return call.tensors
+        return 0.0
     constants = [v for v in [*call.args, *call.kwargs.values()] if not isinstance(v, Tensor)]
-    if any(number_of(value, context) != 0.0 for value in constants):
-        _refuse_mean(context)
-    return call.tensors
+    return sum(number_of(value, context) for value in constants)
 
 
-def _sum(call: Call, context: Context, coefficients: list[float]) -> Tensor:
+def _sum(call: Call, context: Context, coefficients: list[float], constant: float = 0.0) -> Tensor:
     tensors = of_one_shape(call, context)
     keep_shape(call, tensors[0], context)
     context.became = f"sum of {len(tensors)} branches"
-    return _added(tensors, coefficients, context)
+    if constant:
+        context.became = f"constant {constant:g} added"
+    return context.shifted(_added(tensors, coefficients, context), constant)
 
 
 def _added(tensors: Sequence[Tensor], coefficients: Sequence[float], context: Context) -> Tensor:

@@ -53,10 +53,10 @@ def read_batch_normalization(call: Call, context: Context) -> Tensor:
     variance = initial_constant(layer.moving_variance_initializer)
     gamma = initial_constant(layer.gamma_initializer) if layer.scale else 1.0
     beta = initial_constant(layer.beta_initializer) if layer.center else 0.0
-    if mean != 0.0 or beta != 0.0 or gamma is None or variance is None:
+    if mean is None or beta is None or gamma is None or variance is None:
         context.refuse(
-            "its initial parameters are not constants with zero mean, so that its output has a "
-            "mean or differs from channel to channel",
+            "its initial parameters are not constants, so that its output differs from channel to "
+            "channel",
             "Keras's default initialisers",
         )
     if not 0.0 < variance + layer.epsilon < math.inf:
@@ -68,7 +68,7 @@ def read_batch_normalization(call: Call, context: Context) -> Tensor:
     factor = gamma / math.sqrt(variance + layer.epsilon)
     context.became = f"factor {factor:.6g}"
     context.note = "at its initial statistics"
-    return context.scaled(tensor, factor)
+    return context.shifted(context.scaled(tensor, factor), beta - factor * mean)
 
 
 def read_layer_normalization(call: Call, context: Context) -> Tensor:
@@ -80,16 +80,16 @@ def read_layer_normalization(call: Call, context: Context) -> Tensor:
     scaled_only = layer.rms_scaling  # by the deviation, whatever its name says
     gamma = layer.gamma_initializer if layer.scale or scaled_only else None
     beta = layer.beta_initializer if layer.center and not scaled_only else None
-    factor = _factor(gamma, beta, context)
+    factors = _factor(gamma, beta, context)
     op = _over(layer.axis, tensor, context)
     op = replace(op, centered=not scaled_only, deviation=True, epsilon=_epsilon(layer, context))
-    return _with_gamma(_normalized(tensor, [tensor.parts], op, context), factor, context)
+    return _with_gamma(_normalized(tensor, [tensor.parts], op, context), factors, context)
 
 
 def read_group_normalization(call: Call, context: Context) -> Tensor:
     """Read GroupNormalization: as LayerNormalization, over positions and a group of channels."""
     layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
-    factor = _factor(
+    factors = _factor(
         layer.gamma_initializer if layer.scale else None,
         layer.beta_initializer if layer.center else None,
         context,
@@ -107,14 +107,14 @@ def read_group_normalization(call: Call, context: Context) -> Tensor:
             "the normalisation before Flatten",
         )
     runs = [tensor.parts] if layer.groups == 1 else _runs(tensor.parts, size)
-    return _with_gamma(_normalized(tensor, runs, op, context), factor, context)
+    return _with_gamma(_normalized(tensor, runs, op, context), factors, context)
 
 
 def read_rms_normalization(call: Call, context: Context) -> Tensor:
     """Read RMSNormalization: k' = k / sqrt((q1 + epsilon) (q2 + epsilon))."""
     layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     op = replace(_over(layer.axis, tensor, context), epsilon=_epsilon(layer, context))
-    return _with_gamma(_normalized(tensor, [tensor.parts], op, context), 1.0, context)
+    return _with_gamma(_normalized(tensor, [tensor.parts], op, context), (1.0, 0.0), context)
 
 
 def read_unit_normalization(call: Call, context: Context) -> Tensor:
@@ -209,22 +209,23 @@ def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
     return tuple(merged)
 
 
-def _factor(gamma: Any, beta: Any, context: Context) -> float:
-    """The constant initial gamma; None for an initialiser that the layer does without."""
+def _factor(gamma: Any, beta: Any, context: Context) -> tuple[float, float]:
+    """The constant initial gamma and beta; None for an initialiser that the layer does without."""
     factor = 1.0 if gamma is None else initial_constant(gamma)
     mean = 0.0 if beta is None else initial_constant(beta)
-    if factor is None or not math.isfinite(factor) or mean != 0.0:
+    if factor is None or not math.isfinite(factor) or mean is None:
         context.refuse(
-            "its initial gamma is no constant, or its initial beta is not 0, so that its output "
-            "has a mean or differs from channel to channel",
+            "its initial gamma or beta is no constant, so that its output differs from channel to "
+            "channel",
             "Keras's default initialisers",
         )
-    return factor
+    return factor, mean
 
 
-def _with_gamma(tensor: Tensor, factor: float, context: Context) -> Tensor:
+def _with_gamma(tensor: Tensor, factors: tuple[float, float], context: Context) -> Tensor:
     context.note = "gamma and beta at their initial values"
-    return tensor if factor == 1.0 else context.scaled(tensor, factor)
+    gamma, beta = factors
+    return context.shifted(tensor if gamma == 1.0 else context.scaled(tensor, gamma), beta)
 
 
 def _epsilon(layer: Any, context: Context) -> float:

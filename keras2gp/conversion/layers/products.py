@@ -10,8 +10,9 @@ from keras2gp.conversion.layers.slicing import channels_between
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import Activation, Product
 
-__all__ = ["read_glu", "read_product"]
+__all__ = ["read_glu", "read_power", "read_product"]
 
+_MOST_FACTORS = 8
 _QUOTIENTS = ("Divide", "TrueDivide")
 
 
@@ -47,6 +48,23 @@ def _of_branches(call: Call, context: Context) -> Tensor:
     keep_shape(call, tensors[0], context)
     context.became = f"product of {len(tensors)} branches"
     return combined(Product(), tensors, context)
+
+
+def read_power(call: Call, context: Context) -> Tensor:
+    """Read a whole power: a tensor times itself."""
+    stated = call.args[1] if len(call.args) > 1 else call.kwargs.get("x2")
+    whole = isinstance(call.args[0], Tensor) and isinstance(stated, int | float)
+    exponent = int(stated or 0) if whole and stated in range(1, _MOST_FACTORS + 1) else 0
+    if not exponent:
+        context.refuse(
+            f"a power is read for whole exponents from 1 to {_MOST_FACTORS} alone",
+            "such an exponent, or a function of your own as an activation",
+        )
+    tensor = context.as_graph_tensor(call.args[0])
+    context.became = f"power {exponent}"
+    if exponent == 1:
+        return tensor
+    return combined(Product(), [tensor] * exponent, context)
 
 
 def read_glu(call: Call, context: Context) -> Tensor:

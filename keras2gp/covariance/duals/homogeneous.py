@@ -27,7 +27,7 @@ from keras2gp.covariance.duals.elementary import (
 )
 from keras2gp.covariance.registry import dual
 
-__all__ = ["Abs", "LeakyRelu", "Relu", "Step"]
+__all__ = ["Abs", "LeakyRelu", "Relu", "Step", "TwoSlopes"]
 
 # g(t) / sqrt(1 - t). Error of g in float32: 2.9e-8, evaluated 4.8e-8 (least maximal error);
 # in float64: 1.8e-17, evaluated 5.2e-17 (interpolated at Chebyshev points).
@@ -111,17 +111,17 @@ class Relu(Dual):
         return tf.sqrt(q / (2 * math.pi))
 
 
-@dual("leaky_relu")
-class LeakyRelu(Dual):
-    """u if u > 0 else a u: ((1+a)/2)^2 c + ((1-a)/2)^2 E|u||v|.
+class TwoSlopes(Dual):
+    """b u if u > 0 else a u: ((b+a)/2)^2 c + ((b-a)/2)^2 E|u||v|.
 
-    Exact to rounding, for any slope; the module says how E|u||v| is computed.
+    Exact to rounding, for any slopes; the module says how E|u||v| is computed.
     """
 
-    def __init__(self, negative_slope: float = 0.2) -> None:
-        self.odd = ((1 + negative_slope) / 2) ** 2
-        self.even = ((1 - negative_slope) / 2) ** 2
-        self.size = (1 - negative_slope) / 2
+    def __init__(self, left: float, right: float) -> None:
+        self.left, self.right = left, right
+        self.odd = ((right + left) / 2) ** 2
+        self.even = ((right - left) / 2) ** 2
+        self.size = (right - left) / 2
 
     def prepare(self, q: ImageMap) -> Statistics:
         return correlation_statistics(q)
@@ -141,6 +141,14 @@ class LeakyRelu(Dual):
 
     def mean(self, q: ImageMap) -> ImageMap:
         return self.size * tf.sqrt(2 * q / math.pi)
+
+
+@dual("leaky_relu")
+class LeakyRelu(TwoSlopes):
+    """u if u > 0 else a u: ((1+a)/2)^2 c + ((1-a)/2)^2 E|u||v|."""
+
+    def __init__(self, negative_slope: float = 0.2) -> None:
+        super().__init__(negative_slope, 1.0)
 
 
 @dual("abs")

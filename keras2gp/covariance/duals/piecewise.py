@@ -74,6 +74,11 @@ class Piecewise(Dual):
         return jumps
 
     @property
+    def polynomials(self) -> tuple[Polynomial, ...]:
+        """The function between the corners."""
+        return tuple(self._orders[0])
+
+    @property
     def differentiable(self) -> bool:  # type: ignore[override]
         """Whether phi is continuous."""
         return not any(self._jumps[0])

@@ -22,6 +22,7 @@ from keras2gp.graph.ops.channels import (
     Tokens,
     Weighted,
 )
+from keras2gp.graph.ops.functions import Composed, Shift, Steps
 from keras2gp.graph.ops.mixing import AveragePool, Combination, Interpolate, Mixing, Upsample
 from keras2gp.graph.ops.positions import (
     Crop,
@@ -44,6 +45,7 @@ __all__ = [
     "AveragePool",
     "Calls",
     "Combination",
+    "Composed",
     "Crop",
     "Depthwise",
     "Dilate",
@@ -68,9 +70,11 @@ __all__ = [
     "Repeat",
     "Reshape",
     "Scale",
+    "Shift",
     "Spatial",
     "Spread",
     "Stack",
+    "Steps",
     "Sum",
     "Tokens",
     "Upsample",

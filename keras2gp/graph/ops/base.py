@@ -101,6 +101,9 @@ class Op:
     keeps_offsets: ClassVar[bool] = True
     """Whether an offset of its output is one offset of its input, the same at every position."""
 
+    keeps_constants: ClassVar[bool] = False
+    """Whether op(A + c) = op(A) + c for a constant c, of an op of one input."""
+
     keeps_axes: ClassVar[bool] = True
     """Whether each axis of an offset of its output is the same axis of its input's."""
 

@@ -78,6 +78,7 @@ class AveragePool(Mixing):
     window: tuple[int, ...]
     strides: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
+    keeps_constants: ClassVar[bool] = True
     keeps_sign: ClassVar[bool] = True
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
@@ -113,6 +114,7 @@ class Upsample(Mixing):
     """Every position repeated, `factors` times along each axis: A'_g = A_(g // u)."""
 
     factors: tuple[int, ...]
+    keeps_constants: ClassVar[bool] = True
     keeps_sign: ClassVar[bool] = True
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
@@ -145,6 +147,7 @@ class Interpolate(Mixing):
 
     size: Spatial
     smooth: bool
+    keeps_constants: ClassVar[bool] = True
     keeps_sign: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:

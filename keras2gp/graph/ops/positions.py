@@ -167,6 +167,7 @@ class Crop(_Selection):
     """Positions removed, (before, after) on each axis."""
 
     crops: tuple[tuple[int, int], ...]
+    keeps_constants: ClassVar[bool] = True
 
     @property
     def keeps_zeros(self) -> bool:
@@ -198,6 +199,7 @@ class Flip(_Selection):
     """
 
     axes: tuple[bool, ...]
+    keeps_constants: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """As before."""
@@ -223,6 +225,7 @@ class Permute(Op):
     """The spatial axes in another order: axis i is axis order[i] of the input, for d as for g."""
 
     order: tuple[int, ...]
+    keeps_constants: ClassVar[bool] = True
     linear: ClassVar[bool] = True
     keeps_sign: ClassVar[bool] = True
     keeps_axes: ClassVar[bool] = False
@@ -278,6 +281,7 @@ class Repeat(Op):
     """
 
     factors: tuple[int, ...]
+    keeps_constants: ClassVar[bool] = True
     linear: ClassVar[bool] = True
     keeps_sign: ClassVar[bool] = True
 
@@ -320,6 +324,7 @@ class Reshape(Op):
     """Other spatial axes for the same positions in the same order."""
 
     size: Spatial
+    keeps_constants: ClassVar[bool] = True
     rank: int
     linear: ClassVar[bool] = True
     keeps_sign: ClassVar[bool] = True
