@@ -92,7 +92,8 @@ def called_on_itself(x):
 
 def with_its_activation(x):
     h = conv("source")(x)
-    return layers.Add(name="sum")([h, layers.ReLU()(h)])
+    pooled = layers.AveragePooling2D(3, 1, padding="same")(h)
+    return layers.Add(name="sum")([h, layers.ReLU()(pooled)])
 
 
 def training(x):
@@ -253,11 +254,12 @@ def test_an_output_that_is_concatenated():
 
 def test_all_obstacles_at_once_however_they_follow_one_another():
     x = keras.Input(SHAPE)
+    depthwise = layers.DepthwiseConv2D(3)
     h = layers.Lambda(lambda t: tf.abs(t), name="one")(conv()(x))
     h = layers.MaxPooling2D(name="two")(h)
     h = Custom(name="three")(h)
     h = layers.Flatten()(conv("four", activation="tanh", kernel_initializer="ones")(h))
-    other = layers.Flatten()(layers.ReLU(name="five")(layers.LeakyReLU()(layers.Conv2D(8, 1)(x))))
+    other = layers.Flatten()(layers.ReLU(name="five")(depthwise(layers.Conv2D(8, 1)(x))))
     model = keras.Model(x, layers.Dense(2)(h) + layers.Dense(2)(other))
     with pytest.raises(UnsupportedModelError) as caught:
         keras2gp.convert(model)

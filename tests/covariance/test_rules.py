@@ -116,12 +116,17 @@ CASES = {
 }  # fmt: skip
 """For each op the shape of the images, and a network that ends before the last Dense layer."""
 
+ALIKE = {
+    ops.Composed: (IMAGE, lambda x: pool(2.0 * layers.LeakyReLU(0.5)(linear(x)))),
+}
+"""The same function as one activation, for an oracle that takes activations as sources."""
+
 LOOPS = (ops.Affine, ops.Activation, ops.Scale, ops.Pad, ops.Crop, ops.Reshape)
 """Ops that the loops of the naive oracle know, in a network without pooling."""
 
 
-def model_of(op, *, pooled=True):
-    shape, function = CASES[op]
+def model_of(op, *, pooled=True, cases=CASES):
+    shape, function = cases[op]
     x = keras.Input(shape)
     h = function(x)
     if not pooled:
@@ -143,6 +148,7 @@ def test_agrees_with_all_positions(op, rng):
     assert any(type(node.op) is op for node in kernel.graph.nodes)
     x = images(model, rng)
     nngp, ntk = np.asarray(kernel.matrix(x, None, "both"))
+    model = model_of(op, cases=CASES | ALIKE)
     np.testing.assert_allclose(nngp, full_oracle.full_kernel(model, x, x), rtol=1e-9)
     tangent = full_oracle.full_tangent(model, x[:2], x[2:])
     np.testing.assert_allclose(ntk[:2, 2:], tangent, rtol=1e-9)

@@ -139,14 +139,15 @@ def test_linear_maps_of_sums_are_written_out():
     assert sorted(graph.nodes[graph.output].op.coefficients) == [1.0, 2.0]
 
 
-def test_one_source_under_a_map_that_is_not_linear_is_refused():
+def test_functions_of_one_gaussian_tensor_are_one_activation():
     b = GraphBuilder()
     x = b.add(op.Input(0, (4,), 3), (), "x")
     a = b.add(op.Affine("a"), (x,), "a")
     relu = b.add(op.Activation("relu"), (a,), "relu")
-    _, obstacles = resolve_sums(b.graph(b.add(op.Sum((1.0, 1.0)), (a, relu), "sum")))
-    assert [o.where for o in obstacles] == ["sum"]
-    assert "a" in obstacles[0].why
+    graph, obstacles = resolve_sums(b.graph(b.add(op.Sum((1.0, 1.0)), (a, relu), "sum")))
+    assert obstacles == []
+    steps = ((op.Activation("relu"), (0,)), (op.Sum((1.0, 1.0)), (0, 1)))
+    assert graph.nodes[graph.output].op == op.Composed.of(steps)
 
 
 def test_shared_layers():

@@ -22,6 +22,7 @@ class Shift(Op):
     """A constant added: k' = k + constant (m1 + m2) + constant^2, features of a known mean."""
 
     constant: float
+    pointwise: ClassVar[bool] = True
     not_gaussian: ClassVar[NotGaussian] = NotGaussian(
         cause="a constant was added, and what is between mixes it with other numbers",
         hint="the constant straight before the activation, or biases in its place",
