@@ -64,8 +64,9 @@ def mixing_obstacles(model: Any | None) -> list[Obstacle]:
         why = f"Keras cannot run them: {received_text(str(error), 300)}"
         return [Obstacle(model.name, "the layers before the first weights", why)]
     for tensor, whole in zip(model.outputs, together, strict=True):
-        if any(n not in (None, m) for n, m in zip(tensor.shape, whole.shape, strict=False)) or (
-            len(tensor.shape) != whole.ndim
+        stated, given = tensor.shape[1:], whole.shape[1:]
+        if len(stated) != len(given) or any(
+            n not in (None, m) for n, m in zip(stated, given, strict=True)
         ):
             why = f"they give {whole.shape} where Keras states {tensor.shape}"
             return [Obstacle(model.name, "the layers before the first weights", why)]

@@ -51,7 +51,7 @@ def test_max_pooling_and_models_without_a_kernel(files, run):
         ("--widths", "8,8"),
         ("--widths", "8,none"),
         ("--samples", "0"),
-        ("--input-shape", "8,8,1"),
+        ("--input-shape", "8,x,1"),
     ],
 )
 def test_wrong_arguments(line, files, run):

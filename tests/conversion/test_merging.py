@@ -189,7 +189,6 @@ def test_a_scaled_sum():
 
 
 REFUSED = {
-    "an offset": (lambda x: layers.Rescaling(2.0, 0.1, name="bad")(conv(x)), "a mean"),
     "other factors": (
         lambda x: layers.Rescaling([0.5] * 7 + [1.0], name="bad")(conv(x)),
         "one finite number",

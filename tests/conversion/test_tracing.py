@@ -92,8 +92,15 @@ def test_a_subclassed_model_is_read_at_any_depth():
     np.testing.assert_array_equal(both(model), both(by_hand()))
 
 
+class SumNet(Net):
+    """As a network whose last activation is on a sum of activations."""
+
+    def call(self, x):
+        return self.head(ops.tanh(self.blocks[0](x)) + ops.tanh(self.blocks[1](x)))
+
+
 def test_an_obstacle_inside_names_its_path_and_the_line():
-    (obstacle,) = keras2gp.inspect(Net(), input_shape=(3,)).obstacles
+    (obstacle,) = keras2gp.inspect(SumNet(), input_shape=(3,)).obstacles
     assert obstacle.where == "head/relu"
     assert "relu of the output of" in obstacle.received
 
