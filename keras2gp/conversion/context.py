@@ -154,11 +154,7 @@ class Context:
                 "StringLookup, Hashing or TextVectorization before it",
                 by_shape=False,
             )
-        if None in shape or not shape:
-            self.refuse(
-                f"the input of this layer has the shape {shape}: its size must be fixed",
-                "input_shape= (--input-shape), or an Input with a fixed size",
-            )
+        self._require_sizes(shape)
         inputs = self.state.data
         # One tensor may be read in either format: its forms are different inputs of the graph.
         same = (
@@ -173,14 +169,18 @@ class Context:
         node = self.state.builder.add(op, (), self.path)
         return Tensor(shape, (Part(node, shape[-1]),))
 
+    def _require_sizes(self, shape: tuple[int | None, ...]) -> None:
+        """Refuse data of a size that the model leaves open."""
+        if None in shape or not shape:
+            self.refuse(
+                f"the input of this layer has the shape {shape}: its size must be fixed",
+                "input_shape= (--input-shape), or an Input with a fixed size",
+            )
+
     def as_tokens(self, tensor: Tensor, vocabulary: int) -> Tensor:
         """Enter a tensor of integers from 0 to `vocabulary` - 1 into the graph as an input."""
         data, shape = tensor.data, tensor.shape
-        if None in shape:
-            self.refuse(
-                f"the input of this layer has the shape {shape}: its size must be fixed",
-                "an Input with a fixed size",
-            )
+        self._require_sizes(shape)
         if not str(data.dtype).startswith(("int", "uint", "float", "bfloat")):
             self.refuse(f"its input holds values of type {data.dtype}", "integers")
         # Data is held in the dtype of the kernel, whose integers have gaps from here on.
@@ -200,6 +200,7 @@ class Context:
         form: computes them, [N, *spatial], of the mask as numbers of the kernel's dtype
         """
         dtype = self.state.dtype
+        self._require_sizes(mask.shape)
         index = self._in_form(mask.data, form, lambda data: form(keras.ops.cast(data, dtype)))
         spatial = tuple(int(n or 1) for n in mask.shape)
         return self.state.builder.add(Input(index, spatial, 1), (), self.path)

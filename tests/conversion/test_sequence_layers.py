@@ -241,3 +241,14 @@ def test_a_layer_on_the_last_axis_of_each_step_is_that_layer():
     np.testing.assert_array_equal(wrapped(rng_images()), plain(rng_images()))
     assert len(wrapped.parameters) == 3
     assert keras2gp.verify(models[0], widths=(4, 8), samples=20).verdict != "rejected"
+
+
+@pytest.mark.parametrize("mask_zero", [False, True])
+def test_lengths_that_are_left_open_are_refused_with_input_shape(mask_zero):
+    model = keras.Sequential([
+        keras.Input((None,), dtype="int32"), layers.Embedding(9, 8, mask_zero=mask_zero),
+        layers.SimpleRNN(8), layers.Dense(1),
+    ])  # fmt: skip
+    with pytest.raises(UnsupportedModelError, match="input_shape="):
+        keras2gp.convert(model)
+    keras2gp.convert(model, input_shape=(4,))
