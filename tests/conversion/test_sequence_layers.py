@@ -188,6 +188,7 @@ def test_masks_without_weights_are_refused():
     assert np.isfinite(recurrence(np.array([[0, 1, 2, 0]]))).all()
 
 
+@pytest.mark.slow
 def test_masks_are_kept_in_files(tmp_path):
     def network(x):
         h = layers.Bidirectional(layers.SimpleRNN(4, return_sequences=True))(

@@ -71,7 +71,15 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+LONG = {"hard swish", "relu of relu", "constants of a sum", "constant biases"}
+
+
+def cases(names):
+    """The names, the long ones marked."""
+    return [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in names]
+
+
+@pytest.mark.parametrize("name", cases(FUNCTIONS))
 def test_agrees_with_quadrature(name, rng):
     """NNGP and NTK: d/dc E[psi(u) psi(v)] = E[psi'(u) psi'(v)]."""
     function, psi, corners, tolerance = FUNCTIONS[name]
@@ -142,7 +150,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", cases(NETWORKS))
 def test_constants_agree_with_all_positions(name, rng):
     x = keras.Input((3, 2, 2))
     h = NETWORKS[name](x)
