@@ -333,8 +333,7 @@ class Context:
             return 0.0
         mean = bias_mean(layer)
         if mean:
-            text = f"{BIASES_OF_MEAN} {mean:g}"
-            self.note = f"{self.note}; {text}" if self.note else text
+            self._add_note(f"{BIASES_OF_MEAN} {mean:g}")
         return mean
 
     def marked(self, part: Part) -> int:
@@ -364,7 +363,10 @@ class Context:
         if other:
             text = f"{' and '.join(other)}, taken as Gaussian"
             if text not in self.note:  # both directions of a recurrence have the same to say
-                self.note = f"{self.note}; {text}" if self.note else text
+                self._add_note(text)
+
+    def _add_note(self, text: str) -> None:
+        self.note = f"{self.note}; {text}" if self.note else text
 
     def weights(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -134,7 +135,8 @@ def convert(
         trained_until,
         dtype,
     )
-    conversion = _converted(model, settings)
+    with _opened(model, settings) as ready:
+        conversion = _walked(ready, settings)
     report, graph = conversion.report, conversion.graph
     obstacles = report.obstacles
     if graph is not None and kind == "ntk":
@@ -210,13 +212,14 @@ def inspect(
         input_shape,
         trained_until,
     )
-    try:
-        return _converted(model, settings).report
-    except OutputError as error:
-        # The layers are the same for every output; which of them matter is not known.
-        report = _converted(model, replace(settings, output=0)).report
-        choice = choice_of_output(report.model, error)
-        return replace(report, obstacles=(choice,), output="", notes=())
+    with _opened(model, settings) as ready:
+        try:
+            return _walked(ready, settings).report
+        except OutputError as error:
+            # The layers are the same for every output; which of them matter is not known.
+            report = _walked(ready, replace(settings, output=0)).report
+            choice = choice_of_output(report.model, error)
+            return replace(report, obstacles=(choice,), output="", notes=())
 
 
 @dataclass(frozen=True)
@@ -230,16 +233,15 @@ class _Conversion:
     preprocessor: Any | None = None
 
 
-def _converted(source: Any, settings: Settings) -> _Conversion:
-    """Open the model, and convert it."""
-    with opened(
+def _opened(source: Any, settings: Settings) -> AbstractContextManager[Opened]:
+    """The model, opened as the settings ask for it."""
+    return opened(
         source,
         weights=settings.takes_weights,
         activations=settings.activations.functions,
         layers=settings.layers,
         input_shape=settings.input_shape,
-    ) as model:
-        return _walked(model, settings)
+    )
 
 
 def _walked(model: Opened, settings: Settings) -> _Conversion:

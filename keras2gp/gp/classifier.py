@@ -18,7 +18,7 @@ from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
-from keras2gp.gp.positions import by_row
+from keras2gp.gp.positions import by_row, scored_rows
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.probabilities import (
     expected_softmax,
@@ -276,11 +276,10 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         >>> GPClassifier("precomputed").fit(np.eye(2), ["a", "b"]).score(np.eye(2), ["a", "b"])
         1.0
         """
-        predicted, positions = self.predict(X), self._positions
-        if positions and sample_weight is not None:
-            sample_weight = np.repeat(sample_weight, math.prod(positions))
-        y = by_row(y, positions, len(predicted), outputs=False)
-        return float(accuracy_score(y, predicted.reshape(-1), sample_weight=sample_weight))
+        y, predicted, sample_weight = scored_rows(
+            y, self.predict(X), sample_weight, self._positions, outputs=False
+        )
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     @property
     def scale_(self) -> float:

@@ -14,7 +14,7 @@ from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import kernel_values
 
-__all__ = ["AtPositions", "Positioned", "by_row", "positions_of", "require_room"]
+__all__ = ["AtPositions", "Positioned", "by_row", "positions_of", "require_room", "scored_rows"]
 
 
 def positions_of(kernel: Any) -> tuple[int, ...]:
@@ -127,6 +127,29 @@ def by_row(y: Any, positions: tuple[int, ...], count: int, *, outputs: bool) -> 
             "kernel.at(position), with one target for each image"
         )
     return array.reshape(-1, *array.shape[rank:])
+
+
+def scored_rows(
+    y: Any, predicted: Array, weights: Any, positions: tuple[int, ...], *, outputs: bool
+) -> tuple[Any, Array, Any]:
+    """Targets, predictions and weights of images as those of rows, each image's at its positions.
+
+    Args:
+        y: as for `by_row`.
+        predicted: the predictions, [N, *positions] or [N, *positions, C].
+        weights: a weight for each image, or None.
+        positions: of the kernel; without any nothing changes.
+        outputs: whether there may be an axis of outputs.
+
+    Raises:
+        InputError: y has another shape.
+    """
+    if not positions:
+        return y, predicted, weights
+    y = by_row(y, positions, len(predicted), outputs=outputs)
+    if weights is not None:
+        weights = np.repeat(weights, math.prod(positions))
+    return y, predicted.reshape(-1, *predicted.shape[1 + len(positions) :]), weights
 
 
 def require_room(images: int, positions: tuple[int, ...], itemsize: int) -> None:

@@ -15,7 +15,7 @@ from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length, check_targets
-from keras2gp.gp.positions import by_row
+from keras2gp.gp.positions import by_row, scored_rows
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
@@ -222,12 +222,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         >>> GPRegressor("precomputed").fit(np.eye(2), [4.0, 8.0]).score(np.eye(2), [4.0, 8.0])
         1.0
         """
-        predicted, positions = self.predict(X), self._positions
-        if positions:
-            y = by_row(y, positions, len(predicted), outputs=True)
-            predicted = predicted.reshape(len(y), *predicted.shape[1 + len(positions) :])
-            if sample_weight is not None:
-                sample_weight = np.repeat(sample_weight, math.prod(positions))
+        y, predicted, sample_weight = scored_rows(
+            y, self.predict(X), sample_weight, self._positions, outputs=True
+        )
         return float(r2_score(y, predicted, sample_weight=sample_weight))
 
     def leave_one_out(self) -> tuple[Array, Array]:

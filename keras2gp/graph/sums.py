@@ -153,15 +153,8 @@ class _Resolver:
 
     def _refused_product(self, pair: tuple[int, int], path: str) -> Obstacle:
         shared = may_depend(*(self.origins[i] for i in pair))
-        layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared}))
-        ends = " and ".join(self.builder.nodes[i].path for i in pair)
-        return Obstacle(
-            path,
-            f"product of branches that end in {ends}",
-            f"both branches are made of the same random layer ({layers}), so that the moments of "
-            "their product are not products of theirs, and there is no rule for this combination",
-            "weights of their own on one of the branches (a 1x1 convolution will do)",
-        )
+        why = ", so that the moments of their product are not products of theirs"
+        return self._shared_layer(pair, path, "product", shared, why)
 
     def _add_sum(self, op: Sum, inputs: tuple[int, ...], path: str) -> int:
         terms: Terms = {}
@@ -290,13 +283,23 @@ class _Resolver:
 
     def _refusal(self, pair: tuple[int, int], path: str) -> Obstacle:
         shared = self.sources[pair[0]] & self.sources[pair[1]]
+        why = " through different maps, so their covariances do not simply add"
+        return self._shared_layer(pair, path, "sum", shared, why)
+
+    def _shared_layer(
+        self, pair: tuple[int, int], path: str, what: str, shared: frozenset[int], why: str
+    ) -> Obstacle:
+        """The obstacle of two branches, from the nodes of the random layers that both are made of.
+
+        what, why: what is made of the branches, and what follows from the layer
+        """
         layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared}))
         ends = " and ".join(self.builder.nodes[i].path for i in pair)
         return Obstacle(
             path,
-            f"sum of branches that end in {ends}",
-            f"both branches are made of the same random layer ({layers}) through different maps, "
-            "so their covariances do not simply add, and there is no rule for this combination",
+            f"{what} of branches that end in {ends}",
+            f"both branches are made of the same random layer ({layers}){why}, and there is no "
+            "rule for this combination",
             "weights of their own on one of the branches (a 1x1 convolution will do)",
         )
 

@@ -28,7 +28,17 @@ from keras2gp.verification.layers import (
     weighted,
 )
 
-__all__ = ["UNITS", "Cost", "Random", "Scale", "Survey", "Work", "cost_of", "scales_of"]
+__all__ = [
+    "UNITS",
+    "Cost",
+    "Random",
+    "Scale",
+    "Survey",
+    "Work",
+    "cost_of",
+    "scales_of",
+    "state_of_copies",
+]
 
 UNITS = (1024, 512, 256, 128, 64, 32)
 """Numbers of output units to choose from."""
@@ -112,6 +122,13 @@ class Sizes:
     work: list[Work] = field(default_factory=list)
 
 
+def state_of_copies(tracer: Tracer | None, trained_until: str | None) -> State:
+    """The state of a walk for random copies, which draw their weights in a way of their own."""
+    return State(
+        "initializers", lambda _: True, tracer=tracer or Tracer(), trained_until=trained_until
+    )
+
+
 class Survey(KerasWalker):
     """A walk through a model that notes its sizes; it calls only what Keras runs on data.
 
@@ -138,13 +155,7 @@ class Survey(KerasWalker):
         self.known = known
         self.sizes = Sizes()
         self._paths: dict[int, str] = {}
-        state = State(
-            "initializers",
-            lambda _: True,
-            tracer=tracer or Tracer(),
-            trained_until=trained_until,
-        )
-        super().__init__(functional, state, {})
+        super().__init__(functional, state_of_copies(tracer, trained_until), {})
         result = self.results[output]
         origins = result.origins if isinstance(result, Random) else frozenset()
         free = not origins & self.sizes.consumed

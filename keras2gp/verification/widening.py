@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras.src.applications import convnext
 
-from keras2gp.conversion.context import Call, State
+from keras2gp.conversion.context import Call
 from keras2gp.conversion.priors import bias_mean
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
@@ -33,7 +33,7 @@ from keras2gp.verification.layers import (
     units_of,
     weighted,
 )
-from keras2gp.verification.survey import Random, Scale
+from keras2gp.verification.survey import Random, Scale, state_of_copies
 from keras2gp.verification.taps import Taps
 
 __all__ = ["Widened", "deviations"]
@@ -101,13 +101,7 @@ class Widened(KerasWalker):
         self._copies: dict[int, Any] = {}
         self._surrounded: set[int] = set()
         self._paths: dict[int, str] = {}
-        state = State(
-            "initializers",
-            lambda _: True,
-            tracer=tracer or Tracer(),
-            trained_until=trained_until,
-        )
-        super().__init__(functional, state, {})
+        super().__init__(functional, state_of_copies(tracer, trained_until), {})
         result = self.results[output].data
         self.taps = self._notes.of_model(keras.Model(self.inputs, result))
         tensors = [tensor for tap in self.taps for tensor in tap.tensors]

@@ -300,7 +300,9 @@ def _merged(pieces: Pieces) -> tuple[list[float], list[Polynomial]]:
 def _corners(steps: Steps) -> list[float]:
     """Where a derivative of a step may jump, as far as its argument is straight there."""
     corners: set[float] = set()
-    for (op, inputs), read in zip(steps, [_pieces(steps)[i[0]] for _, i in steps], strict=True):
+    pieces = _pieces(steps)
+    for op, inputs in steps:
+        read = pieces[inputs[0]]
         if not isinstance(op, Activation) or read is None:
             continue
         outer = _pieces_of(op)
@@ -309,5 +311,4 @@ def _corners(steps: Steps) -> list[float]:
         stepped = Pieces(tuple(kinks), tuple((float(i),) for i in range(len(kinks) + 1)))
         inserted = _inserted(stepped, read)
         corners |= set(inserted.edges if inserted else read.edges)
-        del inputs
     return sorted(corners)
