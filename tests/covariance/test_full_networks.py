@@ -11,6 +11,7 @@ from keras.src.applications.convnext import LayerScale
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from oracles import full_covariance as full_oracle
 from oracles import full_weights
+from oracles.architectures import ending_dense
 
 import keras2gp
 
@@ -260,9 +261,7 @@ CASES = {
 
 
 def model_of(case):
-    shape, function = CASES[case]
-    x = keras.Input(shape)
-    return keras.Model(x, layers.Dense(3, **HE)(layers.Flatten()(function(x))))
+    return ending_dense(*CASES[case])
 
 
 @pytest.mark.parametrize("case", CASES)

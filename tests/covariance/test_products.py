@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from oracles import full_covariance as full_oracle
+from oracles.architectures import ending_dense
 
 import keras2gp
 from keras2gp.errors import UnsupportedModelError
@@ -101,9 +102,7 @@ CASES = {
 
 
 def model_of(case):
-    shape, function = CASES[case]
-    x = keras.Input(shape)
-    return keras.Model(x, layers.Dense(3, **HE)(layers.Flatten()(function(x))))
+    return ending_dense(*CASES[case])
 
 
 @pytest.mark.parametrize("case", CASES)

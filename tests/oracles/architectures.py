@@ -7,7 +7,7 @@ from keras import layers
 
 from oracles.full_covariance import between_positions
 
-__all__ = ["architecture", "difference"]
+__all__ = ["architecture", "difference", "ending_dense"]
 
 BIAS = keras.initializers.RandomNormal(stddev=0.3)
 WEIGHTS = {"kernel_initializer": "he_normal", "bias_initializer": BIAS}
@@ -32,6 +32,12 @@ def architecture(rng, *, maps=False):
     else:
         h = layers.Flatten()(h)
     return keras.Model(x, layers.Dense(2, **WEIGHTS)(h))
+
+
+def ending_dense(shape, function):
+    """The model of a function of a tensor, flattened, with a Dense layer at the end."""
+    x = keras.Input(shape)
+    return keras.Model(x, layers.Dense(3, **WEIGHTS)(layers.Flatten()(function(x))))
 
 
 class _Builder:
