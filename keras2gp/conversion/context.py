@@ -155,6 +155,11 @@ class Context:
                 by_shape=False,
             )
         self._require_sizes(shape)
+        if not shape:
+            self.refuse(
+                "the input of this layer has one number per row and no axis of channels",
+                "an Input of shape (1,)",
+            )
         inputs = self.state.data
         # One tensor may be read in either format: its forms are different inputs of the graph.
         same = (
@@ -171,7 +176,7 @@ class Context:
 
     def _require_sizes(self, shape: tuple[int | None, ...]) -> None:
         """Refuse data of a size that the model leaves open."""
-        if None in shape or not shape:
+        if None in shape:
             self.refuse(
                 f"the input of this layer has the shape {shape}: its size must be fixed",
                 "input_shape= (--input-shape), or an Input with a fixed size",
