@@ -82,13 +82,6 @@ _PRODUCT = (
     "it sums products of two random branches over axes of its own, and has no rule here",
     "Multiply of independent branches with a layer with weights after it",
 )
-_EACH_STEP = (
-    (
-        "it applies another layer to each step of a sequence, and there is a rule only for those "
-        "that act on the last axis alone: Dense, activations, dropout, Rescaling"
-    ),
-    "that layer over the steps too, with a window of one of them: Conv3D in the place of Conv2D",
-)
 _LOOKUP = (
     "its transpose multiplies what it looked up, with the same weights",
     "an Embedding, and a Dense layer of its own at the end",
@@ -330,6 +323,11 @@ LAYERS = _table(
         "Positions removed from the borders.",
         channelwise=True,
     ),
+    _rows(
+        "TimeDistributed", reader="steps.read_time_distributed",
+        becomes="The same layer or model at each step of a sequence: its ops beside an axis of "
+        "steps.",
+    ),
     # Without a rule
     _rows(
         "AdditiveAttention Attention GroupQueryAttention MultiHeadAttention", reason=_ATTENTION,
@@ -340,7 +338,6 @@ LAYERS = _table(
     _rows("AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D", reason=_LARGEST,
           on_data=True),
     _rows("Dot", reason=_PRODUCT, on_data=True),
-    _rows("TimeDistributed", reason=_EACH_STEP),
     _rows("ReversibleEmbedding", reason=_LOOKUP, in_files=False),
     _rows("SpectralNormalization", reason=_SPECTRAL),
     _rows(

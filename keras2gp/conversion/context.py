@@ -21,9 +21,11 @@ from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.ops import (
     Activation,
     Affine,
+    Axes,
     Input,
     Mixture,
     Op,
+    Patches,
     Positions,
     Scale,
     Shift,
@@ -88,6 +90,7 @@ class State:
     activation:  the activation of a function that is not Keras's, from it and its names; raises
                  InputError with the reason if there is none
     layers:      readers that the caller handed over
+    inside:      reads a layer that another one wraps (see KerasWalker.inside)
     tracer:      traces the user's own code
     trained_until: path of the last layer that runs with its present weights
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
@@ -104,6 +107,7 @@ class State:
     layers: OwnLayers = field(default_factory=OwnLayers)
     tracer: Tracer = field(default_factory=Tracer)
     trained_until: str | None = None
+    inside: Callable[..., list[Tensor]] = field(default=lambda *_: [])
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     data: list[Any] = field(default_factory=list)
@@ -313,7 +317,7 @@ class Context:
         """
         builder = self.state.builder
         if tensor.flat:
-            tensor = self._over_positions(tensor)
+            tensor = self.over_positions(tensor)
         nodes = tuple(map(self.marked, tensor.parts))
         node = nodes[0]
         if len(tensor.parts) > 1:
@@ -415,17 +419,23 @@ class Context:
         self.state.calls[name] = call + 1
         return name, call
 
-    def _over_positions(self, tensor: Tensor) -> Tensor:
-        nodes = self.state.builder.nodes
+    def over_positions(self, tensor: Tensor) -> Tensor:
+        """The mean covariance over the positions of a flattened tensor, which weights see."""
+        nodes, kept = self.state.builder.nodes, tensor.kept
         parts = []
         for part in tensor.parts:
             spatial = nodes[part.node].spatial
-            if not spatial:
+            if len(spatial) <= kept:
                 parts.append(part)
                 continue
-            node = self.state.builder.add(Positions(len(spatial)), (part.node,), self.path)
-            count = part.channels
-            for size in spatial:
-                count *= size
-            parts.append(Part(node, count))
-        return replace(tensor, parts=tuple(parts), flat=False, channel_first=False)
+            chain: list[Op] = [Positions(len(spatial))]
+            if kept:
+                ones, around = (1,) * len(spatial), ((0, 0),) * len(spatial)
+                window = (*ones[:kept], *spatial[kept:])
+                chain = [Patches(window, ones, ones, around)]
+                chain += [Axes(tuple(range(kept)), len(spatial))]
+            node = part.node
+            for op in chain:
+                node = self.state.builder.add(op, (node,), self.path)
+            parts.append(Part(node, part.channels * math.prod(spatial[kept:])))
+        return replace(tensor, parts=tuple(parts), flat=False, kept=0, channel_first=False)

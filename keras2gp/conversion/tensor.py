@@ -32,6 +32,7 @@ class Tensor:
     channel_first: whether the channels are axis 0 of `shape` rather than the last
     flat:          Keras sees a vector; the graph still keeps the positions, which a Dense layer
                    averages over
+    kept:          of flat tensors: how many axes of positions, from the first on, Keras still sees
     outside:       positions of -inf around the map, (before, after) on each axis, which `shape`
                    counts and the graph does not: pooling after them takes no notice of them
     pieces:        of flat tensors that were concatenated: how many channel groups each has, and
@@ -43,6 +44,7 @@ class Tensor:
     data: Any = None
     channel_first: bool = False
     flat: bool = False
+    kept: int = 0
     pieces: tuple[tuple[int, bool], ...] = ()
     outside: tuple[tuple[int, int], ...] = ()
 

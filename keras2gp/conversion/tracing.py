@@ -99,6 +99,12 @@ class Tracer:
             raise UntracedError(*_FROM_FILE)
         return self._once(node, self._called)
 
+    def wrapped(self, layer: Any, tensor: Any) -> Traced:
+        """The calls inside of a layer that another one calls. Raises: UntracedError."""
+        if not self.live:
+            raise UntracedError(*_FROM_FILE)
+        return self.called(layer, (tensor,), {})
+
     def with_sizes(self, graph: Any, node: Any, tensors: Sequence[Any]) -> Traced:
         """A functional model inside of another, with the sizes that it is called with."""
         return self._once(node, lambda _: self.replayed(graph, tensors))

@@ -79,6 +79,7 @@ class KerasWalker:
             keras.Input(batch_shape=t.shape, dtype=_dtype(t, state), name=t.name)
             for t in functional.inputs
         ]
+        state.inside = self.inside
         images = [Tensor(tuple(t.shape[1:]), data=t) for t in self.inputs]
         self.outputs = self._model(functional, images, "")
 
@@ -150,6 +151,48 @@ class KerasWalker:
             return None, []
         traced = tracer.inside(node)
         return traced, [tensors[id(t)] for t in traced.sources]
+
+    def inside(
+        self, layer: Any, tensor: Tensor, path: str, shape: tuple[int | None, ...], apart: Any
+    ) -> list[Tensor]:
+        """The results of a layer that another one wraps.
+
+        path:  of the wrapper
+        shape: Keras's, of its result
+        apart: the graph that it is read into, and the way from there to this one
+
+        Raises: UntracedError for code that leaves no graph.
+        """
+        outer = self.state.builder, self._maybe_data, self._unknown_shapes
+        known, own = set(self.results), (set[int](), set[int]())
+        self.state.builder, (self._maybe_data, self._unknown_shapes) = apart.builder, own
+        try:
+            results = self._wrapped(layer, tensor, path, shape)
+        finally:
+            self.state.builder, self._maybe_data, self._unknown_shapes = outer
+        apart.finish()
+        self._maybe_data |= set(map(apart.node, own[0]))
+        self._unknown_shapes |= set(map(apart.node, own[1]))
+        for name in self.results.keys() - known:
+            self.results[name] = apart.tensor(self.results[name])
+        return [apart.tensor(result) for result in results]
+
+    def _wrapped(
+        self, layer: Any, tensor: Tensor, path: str, shape: tuple[int | None, ...]
+    ) -> list[Tensor]:
+        call = Call(layer, (tensor,), {}, shape)
+        graph = None if self.state.layers.reader_of(layer) is not None else functional_of(layer)
+        if graph is None and (
+            not is_own_code(layer) or (_is_data(call) and is_deterministic(layer))
+        ):
+            return self._call(call, f"{path}/{layer.name}", 1, [shape])
+        symbolic = keras.KerasTensor((None, *tensor.shape), layer.compute_dtype)
+        tracer = self.state.tracer
+        if graph is None:
+            graph = tracer.wrapped(layer, symbolic)
+        elif not _are_sized(graph.inputs):
+            graph = tracer.replayed(graph, [symbolic])
+        return self._model(graph, [tensor], f"{path}/")
 
     def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
         context = Context(self.state, path)
@@ -276,6 +319,30 @@ _LAST_AXIS = frozenset(
 """Readers of layers that treat the steps of a sequence all alike, whatever its axes are."""
 
 
+_ELEMENTWISE = frozenset(
+    {
+        "activation.read_activation_layer",
+        "activation.read_operation",
+        "merging.read_rescaling",
+        "normalization.read_cast",
+        "normalization.read_identity",
+        "reshaping.read_flatten",
+        "steps.read_time_distributed",
+    }
+)
+"""Readers that take the positions within a step as they are."""
+_WEIGHTS = frozenset(
+    {
+        "linear.read_convolution",
+        "linear.read_dense",
+        "linear.read_einsum",
+        "recurrent.read_bidirectional",
+        "recurrent.read_simple_rnn",
+    }
+)
+"""Readers of layers with weights over all numbers of a step."""
+
+
 def _of_each_step(operation: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The layer inside of TimeDistributed that acts on the last axis alone; else the operation."""
     if type(operation) is not keras.layers.TimeDistributed:
@@ -338,5 +405,24 @@ def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
             "calling it without training=True",
             by_shape=False,
         )
-    result = read(call, context)
+    result = read(_with_flattened_steps(call, context), context)
     return result if isinstance(result, list) else [result]
+
+
+def _with_flattened_steps(call: Call, context: Context) -> Call:
+    """The call; for weights, with the mean covariance of what was flattened at each step."""
+    entry = entry_of(call.operation)
+    reader = "" if entry is None else entry.reader
+    if not any(t.kept for t in call.tensors) or reader in _ELEMENTWISE:
+        return call
+    if reader not in _WEIGHTS:
+        context.refuse(
+            "each step was flattened to a vector of positions and channels, and there is a rule "
+            "for layers with weights, activations and dropout alone",
+            "a Dense layer on each step before it",
+        )
+    averaged = tuple(
+        context.over_positions(value) if isinstance(value, Tensor) and value.kept else value
+        for value in call.args
+    )
+    return replace(call, args=averaged)

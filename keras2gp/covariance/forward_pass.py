@@ -127,8 +127,9 @@ class ForwardPass:
         """The maps of one node, at its scale times the offset of the loop."""
         node, scale = self.nodes[index], scales[index]
         read = node.op.input_offset(scale)
-        at = _times(read, offset)
-        if not node.op.keeps_axes:  # its input is stored, and read at any offset
+        if node.op.keeps_axes:
+            at = _times(read, offset)
+        else:  # its input is stored, and read at any offset
             at = node.op.input_offset(_times(scale, offset))
         inputs = [maps[i] if i in maps else self.stored[i].at(at) for i in node.inputs]
         for number, i in enumerate(node.inputs):

@@ -9,9 +9,21 @@ import tensorflow as tf
 from keras2gp._util.arrays import PairMap, Tensor
 from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext, is_zero
 from keras2gp.covariance.registry import rule
-from keras2gp.graph.ops import Crop, Dilate, Flip, Pad, Permute, Repeat, Reshape, Spread, Stack
+from keras2gp.graph.ops import (
+    Axes,
+    Crop,
+    Dilate,
+    Flip,
+    Pad,
+    Permute,
+    Repeat,
+    Reshape,
+    Spread,
+    Stack,
+)
 
 __all__ = [
+    "AxesRule",
     "CropRule",
     "DilateRule",
     "FlipRule",
@@ -80,6 +92,17 @@ class ReshapeRule(Rule[Reshape]):
         """k in another shape."""
         (k,) = maps
         return tf.reshape(k, [*self.op.size, *tf.unstack(tf.shape(k)[self.op.rank :])])
+
+
+@rule(Axes)
+class AxesRule(Rule[Axes]):
+    """k'[d][g] = k[d][g] without the axes of one position that are taken away, or with new ones."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k in another shape."""
+        (k,) = maps
+        size = [k.shape[axis] if axis < self.op.rank else 1 for axis in self.op.order]
+        return tf.reshape(k, [*size, *tf.unstack(tf.shape(k)[self.op.rank :])])
 
 
 @rule(Spread)

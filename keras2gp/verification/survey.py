@@ -14,7 +14,6 @@ from keras2gp._util.memory import require_memory
 from keras2gp.conversion.context import Call, State
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
-from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, WideningError
 from keras2gp.verification.layers import (
     channel_ends,
@@ -27,6 +26,7 @@ from keras2gp.verification.layers import (
     units_of,
     weighted,
 )
+from keras2gp.verification.steps import StepByStep
 
 __all__ = [
     "UNITS",
@@ -129,7 +129,7 @@ def state_of_copies(tracer: Tracer | None, trained_until: str | None) -> State:
     )
 
 
-class Survey(KerasWalker):
+class Survey(StepByStep):
     """A walk through a model that notes its sizes; it calls only what Keras runs on data.
 
     Args:
@@ -187,9 +187,9 @@ class Survey(KerasWalker):
         factor = Fraction(multiple, divisor)
         return Scale(factor, int(narrowest * factor), units, self._last)
 
-    def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
+    def _single(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
         if self.cut.active:
-            return super()._call(call, path, count, shapes)
+            return self._plain(call, path, count, shapes)
         random = [t for t in call.tensors if isinstance(t, Random)]
         origins = frozenset[int]().union(*(t.origins for t in random))
         dead = any(t.dead for t in random)
@@ -199,7 +199,7 @@ class Survey(KerasWalker):
             if not dead:
                 origins = self._weights(call, origins, path)
         elif not random:
-            return super()._call(call, path, count, shapes)
+            return self._plain(call, path, count, shapes)
         elif not dead:
             origins = self._between(call, origins)
             self.sizes.work.append(Work(_size(call.output), origins))

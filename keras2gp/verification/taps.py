@@ -95,7 +95,13 @@ class Taps:
         return taps
 
     def weights(
-        self, layer: Any, drawn: Sequence[tuple[DrawnWeight, float]], source: Any, result: Any
+        self,
+        layer: Any,
+        drawn: Sequence[tuple[DrawnWeight, float]],
+        source: Any,
+        result: Any,
+        *,
+        apart: bool = False,
     ) -> Copied:
         """Note a call of a layer with one kernel of random weights.
 
@@ -104,12 +110,15 @@ class Taps:
             drawn: Its random weights, with their standard deviations.
             source: Its input: a Copied, or a tensor that is not random.
             result: Its result.
+            apart: Whether it is left out of the taps.
         """
         self._uses[id(source.data)] += 1
         earlier = self._draws.get(id(layer))
         draw = self._draws.setdefault(id(layer), len(self._draws))
         shape = tuple(result.shape[1:])
-        if earlier is not None:  # weights that were used before depend on their input: no tap
+        if (
+            apart or earlier is not None
+        ):  # weights that were used before depend on their input: no tap
             return Copied(shape, data=result, latest=max(draw, _latest(source)))
         variance = _variance(layer, drawn, source.data)
         axis = 1 if channels_first(layer) else -1

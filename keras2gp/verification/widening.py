@@ -17,7 +17,6 @@ from keras2gp.conversion.context import Call
 from keras2gp.conversion.priors import bias_mean
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
-from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import GraphError, WideningError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.verification.layers import (
@@ -33,8 +32,9 @@ from keras2gp.verification.layers import (
     units_of,
     weighted,
 )
+from keras2gp.verification.steps import StepByStep
 from keras2gp.verification.survey import Random, Scale, state_of_copies
-from keras2gp.verification.taps import Taps
+from keras2gp.verification.taps import Copied, Taps
 
 __all__ = ["Widened", "deviations"]
 
@@ -55,7 +55,7 @@ _AVERAGES = {
 }
 
 
-class Widened(KerasWalker):
+class Widened(StepByStep):
     """A walk through a model that calls a copy of each layer, with the sizes of `scale`.
 
     The result is `model`. Its first output is the kernel's; the others are the tensors of `taps`,
@@ -107,10 +107,10 @@ class Widened(KerasWalker):
         tensors = [tensor for tap in self.taps for tensor in tap.tensors]
         self.model = keras.Model(self.inputs, [result, *tensors])
 
-    def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
+    def _single(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
         random = [t for t in call.tensors if isinstance(t, Random)]
         if self.cut.active or (not random and not weighted(call.operation)):
-            return super()._call(call, path, count, shapes)
+            return self._plain(call, path, count, shapes)
         name = self._paths.setdefault(id(call.operation), path)
         if any(t.dead for t in random) or self._is_unknown(call.operation, name):
             return [Random(tuple(shape), dead=True) for shape in shapes]
@@ -127,6 +127,16 @@ class Widened(KerasWalker):
                 f"the channels: {str(error).splitlines()[0]}"
             ) from error
         return results
+
+    def _folded(self, tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, Copied):
+            return super()._folded(tensor)
+        return self._notes.between(None, [tensor], super()._folded(tensor).data)
+
+    def _unfolded(self, tensor: Tensor, steps: int) -> Tensor:
+        if not isinstance(tensor, Copied):
+            return super()._unfolded(tensor, steps)
+        return self._notes.between(None, [tensor], super()._unfolded(tensor, steps).data)
 
     def _is_unknown(self, operation: Any, name: str) -> bool:
         return weighted(operation) and entries_of(name).isdisjoint(self.parameters)
@@ -145,7 +155,8 @@ class Widened(KerasWalker):
             data = layer(result.data)
             variances = self.parameters[name + suffix]
             drawn = [(w, w.deviation(variances)) for w in drawn_weights(layer)]
-            result = self._notes.weights(layer, drawn, result, data)
+            apart = self.depth > 0  # controls are of images, and these are of steps
+            result = self._notes.weights(layer, drawn, result, data, apart=apart)
         if name in self.bias_means:  # weights are drawn about 0
             moved = result.data + bias_mean(operation)
             result = self._notes.between(None, [result], moved)

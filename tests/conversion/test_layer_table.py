@@ -93,6 +93,7 @@ LAYER_CASES = {
     "Reshape": (2, of(lambda h: layers.Reshape((24, 8))(h))),
     "RepeatVector": (0, of(lambda h: layers.RepeatVector(3)(h))),
     "Permute": (2, of(lambda h: layers.Permute((3, 1, 2))(h))),
+    "TimeDistributed": (2, of(lambda h: layers.TimeDistributed(layers.Conv1D(8, 2))(h))),
     **ranked("UpSampling"),
     "Resizing": (2, of(lambda h: layers.Resizing(2, 3)(h))),
     **ranked("ZeroPadding"),

@@ -183,7 +183,6 @@ SEQUENCE = {
     "attention": (lambda h: layers.MultiHeadAttention(2, 4)(h, h), "softmax of products"),
     "dot": (lambda h: layers.Dot(2)([h, h]), "products of two random branches"),
     "maximum": (lambda h: layers.Maximum()([h, 2 * h]), "larger or smaller"),
-    "each step": (layers.TimeDistributed(layers.LayerNormalization()), "each step of a sequence"),
     "einsum": (layers.EinsumDense("abc,bd->adc", (5, 4)), "sums over other axes than the last"),
     "spectral": (layers.SpectralNormalization(layers.Dense(3)), "largest singular value"),
     "other": (lambda h: keras.ops.roll(h, 1, axis=1), "no exact rule for it here"),

@@ -98,6 +98,8 @@ CASES = {
     ops.Pad: (IMAGE, lambda x: pool(layers.ZeroPadding2D(((1, 0), (0, 2)))(conv(x)))),
     ops.Crop: (IMAGE, lambda x: pool(layers.Cropping2D(((1, 0), (0, 1)))(conv(x)))),
     ops.Dilate: (IMAGE, lambda x: pool(transposed(linear(x)))),
+    ops.Axes: (IMAGE, lambda x: layers.AveragePooling1D(2, 1)(layers.TimeDistributed(
+        layers.GlobalAveragePooling1D())(conv(x)))),
     ops.Reshape: (IMAGE, lambda x: conv(layers.Reshape((2, 6, 6))(conv(x)))),
     ops.Flip: (IMAGE, lambda x: pool(conv(conv(x)[:, ::-1]))),
     ops.Permute: (IMAGE, lambda x: pool(conv(layers.Permute((2, 1, 3))(conv(x)), (2, 1)))),

@@ -40,6 +40,8 @@ def network():
     t = add(op.Positions(1), add(op.Weigh(), t, add(op.Input(2, (6,), 1))))
     flat = add(op.Mixture((0.5, 0.5)), add(op.Positions(2), s), add(op.Positions(2), u))
     flat = add(op.Mixture((0.5, 0.5)), flat, t)
+    single = add(op.Axes((3, 4), 0), flat)
+    flat = add(op.Axes((), 2), single)
     h = add(op.Spread((2, 3)), add(op.Affine("b", 1), flat))
     h = add(op.Interpolate((2, 3), True), add(op.Permute((1, 0)), add(op.Flip((True, False)), h)))
     steps = ((op.Activation("sigmoid"), (0,)), (op.Shift(1.0), (1,)), (op.Product(), (0, 2)))

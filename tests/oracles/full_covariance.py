@@ -31,6 +31,7 @@ from oracles.full_maps import (
 )
 from oracles.full_products import channels, multiplied, same_positions
 from oracles.full_sequences import SEQUENCES, masked_mean
+from oracles.full_steps import each_step
 from oracles.full_weights import WEIGHTED, correlated
 
 _STEP = 2e-5
@@ -92,7 +93,9 @@ def evaluate(model, inputs):
                 return known[id(tensor)]
             sources = [value(t) for t in node.input_tensors]
             kind = type(operation).__name__
-            if kind in SEQUENCES:
+            if kind == "TimeDistributed":
+                made = each_step(operation, sources[0], evaluate)
+            elif kind in SEQUENCES:
                 made = SEQUENCES[kind](operation, sources, _mean)
             elif kind == "GlobalAveragePooling1D" and len(sources) > 1 and sources[0].data is None:
                 made = masked_mean(sources)

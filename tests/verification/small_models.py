@@ -17,6 +17,7 @@ __all__ = [
     "pooled",
     "separable",
     "sequences",
+    "steps",
     "sums",
     "transposed",
 ]
@@ -147,3 +148,14 @@ def sequences():
     h = layers.SimpleRNN(8, return_sequences=True, zero_output_for_mask=True, **biased())(h)
     inner = layers.SimpleRNN(8, activation="relu", return_sequences=True, **biased(1.0))
     return head(x, layers.GlobalAveragePooling1D()(layers.Bidirectional(inner)(h)))
+
+
+def steps():
+    """A network at each step, and a recurrence over what it gives."""
+    x = keras.Input((3, 4, 4, 2))
+    inside = keras.Sequential([
+        keras.Input((4, 4, 2)), layers.Conv2D(8, 3, activation="relu", **biased()),
+        layers.Flatten(), layers.Dense(8, activation="relu", **biased()),
+    ])  # fmt: skip
+    h = layers.TimeDistributed(inside)(x)
+    return head(x, layers.SimpleRNN(8, activation="relu", **biased())(h))

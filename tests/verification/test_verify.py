@@ -24,6 +24,7 @@ from small_models import (
     pooled,
     separable,
     sequences,
+    steps,
     sums,
     transposed,
 )
@@ -46,6 +47,7 @@ CASES = [
     pytest.param(transposed, {}, id="transposed", marks=pytest.mark.slow),
     pytest.param(grouped, {}, id="groups", marks=pytest.mark.slow),
     pytest.param(sequences, {}, id="lookup and recurrences", marks=pytest.mark.slow),
+    pytest.param(steps, {}, id="networks at each step", marks=pytest.mark.slow),
     pytest.param(sums, {}, id="sums", marks=pytest.mark.slow),
     pytest.param(maximum, {"max_pooling": "average"}, id="max pooling", marks=pytest.mark.slow),
 ]

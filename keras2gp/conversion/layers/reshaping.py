@@ -54,8 +54,8 @@ def _flattened(tensor: Tensor, call: Call, context: Context) -> Tensor:
     if spatial and math.prod(spatial) == 1 and not tensor.pieces:
         tensor, spatial = context.apply(Reshape((), len(spatial)), tensor), ()
     if not spatial:
-        return replace(tensor, shape=call.output, flat=False, channel_first=False)
-    return replace(tensor, shape=call.output, flat=True)
+        return replace(tensor, shape=call.output, flat=False, kept=0, channel_first=False)
+    return replace(tensor, shape=call.output, flat=True, kept=0)
 
 
 def read_reshape(call: Call, context: Context) -> Tensor:

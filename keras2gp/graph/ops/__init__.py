@@ -25,6 +25,7 @@ from keras2gp.graph.ops.channels import (
 from keras2gp.graph.ops.functions import Composed, Shift, Steps
 from keras2gp.graph.ops.mixing import AveragePool, Combination, Interpolate, Mixing, Upsample
 from keras2gp.graph.ops.positions import (
+    Axes,
     Crop,
     Dilate,
     Flip,
@@ -43,6 +44,7 @@ __all__ = [
     "Activation",
     "Affine",
     "AveragePool",
+    "Axes",
     "Calls",
     "Combination",
     "Composed",

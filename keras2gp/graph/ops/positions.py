@@ -14,6 +14,7 @@ from keras2gp.graph.ops.base import Kind, Op, Ratios, Refusal, Spatial, along
 from keras2gp.graph.ops.mixing import AveragePool
 
 __all__ = [
+    "Axes",
     "Crop",
     "Dilate",
     "Flip",
@@ -352,6 +353,45 @@ class Reshape(Op):
         why = f"{_POOLED}neighbours after the reshape are not neighbours before it"
         hint = "pooling before the Reshape, or global pooling, straight after it"
         return Refusal(f"Reshape of {size} positions to {self.size}", why, hint)
+
+
+@dataclass(frozen=True)
+class Axes(Op):
+    """Axes of one position taken away or added, for d as for g: k'[d][g] = k[d][g] on the others.
+
+    order: for each axis of the output the axis of the input that it is, in their order; a number
+           from `rank` on is a new axis of one position
+    rank:  axes of the input; those that are not named have one position
+    """
+
+    order: tuple[int, ...]
+    rank: int
+    keeps_constants: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
+    keeps_axes: ClassVar[bool] = False
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """The sizes of the axes that stay."""
+        (size,) = inputs
+        kept = [axis for axis in self.order if axis < self.rank]
+        gone = (n for axis, n in enumerate(size) if axis not in kept)
+        if len(size) != self.rank or sorted(set(kept)) != kept or any(n > 1 for n in gone):
+            raise GraphError(f"axes {self.order} of a map of {size}")
+        return tuple(size[axis] if axis < self.rank else 1 for axis in self.order)
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """Another order of the axes, all of which are there, some with one position."""
+        left = [axis for axis in range(rank) if axis not in self.order or axis >= self.rank]
+        order = [axis if axis < self.rank else left.pop(0) for axis in self.order]
+        order += [axis for axis in left if axis not in order]
+        moved = (0, *(axis + 1 for axis in order))
+        return () if moved == tuple(range(rank + 1)) else (Permute(moved),)
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """The offset along the axes that stay, 0 along the others."""
+        at = dict(zip(self.order, offset, strict=True))
+        return tuple(at.get(axis, 0) for axis in range(self.rank))
 
 
 @dataclass(frozen=True)
