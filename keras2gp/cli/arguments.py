@@ -47,7 +47,7 @@ MODEL_OR_KERNEL = (
 )
 _DIGITS = 19
 """Numbers of so many digits do not fit into 64 bits."""
-_SOLVERS = ("auto", "cholesky", "tensorflow", "cg", "nystroem")
+_SOLVERS = ("auto", "cholesky", "mixed", "tensorflow", "cg", "nystroem")
 
 
 def add_command(
@@ -168,8 +168,8 @@ def add_store_of_fit(parser: argparse.ArgumentParser) -> None:
         "--gram",
         metavar="K",
         type=Path,
-        help="of a fit by conjugate gradients: the store of its kernel matrix, which variances "
-        "need; without it the matrix is computed again, in memory",
+        help="of a fit by cg or mixed: the store of its kernel matrix, which variances need; "
+        "without it the matrix is computed again, in memory",
     )
 
 
@@ -206,8 +206,9 @@ def _add_method(group: Any) -> None:
         "--solver",
         choices=_SOLVERS,
         default="auto",
-        help="cholesky, tensorflow (a GPU), cg (from a store on disk), nystroem (inducing images, "
-        "approximate); auto: an exact one that fits the machine (default)",
+        help="cholesky, mixed (a float32 factor, refined), tensorflow (a GPU), cg (from a store on "
+        "disk), nystroem (inducing images, approximate); auto: an exact one that fits the machine "
+        "(default)",
     )
     group.add_argument(
         "--residual",

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from keras2gp._util.blas import use_avx512
 from keras2gp._util.text import printable, received_text
 from keras2gp.cli.exit_codes import ExitCode, UsageError, exit_code_of
 from keras2gp.cli.output import Output, short_line
@@ -88,6 +89,7 @@ def _run(arguments: list[str]) -> ExitCode:
         options = build_parser().parse_args(arguments)
     except SystemExit:  # of --help and --version; wrong arguments raise UsageError
         return ExitCode.FINE
+    use_avx512()
     try:
         options.check(options)
     except UsageError as error:

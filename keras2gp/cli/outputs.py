@@ -43,8 +43,8 @@ _SAVED_MODEL = (
 _KERNEL = ("kernel.json", "preprocessor.keras", *_SAVED_MODEL)
 _HEAD = (
     "head.json", "x_train.npy", "y.npy", "alpha.npy", "factor.npy", "leading.npy", "weights.npy",
-    "lower.npy", "inner.npy", "diagonal.npy", "dirichlet_factor.npy", "dirichlet_alpha.npy",
-    "dirichlet_inner.npy",
+    "single.npy", "unit.npy", "lower.npy", "inner.npy", "diagonal.npy", "dirichlet_factor.npy",
+    "dirichlet_alpha.npy", "dirichlet_inner.npy",
 )  # fmt: skip
 _CSV_CLASSES = ["row", "label", "variance"]
 _CSV_REGRESSION = ["row", "mean", "std"]

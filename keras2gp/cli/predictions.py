@@ -52,7 +52,7 @@ _BATCH = 512
 def load_fit(directory: Path, store: Path | None = None) -> Estimator:
     """The estimator of a fitted model, with its kernel.
 
-    store: the directory of its kernel matrix, for a fit by conjugate gradients; what it lacks is
+    store: the directory of its kernel matrix, for a fit whose solver keeps none; what it lacks is
         computed into it
 
     Raises: ModelFileError; StoreError if the store is of another kernel or other images;
@@ -63,7 +63,7 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
         estimator = load_head(directory / "head", kernel)
     if store is None:
         return estimator
-    if estimator.solver_report_.solver != "cg":
+    if estimator.solver_report_.solver not in ("cg", "mixed"):
         raise UsageError(
             f"--gram {store}: {directory} was fitted by {estimator.solver_report_.solver}, which "
             "keeps what predictions need. Try: without --gram"

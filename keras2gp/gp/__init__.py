@@ -28,6 +28,7 @@ from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.matrices import MatrixProduct
+from keras2gp.gp.solvers.mixed import MixedPrecision
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, SolverReport
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "JitterWarning",
     "KernelFunction",
     "MatrixProduct",
+    "MixedPrecision",
     "Nystroem",
     "Prediction",
     "ReliabilityBin",

@@ -161,8 +161,9 @@ class GaussianProcess(Posterior):
         started = time.perf_counter()
         fit = solver.fit(training, targets, noise, self.jitter, progress)
         _require_range(targets, fit.alpha)
+        name, reason, memory = fit.instead or (solver.name, reason, memory)
         report = SolverReport(
-            solver=solver.name,
+            solver=name,
             reason=reason,
             memory=memory,
             seconds=time.perf_counter() - started,

@@ -75,8 +75,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
             "dirichlet" for another regression for each class, on the logarithms of Dirichlet
             variables (dirichlet.Transformation), and the expected softmax of its latent values;
             labels and decision values are then those of this regression.
-        solver: "auto" for an exact one that fits the machine, "cholesky", "tensorflow", "cg",
-            "nystroem", or one of keras2gp.gp's solvers with settings.
+        solver: "auto" for an exact one that fits the machine, "cholesky", "mixed", "tensorflow",
+            "cg", "nystroem", or one of keras2gp.gp's solvers with settings.
 
     Attributes:
         classes_: labels, sorted, [C].

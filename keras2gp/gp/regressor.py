@@ -39,8 +39,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
             number, relative to the mean of the kernel's diagonal.
         normalize_y: subtract the mean of the targets and divide by their standard deviation.
-        solver: "auto" for an exact one that fits the machine, "cholesky", "tensorflow", "cg",
-            "nystroem", or one of keras2gp.gp's solvers with settings.
+        solver: "auto" for an exact one that fits the machine, "cholesky", "mixed", "tensorflow",
+            "cg", "nystroem", or one of keras2gp.gp's solvers with settings.
 
     Attributes:
         x_train_: training inputs; None for a precomputed kernel.

@@ -50,13 +50,13 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
     """Write a fitted estimator, without its kernel.
 
     Files: x_train.npy (unless the kernel is precomputed), y.npy (targets as fitted, [N, C]),
-    alpha.npy [N, C], the arrays of the solver (factor.npy, the packed Cholesky factor; or
-    weights.npy, lower.npy, inner.npy and diagonal.npy of an inducing-point fit), and head.json with
-    all other facts, a checksum of each array, and its own digest. A killed save leaves no file half
-    written.
+    alpha.npy [N, C], the arrays of the solver (factor.npy, the packed Cholesky factor; single.npy
+    and unit.npy of one in float32; or weights.npy, lower.npy, inner.npy and diagonal.npy of an
+    inducing-point fit), and head.json with all other facts, a checksum of each array, and its own
+    digest. A killed save leaves no file half written.
 
-    A fit by conjugate gradients keeps no matrix: the means of a loaded fit need none, and for
-    variances it is computed again.
+    A fit by conjugate gradients or in mixed precision keeps no matrix: the means of a loaded fit
+    need none, and for variances it is computed again.
 
     Args:
         estimator: a fitted GPClassifier or GPRegressor.

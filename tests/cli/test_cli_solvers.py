@@ -26,6 +26,7 @@ def fit(kernel, files, out, *more):
 @pytest.mark.parametrize(
     ("options", "rank"),
     [
+        (("--solver", "mixed"), None),
         (("--solver", "tensorflow"), None),
         (("--solver", "cg", "--residual", "1e-8", "--rank", 20), 20),
         (("--solver", "nystroem", "--rank", 80), 80),
@@ -81,7 +82,7 @@ def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
         raise AssertionError("the store was loaded whole")
 
     monkeypatch.setattr(GramStore, "__array__", never)
-    for solver in ("auto", "cg"):
+    for solver in ("auto", "mixed", "cg"):
         more = ("--gram", tmp_path / "K.zarr", "--solver", solver)
         code, _, err = run(*fit(kernel, files, tmp_path / "fit", *more))
         assert (code, err) == (0, "")
@@ -94,6 +95,7 @@ def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
         ("--solver", "best"),
         ("--residual", "1e-3"),
         ("--solver", "cholesky", "--rank", "5"),
+        ("--solver", "mixed", "--residual", "1e-3"),
         ("--solver", "nystroem", "--residual", "1e-3"),
         ("--solver", "cg", "--residual", "0"),
         ("--solver", "cg", "--residual", "1.5"),

@@ -20,6 +20,7 @@ from keras2gp.gp import (
     GPClassifier,
     GPRegressor,
     JitterWarning,
+    MixedPrecision,
     Nystroem,
     TensorFlowCholesky,
     load_head,
@@ -98,7 +99,7 @@ def test_matches_scikit_learn_on_a_precomputed_kernel(solver, normalize):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", [*EXACT, Nystroem(rank=40)], ids=str)
+@pytest.mark.parametrize("solver", [*EXACT, "mixed", Nystroem(rank=40)], ids=str)
 def test_covariance_and_files(solver, tmp_path):
     x, y, test = problem()
     before = GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y)
@@ -124,7 +125,7 @@ def test_covariance_and_files(solver, tmp_path):
         load_head(tmp_path, ImageKernel(2.9))
 
 
-@pytest.mark.parametrize("solver", ["cg", Nystroem(rank=40)], ids=str)
+@pytest.mark.parametrize("solver", ["cg", "mixed", Nystroem(rank=40)], ids=str)
 def test_damage_of_what_a_solver_keeps(solver, tmp_path):
     x, y, _ = problem()
     save_head(GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y), tmp_path)
@@ -152,7 +153,7 @@ def test_damage_of_what_a_solver_keeps(solver, tmp_path):
                 load_head(tmp_path, KERNEL)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "tensorflow", "cg", "nystroem"])
+@pytest.mark.parametrize("solver", ["cholesky", "mixed", "tensorflow", "cg", "nystroem"])
 def test_classifier_with_every_solver(solver):
     x, _, test = problem()
     labels = np.random.default_rng(2).integers(0, 3, COUNT)
@@ -164,7 +165,9 @@ def test_classifier_with_every_solver(solver):
     assert ours.solver_report_.reason == "asked for"
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "tensorflow", "cg", Nystroem(rank=50)], ids=str)
+@pytest.mark.parametrize(
+    "solver", ["cholesky", "mixed", "tensorflow", "cg", Nystroem(rank=50)], ids=str
+)
 def test_a_store_is_read_block_by_block(solver):
     x, y, test = problem()
     store = Store(np.asarray(KERNEL(x)), (16, 16))
@@ -180,7 +183,7 @@ def test_a_large_store_is_not_loaded_whole():
     count = 2000
     points = np.random.default_rng(0).standard_normal((count, 3))
     store = Store(points @ points.T + 100.0 * np.eye(count), (64, 64))
-    for solver in ("cholesky", "cg"):
+    for solver in ("cholesky", "mixed", "cg"):
         GPRegressor("precomputed", 1.0, solver=solver).fit(None, np.ones(count), gram=store)
         assert 0 < store.largest <= 512 * count
         store.largest = 0
@@ -199,7 +202,7 @@ def test_a_gram_of_something_else_is_refused():
         GPRegressor("precomputed", NOISE).fit(matrix, y, gram=matrix)
     wrong = matrix.copy()
     wrong[3, 90] += 0.1
-    for solver in ("cholesky", "tensorflow", "cg", "nystroem"):
+    for solver in ("cholesky", "mixed", "tensorflow", "cg", "nystroem"):
         with pytest.raises(InputError, match=r"not symmetric.*\[90, 3\]"):
             GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y, gram=wrong)
 
@@ -247,7 +250,8 @@ def test_auto_picks_by_memory_and_says_so(monkeypatch):
     points = np.random.default_rng(0).standard_normal((2000, 3))
     training = choice.Training(KERNEL, points, None)
     needed = Cholesky().memory(training, 1) + training.bytes_to_compute
-    for available, name in ((needed, "cholesky"), (needed - 1, "cg")):
+    half = MixedPrecision().memory(training, 1) + training.bytes_to_compute
+    for available, name in ((needed, "cholesky"), (needed - 1, "mixed"), (half - 1, "cg")):
         monkeypatch.setattr(memory, "available_memory", lambda value=available: value)
         solver, reason = choice.chosen_solver("auto", training, 1)
         assert solver.name == name
@@ -270,7 +274,7 @@ def test_auto_takes_a_gpu_for_large_matrices(monkeypatch):
         assert choice.chosen_solver("auto", training, 1)[0].name == name
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "tensorflow", "cg", "nystroem"])
+@pytest.mark.parametrize("solver", ["cholesky", "mixed", "tensorflow", "cg", "nystroem"])
 def test_memory_is_compared_first(monkeypatch, solver):
     x, y, _ = problem()
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
@@ -283,7 +287,7 @@ def test_memory_is_compared_first(monkeypatch, solver):
         GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "tensorflow", "cg", "nystroem"])
+@pytest.mark.parametrize("solver", ["cholesky", "mixed", "tensorflow", "cg", "nystroem"])
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_and_two_inputs(solver, count):
     x, y = images(count), np.arange(1.0, 1.0 + count)
@@ -294,7 +298,9 @@ def test_one_and_two_inputs(solver, count):
     assert ours.sample_y(x, 2).shape == (count, 2)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "tensorflow", "cg", Nystroem(rank=60)], ids=str)
+@pytest.mark.parametrize(
+    "solver", ["cholesky", "mixed", "tensorflow", "cg", Nystroem(rank=60)], ids=str
+)
 def test_duplicates(solver):
     x = np.concatenate([images(40), images(40)])
     y = np.random.default_rng(0).standard_normal(80)
@@ -302,7 +308,7 @@ def test_duplicates(solver):
     with_noise = GPRegressor(KERNEL, 0.1, solver=solver).fit(x, y)
     average = GPRegressor(KERNEL, 0.05, solver="cholesky").fit(x[:40], mean)
     np.testing.assert_allclose(with_noise.predict(x), average.predict(x), atol=1e-4)
-    if solver in ("cholesky", "tensorflow", "cg"):
+    if solver in ("cholesky", "mixed", "tensorflow", "cg"):
         with pytest.warns(JitterWarning, match="singular"):
             without = GPRegressor(KERNEL, solver=solver).fit(x, y)
         assert without.jitter_report_.jitter > 0.0
@@ -341,14 +347,17 @@ def test_solvers_are_settings():
     ours = GPRegressor(KERNEL, solver=ConjugateGradients(rank=7))
     assert clone(ours).get_params()["solver"] == ConjugateGradients(rank=7)
     assert GPClassifier(KERNEL).solver == "auto"
-    for solver in ("auto", "cg", TensorFlowCholesky("GPU:0"), Nystroem(inducing=[3, 1])):
+    for solver in (
+        *("auto", "cg", MixedPrecision(accuracy=1e-4)),
+        *(TensorFlowCholesky("GPU:0"), Nystroem(inducing=[3, 1])),
+    ):
         described = json.loads(json.dumps(choice.solver_to_dict(solver)))
         assert choice.solver_from_dict(described) == solver
 
 
 def test_progress_is_told():
     x, y, _ = problem()
-    for solver in ("cholesky", "tensorflow", "cg", "nystroem"):
+    for solver in ("cholesky", "mixed", "tensorflow", "cg", "nystroem"):
         seen = []
         GPRegressor(KERNEL, NOISE, solver=solver).fit(
             x, y, progress=lambda done, total, seen=seen: seen.append((done, total))

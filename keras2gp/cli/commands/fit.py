@@ -169,7 +169,7 @@ class _TimedKernel:
 def _smallest_size(x: Images, y: Targets, positions: int, options: argparse.Namespace) -> int:
     """A lower bound on the bytes of a fit on disk: its images, targets, weights and factor."""
     count, outputs = len(x) * positions, 1 if options.regression else len(np.unique(y))
-    factor = 4 * count * (count + 1)
+    factor = (2 if options.solver == "mixed" else 4) * count * (count + 1)
     available = available_memory()
     # Conjugate gradients and inducing images keep no factor; "auto" may choose the first.
     stored = options.gram is not None or (available is not None and factor > available)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 from keras2gp._util import memory
 from keras2gp._util.text import size_text
@@ -11,13 +11,15 @@ from keras2gp.errors import InputError
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
+from keras2gp.gp.solvers.mixed import MixedPrecision
 from keras2gp.gp.solvers.system import Solver
 from keras2gp.gp.solvers.training import Training
 
 __all__ = ["SOLVERS", "check_solver", "chosen_solver", "solver_from_dict", "solver_to_dict"]
 
 SOLVERS: dict[str, type[Solver]] = {
-    kind.name: kind for kind in (Cholesky, TensorFlowCholesky, ConjugateGradients, Nystroem)
+    kind.name: kind
+    for kind in (Cholesky, MixedPrecision, TensorFlowCholesky, ConjugateGradients, Nystroem)
 }
 
 # Below this size the transfer and the start of the GPU cost more than they save.
@@ -34,12 +36,12 @@ def check_solver(solver: Any) -> Solver | None:
         return None
     if isinstance(solver, str) and solver in SOLVERS:
         return SOLVERS[solver]()
-    if isinstance(solver, Cholesky | TensorFlowCholesky | ConjugateGradients | Nystroem):
-        return solver
+    if isinstance(solver, tuple(SOLVERS.values())):
+        return cast("Solver", solver)
     names = ", ".join(f'"{name}"' for name in SOLVERS)
+    classes = ", ".join(f"{kind.__name__}()" for kind in SOLVERS.values())
     raise InputError(
-        f'solver is {solver!r}: expected "auto", {names}, or one of '
-        "Cholesky(), TensorFlowCholesky(), ConjugateGradients() and Nystroem() with settings"
+        f'solver is {solver!r}: expected "auto", {names}, or one of {classes} with settings'
     )
 
 
@@ -47,8 +49,9 @@ def chosen_solver(solver: Any, training: Training, outputs: int) -> tuple[Solver
     """The solver, and the reason for it.
 
     "auto" takes an exact solver: TensorFlow's Cholesky where TensorFlow has a GPU and N is large,
-    otherwise the tiled Cholesky, and conjugate gradients where the factor does not fit in memory,
-    or where the matrix can only be multiplied. It never takes an approximation.
+    otherwise the tiled Cholesky. Where that factor does not fit in memory it takes one in float32
+    with refined solves, and where that does not fit either, or where the matrix can only be
+    multiplied, conjugate gradients. It never takes an approximation.
 
     Raises:
         InputError: the setting is no solver.
@@ -68,9 +71,11 @@ def chosen_solver(solver: Any, training: Training, outputs: int) -> tuple[Solver
         return direct, f"exact; it needs {needed}"
     if _fits(direct, training, outputs, available):
         return direct, f"exact, and its {needed} fit in the {size_text(available)} available"
-    return ConjugateGradients(), (
-        f"a Cholesky factor needs {needed}, and {size_text(available)} is available"
-    )
+    short = f"a Cholesky factor needs {needed}, and {size_text(available)} is available"
+    mixed = MixedPrecision()
+    if _fits(mixed, training, outputs, available):
+        return mixed, short
+    return ConjugateGradients(), short
 
 
 def solver_to_dict(solver: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from keras2gp.gp.solvers.matrices import (
 from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.precision import relative_error
 
-__all__ = ["cholesky_memory", "factorize"]
+__all__ = ["attempt", "cholesky_memory", "factorize", "read_lower"]
 
 
 def factorize(
@@ -95,18 +95,18 @@ def factorize(
     )
     started = time.perf_counter()
     panels = PackedPanels(size, tile, PREFIX)
-    _read(matrix, panels, checked=True)
+    read_lower(matrix, panels, checked=True)
     error = relative_error(read_block(matrix, slice(0, 1), slice(0, 1)).dtype, size)
     fresh = True
 
-    def attempt(added: float) -> tuple[bool, float, int]:
+    def tried(added: float) -> tuple[bool, float, int]:
         nonlocal fresh
         if not fresh:
-            _read(matrix, panels, checked=False)
+            read_lower(matrix, panels, checked=False)
         fresh = False
-        return _attempt(panels, added, error, progress)
+        return attempt(panels, added, error, progress)
 
-    report = factor_with_jitter(matrix, panels.diagonal(), noise, jitter, attempt, inputs=inputs)
+    report = factor_with_jitter(matrix, panels.diagonal(), noise, jitter, tried, inputs=inputs)
     return CholeskyFactor(panels, replace(report, seconds=time.perf_counter() - started))
 
 
@@ -116,21 +116,38 @@ def cholesky_memory(size: int, tile: int = 512) -> int:
     return 8 * (PackedPanels.length(size, tile) + 2 * size * tile)
 
 
-def _read(matrix: MatrixLike, panels: PackedPanels, *, checked: bool) -> None:
-    """Copy the lower triangle into the panels; if `checked`, refuse an asymmetric matrix."""
-    end = panels.size
-    worst = (0.0, 0, 0)
+def read_lower(
+    matrix: MatrixLike, panels: PackedPanels, *, checked: bool, unit: float = 1.0
+) -> None:
+    """Copy the lower triangle of matrix / unit into the panels.
+
+    Args:
+        matrix: an array, or anything that slices to arrays.
+        panels: their entries are replaced.
+        checked: refuse a matrix that is not finite, or asymmetric.
+        unit: a power of 2.
+
+    Raises:
+        InputError: see `checked`.
+    """
+    end, inverse = panels.size, 1.0 / unit
+    worst, scale = (0.0, 0, 0), 0.0
     for j in range(len(panels)):
         start, stop = panels.bounds(j)
-        panel = panels.panel(j)
-        panel[...] = read_block(matrix, slice(start, end), slice(start, stop))
+        panel, block = panels.panel(j), read_block(matrix, slice(start, end), slice(start, stop))
         if checked:
             mirror = read_block(matrix, slice(start, stop), slice(start, end))
-            worst = max(worst, check_mirror(panel, mirror, start))
-    refuse_asymmetry(worst, float(np.abs(panels.diagonal()).max()))
+            worst = max(worst, check_mirror(block, mirror, start))
+            scale = max(scale, float(np.abs(np.diagonal(block)).max()))
+        if unit == 1.0:
+            panel[...] = block
+        else:
+            np.multiply(block, inverse, out=panel, casting="same_kind")
+    if checked:
+        refuse_asymmetry(worst, scale)
 
 
-def _attempt(
+def attempt(
     panels: PackedPanels, added: float, error: float, progress: Progress | None
 ) -> tuple[bool, float, int]:
     """Factorise in place; returns whether it succeeded, the smallest pivot, and its row."""

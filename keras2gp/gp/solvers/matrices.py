@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +23,7 @@ __all__ = [
     "product_of",
     "read_block",
     "refuse_asymmetry",
+    "rows_at_once",
 ]
 
 Progress = Callable[[int, int], None]
@@ -126,7 +128,9 @@ class TiledProduct:
         size = check_shape(matrix)
         self.shape = (size, size)
         self.dtype = read_block(matrix, slice(0, 1), slice(0, 1)).dtype
-        self._tile = min(_TILE, size) if isinstance(matrix, np.ndarray) else _rows(matrix, size)
+        self._tile = (
+            min(_TILE, size) if isinstance(matrix, np.ndarray) else rows_at_once(matrix, size)
+        )
         if isinstance(matrix, np.ndarray):
             check_symmetry(matrix)
 
@@ -239,15 +243,20 @@ def check_mirror(panel: Matrix, mirror: Matrix, start: int) -> tuple[float, int,
         InputError: entries are not finite.
     """
     worst, row, column = -1.0, 0, 0
+    wide = np.result_type(panel, mirror, np.float32)
     for first in range(0, len(panel), _COMPARED_ROWS):
         below = panel[first : first + _COMPARED_ROWS]
         right = mirror[:, first : first + _COMPARED_ROWS]
-        check_finite(below, start + first, start)
-        check_finite(right, start, start + first)
-        gap = np.abs(below - right.T)
-        at = np.unravel_index(int(gap.argmax()), gap.shape)
-        if gap[at] > worst:
-            worst, row, column = float(gap[at]), start + first + int(at[0]), start + int(at[1])
+        with np.errstate(invalid="ignore", over="ignore"):
+            gap = np.subtract(below, right.T, dtype=wide)
+        np.abs(gap, out=gap)
+        most = float(gap.max())
+        if not math.isfinite(most):  # of two finite entries the difference is finite, or nearly so
+            check_finite(below, start + first, start)
+            check_finite(right, start, start + first)
+        if most > worst:
+            at = np.unravel_index(int(gap.argmax()), gap.shape)
+            worst, row, column = most, start + first + int(at[0]), start + int(at[1])
     return worst, row, column
 
 
@@ -284,7 +293,7 @@ def refuse_asymmetry(worst: tuple[float, int, int], scale: float) -> None:
         )
 
 
-def _rows(matrix: MatrixLike, size: int) -> int:
+def rows_at_once(matrix: MatrixLike, size: int) -> int:
     """Rows of a panel of a store: a multiple of the rows of its chunks."""
     side = int(getattr(matrix, "chunks", (_TILE,))[0])
     return min(max(_TILE // side, 1) * side, size)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import blas, lapack
 
 from keras2gp._util.arrays import Matrix, Vector
@@ -10,13 +15,31 @@ from keras2gp._util.arrays import Matrix, Vector
 __all__ = ["PackedPanels"]
 
 
+@dataclass(frozen=True)
+class _Routines:
+    """The routines of BLAS and LAPACK for one type."""
+
+    syrk: Callable[..., Any]
+    gemm: Callable[..., Any]
+    trsm: Callable[..., Any]
+    potrf: Callable[..., Any]
+
+
+_ROUTINES = {
+    np.dtype(np.float64): _Routines(blas.dsyrk, blas.dgemm, blas.dtrsm, lapack.dpotrf),
+    np.dtype(np.float32): _Routines(blas.ssyrk, blas.sgemm, blas.strsm, lapack.spotrf),
+}
+
+
 class PackedPanels:
-    """The lower triangle of an [N, N] float64 matrix as a run of block columns, or panels.
+    """The lower triangle of an [N, N] matrix as a run of block columns, or panels.
+
+    Entries are float64 or float32, and right-hand sides are of the same type.
 
     Panel j holds columns [start, stop) = [j T, min((j + 1) T, N)) and rows [start, N), row by row:
     its first rows are the diagonal tile, the others the tiles below. Only the lower triangle of a
-    diagonal tile is ever read. The storage is one vector of at most N (N + T) / 2 doubles, behind
-    `prefix` doubles that the owner fills.
+    diagonal tile is ever read. The storage is one vector of at most N (N + T) / 2 numbers, behind
+    `prefix` numbers that the owner fills.
 
     A panel is one block, not a column of tiles, so that one BLAS call spans all rows below the
     diagonal and its threads share a long product.
@@ -28,13 +51,18 @@ class PackedPanels:
     """
 
     def __init__(
-        self, size: int, tile: int, prefix: int = 0, storage: Vector | None = None
+        self,
+        size: int,
+        tile: int,
+        prefix: int = 0,
+        storage: Vector | None = None,
+        dtype: npt.DTypeLike = np.float64,
     ) -> None:
         self.size = size
         self.tile = tile
         self.prefix = prefix
         total = prefix + self.length(size, tile)
-        self.storage: Vector = np.empty(total) if storage is None else storage
+        self.storage: Vector = np.empty(total, dtype) if storage is None else storage
         starts = range(0, size, tile)
         self._bounds = [(start, min(start + tile, size)) for start in starts]
         counts = [(size - start) * (stop - start) for start, stop in self._bounds]
@@ -42,12 +70,16 @@ class PackedPanels:
 
     @staticmethod
     def length(size: int, tile: int) -> int:
-        """Number of doubles in the panels of an [N, N] matrix with panels of T columns."""
+        """Number of entries in the panels of an [N, N] matrix with panels of T columns."""
         full, rest = divmod(size, tile)
         return tile * (full * size - tile * (full * (full - 1) // 2)) + rest * rest
 
     def __len__(self) -> int:
         return len(self._bounds)
+
+    @property
+    def _routines(self) -> _Routines:
+        return _ROUTINES[self.storage.dtype]
 
     def bounds(self, j: int) -> tuple[int, int]:
         """First column of panel j, and the column after its last."""
@@ -75,19 +107,21 @@ class PackedPanels:
         """
         start, stop = self._bounds[j]
         width = stop - start
-        panel = self.panel(j)
+        panel, routines = self.panel(j), self._routines
         # scipy's wrappers work in place on Fortran order: the transpose of a row-major block,
         # in which the lower triangle is the upper one.
         tile, below = panel[:width].T, panel[width:].T
         for k in range(j):
             left = self.panel(k)[start - self._bounds[k][0] :]
             top = left[:width].T
-            blas.dsyrk(-1.0, top, beta=1.0, c=tile, trans=1, overwrite_c=1)
+            routines.syrk(-1.0, top, beta=1.0, c=tile, trans=1, overwrite_c=1)
             if below.size:
-                blas.dgemm(-1.0, top, left[width:].T, beta=1.0, c=below, trans_a=1, overwrite_c=1)
-        _, info = lapack.dpotrf(tile, lower=0, clean=0, overwrite_a=1)
+                routines.gemm(
+                    -1.0, top, left[width:].T, beta=1.0, c=below, trans_a=1, overwrite_c=1
+                )
+        _, info = routines.potrf(tile, lower=0, clean=0, overwrite_a=1)
         if info == 0 and below.size:
-            blas.dtrsm(1.0, tile, below, side=0, lower=0, trans_a=1, overwrite_b=1)
+            routines.trsm(1.0, tile, below, side=0, lower=0, trans_a=1, overwrite_b=1)
         return int(info)
 
     def solve_lower(self, b: Matrix, first: int = 0) -> None:
@@ -95,25 +129,26 @@ class PackedPanels:
 
         Rows of b before panel `first` are zero, as in a block of the identity.
         """
-        origin = self._bounds[first][0]
+        origin, routines = self._bounds[first][0], self._routines
         for j in range(first, len(self)):
             start, stop = self._bounds[j]
             panel = self.panel(j)
             here, below = b[start - origin : stop - origin].T, b[stop - origin :].T
             tile = panel[: stop - start].T
-            blas.dtrsm(1.0, tile, here, side=1, lower=0, trans_a=0, overwrite_b=1)
+            routines.trsm(1.0, tile, here, side=1, lower=0, trans_a=0, overwrite_b=1)
             if below.size:
                 rest = panel[stop - start :].T
-                blas.dgemm(-1.0, here, rest, beta=1.0, c=below, overwrite_c=1)
+                routines.gemm(-1.0, here, rest, beta=1.0, c=below, overwrite_c=1)
 
     def solve_lower_transposed(self, b: Matrix) -> None:
         """Overwrite b with L^-T b; b is [N, C], row by row."""
+        routines = self._routines
         for j in reversed(range(len(self))):
             start, stop = self._bounds[j]
             panel = self.panel(j)
             here, below = b[start:stop].T, b[stop:].T
             if below.size:
                 rest = panel[stop - start :].T
-                blas.dgemm(-1.0, below, rest, beta=1.0, c=here, trans_b=1, overwrite_c=1)
+                routines.gemm(-1.0, below, rest, beta=1.0, c=here, trans_b=1, overwrite_c=1)
             tile = panel[: stop - start].T
-            blas.dtrsm(1.0, tile, here, side=1, lower=0, trans_a=1, overwrite_b=1)
+            routines.trsm(1.0, tile, here, side=1, lower=0, trans_a=1, overwrite_b=1)

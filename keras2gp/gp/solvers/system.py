@@ -100,6 +100,8 @@ class Fit:
         residual: as in SolverReport.
         rank: as in SolverReport.
         determinant_error: the standard error of log_determinant, if that is an estimate.
+        instead: name, reason and bytes of the solver that took over from the one that was asked;
+            None if that one has solved.
     """
 
     system: LinearSystem
@@ -113,6 +115,7 @@ class Fit:
     residual: float | None = None
     rank: int | None = None
     determinant_error: float | None = None
+    instead: tuple[str, str, int] | None = None
 
 
 class Solver(Protocol):

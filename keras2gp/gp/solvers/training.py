@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from keras2gp._util.arrays import Images, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_variances, kernel_values
+from keras2gp.gp.solvers.lower import LowerTriangle
 from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, check_shape, product_of
 
 __all__ = ["Training", "training_of"]
@@ -40,12 +42,23 @@ class Training:
         self._count = count
         self.x: Any = x
         self.given = given
-        self._source = None if given is None else product_of(given)
 
     def __len__(self) -> int:
         if self.x is not None:
             return len(self.x)
         return check_shape(self.given) if self._count is None else self._count
+
+    @cached_property
+    def _source(self) -> MatrixProduct | None:
+        # On demand: a TiledProduct checks the symmetry of an array, which Cholesky does itself.
+        return None if self.given is None else product_of(self.given)
+
+    @property
+    def _triangle(self) -> LowerTriangle | None:
+        """The given matrix, if it can be read by blocks; nothing of it is checked."""
+        if self.given is None or not self.whole:
+            return None
+        return LowerTriangle(self.given)  # type: ignore[arg-type]
 
     @property
     def whole(self) -> bool:
@@ -62,8 +75,9 @@ class Training:
     @property
     def dtype(self) -> Any:
         """Type of the entries."""
-        if self._source is not None:
-            return self._source.dtype
+        source = self._triangle or self._source
+        if source is not None:
+            return source.dtype
         if hasattr(self._kernel, "dtype"):
             return np.dtype(self._kernel.dtype)
         inputs = self._inputs
@@ -102,14 +116,19 @@ class Training:
             )
         return self.given  # type: ignore[return-value]
 
+    def with_matrix(self, matrix: MatrixLike) -> Training:
+        """The same inputs with their matrix, which has been computed or read."""
+        return Training(self._kernel, self.x, matrix, self._count)
+
     def product(self) -> MatrixProduct:
         """The matrix, to be multiplied with vectors."""
         return self._source if self._source is not None else product_of(self.matrix())
 
     def diagonal(self) -> Vector:
         """Variances of the training inputs, [N]."""
-        if self._source is not None:
-            return np.asarray(self._source.diagonal(), dtype=np.float64)
+        source = self._triangle or self._source
+        if source is not None:
+            return np.asarray(source.diagonal(), dtype=np.float64)
         return check_variances(
             self._kernel.diag(self._inputs), len(self), "the diagonal of the kernel"
         )
