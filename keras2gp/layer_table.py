@@ -218,6 +218,10 @@ LAYERS = _table(
         channelwise=True,
     ),
     _read("products.read_product", "Multiply", _BRANCHES, channelwise=True),
+    _read(
+        "products.read_dot", "Dot",
+        "Inner product of two independent towers of C units, Gaussian at large C: k' = C k1 k2.",
+    ),
     _read("merging.read_concatenate", "Concatenate", _CONCATENATE),
     _read(
         "merging.read_rescaling", "Rescaling",
@@ -337,7 +341,6 @@ LAYERS = _table(
     _rows("Maximum Minimum", reason=_EXTREME, on_data=True),
     _rows("AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D", reason=_LARGEST,
           on_data=True),
-    _rows("Dot", reason=_PRODUCT, on_data=True),
     _rows("ReversibleEmbedding", reason=_LOOKUP, in_files=False),
     _rows("SpectralNormalization", reason=_SPECTRAL),
     _rows(
@@ -426,11 +429,13 @@ OPERATIONS = _table(
     _ops("nn", "MaxPool", **_POOL_MAX),
     _ops(
         "numpy", "Mean", reader="pooling.read_mean",
-        becomes="Mean over spatial axes, as average pooling over all of their positions.",
+        becomes="Mean over spatial axes, as average pooling over all of their positions; or over "
+        "channels of mean 0.",
     ),
     _ops(
         "numpy", "Sum", reader="pooling.read_sum",
-        becomes="Sum over spatial axes: their number times the mean.",
+        becomes="Sum over spatial axes, their number times the mean; or over C channels of mean 0, "
+        "k' = C k.",
     ),
     # Positions
     _ops(

@@ -61,6 +61,8 @@ class Tensor:
     @property
     def channels(self) -> int | None:
         """Number of channels as Keras sees it."""
+        if not self.shape:
+            return 1
         return self.shape[0] if self.channel_first else self.shape[-1]
 
     def between(self, begin: int, end: int) -> tuple[Part, ...]:

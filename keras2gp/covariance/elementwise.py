@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
-from itertools import permutations
+from itertools import permutations, product
 from operator import mul
 
 from keras2gp._util.arrays import ImageMap, PairMap
 from keras2gp.covariance.base import Covariance, ImageStatistics, Maps, Rule, RuleContext
 from keras2gp.covariance.registry import dual_of, rule
-from keras2gp.graph.ops import Activation, Composed, Product, Scale, Shift, Sum
+from keras2gp.graph.ops import (
+    Activation,
+    Composed,
+    Polynomial,
+    Product,
+    Scale,
+    Shift,
+    Sum,
+    Total,
+)
 
-__all__ = ["ActivationRule", "ProductRule", "ScaleRule", "ShiftRule", "SumRule"]
+__all__ = [
+    "ActivationRule",
+    "PolynomialRule",
+    "ProductRule",
+    "ScaleRule",
+    "ShiftRule",
+    "SumRule",
+    "TotalRule",
+]
 
 
 @rule(Activation)
@@ -115,6 +132,71 @@ class ProductRule(Rule[Product]):
             for i, k in enumerate(inputs)
         )
         return any(zeros), all(terms)
+
+
+@rule(Polynomial)
+class PolynomialRule(Rule[Polynomial]):
+    """k' = sum over s, t of c_s c_t times the moments of their factors, which are independent.
+
+    Math: the moment of a factor of both products is k_i, of one of s alone m_i(x1), of one of t
+          alone m_i(x2). Theta' = sum over s, t and over their common factors of Theta_i in the
+          place of k_i. m' = sum of c_s times the product of m_i
+    """
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """The moments of all pairs of products."""
+        return sum(
+            weight * reduce(mul, [*both.values(), *means])
+            for weight, both, means in self._pairs(maps, context)
+        )
+
+    def tangent(self, k: PairMap, maps: Maps, thetas: Maps, context: RuleContext) -> PairMap:
+        """Theta_i in the place of k_i, one after the other."""
+        return sum(
+            weight * reduce(mul, [thetas[i], *(k for j, k in both.items() if j != i), *means])
+            for weight, both, means in self._pairs(maps, context)
+            for i in both
+        )
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """sum of c_s times the product of m_i."""
+        return sum(c * reduce(mul, map(context.mean, factors)) for c, factors in self.op.terms)
+
+    @property
+    def columns(self) -> int:
+        """A mean for each input."""
+        return max(2, *(1 + i for _, factors in self.op.terms for i in factors))
+
+    def _pairs(
+        self, maps: Maps, context: RuleContext
+    ) -> Iterator[tuple[float, dict[int, PairMap], list[ImageMap]]]:
+        """For s and t: c_s c_t, the covariances of common factors, and the means of the others.
+
+        Pairs with a factor of mean 0 that stands in one of them are left out.
+        """
+        m1: ImageStatistics = ()
+        m2: ImageStatistics = ()
+        if context.needs_means:
+            m1, m2 = context.statistics(lambda: tuple(map(context.mean, range(len(maps)))))
+        for (a, first), (b, second) in product(self.op.terms, repeat=2):
+            if not context.needs_means and set(first) != set(second):
+                continue
+            both = {i: maps[i] for i in first if i in second}
+            means = [m1[i] for i in first if i not in both]
+            yield a * b, both, means + [m2[i] for i in second if i not in both]
+
+
+@rule(Total)
+class TotalRule(Rule[Total]):
+    """k' = count k, and Theta' = count Theta, of a sum over independent channels of mean 0."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """count k."""
+        return self.op.count * maps[0]
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """0."""
+        return 0.0 * maps[0]
 
 
 @rule(Shift)

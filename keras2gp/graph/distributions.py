@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, Node
-from keras2gp.graph.ops import Kind, Op
+from keras2gp.graph.ops import Kind, Op, Opaque
 
 __all__ = ["check_gaussianity", "kinds", "known_means", "mean_readers"]
 
@@ -48,7 +48,7 @@ def known_means(graph: Graph) -> frozenset[int]:
 def check_gaussianity(graph: Graph) -> list[Obstacle]:
     """Obstacles: activations of features, data where it has no rule, the output."""
     kind = kinds(graph)
-    obstacles = []
+    obstacles = _obstacles_of_totals(graph)
     for node in graph.nodes:
         inputs = [kind[i] for i in node.inputs]
         if node.op.needs_gaussian and inputs[0] is Kind.FEATURES:
@@ -58,6 +58,45 @@ def check_gaussianity(graph: Graph) -> list[Obstacle]:
     if kind[graph.output] in (Kind.FEATURES, Kind.DATA):
         obstacles.append(_output_not_gaussian(graph, kind[graph.output]))
     return list(dict.fromkeys(obstacles))  # channel groups of one layer have the same to say
+
+
+def _obstacles_of_totals(graph: Graph) -> list[Obstacle]:
+    """Obstacles: sums over channels that have a mean, and weights on the number that they are."""
+    if not any(node.op.single for node in graph.nodes):
+        return []
+    centered: list[bool] = []
+    single: list[bool] = []
+    obstacles = []
+    for node in graph.nodes:
+        if node.op.needs_centered and not all(centered[i] for i in node.inputs):
+            obstacles.append(
+                Obstacle(
+                    node.path,
+                    "a sum or mean over channels",
+                    "what it adds up has a mean: the more channels there are, the closer is the "
+                    "sum to their number times that mean, which is not random, and so is no "
+                    "Gaussian process of mean 0",
+                    "a branch without an activation (a Dense layer of its own, say), whose mean "
+                    "is 0, as one of the two that are multiplied",
+                )
+            )
+        weights = node.op.random and not isinstance(node.op, Opaque)
+        if weights and any(single[i] for i in node.inputs):
+            obstacles.append(
+                Obstacle(
+                    node.path,
+                    "weights on a sum over channels",
+                    "it is one number, however wide the network is: times a random weight it is "
+                    "not Gaussian",
+                    "the sum itself as the output (output=), with nothing but a sigmoid or a sum "
+                    "with other branches after it",
+                )
+            )
+        centered.append(node.op.is_centered([centered[i] for i in node.inputs]))
+        single.append(
+            node.op.single or (not node.op.random and any(single[i] for i in node.inputs))
+        )
+    return obstacles
 
 
 def _op_on_features(graph: Graph, node: Node) -> Obstacle:

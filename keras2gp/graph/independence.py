@@ -39,6 +39,10 @@ class OtherChannels(Op):
         """As its input."""
         return inputs[0]
 
+    def is_centered(self, inputs: Sequence[bool]) -> bool:
+        """As its input."""
+        return inputs[0]
+
 
 def origins(op: Op, index: int, inputs: Sequence[Origins]) -> Origins:
     """The sources that one channel of a node depends on, from the same of its inputs.
@@ -47,6 +51,8 @@ def origins(op: Op, index: int, inputs: Sequence[Origins]) -> Origins:
     """
     if isinstance(op, OtherChannels):
         return frozenset((n, None if s is None else s + op.shift) for n, s in inputs[0])
+    if op.single:
+        return frozenset((n, None) for source in inputs for n, _ in source)
     if not op.random:
         own = op.sources(index, [frozenset([i]) for i in range(len(inputs))])
         return frozenset[tuple[int, int | None]]().union(*(inputs[i] for i in own))

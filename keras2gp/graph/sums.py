@@ -24,12 +24,25 @@ from keras2gp.errors import Obstacle
 from keras2gp.graph.composition import composed
 from keras2gp.graph.graph import Graph, GraphBuilder
 from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
-from keras2gp.graph.ops import Activation, Combination, Kind, Op, Product, Scale, Shift, Sum
+from keras2gp.graph.ops import (
+    Activation,
+    Combination,
+    Kind,
+    Op,
+    Polynomial,
+    Product,
+    Scale,
+    Shift,
+    Sum,
+)
 
 __all__ = ["OtherChannels", "resolve_sums"]
 
 Terms = dict[int, float]
 Chain = tuple[Op, ...]
+Products = dict[frozenset[int], float]
+"""Coefficients of products, by the nodes that are their factors."""
+_MOST_PRODUCTS = 64
 
 
 def resolve_sums(graph: Graph) -> tuple[Graph, list[Obstacle]]:
@@ -172,6 +185,7 @@ class _Resolver:
             resolved = (
                 self._joined(terms, pair, path)
                 or self._as_function(terms, pair, path)
+                or self._as_polynomial(terms, pair, path)
                 or self._expanded(terms, pair, path)
             )
             if resolved is None:
@@ -228,6 +242,59 @@ class _Resolver:
             return None
         left = {i: c for i, c in terms.items() if i not in pair}
         return {**left, fused: left.get(fused, 0.0) + 1.0}
+
+    def _as_polynomial(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """The terms with the two as products of independent tensors; None if they are none such.
+
+        t h + (1 - t) x: what depends on each other is written out until nothing does.
+        """
+        products: Products = {frozenset([index]): terms[index] for index in pair}
+        while (dependent := self._dependent_factors(sorted(set().union(*products)))) is not None:
+            for index in sorted(dependent, reverse=True):
+                written = self._written_out(products, index, path)
+                if written is not None:
+                    products = written
+                    break
+            else:
+                return None
+        constant = products.pop(frozenset(), 0.0)
+        if all(len(factors) == 1 for factors in products):
+            return None  # a sum
+        factors = sorted(set().union(*products))
+        op = Polynomial(
+            tuple((c, tuple(factors.index(i) for i in sorted(s))) for s, c in products.items())
+        )
+        node = self._shift(self._add(op, tuple(factors), path), constant, path)
+        left = {i: c for i, c in terms.items() if i not in pair}
+        return {**left, node: left.get(node, 0.0) + 1.0}
+
+    def _written_out(self, products: Products, index: int, path: str) -> Products | None:
+        """The products with one factor as what it is made of; None if it is no sum or product."""
+        node = self.builder.nodes[index]
+        if isinstance(node.op, Product):
+            inner: Products = {frozenset(node.inputs): 1.0}
+        elif isinstance(node.op, Polynomial):
+            inner = {frozenset(node.inputs[i] for i in s): c for c, s in node.op.terms}
+        elif isinstance(node.op, Shift):
+            inner = {frozenset(node.inputs): 1.0, frozenset(): node.op.constant}
+        else:
+            parts = self._parts(index, path)
+            if parts is None:
+                return None
+            inner = {frozenset([i]): c for i, c in parts.items()}
+        result: Products = {}
+        for factors, coefficient in products.items():
+            if index not in factors:
+                result[factors] = result.get(factors, 0.0) + coefficient
+                continue
+            rest = factors - {index}
+            for others, c in inner.items():
+                if rest & others:  # a square
+                    return None
+                both = rest | others
+                result[both] = result.get(both, 0.0) + coefficient * c
+        result = {factors: c for factors, c in result.items() if c != 0.0}
+        return result if 0 < len(result) <= _MOST_PRODUCTS else None
 
     def _behind(self, index: int) -> list[int]:
         """The node and all that it is a separable map of."""

@@ -26,6 +26,7 @@ __all__ = [
     "depthwise",
     "drawn_weights",
     "entries_of",
+    "growth_over_channels",
     "recurrent",
     "recurrent_layers",
     "scales",
@@ -165,6 +166,25 @@ def channel_ends(call: Call) -> list[int]:
         stated = 2 if kind == "Glu" else operation.indices_or_sections
         ends = [count // stated] if isinstance(stated, int) else [int(n) for n in stated]
     return [n for n in ends if 0 < n < count]
+
+
+def growth_over_channels(call: Call) -> float:
+    """The power of the number of channels by which a sum over them grows, or a mean shrinks.
+
+    The kernel has the sum over the channels of the user's model, whatever the copy's width.
+    """
+    operation, name = call.operation, type(call.operation).__name__
+    if name == "UnitNormalization" or (name == "Dot" and operation.normalize):
+        return -0.5
+    if name == "Dot":
+        return 0.5
+    rank = len(call.tensors[0].shape) + 1
+    if name not in ("Mean", "Sum") or operation.axis is None:
+        return 0.0
+    axes = operation.axis if isinstance(operation.axis, list | tuple) else [operation.axis]
+    if [axis % rank for axis in axes] != [rank - 1]:
+        return 0.0
+    return 0.5 if name == "Sum" else -0.5
 
 
 def channelwise(operation: Any) -> bool:

@@ -25,6 +25,7 @@ from keras2gp.verification.layers import (
     depthwise,
     drawn_weights,
     entries_of,
+    growth_over_channels,
     recurrent,
     recurrent_layers,
     separable,
@@ -231,9 +232,8 @@ class Widened(StepByStep):
             results = self._copies[key](*args, **kwargs)
         if type(operation).__name__ == "Pad" and -math.inf in (*args[1:], *kwargs.values()):
             self._surrounded.add(id(results))
-        if isinstance(operation, keras.layers.UnitNormalization):
-            # The kernel's norm is over the channels of the user's model, whatever the copy's width.
-            results = results * math.sqrt(self.scale.factor)
+        if power := growth_over_channels(call):
+            results = results * float(self.scale.factor) ** -power
         results = results if isinstance(results, list | tuple) else [results]
         return [self._notes.between(self._copies[key], call.tensors, t) for t in results]
 

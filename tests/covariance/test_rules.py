@@ -71,6 +71,17 @@ def siamese(x):
     return layers.Subtract()([second(pool(first(x))), second(pool(first(other)))])
 
 
+class Highway(layers.Layer):
+    """t h + (1 - t) x, which the oracle knows."""
+
+    def call(self, t, h, x):
+        return t * h + (1 - t) * x
+
+
+def highway(x, mix):
+    return mix(conv(x), conv(x, activation="leaky_relu"), linear(x))
+
+
 def heads(*sources):
     """One layer on each of several tensors."""
     layer = layers.Conv2D(6, 2, padding="same", **HE)
@@ -89,6 +100,9 @@ CASES = {
     ops.Activation: (IMAGE, lambda x: pool(conv(x, activation="gelu"))),
     ops.Sum: (IMAGE, lambda x: pool(layers.Subtract()([conv(x), conv(x, 1)]))),
     ops.Product: (IMAGE, lambda x: pool(layers.Multiply()([conv(x), conv(x, 1)]))),
+    ops.Polynomial: (IMAGE, lambda x: pool(highway(x, lambda t, h, x: t * h + (1 - t) * x))),
+    ops.Total: (IMAGE, lambda x: layers.Dot(1)([
+        layers.Dense(6, **HE)(layers.Flatten()(conv(x))) for _ in range(2)])),
     ops.Composed: (IMAGE, lambda x: pool((h := linear(x)) + layers.ReLU()(h))),
     ops.Shift: (IMAGE, lambda x: pool(conv(x) + 0.5)),
     ops.Scale: (IMAGE, lambda x: pool(layers.BatchNormalization()(conv(x)))),
@@ -119,6 +133,7 @@ CASES = {
 """For each op the shape of the images, and a network that ends before the last Dense layer."""
 
 ALIKE = {
+    ops.Polynomial: (IMAGE, lambda x: pool(highway(x, Highway()))),
     ops.Composed: (IMAGE, lambda x: pool(2.0 * layers.LeakyReLU(0.5)(linear(x)))),
 }
 """The same function as one activation, for an oracle that takes activations as sources."""
@@ -134,7 +149,8 @@ def model_of(op, *, pooled=True, cases=CASES):
     if not pooled:
         pooling = [layer for layer in keras.Model(x, h).layers if "Pooling" in type(layer).__name__]
         h = pooling[-1].input if pooling else h
-    return keras.Model(x, layers.Dense(3, **HE)(layers.Flatten()(h)))
+    h = layers.Flatten()(h)
+    return keras.Model(x, h if op is ops.Total else layers.Dense(3, **HE)(h))
 
 
 def images(model, rng, count=5):

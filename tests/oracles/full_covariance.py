@@ -29,7 +29,14 @@ from oracles.full_maps import (
     side_by_side,
     spread,
 )
-from oracles.full_products import channels, multiplied, same_positions
+from oracles.full_products import (
+    channels,
+    highway,
+    multiplied,
+    same_positions,
+    scaled_by_one_and,
+    total,
+)
 from oracles.full_sequences import SEQUENCES, masked_mean
 from oracles.full_steps import each_step
 from oracles.full_weights import WEIGHTED, correlated
@@ -229,14 +236,37 @@ def permuted(sources, node):
     return mapped(source, *matrix_of(lambda basis: basis.transpose(places), source.spatial))
 
 
+def reduced(sources, node):
+    """A sum or mean, over channels where it says so."""
+    (source,), operation = sources, node.operation
+    axis = operation.axis if isinstance(operation.axis, int) else operation.axis[0]
+    if axis % (len(source.spatial) + 2) != len(source.spatial) + 1:
+        return linear(operation, source, False)
+    return total(source, -1 if type(operation).__name__ == "Mean" else 1)
+
+
+def inner(sources, node):
+    """The inner product of towers, of unit vectors where it says so."""
+    count = sum(g.channels for g in sources[0].groups)
+    if node.operation.normalize:
+        sources = [normalized(s, False, False, False, 0.0) for s in sources]
+    made = total(multiplied(sources), 1)
+    return mapped(made, np.eye(1) / (count if node.operation.normalize else 1.0))
+
+
 OTHERS = {
+    "Dot": inner,
+    "Highway": lambda sources, node: highway(sources),
+    "Gated": lambda sources, node: scaled_by_one_and(sources),
     "Concatenate": joined,
     "GetItem": sliced,
     "Glu": halves,
+    "Mean": reduced,
     "Multiply": product,
     "Permute": permuted,
     "Transpose": permuted,
     "Split": split,
+    "Sum": reduced,
 }
 
 FACTORS = {

@@ -48,3 +48,42 @@ def channels(source, begin, end):
             groups.append(Group(high - low, moved))
         first += group.channels
     return Map(source.spatial, groups)
+
+
+def highway(sources):
+    """t h + (1 - t) x, by the moments of t and of 1 - t."""
+    (t, t2), (h, h2), (x, x2) = ((g.mean, g.second) for g in map(_only, same_positions(sources)))
+    one, other = (np.einsum("ip,jq->ijpq", *pair) for pair in ((h, x), (x, h)))
+    first, second = t[:, None, :, None] - t2, t[None, :, None, :] - t2
+    k = t2 * h2 + (1 - t2 - first - second) * x2 + first * one + second * other
+    return _source(sources, k, t * h + (1 - t) * x)
+
+
+def scaled_by_one_and(sources):
+    """h (1 + g)."""
+    (h, h2), (g, g2) = ((s.mean, s.second) for s in map(_only, same_positions(sources)))
+    k = h2 * (1 + g[:, None, :, None] + g[None, :, None, :] + g2)
+    return _source(sources, k, h * (1 + g))
+
+
+def total(source, power):
+    """The sum over channels of mean 0, or with the power -1 their mean."""
+    count = sum(g.channels for g in source.groups)
+    assert all(np.abs(g.mean).max() < 1e-12 for g in source.groups)
+    k = sum(g.channels * g.second for g in source.groups)
+    k = k * (count**-2.0 if power < 0 else 1.0)
+    return Map(
+        source.spatial, [Group(1, {(Source(k, 0 * source.groups[0].mean), 0): np.eye(k.shape[-1])})]
+    )
+
+
+def _only(source):
+    (group,) = source.groups
+    return group
+
+
+def _source(sources, second, mean):
+    largest = max(sources, key=lambda s: math.prod(s.spatial))
+    made = Source(second, mean)
+    channels = _only(largest).channels
+    return Map(largest.spatial, [Group(channels, {(made, 0): np.eye(second.shape[-1])})])

@@ -54,8 +54,9 @@ def of_one_shape(call: Call, context: Context) -> list[Tensor]:
         if len(tensor.shape) != len(first.shape) or tensor.channels != first.channels:
             context.refuse(
                 f"the branches have different shapes {first.shape} and {tensor.shape}: what is "
-                "broadcast shares its randomness across channels",
-                "branches of as many channels, and of equal or single positions",
+                "broadcast shares its randomness across channels, which then depend on each other",
+                "branches of as many channels, and of equal or single positions; where these are "
+                "outputs, such as V + A - mean(A), a kernel for each branch (output=)",
             )
     sizes = [context.spatial(t) for t in tensors]
     if any(t.flat for t in tensors) or len(set(sizes)) == 1:

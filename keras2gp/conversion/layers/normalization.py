@@ -26,6 +26,7 @@ __all__ = [
     "read_layer_normalization",
     "read_rms_normalization",
     "read_unit_normalization",
+    "unit_norm",
 ]
 
 
@@ -119,10 +120,14 @@ def read_rms_normalization(call: Call, context: Context) -> Tensor:
 
 def read_unit_normalization(call: Call, context: Context) -> Tensor:
     """Read UnitNormalization over the C channels that the model has: k' = k / (C sqrt(q1 q2))."""
-    layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
-    axes = _axes(layer.axis, tensor, context)
+    return unit_norm(context.as_graph_tensor(call.tensors[0]), call.operation.axis, context)
+
+
+def unit_norm(tensor: Tensor, axis: Any, context: Context) -> Tensor:
+    """A tensor over its norm over these axes of Keras, as many numbers as the model has there."""
+    axes = _axes(axis, tensor, context)
     count = math.prod(int(tensor.shape[axis - 1] or 0) for axis in axes)
-    tensor = _normalized(tensor, [tensor.parts], _over(layer.axis, tensor, context), context)
+    tensor = _normalized(tensor, [tensor.parts], _over(axis, tensor, context), context)
     context.note = f"the norm is over {count} numbers, as in this model, not infinitely many"
     return context.scaled(tensor, 1.0 / math.sqrt(count))
 

@@ -11,8 +11,8 @@ import keras
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.masks import mask_of, shares
 from keras2gp.conversion.layers.windows import by, pads
-from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.ops import AveragePool, Op, Patches, Reshape, Spatial
+from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.graph.ops import AveragePool, Mixture, Op, Patches, Reshape, Spatial, Total
 from keras2gp.layer_table import LAYERS
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "read_max_pooling",
     "read_mean",
     "read_sum",
+    "total",
 ]
 
 
@@ -47,8 +48,10 @@ def read_global_average_pooling(call: Call, context: Context) -> Tensor:
 
 
 def read_sum(call: Call, context: Context) -> Tensor:
-    """Read ops.sum over spatial axes: their number times the mean."""
+    """Read ops.sum over spatial axes, their number times the mean; or over channels of mean 0."""
     tensor = context.as_graph_tensor(call.tensors[0])
+    if _over_channels(call, tensor):
+        return total(tensor, call.output, context)
     mean = read_mean(call, context)
     before, after = (math.prod(int(n or 1) for n in t.shape) for t in (tensor, mean))
     context.became = "sum over positions"
@@ -58,6 +61,9 @@ def read_sum(call: Call, context: Context) -> Tensor:
 def read_mean(call: Call, context: Context) -> Tensor:
     """Read ops.mean over spatial axes: average pooling over all of their positions."""
     tensor = context.as_graph_tensor(call.tensors[0])
+    if _over_channels(call, tensor):
+        count = int(tensor.channels or 1)
+        return context.scaled(total(tensor, call.output, context), 1.0 / count)
     rank = len(tensor.shape) + 1
     stated = call.operation.axis
     stated = [stated] if isinstance(stated, int) else stated
@@ -81,6 +87,30 @@ def read_mean(call: Call, context: Context) -> Tensor:
         return replace(pooled, shape=call.output)
     left = tuple(n for axis, n in enumerate(spatial) if axis not in averaged)
     return context.apply(Reshape(left, len(spatial)), pooled, call.output)
+
+
+def _over_channels(call: Call, tensor: Tensor) -> bool:
+    """Whether a sum or mean is over the axis of channels alone, and what is left has one."""
+    axis, rank = call.operation.axis, len(tensor.shape) + 1
+    axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+    if not isinstance(axis, int) or tensor.flat:
+        return False
+    kept = call.operation.keepdims or rank == 2
+    return kept and axis % rank == (1 if tensor.channel_first else rank - 1)
+
+
+def total(tensor: Tensor, shape: tuple[int | None, ...], context: Context) -> Tensor:
+    """The sum over channels, which has to be of mean 0: k' = C k, Gaussian for many channels."""
+    count = sum(part.channels for part in tensor.parts)
+    nodes = tuple(map(context.marked, tensor.parts))
+    add, node = context.state.builder.add, nodes[0]
+    if len(nodes) > 1:
+        mixture = Mixture(tuple(part.channels / count for part in tensor.parts))
+        node = add(mixture, nodes, context.path)
+    context.became = f"sum over {count} channels"
+    context.note = "Gaussian for many channels, of the covariance of as many as the model has"
+    node = add(Total(float(count)), (node,), context.path)
+    return Tensor(shape, (Part(node, 1),), channel_first=tensor.channel_first)
 
 
 def read_adaptive_pooling(call: Call, context: Context) -> Tensor:

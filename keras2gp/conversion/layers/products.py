@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import NoReturn
 
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.branches import combined, keep_shape, number_of, of_one_shape
+from keras2gp.conversion.layers.normalization import unit_norm
+from keras2gp.conversion.layers.pooling import total
 from keras2gp.conversion.layers.slicing import channels_between
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import Activation, Product
 
-__all__ = ["read_glu", "read_power", "read_product"]
+__all__ = ["read_dot", "read_glu", "read_power", "read_product"]
 
 _MOST_FACTORS = 8
 _QUOTIENTS = ("Divide", "TrueDivide")
@@ -48,6 +52,31 @@ def _of_branches(call: Call, context: Context) -> Tensor:
     keep_shape(call, tensors[0], context)
     context.became = f"product of {len(tensors)} branches"
     return combined(Product(), tensors, context)
+
+
+def read_dot(call: Call, context: Context) -> Tensor:
+    """Read the inner product of two towers, k' = C k1 k2; of unit vectors k' = k1 k2 / (C q q)."""
+    layer = call.operation
+    tensors = [context.as_graph_tensor(t) for t in call.tensors]
+    axes = layer.axes if isinstance(layer.axes, list | tuple) else [layer.axes] * 2
+    last = [
+        axis % (len(t.shape) + 1) == len(t.shape) for axis, t in zip(axes, tensors, strict=True)
+    ]
+    if math.prod(int(n or 0) for n in call.output) > 1 or not all(last):
+        context.refuse(
+            "it gives a matrix of inner products, whose columns are no channels that are alike",
+            "vectors, and the axis of channels (axes=-1); or Multiply, with a layer with weights "
+            "after it",
+        )
+    if any(t.flat or t.channel_first or len(t.shape) != len(call.output) for t in tensors):
+        context.refuse(
+            "its towers are maps that were flattened, or vectors and maps",
+            "a Dense layer at the end of each tower",
+        )
+    if layer.normalize:
+        tensors = [unit_norm(t, -1, context) for t in tensors]
+    product = combined(Product(), tensors, context)
+    return total(replace(product, shape=tensors[0].shape), call.output, context)
 
 
 def read_power(call: Call, context: Context) -> Tensor:

@@ -37,7 +37,7 @@ from keras2gp.graph.ops.positions import (
     Reshape,
     Spread,
 )
-from keras2gp.graph.ops.products import Product
+from keras2gp.graph.ops.products import Polynomial, Product, Total
 from keras2gp.graph.ops.sequences import Recurrent, Weigh
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "Pad",
     "Patches",
     "Permute",
+    "Polynomial",
     "Positions",
     "Product",
     "Ratios",
@@ -79,6 +80,7 @@ __all__ = [
     "Steps",
     "Sum",
     "Tokens",
+    "Total",
     "Upsample",
     "Weigh",
     "Weighted",

@@ -92,6 +92,12 @@ class Op:
     needs_gaussian: ClassVar[bool] = False
     """Whether its covariance is known for Gaussian inputs only."""
 
+    needs_centered: ClassVar[bool] = False
+    """Whether its covariance is known for inputs of mean 0 only."""
+
+    single: ClassVar[bool] = False
+    """Whether its output is one channel, however wide the network is."""
+
     keeps_sign: ClassVar[bool] = False
     """Whether its output is never negative where its inputs never are."""
 
@@ -145,6 +151,12 @@ class Op:
     def never_negative(self, inputs: Sequence[bool]) -> bool:
         """Whether no entry of the output is negative, from the same of the inputs."""
         return self.keeps_sign and all(inputs)
+
+    def is_centered(self, inputs: Sequence[bool]) -> bool:
+        """Whether the mean of the output is known to be 0, from the same of the inputs."""
+        if self.random:
+            return True
+        return bool(inputs) and all(inputs) and (self.linear or bool(self.sum_weights))
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
         """Whether the covariance depends on the means of inputs of these kinds."""

@@ -29,6 +29,8 @@ _NEVER_NEGATIVE = frozenset(
 )
 _IDENTITY_FROM_ZERO = frozenset({"abs", "absolute", "elu", "leaky_relu", "relu"})
 """Functions with phi(u) = u for every u from 0."""
+_ODD = frozenset({"arctan", "erf", "sin", "sinh", "softsign", "tanh"})
+"""Functions with phi(-u) = -phi(u)."""
 _WEIGHTS_FIRST = "a convolution or Dense layer on the input's branch (a 1x1 convolution will do)"
 
 
@@ -183,6 +185,10 @@ class Activation(Op):
         """By the function."""
         return self.name in _NEVER_NEGATIVE
 
+    def is_centered(self, inputs: Sequence[bool]) -> bool:
+        """An odd function of a Gaussian tensor."""
+        return self.name in _ODD
+
     def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
         """None: Gaussian inputs have the mean 0."""
         return ()
@@ -324,6 +330,10 @@ class Normalize(Op):
     def never_negative(self, inputs: Sequence[bool]) -> bool:
         """As its group, if no mean is taken away."""
         return not self.centered and inputs[self.group]
+
+    def is_centered(self, inputs: Sequence[bool]) -> bool:
+        """If its groups are."""
+        return all(inputs)
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
         """The mean of features is taken away, from them or from their mean square."""

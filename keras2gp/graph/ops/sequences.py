@@ -85,6 +85,10 @@ class Weigh(Op):
         """As the first."""
         return inputs[0]
 
+    def is_centered(self, inputs: Sequence[bool]) -> bool:
+        """As the first."""
+        return inputs[0]
+
     def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
         """The first."""
         return inputs[:1]

@@ -1,0 +1,205 @@
+"""Sums of products that share factors, and sums over channels, beside the oracle of all positions.
+
+The oracle has the moments of a gate from a layer of its own, in the place of its sum of products.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from oracles import full_covariance as full_oracle
+
+import keras2gp
+from keras2gp.errors import UnsupportedModelError
+
+HE = {
+    "kernel_initializer": "he_normal",
+    "bias_initializer": keras.initializers.RandomNormal(stddev=0.3),
+}
+IMAGE = (3, 2, 2)
+
+
+class Highway(layers.Layer):
+    """t h + (1 - t) x."""
+
+    def call(self, t, h, x):
+        return t * h + (1 - t) * x
+
+
+class Gated(layers.Layer):
+    """h + h g."""
+
+    def call(self, h, g):
+        return h + h * g
+
+
+def written_highway(t, h, x):
+    return t * h + (1 - t) * x
+
+
+def written_gated(h, g):
+    return h + h * g
+
+
+WRITTEN = {"highway": written_highway, "gated": written_gated}
+
+
+def oracles():
+    return {"highway": Highway(), "gated": Gated()}
+
+
+def conv(x, window=2, activation=None):
+    return layers.Conv2D(6, window, padding="same", activation=activation, **HE)(x)
+
+
+def dense(x, activation=None, units=6):
+    return layers.Dense(units, activation, **HE)(x)
+
+
+def pool(x):
+    return layers.AveragePooling2D(2, 1)(x)
+
+
+def two_layers(x, ops_):
+    for _ in range(2):
+        x = ops_["highway"](dense(x, "relu"), dense(x, "leaky_relu"), x)
+    return x
+
+
+def excited(x, ops_):
+    h = conv(x, activation="relu")
+    g = dense(layers.GlobalAveragePooling2D(keepdims=True)(h), "relu")
+    return pool(ops_["gated"](h, g))
+
+
+GATES = {
+    "a highway of features": (IMAGE, lambda x, o: pool(o["highway"](
+        conv(x, activation="relu"), conv(x, 1, "leaky_relu"), conv(x, activation="relu")))),
+    "a highway around its input": (IMAGE, lambda x, o: pool(conv(o["highway"](
+        conv(h := conv(x), 1, "relu"), conv(h, activation="relu"), h), 1))),
+    "highways": ((5,), lambda x, o: two_layers(dense(x), o)),
+    "squeeze and excitation beside its input": (IMAGE, excited),
+    "a gate on a sum of branches": (IMAGE, lambda x, o: pool(o["gated"](
+        (h := conv(x)) + conv(conv(h, activation="relu")), conv(h, 1, "relu")))),
+}  # fmt: skip
+
+
+def model_of(shape, function, *rest):
+    x = keras.Input(shape)
+    h = function(x, *rest)
+    return keras.Model(x, dense(layers.Flatten()(h) if len(h.shape) > 2 else h, units=3))
+
+
+def agree(model, reference, rng):
+    x = rng.normal(size=(4, *model.input_shape[1:]))
+    kernel = keras2gp.convert(model, dtype="float64")
+    nngp, ntk = np.asarray(kernel.matrix(x, None, "both"))
+    np.testing.assert_allclose(nngp, full_oracle.full_kernel(reference, x, x), rtol=1e-9)
+    tangent = full_oracle.full_tangent(reference, x[:2], x[2:])
+    np.testing.assert_allclose(ntk[:2, 2:], tangent, rtol=1e-9)
+    np.testing.assert_allclose(kernel.diag(x), nngp.diagonal(), rtol=1e-12)
+
+
+QUICK = {"highways", "a highway around its input"}
+"""Gates that are tested by default; the others are slow."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in GATES],
+)
+def test_gates_agree_with_all_positions(case, rng):
+    agree(model_of(*GATES[case], WRITTEN), model_of(*GATES[case], oracles()), rng)
+
+
+def dot(*towers, **settings):
+    return layers.Dot(1, **settings)(list(towers))
+
+
+TOTALS = {
+    "towers": lambda x: dot(dense(x), dense(dense(x, "relu"))),
+    "a tower that ends in an activation": lambda x: dot(dense(x, "relu"), dense(x)),
+    "unit vectors": lambda x: dot(dense(x), dense(x), normalize=True),
+    "beside biases": lambda x: dot(dense(x), dense(x)) + dense(x, units=1),
+    "groups of channels": lambda x: dot(
+        layers.Concatenate()([dense(x, "relu", 2), dense(x, units=4)]), dense(x)),
+    "a written product": lambda x: ops.sum(dense(x) * ops.erf(dense(x)), axis=-1, keepdims=True),
+    "a mean over channels": lambda x: ops.mean(ops.erf(dense(x)), axis=-1, keepdims=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TOTALS)
+def test_sums_over_channels_agree_with_all_positions(case, rng):
+    x = keras.Input((5,))
+    model = keras.Model(x, TOTALS[case](x))
+    agree(model, model, rng)
+
+
+def test_networks_of_many_channels_have_these_moments(rng):
+    """Over many random networks, the kernel is the covariance at any number of channels."""
+    x = rng.normal(size=(3, 4))
+    t, h, y, a, b = (np.einsum("sco,nc->sno", rng.normal(size=(20000, 4, 6)) / 2, x)
+                     for _ in range(5))  # fmt: skip
+    t, h = np.maximum(t, 0), np.maximum(h, 0)
+    settings = {"kernel_initializer": keras.initializers.RandomNormal(stddev=0.5)}
+
+    def layer(z, activation=None):
+        return layers.Dense(6, activation, use_bias=False, **settings)(z)
+
+    z = keras.Input((4,))
+    mixed = written_highway(layer(z, "relu"), layer(z, "relu"), layer(z))
+    head = layers.Dense(1, use_bias=False, kernel_initializer="lecun_normal")(mixed)
+    found = keras2gp.convert(keras.Model(z, head), dtype="float64")(x)
+    drawn = t * h + (1 - t) * y
+    products = np.einsum("sno,smo->snm", drawn, drawn) / 6
+    error = products.std(0) / np.sqrt(len(products))
+    assert (np.abs(products.mean(0) - found) < 5 * error).all()
+    found = keras2gp.convert(keras.Model(z, dot(layer(z), layer(z))), dtype="float64")(x)
+    inner = (a * b).sum(-1)
+    products = inner[:, :, None] * inner[:, None, :]
+    error = products.std(0) / np.sqrt(len(products))
+    assert (np.abs(products.mean(0) - found) < 5 * error).all()
+
+
+def shared(x):
+    layer = layers.Dense(6)
+    return dot(layer(x), layer(2.0 * x))
+
+
+REFUSED = {
+    "towers of features": (lambda x: dot(dense(x, "relu"), dense(x, "relu")), "has a mean"),
+    "one tower twice": (lambda x: dot(h := dense(x), h), "has a mean"),
+    "a shared tower": (shared, "has a mean"),
+    "towers of one layer": (
+        lambda x: dot(h := dense(x), dense(ops.concatenate([dense(h), h]), "relu") + h),
+        "made of the same random layer",
+    ),
+    "weights after it": (lambda x: dense(dot(dense(x), dense(x))), "one number, however wide"),
+    "matrices": (
+        lambda x: layers.Flatten()(layers.Dot(2)([layers.Reshape((2, 3))(dense(x)),
+                                                  layers.Reshape((2, 3))(dense(x))])),
+        "matrix of inner products",
+    ),
+    "features over channels": (lambda x: ops.mean(dense(x, "relu"), -1, True), "has a mean"),
+    "dueling heads": (
+        lambda x: dense(x, units=1) + (a := dense(x, units=4)) - ops.mean(a, -1, True),
+        "depend on each other",
+    ),
+    "an activation of a highway": (
+        lambda x: dense(layers.ReLU()(written_highway(dense(x, "relu"), dense(x), dense(x)))),
+        "sum of products of random branches",
+    ),
+    "a square of a gate": (
+        lambda x: dense((t := dense(x, "relu")) * (h := dense(x)) + t * t * h),
+        "same random layer",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_name_the_reason(case):
+    function, why = REFUSED[case]
+    x = keras.Input((5,))
+    with pytest.raises(UnsupportedModelError, match=why) as error:
+        keras2gp.convert(keras.Model(x, function(x)))
+    assert all(obstacle.hint for obstacle in error.value.obstacles)
