@@ -23,7 +23,7 @@ test:  ## all but the slow tests
 cover:  ## the same tests, with the share of the code that they run; takes a fifth longer
 	$(PYTHON) -m pytest --cov --cov-report=term:skip-covered
 
-slow:  ## the slow tests: about an hour
+slow:  ## the slow tests: an hour and a half
 	$(PYTHON) -m pytest -m slow
 
 demo:  ## the installed command, in an empty directory

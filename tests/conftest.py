@@ -1,7 +1,9 @@
-"""Quiet TensorFlow, the same random numbers in every test, and the choice of the smoke tests."""
+"""Quiet TensorFlow, the same random numbers in every test, and the choice of the slow and the
+smoke tests."""
 
 import os
 from collections import Counter
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -43,25 +45,32 @@ SMOKE = {
 UNCOMPILED = {"cli", "conversion", "covariance", "gp", "kernel", "serving", "tests", "verification"}
 """Folders whose tests compare values of many small kernels: TensorFlow runs them without XLA, in
 half of the time, and in bounded memory, since XLA gives no executable back."""
+LONG = frozenset(Path(__file__).with_name("long_tests.txt").read_text().splitlines())
+"""Tests that take seconds each on two cores, by pytest's --durations: they are marked slow, so that
+the default run stays under ten minutes. Of a parametrised test the quickest case stays."""
 CASES = 2
 """Cases of a smoke test that are run, of those that it is parametrised with."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Mark the smoke tests, and refuse to leave one out that was renamed."""
+    """Mark the slow and the smoke tests, and refuse to leave one out that was renamed."""
     seen = Counter()
     for item in items:
+        if (name := item.nodeid.removeprefix("tests/")) in LONG:
+            item.add_marker("slow")
+            seen[name] += 1
         folder = item.path.parent.relative_to(config.rootpath / "tests").as_posix()
         name = item.originalname.removeprefix("test_")
         if name in SMOKE.get(folder, ()) and not item.get_closest_marker("slow"):
             seen[folder, name] += 1
             if seen[folder, name] <= CASES:
                 item.add_marker("smoke")
-    whole = config.getoption("markexpr") == "smoke" and config.args == config.getini("testpaths")
+    whole = config.args == config.getini("testpaths")
     gone = [f"{f}/{n}" for f, names in SMOKE.items() for n in names if not seen[f, n]]
+    gone += [name for name in sorted(LONG) if not seen[name]]
     if whole and gone:
-        raise pytest.UsageError(f"tests/conftest.py: no tests of these names: {', '.join(gone)}")
+        raise pytest.UsageError(f"tests/: no tests of these names: {', '.join(gone)}")
 
 
 @pytest.fixture(autouse=True, scope="module")
