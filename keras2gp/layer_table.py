@@ -134,7 +134,10 @@ def _table(*groups: list[Entry]) -> Mapping[str, Entry]:
 
 _PHI = "phi of a Gaussian tensor, by its dual activation."
 _PHI_OF_OPERATION = "phi of a Gaussian tensor, written as a keras.ops function."
-_ADD = "Sum of branches: covariances of independent branches add, equal ones add coefficients."
+_ADD = (
+    "Sum of branches: covariances of independent branches add, equal ones add coefficients; at the "
+    "output numbers, arrays and the input are the mean of the process."
+)
 _SUBTRACT = "Difference of two branches: as a sum, the second with coefficient -1."
 _CONCATENATE = (
     "Channel groups, which weights after it average over, C_i / sum C; or maps side by side."
@@ -225,7 +228,8 @@ LAYERS = _table(
     _read("merging.read_concatenate", "Concatenate", _CONCATENATE),
     _read(
         "merging.read_rescaling", "Rescaling",
-        "Between random layers: k' = scale^2 k, and an offset as a constant that is added.",
+        "Between random layers: k' = scale^2 k, and an offset as a constant that is added; at the "
+        "output one for each channel.",
         channelwise=True, scales=True,
     ),
     _read(
@@ -272,13 +276,14 @@ LAYERS = _table(
     # Normalisation
     _read(
         "normalization.read_batch_normalization", "BatchNormalization",
-        "At its initial statistics: k' = gamma^2 / (variance + epsilon) k.",
+        "At its initial statistics: k' = gamma^2 / (variance + epsilon) k, of a random gamma its "
+        "second moment.",
         channelwise=True, scales=True,
     ),
     _read(
         "normalization.read_layer_normalization", "LayerNormalization",
         "At initial gamma and beta: k' = gamma^2 (k - m1 m2) / sqrt((v1 + epsilon) (v2 + "
-        "epsilon)).",
+        "epsilon)); of a random gamma the second moment.",
     ),
     _read(
         "normalization.read_group_normalization", "GroupNormalization",
@@ -402,6 +407,10 @@ OPERATIONS = _table(
         **_PHI_READER,
     ),
     _ops(
+        "numpy", "Log", reader="activation.read_log",
+        becomes="Of a softmax or sigmoid: log_softmax or log_sigmoid.",
+    ),
+    _ops(
         "core", "Cast ConvertToTensor", reader="normalization.read_cast",
         becomes="Does nothing to real numbers, which the kernel has in its own dtype.",
         channelwise=True, scales=True,
@@ -493,7 +502,7 @@ OPERATIONS = _table(
         "Average BroadcastTo Cbrt Ceil Clip Copy CountNonzero Cross Cumprod Cumsum Deg2rad Diag "
         "Diagonal Diff DivideNoNan Dstack Equal Exp2 Fabs Fliplr Flipud Floor FloorDivide "
         "Fmod FullLike Greater GreaterEqual Hsplit Hstack Hypot Isclose Isfinite Isinf Isnan Less "
-        "LessEqual Log Log10 Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor "
+        "LessEqual Log10 Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor "
         "Median Mod Moveaxis NanToNum NotEqual OnesLike Prod Rad2deg Ravel Real Reciprocal "
         "Roll Rot90 Round Select Sinc Sort Sqrt Stack Std Take TakeAlongAxis "
         "Tan Tile Trace Tril Triu Trunc Var Vsplit Vstack Where ZerosLike",

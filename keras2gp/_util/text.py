@@ -14,6 +14,7 @@ __all__ = [
     "console_for",
     "duration_text",
     "harmless_cell",
+    "numbers_text",
     "printable",
     "received_text",
     "size_text",
@@ -21,6 +22,8 @@ __all__ = [
 
 # A pipe has no width: lines are as long as they are, for grep and awk.
 _PIPE_WIDTH = 400
+_MOST_NUMBERS = 4
+"""Numbers that are written out."""
 
 
 def duration_text(seconds: float) -> str:
@@ -42,6 +45,16 @@ def size_text(count: int | None) -> str:
         if abs(count) >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} bytes"
+
+
+def numbers_text(values: Any) -> str:
+    """A number or an array of them: "0.5", "1, 2, 3", "12 numbers from 0.1 to 4"."""
+    numbers = [float(value) for value in getattr(values, "flat", (values,))]
+    if len(set(numbers)) == 1:
+        return f"{numbers[0]:g}"
+    if len(numbers) <= _MOST_NUMBERS:
+        return ", ".join(f"{number:g}" for number in numbers)
+    return f"{len(numbers)} numbers from {min(numbers):g} to {max(numbers):g}"
 
 
 def received_text(value: Any, length: int = 60) -> str:

@@ -29,7 +29,7 @@ def sklearn_kernel(kernel: Any) -> Any:
         scikit-learn's estimators take no others.
 
     Raises:
-        InputError: `kernel` is no kernel.
+        InputError: `kernel` is no kernel, or it has a mean or positions.
 
     >>> import keras, keras2gp, numpy
     >>> from keras2gp import adapters
@@ -56,7 +56,7 @@ def gpflow_kernel(kernel: Any) -> Any:
 
     Raises:
         MissingLibraryError: gpflow cannot be imported.
-        InputError: `kernel` is no kernel.
+        InputError: `kernel` is no kernel, or it has a mean or positions.
     """
     return _adapter("for_gpflow", "gpflow")(kernel)
 

@@ -9,6 +9,7 @@ import numpy as np
 from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_kernel, check_variances, kernel_values
+from keras2gp.gp.prior_mean import has_mean
 
 __all__ = ["KernelValues"]
 
@@ -30,6 +31,11 @@ class KernelValues:
             raise InputError(
                 f"the kernel's output has positions {positions}, and other libraries take one "
                 "number for each pair of images. Try: kernel.at(position), of one of them"
+            )
+        if has_mean(kernel):
+            raise InputError(
+                "the kernel's process has a mean, which other libraries keep apart from kernels. "
+                "Try: kernel.without_mean(), with targets less kernel.mean(x)"
             )
         self._kernel = kernel
         self._kept: tuple[Array, Array] | None = None

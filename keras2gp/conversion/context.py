@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
+from keras2gp._util.arrays import Array
+from keras2gp._util.text import numbers_text
 from keras2gp.conversion.priors import bias_mean, distribution_of, read_variances
 from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Part, Tensor
@@ -18,6 +20,7 @@ from keras2gp.conversion.user_code import UntracedError
 from keras2gp.errors import PriorError
 from keras2gp.graph.graph import GraphBuilder
 from keras2gp.graph.independence import OtherChannels
+from keras2gp.graph.means import Constants
 from keras2gp.graph.ops import (
     Activation,
     Affine,
@@ -35,11 +38,14 @@ from keras2gp.graph.ops import (
 )
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["BIASES_OF_MEAN", "Call", "Context", "RefusalError", "State"]
+__all__ = ["BIASES_OF_MEAN", "Call", "Context", "RefusalError", "State", "by_channel"]
 
 
 BIASES_OF_MEAN = "biases of mean"
 """The note on a layer whose initial biases have a mean, before that number."""
+
+
+_MOST_CONSTANTS = 2**20
 
 
 class RefusalError(Exception):
@@ -74,6 +80,13 @@ class Call:
         return [t for t in _flat([self.args, list(self.kwargs.values())]) if isinstance(t, Tensor)]
 
 
+def by_channel(values: float | Array, tensor: Tensor) -> float | Array:
+    """One number for each channel, in a shape that broadcasts against Keras's."""
+    if np.ndim(values) != 1 or not tensor.channel_first:
+        return values
+    return np.reshape(values, (-1, *(1,) * (len(tensor.shape) - 1)))
+
+
 def _flat(value: Any) -> Sequence[Any]:
     if isinstance(value, list | tuple):
         return [leaf for item in value for leaf in _flat(item)]
@@ -97,6 +110,8 @@ class State:
     forms:       the Input.index of data in another form, by the identity of its tensor and the form
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
+    constants:   arrays of constants that are added, [*spatial, C] or of one entry along an axis,
+                 and the channel of their node at which they begin; by Constants.index
     """
 
     prior: str
@@ -114,6 +129,7 @@ class State:
     forms: dict[tuple[int, object], int] = field(default_factory=dict)
     names: dict[tuple[int, str], str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    constants: list[tuple[Array, int]] = field(default_factory=list)
 
 
 class Context:
@@ -293,12 +309,53 @@ class Context:
         self.became = self.became or f"factor {factor:g}"
         return self.apply(Scale(factor), tensor)
 
-    def shifted(self, tensor: Tensor, constant: float) -> Tensor:
-        """Add a constant: k' = k + constant (m1 + m2) + constant^2."""
-        if not math.isfinite(constant * constant):
-            self.refuse(f"its constant {constant:g} has no finite square", "a smaller constant")
+    def shifted(self, tensor: Tensor, constant: float | Array) -> Tensor:
+        """Add a constant: k' = k + constant (m1 + m2) + constant^2.
+
+        An array of different ones, which broadcasts against Keras's shape, is a mean of the output.
+        """
+        values = np.asarray(constant, np.float64)
+        with np.errstate(over="ignore"):
+            if not np.isfinite(values * values).all():
+                largest = f"{np.abs(values).max():g}"
+                self.refuse(f"its constant {largest} has no finite square", "a smaller constant")
         tensor = self.as_graph_tensor(tensor)
-        return self.apply(Shift(constant), tensor) if constant else tensor
+        if (values != values.flat[0]).any():
+            return self._shifted_by_array(tensor, values)
+        number = float(values.flat[0])
+        return self.apply(Shift(number), tensor) if number else tensor
+
+    def _shifted_by_array(self, tensor: Tensor, values: Array) -> Tensor:
+        """Add constants that differ between channels or positions."""
+        rank = len(tensor.shape)
+        if tensor.flat and self.spatial(tensor):
+            self.refuse(
+                "its constants differ, and what was flattened has them at positions",
+                "constants before Flatten, or a single number",
+            )
+        if values.ndim > rank and math.prod(values.shape[:-rank]) == 1:  # an axis for the batch
+            values = values.reshape(values.shape[-rank:])
+        axes = (1,) * (rank - values.ndim) + values.shape
+        sizes = zip(axes, tensor.shape, strict=False)
+        if values.ndim > rank or any(n not in (1, size) for n, size in sizes):
+            self.refuse(
+                f"its constants {np.shape(values)} are not those of one image {tensor.shape}",
+                "constants of that shape, or a single number",
+            )
+        if values.size > _MOST_CONSTANTS:
+            self.refuse(f"it adds {values.size} constants", f"at most {_MOST_CONSTANTS}")
+        values = values.reshape(axes)
+        values = np.moveaxis(values, 0, -1) if tensor.channel_first else values
+        parts, begin = [], 0
+        for part in tensor.parts:
+            end = begin + part.channels
+            own = values if values.shape[-1] == 1 else values[..., begin:end]
+            op = Constants(len(self.state.constants))
+            self.state.constants.append((own, part.offset))
+            node = self.state.builder.add(op, (part.node,), self.path)
+            parts.append(replace(part, node=node))
+            begin = end
+        return replace(tensor, parts=tuple(parts))
 
     def affine(
         self,
@@ -331,18 +388,20 @@ class Context:
         node = builder.add(Affine(name, call), (node,), self.path)
         channels = shape[0] if channel_first else shape[-1]
         result = Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
-        return self.shifted(result, self.bias_mean(layer, name))
+        return self.shifted(result, by_channel(self.bias_mean(layer, name), result))
 
-    def bias_mean(self, layer: Any, name: str) -> float:
+    def bias_mean(self, layer: Any, name: str) -> float | Array:
         """The mean of a layer's initial biases; 0 where the user states its variances.
+
+        An array where it differs between channels, which broadcasts against Keras's shape.
 
         name: of its weights in the parameters
         """
         if self.state.prior != "initializers" or self.state.overridden(name):
             return 0.0
         mean = bias_mean(layer)
-        if mean:
-            self._add_note(f"{BIASES_OF_MEAN} {mean:g}")
+        if np.any(mean):
+            self._add_note(f"{BIASES_OF_MEAN} {numbers_text(mean)}")
         return mean
 
     def marked(self, part: Part) -> int:
@@ -415,9 +474,17 @@ class Context:
         else:
             self.variances = variances
         self.state.parameters[name] = variances
-        call = self.state.calls.get(name, 0)
-        self.state.calls[name] = call + 1
-        return name, call
+        return name, self.calls_before(layer, suffix)
+
+    def calls_before(self, layer: Any, suffix: str) -> int:
+        """Count a call of a layer's weights that are no parameters: how many there were before.
+
+        suffix: names the weights
+        """
+        name = self.state.names.setdefault((id(layer), suffix), self.path + suffix)
+        count = self.state.calls.get(name, 0)
+        self.state.calls[name] = count + 1
+        return count
 
     def over_positions(self, tensor: Tensor) -> Tensor:
         """The mean covariance over the positions of a flattened tensor, which weights see."""

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from keras2gp._util.arrays import Array
 from keras2gp._util.text import received_text
 from keras2gp.conversion.context import Context, State
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, Obstacle, OutputError
 from keras2gp.graph.graph import Graph
+from keras2gp.graph.means import MeanTerms
 from keras2gp.graph.ops import (
     Activation,
     Crop,
@@ -24,12 +28,16 @@ from keras2gp.graph.ops import (
     Permute,
     Reshape,
 )
+from keras2gp.kernel.mean import Mean
 from keras2gp.modelfile.archive import printable
 
 __all__ = [
+    "channels_of",
     "choice_of_output",
     "chosen_output",
     "graph_of",
+    "mean_notes",
+    "mean_of",
     "no_such_layer",
     "obstacles_before",
     "output_obstacles",
@@ -122,6 +130,46 @@ def output_obstacles(output: Tensor, graph: Graph) -> list[Obstacle]:
     why = "the output is concatenated from different groups of channels"
     path = graph.nodes[graph.output].path
     return [Obstacle(path, "Concatenate", why, "a Dense layer after it, or output= of one of them")]
+
+
+def channels_of(output: Tensor) -> int:
+    """The channels of an output that data can be added to channel by channel; 0 for another."""
+    single = len(output.parts) == 1 and not output.parts[0].offset
+    return output.parts[0].channels if single else 0
+
+
+def mean_of(
+    terms: MeanTerms,
+    output: Tensor,
+    positions: tuple[int, ...],
+    arrays: Sequence[tuple[Array, int]],
+    tensors: Sequence[int],
+) -> Mean | None:
+    """The mean of an output; None if it is 0.
+
+    positions: sizes of the output's axes of positions
+    arrays:    those of the constants, and the channel of their node at which they begin
+    tensors:   Input.index of the tensors that the preprocessor gives, in order
+    """
+    constant = np.array([terms.constant])
+    for index, coefficient in terms.arrays.items():
+        values, begin = arrays[index]
+        if values.shape[-1] > 1:
+            first = output.parts[0].offset - begin
+            values = values[..., first : first + output.parts[0].channels]
+        values = values if positions else values.reshape(-1)
+        constant = constant + coefficient * values
+    if (constant == constant.flat[0]).all():
+        constant = constant.reshape(-1)[:1]
+    data = tuple((tensors.index(index), c) for index, c in terms.data.items())
+    return Mean(constant, positions, data) if data or constant.any() else None
+
+
+def mean_notes(mean: Mean | None) -> list[str]:
+    """A note on the mean of the output."""
+    if mean is None:
+        return []
+    return [f"the process has the mean {mean.text} (kernel.mean); the kernel is its covariance"]
 
 
 def with_inputs_numbered(graph: Graph, used: list[int]) -> Graph:

@@ -11,9 +11,12 @@ from keras2gp._util.checks import one_of
 from keras2gp.conversion.context import State
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.output import (
+    channels_of,
     choice_of_output,
     chosen_output,
     graph_of,
+    mean_notes,
+    mean_of,
     no_such_layer,
     obstacles_before,
     output_obstacles,
@@ -38,12 +41,14 @@ from keras2gp.errors import OutputError, PriorError, UnsupportedModelError
 from keras2gp.graph.calls import join_calls
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
+from keras2gp.graph.means import array_obstacles, split_mean
 from keras2gp.graph.offsets import check_offsets
 from keras2gp.graph.positivity import without_idle_activations
 from keras2gp.graph.sums import resolve_sums
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.kernel.mean import Mean
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.report import ConversionReport, LayerRow
 
@@ -149,6 +154,7 @@ def convert(
         conversion.inputs,
         conversion.preprocessor,
         report,
+        mean=conversion.mean,
     )
 
 
@@ -231,6 +237,7 @@ class _Conversion:
     parameters: Mapping[str, LayerVariances] = field(default_factory=dict)
     inputs: tuple[InputSpec, ...] = ()
     preprocessor: Any | None = None
+    mean: Mean | None = None
 
 
 def _opened(source: Any, settings: Settings) -> AbstractContextManager[Opened]:
@@ -275,15 +282,18 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         )
     output = chosen_output(walker, functional, settings.output)
 
-    graph, notes, removed = without_output_activation(graph_of(output, state, walker))
+    whole, notes, removed = without_output_activation(graph_of(output, state, walker))
+    graph, terms = split_mean(whole, channels_of(output))
+    arrays = array_obstacles(graph)
     shared = join_calls(graph, len(state.data))
     graph, sum_obstacles = resolve_sums(without_idle_activations(shared.graph))
     guessed = walker.has_unknown_shape(output)
     obstacles = [
         *obstacles_before(walker, graph),
         *([] if guessed else output_obstacles(output, graph)),
+        *arrays,
         *sum_obstacles,
-        *check_gaussianity(graph),
+        *([] if arrays else check_gaussianity(graph)),
         *shared.obstacles,
         *check_rules(graph),
         *([] if guessed else check_offsets(graph)),
@@ -291,10 +301,12 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
     graph, expansions = with_degrees(graph, settings.tolerance)
     state.data += [(None, data) for data in side_by_side(shared, state.data)]
     used = [op.index for op in graph.inputs]
-    preprocessor = None
+    tensors = list(dict.fromkeys([*used, *terms.data]))
+    preprocessor = mean = None
     if not obstacles:
-        preprocessor = deterministic_model(walker.inputs, [state.data[i][1] for i in used])
+        preprocessor = deterministic_model(walker.inputs, [state.data[i][1] for i in tensors])
         obstacles += mixing_obstacles(preprocessor)
+        mean = mean_of(terms, output, graph.positions, state.constants, tensors)
 
     alive = {layer: state.parameters[layer] for layer in graph.layers}
     # A layer that was refused has no variances: an override of it is no mistake of its own.
@@ -307,14 +319,21 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         tuple(_row(row, parameters) for c in walker.calls for row in (c.row, *c.extra_rows)),
         tuple(obstacles),
         tuple(spec.shape for spec in inputs),
-        graph.nodes[graph.output].path,
-        (*settings.notes, *notes, *precision_notes(walker, settings.dtype), *expansions),
+        whole.nodes[whole.output].path,
+        (
+            *settings.notes,
+            *notes,
+            *mean_notes(mean),
+            *precision_notes(walker, settings.dtype),
+            *expansions,
+        ),
         graph.positions,
         removed,
     )
     if obstacles:
         return _Conversion(report)
-    return _Conversion(report, with_inputs_numbered(graph, used), parameters, inputs, preprocessor)
+    graph = with_inputs_numbered(graph, used)
+    return _Conversion(report, graph, parameters, inputs, preprocessor, mean)
 
 
 def _dtype(tensor: Any) -> str:

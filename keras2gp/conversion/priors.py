@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import initializers
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import PriorError
@@ -17,10 +18,13 @@ from keras2gp.graph.variances import LayerVariances
 
 __all__ = [
     "TRUNCATED_VARIANCE",
+    "Moments",
     "bias_mean",
     "distribution_of",
     "element_variance",
     "initial_constant",
+    "initial_constants",
+    "moments_of",
     "read_variances",
 ]
 
@@ -101,13 +105,16 @@ def read_variances(
     weight = fan_in * read(layer, kernel)
     if not math.isfinite(weight):
         raise PriorError(f"layer {layer.name!r}: the variance of its weights is not finite")
-    if has_bias and bias_may_have_mean and prior == "initializers" and bias_mean(layer):
+    if has_bias and bias_may_have_mean and prior == "initializers" and np.any(bias_mean(layer)):
         return LayerVariances(weight, _variance_about_mean(layer.bias_initializer))
     return LayerVariances(weight, read(layer, str(bias)) if has_bias else 0.0)
 
 
-def bias_mean(layer: keras.Layer) -> float:
-    """The mean of the biases that a layer draws; 0 for a layer without, or another initialiser."""
+def bias_mean(layer: keras.Layer) -> float | Array:
+    """The mean of the biases that a layer draws; 0 for a layer without, or another initialiser.
+
+    An array [C] where it is another one for each channel.
+    """
     if not getattr(layer, "use_bias", getattr(layer, "bias", None) is not None):
         return 0.0
     initializer = layer.bias_initializer
@@ -115,7 +122,8 @@ def bias_mean(layer: keras.Layer) -> float:
         return float(initializer.mean)
     if type(initializer) is initializers.RandomUniform:
         return (float(initializer.minval) + float(initializer.maxval)) / 2
-    return initial_constant(initializer) or 0.0
+    values = initial_constants(initializer)
+    return 0.0 if values is None else values
 
 
 def _variance_about_mean(initializer: Any) -> float:
@@ -143,11 +151,76 @@ def distribution_of(layer: keras.Layer, weight: str) -> str:
 
 def initial_constant(initializer: object) -> float | None:
     """The one number that an initialiser of Keras gives; None if it gives something else."""
+    values = initial_constants(initializer)
+    return values if isinstance(values, float) else None
+
+
+def initial_constants(initializer: object) -> float | Array | None:
+    """The number that an initialiser of Keras gives, or different ones, [C]; None for any else."""
     kind = type(initializer)
     if kind is initializers.Constant:
-        value = getattr(initializer, "value", None)
-        return float(value) if isinstance(value, int | float) else None
+        return _numbers(getattr(initializer, "value", None))
     return {initializers.Zeros: 0.0, initializers.Ones: 1.0}.get(kind)
+
+
+class Moments(NamedTuple):
+    """Moments of a random number: E[x^2], E[x], E[|x|] and Var(x)."""
+
+    square: float
+    mean: float
+    absolute: float
+    variance: float
+
+
+def moments_of(initializer: Any) -> Moments | None:
+    """The moments of what an initialiser draws, where it is normal or uniform; None for another."""
+    kind = type(initializer)
+    if kind is initializers.RandomUniform:
+        return _uniform_moments(float(initializer.minval), float(initializer.maxval))
+    if kind not in (initializers.RandomNormal, initializers.TruncatedNormal):
+        return None
+    mean, deviation = float(initializer.mean), float(initializer.stddev)
+    cut = 2.0 if kind is initializers.TruncatedNormal else math.inf
+    variance = deviation**2 * (TRUNCATED_VARIANCE if cut == 2.0 else 1.0)
+    if not deviation > 0.0 or not math.isfinite(mean * mean + variance):
+        return None
+    middle = min(max(-mean / deviation, -cut), cut)
+    above, below = (
+        _first_moment(*ends, mean, deviation) for ends in ((middle, cut), (-cut, middle))
+    )
+    absolute = (above - below) / _first_moment(-cut, cut, 1.0, 0.0)
+    absolute = abs(mean) if abs(mean) >= cut * deviation else max(absolute, abs(mean))
+    return Moments(mean**2 + variance, mean, absolute, variance)
+
+
+def _uniform_moments(low: float, high: float) -> Moments | None:
+    if not low < high or not math.isfinite(low * low + high * high):
+        return None
+    mean, variance = (low + high) / 2, (high - low) ** 2 / 12
+    absolute = (low**2 + high**2) / (2 * (high - low)) if low < 0.0 < high else abs(mean)
+    return Moments(mean**2 + variance, mean, absolute, variance)
+
+
+def _first_moment(low: float, high: float, mean: float, deviation: float) -> float:
+    """The integral of mean + deviation z over the standard normal density from `low` to `high`.
+
+    Math: mean (Phi(high) - Phi(low)) + deviation (phi(low) - phi(high))
+    """
+    phi = [math.exp(-z * z / 2) / math.sqrt(2 * math.pi) for z in (low, high)]
+    share = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
+    return mean * share + deviation * (phi[0] - phi[1])
+
+
+def _numbers(value: Any) -> float | Array | None:
+    """A number, or a vector of them that are not all equal; None for anything else."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    if not array.size or (array.ndim > 1 and array.size > 1):
+        return None
+    equal = bool((array == array.flat[0]).all())
+    return float(array.flat[0]) if equal or array.size == 1 else array
 
 
 def _initial_variance(layer: keras.Layer, weight: str) -> float:

@@ -13,6 +13,7 @@ from keras2gp.covariance.registry import dual_of, rule
 from keras2gp.graph.ops import (
     Activation,
     Composed,
+    Gain,
     Polynomial,
     Product,
     Scale,
@@ -23,6 +24,7 @@ from keras2gp.graph.ops import (
 
 __all__ = [
     "ActivationRule",
+    "GainRule",
     "PolynomialRule",
     "ProductRule",
     "ScaleRule",
@@ -226,6 +228,31 @@ class ShiftRule(Rule[Shift]):
         """The constant stays beyond the border."""
         (k,) = inputs
         return False, k.ntk is None or k.ntk_zeros
+
+
+@rule(Gain)
+class GainRule(Rule[Gain]):
+    """k' = E[gamma^2] k, and m' = E[gamma] m, for a random factor gamma of each channel.
+
+    Math: Theta' = E[gamma^2] Theta + Var(gamma) k
+    """
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """E[gamma^2] k."""
+        return self.op.square * maps[0]
+
+    def tangent(self, k: PairMap, maps: Maps, thetas: Maps, context: RuleContext) -> PairMap:
+        """E[gamma^2] Theta + Var(gamma) k."""
+        return self.op.square * thetas[0] + self.op.variance * maps[0]
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """E[gamma] m."""
+        return self.op.mean * context.mean(0)
+
+    def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
+        """Both where the covariance does."""
+        (k,) = inputs
+        return k.zeros, k.zeros and (k.ntk is None or k.ntk_zeros)
 
 
 @rule(Scale)

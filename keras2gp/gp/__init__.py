@@ -14,6 +14,7 @@ from keras2gp.gp.metrics import (
     out_of_distribution_auroc,
     reliability,
 )
+from keras2gp.gp.prior_mean import MeanWarning
 from keras2gp.gp.probabilities import (
     expected_softmax,
     fit_temperature,
@@ -44,6 +45,7 @@ __all__ = [
     "JitterWarning",
     "KernelFunction",
     "MatrixProduct",
+    "MeanWarning",
     "MixedPrecision",
     "Nystroem",
     "Prediction",

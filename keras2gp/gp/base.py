@@ -38,6 +38,8 @@ class JitterWarning(UserWarning):
 class GaussianProcess(Posterior):
     """Exact inference under a zero-mean Gaussian process with independent, alike outputs.
 
+    Targets of a prior with a mean come here less that mean (prior_mean.py).
+
     Math: A = K + (noise_variance + jitter) I;  alpha = A^-1 Y
         mean = K* alpha;  variance = diag K** - diag K* A^-1 K*^T  (of the latent function)
 

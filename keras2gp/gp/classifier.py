@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
 from keras2gp.gp.positions import by_row, scored_rows
 from keras2gp.gp.posterior import require_finite
+from keras2gp.gp.prior_mean import MeanWarning, has_mean
 from keras2gp.gp.probabilities import (
     expected_softmax,
     fit_temperature,
@@ -31,11 +33,16 @@ from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
 
-__all__ = ["PROBABILITIES", "GPClassifier", "Prediction", "check_probabilities"]
+__all__ = ["PROBABILITIES", "UNUSED_MEAN", "GPClassifier", "Prediction", "check_probabilities"]
 
 # Training inputs that set the temperature, one number: among 1024, an error rate of 2% is known to
 # half a percent.
 _CALIBRATED = 1024
+UNUSED_MEAN = (
+    "the kernel's process has a mean, constants at the model's output, which a classification does "
+    "not use: it is in the units of logits, and targets of -1 and 1 are not. Try: "
+    "kernel.without_mean(), or GPRegressor, which takes the mean, with targets in its units"
+)
 PROBABILITIES = ("temperature", "largest", "dirichlet")
 """The ways to compute probabilities from the posterior; the first is the default."""
 
@@ -57,7 +64,9 @@ class Prediction(NamedTuple):
 class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
     """Classification by exact regression: y_nc = 1 if input n is of class c, and -1 otherwise.
 
-    The label is the class of the largest posterior mean.
+    The label is the class of the largest posterior mean. The prior mean is 0: a mean of the kernel
+    (constants at the model's output) is one of logits, in whose units -1 and 1 are not, and it is
+    left out with a MeanWarning.
 
     Args:
         kernel: kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as keras2gp.convert
@@ -159,6 +168,8 @@ class GPClassifier(ClassifierMixin, GaussianProcess):  # type: ignore[misc]
         """
         check_probabilities(self.probabilities)
         training = self._training(X, gram)
+        if has_mean(self.kernel):
+            warnings.warn(UNUSED_MEAN, MeanWarning, stacklevel=2)
         images = len(training) // math.prod(self._positions)
         labels = check_labels(by_row(y, self._positions, images, outputs=False))
         check_length(training, labels, "labels")

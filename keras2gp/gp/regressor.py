@@ -17,17 +17,26 @@ from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length, check_targets
 from keras2gp.gp.positions import by_row, scored_rows
 from keras2gp.gp.posterior import require_finite
+from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
+from keras2gp.gp.solvers.system import PROBE
 
 __all__ = ["GPRegressor"]
 
+_MEAN_TOLERANCE = 1e-5
+"""Relative difference of the means of one kernel in different precisions, at most."""
+
 
 class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
-    """Regression with a zero-mean Gaussian process prior; several outputs share one kernel.
+    """Regression with a Gaussian process prior; several outputs share one kernel.
 
-    Math: mean = K* A^-1 y;  variance = diag K** - diag K* A^-1 K*^T;
+    Math: mean = m* + K* A^-1 (y - m);  variance = diag K** - diag K* A^-1 K*^T;
         A = K + (noise_variance + jitter) I
+
+    The prior mean m is 0 unless the kernel has one: `kernel.mean`, a function m(x) -> [N, outputs]
+    as a converted model has it whose output adds a constant or its input. It is in the units of the
+    targets, with normalize_y too: what is shifted and scaled then is y - m.
 
     Args:
         kernel: kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as keras2gp.convert
@@ -38,13 +47,14 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
             normalize_y relative to their variance).
         jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
             number, relative to the mean of the kernel's diagonal.
-        normalize_y: subtract the mean of the targets and divide by their standard deviation.
+        normalize_y: subtract the mean of the targets (less the prior's) and divide by their
+            standard deviation.
         solver: "auto" for an exact one that fits the machine, "cholesky", "mixed", "tensorflow",
             "cg", "nystroem", or one of keras2gp.gp's solvers with settings.
 
     Attributes:
         x_train_: training inputs; None for a precomputed kernel.
-        targets_: targets as fitted (normalised), [N, C].
+        targets_: targets as fitted (less the prior mean, normalised), [N, C].
         alpha_: A^-1 targets_, [N, C].
         basis_: inputs [B, ...] of the posterior mean k(x, basis_) weights_.
         weights_: weights of the basis, [B, C].
@@ -130,6 +140,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         targets = check_targets(by_row(y, self._positions, images, outputs=True))
         check_length(training, targets, "targets")
         columns = targets.reshape(len(targets), -1)
+        prior = mean_of_rows(self.kernel, training.x, columns.shape[1])
+        columns = require_finite(columns - prior, "a target less the kernel's mean")
         shift, scale = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
         if self._normalizes():
             # A power of two keeps every digit, and squares away from overflow and underflow.
@@ -190,12 +202,12 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         if return_cov:
             mean, covariance = self._mean_and_covariance(x)
             squares = self._by_position(self._squared_units(covariance), pairs=True)
-            return self._by_position(self._in_units(mean)), squares
+            return self._by_position(self._in_units(mean, x)), squares
         if return_std:
             mean, variance = self._mean_and_variance(x, diag)
             std = self._spread(np.sqrt(variance), self.y_scale_)
-            return self._by_position(self._in_units(mean)), self._by_position(std)
-        return self._by_position(self._in_units(self._mean(x)))
+            return self._by_position(self._in_units(mean, x)), self._by_position(std)
+        return self._by_position(self._in_units(self._mean(x), x))
 
     def score(
         self,
@@ -251,7 +263,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         """
         mean, variance = self._leave_one_out()
         squares = self._by_position(self._squared_units(variance))
-        return self._by_position(self._in_units(mean)), squares
+        return self._by_position(self._in_units(mean, self._rows(self.x_train_))), squares
 
     def leave_one_out_log_density(self) -> Array:
         """Log predictive density of each training target given all the others, in its units.
@@ -309,9 +321,11 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         >>> gp.sample_y([[0.5], [3.0]], n_samples=5).shape
         (2, 5)
         """
-        draws = self._samples(self._test_inputs(X), n_samples, random_state)
+        x = self._test_inputs(X)
+        draws = self._samples(x, n_samples, random_state)
+        prior = np.asarray(self._prior_mean(x))[..., None]
         with np.errstate(over="ignore"):
-            in_units = draws * self.y_scale_[:, None] + self.y_shift_[:, None]
+            in_units = draws * self.y_scale_[:, None] + self.y_shift_[:, None] + prior
         require_finite(in_units, "a sample")
         return self._by_position(in_units[:, 0] if self.single_output_ else in_units)
 
@@ -320,6 +334,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         facts, arrays = super().fit_state()
         facts["single_output"] = self.single_output_
         facts["y_shift"], facts["y_scale"] = self.y_shift_.tolist(), self.y_scale_.tolist()
+        if has_mean(self.kernel):
+            facts["prior_mean"] = self._probed_mean().tolist()
         return facts, arrays
 
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
@@ -330,11 +346,30 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         self.y_shift_, self.y_scale_ = (np.array(v) for v in values)
         if not self.y_shift_.shape == self.y_scale_.shape == (self.targets_.shape[1],):
             raise ModelFileError(f"{len(values[0])} shifts, {len(values[1])} scales of the targets")
+        fitted = np.asarray(facts.get("prior_mean", 0.0), dtype=np.float64)
+        if has_mean(self.kernel) or "prior_mean" in facts:
+            mean = self._probed_mean()
+            bound = _MEAN_TOLERANCE * max(np.abs(fitted).max(), np.abs(mean).max())
+            if fitted.shape not in ((), mean.shape) or not np.abs(mean - fitted).max() <= bound:
+                raise ModelFileError("the kernel has another mean function than that of the fit")
 
-    def _in_units(self, mean: Matrix) -> Array:
-        """Means in the units of the targets."""
+    def _probed_mean(self) -> Matrix:
+        """The prior mean of a few training inputs, [M, C], by which a kernel is told from others.
+
+        Raises: InputError if it is of another number of outputs.
+        """
+        rows = self._rows(self.x_train_)[np.arange(min(PROBE, len(self.targets_)))]
+        shape = (len(rows), self.targets_.shape[1])
+        return np.broadcast_to(self._prior_mean(rows), shape)
+
+    def _prior_mean(self, rows: Any) -> Matrix | float:
+        """The prior mean of rows, [M, C] or [M, 1], in the units of the targets."""
+        return mean_of_rows(self.kernel, rows, self.targets_.shape[1])
+
+    def _in_units(self, mean: Matrix, rows: Any) -> Array:
+        """Means of rows in the units of the targets, the prior's added."""
         with np.errstate(over="ignore"):
-            result = mean * self.y_scale_ + self.y_shift_
+            result = mean * self.y_scale_ + self.y_shift_ + self._prior_mean(rows)
         require_finite(result, "a mean")
         return result[:, 0] if self.single_output_ else result
 

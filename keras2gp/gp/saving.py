@@ -84,7 +84,7 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
     facts, arrays = estimator.fit_state()
     head = {
         "format": _FORMAT,
-        "version": FORMAT_VERSION,
+        "version": _version_of(facts),
         "class": type(estimator).__name__,
         "parameters": _parameters(estimator),
         **facts,
@@ -131,6 +131,11 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> GPClassif
         raise ModelFileError(f"{directory / _HEAD} is damaged: {kind}{error}") from error
     _check_kernel_fits(estimator, directory)
     return estimator
+
+
+def _version_of(facts: Mapping[str, Any]) -> int:
+    """The version of a fit: another one with a prior mean, which earlier releases leave out."""
+    return FORMAT_VERSION + ("prior_mean" in facts)
 
 
 def _parameters(estimator: GaussianProcess) -> dict[str, Any]:
@@ -219,10 +224,10 @@ def _read_head(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path} is damaged: {error}") from error
     if not isinstance(head, dict):
         raise ModelFileError(f"{path} is damaged: it holds {type(head).__name__}, not an object")
-    if head.get("format") != _FORMAT or head.get("version") != FORMAT_VERSION:
+    if head.get("format") != _FORMAT or head.get("version") != _version_of(head):
         raise ModelFileError(
             f"{path} has format {head.get('format')!r}, version {head.get('version')!r}; this "
-            f"release reads {_FORMAT!r}, version {FORMAT_VERSION}"
+            f"release reads {_FORMAT!r}, version {_version_of(head)}"
         )
     check_digest(head, str(path))
     return head

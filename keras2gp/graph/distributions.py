@@ -101,7 +101,7 @@ def _obstacles_of_totals(graph: Graph) -> list[Obstacle]:
 
 def _op_on_features(graph: Graph, node: Node) -> Obstacle:
     origin = graph.nodes[node.inputs[0]]
-    reason = _source(graph, origin).op.not_gaussian
+    reason = _source(graph, origin, kinds(graph)).op.not_gaussian
     return Obstacle(
         node.path,
         f"{node.op.title} of the output of {origin.path}",
@@ -112,18 +112,22 @@ def _op_on_features(graph: Graph, node: Node) -> Obstacle:
     )
 
 
-def _source(graph: Graph, node: Node) -> Node:
-    """Where a tensor comes from, through the ops of one input that are no source of features."""
-    while len(node.inputs) == 1 and not node.op.needs_gaussian and not node.op.random:
-        if type(node.op).not_gaussian is not Op.not_gaussian:
+def _source(graph: Graph, node: Node, kind: list[Kind]) -> Node:
+    """Where a tensor comes from, through sums and ops of one input that make no features."""
+    while node.inputs and not node.op.needs_gaussian and not node.op.random:
+        features = [i for i in node.inputs if kind[i] is Kind.FEATURES]
+        if len(node.inputs) > 1 and not (node.op.sum_weights and features):
             break
-        node = graph.nodes[node.inputs[0]]
+        made = type(node.op).not_gaussian is not Op.not_gaussian
+        if made and not features:
+            break
+        node = graph.nodes[[*features, *node.inputs][0]]
     return node
 
 
 def _output_not_gaussian(graph: Graph, kind: Kind) -> Obstacle:
     node = graph.nodes[graph.output]
-    why = _source(graph, node).op.not_gaussian.output
+    why = _source(graph, node, kinds(graph)).op.not_gaussian.output
     if kind is Kind.DATA:
         why = "the output is a deterministic function of the input: no layer draws weights"
     hint = "end with a Dense layer without activation, or choose an earlier tensor with output="

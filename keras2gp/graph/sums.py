@@ -22,11 +22,12 @@ from itertools import combinations
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.composition import composed
-from keras2gp.graph.graph import Graph, GraphBuilder
+from keras2gp.graph.graph import Graph, GraphBuilder, Node
 from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
 from keras2gp.graph.ops import (
     Activation,
     Combination,
+    Gain,
     Kind,
     Op,
     Polynomial,
@@ -123,7 +124,8 @@ class _Resolver:
         if isinstance(op, Product):
             return self._add_product(inputs, path)
         if isinstance(op, Activation) and self.kinds[inputs[0]] is Kind.FEATURES:
-            return self._fused(op, inputs, path) or self._add(op, inputs, path)
+            gained = self._before_gain(op, inputs[0], path)
+            return gained or self._fused(op, inputs, path) or self._add(op, inputs, path)
         shifted = self.builder.nodes[inputs[0]] if len(inputs) == 1 else None
         if shifted is not None and isinstance(shifted.op, Shift):
             # Constants move outwards, so that an activation sees its Gaussian argument.
@@ -144,6 +146,26 @@ class _Resolver:
         """The op as one activation of a Gaussian tensor; None if it is none."""
         found = composed(op, inputs, self.builder.nodes, self.kinds)
         return None if found is None else self._add(found[1], (found[0],), path)
+
+    def _before_gain(self, op: Activation, index: int, path: str) -> int | None:
+        """phi(gamma u) as |gamma| phi(u), for a homogeneous phi; None if it is no such.
+
+        Maps of positions may stand in between, since gamma is one number for each channel.
+        """
+        between: list[Node] = []
+        node = self.builder.nodes[index]
+        while node.op.separable is not None:
+            between.append(node)
+            node = self.builder.nodes[node.inputs[0]]
+        gain = node.op
+        if not op.homogeneous or not isinstance(gain, Gain):
+            return None
+        (index,) = node.inputs
+        if self.kinds[index] is not Kind.GAUSSIAN and not gain.never_turns:
+            return None
+        for link in reversed(between):
+            index = self._add(link.op, (index,), link.path)
+        return self._add(gain.positive, (self._read(op, (index,), path),), node.path)
 
     def _add_product(self, inputs: tuple[int, ...], path: str) -> int:
         """A product of independent factors: those of one Gaussian tensor are one activation."""

@@ -40,6 +40,7 @@ class ExportedKernel(tf.Module):  # type: ignore[misc]
         if self._preprocessor is not None:
             outputs = self._preprocessor(tensors, training=False)
             tensors = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        tensors = tensors[: len(self._program.graph.inputs)]  # the mean reads the others
         last = [tf.concat([tf.range(1, t.shape.rank), [0]], 0) for t in tensors]
         return [
             tf.transpose(tf.cast(t, self.dtype), perm)

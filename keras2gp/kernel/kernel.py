@@ -27,6 +27,7 @@ from keras2gp.kernel.inputs import (
     numbers_per_image,
     require_tokens,
 )
+from keras2gp.kernel.mean import Mean, MeanFunction
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.kernel.positions import Positions, Programs, place_of
 from keras2gp.kernel.saving import save_kernel
@@ -50,6 +51,7 @@ class Kernel:
     Math:
         k(x1, x2) = E[f(x1) f(x2)] over the prior of weights and biases, and E[f(x)] = 0.
         With positions: k(x1, x2)[g, h] = E[f_g(x1) f_h(x2)].
+        With a mean m, of constants at the output: k is the covariance of f - m.
 
     Attributes:
         inputs: name and shape of every input of the model.
@@ -78,9 +80,11 @@ class Kernel:
         preprocessor: Any | None,
         report: ConversionReport,
         *,
+        mean: Mean | None = None,
         programs: Programs | None = None,
     ) -> None:
         self._program = program
+        self._mean = mean
         self._programs = Programs(program) if programs is None else programs
         self._parameters = dict(parameters)
         self.inputs = tuple(inputs)
@@ -98,7 +102,8 @@ class Kernel:
             The kernel.
         """
         program = CompiledProgram(parts.graph, parts.dtype, kind=parts.kind)
-        return cls(program, parts.parameters, parts.inputs, parts.preprocessor, parts.report)
+        given = parts.parameters, parts.inputs, parts.preprocessor, parts.report
+        return cls(program, *given, mean=parts.mean)
 
     @property
     def parts(self) -> KernelParts:
@@ -111,7 +116,41 @@ class Kernel:
             self.inputs,
             self.preprocessor,
             self.report,
+            self._mean,
         )
+
+    @property
+    def mean(self) -> MeanFunction | None:
+        """The mean function of the process, in the units of the model's output; None if it is 0.
+
+        It is what the model adds after its last random layer: constant biases of the output, a
+        Rescaling's offset, a beta, numbers and arrays; or its input, where f(x) + x is the output.
+        GPRegressor takes it as the mean of the prior.
+
+        >>> import keras, keras2gp, numpy
+        >>> x = keras.Input((2,))
+        >>> kernel = keras2gp.convert(keras.Model(x, keras.layers.Dense(1)(x) + 3.0))
+        >>> kernel.mean, kernel.mean(numpy.zeros((1, 2))).tolist()
+        (<mean 3>, [[3.0]])
+        """
+        if self._mean is None:
+            return None
+        return MeanFunction(self._mean, self.inputs, self.dtype, self._tensors)
+
+    def without_mean(self) -> Kernel:
+        """The kernel of the process less its mean: the same covariances, and no mean.
+
+        Returns:
+            The kernel; nothing is compiled again.
+
+        >>> import keras, keras2gp
+        >>> x = keras.Input((2,))
+        >>> kernel = keras2gp.convert(keras.Model(x, keras.layers.Dense(1)(x) + 3.0))
+        >>> kernel.without_mean().mean is None
+        True
+        """
+        parts = self.inputs, self.preprocessor, self.report
+        return Kernel(self._program, self._parameters, *parts, programs=self._programs)
 
     @property
     def program(self) -> CompiledProgram:
@@ -177,7 +216,7 @@ class Kernel:
                 raise PriorError(f"{layer!r} is no layer of this kernel. Its layers: {layers}")
             parameters[layer] = _changed(layer, parameters[layer], change)
         parts = self.inputs, self.preprocessor, self.report
-        return Kernel(self._program, parameters, *parts, programs=self._programs)
+        return Kernel(self._program, parameters, *parts, mean=self._mean, programs=self._programs)
 
     def at(self, position: Any) -> Kernel:
         """The kernel of the output at one position: a number for each image, as of a vector.
@@ -204,7 +243,9 @@ class Kernel:
         note = f"the kernel is of the output at position {place}"
         report = replace(self.report, notes=(*self.report.notes, note), positions=())
         program = self._programs.of(place, self.kind)
-        return Kernel(program, self._parameters, self.inputs, self.preprocessor, report)
+        mean = None if self._mean is None else self._mean.at(place)
+        parts = self.inputs, self.preprocessor, report
+        return Kernel(program, self._parameters, *parts, mean=mean)
 
     def __call__(
         self,
@@ -389,6 +430,10 @@ class Kernel:
         Raises:
             InputError: images that do not fit, or values that are not finite.
         """
+        return self._tensors(x, name)[: len(self.graph.inputs)]
+
+    def _tensors(self, x: Any, name: str = "x") -> list[Images]:
+        """The data tensors of x, and behind them those that the mean alone is made of."""
         arrays = checked(x, self.inputs, self.dtype, name)
         if self.preprocessor is None:
             return [array.astype(self.dtype, copy=False) for array in arrays]
@@ -412,7 +457,8 @@ class Kernel:
                     f"first of image {place}{_of_masks(self.graph)}"
                 )
         images = [image.astype(self.dtype) for image in images]
-        require_tokens(images, self.graph.inputs, name)
+        inputs = self.graph.inputs
+        require_tokens(images[: len(inputs)], inputs, name)
         return images
 
     def save(self, directory: str | Path) -> None:
@@ -444,6 +490,7 @@ class Kernel:
         shapes = ", ".join(str(list(spec.shape)) for spec in self.inputs)
         name, count = one_line(self.report.model), len(self._parameters)
         output = f", positions {list(self.positions)}" if self.positions else ""
+        output += "" if self._mean is None else f", mean {self._mean.text}"
         return f"<Kernel of {name}, input {shapes}{output}, {count} layers>"
 
 

@@ -24,12 +24,15 @@ from keras2gp.graph.ops import Activation
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec
+from keras2gp.kernel.mean import Mean
 from keras2gp.modelfile.constants import with_exact_constants
 from keras2gp.report import ConversionReport
 
 __all__ = ["KernelParts"]
 
 _FORMAT = 1
+_WITH_MEAN = 2
+"""Format of a kernel with a mean, which earlier versions would leave out."""
 _DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("bool", "string"),
@@ -48,6 +51,7 @@ class KernelParts:
     inputs:       the inputs of the Keras model
     preprocessor: Keras model of the deterministic layers before the graph, or None
     report:       the record of the conversion
+    mean:         the mean of the process; None if it is 0
     """
 
     graph: Graph
@@ -57,11 +61,13 @@ class KernelParts:
     inputs: tuple[InputSpec, ...]
     preprocessor: Any | None
     report: ConversionReport
+    mean: Mean | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The parts as data for JSON; the preprocessor is a flag in it and a file of its own."""
+        mean = {} if self.mean is None else {"mean": self.mean.to_dict()}
         return {
-            "format": _FORMAT,
+            "format": _WITH_MEAN if mean else _FORMAT,
             "dtype": self.dtype,
             "kind": self.kind,
             "inputs": [_entry_of(spec) for spec in self.inputs],
@@ -71,6 +77,7 @@ class KernelParts:
             },
             "graph": graph_to_dict(self.graph),
             "report": self.report.to_dict(),
+            **mean,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -84,8 +91,11 @@ class KernelParts:
         Raises: Keras2GPError where they contradict each other; LookupError, TypeError, ValueError,
             ArithmeticError or AttributeError where a value is malformed.
         """
-        if data["format"] != _FORMAT:
-            raise ModelFileError(f"format {data['format']!r}, this version reads {_FORMAT}")
+        if data["format"] != (_WITH_MEAN if "mean" in data else _FORMAT):
+            raise ModelFileError(
+                f"format {data['format']!r}, this version reads {_FORMAT}, and {_WITH_MEAN} with a "
+                "mean"
+            )
         if data["dtype"] not in ("float32", "float64"):
             raise ModelFileError(f"dtype {data['dtype']!r}")
         if data["kind"] not in ("nngp", "ntk"):
@@ -105,13 +115,16 @@ class KernelParts:
         if obstacles:
             raise ModelFileError(f"no rule: {obstacles[0]}")
         inputs = tuple(_input_of(entry) for entry in data["inputs"])
-        _check_inputs(graph, inputs, preprocessor)
+        shapes = _check_inputs(graph, inputs, preprocessor)
+        mean = Mean.from_dict(data["mean"], graph.positions, shapes) if "mean" in data else None
+        if len(shapes) > len(graph.inputs) + len(mean.data if mean else ()):
+            raise ModelFileError("its preprocessor gives more than its graph and its mean read")
         if preprocessor is not None:
             with_exact_constants(preprocessor, data["dtype"])
         _check_ops(graph, data["dtype"])
         kind = cast("KernelKind", data["kind"])
         report = ConversionReport.from_dict(data["report"])
-        return cls(graph, kind, data["dtype"], parameters, inputs, preprocessor, report)
+        return cls(graph, kind, data["dtype"], parameters, inputs, preprocessor, report, mean)
 
 
 def _portable_activations(graph: Graph) -> dict[str, Any]:
@@ -165,13 +178,17 @@ def _input_of(entry: Mapping[str, Any]) -> InputSpec:
     return InputSpec(str(entry["name"]), tuple(sizes), dtype)
 
 
-def _check_inputs(graph: Graph, inputs: Sequence[InputSpec], preprocessor: Any | None) -> None:
+def _check_inputs(
+    graph: Graph, inputs: Sequence[InputSpec], preprocessor: Any | None
+) -> list[tuple[int | None, ...]]:
+    """The shapes of the data tensors, of which those of the graph come first."""
     shapes = [spec.shape for spec in inputs]
     if preprocessor is not None:
         shapes = [tuple(t.shape[1:]) for t in preprocessor.outputs]
     graph_shapes = [(*op.size, op.channels) for op in graph.inputs]
-    if shapes != graph_shapes:
+    if shapes[: len(graph_shapes)] != graph_shapes:
         raise ModelFileError(f"its inputs {shapes} are not those of its graph {graph_shapes}")
+    return shapes
 
 
 def _check_ops(graph: Graph, dtype: str) -> None:

@@ -22,6 +22,7 @@ from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.prior_mean import mean_of_rows
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import check_noise
@@ -97,7 +98,8 @@ def optimize_variances(
     of ReLUs without biases knows only the product of its weight variances (k is proportional to
     each): the evidence is flat in all other directions, which the ascent leaves as they are.
 
-    Entries and their derivatives are computed in float64, whatever the kernel's dtype.
+    Entries and their derivatives are computed in float64, whatever the kernel's dtype. A mean of
+    the kernel is taken away from real targets, as GPRegressor does, and not from labels.
 
     Args:
         kernel: the kernel whose variances are the start.
@@ -175,6 +177,8 @@ class Evidence:
             )
         self._images = [image.astype(np.float64) for image in kernel.images(x)]
         self._targets = targets_of(y)
+        if np.asarray(y).dtype.kind == "f":  # labels have no units
+            self._targets = self._targets - mean_of_rows(kernel, x, self._targets.shape[1])
         if len(self._targets) != len(self._images[0]):
             raise InputError(
                 f"y has {len(self._targets)} rows and x has {len(self._images[0])} images"

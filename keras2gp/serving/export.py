@@ -96,6 +96,13 @@ def export(
             "serves one prediction for each image. Try: a fit at one position, with the kernel "
             "kernel.at(position); Kernel.save, which saves the kernel of all positions"
         )
+    mean = estimator.kernel.mean
+    if isinstance(estimator, GPRegressor) and mean is not None and mean.depends_on_input:
+        raise InputError(
+            "the kernel's mean depends on the input, and an export adds constants alone. Try: "
+            "kernel.without_mean(), fitted to targets less kernel.mean(X), which the predictions "
+            "then lack"
+        )
     module = predictor_of(estimator, variance=variance)
     try:
         with staged_directory(target, _OURS) as staged:

@@ -146,7 +146,8 @@ class _Regressor(_Predictor):
     """Mean and standard deviation in the units of the targets."""
 
     def __init__(self, estimator: GPRegressor, *, variance: bool) -> None:
-        self._shift = tf.constant(estimator.y_shift_)
+        mean = estimator.kernel.mean  # a constant
+        self._shift = tf.constant(estimator.y_shift_ + (0.0 if mean is None else mean.constant))
         self._scale = tf.constant(estimator.y_scale_)
         self._single = estimator.single_output_
         super().__init__(estimator, variance=variance)

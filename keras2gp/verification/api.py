@@ -18,7 +18,7 @@ from keras2gp.conversion.context import BIASES_OF_MEAN
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.covariance.duals.hermite import TOLERANCE
-from keras2gp.errors import InputError, NumericalError
+from keras2gp.errors import InputError, NumericalError, WideningError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.verification.positions import matrix_at, places_of
 from keras2gp.verification.report import VerificationReport, estimate, make_report
@@ -65,10 +65,11 @@ def verify(
     """Test whether a kernel is that of the model, by random wide networks.
 
     The networks are copies of the model with other numbers of channels, their weights drawn from
-    the model's prior. The second moments of their outputs tend to the kernel as the width grows.
-    Control variates of known mean, from the same weights, take away most of their fluctuation
-    (controls.py). No rule of the kernel is used. Of an output with positions three are compared,
-    the first, the last and one in the middle, with one another.
+    the model's prior. The second moments of their outputs tend to the kernel as the width grows;
+    where the process has a mean, those of the outputs less that mean. Control variates of known
+    mean, from the same weights, take away most of their fluctuation (controls.py). No rule of the
+    kernel is used. Of an output with positions three are compared, the first, the last and one in
+    the middle, with one another.
 
     The verdict is "rejected" if the networks are farther from the kernel than their error bars
     allow, which happens to a true kernel once in a thousand times. It is "accepted" if they are
@@ -224,6 +225,11 @@ class Verification:
         trained_until: str | None = None,
     ) -> None:
         _check(widths, samples, units, seed)
+        if stated.mean is not None and stated.mean.depends_on_input:
+            raise WideningError(
+                "the model adds its input to its output, whose channels do not grow. Try: "
+                "output=LAYER, the layer whose output that is added to"
+            )
         self.stated = stated
         self.samples, self.seed, self.averages = samples, seed, averages
         self._model, self._trained_until = model, trained_until
@@ -314,7 +320,19 @@ class Verification:
             removed=self.stated.report.removed,
             bias_means=[r.path for r in self.stated.report.rows if BIASES_OF_MEAN in r.note],
         )
-        return Sampler(widened.model, widened.taps, deviations(widened), self.images, self._places)
+        return Sampler(
+            widened.model,
+            widened.taps,
+            deviations(widened),
+            self.images,
+            self._places,
+            mean=self._mean(),
+        )
+
+    def _mean(self) -> float:
+        """The mean of a copy's output; of arrays of constants copies have the first number."""
+        mean = self.stated.mean
+        return 0.0 if mean is None else float(mean.constant.flat[0])
 
     def _stream(self, number: int) -> int:
         """A stream of random numbers for each width, of which every seed has its own."""

@@ -151,6 +151,7 @@ class Sampler:
             a variable that stays as it is.
         images: An array [N, *shape] for each of its inputs.
         places: The positions of the output that are compared.
+        mean: The mean of the copy's output.
     """
 
     def __init__(
@@ -160,12 +161,15 @@ class Sampler:
         deviations: Sequence[float | None],
         images: Sequence[Images],
         places: Places,
+        *,
+        mean: float = 0.0,
     ) -> None:
         self._model, self._taps = model, taps
         self._deviations = tuple(deviations)
         self._images = [tf.constant(array) for array in images]
         self._count = len(images[0])
         self._places = places
+        self._mean = tf.constant(mean, tf.float32)
 
     def draws(
         self,
@@ -246,12 +250,12 @@ class Sampler:
         return sensitivities(of_taps, gradients)
 
     def _outputs(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """The copy's output as [N, positions, units], and the tensors of its taps."""
+        """The copy's output less its mean, [N, positions, units], and the tensors of its taps."""
         outputs, _ = self._model.stateless_call(
             values, self._model.non_trainable_variables, self._images, training=False
         )
         units, *taps = outputs
-        return [self._places.units(units), *taps]
+        return [self._places.units(units) - self._mean, *taps]
 
     def _values(self, number: Any, stream: Any) -> list[Tensor]:
         """Values of the trainable variables in one network, drawn anew."""

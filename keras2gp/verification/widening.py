@@ -14,7 +14,7 @@ import numpy as np
 from keras.src.applications import convnext
 
 from keras2gp.conversion.context import Call
-from keras2gp.conversion.priors import bias_mean
+from keras2gp.conversion.priors import bias_mean, initial_constants
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.errors import GraphError, WideningError
@@ -54,6 +54,10 @@ _AVERAGES = {
     for reach in ("", "Global")
     for rank in (1, 2, 3)
 }
+
+
+_CONSTANTS = frozenset({"beta_initializer", "gamma_initializer", "moving_mean_initializer"})
+"""Initialisers of variables that are not drawn."""
 
 
 class Widened(StepByStep):
@@ -159,7 +163,7 @@ class Widened(StepByStep):
             apart = self.depth > 0  # controls are of images, and these are of steps
             result = self._notes.weights(layer, drawn, result, data, apart=apart)
         if name in self.bias_means:  # weights are drawn about 0
-            moved = result.data + bias_mean(operation)
+            moved = result.data + _first(bias_mean(operation))
             result = self._notes.between(None, [result], moved)
         # The function itself is handed on, since a function of the user's own has no name in Keras.
         # The kernel is that of a Gaussian output: an activation in the output's layer was removed.
@@ -251,6 +255,12 @@ class Widened(StepByStep):
         config: dict[str, Any] = call.operation.get_config()
         config |= {"name": self._name(path), "dtype": self.state.dtype, "trainable": True}
         config |= dict.fromkeys({"lora_alpha", "lora_rank"} & config.keys())
+        for key in _CONSTANTS & config.keys():
+            values = initial_constants(getattr(call.operation, key))
+            if values is None and key == "gamma_initializer" and call.operation.gamma is not None:
+                raise WideningError(f"{path}: its gamma is random, and copies have one that is not")
+            if values is not None:  # the first of several, since the channels grow
+                config[key] = keras.initializers.Constant(_first(values))
         return config | self._sizes(call)
 
     def _name(self, path: str) -> str:
@@ -360,5 +370,5 @@ def deviations(widened: Widened) -> list[float | None]:
 
 
 def _first(value: Any) -> float:
-    """The one number in an array of equal numbers, whose shape has the model's channels."""
+    """The first number in an array, whose shape has the model's channels."""
     return float(np.asarray(value).flat[0])

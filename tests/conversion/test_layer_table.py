@@ -122,6 +122,7 @@ OPERATION_CASES = {
     "TrueDivide": (0, of(lambda h: h / 2)),
     "Power": (0, of(lambda h: h**3)),
     "Glu": (0, of(ops.glu)),
+    "Log": (0, of(lambda h: ops.log(ops.sigmoid(h)))),
     "Split": (0, lambda x: ops.split(dense(x), 2, axis=-1)[1]),
     "Negative": (0, of(lambda h: -h)),
     "Concatenate": (0, lambda x: dense(ops.concatenate([dense(x), dense(x)], -1))),

@@ -258,6 +258,29 @@ def test_padding_and_cropping_of_other_ranks(rank, rng):
 
 
 @pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_the_logarithm_of_an_output_activation_is_removed_with_it(name, rng):
+    x = rng.normal(size=(3, 4))
+    kernel = kernel_of(lambda i: ops.log(getattr(ops, name)(layers.Dense(3, **HE)(i))), dense=False)
+    np.testing.assert_allclose(kernel(x), 2 * x @ x.T / 4, rtol=1e-12)
+    assert f"log_{name}" in kernel.report.notes[0]
+
+
+LOGARITHMS = {
+    "of a Gaussian tensor": (lambda x: ops.log(V(x)), "0 or less"),
+    "of a softmax inside": (lambda x: layers.Dense(3)(ops.log(ops.softmax(V(x)))), "mixes"),
+    "glu in a layer": (lambda x: layers.Dense(4, activation="glu")(x), "halves the channels"),
+    "glu as a layer": (lambda x: layers.Activation("glu")(V(x)), "halves the channels"),
+}
+
+
+@pytest.mark.parametrize("name", LOGARITHMS)
+def test_logarithms_and_gates_without_a_rule_are_refused(name):
+    function, why = LOGARITHMS[name]
+    with pytest.raises(UnsupportedModelError, match=why):
+        kernel_of(function, dense=False)
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
 def test_an_output_activation_is_removed_and_reported(name, rng):
     x = rng.normal(size=(3, 4))
     for function in (
@@ -280,7 +303,7 @@ def test_batch_normalisation_and_prelu_stand_in_the_report():
 
 @pytest.mark.parametrize("settings", [
     {"beta_initializer": "random_normal"}, {"moving_mean_initializer": "random_normal"},
-    {"gamma_initializer": "random_normal"},
+    {"gamma_initializer": "glorot_normal"},
 ])  # fmt: skip
 def test_batch_normalisation_of_unlike_channels_is_refused(settings):
     with pytest.raises(UnsupportedModelError, match="differs from channel to channel"):

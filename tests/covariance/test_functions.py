@@ -162,7 +162,6 @@ def test_constants_agree_with_all_positions(name, rng):
 
 REFUSED = {
     "two tensors": (lambda x: (h := dense(x)) * ops.tanh(h + dense(x)), "same random layer"),
-    "a constant at the output": (lambda x: dense(x) + 1.0, "mean of the process"),
     "an unknown function": (lambda x: dense((h := dense(x)) * ops.sign(h)), "sign is not known"),
     "a function of the user's": (
         lambda x: dense((h := dense(x)) * layers.Activation(lambda u: ops.sin(3 * u))(h)),

@@ -104,6 +104,8 @@ CASES = {
     ops.Total: (IMAGE, lambda x: layers.Dot(1)([
         layers.Dense(6, **HE)(layers.Flatten()(conv(x))) for _ in range(2)])),
     ops.Composed: (IMAGE, lambda x: pool((h := linear(x)) + layers.ReLU()(h))),
+    ops.Gain: (IMAGE, lambda x: pool(layers.BatchNormalization(
+        gamma_initializer=keras.initializers.RandomNormal(-0.5, 0.7))(conv(x)) + conv(x, 1))),
     ops.Shift: (IMAGE, lambda x: pool(conv(x) + 0.5)),
     ops.Scale: (IMAGE, lambda x: pool(layers.BatchNormalization()(conv(x)))),
     ops.Normalize: (IMAGE, lambda x: pool(layers.LayerNormalization()(conv(x)))),

@@ -39,7 +39,7 @@ from oracles.full_products import (
 )
 from oracles.full_sequences import SEQUENCES, masked_mean
 from oracles.full_steps import each_step
-from oracles.full_weights import WEIGHTED, correlated
+from oracles.full_weights import WEIGHTED, correlated, correlation
 
 _STEP = 2e-5
 
@@ -134,7 +134,9 @@ def apply(layer, sources, node):
     if kind in OTHERS:
         return OTHERS[kind](sources, node)
     if kind in FACTORS:
-        return mapped(source, FACTORS[kind](layer) * np.eye(math.prod(source.spatial)))
+        random = type(getattr(layer, "gamma_initializer", None)).__name__ == "RandomNormal"
+        factor = FACTORS[kind](layer) * np.eye(math.prod(source.spatial))
+        return gained(source, layer) if random else mapped(source, factor)
     if kind in COEFFICIENTS:
         numbers = [v for v in node.arguments.args if isinstance(v, int | float)]
         total = added(
@@ -215,6 +217,17 @@ def shifted(source, constant):
         still = Source(second, np.full((count, places), float(constant)))
         terms = {**group.terms, (still, 0): np.eye(places)}
         groups.append(Group(group.channels, terms))
+    return Map(source.spatial, groups)
+
+
+def gained(source, layer):
+    """A random factor for each channel: features of their own, as no activation follows."""
+    law, scale = layer.gamma_initializer, 1 / (1 + layer.epsilon)
+    groups = []
+    for group in source.groups:
+        second = scale * (law.mean**2 + correlation() * law.stddev**2) * group.second
+        made = Source(second, math.sqrt(scale) * law.mean * group.mean)
+        groups.append(Group(group.channels, {(made, 0): np.eye(second.shape[-1])}))
     return Map(source.spatial, groups)
 
 

@@ -28,7 +28,7 @@ from keras2gp.cli.predictions import Estimator, require_targets
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import open_session
 from keras2gp.errors import Keras2GPError, StoreError
-from keras2gp.gp.classifier import GPClassifier
+from keras2gp.gp.classifier import UNUSED_MEAN, GPClassifier
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.saving import save_head
 from keras2gp.gp.solvers.fitc import Nystroem
@@ -48,6 +48,8 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     show_report(out, kernel.report, folded=True)
     if options.regression:
         notes.append("targets shifted and scaled to mean 0 and variance 1")
+    elif kernel.mean is not None:
+        notes.append(UNUSED_MEAN.partition(" Try: ")[0].rstrip("."))
     out.line(f"\n{options.train} rows of {rows.name}", style="bold")
     for note in notes:
         out.line(f"  note: {note}")
@@ -145,7 +147,7 @@ class _TimedKernel:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.dtype, self.inputs = kernel.dtype, kernel.inputs
-        self.positions = kernel.positions
+        self.positions, self.mean = kernel.positions, kernel.mean
         self.seconds = 0.0
 
     def __call__(self, x1: Any, x2: Any = None, /, *, positions: Positions = "equal") -> Array:

@@ -20,7 +20,7 @@ from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Activation
 
-__all__ = ["fused", "named_activation", "read_activation_layer", "read_operation"]
+__all__ = ["fused", "named_activation", "read_activation_layer", "read_log", "read_operation"]
 
 _CLOSED = frozenset({"abs", "absolute", "cos", "erf", "exp", "sin", "square"})
 """Functions of keras.ops that have closed forms, and would be expanded as a user's own."""
@@ -44,6 +44,12 @@ def named_activation(function: Any, context: Context) -> Activation:
     }
     if name == "softmax":
         defaults = {}
+    if name == "glu":
+        context.refuse(
+            "it halves the channels, and Keras states as many behind this activation as before it, "
+            "so that no further layer fits",
+            "keras.ops.glu, called on the tensor",
+        )
     return _canonical(name, defaults)
 
 
@@ -142,6 +148,23 @@ def read_operation(call: Call, context: Context) -> Tensor:
     activation = _canonical(name, params)
     context.became = activation.name
     return context.activated(activation, context.as_graph_tensor(call.tensors[0]))
+
+
+def read_log(call: Call, context: Context) -> Tensor:
+    """Read the logarithm of a softmax or sigmoid, which is an activation of its own."""
+    tensor = context.as_graph_tensor(call.tensors[0])
+    nodes = context.state.builder.nodes
+    names = {getattr(nodes[part.node].op, "name", "") for part in tensor.parts}
+    name = names.pop() if len(names) == 1 else ""
+    if name not in ("sigmoid", "softmax"):
+        context.refuse(
+            "the logarithm of a random variable that may be 0 or less is not finite",
+            "the logarithm of a softmax or sigmoid; softplus, log1p of exp or another function of "
+            "any number",
+        )
+    context.became = f"log_{name}"
+    argument = tensor.map(lambda node: nodes[node].inputs[0], tensor.shape)
+    return context.activated(Activation(f"log_{name}"), argument)
 
 
 def _second_number(call: Call, context: Context) -> float:

@@ -9,12 +9,13 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.ops import Op, Repeat, Reshape, Spread
 
-__all__ = ["combined", "keep_shape", "number_of", "of_one_shape"]
+__all__ = ["combined", "keep_shape", "number_of", "numbers_of", "of_one_shape"]
 
 
 def keep_shape(call: Call, tensor: Tensor, context: Context) -> None:
@@ -28,13 +29,21 @@ def keep_shape(call: Call, tensor: Tensor, context: Context) -> None:
 
 def number_of(value: Any, context: Context) -> float:
     """The value of a constant, or of an array of equal numbers."""
+    array = numbers_of(value, context)
+    if (array != array.flat[0]).any():
+        context.refuse("its constant is not one finite number", "a single number")
+    return float(array.flat[0])
+
+
+def numbers_of(value: Any, context: Context) -> Array:
+    """The value of a constant, of any shape."""
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         array = np.empty(0)
-    if array.size == 0 or not np.isfinite(array).all() or (array != array.flat[0]).any():
+    if array.size == 0 or not np.isfinite(array).all():
         context.refuse("its constant is not one finite number", "a single number")
-    return float(array.flat[0])
+    return array
 
 
 def of_one_shape(call: Call, context: Context) -> list[Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.activation import fused
+from keras2gp.conversion.layers.branches import number_of
 from keras2gp.conversion.layers.windows import by, patches
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.ops import Depthwise, Dilate, Patches, Spatial
@@ -202,7 +203,7 @@ def _depthwise(
     parts = tuple(replace(part, node=context.marked(part)) for part in window.parts)
     result = context.apply(Depthwise(name, call), replace(window, parts=parts))
     if bias is not None:
-        result = context.shifted(result, context.bias_mean(layer, name))
+        result = context.shifted(result, number_of(context.bias_mean(layer, name), context))
     # Weights belong to channels of the layer: two parts of one node have weights of their own.
     begins = accumulate((part.channels for part in result.parts), initial=0)
     parts = tuple(

@@ -8,8 +8,16 @@ from dataclasses import replace
 import keras
 import numpy as np
 
+from keras2gp._util.arrays import Array
+from keras2gp._util.text import numbers_text
 from keras2gp.conversion.context import Call, Context
-from keras2gp.conversion.layers.branches import combined, keep_shape, number_of, of_one_shape
+from keras2gp.conversion.layers.branches import (
+    combined,
+    keep_shape,
+    number_of,
+    numbers_of,
+    of_one_shape,
+)
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import Pad, Sum
 
@@ -50,7 +58,7 @@ def read_scaled_sum(call: Call, context: Context) -> Tensor:
 
 
 def read_rescaling(call: Call, context: Context) -> Tensor:
-    """Read Rescaling of random channels: k' = scale^2 k, and an offset as a constant."""
+    """Read Rescaling of random channels: k' = scale^2 k, and offsets as constants."""
     layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     if np.ndim(layer.scale) and np.shape(layer.scale) != (tensor.channels,):
         context.refuse(
@@ -59,7 +67,7 @@ def read_rescaling(call: Call, context: Context) -> Tensor:
             "a single number",
         )
     scaled = context.scaled(tensor, number_of(layer.scale, context))
-    return context.shifted(scaled, number_of(layer.offset, context))
+    return context.shifted(scaled, numbers_of(layer.offset, context))
 
 
 def read_layer_scale(call: Call, context: Context) -> Tensor:
@@ -75,20 +83,23 @@ def read_stochastic_depth(call: Call, context: Context) -> Tensor:
     return context.as_graph_tensor(call.tensors[0])
 
 
-def _constant(call: Call, context: Context) -> float:
-    """The number among the terms of a sum; 0 where there is none."""
-    if isinstance(call.operation, keras.Layer):
-        return 0.0
-    constants = [v for v in [*call.args, *call.kwargs.values()] if not isinstance(v, Tensor)]
-    return sum(number_of(value, context) for value in constants)
+def _constant(call: Call, context: Context) -> Array:
+    """The number among the terms of a sum, or the array of them; 0 where there is none."""
+    values = [*call.args, *call.kwargs.values()]
+    constants = [v for v in values if not isinstance(v, Tensor)]
+    if isinstance(call.operation, keras.Layer) or not constants:
+        return np.zeros(())
+    return numbers_of(constants[0], context)  # the other term is a tensor
 
 
-def _sum(call: Call, context: Context, coefficients: list[float], constant: float = 0.0) -> Tensor:
+def _sum(
+    call: Call, context: Context, coefficients: list[float], constant: float | Array = 0.0
+) -> Tensor:
     tensors = of_one_shape(call, context)
     keep_shape(call, tensors[0], context)
     context.became = f"sum of {len(tensors)} branches"
-    if constant:
-        context.became = f"constant {constant:g} added"
+    if np.any(constant):
+        context.became = f"constant {numbers_text(constant)} added"
     return context.shifted(_added(tensors, coefficients, context), constant)
 
 

@@ -1,7 +1,8 @@
 """Normalisation layers, and layers that change nothing in a prediction.
 
 Statistics over channels are taken over all of them, however wide the network: at infinite width
-they are expectations. Parameters that are trained (gamma, beta) stand at their initial values.
+they are expectations. Parameters that are trained (gamma, beta) stand at their initial values; a
+gamma that is drawn at random is a random factor for each channel.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 import keras
+import numpy as np
 
-from keras2gp.conversion.context import Call, Context
-from keras2gp.conversion.priors import initial_constant
+from keras2gp.conversion.context import Call, Context, by_channel
+from keras2gp.conversion.priors import (
+    Moments,
+    initial_constant,
+    initial_constants,
+    moments_of,
+)
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.graph.ops import Normalize
+from keras2gp.graph.ops import Gain, Normalize
 
 __all__ = [
     "read_batch_normalization",
@@ -50,11 +57,11 @@ def read_batch_normalization(call: Call, context: Context) -> Tensor:
     axis = (layer.axis if isinstance(layer.axis, int) else layer.axis[0]) % (len(tensor.shape) + 1)
     if not tensor.flat and axis != (1 if tensor.channel_first else len(tensor.shape)):
         context.refuse("it normalises along an axis that is not the channels", "axis of channels")
-    mean = initial_constant(layer.moving_mean_initializer)
+    mean = initial_constants(layer.moving_mean_initializer)
     variance = initial_constant(layer.moving_variance_initializer)
-    gamma = initial_constant(layer.gamma_initializer) if layer.scale else 1.0
-    beta = initial_constant(layer.beta_initializer) if layer.center else 0.0
-    if mean is None or beta is None or gamma is None or variance is None:
+    gamma = _gamma(layer.gamma_initializer if layer.scale else None, context)
+    beta = initial_constants(layer.beta_initializer) if layer.center else 0.0
+    if mean is None or beta is None or variance is None:
         context.refuse(
             "its initial parameters are not constants, so that its output differs from channel to "
             "channel",
@@ -66,10 +73,21 @@ def read_batch_normalization(call: Call, context: Context) -> Tensor:
             "divide by",
             "a positive epsilon",
         )
-    factor = gamma / math.sqrt(variance + layer.epsilon)
+    factor = 1.0 / math.sqrt(variance + layer.epsilon)
+    if isinstance(gamma, float):
+        factor *= gamma
+    elif np.any(mean):
+        context.refuse(
+            "its initial mean is not 0, and its random gamma multiplies that: a random constant "
+            "for each channel, for which there is no rule here",
+            "moving_mean_initializer='zeros'",
+        )
     context.became = f"factor {factor:.6g}"
     context.note = "at its initial statistics"
-    return context.shifted(context.scaled(tensor, factor), beta - factor * mean)
+    tensor = context.scaled(tensor, factor)
+    if isinstance(gamma, Moments):
+        tensor = _gained(tensor, gamma, layer, context)
+    return context.shifted(tensor, by_channel(beta - factor * mean, tensor))
 
 
 def read_layer_normalization(call: Call, context: Context) -> Tensor:
@@ -84,7 +102,7 @@ def read_layer_normalization(call: Call, context: Context) -> Tensor:
     factors = _factor(gamma, beta, context)
     op = _over(layer.axis, tensor, context)
     op = replace(op, centered=not scaled_only, deviation=True, epsilon=_epsilon(layer, context))
-    return _with_gamma(_normalized(tensor, [tensor.parts], op, context), factors, context)
+    return _with_gamma(_normalized(tensor, [tensor.parts], op, context), factors, call, context)
 
 
 def read_group_normalization(call: Call, context: Context) -> Tensor:
@@ -108,14 +126,14 @@ def read_group_normalization(call: Call, context: Context) -> Tensor:
             "the normalisation before Flatten",
         )
     runs = [tensor.parts] if layer.groups == 1 else _runs(tensor.parts, size)
-    return _with_gamma(_normalized(tensor, runs, op, context), factors, context)
+    return _with_gamma(_normalized(tensor, runs, op, context), factors, call, context)
 
 
 def read_rms_normalization(call: Call, context: Context) -> Tensor:
     """Read RMSNormalization: k' = k / sqrt((q1 + epsilon) (q2 + epsilon))."""
     layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     op = replace(_over(layer.axis, tensor, context), epsilon=_epsilon(layer, context))
-    return _with_gamma(_normalized(tensor, [tensor.parts], op, context), (1.0, 0.0), context)
+    return _with_gamma(_normalized(tensor, [tensor.parts], op, context), (1.0, 0.0), call, context)
 
 
 def read_unit_normalization(call: Call, context: Context) -> Tensor:
@@ -214,23 +232,61 @@ def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
     return tuple(merged)
 
 
-def _factor(gamma: Any, beta: Any, context: Context) -> tuple[float, float]:
-    """The constant initial gamma and beta; None for an initialiser that the layer does without."""
-    factor = 1.0 if gamma is None else initial_constant(gamma)
+def _factor(gamma: Any, beta: Any, context: Context) -> tuple[float | Moments, float]:
+    """The initial gamma and constant beta; None for an initialiser that the layer does without."""
     mean = 0.0 if beta is None else initial_constant(beta)
-    if factor is None or not math.isfinite(factor) or mean is None:
-        context.refuse(
-            "its initial gamma or beta is no constant, so that its output differs from channel to "
-            "channel",
-            "Keras's default initialisers",
-        )
-    return factor, mean
+    if mean is None:
+        _refuse_unlike_channels(context)
+    return _gamma(gamma, context), mean
 
 
-def _with_gamma(tensor: Tensor, factors: tuple[float, float], context: Context) -> Tensor:
+def _gamma(initializer: Any, context: Context) -> float | Moments:
+    """The constant that gamma starts at, or the moments of what it is drawn from."""
+    factor = 1.0 if initializer is None else initial_constant(initializer)
+    gamma = moments_of(initializer) if factor is None else factor
+    if gamma is None or (isinstance(gamma, float) and not math.isfinite(gamma)):
+        _refuse_unlike_channels(context)
+    return gamma
+
+
+def _refuse_unlike_channels(context: Context) -> NoReturn:
+    context.refuse(
+        "its initial gamma or beta is no constant, so that its output differs from channel to "
+        "channel",
+        "Keras's default initialisers; or a gamma that is RandomNormal, TruncatedNormal or "
+        "RandomUniform, before relu, leaky_relu or weights",
+    )
+
+
+def _with_gamma(
+    tensor: Tensor, factors: tuple[float | Moments, float], call: Call, context: Context
+) -> Tensor:
     context.note = "gamma and beta at their initial values"
     gamma, beta = factors
-    return context.shifted(tensor if gamma == 1.0 else context.scaled(tensor, gamma), beta)
+    if isinstance(gamma, Moments):
+        tensor = _gained(tensor, gamma, call.operation, context)
+    elif gamma != 1.0:
+        tensor = context.scaled(tensor, gamma)
+    return context.shifted(tensor, beta)
+
+
+def _gained(tensor: Tensor, gamma: Moments, layer: Any, context: Context) -> Tensor:
+    """Multiply every channel by a random number of its own."""
+    if context.calls_before(layer, "/gamma"):
+        context.refuse(
+            "its random gamma multiplies several tensors, which depend on each other by it",
+            "a layer of its own for each, or a gamma that starts at a constant",
+            by_shape=False,
+        )
+    context.note = f"{context.note}; random gamma, E[gamma^2] = {gamma.square:.6g}"
+    parts, begin = [], 0
+    for part in tensor.parts:
+        shift = begin - part.offset
+        op = Gain(f"{context.path}[{shift}:]" if shift else context.path, *gamma)
+        node = context.state.builder.add(op, (part.node,), context.path)
+        parts.append(replace(part, node=node))
+        begin += part.channels
+    return replace(tensor, parts=tuple(parts))
 
 
 def _epsilon(layer: Any, context: Context) -> float:

@@ -23,6 +23,7 @@ from keras2gp.graph.ops.channels import (
     Weighted,
 )
 from keras2gp.graph.ops.functions import Composed, Shift, Steps
+from keras2gp.graph.ops.gains import Gain
 from keras2gp.graph.ops.mixing import AveragePool, Combination, Interpolate, Mixing, Upsample
 from keras2gp.graph.ops.positions import (
     Axes,
@@ -52,6 +53,7 @@ __all__ = [
     "Depthwise",
     "Dilate",
     "Flip",
+    "Gain",
     "Input",
     "Interpolate",
     "Kind",

@@ -29,6 +29,8 @@ _NEVER_NEGATIVE = frozenset(
 )
 _IDENTITY_FROM_ZERO = frozenset({"abs", "absolute", "elu", "leaky_relu", "relu"})
 """Functions with phi(u) = u for every u from 0."""
+_HOMOGENEOUS = frozenset({"abs", "absolute", "leaky_relu", "linear", "relu"})
+"""Functions with phi(t u) = t phi(u) for every t from 0."""
 _ODD = frozenset({"arctan", "erf", "sin", "sinh", "softsign", "tanh"})
 """Functions with phi(-u) = -phi(u)."""
 _WEIGHTS_FIRST = "a convolution or Dense layer on the input's branch (a 1x1 convolution will do)"
@@ -176,6 +178,11 @@ class Activation(Op):
     def identity_from_zero(self) -> bool:
         """Whether phi(u) = u for every u from 0."""
         return self.name in _IDENTITY_FROM_ZERO
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether phi(t u) = t phi(u) for every t from 0."""
+        return self.name in _HOMOGENEOUS
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
         """Features."""

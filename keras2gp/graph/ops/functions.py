@@ -26,8 +26,8 @@ class Shift(Op):
     not_gaussian: ClassVar[NotGaussian] = NotGaussian(
         cause="a constant was added, and what is between mixes it with other numbers",
         hint="the constant straight before the activation, or biases in its place",
-        output="a constant was added at the output: it is the mean of the process, which a "
-        "kernel does not hold; subtract it from the targets, and add it to predictions",
+        output="a constant was added before the output, and what comes after makes a mean of it "
+        "that is not the same for all inputs and positions",
     )
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
@@ -96,6 +96,11 @@ class Composed(Activation):
 
     @property
     def identity_from_zero(self) -> bool:
+        """Not known."""
+        return False
+
+    @property
+    def homogeneous(self) -> bool:
         """Not known."""
         return False
 
