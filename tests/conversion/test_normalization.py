@@ -65,7 +65,7 @@ def test_a_flattened_tensor_is_normalised_as_a_whole(rng):
 
 
 REFUSED = {
-    "gamma": (lambda: layers.LayerNormalization(gamma_initializer="random_normal"), "no constant"),
+    "gamma": (lambda: layers.LayerNormalization(gamma_initializer="glorot_normal"), "no constant"),
     "instance": (lambda: layers.GroupNormalization(-1), "every channel by itself"),
     "groups of one": (lambda: layers.GroupNormalization(8), "every channel by itself"),
     "positions alone": (lambda: layers.LayerNormalization(axis=1), "every channel by itself"),

@@ -47,7 +47,8 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     require_targets(kernel, rows)
     show_report(out, kernel.report, folded=True)
     if options.regression:
-        notes.append("targets shifted and scaled to mean 0 and variance 1")
+        less = "" if kernel.mean is None else ", less the mean of the process,"
+        notes.append(f"targets{less} shifted and scaled to mean 0 and variance 1")
     elif kernel.mean is not None:
         notes.append(UNUSED_MEAN.partition(" Try: ")[0].rstrip("."))
     out.line(f"\n{options.train} rows of {rows.name}", style="bold")

@@ -66,6 +66,10 @@ class Gain(Op):
         """Unless a factor may be negative."""
         return self.never_turns and inputs[0]
 
+    def is_centered(self, inputs: Sequence[bool]) -> bool:
+        """If its input or the factor is."""
+        return all(inputs) or self.mean == 0.0
+
     @property
     def keeps_zeros(self) -> bool:
         """It multiplies."""
