@@ -13,9 +13,10 @@ import tensorflow as tf
 from keras2gp._util.arrays import ImageMap, PairMap
 from keras2gp.covariance.base import Covariance, ImageStatistics, Maps, Rule, RuleContext
 from keras2gp.covariance.registry import rule
-from keras2gp.graph.ops import Normalize
+from keras2gp.errors import GraphError
+from keras2gp.graph.ops import Normalize, NormalizeAdded
 
-__all__ = ["NormalizeRule"]
+__all__ = ["NormalizeAddedRule", "NormalizeRule"]
 
 
 @rule(Normalize)
@@ -77,3 +78,40 @@ class NormalizeRule(Rule[Normalize]):
         # Rounding may leave the variance of features that hardly vary below 0.
         root = tf.sqrt(tf.maximum(v, 0.0) + self.op.epsilon)
         return tf.math.divide_no_nan(tf.ones_like(root), root)
+
+
+@rule(NormalizeAdded)
+class NormalizeAddedRule(NormalizeRule):
+    """The rule of s A + f (A - mean) r, which is R A less a mean: k' = (k - m1 m2) R1 R2 + n1 n2.
+
+    Math: R = s + f r, n = s m + f c r. Theta' = Theta R1 R2, m' = n, or m R if not centered
+    """
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """(k - m1 m2) R1 R2 + n1 n2."""
+        (r1, *means1), (r2, *means2) = context.statistics(lambda: self._statistics(maps, context))
+        k = maps[self.op.group]
+        if not means1:
+            return k * r1 * r2
+        (m1, n1), (m2, n2) = means1, means2
+        return (k - m1 * m2) * r1 * r2 + n1 * n2
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """n, or m R."""
+        r, *means = self._statistics(maps, context)
+        return means[1] if means else r * context.mean(self.op.group)
+
+    def _statistics(self, maps: Maps, context: RuleContext) -> ImageStatistics:
+        """(R, m, n) of the group; (R,) where no mean is taken away, or none is there."""
+        r, *means = super()._statistics(maps, context)
+        skip, factor = self._factors
+        if not means:
+            return (skip + factor * r,)
+        m, c = means
+        return skip + factor * r, m, skip * m + factor * c * r
+
+    @property
+    def _factors(self) -> tuple[float, float]:
+        if not isinstance(self.op, NormalizeAdded):
+            raise GraphError(f"{self.op.title} has no factors")
+        return self.op.skip, self.op.factor

@@ -18,6 +18,7 @@ independence.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import combinations
 
 from keras2gp.errors import Obstacle
@@ -29,6 +30,8 @@ from keras2gp.graph.ops import (
     Combination,
     Gain,
     Kind,
+    Normalize,
+    NormalizeAdded,
     Op,
     Polynomial,
     Product,
@@ -206,6 +209,7 @@ class _Resolver:
         while (pair := self._dependent(terms)) is not None:
             resolved = (
                 self._joined(terms, pair, path)
+                or self._beside_its_norm(terms, pair, path)
                 or self._as_function(terms, pair, path)
                 or self._as_polynomial(terms, pair, path)
                 or self._expanded(terms, pair, path)
@@ -255,6 +259,23 @@ class _Resolver:
                 index = self._add(link, (index,), path)
         joined[index] = joined.get(index, 0.0) + coefficient
         return joined
+
+    def _beside_its_norm(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """The terms with the two as one op, if one is the normalisation of the other."""
+        for base, index in (pair, pair[::-1]):
+            factor, node = terms[index], self.builder.nodes[index]
+            while isinstance(node.op, Scale):
+                factor, node = factor * node.op.factor, self.builder.nodes[node.inputs[0]]
+            op = node.op
+            if type(op) is not Normalize or node.inputs[op.group] != base:
+                continue
+            stated = {each.name: getattr(op, each.name) for each in fields(op)}
+            made = self._add(
+                NormalizeAdded(**stated, skip=terms[base], factor=factor), node.inputs, path
+            )
+            left = {i: c for i, c in terms.items() if i not in pair}
+            return {**left, made: left.get(made, 0.0) + 1.0}
+        return None
 
     def _as_function(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
         """The terms with the two as one activation of a Gaussian tensor; None if they are none."""

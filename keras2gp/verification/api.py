@@ -58,6 +58,7 @@ def verify(
     output: str | int | None = None,
     max_pooling: MaxPooling = None,
     tolerance: float = TOLERANCE,
+    layers: Mapping[Any, Any] | None = None,
     input_shape: Any = None,
     trained_until: str | None = None,
     progress: Progress | None = None,
@@ -92,6 +93,8 @@ def verify(
         output: As for convert().
         max_pooling: As for convert().
         tolerance: As for convert().
+        layers: As for convert(). A layer without weights is run as it is in the networks, with
+            more channels; the rest of its code is not looked at.
         input_shape: As for convert().
         trained_until: As for convert().
         progress: Is told how much of how much work is done.
@@ -134,6 +137,7 @@ def verify(
         output,
         max_pooling=max_pooling,
         tolerance=tolerance,
+        layers=layers,
         input_shape=input_shape,
         trained_until=trained_until,
     ) as (ready, stated):
@@ -147,6 +151,7 @@ def verify(
             seed=seed,
             averages=max_pooling == "average",
             trained_until=trained_until,
+            layers=layers,
         )
         return prepared.run(kernel, progress)
 
@@ -178,7 +183,8 @@ def _converting(
 ) -> Iterator[tuple[Opened, Kernel]]:
     """A graph and its kernel; the layers of a model that was not built are built meanwhile."""
     weights = prior == "weights" or settings.get("trained_until") is not None
-    with opened(model, weights=weights, input_shape=input_shape) as ready:
+    layers = settings.get("layers")
+    with opened(model, weights=weights, layers=layers, input_shape=input_shape) as ready:
         yield ready, convert(ready, prior, overrides, output, "float64", **settings)
 
 
@@ -204,6 +210,7 @@ class Verification:
         seed: As for verify().
         averages: Whether max pooling was converted as average pooling.
         trained_until: As for convert().
+        layers: As for convert().
 
     Attributes:
         images: The images, an array for each input.
@@ -223,6 +230,7 @@ class Verification:
         seed: int = 0,
         averages: bool = False,
         trained_until: str | None = None,
+        layers: Mapping[Any, Any] | None = None,
     ) -> None:
         _check(widths, samples, units, seed)
         if stated.mean is not None and stated.mean.depends_on_input:
@@ -232,7 +240,7 @@ class Verification:
             )
         self.stated = stated
         self.samples, self.seed, self.averages = samples, seed, averages
-        self._model, self._trained_until = model, trained_until
+        self._model, self._trained_until, self._layers = model, trained_until, layers
         self._places = places_of(stated)
         if isinstance(data, int):
             whole_number("data", data, 1, _LARGEST)
@@ -243,6 +251,7 @@ class Verification:
             stated.report.output,
             tracer=model.tracer,
             trained_until=trained_until,
+            layers=layers,
         )
         self.scales = scales_of(survey, widths, [units] if units else UNITS)
         count = len(self.images[0])
@@ -317,6 +326,7 @@ class Verification:
             averages=self.averages,
             tracer=self._model.tracer,
             trained_until=self._trained_until,
+            layers=self._layers,
             removed=self.stated.report.removed,
             bias_means=[r.path for r in self.stated.report.rows if BIASES_OF_MEAN in r.note],
         )

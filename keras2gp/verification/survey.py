@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -12,6 +12,7 @@ import keras
 
 from keras2gp._util.memory import require_memory
 from keras2gp.conversion.context import Call, State
+from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.errors import InputError, WideningError
@@ -122,10 +123,16 @@ class Sizes:
     work: list[Work] = field(default_factory=list)
 
 
-def state_of_copies(tracer: Tracer | None, trained_until: str | None) -> State:
+def state_of_copies(
+    tracer: Tracer | None, trained_until: str | None, layers: Mapping[Any, Any] | None = None
+) -> State:
     """The state of a walk for random copies, which draw their weights in a way of their own."""
     return State(
-        "initializers", lambda _: True, tracer=tracer or Tracer(), trained_until=trained_until
+        "initializers",
+        lambda _: True,
+        layers=OwnLayers(layers),
+        tracer=tracer or Tracer(),
+        trained_until=trained_until,
     )
 
 
@@ -138,6 +145,7 @@ class Survey(StepByStep):
         output: Path of the call whose result the kernel is of.
         tracer: Has traced the user's code in the model.
         trained_until: As for convert().
+        layers: As for convert().
 
     Raises:
         WideningError: A layer draws weights, and how its sizes grow is not known here.
@@ -151,11 +159,12 @@ class Survey(StepByStep):
         *,
         tracer: Tracer | None = None,
         trained_until: str | None = None,
+        layers: Mapping[Any, Any] | None = None,
     ) -> None:
         self.known = known
         self.sizes = Sizes()
         self._paths: dict[int, str] = {}
-        super().__init__(functional, state_of_copies(tracer, trained_until), {})
+        super().__init__(functional, state_of_copies(tracer, trained_until, layers), {})
         result = self.results[output]
         origins = result.origins if isinstance(result, Random) else frozenset()
         free = not origins & self.sizes.consumed

@@ -75,6 +75,7 @@ class Widened(StepByStep):
         averages: Whether max pooling is read as average pooling.
         tracer: Has traced the user's code in the model.
         trained_until: As for convert().
+        layers: As for convert().
         removed: Path of an activation before the output that is left out; "" for none.
         bias_means: Paths of the layers whose biases have a mean in the kernel.
 
@@ -92,6 +93,7 @@ class Widened(StepByStep):
         averages: bool,
         tracer: Tracer | None = None,
         trained_until: str | None = None,
+        layers: Mapping[Any, Any] | None = None,
         removed: str = "",
         bias_means: Collection[str] = (),
     ) -> None:
@@ -106,7 +108,7 @@ class Widened(StepByStep):
         self._copies: dict[int, Any] = {}
         self._surrounded: set[int] = set()
         self._paths: dict[int, str] = {}
-        super().__init__(functional, state_of_copies(tracer, trained_until), {})
+        super().__init__(functional, state_of_copies(tracer, trained_until, layers), {})
         result = self.results[output].data
         self.taps = self._notes.of_model(keras.Model(self.inputs, result))
         tensors = [tensor for tap in self.taps for tensor in tap.tensors]

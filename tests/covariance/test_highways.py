@@ -33,6 +33,30 @@ class Gated(layers.Layer):
         return h + h * g
 
 
+class Beside(layers.Layer):
+    """A tensor beside its LayerNormalization, with a factor each."""
+
+    epsilon = 0.1
+
+    def __init__(self, *factors, **settings):
+        super().__init__(**settings)
+        self.factors = factors
+
+    def call(self, h):
+        return h
+
+
+def written_beside(*factors):
+    def call(h):
+        _, factor = factors
+        norm = layers.LayerNormalization(epsilon=Beside.epsilon)(h)
+        if factor == -1.0:
+            return h - norm
+        return h + (norm if factor == 1.0 else factor * norm)
+
+    return call
+
+
 def written_highway(t, h, x):
     return t * h + (1 - t) * x
 
@@ -41,11 +65,11 @@ def written_gated(h, g):
     return h + h * g
 
 
-WRITTEN = {"highway": written_highway, "gated": written_gated}
+WRITTEN = {"highway": written_highway, "gated": written_gated, "beside": written_beside}
 
 
 def oracles():
-    return {"highway": Highway(), "gated": Gated()}
+    return {"highway": Highway(), "gated": Gated(), "beside": Beside}
 
 
 def conv(x, window=2, activation=None):
@@ -79,6 +103,12 @@ GATES = {
         conv(h := conv(x), 1, "relu"), conv(h, activation="relu"), h), 1))),
     "highways": ((5,), lambda x, o: two_layers(dense(x), o)),
     "squeeze and excitation beside its input": (IMAGE, excited),
+    "a Gaussian tensor beside its normalisation": (IMAGE, lambda x, o: pool(layers.ReLU()(
+        o["beside"](1.0, 1.0)(conv(x))))),
+    "features beside their normalisation": (IMAGE, lambda x, o: pool(
+        o["beside"](1.0, 0.5)(conv(x, activation="relu")))),
+    "groups of channels less their normalisation": ((5,), lambda x, o: o["beside"](1.0, -1.0)(
+        layers.Concatenate()([dense(x, "relu", 2), dense(x, units=4)]))),
     "a gate on a sum of branches": (IMAGE, lambda x, o: pool(o["gated"](
         (h := conv(x)) + conv(conv(h, activation="relu")), conv(h, 1, "relu")))),
 }  # fmt: skip
@@ -100,7 +130,7 @@ def agree(model, reference, rng):
     np.testing.assert_allclose(kernel.diag(x), nngp.diagonal(), rtol=1e-12)
 
 
-QUICK = {"highways", "a highway around its input"}
+QUICK = {"highways", "groups of channels less their normalisation", "a highway around its input"}
 """Gates that are tested by default; the others are slow."""
 
 

@@ -78,6 +78,15 @@ class Highway(layers.Layer):
         return t * h + (1 - t) * x
 
 
+class Beside(layers.Layer):
+    """h + LayerNormalization(h), which the oracle knows."""
+
+    factors, epsilon = (1.0, 1.0), 0.1
+
+    def call(self, h):
+        return h
+
+
 def highway(x, mix):
     return mix(conv(x), conv(x, activation="leaky_relu"), linear(x))
 
@@ -109,6 +118,8 @@ CASES = {
     ops.Shift: (IMAGE, lambda x: pool(conv(x) + 0.5)),
     ops.Scale: (IMAGE, lambda x: pool(layers.BatchNormalization()(conv(x)))),
     ops.Normalize: (IMAGE, lambda x: pool(layers.LayerNormalization()(conv(x)))),
+    ops.NormalizeAdded: (IMAGE, lambda x: pool((h := conv(x)) + layers.LayerNormalization(
+        epsilon=0.1)(h))),
     ops.Patches: (IMAGE, lambda x: pool(conv(conv(x), (3, 2), strides=(1, 2)))),
     ops.Positions: (IMAGE, lambda x: layers.Dense(4, "relu", **HE)(layers.Flatten()(conv(x)))),
     ops.Pad: (IMAGE, lambda x: pool(layers.ZeroPadding2D(((1, 0), (0, 2)))(conv(x)))),
@@ -135,6 +146,7 @@ CASES = {
 """For each op the shape of the images, and a network that ends before the last Dense layer."""
 
 ALIKE = {
+    ops.NormalizeAdded: (IMAGE, lambda x: pool(Beside()(conv(x)))),
     ops.Polynomial: (IMAGE, lambda x: pool(highway(x, Highway()))),
     ops.Composed: (IMAGE, lambda x: pool(2.0 * layers.LeakyReLU(0.5)(linear(x)))),
 }

@@ -30,6 +30,7 @@ from oracles.full_maps import (
     spread,
 )
 from oracles.full_products import (
+    beside_its_norm,
     channels,
     highway,
     multiplied,
@@ -268,6 +269,9 @@ def inner(sources, node):
 
 
 OTHERS = {
+    "Beside": lambda sources, node: beside_its_norm(
+        sources[0], node.operation.epsilon, *node.operation.factors
+    ),
     "Dot": inner,
     "Highway": lambda sources, node: highway(sources),
     "Gated": lambda sources, node: scaled_by_one_and(sources),

@@ -87,3 +87,21 @@ def _source(sources, second, mean):
     made = Source(second, mean)
     channels = _only(largest).channels
     return Map(largest.spatial, [Group(channels, {(made, 0): np.eye(second.shape[-1])})])
+
+
+def beside_its_norm(source, epsilon, skip, factor):
+    """skip A + factor (A - M) r = a A - b M, with a = skip + factor r, b = factor r, M = E[A]."""
+    total = sum(g.channels for g in source.groups)
+    overall = sum(g.channels / total * g.mean for g in source.groups)
+    square = sum(g.channels / total * np.einsum("iipp->ip", g.second) for g in source.groups)
+    b = factor / np.sqrt(square - overall**2 + epsilon)
+    a, moved = skip + b, b * overall
+    groups = []
+    for g in source.groups:
+        m = a * g.mean
+        k = g.second * np.einsum("ip,jq->ijpq", a, a)
+        k = k - np.einsum("ip,jq->ijpq", m, moved) - np.einsum("ip,jq->ijpq", moved, m)
+        k = k + np.einsum("ip,jq->ijpq", moved, moved)
+        made = Source(k, m - moved)
+        groups.append(Group(g.channels, {(made, 0): np.eye(k.shape[-1])}))
+    return Map(source.spatial, groups)

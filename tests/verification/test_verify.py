@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from keras import layers
 from small_models import (
+    biased,
     conv,
     drawn,
     gated,
@@ -184,3 +185,43 @@ def test_the_cost_is_that_of_the_networks(build):
         assert weights <= cost.weights < 1.2 * weights + 1000
         assert cost.multiplications >= 5 * cost.weights
         assert cost.memory > 8 * weights
+
+
+class Twice(layers.Layer):
+    """A layer of a user's own, which a reader describes."""
+
+    def call(self, x):
+        return 2 * x
+
+
+def read_twice(call, context):
+    context.became = "twice"
+    return context.scaled(call.tensors[0], 2.0)
+
+
+def test_layers_with_readers_of_the_users_are_run_as_they_are():
+    x = keras.Input((5,))
+    model = head(x, Twice()(layers.Dense(8, "relu", **biased())(x)))
+    settings = {"layers": {Twice: read_twice}, "widths": (8, 32), "samples": 100}
+    report = keras2gp.verify(model, **settings)
+    assert report.verdict == "accepted"
+    wrong = keras2gp.convert(model, dtype="float64", layers={Twice: lambda call, context: (
+        context.scaled(call.tensors[0], 3.0))})  # fmt: skip
+    assert keras2gp.verify(model, wrong, **settings).verdict == "rejected"
+
+
+def test_towers_that_share_their_layers_are_accepted():
+    x, y = keras.Input((5,)), keras.Input((5,))
+    tower = keras.Sequential([keras.Input((5,)), layers.Dense(8, "relu", **biased())])
+    model = head([x, y], layers.Subtract()([tower(x), tower(y)]))
+    assert keras2gp.verify(model, widths=(8, 16, 64), samples=500).verdict == "accepted"
+
+
+def test_inner_products_and_steps_have_the_kernel_of_the_models_channels():
+    x = keras.Input((5,))
+    towers = [layers.Dense(8, **biased())(layers.Dense(8, "relu", **biased())(x)) for _ in range(2)]
+    model = keras.Model(x, layers.Dot(1)(towers))
+    kernel = keras2gp.convert(model, dtype="float64")
+    report = keras2gp.verify(model, kernel, widths=(8, 16, 64), samples=400)
+    assert abs(report.variance - 1) < 4 * report.error + 0.1
+    assert report.verdict != "rejected"

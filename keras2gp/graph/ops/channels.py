@@ -17,6 +17,7 @@ __all__ = [
     "Input",
     "Mixture",
     "Normalize",
+    "NormalizeAdded",
     "Opaque",
     "Scale",
     "Sum",
@@ -357,3 +358,18 @@ class Normalize(Op):
             return None
         why = "the mean of the input over its channels, which would be taken away, has no rule here"
         return Refusal("normalisation of the input, concatenated", why, _WEIGHTS_FIRST)
+
+
+@dataclass(frozen=True)
+class NormalizeAdded(Normalize):
+    """A group beside its own normalisation: skip A + factor (A - mean) / sqrt(v + epsilon).
+
+    It is A times a number that depends on the image, less a mean: Gaussian where A is.
+    """
+
+    skip: float
+    factor: float
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """As its group, if nothing is taken away."""
+        return min(self.skip, self.factor) >= 0.0 and super().never_negative(inputs)
