@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from keras2gp._util.version import VERSION
+from keras2gp._util.xla_cache import keep_programs
 
 if TYPE_CHECKING:
     from keras2gp.conversion.pipeline import convert, inspect
@@ -66,6 +67,7 @@ __all__ = [
 ]
 
 __version__ = VERSION
+keep_programs()
 
 _HOMES = {
     "ClusterProduct": "matrices.product",

@@ -43,6 +43,8 @@ def test_every_other_part():
         "time of both kernels over that of one",
         "tf.nn.conv2d on [pairs, H, W, 1]",
         "first result, s",
+        "first result (next), s",
+        "its processor time (keeps it), s",
         "tile 4 x 16",
         "1 thread on as many cores",
         "2 threads on as many cores",

@@ -23,6 +23,7 @@ __all__ = [
     "dual_of_function",
     "dual_table",
     "has_dual",
+    "has_outside",
     "is_outside",
     "own_activation",
     "rule",
@@ -85,6 +86,7 @@ def _linear_rule(function: RuleFunction) -> type[Rule[Any]]:
             return function(self.op, maps, context)
 
     FunctionRule.__name__ = getattr(function, "__name__", type(function).__name__)
+    FunctionRule.__module__ = function.__module__
     return FunctionRule
 
 
@@ -175,6 +177,13 @@ def has_dual(op: Activation) -> bool:
 def is_outside(name: str) -> bool:
     """Whether a dual of that name was registered from outside of this package."""
     return name in _DUALS and not _DUALS[name].__module__.startswith("keras2gp.")
+
+
+def has_outside() -> bool:
+    """Whether any rule or dual was registered from outside of this package."""
+    ours = "keras2gp."
+    known = (*_RULES.values(), *_DUALS.values())
+    return bool(_OWN) or not all(definition.__module__.startswith(ours) for definition in known)
 
 
 def dual_of(op: Activation) -> Dual:

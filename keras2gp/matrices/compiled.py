@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,25 +16,19 @@ from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.fingerprint import graph_identity
+from keras2gp.matrices.fingerprint import graph_identity, nameless
 from keras2gp.matrices.plan import Block, BlockShape, Device, Partition, working_set
 from keras2gp.matrices.ranges import require_range
+from keras2gp.matrices.traces import KeptFunctions
+from keras2gp.matrices.xla import set_up_xla
 
-__all__ = ["CompiledProgram", "use_wide_vectors"]
+__all__ = ["CompiledProgram"]
 
 XLA = True
 """Whether XLA compiles programs. It never gives an executable back: tests that make thousands of
 small kernels, whose values they compare, turn it off."""
 
 Variances = tuple[list[Tensor], list[Tensor]]
-
-_VARIABLE = "XLA_FLAGS"
-_OPTION = "--xla_cpu_prefer_vector_width"
-_TRIED = ("2.21.",)
-"""Releases of TensorFlow that know the option: XLA ends the process over one that it does not."""
-_SIGN = "avx512_bf16"
-"""The sign of CPUs that keep their clock in 512-bit instructions; earlier ones gain nothing."""
-_CPU = Path("/proc/cpuinfo")
 
 
 class CompiledProgram:
@@ -73,11 +64,13 @@ class CompiledProgram:
             # TF32 products keep ten bits of mantissa: every entry would lose three digits.
             tf.config.experimental.enable_tensor_float_32_execution(False)
         else:
-            use_wide_vectors()
+            set_up_xla()
         self.program = Program(graph, method, kind, boundaries=self.device == "cpu")
         self.statistics = tf.function(self._statistics, jit_compile=XLA, autograph=False)
         self.cross = tf.function(self._tiles, jit_compile=XLA, autograph=False)
         self._within = tf.function(self.program.within, jit_compile=XLA, autograph=False)
+        boundaries = self.program.boundaries
+        self._kept = KeptFunctions(nameless(graph), dtype, method, kind, boundaries)
 
     def partition(self, n1: int, n2: int | None, shape: BlockShape | None = None) -> Partition:
         """How a matrix is cut; n2=None for the symmetric matrix of n1 images."""
@@ -131,7 +124,7 @@ class CompiledProgram:
         Shapes: [size, *positions, *positions]
         """
         block = self._images(images, start, size)
-        values = np.moveaxis(np.asarray(self._within(block, *variances)), -1, 1)
+        values = np.moveaxis(np.asarray(self._run(self._within, block, *variances)), -1, 1)
         return values if self.kind == "both" else values[0]
 
     @property
@@ -171,11 +164,18 @@ class CompiledProgram:
         padded[: len(starts)] = starts
         tile = (shape.tile_rows, shape.tile_columns)
         count = tf.constant(len(starts))
-        tiles = self.cross((x1, s1), (x2, s2), tf.constant(padded), count, variances, tile=tile)
+        sides = (x1, s1), (x2, s2)
+        tiles = self._run(self.cross, *sides, tf.constant(padded), count, variances, tile=tile)
         values = np.zeros((*tiles.shape[1:-2], shape.rows, shape.columns), self.dtype)
         for (i, j), part in zip(starts, tiles.numpy(), strict=False):
             values[..., i : i + tile[0], j : j + tile[1]] = part
         return self._arranged(values[..., : block.rows, : block.columns])
+
+    def _run(self, function: Any, *arguments: Any, **settings: Any) -> Any:
+        """A function's results; on CPUs by what an earlier process has traced and compiled."""
+        if XLA and self.device == "cpu":
+            return self._kept.call(function, *arguments, **settings)
+        return function(*arguments, **settings)
 
     def _arranged(self, values: Array) -> Array:
         """A block whose axes of positions come first, in the order of the matrix's axes."""
@@ -204,7 +204,7 @@ class CompiledProgram:
             return outputs  # type: ignore[no-any-return]
 
         block = self._images(images, start, size)
-        results = self.statistics(block, *variances, run=shape.tile_columns)
+        results = self._run(self.statistics, block, *variances, run=shape.tile_columns)
         part = [array[start : start + size] for array in images]
         require_range(results[0], part, start, *variances, program=self.program, statistics=values)
         return results  # type: ignore[no-any-return]
@@ -264,33 +264,3 @@ class CompiledProgram:
                 part = np.pad(part, [(0, size - len(part))] + [(0, 0)] * (array.ndim - 1))
             blocks.append(tf.constant(np.moveaxis(part, 0, -1)))
         return blocks
-
-
-@cache
-def use_wide_vectors() -> bool:
-    """Let XLA compile for 512-bit vectors where the CPU has them; Returns whether it was requested.
-
-    Loops over pairs are then 15 to 35% faster. XLA reads its options from the environment, once,
-    when a process first compiles; the variable is as it was when this returns, since children of
-    this process may have another XLA. An option that the user has set is left alone.
-    """
-    before = os.environ.get(_VARIABLE)
-    tried = tf.version.VERSION.startswith(_TRIED)
-    if not tried or _OPTION in (before or "") or not _has(_SIGN):
-        return False
-    os.environ[_VARIABLE] = f"{before or ''} {_OPTION}=512".strip()
-    try:
-        tf.function(tf.identity, jit_compile=True, autograph=False)(tf.zeros([]))
-    finally:
-        if before is None:
-            del os.environ[_VARIABLE]
-        else:
-            os.environ[_VARIABLE] = before
-    return True
-
-
-def _has(feature: str) -> bool:
-    try:
-        return feature in _CPU.read_text(encoding="ascii", errors="replace").split()
-    except OSError:
-        return False

@@ -16,7 +16,7 @@ from keras2gp.graph.serial import graph_to_dict
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.work import Work
 
-__all__ = ["FORMAT", "differences", "digest", "fingerprint_of", "graph_identity"]
+__all__ = ["FORMAT", "differences", "digest", "fingerprint_of", "graph_identity", "nameless"]
 
 FORMAT = 2
 
@@ -61,7 +61,7 @@ def graph_identity(graph: Graph, parameters: Mapping[str, LayerVariances]) -> di
     The names of layers are left out: Keras numbers them anew whenever a model is built again,
     and they do not change a kernel.
     """
-    return {"graph": _nameless(graph), "parameters": _ordered(graph, parameters)}
+    return {"graph": nameless(graph), "parameters": _ordered(graph, parameters)}
 
 
 def digest(fingerprint: Mapping[str, Any]) -> str:
@@ -82,7 +82,8 @@ def _short(value: Any) -> str:
     return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)
 
 
-def _nameless(graph: Graph) -> dict[str, Any]:
+def nameless(graph: Graph) -> dict[str, Any]:
+    """A graph whose layers have numbers and no names, for JSON."""
     data = graph_to_dict(graph)
     numbers = {layer: i for i, layer in enumerate(graph.layers)}
     for entry in data["nodes"]:

@@ -45,6 +45,10 @@ so that more pairs halve the time of each (tanh: 10.0 ns an entry in tiles of 16
 _SMALL = 256
 """Up to this many images use 64-column tiles: 32-column ones compile 1.5 times longer."""
 _MIXING_BLOCK = 128
+_MANY_NODES = 64
+"""Nodes of a graph that compiles for seconds."""
+_SOON = 2**29
+"""Entries that are computed in half a second."""
 _KEPT, _WIDE_KEPT = 2**23, 2**26
 """Most entries that the loops of a tile keep: 32 MB in float32, 256 MB in wide tiles."""
 _GPU_BLOCK = 1024
@@ -147,6 +151,8 @@ class Footprint:
         columns: the largest number of statistics at one position of an image.
         iterations: iterations of all loops.
         result: entries of the result of one pair of images: positions, or pairs of them.
+        entries: entries of all maps of one pair, at all offsets: about a nanosecond each.
+        nodes: nodes of the graph, of which each takes time to compile.
     """
 
     largest: int
@@ -155,6 +161,8 @@ class Footprint:
     columns: int
     iterations: int
     result: int = 1
+    entries: int = 0
+    nodes: int = 0
 
     @property
     def mixes(self) -> bool:
@@ -185,6 +193,12 @@ def footprint_of(graph: Graph) -> Footprint:
         columns=max(columns.values()),
         iterations=sum(len(loop.offsets) for loop in loops),
         result=result,
+        entries=sum(
+            len(analysis.offsets[index]) * math.prod(sizes[index])
+            for loop in analysis.loops
+            for index in loop.nodes
+        ),
+        nodes=len(graph.nodes),
     )
 
 
@@ -216,7 +230,10 @@ def block_shape(graph: Graph, n1: int, n2: int, device: Device = "cpu") -> Block
     tile_columns = min(max(pairs // tile_rows, 16), _BLOCK)
     largest = max(_MIXING_BLOCK, tile_columns) if footprint.mixes else _BLOCK
     largest = max(min(largest, _floor_power(_IMAGES // footprint.image)), 16)
-    side = min(largest, _power(max(n1, n2), 16))  # equal sides share the executable of statistics
+    few = 64 + tile_rows * min(tile_columns, 64)  # a block's images with themselves, and a tile
+    least = 64 if _compiles_long(footprint, few) else 16
+    # Equal sides share the executable of statistics.
+    side = min(largest, _power(max(n1, n2), least))
     side = min(side, _most_images(footprint.result))
     return BlockShape(side, side, min(tile_rows, side), min(tile_columns, side))
 
@@ -234,6 +251,14 @@ def working_set(graph: Graph, shape: BlockShape, threads: int) -> int:
     # The variances of a block's images go through the loops too, an image for a pair.
     kept = max(shape.tile_rows * shape.tile_columns, shape.columns) * footprint.kept
     return threads * (images + kept + 2 * shape.rows * shape.columns * footprint.result)
+
+
+def _compiles_long(footprint: Footprint, pairs: int) -> bool:
+    """Whether a graph takes longer to compile than `pairs` pairs of images to compute.
+
+    Then a few images fill the block of 64: the next matrix compiles nothing.
+    """
+    return footprint.nodes >= _MANY_NODES and pairs * footprint.entries <= _SOON
 
 
 def _gpu_block_shape(footprint: Footprint, images: int) -> BlockShape:

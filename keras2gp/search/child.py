@@ -19,6 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from keras2gp._util.program_cache import VARIABLE
 from keras2gp._util.starting import import_tensorflow
 
 __all__ = ["Answer", "main", "receive", "send"]
@@ -53,6 +54,7 @@ def main() -> None:
     os.dup2(2, 1)  # text that a user's code prints is no answer
     messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(messages,), daemon=True).start()
+    os.environ[VARIABLE] = "off"  # each trial is another network, whose program none asks for again
     import_tensorflow()
     try:
         run = pickle.loads(messages.get()).run  # noqa: S301 (of the process that started this one)

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from keras2gp.matrices import compiled as vectors
+from keras2gp.matrices import xla as vectors
 
 SCRIPT = """
 import sys
 import numpy as np, tensorflow as tf
-from keras2gp.matrices import compiled as vectors
-asked = vectors.use_wide_vectors()
+from keras2gp.matrices import xla as vectors
+asked = vectors.set_up_xla().wide
 x = tf.constant(np.random.default_rng(0).random((64, 1000)), tf.float32)
 f = tf.function(lambda x: tf.reduce_sum(tf.sqrt(x) * x, 1), jit_compile=True)
 np.save(sys.argv[1], f(x).numpy())
@@ -25,9 +25,9 @@ print(int(asked))
 def fresh(monkeypatch):
     """As at the start of a process, on a CPU that has wide vectors."""
     monkeypatch.setattr(vectors, "_has", lambda feature: True)
-    vectors.use_wide_vectors.cache_clear()
+    vectors.set_up_xla.cache_clear()
     yield monkeypatch
-    vectors.use_wide_vectors.cache_clear()
+    vectors.set_up_xla.cache_clear()
 
 
 @pytest.mark.parametrize("before", [None, "--xla_cpu_multi_thread_eigen=true"])
@@ -36,25 +36,25 @@ def test_the_environment_is_as_it_was(fresh, before):
         fresh.delenv("XLA_FLAGS", raising=False)
     else:
         fresh.setenv("XLA_FLAGS", before)
-    assert vectors.use_wide_vectors()
+    assert vectors.set_up_xla().wide
     assert os.environ.get("XLA_FLAGS") == before
 
 
 def test_what_the_user_asks_for_stays(fresh):
     fresh.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=256")
-    assert not vectors.use_wide_vectors()
+    assert not vectors.set_up_xla().wide
 
 
 def test_a_release_that_was_not_tried_is_not_asked(fresh):
     fresh.delenv("XLA_FLAGS", raising=False)
     fresh.setattr(vectors, "_TRIED", ("0.",))
-    assert not vectors.use_wide_vectors()
+    assert not vectors.set_up_xla().wide
 
 
 def test_a_cpu_without_them_is_not_asked(fresh):
     fresh.delenv("XLA_FLAGS", raising=False)
     fresh.setattr(vectors, "_has", lambda feature: False)
-    assert not vectors.use_wide_vectors()
+    assert not vectors.set_up_xla().wide
 
 
 def test_results_agree(tmp_path):

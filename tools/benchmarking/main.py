@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="side by side (default: one per core)",
     )
     add("--side", type=int, help="most images of either side of a block, for short runs")
+    add("--old", type=Path, metavar="DIR", help="another checkout, beside it in the part first")
     add("--memory", type=int, default=10_000, metavar="N", help="images of the part memory")
     add(
         "--memory-networks",

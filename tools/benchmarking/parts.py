@@ -30,6 +30,8 @@ BATCHES = {
 """Images of either side in one call of the peer; larger and smaller ones were slower."""
 NAIVE_BATCHES = (8, 16, 32)
 TILES = ((2, 128), (4, 64), (4, 256), (16, 64), (16, 256), (64, 64))
+FIRST = 64
+"""Images of a first matrix."""
 VALUES = {"maps": 16, "pooling": 4, "resnet32-pooled": 2}
 """Images of either side whose covariances are compared; the peer takes a second for each pair."""
 
@@ -166,13 +168,24 @@ def naive(session: Session) -> None:
 
 
 def first(session: Session) -> None:
-    """Seconds from the start of a process to its first matrix, compilation included."""
+    """From the start of a process to its first matrix, compilation included: without kept programs,
+    in the process that makes them, and in the next one; and in another checkout (--old)."""
     for network in session.options.networks:
-        runs = [_fresh("first", network, 64) for _ in range(2)]
-        best = min(runs, key=lambda run: run["total"])
-        session.put("first result, s", network, best["total"])
-        session.put("of which imports, s", network, best["imports"])
-        session.put("compilation and matrix, s", network, best["matrix"])
+        runs: dict[str, list[dict[str, float]]] = {}
+        for _ in range(2):
+            with tempfile.TemporaryDirectory() as folder:
+                ways = [("", "off", None), (" (keeps it)", folder, None), (" (next)", folder, None)]
+                if session.options.old is not None:
+                    ways.append((f" ({session.options.old.name})", "off", session.options.old))
+                for way, cache, checkout in ways:
+                    found = _fresh("first", network, FIRST, checkout, KERAS2GP_CACHE=cache)
+                    runs.setdefault(way, []).append(found)
+        for way, found in runs.items():
+            best = {key: min(run[key] for run in found) for key in found[0]}
+            session.put(f"first result{way}, s", network, best["total"])
+            session.put(f"of which imports{way}, s", network, best["imports"])
+            session.put(f"compilation and matrix{way}, s", network, best["matrix"])
+            session.put(f"its processor time{way}, s", network, best["matrix_cpu"])
 
 
 def tiles(session: Session) -> None:
@@ -231,10 +244,16 @@ def _beyond(found: dict[str, float]) -> float:
     return (found["peak"] - found["matrix"]) / 1e9
 
 
-def _fresh(what: str, network: str, count: int) -> dict[str, float]:
+def _fresh(
+    what: str, network: str, count: int, checkout: Path | None = None, **variables: str
+) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarking.fresh", what, network, str(count)]
     done = subprocess.run(
-        [*command, repr(time.time())], check=True, capture_output=True, env=environment(), text=True
+        [*command, repr(time.time())],
+        check=True,
+        capture_output=True,
+        env={**environment(checkout), **variables},
+        text=True,
     )
     answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return answer

@@ -18,9 +18,12 @@ __all__ = ["Child", "environment", "serve"]
 TOOLS = Path(__file__).resolve().parent.parent
 
 
-def environment() -> dict[str, str]:
-    """The environment of a child: this checkout first, libraries quiet, no GPU for JAX."""
-    paths = [str(TOOLS), str(TOOLS.parent)]
+def environment(checkout: Path | None = None) -> dict[str, str]:
+    """The environment of a child: this checkout first, libraries quiet, no GPU for JAX.
+
+    checkout: where keras2gp is taken from instead
+    """
+    paths = [str(TOOLS), str(checkout or TOOLS.parent)]
     if os.environ.get("PYTHONPATH"):
         paths.append(os.environ["PYTHONPATH"])
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}

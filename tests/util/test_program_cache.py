@@ -1,0 +1,264 @@
+"""The folder of compiled programs: whose it is, what is in it, and what is never handed on."""
+
+import hashlib
+import os
+import shutil
+import stat
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from keras2gp._util import program_cache
+from keras2gp._util.program_cache import ProgramCache, user_folder
+
+PROGRAM = b"a program" * 100
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS2GP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def opened():
+    """Caches as processes open them, closed in the end."""
+    caches = []
+
+    def opener(compiler="compiler"):
+        cache = ProgramCache.open(compiler)
+        assert cache is not None
+        cache.share()
+        caches.append(cache)
+        return cache
+
+    yield opener
+    for cache in caches:
+        cache.close()
+
+
+def stored(root):
+    return sorted(path.name for path in root.glob("*/*.pb"))
+
+
+def seen(cache):
+    return {path.name: path.read_bytes() for path in cache.directory.glob("*.pb")}
+
+
+def filled(opened, **programs):
+    """A process that compiled programs, and has ended."""
+    cache = opened()
+    for name, content in programs.items():
+        (cache.directory / f"{name}.pb").write_bytes(content)
+    cache.close()
+    return cache
+
+
+def test_the_next_process_sees_the_programs(root, opened):
+    ended = filled(opened, a=PROGRAM, b=b"another")
+    assert not ended.directory.exists()
+    assert seen(opened()) == {"a.pb": PROGRAM, "b.pb": b"another"}
+    assert stored(root)[0].partition(".")[0] in {
+        hashlib.sha256(content).hexdigest() for content in (PROGRAM, b"another")
+    }
+
+
+def test_a_program_of_another_compiler_is_not_seen(root, opened):
+    filled(opened, a=PROGRAM)
+    assert not seen(opened("another"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(PROGRAM[:-1]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(PROGRAM[:50] + b"X" + PROGRAM[51:]),
+        lambda path: path.rename(path.with_name(f"{'0' * 64}.a.pb")),
+        lambda path: (path.unlink(), path.symlink_to("/etc/hostname")),
+    ],
+    ids=["truncated", "empty", "changed", "renamed", "link"],
+)
+def test_a_damaged_program_is_removed(root, opened, damage):
+    filled(opened, a=PROGRAM)
+    damage(next(root.glob("*/*.pb")))
+    assert not seen(opened())
+    assert not stored(root)
+
+
+def test_only_the_user_can_look_into_it(root, opened):
+    cache = opened()
+    for folder in (root, root / "compiler", cache.directory):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+@pytest.mark.parametrize("part", ["", "compiler"])
+def test_a_folder_that_others_can_write_to_is_refused(root, part, mode):
+    folder = root / part
+    folder.mkdir(parents=True, mode=0o700)
+    folder.chmod(mode)
+    with pytest.warns(RuntimeWarning, match="can be written to by others.*KERAS2GP_CACHE=off"):
+        assert ProgramCache.open("compiler") is None
+
+
+def test_a_folder_in_one_that_all_can_write_to_is_refused(root):
+    root.parent.chmod(0o777)
+    with pytest.warns(RuntimeWarning, match="can be written to by others"):
+        assert ProgramCache.open("compiler") is None
+    root.parent.chmod(0o1777)  # where only the owner of a file can move it, as in /tmp
+    cache = ProgramCache.open("compiler")
+    assert cache is not None
+    cache.close()
+
+
+def test_a_folder_of_another_user_is_refused(root, opened, monkeypatch):
+    filled(opened, a=PROGRAM)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.warns(RuntimeWarning, match="belongs to another user"):
+        assert ProgramCache.open("compiler") is None
+
+
+def test_nothing_is_made_in_the_folder_of_another_user(root, monkeypatch):
+    root.mkdir(mode=0o755)
+    monkeypatch.setenv("KERAS2GP_CACHE", str(root / "new"))
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.warns(RuntimeWarning, match="belongs to another user"):
+        assert ProgramCache.open("compiler") is None
+    assert not list(root.iterdir())
+
+
+def test_a_program_of_another_user_is_not_seen(root, opened, monkeypatch):
+    filled(opened, a=PROGRAM)
+    monkeypatch.setattr(program_cache, "_is_own_file", lambda path: False)
+    assert not seen(opened())
+
+
+def test_the_oldest_programs_are_removed(root, opened, monkeypatch):
+    monkeypatch.setattr(program_cache, "LIMIT", 8 * len(PROGRAM))
+    for number in range(12):
+        filled(opened, **{f"p{number}": PROGRAM + bytes([number])})
+        newest = max(root.glob("*/*.pb"), key=lambda path: path.stat().st_mtime_ns)
+        os.utime(newest, (number, number))
+    assert sorted(name.split(".")[1] for name in stored(root)) == sorted(
+        f"p{number}" for number in range(12 - len(stored(root)), 12)
+    )
+    assert len(stored(root)) == 7
+
+
+def test_a_program_that_would_fill_it_is_left_out(root, opened, monkeypatch):
+    monkeypatch.setattr(program_cache, "LIMIT", 3 * len(PROGRAM))
+    filled(opened, large=PROGRAM, small=b"small")
+    assert [name.split(".")[1] for name in stored(root)] == ["small"]
+
+
+def test_a_long_process_keeps_to_the_limit(root, opened, monkeypatch):
+    monkeypatch.setattr(program_cache, "LIMIT", 5 * len(PROGRAM))
+    cache = opened()
+    for number in range(9):
+        path = cache.directory / f"p{number}.pb"
+        path.write_bytes(PROGRAM)
+        if number < 8:
+            os.utime(path, (number, number))
+    cache.bound()
+    assert list(seen(cache)) == ["p8.pb"]  # a new one may be read at this moment
+
+
+def test_what_a_killed_process_left_is_removed(root, opened):
+    first, killed = opened(), opened()
+    (killed.directory / "half.pb.tmp").write_bytes(b"half")
+    os.close(killed._lock)
+    killed._lock = -1
+    for folder in (first.directory, killed.directory):
+        os.utime(folder, (1, 1))
+    opened()
+    assert first.directory.exists()
+    assert not killed.directory.exists()
+
+
+def test_two_processes_that_compile_the_same(root, opened):
+    first, second = opened(), opened()
+    for cache in (first, second):
+        (cache.directory / "a.pb").write_bytes(PROGRAM)
+    (second.directory / "b.pb").write_bytes(PROGRAM)
+    first.close()
+    second.close()
+    assert seen(opened()) == {"a.pb": PROGRAM, "b.pb": PROGRAM}
+
+
+def test_two_programs_of_one_name(root, opened):
+    """Two processes may compile the same to other bytes: either is whole."""
+    first, second = opened(), opened()
+    (first.directory / "a.pb").write_bytes(PROGRAM)
+    (second.directory / "a.pb").write_bytes(PROGRAM + b"!")
+    first.close()
+    second.close()
+    assert seen(opened())["a.pb"] in (PROGRAM, PROGRAM + b"!")
+    assert len(stored(root)) == 1
+
+
+def test_nothing_is_shared_before_it_is_asked_for(root, opened):
+    filled(opened, a=PROGRAM)
+    cache = ProgramCache.open("compiler")
+    assert not cache.used
+    (cache.directory / "early.pb").write_bytes(PROGRAM)
+    assert cache.used
+    cache.close()
+    assert len(stored(root)) == 1
+    cache = ProgramCache.open("compiler")
+    (cache.directory / "early.pb").write_bytes(PROGRAM)
+    cache.share()
+    assert list(seen(cache)) == ["a.pb"]
+    cache.close()
+
+
+def test_a_fork_publishes_nothing(root, opened, monkeypatch):
+    cache = opened()
+    (cache.directory / "a.pb").write_bytes(PROGRAM)
+    with monkeypatch.context() as fork:
+        fork.setattr(os, "getpid", lambda: -1)
+        cache.close()
+    assert not stored(root)
+    assert cache.directory.exists()
+
+
+def test_without_links(root, opened, monkeypatch):
+    def refuse(*_names):
+        raise OSError
+
+    monkeypatch.setattr(os, "link", refuse)
+    filled(opened, a=PROGRAM)
+    assert seen(opened()) == {"a.pb": PROGRAM}
+
+
+def test_a_full_disk_keeps_nothing(root, monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6))
+    assert ProgramCache.open("compiler") is None
+
+
+def test_a_file_in_its_place(root):
+    root.write_text("a file")
+    assert ProgramCache.open("compiler") is None
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", "0", "no"])
+def test_switched_off(monkeypatch, value):
+    monkeypatch.setenv("KERAS2GP_CACHE", value)
+    assert user_folder() is None
+    assert ProgramCache.open("compiler") is None
+
+
+def test_where_it_is(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("KERAS2GP_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert user_folder() == tmp_path / "xdg" / "keras2gp" / "programs"
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    assert user_folder() == tmp_path / ".cache" / "keras2gp" / "programs"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert user_folder() == tmp_path / "Library" / "Caches" / "keras2gp" / "programs"
+    monkeypatch.setenv("KERAS2GP_CACHE", "~/elsewhere")
+    assert user_folder() == Path(tmp_path / "elsewhere")
