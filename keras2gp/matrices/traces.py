@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
@@ -22,8 +23,9 @@ from weakref import WeakValueDictionary, finalize
 import tensorflow as tf
 
 from keras2gp._util.files import read_if_regular
-from keras2gp._util.program_cache import ProgramCache
+from keras2gp._util.program_cache import VARIABLE, ProgramCache
 from keras2gp.covariance.registry import has_outside
+from keras2gp.errors import StoreError, one_line
 from keras2gp.matrices.xla import set_up_xla
 
 __all__ = ["KeptFunctions"]
@@ -32,7 +34,9 @@ _TRIED = ("2.21.",)
 """Releases of TensorFlow whose context takes functions as they are registered here."""
 _LEAF = 0
 _made: WeakValueDictionary[str, KeptFunction] = WeakValueDictionary()
-_lock = threading.Lock()
+_registered: Counter[str] = Counter()
+"""How many of the functions above TensorFlow holds each function for."""
+_lock = threading.RLock()  # the last reference may go while it is held
 
 
 class KeptFunction:
@@ -48,8 +52,11 @@ class KeptFunction:
         self.count = len(functions[0].signature.output_arg)
         self.structure = structure
         context = _context()
-        for function in functions:
-            context.add_function_def(function)
+        with _lock:
+            for function in functions:
+                if not _registered[function.signature.name]:
+                    context.add_function_def(function)
+                _registered[function.signature.name] += 1
         finalize(self, _forget, self.names)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -76,6 +83,10 @@ class KeptFunctions:
             function: the tf.function.
             arguments: tensors, nested in lists, tuples and dicts of text.
             settings: arguments that are no tensors.
+
+        Raises:
+            StoreError: a new program cannot be written, and TensorFlow gives up over that, also
+                when there is room for all that this process has seen.
         """
         kept = set_up_xla().kept
         if kept is None or tf.config.functions_run_eagerly() or not tf.executing_eagerly():
@@ -90,11 +101,18 @@ class KeptFunctions:
         try:
             return compute(*arguments)
         except tf.errors.OpError as error:
-            # TensorFlow gives up a computation whose program it cannot write.
             if str(kept.directory) not in str(error):
                 raise
             kept.clear()
-        return compute(*arguments)
+        try:
+            return compute(*arguments)
+        except tf.errors.OpError as error:
+            if str(kept.directory) not in str(error):
+                raise
+            raise StoreError(
+                f"TensorFlow cannot write a compiled program: {one_line(str(error))}. Try: "
+                f"{VARIABLE}=off, or a disk with more room"
+            ) from error
 
     def _kept(
         self,
@@ -215,8 +233,11 @@ def _nested(structure: Any, tensors: Iterator[Any]) -> Any:
 
 def _forget(names: Sequence[str]) -> None:
     context = _context()
-    for name in names:
-        context.remove_function(name)
+    with _lock:
+        for name in names:
+            _registered[name] -= 1
+            if not _registered[name]:
+                context.remove_function(name)
 
 
 def _context() -> Any:

@@ -51,6 +51,9 @@ def ran(folder, activation="relu", scale=2.0, before="", then="", **environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
     """A folder that a process has filled, and what it computed."""
@@ -70,7 +73,6 @@ def test_the_second_process_compiles_nothing(filled):
     assert (second["new"], second["linked"]) == (0, first["new"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("other", [{"activation": "tanh"}, {"activation": "gelu"}])
 def test_another_model_compiles_its_own(filled, other):
     folder, first = filled
@@ -81,7 +83,6 @@ def test_another_model_compiles_its_own(filled, other):
     assert found["new"] > 0
 
 
-@pytest.mark.slow
 def test_other_variances_share_the_program(filled):
     folder, first = filled
     found = ran(folder, scale=1.0)
@@ -89,7 +90,6 @@ def test_other_variances_share_the_program(filled):
     np.testing.assert_allclose(found["values"], np.array(first["values"]) / 2, rtol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "flipped"])
 def test_damaged_programs_change_nothing(filled, tmp_path, damage):
     _, first = filled
@@ -110,7 +110,6 @@ def test_damaged_programs_change_nothing(filled, tmp_path, damage):
     assert found["new"] == first["new"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "when",
     [
@@ -128,7 +127,6 @@ def test_the_order_of_imports(filled, when):
     assert found["flags"] is None
 
 
-@pytest.mark.slow
 def test_after_the_first_operation_it_is_too_late(filled):
     folder, first = filled
     found = ran(folder, before="import tensorflow as tf; tf.zeros([2]) + 1")
@@ -137,7 +135,6 @@ def test_after_the_first_operation_it_is_too_late(filled):
     assert not list(folder.glob("*/run-*"))
 
 
-@pytest.mark.slow
 def test_what_the_user_states_stays(filled, tmp_path):
     folder, _ = filled
     own = f"--tf_xla_persistent_cache_directory={tmp_path}"
@@ -150,7 +147,6 @@ def test_what_the_user_states_stays(filled, tmp_path):
     assert ran(folder, KERAS2GP_CACHE="off")["folder"] is None
 
 
-@pytest.mark.slow
 def test_options_that_change_after_the_import(filled):
     """What is compiled with them is not handed on to processes without them."""
     folder, _ = filled

@@ -1,0 +1,146 @@
+"""Traced functions are found again by what they compute, and give the values of the function."""
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras2gp
+from keras2gp._util.program_cache import ProgramCache
+from keras2gp.covariance import registry
+from keras2gp.errors import StoreError
+from keras2gp.matrices import traces
+from keras2gp.matrices.traces import KeptFunctions
+from keras2gp.matrices.xla import Xla
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A cache of this process, which TensorFlow does not know."""
+    monkeypatch.setenv("KERAS2GP_CACHE", str(tmp_path / "cache"))
+    cache = ProgramCache.open("compiler")
+    cache.share()
+    monkeypatch.setattr(traces, "set_up_xla", lambda: Xla(False, cache))
+    traces._made.clear()
+    yield cache
+    cache.close()
+
+
+def stored(kept):
+    return sorted(path.name for path in kept.directory.glob("keras2gp_*.pb"))
+
+
+def kernel_of(units=3, activation="relu", **settings):
+    weight = {"kernel_initializer": "he_normal", **settings}
+    layers = [keras.Input((4,)), keras.layers.Dense(units, activation, **weight)]
+    return keras2gp.convert(keras.Sequential([*layers, keras.layers.Dense(1, **weight)]))
+
+
+X = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+
+
+def test_the_same_network_is_traced_once(kept, monkeypatch):
+    first = kernel_of().matrix(X)
+    names = stored(kept)
+    assert len(names) == 2  # of images, and of pairs
+    traces._made.clear()
+    monkeypatch.setattr(traces, "_traced", None)
+    again = kernel_of(units=7)  # an infinitely wide layer, whatever its name and its width
+    np.testing.assert_array_equal(again.matrix(X), first)
+    assert stored(kept) == names
+
+
+def test_values_are_those_without_it(kept, monkeypatch):
+    with_it = [kernel_of().matrix(X), kernel_of().diag(X), *kernel_of()(X, X[:2], get="both")]
+    monkeypatch.setattr(traces, "set_up_xla", lambda: Xla(False, None))
+    without = [kernel_of().matrix(X), kernel_of().diag(X), *kernel_of()(X, X[:2], get="both")]
+    for found, expected in zip(with_it, without, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("other", ["gelu", "linear"])
+def test_another_network_has_a_trace_of_its_own(kept, other):
+    kernel_of().matrix(X)
+    names = set(stored(kept))
+    kernel_of(activation=other).matrix(X)
+    assert len(set(stored(kept)) - names) == 2
+
+
+def test_another_source_of_this_package_has_traces_of_its_own(kept, monkeypatch):
+    kernel_of().matrix(X)
+    monkeypatch.setattr(traces, "_source", lambda: "another")
+    kernel_of().matrix(X)
+    assert len(stored(kept)) == 4
+
+
+def test_nothing_is_kept_where_rules_are_not_of_this_package(kept, monkeypatch):
+    monkeypatch.setattr(traces, "has_outside", lambda: True)
+    kernel_of().matrix(X)
+    assert stored(kept) == []
+
+
+def test_an_own_dual_is_told(monkeypatch):
+    monkeypatch.setattr(registry, "_OWN", {})
+    ours = {n: d for n, d in registry._DUALS.items() if d.__module__.startswith("keras2gp.")}
+    rules = {o: r for o, r in registry._RULES.items() if r.__module__.startswith("keras2gp.")}
+    monkeypatch.setattr(registry, "_DUALS", ours)
+    monkeypatch.setattr(registry, "_RULES", rules)
+    assert not registry.has_outside()
+
+    class Own:
+        pass
+
+    monkeypatch.setitem(ours, "relu", Own)
+    assert registry.has_outside()
+
+
+def test_a_function_stays_as_long_as_any_kernel_needs_it(kept):
+    first = kernel_of()
+    values = first.matrix(X)
+    names = [found.names[0] for found in traces._made.values()]
+    gc.collect()
+    counts = [traces._registered[name] for name in names]
+    traces._made.clear()
+    second = kernel_of()
+    second.matrix(X)
+    assert [traces._registered[name] for name in names] == [n + 1 for n in counts]
+    del second
+    gc.collect()
+    assert [traces._registered[name] for name in names] == counts
+    np.testing.assert_array_equal(first.matrix(X), values)
+
+
+def failing(kept, times):
+    """A function that TensorFlow gives up so many times, as on a full disk."""
+    left = [times]
+
+    def compute(x):
+        if left[0]:
+            left[0] -= 1
+            raise tf.errors.UnknownError(None, None, f"{kept.directory}/a.pb; No space left")
+        return x
+
+    return tf.function(compute), left
+
+
+def test_a_full_disk_is_cleared_once(kept, monkeypatch):
+    monkeypatch.setattr(KeptFunctions, "_kept", lambda *_arguments: None)
+    (kept.directory / "old.pb").write_bytes(b"old")
+    function, _ = failing(kept, 1)
+    assert float(KeptFunctions().call(function, tf.constant(3.0))) == 3.0
+    assert not list(kept.directory.glob("*.pb"))
+    function, _ = failing(kept, 2)
+    with pytest.raises(StoreError, match=r"No space left.*KERAS2GP_CACHE=off"):
+        KeptFunctions().call(function, tf.constant(3.0))
+
+
+def test_a_fault_of_the_computation_is_raised_as_it_is(kept, monkeypatch):
+    monkeypatch.setattr(KeptFunctions, "_kept", lambda *_arguments: None)
+
+    def compute(x):
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        KeptFunctions().call(tf.function(compute), tf.constant(3.0))
