@@ -3,6 +3,7 @@
 from keras2gp.gp.base import GaussianProcess, JitterWarning
 from keras2gp.gp.classifier import GPClassifier, Prediction
 from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
+from keras2gp.gp.ensemble import TrainedEnsemble
 from keras2gp.gp.inputs import KernelFunction
 from keras2gp.gp.metrics import (
     ReliabilityBin,
@@ -52,6 +53,7 @@ __all__ = [
     "ReliabilityBin",
     "SolverReport",
     "TensorFlowCholesky",
+    "TrainedEnsemble",
     "Transformation",
     "brier_score",
     "calibration_error_by_chance",

@@ -1,0 +1,344 @@
+"""The ensemble of infinitely wide networks that gradient descent has trained."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import scipy.linalg
+from sklearn.base import BaseEstimator, RegressorMixin
+
+from keras2gp._util.arrays import Array, Images, Matrix, Targets, Vector
+from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.inputs import (
+    check_feature_names,
+    check_inputs,
+    check_length,
+    check_targets,
+    check_texts,
+    feature_names,
+    kernel_values,
+    takes_text,
+)
+from keras2gp.gp.positions import positions_of
+from keras2gp.gp.posterior import UnfittedError, require_finite
+from keras2gp.gp.solvers.precision import precision_hint, relative_error
+
+__all__ = ["TrainedEnsemble"]
+
+# Bytes of the float64 covariances between one batch of predictions and the training inputs.
+_BATCH_BYTES = 64 * 2**20
+# Matrices [N, N] of float64 that a fit needs: both kernels, the eigenvectors, LAPACK's work.
+_MATRICES = 6
+
+
+@runtime_checkable
+class _BothKernels(Protocol):
+    """A kernel that gives NNGP and NTK in one pass, such as keras2gp.convert makes."""
+
+    def __call__(self, x1: Any, x2: Any = None, /, *, get: Any = None) -> Any: ...
+
+    def diag(self, x: Any, /, *, get: Any = None) -> Any: ...
+
+
+class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Networks of infinite width, each drawn at random and trained by gradient descent.
+
+    Their outputs are jointly Gaussian, and this is their exact mean and covariance at every time
+    of the training. It is no posterior: its deviation is that between networks which differ in
+    their initial weights alone. GPRegressor(kernel) is the Bayesian posterior of the same
+    architecture, and GPRegressor of the tangent kernel has the ensemble's mean at the end, but
+    not its deviation.
+
+    The training is gradient flow (gradient descent of small steps) of all weights on
+    sum_n |f(x_n) - y_n|^2 / 2 + regularization |w - w_0|^2 / 2, from the initial weights w_0. One
+    unit of time is a learning rate of 1: descent at a rate of 1e-3 reaches time 1 in 1000 steps.
+    Where the loss is the mean over N inputs (and C outputs), the same takes N (N C) times as long.
+
+    Math: mean = M y;  covariance = K** + M K M^T - M K*^T - K* M^T
+        M = T* (T + r I)^-1 (I - exp(-(T + r I) time))
+        K the NNGP kernel, T the tangent kernel, r the regularization, * of new inputs
+
+    Args:
+        kernel: a kernel of keras2gp.convert, whose tangent kernel exists.
+        time: training time, from 0 (untrained) to infinity (trained to the end).
+        regularization: weight of the squared distance from the initial weights.
+
+    Attributes:
+        x_train_: training inputs.
+        targets_: targets, [N, C].
+        rates_: rates at which the components of the error decay, eigenvalues of T + r I from the
+            smallest, [N].
+        n_features_in_: number of features, if X has two axes.
+
+    References:
+        Lee et al., "Wide Neural Networks of Any Depth Evolve as Linear Models Under Gradient
+        Descent", 2019, equations 14 to 16.
+
+    >>> import keras, keras2gp, numpy as np
+    >>> from keras2gp.gp import TrainedEnsemble
+    >>> relu = keras.layers.Dense(64, activation="relu", kernel_initializer="he_normal")
+    >>> model = keras.Sequential([keras.Input((1,)), relu, keras.layers.Dense(1)])
+    >>> kernel = keras2gp.convert(model, overrides={"*": (2.0, 0.1)}, dtype="float64")
+    >>> ensemble = TrainedEnsemble(kernel).fit([[-1.0], [0.0], [1.0]], [1.0, 0.0, 1.0])
+    >>> mean, std = ensemble.predict([[1.0], [3.0]], return_std=True)
+    >>> bool(abs(mean[0] - 1.0) < 1e-7), bool(std[0] < 1e-6 < std[1])
+    (True, True)
+    """
+
+    def __init__(self, kernel: Any, time: float = math.inf, regularization: float = 0.0) -> None:
+        self.kernel = kernel
+        self.time = time
+        self.regularization = regularization
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.target_tags.multi_output = True
+        return tags
+
+    def __sklearn_clone__(self) -> Any:
+        # A kernel is a function: a clone shares it.
+        return type(self)(**self.get_params(deep=False))
+
+    def fit(self, X: Any, y: Any, gram: Any = None) -> TrainedEnsemble:  # noqa: N803
+        """Decompose the kernels of the training inputs: every time of the training follows.
+
+        Args:
+            X: inputs.
+            y: targets.
+            gram: both kernels of X, if they exist already, as kernel(X, get="both") gives them.
+
+        Shapes:
+            X [N, features] or [N, *shape]; y [N] or [N, C]; gram [2, N, N].
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: arguments do not fit, or the memory does not suffice.
+            NumericalError: the tangent kernel is not positive semi-definite, or singular where the
+                training has no end.
+        """
+        self._check_settings()
+        regularization = _amount("regularization", self.regularization)
+        x, names = self._checked_inputs(X), feature_names(X)
+        targets = check_targets(y)
+        check_length(x, targets, "targets")
+        count = len(x)
+        require_memory(
+            _MATRICES * 8 * count**2,
+            f"the eigenvectors of {count} training inputs",
+            "fewer inputs, or GPRegressor with the tangent kernel, whose mean is the ensemble's",
+        )
+        values = self.kernel(x, get="both") if gram is None else gram
+        values = kernel_values(values, (2, count, count), "the pair of kernels")
+        dtype, (nngp, tangent) = str(values.dtype), values.astype(np.float64)
+        rates, vectors = scipy.linalg.eigh(tangent, overwrite_a=True, check_finite=False)
+        error = relative_error(dtype, count)
+        _require_semidefinite(rates, error, dtype)
+        self.rates_ = np.maximum(rates, 0.0) + regularization
+        self._error, self._dtype = error, dtype
+        self._vectors = vectors
+        self._prior = vectors.T @ nngp @ vectors
+        self.x_train_ = np.array(x)
+        self.targets_ = targets.reshape(count, -1)
+        self._single = targets.ndim == 1
+        self.input_shape_ = x.shape[1:]
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        if x.ndim == 2:
+            self.n_features_in_ = x.shape[1]
+        if names is not None:
+            self.feature_names_in_ = names
+        self._steps(_amount("time", self.time, infinite=True))
+        return self
+
+    def predict(
+        self,
+        X: Any,  # noqa: N803
+        return_std: bool = False,
+        return_cov: bool = False,
+        time: float | None = None,
+    ) -> Any:
+        """Mean over the trained networks at X, and their standard deviation or covariance.
+
+        Args:
+            X: inputs.
+            return_std: return mean and standard deviation.
+            return_cov: return mean and covariance.
+            time: training time; None for the estimator's. One fit serves every time.
+
+        Shapes:
+            X [M, features] or [M, *shape]; mean [M] or [M, C]; std [M], covariance [M, M], those of
+            each output.
+
+        Returns:
+            The mean; with return_std or return_cov a pair of the mean and the other.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the memory does not suffice.
+            NumericalError: the tangent kernel is singular and the time infinite, or a variance lies
+                further below zero than rounding explains.
+        """
+        if return_std and return_cov:
+            raise InputError("return_std and return_cov: at most one of the two can be asked for")
+        x = self._test_inputs(X)
+        steps = self._steps(_amount("time", self.time if time is None else time, infinite=True))
+        if return_cov:
+            mean, covariance = self._mean_and_covariance(x, steps)
+            return self._outputs(mean), covariance
+        mean = np.empty((len(x), self.targets_.shape[1]))
+        variance = np.empty(len(x))
+        count = len(self.targets_)
+        size = max(1, _BATCH_BYTES // (8 * 4 * count))
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            if return_std:
+                cross, tangent = self._cross(x[rows])
+                weights = tangent * steps
+                terms = self._terms(x[rows])
+                variance[rows] = self._variance(terms, weights, cross, start)
+            else:
+                weights = self._tangent(x[rows]) * steps
+            mean[rows] = weights @ (self._vectors.T @ self.targets_)
+        require_finite(mean, "a mean")
+        return (self._outputs(mean), np.sqrt(variance)) if return_std else self._outputs(mean)
+
+    def _check_settings(self) -> None:
+        kernel = self.kernel
+        if isinstance(kernel, type | str) or not isinstance(kernel, _BothKernels):
+            raise InputError(
+                f"kernel is {received_text(kernel)}: expected a kernel such as keras2gp.convert "
+                'gives, with kernel(x1, x2, get="both") -> [2, N1, N2]'
+            )
+        if positions := positions_of(kernel):
+            raise InputError(
+                f"the kernel's output has positions {positions}. Try: one of them, "
+                "kernel.at(position), or a network that ends in Flatten"
+            )
+
+    def _checked_inputs(self, x: Any) -> Images:
+        if takes_text(self.kernel):
+            return check_texts(x)
+        return check_inputs(x, precomputed=False)
+
+    def _test_inputs(self, x: Any) -> Images:
+        if not hasattr(self, "rates_"):
+            raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
+        check_feature_names(self, x)
+        array = self._checked_inputs(x)
+        if array.shape[1:] != self.input_shape_:
+            raise InputError(
+                f"X has {array.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.input_shape_[0]} features as input"
+                if array.ndim == 2 and len(self.input_shape_) == 1
+                else f"X has shape {array.shape}; fitted to [N, *{list(self.input_shape_)}]"
+            )
+        return array
+
+    def _steps(self, time: float) -> Vector:
+        """(1 - exp(-rate time)) / rate for each rate, [N]; the time itself where the rate is 0."""
+        rates: Vector = self.rates_
+        if math.isinf(time):
+            # Rows of equal inputs leave eigenvalues of the size of the entries' own errors.
+            scale = rates.mean()
+            if rates[0] <= 4.0 * self._error * scale:
+                low, remedy = precision_hint(self._dtype)
+                raise NumericalError(
+                    f"the tangent kernel is singular (smallest eigenvalue {rates[0]:.3g}, mean "
+                    f"{scale:.3g}): the training has no end.{low} Try: {remedy}a finite time, a "
+                    "regularization, or each input once"
+                )
+            whole: Vector = 1.0 / rates
+            return whole
+        small = rates * time < np.finfo(np.float64).tiny
+        part: Vector = -np.expm1(-rates * time) / np.where(small, 1.0, rates)
+        return np.where(small, time, part)
+
+    def _tangent(self, x: Images) -> Matrix:
+        """Tangent kernel with the training inputs, in the basis of eigenvectors, [M, N]."""
+        shape = (len(x), len(self.targets_))
+        values = self.kernel(x, self.x_train_, get="ntk")
+        tangent = kernel_values(values, shape, "the tangent kernel").astype(np.float64)
+        rotated: Matrix = tangent @ self._vectors
+        return rotated
+
+    def _cross(self, x: Images) -> tuple[Matrix, Matrix]:
+        """Both kernels with the training inputs, in the basis of eigenvectors, [M, N] each."""
+        shape = (2, len(x), len(self.targets_))
+        values = kernel_values(
+            self.kernel(x, self.x_train_, get="both"), shape, "the pair of kernels"
+        )
+        nngp, tangent = values.astype(np.float64) @ self._vectors
+        return nngp, tangent
+
+    def _terms(self, x: Images) -> Vector:
+        """Variances of the untrained networks, [M]."""
+        values = self.kernel.diag(x, get="nngp")
+        return kernel_values(values, (len(x),), "the diagonal of the kernel").astype(np.float64)
+
+    def _variance(self, prior: Vector, weights: Matrix, cross: Matrix, first: int) -> Vector:
+        """Variances of the trained networks, [M], from those of the untrained ones."""
+        trained = np.einsum("mn,mn->m", weights @ self._prior, weights)
+        joint = np.einsum("mn,mn->m", weights, cross)
+        variance: Vector = prior + trained - 2.0 * joint
+        # Entries err by `error` of themselves, and by |w|_1 times that in sums with the weights.
+        interpolation = np.abs(weights @ self._vectors.T).sum(axis=1)
+        bound = 4.0 * self._error * prior.max() * (1.0 + interpolation) ** 2
+        wrong = variance < -bound
+        if wrong.any():
+            row = int(wrong.argmax())
+            low, remedy = precision_hint(self._dtype)
+            raise NumericalError(
+                f"the variance of input {first + row} is {variance[row]:.3g}, further below 0 than "
+                f"rounding explains.{low} Try: {remedy}a shorter time, or a regularization"
+            )
+        return require_finite(np.maximum(variance, 0.0), "a variance")
+
+    def _mean_and_covariance(self, x: Images, steps: Vector) -> tuple[Matrix, Matrix]:
+        """Mean [M, C] and covariance [M, M] of the trained networks."""
+        count, basis = len(x), len(self.targets_)
+        require_memory(
+            8 * count * (3 * count + 4 * basis),
+            f"the covariance of {count} predictions",
+            "fewer inputs at a time, or return_std=True",
+        )
+        prior = kernel_values(self.kernel(x, get="nngp"), (count, count), "the kernel matrix")
+        cross, tangent = self._cross(x)
+        weights = tangent * steps
+        joint = weights @ cross.T
+        covariance = prior.astype(np.float64) + weights @ self._prior @ weights.T - joint - joint.T
+        diagonal = self._variance(np.diagonal(prior).astype(np.float64), weights, cross, 0)
+        np.fill_diagonal(covariance, diagonal)
+        mean = weights @ (self._vectors.T @ self.targets_)
+        require_finite(mean, "a mean")
+        return mean, require_finite((covariance + covariance.T) / 2.0, "a covariance")
+
+    def _outputs(self, mean: Targets) -> Array:
+        return mean[:, 0] if self._single else mean
+
+
+def _amount(name: str, value: Any, *, infinite: bool = False) -> float:
+    """A setting that is a number from 0 on; InputError for anything else."""
+    number = isinstance(value, int | float | np.integer | np.floating)
+    if not number or isinstance(value, bool) or not value >= 0 or (math.isinf(value) > infinite):
+        expected = "a number from 0 on" + (", or math.inf" if infinite else "")
+        raise InputError(f"{name} is {received_text(value)}: expected {expected}")
+    return float(value)
+
+
+def _require_semidefinite(rates: Vector, error: float, dtype: str) -> None:
+    """Refuse eigenvalues further below zero than errors of the entries explain."""
+    if rates[0] < -error * np.abs(rates).sum():
+        low, remedy = precision_hint(dtype)
+        raise NumericalError(
+            "the tangent kernel is not positive semi-definite: its smallest eigenvalue is "
+            f"{rates[0]:.3g}, the largest {rates[-1]:.3g}.{low} Try: {remedy}the matrices that the "
+            "kernel itself gives"
+        )
