@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from keras2gp._util.arrays import Array, Images, Matrix, Targets, Vector
+from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
@@ -25,6 +25,7 @@ from keras2gp.gp.inputs import (
 )
 from keras2gp.gp.positions import positions_of
 from keras2gp.gp.posterior import UnfittedError, require_finite
+from keras2gp.gp.prior_mean import mean_of_rows
 from keras2gp.gp.solvers.precision import precision_hint, relative_error
 
 __all__ = ["TrainedEnsemble"]
@@ -58,9 +59,10 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     unit of time is a learning rate of 1: descent at a rate of 1e-3 reaches time 1 in 1000 steps.
     Where the loss is the mean over N inputs (and C outputs), the same takes N (N C) times as long.
 
-    Math: mean = M y;  covariance = K** + M K M^T - M K*^T - K* M^T
+    Math: mean = m* + M (y - m);  covariance = K** + M K M^T - M K*^T - K* M^T
         M = T* (T + r I)^-1 (I - exp(-(T + r I) time))
-        K the NNGP kernel, T the tangent kernel, r the regularization, * of new inputs
+        K the NNGP kernel, T the tangent kernel, r the regularization, * of new inputs,
+        m the mean of the untrained networks: 0, or kernel.mean where there is one
 
     Args:
         kernel: a kernel of keras2gp.convert, whose tangent kernel exists.
@@ -69,7 +71,7 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         x_train_: training inputs.
-        targets_: targets, [N, C].
+        targets_: targets less the mean of the untrained networks, [N, C].
         rates_: rates at which the components of the error decay, eigenvalues of T + r I from the
             smallest, [N].
         n_features_in_: number of features, if X has two axes.
@@ -145,7 +147,7 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self._vectors = vectors
         self._prior = vectors.T @ nngp @ vectors
         self.x_train_ = np.array(x)
-        self.targets_ = targets.reshape(count, -1)
+        self.targets_ = self._less_the_mean(x, targets.reshape(count, -1))
         self._single = targets.ndim == 1
         self.input_shape_ = x.shape[1:]
         for name in ("n_features_in_", "feature_names_in_"):
@@ -192,7 +194,7 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         steps = self._steps(_amount("time", self.time if time is None else time, infinite=True))
         if return_cov:
             mean, covariance = self._mean_and_covariance(x, steps)
-            return self._outputs(mean), covariance
+            return self._outputs(x, mean), covariance
         mean = np.empty((len(x), self.targets_.shape[1]))
         variance = np.empty(len(x))
         count = len(self.targets_)
@@ -207,8 +209,8 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             else:
                 weights = self._tangent(x[rows]) * steps
             mean[rows] = weights @ (self._vectors.T @ self.targets_)
-        require_finite(mean, "a mean")
-        return (self._outputs(mean), np.sqrt(variance)) if return_std else self._outputs(mean)
+        mean = self._outputs(x, mean)
+        return (mean, np.sqrt(variance)) if return_std else mean
 
     def _check_settings(self) -> None:
         kernel = self.kernel
@@ -317,10 +319,16 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         diagonal = self._variance(np.diagonal(prior).astype(np.float64), weights, cross, 0)
         np.fill_diagonal(covariance, diagonal)
         mean = weights @ (self._vectors.T @ self.targets_)
-        require_finite(mean, "a mean")
         return mean, require_finite((covariance + covariance.T) / 2.0, "a covariance")
 
-    def _outputs(self, mean: Targets) -> Array:
+    def _less_the_mean(self, x: Images, columns: Matrix) -> Matrix:
+        left: Matrix = columns - mean_of_rows(self.kernel, x, columns.shape[1])
+        return require_finite(left, "a target less the kernel's mean")
+
+    def _outputs(self, x: Images, mean: Matrix) -> Array:
+        """Means of the trained networks, [M] or [M, C], from what the training adds."""
+        mean = mean + mean_of_rows(self.kernel, x, mean.shape[1])
+        require_finite(mean, "a mean")
         return mean[:, 0] if self._single else mean
 
 

@@ -95,6 +95,19 @@ def test_before_and_after_the_training(rng):
     np.testing.assert_allclose(given.predict(new), mean, rtol=1e-12)
 
 
+def test_a_mean_of_the_untrained_networks(rng):
+    x, new, y = rng.normal(size=(6, 2)), rng.normal(size=(3, 2)), rng.normal(size=(6, 2))
+    plain = network()
+    kernel = keras2gp.convert(plain, dtype="float64")
+    shift = np.array([3.0, -1.0])
+    moved = keras.Model(plain.inputs, plain.outputs[0] + shift)
+    ensemble = TrainedEnsemble(keras2gp.convert(moved, dtype="float64"), time=0.7).fit(x, y)
+    mean, std = ensemble.predict(new, return_std=True)
+    expected, spread = TrainedEnsemble(kernel, time=0.7).fit(x, y - shift).predict(new, True)
+    np.testing.assert_allclose(mean, expected + shift, rtol=1e-10)
+    np.testing.assert_allclose(std, spread, rtol=1e-10)
+
+
 @pytest.mark.slow
 def test_wide_networks_that_are_trained(rng):
     """Networks of 2000 units, linearised by nothing but their width, trained by small steps."""
