@@ -69,7 +69,22 @@ def test_solvers_beside_scipy():
         [*command, "--json"], check=True, capture_output=True, text=True, timeout=300
     )
     found = json.loads(done.stdout)["direct"]
-    assert set(found) == {"ours", "best", "plain"}
+    assert set(found) == {"ours", "mixed", "best", "plain"}
     for one in found.values():
         assert one["seconds"] > 0.0
         assert one["residual"] < 1e-8
+
+
+def test_growth_of_the_solvers():
+    tool = TOOL.with_name("solvers.py")
+    command = [sys.executable, str(tool), "--parts", "growth", "--sizes", "200", "300"]
+    done = subprocess.run(  # noqa: S603
+        [*command, "--target", "600", "--rounds", "1"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("|")]
+    assert [row[0].strip() for row in rows[2:]] == ["cholesky", "mixed"]
+    assert {len(row) for row in rows} == {8}

@@ -1,11 +1,15 @@
-"""The solvers: our Cholesky beside scipy's, and conjugate gradients beside our Cholesky.
+"""The solvers: ours beside scipy's, their growth, and conjugate gradients beside our Cholesky.
 
-python tools/solvers.py [--parts direct iterative] [--size N] [--train N] [--test N]
-                        [--networks NAME ...] [--tolerance T] [--rank R] [--directory DIR] [--json]
+python tools/solvers.py [--parts direct growth iterative] [--size N] [--sizes N N] [--target N]
+                        [--train N] [--test N] [--networks NAME ...] [--tolerance T] [--rank R]
+                        [--directory DIR] [--json]
 
 direct:    time and memory of a solve with 10 right-hand sides, each in a process of its own, which
            is handed a kernel matrix in float32. scipy solves it in a float64 copy: in the order
            that it likes best, without another copy, and as one would write it
+growth:    a fit of 10 outputs and its leave-one-out predictions, by Cholesky and in mixed
+           precision, at two sizes, and by a N^2 + b N^3 through the two at a third, whose memory
+           need not be there
 iterative: the zoo's networks on MNIST (from tensorflow_datasets), their matrices in stores under
            DIR, which a second run finds there: iterations with and without the preconditioner, and
            test images whose largest mean is another than by Cholesky
@@ -27,9 +31,11 @@ NETWORKS = ("convnet", "residual-cnn", "resnet32")
 NOISE = 0.1
 WAYS = {
     "ours": "keras2gp, tiled Cholesky",
+    "mixed": "keras2gp, mixed precision",
     "best": "scipy.linalg.solve, Fortran order, overwritten",
     "plain": "scipy.linalg.solve, as one would write it",
 }
+SOLVERS = ("cholesky", "mixed")
 
 
 def main() -> int:
@@ -38,12 +44,17 @@ def main() -> int:
     if options.child:
         print(json.dumps(direct(options.child, options.size)))
         return 0
+    if options.growth_child:
+        print(json.dumps(fit_and_leave_one_out(options.growth_child, options.size)))
+        return 0
     if options.network_child:
         print(json.dumps(iterative(options.network_child, options)))
         return 0
     found: dict[str, Any] = {"load": os.getloadavg()[0], "cores": len(os.sched_getaffinity(0))}
     if "direct" in options.parts:
         found["direct"] = _rounds(options)
+    if "growth" in options.parts:
+        found["growth"] = {solver: _growth(solver, options) for solver in SOLVERS}
     failed = []
     if "iterative" in options.parts:
         found["iterative"] = {}
@@ -60,16 +71,18 @@ def direct(way: str, size: int) -> dict[str, float]:
     """Seconds and bytes, beyond the matrix that is there, of one solve."""
     import numpy as np
 
-    random = np.random.default_rng(0)
-    features = random.standard_normal((size, 512), np.float32)
-    matrix = features @ features.T
-    matrix /= np.float32(512)
-    targets = random.standard_normal((size, 10))
+    matrix, targets = _problem(size)
     if way == "ours":
         from keras2gp.gp import factorize
 
         def solve() -> Any:
             return factorize(matrix, NOISE).solve(targets)
+    elif way == "mixed":
+        from keras2gp.gp import GPRegressor
+
+        def solve() -> Any:
+            gp = GPRegressor("precomputed", NOISE, solver="mixed").fit(matrix, targets)
+            return _required(gp, "mixed").alpha_
     else:
         import scipy.linalg
 
@@ -89,6 +102,44 @@ def direct(way: str, size: int) -> dict[str, float]:
     extra = _peak() - before
     sample = matrix[:50].astype(np.float64) @ found + NOISE * found[:50] - targets[:50]
     return {"seconds": seconds, "bytes": extra, "residual": float(np.abs(sample).max())}
+
+
+def fit_and_leave_one_out(solver: str, size: int) -> dict[str, float]:
+    """Seconds and bytes, beyond the matrix that is there, of a fit and its leave-one-out."""
+    from keras2gp.gp import GPRegressor
+
+    matrix, targets = _problem(size)
+    gp = GPRegressor("precomputed", NOISE, solver=solver)
+    before, began = _peak(), time.perf_counter()
+    _required(gp.fit(matrix, targets), solver)
+    fitted = time.perf_counter()
+    gp.leave_one_out()
+    ended = time.perf_counter()
+    return {"fit": fitted - began, "leave_one_out": ended - fitted, "bytes": _peak() - before}
+
+
+def _problem(size: int) -> tuple[Any, Any]:
+    """The covariance of a ReLU network with three hidden layers, and 10 columns of targets."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    x = random.standard_normal((size, 24), np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    matrix = x @ x.T
+    for start in range(0, size, 256):
+        block = matrix[start : start + 256]
+        for _ in range(3):
+            np.clip(block, -1.0, 1.0, out=block)
+            block[...] = (np.sqrt(1 - block**2) + (np.pi - np.arccos(block)) * block) / np.pi
+    np.fill_diagonal(matrix, 1.0)
+    return matrix, random.standard_normal((size, 10))
+
+
+def _required(gp: Any, solver: str) -> Any:
+    """The fit, if no other solver took over."""
+    if gp.solver_report_.solver != solver:
+        raise RuntimeError(gp.solver_report_.reason)
+    return gp
 
 
 def iterative(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -159,6 +210,25 @@ def _rounds(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def _growth(solver: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The best time at each size, and what a N^2 + b N^3 through them is at the target."""
+    found: dict[str, Any] = {}
+    for size in options.sizes:
+        tries = [
+            _child("--growth-child", solver, "--size", str(size)) for _ in range(options.rounds)
+        ]
+        found[str(size)] = min(tries, key=lambda one: one["fit"] + one["leave_one_out"])
+    small, large = options.sizes
+    for part in ("fit", "leave_one_out"):
+        one, other = (found[str(n)][part] / n**2 for n in options.sizes)
+        cubic = (other - one) / (large - small)
+        square = one - cubic * small
+        if square < 0.0 or cubic < 0.0:  # noise: the larger one, as if all of it were cubic
+            square, cubic = 0.0, other / large
+        found[f"{part}_at_target"] = square * options.target**2 + cubic * options.target**3
+    return found
+
+
 def _child(*arguments: str) -> Any:
     print(f"solvers: {' '.join(arguments[:2])}", file=sys.stderr)
     done = subprocess.run(
@@ -176,21 +246,23 @@ def _settings(options: argparse.Namespace) -> list[str]:
 def _table(found: dict[str, Any], options: argparse.Namespace) -> str:
     lines = [f"{found['cores']} cores, load average {found['load']:.1f} before"]
     if "direct" in found:
-        ours = found["direct"]["ours"]
+        usual = found["direct"]["plain"]
         lines += [
             "",
             _row(
                 f"N = {options.size}, 10 right-hand sides",
                 *("s", "MB beyond the float32 matrix"),
-                *("time of ours over it", "memory of ours over it"),
+                *("time over scipy's usual", "memory over scipy's usual"),
             ),
             "|---|---|---|---|---|",
         ]
         lines += [
             f"| {WAYS[way]} | {one['seconds']:.1f} | {one['bytes'] / 1e6:.0f} "
-            f"| {ours['seconds'] / one['seconds']:.2f} | {ours['bytes'] / one['bytes']:.2f} |"
+            f"| {one['seconds'] / usual['seconds']:.2f} | {one['bytes'] / usual['bytes']:.2f} |"
             for way, one in found["direct"].items()
         ]
+    if "growth" in found:
+        lines += ["", *_growth_rows(found["growth"], options)]
     if "iterative" in found:
         lines += [
             "",
@@ -212,6 +284,18 @@ def _table(found: dict[str, Any], options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
+def _growth_rows(found: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    columns = [f"{n}: fit s | leave-one-out s" for n in (*options.sizes, options.target)]
+    columns[-1] = f"extrapolated to {columns[-1]} | together s"
+    rows = [_row("10 outputs, N =", *columns), "|---" * 8 + "|"]
+    for solver, one in found.items():
+        times = [one[str(n)][part] for n in options.sizes for part in ("fit", "leave_one_out")]
+        times += [one["fit_at_target"], one["leave_one_out_at_target"]]
+        times.append(times[-2] + times[-1])
+        rows.append(_row(solver, *(f"{t:.1f}" for t in times)))
+    return rows
+
+
 def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -219,10 +303,14 @@ def _row(*cells: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="solvers.py", description=main.__doc__)
     add = parser.add_argument
-    parts = ("direct", "iterative")
+    parts = ("direct", "growth", "iterative")
     add("--parts", nargs="+", choices=parts, default=list(parts))
     add("--size", type=int, default=10_000, help="N of the part direct (default: 10000)")
-    add("--rounds", type=int, default=2, help="of the part direct; the best counts (default: 2)")
+    add(
+        "--rounds", type=int, default=2, help="of the first two parts; the best counts (default: 2)"
+    )
+    add("--sizes", type=int, nargs=2, default=(10_000, 20_000), help="of the part growth")
+    add("--target", type=int, default=50_000, help="N to which growth is extrapolated")
     add("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     add("--train", type=int, default=5000)
     add("--test", type=int, default=1000)
@@ -235,6 +323,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="JSON in place of the table")
     add("--child", choices=WAYS, help=argparse.SUPPRESS)
+    add("--growth-child", choices=SOLVERS, help=argparse.SUPPRESS)
     add("--network-child", choices=NETWORKS, help=argparse.SUPPRESS)
     return parser
 

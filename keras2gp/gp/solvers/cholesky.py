@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,9 @@ from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.precision import relative_error
 
 __all__ = ["attempt", "cholesky_memory", "factorize", "read_lower"]
+
+# Threads that copy and check an array, one panel each: as many as a memory bus has use for.
+_THREADS = 2
 
 
 def factorize(
@@ -131,20 +135,31 @@ def read_lower(
         InputError: see `checked`.
     """
     end, inverse = panels.size, 1.0 / unit
-    worst, scale = (0.0, 0, 0), 0.0
-    for j in range(len(panels)):
+
+    def read(j: int) -> tuple[tuple[float, int, int], float]:
         start, stop = panels.bounds(j)
         panel, block = panels.panel(j), read_block(matrix, slice(start, end), slice(start, stop))
+        gap, scale = (0.0, 0, 0), 0.0
         if checked:
             mirror = read_block(matrix, slice(start, stop), slice(start, end))
-            worst = max(worst, check_mirror(block, mirror, start))
-            scale = max(scale, float(np.abs(np.diagonal(block)).max()))
+            gap = check_mirror(block, mirror, start)
+            scale = float(np.abs(np.diagonal(block)).max())
         if unit == 1.0:
             panel[...] = block
         else:
-            np.multiply(block, inverse, out=panel, casting="same_kind")
+            with np.errstate(over="ignore"):  # an entry beyond float32 leaves no factor
+                np.multiply(block, inverse, out=panel, casting="same_kind")
+        return gap, scale
+
+    if isinstance(matrix, np.ndarray) and len(panels) > _THREADS:
+        # Blocks of an array are views: two threads take no more memory than one.
+        with ThreadPoolExecutor(_THREADS) as threads:
+            found = list(threads.map(read, range(len(panels))))
+    else:
+        found = [read(j) for j in range(len(panels))]
     if checked:
-        refuse_asymmetry(worst, scale)
+        gaps, scales = zip(*found, strict=True)
+        refuse_asymmetry(max((0.0, 0, 0), *gaps), max(scales))
 
 
 def attempt(

@@ -44,8 +44,8 @@ class LowerTriangle:
 
     @staticmethod
     def memory(size: int, *, held: bool) -> int:
-        """Bytes of a panel in float64, and of one in its own type if the matrix is not held."""
-        return (8 if held else 32) * min(_ROWS, size) * size
+        """Bytes of two panels in float64, and of what is read of a matrix that is not held."""
+        return (16 if held else 32) * min(_ROWS, size) * size
 
     def corner(self, count: int) -> Matrix:
         """The first rows and columns, [count, count]."""
