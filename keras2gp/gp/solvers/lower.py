@@ -23,6 +23,11 @@ _ROWS = 256
 class LowerTriangle:
     """A symmetric matrix [N, N], an array or a store, as its lower triangle says it.
 
+    Attributes:
+        whole: the array or the store.
+        size: N.
+        dtype: type of the entries.
+
     TiledProduct reads the upper triangle. Where entries differ from their mirror images by
     rounding, the two are different matrices, and only this one is that of the Cholesky factor.
 
@@ -36,7 +41,7 @@ class LowerTriangle:
     """
 
     def __init__(self, matrix: MatrixLike) -> None:
-        self._matrix = matrix
+        self.whole = matrix
         self.size = check_shape(matrix)
         self.dtype = read_block(matrix, slice(0, 1), slice(0, 1)).dtype
         self._held = isinstance(matrix, np.ndarray)
@@ -49,7 +54,7 @@ class LowerTriangle:
 
     def corner(self, count: int) -> Matrix:
         """The first rows and columns, [count, count]."""
-        lower = np.tril(read_block(self._matrix, slice(0, count), slice(0, count)))
+        lower = np.tril(read_block(self.whole, slice(0, count), slice(0, count)))
         result: Matrix = lower.astype(np.float64)
         return result + np.tril(result, -1).T
 
@@ -62,7 +67,7 @@ class LowerTriangle:
         parts = []
         for start in range(0, self.size, self._rows):
             rows = slice(start, min(start + self._rows, self.size))
-            block = read_block(self._matrix, rows, rows)
+            block = read_block(self.whole, rows, rows)
             check_finite(block, start, start)
             parts.append(np.diagonal(block).astype(np.float64))
         return np.concatenate(parts)
@@ -80,7 +85,7 @@ class LowerTriangle:
         for start in range(0, self.size, self._rows):
             stop = min(start + self._rows, self.size)
             panel = buffer[: (stop - start) * stop].reshape(stop - start, stop)
-            panel[...] = read_block(self._matrix, slice(start, stop), slice(0, stop))
+            panel[...] = read_block(self.whole, slice(start, stop), slice(0, stop))
             if not self._held:  # an array is checked when it is factorised
                 check_finite(panel, start, 0)
             corner = panel[:, start:]
