@@ -36,7 +36,8 @@ except ImportError:  # not POSIX: no cache, since owners and locks cannot be tol
 __all__ = ["LIMIT", "VARIABLE", "ProgramCache", "user_folder"]
 
 VARIABLE = "KERAS2GP_CACHE"
-"""Environment variable: "off", or the folder to use in place of the user's own."""
+"""Environment variable: "off", or a folder to use in place of the user's cache folder. A folder of
+its own is made in it, so that nothing of the user's is swept or counted."""
 LIMIT = 2**28
 """Bytes of all programs of a user; the oldest are removed."""
 _OFF = ("0", "false", "no", "none", "off")
@@ -161,7 +162,7 @@ def user_folder() -> Path | None:
         return None
     try:
         if stated:
-            return Path(stated).expanduser().absolute()
+            return Path(stated).expanduser().absolute() / "keras2gp" / "programs"
         caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
         if caches.is_absolute():  # the specification says to ignore any other
             return caches / "keras2gp" / "programs"

@@ -18,7 +18,7 @@ PROGRAM = b"a program" * 100
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS2GP_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return tmp_path / "cache" / "keras2gp" / "programs"
 
 
 @pytest.fixture
@@ -104,6 +104,7 @@ def test_a_folder_that_others_can_write_to_is_refused(root, part, mode):
 
 
 def test_a_folder_in_one_that_all_can_write_to_is_refused(root):
+    root.parent.mkdir(parents=True)
     root.parent.chmod(0o777)
     with pytest.warns(RuntimeWarning, match="can be written to by others"):
         assert ProgramCache.open("compiler") is None
@@ -121,7 +122,7 @@ def test_a_folder_of_another_user_is_refused(root, opened, monkeypatch):
 
 
 def test_nothing_is_made_in_the_folder_of_another_user(root, monkeypatch):
-    root.mkdir(mode=0o755)
+    root.mkdir(mode=0o755, parents=True)
     monkeypatch.setenv("KERAS2GP_CACHE", str(root / "new"))
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.warns(RuntimeWarning, match="belongs to another user"):
@@ -239,6 +240,7 @@ def test_a_full_disk_keeps_nothing(root, monkeypatch):
 
 
 def test_a_file_in_its_place(root):
+    root.parent.mkdir(parents=True)
     root.write_text("a file")
     assert ProgramCache.open("compiler") is None
 
@@ -261,4 +263,20 @@ def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.platform", "darwin")
     assert user_folder() == tmp_path / "Library" / "Caches" / "keras2gp" / "programs"
     monkeypatch.setenv("KERAS2GP_CACHE", "~/elsewhere")
-    assert user_folder() == Path(tmp_path / "elsewhere")
+    assert user_folder() == Path(tmp_path / "elsewhere" / "keras2gp" / "programs")
+
+
+def test_a_folder_of_the_user_s_own_files_keeps_them(tmp_path, opened, monkeypatch):
+    """Runs and models in the stated folder look like what the cache sweeps and bounds."""
+    monkeypatch.setenv("KERAS2GP_CACHE", str(tmp_path))
+    monkeypatch.setattr(program_cache, "LIMIT", 2 * len(PROGRAM))
+    files = [tmp_path / "models" / f"{'a' * 64}.b.pb", tmp_path / "models" / "run-1" / "lock"]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(3 * PROGRAM)
+        os.utime(file.parent, (0, 0))
+    (tmp_path / "empty").mkdir()
+    filled(opened, a=PROGRAM, b=PROGRAM, c=PROGRAM)
+    filled(opened, d=PROGRAM)
+    assert all(file.read_bytes() == 3 * PROGRAM for file in files)
+    assert (tmp_path / "empty").is_dir()
