@@ -171,7 +171,7 @@ def iterative(name: str, options: argparse.Namespace) -> dict[str, Any]:
         ("plain", ConjugateGradients(tolerance=options.tolerance, rank=0, max_iterations=5000)),
     ):
         # Without noise, as in the paper; and no temperature, which takes a solve for each image.
-        model = GPClassifier("precomputed", solver=solver, probabilities="largest")
+        model = GPClassifier("precomputed", 0.0, solver=solver, probabilities="largest")
         began = time.perf_counter()
         model.fit(None, digits.y_train, gram=gram if label == "store" else matrix)
         seconds = time.perf_counter() - began

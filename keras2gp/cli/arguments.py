@@ -29,11 +29,11 @@ __all__ = [
     "add_training_rows",
     "count",
     "counts",
-    "jitter",
     "position",
     "shape",
     "tolerance",
     "variance",
+    "variance_or_auto",
 ]
 
 ZOO_NAMES = ("convnet", "residual-cnn", "resnet32")
@@ -179,15 +179,16 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--noise-variance",
         metavar="V",
-        type=variance,
-        default=0.0,
-        help="of the targets, which are -1 and 1; of a regression's, scaled to variance 1 "
-        "(default 0)",
+        type=variance_or_auto,
+        default="auto",
+        help="of the targets, which are -1 and 1; of a regression's, scaled to variance 1; auto: "
+        "of the largest leave-one-out likelihood of the labels, or evidence of a regression, and 0 "
+        "unless a noise raises it by 2 nats (default)",
     )
     group.add_argument(
         "--jitter",
         metavar="J",
-        type=jitter,
+        type=variance_or_auto,
         default="auto",
         help="added to the diagonal, relative to its mean; auto: only if needed (default)",
     )
@@ -285,8 +286,8 @@ def tolerance(text: str) -> float:
     return number
 
 
-def jitter(text: str) -> float | str:
-    """A finite number from 0, or "auto" for as much as is needed."""
+def variance_or_auto(text: str) -> float | str:
+    """A finite number from 0, or "auto" for one that is chosen."""
     return text if text == "auto" else variance(text)
 
 

@@ -47,10 +47,12 @@ _HEAD = (
     "dirichlet_alpha.npy", "dirichlet_inner.npy",
 )  # fmt: skip
 _CSV_CLASSES = ["row", "label", "variance"]
-_CSV_REGRESSION = ["row", "mean", "std"]
+_CSV_REGRESSION = (["row", "mean", "std"], ["row", "mean", "std", "observation_std"])
+"""Version 0.1 wrote the first."""
 _NPZ_NAMES = (
     {"label.npy", "probability.npy", "classes.npy", "mean.npy", "variance.npy"},
     {"mean.npy", "std.npy"},
+    {"mean.npy", "std.npy", "observation_std.npy"},
 )
 _HEADER = 2**16
 """Bytes at the start of a file by which it is known."""
@@ -206,7 +208,7 @@ def is_predictions(path: Path) -> bool:
         except csv.Error:
             return False
     classes = header[3:]
-    return header == _CSV_REGRESSION or (
+    return header in _CSV_REGRESSION or (
         header[:3] == _CSV_CLASSES and bool(classes) and all(c[:2] == "p_" for c in classes)
     )
 

@@ -47,6 +47,9 @@ __all__ = [
 
 Estimator = GPClassifier | GPRegressor
 _BATCH = 512
+_REGRESSION = ("mean", "std", "observation_std")
+_INTERVAL = 1.96
+"""Standard deviations on either side of the mean of an interval of 95%."""
 
 
 def load_fit(directory: Path, store: Path | None = None) -> Estimator:
@@ -74,10 +77,12 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
 
 
 def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
-    """Columns by name: for a regression mean and std, otherwise those of a classification.
+    """Columns by name: of a regression _REGRESSION, otherwise those of a classification.
 
-    Shapes: mean, std [M]; or label [M], probability [M, C], classes [C], mean [M, C], variance [M];
-        with positions [M, *positions] for [M]
+    std is that of the function, observation_std that of a new target, which has the noise besides.
+
+    Shapes: mean, std, observation_std [M]; or label [M], probability [M, C], classes [C],
+        mean [M, C], variance [M]; with positions [M, *positions] for [M]
     Raises: InputError; NumericalError, also if a prediction is not finite.
     """
     parts = []
@@ -95,7 +100,7 @@ def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
                 f"{int((~finite).sum())} of {len(finite)}. Try: fit again, with --dtype float64"
             )
     if isinstance(estimator, GPRegressor):
-        return dict(zip(("mean", "std"), columns, strict=True))
+        return dict(zip(_REGRESSION, columns, strict=True))
     mean, variance, probability = columns
     return {
         "label": estimator.classes_[mean.argmax(axis=-1)],
@@ -107,10 +112,10 @@ def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
 
 
 def _posterior(estimator: Estimator, x: Images) -> tuple[Array, ...]:
-    """Mean, variance and probability; of a regression mean and standard deviation."""
+    """Mean, variance and probability; of a regression mean and standard deviations."""
     if isinstance(estimator, GPRegressor):
         mean, std = estimator.predict(x, return_std=True)
-        return mean, std
+        return mean, std, np.hypot(std, estimator.noise_std_)
     return estimator.predictive(x)
 
 
@@ -138,6 +143,7 @@ def measures_of(
             "root_mean_squared_error": float(root_mean_squared_error(y, columns["mean"])),
             "r2": float(r2_score(y, columns["mean"])) if len(y) > 1 else float("nan"),
             "mean_std": float(columns["std"].mean()),
+            "interval_coverage": _coverage(columns, y),
         }, None
     by_class = (y, columns["probability"], columns["classes"])
     return {
@@ -147,6 +153,11 @@ def measures_of(
         "expected_calibration_error": expected_calibration_error(*by_class),
         "calibration_error_by_chance": calibration_error_by_chance(columns["probability"]),
     }, [asdict(b) for b in reliability(*by_class)]
+
+
+def _coverage(columns: dict[str, Array], y: Targets) -> float:
+    """The share of targets that their intervals of 95% hold."""
+    return float((np.abs(y - columns["mean"]) <= _INTERVAL * columns["observation_std"]).mean())
 
 
 def ood_scores(estimator: Estimator, columns: dict[str, Array], x: Images) -> dict[str, float]:
@@ -197,8 +208,8 @@ def write_predictions(path: Path, columns: dict[str, Array]) -> None:
 
 def _write_csv(stream: BinaryIO, columns: dict[str, Array]) -> None:
     if "label" not in columns:
-        header, names = ["row", "mean", "std"], ["mean", "std"]
-        rows = np.stack([columns[name] for name in names], axis=1).tolist()
+        header = ["row", *_REGRESSION]
+        rows = np.stack([columns[name] for name in _REGRESSION], axis=1).tolist()
     else:
         header = [
             "row",

@@ -1,7 +1,8 @@
 """Exact Gaussian process inference for any kernel: estimators, solvers, metrics, saved fits."""
 
 from keras2gp.gp.base import GaussianProcess, JitterWarning
-from keras2gp.gp.classifier import GPClassifier, Prediction
+from keras2gp.gp.class_posterior import Prediction
+from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
 from keras2gp.gp.ensemble import TrainedEnsemble
 from keras2gp.gp.inputs import KernelFunction
@@ -15,6 +16,7 @@ from keras2gp.gp.metrics import (
     out_of_distribution_auroc,
     reliability,
 )
+from keras2gp.gp.noise import NoiseCurve
 from keras2gp.gp.prior_mean import MeanWarning
 from keras2gp.gp.probabilities import (
     expected_softmax,
@@ -48,6 +50,7 @@ __all__ = [
     "MatrixProduct",
     "MeanWarning",
     "MixedPrecision",
+    "NoiseCurve",
     "Nystroem",
     "Prediction",
     "ReliabilityBin",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
@@ -14,19 +13,16 @@ from sklearn.base import clone
 from keras2gp._util.arrays import Array, Matrix, Targets, Vector
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.inputs import check_kernel, feature_names, kernel_values
+from keras2gp.gp.noise import NoiseCurve, check_noise_setting
 from keras2gp.gp.positions import Positioned, require_room
 from keras2gp.gp.posterior import Posterior
-from keras2gp.gp.solvers.choice import SOLVERS, chosen_solver
-from keras2gp.gp.solvers.jitter import (
-    LARGEST,
-    check_jitter,
-    check_noise,
-)
+from keras2gp.gp.solvers.choice import SOLVERS
+from keras2gp.gp.solvers.jitter import check_jitter, check_noise
 from keras2gp.gp.solvers.matrices import Progress
-from keras2gp.gp.solvers.precision import precision_hint
 from keras2gp.gp.solvers.report import CholeskyReport, SolverReport, finite_number
-from keras2gp.gp.solvers.system import PROBE, Fit, Origin
+from keras2gp.gp.solvers.system import PROBE, Origin
 from keras2gp.gp.solvers.training import Training, training_of
+from keras2gp.gp.solving import Task, jitter_message, log_evidence, output_factors, solved
 
 __all__ = ["GaussianProcess", "JitterWarning"]
 
@@ -47,7 +43,8 @@ class GaussianProcess(Posterior):
 
     Args:
         kernel: a kernel, or "precomputed".
-        noise_variance: variance of the noise on the targets.
+        noise_variance: variance of the noise on the targets; "auto" for the one under which they
+            are most probable.
         jitter: "auto", or a number relative to the mean of the kernel's diagonal.
         solver: "auto", a name, or a solver with settings.
 
@@ -55,10 +52,15 @@ class GaussianProcess(Posterior):
         Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 2.1.
     """
 
+    noise_variance_: float
+    noise_curve_: NoiseCurve | None
+    _labels: ClassVar[bool] = True
+    """Whether the targets are those of a classification: then `scale_` is one for all."""
+
     def __init__(
         self,
         kernel: Any,
-        noise_variance: float = 0.0,
+        noise_variance: float | str = "auto",
         jitter: float | str = "auto",
         solver: Any = "auto",
     ) -> None:
@@ -123,9 +125,11 @@ class GaussianProcess(Posterior):
             InputError: settings or memory do not fit; the estimator is unchanged then.
             NumericalError: the matrix is not positive definite; the estimator is unchanged then.
         """
-        noise, names = check_noise(self.noise_variance), feature_names(inputs)
-        fit, report = self._solved(training, targets, noise, progress)
-        evidence, x = _log_evidence(targets, fit), training.x
+        noise, names = check_noise_setting(self.noise_variance), feature_names(inputs)
+        fit, report, curve = solved(self._task(training, targets, noise), progress)
+        scaled = curve is not None and not self._labels
+        factors = output_factors(targets, fit.alpha) if scaled else None
+        evidence, x = log_evidence(targets, fit, factors), training.x
         images = x.images if isinstance(x, Positioned) else x
         self.x_train_ = None if images is None else np.array(images)
         self.targets_, self.alpha_, self.weights_ = targets, fit.alpha, fit.weights
@@ -135,8 +139,9 @@ class GaussianProcess(Posterior):
         self._set_input_shape((len(training),) if images is None else images.shape[1:])
         self._set_feature_names(names)
         self.log_marginal_likelihood_value_ = evidence
+        self._set_noise(noise, curve)
         if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
-            warnings.warn(_jitter_message(fit, self._positions), JitterWarning, stacklevel=3)
+            warnings.warn(jitter_message(fit, self._positions), JitterWarning, stacklevel=3)
 
     def _set_input_shape(self, shape: tuple[int, ...]) -> None:
         self.input_shape_ = shape
@@ -145,40 +150,30 @@ class GaussianProcess(Posterior):
         elif hasattr(self, "n_features_in_"):
             del self.n_features_in_
 
+    def _set_noise(self, stated: float | None, curve: NoiseCurve | None) -> None:
+        self.noise_curve_ = curve
+        self.noise_variance_ = curve.chosen if curve is not None else float(stated or 0.0)
+
     def _set_feature_names(self, names: Vector | None) -> None:
         if names is not None:
             self.feature_names_in_ = names
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _solved(
-        self, training: Training, targets: Targets, noise: float, progress: Progress | None = None
-    ) -> tuple[Fit, SolverReport]:
-        """The outcome of the chosen solver for targets [N, C], and its report."""
-        check_jitter(self.jitter)
-        solver, reason = chosen_solver(self.solver, training, targets.shape[1])
-        memory = solver.memory(training, targets.shape[1])
-        if solver.name != "nystroem":
-            memory += training.bytes_to_compute
-        started = time.perf_counter()
-        fit = solver.fit(training, targets, noise, self.jitter, progress)
-        _require_range(targets, fit.alpha)
-        name, reason, memory = fit.instead or (solver.name, reason, memory)
-        report = SolverReport(
-            solver=name,
-            reason=reason,
-            memory=memory,
-            seconds=time.perf_counter() - started,
-            iterations=fit.iterations,
-            residual=fit.residual,
-            rank=fit.rank,
-            evidence_error=(
-                None
-                if fit.determinant_error is None
-                else targets.shape[1] * fit.determinant_error / 2.0
-            ),
+    def _noiseless(self) -> str:
+        """The reason why "auto" stands for no noise, in words; empty where it is chosen."""
+        return ""
+
+    def _task(self, training: Training, targets: Targets, noise: float | None) -> Task:
+        return Task(
+            training,
+            targets,
+            noise,
+            self.jitter,
+            self.solver,
+            self._labels,
+            self._noiseless(),
         )
-        return fit, report
 
     def log_marginal_likelihood(
         self, noise_variance: float | None = None, gram: Any = None
@@ -219,7 +214,8 @@ class GaussianProcess(Posterior):
         if noise_variance is not None:
             noise = check_noise(noise_variance)
             training = self._saved_training(gram)
-            value = _log_evidence(self.targets_, self._solved(training, self.targets_, noise)[0])
+            fit = solved(self._task(training, self.targets_, noise))[0]
+            value = log_evidence(self.targets_, fit, self._factors)
         if math.isnan(value):
             raise NumericalError(
                 "the log marginal likelihood needs the determinant, which conjugate gradients do "
@@ -256,6 +252,8 @@ class GaussianProcess(Posterior):
             facts["feature_names"] = self.feature_names_in_.tolist()
         if self._positions:
             facts["positions"] = list(self._positions)
+        if self.noise_curve_ is not None:
+            facts["noise_curve"] = self.noise_curve_.state()
         return facts, arrays
 
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
@@ -295,6 +293,9 @@ class GaussianProcess(Posterior):
         self.log_marginal_likelihood_value_ = math.nan if value is None else finite_number(value)
         self.solver_report_ = SolverReport.from_state(facts["solver_report"])
         self.jitter_report_ = CholeskyReport.from_state(facts["jitter_report"])
+        stated, curve = check_noise_setting(self.noise_variance), facts.get("noise_curve")
+        _require((stated is None) == (curve is not None))
+        self._set_noise(stated, None if curve is None else NoiseCurve.from_state(curve))
         origin = Origin(self._saved_training(gram), self.solver, self._shift())
         system = SOLVERS[self.solver_report_.solver].system
         self.system_ = system.from_state(arrays, origin)
@@ -314,59 +315,18 @@ class GaussianProcess(Posterior):
         corner = self.system_.kernel_corner(PROBE, self._shift())
         return self._covariance(self._basis[: len(corner)]), corner
 
+    @property
+    def _factors(self) -> Vector | None:
+        """Factors on kernel and noise of each output, [C]; None for 1."""
+        if self._labels or self.noise_curve_ is None:
+            return None
+        return output_factors(self.targets_, self.alpha_)
+
     def _shift(self) -> float:
         """The sum of noise and jitter on the diagonal of A."""
-        return float(self.noise_variance) + self.jitter_report_.added
+        return self.noise_variance_ + self.jitter_report_.added
 
 
 def _require(condition: bool) -> None:
     if not condition:
         raise ModelFileError("the arrays do not fit each other")
-
-
-def _require_range(targets: Targets, alpha: Matrix) -> None:
-    """Refuse a solution that left the range of float64, with a NumericalError."""
-    solution, size = np.abs(alpha).max(axis=0), np.abs(targets).max(axis=0)
-    lost = (size > 0.0) & (solution < 1.0 / LARGEST)
-    if not np.isfinite(solution).all() or lost.any():
-        raise NumericalError(
-            f"the solution for the targets {'underflows' if lost.any() else 'overflows'} float64: "
-            f"targets up to {size.max():.3g}, solution up to {solution.max():.3g}. Try: targets in "
-            "another unit, normalize_y=True, or a kernel whose variances are near 1"
-        )
-
-
-def _log_evidence(targets: Targets, fit: Fit) -> float:
-    """log p(Y), summed over outputs; NaN where the determinant is not known."""
-    if fit.log_determinant is None:
-        return math.nan
-    count, outputs = targets.shape
-    with np.errstate(over="ignore", invalid="ignore"):
-        explained = float(np.einsum("nc,nc->", targets, fit.alpha))
-    if not math.isfinite(explained):
-        raise NumericalError(
-            "the log marginal likelihood is beyond float64: it has the squares of the targets, up "
-            f"to {np.abs(targets).max():.3g}. Try: targets in another unit, or normalize_y=True"
-        )
-    value: float = -0.5 * (
-        explained + outputs * (fit.log_determinant + count * math.log(2.0 * math.pi))
-    )
-    return value
-
-
-def _jitter_message(fit: Fit, positions: tuple[int, ...]) -> str:
-    report, (low, remedy) = fit.report, precision_hint(fit.dtype)
-    first = report.steps[0]
-    place = f"smallest pivot {first.smallest_pivot:.3g}, at row {first.index}"
-    if first.index < 0:
-        place = f"smallest curvature {first.smallest_pivot:.3g}"
-    message = (
-        f"the kernel matrix is singular ({place}); solved with jitter {report.jitter:g} of its "
-        f"mean diagonal, {report.added:.3g}."
-    )
-    if report.duplicate is not None:
-        one, other = report.duplicate
-        same = ", of images at positions" if positions else ""
-        message += f" Rows {one} and {other} agree{same}: the same input twice."
-        low = remedy = ""
-    return f"{message}{low} Try: {remedy}a noise_variance, which makes it regular"

@@ -228,7 +228,16 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
     def _bound(self, prior: Vector) -> Vector:
         return rounding_bound(prior, len(self.targets_), self.kernel_dtype_, self.jitter_report_)
 
-    def _samples(self, x: Images, count: int, random_state: Any, scale: float = 1.0) -> Array:
+    def _samples(
+        self,
+        x: Images,
+        count: int,
+        random_state: Any,
+        scale: float = 1.0,
+        *,
+        factors: Vector | None = None,
+        noise: float = 0.0,
+    ) -> Array:
         """Draws from the joint posterior of the latent values, [M, C, count].
 
         Args:
@@ -236,22 +245,29 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
             count: number of draws.
             random_state: an integer, None, or a numpy RandomState.
             scale: a factor on kernel and noise, and so on the covariance.
+            factors: such a factor for each output, [C]; None for 1.
+            noise: a variance added to that of every input, for draws of observations.
         """
         count, random = whole_number("n_samples", count, 1), random_generator(random_state)
         mean, covariance = self._mean_and_covariance(x, count)
+        if noise:
+            covariance[np.diag_indices_from(covariance)] += noise
         bound = scale * self._bound(self._prior(x, None))
-        return draw_jointly(mean, scale * covariance, count, bound, random)
+        return draw_jointly(mean, scale * covariance, count, bound, random, factors=factors)
 
-    def _leave_one_out_density(self) -> Matrix:
+    def _leave_one_out_density(self, factors: Vector | None = None) -> Matrix:
         """Log density of each target given all others, [N, C].
 
         Math: -(log(2 pi variance_i) + (y_i - mean_i)^2 / variance_i) / 2
+
+        Args:
+            factors: on kernel and noise of each output, [C]; None for 1.
 
         References:
             Rasmussen and Williams, equations 5.10 to 5.12.
         """
         mean, variance = self._leave_one_out()
-        spread = variance[:, None]
+        spread = variance[:, None] if factors is None else variance[:, None] * factors
         result: Matrix = -0.5 * (
             np.log(2.0 * math.pi * spread) + (self.targets_ - mean) ** 2 / spread
         )

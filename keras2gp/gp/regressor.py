@@ -11,16 +11,17 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from keras2gp._util.arrays import Array, Matrix, Vector
-from keras2gp._util.text import received_text
-from keras2gp.errors import InputError, ModelFileError, NumericalError
+from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length, check_targets
+from keras2gp.gp.noise import check_noise_setting
 from keras2gp.gp.positions import by_row, scored_rows
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
 from keras2gp.gp.solvers.system import PROBE
+from keras2gp.gp.targets import Units, normalizes, standardized
 
 __all__ = ["GPRegressor"]
 
@@ -43,12 +44,16 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
             gives; or "precomputed": X is then the matrix itself, [N, N] in fit and [M, N] in
             predict. Where the kernel has positions (images to images, sequences to sequences) the
             process is over images at positions: a fit takes a matrix of N P rows, for P of them.
-        noise_variance: variance of the noise on the targets, in their units squared (with
-            normalize_y relative to their variance).
+        noise_variance: "auto" for the noise of the largest evidence, and 0 unless a noise raises it
+            by more than 2 nats (noise.choose_noise); the scale of the prior is then that of the
+            largest evidence too, one factor on kernel and noise for each output (`scale_`). Or the
+            variance of the noise on the targets as fitted, in their units squared: relative to
+            their variance with normalize_y=True. The kernel is then taken as it is.
         jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
             number, relative to the mean of the kernel's diagonal.
         normalize_y: subtract the mean of the targets (less the prior's) and divide by their
-            standard deviation.
+            standard deviation; "auto" where the noise is chosen, and not where it is stated, in
+            the targets' units.
         solver: "auto" for an exact one that fits the machine, "cholesky", "mixed", "tensorflow",
             "cg", "nystroem", or one of keras2gp.gp's solvers with settings.
 
@@ -59,10 +64,13 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         basis_: inputs [B, ...] of the posterior mean k(x, basis_) weights_.
         weights_: weights of the basis, [B, C].
         factor_: Cholesky factor, of the direct solvers.
+        noise_variance_: variance of the noise on the targets as fitted, before the factor scale_.
+        noise_curve_: the noise variances that were tried, and the evidence of each
+            (noise.NoiseCurve); None where the noise is stated.
         solver_report_: solver, reason, memory and time.
         jitter_report_: jitter and pivots.
         log_marginal_likelihood_value_: natural logarithm, summed over outputs, of the targets as
-            fitted.
+            fitted, under the prior with its factors scale_.
         y_shift_: subtracted from the targets, [C].
         y_scale_: divisor of the targets, [C].
         n_features_in_: number of features, if X has two axes.
@@ -80,6 +88,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
     (True, True)
     """
 
+    _labels = False
     y_shift_: Vector
     y_scale_: Vector
     single_output_: bool
@@ -87,9 +96,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
     def __init__(
         self,
         kernel: Any,
-        noise_variance: float = 0.0,
+        noise_variance: float | str = "auto",
         jitter: float | str = "auto",
-        normalize_y: bool = False,
+        normalize_y: bool | str = "auto",
         solver: Any = "auto",
     ) -> None:
         super().__init__(kernel, noise_variance, jitter, solver)
@@ -143,16 +152,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         prior = mean_of_rows(self.kernel, training.x, columns.shape[1])
         columns = require_finite(columns - prior, "a target less the kernel's mean")
         shift, scale = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
-        if self._normalizes():
-            # A power of two keeps every digit, and squares away from overflow and underflow.
-            unit = np.ldexp(1.0, np.frexp(np.abs(columns).max(axis=0))[1] - 1)
-            columns = columns / unit
-            shift, scale = columns.mean(axis=0), columns.std(axis=0)
-            # A target that is constant up to rounding has no scale.
-            flat = scale <= 10.0 * np.finfo(np.float64).eps * np.abs(shift)
-            scale[flat] = 1.0 / unit[flat]
-            columns = np.where(flat, 0.0, (columns - shift) / scale)
-            shift, scale = shift * unit, scale * unit
+        learned = check_noise_setting(self.noise_variance) is None
+        if normalizes(self.normalize_y, learned=learned):
+            columns, shift, scale = standardized(columns)
         self._fit_targets(training, X, columns, progress)
         self.y_shift_, self.y_scale_ = shift, scale
         self.single_output_ = targets.ndim == 1
@@ -164,17 +166,20 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         return_std: bool = False,
         return_cov: bool = False,
         diag: Any = None,
+        observations: bool = False,
     ) -> Any:
-        """Posterior mean at X, and the latent function's standard deviation or covariance.
+        """Posterior mean at X, and the standard deviation or covariance there.
 
-        The noise is not included: add noise_variance to std^2 for the variance of a new
-        observation.
+        They are those of the latent function; with observations=True those of new observations,
+        which have the noise besides: 95% of them lie within 1.96 standard deviations of the mean,
+        if the model is right.
 
         Args:
             X: inputs.
             return_std: return mean and standard deviation.
             return_cov: return mean and covariance.
             diag: the prior variances k(x, x), [M]; for return_std with a precomputed kernel.
+            observations: of new observations, with noise, and not of the function.
 
         Shapes:
             X [M, features] or [M, *shape]; mean [M] or [M, C]; std the same; covariance [M, M] or
@@ -195,19 +200,59 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         >>> mean, std = gp.predict([[2.0, 0.0]], return_std=True, diag=[2.0])
         >>> mean, std
         (array([2.]), array([1.]))
+        >>> gp.predict([[2.0, 0.0]], return_std=True, diag=[2.0], observations=True)[1].round(3)
+        array([1.414])
         """
         if return_std and return_cov:
             raise InputError("return_std and return_cov: at most one of the two can be asked for")
-        x = self._test_inputs(X)
+        x, noise = self._test_inputs(X), self.noise_variance_ if observations else 0.0
+        units = self._units
         if return_cov:
             mean, covariance = self._mean_and_covariance(x)
-            squares = self._by_position(self._squared_units(covariance), pairs=True)
-            return self._by_position(self._in_units(mean, x)), squares
+            covariance[np.diag_indices_from(covariance)] += noise
+            squares = self._by_position(units.variances(covariance), pairs=True)
+            return self._by_position(units.mean(mean, self._prior_mean(x))), squares
         if return_std:
             mean, variance = self._mean_and_variance(x, diag)
-            std = self._spread(np.sqrt(variance), self.y_scale_)
-            return self._by_position(self._in_units(mean, x)), self._by_position(std)
-        return self._by_position(self._in_units(self._mean(x), x))
+            std = units.deviations(np.sqrt(variance + noise))
+            mean = units.mean(mean, self._prior_mean(x))
+            return self._by_position(mean), self._by_position(std)
+        return self._by_position(units.mean(self._mean(x), self._prior_mean(x)))
+
+    @property
+    def scale_(self) -> Vector:
+        """The factor on kernel and noise of each output, [C]: 1 where the noise is stated.
+
+        The scale of a network's kernel is that of its last layer's weights, which has no relation
+        to the targets. With noise_variance="auto" the prior of output c is scale_c times the
+        kernel, with scale_c times noise_variance_: the means do not depend on it, and the evidence
+        is largest at y_c^T A^-1 y_c / N.
+
+        References:
+            Rasmussen and Williams, equation 5.8, solved for a factor on K.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> x = 4.0 * np.eye(4)
+        >>> GPRegressor("precomputed").fit(x, [1.0, -1.0, 1.0, -1.0]).scale_
+        array([0.25])
+        >>> GPRegressor("precomputed", noise_variance=1.0).fit(x, [1.0, -1.0, 1.0, -1.0]).scale_
+        array([1.])
+        """
+        factors = self._factors
+        return np.ones(self.targets_.shape[1]) if factors is None else factors
+
+    @property
+    def noise_std_(self) -> Any:
+        """Standard deviation of the noise in the units of the targets: a number, or [C].
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> GPRegressor("precomputed", noise_variance=4.0).fit(np.eye(2), [4.0, 8.0]).noise_std_
+        2.0
+        """
+        std = self._units.deviations(np.sqrt(np.array(self.noise_variance_)))
+        return float(std) if self.single_output_ else std
 
     def score(
         self,
@@ -262,8 +307,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         (array([0., 0.]), array([4., 4.]))
         """
         mean, variance = self._leave_one_out()
-        squares = self._by_position(self._squared_units(variance))
-        return self._by_position(self._in_units(mean, self._rows(self.x_train_))), squares
+        squares = self._by_position(self._units.variances(variance))
+        prior = self._prior_mean(self._rows(self.x_train_))
+        return self._by_position(self._units.mean(mean, prior)), squares
 
     def leave_one_out_log_density(self) -> Array:
         """Log predictive density of each training target given all the others, in its units.
@@ -285,7 +331,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         >>> gp.leave_one_out_log_density().round(3)
         array([-1.612, -3.612])
         """
-        density = self._leave_one_out_density() - np.log(self.y_scale_)
+        self._require_fitted()
+        density = self._leave_one_out_density(self._factors) - np.log(self.y_scale_)
         return self._by_position(density[:, 0] if self.single_output_ else density)
 
     def sample_y(
@@ -293,13 +340,16 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         X: Any,  # noqa: N803 (scikit-learn's name)
         n_samples: int = 1,
         random_state: Any = 0,
+        *,
+        observations: bool = False,
     ) -> Array:
-        """Draws from the joint posterior of the latent function at X; noise is not included.
+        """Draws from the joint posterior at X, of the latent function or of new observations.
 
         Args:
             X: inputs.
             n_samples: number of draws.
             random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
+            observations: of new observations, with noise, and not of the function.
 
         Shapes:
             X [M, features] or [M, *shape]; draws [M, n_samples] or [M, C, n_samples]. With
@@ -322,12 +372,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         (2, 5)
         """
         x = self._test_inputs(X)
-        draws = self._samples(x, n_samples, random_state)
-        prior = np.asarray(self._prior_mean(x))[..., None]
-        with np.errstate(over="ignore"):
-            in_units = draws * self.y_scale_[:, None] + self.y_shift_[:, None] + prior
-        require_finite(in_units, "a sample")
-        return self._by_position(in_units[:, 0] if self.single_output_ else in_units)
+        noise = self.noise_variance_ if observations else 0.0
+        draws = self._samples(x, n_samples, random_state, factors=self._factors, noise=noise)
+        return self._by_position(self._units.draws(draws, self._prior_mean(x)))
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """See GaussianProcess.fit_state."""
@@ -366,32 +413,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         """The prior mean of rows, [M, C] or [M, 1], in the units of the targets."""
         return mean_of_rows(self.kernel, rows, self.targets_.shape[1])
 
-    def _in_units(self, mean: Matrix, rows: Any) -> Array:
-        """Means of rows in the units of the targets, the prior's added."""
-        with np.errstate(over="ignore"):
-            result = mean * self.y_scale_ + self.y_shift_ + self._prior_mean(rows)
-        require_finite(result, "a mean")
-        return result[:, 0] if self.single_output_ else result
-
-    def _squared_units(self, values: Array) -> Array:
-        """Variances in the units of each output squared; NumericalError beyond float64."""
-        with np.errstate(over="ignore", under="ignore"):
-            result = self._spread(values, self.y_scale_**2)
-        if not np.isfinite(result).all() or (self.y_scale_**2 < np.finfo(np.float64).tiny).any():
-            raise NumericalError(
-                "the variances are beyond float64 in the units of the targets squared: the scale "
-                f"of the targets is {float(self.y_scale_.max()):.3g}. Try: return_std=True, or "
-                "targets in another unit"
-            )
-        return result
-
-    def _normalizes(self) -> bool:
-        if not isinstance(self.normalize_y, bool | np.bool_):
-            raise InputError(
-                f"normalize_y is {received_text(self.normalize_y)}: expected True or False"
-            )
-        return bool(self.normalize_y)
-
-    def _spread(self, values: Array, scale: Vector) -> Array:
-        """Values common to all outputs in the units of each."""
-        return values * scale[0] if self.single_output_ else values[..., None] * scale
+    @property
+    def _units(self) -> Units:
+        deviation = self.y_scale_
+        if self.noise_curve_ is not None:
+            deviation = deviation * np.sqrt(self.scale_)
+        return Units(self.y_shift_, self.y_scale_, deviation, single=self.single_output_)

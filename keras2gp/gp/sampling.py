@@ -24,11 +24,17 @@ def random_generator(random_state: Any) -> np.random.RandomState:
 
 
 def draw_jointly(
-    mean: Matrix, covariance: Matrix, count: int, bound: Vector, random: np.random.RandomState
+    mean: Matrix,
+    covariance: Matrix,
+    count: int,
+    bound: Vector,
+    random: np.random.RandomState,
+    *,
+    factors: Vector | None = None,
 ) -> Array:
     """Draws from Gaussians that share a covariance over inputs, [M, C, count].
 
-    Math: mean + V S^(1/2) z, with V S V^T the covariance and z standard normal
+    Math: mean_c + factor_c^(1/2) V S^(1/2) z, with V S V^T the covariance and z standard normal
 
     Eigenvalues below zero that rounding explains are set to zero: no jitter is needed.
 
@@ -38,9 +44,10 @@ def draw_jointly(
         count: number of draws.
         bound: the largest rounding error of each variance.
         random: the generator.
+        factors: on the covariance of each column; None for 1.
 
     Shapes:
-        mean [M, C], covariance [M, M], bound [M].
+        mean [M, C], covariance [M, M], bound [M], factors [C].
 
     Raises:
         NumericalError: an eigenvalue lies further below zero.
@@ -57,6 +64,8 @@ def draw_jointly(
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     normal = random.standard_normal((len(mean), mean.shape[1] * count))
     draws: Array = (root @ normal).reshape(*mean.shape, count)
+    if factors is not None:
+        draws *= np.sqrt(factors)[:, None]
     draws += mean[:, :, None]
     return draws
 

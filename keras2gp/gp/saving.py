@@ -19,9 +19,10 @@ from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.inputs import check_kernel, kernel_values
+from keras2gp.gp.noise import check_noise_setting
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.solvers.choice import SOLVERS, solver_from_dict, solver_to_dict
-from keras2gp.gp.solvers.jitter import check_jitter, check_noise
+from keras2gp.gp.solvers.jitter import check_jitter
 
 __all__ = ["FORMAT_VERSION", "load_head", "save_head"]
 
@@ -164,7 +165,7 @@ def _unfitted(head: Mapping[str, Any], kernel: Any) -> GPClassifier | GPRegresso
             )
             + " given to load it"
         )
-    check_noise(parameters["noise_variance"])
+    check_noise_setting(parameters["noise_variance"])
     check_jitter(parameters["jitter"])
     parameters["solver"] = solver_from_dict(parameters["solver"])
     kind: type[GPClassifier | GPRegressor] = _CLASSES[head["class"]]

@@ -149,13 +149,14 @@ class _Regressor(_Predictor):
         mean = estimator.kernel.mean  # a constant
         self._shift = tf.constant(estimator.y_shift_ + (0.0 if mean is None else mean.constant))
         self._scale = tf.constant(estimator.y_scale_)
+        self._deviation = tf.constant(estimator.y_scale_ * np.sqrt(estimator.scale_))
         self._single = estimator.single_output_
         super().__init__(estimator, variance=variance)
 
     def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
         outputs = {"mean": mean * self._scale + self._shift}
         if variance is not None:
-            outputs["std"] = tf.sqrt(variance)[:, None] * self._scale
+            outputs["std"] = tf.sqrt(variance)[:, None] * self._deviation
         return {k: v[:, 0] for k, v in outputs.items()} if self._single else outputs
 
 

@@ -137,8 +137,8 @@ def test_counts_are_whole_numbers_from_one(text):
 
 
 def test_values_of_options():
-    assert arguments.jitter("auto") == "auto"
-    assert arguments.jitter("1e-6") == 1e-6
+    assert arguments.variance_or_auto("auto") == "auto"
+    assert arguments.variance_or_auto("1e-6") == 1e-6
     assert arguments.shape("28,28,1") == arguments.shape("28x28x1") == ("", (28, 28, 1))
     assert arguments.shape("a=b=7") == ("a=b", (7,))
     with pytest.raises(argparse.ArgumentTypeError):

@@ -10,7 +10,8 @@ import pytest
 import keras2gp
 from keras2gp.cli import predictions
 from keras2gp.cli.fit_directory import FitRecord
-from keras2gp.cli.predictions import load_fit
+from keras2gp.cli.predictions import load_fit, predictions_of
+from keras2gp.gp import GPRegressor, NoiseCurve
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.saving import load_head
 
@@ -127,6 +128,8 @@ def test_fit_says_what_it_did(files, run, tmp_path):
     assert (code, err) == (0, "")
     for text in ("conv", "exact", "kernel", "solve", "pairs/s", "jitter", "divided by 255"):
         assert text in out
+    assert "noise" in out
+    assert "the largest leave-one-out likelihood of 30 rows" in " ".join(out.split())
     record = json.loads((tmp_path / "fit" / "fit.json").read_text())
     assert record["rows"] == 30
     assert record["identity"] == str((files / "data.npz").resolve())
@@ -138,6 +141,10 @@ def test_fit_of_equal_images_reports_jitter(files, run, run_json, tmp_path):
     x[7] = x[3]
     np.savez(tmp_path / "twins.npz", x=x, y=y)
     fit = ["fit", files / "tiny.keras", "--data", tmp_path / "twins.npz", "--train", "20"]
+    code, document = run_json(*fit, "--out", tmp_path / "fit", "--dtype", "float64")
+    assert document["fit"]["noise_variance"] > 0  # which makes the matrix regular
+    assert document["fit"]["jitter"] == 0
+    fit += ["--noise-variance", "0"]
     code, document = run_json(*fit, "--out", tmp_path / "fit", "--dtype", "float64")
     assert code == 0
     assert document["fit"]["jitter"] > 0
@@ -187,7 +194,12 @@ def test_regression(files, run, run_json, tmp_path):
     code, document = run_json(
         "evaluate", tmp_path / "fit", "--data", files / "real.npz", "--test", 40
     )
-    assert set(document["measures"]) == {"root_mean_squared_error", "r2", "mean_std"}
+    assert set(document["measures"]) == {
+        "root_mean_squared_error",
+        "r2",
+        "mean_std",
+        "interval_coverage",
+    }
     assert document["reliability"] is None
     with np.load(files / "real.npz") as archive:
         x, y = archive["x"][80:], archive["y"][80:]
@@ -200,7 +212,28 @@ def test_regression(files, run, run_json, tmp_path):
     assert 0 <= document["ood"]["auroc"] <= 1
     assert document["ood"]["mean_std"] > 0
     run("predict", tmp_path / "fit", "--data", files / "real.npz", "--out", tmp_path / "p.csv")
-    assert (tmp_path / "p.csv").read_text().startswith("row,mean,std\n0,")
+    assert (tmp_path / "p.csv").read_text().startswith("row,mean,std,observation_std\n0,")
+
+
+def test_noise_is_learned_as_in_python(files, run_json, tmp_path):
+    fit = ["fit", files / "tiny.keras", "--data", files / "real.npz", "--train", 80]
+    code, document = run_json(*fit, "--out", tmp_path / "fit", "--regression")
+    assert code == 0
+    estimator = load_fit(tmp_path / "fit")
+    with np.load(files / "real.npz") as archive:
+        x, y = archive["x"], archive["y"]
+    ours = GPRegressor(estimator.kernel).fit(x[:80], y[:80])
+    assert document["fit"]["noise_variance"] == pytest.approx(ours.noise_variance_, rel=1e-3)
+    assert document["fit"]["scale"] == pytest.approx(ours.scale_, rel=1e-3)
+    assert document["fit"]["noise_curve"]["rows"] == 80
+    assert (
+        estimator.noise_curve_.state()
+        == NoiseCurve.from_state(document["fit"]["noise_curve"]).state()
+    )
+    columns = predictions_of(estimator, x[80:])
+    expected = ours.predict(x[80:], return_std=True, observations=True)
+    np.testing.assert_allclose(columns["observation_std"], expected[1], rtol=1e-3)
+    np.testing.assert_allclose(columns["mean"], expected[0], rtol=1e-3)
 
 
 def test_a_failed_fit_leaves_the_last_one_alone(files, run, tmp_path, monkeypatch):

@@ -291,7 +291,7 @@ def test_memory_is_compared_first(monkeypatch, solver):
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_and_two_inputs(solver, count):
     x, y = images(count), np.arange(1.0, 1.0 + count)
-    ours = GPRegressor(KERNEL, solver=solver).fit(x, y)
+    ours = GPRegressor(KERNEL, 0.0, solver=solver).fit(x, y)
     mean, std = ours.predict(x, return_std=True)
     np.testing.assert_allclose(mean, y, atol=1e-5)
     np.testing.assert_allclose(std, 0.0, atol=2e-3)
@@ -310,11 +310,11 @@ def test_duplicates(solver):
     np.testing.assert_allclose(with_noise.predict(x), average.predict(x), atol=1e-4)
     if solver in ("cholesky", "mixed", "tensorflow", "cg"):
         with pytest.warns(JitterWarning, match="singular"):
-            without = GPRegressor(KERNEL, solver=solver).fit(x, y)
+            without = GPRegressor(KERNEL, 0.0, solver=solver).fit(x, y)
         assert without.jitter_report_.jitter > 0.0
         np.testing.assert_allclose(without.predict(x[:40]), mean, atol=0.02)
         with pytest.raises(NumericalError):
-            GPRegressor(KERNEL, jitter=0.0, solver=solver).fit(x, y)
+            GPRegressor(KERNEL, 0.0, jitter=0.0, solver=solver).fit(x, y)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_duplicates(solver):
 )
 def test_what_is_no_solver(solver):
     with pytest.raises(InputError, match="solver is"):
-        GPRegressor(KERNEL, solver=solver).fit(*problem()[:2])
+        GPRegressor(KERNEL, 0.0, solver=solver).fit(*problem()[:2])
 
 
 @pytest.mark.parametrize(

@@ -60,14 +60,14 @@ def test_is_the_papers_regression():
 )
 def test_labels_of_any_kind(labels):
     x = images(20)
-    ours = GPClassifier(KERNEL).fit(x, labels)
+    ours = GPClassifier(KERNEL, 0.0).fit(x, labels)
     np.testing.assert_array_equal(ours.predict(x), np.asarray(labels))
     assert ours.predict(x).dtype == np.asarray(labels).dtype
 
 
 def test_a_training_image_keeps_its_label_for_certain():
     x, y = problem()
-    ours = GPClassifier(KERNEL, probabilities="largest").fit(x, y)
+    ours = GPClassifier(KERNEL, 0.0, probabilities="largest").fit(x, y)
     p = ours.predict_proba(x)
     np.testing.assert_allclose(p.max(axis=1), 1.0)
     np.testing.assert_array_equal(ours.classes_[p.argmax(axis=1)], y)
@@ -113,7 +113,7 @@ def test_probabilities_are_those_of_the_label(how, classes):
 @pytest.mark.parametrize("how", [None, "softmax", ["temperature"]])
 def test_unknown_probabilities(how):
     with pytest.raises(InputError, match='expected one of "temperature", "largest"'):
-        GPClassifier(KERNEL, probabilities=how).fit(*problem())
+        GPClassifier(KERNEL, 0.0, probabilities=how).fit(*problem())
 
 
 def test_leave_one_out_matches_refits():
@@ -131,21 +131,21 @@ def test_duplicates_without_noise_are_reported():
     x, y = problem()
     x[20] = x[8]
     with pytest.warns(JitterWarning, match=r"jitter 1e-10.*Rows 8 and 20 agree"):
-        ours = GPClassifier(KERNEL).fit(x, y)
+        ours = GPClassifier(KERNEL, 0.0).fit(x, y)
     assert ours.jitter_report_.duplicate == (8, 20)
     with pytest.raises(NumericalError, match="rows 8 and 20 agree"):
-        GPClassifier(KERNEL, jitter=0.0).fit(x, y)
+        GPClassifier(KERNEL, 0.0, jitter=0.0).fit(x, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         GPClassifier(KERNEL, noise_variance=1e-3).fit(x, y)
-        GPClassifier(KERNEL, jitter=1e-6).fit(x, y)
+        GPClassifier(KERNEL, 0.0, jitter=1e-6).fit(x, y)
 
 
 def test_duplicates_in_float32():
     x, y = problem()
     x[20] = x[8]
     with pytest.warns(JitterWarning, match="Rows 8 and 20"):
-        ours = GPClassifier(ImageKernel(2.0, dtype="float32")).fit(x, y)
+        ours = GPClassifier(ImageKernel(2.0, dtype="float32"), 0.0).fit(x, y)
     p = ours.predict_proba(x)
     np.testing.assert_allclose(p.sum(axis=1), 1.0)
 
@@ -158,7 +158,7 @@ def test_float32_error_does_not_hide_a_duplicate(offset):
     matrix = np.asarray(KERNEL(np.concatenate([x, x[8:9]]))).astype(np.float32)
     matrix[8, 45] = matrix[45, 8] = 2.0 * (1.0 + offset)
     with pytest.warns(JitterWarning, match="Rows 8 and 45"):
-        ours = GPClassifier("precomputed").fit(matrix, [*y, "six"])
+        ours = GPClassifier("precomputed", 0.0).fit(matrix, [*y, "six"])
     assert ours.jitter_report_.jitter in {1e-6, 1e-4}
     assert np.abs(ours.alpha_).max() < 1e6
 

@@ -126,9 +126,9 @@ def test_what_does_not_converge_says_what_was_reached():
     options = ConjugateGradients(tolerance=1e-10, rank=10, max_iterations=5)
     targets = np.random.default_rng(0).standard_normal((200, 2))
     with pytest.raises(NumericalError, match=r"residual .* after 5 iterations, tolerance 1e-10"):
-        GPRegressor("precomputed", jitter=0.0, solver=options).fit(hard(), targets)
+        GPRegressor("precomputed", 0.0, jitter=0.0, solver=options).fit(hard(), targets)
     with pytest.raises(NumericalError, match=r"jitter 0: .*jitter 0.0001: relative residual"):
-        GPRegressor("precomputed", solver=options).fit(hard(), targets)
+        GPRegressor("precomputed", 0.0, solver=options).fit(hard(), targets)
     ours = GPRegressor("precomputed", 0.1, solver=ConjugateGradients(tolerance=1e-3, rank=10))
     ours.fit(hard(), targets)
     assert ours.solver_report_.residual <= 1e-3

@@ -110,7 +110,7 @@ def test_probabilities_of_new_images_are_calibrated(fitted):
     error = expected_calibration_error(y, p, fitted.classes_)
     # Chance, and 0.6 / sqrt(150) for what so few training labels leave open.
     assert error < calibration_error_by_chance(p) + 0.05
-    plain = GPClassifier(ImageKernel(3.0)).fit(*overlapping(150, 0))
+    plain = GPClassifier(ImageKernel(3.0), 0.0).fit(*overlapping(150, 0))
     assert fitted.score(x, y) > plain.score(x, y) - 0.03
     mean, variance, probability = fitted.predictive(x[:9])
     np.testing.assert_array_equal(mean, fitted.decision_function(x[:9]))

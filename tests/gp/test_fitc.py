@@ -123,7 +123,7 @@ def test_matches_the_dense_equations(noise, inducing):
 def test_variances_are_between_those_of_the_inducing_inputs_and_the_prior():
     x, test = images(90), images(40, seed=4)
     ours = GPRegressor(KERNEL, 0.0, solver=Nystroem(rank=20)).fit(x, np.ones(90))
-    alone = GPRegressor(KERNEL, solver="cholesky").fit(x[ours.inducing_], np.ones(20))
+    alone = GPRegressor(KERNEL, 0.0, solver="cholesky").fit(x[ours.inducing_], np.ones(20))
     variance = ours.predict(test, return_std=True)[1] ** 2
     assert (variance <= KERNEL.variance).all()
     assert (variance >= alone.predict(test, return_std=True)[1] ** 2 - 1e-9).all()
@@ -145,10 +145,10 @@ def test_only_the_columns_are_computed():
 def test_refusals():
     x, y = images(30), np.ones(30)
     with pytest.raises(InputError, match="row 30, and there are 30"):
-        GPRegressor(KERNEL, solver=Nystroem(inducing=(1, 30))).fit(x, y)
+        GPRegressor(KERNEL, 0.0, solver=Nystroem(inducing=(1, 30))).fit(x, y)
     with pytest.raises(NumericalError, match="no conditional variance"):
-        GPRegressor(KERNEL, jitter=0.0, solver=Nystroem(rank=10)).fit(x, y)
-    fixed = GPRegressor(KERNEL, jitter=1e-3, solver=Nystroem(rank=10)).fit(x, y)
+        GPRegressor(KERNEL, 0.0, jitter=0.0, solver=Nystroem(rank=10)).fit(x, y)
+    fixed = GPRegressor(KERNEL, 0.0, jitter=1e-3, solver=Nystroem(rank=10)).fit(x, y)
     assert fixed.jitter_report_.jitter == 1e-3
     with pytest.raises(NumericalError, match="zero on all"):
         GPRegressor("precomputed", 0.1, solver="nystroem").fit(np.zeros((3, 3)), np.ones(3))

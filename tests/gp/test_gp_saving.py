@@ -28,7 +28,9 @@ LABELS = {
 
 
 def classifier(labels="strings", **settings):
-    return GPClassifier(KERNEL, **settings).fit(images(24), LABELS[labels])
+    return GPClassifier(KERNEL, **{"noise_variance": 0.0, **settings}).fit(
+        images(24), LABELS[labels]
+    )
 
 
 @pytest.mark.parametrize(

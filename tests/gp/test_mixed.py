@@ -148,11 +148,11 @@ def test_only_the_lower_triangle_counts():
 @pytest.mark.parametrize("unit", [1e-150, 1e-30, 1.0, 1e30, 1e150])
 def test_any_unit(unit):
     matrix, y = matrix_of(1e3, 100), targets_of(100)
-    ours = GPRegressor("precomputed", solver="mixed").fit(unit * matrix, y * unit)
+    ours = GPRegressor("precomputed", 0.0, solver="mixed").fit(unit * matrix, y * unit)
     assert ours.solver_report_.solver == "mixed"
     expected = np.linalg.solve(matrix, y)
     assert np.abs(ours.alpha_ - expected).max() < 1e-9 * np.abs(expected).max()
-    loo = GPRegressor("precomputed", solver="cholesky").fit(matrix, y).leave_one_out()[1]
+    loo = GPRegressor("precomputed", 0.0, solver="cholesky").fit(matrix, y).leave_one_out()[1]
     np.testing.assert_allclose(ours.leave_one_out()[1], unit * loo, rtol=1e-4)
 
 
@@ -172,11 +172,13 @@ def test_the_matrix_is_checked():
         wrong = matrix_of(1e3, 100)
         wrong[place] = value
         with pytest.raises(InputError, match=rf"entry \[{place[0]}, {place[1]}\].*is"):
-            GPRegressor("precomputed", solver="mixed").fit(None, targets_of(100), gram=Block(wrong))
+            GPRegressor("precomputed", 0.0, solver="mixed").fit(
+                None, targets_of(100), gram=Block(wrong)
+            )
     wrong = matrix_of(1e3, 100)
     wrong[3, 90] += 0.1
     with pytest.raises(InputError, match="not symmetric"):
-        GPRegressor("precomputed", solver="mixed").fit(wrong, targets_of(100))
+        GPRegressor("precomputed", 0.0, solver="mixed").fit(wrong, targets_of(100))
 
 
 class Block:

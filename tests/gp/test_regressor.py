@@ -123,7 +123,7 @@ def test_leave_one_out_in_units_of_y():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_noiseless_interpolation(dtype):
     x, y = images(50), np.random.default_rng(2).standard_normal(50)
-    ours = GPRegressor(ImageKernel(2.0, dtype=dtype)).fit(x, y)
+    ours = GPRegressor(ImageKernel(2.0, dtype=dtype), 0.0).fit(x, y)
     mean, std = ours.predict(x, return_std=True)
     np.testing.assert_allclose(mean, y, atol=2e-4 if dtype == "float32" else 1e-9)
     assert (std**2 < 1e-4).all()
@@ -136,7 +136,7 @@ def test_smooth_kernel_on_the_edge_of_float64():
     x = np.linspace(-1.0, 1.0, 200)[:, None]
     y = np.sin(3.0 * x[:, 0])
     with pytest.warns(JitterWarning, match="singular"):
-        ours = GPRegressor(RBF(1.0)).fit(x, y)
+        ours = GPRegressor(RBF(1.0), 0.0).fit(x, y)
     test = np.linspace(-1.0, 1.0, 77)[:, None]
     mean, std = ours.predict(test, return_std=True)
     np.testing.assert_allclose(mean, np.sin(3.0 * test[:, 0]), atol=1e-4)
@@ -151,7 +151,7 @@ def test_variances_of_another_kernel_are_refused():
 
 
 def test_clip_and_its_bound():
-    report = GPRegressor(KERNEL).fit(*problem()[:2]).jitter_report_
+    report = GPRegressor(KERNEL, 0.0).fit(*problem()[:2]).jitter_report_
     prior = np.array([1.0, 2.0, 4.0])
     bound = rounding_bound(prior, 60, np.float32, report)
     np.testing.assert_allclose(bound / prior, bound[0])
@@ -258,7 +258,7 @@ def test_samples_have_the_moments_of_the_posterior():
 def test_samples_where_the_covariance_is_singular():
     x, y = images(30), np.random.default_rng(2).standard_normal(30)
     for dtype in ("float64", "float32"):
-        ours = GPRegressor(ImageKernel(2.0, dtype=dtype)).fit(x, y)
+        ours = GPRegressor(ImageKernel(2.0, dtype=dtype), 0.0).fit(x, y)
         draws = ours.sample_y(np.concatenate([x[:3], x[:3]]), 4)
         np.testing.assert_allclose(draws[:3], np.repeat(y[:3, None], 4, 1), atol=0.05)
         np.testing.assert_allclose(draws[:3], draws[3:], atol=0.05)
@@ -338,10 +338,10 @@ def test_targets_beyond_the_solve_are_refused(solver):
     for variance, size in ((1e-150, 1e200), (1e150, 1e-200)):
         matrix = variance * np.eye(24)
         with pytest.raises(NumericalError, match=r"solution for the targets (under|over)flows"):
-            GPRegressor("precomputed", solver=solver).fit(matrix, TARGETS * size)
+            GPRegressor("precomputed", 0.0, solver=solver).fit(matrix, TARGETS * size)
     for variance, word in ((1e-300, "underflows"), (1e300, "overflows")):
         with pytest.raises(NumericalError, match=f"mean variance.*{word}"):
-            GPRegressor("precomputed", solver=solver).fit(variance * np.eye(24), TARGETS)
+            GPRegressor("precomputed", 0.0, solver=solver).fit(variance * np.eye(24), TARGETS)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,9 @@ def test_messages_name_the_precision_of_the_entries(dtype, solver):
     noisy = np.asarray(kernel(x), np.float64)
     noisy += 1e-3 * np.diag(-np.ones(30))
     with pytest.raises(NumericalError) as failure:
-        GPRegressor("precomputed", solver=solver).fit(noisy.astype(dtype), TARGETS[:1].repeat(30))
+        GPRegressor("precomputed", 0.0, solver=solver).fit(
+            noisy.astype(dtype), TARGETS[:1].repeat(30)
+        )
     assert ('dtype="float64"' in str(failure.value)) == (dtype == "float32")
     assert "twice" not in str(failure.value)
 
@@ -453,12 +455,12 @@ def test_the_same_input_twice_is_said_of_equal_inputs_alone(shift):
     x[17] = x[4] + np.float32(shift)
     kernel = ImageKernel(2.0, dtype="float32")
     with pytest.raises(NumericalError) as failure:
-        GPRegressor(kernel, jitter=0.0).fit(x, TARGETS)
+        GPRegressor(kernel, 0.0, jitter=0.0).fit(x, TARGETS)
     assert ("the same input twice" in str(failure.value)) == (shift == 0.0)
     assert ('dtype="float64"' in str(failure.value)) == (shift != 0.0)
     assert "rows 4 and 17 agree" in str(failure.value)
     with pytest.warns(JitterWarning) as warned:
-        report = GPRegressor(kernel).fit(x, TARGETS).jitter_report_
+        report = GPRegressor(kernel, 0.0).fit(x, TARGETS).jitter_report_
     assert ("the same input twice" in str(warned[0].message)) == (shift == 0.0)
     assert ('dtype="float64"' in str(warned[0].message)) == (shift != 0.0)
     assert report.duplicate == ((4, 17) if shift == 0.0 else None)

@@ -74,7 +74,7 @@ def test_a_search(parts, tmp_path):
     assert written == {k: (v["weight"], v["bias"]) for k, v in best["parameters"].items()}
 
     train, validation = parts
-    head = keras2gp.GPClassifier(kernel).fit(train.x, train.y)
+    head = keras2gp.GPClassifier(kernel, 0.0).fit(train.x, train.y)
     assert head.log_marginal_likelihood_value_ == pytest.approx(
         found.best.log_marginal_likelihood, rel=1e-9
     )

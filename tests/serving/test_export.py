@@ -114,10 +114,11 @@ def test_a_classifier(kernel, how, tmp_path):
     assert described["outputs"]["probability"] == {"shape": [None, 3], "dtype": "float64"}
 
 
+@pytest.mark.parametrize("noise", [0.1, "auto"])
 @pytest.mark.parametrize("shape", [40, (40, 2)])
-def test_a_regressor(dense, shape, tmp_path):
+def test_a_regressor(dense, shape, noise, tmp_path):
     y = np.random.default_rng(2).normal(3.0, 5.0, size=shape)
-    before = keras2gp.GPRegressor(dense, 0.1, normalize_y=True).fit(TRAIN[0][:40], y)
+    before = keras2gp.GPRegressor(dense, noise, normalize_y=True).fit(TRAIN[0][:40], y)
     keras2gp.export(before, tmp_path / "out")
     outputs = in_this_process(tmp_path / "out")
     for name, values in zip(("mean", "std"), before.predict(TEST, return_std=True), strict=True):
@@ -142,7 +143,7 @@ def test_without_variances_and_labels_of_any_kind(dense, labels, tmp_path):
 
 def test_flattened_inputs_and_a_certain_image(dense, tmp_path):
     x, y = TRAIN[0][:30].reshape(30, -1), TRAIN[1][:30]
-    before = keras2gp.GPClassifier(dense, probabilities="largest").fit(x, y)
+    before = keras2gp.GPClassifier(dense, 0.0, probabilities="largest").fit(x, y)
     keras2gp.export(before, tmp_path / "out")
     import tensorflow as tf
 

@@ -101,14 +101,16 @@ def fitted(
     total = time.perf_counter() - began
     estimator.kernel = kernel
     report = estimator.jitter_report_
-    dirichlet = getattr(estimator, "dirichlet_", None)
+    dirichlet, curve = getattr(estimator, "dirichlet_", None), estimator.noise_curve_
     facts = {
         "rows": len(x),
         "kernel_seconds": timed.seconds,
         "solve_seconds": total - timed.seconds,
         "solver": asdict(estimator.solver_report_),
         "log_marginal_likelihood": estimator.log_marginal_likelihood_value_,
-        "noise_variance": options.noise_variance,
+        "noise_variance": estimator.noise_variance_,
+        "noise_curve": None if curve is None else curve.state(),
+        "scale": np.atleast_1d(estimator.scale_).tolist(),
         "jitter": report.jitter,
         "jitter_steps": [asdict(step) for step in report.steps],
         "smallest_pivot": report.smallest_pivot,
@@ -217,6 +219,7 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
         [
             ("kernel", kernel),
             ("solve", f"{_solver_text(facts)}, {_jitter_text(facts)}"),
+            ("noise", _noise_text(facts)),
             ("evidence", _evidence_text(facts)),
         ]
     )
@@ -248,6 +251,11 @@ def _jitter_text(facts: dict[str, Any]) -> str:
     return f"jitter {facts['jitter']:g} of the mean diagonal" + (
         f" (singular without; {tries} attempts)" if tries > 1 else ""
     )
+
+
+def _noise_text(facts: dict[str, Any]) -> str:
+    curve, value = facts["noise_curve"], f"{facts['noise_variance']:.4g}"
+    return f"{value}, stated" if curve is None else f"{value}, {curve['reason']}"
 
 
 def _evidence_text(facts: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ _MEASURES = {
     "root_mean_squared_error": ("RMSE", "{:.6g}"),
     "r2": ("R2", "{:.4f}"),
     "mean_std": ("mean std", "{:.6g}"),
+    "interval_coverage": ("coverage", "{:.2%} of the targets lie in their intervals of 95%"),
 }
 
 

@@ -66,6 +66,15 @@ class Cholesky:
         """
         return cholesky_memory(len(training)) + 16 * len(training) * outputs
 
+    def require(self, training: Training, outputs: int) -> None:
+        """See Solver.require.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+        """
+        training.require(self.memory(training, outputs), "the Cholesky factor", _HINT)
+
     def fit(
         self,
         training: Training,
@@ -86,7 +95,7 @@ class Cholesky:
         Returns:
             The fit, with alpha [N, C].
         """
-        training.require(self.memory(training, targets.shape[1]), "the Cholesky factor", _HINT)
+        self.require(training, targets.shape[1])
         matrix = training.matrix()
         factor = factorize(matrix, noise, jitter, progress=progress, inputs=training.x)
         return _fit(factor, targets, matrix)
@@ -123,6 +132,15 @@ class TensorFlowCholesky:
         count = len(training)
         return 24 * count * count + cholesky_memory(count) + 16 * count * outputs
 
+    def require(self, training: Training, outputs: int) -> None:
+        """See Solver.require.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+        """
+        training.require(self.memory(training, outputs), "TensorFlow's Cholesky factor", _HINT)
+
     def fit(
         self,
         training: Training,
@@ -143,9 +161,7 @@ class TensorFlowCholesky:
         Returns:
             The fit, with alpha [N, C].
         """
-        training.require(
-            self.memory(training, targets.shape[1]), "TensorFlow's Cholesky factor", _HINT
-        )
+        self.require(training, targets.shape[1])
         matrix = training.matrix()
         factor = factorize_tensorflow(
             matrix, noise, jitter, self.device, progress, inputs=training.x

@@ -206,6 +206,20 @@ class Nystroem:
         rank = self.rank_for(count)
         return 8 * (3 * count * rank + 3 * rank * rank + 4 * count * outputs)
 
+    def require(self, training: Training, outputs: int) -> None:
+        """See Solver.require.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+        """
+        require_memory(
+            self.memory(training, outputs),
+            f"the covariances of {len(training)} training inputs with "
+            f"{self.rank_for(len(training))} inducing ones",
+            _HINT,
+        )
+
     def fit(
         self,
         training: Training,
@@ -229,12 +243,7 @@ class Nystroem:
         Raises:
             NumericalError: a conditional variance is zero, and a jitter is prescribed.
         """
-        require_memory(
-            self.memory(training, targets.shape[1]),
-            f"the covariances of {len(training)} training inputs with "
-            f"{self.rank_for(len(training))} inducing ones",
-            _HINT,
-        )
+        self.require(training, targets.shape[1])
         started = time.perf_counter()
         partial, dtype = self._chosen(training)
         if progress is not None:

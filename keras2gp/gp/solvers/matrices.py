@@ -168,7 +168,14 @@ class TiledProduct:
         if isinstance(self._matrix, np.ndarray):
             entries: Matrix = self._matrix[np.ix_(asked, asked)].astype(np.float64)
             return entries
-        return self.columns(indices)[asked]
+        result = np.empty((len(asked), len(asked)))
+        for start, stop, panel in self._panels():
+            right = np.flatnonzero(asked >= start)
+            inside = np.flatnonzero((asked >= start) & (asked < stop))
+            block = panel[asked[inside] - start][:, asked[right] - start]
+            result[np.ix_(inside, right)] = block
+            result[np.ix_(right, inside)] = block.T
+        return result
 
     def product(self, b: Matrix) -> Matrix:
         """The matrix times b, [N, C]."""

@@ -94,6 +94,15 @@ class MixedPrecision:
         panels = LowerTriangle.memory(count, held=held)
         return single_memory(count) + panels + 8 * count * vectors
 
+    def require(self, training: Training, outputs: int) -> None:
+        """See Solver.require.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+        """
+        training.require(self.memory(training, outputs), "the float32 factor", _HINT)
+
     def fit(
         self,
         training: Training,
@@ -115,7 +124,7 @@ class MixedPrecision:
             The fit, with alpha [N, C].
         """
         outputs, extra = targets.shape[1], training.bytes_to_compute
-        training.require(self.memory(training, outputs), "the float32 factor", _HINT)
+        self.require(training, outputs)
         training = training.with_matrix(training.matrix())
         fit = self._attempt(training, targets, noise, check_jitter(jitter) or 0.0, progress)
         if isinstance(fit, Fit):

@@ -138,6 +138,15 @@ class Solver(Protocol):
         """
         ...
 
+    def require(self, training: Training, outputs: int) -> None:
+        """Refuse a fit for which the memory does not suffice, with an InputError.
+
+        Args:
+            training: the covariance of the training inputs.
+            outputs: C.
+        """
+        ...
+
     def fit(
         self,
         training: Training,

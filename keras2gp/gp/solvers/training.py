@@ -120,6 +120,14 @@ class Training:
         """The same inputs with their matrix, which has been computed or read."""
         return Training(self._kernel, self.x, matrix, self._count)
 
+    def computed(self) -> Training:
+        """The same covariance with its matrix, computed now if it was not given.
+
+        Raises:
+            InputError: the kernel gives no matrix, or one that is not symmetric.
+        """
+        return self if self.given is not None else self.with_matrix(self.matrix())
+
     def product(self) -> MatrixProduct:
         """The matrix, to be multiplied with vectors."""
         return self._source if self._source is not None else product_of(self.matrix())

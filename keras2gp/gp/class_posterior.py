@@ -1,0 +1,276 @@
+"""The posterior of a classification's latent values: moments, probabilities and draws."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras2gp._util.arrays import Array, Images, Matrix, Vector
+from keras2gp._util.checks import whole_number
+from keras2gp._util.memory import require_memory
+from keras2gp.gp.base import GaussianProcess
+from keras2gp.gp.dirichlet import DirichletPosterior
+from keras2gp.gp.posterior import require_finite
+from keras2gp.gp.probabilities import expected_softmax, largest_probabilities, tempered_softmax
+from keras2gp.gp.sampling import draw_classes, draw_jointly, random_generator
+
+__all__ = ["ClassPosterior", "Prediction"]
+
+
+class Prediction(NamedTuple):
+    """Predictions for M inputs.
+
+    Attributes:
+        mean: posterior means, [M, C].
+        variance: posterior variances, [M].
+        probability: class probabilities, [M, C].
+    """
+
+    mean: Matrix
+    variance: Vector
+    probability: Matrix
+
+
+class ClassPosterior(GaussianProcess):
+    """Moments, probabilities and draws of a fit to targets in {-1, 1}; see GPClassifier."""
+
+    classes_: Vector
+    temperature_: float | None
+    dirichlet_: DirichletPosterior | None
+
+    def _class_means(self, x: Images) -> Matrix:
+        """Posterior mean of each class's latent value, [M, C], of checked inputs."""
+        if self.dirichlet_ is None:
+            return self._mean(x)
+        parts = [self.dirichlet_.mean(self._cross(x[rows])) for rows in self._batches(len(x))]
+        return require_finite(np.concatenate(parts), "a mean")
+
+    @property
+    def scale_(self) -> float:
+        """The factor on kernel and noise under which the targets are most probable.
+
+        The scale of a network's kernel is that of its last layer's weights, which has no relation
+        to targets in {-1, 1}. The means do not depend on it, and the variances are proportional to
+        it. The evidence is largest at trace(Y^T A^-1 Y) / (N C).
+
+        References:
+            Rasmussen and Williams, equation 5.8, solved for a factor on K.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> GPClassifier("precomputed").fit(4.0 * np.eye(4), [0, 1, 0, 1]).scale_
+        0.25
+        """
+        targets = self.targets_
+        return float(np.einsum("nc,nc->", targets, self.alpha_) / targets.size)
+
+    def posterior(self, X: Any, diag: Any = None) -> tuple[Matrix, Vector]:  # noqa: N803
+        """Mean [M, C] and variance [M] of the latent values, with the kernel scaled by `scale_`.
+
+        The classes are independent and share the variance.
+
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            diag: the prior variances k(x, x), [M], for a precomputed kernel.
+
+        Returns:
+            Mean [M, C] and variance [M].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit the training inputs.
+            NumericalError: a variance lies further below zero than rounding explains
+                (precision.rounding_bound).
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
+        >>> mean, variance = gp.posterior([[1.0, 0.0, 0.0]], diag=[1.0])
+        >>> mean, variance
+        (array([[ 0.5, -0.5, -0.5]]), array([0.25]))
+        """
+        mean, variance = self._scaled_posterior(self._test_inputs(X), diag)
+        return self._by_position(mean), self._by_position(variance)
+
+    def _scaled_posterior(self, x: Images, diag: Any) -> tuple[Matrix, Vector]:
+        mean, variance = self._mean_and_variance(x, diag)
+        return mean, self.scale_ * variance
+
+    def predict_proba(self, X: Any, diag: Any = None) -> Matrix:  # noqa: N803
+        """Probability of each class, [M, C]; rows sum to 1.
+
+        Math: "temperature": softmax(mean / temperature_)
+              "largest": P(f_c > f_c' for all c' != c), f ~ `posterior`, exactly
+                (`largest_probabilities` has the integral); 1 for the class of largest mean where
+                the variance is 0
+              "dirichlet": E[softmax(f)], f ~ `dirichlet_` (`expected_softmax` has the integral);
+                the most probable class can differ from the class of the largest mean
+
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            diag: the prior variances k(x, x), [M], for a precomputed kernel; "temperature" needs
+                none.
+
+        Returns:
+            Probabilities, [M, C], in the order of `classes_`.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit the training inputs.
+            NumericalError: as `posterior`.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
+        >>> gp.predict_proba([[0.0, 0.0, 0.0]]).round(3)
+        array([[0.333, 0.333, 0.333]])
+        """
+        x = self._test_inputs(X)
+        if self.temperature_ is None:
+            return self._by_position(self._predictive(x, diag).probability)
+        probability = tempered_softmax(self._mean(x), self.temperature_)
+        return self._by_position(require_finite(probability, "a probability"))
+
+    def predictive(self, X: Any, diag: Any = None) -> Prediction:  # noqa: N803
+        """Mean, variance and probabilities, with the kernel evaluated once.
+
+        With probabilities="dirichlet", mean and variance are those of `dirichlet_`, and the
+        variance is averaged over classes.
+
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            diag: the prior variances k(x, x), [M], for a precomputed kernel.
+
+        Returns:
+            Mean [M, C], variance [M] and probability [M, C].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit the training inputs.
+            NumericalError: as `posterior`.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
+        >>> gp.predictive([[1.0, 0.0, 0.0]], diag=[1.0]).variance
+        array([0.25])
+        """
+        prediction = self._predictive(self._test_inputs(X), diag)
+        return Prediction(*(self._by_position(values) for values in prediction))
+
+    def _predictive(self, x: Images, diag: Any) -> Prediction:
+        if self.dirichlet_ is not None:
+            return self._dirichlet_predictive(self.dirichlet_, x, diag)
+        mean, variance = self._scaled_posterior(x, diag)
+        if self.temperature_ is not None:
+            probability = tempered_softmax(mean, self.temperature_)
+        else:
+            probability = largest_probabilities(mean, np.sqrt(variance))
+        return Prediction(mean, variance, require_finite(probability, "a probability"))
+
+    def _dirichlet_predictive(
+        self, dirichlet: DirichletPosterior, x: Images, diag: Any
+    ) -> Prediction:
+        prior = self._prior(x, diag)
+        means, variances = [], []
+        for rows in self._batches(len(x)):
+            cross = self._cross(x[rows])
+            means.append(dirichlet.mean(cross))
+            variances.append(dirichlet.variance(cross, prior[rows]))
+        mean, variance = np.concatenate(means), np.concatenate(variances)
+        probability = require_finite(expected_softmax(mean, variance), "a probability")
+        return Prediction(mean, variance.mean(axis=1), probability)
+
+    def sample_latent(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        n_samples: int = 1,
+        random_state: Any = 0,
+    ) -> Array:
+        """Draws from the joint posterior of the latent values at X, [M, C, n_samples].
+
+        The distribution is that of `posterior`, with the kernel scaled by `scale_`, or with
+        probabilities="dirichlet" that of `dirichlet_`.
+
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            n_samples: number of draws.
+            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
+
+        Returns:
+            Draws, [M, C, n_samples].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the memory does not suffice.
+            NumericalError: the posterior covariance has an eigenvalue further below zero than
+                rounding explains.
+
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier(RBF(1.0)).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
+        >>> gp.sample_latent([[0.5], [3.0]], n_samples=5).shape
+        (2, 3, 5)
+        """
+        return self._by_position(self._latent(self._test_inputs(X), n_samples, random_state))
+
+    def _latent(self, x: Any, n_samples: int, random_state: Any) -> Array:
+        """Draws of the latent values of rows, [M, C, n_samples]."""
+        if self.dirichlet_ is None:
+            return self._samples(x, n_samples, random_state, self.scale_)
+        n_samples, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
+        prior = self._prior_covariance(x, n_samples)
+        cross, bound = self._cross(x), self._bound(np.diagonal(prior))
+        mean, dirichlet = self.dirichlet_.mean(cross), self.dirichlet_
+        bound *= dirichlet.transformation.scale
+        draws = np.empty((len(x), mean.shape[1], n_samples))
+        for c, covariance in enumerate(dirichlet.covariances(cross, prior)):
+            part = draw_jointly(mean[:, c : c + 1], covariance, n_samples, bound, random)
+            draws[:, c] = part[:, 0]
+        return draws
+
+    def sample_y(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        n_samples: int = 1,
+        random_state: Any = 0,
+    ) -> Array:
+        """Draws of the labels at X, [M, n_samples], with the probabilities of `predict_proba`.
+
+        Math: "temperature": y ~ softmax(mean / temperature_), each input on its own
+              "largest": y = argmax f, f ~ `sample_latent`, jointly at all inputs
+              "dirichlet": y ~ softmax(f), f ~ `sample_latent`, jointly at all inputs
+
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+            n_samples: number of draws.
+            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
+
+        Returns:
+            Labels, [M, n_samples].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: as `sample_latent`.
+            NumericalError: as `sample_latent`.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed").fit(np.eye(4), ["a", "a", "b", "b"])
+        >>> gp.sample_y(np.eye(4)[:2], n_samples=3).shape
+        (2, 3)
+        """
+        self._require_fitted()
+        n_samples, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
+        if self.temperature_ is not None:
+            scores = self._class_means(self._test_inputs(X)) / self.temperature_
+            require_memory(
+                32 * scores.size * n_samples, f"{n_samples} samples", "fewer samples at a time"
+            )
+            columns = draw_classes(np.repeat(scores[:, :, None], n_samples, axis=2), random)
+        else:
+            latent = self._latent(self._test_inputs(X), n_samples, random)
+            exact = self.dirichlet_ is None
+            columns = latent.argmax(axis=1) if exact else draw_classes(latent, random)
+        return self._by_position(self.classes_[columns])

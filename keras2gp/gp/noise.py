@@ -1,0 +1,349 @@
+"""The noise variance that makes the targets most probable, and the curve it was chosen by.
+
+A regression takes the noise of the largest evidence. A classification takes that under which its
+labels are most probable when each is left out: targets in {-1, 1} are no draw of a Gaussian
+process, and their evidence asks for far more noise than labels need.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from keras2gp._util.arrays import Indices, Matrix, Targets
+from keras2gp._util.memory import require_memory
+from keras2gp._util.text import received_text
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.positions import Positioned
+from keras2gp.gp.probabilities import fit_temperature
+from keras2gp.gp.solvers.eigenvectors import Eigenvectors
+from keras2gp.gp.solvers.jitter import check_noise, check_range
+from keras2gp.gp.solvers.precision import relative_error
+from keras2gp.gp.solvers.report import finite_number
+from keras2gp.gp.solvers.system import Fit
+from keras2gp.gp.solvers.training import Training
+from keras2gp.gp.solvers.tridiagonal import Tridiagonal, profiled_evidence
+
+__all__ = [
+    "ROWS",
+    "NoiseCurve",
+    "Trial",
+    "check_noise_setting",
+    "choose_noise",
+    "label_likelihood",
+    "noise_memory",
+]
+
+ROWS = 1000
+"""Rows of one tridiagonalisation. Its cost is that of eight factorisations, at this size half a
+Cholesky factorisation of 4000 rows; larger matrices are factorised, a handful of times."""
+
+_GRID = tuple(10.0 ** (0.5 * k) for k in range(-16, 7))
+"""Noise variances relative to the mean variance of the kernel."""
+_GAIN = 2.0
+"""Nats by which a noise must raise the evidence. Without any noise it gains more in one of 40 data
+sets: twice the gain is then half of a chi-square variable of one degree of freedom."""
+_STEP = math.log(4.0)
+_FACTORISATIONS = 6
+"""Distance and largest number of the noises for which the whole matrix is factorised."""
+
+Trial = Callable[[float, Targets], Fit]
+"""The outcome of a direct solver for a noise and targets; NumericalError where A is singular."""
+
+
+@dataclass(frozen=True)
+class NoiseCurve:
+    """The choice of a noise variance.
+
+    Attributes:
+        candidates: noise variances, ascending, in the units of the kernel.
+        values: of each, in nats; None where the matrix is singular. Of a regression the evidence,
+            log p(Y), at the factors on kernel and noise that make it largest. Of a classification
+            the log probability of the labels, each predicted from all others, under the softmax
+            at the temperature that suits them (probabilities.fit_temperature).
+        chosen: the noise variance of the fit.
+        rows: number of rows whose targets these are; fewer than those of the fit for large ones.
+        reason: how it was chosen, in words.
+    """
+
+    candidates: tuple[float, ...]
+    values: tuple[float | None, ...]
+    chosen: float
+    rows: int
+    reason: str
+
+    def state(self) -> dict[str, Any]:
+        """The curve as data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> NoiseCurve:
+        """The curve of a `state`; KeyError, TypeError or ValueError where it is malformed.
+
+        Args:
+            state: the data.
+
+        Returns:
+            The curve.
+
+        Raises:
+            TypeError: a text is none.
+            ValueError: a number is none.
+        """
+        candidates = tuple(finite_number(value) for value in state["candidates"])
+        values = tuple(None if v is None else finite_number(v) for v in state["values"])
+        rows, reason, chosen = state["rows"], state["reason"], finite_number(state["chosen"])
+        if not isinstance(reason, str) or type(rows) is not int:
+            raise TypeError(f"reason {reason!r}, {rows!r} rows of a choice of noise")
+        if len(candidates) != len(values) or min(chosen, *candidates, 0.0) < 0.0:
+            raise ValueError(f"{len(candidates)} noises, {len(values)} values, chosen {chosen}")
+        return cls(candidates, values, chosen, rows, reason)
+
+
+def check_noise_setting(noise_variance: Any) -> float | None:
+    """The noise variance as a float, or None for "auto".
+
+    Raises:
+        InputError: it is neither "auto" nor a finite number, 0 or more.
+    """
+    if isinstance(noise_variance, str):
+        if noise_variance == "auto":
+            return None
+        raise InputError(
+            f'noise_variance is {received_text(noise_variance)}: expected "auto" or a finite '
+            "number, 0 or more"
+        )
+    return check_noise(noise_variance)
+
+
+def noise_memory(count: int, outputs: int) -> int:
+    """Bytes that `choose_noise` takes for N rows, beyond the kernel matrix and factorisations."""
+    rows = min(count, ROWS)
+    kinds = (Tridiagonal, Eigenvectors)
+    return 8 * rows * rows + max(kind.memory(rows, outputs) for kind in kinds)
+
+
+def choose_noise(
+    training: Training,
+    targets: Targets,
+    *,
+    labels: bool,
+    jitter: float | None = None,
+    trial: Trial | None = None,
+    why_not: str = "",
+) -> NoiseCurve:
+    """The noise under which the targets are most probable; 0 unless one gains more than 2 nats.
+
+    Up to ROWS rows are decomposed, and every noise is cheap. Of more rows as many are drawn, with a
+    fixed seed; from the noise that is best for them the curve of all is climbed by a handful of
+    factorisations, and its peak is that of a parabola in the logarithm.
+
+    Args:
+        training: the covariance of the training inputs.
+        targets: Y, [N, C]; of a classification -1 and 1.
+        labels: whether they are those of a classification.
+        jitter: a number relative to the mean variance, part of A; None for "auto".
+        trial: solves with A of all rows; None where the solver does not factorise it.
+        why_not: the reason for that, in words.
+
+    Raises:
+        InputError: the memory does not suffice.
+        NumericalError: the variances are beyond the range of float64.
+    """
+    count, what = len(training), "leave-one-out likelihood" if labels else "evidence"
+    targets = targets[:, np.abs(targets).max(axis=0) > 0.0]
+    if count < 3 or not targets.size:
+        reason = "fewer than three rows" if targets.size else "every target is the same"
+        return NoiseCurve((), (), 0.0, count, f"none: {reason}")
+    # With a factor for each output their sizes do not matter; about 1, squares stay in range.
+    size = np.abs(targets).max(axis=0)
+    targets, unit = targets / size, float(np.log(size).sum())
+    require_memory(
+        noise_memory(count, targets.shape[1]),
+        f"the choice of the noise from {min(count, ROWS)} training inputs",
+        "a number as noise_variance",
+    )
+    rows = _drawn(training)
+    pilot = _Pilot(training, targets, rows, labels=labels, jitter=jitter)
+    if pilot.foreign:
+        return NoiseCurve((), (), 0.0, count, "none: the matrix is no covariance")
+    best = pilot.best()
+    if len(rows) == count:
+        return _curve(pilot.values, best, count, unit, f"the largest {what} of {count} rows")
+    if trial is None:
+        how = f"the largest {what} of {len(rows)} of {count} rows, drawn at random: {why_not}"
+        return _curve(pilot.values, best, len(rows), unit, how)
+    climb = _Climb(trial, targets, labels=labels)
+    best = climb.top(best, pilot.positive)
+    how = f"the largest {what} of {count} rows, factorised {len(climb.values)} times"
+    return _curve(climb.values, best, count, unit, how)
+
+
+def label_likelihood(left_out: Matrix, columns: Indices) -> float:
+    """Log probability of labels, each predicted from all others, in nats.
+
+    Math: sum_n log softmax(m_n / T)_{y_n}, T that of fit_temperature
+
+    The only member of a class is predicted by inputs that have never seen it, and does not count.
+
+    Shapes:
+        left_out m [N, C], columns y [N].
+    """
+    log_p = log_softmax(left_out / fit_temperature(left_out, columns), axis=1)
+    seen = np.bincount(columns, minlength=left_out.shape[1])[columns] > 1
+    return float(log_p[np.arange(len(columns)), columns][seen].sum())
+
+
+def _curve(
+    tried: Mapping[float, float | None], chosen: float, rows: int, unit: float, how: str
+) -> NoiseCurve:
+    """The curve of targets in their own units, which are larger by exp(unit) in all."""
+    values = {n: None if v is None else v - rows * unit for n, v in sorted(tried.items())}
+    known = [value for value in values.values() if value is not None]
+    if not chosen:
+        gain = max(known) - (values[0.0] or 0.0)
+        how = f"none: {how} gains {gain:.2g} nats by a noise, below {_GAIN:g}"
+    return NoiseCurve(tuple(values), tuple(values.values()), chosen, rows, how)
+
+
+def _drawn(training: Training) -> Indices:
+    """The rows of the pilot, sorted: all, or ROWS of them; whole images, where those are computed.
+
+    A kernel with positions computes all positions of an image together.
+    """
+    count, x = len(training), training.x
+    if count <= ROWS:
+        return np.arange(count)
+    random = np.random.default_rng(0)
+    if training.given is None and isinstance(x, Positioned):
+        images = np.sort(random.permutation(count // x.count)[: max(ROWS // x.count, 1)])
+        rows: Indices = (images[:, None] * x.count + np.arange(x.count)).reshape(-1)
+        return rows[:ROWS]
+    return np.sort(random.permutation(count)[:ROWS])
+
+
+class _Pilot:
+    """The curve of some rows at any noise.
+
+    Attributes:
+        values: the curve by noise, of all that were tried.
+        foreign: whether the matrix has an eigenvalue below zero that no rounding explains; then no
+            noise is learned, and the solver says what is wrong with it.
+        positive: the best noise above 0.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        targets: Targets,
+        rows: Indices,
+        *,
+        labels: bool,
+        jitter: float | None,
+    ) -> None:
+        corner = training.corner(rows.tolist())
+        self._unit = check_range(np.diagonal(corner), 0.0, jitter)
+        self._jitter = jitter or 0.0
+        self._error = relative_error(training.dtype, len(rows))
+        self.values: dict[float, float | None] = {}
+        self.positive = math.nan
+        self.foreign = not self._unit > 0.0
+        if not self.foreign:
+            kind = _LeftOut if labels else Tridiagonal
+            self._spectrum = kind(np.ascontiguousarray(corner) / self._unit, targets[rows])
+            self.foreign = self._spectrum.smallest < -len(rows) * self._error
+
+    def best(self) -> float:
+        """The noise of the largest value; 0 unless another gains more than _GAIN."""
+        none = self._value(0.0)
+        grid = [self._value(noise) for noise in _GRID]
+        at = int(np.argmax(grid))
+        low = _GRID[at - 1] if at and grid[at - 1] > -math.inf else _GRID[at]
+        high = _GRID[min(at + 1, len(_GRID) - 1)]
+        minimize_scalar(
+            lambda log_noise: -self._value(math.exp(log_noise)),
+            bounds=(math.log(low), math.log(high)),
+            method="bounded",
+            options={"xatol": 0.01, "maxiter": 20},
+        )
+        known = {noise: v for noise, v in self.values.items() if noise and v is not None}
+        self.positive = max(known, key=lambda noise: known[noise])
+        return 0.0 if known[self.positive] <= none + _GAIN else self.positive
+
+    def _value(self, relative: float) -> float:
+        """The value of a noise relative to the unit; minus infinity where A is singular."""
+        shift = relative + self._jitter
+        # As for a factorisation: a pivot below rounding error is no information.
+        regular = self._spectrum.smallest + shift > self._error
+        value = self._spectrum.value(shift) if regular else None
+        self.values[relative * self._unit] = value
+        return -math.inf if value is None else value
+
+
+class _LeftOut(Eigenvectors):
+    """The likelihood of labels that are left out, at any noise."""
+
+    def __init__(self, matrix: Matrix, targets: Targets) -> None:
+        super().__init__(matrix, targets)
+        self._columns = targets.argmax(axis=1)
+
+    def value(self, shift: float) -> float:
+        """The likelihood at this noise and jitter, in nats."""
+        return label_likelihood(self.left_out(shift), self._columns)
+
+
+class _Climb:
+    """The curve of all rows, one factorisation for each noise.
+
+    Attributes:
+        values: the curve by noise, of all that were tried.
+    """
+
+    def __init__(self, trial: Trial, targets: Targets, *, labels: bool) -> None:
+        self._trial, self._targets, self._labels = trial, targets, labels
+        self.values: dict[float, float | None] = {}
+
+    def top(self, start: float, positive: float) -> float:
+        """The noise of the largest value, near `start`, or near `positive` if that is 0."""
+        if not start:
+            none, some = self._value(0.0), self._value(positive)
+            if none > -math.inf and some <= none + _GAIN:
+                return 0.0
+        place = math.log(start or positive)
+        known: dict[int, float] = {}
+        steps: Sequence[int] = (0, 1, -1)
+        while steps:
+            for step in steps:
+                known[step] = self._value(math.exp(place + step * _STEP))
+            at = max(known, key=lambda step: known[step])
+            outer = [step for step in (at - 1, at + 1) if step not in known]
+            steps = outer[: _FACTORISATIONS - len(self.values)]
+        left, top, right = (known.get(at + i, -math.inf) for i in (-1, 0, 1))
+        bend = left - 2.0 * top + right
+        vertex = 0.5 * (left - right) / bend if -math.inf < bend < 0.0 else 0.0
+        return math.exp(place + (at + vertex) * _STEP)
+
+    def _value(self, noise: float) -> float:
+        """The value at a noise; minus infinity where the matrix is singular."""
+        if noise not in self.values:
+            self.values[noise] = None
+            with suppress(NumericalError):
+                self.values[noise] = self._of(self._trial(noise, self._targets))
+        value = self.values[noise]
+        return -math.inf if value is None else value
+
+    def _of(self, fit: Fit) -> float:
+        targets, rows = self._targets, len(self._targets)
+        if self._labels:
+            variance = 1.0 / fit.system.inverse_diagonal(np.arange(rows))
+            left_out = targets - fit.alpha * variance[:, None]
+            return label_likelihood(left_out, targets.argmax(axis=1))
+        quadratic = np.einsum("nc,nc->c", targets, fit.alpha)
+        return profiled_evidence(quadratic, fit.log_determinant or 0.0, rows)

@@ -1,0 +1,200 @@
+"""The solution for the targets of a fit: solver, noise, evidence, and the messages about them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.arrays import Matrix, Targets, Vector
+from keras2gp.errors import NumericalError
+from keras2gp.gp.noise import NoiseCurve, choose_noise, noise_memory
+from keras2gp.gp.solvers.choice import chosen_solver
+from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
+from keras2gp.gp.solvers.matrices import Progress
+from keras2gp.gp.solvers.precision import precision_hint
+from keras2gp.gp.solvers.report import SolverReport
+from keras2gp.gp.solvers.system import Fit, Solver
+from keras2gp.gp.solvers.training import Training
+
+__all__ = ["Task", "jitter_message", "log_evidence", "output_factors", "solved"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The targets to solve for, and the settings.
+
+    Attributes:
+        training: the covariance of the training inputs.
+        targets: Y, [N, C].
+        noise: the noise variance; None to choose it.
+        jitter: "auto", or a number relative to the mean of the kernel's diagonal.
+        solver: "auto", a name, or a solver with settings.
+        labels: whether the targets are those of a classification.
+        noiseless: the reason why the noise is 0 where it is not stated; empty to choose it.
+    """
+
+    training: Training
+    targets: Targets
+    noise: float | None
+    jitter: float | str
+    solver: Any
+    labels: bool
+    noiseless: str
+
+
+def solved(
+    task: Task, progress: Progress | None = None
+) -> tuple[Fit, SolverReport, NoiseCurve | None]:
+    """The outcome of the chosen solver, its report, and the choice of the noise.
+
+    Args:
+        task: the targets and the settings.
+        progress: called with (steps done, steps in all) of the solver; it starts again for each
+            noise.
+
+    Raises:
+        InputError: settings or memory do not fit.
+        NumericalError: the matrix is not positive definite, or the solution beyond float64.
+    """
+    training, targets, noise, curve = task.training, task.targets, task.noise, None
+    check_jitter(task.jitter)
+    outputs = targets.shape[1]
+    solver, reason = chosen_solver(task.solver, training, outputs)
+    memory = solver.memory(training, outputs)
+    if noise is None:
+        memory = max(memory, noise_memory(len(training), outputs))
+    if solver.name != "nystroem":
+        memory += training.bytes_to_compute
+    started = time.perf_counter()
+    if noise is None:
+        training, curve = _chosen_noise(task, solver, progress)
+        noise = curve.chosen
+    fit = solver.fit(training, targets, noise, task.jitter, progress)
+    _require_range(targets, fit.alpha)
+    name, reason, memory = fit.instead or (solver.name, reason, memory)
+    report = SolverReport(
+        solver=name,
+        reason=reason,
+        memory=memory,
+        seconds=time.perf_counter() - started,
+        iterations=fit.iterations,
+        residual=fit.residual,
+        rank=fit.rank,
+        evidence_error=(
+            None if fit.determinant_error is None else outputs * fit.determinant_error / 2.0
+        ),
+    )
+    return fit, report, curve
+
+
+def _chosen_noise(
+    task: Task, solver: Solver, progress: Progress | None
+) -> tuple[Training, NoiseCurve]:
+    """The training covariance with the matrix that the choice computed, and the choice."""
+    training, jitter = task.training, check_jitter(task.jitter)
+    if task.noiseless:
+        return training, NoiseCurve((), (), 0.0, len(training), f"none: {task.noiseless}")
+    solver.require(training, task.targets.shape[1])
+    if solver.name != "nystroem":
+        training = training.computed()
+
+    def trial(noise: float, targets: Targets) -> Fit:
+        return solver.fit(training, targets, noise, jitter or 0.0, progress)
+
+    direct = solver.name in ("cholesky", "tensorflow")
+    return training, choose_noise(
+        training,
+        task.targets,
+        labels=task.labels,
+        jitter=jitter,
+        trial=trial if direct else None,
+        why_not=f'solver "{solver.name}" computes no exact determinant of all',
+    )
+
+
+def output_factors(targets: Targets, alpha: Matrix) -> Vector:
+    """The factor on kernel and noise under which the targets of each output are most probable, [C].
+
+    Math: y_c^T A^-1 y_c / N; 1 for an output that is 0 throughout
+
+    Raises:
+        NumericalError: it is beyond float64.
+
+    References:
+        Rasmussen and Williams, equation 5.8, solved for a factor on K.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        factors: Vector = np.einsum("nc,nc->c", targets, alpha) / len(targets)
+    flat = ~targets.any(axis=0)
+    if not (np.isfinite(factors) & (flat | (factors > 0.0))).all():
+        raise NumericalError(
+            "the scale of the prior that suits the targets is beyond float64: it has their "
+            f"squares, and they go up to {np.abs(targets).max():.3g}. Try: targets in another "
+            "unit, or normalize_y=True"
+        )
+    return np.where(flat, 1.0, factors)
+
+
+def _require_range(targets: Targets, alpha: Matrix) -> None:
+    """Refuse a solution that left the range of float64, with a NumericalError."""
+    solution, size = np.abs(alpha).max(axis=0), np.abs(targets).max(axis=0)
+    lost = (size > 0.0) & (solution < 1.0 / LARGEST)
+    if not np.isfinite(solution).all() or lost.any():
+        raise NumericalError(
+            f"the solution for the targets {'underflows' if lost.any() else 'overflows'} float64: "
+            f"targets up to {size.max():.3g}, solution up to {solution.max():.3g}. Try: targets in "
+            "another unit, normalize_y=True, or a kernel whose variances are near 1"
+        )
+
+
+def log_evidence(targets: Targets, fit: Fit, factors: Vector | None) -> float:
+    """log p(Y), summed over outputs; NaN where the determinant is not known.
+
+    factors: on kernel and noise of each output, [C]; None for 1
+    """
+    if fit.log_determinant is None:
+        return math.nan
+    count, outputs = targets.shape
+    with np.errstate(over="ignore", invalid="ignore"):
+        if factors is None:
+            explained = float(np.einsum("nc,nc->", targets, fit.alpha))
+        else:
+            explained = float(np.einsum("nc,nc->c", targets, fit.alpha) @ (1.0 / factors))
+            explained += count * float(np.log(factors).sum())
+    if not math.isfinite(explained):
+        raise NumericalError(
+            "the log marginal likelihood is beyond float64: it has the squares of the targets, up "
+            f"to {np.abs(targets).max():.3g}. Try: targets in another unit, or normalize_y=True"
+        )
+    value: float = -0.5 * (
+        explained + outputs * (fit.log_determinant + count * math.log(2.0 * math.pi))
+    )
+    return value
+
+
+def jitter_message(fit: Fit, positions: tuple[int, ...]) -> str:
+    """The warning about jitter that "auto" added.
+
+    Args:
+        fit: the outcome of the solver.
+        positions: of the kernel.
+    """
+    report, (low, remedy) = fit.report, precision_hint(fit.dtype)
+    first = report.steps[0]
+    place = f"smallest pivot {first.smallest_pivot:.3g}, at row {first.index}"
+    if first.index < 0:
+        place = f"smallest curvature {first.smallest_pivot:.3g}"
+    message = (
+        f"the kernel matrix is singular ({place}); solved with jitter {report.jitter:g} of its "
+        f"mean diagonal, {report.added:.3g}."
+    )
+    if report.duplicate is not None:
+        one, other = report.duplicate
+        same = ", of images at positions" if positions else ""
+        message += f" Rows {one} and {other} agree{same}: the same input twice."
+        low = remedy = ""
+    return f"{message}{low} Try: {remedy}a noise_variance, which makes it regular"
