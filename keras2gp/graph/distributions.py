@@ -7,6 +7,8 @@ features. Linear maps and normalisation keep the kind.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, Node
 from keras2gp.graph.ops import Kind, Op, Opaque
@@ -52,11 +54,11 @@ def check_gaussianity(graph: Graph) -> list[Obstacle]:
     for node in graph.nodes:
         inputs = [kind[i] for i in node.inputs]
         if node.op.needs_gaussian and inputs[0] is Kind.FEATURES:
-            obstacles.append(_op_on_features(graph, node))
+            obstacles.append(_op_on_features(graph, node, kind))
         if Kind.DATA in inputs and node.op.refuses_data is not None:
             obstacles.append(Obstacle(node.path, *node.op.refuses_data))
     if kind[graph.output] in (Kind.FEATURES, Kind.DATA):
-        obstacles.append(_output_not_gaussian(graph, kind[graph.output]))
+        obstacles.append(_output_not_gaussian(graph, kind))
     return list(dict.fromkeys(obstacles))  # channel groups of one layer have the same to say
 
 
@@ -99,9 +101,9 @@ def _obstacles_of_totals(graph: Graph) -> list[Obstacle]:
     return obstacles
 
 
-def _op_on_features(graph: Graph, node: Node) -> Obstacle:
+def _op_on_features(graph: Graph, node: Node, kind: Sequence[Kind]) -> Obstacle:
     origin = graph.nodes[node.inputs[0]]
-    reason = _source(graph, origin, kinds(graph)).op.not_gaussian
+    reason = _source(graph, origin, kind).op.not_gaussian
     return Obstacle(
         node.path,
         f"{node.op.title} of the output of {origin.path}",
@@ -112,7 +114,7 @@ def _op_on_features(graph: Graph, node: Node) -> Obstacle:
     )
 
 
-def _source(graph: Graph, node: Node, kind: list[Kind]) -> Node:
+def _source(graph: Graph, node: Node, kind: Sequence[Kind]) -> Node:
     """Where a tensor comes from, through sums and ops of one input that make no features."""
     while node.inputs and not node.op.needs_gaussian and not node.op.random:
         features = [i for i in node.inputs if kind[i] is Kind.FEATURES]
@@ -125,10 +127,10 @@ def _source(graph: Graph, node: Node, kind: list[Kind]) -> Node:
     return node
 
 
-def _output_not_gaussian(graph: Graph, kind: Kind) -> Obstacle:
+def _output_not_gaussian(graph: Graph, kind: Sequence[Kind]) -> Obstacle:
     node = graph.nodes[graph.output]
-    why = _source(graph, node, kinds(graph)).op.not_gaussian.output
-    if kind is Kind.DATA:
+    why = _source(graph, node, kind).op.not_gaussian.output
+    if kind[graph.output] is Kind.DATA:
         why = "the output is a deterministic function of the input: no layer draws weights"
     hint = "end with a Dense layer without activation, or choose an earlier tensor with output="
     return Obstacle(node.path, "model output", why, hint)

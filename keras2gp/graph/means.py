@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, GraphBuilder, Node
-from keras2gp.graph.ops import Input, Kind, Op, Patches, Scale, Shift, Sum
+from keras2gp.graph.ops import Input, Kind, Op, Patches, Scale, Shift, Spread, Sum
 
 __all__ = ["Constants", "MeanTerms", "array_obstacles", "split_mean"]
 
@@ -128,7 +128,7 @@ def _tail(graph: Graph) -> set[int]:
 def _keeps_constants(op: Op) -> bool:
     """Whether a linear map of positions leaves constants as they are."""
     single = isinstance(op, Patches) and op.taps == 1 and not op.reads_outside
-    return op.additive and (op.keeps_constants or single)
+    return isinstance(op, Spread) or (op.additive and (op.keeps_constants or single))
 
 
 def _adds(node: Node, channels: int) -> bool:

@@ -464,6 +464,8 @@ class Kernel:
     def save(self, directory: str | Path) -> None:
         """Write a SavedModel that runs without keras2gp, and a kernel.json that load() reads.
 
+        The SavedModel gives covariances; a mean stands in kernel.json.
+
         Args:
             directory: where to; a kernel that was saved there before is replaced.
 

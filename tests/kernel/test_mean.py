@@ -1,6 +1,7 @@
 """The mean of the process: what a model adds after its last random layer, against numpy."""
 
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -82,7 +83,7 @@ def kernel_of(function, shape=(3,), **settings):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_mean_and_covariance_are_those_of_the_model(name, rng, tmp_path):
+def test_mean_and_covariance_are_those_of_the_model(name, rng):
     function, expected, factor, b2 = CASES[name]
     kernel = kernel_of(function)
     x = rng.normal(size=(4, 3))
@@ -100,6 +101,11 @@ def test_mean_and_covariance_are_those_of_the_model(name, rng, tmp_path):
     assert "mean" in repr(kernel)
     assert kernel.without_mean().mean is None
     np.testing.assert_array_equal(kernel.with_parameters({}).mean(x), kernel.mean(x))
+
+
+@pytest.mark.parametrize("name", ["an array", "another function of the input"])
+def test_a_mean_is_saved_with_its_kernel(name, rng, tmp_path):
+    kernel, x = kernel_of(CASES[name][0]), rng.normal(size=(4, 3))
     kernel.save(tmp_path / "kernel")
     loaded = keras2gp.load(tmp_path / "kernel")
     np.testing.assert_array_equal(loaded.mean(x), kernel.mean(x))
@@ -143,6 +149,15 @@ MAPS = {
         lambda x: layers.Cropping2D(((1, 0), (0, 0)))(layers.Conv2D(2, 1)(x) + 0.5),
         lambda x: np.full((len(x), 3, 3, 1), 0.5),
     ),
+    "units as positions": (
+        lambda x: (
+            layers.Reshape((4, 3, 1))(
+                layers.Dense(12, bias_initializer=Constant(0.5))(layers.Flatten()(x))
+            )
+            + x[..., :1]
+        ),
+        lambda x: 0.5 + x[..., :1],
+    ),
     "channels first": (
         lambda x: layers.Conv2D(
             2, 1, data_format="channels_first", bias_initializer=Constant([1.0, 2.0])
@@ -153,7 +168,7 @@ MAPS = {
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_means_of_maps(name, rng, tmp_path):
+def test_means_of_maps(name, rng):
     function, expected = MAPS[name]
     kernel = kernel_of(function, IMAGE)
     x = rng.normal(size=(2, *IMAGE))
@@ -161,9 +176,13 @@ def test_means_of_maps(name, rng, tmp_path):
     np.testing.assert_allclose(kernel.mean(x), values, rtol=1e-12)
     single = kernel.at((1, 2))
     np.testing.assert_allclose(single.mean(x), values[:, 1, 2], rtol=1e-12)
-    single.save(tmp_path / "kernel")
-    loaded = keras2gp.load(tmp_path / "kernel")
-    np.testing.assert_array_equal(loaded.mean(x), single.mean(x))
+
+
+def test_the_mean_at_a_position_is_saved(rng, tmp_path):
+    kernel, x = kernel_of(MAPS["the input"][0], IMAGE), rng.normal(size=(2, *IMAGE))
+    kernel.at((1, 2)).save(tmp_path / "kernel")
+    loaded = pickle.loads(pickle.dumps(keras2gp.load(tmp_path / "kernel")))  # noqa: S301
+    np.testing.assert_allclose(loaded.mean(x), x[:, 1, 2], rtol=1e-12)
 
 
 def test_a_shared_tower_keeps_its_mean(rng):
@@ -218,17 +237,17 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_mean_is_refused(name, tmp_path):
+def test_a_damaged_mean_is_refused(tmp_path):
     kernel = kernel_of(lambda x: dense(x) + np.array([1.0, -1.0, 0.25]))
     kernel.save(tmp_path / "kernel")
     file = tmp_path / "kernel" / "kernel.json"
     data = json.loads(file.read_text())
     data.pop("digest", None)
-    data["mean"] |= DAMAGED[name]
-    file.write_text(json.dumps(with_digest(data)))
-    with pytest.raises(ModelFileError):
-        keras2gp.load(tmp_path / "kernel")
+    for change in DAMAGED.values():
+        changed = {**data, "mean": {**data["mean"], **change}}
+        file.write_text(json.dumps(with_digest(changed)))
+        with pytest.raises(ModelFileError, match=r"kernel\.json"):
+            keras2gp.load(tmp_path / "kernel")
 
 
 def test_a_mean_is_never_left_out_by_an_older_version(tmp_path):

@@ -70,6 +70,18 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Means",
+        """Constants at the output, in biases, offsets or sums, are the mean of the process, and so
+        is the input where f(x) + x is the output: `kernel.mean`, which GPRegressor takes as the
+        mean of its prior.""",
+        """
+        x = inputs = keras.Input((8, 8, 1))
+        x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+        noise = layers.Conv2D(1, 3, padding="same", bias_initializer="ones")(x)
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Subtract()([inputs, noise])))
+        """,
+    ),
+    _family(
         "Shared layers",
         """Layers that are called on several inputs, as in siamese towers of any depth: the calls
         are one random function at several places, joined by concatenation, sum, difference or

@@ -57,9 +57,10 @@ and a covariance states that of a Gaussian alone.
   is weights times random values of that channel, and no Gaussian. A pointwise convolution after it
   (SeparableConv2D in Xception and NASNet) sums over channels and makes it Gaussian again, also with
   a LayerNormalization in between (ConvNeXt).
-- **A constant added to a tensor** (MobileNetV3, which writes its gates as relu6(x + 3) / 6): the
-  sum has a mean. The gates themselves are no obstacle: a product of independent branches has
-  moments that are products of theirs, and the weights after it make it Gaussian.
+
+MobileNetV3's gates, relu6(x + 3) / 6 times another branch, are no obstacle: a product of
+independent branches has moments that are products of theirs, and the weights after it make it
+Gaussian.
 
 ### Computing them
 
