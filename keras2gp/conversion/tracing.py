@@ -24,7 +24,7 @@ from keras2gp.conversion.user_code import (
 )
 from keras2gp.modelfile.unvalued import without_values
 
-__all__ = ["Traced", "Tracer", "nodes_of", "replaced"]
+__all__ = ["Traced", "Tracer", "mask_of_call", "nodes_of", "replaced"]
 
 _FROM_FILE = (
     "it is code, and code is never run for a model from a file",
@@ -105,17 +105,26 @@ class Tracer:
             raise UntracedError(*_FROM_FILE)
         return self.called(layer, (tensor,), {})
 
-    def with_sizes(self, graph: Any, node: Any, tensors: Sequence[Any]) -> Traced:
-        """A functional model inside of another, with the sizes that it is called with."""
-        return self._once(node, lambda _: self.replayed(graph, tensors))
+    def called_with(
+        self, graph: Any, node: Any, tensors: Sequence[Any], masks: Sequence[Any] = ()
+    ) -> Traced:
+        """A functional model inside of another, with the sizes and masks of one of its calls."""
+        return self._once(node, lambda _: self.replayed(graph, tensors, masks))
 
-    def replayed(self, graph: Any, tensors: Sequence[Any]) -> Traced:
+    def replayed(self, graph: Any, tensors: Sequence[Any], masks: Sequence[Any] = ()) -> Traced:
         """The calls of a functional model, repeated on tensors of other sizes.
+
+        masks: those of the tensors, or None in the place of each; or none for all
 
         Raises: UntracedError, with the layer, for sizes that it does not take.
         """
-        inputs = [_twin(t, t.name) for t in tensors]
-        known = {id(t): new for t, new in zip(graph.inputs, inputs, strict=True)}
+        stated = list({id(mask): mask for mask in masks if mask is not None}.values())
+        sources = [*tensors, *stated]
+        inputs = [_twin(t, t.name) for t in sources]
+        known = {id(t): new for t, new in zip(graph.inputs, inputs, strict=False)}
+        made = {id(t): new for t, new in zip(sources, inputs, strict=True)}
+        for new, mask in zip(inputs, masks, strict=False):
+            _hand_mask(new, mask, made)
 
         def run() -> list[Any]:
             for node in nodes_of(graph):
@@ -142,7 +151,7 @@ class Tracer:
             return [known[id(t)] for t in graph.outputs]
 
         names = list(getattr(graph, "output_names", ()))
-        return self._recorded(run, inputs, tensors, names)
+        return self._recorded(run, inputs, sources, names)
 
     def _once(self, node: Any, make: Callable[[Any], Traced]) -> Traced:
         if id(node) not in self._known:
@@ -158,15 +167,12 @@ class Tracer:
         tensors = [
             t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)
         ]
-        sources = list({id(t): t for t in tensors}.values())
-        if any(getattr(t, "_keras_mask", None) is not None for t in sources):
-            raise UntracedError(
-                "a mask reaches it (mask_zero, Masking), and what its code does with it is not "
-                "traced",
-                "the layer without the mask; or a reader of your own: layers={YourLayer: reader}",
-            )
+        masks = [mask for mask in map(_mask_of, tensors) if mask is not None]
+        sources = list({id(t): t for t in (*tensors, *masks)}.values())
         inputs = [_twin(t, t.name) for t in sources]
         known = {id(t): new for t, new in zip(sources, inputs, strict=True)}
+        for tensor in tensors:
+            _hand_mask(known[id(tensor)], _mask_of(tensor), known)
         given = replaced(dict(kwargs), known)
         names = layer.call_signature_parameters
         if "training" in names and "training" not in given and len(args) <= names.index("training"):
@@ -234,6 +240,35 @@ class Tracer:
             names = list(result) if isinstance(result, dict) else [record.name(t) for t in outputs]
         nodes = record.behind(outputs)
         return Traced(inputs, outputs, nodes, sources, record.lines, names)
+
+
+def mask_of_call(node: Any) -> Any:
+    """The mask that a call of a layer is handed, or one for each of several tensors; else None.
+
+    Keras hands on that of the one tensor that a layer is called with, and does not always note it.
+    """
+    layer, (args, kwargs) = node.operation, (node.arguments.args, node.arguments.kwargs)
+    if not isinstance(layer, keras.Layer) or not layer._call_has_mask_arg:  # noqa: SLF001
+        return None
+    if kwargs.get("mask") is not None:
+        return kwargs["mask"]
+    leaves = [keras.tree.flatten(value) for value in (*args, *kwargs.values())]
+    holding = [v for v in leaves if any(isinstance(t, keras.KerasTensor) for t in v)]
+    masks = [_mask_of(tensor) for tensor in holding[0]] if len(holding) == 1 else []
+    if all(mask is None for mask in masks):
+        return None
+    return masks if len(masks) > 1 else masks[0]
+
+
+def _mask_of(tensor: Any) -> Any:
+    """The mask that Keras has for a symbolic tensor; None for none."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def _hand_mask(tensor: Any, mask: Any, known: Mapping[int, Any]) -> None:
+    """Give a symbolic tensor the twin of a mask, which layers hand on as Keras does."""
+    if mask is not None:
+        tensor._keras_mask = known[id(mask)]  # noqa: SLF001
 
 
 def _twin(tensor: Any, name: str) -> Any:

@@ -12,7 +12,7 @@ from keras2gp.conversion.context import Call, Context, RefusalError, State
 from keras2gp.conversion.on_data import run_by_keras
 from keras2gp.conversion.registry import entry_of, is_deterministic
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.conversion.tracing import nodes_of, replaced
+from keras2gp.conversion.tracing import mask_of_call, nodes_of, replaced
 from keras2gp.conversion.trained import Cut
 from keras2gp.conversion.user_code import UntracedError
 from keras2gp.errors import GraphError, Obstacle
@@ -72,7 +72,7 @@ class KerasWalker:
         self.results: dict[str, Tensor] = {}
         self.cut = Cut(state.trained_until)
         self._training = False
-        self._masked = False
+        self.masks = 0
         self._maybe_data: set[int] = set()
         self._unknown_shapes: set[int] = set()
         self.inputs = [
@@ -106,7 +106,13 @@ class KerasWalker:
     def _node(
         self, node: Any, tensors: dict[int, Tensor], path: str, line: str = ""
     ) -> list[Tensor]:
-        operation, kwargs = _of_each_step(node.operation, node.arguments.kwargs)
+        kwargs, mask = node.arguments.kwargs, mask_of_call(node)
+        if mask is not None:
+            for each in keras.tree.flatten(mask):
+                if isinstance(each, keras.KerasTensor):
+                    self._known(each, tensors)
+            kwargs = {**kwargs, "mask": mask}
+        operation, kwargs = _of_each_step(node.operation, kwargs)
         call = Call(
             operation,
             replaced(node.arguments.args, tensors),
@@ -119,11 +125,10 @@ class KerasWalker:
         except UntracedError as error:
             inner, call = None, replace(call, untraced=error)
         if inner is not None:
-            outer = self._training, self._masked
+            outer = self._training
             self._training |= bool(call.kwargs.get("training"))
-            self._masked |= call.kwargs.get("mask") is not None
             results = self._model(inner, inputs, path + "/")
-            self._training, self._masked = outer
+            self._training = outer
         else:
             results = self._call(call, path, len(node.outputs), [t.shape[1:] for t in node.outputs])
         self.results[path] = results[0]
@@ -141,16 +146,33 @@ class KerasWalker:
             return None, []
         graph = functional_of(layer)
         if graph is not None:
-            mask = node.arguments.kwargs.get("mask")  # Keras hands it to layers that take one
-            tensors_in = [t for t in node.arguments.keras_tensors if t is not mask]
+            masks = keras.tree.flatten(mask_of_call(node))
+            handed = [id(mask) for mask in masks if mask is not None]
+            tensors_in = [t for t in node.arguments.keras_tensors if id(t) not in handed]
             symbolic = _ordered(graph, node.arguments.args, tensors_in)
-            if _are_sized(symbolic) and not _are_sized(graph.inputs):
-                graph = tracer.with_sizes(graph, node, symbolic)
-            return graph, _ordered(graph, call.args, [tensors[id(t)] for t in tensors_in])
+            inputs = _ordered(graph, call.args, [tensors[id(t)] for t in tensors_in])
+            if handed and len(masks) != len(symbolic):
+                masks = [getattr(t, "_keras_mask", None) for t in symbolic]
+            if handed or (_are_sized(symbolic) and not _are_sized(graph.inputs)):
+                graph = tracer.called_with(graph, node, symbolic, masks if handed else ())
+                inputs += [self._known(t, tensors) for t in graph.sources[len(symbolic) :]]
+            return graph, inputs
         if not is_own_code(layer) or (_is_data(call) and is_deterministic(layer)):
             return None, []
         traced = tracer.inside(node)
-        return traced, [tensors[id(t)] for t in traced.sources]
+        return traced, [self._known(t, tensors) for t in traced.sources]
+
+    def _known(self, tensor: Any, tensors: dict[int, Tensor]) -> Tensor:
+        """What a symbolic tensor is: a mask may hang on operations that nothing else depends on."""
+        if id(tensor) not in tensors:
+            operation, index, _ = tensor._keras_history  # noqa: SLF001
+            node = operation._inbound_nodes[index]  # noqa: SLF001
+            for source in node.input_tensors:
+                self._known(source, tensors)
+            self.masks += 1
+            results = self._node(node, tensors, f"mask_{self.masks}_{operation.name}")
+            tensors.update((id(t), r) for t, r in zip(node.outputs, results, strict=True))
+        return tensors[id(tensor)]
 
     def inside(
         self, layer: Any, tensor: Tensor, path: str, shape: tuple[int | None, ...], apart: Any
@@ -213,7 +235,6 @@ class KerasWalker:
                     results = run_by_keras(call, context, trained=True)
                     self.cut.note(call, path, results)
                 else:
-                    self._check_mask(call, context)
                     results = _read(call, context, training=self._training)
                 if len(results) != count:
                     context.refuse(
@@ -243,16 +264,6 @@ class KerasWalker:
         policy = str(getattr(getattr(call.operation, "dtype_policy", None), "name", ""))
         self.calls.append(WalkedCall(row, tuple(results), obstacle, extra_rows, policy))
         return results
-
-    def _check_mask(self, call: Call, context: Context) -> None:
-        """Refuse a layer that Keras may hand a mask which the graph of its model does not show."""
-        takes = getattr(call.operation, "_call_has_mask_arg", False)
-        ignores = isinstance(call.operation, keras.layers.BatchNormalization)
-        if self._masked and takes and not ignores and call.kwargs.get("mask") is None:
-            context.refuse(
-                "the model that it is in is called with a mask, which may reach it",
-                "its layers outside of a model of their own",
-            )
 
     def _opaque(self, call: Call, shapes: list[Any], path: str) -> list[Tensor]:
         """Stand-ins of the shapes that Keras states, so that later layers are examined too."""

@@ -53,11 +53,6 @@ REFUSED = {
         lambda x: layers.GlobalAveragePooling1D()(layers.Masking()(layers.Dense(4)(x))),
         "",
     ),
-    "a mask that enters a model": (
-        lambda x: keras.Sequential([keras.Input((4, 2)), layers.Dense(4), layers.SimpleRNN(4)])(
-            layers.Masking()(x)),
-        "called with a mask",
-    ),
     "words of random numbers": (
         lambda x: words(layers.Dense(4)(x)), "what random weights give"
     ),
@@ -186,6 +181,75 @@ def test_masks_without_weights_are_refused():
         with pytest.raises(InputError, match=r"image 1\. Its mask may leave out"):
             kernel(np.array([[1, 2, 0, 0], row]))
     assert np.isfinite(recurrence(np.array([[0, 1, 2, 0]]))).all()
+
+
+class Own(layers.Layer):
+    """A layer with code of the user's, which hands its masks on or does not."""
+
+    def __init__(self, inside, *, masks=False, **settings):
+        super().__init__(**settings)
+        self.inside, self.supports_masking = inside, masks
+
+    def call(self, x):
+        return self.inside(x)
+
+
+class Averages(layers.Layer):
+    """A layer whose code takes the mask of its input."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.dense, self.mean = layers.Dense(6), layers.GlobalAveragePooling1D()
+
+    def call(self, x, mask=None):
+        return self.mean(self.dense(x), mask=mask)
+
+
+def within(*inside):
+    """A nested model on sequences."""
+    return keras.Sequential([keras.Input((4, 6)), *inside])
+
+
+def rnn(x, **settings):
+    return layers.SimpleRNN(6, "relu")(x, **settings)
+
+
+def masked(x):
+    return words(x, mask_zero=True)
+
+
+WITHIN = {
+    "code that drops it": (lambda x: averaged(Own(layers.Dense(6))(masked(x))),
+                           lambda x: averaged(layers.Dense(6)(words(x)))),
+    "code that hands it on": (lambda x: averaged(Own(layers.Dense(6), masks=True)(masked(x))),
+                              lambda x: averaged(layers.Dense(6)(masked(x)))),
+    "a recurrence inside": (lambda x: Own(layers.SimpleRNN(6, "relu"))(masked(x)),
+                            lambda x: rnn(masked(x))),
+    "code that takes it": (lambda x: Averages()(masked(x)),
+                           lambda x: averaged(layers.Dense(6)(masked(x)))),
+    "a nested model": (
+        lambda x: within(layers.Dense(6), layers.SimpleRNN(6, "relu"))(masked(x)),
+        lambda x: rnn(layers.Dense(6)(masked(x)))),
+    "a nested model with code inside": (
+        lambda x: within(Own(layers.Dense(6), masks=True), layers.GlobalAveragePooling1D())(
+            masked(x)),
+        lambda x: averaged(layers.Dense(6)(masked(x)))),
+    "a call whose arguments are stated": (lambda x: rnn(masked(x), training=False),
+                                          lambda x: rnn(masked(x))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow if c == "a recurrence inside" else ()) for c in WITHIN],
+)
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+def test_masks_reach_what_keras_hands_them_to(case):
+    """Each model beside one in which the mask visibly has the same way."""
+    models = [model_of(function, (4,), "int32") for function in WITHIN[case]]
+    x = np.array([[1, 2, 0, 0], [1, 2, 3, 3]])
+    found, expected = (keras2gp.convert(model, dtype="float64")(x) for model in models)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.slow
