@@ -86,10 +86,13 @@ def nameless(graph: Graph) -> dict[str, Any]:
     """A graph whose layers have numbers and no names, for JSON."""
     data = graph_to_dict(graph)
     numbers = {layer: i for i, layer in enumerate(graph.layers)}
+    factors: dict[str, int] = {}
     for entry in data["nodes"]:
         del entry["path"]
         if "layer" in entry:
             entry["layer"] = numbers[entry["layer"]]
+        if "factors" in entry and entry["op"] == "Gain":
+            entry["factors"] = factors.setdefault(entry["factors"], len(factors))
     return data
 
 

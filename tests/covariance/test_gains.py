@@ -196,6 +196,15 @@ def test_a_kernel_with_a_gamma_comes_back_from_its_file(tmp_path, rng):
     np.testing.assert_array_equal(keras2gp.load(tmp_path / "kernel")(data), kernel(data))
 
 
+def test_a_store_is_of_a_kernel_whatever_its_layers_are_called(tmp_path, rng):
+    data = rng.normal(size=(4, 3))
+    for _ in range(2):  # Keras counts on, so that the names are others
+        x = keras.Input((3,))
+        kernel = keras2gp.convert(keras.Model(x, dense(layers.ReLU()(normalized(dense(x))))))
+        store = keras2gp.gram(kernel, data, out=tmp_path / "K.zarr", progress=False)
+    np.testing.assert_allclose(store[:], kernel(data), rtol=1e-5)
+
+
 def twice(x):
     layer = layers.BatchNormalization(gamma_initializer=LAWS["normal"][0])
     return dense(layers.ReLU()(layer(dense(x))) + layers.ReLU()(layer(dense(x))))

@@ -16,7 +16,7 @@ __all__ = ["Gain"]
 class Gain(Op):
     """A random factor for each channel, gamma A: k' = E[gamma^2] k, features even of Gaussian A.
 
-    layer:    names the factors: the layer that draws them, and for which of its channels
+    factors:  their name: the layer that draws them, and for which of its channels
     square:   E[gamma^2]
     mean:     E[gamma]
     absolute: E[|gamma|]
@@ -25,7 +25,7 @@ class Gain(Op):
     Raises: GraphError if there is no gamma of these moments.
     """
 
-    layer: str
+    factors: str
     square: float
     mean: float
     absolute: float
