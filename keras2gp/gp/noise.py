@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from keras2gp._util.arrays import Indices, Matrix, Targets
+from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
@@ -37,7 +37,7 @@ __all__ = [
     "Trial",
     "check_noise_setting",
     "choose_noise",
-    "label_likelihood",
+    "label_likelihoods",
     "noise_memory",
 ]
 
@@ -50,9 +50,9 @@ _GRID = tuple(10.0 ** (0.5 * k) for k in range(-16, 7))
 _GAIN = 2.0
 """Nats by which a noise must raise the evidence. Without any noise it gains more in one of 40 data
 sets: twice the gain is then half of a chi-square variable of one degree of freedom."""
-_STEP = math.log(4.0)
-_FACTORISATIONS = 6
-"""Distance and largest number of the noises for which the whole matrix is factorised."""
+_STEP = 4.0
+_FACTORISATIONS = 7
+"""Ratio and largest number of the noises for which the whole matrix is factorised."""
 
 Trial = Callable[[float, Targets], Fit]
 """The outcome of a direct solver for a noise and targets; NumericalError where A is singular."""
@@ -139,7 +139,9 @@ def choose_noise(
     trial: Trial | None = None,
     why_not: str = "",
 ) -> NoiseCurve:
-    """The noise under which the targets are most probable; 0 unless one gains more than 2 nats.
+    """The noise under which the targets are most probable; 0 unless one gains 2 nats or more.
+
+    What labels gain has to exceed its standard error over them too.
 
     Up to ROWS rows are decomposed, and every noise is cheap. Of more rows as many are drawn, with a
     fixed seed; from the noise that is best for them the curve of all is climbed by a handful of
@@ -186,19 +188,30 @@ def choose_noise(
     return _curve(climb.values, best, count, unit, how)
 
 
-def label_likelihood(left_out: Matrix, columns: Indices) -> float:
-    """Log probability of labels, each predicted from all others, in nats.
+def label_likelihoods(left_out: Matrix, columns: Indices) -> Vector:
+    """Log probabilities of labels, each predicted from all others, in nats.
 
-    Math: sum_n log softmax(m_n / T)_{y_n}, T that of fit_temperature
+    Math: log softmax(m_n / T)_{y_n}, T that of fit_temperature
 
     The only member of a class is predicted by inputs that have never seen it, and does not count.
 
     Shapes:
-        left_out m [N, C], columns y [N].
+        left_out m [N, C], columns y [N]; the result is one number for each label that counts.
     """
     log_p = log_softmax(left_out / fit_temperature(left_out, columns), axis=1)
     seen = np.bincount(columns, minlength=left_out.shape[1])[columns] > 1
-    return float(log_p[np.arange(len(columns)), columns][seen].sum())
+    result: Vector = log_p[np.arange(len(columns)), columns][seen]
+    return result
+
+
+def _gains(some: Vector, none: Vector) -> bool:
+    """Whether a noise gains enough over none: _GAIN, and the standard error of what labels gain.
+
+    Shapes:
+        some and none [n], what each label adds to the likelihood; of an evidence [1].
+    """
+    gain = some - none
+    return float(gain.sum()) > max(_GAIN, math.sqrt(len(gain)) * float(gain.std()))
 
 
 def _curve(
@@ -209,7 +222,7 @@ def _curve(
     known = [value for value in values.values() if value is not None]
     if not chosen:
         gain = max(known) - (values[0.0] or 0.0)
-        how = f"none: {how} gains {gain:.2g} nats by a noise, below {_GAIN:g}"
+        how = f"none: {how} gains {gain:.2g} nats by a noise, too few"
     return NoiseCurve(tuple(values), tuple(values.values()), chosen, rows, how)
 
 
@@ -256,13 +269,13 @@ class _Pilot:
         self.positive = math.nan
         self.foreign = not self._unit > 0.0
         if not self.foreign:
-            kind = _LeftOut if labels else Tridiagonal
+            kind = _LeftOut if labels else _Evidence
             self._spectrum = kind(np.ascontiguousarray(corner) / self._unit, targets[rows])
             self.foreign = self._spectrum.smallest < -len(rows) * self._error
 
     def best(self) -> float:
         """The noise of the largest value; 0 unless another gains more than _GAIN."""
-        none = self._value(0.0)
+        self._value(0.0)
         grid = [self._value(noise) for noise in _GRID]
         at = int(np.argmax(grid))
         low = _GRID[at - 1] if at and grid[at - 1] > -math.inf else _GRID[at]
@@ -275,16 +288,26 @@ class _Pilot:
         )
         known = {noise: v for noise, v in self.values.items() if noise and v is not None}
         self.positive = max(known, key=lambda noise: known[noise])
-        return 0.0 if known[self.positive] <= none + _GAIN else self.positive
+        some, none = self._parts(self.positive / self._unit), self._parts(0.0)
+        return (
+            0.0
+            if some is not None and none is not None and not _gains(some, none)
+            else (self.positive)
+        )
 
     def _value(self, relative: float) -> float:
         """The value of a noise relative to the unit; minus infinity where A is singular."""
+        parts = self._parts(relative)
+        value = None if parts is None else float(parts.sum())
+        self.values[relative * self._unit] = value
+        return -math.inf if value is None else value
+
+    def _parts(self, relative: float) -> Vector | None:
+        """What each label adds to the value, or the evidence, [1]; None where A is singular."""
         shift = relative + self._jitter
         # As for a factorisation: a pivot below rounding error is no information.
         regular = self._spectrum.smallest + shift > self._error
-        value = self._spectrum.value(shift) if regular else None
-        self.values[relative * self._unit] = value
-        return -math.inf if value is None else value
+        return self._spectrum.parts(shift) if regular else None
 
 
 class _LeftOut(Eigenvectors):
@@ -294,56 +317,73 @@ class _LeftOut(Eigenvectors):
         super().__init__(matrix, targets)
         self._columns = targets.argmax(axis=1)
 
-    def value(self, shift: float) -> float:
-        """The likelihood at this noise and jitter, in nats."""
-        return label_likelihood(self.left_out(shift), self._columns)
+    def parts(self, shift: float) -> Vector:
+        """What each label adds to the likelihood at this noise and jitter, in nats."""
+        return label_likelihoods(self.left_out(shift), self._columns)
+
+
+class _Evidence(Tridiagonal):
+    """The evidence at any noise."""
+
+    def parts(self, shift: float) -> Vector | None:
+        """The evidence at this noise and jitter, [1], in nats; None where A is singular."""
+        value = self.value(shift)
+        return None if value is None else np.array([value])
 
 
 class _Climb:
-    """The curve of all rows, one factorisation for each noise.
-
-    Attributes:
-        values: the curve by noise, of all that were tried.
-    """
+    """The curve of all rows, one factorisation for each noise."""
 
     def __init__(self, trial: Trial, targets: Targets, *, labels: bool) -> None:
         self._trial, self._targets, self._labels = trial, targets, labels
-        self.values: dict[float, float | None] = {}
+        self._parts: dict[float, Vector | None] = {}
+
+    @property
+    def values(self) -> dict[float, float | None]:
+        """The curve by noise, of all that were tried."""
+        return {n: None if p is None else float(p.sum()) for n, p in self._parts.items()}
 
     def top(self, start: float, positive: float) -> float:
         """The noise of the largest value, near `start`, or near `positive` if that is 0."""
-        if not start:
-            none, some = self._value(0.0), self._value(positive)
-            if none > -math.inf and some <= none + _GAIN:
-                return 0.0
-        place = math.log(start or positive)
+        self._value(0.0)
+        self._value(start or positive)
+        if not start and not self._is_worth(positive):
+            return 0.0
+        origin = start or positive
         known: dict[int, float] = {}
         steps: Sequence[int] = (0, 1, -1)
         while steps:
             for step in steps:
-                known[step] = self._value(math.exp(place + step * _STEP))
+                known[step] = self._value(origin * _STEP**step)
             at = max(known, key=lambda step: known[step])
             outer = [step for step in (at - 1, at + 1) if step not in known]
             steps = outer[: _FACTORISATIONS - len(self.values)]
+        if not self._is_worth(origin * _STEP**at):
+            return 0.0
         left, top, right = (known.get(at + i, -math.inf) for i in (-1, 0, 1))
         bend = left - 2.0 * top + right
         vertex = 0.5 * (left - right) / bend if -math.inf < bend < 0.0 else 0.0
-        return math.exp(place + (at + vertex) * _STEP)
+        return float(origin * _STEP ** (at + vertex))
+
+    def _is_worth(self, noise: float) -> bool:
+        """Whether a noise gains enough over none."""
+        some, none = self._parts[noise], self._parts[0.0]
+        return none is None or some is None or _gains(some, none)
 
     def _value(self, noise: float) -> float:
         """The value at a noise; minus infinity where the matrix is singular."""
-        if noise not in self.values:
-            self.values[noise] = None
+        if noise not in self._parts:
+            self._parts[noise] = None
             with suppress(NumericalError):
-                self.values[noise] = self._of(self._trial(noise, self._targets))
-        value = self.values[noise]
-        return -math.inf if value is None else value
+                self._parts[noise] = self._of(self._trial(noise, self._targets))
+        parts = self._parts[noise]
+        return -math.inf if parts is None else float(parts.sum())
 
-    def _of(self, fit: Fit) -> float:
+    def _of(self, fit: Fit) -> Vector:
         targets, rows = self._targets, len(self._targets)
         if self._labels:
             variance = 1.0 / fit.system.inverse_diagonal(np.arange(rows))
             left_out = targets - fit.alpha * variance[:, None]
-            return label_likelihood(left_out, targets.argmax(axis=1))
+            return label_likelihoods(left_out, targets.argmax(axis=1))
         quadratic = np.einsum("nc,nc->c", targets, fit.alpha)
-        return profiled_evidence(quadratic, fit.log_determinant or 0.0, rows)
+        return np.array([profiled_evidence(quadratic, fit.log_determinant or 0.0, rows)])

@@ -98,7 +98,7 @@ def test_the_only_member_of_a_class_does_not_count():
     columns = np.array([0, 0, 0, 2])
     temperature = fit_temperature(mean, columns)
     p = tempered_softmax(mean[:3], temperature)[:, 0]
-    assert noise.label_likelihood(mean, columns) == pytest.approx(np.log(p).sum())
+    assert noise.label_likelihoods(mean, columns).sum() == pytest.approx(np.log(p).sum())
 
 
 @pytest.mark.parametrize("outputs", [None, 3])
@@ -184,7 +184,7 @@ def test_no_noise_where_there_is_none(labels):
         y, kind, settings = x[:, 0] > 0.0, GPClassifier, {}
     ours = kind(RBF(0.5)).fit(x, y)
     assert ours.noise_variance_ == 0.0
-    assert ours.noise_curve_.reason.endswith("below 2")
+    assert ours.noise_curve_.reason.endswith("too few")
     again = kind(RBF(0.5), 0.0, **settings).fit(x, y)
     np.testing.assert_array_equal(ours.alpha_, again.alpha_)
 
@@ -201,7 +201,7 @@ def test_noise_of_wrong_labels(monkeypatch, rows):
     assert ("factorised" in ours.noise_curve_.reason) == (rows < 300)
     whole = GPClassifier(RBF(1.0), ours.noise_variance_).fit(x, y)
     columns = np.unique(y, return_inverse=True)[1]
-    value = noise.label_likelihood(whole.leave_one_out()[0], columns)
+    value = noise.label_likelihoods(whole.leave_one_out()[0], columns).sum()
     known = [v for v in ours.noise_curve_.values if v is not None]
     assert value == pytest.approx(max(known), abs=0.5)
 
@@ -224,13 +224,14 @@ def test_many_rows_are_factorised_a_handful_of_times(monkeypatch, solver):
     ours = GPRegressor(KERNEL, solver=solver).fit(x, y)
     curve = ours.noise_curve_
     assert curve.rows == 200
-    assert 3 <= len(curve.candidates) <= 7
+    assert 4 <= len(curve.candidates) <= 7
     assert curve.reason.endswith(f"factorised {len(curve.candidates)} times")
     assert ours.noise_variance_ == pytest.approx(exact.noise_variance_, rel=0.1)
     assert ours.log_marginal_likelihood_value_ == pytest.approx(
         exact.log_marginal_likelihood_value_, abs=0.05
     )
-    for candidate, value in zip(curve.candidates, curve.values, strict=True):
+    assert curve.candidates[0] == 0.0
+    for candidate, value in list(zip(curve.candidates, curve.values, strict=True))[1:]:
         columns, full = ours.targets_, KERNEL(x) + candidate * np.eye(200)
         factor = np.einsum("nc,nc->c", columns, np.linalg.solve(full, columns)) / 200
         assert value == pytest.approx(log_density(full, columns, factor), rel=1e-8)
