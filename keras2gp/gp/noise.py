@@ -141,7 +141,7 @@ def choose_noise(
 ) -> NoiseCurve:
     """The noise under which the targets are most probable; 0 unless one gains 2 nats or more.
 
-    What labels gain has to exceed its standard error over them too.
+    What labels gain has to exceed two standard errors over them too.
 
     Up to ROWS rows are decomposed, and every noise is cheap. Of more rows as many are drawn, with a
     fixed seed; from the noise that is best for them the curve of all is climbed by a handful of
@@ -205,13 +205,13 @@ def label_likelihoods(left_out: Matrix, columns: Indices) -> Vector:
 
 
 def _gains(some: Vector, none: Vector) -> bool:
-    """Whether a noise gains enough over none: _GAIN, and the standard error of what labels gain.
+    """Whether a noise gains enough over none: _GAIN, and two standard errors of what labels gain.
 
     Shapes:
         some and none [n], what each label adds to the likelihood; of an evidence [1].
     """
     gain = some - none
-    return float(gain.sum()) > max(_GAIN, math.sqrt(len(gain)) * float(gain.std()))
+    return float(gain.sum()) > max(_GAIN, 2.0 * math.sqrt(len(gain)) * float(gain.std()))
 
 
 def _curve(

@@ -327,7 +327,7 @@ def test_heads():
     gp = GPRegressor(kernel, noise_variance=1e-3).fit(x, x[:, 0])
     assert np.abs(gp.predict(x) - x[:, 0]).max() < 0.05
     assert (gp.predict(x, return_std=True)[1] < 0.1).all()
-    classifier = GPClassifier(kernel).fit(x, x[:, 0] > 0)
+    classifier = GPClassifier(kernel, noise_variance=1e-3).fit(x, x[:, 0] > 0)
     assert np.mean(classifier.predict(x) == (x[:, 0] > 0)) > 0.9
 
 
