@@ -1,0 +1,70 @@
+"""The commands that compute no kernel, and the refusals, answer without TensorFlow."""
+
+import json
+
+import numpy as np
+
+KERNEL = [[2.0, 1.0], [1.0, 2.0]]
+CONVERGENCE = {
+    "model": "m", "verdict": "accepted", "kernel": KERNEL, "variance": 1.0, "error": 0.02,
+    "levels": [{"width": width, "variance": 1.0, "error": 0.01, "covariance": KERNEL,
+                "errors": KERNEL} for width in (64, 16)],
+}  # fmt: skip
+LEARNING = {
+    "settings": {"test": 10, "data": "d"},
+    "rows": {"a": {"paper": 0.01, "points": {"5": {"test_error": 0.2}}}},
+}
+TRIALS = (
+    "trial,status,validation_error,leave_one_out_error,log_marginal_likelihood,jitter,"
+    "kernel_seconds,solve_seconds,depth,reason\n"
+    "0,fine,0.2,0.3,-5,0,1,1,2,\n"
+    "1,fine,0.1,0.4,-6,0,1,1,3,\n"
+)
+
+
+def test_what_needs_no_kernel_does_not_wait_for_tensorflow(spawn, tmp_path):
+    (tmp_path / "verify.json").write_text(json.dumps(CONVERGENCE))
+    (tmp_path / "table1.json").write_text(json.dumps(LEARNING))
+    (tmp_path / "trials.csv").write_text(TRIALS)
+    (tmp_path / "broken.csv").write_text("trial,status\n0,fine\n")
+    (tmp_path / "broken.npz").write_bytes(b"no archive")
+    np.savez(tmp_path / "few.npz", x=np.zeros((3, 6, 6, 1), np.uint8), y=np.arange(3))
+    np.savez(tmp_path / "nameless.npz", pictures=np.zeros((3, 6, 6, 1), np.uint8))
+    (tmp_path / "model.keras").touch()
+    (tmp_path / "fit").mkdir()
+    (tmp_path / "fit" / "fit.json").write_text("{}")
+    fit = ["fit", "model.keras", "--train", "9", "--out", "out", "--data"]
+    lines = [
+        (0, ["--version"]),
+        (0, ["--help"]),
+        (0, ["predict", "--help"]),
+        (0, ["plot", "learning-curve", "table1.json", "--out", "a.png"]),
+        (0, ["plot", "convergence", "verify.json", "--out", "b.svg"]),
+        (0, ["plot", "trials", "trials.csv", "--out", "c.png", "--json"]),
+        (2, ["plot", "trials", "none.csv", "--out", "d.png"]),
+        (5, ["plot", "trials", "broken.csv", "--out", "d.png"]),
+        (2, ["gram", "zoo:vgg", "--data", "sample", "--out", "K.zarr"]),
+        (4, ["inspect", "none.keras"]),
+        (4, ["predict", "fit", "--data", "sample", "--out", "p.csv"]),
+        (4, ["evaluate", "fit", "--data", "sample", "--test", "9"]),
+        (4, ["export", "fit", "served"]),
+        (5, [*fit, "none.npz"]),
+        (5, [*fit, "broken.npz"]),
+        (5, [*fit, "nameless.npz"]),
+        (5, [*fit, "few.npz"]),
+    ]
+    program = (
+        "import json, sys\n"
+        "from keras2gp.cli.main import main\n"
+        "found = []\n"
+        "for _, line in json.loads(sys.argv[1]):\n"
+        "    code = main(line)\n"
+        "    found.append([code, 'tensorflow' in sys.modules or 'keras' in sys.modules])\n"
+        "open('result.json', 'w').write(json.dumps(found))\n"
+    )
+    done = spawn("-c", program, json.dumps(lines), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "result.json").read_text())
+    for (code, line), (actual, started) in zip(lines, found, strict=True):
+        assert not started, f"keras2gp {' '.join(line)} started TensorFlow"
+        assert actual == code, f"keras2gp {' '.join(line)}: {actual}\n{done.stderr}"
