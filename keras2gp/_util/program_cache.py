@@ -15,6 +15,7 @@ a second name outside of it, each in one piece, when the process ends.
 from __future__ import annotations
 
 import atexit
+import errno
 import hashlib
 import os
 import re
@@ -174,10 +175,15 @@ def user_folder() -> Path | None:
 
 
 def _make(folder: Path) -> str:
-    """Make a folder that only this user can write to; Returns why it is none, or ""."""
+    """Make a folder that only this user can write to; Returns why it is none, or "".
+
+    Raises: OSError if it cannot be made.
+    """
     folder = Path(os.path.realpath(folder))
     user = os.geteuid()
     place = folder if folder.exists() else next(p for p in folder.parents if p.exists())
+    if place != folder and not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, "not writable", str(place))
     for path in (place, *place.parents):
         status = path.stat()
         if status.st_uid not in (user, 0):

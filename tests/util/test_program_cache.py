@@ -130,6 +130,12 @@ def test_nothing_is_made_in_the_folder_of_another_user(root, monkeypatch):
     assert not list(root.iterdir())
 
 
+def test_a_home_that_cannot_be_written_to_is_no_fault(root, monkeypatch, recwarn):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert ProgramCache.open("compiler") is None
+    assert not recwarn.list
+
+
 def test_a_program_of_another_user_is_not_seen(root, opened, monkeypatch):
     filled(opened, a=PROGRAM)
     monkeypatch.setattr(program_cache, "_is_own_file", lambda path: False)
