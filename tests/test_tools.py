@@ -75,6 +75,7 @@ def test_solvers_beside_scipy():
         assert one["residual"] < 1e-8
 
 
+@pytest.mark.slow
 def test_growth_of_the_solvers():
     tool = TOOL.with_name("solvers.py")
     command = [sys.executable, str(tool), "--parts", "growth", "--sizes", "200", "300"]
