@@ -453,6 +453,15 @@ OPERATIONS = _table(
     _ops(
         "numpy", "Swapaxes Transpose", reader="reshaping.read_permute", becomes=_PERMUTE,
     ),
+    _ops(
+        "nn", "DepthToSpace", reader="reshaping.read_depth_to_space",
+        becomes="Blocks of channels become positions: k'[d][g] = k[d / r][g // r] where r divides "
+        "d, else 0.",
+    ),
+    _ops(
+        "nn", "SpaceToDepth", reader="reshaping.read_space_to_depth",
+        becomes="The positions of a block become groups of channels, which weights average over.",
+    ),
     _ops("image", "Resize", reader="reshaping.read_resizing", becomes=_RESIZED),
     _ops(
         "numpy", "Flip", reader="slicing.read_flip",
@@ -493,8 +502,8 @@ OPERATIONS = _table(
     _ops("math", "Erfc Erfinv Logsumexp Rsqrt TopK"),
     _ops(
         "nn",
-        "BatchNorm Conv ConvTranspose DepthToSpace DepthwiseConv LayerNorm Moments Normalize "
-        "OneHot RMSNorm SeparableConv SpaceToDepth Unfold",
+        "BatchNorm Conv ConvTranspose DepthwiseConv LayerNorm Moments Normalize "
+        "OneHot RMSNorm SeparableConv Unfold",
     ),
     _ops(
         "numpy",

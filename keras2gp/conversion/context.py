@@ -162,6 +162,12 @@ class Context:
                 "after that takes no notice of",
                 "zeros around the map (ZeroPadding), or max pooling",
             )
+        if tensor.split:
+            self.refuse(
+                "the Reshape before it cuts the channels into blocks of positions, and it is not "
+                "followed by Permute((1, 3, 2, 4, 5)) and a Reshape that puts them in their places",
+                "a Reshape that keeps the channels last, or keras.ops.nn.depth_to_space",
+            )
         if not tensor.is_data:
             return tensor
         data = tensor.data

@@ -33,6 +33,8 @@ class Tensor:
     flat:          Keras sees a vector; the graph still keeps the positions, which a Dense layer
                    averages over
     kept:          of flat tensors: how many axes of positions, from the first on, Keras still sees
+    split:         of channels that a Reshape has cut into blocks, (rows, columns) of a block and
+                   whether they stand beside the positions that they belong to; () for none
     outside:       positions of -inf around the map, (before, after) on each axis, which `shape`
                    counts and the graph does not: pooling after them takes no notice of them
     pieces:        of flat tensors that were concatenated: how many channel groups each has, and
@@ -46,6 +48,7 @@ class Tensor:
     flat: bool = False
     kept: int = 0
     pieces: tuple[tuple[int, bool], ...] = ()
+    split: tuple[int, ...] = ()
     outside: tuple[tuple[int, int], ...] = ()
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import PairMap, Tensor
+from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext, is_zero
 from keras2gp.covariance.registry import rule
 from keras2gp.graph.ops import (
@@ -18,6 +18,7 @@ from keras2gp.graph.ops import (
     Permute,
     Repeat,
     Reshape,
+    Shuffle,
     Spread,
     Stack,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "PermuteRule",
     "RepeatRule",
     "ReshapeRule",
+    "ShuffleRule",
     "SpreadRule",
     "StackRule",
 ]
@@ -130,6 +132,27 @@ class StackRule(Rule[Stack]):
         """The maps one after the other at offset 0 of the calls, else 0."""
         k = tf.concat(maps, 0)
         return k if is_zero(context.offset) else _if_zero(k, context.offset[:1])
+
+
+@rule(Shuffle)
+class ShuffleRule(Rule[Shuffle]):
+    """k'[d][g] = k[d / r][g // r] where r divides d, and 0 between different channels."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k with each position repeated, if r divides d; else 0."""
+        (k,) = maps
+        for axis, factor in enumerate(self.op.factors):
+            k = tf.repeat(k, factor, axis) if factor > 1 else k
+        if is_zero(context.offset):
+            return k
+        return _if_zero(k, [d % r for d, r in zip(context.offset, self.op.factors, strict=True)])
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """m at every position of a source."""
+        m = context.mean(0)
+        for axis, factor in enumerate(self.op.factors):
+            m = tf.repeat(m, factor, axis)
+        return m
 
 
 @rule(Dilate)

@@ -51,7 +51,7 @@ def origins(op: Op, index: int, inputs: Sequence[Origins]) -> Origins:
     """
     if isinstance(op, OtherChannels):
         return frozenset((n, None if s is None else s + op.shift) for n, s in inputs[0])
-    if op.single:
+    if op.single or op.moves_channels:
         return frozenset((n, None) for source in inputs for n, _ in source)
     if not op.random:
         own = op.sources(index, [frozenset([i]) for i in range(len(inputs))])

@@ -63,6 +63,7 @@ class _Resolver:
         self.kinds: list[Kind] = []
         self.obstacles: list[Obstacle] = []
         self.shifted: dict[tuple[int, int], int] = {}
+        self.moves = any(node.op.moves_channels for node in graph.nodes)
 
     def run(self) -> tuple[Graph, list[Obstacle]]:
         renamed: list[int] = []
@@ -115,7 +116,11 @@ class _Resolver:
     def _add(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
         index = self.builder.add(op, inputs, path)
         if index == len(self.sources):
-            self.sources.append(op.sources(index, [self.sources[i] for i in inputs]))
+            sources = op.sources(index, [self.sources[i] for i in inputs])
+            if self.moves and isinstance(op, OtherChannels):
+                # What moves channels may bring those of one number together with others.
+                sources |= self.sources[inputs[0]]
+            self.sources.append(sources)
             self.origins.append(origins(op, index, [self.origins[i] for i in inputs]))
             self.kinds.append(op.kind([self.kinds[i] for i in inputs]))
         return index

@@ -48,6 +48,7 @@ def network():
     steps = ((op.Activation("sigmoid"), (0,)), (op.Shift(1.0), (1,)), (op.Product(), (0, 2)))
     h = add(op.Shift(-0.5), add(op.Composed.of(steps), h))
     h = add(op.Polynomial(((1.0, (0,)), (-0.5, (0, 1)))), h, add(op.Spread((2, 3)), flat))
+    h = add(op.Crop(((0, 2), (0, 3))), add(op.Shuffle((2, 2)), h))
     h = add(op.Sum((1.0, 0.5)), h, add(op.Total(4.0), h))
     h = add(op.Gain("g", 1.25, 1.0, 1.0, 0.25), h)
     h = add(op.Product(), h, add(op.Repeat((2, 3)), add(op.Reshape((1, 1), 0), flat)))

@@ -199,7 +199,10 @@ def test_units_spread_over_positions_are_a_linear_map():
 
 
 NONLINEAR = {
-    "normalisation": lambda n: n.add(Normalize(0, (1.0,), (False, False), False, False, 0.1), n.x),
+    "normalisation of a map": lambda n: n.add(
+        Normalize(0, (1.0,), (False, False), False, False, 0.1),
+        n.chain(n.x, op.Flip((True, False))),
+    ),
     "activation of a map": lambda n: n.chain(n.x, op.Flip((True, False)), op.Activation("relu")),
     "other shape in between": lambda n: n.chain(n.x, op.Reshape((20,), 2), op.Reshape(SIZE, 1)),
 }

@@ -32,10 +32,12 @@ from oracles.full_maps import (
 from oracles.full_products import (
     beside_its_norm,
     channels,
+    gathered,
     highway,
     multiplied,
     same_positions,
     scaled_by_one_and,
+    shuffled,
     total,
 )
 from oracles.full_sequences import SEQUENCES, masked_mean
@@ -272,7 +274,9 @@ OTHERS = {
     "Beside": lambda sources, node: beside_its_norm(
         sources[0], node.operation.epsilon, *node.operation.factors
     ),
+    "DepthToSpace": lambda sources, node: shuffled(sources[0], node.operation.block_size),
     "Dot": inner,
+    "SpaceToDepth": lambda sources, node: gathered(sources[0], node.operation.block_size),
     "Highway": lambda sources, node: highway(sources),
     "Gated": lambda sources, node: scaled_by_one_and(sources),
     "Concatenate": joined,

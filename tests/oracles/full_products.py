@@ -105,3 +105,26 @@ def beside_its_norm(source, epsilon, skip, factor):
         made = Source(k, m - moved)
         groups.append(Group(g.channels, {(made, 0): np.eye(k.shape[-1])}))
     return Map(source.spatial, groups)
+
+
+def shuffled(source, size):
+    """Blocks of channels as positions: those of one channel covary as they did."""
+    (group,), (height, width) = source.groups, source.spatial
+    y, x = (a.ravel() for a in np.indices((height * size, width * size)))
+    place, phase = y // size * width + x // size, y % size * size + x % size
+    m, k = group.mean[:, place], group.second[:, :, place[:, None], place]
+    k = np.where(phase[:, None] == phase, k, np.einsum("ip,jq->ijpq", m, m))
+    made = Source(k, m, positive=group.positive)
+    kept = Group(group.channels // size**2, {(made, 0): np.eye(len(place))})
+    return Map((height * size, width * size), [kept])
+
+
+def gathered(source, size):
+    """The positions of a block as groups of channels."""
+    height, width = source.spatial
+    places = np.arange(height * width).reshape(height, width)
+    groups = []
+    for i, j in np.ndindex(size, size):
+        matrix = np.eye(height * width)[places[i::size, j::size].ravel()]
+        groups += [group.map(matrix) for group in source.groups]
+    return Map((height // size, width // size), groups)

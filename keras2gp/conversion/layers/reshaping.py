@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.windows import by
-from keras2gp.conversion.tensor import Tensor
+from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.ops import (
+    Axes,
     Crop,
     Interpolate,
+    Op,
     Pad,
+    Patches,
     Permute,
     Reshape,
+    Shuffle,
     Spatial,
     Spread,
     Upsample,
@@ -22,11 +27,13 @@ from keras2gp.graph.ops import (
 
 __all__ = [
     "read_cropping",
+    "read_depth_to_space",
     "read_flatten",
     "read_permute",
     "read_repeat_vector",
     "read_reshape",
     "read_resizing",
+    "read_space_to_depth",
     "read_upsampling",
     "read_zero_padding",
 ]
@@ -60,7 +67,10 @@ def _flattened(tensor: Tensor, call: Call, context: Context) -> Tensor:
 
 def read_reshape(call: Call, context: Context) -> Tensor:
     """Read a Reshape that keeps the channels last, flattens, or spreads units over positions."""
-    tensor, target = context.as_graph_tensor(call.tensors[0]), call.output
+    tensor, target = call.tensors[0], call.output
+    if tensor.split:
+        return _shuffled(tensor, call, context)
+    tensor = context.as_graph_tensor(tensor)
     spatial = context.spatial(tensor)
     channels = sum(part.channels for part in tensor.parts)
     sizes = tuple(n for n in target if n is not None)
@@ -73,6 +83,13 @@ def read_reshape(call: Call, context: Context) -> Tensor:
         return _flattened(tensor, call, context)
     if not spatial and math.prod(sizes[:-1]) > 1:
         return _spread(call, tensor, context)
+    plain = not (tensor.channel_first or tensor.pieces or tensor.flat)
+    if plain and len(spatial) == 2 and sizes[:2] == spatial and len(sizes) == 5:
+        context.became = f"channels in blocks of {by(sizes[2:4])}"
+        return replace(_alike(tensor, context), shape=target, split=(*sizes[2:4], 0))
+    if plain and len(spatial) == 4 and sizes == (*spatial[:2], math.prod(spatial[2:]) * channels):
+        context.became = f"blocks of {by(spatial[2:])} as channels"
+        return _gathered(tensor, spatial[2:], Axes((0, 1), 4), call, context)
     if sizes[-1] != channels or tensor.channel_first or tensor.pieces:
         context.refuse(
             f"from {(*spatial, channels)} to {target} it mixes channels with positions",
@@ -81,6 +98,73 @@ def read_reshape(call: Call, context: Context) -> Tensor:
     context.became = "reshape"
     moved = context.apply(Reshape(sizes[:-1], len(spatial)), tensor, target)
     return replace(moved, flat=False)
+
+
+def read_depth_to_space(call: Call, context: Context) -> Tensor:
+    """Read depth_to_space: blocks of channels become positions, k'[d][g] = k[d / r][g // r]."""
+    size = int(call.operation.block_size)
+    tensor = _alike(_located(call, context), context)
+    return _blocks(tensor, (size, size), call, context)
+
+
+def read_space_to_depth(call: Call, context: Context) -> Tensor:
+    """Read space_to_depth: the positions of a block are groups of channels side by side."""
+    size = int(call.operation.block_size)
+    tensor = _located(call, context)
+    ones, around = (1, 1), ((0, 0), (0, 0))
+    context.became = f"blocks of {by((size, size))} as channels"
+    op = Patches(ones, (size, size), ones, around)
+    return _gathered(tensor, (size, size), op, call, context)
+
+
+def _alike(tensor: Tensor, context: Context) -> Tensor:
+    """A tensor whose channels are alike and random. Refuses others."""
+    if len(tensor.parts) > 1 or tensor.parts[0].offset or context.holds_data(tensor):
+        context.refuse(
+            "it puts channels that are not alike at different positions of a map",
+            "a convolution before it",
+        )
+    return tensor
+
+
+def _shuffled(tensor: Tensor, call: Call, context: Context) -> Tensor:
+    """The last step of a pixel shuffle that is written as Reshape, Permute and Reshape."""
+    *block, moved = tensor.split
+    spatial = context.spatial(tensor)
+    sizes = tuple(n * r for n, r in zip(spatial, block, strict=True))
+    if not moved or tuple(call.output) != (*sizes, tensor.shape[-1]):
+        context.as_graph_tensor(tensor)  # refuses it
+    return _blocks(replace(tensor, split=()), tuple(block), call, context)
+
+
+def _blocks(tensor: Tensor, block: Spatial, call: Call, context: Context) -> Tensor:
+    context.became = f"channels over blocks of {by(block)}"
+    made = context.apply(Shuffle(block), tensor, call.output)
+    channels = made.parts[0].channels // math.prod(block)
+    return replace(made, parts=(replace(made.parts[0], channels=channels),))
+
+
+_MOST_GROUPS = 64
+
+
+def _gathered(tensor: Tensor, sizes: Spatial, op: Op, call: Call, context: Context) -> Tensor:
+    """The positions of a block as groups of channels: those in the first place of each, and so on.
+
+    sizes: of a block, along the last axes
+    op:    the positions of one place, from what is left when those before it are cut off
+    """
+    if math.prod(sizes) * len(tensor.parts) > _MOST_GROUPS:
+        context.refuse(
+            f"its blocks of {by(sizes)} positions make more than {_MOST_GROUPS} groups of channels",
+            "a convolution with such a window and stride, which has the same weights after it",
+        )
+    parts: list[Part] = []
+    for place in product(*map(range, sizes)):
+        cut = tuple((i, r - 1 - i) for i, r in zip(place, sizes, strict=True))
+        whole = ((0, 0),) * (len(context.spatial(tensor)) - len(sizes))
+        chosen = context.apply(Crop((*whole, *cut)), tensor)
+        parts += context.apply(op, chosen).parts
+    return replace(tensor, shape=call.output, parts=tuple(parts))
 
 
 def _spread(call: Call, tensor: Tensor, context: Context) -> Tensor:
@@ -109,7 +193,11 @@ def read_repeat_vector(call: Call, context: Context) -> Tensor:
 
 def read_permute(call: Call, context: Context) -> Tensor:
     """Read another order of the axes: of positions, with the channels first or last."""
-    tensor = context.as_graph_tensor(call.tensors[0])
+    tensor = call.tensors[0]
+    if tensor.split == (*tensor.split[:2], 0) and _order(call.operation, 6) == [0, 1, 3, 2, 4, 5]:
+        context.became = "blocks beside their positions"
+        return replace(tensor, shape=call.output, split=(*tensor.split[:2], 1))
+    tensor = context.as_graph_tensor(tensor)
     rank = len(tensor.shape)
     places = _order(call.operation, rank + 1)
     channels = 1 if tensor.channel_first else rank

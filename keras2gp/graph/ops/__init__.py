@@ -37,6 +37,7 @@ from keras2gp.graph.ops.positions import (
     Positions,
     Repeat,
     Reshape,
+    Shuffle,
     Spread,
 )
 from keras2gp.graph.ops.products import Polynomial, Product, Total
@@ -78,6 +79,7 @@ __all__ = [
     "Reshape",
     "Scale",
     "Shift",
+    "Shuffle",
     "Spatial",
     "Spread",
     "Stack",

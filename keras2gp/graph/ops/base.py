@@ -95,6 +95,9 @@ class Op:
     needs_centered: ClassVar[bool] = False
     """Whether its covariance is known for inputs of mean 0 only."""
 
+    moves_channels: ClassVar[bool] = False
+    """Whether a channel of its output is made of other channels of its input."""
+
     single: ClassVar[bool] = False
     """Whether its output is one channel, however wide the network is."""
 

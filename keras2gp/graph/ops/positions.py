@@ -24,6 +24,7 @@ __all__ = [
     "Positions",
     "Repeat",
     "Reshape",
+    "Shuffle",
     "Spread",
 ]
 
@@ -392,6 +393,58 @@ class Axes(Op):
         """The offset along the axes that stay, 0 along the others."""
         at = dict(zip(self.order, offset, strict=True))
         return tuple(at.get(axis, 0) for axis in range(self.rank))
+
+
+@dataclass(frozen=True)
+class Shuffle(Op):
+    """Channels become positions between those of the map (pixel shuffle): r for each, on each axis.
+
+    The positions of one source are different channels, which are independent: k'[d][g] =
+    k[d / r][g // r] where r divides d, else 0.
+
+    factors: r, one integer for each axis
+    """
+
+    factors: tuple[int, ...]
+    keeps_sign: ClassVar[bool] = True
+    moves_channels: ClassVar[bool] = True
+
+    @property
+    def additive(self) -> bool:
+        """Each channel goes to its positions."""
+        return True
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """A position beyond the border is one of a source beyond it."""
+        return True
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """n r on each axis."""
+        return tuple(n * r for n, r in zip(inputs[0], self.factors, strict=True))
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """Nothing along the calls."""
+        return (Shuffle(along(self.factors, 1, rank)),)
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """The offset divided by r; where that is not whole, two channels meet."""
+        return tuple(Fraction(d) / r for r, d in zip(self.factors, offset, strict=True))
+
+    def is_centered(self, inputs: Sequence[bool]) -> bool:
+        """As its input."""
+        return inputs[0]
+
+    def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
+        """Different channels of features have means, whose product is not 0."""
+        if kind is not Kind.FEATURES:
+            return None
+        why = (
+            f"{_POOLED}there is no rule for that between channels after an activation, whose means "
+            "are not 0"
+        )
+        hint = "the activation after the rearrangement instead of before it"
+        return Refusal(f"channels of features over {self.factors} positions", why, hint)
 
 
 @dataclass(frozen=True)
