@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import keras
-from oracles.architectures import architecture, difference
+from oracles.architectures import architecture, difference, drawn_inputs
 
 import keras2gp
 from keras2gp.matrices import compiled as programs
@@ -41,7 +41,7 @@ def differences(seed: int, *, compiled: bool) -> dict[str, float]:
     """
     rng = np.random.default_rng(seed)
     model = architecture(rng, maps=seed % MAPS == 0)
-    x = rng.normal(size=(4, *model.input_shape[1:])).astype("float32")
+    x = drawn_inputs(model, rng, 4)
     programs.XLA = compiled
     errors = {}
     for dtype in BOUNDS:

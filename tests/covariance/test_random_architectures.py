@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles.architectures import architecture, difference
+from oracles.architectures import architecture, difference, drawn_inputs
 
 import keras2gp
 
@@ -14,7 +14,7 @@ def test_agrees_with_all_positions(seed):
     """To 1e-9 of the root of the two variances; a model that is refused says why."""
     rng = np.random.default_rng(seed)
     model = architecture(rng)
-    x = rng.normal(size=(4, *model.input_shape[1:]))
+    x = drawn_inputs(model, rng, 4)
     report = keras2gp.inspect(model)
     if not report.exact:
         assert all(obstacle.why and obstacle.hint for obstacle in report.obstacles)
@@ -30,7 +30,7 @@ MAPS = range(100, 106)
 def test_maps_agree_between_all_positions(seed):
     rng = np.random.default_rng(seed)
     model = architecture(rng, maps=True)
-    x = rng.normal(size=(2, *model.input_shape[1:]))
+    x = drawn_inputs(model, rng, 2)
     if keras2gp.inspect(model).exact:
         kernel = keras2gp.convert(model, dtype="float64")
         assert difference(model, kernel.matrix(x, positions="all"), x) < 1e-9

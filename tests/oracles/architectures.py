@@ -7,13 +7,14 @@ from keras import layers
 
 from oracles.full_covariance import between_positions
 
-__all__ = ["architecture", "difference", "ending_dense"]
+__all__ = ["architecture", "difference", "drawn_inputs", "ending_dense"]
 
 BIAS = keras.initializers.RandomNormal(stddev=0.3)
 WEIGHTS = {"kernel_initializer": "he_normal", "bias_initializer": BIAS}
 ACTIVATIONS = ("relu", "leaky_relu", "erf", "sin")
 """Functions whose moments the oracle has in closed form."""
 MOST_POSITIONS = 40
+WORDS = 7
 
 
 def architecture(rng, *, maps=False):
@@ -23,8 +24,13 @@ def architecture(rng, *, maps=False):
     """
     rank = int(rng.choice([1, 2], p=[0.4, 0.6]))
     size = [int(n) for n in rng.integers(3, 7, rank)]
-    x = keras.Input((*size, int(rng.integers(1, 4))))
-    h = _Builder(rng, rank).network(x)
+    if rng.random() < 0.1:
+        x = keras.Input(size, dtype="int32")
+        law = {"embeddings_initializer": "he_normal"}
+        h = _Builder(rng, rank).network(layers.Embedding(WORDS, 5, **law)(x))
+    else:
+        x = keras.Input((*size, int(rng.integers(1, 4))))
+        h = _Builder(rng, rank).network(x)
     if maps and _positions(h) > 1:
         return keras.Model(x, layers.Dense(2, **WEIGHTS)(h))
     if h.shape[1:-1] and rng.random() < 0.5:
@@ -32,6 +38,14 @@ def architecture(rng, *, maps=False):
     else:
         h = layers.Flatten()(h)
     return keras.Model(x, layers.Dense(2, **WEIGHTS)(h))
+
+
+def drawn_inputs(model, rng, count):
+    """Inputs of a drawn model: words, or numbers that float32 holds."""
+    shape = (count, *model.input_shape[1:])
+    if model.input.dtype == "int32":
+        return rng.integers(0, WORDS, shape)
+    return rng.normal(size=shape).astype("float32")
 
 
 def ending_dense(shape, function):
@@ -54,8 +68,9 @@ class _Builder:
                  self.concatenation, self.misaligned, self.upsampling, self.padding, self.cropping,
                  self.transposed, self.depthwise, self.normalization, self.mean_kept,
                  self.gate, self.channel_gate, self.excitation, self.turned,
-                 self.shared, self.recurrence]  # fmt: skip
-        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1, 2]
+                 self.shared, self.recurrence, self.shift, self.gain, self.highway,
+                 self.bilinear, self.beside_its_norm, self.each_step]  # fmt: skip
+        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1]
         for _ in range(int(self.rng.integers(0, 8))):
             step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
             drawn = step(h)
@@ -151,6 +166,38 @@ class _Builder:
             layers.BatchNormalization, layers.LayerNormalization, layers.RMSNormalization
         )
         return kind()(h)
+
+    def shift(self, h):
+        """A constant in front of an activation; random biases may follow it or not."""
+        return layers.Activation(self.pick("relu", "leaky_relu"))(h + self.pick(-0.5, 0.7))
+
+    def gain(self, h):
+        """A random factor for each channel, in front of a homogeneous function or none."""
+        law = keras.initializers.RandomNormal(1.0, 0.4)
+        return layers.BatchNormalization(gamma_initializer=law)(h)
+
+    def highway(self, h):
+        """t h + (1 - t) x, with t, h and x independent."""
+        kind = getattr(layers, f"Conv{self.rank}D")
+        made = [kind(4, self.pick(1, 2), padding="same", **WEIGHTS)(h) for _ in range(3)]
+        t = self.activation(made[0])
+        return t * made[1] + (1 - t) * made[2]
+
+    def bilinear(self, h):
+        if self.rank == 1:
+            return self.upsampling(h)
+        return layers.UpSampling2D(self.each(1, 2), interpolation="bilinear")(h)
+
+    def beside_its_norm(self, h):
+        kind = self.pick(layers.LayerNormalization, layers.RMSNormalization)
+        return h + kind()(h)
+
+    def each_step(self, h):
+        """A layer on each step of a sequence; of a map on each of its rows."""
+        inner = layers.Dense(4, **WEIGHTS) if self.rank == 1 else layers.Conv1D(4, 2, **WEIGHTS)
+        if self.rank == 2 and h.shape[2] < 2:
+            return h
+        return self.activate(layers.TimeDistributed(inner)(h))
 
     def branch(self, h):
         """A tensor of the same shape: the same one, a map of it, or one with weights."""
