@@ -48,12 +48,13 @@ def data_of(name: str) -> tuple[Any, Any]:
 
 
 def network(features: int, kind: str = "float64") -> Any:
-    """The kernel of a network of two hidden layers, with biases."""
-    dense = {"activation": "relu", "kernel_initializer": "he_normal"}
+    """The kernel of a network of two hidden layers, with biases of variance 1."""
+    biases = keras.initializers.RandomNormal(stddev=1.0)
+    dense = {"activation": "relu", "kernel_initializer": "he_normal", "bias_initializer": biases}
     layers = [
         keras.Input((features,)),
-        keras.layers.Dense(64, bias_initializer="random_normal", **dense),
-        keras.layers.Dense(64, bias_initializer="random_normal", **dense),
+        keras.layers.Dense(64, **dense),
+        keras.layers.Dense(64, **dense),
         keras.layers.Dense(1),
     ]
     return keras2gp.convert(keras.Sequential(layers), dtype=kind)

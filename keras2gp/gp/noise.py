@@ -211,6 +211,8 @@ def _gains(some: Vector, none: Vector) -> bool:
         some and none [n], what each label adds to the likelihood; of an evidence [1].
     """
     gain = some - none
+    if not len(gain):  # no class has two members
+        return False
     return float(gain.sum()) > max(_GAIN, 2.0 * math.sqrt(len(gain)) * float(gain.std()))
 
 
@@ -303,7 +305,7 @@ class _Pilot:
         return -math.inf if value is None else value
 
     def _parts(self, relative: float) -> Vector | None:
-        """What each label adds to the value, or the evidence, [1]; None where A is singular."""
+        """The part of each label in the value, or the evidence, [1]; None where A is singular."""
         shift = relative + self._jitter
         # As for a factorisation: a pivot below rounding error is no information.
         regular = self._spectrum.smallest + shift > self._error
@@ -318,7 +320,7 @@ class _LeftOut(Eigenvectors):
         self._columns = targets.argmax(axis=1)
 
     def parts(self, shift: float) -> Vector:
-        """What each label adds to the likelihood at this noise and jitter, in nats."""
+        """The part of each label in the likelihood at this noise and jitter, in nats."""
         return label_likelihoods(self.left_out(shift), self._columns)
 
 

@@ -98,6 +98,10 @@ def test_the_only_member_of_a_class_does_not_count():
     columns = np.array([0, 0, 0, 2])
     temperature = fit_temperature(mean, columns)
     p = tempered_softmax(mean[:3], temperature)[:, 0]
+    nothing = noise.label_likelihoods(mean[:3], np.array([0, 1, 2]))
+    assert len(nothing) == 0
+    few = GPClassifier(RBF(1.0)).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
+    assert few.noise_variance_ == 0.0
     assert noise.label_likelihoods(mean, columns).sum() == pytest.approx(np.log(p).sum())
 
 
