@@ -163,7 +163,7 @@ class KerasWalker:
         return traced, [self._known(t, tensors) for t in traced.sources]
 
     def _known(self, tensor: Any, tensors: dict[int, Tensor]) -> Tensor:
-        """What a symbolic tensor is: a mask may hang on operations that nothing else depends on."""
+        """Our tensor of a symbolic one; a mask may hang on operations that nothing else needs."""
         if id(tensor) not in tensors:
             operation, index, _ = tensor._keras_history  # noqa: SLF001
             node = operation._inbound_nodes[index]  # noqa: SLF001

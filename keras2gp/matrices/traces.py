@@ -175,7 +175,7 @@ def _traced(
 
 
 def _called(function: Any) -> Iterator[Any]:
-    """What names the functions that a function calls, in the order of its text."""
+    """The names of the functions that a function calls, in the order of its text."""
     for node in function.node_def:
         for key in sorted(node.attr):
             value = node.attr[key]
