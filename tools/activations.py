@@ -1,9 +1,11 @@
 """Times of activations and tangent kernels, beside the NNGP kernel of the same network with ReLU.
 
-python tools/activations.py [--activations NAME ...] [--images N] [--rounds R] [--json]
+python tools/activations.py [--activations NAME ...] [--images N] [--rounds R] [--wide] [--json]
 
-The network has four 3x3 convolutions of 28 x 28 images. Every round computes the symmetric matrix
-of all kernels in turn; the least time of each counts, as a multiple of the first one's.
+The network has four 3x3 convolutions of 28 x 28 images, whose variances are near 1 as they are at
+an initialiser; with --wide each activation is timed at variances of 1e4 too. Every round computes
+the symmetric matrix of all kernels in turn; the least time of each counts, as a multiple of the
+first one's.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 
 import keras2gp
 
-ACTIVATIONS = ("relu", "gelu", "erf", "silu", "tanh", "elu", "relu6")
+ACTIVATIONS = ("relu", "gelu", "erf", "silu", "tanh", "elu", "selu", "softplus", "mish", "relu6")
 SIDE, LAYERS = 28, 4
 
 
@@ -35,12 +37,16 @@ def network(activation: str) -> Any:
     return keras.Model(image, keras.layers.Dense(1)(keras.layers.Flatten()(x)))
 
 
-def steps(activations: list[str], images: Any) -> dict[str, Callable[[], Any]]:
+def steps(
+    activations: list[str], images: Any, *, wide: bool = False
+) -> dict[str, Callable[[], Any]]:
     """Timed functions by name: matrices of each activation, and ReLU's other kernels."""
     found: dict[str, Callable[[], Any]] = {}
     for name in activations:
         kernel = keras2gp.convert(network(name))
         found[name] = lambda kernel=kernel: kernel.matrix(images)
+        if wide:
+            found[f"{name}, wide"] = lambda kernel=kernel: kernel.matrix(100 * images)
     relu = keras2gp.convert(network("relu"))
     for kind in ("nngp", "ntk", "both"):
         found[f"relu, get={kind!r}"] = lambda kind=kind: relu.matrix(images, get=kind)
@@ -60,11 +66,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--activations", nargs="+", default=list(ACTIVATIONS), metavar="NAME")
     parser.add_argument("--images", type=int, default=512, metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="R")
+    parser.add_argument("--wide", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(options.images, SIDE, SIDE, 1)).astype(np.float32)
-    measured = steps(options.activations, images)
+    # With weight variances of 2 the first variances are between 1/4 and 1 in every full window.
+    sizes = rng.uniform(0.35, 0.7, (options.images, SIDE, SIDE, 1))
+    images = (sizes * np.sign(rng.normal(size=sizes.shape))).astype(np.float32)
+    measured = steps(options.activations, images, wide=options.wide)
     first = {name: seconds_of(step) for name, step in measured.items()}
     best = dict.fromkeys(measured, float("inf"))
     for _ in range(options.rounds):

@@ -220,6 +220,19 @@ class Rule(Generic[AnyOp]):
             return tf.zeros_like(maps[0])
         return self.covariance(tuple(context.mean(i) for i in range(len(maps))), context)
 
+    @property
+    def limited(self) -> bool:
+        """Whether it holds for images of small variances alone.
+
+        The first statistic of an image of larger ones is not a number.
+        """
+        return False
+
+    def compact(self, *, tangent: bool) -> Rule[AnyOp]:
+        """The rule in fewer operations, for images of small variances alone; itself without one."""
+        del tangent
+        return self
+
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
         """Whether k' and Theta' are 0 where g + d is beyond the border."""
         keeps = self.op.keeps_zeros

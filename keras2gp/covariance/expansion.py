@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras2gp.covariance.duals.compact import Compact
 from keras2gp.covariance.duals.composed import known_form
 from keras2gp.covariance.duals.hermite import Hermite
 from keras2gp.covariance.duals.piecewise import Piecewise
@@ -60,4 +61,15 @@ def _note(name: str, dual: Hermite, tolerance: float) -> str:
     return (
         f"{name} expanded to degree {dual.degree}: relative error at most {at_one:.1g} at a "
         f"variance of 1 ({slope:.1g} in a tangent kernel), and at most {tolerance:g} {reach}"
+        f"{_compact_note(dual)}"
+    )
+
+
+def _compact_note(dual: Hermite) -> str:
+    compact = dual.compact()
+    if not isinstance(compact, Compact):
+        return ""
+    return (
+        f"; in float32, where no variance of a block of images is above {compact.limit:g}, in "
+        f"{compact.width} terms with an error of at most {compact.errors[0]:.1g}"
     )

@@ -94,6 +94,8 @@ class Program:
     method: how window sums are computed (windows.py)
     kind: which kernels: "nngp", "ntk", or "both", which computes them in one pass
     boundaries: whether maps that several ops read end a fusion (see base.materialised)
+    compact: whether rules are those in fewer operations, for images of small variances: what they
+        give of others is not a number
 
     Shapes:
         images: [*spatial, C, B], the images innermost (see base.py)
@@ -106,8 +108,10 @@ class Program:
         kind: KernelKind = "nngp",
         *,
         boundaries: bool = True,
+        compact: bool = False,
     ) -> None:
         self.graph = graph
+        self.compact = compact
         self.boundaries = boundaries
         self.layers = graph.layers
         self.method: WindowMethod = method
@@ -118,7 +122,21 @@ class Program:
     def rules(self) -> dict[int, Rule[Any]]:
         """The rule of every node that a loop computes."""
         nodes = self.graph.nodes
-        return {i: rule_of(nodes[i].op) for loop in self.analysis.loops for i in loop.nodes}
+        rules = {i: rule_of(nodes[i].op) for loop in self.analysis.loops for i in loop.nodes}
+        if not self.compact:
+            return rules
+        return {i: rule.compact(tangent=self.kind != "nngp") for i, rule in rules.items()}
+
+    @property
+    def limited(self) -> tuple[int, ...]:
+        """The nodes whose rules hold for images of small variances alone."""
+        return tuple(i for i, rule in self.rules.items() if rule.limited)
+
+    def fits(self, statistics: Statistics) -> Tensor:
+        """Whether all images have small variances at the nodes whose rules ask for that."""
+        return tf.reduce_all(
+            [tf.reduce_all(tf.math.is_finite(statistics[str(i)][0])) for i in self.limited]
+        )
 
     def statistics(
         self, images: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
-from keras2gp.covariance.base import Statistics, WindowMethod
-from keras2gp.covariance.pairs import ImageBlock, in_runs
+from keras2gp.covariance.base import WindowMethod
 from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.fingerprint import graph_identity, nameless
-from keras2gp.matrices.plan import Block, BlockShape, Device, Partition, working_set
+from keras2gp.matrices.fingerprint import graph_identity
+from keras2gp.matrices.form import Form, FormResults, Variances
+from keras2gp.matrices.plan import Block, BlockShape, Device, Partition, narrow_tiles, working_set
 from keras2gp.matrices.ranges import require_range
-from keras2gp.matrices.traces import KeptFunctions
 from keras2gp.matrices.xla import set_up_xla
 
 __all__ = ["CompiledProgram"]
@@ -27,8 +27,6 @@ __all__ = ["CompiledProgram"]
 XLA = True
 """Whether XLA compiles programs. It never gives an executable back: tests that make thousands of
 small kernels, whose values they compare, turn it off."""
-
-Variances = tuple[list[Tensor], list[Tensor]]
 
 
 class CompiledProgram:
@@ -66,11 +64,20 @@ class CompiledProgram:
         else:
             set_up_xla()
         self.program = Program(graph, method, kind, boundaries=self.device == "cpu")
-        self.statistics = tf.function(self._statistics, jit_compile=XLA, autograph=False)
-        self.cross = tf.function(self._tiles, jit_compile=XLA, autograph=False)
+        self._general = Form(self.program, dtype, jit_compile=XLA)
+        self.statistics, self.cross = self._general.statistics, self._general.cross
         self._within = tf.function(self.program.within, jit_compile=XLA, autograph=False)
-        boundaries = self.program.boundaries
-        self._kept = KeptFunctions(nameless(graph), dtype, method, kind, boundaries)
+
+    @cached_property
+    def _forms(self) -> list[Form]:
+        """The forms of the program, the fastest first; the last one holds for all images."""
+        if self.dtype == "float64":
+            return [self._general]
+        method, boundaries = self.program.method, self.program.boundaries
+        compact = Program(self.graph, method, self.kind, boundaries=boundaries, compact=True)
+        if not compact.limited:
+            return [self._general]
+        return [Form(compact, self.dtype, jit_compile=XLA), self._general]
 
     def partition(self, n1: int, n2: int | None, shape: BlockShape | None = None) -> Partition:
         """How a matrix is cut; n2=None for the symmetric matrix of n1 images."""
@@ -112,7 +119,7 @@ class CompiledProgram:
         Shapes: [shape.columns, *positions]; [shape.columns] between positions, whose rows they are
         """
         start, shape = start // self.rows, shape.per_image(self.rows)
-        values, *_ = self._checked_statistics(images, start, shape.columns, shape, variances)
+        _, ((values, *_),) = self._formed([(images, start, shape.columns)], shape, variances)
         diagonal = np.moveaxis(np.asarray(values), -1, 1)
         if self.graph.between:
             diagonal = diagonal.reshape(len(diagonal), -1)
@@ -124,7 +131,9 @@ class CompiledProgram:
         Shapes: [size, *positions, *positions]
         """
         block = self._images(images, start, size)
-        values = np.moveaxis(np.asarray(self._run(self._within, block, *variances)), -1, 1)
+        values = np.moveaxis(
+            np.asarray(self._run(self._general, self._within, block, *variances)), -1, 1
+        )
         return values if self.kind == "both" else values[0]
 
     @property
@@ -152,29 +161,31 @@ class CompiledProgram:
             NumericalError: the variance of an image overflows or underflows the dtype.
         """
         block, shape = block.per_image(self.rows), shape.per_image(self.rows)
-        _, x1, s1 = self._checked_statistics(first, block.row, shape.rows, shape, variances)
-        if block.symmetric and block.row == block.column and shape.rows == shape.columns:
-            x2, s2 = x1, s1
-        else:
-            _, x2, s2 = self._checked_statistics(
-                second, block.column, shape.columns, shape, variances
-            )
+        images = [(first, block.row, shape.rows)]
+        if not (block.symmetric and block.row == block.column and shape.rows == shape.columns):
+            images.append((second, block.column, shape.columns))
+        form, found = self._formed(images, shape, variances)
+        (_, x1, s1), (_, x2, s2) = found[0], found[-1]
+        if form.program.compact:
+            shape = narrow_tiles(self.graph, shape, self.device)
         starts = np.array(list(shape.tiles(block)), np.int32)
         padded = np.zeros((shape.most_tiles, 2), np.int32)
         padded[: len(starts)] = starts
         tile = (shape.tile_rows, shape.tile_columns)
         count = tf.constant(len(starts))
         sides = (x1, s1), (x2, s2)
-        tiles = self._run(self.cross, *sides, tf.constant(padded), count, variances, tile=tile)
+        tiles = self._run(
+            form, form.cross, *sides, tf.constant(padded), count, variances, tile=tile
+        )
         values = np.zeros((*tiles.shape[1:-2], shape.rows, shape.columns), self.dtype)
         for (i, j), part in zip(starts, tiles.numpy(), strict=False):
             values[..., i : i + tile[0], j : j + tile[1]] = part
         return self._arranged(values[..., : block.rows, : block.columns])
 
-    def _run(self, function: Any, *arguments: Any, **settings: Any) -> Any:
-        """A function's results; on CPUs by what an earlier process has traced and compiled."""
+    def _run(self, form: Form, function: Any, *arguments: Any, **settings: Any) -> Any:
+        """The results of a function of a form; on CPUs by what an earlier process has traced and compiled."""
         if XLA and self.device == "cpu":
-            return self._kept.call(function, *arguments, **settings)
+            return form.kept.call(function, *arguments, **settings)
         return function(*arguments, **settings)
 
     def _arranged(self, values: Array) -> Array:
@@ -188,15 +199,36 @@ class CompiledProgram:
         sides = (n * self.rows for n in (values.shape[lead], values.shape[lead + rank + 1]))
         return values.reshape(*values.shape[:lead], *sides)
 
-    def _checked_statistics(
+    def _formed(
         self,
-        images: Sequence[Array],
-        start: int,
-        size: int,
+        sides: Sequence[tuple[Sequence[Array], int, int]],
         shape: BlockShape,
         variances: Variances,
-    ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
-        """Statistics of images [start, start + size), whose variances the dtype holds."""
+    ) -> tuple[Form, list[FormResults]]:
+        """The first form that holds for all sides, (images, start, size), and their statistics."""
+        for form in self._forms:
+            found: list[FormResults] = []
+            for side in sides:
+                results = self._checked_statistics(form, side, shape, variances)
+                if results is None:
+                    break
+                found.append(results)
+            else:
+                break
+        return form, found
+
+    def _checked_statistics(
+        self,
+        form: Form,
+        side: tuple[Sequence[Array], int, int],
+        shape: BlockShape,
+        variances: Variances,
+    ) -> FormResults | None:
+        """Statistics of a side (images, start, size) of a block, whose variances the dtype holds.
+
+        None where the form does not hold for them.
+        """
+        images, start, size = side
 
         def values(images: Sequence[Array], *variances: list[Tensor]) -> tuple[Tensor, ...]:
             block = self._images(images, 0, size)
@@ -204,53 +236,12 @@ class CompiledProgram:
             return outputs  # type: ignore[no-any-return]
 
         block = self._images(images, start, size)
-        results = self._run(self.statistics, block, *variances, run=shape.tile_columns)
+        results = self._run(form, form.statistics, block, *variances, run=shape.tile_columns)
+        if not form.program.fits(results[2]):
+            return None
         part = [array[start : start + size] for array in images]
         require_range(results[0], part, start, *variances, program=self.program, statistics=values)
         return results  # type: ignore[no-any-return]
-
-    def _statistics(
-        self, images: list[Tensor], weights: list[Tensor], biases: list[Tensor], *, run: int
-    ) -> tuple[tuple[Tensor, ...], list[Tensor], Statistics]:
-        """Output variances, [S], and the contents of an ImageBlock, in runs."""
-        diagonal, images, statistics = self.program.statistics(images, weights, biases)
-        statistics = {
-            key: tuple(in_runs(tensor, run) for tensor in tensors)
-            for key, tensors in statistics.items()
-        }
-        images = [in_runs(image, run) for image in images]
-        return diagonal, images, statistics
-
-    def _tiles(
-        self,
-        first: tuple[list[Tensor], Statistics],
-        second: tuple[list[Tensor], Statistics],
-        starts: Tensor,
-        count: Tensor,
-        variances: Variances,
-        *,
-        tile: tuple[int, int],
-    ) -> Tensor:
-        """The first `count` tiles, [tiles, B1, B2]; `starts` holds their first row and column.
-
-        first, second: images and statistics of either side, in runs. Both kernels: [tiles, 2, ..].
-        With positions: [tiles, *positions, B1, B2], or between them, with two groups of axes.
-        """
-        size = starts.shape[0]
-        positions = self.graph.positions * (2 if self.graph.between else 1)
-        shape = (*((2,) if self.kind == "both" else ()), *positions, *tile)
-        empty = tf.TensorArray(variances[0][0].dtype, size, element_shape=shape)
-
-        def step(t: Tensor, done: Any) -> tuple[Tensor, Any]:
-            row, column = starts[t, 0], starts[t, 1]
-            sides = ImageBlock(*first, row, tile[0]), ImageBlock(*second, column, tile[1])
-            kernels = self.program.cross(*sides, *variances)
-            return t + 1, done.write(t, tf.stack(kernels) if len(kernels) > 1 else kernels[0])
-
-        if size == 1:
-            return step(tf.constant(0), empty)[1].stack()
-        _, tiles = tf.while_loop(lambda t, _: t < count, step, (tf.constant(0), empty))
-        return tiles.stack()
 
     def _images(self, images: Sequence[Array], start: int, size: int) -> list[Tensor]:
         """Images [start, start + size) with the pairs innermost, [*spatial, C, size].

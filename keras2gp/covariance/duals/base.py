@@ -9,6 +9,7 @@ Glossary
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Self
 
 import numpy as np
@@ -70,6 +71,9 @@ class Dual:
 
     differentiable: ClassVar[bool] = True
     """Whether E[phi'(u)^2] is finite, which the tangent kernel needs."""
+
+    limit: float = math.inf
+    """The largest variance; beyond it the first statistic is not a number."""
 
     @property
     def columns(self) -> int:
@@ -158,6 +162,19 @@ class Dual:
         """
         del degree
         return self
+
+    def compact(self, *, tangent: bool = False) -> Dual | None:
+        """The same function in fewer operations, at small variances alone.
+
+        Args:
+            tangent: whether the derivative is needed too.
+
+        Returns:
+            A dual whose moments are not numbers beyond the variances that it is made for; None
+            where there is none.
+        """
+        del tangent
+        return None
 
     def second_moment(self, q: ImageMap) -> ImageMap:
         """E[phi(u)^2]: by default the covariance of u with itself.

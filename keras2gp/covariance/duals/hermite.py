@@ -27,6 +27,7 @@ from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
 from keras2gp._util.text import received_text
 from keras2gp.covariance.duals.base import Dual, Statistics
 from keras2gp.covariance.duals.coefficients import INTERPOLATION, moments
+from keras2gp.covariance.duals.compact import Compact, compact_of
 from keras2gp.covariance.duals.elementary import correlation_statistics
 from keras2gp.covariance.duals.homogeneous import Abs
 from keras2gp.covariance.duals.series import Series, moments_of_abs
@@ -38,7 +39,7 @@ LARGEST_DEGREE = 95
 """A longer sum costs more for every pair than it gains."""
 TOLERANCE = 1e-6
 """Error of the covariance, relative to sqrt(E[phi(u)^2] E[phi(v)^2])."""
-_REFERENCE = 0.1, 0.5, 1.0, 2.0, 4.0
+_REFERENCE = np.array([0.1, 0.5, 1.0, 2.0, 4.0])
 """Variances for which the degree is chosen."""
 
 
@@ -125,6 +126,10 @@ class Hermite(Dual):
         vars(other)["_degree"] = degree
         return other
 
+    def compact(self, *, tangent: bool = False) -> Dual | None:
+        """The sums in fewer terms, at least as exact at small variances (compact.py)."""
+        return _compact(self, tangent=tangent)
+
     def bounds(self, q: Vector, *, derivative: bool = False) -> Vector:
         """Bounds of the covariance's error for two equal variances, relative to E[phi(u)^2].
 
@@ -206,10 +211,20 @@ def _series(dual: Hermite) -> Series:
 @cache
 def _least_degree(dual: Hermite, tolerance: float) -> int:
     degrees = range(1, LARGEST_DEGREE)
-    worst = _bounds(dual, np.array(_REFERENCE), degrees)[0].max(1) + INTERPOLATION
+    worst = _bounds(dual, _REFERENCE, degrees)[0].max(1) + INTERPOLATION
     return next(
         (n for n, bound in zip(degrees, worst, strict=True) if bound <= tolerance), LARGEST_DEGREE
     )
+
+
+@cache
+def _compact(dual: Hermite, *, tangent: bool) -> Compact | None:
+    covariance, slope = (float(rows.max()) for rows in _bounds(dual, _REFERENCE, [dual.degree]))
+    if dual.degree == LARGEST_DEGREE:
+        covariance = min(covariance, TOLERANCE)
+    tolerances = (covariance, slope) if tangent else (covariance,)
+    with tf.init_scope():
+        return compact_of(dual.phi, dual.kinks, dual.kappa, tolerances, _series(dual).width)
 
 
 def _bounds(dual: Hermite, q: Vector, degrees: Sequence[int]) -> tuple[Matrix, Matrix]:

@@ -1,0 +1,131 @@
+"""Compact duals: their bounds, against the general series, and where a kernel uses them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from oracles.activations import CASES
+
+import keras2gp
+from keras2gp.covariance import program  # noqa: F401 (registers the duals)
+from keras2gp.covariance.duals.hermite import LARGEST_DEGREE, TOLERANCE
+from keras2gp.covariance.registry import dual_of
+from keras2gp.graph.ops import Activation
+
+RHO = np.array([-1.0, -0.9999, -0.9, -0.5, -0.1, 0.0, 1e-6, 0.3, 0.6, 0.9, 0.99, 0.9999, 1.0])
+FAST = {"elu": {}, "tanh": {}}
+SLOW = {
+    "celu": {"alpha": 1.0},
+    "gelu_tanh": {},
+    "mish": {},
+    "selu": {},
+    "sigmoid": {},
+    "silu": {},
+    "softplus": {},
+}
+ROWS = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+
+
+def duals(name, tangent=False):
+    """The compact form, and the longest series."""
+    constants = tuple((FAST | SLOW)[name].items())
+    dual = dual_of(Activation(name, constants))
+    return dual.compact(tangent=tangent), dual.with_degree(LARGEST_DEGREE)
+
+
+def grid(limit):
+    """c, q1, q2, [n] each."""
+    q = np.array([0.0, 1e-6, 1e-3, 0.1, 0.4, 1.0, 0.5 * limit, limit])
+    rho, q1, q2 = (a.ravel() for a in np.meshgrid(RHO, q, q))
+    return rho * np.sqrt(q1 * q2), q1, q2
+
+
+def values(dual, arrays, dtype="float64", derivative=False):
+    c, q1, q2 = (tf.constant(a, dtype) for a in arrays)
+    form = dual.derivative if derivative else dual.covariance
+    return np.asarray(form(c, dual.prepare(q1), dual.prepare(q2)), "float64")
+
+
+def scale(dual, arrays, derivative=False):
+    form = dual.derivative_second_moment if derivative else dual.second_moment
+    size = np.sqrt(form(tf.constant(arrays[1])) * form(tf.constant(arrays[2])))
+    return np.where(size > 0, size, 1)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_covariance_is_within_its_bound(name):
+    compact, series = duals(name)
+    arrays = grid(compact.limit)
+    exact = values(series, arrays)
+    # The longest series has an error of its own, which it states.
+    own = series.bounds(np.array([0.4, 1.0, compact.limit])).max()
+    for dtype, rounding in (("float64", 1e-12), ("float32", 1e-6)):
+        error = np.abs(values(compact, arrays, dtype) - exact) / scale(series, arrays)
+        assert error.max() <= compact.errors[0] + own + rounding
+    assert compact.errors[0] <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_derivative_is_within_its_bound(name):
+    compact, series = duals(name, tangent=True)
+    arrays = grid(compact.limit)
+    exact = values(series, arrays, derivative=True)
+    own = series.bounds(np.array([0.4, 1.0, compact.limit]), derivative=True).max()
+    error = np.abs(values(compact, arrays, derivative=True) - exact) / scale(series, arrays, True)
+    assert error.max() <= compact.errors[1] + own + 1e-8
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_moments_are_those_of_the_series(name):
+    compact, series = duals(name, tangent=True)
+    q = tf.constant([0.0, 1e-4, 0.3, 1.0, compact.limit], tf.float64)
+    for moment in ("mean", "second_moment", "derivative_second_moment"):
+        np.testing.assert_allclose(getattr(compact, moment)(q), getattr(series, moment)(q), 1e-8)
+
+
+def test_moments_beyond_the_limit_are_not_numbers():
+    compact, _ = duals("tanh")
+    q = tf.constant([compact.limit, 1.01 * compact.limit], tf.float64)
+    for value in (compact.mean(q), compact.second_moment(q), compact.prepare(q)[0]):
+        assert np.isfinite(value[0])
+        assert np.isnan(value[1])
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-9])
+def test_it_is_as_exact_as_the_series(tolerance):
+    dual = dual_of(Activation("sigmoid"))
+    dual = dual.with_degree(dual.least_degree(tolerance))
+    compact = dual.compact()
+    assert compact is None or compact.errors[0] <= tolerance + 2e-8
+
+
+def network(activation):
+    he = {"kernel_initializer": "he_normal", "padding": "same", "activation": activation}
+    parts = [keras.layers.Conv2D(8, 3, **he) for _ in range(2)]
+    return keras.Sequential(
+        [keras.Input((4, 4, 1)), *parts, keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+
+
+@pytest.mark.parametrize("kind", ["nngp", pytest.param("ntk", marks=pytest.mark.slow)])
+def test_a_kernel_uses_it_where_all_variances_of_a_block_allow(kind, rng):
+    model = network("sigmoid")
+    single, double = (keras2gp.convert(model, dtype=d, kind=kind) for d in ("float32", "float64"))
+    near = np.sign(rng.normal(size=(20, 4, 4, 1))).astype("float32")
+    far = near.copy()
+    far[17] *= 30
+    forms = single._program._forms
+    assert [form.program.compact for form in forms] == [True, False]
+    assert len(double._program._forms) == 1
+    for images in (near, far):
+        k, exact = (kernel.matrix(images) for kernel in (single, double))
+        np.testing.assert_allclose(k, exact, rtol=2e-5)
+        used = [form.cross.experimental_get_tracing_count() for form in forms]
+        assert used == [1, int(images is far)]
+    np.testing.assert_allclose(single.diag(near), double.diag(near), rtol=2e-5)
+
+
+def test_a_report_states_it():
+    (note,) = keras2gp.convert(network("elu")).report.notes
+    assert "in float32, where no variance of a block of images is above 4, in 13 terms" in note
+    assert set(FAST) | set(SLOW) <= set(CASES)
