@@ -183,7 +183,7 @@ class CompiledProgram:
         return self._arranged(values[..., : block.rows, : block.columns])
 
     def _run(self, form: Form, function: Any, *arguments: Any, **settings: Any) -> Any:
-        """The results of a function of a form; on CPUs by what an earlier process has traced and compiled."""
+        """A function's results; on CPUs by what an earlier process has traced and compiled."""
         if XLA and self.device == "cpu":
             return form.kept.call(function, *arguments, **settings)
         return function(*arguments, **settings)
