@@ -197,6 +197,9 @@ class Rule(Generic[AnyOp]):
 
     joint: ClassVar[bool] = False
     """Whether both kernels go through `covariance` as one complex map: it stores its input."""
+    limited: bool = False
+    """Whether it holds for images of small variances alone: the first statistic of another one is
+    not a number."""
 
     def __init__(self, op: AnyOp) -> None:
         self.op = op
@@ -219,14 +222,6 @@ class Rule(Generic[AnyOp]):
         if self.op.random:
             return tf.zeros_like(maps[0])
         return self.covariance(tuple(context.mean(i) for i in range(len(maps))), context)
-
-    @property
-    def limited(self) -> bool:
-        """Whether it holds for images of small variances alone.
-
-        The first statistic of an image of larger ones is not a number.
-        """
-        return False
 
     def compact(self, *, tangent: bool) -> Rule[AnyOp]:
         """The rule in fewer operations, for images of small variances alone; itself without one."""

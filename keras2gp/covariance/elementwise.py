@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from itertools import permutations, product
@@ -47,18 +46,13 @@ class ActivationRule(Rule[Activation]):
         super().__init__(op)
         self.dual = dual_of(op)
 
-    @property
-    def limited(self) -> bool:
-        """Whether its dual is a compact one."""
-        return self.dual.limit < math.inf
-
     def compact(self, *, tangent: bool) -> ActivationRule:
         """The rule of the compact dual, whose moments are not numbers at larger variances."""
         dual = self.dual.compact(tangent=tangent)
         if dual is None:
             return self
         rule = ActivationRule(self.op)
-        rule.dual = dual
+        rule.dual, rule.limited = dual, True
         return rule
 
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:

@@ -9,7 +9,6 @@ Glossary
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Self
 
 import numpy as np
@@ -71,9 +70,6 @@ class Dual:
 
     differentiable: ClassVar[bool] = True
     """Whether E[phi'(u)^2] is finite, which the tangent kernel needs."""
-
-    limit: float = math.inf
-    """The largest variance; beyond it the first statistic is not a number."""
 
     @property
     def columns(self) -> int:

@@ -162,6 +162,8 @@ class Compact(Dual):
         for kind, tolerance in enumerate(tolerances):
             weights = np.ones(len(powers)) if kind else 1 / np.sqrt(powers)
             kinked = kappa * weights * kink.slopes[0]
+            if not (np.isfinite(psi.slopes).all() and (0 < sizes[kind]).all()):
+                break  # phi overflows, or is constant
             made = _designed(
                 weights * psi.slopes,
                 kinked,
@@ -244,7 +246,8 @@ def compact_of(
     """
     most = min(_LARGEST_COST, 0.8 * _READ * columns)
     for limit in _LIMITS:
-        dual = Compact(phi, kinks, kappa, limit, tolerances)
+        with np.errstate(over="ignore", invalid="ignore"):
+            dual = Compact(phi, kinks, kappa, limit, tolerances)
         if dual.exact and dual.cost <= most:
             return dual
     return None
