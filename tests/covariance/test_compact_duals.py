@@ -11,6 +11,7 @@ from keras2gp.covariance import program  # noqa: F401 (registers the duals)
 from keras2gp.covariance.duals.hermite import LARGEST_DEGREE, TOLERANCE
 from keras2gp.covariance.registry import dual_of
 from keras2gp.graph.ops import Activation
+from keras2gp.matrices import compiled
 
 RHO = np.array([-1.0, -0.9999, -0.9, -0.5, -0.1, 0.0, 1e-6, 0.3, 0.6, 0.9, 0.99, 0.9999, 1.0])
 FAST = {"elu": {}, "tanh": {}}
@@ -99,6 +100,24 @@ def test_it_is_as_exact_as_the_series(tolerance):
     assert compact is None or compact.errors[0] <= tolerance + 2e-8
 
 
+FUNCTIONS = {
+    "a corner apart from 0": lambda u: tf.minimum(u, 1.0),
+    "waves": lambda u: tf.sin(20 * u),
+    "an overflow": lambda u: tf.exp(u * u),
+    "a constant": lambda u: 1 + 0 * u,
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a corner apart from 0", *(pytest.param(n, marks=pytest.mark.slow) for n in [*FUNCTIONS][1:])],
+)
+def test_functions_that_its_table_does_not_hold_have_none(name):
+    dual = keras2gp.Hermite(degree=5)
+    dual.phi, dual.constants = FUNCTIONS[name], ("phi",)
+    assert dual.compact() is None
+
+
 def network(activation):
     he = {"kernel_initializer": "he_normal", "padding": "same", "activation": activation}
     parts = [keras.layers.Conv2D(8, 3, **he) for _ in range(2)]
@@ -108,7 +127,8 @@ def network(activation):
 
 
 @pytest.mark.parametrize("kind", ["nngp", pytest.param("ntk", marks=pytest.mark.slow)])
-def test_a_kernel_uses_it_where_all_variances_of_a_block_allow(kind, rng):
+def test_a_kernel_uses_it_where_all_variances_of_a_block_allow(kind, rng, monkeypatch):
+    monkeypatch.setattr(compiled, "XLA", kind != "nngp")
     model = network("sigmoid")
     single, double = (keras2gp.convert(model, dtype=d, kind=kind) for d in ("float32", "float64"))
     near = np.sign(rng.normal(size=(20, 4, 4, 1))).astype("float32")

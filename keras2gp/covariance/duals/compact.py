@@ -162,8 +162,11 @@ class Compact(Dual):
         for kind, tolerance in enumerate(tolerances):
             weights = np.ones(len(powers)) if kind else 1 / np.sqrt(powers)
             kinked = kappa * weights * kink.slopes[0]
-            if not (np.isfinite(psi.slopes).all() and (0 < sizes[kind]).all()):
+            finite = np.isfinite(psi.slopes).all() and psi.slopes.any()
+            if not (finite and (sizes[kind] > 0).all()):
                 break  # phi overflows, or is constant
+            if not _is_smooth(weights * whole.slopes / sizes[kind][:, None]):
+                break
             made = _designed(
                 weights * psi.slopes,
                 kinked,
@@ -358,6 +361,14 @@ def _modes_of_powers(count: int) -> Matrix:
     modes = np.cos(np.outer(np.arange(count), angles)) @ powers * (2 / count)
     modes[0] /= 2
     return np.asarray(modes)
+
+
+def _is_smooth(values: Matrix) -> bool:
+    """Whether polynomials in sqrt(q) through the nodes hold values between them too.
+
+    Corners of phi apart from 0 leave coefficients that do not fall.
+    """
+    return bool(np.abs(_modes(values)[-3:]).max() <= INTERPOLATION * np.abs(values).max())
 
 
 def _between_nodes(values: Matrix) -> Matrix:
