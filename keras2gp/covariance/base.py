@@ -20,7 +20,9 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
-from keras2gp.graph.ops import Input, Op, Spatial
+from keras2gp.covariance.seams import Cuts
+from keras2gp.graph.offsets import Margin
+from keras2gp.graph.ops import Input, Op
 
 __all__ = [
     "Covariance",
@@ -92,7 +94,7 @@ class Parameters:
 class Pairs:
     """The pairs of images that the maps are of: SelfPairs or CrossPairs (pairs.py).
 
-    margins:     the largest offset of each node, by which its tensors reach beyond the border
+    margins:     what surrounds the tensors of each node, so that they are read at an offset
     needs_means: nodes whose statistics are made of the means of their inputs
     """
 
@@ -101,7 +103,7 @@ class Pairs:
 
     def __init__(
         self,
-        margins: Mapping[int, Spatial],
+        margins: Mapping[int, Margin],
         parameters: Parameters,
         method: WindowMethod,
         needs_means: frozenset[int],
@@ -148,12 +150,16 @@ class Pairs:
 
 @dataclass(frozen=True)
 class RuleContext:
-    """The place where a rule is applied: a node, an offset and pairs of images."""
+    """The place where a rule is applied: a node, an offset and pairs of images.
+
+    cuts: in a cyclic loop the factors of the op's taps, by which they do not cross a seam
+    """
 
     pairs: Pairs
     index: int
     inputs: tuple[int, ...]
     offset: Offset
+    cuts: Cuts = ()
 
     @property
     def parameters(self) -> Parameters:

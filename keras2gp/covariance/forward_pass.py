@@ -22,6 +22,7 @@ from keras2gp.covariance.base import (
 )
 from keras2gp.covariance.joint import apart, joint
 from keras2gp.covariance.offset_mixing import averaged
+from keras2gp.covariance.seams import Cuts, Seams
 from keras2gp.covariance.stored_maps import LoopResults, StoredMaps
 from keras2gp.graph.analysis import Analysis
 from keras2gp.graph.offsets import Loop
@@ -69,20 +70,21 @@ class ForwardPass:
     def _loop(self, loop: Loop) -> StoredMaps:
         """All iterations of a loop, and the maps that they leave."""
         zero = (0,) * len(self.nodes[loop.last].spatial)
-        at_zero = loop.offsets.index(zero)
+        at_zero = loop.turns.index(zero)
         results = LoopResults(self.analysis, loop, self.pairs, tangent=self.tangent)
         array = results.empty()
-        slots = list(range(len(loop.offsets)))
+        slots = list(range(len(loop.turns)))
         if (self.pairs.zero_first and loop.nodes) or len(slots) == 1:
             array = results.add(array, at_zero, self._iteration(loop, zero))
             slots.remove(at_zero)
         if slots:
             self.pairs.before_loop(loop.nodes)
-            order, offsets = tf.constant(slots), tf.constant(loop.offsets)
+            order, offsets = tf.constant(slots), tf.constant(loop.turns)
+            seams = Seams(self.nodes, loop) if loop.periods else None
 
             def iteration(i: Tensor, array: Any) -> tuple[Tensor, Any]:
                 offset = tuple(tf.unstack(offsets[order[i]], len(zero)))
-                return i + 1, results.add(array, order[i], self._iteration(loop, offset))
+                return i + 1, results.add(array, order[i], self._iteration(loop, offset, seams))
 
             _, array = tf.while_loop(
                 lambda i, _: i < len(slots),
@@ -101,14 +103,14 @@ class ForwardPass:
                 loop.result, lambda: averaged(op, self.pairs.mean(loop.last), size)
             )
 
-    def _iteration(self, loop: Loop, offset: Offset) -> Covariance:
-        """The maps of the loop's last node at one offset."""
-        maps: dict[int, Covariance] = {}
-        borders = _Borders(self.pairs)
-        for index in loop.nodes:
-            maps[index] = self._map(index, loop.scales, offset, maps, borders)
+    def _iteration(self, loop: Loop, offset: Offset, seams: Seams | None = None) -> Covariance:
+        """The maps of the loop's last node at one offset, or in one turn of a cyclic loop."""
         if not loop.nodes:
             return self.stored[loop.last].at(offset)
+        maps: dict[int, Covariance] = {}
+        borders = _Borders(self.pairs, offset, seams)
+        for index in loop.nodes:
+            maps[index] = self._map(index, loop, offset, maps, borders)
         result = maps[loop.last]
         if loop.mixes:
             return result
@@ -119,28 +121,37 @@ class ForwardPass:
     def _map(
         self,
         index: int,
-        scales: Mapping[int, Ratios],
+        loop: Loop,
         offset: Offset,
         maps: Mapping[int, Covariance],
         borders: _Borders,
     ) -> Covariance:
         """The maps of one node, at its scale times the offset of the loop."""
+        scales = loop.scales
         node, scale = self.nodes[index], scales[index]
         read = node.op.input_offset(scale)
         if node.op.keeps_axes:
             at = _times(read, offset)
         else:  # its input is stored, and read at any offset
             at = node.op.input_offset(_times(scale, offset))
-        inputs = [maps[i] if i in maps else self.stored[i].at(at) for i in node.inputs]
+        inputs = [maps[i] if i in maps else self._stored(i, loop, read, at) for i in node.inputs]
         for number, i in enumerate(node.inputs):
             if i in maps and scales[i] != read:  # one position, computed at offset 0 alone
                 inputs[number] = replace(inputs[number], zeros=False, ntk_zeros=False)
         if node.op.reads_outside:
             sizes = [self.nodes[i].spatial for i in node.inputs]
             inputs = [borders.cleared(k, n, read, at) for k, n in zip(inputs, sizes, strict=True)]
-        context = RuleContext(self.pairs, index, node.inputs, _times(scale, offset))
+        cuts = borders.cuts.get(index, ())
+        context = RuleContext(self.pairs, index, node.inputs, _times(scale, offset), cuts)
         result = self._apply(index, inputs, context)
         return self._materialised(result) if index in self.materialised else result
+
+    def _stored(self, index: int, loop: Loop, scale: Ratios, offset: Offset) -> Covariance:
+        """The maps of an earlier loop at an offset, `scale` times that of this one."""
+        if not loop.periods or is_zero(offset):
+            return self.stored[index].at(offset)
+        period = tuple(int(ratio) * p for ratio, p in zip(scale, loop.periods, strict=True))
+        return self.stored[index].around(offset, period)
 
     def _apply(self, index: int, inputs: Sequence[Covariance], context: RuleContext) -> Covariance:
         """The rule of a node, for both kernels."""
@@ -225,17 +236,24 @@ class _Borders:
     """Whether g and g + d are both inside, at the offsets of one iteration: 1, else 0.
 
     One map for each size and offset, computed once: as a condition at every place that needs it,
-    it costs more than the rest of the iteration.
+    it costs more than the rest of the iteration. In a cyclic loop the cuts of windows at the seams
+    take care of them.
     """
 
-    def __init__(self, pairs: Pairs) -> None:
+    def __init__(self, pairs: Pairs, offset: Offset, seams: Seams | None) -> None:
         self.pairs = pairs
+        self.cyclic = seams is not None
+        self.cuts: dict[int, Cuts] = {}
+        if seams is not None:
+            parameters = pairs.parameters
+            dtype = parameters.weights[0].dtype
+            self.cuts = seams.at(offset, dtype, lambda k: materialised(k, parameters))
         self.computed: dict[tuple[Spatial, Ratios], Tensor] = {}
 
     def cleared(self, k: Covariance, size: Spatial, scale: Ratios, offset: Offset) -> Covariance:
         """The maps of a node at an offset, with zeros where g + d is beyond the border."""
         clear = k.zeros and (k.ntk is None or k.ntk_zeros)
-        if clear or is_zero(offset):
+        if clear or self.cyclic or is_zero(offset):
             return k
         if (size, scale) not in self.computed:
             self.computed[size, scale] = self._inside(size, offset, k.nngp.dtype)

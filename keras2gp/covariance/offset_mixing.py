@@ -3,6 +3,9 @@
 out[d][g] = sum over a of L1[g, a] L2[g + d, a + e] in[e][a], along each axis. For one e only few d
 take anything (at most two of a pooling whose windows do not overlap), so a turn of the loop adds
 a handful of small maps. All tables are constants; the loop looks up those of its e.
+
+In a cyclic loop the map of a turn holds in[e] at its first positions and in[e - P] behind them, and
+so may a map that is stored. The weights of either are 0 at positions of the other: they are added.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import Array, ImageMap, Tensor
 from keras2gp.covariance.joint import scaled, weighted_total
 from keras2gp.graph.linear_maps import Band, SeparableMap, offset_weights
+from keras2gp.graph.offsets import Loop, wrapped
 from keras2gp.graph.ops import Mixing, Offset, Spatial
 
 __all__ = ["Addition", "additions", "averaged"]
@@ -62,6 +66,30 @@ class _Reading:
 
 
 @dataclass(frozen=True)
+class _Along:
+    """Offsets along one axis, and the period of the maps that hold them; 0: one map for each."""
+
+    offsets: Sequence[int]
+    period: int
+
+    @classmethod
+    def each(cls, offsets: Sequence[Offset], periods: Spatial) -> list[_Along]:
+        """Those of every axis."""
+        values = zip(*offsets, strict=True)
+        periods = periods or (0,) * len(offsets[0])
+        return [cls(sorted(set(d)), p) for d, p in zip(values, periods, strict=True)]
+
+    def turn(self, offset: int) -> int:
+        """An offset modulo the period."""
+        return offset % self.period if self.period else offset
+
+    @property
+    def turns(self) -> list[int]:
+        """All of them, sorted."""
+        return sorted(set(map(self.turn, self.offsets)))
+
+
+@dataclass(frozen=True)
 class _Axis:
     """One axis of one pair of maps: M pieces of a map, each for one offset d of the output.
 
@@ -69,9 +97,9 @@ class _Axis:
     input goes into exactly one piece.
 
     taps:    [M], the taps of each piece
-    weights: [E, M, G, taps], for each e
-    targets: [E, M], its d; None where there is nothing to add
-    row:     the index of each e
+    weights: [E, M, G, taps], for each turn e
+    targets: [E, M], its d, modulo its period; None where there is nothing to add
+    row:     the index of each turn e
     """
 
     reading: _Reading
@@ -81,23 +109,25 @@ class _Axis:
     row: dict[int, int]
 
     @classmethod
-    def of(cls, first: Band, second: Band, sources: list[int], results: list[int]) -> _Axis:
-        reading = _Reading.of(first)
-        tables: list[dict[int, Array]] = []
-        for e in sources:
-            rows = {d: offset_weights(first, second, d, e) for d in results}
-            tables.append({d: reading.aligned(first, w) for d, w in rows.items() if w is not None})
+    def of(cls, first: Band, second: Band, sources: _Along, results: _Along) -> _Axis:
+        reading, turns = _Reading.of(first), sources.turns
+        row = {turn: i for i, turn in enumerate(turns)}
+        tables: list[dict[int, Array]] = [{} for _ in turns]
+        for e, d in product(sources.offsets, results.offsets):
+            rows = offset_weights(first, second, d, e)
+            if rows is not None:
+                table, target = tables[row[sources.turn(e)]], results.turn(d)
+                table[target] = table.get(target, 0.0) + reading.aligned(first, rows)
         every = range(reading.taps)
         whole = max(map(len, tables))
         apart = max(sum(table[:, t].any() for table in e.values()) for e in tables for t in every)
-        row = {e: i for i, e in enumerate(sources)}
         if reading.taps * apart < whole * reading.taps and len(first) > 1:
             choices: list[tuple[int, ...]] = [(t,) for t in every]
             most = int(apart)
         else:
             choices, most = [tuple(every)], whole
         taps = tuple(choice for choice in choices for _ in range(most))
-        weights = np.zeros((len(sources), len(taps), len(first), reading.taps))
+        weights = np.zeros((len(turns), len(taps), len(first), reading.taps))
         targets: list[list[int | None]] = []
         for i, by_offset in enumerate(tables):
             targets.append([None] * len(taps))
@@ -154,38 +184,44 @@ class Addition:
 
 
 def additions(
-    op: Mixing, size: Spatial, sources: Sequence[Offset], results: Sequence[Offset]
+    maps: Sequence[SeparableMap], loop: Loop, results: Sequence[Offset], periods: Spatial
 ) -> list[Addition]:
-    """The additions from the offsets of the op's input to those of its output."""
-    maps = op.maps(size)
-    return [_addition(a, b, sources, results) for a, b in product(maps, maps)]
+    """The additions of a sum of maps, from the turns of a loop to the offsets of its output.
+
+    periods: of the maps that hold these offsets; () if there is one for each
+    """
+    sources = _Along.each(loop.offsets, loop.periods)
+    along = list(zip(sources, _Along.each(results, periods), strict=True))
+    slots = wrapped(results, periods)
+    return [
+        _addition(
+            first.coefficient * second.coefficient,
+            tuple(
+                _Axis.of(b1, b2, *both)
+                for b1, b2, both in zip(first.bands, second.bands, along, strict=True)
+            ),
+            loop.turns,
+            slots,
+        )
+        for first, second in product(maps, maps)
+    ]
 
 
 def _addition(
-    first: SeparableMap,
-    second: SeparableMap,
-    sources: Sequence[Offset],
-    results: Sequence[Offset],
+    factor: float, axes: tuple[_Axis, ...], turns: Sequence[Offset], slots: Sequence[Offset]
 ) -> Addition:
-    axes = tuple(
-        _Axis.of(b1, b2, sorted(set(e)), sorted(set(d)))
-        for b1, b2, e, d in zip(
-            first.bands, second.bands, zip(*sources, strict=True), zip(*results, strict=True),
-            strict=True,
-        )
-    )  # fmt: skip
-    slot_of: dict[tuple[int | None, ...], int] = {d: slot for slot, d in enumerate(results)}
-    shape = (len(sources), *(len(axis.taps) for axis in axes))
-    rows = np.zeros((len(sources), len(axes)), np.int32)
-    slots, used = np.zeros(shape, np.int32), np.zeros(shape)
-    for t, source in enumerate(sources):
-        rows[t] = [axis.row[e] for axis, e in zip(axes, source, strict=True)]
+    slot_of: dict[tuple[int | None, ...], int] = {d: slot for slot, d in enumerate(slots)}
+    shape = (len(turns), *(len(axis.taps) for axis in axes))
+    rows = np.zeros((len(turns), len(axes)), np.int32)
+    places, used = np.zeros(shape, np.int32), np.zeros(shape)
+    for t, turn in enumerate(turns):
+        rows[t] = [axis.row[e] for axis, e in zip(axes, turn, strict=True)]
         targets = [axis.targets[i] for axis, i in zip(axes, rows[t], strict=True)]
         for place in product(*(range(len(along)) for along in targets)):
             slot = slot_of.get(tuple(along[j] for along, j in zip(targets, place, strict=True)))
             if slot is not None:
-                slots[(t, *place)], used[(t, *place)] = slot, 1.0
-    return Addition(first.coefficient * second.coefficient, axes, rows, slots, used)
+                places[(t, *place)], used[(t, *place)] = slot, 1.0
+    return Addition(factor, axes, rows, places, used)
 
 
 def _pieces(

@@ -1,7 +1,7 @@
 """Pairs of images: each with itself, which gives the variances, or all of one block with another's.
 
-At an offset d the second image is read at g + d: its tensors carry a margin of zeros, and are cut
-out of it moved by d.
+At an offset d the second image is read at g + d: its tensors carry a margin, zeros or themselves
+once more, and are cut out of it moved by d.
 """
 
 from __future__ import annotations
@@ -23,19 +23,24 @@ from keras2gp.covariance.base import (
     is_zero,
     materialised,
 )
-from keras2gp.graph.ops import Input, Spatial
+from keras2gp.graph.offsets import Margin
+from keras2gp.graph.ops import Input
 
 __all__ = ["CrossPairs", "ImageBlock", "SelfPairs", "in_runs", "with_margin"]
 
 _FEW_CHANNELS = 16
 
 
-def with_margin(tensor: Tensor, margin: Spatial) -> Tensor:
-    """Zeros around the spatial axes, which come first."""
-    if not any(margin):
+def with_margin(tensor: Tensor, margin: Margin) -> Tensor:
+    """Zeros around the spatial axes, which come first, or the tensor again at its period."""
+    if not any(margin.added):
         return tensor
-    rest = [(0, 0)] * (tensor.shape.rank - len(margin))
-    return tf.pad(tensor, [*((m, m) for m in margin), *rest])
+    for axis, (m, period) in enumerate(zip(margin.zeros, margin.period, strict=True)):
+        widths = [(0, 0)] * tensor.shape.rank
+        widths[axis] = (0, period - tensor.shape[axis]) if period else (m, m)
+        padded = tf.pad(tensor, widths) if any(widths[axis]) else tensor
+        tensor = tf.concat([padded, tensor], axis) if period else padded
+    return tensor
 
 
 def in_runs(tensor: Tensor, run: int) -> Tensor:
@@ -74,7 +79,7 @@ class ImageBlock:
     start: Tensor | None = None
     count: int = 0
 
-    def cut(self, tensor: Tensor, margin: Spatial, offset: Offset) -> Tensor:
+    def cut(self, tensor: Tensor, margin: Margin, offset: Offset) -> Tensor:
         """The tile's images of one tensor of the block at g + offset, [*spatial, count]."""
         if self.start is None:
             return _moved(tensor, margin, offset)
@@ -84,21 +89,21 @@ class ImageBlock:
         return tf.slice(tensor, begin, [1, *size, self.count])[0]
 
 
-def _moved(tensor: Tensor, margin: Spatial, offset: Offset) -> Tensor:
-    if not any(margin):
+def _moved(tensor: Tensor, margin: Margin, offset: Offset) -> Tensor:
+    if not any(margin.added):
         return tensor
     begin, size = _window(tensor.shape[:-1], margin, offset)
     return tf.slice(tensor, tf.stack([*begin, 0]), [*size, -1])
 
 
-def _window(shape: Sequence[int], margin: Spatial, offset: Offset) -> tuple[list[Any], list[int]]:
+def _window(shape: Sequence[int], margin: Margin, offset: Offset) -> tuple[list[Any], list[int]]:
     """Where the map begins within its margin, and its size, of all axes but that of the images."""
-    rank = len(margin)
+    rank = margin.rank
     begin: list[Any] = [
-        m + (d if isinstance(d, int) else tf.clip_by_value(d, -m, m))
-        for m, d in zip(margin, offset, strict=True)
+        m + (d if isinstance(d, int) or period else tf.clip_by_value(d, -m, m))
+        for d, m, period in zip(offset, margin.zeros, margin.period, strict=True)
     ]
-    size = [n - 2 * m for n, m in zip(shape[:rank], margin, strict=True)]
+    size = [n - more for n, more in zip(shape[:rank], margin.added, strict=True)]
     return begin + [0] * (len(shape) - rank), size + list(shape[rank:])
 
 
@@ -110,7 +115,7 @@ class SelfPairs(Pairs):
     def __init__(
         self,
         images: tuple[Tensor, ...],
-        margins: Mapping[int, Spatial],
+        margins: Mapping[int, Margin],
         parameters: Parameters,
         method: WindowMethod,
         needs_means: frozenset[int],
@@ -130,13 +135,13 @@ class SelfPairs(Pairs):
     def data(self, index: int, op: Input, offset: Offset) -> PairMap:
         """Mean over channels of x_g x_{g+d}."""
         images, margin = self.images[op.index], self.margins[index]
-        here = _moved(images, margin, (0,) * len(margin))
+        here = _moved(images, margin, (0,) * margin.rank)
         return tf.reduce_mean(here * _moved(images, margin, offset), axis=-2)
 
     def equal(self, index: int, op: Input, offset: Offset) -> PairMap:
         """1 where x_g = x_{g+d}."""
         images, margin = self.images[op.index][..., 0, :], self.margins[index]
-        here, there = _moved(images, margin, (0,) * len(margin)), _moved(images, margin, offset)
+        here, there = _moved(images, margin, (0,) * margin.rank), _moved(images, margin, offset)
         return tf.cast(here == there, images.dtype)
 
     def is_variance(self, offset: Offset) -> bool:
@@ -150,13 +155,13 @@ class SelfPairs(Pairs):
         margin = self.margins[index]
         if is_zero(offset):
             if index not in self._unpadded:
-                rank, parameters = len(margin), self.parameters
+                rank, parameters = margin.rank, self.parameters
                 unpadded = tuple(_stored_if_wide(t, rank, parameters) for t in make())
                 self._unpadded[index] = unpadded
                 self.padded[str(index)] = tuple(with_margin(t, margin) for t in unpadded)
             return self._unpadded[index], self._unpadded[index]
         padded = self.padded[str(index)]
-        first = tuple(_moved(t, margin, (0,) * len(margin)) for t in padded)
+        first = tuple(_moved(t, margin, (0,) * margin.rank) for t in padded)
         return first, tuple(_moved(t, margin, offset) for t in padded)
 
     def store_mean(self, index: int, make: Callable[[], ImageMap]) -> None:
@@ -174,7 +179,7 @@ class CrossPairs(Pairs):
     def __init__(
         self,
         blocks: tuple[ImageBlock, ImageBlock],
-        margins: Mapping[int, Spatial],
+        margins: Mapping[int, Margin],
         parameters: Parameters,
         method: WindowMethod,
         needs_means: frozenset[int],
@@ -208,7 +213,7 @@ class CrossPairs(Pairs):
         """The images at g and at g + d, [*spatial, C, B1] and [*spatial, C, B2]."""
         margin = self.margins[index]
         first, second = self.blocks
-        x1 = first.cut(first.images[op.index], margin, (0,) * len(margin))
+        x1 = first.cut(first.images[op.index], margin, (0,) * margin.rank)
         x2 = second.cut(second.images[op.index], margin, offset)
         return x1, x2 if is_zero(offset) else materialised(x2, self.parameters)
 
@@ -217,7 +222,7 @@ class CrossPairs(Pairs):
         first, _ = self.blocks
         for index in nodes:
             statistics = first.statistics.get(str(index), ())
-            rank = len(self.margins[index]) if statistics else 0
+            rank = self.margins[index].rank if statistics else 0
             if any(_is_wide(t, rank + (first.start is not None)) for t in statistics):
                 self._first_images[index] = self._first(index)
 
@@ -231,13 +236,13 @@ class CrossPairs(Pairs):
         s1 = self._first_images[index] if index in self._first_images else self._first(index)
         s2 = (second.cut(t, margin, offset) for t in second.statistics[str(index)])
         if is_zero(offset):
-            s2 = (_stored_if_wide(t, len(margin), parameters) for t in s2)
+            s2 = (_stored_if_wide(t, margin.rank, parameters) for t in s2)
         else:
             s2 = (materialised(t, parameters) for t in s2)
         return tuple(tf.expand_dims(t, -1) for t in s1), tuple(tf.expand_dims(t, -2) for t in s2)
 
     def _first(self, index: int) -> ImageStatistics:
-        margin, rank = self.margins[index], len(self.margins[index])
+        margin, rank = self.margins[index], self.margins[index].rank
         first, _ = self.blocks
         cuts = (first.cut(t, margin, (0,) * rank) for t in first.statistics[str(index)])
         return tuple(_stored_if_wide(t, rank, self.parameters) for t in cuts)

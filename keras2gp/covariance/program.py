@@ -116,7 +116,8 @@ class Program:
         self.layers = graph.layers
         self.method: WindowMethod = method
         self.kind: KernelKind = kind
-        self.analysis = Analysis.of(graph)
+        # A convolution has one weight for each tap, whatever the position.
+        self.analysis = Analysis.of(graph, cyclic=method == "shifts")
 
     @cached_property
     def rules(self) -> dict[int, Rule[Any]]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext, is_zero
 from keras2gp.covariance.registry import rule
+from keras2gp.covariance.seams import cut
 from keras2gp.graph.ops import (
     Axes,
     Crop,
@@ -45,7 +46,10 @@ class PadRule(Rule[Pad]):
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
         """Zeros around k."""
         (k,) = maps
-        return tf.pad(k, [*self.op.pads, *([(0, 0)] * (k.shape.rank - len(self.op.pads)))])
+        k = tf.pad(k, [*self.op.pads, *([(0, 0)] * (k.shape.rank - len(self.op.pads)))])
+        for axis, (factor,) in enumerate(context.cuts):
+            k = cut(k, axis, factor)
+        return k
 
 
 @rule(Crop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from keras2gp.covariance.base import Covariance, Offset, Pairs, is_zero, materia
 from keras2gp.covariance.joint import apart, joint
 from keras2gp.covariance.offset_mixing import Addition, additions
 from keras2gp.graph.analysis import Analysis
+from keras2gp.graph.linear_maps import SeparableMap, identity
 from keras2gp.graph.offsets import Loop
 from keras2gp.graph.ops import Mixing, Spatial
 
@@ -24,20 +26,32 @@ __all__ = ["LoopResults", "StoredMaps"]
 class StoredMaps:
     """The maps of one node at several offsets, [offsets, *spatial, *pairs], in their order.
 
-    maps: of both kernels together (joint.py) where both are computed
+    maps:   of both kernels together (joint.py) where both are computed
+    cyclic: whether each holds several offsets, as those of the cyclic loop that reads them
     """
 
     offsets: Sequence[Offset]
     maps: PairMap
+    cyclic: bool = False
 
     def at(self, offset: Offset) -> Covariance:
         """The maps at one offset; 0 at one that is not stored, which is beyond every border."""
-        if is_zero(offset):
-            k = self.maps[self.offsets.index((0,) * len(offset))]
-        else:
-            slot, stored = _lookup(self.offsets, offset)
-            k = tf.where(stored, self.maps[slot], tf.zeros([], self.maps.dtype))
+        k = self._at(offset)
         return Covariance(*apart(k)) if k.dtype.is_complex else Covariance(k)
+
+    def around(self, offset: Offset, period: Spatial) -> Covariance:
+        """The maps at an offset from 0 on and, beyond its border, at those less the period."""
+        if self.cyclic:
+            return self.at(offset)
+        along = ([d, d - p] if p else [d] for d, p in zip(offset, period, strict=True))
+        k = sum(self._at(at) for at in product(*along))
+        return Covariance(*apart(k)) if k.dtype.is_complex else Covariance(k)
+
+    def _at(self, offset: Offset) -> PairMap:
+        if is_zero(offset):
+            return self.maps[self.offsets.index((0,) * len(offset))]
+        slot, stored = _lookup(self.offsets, offset)
+        return tf.where(stored, self.maps[slot], tf.zeros([], self.maps.dtype))
 
     def between(self, size: Spatial) -> Covariance:
         """Covariances between all positions, [*size, *size, *pairs], of maps at all offsets."""
@@ -68,19 +82,26 @@ def _lookup(offsets: Sequence[Offset], offset: Offset) -> tuple[Tensor, Tensor]:
 class LoopResults:
     """The maps that a loop computes: one for each offset, as it is or added up by a mixing op.
 
+    Those of a cyclic loop, which hold several offsets, are taken apart as if by a mixing op.
+
     tangent: whether each holds both kernels
     """
 
     def __init__(self, analysis: Analysis, loop: Loop, pairs: Pairs, *, tangent: bool) -> None:
         self.pairs = pairs
         self.tangent = tangent
-        self.offsets = analysis.offsets[loop.result]
+        self.offsets = analysis.slots(loop.result)
+        periods = analysis.periods.get(loop.result, ())
+        self.cyclic = any(periods)
         node = analysis.graph.nodes[loop.result]
         self.size = node.spatial
         self.additions: list[Addition] | None = None
-        if loop.mixes and isinstance(node.op, Mixing):
-            size = analysis.graph.nodes[loop.last].spatial
-            self.additions = additions(node.op, size, loop.offsets, self.offsets)
+        if isinstance(node.op, Mixing) and loop.mixes:
+            maps = node.op.maps(analysis.graph.nodes[loop.last].spatial)
+            self.additions = additions(maps, loop, analysis.offsets[loop.result], periods)
+        elif loop.periods or self.cyclic:
+            whole = SeparableMap(1.0, tuple(map(identity, self.size)))
+            self.additions = additions([whole], loop, analysis.offsets[loop.result], periods)
 
     def empty(self) -> Any:
         """An array of zeros: of the NNGP, or of both kernels together."""
@@ -109,4 +130,4 @@ class LoopResults:
 
     def stored(self, array: Any) -> StoredMaps:
         """The maps at all offsets."""
-        return StoredMaps(self.offsets, array.stack())
+        return StoredMaps(self.offsets, array.stack(), self.cyclic)

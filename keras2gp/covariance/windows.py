@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
 
@@ -11,6 +11,7 @@ from keras2gp._util.arrays import PairMap, Tensor
 from keras2gp.covariance.base import Maps, Rule, RuleContext, WindowMethod
 from keras2gp.covariance.joint import scaled
 from keras2gp.covariance.registry import rule
+from keras2gp.covariance.seams import Cuts, cut
 from keras2gp.graph.ops import Patches
 
 __all__ = ["PatchesRule", "window_sum"]
@@ -26,7 +27,7 @@ class PatchesRule(Rule[Patches]):
 
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
         """The window sum over the number of taps."""
-        k = window_sum(maps[0], self.op, context.pairs.method, context.materialised)
+        k = window_sum(maps[0], self.op, context.pairs.method, context.materialised, context.cuts)
         return scaled(k, 1 / self.op.taps)
 
 
@@ -35,6 +36,7 @@ def window_sum(
     op: Patches,
     method: WindowMethod,
     keep: Callable[[Tensor], Tensor] = lambda k: k,
+    cuts: Cuts = (),
 ) -> Tensor:
     """Sum of k, [*spatial, *pairs], over the taps of the window at each output position.
 
@@ -42,11 +44,16 @@ def window_sum(
             where a convolution takes several.
     conv2d: tf.nn.conv2d with the pairs as channel groups: the natural form on a GPU.
     keep:   ends a fusion, so that the map is not computed anew for each tap
+    cuts:   factors of the taps along each axis, where there are any (shifts alone)
     """
     if method == "conv2d":
         return _by_convolution(k, op)
+    cuts = cuts or tuple((None,) * taps for taps in op.window)
     if op.taps == 1:
-        return _strided(_padded(k, op, range(len(op.window))), op)
+        k = _strided(_padded(k, op, range(len(op.window))), op)
+        for axis, (factor,) in enumerate(cuts):
+            k = cut(k, axis, factor)
+        return k
     # One pass writes the padded map; a small window's sum then fuses into whatever reads it. A
     # large one is summed along one axis after another, each a pass of its own.
     together = (
@@ -55,7 +62,7 @@ def window_sum(
     for axes in together:
         k = keep(_padded(k, op, axes))
         for axis in axes:
-            k = _shifted_adds(k, op, axis)
+            k = _shifted_adds(k, op, axis, cuts[axis])
     return k
 
 
@@ -70,11 +77,12 @@ def _strided(k: Tensor, op: Patches) -> Tensor:
     return k[tuple(slice(None, None, stride) for stride in op.strides)]
 
 
-def _shifted_adds(k: Tensor, op: Patches, axis: int) -> Tensor:
+def _shifted_adds(k: Tensor, op: Patches, axis: int, cuts: Sequence[Tensor | None]) -> Tensor:
     taps, stride, step = op.window[axis], op.strides[axis], op.dilation[axis]
     last = k.shape[axis] - (taps - 1) * step  # one past the last place where tap 0 can lie
     lead = (slice(None),) * axis
-    return sum(k[(*lead, slice(t * step, t * step + last, stride))] for t in range(taps))
+    parts = (k[(*lead, slice(t * step, t * step + last, stride))] for t in range(taps))
+    return sum(cut(part, axis, factor) for part, factor in zip(parts, cuts, strict=True))
 
 
 def _by_convolution(k: Tensor, op: Patches) -> Tensor:

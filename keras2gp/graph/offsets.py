@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 from keras2gp.errors import InputError, Obstacle
@@ -21,7 +22,7 @@ from keras2gp.graph.distributions import kinds
 from keras2gp.graph.graph import Graph, Node
 from keras2gp.graph.ops import Input, Mixing, Offset, Op, Ratios, Spatial, Upsample
 
-__all__ = ["Loop", "check_offsets", "demand", "loops", "reach"]
+__all__ = ["Loop", "Margin", "check_offsets", "demand", "loops", "reach", "wrapped"]
 
 _MOST_OFFSETS = 2**23
 """Offsets of one node: all of an image of 1448 x 1448, and a gigabyte of memory."""
@@ -30,14 +31,38 @@ _MOST_STEPS = 2**29
 
 
 @dataclass(frozen=True)
+class Margin:
+    """What surrounds the positions of a node's tensors, which are read at an offset, on each axis.
+
+    zeros:  zeros before and behind them: the largest offset
+    period: the distance at which they come again, in a cyclic loop (see cycles.py); 0: they do not
+    """
+
+    zeros: Spatial
+    period: Spatial
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.zeros)
+
+    @property
+    def added(self) -> Spatial:
+        """By how much it makes a tensor longer."""
+        return tuple(2 * m + p for m, p in zip(self.zeros, self.period, strict=True))
+
+
+@dataclass(frozen=True)
 class Loop:
-    """Nodes computed together, one iteration for each offset of the last of them.
+    """Nodes computed together, one iteration for each turn: an offset of the last of them.
 
     last:    the node whose maps the iterations give
     offsets: which offsets of it
     nodes:   those of an iteration, in topological order; none if the maps of `last` are stored
     scales:  offset of each of these nodes as a multiple of that of `last`, by axis
     result:  the node whose maps are stored: `last` itself, or the mixing op that reads it
+    periods: in a cyclic loop the period of the offsets along each axis, by which two of them share
+             a turn (see cycles.py); else none
     """
 
     last: int
@@ -45,11 +70,34 @@ class Loop:
     nodes: tuple[int, ...]
     scales: Mapping[int, Ratios]
     result: int
+    periods: Spatial = ()
+
+    @cached_property
+    def turns(self) -> tuple[Offset, ...]:
+        """The offsets of the iterations, sorted; those of a cyclic loop are from 0 on."""
+        return wrapped(self.offsets, self.periods)
+
+    def period_of(self, index: int) -> Spatial:
+        """The period of a node's own offsets, 0 along an axis of offset 0; none if not cyclic."""
+        if not self.periods:
+            return ()
+        scale = self.scales[index]
+        return tuple(int(ratio) * p for ratio, p in zip(scale, self.periods, strict=True))
 
     @property
     def mixes(self) -> bool:
         """Whether the maps are added up by a mixing op."""
         return self.result != self.last
+
+
+def wrapped(offsets: Iterable[Offset], periods: Spatial) -> tuple[Offset, ...]:
+    """The offsets modulo their period along each axis, sorted; as they are where that is 0."""
+    if any(periods):
+        offsets = {
+            tuple(d % p if p else d for d, p in zip(offset, periods, strict=True))
+            for offset in offsets
+        }
+    return tuple(sorted(offsets))
 
 
 def demand(graph: Graph, *, stop: bool = False) -> list[frozenset[Offset]]:
@@ -197,16 +245,22 @@ def _within(scale: Ratios, size: Spatial) -> Ratios:
     return tuple(0 if n == 1 else ratio for ratio, n in zip(scale, size, strict=True))
 
 
-def reach(graph: Graph, walks: Iterable[Loop]) -> dict[int, Spatial]:
-    """The largest offset, along each axis, at which each node is computed; at most its size."""
-    margins: dict[int, Spatial] = {}
+def reach(graph: Graph, walks: Iterable[Loop]) -> dict[int, Margin]:
+    """The margin of each node: for the largest offset at which it is computed, at most its size."""
+    margins: dict[int, Margin] = {}
     for loop in walks:
         for index, scale in loop.scales.items():
             size = graph.nodes[index].spatial
-            most = [0] * len(size)
-            for offset in loop.offsets if any(scale) else ():
-                for axis, (d, ratio) in enumerate(zip(offset, scale, strict=True)):
-                    most[axis] = max(most[axis], min(abs(int(d * ratio)), size[axis]))
-            before = margins.get(index, tuple(most))
-            margins[index] = tuple(map(max, most, before))
+            none = (0,) * len(size)
+            before = margins.get(index, Margin(none, none))
+            if not any(scale):
+                margins[index] = before
+            elif loop.periods:
+                margins[index] = Margin(none, loop.period_of(index))
+            else:
+                most = list(before.zeros)
+                for offset in loop.offsets:
+                    for axis, (d, ratio) in enumerate(zip(offset, scale, strict=True)):
+                        most[axis] = max(most[axis], min(abs(int(d * ratio)), size[axis]))
+                margins[index] = Margin(tuple(most), none)
     return margins

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from functools import lru_cache
+from operator import add
 from typing import Literal
 
 from keras2gp.covariance.program import Program
@@ -182,7 +183,7 @@ def footprint_of(graph: Graph) -> Footprint:
     sizes = [node.spatial for node in graph.nodes]
     columns = {index: rule.columns for index, rule in program.rules.items()}
     image = sum(
-        columns[index] * math.prod(n + 2 * m for n, m in zip(sizes[index], margin, strict=True))
+        columns[index] * math.prod(map(add, sizes[index], margin.added))
         for index, margin in analysis.margins.items()
     )
     positions = math.prod(graph.positions)
@@ -191,11 +192,11 @@ def footprint_of(graph: Graph) -> Footprint:
     stored = [loop.result for loop in loops]
     return Footprint(
         largest=max(map(math.prod, sizes)),
-        kept=sum(len(analysis.offsets[index]) * math.prod(sizes[index]) for index in set(stored))
+        kept=sum(len(analysis.slots(index)) * math.prod(sizes[index]) for index in set(stored))
         + (result if graph.between else 0),
         image=image,
         columns=max(columns.values()),
-        iterations=sum(len(loop.offsets) for loop in loops),
+        iterations=sum(len(loop.turns) for loop in loops),
         result=result,
         entries=sum(
             len(analysis.offsets[index]) * math.prod(sizes[index])

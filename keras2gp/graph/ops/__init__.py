@@ -7,7 +7,7 @@ Glossary
   offset d  one integer per spatial axis: k[d][g] = Cov(A_g(x1), A_{g+d}(x2))
 """
 
-from keras2gp.graph.ops.base import Kind, Offset, Op, Ratios, Refusal, Spatial
+from keras2gp.graph.ops.base import Kind, Offset, Op, Ratios, Reading, Refusal, Spatial
 from keras2gp.graph.ops.calls import Calls, Stack
 from keras2gp.graph.ops.channels import (
     Activation,
@@ -73,6 +73,7 @@ __all__ = [
     "Positions",
     "Product",
     "Ratios",
+    "Reading",
     "Recurrent",
     "Refusal",
     "Repeat",

@@ -11,7 +11,17 @@ from typing import ClassVar, NamedTuple, TypeVar
 from keras2gp.errors import GraphError
 from keras2gp.graph.linear_maps import SeparableMap
 
-__all__ = ["Kind", "NotGaussian", "Offset", "Op", "Ratios", "Refusal", "Spatial", "along"]
+__all__ = [
+    "Kind",
+    "NotGaussian",
+    "Offset",
+    "Op",
+    "Ratios",
+    "Reading",
+    "Refusal",
+    "Spatial",
+    "along",
+]
 
 Value = TypeVar("Value")
 Offset = tuple[int, ...]
@@ -41,6 +51,18 @@ def along(values: tuple[Value, ...], other: Value, rank: int) -> tuple[Value, ..
     rank: axes behind that of the calls
     """
     return (other, *values, *(other,) * (rank - len(values)))
+
+
+class Reading(NamedTuple):
+    """Where an op reads its input along one axis: row g at stride g - before + step t, tap by tap.
+
+    taps: how many positions; t goes from 0 to taps - 1
+    """
+
+    taps: int
+    stride: int
+    step: int
+    before: int
 
 
 class Refusal(NamedTuple):
@@ -204,6 +226,16 @@ class Op:
     def reads_outside(self) -> bool:
         """Whether it reads its input beyond the border, where the input has to be 0."""
         return False
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """Where it reads its input along each axis, if it reads outside."""
+        return ()
+
+    @property
+    def packs_offsets(self) -> bool:
+        """Whether a map may hold two offsets (see graph/cycles.py), read by `readings` if any."""
+        return self.pointwise
 
     @property
     def keeps_zeros(self) -> bool:

@@ -27,6 +27,11 @@ class Stack(Op):
         return (len(inputs), *inputs[0][1:])
 
     @property
+    def packs_offsets(self) -> bool:
+        """Offset 0 of the calls is alone in its turn."""
+        return True
+
+    @property
     def keeps_zeros(self) -> bool:
         """Each is 0 where its input is."""
         return True

@@ -49,6 +49,11 @@ class Input(Op):
         """Spatial shape of the data tensor itself."""
         return self.size
 
+    @property
+    def packs_offsets(self) -> bool:
+        """The second image is read cyclically."""
+        return True
+
     def kind(self, inputs: Sequence[Kind]) -> Kind:
         """Data."""
         return Kind.DATA
@@ -317,6 +322,11 @@ class Normalize(Op):
         if self.centered and not self.deviation:
             raise GraphError("a normalisation that is centered divides by the deviation")
         return inputs[0]
+
+    @property
+    def packs_offsets(self) -> bool:
+        """It multiplies every position by numbers of both images."""
+        return True
 
     @property
     def keeps_zeros(self) -> bool:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from keras2gp.errors import GraphError
 from keras2gp.graph.linear_maps import SeparableMap, identity, selection
-from keras2gp.graph.ops.base import Kind, Op, Ratios, Refusal, Spatial, along
+from keras2gp.graph.ops.base import Kind, Op, Ratios, Reading, Refusal, Spatial, along
 from keras2gp.graph.ops.mixing import AveragePool
 
 __all__ = [
@@ -63,6 +63,11 @@ class Patches(Op):
             out.append((n + before + after - reach) // s + 1)
         return tuple(out)
 
+    @property
+    def packs_offsets(self) -> bool:
+        """A window stays on its side of the seam."""
+        return True
+
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
         """A window of one call."""
         window, strides, dilation = (
@@ -78,6 +83,12 @@ class Patches(Op):
     def reads_outside(self) -> bool:
         """Unless it takes single positions of the image itself."""
         return self.taps > 1 or any(map(any, self.pads))
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """Its taps."""
+        axes = zip(self.window, self.strides, self.dilation, self.pads, strict=True)
+        return tuple(Reading(k, s, r, before) for k, s, r, (before, _) in axes)
 
     @property
     def keeps_zeros(self) -> bool:
@@ -150,6 +161,11 @@ class Pad(_Selection):
         """The zeros that it adds are beyond its input's border."""
         return True
 
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """Single positions."""
+        return tuple(Reading(1, 1, 1, before) for before, _ in self.pads)
+
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
         """Nothing along the calls."""
         return (replace(self, pads=along(self.pads, (0, 0), rank)),)
@@ -157,6 +173,11 @@ class Pad(_Selection):
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """Grown by the zeros."""
         return tuple(n + a + b for n, (a, b) in zip(inputs[0], self.pads, strict=True))
+
+    @property
+    def packs_offsets(self) -> bool:
+        """As a window of one tap."""
+        return True
 
     def positions(self, axis: int, size: int) -> Sequence[int | None]:
         """0 outside of the input."""
@@ -186,6 +207,11 @@ class Crop(_Selection):
         if min(out, default=1) < 1:
             raise GraphError(f"cropping {self.crops} leaves nothing of {inputs[0]}")
         return out
+
+    @property
+    def packs_offsets(self) -> bool:
+        """The positions that stay keep their sides."""
+        return True
 
     def positions(self, axis: int, size: int) -> Sequence[int | None]:
         """Those that stay."""
@@ -297,6 +323,11 @@ class Repeat(Op):
         if any(f > 1 and n != 1 for n, f in zip(size, self.factors, strict=True)):
             raise GraphError(f"{self.factors} copies of {size} positions, which are more than one")
         return tuple(n * f for n, f in zip(size, self.factors, strict=True))
+
+    @property
+    def packs_offsets(self) -> bool:
+        """The one position is that of every offset."""
+        return True
 
     @property
     def keeps_zeros(self) -> bool:
@@ -467,6 +498,11 @@ class Spread(Op):
         if inputs[0]:
             raise GraphError(f"only a vector is spread over positions, not a map of {inputs[0]}")
         return self.size
+
+    @property
+    def packs_offsets(self) -> bool:
+        """Offset 0 is alone in its turn."""
+        return True
 
     def input_offset(self, offset: Ratios) -> Ratios:
         """A vector has no offsets."""
