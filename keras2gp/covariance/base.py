@@ -21,8 +21,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 from keras2gp.covariance.seams import Cuts
-from keras2gp.graph.offsets import Margin
-from keras2gp.graph.ops import Input, Op
+from keras2gp.graph.ops import Input, Margin, Op
 
 __all__ = [
     "Covariance",

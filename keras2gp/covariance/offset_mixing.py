@@ -21,12 +21,14 @@ import tensorflow as tf
 from keras2gp._util.arrays import Array, ImageMap, Tensor
 from keras2gp.covariance.joint import scaled, weighted_total
 from keras2gp.graph.linear_maps import Band, SeparableMap, offset_weights
-from keras2gp.graph.offsets import Loop, wrapped
-from keras2gp.graph.ops import Mixing, Offset, Spatial
+from keras2gp.graph.ops import Mixing, Offset, Spatial, wrapped
 
 __all__ = ["Addition", "additions", "averaged"]
 
 _MOST_TAPS = 8
+
+Held = tuple[Sequence[Offset], Spatial]
+"""Offsets, and the periods of the maps that hold them; () if there is a map for each."""
 
 
 @dataclass(frozen=True)
@@ -183,16 +185,10 @@ class Addition:
         return [(slots[place], scaled(part, used[place])) for place, part in pieces]
 
 
-def additions(
-    maps: Sequence[SeparableMap], loop: Loop, results: Sequence[Offset], periods: Spatial
-) -> list[Addition]:
-    """The additions of a sum of maps, from the turns of a loop to the offsets of its output.
-
-    periods: of the maps that hold these offsets; () if there is one for each
-    """
-    sources = _Along.each(loop.offsets, loop.periods)
-    along = list(zip(sources, _Along.each(results, periods), strict=True))
-    slots = wrapped(results, periods)
+def additions(maps: Sequence[SeparableMap], sources: Held, results: Held) -> list[Addition]:
+    """The additions of a sum of maps, from the offsets of its input to those of its output."""
+    along = list(zip(_Along.each(*sources), _Along.each(*results), strict=True))
+    turns, slots = wrapped(*sources), wrapped(*results)
     return [
         _addition(
             first.coefficient * second.coefficient,
@@ -200,7 +196,7 @@ def additions(
                 _Axis.of(b1, b2, *both)
                 for b1, b2, both in zip(first.bands, second.bands, along, strict=True)
             ),
-            loop.turns,
+            turns,
             slots,
         )
         for first, second in product(maps, maps)

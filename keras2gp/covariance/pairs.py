@@ -23,8 +23,7 @@ from keras2gp.covariance.base import (
     is_zero,
     materialised,
 )
-from keras2gp.graph.offsets import Margin
-from keras2gp.graph.ops import Input
+from keras2gp.graph.ops import Input, Margin
 
 __all__ = ["CrossPairs", "ImageBlock", "SelfPairs", "in_runs", "with_margin"]
 

@@ -93,15 +93,16 @@ class LoopResults:
         self.offsets = analysis.slots(loop.result)
         periods = analysis.periods.get(loop.result, ())
         self.cyclic = any(periods)
+        held = (loop.offsets, loop.periods), (analysis.offsets[loop.result], periods)
         node = analysis.graph.nodes[loop.result]
         self.size = node.spatial
         self.additions: list[Addition] | None = None
         if isinstance(node.op, Mixing) and loop.mixes:
             maps = node.op.maps(analysis.graph.nodes[loop.last].spatial)
-            self.additions = additions(maps, loop, analysis.offsets[loop.result], periods)
+            self.additions = additions(maps, *held)
         elif loop.periods or self.cyclic:
             whole = SeparableMap(1.0, tuple(map(identity, self.size)))
-            self.additions = additions([whole], loop, analysis.offsets[loop.result], periods)
+            self.additions = additions([whole], *held)
 
     def empty(self) -> Any:
         """An array of zeros: of the NNGP, or of both kernels together."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from keras2gp.graph.cycles import packed, stored_periods
 from keras2gp.graph.distributions import known_means, mean_readers
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.offsets import Loop, Margin, demand, loops, reach, wrapped
-from keras2gp.graph.ops import Offset, Spatial
+from keras2gp.graph.offsets import Loop, demand, loops, reach
+from keras2gp.graph.ops import Margin, Offset, Spatial, wrapped
 
 __all__ = ["Analysis"]
 

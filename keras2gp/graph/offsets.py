@@ -20,36 +20,24 @@ from itertools import product
 from keras2gp.errors import InputError, Obstacle
 from keras2gp.graph.distributions import kinds
 from keras2gp.graph.graph import Graph, Node
-from keras2gp.graph.ops import Input, Mixing, Offset, Op, Ratios, Spatial, Upsample
+from keras2gp.graph.ops import (
+    Input,
+    Margin,
+    Mixing,
+    Offset,
+    Op,
+    Ratios,
+    Spatial,
+    Upsample,
+    wrapped,
+)
 
-__all__ = ["Loop", "Margin", "check_offsets", "demand", "loops", "reach", "wrapped"]
+__all__ = ["Loop", "check_offsets", "demand", "loops", "reach"]
 
 _MOST_OFFSETS = 2**23
 """Offsets of one node: all of an image of 1448 x 1448, and a gigabyte of memory."""
 _MOST_STEPS = 2**29
 """Rows of a map along one axis times offsets along it: minutes."""
-
-
-@dataclass(frozen=True)
-class Margin:
-    """What surrounds the positions of a node's tensors, which are read at an offset, on each axis.
-
-    zeros:  zeros before and behind them: the largest offset
-    period: the distance at which they come again, in a cyclic loop (see cycles.py); 0: they do not
-    """
-
-    zeros: Spatial
-    period: Spatial
-
-    @property
-    def rank(self) -> int:
-        """The number of axes."""
-        return len(self.zeros)
-
-    @property
-    def added(self) -> Spatial:
-        """By how much it makes a tensor longer."""
-        return tuple(2 * m + p for m, p in zip(self.zeros, self.period, strict=True))
 
 
 @dataclass(frozen=True)
@@ -88,16 +76,6 @@ class Loop:
     def mixes(self) -> bool:
         """Whether the maps are added up by a mixing op."""
         return self.result != self.last
-
-
-def wrapped(offsets: Iterable[Offset], periods: Spatial) -> tuple[Offset, ...]:
-    """The offsets modulo their period along each axis, sorted; as they are where that is 0."""
-    if any(periods):
-        offsets = {
-            tuple(d % p if p else d for d, p in zip(offset, periods, strict=True))
-            for offset in offsets
-        }
-    return tuple(sorted(offsets))
 
 
 def demand(graph: Graph, *, stop: bool = False) -> list[frozenset[Offset]]:

@@ -7,7 +7,17 @@ Glossary
   offset d  one integer per spatial axis: k[d][g] = Cov(A_g(x1), A_{g+d}(x2))
 """
 
-from keras2gp.graph.ops.base import Kind, Offset, Op, Ratios, Reading, Refusal, Spatial
+from keras2gp.graph.ops.base import (
+    Kind,
+    Margin,
+    Offset,
+    Op,
+    Ratios,
+    Reading,
+    Refusal,
+    Spatial,
+    wrapped,
+)
 from keras2gp.graph.ops.calls import Calls, Stack
 from keras2gp.graph.ops.channels import (
     Activation,
@@ -59,6 +69,7 @@ __all__ = [
     "Input",
     "Interpolate",
     "Kind",
+    "Margin",
     "Mixing",
     "Mixture",
     "Normalize",
@@ -91,4 +102,5 @@ __all__ = [
     "Upsample",
     "Weigh",
     "Weighted",
+    "wrapped",
 ]

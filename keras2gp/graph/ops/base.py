@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -13,6 +13,7 @@ from keras2gp.graph.linear_maps import SeparableMap
 
 __all__ = [
     "Kind",
+    "Margin",
     "NotGaussian",
     "Offset",
     "Op",
@@ -21,6 +22,7 @@ __all__ = [
     "Refusal",
     "Spatial",
     "along",
+    "wrapped",
 ]
 
 Value = TypeVar("Value")
@@ -51,6 +53,38 @@ def along(values: tuple[Value, ...], other: Value, rank: int) -> tuple[Value, ..
     rank: axes behind that of the calls
     """
     return (other, *values, *(other,) * (rank - len(values)))
+
+
+def wrapped(offsets: Iterable[Offset], periods: Spatial) -> tuple[Offset, ...]:
+    """The offsets modulo their period along each axis, sorted; as they are where that is 0."""
+    if any(periods):
+        offsets = {
+            tuple(d % p if p else d for d, p in zip(offset, periods, strict=True))
+            for offset in offsets
+        }
+    return tuple(sorted(offsets))
+
+
+@dataclass(frozen=True)
+class Margin:
+    """What surrounds the positions of a node's tensors, which are read at an offset, on each axis.
+
+    zeros:  zeros before and behind them: the largest offset
+    period: in a cyclic loop (see graph/cycles.py) the distance at which they come again; else 0
+    """
+
+    zeros: Spatial
+    period: Spatial
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.zeros)
+
+    @property
+    def added(self) -> Spatial:
+        """By how much it makes a tensor longer."""
+        return tuple(2 * m + p for m, p in zip(self.zeros, self.period, strict=True))
 
 
 class Reading(NamedTuple):
