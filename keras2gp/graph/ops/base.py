@@ -67,7 +67,7 @@ def wrapped(offsets: Iterable[Offset], periods: Spatial) -> tuple[Offset, ...]:
 
 @dataclass(frozen=True)
 class Margin:
-    """What surrounds the positions of a node's tensors, which are read at an offset, on each axis.
+    """The surroundings of a node's tensors on each axis, by which they are read at an offset.
 
     zeros:  zeros before and behind them: the largest offset
     period: in a cyclic loop (see graph/cycles.py) the distance at which they come again; else 0
