@@ -122,7 +122,8 @@ def test_damaged_programs_change_nothing(filled, tmp_path, damage):
 def test_the_order_of_imports(filled, when):
     folder, first = filled
     found = ran(folder, **when)
-    assert (found["new"], found["linked"]) == (0, first["new"])
+    assert found["new"] == 0
+    assert found["linked"] >= first["new"]  # those of other tests too
     assert found["values"] == first["values"]
     assert found["flags"] is None
 
