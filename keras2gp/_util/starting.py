@@ -12,7 +12,7 @@ from importlib import import_module
 
 from keras2gp._util.progress import stage
 
-__all__ = ["import_tensorflow", "start_tensorflow"]
+__all__ = ["import_tensorflow", "silent_stderr", "start_tensorflow"]
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -34,7 +34,7 @@ def import_tensorflow() -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     silent = os.environ[_LEVEL] not in ("0", "1", "2")
     if "tensorflow" not in sys.modules or "keras" not in sys.modules:
-        with _silent_stderr() if silent else nullcontext():
+        with silent_stderr() if silent else nullcontext():
             import_module("tensorflow")
             import_module("keras")
     if silent:
@@ -43,7 +43,7 @@ def import_tensorflow() -> None:
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Keep all output to descriptor 2, C++'s too, and show it only if the block fails."""
     saved = os.dup(2)
     sys.stderr.flush()

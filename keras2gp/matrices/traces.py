@@ -14,6 +14,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +25,7 @@ import tensorflow as tf
 
 from keras2gp._util.files import read_if_regular
 from keras2gp._util.program_cache import VARIABLE, ProgramCache
+from keras2gp._util.starting import silent_stderr
 from keras2gp.covariance.registry import has_outside
 from keras2gp.errors import StoreError, one_line
 from keras2gp.matrices.xla import set_up_xla
@@ -93,13 +95,18 @@ class KeptFunctions:
             return function(*arguments, **settings)
         name = function.python_function.__name__
         key = (name, *settings.values(), *(tuple(x.shape) for x in _leaves(arguments)))
-        if key not in self._found:
+        first = key not in self._found
+        if first:
             kept.bound()
             self._found[key] = self._kept(name, function, arguments, settings, kept)
         found = self._found[key]
         compute = partial(function, **settings) if found is None else found
+        # TensorFlow takes features that tune a program for instructions, which the CPU lacks, and
+        # says of each program that it reads that it might fail.
+        silent = first and os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0"
         try:
-            return compute(*arguments)
+            with silent_stderr() if silent else nullcontext():
+                return compute(*arguments)
         except tf.errors.OpError as error:
             if str(kept.directory) not in str(error):
                 raise

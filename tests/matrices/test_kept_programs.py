@@ -66,8 +66,8 @@ def test_the_second_process_compiles_nothing(filled):
     assert first["new"] >= 2
     assert first["linked"] == 0
     assert (first["flags"], first["xla"]) == (None, None)
-    assert len(list(folder.glob("*/*.pb"))) == first["new"]
-    assert not list(folder.glob("*/run-*"))
+    assert len(list(folder.rglob("*.pb"))) == first["new"]
+    assert not list(folder.rglob("run-*"))
     second = ran(folder)
     assert second["values"] == first["values"]
     assert (second["new"], second["linked"]) == (0, first["new"])
@@ -95,7 +95,7 @@ def test_damaged_programs_change_nothing(filled, tmp_path, damage):
     _, first = filled
     again = tmp_path / "programs"
     assert ran(again)["values"] == first["values"]
-    for path in again.glob("*/*.pb"):
+    for path in again.rglob("*.pb"):
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 255
         path.write_bytes({
@@ -133,7 +133,7 @@ def test_after_the_first_operation_it_is_too_late(filled):
     found = ran(folder, before="import tensorflow as tf; tf.zeros([2]) + 1")
     assert found["values"] == first["values"]
     assert found["new"] is None
-    assert not list(folder.glob("*/run-*"))
+    assert not list(folder.rglob("run-*"))
 
 
 def test_what_the_user_states_stays(filled, tmp_path):
@@ -151,8 +151,8 @@ def test_what_the_user_states_stays(filled, tmp_path):
 def test_options_that_change_after_the_import(filled):
     """What is compiled with them is not handed on to processes without them."""
     folder, _ = filled
-    kept = sorted(folder.glob("*/*.pb"))
+    kept = sorted(folder.rglob("*.pb"))
     changed = "os.environ['XLA_FLAGS'] = '--xla_cpu_enable_fast_math=true'"
     found = ran(folder, activation="sigmoid", then=changed)
     assert found["folder"] is None
-    assert sorted(folder.glob("*/*.pb")) == kept
+    assert sorted(folder.rglob("*.pb")) == kept
