@@ -83,13 +83,12 @@ def no_such_layer(argument: str, stated: str, present: Sequence[str]) -> InputEr
 
 
 def graph_of(tensor: Tensor, state: State, walker: KerasWalker) -> Graph:
-    """The graph of everything that a tensor depends on; a tensor of data is an input of it."""
+    """The graph of everything that a tensor depends on; a tensor of data is an input of it.
+
+    Raises:
+        RefusalError: the tensor cannot be an output.
+    """
     path = walker.calls[-1].row.path if walker.calls else "input"
-    if tensor.split:
-        raise InputError(
-            "the output is a Reshape that cuts channels into blocks of positions, which are not "
-            "in their places yet. Try: a later tensor as output="
-        )
     tensor = Context(state, path).as_graph_tensor(tensor)
     return state.builder.graph(tensor.parts[0].node)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from keras2gp._util.checks import one_of
-from keras2gp.conversion.context import State
+from keras2gp.conversion.context import RefusalError, State
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.output import (
     channels_of,
@@ -37,7 +37,7 @@ from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.covariance.expansion import with_degrees
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.program import check_rules, check_tangent
-from keras2gp.errors import OutputError, PriorError, UnsupportedModelError
+from keras2gp.errors import Obstacle, OutputError, PriorError, UnsupportedModelError
 from keras2gp.graph.calls import join_calls
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
@@ -282,7 +282,14 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         )
     output = chosen_output(walker, functional, settings.output)
 
-    whole, notes, removed = without_output_activation(graph_of(output, state, walker))
+    inputs = tuple(InputSpec(t.name, tuple(t.shape[1:]), _dtype(t)) for t in functional.inputs)
+    try:
+        whole, notes, removed = without_output_activation(graph_of(output, state, walker))
+    except RefusalError as refusal:
+        obstacle = Obstacle(name, "the output", refusal.why, refusal.hint)
+        rows = tuple(row for c in walker.calls for row in (c.row, *c.extra_rows))
+        shapes = tuple(spec.shape for spec in inputs)
+        return _Conversion(ConversionReport(name, settings.prior, rows, (obstacle,), shapes))
     graph, terms = split_mean(whole, channels_of(output))
     arrays = array_obstacles(graph)
     shared = join_calls(graph, len(state.data))
@@ -312,7 +319,6 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
     # A layer that was refused has no variances: an override of it is no mistake of its own.
     overrides = settings.overrides_of(alive) if obstacles else settings.overrides
     parameters = apply_overrides(alive, overrides)
-    inputs = tuple(InputSpec(t.name, tuple(t.shape[1:]), _dtype(t)) for t in functional.inputs)
     report = ConversionReport(
         name,
         settings.prior,

@@ -84,6 +84,10 @@ REFUSED = {
         lambda h: conv(ops.pad(h, [(0, 0), (1, 1), (0, 0), (0, 0)], constant_values=-np.inf)),
         "surrounds the map with -inf",
     ),
+    "-inf at the output": (
+        lambda h: ops.pad(h, [(0, 0), (1, 1), (0, 0), (0, 0)], constant_values=-np.inf),
+        "surrounds the map with -inf",
+    ),
     "a new axis": (lambda h: h[:, None], "no choice of positions"),
     "channels repeated": (lambda h: ops.repeat(h, 2, axis=-1), "repeats images or channels"),
     "all numbers repeated": (lambda h: ops.repeat(h, 2), "repeats images or channels"),

@@ -384,3 +384,13 @@ def test_memory_is_compared_before_it_is_taken(monkeypatch):
     monkeypatch.setattr("keras2gp._util.memory.available_memory", lambda: 90_000)
     with pytest.raises(InputError, match="available"):
         GPRegressor("precomputed", solver="cholesky").fit(KERNEL(x), y)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_stated_noise_of_another_type_of_number():
+    fits = [
+        GPRegressor("precomputed", noise_variance=noise).fit(3.0 * np.eye(2), [4.0, 8.0])
+        for noise in (1, 1.0, np.float32(1), np.float16(1), np.int64(1))
+    ]
+    for gp in fits:
+        np.testing.assert_array_equal(gp.alpha_.ravel(), [1.0, 2.0])

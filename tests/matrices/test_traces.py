@@ -18,7 +18,12 @@ from keras2gp.matrices.xla import Xla
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    """A cache of this process, which TensorFlow does not know."""
+    """A cache of this process, which TensorFlow does not know; with the package's rules alone."""
+    monkeypatch.setattr(registry, "_OWN", {})
+    for name in ("_DUALS", "_RULES"):
+        known = getattr(registry, name).items()
+        ours = {key: kind for key, kind in known if kind.__module__.startswith("keras2gp.")}
+        monkeypatch.setattr(registry, name, ours)
     monkeypatch.setenv("KERAS2GP_CACHE", str(tmp_path / "cache"))
     cache = ProgramCache.open("compiler")
     cache.share()
@@ -81,18 +86,13 @@ def test_nothing_is_kept_where_rules_are_not_of_this_package(kept, monkeypatch):
     assert stored(kept) == []
 
 
-def test_an_own_dual_is_told(monkeypatch):
-    monkeypatch.setattr(registry, "_OWN", {})
-    ours = {n: d for n, d in registry._DUALS.items() if d.__module__.startswith("keras2gp.")}
-    rules = {o: r for o, r in registry._RULES.items() if r.__module__.startswith("keras2gp.")}
-    monkeypatch.setattr(registry, "_DUALS", ours)
-    monkeypatch.setattr(registry, "_RULES", rules)
+def test_an_own_dual_is_told(kept, monkeypatch):
     assert not registry.has_outside()
 
     class Own:
         pass
 
-    monkeypatch.setitem(ours, "relu", Own)
+    monkeypatch.setitem(registry._DUALS, "relu", Own)
     assert registry.has_outside()
 
 

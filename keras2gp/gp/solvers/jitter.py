@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -76,13 +77,18 @@ def factor_with_jitter(
     raise NumericalError(_failure(matrix, diagonal, steps, inputs))
 
 
+def _plain(number: Any) -> Any:
+    """A number of numpy as one of Python: a comparison in float32 would overflow."""
+    return number.item() if isinstance(number, np.generic) else number
+
+
 def check_noise(noise_variance: float) -> float:
     """The noise variance as a float.
 
     Raises:
         InputError: it is no finite number, or negative.
     """
-    if not is_number(noise_variance) or not 0.0 <= noise_variance <= _MOST:
+    if not is_number(noise_variance) or not 0.0 <= _plain(noise_variance) <= _MOST:
         raise InputError(
             f"noise_variance is {received_text(noise_variance)}: expected a finite number, 0 or "
             "more"
@@ -98,7 +104,7 @@ def check_jitter(jitter: float | str) -> float | None:
     """
     if isinstance(jitter, str) and jitter == "auto":
         return None
-    if not is_number(jitter) or not 0.0 <= jitter <= _MOST:  # type: ignore[operator]
+    if not is_number(jitter) or not 0.0 <= _plain(jitter) <= _MOST:
         raise InputError(
             f'jitter is {received_text(jitter)}: expected "auto" or a finite number, 0 or more'
         )
