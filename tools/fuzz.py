@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import keras
 from oracles.architectures import architecture, difference, drawn_inputs
+from oracles.full_covariance import UnknownError
 
 import keras2gp
 from keras2gp.matrices import compiled as programs
@@ -62,7 +63,7 @@ def main() -> int:
     started, converted, seed = time.perf_counter(), 0, arguments.seed
     refused: Counter[str] = Counter()
     worst = dict.fromkeys(BOUNDS, 0.0)
-    faults = 0
+    faults = unknown = 0
     while converted < arguments.count and time.perf_counter() - started < 60 * arguments.minutes:
         compiled = converted % arguments.compiled == 0
         try:
@@ -70,6 +71,8 @@ def main() -> int:
         except keras2gp.UnsupportedModelError as error:
             refused.update({obstacle.why[:100] for obstacle in error.obstacles})
             refused["refused"] += 1
+        except UnknownError:
+            unknown += 1
         except Exception:  # noqa: BLE001 (reported, and the next model tried)
             faults += 1
             print(f"seed {seed}: {traceback.format_exc(limit=-3)}", flush=True)
@@ -84,6 +87,7 @@ def main() -> int:
         keras.backend.clear_session()
     minutes = (time.perf_counter() - started) / 60
     print(f"{converted} models in {minutes:.1f} minutes, seeds {arguments.seed} to {seed - 1}")
+    print(f"{unknown} more with a function of a function, which the oracle does not know")
     print(f"largest differences {worst}; {faults} faults; {refused.pop('refused', 0)} refused:")
     for why, count in refused.most_common():
         print(f"  {count:5}  {why}")

@@ -53,7 +53,7 @@ ABSURD = {
     "ReLU threshold inf": lambda: layers.ReLU(threshold=INF),
     "ReLU slope nan": lambda: layers.ReLU(negative_slope=NAN),
     "PReLU alpha nan": lambda: layers.PReLU(alpha_initializer=constant(NAN)),
-    "PReLU alpha of an array": lambda: layers.PReLU(alpha_initializer=constant([0.1] * 8)),
+    "PReLU alpha of an array": lambda: layers.PReLU(alpha_initializer=constant([0.1] * 7 + [0.2])),
     "Rescaling nan": lambda: layers.Rescaling(NAN),
     "Rescaling inf": lambda: layers.Rescaling(INF),
     "Rescaling 1e200": lambda: layers.Rescaling(1e200),

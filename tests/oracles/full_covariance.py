@@ -47,6 +47,10 @@ from oracles.full_weights import WEIGHTED, correlated, correlation
 _STEP = 2e-5
 
 
+class UnknownError(Exception):
+    """A model that the oracle has no formula for: a function of a function."""
+
+
 def full_tangent(model, x1, x2):
     """Tangent kernel [N1, N2] of two sets of different images; see full_kernel."""
     return between_tangents(model, x1, x2)[:, :, 0, 0]
@@ -341,7 +345,7 @@ def _about(name, constant, start, k):
     q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
     moved, ends = (lambda u: f(u + start)), [t - start for t in (0.0, *corners)]
     second = np.vectorize(lambda *v: quadrature.pair(moved, ends, *v))(k, q1, q2)
-    return Source(second, np.vectorize(lambda v: quadrature.one(moved, ends, v))(q))
+    return Source(second, np.vectorize(lambda v: quadrature.one(moved, ends, v))(q), function=True)
 
 
 _ACTIVATED = {}
@@ -358,6 +362,8 @@ def activated(layer, value):
         if slope is not None and part.positive:  # the identity from 0
             groups.append(part)
             continue
+        if any(source.function for source, _ in part.terms):
+            raise UnknownError(f"{name} of a function")
         # Of a source's positions, those of other calls included, the function acts on all.
         group = whole(part) or part
         (taken,) = part.terms.values() if whole(part) else (np.eye(group.mean.shape[1]),)
@@ -382,7 +388,7 @@ def activated(layer, value):
             q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
             second = oracle.dual_activation(name, constant, k, q1, q2)
             mean = _mean(name, constant, q)
-            _ACTIVATED[key] = Source(second, mean, positive=slope == 0.0)
+            _ACTIVATED[key] = Source(second, mean, positive=slope == 0.0, function=True)
         made = _ACTIVATED[key]
         groups.append(Group(group.channels, {(made, first): taken}))
     return Map(value.spatial, groups)

@@ -11,11 +11,15 @@ import numpy as np
 
 @dataclass(eq=False)
 class Source:
-    """Second moments E[A A'] [N, N, P, P] of images and positions, means [N, P]; is A never < 0?"""
+    """Second moments E[A A'] [N, N, P, P] of images and positions, means [N, P].
+
+    positive: whether A is never below 0;  function: whether A is an activation's result
+    """
 
     second: np.ndarray
     mean: np.ndarray
     positive: bool = False
+    function: bool = False
 
     @property
     def centered(self):
