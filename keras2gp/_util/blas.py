@@ -10,10 +10,11 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from keras2gp._util.cpu import cpu_facts
+
 __all__ = ["use_avx512"]
 
 _SETTING = "OPENBLAS_CORETYPE"
-_PROCESSOR = "/proc/cpuinfo"
 # What OpenBLAS's kernels for AVX-512 take for granted, and the architectures that use them.
 _FLAGS = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
 _WITH_AVX512 = {"skylakex", "cooperlake", "sapphirerapids"}
@@ -45,12 +46,8 @@ def use_avx512() -> bool:
 
 
 def _has_avx512() -> bool:
-    try:
-        text = Path(_PROCESSOR).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    _, _, rest = text.partition("\nflags")
-    return _FLAGS.issubset(rest.partition("\n")[0].split())
+    """Whether the processor has the instructions that OpenBLAS's kernels need."""
+    return _FLAGS.issubset(cpu_facts().get("flags", "").split())
 
 
 def _architecture() -> str:

@@ -18,10 +18,10 @@ from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from keras2gp._util.cpu import cpu_facts
 from keras2gp._util.program_cache import ProgramCache
 
 __all__ = ["XLA_FLAGS", "keep_programs", "programs"]
@@ -30,7 +30,6 @@ XLA_FLAGS = "XLA_FLAGS"
 _FLAGS = "TF_XLA_FLAGS"
 _DIRECTORY = "--tf_xla_persistent_cache_directory"
 _DEVICES = "--tf_xla_persistent_cache_device_types=CPU"
-_CPU = Path("/proc/cpuinfo")
 _MARKS = "\"' \t\n"
 """Characters that end a value in TF_XLA_FLAGS."""
 
@@ -117,9 +116,7 @@ def _compiler(tensorflow: Any) -> str:
 def _cpu() -> list[str]:
     """Instructions and model of the CPU; of another system its host, whose CPU stays."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with suppress(OSError):
-        lines = _CPU.read_text(encoding="ascii", errors="replace").splitlines()
-        facts = {key.strip(): value for key, _, value in (line.partition(":") for line in lines)}
+    if facts := cpu_facts():
         names = ("vendor_id", "model name", "flags", "Features", "CPU part")
         return [f"{count}", *(facts.get(name, "") for name in names)]
     return [f"{count}", platform.node(), platform.machine(), platform.processor()]

@@ -143,22 +143,9 @@ class GaussianProcess(Posterior):
         if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
             warnings.warn(jitter_message(fit, self._positions), JitterWarning, stacklevel=3)
 
-    def _set_input_shape(self, shape: tuple[int, ...]) -> None:
-        self.input_shape_ = shape
-        if len(shape) == 1:
-            self.n_features_in_ = shape[0]
-        elif hasattr(self, "n_features_in_"):
-            del self.n_features_in_
-
     def _set_noise(self, stated: float | None, curve: NoiseCurve | None) -> None:
         self.noise_curve_ = curve
         self.noise_variance_ = curve.chosen if curve is not None else float(stated or 0.0)
-
-    def _set_feature_names(self, names: Vector | None) -> None:
-        if names is not None:
-            self.feature_names_in_ = names
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
 
     def _noiseless(self) -> str:
         """The reason why "auto" stands for no noise, in words; empty where it is chosen."""

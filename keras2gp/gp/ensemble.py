@@ -7,31 +7,21 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.linalg
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.inputs import (
-    check_feature_names,
-    check_inputs,
-    check_length,
-    check_targets,
-    check_texts,
-    feature_names,
-    kernel_values,
-    takes_text,
-)
+from keras2gp.gp.fitted import FittedInputs, rows_of_batch
+from keras2gp.gp.inputs import check_length, check_targets, feature_names, kernel_values
 from keras2gp.gp.positions import positions_of
-from keras2gp.gp.posterior import UnfittedError, require_finite
+from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import mean_of_rows
 from keras2gp.gp.solvers.precision import precision_hint, relative_error
 
 __all__ = ["TrainedEnsemble"]
 
-# Bytes of the float64 covariances between one batch of predictions and the training inputs.
-_BATCH_BYTES = 64 * 2**20
 # Matrices [N, N] of float64 that a fit needs: both kernels, the eigenvectors, LAPACK's work.
 _MATRICES = 6
 
@@ -45,7 +35,7 @@ class _BothKernels(Protocol):
     def diag(self, x: Any, /, *, get: Any = None) -> Any: ...
 
 
-class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
     """Networks of infinite width, each drawn at random and trained by gradient descent.
 
     Their outputs are jointly Gaussian, and this is their exact mean and covariance at every time
@@ -149,14 +139,9 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.x_train_ = np.array(x)
         self.targets_ = self._less_the_mean(x, targets.reshape(count, -1))
         self._single = targets.ndim == 1
-        self.input_shape_ = x.shape[1:]
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(self, name):
-                delattr(self, name)
-        if x.ndim == 2:
-            self.n_features_in_ = x.shape[1]
-        if names is not None:
-            self.feature_names_in_ = names
+        self._components = vectors.T @ self.targets_
+        self._set_input_shape(x.shape[1:])
+        self._set_feature_names(names)
         self._steps(_amount("time", self.time, infinite=True))
         return self
 
@@ -190,15 +175,14 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         if return_std and return_cov:
             raise InputError("return_std and return_cov: at most one of the two can be asked for")
-        x = self._test_inputs(X)
+        x = self._new_inputs(X)
         steps = self._steps(_amount("time", self.time if time is None else time, infinite=True))
         if return_cov:
             mean, covariance = self._mean_and_covariance(x, steps)
             return self._outputs(x, mean), covariance
         mean = np.empty((len(x), self.targets_.shape[1]))
         variance = np.empty(len(x))
-        count = len(self.targets_)
-        size = max(1, _BATCH_BYTES // (8 * 4 * count))
+        size = rows_of_batch(4 * len(self.targets_))
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
             if return_std:
@@ -208,7 +192,7 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 variance[rows] = self._variance(terms, weights, cross, start)
             else:
                 weights = self._tangent(x[rows]) * steps
-            mean[rows] = weights @ (self._vectors.T @ self.targets_)
+            mean[rows] = weights @ self._components
         mean = self._outputs(x, mean)
         return (mean, np.sqrt(variance)) if return_std else mean
 
@@ -224,25 +208,6 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 f"the kernel's output has positions {positions}. Try: one of them, "
                 "kernel.at(position), or a network that ends in Flatten"
             )
-
-    def _checked_inputs(self, x: Any) -> Images:
-        if takes_text(self.kernel):
-            return check_texts(x)
-        return check_inputs(x, precomputed=False)
-
-    def _test_inputs(self, x: Any) -> Images:
-        if not hasattr(self, "rates_"):
-            raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
-        check_feature_names(self, x)
-        array = self._checked_inputs(x)
-        if array.shape[1:] != self.input_shape_:
-            raise InputError(
-                f"X has {array.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.input_shape_[0]} features as input"
-                if array.ndim == 2 and len(self.input_shape_) == 1
-                else f"X has shape {array.shape}; fitted to [N, *{list(self.input_shape_)}]"
-            )
-        return array
 
     def _steps(self, time: float) -> Vector:
         """(1 - exp(-rate time)) / rate for each rate, [N]; the time itself where the rate is 0."""
@@ -318,7 +283,7 @@ class TrainedEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         covariance = prior.astype(np.float64) + weights @ self._prior @ weights.T - joint - joint.T
         diagonal = self._variance(np.diagonal(prior).astype(np.float64), weights, cross, 0)
         np.fill_diagonal(covariance, diagonal)
-        mean = weights @ (self._vectors.T @ self.targets_)
+        mean = weights @ self._components
         return mean, require_finite((covariance + covariance.T) / 2.0, "a covariance")
 
     def _less_the_mean(self, x: Images, columns: Matrix) -> Matrix:

@@ -7,22 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import sklearn.exceptions
-from sklearn.base import BaseEstimator
 
 from keras2gp._util.arrays import Array, Images, Indices, Matrix, Targets, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
-from keras2gp.errors import InputError, NotFittedError, NumericalError
-from keras2gp.gp.inputs import (
-    check_feature_names,
-    check_inputs,
-    check_kernel,
-    check_texts,
-    check_variances,
-    kernel_values,
-    takes_text,
-)
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.fitted import FittedInputs, rows_of_batch
+from keras2gp.gp.inputs import check_variances, kernel_values
 from keras2gp.gp.positions import AtPositions, Positioned, positions_of
 from keras2gp.gp.sampling import draw_jointly, random_generator
 from keras2gp.gp.solvers.factor import CholeskyFactor
@@ -30,23 +21,15 @@ from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
 from keras2gp.gp.solvers.report import CholeskyReport, SolverReport
 from keras2gp.gp.solvers.system import LinearSystem
 
-__all__ = ["Posterior", "UnfittedError", "require_finite"]
-
-# Bytes of the float64 covariances between one batch of predictions and the training inputs.
-_BATCH_BYTES = 64 * 2**20
+__all__ = ["Posterior", "require_finite"]
 
 
-class UnfittedError(NotFittedError, sklearn.exceptions.NotFittedError):  # type: ignore[misc]
-    """Predictions were asked of an estimator before `fit`; also an error of scikit-learn."""
-
-
-class Posterior(BaseEstimator):  # type: ignore[misc]
+class Posterior(FittedInputs):
     """Mean, variance, covariance, samples and leave-one-out predictions of a fit.
 
     Math: mean = K* weights;  variance = diag K** - explained variance (LinearSystem)
     """
 
-    kernel: Any
     x_train_: Images | None
     targets_: Targets
     alpha_: Matrix
@@ -56,13 +39,7 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
     jitter_report_: CholeskyReport
     solver_report_: SolverReport
     kernel_dtype_: str
-    input_shape_: tuple[int, ...]
     log_marginal_likelihood_value_: float
-
-    @property
-    def precomputed(self) -> bool:
-        """Whether X is a kernel matrix, and not inputs."""
-        return isinstance(self.kernel, str)
 
     @property
     def factor_(self) -> CholeskyFactor:
@@ -122,32 +99,12 @@ class Posterior(BaseEstimator):  # type: ignore[misc]
         sides = (images, *positions) * (1 + pairs)
         return values.reshape(*sides, *rest)
 
-    def _checked_inputs(self, x: Any) -> Images:
-        check_kernel(self.kernel)
-        if takes_text(self.kernel):
-            return check_texts(x)
-        return check_inputs(x, precomputed=self.precomputed)
-
-    def _require_fitted(self) -> None:
-        if not hasattr(self, "alpha_"):
-            raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
-
     def _test_inputs(self, x: Any) -> Any:
         """Rows of inputs of the shape of the training inputs; InputError for any others."""
-        self._require_fitted()
-        check_feature_names(self, x)
-        array = self._checked_inputs(x)
-        if array.shape[1:] != self.input_shape_:
-            raise InputError(
-                f"X has {array.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.input_shape_[0]} features as input"
-                if array.ndim == 2 and len(self.input_shape_) == 1
-                else f"X has shape {array.shape}; fitted to [N, *{list(self.input_shape_)}]"
-            )
-        return self._rows(array)
+        return self._rows(self._new_inputs(x))
 
     def _batches(self, count: int) -> Iterator[slice]:
-        rows = max(1, _BATCH_BYTES // (8 * self.system_.basis))
+        rows = rows_of_batch(self.system_.basis)
         positions = math.prod(self._positions)  # of an image all are computed together
         rows = max(rows // positions, 1) * positions
         return (slice(start, min(start + rows, count)) for start in range(0, count, rows))

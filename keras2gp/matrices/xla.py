@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import tensorflow as tf
 
+from keras2gp._util.cpu import cpu_facts
 from keras2gp._util.program_cache import ProgramCache
 from keras2gp._util.xla_cache import XLA_FLAGS, programs
 
@@ -19,7 +19,6 @@ _TRIED = ("2.21.",)
 """Releases of TensorFlow that know the option: XLA ends the process over one that it does not."""
 _SIGN = "avx512_bf16"
 """The sign of CPUs that keep their clock in 512-bit instructions; earlier ones gain nothing."""
-_CPU = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def set_up_xla() -> Xla:
     """
     before = os.environ.get(XLA_FLAGS)
     tried = tf.version.VERSION.startswith(_TRIED)
-    wide = tried and _OPTION not in (before or "") and _has(_SIGN)
+    wide = tried and _OPTION not in (before or "") and _SIGN in cpu_facts().get("flags", "").split()
     kept = programs()
     early = kept is not None and kept.used  # what was compiled then has not these options
     if wide or kept is not None:
@@ -63,10 +62,3 @@ def set_up_xla() -> Xla:
         return Xla(wide, None)
     kept.share()
     return Xla(wide, kept)
-
-
-def _has(feature: str) -> bool:
-    try:
-        return feature in _CPU.read_text(encoding="ascii", errors="replace").split()
-    except OSError:
-        return False

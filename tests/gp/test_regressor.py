@@ -15,7 +15,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.model_selection import cross_val_score
 
 from keras2gp.errors import InputError, NotFittedError, NumericalError
-from keras2gp.gp import GPClassifier, GPRegressor, JitterWarning, Nystroem, posterior
+from keras2gp.gp import GPClassifier, GPRegressor, JitterWarning, Nystroem, fitted
 from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
 
 KERNEL = ConstantKernel(1.7) * RBF(1.3)
@@ -88,7 +88,7 @@ def test_batches_do_not_change_predictions(monkeypatch):
     x, y, test = problem(2)
     ours = GPRegressor(KERNEL, NOISE).fit(x, y)
     mean, std = ours.predict(test, return_std=True)
-    monkeypatch.setattr(posterior, "_BATCH_BYTES", 8 * 60 * 4)  # four rows
+    monkeypatch.setattr(fitted, "_BATCH_BYTES", 8 * 60 * 4)  # four rows
     assert len(list(ours._batches(25))) == 7
     again, spread = ours.predict(test, return_std=True)
     np.testing.assert_allclose(again, mean, rtol=1e-12)

@@ -24,7 +24,7 @@ print(int(asked))
 @pytest.fixture
 def fresh(monkeypatch):
     """As at the start of a process, on a CPU that has wide vectors."""
-    monkeypatch.setattr(vectors, "_has", lambda feature: True)
+    monkeypatch.setattr(vectors, "cpu_facts", lambda: {"flags": f"fpu {vectors._SIGN}"})
     vectors.set_up_xla.cache_clear()
     yield monkeypatch
     vectors.set_up_xla.cache_clear()
@@ -53,7 +53,7 @@ def test_a_release_that_was_not_tried_is_not_asked(fresh):
 
 def test_a_cpu_without_them_is_not_asked(fresh):
     fresh.delenv("XLA_FLAGS", raising=False)
-    fresh.setattr(vectors, "_has", lambda feature: False)
+    fresh.setattr(vectors, "cpu_facts", lambda: {"flags": "fpu"})
     assert not vectors.set_up_xla().wide
 
 

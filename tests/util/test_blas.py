@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from keras2gp._util import blas
+from keras2gp._util import blas, cpu
 
 FLAGS = "fpu sse2 avx2 avx512f avx512cd avx512bw avx512dq avx512vl"
 
@@ -23,7 +24,7 @@ def processor(tmp_path, monkeypatch):
     def pretend(flags, architecture):
         path = tmp_path / "cpuinfo"
         path.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : none\n")
-        monkeypatch.setattr(blas, "_PROCESSOR", str(path))
+        monkeypatch.setattr(cpu, "_FILE", path)
         monkeypatch.setattr(blas, "_architecture", lambda: architecture)
 
     return pretend
@@ -58,7 +59,7 @@ def test_never_too_late_nor_over_a_setting_of_the_user(processor, monkeypatch):
     monkeypatch.setitem(sys.modules, "numpy", None)
     assert not blas.use_avx512()
     monkeypatch.delitem(sys.modules, "numpy")
-    monkeypatch.setattr(blas, "_PROCESSOR", "/nowhere/cpuinfo")
+    monkeypatch.setattr(cpu, "_FILE", Path("/nowhere/cpuinfo"))
     assert not blas.use_avx512()
     assert "OPENBLAS_CORETYPE" not in os.environ
 

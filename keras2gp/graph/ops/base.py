@@ -12,6 +12,7 @@ from keras2gp.errors import GraphError
 from keras2gp.graph.linear_maps import SeparableMap
 
 __all__ = [
+    "FEW_CHANNELS",
     "Kind",
     "Margin",
     "NotGaussian",
@@ -110,6 +111,13 @@ class Refusal(NamedTuple):
     received: str
     why: str
     hint: str
+
+
+FEW_CHANNELS = (
+    "the input has a fixed number of channels, each with a random factor of its own: what follows "
+    "sums over few of them, and stays random however wide the network grows"
+)
+"""Why data times something random has no kernel."""
 
 
 class NotGaussian(NamedTuple):

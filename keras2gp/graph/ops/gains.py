@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.ops.base import Kind, NotGaussian, Op, Refusal
+from keras2gp.graph.ops.base import FEW_CHANNELS, Kind, NotGaussian, Op, Refusal
 
 __all__ = ["Gain"]
 
@@ -78,9 +78,5 @@ class Gain(Op):
     @property
     def refuses_data(self) -> Refusal | None:
         """Data times something random."""
-        why = (
-            "the input has a fixed number of channels, each with a random factor of its own: what "
-            "follows sums over few of them, and stays random however wide the network grows"
-        )
         hint = "a convolution or Dense layer before it, or a gamma that starts at a constant"
-        return Refusal("random gamma on the input", why, hint)
+        return Refusal("random gamma on the input", FEW_CHANNELS, hint)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.ops.base import Kind, NotGaussian, Op, Refusal, Spatial
+from keras2gp.graph.ops.base import FEW_CHANNELS, Kind, NotGaussian, Op, Refusal, Spatial
 
 __all__ = ["Polynomial", "Product", "Total"]
 
@@ -50,12 +50,8 @@ class Product(Op):
     @property
     def refuses_data(self) -> Refusal | None:
         """Data times something random."""
-        why = (
-            "the input has a fixed number of channels, each with a random factor of its own: what "
-            "follows sums over few of them, and stays random however wide the network grows"
-        )
         hint = "a convolution or Dense layer on the input's branch (a 1x1 convolution will do)"
-        return Refusal("product of the input and a random branch", why, hint)
+        return Refusal("product of the input and a random branch", FEW_CHANNELS, hint)
 
 
 @dataclass(frozen=True)
