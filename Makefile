@@ -1,6 +1,6 @@
 # Each target is one check; .ci/run calls them in this order. PYTHON=... takes another interpreter.
 PYTHON ?= python
-.PHONY: check lint types tables smoke test cover slow demo build
+.PHONY: check lint types tables smoke test cover slow demo docs links build
 
 check: lint types tables smoke  ## everything that takes a minute
 
@@ -11,7 +11,7 @@ lint:  ## style and format
 types:  ## mypy, strict
 	$(PYTHON) -m mypy
 
-tables:  ## the README's tables are those of the registries
+tables:  ## the tables of docs/reference are those of the registries
 	$(PYTHON) tools/make_tables.py --check
 
 smoke:  ## some tests of every package, with the share of the code that they run
@@ -28,6 +28,12 @@ slow:  ## the slow tests: an hour and a half
 
 demo:  ## the installed command, in an empty directory
 	cd "$$(mktemp -d)" && time $(PYTHON) -m keras2gp demo
+
+docs:  ## the documentation in docs/_build/html, without a network; warnings are errors
+	$(PYTHON) -m sphinx -q -b html -W --keep-going docs docs/_build/html
+
+links:  ## every link of the documentation, which takes a network
+	KERAS2GP_DOCS_ONLINE=1 $(PYTHON) -m sphinx -q -b linkcheck docs docs/_build/links
 
 build:  ## a wheel in dist/
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .

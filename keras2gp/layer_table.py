@@ -2,7 +2,8 @@
 
 It is the only list of their names. Reader registration (conversion/registry.py), the allow-list of
 model files (modelfile/allowlist.py), the widening of random copies (verification/layers.py) and the
-table of README.md (tools/make_tables.py) read it. It imports nothing, so that each of them may.
+table of docs/reference/layers.md (tools/make_tables.py) read it. It imports nothing, so that each
+of them may.
 
 A new layer is one function in a module of conversion/layers/ and one row here.
 """
@@ -50,7 +51,7 @@ class Entry:
 
 NO_RULE = (
     "there is no exact rule for it here",
-    "the layers in the table of the README, or a reader of your own: keras2gp.reader(Layer)",
+    "a layer of docs/reference/layers.md, or a reader of your own: keras2gp.reader(Layer)",
 )
 _ATTENTION = (
     (

@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md, CONTRIBUTING.md and README.md name what is there."""
+"""ARCHITECTURE.md, CONTRIBUTING.md and the pages of docs/ name what is there."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,13 @@ import pytest
 from test_imports import ORDER, PARTS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAPERS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md")
 PATHS = re.compile(r"`((?:keras2gp|tests|tools|examples|docs)/[\w/]+\.(?:py|md|png))`")
+PAGES = [p.relative_to(ROOT).as_posix() for p in sorted((ROOT / "docs").glob("[!_]*/*.md"))]
+PAPERS = (
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    *(page for page in PAGES if PATHS.search((ROOT / page).read_text())),
+)
 
 
 @pytest.mark.parametrize("paper", PAPERS)

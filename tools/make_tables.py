@@ -1,4 +1,4 @@
-"""Writes the tables of README.md from the registries; with --check says whether they are stale.
+"""Writes the tables of docs/reference from the registries; with --check says if they are stale.
 
 python tools/make_tables.py [--check]
 """
@@ -15,7 +15,7 @@ from keras2gp.covariance import program  # noqa: F401 (registers the rules)
 from keras2gp.covariance.registry import dual_table
 from keras2gp.layer_table import LAYERS, OPERATIONS
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
 
 def table(header: tuple[str, str], rows: dict[str, list[str]]) -> str:
@@ -39,7 +39,7 @@ def layers() -> str:
     rows |= {f"keras.ops {entry.name}": entry.becomes for entry in OPERATIONS.values()}
     phi = OPERATIONS["Relu"].becomes
     rows = {name: what for name, what in sorted(rows.items()) if what not in ("", phi)}
-    rows["keras.ops functions of the table below"] = phi
+    rows["keras.ops functions of the table of activations"] = phi
     return table(("Keras", "becomes"), grouped(rows))
 
 
@@ -48,25 +48,30 @@ def activations() -> str:
     return table(("activation", "E[phi(u) phi(v)]"), grouped(dual_table()))
 
 
-def filled(text: str) -> str:
-    """The text with every table between its markers made anew."""
-    for name, make in {"layers": layers, "activations": activations}.items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        head, rest = text.split(begin, 1)
-        _, tail = rest.split(end, 1)
-        text = head + begin + make() + end + tail
-    return text
+def filled(text: str, name: str, rows: str) -> str:
+    """The text with the table between its markers made anew."""
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    head, rest = text.split(begin, 1)
+    _, tail = rest.split(end, 1)
+    return head + begin + rows + end + tail
 
 
 def main() -> int:
-    """Write README.md, or compare it."""
-    old = README.read_text()
-    new = filled(old)
-    if "--check" in sys.argv[1:]:
-        if new != old:
-            print("README.md: stale tables; run python tools/make_tables.py", file=sys.stderr)
-        return int(new != old)
-    README.write_text(new)
+    """Write the pages of tables, or compare them."""
+    stale = []
+    for name, make in {"layers": layers, "activations": activations}.items():
+        page = REFERENCE / f"{name}.md"
+        old = page.read_text()
+        new = filled(old, name, make())
+        if new == old:
+            continue
+        stale.append(page.name)
+        if "--check" not in sys.argv[1:]:
+            page.write_text(new)
+    if stale and "--check" in sys.argv[1:]:
+        names = ", ".join(stale)
+        print(f"{names}: stale tables; run python tools/make_tables.py", file=sys.stderr)
+        return 1
     return 0
 
 
