@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from keras2gp.gp.regressor import GPRegressor
     from keras2gp.graph.variances import LayerVariances
     from keras2gp.kernel.kernel import Kernel
-    from keras2gp.kernel.loading import load
+    from keras2gp.fits.loading import load
     from keras2gp.matrices.api import gram
     from keras2gp.matrices.product import ClusterProduct
     from keras2gp.report import ConversionReport
@@ -90,7 +90,7 @@ _HOMES = {
     "export": "serving.export",
     "gram": "matrices.api",
     "inspect": "conversion.pipeline",
-    "load": "kernel.loading",
+    "load": "fits.loading",
     "optimize_variances": "search.evidence",
     "random_search": "search.random_search",
     "reader": "conversion.registry",

@@ -16,7 +16,7 @@ ORDER = (
     {"report", "modelfile", "covariance", "gp"},
     {"matrices", "adapters"},
     {"kernel"},
-    {"conversion", "serving"},
+    {"conversion", "fits", "serving"},
     {"empirical", "verification", "search"},
     {"cli", "__init__"},
     {"__main__"},

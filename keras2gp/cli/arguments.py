@@ -38,8 +38,8 @@ __all__ = [
 
 ZOO_NAMES = ("convnet", "residual-cnn", "resnet32")
 DATA_SOURCES = (
-    "sample, tfds:NAME, an .npz file with x and y, a .csv file with a column y, or a folder of IDX "
-    "files"
+    "sample, tfds:NAME, an .npz file with x and y, a .csv file with a column y, or a folder of "
+    "images (a folder for each class), of x.npy and y.npy, or of IDX files"
 )
 MODEL = "a .keras, .h5 or .json file, or zoo:convnet, zoo:residual-cnn, zoo:resnet32"
 MODEL_OR_KERNEL = (

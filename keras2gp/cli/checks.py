@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras2gp._util.fit_record import read_record
 from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.fit_directory import expanded, identity, read_record
+from keras2gp.cli.fit_directory import expanded, identity
 from keras2gp.cli.outputs import (
     EXPORT,
     FIT,
@@ -286,9 +287,9 @@ def _check_data(source: str) -> None:
     if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
         return
     path = expanded(source)
-    if path.is_dir() or (path.is_file() and path.suffix in (".npz", ".csv")):
+    if path.is_dir() or (path.is_file() and path.suffix in (".npz", ".npy", ".csv")):
         return
-    problem = "is no .npz or .csv file" if path.is_file() else "no such file or folder"
+    problem = "is no .npz, .npy or .csv file" if path.is_file() else "no such file or folder"
     raise DataError(f"{source}: {problem}. Expected {DATA_SOURCES}")
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras2gp._util.files import foreign_files, read_if_regular
+from keras2gp._util.fit_record import FIT_FILES, KERNEL_FILES, RECORD, SAVED_MODEL_FILES
 from keras2gp._util.text import received_text
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.fit_directory import RECORD, expanded, real_path
+from keras2gp.cli.fit_directory import expanded, real_path
 from keras2gp.plots.style import MARK
 
 __all__ = [
@@ -36,16 +37,6 @@ __all__ = [
     "is_store",
 ]
 
-_SAVED_MODEL = (
-    "saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables/variables.index",
-    "variables/variables.data-?????-of-?????",
-)  # fmt: skip
-_KERNEL = ("kernel.json", "preprocessor.keras", *_SAVED_MODEL)
-_HEAD = (
-    "head.json", "x_train.npy", "y.npy", "alpha.npy", "factor.npy", "leading.npy", "weights.npy",
-    "single.npy", "unit.npy", "lower.npy", "inner.npy", "diagonal.npy", "dirichlet_factor.npy",
-    "dirichlet_alpha.npy", "dirichlet_inner.npy",
-)  # fmt: skip
 _CSV_CLASSES = ["row", "label", "variance"]
 _CSV_REGRESSION = (["row", "mean", "std"], ["row", "mean", "std", "observation_std"])
 """Version 0.1 wrote the first."""
@@ -77,18 +68,18 @@ class DirectoryKind:
     files: tuple[str, ...] | None = None
 
 
-KERNEL = DirectoryKind("a saved kernel", "kernel.json", frozenset({"graph", "parameters"}), _KERNEL)
+KERNEL = DirectoryKind("a saved kernel", "kernel.json", frozenset({"graph", "parameters"}), KERNEL_FILES)
 FIT = DirectoryKind(
     "a fitted model",
     RECORD,
     frozenset({"format", "task", "identity"}),
-    (RECORD, *(f"kernel/{name}" for name in _KERNEL), *(f"head/{name}" for name in _HEAD)),
+    FIT_FILES,
 )
 EXPORT = DirectoryKind(
     "an exported fit",
     "predictor.json",
     frozenset({"keras2gp", "images", "outputs"}),
-    ("predictor.json", *_SAVED_MODEL),
+    ("predictor.json", *SAVED_MODEL_FILES),
 )
 SEARCH = DirectoryKind("a search", "search.json", frozenset({"space", "score", "data_sha256"}))
 STORE = DirectoryKind(

@@ -18,6 +18,7 @@ from keras2gp._util.text import harmless_cell
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.rows import Rows
 from keras2gp.errors import DataError, InputError, NumericalError
+from keras2gp.fits.loading import load
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.metrics import (
     brier_score,
@@ -29,9 +30,8 @@ from keras2gp.gp.metrics import (
     reliability,
 )
 from keras2gp.gp.regressor import GPRegressor
-from keras2gp.gp.saving import load_head
+from keras2gp.gp.saving import Head, load_head
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.kernel.loading import load
 from keras2gp.matrices.api import gram
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
     "write_predictions",
 ]
 
-Estimator = GPClassifier | GPRegressor
+Estimator = Head
 _BATCH = 512
 _REGRESSION = ("mean", "std", "observation_std")
 _INTERVAL = 1.96
@@ -62,14 +62,21 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
         UsageError if the fit needs no matrix.
     """
     with stage("loading"):
-        kernel = load(directory / "kernel")
-        estimator = load_head(directory / "head", kernel)
+        estimator: Estimator = load(directory)
+    kernel = estimator.kernel
+    if estimator.precomputed:
+        raise UsageError(
+            f"{directory}: the fit is of a precomputed matrix, and the command has no inputs for "
+            "one. Try: keras2gp.load in Python"
+        )
     if store is None:
         return estimator
-    if estimator.solver_report_.solver not in ("cg", "mixed"):
+    report = getattr(estimator, "solver_report_", None)
+    solver = "eigenvectors" if report is None else report.solver
+    if solver not in ("cg", "mixed"):
         raise UsageError(
-            f"--gram {store}: {directory} was fitted by {estimator.solver_report_.solver}, which "
-            "keeps what predictions need. Try: without --gram"
+            f"--gram {store}: {directory} was fitted by {solver}, which keeps what predictions "
+            "need. Try: without --gram"
         )
     with stage(f"kernel, {len(estimator.targets_)} images") as advance:
         matrix = gram(kernel, estimator.x_train_, out=store, progress=advance, positions="all")
@@ -99,7 +106,7 @@ def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
                 f"the prediction of image {int(finite.argmin())} is not finite, and so are "
                 f"{int((~finite).sum())} of {len(finite)}. Try: fit again, with --dtype float64"
             )
-    if isinstance(estimator, GPRegressor):
+    if not isinstance(estimator, GPClassifier):
         return dict(zip(_REGRESSION, columns, strict=True))
     mean, variance, probability = columns
     return {
@@ -113,10 +120,12 @@ def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
 
 def _posterior(estimator: Estimator, x: Images) -> tuple[Array, ...]:
     """Mean, variance and probability; of a regression mean and standard deviations."""
-    if isinstance(estimator, GPRegressor):
-        mean, std = estimator.predict(x, return_std=True)
-        return mean, std, np.hypot(std, estimator.noise_std_)
-    return estimator.predictive(x)
+    if isinstance(estimator, GPClassifier):
+        return estimator.predictive(x)
+    mean, std = estimator.predict(x, return_std=True)
+    # The trained networks of an ensemble have no noise.
+    noise = estimator.noise_std_ if isinstance(estimator, GPRegressor) else 0.0
+    return mean, std, np.hypot(std, noise)
 
 
 def measures_of(
@@ -165,7 +174,7 @@ def ood_scores(estimator: Estimator, columns: dict[str, Array], x: Images) -> di
 
     Raises: InputError.
     """
-    name = "std" if isinstance(estimator, GPRegressor) else "variance"
+    name = "variance" if isinstance(estimator, GPClassifier) else "std"
     pairs = columns[name], predictions_of(estimator, x)[name]
     inside, outside = (values.reshape(len(values), -1).mean(axis=1) for values in pairs)
     return {

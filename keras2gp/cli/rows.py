@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras2gp._util.arrays import Images, Targets
+from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
-from keras2gp.cli.fit_directory import FitRecord, data_digest, expanded, identity
+from keras2gp.cli.fit_directory import data_digest, expanded, identity
 from keras2gp.data import datasets
-from keras2gp.data.files import read_npz
+from keras2gp.data.files import read_npy, read_npz
+from keras2gp.data.pictures import holds_class_folders, holds_images, read_images
 from keras2gp.data.tables import read_csv, without_target
 from keras2gp.errors import DataError
 
@@ -150,7 +152,8 @@ def _images_only(source: str, *, download: bool) -> Images:
     """The source's test images if it has any, otherwise all.
 
     An .npz file needs no labels: its x is taken, or else x_test, or x_train. A CSV file needs no
-    column y. Raises: DataError.
+    column y, an .npy file is the images, and images in a folder need no folders of classes.
+    Raises: DataError.
     """
     path = expanded(source)
     if path.suffix == ".npz" and path.is_file():
@@ -163,6 +166,13 @@ def _images_only(source: str, *, download: bool) -> Images:
     if path.suffix == ".csv" and path.is_file():
         with stage(f"reading {source}"):
             return without_target(read_csv(path), source)[0]
+    if path.suffix == ".npy" and path.is_file():
+        with stage(f"reading {source}"):
+            return read_npy(path)
+    named = source == "sample" or source.startswith("tfds:")
+    if not named and holds_images(path) and not holds_class_folders(path):
+        with stage(f"reading {source}"):
+            return read_images(path)
     data = _data_set(source, download=download, maps=True)
     return data.x_train if data.x_test is None else data.x_test
 

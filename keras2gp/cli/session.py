@@ -17,7 +17,7 @@ from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.datasets import prepare_images
 from keras2gp.errors import InputError
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.kernel.loading import load
+from keras2gp.kernel.loading import load_kernel
 from keras2gp.report import ConversionReport
 
 __all__ = [
@@ -74,7 +74,7 @@ def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Ker
     source: ModelSource = options.source
     with stage("converting"):
         if source.kind == "kernel":
-            kernel = load(source.name)
+            kernel = load_kernel(source.name)
         else:
             model = model_of(source, options.input_shape or shape)
             dtype = getattr(options, "dtype", None) or "float32"

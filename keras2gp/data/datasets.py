@@ -1,4 +1,4 @@
-"""Data sets by name: embedded MNIST digits, tfds:NAME, .npz, .csv and folders of IDX files."""
+"""Data sets by name: embedded MNIST digits, tfds:NAME, .npz, .csv, folders of images or arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
-from keras2gp.data.files import read_idx_folder, read_npz
+from keras2gp.data.files import read_idx_folder, read_npy_folder, read_npz
+from keras2gp.data.pictures import holds_class_folders, holds_images, read_image_folder
 from keras2gp.data.tables import TARGET, is_table, read_csv, without_target
 from keras2gp.errors import DataError, InputError
 
@@ -22,7 +23,7 @@ __all__ = ["Dataset", "load", "prepare_images"]
 
 _SOURCES = (
     "expected 'sample', 'tfds:NAME', the path of an .npz archive or a .csv file, or a folder of "
-    "IDX files"
+    "images (a folder for each class), of x.npy and y.npy, or of IDX files"
 )
 _SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _NPZ_KEYS = "expected x and y; or x_train, y_train and, both or neither, x_test and y_test"
@@ -113,9 +114,12 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
             - the path of an .npz archive that holds x and y; or x_train, y_train and, if any,
               x_test and y_test.
             - the path of a .csv file whose first line names its columns, y among them.
+            - the path of a folder that holds a folder of images for each class, whose name is the
+              label (.png, .jpg, .bmp, .ppm, .webp); or folders train and test of such folders.
+            - the path of a folder that holds x.npy and y.npy, or x_train.npy and so on.
             - the path of a folder of IDX files with MNIST's names, also packed (.gz).
         download: let tensorflow_datasets download and prepare a data set that is not prepared.
-        maps: whether y may have more axes, as of images or sequences; of an .npz archive.
+        maps: whether y may have more axes, as of images or sequences; of an .npz archive or .npy files.
 
     Returns:
         The images and labels, a Dataset.
@@ -138,11 +142,16 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
     except OSError as error:
         raise DataError(f"{source!r}: {error.strerror}; {_SOURCES}") from error
     if is_folder:
-        return _dataset(source, read_idx_folder(path))
+        return _folder(source, path, maps=maps)
     if is_file and path.suffix == ".npz":
         return _npz(source, path, maps=maps)
     if is_file and path.suffix == ".csv":
         return _csv(source, path)
+    if is_file and path.suffix == ".npy":
+        raise DataError(
+            f"{source}: an .npy file holds one array, and labels are needed beside the images. Try: "
+            "a folder that holds x.npy and y.npy, or an .npz archive"
+        )
     problem = (
         "neither an .npz archive, a .csv file nor a folder" if is_file else "no such file or folder"
     )
@@ -156,14 +165,35 @@ def _sample() -> Dataset:
     return _dataset("sample", arrays)
 
 
-def _npz(source: str, path: Path, *, maps: bool) -> Dataset:
-    arrays, others = read_npz(path, ("x", "y", *_SPLIT_KEYS))
-    named = ", ".join([*arrays, *others]) or "no arrays"
+def _folder(source: str, path: Path, *, maps: bool) -> Dataset:
+    arrays = read_npy_folder(path, ("x", "y", *_SPLIT_KEYS))
+    if arrays:
+        return _arrays(source, arrays, ", ".join(f"{name}.npy" for name in arrays), maps=maps)
+    if holds_class_folders(path):
+        arrays, notes = read_image_folder(path)
+        dataset = _dataset(source, arrays)
+        return replace(dataset, notes=(*dataset.notes, *notes))
+    if holds_images(path):
+        raise DataError(
+            f"{source}: its images lie in no folders of classes, so that they have no labels. Try: "
+            "a folder for each class, whose name is the label"
+        )
+    return _dataset(source, read_idx_folder(path))
+
+
+def _arrays(source: str, arrays: Mapping[str, Array], named: str, *, maps: bool) -> Dataset:
+    """A Dataset of x and y, or of x_train, y_train and so on."""
     if "x" in arrays or "y" in arrays:
         if set(arrays) != {"x", "y"}:
             raise DataError(f"{source}: holds {named}; {_NPZ_KEYS}")
         arrays = {"x_train": arrays["x"], "y_train": arrays["y"]}
-    dataset = _dataset(source, arrays, named, maps=maps)
+    return _dataset(source, arrays, named, maps=maps)
+
+
+def _npz(source: str, path: Path, *, maps: bool) -> Dataset:
+    arrays, others = read_npz(path, ("x", "y", *_SPLIT_KEYS))
+    named = ", ".join([*arrays, *others]) or "no arrays"
+    dataset = _arrays(source, arrays, named, maps=maps)
     if others:
         dataset = replace(dataset, notes=(*dataset.notes, f"not used: {', '.join(others)}"))
     return dataset

@@ -1,4 +1,4 @@
-"""Arrays from files of unknown origin: .npz archives and folders of IDX files.
+"""Arrays from files of unknown origin: .npz archives, .npy files and folders of IDX files.
 
 Nothing is unpickled. The size that a header states is compared with the size of the file before
 memory is allocated.
@@ -19,9 +19,10 @@ from typing import IO, Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.memory import require_memory
 from keras2gp.errors import DataError
 
-__all__ = ["read_idx", "read_idx_folder", "read_npz"]
+__all__ = ["read_idx", "read_idx_folder", "read_npy", "read_npy_folder", "read_npz"]
 
 Stream = IO[bytes] | gzip.GzipFile
 
@@ -106,17 +107,11 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Arra
         raise DataError(f"{where} is encrypted or packed by a method that numpy.savez does not use")
     with archive.open(info) as stream:
         shape, dtype = _npy_header(stream, where)
-        if dtype.hasobject:
-            raise DataError(
-                f"{where} holds Python objects, which can run code when they are loaded. Try "
-                "saving an array of numbers"
-            )
-        if dtype.kind not in _NPY_KINDS or dtype.itemsize == 0:
-            raise DataError(f"{where} holds values of type {dtype}, expected numbers or strings")
+        _check_values(dtype, where)
         size = stream.tell() + math.prod(shape) * dtype.itemsize
         most = 4096 + _DEFLATE_RATIO * info.compress_size
         if (
-            not all(type(n) is int and n >= 0 for n in shape)
+            not _is_shape(shape)
             or size != info.file_size
             or size > most
         ):
@@ -130,6 +125,21 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Arra
     return array
 
 
+def _check_values(dtype: np.dtype[Any], where: str) -> None:
+    """Refuse an array of Python objects, or of anything but numbers and text."""
+    if dtype.hasobject:
+        raise DataError(
+            f"{where} holds Python objects, which can run code when they are loaded. Try "
+            "saving an array of numbers"
+        )
+    if dtype.kind not in _NPY_KINDS or dtype.itemsize == 0:
+        raise DataError(f"{where} holds values of type {dtype}, expected numbers or strings")
+
+
+def _is_shape(shape: tuple[int, ...]) -> bool:
+    return all(type(n) is int and n >= 0 for n in shape)
+
+
 def _npy_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
@@ -139,6 +149,33 @@ def _npy_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtyp
     else:
         raise DataError(f"{where} has .npy version {version}, expected 1.0 or 2.0")
     return shape, dtype
+
+
+def read_npy(path: Path) -> Array:
+    """Read the array of an .npy file of numbers or text.
+
+    Raises:
+        DataError: it is no .npy file, is damaged, or holds Python objects.
+    """
+    with _damage_named(path), path.open("rb") as stream:
+        shape, dtype = _npy_header(stream, str(path))
+        _check_values(dtype, str(path))
+        size = stream.tell() + math.prod(shape) * dtype.itemsize
+        if not _is_shape(shape) or size != path.stat().st_size:
+            raise DataError(
+                f"{path} is damaged: shape {shape} of {dtype} takes {size} bytes, and the file has "
+                f"{path.stat().st_size}"
+            )
+        require_memory(size, str(path), "a part of the rows", DataError)
+        stream.seek(0)
+        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def read_npy_folder(folder: Path, names: tuple[str, ...]) -> dict[str, Array]:
+    """Read those of the arrays NAME.npy that a folder holds. Raises: DataError, as `read_npy`."""
+    paths = {name: folder / f"{name}.npy" for name in names}
+    return {name: read_npy(path) for name, path in paths.items() if path.is_file()}
 
 
 def read_idx_folder(folder: Path) -> dict[str, Array]:

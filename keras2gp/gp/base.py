@@ -16,7 +16,7 @@ from keras2gp.gp.inputs import check_kernel, feature_names, kernel_values
 from keras2gp.gp.noise import NoiseCurve, check_noise_setting
 from keras2gp.gp.positions import Positioned, require_room
 from keras2gp.gp.posterior import Posterior
-from keras2gp.gp.solvers.choice import SOLVERS
+from keras2gp.gp.solvers.choice import SOLVERS, solver_from_dict, solver_to_dict
 from keras2gp.gp.solvers.jitter import check_jitter, check_noise
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import CholeskyReport, SolverReport, finite_number
@@ -219,8 +219,32 @@ class GaussianProcess(Posterior):
             gram = self._square(gram, len(self.x_train_))
         return training_of(self._covariance, self._rows(self.x_train_), gram)
 
+    def settings_state(self) -> dict[str, Any]:
+        """See FittedInputs.settings_state."""
+        settings = self.get_params(deep=False)
+        del settings["kernel"]
+        settings["solver"] = solver_to_dict(self.solver)
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
+
+    @classmethod
+    def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a `settings_state`; KeyError and the like where it is malformed.
+
+        Args:
+            state: what `settings_state` gave.
+
+        Returns:
+            Arguments of the class.
+
+        Raises:
+            InputError: a setting is out of range.
+        """
+        check_noise_setting(state["noise_variance"])
+        check_jitter(state["jitter"])
+        return {**state, "solver": solver_from_dict(state["solver"])}
+
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """The facts of a fit as data for JSON, and its arrays by file name; `save_head` uses it."""
+        """The facts of a fit as data for JSON, and its arrays by file name; `save` uses it."""
         value = self.log_marginal_likelihood_value_
         facts = {
             "input_shape": list(self.input_shape_),

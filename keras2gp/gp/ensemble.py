@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.linalg
@@ -12,13 +13,14 @@ from sklearn.base import RegressorMixin
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
-from keras2gp.errors import InputError, NumericalError
+from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
 from keras2gp.gp.inputs import check_length, check_targets, feature_names, kernel_values
 from keras2gp.gp.positions import positions_of
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import mean_of_rows
 from keras2gp.gp.solvers.precision import precision_hint, relative_error
+from keras2gp.gp.solvers.system import PROBE
 
 __all__ = ["TrainedEnsemble"]
 
@@ -80,6 +82,9 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
     >>> bool(abs(mean[0] - 1.0) < 1e-7), bool(std[0] < 1e-6 < std[1])
     (True, True)
     """
+
+    files: ClassVar[tuple[str, ...]] = ("rates.npy", "vectors.npy", "prior.npy")
+    """Array files of a fit beside its inputs and targets."""
 
     def __init__(self, kernel: Any, time: float = math.inf, regularization: float = 0.0) -> None:
         self.kernel = kernel
@@ -195,6 +200,95 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
             mean[rows] = weights @ self._components
         mean = self._outputs(x, mean)
         return (mean, np.sqrt(variance)) if return_std else mean
+
+    def settings_state(self) -> dict[str, Any]:
+        """See FittedInputs.settings_state; JSON has no infinity."""
+        time = _amount("time", self.time, infinite=True)
+        return {
+            "time": "infinity" if math.isinf(time) else time,
+            "regularization": _amount("regularization", self.regularization),
+        }
+
+    @classmethod
+    def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a `settings_state`; KeyError and the like where it is malformed.
+
+        Args:
+            state: what `settings_state` gave.
+
+        Returns:
+            Arguments of the class.
+
+        Raises:
+            InputError: a setting is out of range.
+        """
+        time = math.inf if state["time"] == "infinity" else _amount("time", state["time"])
+        return {"time": time, "regularization": _amount("regularization", state["regularization"])}
+
+    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """See FittedInputs.fit_state."""
+        facts = {
+            "input_shape": list(self.input_shape_),
+            "kernel_dtype": self._dtype,
+            "single_output": self._single,
+        }
+        if hasattr(self, "feature_names_in_"):
+            facts["feature_names"] = self.feature_names_in_.tolist()
+        arrays = {
+            "x_train.npy": self.x_train_,
+            "y.npy": self.targets_,
+            "rates.npy": self.rates_,
+            "vectors.npy": self._vectors,
+            "prior.npy": self._prior,
+        }
+        return facts, arrays
+
+    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+        """Set the attributes of a fit from its `fit_state`; `load_head` uses it.
+
+        Malformed facts raise KeyError, TypeError, ValueError and the like.
+
+        Args:
+            facts: the first part of a fit_state.
+            arrays: the second part.
+            gram: None: a fit keeps what it needs of the matrices.
+
+        Raises:
+            ModelFileError: the arrays do not fit each other.
+            InputError: a matrix is given.
+        """
+        self._check_settings()
+        if gram is not None:
+            raise InputError("gram: a TrainedEnsemble keeps what it needs of the matrices")
+        x, targets, rates = (arrays[name] for name in ("x_train.npy", "y.npy", "rates.npy"))
+        square, shape = (len(targets),) * 2, tuple(int(n) for n in facts["input_shape"])
+        vectors, prior = arrays["vectors.npy"], arrays["prior.npy"]
+        names = facts.get("feature_names")
+        fits = (
+            targets.ndim == 2
+            and x.shape == (len(targets), *shape)
+            and rates.shape == square[:1]
+            and vectors.shape == prior.shape == square
+            and bool((np.diff(rates) >= 0.0).all())
+            and (names is None or len(names) == shape[0])
+        )
+        if not fits or type(facts["single_output"]) is not bool:
+            raise ModelFileError("the arrays do not fit each other")
+        self._dtype = str(np.finfo(facts["kernel_dtype"]).dtype)
+        self._error = relative_error(self._dtype, len(x))
+        self.x_train_, self.targets_, self.rates_ = x, targets, rates
+        self._vectors, self._prior = vectors, prior
+        self._components = vectors.T @ targets
+        self._single = facts["single_output"]
+        self._set_input_shape(shape)
+        self._set_feature_names(None if names is None else np.array(names, dtype=object))
+
+    def probe(self) -> tuple[Any, Array]:
+        """Both kernels between a few training inputs, and those that the fit had, [2, n, n]."""
+        rows = self._vectors[:PROBE]
+        nngp = rows @ self._prior @ rows.T
+        tangent = (rows * (self.rates_ - self.regularization)) @ rows.T
+        return self.kernel(self.x_train_[:PROBE], get="both"), np.stack([nngp, tangent])
 
     def _check_settings(self) -> None:
         kernel = self.kernel

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import sklearn.exceptions
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 
-from keras2gp._util.arrays import Images, Vector
-from keras2gp.errors import InputError, NotFittedError
+from keras2gp._util.arrays import Array, Images, Targets, Vector
+from keras2gp._util.checks import as_path
+from keras2gp._util.fit_record import FitRecord
+from keras2gp.errors import InputError, NotFittedError, one_line
+from keras2gp.gp.fit_files import save_fit
 from keras2gp.gp.inputs import (
     check_feature_names,
     check_inputs,
@@ -32,11 +36,58 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
 
     kernel: Any
     input_shape_: tuple[int, ...]
+    x_train_: Images | None
+    targets_: Targets
 
     @property
     def precomputed(self) -> bool:
         """Whether X is a kernel matrix, and not inputs."""
         return isinstance(self.kernel, str)
+
+    def save(self, directory: str | Path) -> None:
+        """Write the fit, with its kernel, as the command `fit` does; `keras2gp.load` reads it.
+
+        DIR/kernel is what `Kernel.save` writes, DIR/head what `save_head` writes, and DIR/fit.json
+        says what the fit is of. The commands evaluate, predict, export and plot take the directory.
+        A kernel that is none of keras2gp's is not saved: `load` takes it as `kernel=`.
+
+        Args:
+            directory: where to; a fit that it holds is replaced at the end.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: labels that JSON cannot hold (anything but strings, numbers and booleans).
+            ModelFileError: the directory holds something else than a fit.
+            StoreError: the directory cannot be written, or holds a file that is none of a fit's.
+
+        >>> import keras, keras2gp, tempfile
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 1.0)})
+        >>> gp = keras2gp.GPRegressor(kernel, 0.1).fit([[0.0], [1.0]], [0.0, 1.0])
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     gp.save(directory + "/fit")
+        ...     again = keras2gp.load(directory + "/fit")
+        >>> bool(again.predict([[0.5]]) == gp.predict([[0.5]]))
+        True
+        """
+        self._require_fitted()
+        record = FitRecord(
+            task="classification" if is_classifier(self) else "regression",
+            model=_name_of(self.kernel),
+            source="arrays of Python",
+            identity="",
+            rows=len(self.targets_ if self.x_train_ is None else self.x_train_),
+            sha256="",
+        )
+        save_fit(self, as_path("directory", directory), record)
+
+    def settings_state(self) -> dict[str, Any]:
+        """The settings without the kernel, as data for JSON; `save` uses it."""
+        raise NotImplementedError
+
+    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The facts of a fit as data for JSON, and its arrays by file name; `save` uses it."""
+        raise NotImplementedError
 
     def _set_input_shape(self, shape: tuple[int, ...]) -> None:
         self.input_shape_ = shape
@@ -79,3 +130,10 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
 def rows_of_batch(numbers: int) -> int:
     """Inputs that are predicted together, of so many float64 numbers each."""
     return max(1, _BATCH_BYTES // (8 * numbers))
+
+
+def _name_of(kernel: Any) -> str:
+    """The name of a kernel's model, or what else it is, on one line."""
+    report = getattr(kernel, "report", None)
+    name = getattr(report, "model", None) or (kernel if isinstance(kernel, str) else repr(kernel))
+    return one_line(str(name))[:200]

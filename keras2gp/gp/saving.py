@@ -9,34 +9,35 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.array_files import array_writer, checksum, read_array
+from keras2gp._util.array_files import read_array
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import as_path
-from keras2gp._util.digest import check_digest, with_digest
-from keras2gp._util.files import Content, read_if_regular, write_files
+from keras2gp._util.digest import check_digest
+from keras2gp._util.files import read_if_regular
+from keras2gp._util.fit_record import HEAD
 from keras2gp.errors import Keras2GPError, ModelFileError, NotFittedError
-from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior
+from keras2gp.gp.ensemble import TrainedEnsemble
+from keras2gp.gp.heads import FORMAT, described, version_of, write_head
 from keras2gp.gp.inputs import check_kernel, kernel_values
-from keras2gp.gp.noise import check_noise_setting
 from keras2gp.gp.regressor import GPRegressor
-from keras2gp.gp.solvers.choice import SOLVERS, solver_from_dict, solver_to_dict
-from keras2gp.gp.solvers.jitter import check_jitter
+from keras2gp.gp.solvers.choice import SOLVERS
 
-__all__ = ["FORMAT_VERSION", "load_head", "save_head"]
+__all__ = ["Head", "load_head", "save_head"]
 
-FORMAT_VERSION = 1
-_HEAD = "head.json"
-_FORMAT = "keras2gp.gp"
-_CLASSES: dict[str, type[GPClassifier] | type[GPRegressor]] = {
-    kind.__name__: kind for kind in (GPClassifier, GPRegressor)
+Head = GPClassifier | GPRegressor | TrainedEnsemble
+"""An estimator that can be saved."""
+
+_CLASSES: dict[str, type[Head]] = {
+    kind.__name__: kind for kind in (GPClassifier, GPRegressor, TrainedEnsemble)
 }
 _INPUTS = "x_train.npy"
 _FILES = {
     *(_INPUTS, "y.npy", "alpha.npy", "weights.npy"),
     *(name for solver in SOLVERS.values() for name in solver.system.files),
     *DirichletPosterior.files,
+    *TrainedEnsemble.files,
 }
 """Every array file that a fit may have."""
 
@@ -47,20 +48,21 @@ _PROBE_TOLERANCE = 1e-3
 _LARGEST_HEAD = 2**28
 
 
-def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> None:
-    """Write a fitted estimator, without its kernel.
+def save_head(estimator: Head, directory: str | Path) -> None:
+    """Write a fitted estimator, without its kernel; `estimator.save` writes both.
 
     Files: x_train.npy (unless the kernel is precomputed), y.npy (targets as fitted, [N, C]),
     alpha.npy [N, C], the arrays of the solver (factor.npy, the packed Cholesky factor; single.npy
     and unit.npy of one in float32; or weights.npy, lower.npy, inner.npy and diagonal.npy of an
     inducing-point fit), and head.json with all other facts, a checksum of each array, and its own
-    digest. A killed save leaves no file half written.
+    digest. A TrainedEnsemble has rates.npy, vectors.npy and prior.npy. A killed save leaves no
+    file half written.
 
     A fit by conjugate gradients or in mixed precision keeps no matrix: the means of a loaded fit
     need none, and for variances it is computed again.
 
     Args:
-        estimator: a fitted GPClassifier or GPRegressor.
+        estimator: a fitted GPClassifier, GPRegressor or TrainedEnsemble.
         directory: created if it does not exist.
 
     Raises:
@@ -79,31 +81,12 @@ def save_head(estimator: GPClassifier | GPRegressor, directory: str | Path) -> N
     >>> bool(again.predict([[0.5]]) == gp.predict([[0.5]]))
     True
     """
-    if type(estimator) not in (GPClassifier, GPRegressor) or not hasattr(estimator, "alpha_"):
+    if type(estimator) not in _CLASSES.values() or not hasattr(estimator, "input_shape_"):
         raise NotFittedError(f"{type(estimator).__name__} is not fitted: nothing to save")
-    directory = as_path("directory", directory)
-    facts, arrays = estimator.fit_state()
-    head = {
-        "format": _FORMAT,
-        "version": _version_of(facts),
-        "class": type(estimator).__name__,
-        "parameters": _parameters(estimator),
-        **facts,
-        "arrays": {name: _described(array) for name, array in arrays.items()},
-    }
-    text = json.dumps(with_digest(head), indent=2, allow_nan=False) + "\n"
-    files: list[tuple[Path, Content]] = [
-        (directory / name, array_writer(array)) for name, array in arrays.items()
-    ]
-    files.append((directory / _HEAD, text))
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelFileError(f"{directory} cannot be written: {error}") from error
-    write_files(files, ModelFileError)
+    write_head(estimator, as_path("directory", directory))
 
 
-def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> GPClassifier | GPRegressor:
+def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> Head:
     """Read a fit that `save_head` wrote; its predictions are the same as before.
 
     Args:
@@ -123,31 +106,18 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> GPClassif
     """
     check_kernel(kernel)
     directory = as_path("directory", directory)
-    head = _read_head(directory / _HEAD)
+    head = _read_head(directory / HEAD)
     try:
         estimator = _unfitted(head, kernel)
         estimator.restore_fit(head, _read_arrays(head["arrays"], directory), gram)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, Keras2GPError) as error:
         kind = "" if isinstance(error, Keras2GPError) else f"{type(error).__name__}: "
-        raise ModelFileError(f"{directory / _HEAD} is damaged: {kind}{error}") from error
+        raise ModelFileError(f"{directory / HEAD} is damaged: {kind}{error}") from error
     _check_kernel_fits(estimator, directory)
     return estimator
 
 
-def _version_of(facts: Mapping[str, Any]) -> int:
-    """The version of a fit: another one with a prior mean, which earlier releases leave out."""
-    return FORMAT_VERSION + ("prior_mean" in facts)
-
-
-def _parameters(estimator: GaussianProcess) -> dict[str, Any]:
-    """The settings of an estimator as data for JSON, with "precomputed" in place of the kernel."""
-    settings = estimator.get_params(deep=False)
-    settings["precomputed"] = isinstance(settings.pop("kernel"), str)
-    settings["solver"] = solver_to_dict(estimator.solver)
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
-
-
-def _unfitted(head: Mapping[str, Any], kernel: Any) -> GPClassifier | GPRegressor:
+def _unfitted(head: Mapping[str, Any], kernel: Any) -> Head:
     """An estimator with the settings of the head; KeyError and the like where it is malformed.
 
     Raises:
@@ -165,42 +135,34 @@ def _unfitted(head: Mapping[str, Any], kernel: Any) -> GPClassifier | GPRegresso
             )
             + " given to load it"
         )
-    check_noise_setting(parameters["noise_variance"])
-    check_jitter(parameters["jitter"])
-    parameters["solver"] = solver_from_dict(parameters["solver"])
-    kind: type[GPClassifier | GPRegressor] = _CLASSES[head["class"]]
-    return kind(kernel, **parameters)
+    kind = _CLASSES[head["class"]]
+    return kind(kernel, **kind.settings_from_state(parameters))
 
 
-def _described(array: Array) -> dict[str, Any]:
-    return {"dtype": array.dtype.str, "shape": list(array.shape), "crc32": checksum(array)}
-
-
-def _read_arrays(described: Mapping[str, Any], directory: Path) -> dict[str, Array]:
+def _read_arrays(stated: Mapping[str, Any], directory: Path) -> dict[str, Array]:
     """The arrays of a fit, each compared with its description in the head."""
-    if not _FILES.issuperset(described):
-        raise ModelFileError(f"unknown arrays {sorted(set(described) - _FILES)}")
+    if not _FILES.issuperset(stated):
+        raise ModelFileError(f"unknown arrays {sorted(set(stated) - _FILES)}")
     arrays = {}
-    for name, expected in described.items():
+    for name, expected in stated.items():
         path = directory / name
         text = name == _INPUTS
         arrays[name] = read_array(path, dimensions=len(expected["shape"]), text=text)
-        if _described(arrays[name]) != expected:
+        if described(arrays[name]) != expected:
             raise ModelFileError(
-                f"{path} is damaged, or of another save: it holds {_described(arrays[name])}, and "
-                f"{_HEAD} says {expected}"
+                f"{path} is damaged, or of another save: it holds {described(arrays[name])}, and "
+                f"{HEAD} says {expected}"
             )
     return arrays
 
 
-def _check_kernel_fits(estimator: GaussianProcess, directory: Path) -> None:
+def _check_kernel_fits(estimator: Head, directory: Path) -> None:
     """Compare the kernel of a few training inputs with the kernel matrix of the fit."""
     if estimator.precomputed:
         return
     try:
         values, expected = estimator.probe()
-        count = len(expected)
-        values = kernel_values(values, (count, count), "the kernel matrix")
+        values = kernel_values(values, expected.shape, "the kernel matrix")
     except (Keras2GPError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{directory}: the kernel is not the one of the fit: {error}"
@@ -209,8 +171,8 @@ def _check_kernel_fits(estimator: GaussianProcess, directory: Path) -> None:
     scale = float(np.abs(expected).max())
     if gap > _PROBE_TOLERANCE * scale:
         raise ModelFileError(
-            f"{directory}: the kernel is not the one of the fit: on the first {count} training "
-            f"inputs its matrix differs by {gap:.3g}, of {scale:.3g}"
+            f"{directory}: the kernel is not the one of the fit: on the first {len(expected.T)} "
+            f"training inputs its matrix differs by {gap:.3g}, of {scale:.3g}"
         )
 
 
@@ -225,10 +187,10 @@ def _read_head(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path} is damaged: {error}") from error
     if not isinstance(head, dict):
         raise ModelFileError(f"{path} is damaged: it holds {type(head).__name__}, not an object")
-    if head.get("format") != _FORMAT or head.get("version") != _version_of(head):
+    if head.get("format") != FORMAT or head.get("version") != version_of(head):
         raise ModelFileError(
             f"{path} has format {head.get('format')!r}, version {head.get('version')!r}; this "
-            f"release reads {_FORMAT!r}, version {_version_of(head)}"
+            f"release reads {FORMAT!r}, version {version_of(head)}"
         )
     check_digest(head, str(path))
     return head

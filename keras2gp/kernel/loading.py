@@ -1,4 +1,4 @@
-"""load(): a kernel from the directory into which Kernel.save wrote it."""
+"""load_kernel(): a kernel from the directory into which Kernel.save wrote it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from keras2gp.errors import ModelFileError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.saving import read_kernel
 
-__all__ = ["load"]
+__all__ = ["load_kernel"]
 
 
-def load(
+def load_kernel(
     directory: str | Path,
     activations: Mapping[Any, Any] | None = None,
     layers: Mapping[Any, Any] | None = None,
@@ -34,15 +34,6 @@ def load(
         ModelFileError: there is no kernel, it is damaged, or it needs an activation that is not
             stated or is another function.
         InputError: `activations` holds something else than functions and Duals.
-
-    >>> import keras, keras2gp, numpy, tempfile
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.5)})
-    >>> with tempfile.TemporaryDirectory() as directory:
-    ...     kernel.save(directory)
-    ...     loaded = keras2gp.load(directory)
-    >>> numpy.asarray(loaded(numpy.ones((1, 2)))).tolist()
-    [[1.5]]
     """
     own = OwnActivations(activations)
     own.register()

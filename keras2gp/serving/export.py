@@ -77,6 +77,11 @@ def export(
     """
     target = as_path("directory", directory)
     _require_replaceable(target)
+    if not isinstance(estimator, GPClassifier | GPRegressor):
+        raise InputError(
+            f"{type(estimator).__name__} cannot be exported: expected GPClassifier or GPRegressor. "
+            "Try: estimator.save, which keras2gp.load reads"
+        )
     if not hasattr(estimator, "alpha_"):
         raise NotFittedError(f"{type(estimator).__name__} is not fitted: nothing to export")
     if not isinstance(estimator.kernel, Kernel):

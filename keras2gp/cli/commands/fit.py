@@ -16,21 +16,21 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, Targets
-from keras2gp._util.files import require_disk, staged_directory
+from keras2gp._util.files import require_disk
+from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.memory import available_memory
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
-from keras2gp.cli.fit_directory import FitRecord, data_digest, identity
+from keras2gp.cli.fit_directory import data_digest, identity
 from keras2gp.cli.output import Output, show_report
-from keras2gp.cli.outputs import FIT
 from keras2gp.cli.predictions import Estimator, require_targets
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import open_session
 from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.gp.classifier import UNUSED_MEAN, GPClassifier
+from keras2gp.gp.fit_files import save_fit
 from keras2gp.gp.regressor import GPRegressor
-from keras2gp.gp.saving import save_head
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.kernel.kernel import Kernel
@@ -70,7 +70,7 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         rows=options.train,
         sha256=data_digest(rows.x, rows.y),
     )
-    _save_or_rescue(options.out, kernel, estimator, record)
+    _save_or_rescue(options.out, estimator, record)
     out.line(f"wrote {options.out}")
     out.document(
         {
@@ -183,18 +183,18 @@ def _smallest_size(x: Images, y: Targets, positions: int, options: argparse.Name
     return int(x.nbytes) + 16 * count * outputs + factor
 
 
-def _save_or_rescue(out: Path, kernel: Kernel, estimator: Estimator, record: FitRecord) -> None:
+def _save_or_rescue(out: Path, estimator: Estimator, record: FitRecord) -> None:
     """Save a fit; in another place if OUT cannot be written, so that no hours are lost.
 
     Raises: StoreError, which names the other place.
     """
     try:
-        _save(out, kernel, estimator, record)
+        _save(out, estimator, record)
     except (OSError, Keras2GPError, tf.errors.OpError) as error:
         name = f"{out.absolute().name}-rescued-{os.getpid()}"
         for folder in (out.absolute().parent, Path(tempfile.gettempdir())):
             with suppress(OSError, Keras2GPError, tf.errors.OpError):
-                _save(folder / name, kernel, estimator, record)
+                _save(folder / name, estimator, record)
                 break
         else:
             if isinstance(error, Keras2GPError):
@@ -203,11 +203,9 @@ def _save_or_rescue(out: Path, kernel: Kernel, estimator: Estimator, record: Fit
         raise StoreError(f"{error}. The fit is saved in {folder / name} instead") from error
 
 
-def _save(out: Path, kernel: Kernel, estimator: Estimator, record: FitRecord) -> None:
-    with stage("saving"), staged_directory(out, FIT.files) as directory:
-        kernel.save(directory / "kernel")
-        save_head(estimator, directory / "head")
-        record.write(directory)
+def _save(out: Path, estimator: Estimator, record: FitRecord) -> None:
+    with stage("saving"):
+        save_fit(estimator, out, record)
 
 
 def show_fit(out: Output, facts: dict[str, Any]) -> None:

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 from keras2gp._util.arrays import Array, Images
+from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode, UsageError
-from keras2gp.cli.fit_directory import FitRecord
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import (
     Estimator,
@@ -113,6 +113,11 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
     began = time.perf_counter()
     columns = predictions_of(estimator, images)
     seconds = time.perf_counter() - began
+    if options.out.suffix == ".csv" and "label" not in columns and columns["mean"].ndim > 1:
+        raise UsageError(
+            f"--out {options.out}: the fit has {columns['mean'].shape[1]} outputs, and a row of a "
+            ".csv file has one. Try: a name that ends in .npz"
+        )
     write_predictions(options.out, columns)
     for note in notes:
         out.line(f"note: {note}")

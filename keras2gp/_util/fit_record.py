@@ -1,0 +1,104 @@
+"""The directory of a fit: DIR/fit.json, the record of its model and data, and its files' names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from keras2gp._util.digest import check_digest, with_digest
+from keras2gp._util.files import read_if_regular, write_file
+from keras2gp.errors import Keras2GPError, ModelFileError
+
+__all__ = [
+    "FIT_FILES",
+    "HEAD",
+    "KERNEL_FILES",
+    "RECORD",
+    "SAVED_MODEL_FILES",
+    "FitRecord",
+    "read_record",
+]
+
+RECORD = "fit.json"
+HEAD = "head.json"
+SAVED_MODEL_FILES = (
+    "saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables/variables.index",
+    "variables/variables.data-?????-of-?????",
+)  # fmt: skip
+KERNEL_FILES = ("kernel.json", "preprocessor.keras", *SAVED_MODEL_FILES)
+"""Files of a saved kernel, as patterns."""
+_HEAD_FILES = (
+    HEAD, "x_train.npy", "y.npy", "alpha.npy", "factor.npy", "leading.npy", "weights.npy",
+    "single.npy", "unit.npy", "lower.npy", "inner.npy", "diagonal.npy", "dirichlet_factor.npy",
+    "dirichlet_alpha.npy", "dirichlet_inner.npy", "rates.npy", "vectors.npy", "prior.npy",
+)  # fmt: skip
+FIT_FILES = (
+    RECORD,
+    *(f"kernel/{name}" for name in KERNEL_FILES),
+    *(f"head/{name}" for name in _HEAD_FILES),
+)
+"""Files of a fit, as patterns."""
+
+_FORMAT = 1
+_LARGEST = 2**24
+_TASKS = ("classification", "regression")
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """The model and the data of a fit.
+
+    task:     "classification" or "regression"
+    model:    the argument MODEL, or the name of the model
+    source:   the argument D, or where else the data came from
+    identity: one name of the data for all paths of the same file; empty for data of no file
+    rows:     the number of training rows, the first of the source
+    sha256:   of those rows, images and labels; empty for data of no file
+    """
+
+    task: str
+    model: str
+    source: str
+    identity: str
+    rows: int
+    sha256: str
+
+    def write(self, directory: Path) -> None:
+        """Write DIR/fit.json, with its digest."""
+        text = json.dumps(with_digest({"format": _FORMAT, **asdict(self)}), indent=1)
+        write_file(directory / RECORD, text + "\n")
+
+
+def read_record(directory: Path) -> FitRecord:
+    """The record of a fitted model.
+
+    Raises: ModelFileError if the directory holds none, or it is damaged.
+    """
+    path = directory / RECORD
+    if not directory.is_dir():
+        raise ModelFileError(f"{directory}: no such directory")
+    if not path.is_file():
+        hint = " It is a kernel: fit it first." if (directory / "kernel.json").is_file() else ""
+        raise ModelFileError(f"{directory} holds no fitted model (no {RECORD}).{hint}")
+    try:
+        data = json.loads(read_if_regular(path, _LARGEST) or b"")
+        if data["format"] != _FORMAT:
+            raise ModelFileError(f"{path} is of another version of keras2gp: fit again")
+        check_digest(data, str(path))
+        record = FitRecord(**{field.name: data[field.name] for field in fields(FitRecord)})
+        wrong = _wrong_fields(record)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        if isinstance(error, Keras2GPError):
+            raise
+        raise ModelFileError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    if wrong:
+        raise ModelFileError(f"{path} is damaged: {', '.join(wrong)}")
+    return record
+
+
+def _wrong_fields(record: FitRecord) -> list[str]:
+    kinds: dict[str, Any] = {"rows": int}
+    wrong = [k for k, v in asdict(record).items() if type(v) is not kinds.get(k, str)]
+    return wrong or ([] if record.task in _TASKS else ["task"])

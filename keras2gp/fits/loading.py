@@ -1,0 +1,99 @@
+"""load(): a kernel or a fit from the directory into which its `save` wrote it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras2gp._util.checks import as_path
+from keras2gp._util.files import read_if_regular
+from keras2gp._util.fit_record import HEAD, RECORD, read_record
+from keras2gp.errors import InputError, ModelFileError
+from keras2gp.kernel.loading import load_kernel
+
+__all__ = ["load"]
+
+_LARGEST = 2**28
+
+
+def load(
+    directory: str | Path,
+    activations: Mapping[Any, Any] | None = None,
+    layers: Mapping[Any, Any] | None = None,
+    *,
+    kernel: Any = None,
+    gram: Any = None,
+) -> Any:
+    """Load a kernel that Kernel.save wrote, or a fit of an estimator's `save` or of the command.
+
+    Nothing in a directory is run, and a file that is not the file that was written is refused.
+
+    Args:
+        directory: the directory that was handed to `save`, or the --out of `convert` and `fit`.
+        activations: as for convert(); functions of your own, which a saved kernel does not hold.
+        layers: as for convert(); layers of your own that the kernel runs on its inputs.
+        kernel: of a fit, its kernel, where it was saved without: a function, or a kernel of another
+            library. It is tried on the first few training inputs.
+        gram: of a fit by conjugate gradients or in mixed precision, the kernel matrix of the
+            training inputs; without it the matrix is computed when a variance is asked for.
+
+    Returns:
+        A Kernel with the same entries, to the last bit; or a GPClassifier, GPRegressor or
+        TrainedEnsemble with the same predictions.
+
+    Raises:
+        ModelFileError: there is no kernel and no fit, it is damaged, or it needs a kernel or an
+            activation that is not stated or is another one.
+        InputError: `activations` holds something else than functions and Duals; `kernel` and
+            `gram` are stated for a kernel.
+
+    >>> import keras, keras2gp, numpy, tempfile
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.5)})
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     kernel.save(directory)
+    ...     loaded = keras2gp.load(directory)
+    >>> numpy.asarray(loaded(numpy.ones((1, 2)))).tolist()
+    [[1.5]]
+    """
+    path = as_path("directory", directory, ModelFileError)
+    try:
+        is_fit = (path / RECORD).is_file()
+    except (OSError, ValueError):  # no name at all: the kernel's own message says so
+        is_fit = False
+    if not is_fit:
+        if kernel is not None or gram is not None:
+            raise InputError(f"kernel= and gram= are of a fit, and {path} holds none (no {RECORD})")
+        return load_kernel(path, activations, layers)
+    read_record(path)
+    if kernel is None:
+        kernel = _kernel_of(path, activations, layers)
+    return _load_head(path / "head", kernel, gram)
+
+
+def _load_head(directory: Path, kernel: Any, gram: Any) -> Any:
+    """A fit. scikit-learn and scipy, which a kernel does without, are imported for it alone."""
+    from keras2gp.gp.saving import load_head  # noqa: PLC0415
+
+    return load_head(directory, kernel, gram)
+
+
+def _kernel_of(
+    path: Path, activations: Mapping[Any, Any] | None, layers: Mapping[Any, Any] | None
+) -> Any:
+    """The kernel of a fit. Raises: ModelFileError, also where it was saved without."""
+    if (path / "kernel").exists():
+        return load_kernel(path / "kernel", activations, layers)
+    try:
+        head = json.loads(read_if_regular(path / "head" / HEAD, _LARGEST) or b"null")
+        precomputed = head["parameters"]["precomputed"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"{path / 'head' / HEAD} is missing or damaged: {error}") from error
+    if precomputed is True:
+        return "precomputed"
+    raise ModelFileError(
+        f"{path}: the fit was saved without its kernel, which is none of keras2gp's. Try: "
+        "load(directory, kernel=...), with that kernel"
+    )
