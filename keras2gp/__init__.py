@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from keras2gp.empirical.api import empirical_kernel
     from keras2gp.empirical.kernel import EmpiricalKernel
     from keras2gp.errors import Keras2GPError, UnsupportedModelError
+    from keras2gp.fits.loading import load
     from keras2gp.gp.classifier import GPClassifier
     from keras2gp.gp.regressor import GPRegressor
     from keras2gp.graph.variances import LayerVariances
     from keras2gp.kernel.kernel import Kernel
-    from keras2gp.fits.loading import load
     from keras2gp.matrices.api import gram
     from keras2gp.matrices.product import ClusterProduct
     from keras2gp.report import ConversionReport

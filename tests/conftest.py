@@ -43,7 +43,17 @@ SMOKE = {
     ".": ["imports_follow_the_order", "no_circles", "public_names", "agrees_with_the_reference"],
 }
 """Smoke tests by the folder of their package: names without `test_`."""
-UNCOMPILED = {"cli", "conversion", "covariance", "fits", "gp", "kernel", "serving", "tests", "verification"}
+UNCOMPILED = {
+    "cli",
+    "conversion",
+    "covariance",
+    "fits",
+    "gp",
+    "kernel",
+    "serving",
+    "tests",
+    "verification",
+}
 """Folders whose tests compare values of many small kernels: TensorFlow runs them without XLA, in
 half of the time, and in bounded memory, since XLA gives no executable back."""
 LONG = frozenset(Path(__file__).with_name("long_tests.txt").read_text().splitlines())

@@ -38,10 +38,13 @@ FIT_FILES = (
     RECORD,
     *(f"kernel/{name}" for name in KERNEL_FILES),
     *(f"head/{name}" for name in _HEAD_FILES),
+    *(f"cross/{'[0-9a-f]' * 32}{ending}" for ending in (".npy", ".json")),
 )
 """Files of a fit, as patterns."""
 
 _FORMAT = 1
+_SHUFFLED = 2
+"""Format of a fit to shuffled rows, which earlier versions would take for the first ones."""
 _LARGEST = 2**24
 _TASKS = ("classification", "regression")
 
@@ -54,8 +57,9 @@ class FitRecord:
     model:    the argument MODEL, or the name of the model
     source:   the argument D, or where else the data came from
     identity: one name of the data for all paths of the same file; empty for data of no file
-    rows:     the number of training rows, the first of the source
+    rows:     the number of training rows, the first of the source, or of its shuffled rows
     sha256:   of those rows, images and labels; empty for data of no file
+    shuffle:  the seed of the order in which training rows were taken; None for the source's own
     """
 
     task: str
@@ -64,10 +68,16 @@ class FitRecord:
     identity: str
     rows: int
     sha256: str
+    shuffle: int | None = None
 
     def write(self, directory: Path) -> None:
         """Write DIR/fit.json, with its digest."""
-        text = json.dumps(with_digest({"format": _FORMAT, **asdict(self)}), indent=1)
+        data: dict[str, Any] = {"format": _FORMAT, **asdict(self)}
+        if self.shuffle is None:
+            del data["shuffle"]
+        else:
+            data["format"] = _SHUFFLED
+        text = json.dumps(with_digest(data), indent=1)
         write_file(directory / RECORD, text + "\n")
 
 
@@ -84,10 +94,13 @@ def read_record(directory: Path) -> FitRecord:
         raise ModelFileError(f"{directory} holds no fitted model (no {RECORD}).{hint}")
     try:
         data = json.loads(read_if_regular(path, _LARGEST) or b"")
-        if data["format"] != _FORMAT:
+        if data["format"] != (_SHUFFLED if "shuffle" in data else _FORMAT):
             raise ModelFileError(f"{path} is of another version of keras2gp: fit again")
         check_digest(data, str(path))
-        record = FitRecord(**{field.name: data[field.name] for field in fields(FitRecord)})
+        record = FitRecord(
+            **{field.name: data[field.name] for field in fields(FitRecord)[:-1]},
+            shuffle=data.get("shuffle"),
+        )
         wrong = _wrong_fields(record)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         if isinstance(error, Keras2GPError):
@@ -99,6 +112,8 @@ def read_record(directory: Path) -> FitRecord:
 
 
 def _wrong_fields(record: FitRecord) -> list[str]:
-    kinds: dict[str, Any] = {"rows": int}
+    kinds: dict[str, Any] = {"rows": int, "shuffle": type(record.shuffle)}
     wrong = [k for k, v in asdict(record).items() if type(v) is not kinds.get(k, str)]
+    if record.shuffle is not None and (type(record.shuffle) is not int or record.shuffle < 0):
+        wrong.append("shuffle")
     return wrong or ([] if record.task in _TASKS else ["task"])

@@ -20,8 +20,11 @@ __all__ = [
     "add_conversion",
     "add_data",
     "add_dtype",
+    "add_keep",
+    "add_kind",
     "add_output",
     "add_position",
+    "add_shuffle",
     "add_solver",
     "add_store_of_fit",
     "add_target_noise",
@@ -30,6 +33,7 @@ __all__ = [
     "count",
     "counts",
     "position",
+    "seed",
     "shape",
     "tolerance",
     "variance",
@@ -125,6 +129,29 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_kind(parser: argparse.ArgumentParser) -> None:
+    """Add --kind."""
+    parser.add_argument(
+        "--kind",
+        choices=("nngp", "ntk"),
+        help="the covariance of the networks before training (default), or the tangent kernel, "
+        "whose fit has the mean of networks that gradient descent has trained",
+    )
+
+
+def add_shuffle(parser: argparse.ArgumentParser) -> None:
+    """Add --shuffle."""
+    parser.add_argument(
+        "--shuffle",
+        metavar="SEED",
+        nargs="?",
+        const=0,
+        type=seed,
+        help="take training rows at random, in the order of this seed (default 0), and not the "
+        "first ones",
+    )
+
+
 def add_data(parser: argparse.ArgumentParser, *, required: bool = True, note: str = "") -> None:
     """Add --data and --download."""
     group = parser.add_argument_group("data")
@@ -159,6 +186,16 @@ def add_target_noise(
         type=variance,
         default=default,
         help=f"of the targets, which are -1 and 1 ({default_text})",
+    )
+
+
+def add_keep(parser: argparse.ArgumentParser) -> None:
+    """Add the --keep of commands that read a fit."""
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the kernel between these images and the training images in DIR, for later "
+        "commands on the same images (kept ones are read with or without --keep)",
     )
 
 
@@ -242,6 +279,14 @@ def count(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else 0
     if number < 1:
         raise _refusal(text, "a whole number from 1")
+    return number
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^32 - 1."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else -1
+    if not 0 <= number < 2**32:
+        raise _refusal(text, "a whole number from 0 to 2^32 - 1")
     return number
 
 

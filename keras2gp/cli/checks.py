@@ -55,7 +55,7 @@ __all__ = [
 _MODEL_SUFFIXES = (".h5", ".hdf5", ".json", ".keras")
 _CONVERSION = (
     *("prior", "overrides", "output", "max_pooling", "tolerance", "trained_until"),
-    *("input_shape", "dtype"),
+    *("input_shape", "dtype", "kind"),
 )
 
 
@@ -168,7 +168,7 @@ def check_tune(options: argparse.Namespace) -> None:
 
 def check_plot_document(options: argparse.Namespace) -> None:
     """Check the arguments of the pictures of a document."""
-    _check_file(options.source, options.kind)
+    _check_file(options.source, options.picture)
     _check_picture(options)
 
 

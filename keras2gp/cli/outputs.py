@@ -68,7 +68,9 @@ class DirectoryKind:
     files: tuple[str, ...] | None = None
 
 
-KERNEL = DirectoryKind("a saved kernel", "kernel.json", frozenset({"graph", "parameters"}), KERNEL_FILES)
+KERNEL = DirectoryKind(
+    "a saved kernel", "kernel.json", frozenset({"graph", "parameters"}), KERNEL_FILES
+)
 FIT = DirectoryKind(
     "a fitted model",
     RECORD,

@@ -100,6 +100,7 @@ def _add_convert(commands: Any) -> None:
     arguments.add_conversion(convert)
     arguments.add_position(convert)
     arguments.add_dtype(convert)
+    arguments.add_kind(convert)
 
 
 def _add_verify(commands: Any) -> None:
@@ -179,6 +180,8 @@ def _add_gram(commands: Any) -> None:
     arguments.add_conversion(gram)
     arguments.add_position(gram)
     arguments.add_dtype(gram)
+    arguments.add_kind(gram)
+    arguments.add_shuffle(gram)
 
 
 def _add_fit(commands: Any) -> None:
@@ -193,6 +196,7 @@ def _add_fit(commands: Any) -> None:
     fit.add_argument("model", metavar="MODEL", help=MODEL_OR_KERNEL)
     arguments.add_data(fit)
     arguments.add_training_rows(fit)
+    arguments.add_shuffle(fit)
     fit.add_argument(
         "--gram",
         metavar="K",
@@ -203,5 +207,11 @@ def _add_fit(commands: Any) -> None:
     arguments.add_conversion(fit)
     arguments.add_position(fit)
     arguments.add_dtype(fit)
+    arguments.add_kind(fit)
     arguments.add_solver(fit)
     fit.add_argument("--regression", action="store_true", help="y is a real number, not a label")
+    fit.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, say what it would take, and stop; nothing is written",
+    )

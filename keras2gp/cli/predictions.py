@@ -16,6 +16,7 @@ from keras2gp._util.files import write_file
 from keras2gp._util.progress import stage
 from keras2gp._util.text import harmless_cell
 from keras2gp.cli.exit_codes import UsageError
+from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.rows import Rows
 from keras2gp.errors import DataError, InputError, NumericalError
 from keras2gp.fits.loading import load
@@ -83,20 +84,24 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
     return load_head(directory / "head", kernel, gram=matrix)
 
 
-def predictions_of(estimator: Estimator, x: Images) -> dict[str, Array]:
+def predictions_of(
+    estimator: Estimator, x: Images, kept: KeptCovariances | None = None
+) -> dict[str, Array]:
     """Columns by name: of a regression _REGRESSION, otherwise those of a classification.
 
     std is that of the function, observation_std that of a new target, which has the noise besides.
+    kept: covariances that are read, and perhaps written, beside the fit
 
     Shapes: mean, std, observation_std [M]; or label [M], probability [M, C], classes [C],
         mean [M, C], variance [M]; with positions [M, *positions] for [M]
     Raises: InputError; NumericalError, also if a prediction is not finite.
     """
-    parts = []
+    parts, size = [], _BATCH if kept is None else kept.batch(estimator, _BATCH)
     with stage(f"predicting {len(x)} images") as advance:
-        for start in range(0, len(x), _BATCH):
-            batch = x[start : start + _BATCH]
-            parts.append(_posterior(estimator, batch))
+        for start in range(0, len(x), size):
+            batch = x[start : start + size]
+            known = estimator if kept is None else kept.estimator(estimator, batch)
+            parts.append(_posterior(known, batch))
             advance(start + len(batch), len(x))
     columns = [np.concatenate(values) for values in zip(*parts, strict=True)]
     for column in columns:
@@ -169,13 +174,18 @@ def _coverage(columns: dict[str, Array], y: Targets) -> float:
     return float((np.abs(y - columns["mean"]) <= _INTERVAL * columns["observation_std"]).mean())
 
 
-def ood_scores(estimator: Estimator, columns: dict[str, Array], x: Images) -> dict[str, float]:
+def ood_scores(
+    estimator: Estimator,
+    columns: dict[str, Array],
+    x: Images,
+    kept: KeptCovariances | None = None,
+) -> dict[str, float]:
     """How well the variance tells images x from the images that `columns` predict.
 
     Raises: InputError.
     """
     name = "variance" if isinstance(estimator, GPClassifier) else "std"
-    pairs = columns[name], predictions_of(estimator, x)[name]
+    pairs = columns[name], predictions_of(estimator, x, kept)[name]
     inside, outside = (values.reshape(len(values), -1).mean(axis=1) for values in pairs)
     return {
         "auroc": out_of_distribution_auroc(inside, outside),

@@ -44,6 +44,7 @@ def add_evaluate(commands: Any) -> None:
         "the test rows (AUROC of up to N of them; without it none is measured)",
     )
     arguments.add_store_of_fit(evaluate)
+    arguments.add_keep(evaluate)
 
 
 def add_predict(commands: Any) -> None:
@@ -60,7 +61,14 @@ def add_predict(commands: Any) -> None:
     predict.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
     arguments.add_data(predict, note="; an .npz file needs no y")
     arguments.add_output(predict, "a .csv or .npz file; predictions that it holds are replaced")
+    predict.add_argument(
+        "--limit",
+        metavar="N",
+        type=arguments.count,
+        help="predict the first N images (default: all)",
+    )
     arguments.add_store_of_fit(predict)
+    arguments.add_keep(predict)
 
 
 def add_export(commands: Any) -> None:
@@ -160,7 +168,7 @@ def add_plot(commands: Any) -> None:
         description="Draw a picture. Needs the extra plot (matplotlib).",
         allow_abbrev=False,
     )
-    kinds = plot.add_subparsers(metavar="KIND", dest="kind", required=True)
+    kinds = plot.add_subparsers(metavar="KIND", dest="picture", required=True)
     for name, text, metavar, source in (
         ("learning-curve", "test errors by number of training images", "JSON",
          "table1.json of examples/table1.py"),
@@ -182,6 +190,7 @@ def add_plot(commands: Any) -> None:
         of_fit.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
         arguments.add_data(of_fit)
         arguments.add_test_rows(of_fit)
+        arguments.add_keep(of_fit)
     kernel = _picture(
         kinds,
         "kernel",

@@ -11,6 +11,7 @@ from keras2gp._util.arrays import Images, Targets
 from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
+from keras2gp._util.text import received_text
 from keras2gp.cli.fit_directory import data_digest, expanded, identity
 from keras2gp.data import datasets
 from keras2gp.data.files import read_npy, read_npz
@@ -32,6 +33,8 @@ __all__ = [
     "rows_to_tune",
 ]
 
+_NAMED = 10
+"""Labels that are named."""
 _NPZ_IMAGES = ("x", "x_test", "x_train")
 
 
@@ -52,14 +55,36 @@ class Rows:
 
 
 def rows_to_fit(options: argparse.Namespace) -> Rows:
-    """The first --train training rows. Raises: DataError."""
-    whole = _read(options, maps=True)
+    """The first --train training rows, or those of --shuffle. Raises: DataError."""
+    whole = _shuffled(_read(options, maps=True), options.shuffle)
     held = len(whole.x_train)
     if held < options.train:
         raise DataError(f"{whole.name}: --train {options.train}: it has {held} rows to train on")
     rows = _training(whole, options.train)
     y = _targets(rows.y, rows.name, regression=options.regression)
-    return Rows(rows.name, rows.x, y, rows.notes)
+    warnings = [] if options.regression else _lacking_classes(y, whole.y_train, options)
+    return Rows(rows.name, rows.x, y, rows.notes, warnings)
+
+
+def _lacking_classes(y: Targets, every: Targets, options: argparse.Namespace) -> list[str]:
+    """A sentence on the labels of the source that none of the rows has, if there are any.
+
+    Raises: DataError if the rows have one label alone, and the source has more.
+    """
+    held, there = np.unique(y), np.unique(every)
+    lacking = [received_text(label) for label in there.tolist() if label not in set(held.tolist())]
+    if not lacking:
+        return []
+    names = ", ".join(lacking[:_NAMED]) + (", ..." if len(lacking) > _NAMED else "")
+    which = "those of this seed" if options.shuffle is not None else "the first ones"
+    hint = "another --shuffle" if options.shuffle is not None else "--shuffle"
+    told = (
+        f"the {len(y)} rows, {which}, hold {len(held)} of the {len(there)} classes of "
+        f"{options.data}: none is of {names}"
+    )
+    if len(held) < 2:
+        raise DataError(f"{told}. Try: {hint}, or more rows")
+    return [f"{told}, which are never predicted. Try: {hint}, or more rows"]
 
 
 def rows_to_tune(options: argparse.Namespace) -> Rows:
@@ -68,8 +93,8 @@ def rows_to_tune(options: argparse.Namespace) -> Rows:
 
 
 def rows_of_matrix(options: argparse.Namespace) -> Rows:
-    """The first --rows training rows, or all. Raises: DataError."""
-    whole = _read(options, maps=True)
+    """The first --rows training rows, or all, in the order of --shuffle. Raises: DataError."""
+    whole = _shuffled(_read(options, maps=True), options.shuffle)
     return _training(whole, options.rows or len(whole.x_train))
 
 
@@ -101,7 +126,7 @@ def rows_to_test(options: argparse.Namespace) -> Rows:
     if identity(options.data) != record.identity:
         data = whole.split(0, options.test)
     else:
-        data = whole.split(record.rows, options.test)
+        data = _shuffled(whole, record.shuffle).split(record.rows, options.test)
         if data_digest(data.x_train, data.y_train) != record.sha256:
             warnings.append(
                 f"{options.data} is not what it was: its training rows differ from those fitted"
@@ -126,8 +151,8 @@ def rows_of_demo(options: argparse.Namespace) -> tuple[Rows, Rows]:
 
 
 def images_to_predict(options: argparse.Namespace) -> Images:
-    """All images to predict. Raises: DataError."""
-    return _images_only(options.data, download=options.download)
+    """All images to predict, or the first --limit. Raises: DataError."""
+    return _images_only(options.data, download=options.download)[: options.limit]
 
 
 def images_to_verify(options: argparse.Namespace) -> Images | None:
@@ -139,6 +164,10 @@ def images_to_verify(options: argparse.Namespace) -> Images | None:
 
 def _read(options: argparse.Namespace, *, maps: bool = False) -> datasets.Dataset:
     return _data_set(options.data, download=options.download, maps=maps)
+
+
+def _shuffled(whole: datasets.Dataset, seed: int | None) -> datasets.Dataset:
+    return whole if seed is None else whole.shuffled(seed)
 
 
 def _data_set(source: str, *, download: bool, maps: bool = False) -> datasets.Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from keras2gp import zoo
 from keras2gp._util.arrays import Images
@@ -78,7 +78,8 @@ def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Ker
         else:
             model = model_of(source, options.input_shape or shape)
             dtype = getattr(options, "dtype", None) or "float32"
-            kernel = convert(model, dtype=dtype, **conversion_settings(options))
+            kind: Literal["nngp", "ntk"] = getattr(options, "kind", None) or "nngp"
+            kernel = convert(model, dtype=dtype, kind=kind, **conversion_settings(options))
         position = getattr(options, "position", None)
         return kernel if position is None else kernel.at(position)
 

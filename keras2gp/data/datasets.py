@@ -60,6 +60,32 @@ class Dataset:
     y_test: Array | None = None
     notes: tuple[str, ...] = ()
 
+    def shuffled(self, seed: int) -> Dataset:
+        """The same rows with those to train on in a random order, the same for every machine.
+
+        A test split keeps its order. Rows that `split` tests on where there is none are the last
+        of the new order.
+
+        Args:
+            seed: of the order, from 0 to 2^32 - 1.
+
+        Returns:
+            A Dataset of copied rows.
+
+        Raises:
+            DataError: the seed is another number.
+
+        >>> from keras2gp.data import load
+        >>> load("sample").shuffled(0).y_train[:5].tolist() == load("sample").y_train[:5].tolist()
+        False
+        """
+        whole_number("shuffle", seed, 0, 2**32 - 1, DataError)
+        # Only this generator promises the same numbers in every release of numpy.
+        order = np.random.RandomState(seed).permutation(len(self.x_train))
+        note = f"training rows in random order (seed {seed})"
+        x, y = self.x_train[order], self.y_train[order]
+        return replace(self, x_train=x, y_train=y, notes=(*self.notes, note))
+
     def split(self, n_train: int, n_test: int) -> Dataset:
         """Take the first n_train rows to train on, and n_test rows to test on, as views.
 
@@ -119,7 +145,8 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
             - the path of a folder that holds x.npy and y.npy, or x_train.npy and so on.
             - the path of a folder of IDX files with MNIST's names, also packed (.gz).
         download: let tensorflow_datasets download and prepare a data set that is not prepared.
-        maps: whether y may have more axes, as of images or sequences; of an .npz archive or .npy files.
+        maps: whether y may have more axes, as of images or sequences; of an .npz archive
+            or .npy files.
 
     Returns:
         The images and labels, a Dataset.
@@ -149,8 +176,8 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
         return _csv(source, path)
     if is_file and path.suffix == ".npy":
         raise DataError(
-            f"{source}: an .npy file holds one array, and labels are needed beside the images. Try: "
-            "a folder that holds x.npy and y.npy, or an .npz archive"
+            f"{source}: an .npy file holds one array, and labels are needed beside the images. "
+            "Try: a folder that holds x.npy and y.npy, or an .npz archive"
         )
     problem = (
         "neither an .npz archive, a .csv file nor a folder" if is_file else "no such file or folder"

@@ -110,11 +110,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Arra
         _check_values(dtype, where)
         size = stream.tell() + math.prod(shape) * dtype.itemsize
         most = 4096 + _DEFLATE_RATIO * info.compress_size
-        if (
-            not _is_shape(shape)
-            or size != info.file_size
-            or size > most
-        ):
+        if not _is_shape(shape) or size != info.file_size or size > most:
             raise DataError(
                 f"{where} is damaged: shape {shape} of {dtype} takes {size} bytes, and the archive "
                 f"holds {info.file_size}, packed in {info.compress_size}"

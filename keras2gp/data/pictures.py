@@ -106,7 +106,11 @@ def _folders(root: Path) -> Iterator[Path]:
 def _image_files(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
         for path in folder.iterdir():
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file():
+            if (
+                path.suffix.lower() in _SUFFIXES
+                and not path.name.startswith(".")
+                and path.is_file()
+            ):
                 yield path
 
 

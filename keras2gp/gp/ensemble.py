@@ -83,6 +83,7 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
     (True, True)
     """
 
+    x_train_: Images
     files: ClassVar[tuple[str, ...]] = ("rates.npy", "vectors.npy", "prior.npy")
     """Array files of a fit beside its inputs and targets."""
 
@@ -262,7 +263,8 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
             raise InputError("gram: a TrainedEnsemble keeps what it needs of the matrices")
         x, targets, rates = (arrays[name] for name in ("x_train.npy", "y.npy", "rates.npy"))
         square, shape = (len(targets),) * 2, tuple(int(n) for n in facts["input_shape"])
-        vectors, prior = arrays["vectors.npy"], arrays["prior.npy"]
+        # LAPACK leaves eigenvectors in columns: products round as before only in that order.
+        vectors, prior = np.asfortranarray(arrays["vectors.npy"]), arrays["prior.npy"]
         names = facts.get("feature_names")
         fits = (
             targets.ndim == 2

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import keras2gp
-from keras2gp.cli import predictions
 from keras2gp._util.fit_record import FitRecord
+from keras2gp.cli import predictions
 from keras2gp.cli.predictions import load_fit, predictions_of
 from keras2gp.gp import GPRegressor, NoiseCurve
 from keras2gp.gp.classifier import GPClassifier

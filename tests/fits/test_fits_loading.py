@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -47,6 +46,7 @@ def predictions(estimator, x):
     return estimator.predict(x, return_std=True)
 
 
+@pytest.mark.slow
 def test_a_fit_is_the_same_after_save_and_load(kernel, tmp_path):
     for name, before in fits(kernel).items():
         before.save(tmp_path / name)
@@ -69,6 +69,7 @@ def test_data_frames_keep_the_names_of_their_columns(kernel, tmp_path):
         after.predict(frame[["b", "a", "c"]])
 
 
+@pytest.mark.slow
 def test_the_command_reads_what_python_saved(kernel, tmp_path, capsys):
     GPClassifier(kernel).fit(X, LABELS).save(tmp_path / "classes")
     TrainedEnsemble(kernel).fit(X, Y).save(tmp_path / "networks")
@@ -87,6 +88,7 @@ def test_the_command_reads_what_python_saved(kernel, tmp_path, capsys):
         assert "fitted to 14 rows of arrays of Python" in capsys.readouterr().out
         out = str(tmp_path / f"{name}.csv")
         assert main(["predict", fit, "--data", source, "--out", out]) == 0
+        capsys.readouterr()
     assert main(["export", fit, str(tmp_path / "export")]) == 5
     assert "TrainedEnsemble cannot be exported" in capsys.readouterr().err
 
@@ -153,12 +155,3 @@ def test_damage_of_the_record(kernel, tmp_path):
     record.write_text(record.read_text().replace('"rows": 14', '"rows": 15'))
     with pytest.raises(ModelFileError, match="its digest differs"):
         keras2gp.load(tmp_path / "fit")
-
-
-def test_the_guide_runs(tmp_path, monkeypatch):
-    guide = Path(__file__).parents[2] / "docs" / "guide" / "saving.md"
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL):
-        exec(block, names)  # noqa: S102 (the page's own example)
-    assert (tmp_path / "fit" / "fit.json").is_file()

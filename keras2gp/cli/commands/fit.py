@@ -20,16 +20,18 @@ from keras2gp._util.files import require_disk
 from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.memory import available_memory
 from keras2gp._util.progress import stage
-from keras2gp._util.text import duration_text
+from keras2gp._util.text import duration_text, size_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.fit_directory import data_digest, identity
+from keras2gp.cli.fit_plan import plan_lines, planned
 from keras2gp.cli.output import Output, show_report
 from keras2gp.cli.predictions import Estimator, require_targets
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import open_session
-from keras2gp.errors import Keras2GPError, StoreError
+from keras2gp.cli.session import Session, open_session
+from keras2gp.errors import InputError, Keras2GPError, StoreError
 from keras2gp.gp.classifier import UNUSED_MEAN, GPClassifier
 from keras2gp.gp.fit_files import save_fit
+from keras2gp.gp.inputs import check_labels
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
@@ -52,14 +54,18 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     elif kernel.mean is not None:
         notes.append(UNUSED_MEAN.partition(" Try: ")[0].rstrip("."))
     out.line(f"\n{options.train} rows of {rows.name}", style="bold")
-    for note in notes:
+    for note in [*notes, *rows.warnings]:
         out.line(f"  note: {note}")
+    size = _smallest_size(session.images, rows.y, math.prod(kernel.positions), options)
     require_disk(
         options.out,
-        _smallest_size(session.images, rows.y, math.prod(kernel.positions), options),
+        size,
         f"a fit of {options.train} rows",
         "another --out, or fewer rows",
     )
+    if options.dry_run:
+        _show_plan(session, rows, size, options, out)
+        return ExitCode.FINE
     estimator, facts = fitted(kernel, session.images, rows.y, options)
     show_fit(out, facts)
     record = FitRecord(
@@ -69,6 +75,7 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         identity=identity(options.data),
         rows=options.train,
         sha256=data_digest(rows.x, rows.y),
+        shuffle=options.shuffle,
     )
     _save_or_rescue(options.out, estimator, record)
     out.line(f"wrote {options.out}")
@@ -76,6 +83,7 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         {
             "out": str(options.out),
             "data": {**asdict(record), "notes": notes},
+            "warnings": rows.warnings,
             "fit": facts,
             "conversion": kernel.report.to_dict(),
         }
@@ -83,9 +91,38 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     return ExitCode.FINE
 
 
+def _show_plan(
+    session: Session,
+    rows: Rows,
+    size: int,
+    options: argparse.Namespace,
+    out: Output,
+) -> None:
+    """Say what a fit would take. Raises: InputError if it cannot be made."""
+    labels = None if options.regression else check_labels(rows.y.reshape(-1))
+    classes = 1 if labels is None else len(np.unique(labels))
+    if labels is not None and classes < 2:
+        raise InputError(f"{rows.name}: y holds one class: a classifier needs at least two")
+    plan = planned(session.kernel, session.images, classes, _solver(options), options)
+    out.pairs(
+        [*plan_lines(plan, options), ("disk", f"{size_text(size)} or more, in {options.out}")]
+    )
+    out.line("dry run: nothing is written")
+    data = {"source": options.data, "rows": len(session.images), "notes": session.notes}
+    out.document(
+        {
+            "out": str(options.out),
+            "data": data,
+            "warnings": rows.warnings,
+            "plan": {**plan, "disk": size},
+            "conversion": session.kernel.report.to_dict(),
+        }
+    )
+
+
 def fitted(
     kernel: Kernel, x: Images, y: Targets, options: argparse.Namespace
-) -> tuple[Estimator, dict[str, Any]]:
+) -> tuple[GPClassifier | GPRegressor, dict[str, Any]]:
     """A fitted estimator, and what the fit took, as data for JSON.
 
     options: `regression`, `probabilities`, `gram`, and those of arguments.add_solver
@@ -121,7 +158,7 @@ def fitted(
     return estimator, facts
 
 
-def _estimator(kernel: Any, options: argparse.Namespace) -> Estimator:
+def _estimator(kernel: Any, options: argparse.Namespace) -> GPClassifier | GPRegressor:
     """The estimator that the options ask for, not fitted yet."""
     settings = {
         "noise_variance": options.noise_variance,

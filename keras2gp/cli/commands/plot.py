@@ -10,6 +10,7 @@ from keras2gp._util.arrays import Array
 from keras2gp._util.progress import stage
 from keras2gp.cli.commands.plot_document import save_picture
 from keras2gp.cli.exit_codes import ExitCode
+from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import load_fit, predictions_of
 from keras2gp.cli.rows import Rows
@@ -47,7 +48,7 @@ def _predictions(options: argparse.Namespace, rows: Rows) -> dict[str, Array]:
             "picture is of one label an image"
         )
     x, _ = prepared(estimator.kernel, rows.x)
-    return predictions_of(estimator, x)
+    return predictions_of(estimator, x, KeptCovariances(options.fit, keep=options.keep))
 
 
 def kernel(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:

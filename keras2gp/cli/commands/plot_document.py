@@ -70,5 +70,5 @@ def save_picture(figure: Any, options: argparse.Namespace, out: Output) -> ExitC
     """Write a figure to --out, and say so."""
     save(figure, options.out)
     out.line(f"wrote {options.out}")
-    out.document({"kind": options.kind, "out": str(options.out)})
+    out.document({"kind": options.picture, "out": str(options.out)})
     return ExitCode.FINE

@@ -10,6 +10,7 @@ from keras2gp._util.arrays import Array, Images
 from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode, UsageError
+from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import (
     Estimator,
@@ -52,20 +53,26 @@ def evaluate(
     twice = repeated_rows(estimator, images)
     if twice:
         warnings.append(f"{twice} of the {len(images)} test images are training images too")
+    kept = KeptCovariances(options.fit, keep=options.keep)
     began = time.perf_counter()
-    columns = predictions_of(estimator, images)
+    columns = predictions_of(estimator, images, kept)
     measures, bins = measures_of(columns, test.y)
     seconds = time.perf_counter() - began
     ood = None
     if elsewhere is not None:
-        ood = _ood_scores(options.ood, estimator, columns, elsewhere)
+        ood = _ood_scores(options.ood, estimator, columns, elsewhere, kept)
     document = {
         "fit": str(options.fit),
-        "data": {"source": options.data, "rows": len(images), "notes": [*test.notes, *notes]},
+        "data": {
+            "source": options.data,
+            "rows": len(images),
+            "notes": [*test.notes, *notes, *kept.notes()],
+        },
         "warnings": warnings,
         "measures": measures,
         "reliability": bins,
         "ood": ood,
+        "kept": kept.state(),
         "seconds": seconds,
     }
     _show_evaluation(out, options.record, document)
@@ -74,12 +81,16 @@ def evaluate(
 
 
 def _ood_scores(
-    source: str, estimator: Estimator, columns: dict[str, Array], elsewhere: Images
+    source: str,
+    estimator: Estimator,
+    columns: dict[str, Array],
+    elsewhere: Images,
+    kept: KeptCovariances,
 ) -> dict[str, Any]:
     """How well the variance tells images from elsewhere from those that `columns` predict."""
     images, notes = prepared(estimator.kernel, elsewhere)
     described = {"source": source, "rows": len(images), "notes": notes}
-    return described | ood_scores(estimator, columns, images)
+    return described | ood_scores(estimator, columns, images, kept)
 
 
 def _show_evaluation(out: Output, record: FitRecord, document: dict[str, Any]) -> None:
@@ -110,8 +121,9 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
             "columns. Try: a name that ends in .npz"
         )
     images, notes = prepared(estimator.kernel, x)
+    kept = KeptCovariances(options.fit, keep=options.keep)
     began = time.perf_counter()
-    columns = predictions_of(estimator, images)
+    columns = predictions_of(estimator, images, kept)
     seconds = time.perf_counter() - began
     if options.out.suffix == ".csv" and "label" not in columns and columns["mean"].ndim > 1:
         raise UsageError(
@@ -119,6 +131,7 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
             ".csv file has one. Try: a name that ends in .npz"
         )
     write_predictions(options.out, columns)
+    notes += kept.notes()
     for note in notes:
         out.line(f"note: {note}")
     out.line(f"wrote {options.out}: {len(images)} rows in {duration_text(seconds)}")
@@ -128,6 +141,7 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
             "rows": len(images),
             "columns": {name: list(values.shape) for name, values in columns.items()},
             "notes": notes,
+            "kept": kept.state(),
             "seconds": seconds,
         }
     )

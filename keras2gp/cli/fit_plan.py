@@ -1,0 +1,108 @@
+"""fit --dry-run: what a fit would take, found out from a few images; nothing is written."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from keras2gp._util.arrays import Images
+from keras2gp._util.progress import stage
+from keras2gp._util.text import duration_text, size_text
+from keras2gp.gp.noise import noise_memory
+from keras2gp.gp.solvers.choice import chosen_solver
+from keras2gp.gp.solvers.training import Training
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices.api import estimate
+
+__all__ = ["plan_lines", "planned"]
+
+_TRIED = 128
+"""Images of the kernel that is timed."""
+_FACTORED = 1000
+"""Rows of the matrix whose factor is timed."""
+_CUBIC = {"cholesky": 1.0, "tensorflow": 1.0, "mixed": 0.5}
+"""Solvers that take a factor, and their time in that of a float64 factor."""
+
+
+def planned(
+    kernel: Kernel, x: Images, outputs: int, solver: Any, options: argparse.Namespace
+) -> dict[str, Any]:
+    """What a fit to images x would take, as data for JSON.
+
+    Args:
+        kernel: the kernel.
+        x: the training images.
+        outputs: the number of classes, or 1.
+        solver: the setting of the estimator.
+        options: `gram` and `noise_variance`.
+
+    Raises:
+        InputError: the solver needs more memory than there is.
+    """
+    count = len(x) * math.prod(kernel.positions)
+    needed = estimate(kernel, len(x), out=options.gram, positions="all")
+    given = (
+        None if options.gram is None else np.broadcast_to(np.zeros(1, kernel.dtype), (count,) * 2)
+    )
+    training = Training(kernel, None, given, count)
+    chosen, reason = chosen_solver(solver, training, outputs)
+    chosen.require(training, outputs)
+    memory = chosen.memory(training, outputs)
+    if options.noise_variance == "auto":
+        memory = max(memory, noise_memory(count, outputs))
+    compilation, rate = _kernel_speed(kernel, x)
+    factor = _CUBIC.get(chosen.name)
+    return {
+        "estimate": needed.to_dict(),
+        "solver": {"name": chosen.name, "reason": reason, "memory": memory},
+        "compilation_seconds": compilation,
+        "pairs_per_second": rate,
+        "kernel_seconds": compilation + needed.pairs / rate,
+        "factor_seconds": None if factor is None else factor * _factor_seconds(count),
+    }
+
+
+def _kernel_speed(kernel: Kernel, x: Images) -> tuple[float, float]:
+    """Seconds of compilation, and pairs a second after it."""
+    few = x[:_TRIED]
+    times = []
+    with stage("timing the kernel"):
+        for _ in range(2):
+            began = time.perf_counter()
+            kernel.matrix(few, positions="all")
+            times.append(max(time.perf_counter() - began, 1e-9))
+    pairs = estimate(kernel, len(few), positions="all").pairs
+    return max(times[0] - times[1], 0.0), pairs / times[1]
+
+
+def _factor_seconds(count: int) -> float:
+    """Seconds that a float64 Cholesky factor of `count` rows takes."""
+    matrix = np.eye(_FACTORED) + 0.1
+    began = time.perf_counter()
+    scipy.linalg.cholesky(matrix, lower=True, check_finite=False)
+    return (time.perf_counter() - began) * (count / _FACTORED) ** 3
+
+
+def plan_lines(plan: dict[str, Any], options: argparse.Namespace) -> list[tuple[str, str]]:
+    """The plan in words: names and values."""
+    needed, solver = plan["estimate"], plan["solver"]
+    rate = f"{plan['pairs_per_second']:,.0f}".replace(",", " ")
+    of_kernel = f"about {duration_text(plan['kernel_seconds'])}: {needed['pairs']} pairs, "
+    of_kernel += f"{rate} a second, and {duration_text(plan['compilation_seconds'])} to compile"
+    if options.gram is not None:
+        of_kernel += f"; less for what {options.gram} holds"
+    memory = f"{size_text(needed['memory'] + solver['memory'])} of "
+    memory += f"{size_text(needed['memory_available'])} available"
+    lines = [("kernel", of_kernel), ("memory", memory)]
+    lines.append(("solver", f"{solver['name']} ({solver['reason']})"))
+    if plan["factor_seconds"] is not None:
+        factor = f"about {duration_text(plan['factor_seconds'])} for one factor"
+        if options.noise_variance == "auto":
+            factor += "; the choice of the noise takes several times as long"
+        lines.append(("solve", factor))
+    return lines

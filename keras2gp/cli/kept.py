@@ -1,0 +1,156 @@
+"""Covariances between new images and the basis of a fit, kept beside it for later commands.
+
+    DIR/cross/KEY.npy    [M, B + 1] for a batch of M images: covariances with the B inputs of the
+                         basis, and the prior variance
+    DIR/cross/KEY.json   checksum and digest
+
+KEY is a digest of the kernel, the fit and the images: what was computed for others is never read.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.array_files import array_writer, checksum, read_array
+from keras2gp._util.arrays import Array, Images
+from keras2gp._util.digest import check_digest, file_digest, with_digest
+from keras2gp._util.files import read_if_regular, require_disk, write_files
+from keras2gp._util.fit_record import HEAD
+from keras2gp.errors import Keras2GPError, ModelFileError, StoreError
+from keras2gp.gp.classifier import GPClassifier
+from keras2gp.gp.fitted import rows_of_batch
+from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.saving import Head
+
+__all__ = ["KeptCovariances"]
+
+_LARGEST_JSON = 2**16
+
+
+class KeptCovariances:
+    """The covariances that a fit has kept, and those that it keeps.
+
+    read, written, damaged: numbers of images, for the output of a command
+
+    directory: of the fit
+    keep:      whether to keep what is not there
+    """
+
+    def __init__(self, directory: Path, *, keep: bool) -> None:
+        self._folder, self._keep = directory / "cross", keep
+        self.read = self.written = self.damaged = 0
+        files = (directory / "kernel" / "kernel.json", directory / "head" / HEAD)
+        self._of_fit = "" if not self.used else "".join(str(file_digest(file)) for file in files)
+
+    @property
+    def used(self) -> bool:
+        """Whether there is anything to read or to write."""
+        return self._keep or self._folder.is_dir()
+
+    def state(self) -> dict[str, int]:
+        """What was read and written, as data for JSON."""
+        return {"read": self.read, "written": self.written, "damaged": self.damaged}
+
+    def notes(self) -> list[str]:
+        """What was read and written, a sentence each."""
+        texts = {
+            "of {} images their kernel with the training images was kept from before": self.read,
+            "of {} images their kernel with the training images is kept": self.written,
+            "what was kept of {} images is damaged, and was computed again": self.damaged,
+        }
+        return [text.format(count) for text, count in texts.items() if count]
+
+    def batch(self, estimator: Head, largest: int) -> int:
+        """Images of a batch: an estimator asks for the covariances of all of them at once."""
+        if not self.used or not _has_basis(estimator):
+            return largest
+        return min(largest, rows_of_batch(len(_basis(estimator))))
+
+    def estimator(self, estimator: Head, x: Images) -> Head:
+        """The estimator with a kernel that has the covariances of x. Raises: StoreError."""
+        if not self.used or not _has_basis(estimator):
+            return estimator
+        values = self._values(estimator, x)
+        known = copy.copy(estimator)
+        known.kernel = _Known(estimator.kernel, values)
+        return known
+
+    def _values(self, estimator: Head, x: Images) -> Array:
+        """Covariances with the basis, and variances in the last column, [M, B + 1]."""
+        about = f"{self._of_fit} {x.dtype.str} {x.shape}".encode()
+        key = hashlib.sha256(about + np.ascontiguousarray(x).tobytes()).hexdigest()[:32]
+        shape = (len(x), len(_basis(estimator)) + 1)
+        values = self._kept(key, shape)
+        if values is not None:
+            self.read += len(x)
+            return values
+        kernel: Any = estimator.kernel
+        cross, variances = kernel.matrix(x, _basis(estimator)), np.asarray(kernel.diag(x))
+        values = np.concatenate([cross, variances[:, None]], axis=1)
+        if self._keep:
+            self._write(key, values)
+            self.written += len(x)
+        return values
+
+    def _kept(self, key: str, shape: tuple[int, int]) -> Array | None:
+        """What was kept; None where nothing was, or where it is damaged."""
+        path = self._folder / f"{key}.json"
+        try:
+            content = read_if_regular(path, _LARGEST_JSON)
+            if content is None:
+                return None
+            stated = json.loads(content)
+            check_digest(stated, str(path))
+            values = read_array(self._folder / f"{key}.npy", 2)
+            if values.shape != shape or checksum(values) != stated["crc32"]:
+                raise ModelFileError(f"{path} is of another array")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, Keras2GPError):
+            self.damaged += shape[0]
+            return None
+        return values
+
+    def _write(self, key: str, values: Array) -> None:
+        require_disk(self._folder, values.nbytes, "what --keep keeps", "without --keep")
+        stated = json.dumps(with_digest({"key": key, "crc32": checksum(values)})) + "\n"
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self._folder} cannot be written: {error}") from error
+        # The array first: a process that is killed in between leaves nothing that is read.
+        array = (self._folder / f"{key}.npy", array_writer(values))
+        write_files([array, (self._folder / f"{key}.json", stated)])
+
+
+class _Known:
+    """A kernel that has its values between some images and a basis."""
+
+    def __init__(self, kernel: Any, values: Array) -> None:
+        self._kernel, self._known = kernel, values
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kernel, name)
+
+    def __call__(self, _x1: Any, _x2: Any = None, /) -> Array:
+        known: Array = self._known[:, :-1]
+        return known
+
+    def diag(self, _x: Any, /) -> Array:
+        known: Array = self._known[:, -1]
+        return known
+
+
+def _has_basis(estimator: Head) -> bool:
+    """Whether predictions are made of one matrix with the basis, of plain images."""
+    exact = isinstance(estimator, GPClassifier | GPRegressor)
+    return exact and not getattr(estimator.kernel, "positions", ())
+
+
+def _basis(estimator: Any) -> Images:
+    basis: Images = estimator.basis_
+    return basis
