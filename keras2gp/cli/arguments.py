@@ -51,7 +51,7 @@ MODEL_OR_KERNEL = (
 )
 _DIGITS = 19
 """Numbers of so many digits do not fit into 64 bits."""
-_SOLVERS = ("auto", "cholesky", "mixed", "tensorflow", "cg", "nystroem")
+_SOLVERS = ("auto", "cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected")
 
 
 def add_command(
@@ -245,8 +245,9 @@ def _add_method(group: Any) -> None:
         choices=_SOLVERS,
         default="auto",
         help="cholesky, mixed (a float32 factor, refined), tensorflow (a GPU), cg (from a store on "
-        "disk), nystroem (inducing images, approximate); auto: an exact one that fits the machine "
-        "(default)",
+        "disk), nystroem and projected (inducing images, approximate; projected reads the "
+        "covariances with them once or twice, from --gram if it is given); auto: an exact one that "
+        "fits the machine (default)",
     )
     group.add_argument(
         "--residual",
@@ -258,8 +259,8 @@ def _add_method(group: Any) -> None:
         "--rank",
         metavar="R",
         type=count,
-        help="of cg: columns of the preconditioner (default N / 10, 100 to 1000); of nystroem: "
-        "inducing images (default 1000)",
+        help="of cg: columns of the preconditioner (default N / 10, 100 to 1000); of nystroem "
+        "and projected: inducing images (default 1000)",
     )
     group.add_argument(
         "--probes",

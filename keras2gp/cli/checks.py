@@ -274,8 +274,10 @@ def _check_solver(options: argparse.Namespace) -> None:
         raise UsageError(f"--residual {options.residual:g} is one of --solver cg")
     if options.residual is not None and not 0.0 < options.residual < 1.0:
         raise UsageError(f"--residual {options.residual:g}: expected a number between 0 and 1")
-    if options.rank is not None and options.solver not in ("cg", "nystroem"):
-        raise UsageError(f"--rank {options.rank} is one of --solver cg and --solver nystroem")
+    if options.rank is not None and options.solver not in ("cg", "nystroem", "projected"):
+        raise UsageError(
+            f"--rank {options.rank} is one of --solver cg, --solver nystroem and --solver projected"
+        )
     if options.probes is not None and options.solver != "cg":
         raise UsageError(f"--probes {options.probes} is one of --solver cg")
     if options.probes == 1:

@@ -33,6 +33,7 @@ from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.matrices import MatrixProduct
 from keras2gp.gp.solvers.mixed import MixedPrecision
+from keras2gp.gp.solvers.projected import ProjectedProcess
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, SolverReport
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "NoiseCurve",
     "Nystroem",
     "Prediction",
+    "ProjectedProcess",
     "ReliabilityBin",
     "SolverReport",
     "TensorFlowCholesky",

@@ -16,7 +16,12 @@ from keras2gp.gp.inputs import check_kernel, feature_names, kernel_values
 from keras2gp.gp.noise import NoiseCurve, check_noise_setting
 from keras2gp.gp.positions import Positioned, require_room
 from keras2gp.gp.posterior import Posterior
-from keras2gp.gp.solvers.choice import SOLVERS, solver_from_dict, solver_to_dict
+from keras2gp.gp.solvers.choice import (
+    SOLVERS,
+    inducing_rows,
+    solver_from_dict,
+    solver_to_dict,
+)
 from keras2gp.gp.solvers.jitter import check_jitter, check_noise
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import CholeskyReport, SolverReport, finite_number
@@ -39,7 +44,8 @@ class GaussianProcess(Posterior):
     Math: A = K + (noise_variance + jitter) I;  alpha = A^-1 Y
         mean = K* alpha;  variance = diag K** - diag K* A^-1 K*^T  (of the latent function)
 
-    With solver Nystroem(), A is another matrix and the basis of predictions is smaller: see there.
+    With solvers Nystroem() and ProjectedProcess(), A is another matrix and the basis of predictions
+    is smaller: see there.
 
     Args:
         kernel: a kernel, or "precomputed".
@@ -97,7 +103,13 @@ class GaussianProcess(Posterior):
         images = self._checked_inputs(x)
         if self._positions:
             gram = self._square(gram, len(images))
-        return training_of(self._covariance, self._rows(images), gram)
+        return self._training_of(self._rows(images), gram)
+
+    def _training_of(self, rows: Any, gram: Any) -> Training:
+        """The training covariance of rows, and `gram` if it is given, square or not."""
+        given = gram is not None and rows is not None
+        inducing = inducing_rows(self.solver, len(rows)) if given else None
+        return training_of(self._covariance, rows, gram, inducing)
 
     def _square(self, gram: Any, images: int) -> Any:
         """A matrix between positions as one of rows; it is compared with the memory if not given.
@@ -167,8 +179,8 @@ class GaussianProcess(Posterior):
     ) -> float:
         """Log probability density of the targets as fitted, summed over outputs (natural log).
 
-        With solver Nystroem() it is the density under the approximate model. With
-        ConjugateGradients(probes=P) it is an estimate with the standard error
+        With solvers Nystroem() and ProjectedProcess() it is the density under the approximate
+        model. With ConjugateGradients(probes=P) it is an estimate with the standard error
         solver_report_.evidence_error.
 
         Math: -(tr Y^T A^-1 Y + C log det A + C N log 2 pi) / 2
@@ -217,7 +229,7 @@ class GaussianProcess(Posterior):
             return Training(self._covariance, self._rows(self.x_train_), None, len(self.targets_))
         if self._positions and self.x_train_ is not None:
             gram = self._square(gram, len(self.x_train_))
-        return training_of(self._covariance, self._rows(self.x_train_), gram)
+        return self._training_of(self._rows(self.x_train_), gram)
 
     def settings_state(self) -> dict[str, Any]:
         """See FittedInputs.settings_state."""

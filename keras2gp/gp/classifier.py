@@ -68,7 +68,7 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
             variables (dirichlet.Transformation), and the expected softmax of its latent values;
             labels and decision values are then those of this regression.
         solver: "auto" for an exact one that fits the machine, "cholesky", "mixed", "tensorflow",
-            "cg", "nystroem", or one of keras2gp.gp's solvers with settings.
+            "cg", "nystroem", "projected", or one of keras2gp.gp's solvers with settings.
 
     Attributes:
         classes_: labels, sorted, [C].
@@ -129,7 +129,8 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
             y: labels of any type.
             gram: the kernel matrix of X, if it exists already: an array, a store on disk (read
                 block by block), or a MatrixProduct. With kernel="precomputed" it may replace X,
-                which is None then.
+                which is None then. With solver="projected" also the covariances with its inducing
+                inputs, of shape [N, M], whose rows solver.rows(N) gives.
             progress: called with (steps done, steps in all) of the solver.
 
         Shapes:

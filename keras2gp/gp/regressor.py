@@ -55,7 +55,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
             standard deviation; "auto" where the noise is chosen, and not where it is stated, in
             the targets' units.
         solver: "auto" for an exact one that fits the machine, "cholesky", "mixed", "tensorflow",
-            "cg", "nystroem", or one of keras2gp.gp's solvers with settings.
+            "cg", "nystroem", "projected", or one of keras2gp.gp's solvers with settings.
 
     Attributes:
         x_train_: training inputs; None for a precomputed kernel.
@@ -123,7 +123,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
             y: targets.
             gram: the kernel matrix of X, if it exists already: an array, a store on disk (read
                 block by block), or a MatrixProduct. With kernel="precomputed" it may replace X,
-                which is None then.
+                which is None then. With solver="projected" also the covariances with its inducing
+                inputs, of shape [N, M], whose rows solver.rows(N) gives.
             progress: called with (steps done, steps in all) of the solver.
 
         Shapes:

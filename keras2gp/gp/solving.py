@@ -12,15 +12,20 @@ import numpy as np
 from keras2gp._util.arrays import Matrix, Targets, Vector
 from keras2gp.errors import NumericalError
 from keras2gp.gp.noise import NoiseCurve, choose_noise, noise_memory
+from keras2gp.gp.projected_noise import PASSES, choose_projected_noise
 from keras2gp.gp.solvers.choice import chosen_solver
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import precision_hint
+from keras2gp.gp.solvers.projected import ProjectedProcess
 from keras2gp.gp.solvers.report import SolverReport
 from keras2gp.gp.solvers.system import Fit, Solver
 from keras2gp.gp.solvers.training import Training
 
 __all__ = ["Task", "jitter_message", "log_evidence", "output_factors", "solved"]
+
+_WITHOUT_MATRIX = ("nystroem", "projected")
+"""Names of the solvers that take covariances with inducing inputs alone."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +70,18 @@ def solved(
     outputs = targets.shape[1]
     solver, reason = chosen_solver(task.solver, training, outputs)
     memory = solver.memory(training, outputs)
-    if noise is None:
+    if noise is None and not isinstance(solver, ProjectedProcess):
         memory = max(memory, noise_memory(len(training), outputs))
-    if solver.name != "nystroem":
+    if solver.name not in _WITHOUT_MATRIX:
         memory += training.bytes_to_compute
     started = time.perf_counter()
-    if noise is None:
-        training, curve = _chosen_noise(task, solver, progress)
-        noise = curve.chosen
-    fit = solver.fit(training, targets, noise, task.jitter, progress)
+    if noise is None and isinstance(solver, ProjectedProcess):
+        fit, curve = _projected(task, solver, progress)
+    else:
+        if noise is None:
+            training, curve = _chosen_noise(task, solver, progress)
+            noise = curve.chosen
+        fit = solver.fit(training, targets, noise, task.jitter, progress)
     _require_range(targets, fit.alpha)
     name, reason, memory = fit.instead or (solver.name, reason, memory)
     report = SolverReport(
@@ -99,7 +107,7 @@ def _chosen_noise(
     if task.noiseless:
         return training, NoiseCurve((), (), 0.0, len(training), f"none: {task.noiseless}")
     solver.require(training, task.targets.shape[1])
-    if solver.name != "nystroem":
+    if solver.name not in _WITHOUT_MATRIX:
         training = training.computed()
 
     def trial(noise: float, targets: Targets) -> Fit:
@@ -114,6 +122,21 @@ def _chosen_noise(
         trial=trial if direct else None,
         why_not=f'solver "{solver.name}" computes no exact determinant of all',
     )
+
+
+def _projected(
+    task: Task, solver: ProjectedProcess, progress: Progress | None
+) -> tuple[Fit, NoiseCurve]:
+    """A fit from sums over the training inputs that every noise shares, and the choice of it."""
+    training, targets = task.training, task.targets
+    if task.noiseless:
+        fit = solver.fit(training, targets, 0.0, task.jitter, progress)
+        return fit, NoiseCurve((), (), 0.0, len(training), f"none: {task.noiseless}")
+    steps = solver.steps(training, progress, passes=PASSES if task.labels else PASSES - 1)
+    equations = solver.equations(training, targets, steps)
+    jitter = (check_jitter(task.jitter) or 0.0) * equations.mean
+    curve = choose_projected_noise(equations, labels=task.labels, jitter=jitter, advance=steps)
+    return equations.fit(curve.chosen, task.jitter, steps), curve
 
 
 def output_factors(targets: Targets, alpha: Matrix) -> Vector:

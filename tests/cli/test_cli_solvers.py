@@ -30,6 +30,7 @@ def fit(kernel, files, out, *more):
         (("--solver", "cg", "--residual", "1e-8", "--rank", 20), 20),
         (("--solver", "nystroem", "--rank", 80), 80),
         (("--solver", "mixed"), None),
+        (("--solver", "projected", "--rank", 80), 80),
     ],
 )
 def test_every_solver_gives_the_same_predictions(
@@ -89,6 +90,24 @@ def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
     assert GramStore(tmp_path / "K.zarr").complete
 
 
+def test_covariances_with_inducing_images_are_resumed(kernel, files, run, run_json, tmp_path):
+    store = tmp_path / "K_NM.zarr"
+    options = ("--solver", "projected", "--rank", 30, "--gram", store)
+    one = run_json(*fit(kernel, files, tmp_path / "one", *options))[1]["fit"]
+    assert (GramStore(store).shape, GramStore(store).complete) == ((80, 30), True)
+    chunk = next(p for p in store.rglob("c/*/*") if p.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-3])
+    other = run_json(*fit(kernel, files, tmp_path / "two", *options))[1]["fit"]
+    assert GramStore(store).complete
+    direct = run_json(*fit(kernel, files, tmp_path / "three", *options[:4]))[1]["fit"]
+    for found in (one, other, direct):
+        assert found["solver"]["rank"] == 30
+        expected = direct["log_marginal_likelihood"]
+        assert found["log_marginal_likelihood"] == pytest.approx(expected, rel=1e-4)
+    code, _, err = run(*fit(kernel, files, tmp_path / "fit", *options[:3], 20, *options[4:]))
+    assert (code, "holds another matrix" in err) == (7, True)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -97,6 +116,7 @@ def test_a_store_is_not_loaded_whole(kernel, files, run, tmp_path, monkeypatch):
         ("--solver", "cholesky", "--rank", "5"),
         ("--solver", "mixed", "--residual", "1e-3"),
         ("--solver", "nystroem", "--residual", "1e-3"),
+        ("--solver", "projected", "--probes", "8"),
         ("--solver", "cg", "--residual", "0"),
         ("--solver", "cg", "--residual", "1.5"),
         ("--solver", "cg", "--rank", "0"),

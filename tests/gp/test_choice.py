@@ -22,6 +22,7 @@ from keras2gp.gp import (
     JitterWarning,
     MixedPrecision,
     Nystroem,
+    ProjectedProcess,
     TensorFlowCholesky,
     load_head,
     save_head,
@@ -31,7 +32,10 @@ from keras2gp.gp.solvers import choice
 KERNEL = ImageKernel(3.0)
 NOISE = 0.05
 COUNT = 120
-EXACT = ["cholesky", "tensorflow", ConjugateGradients(tolerance=1e-12), Nystroem(rank=COUNT)]
+EXACT = [
+    *("cholesky", "tensorflow", ConjugateGradients(tolerance=1e-12)),
+    *(Nystroem(rank=COUNT), ProjectedProcess(rank=COUNT)),
+]
 
 
 class Precomputed(PeerKernel):
@@ -99,7 +103,9 @@ def test_matches_scikit_learn_on_a_precomputed_kernel(solver, normalize):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", [*EXACT, "mixed", Nystroem(rank=40)], ids=str)
+@pytest.mark.parametrize(
+    "solver", [*EXACT, "mixed", Nystroem(rank=40), ProjectedProcess(rank=40)], ids=str
+)
 def test_covariance_and_files(solver, tmp_path):
     x, y, test = problem()
     before = GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y)
@@ -125,7 +131,9 @@ def test_covariance_and_files(solver, tmp_path):
         load_head(tmp_path, ImageKernel(2.9))
 
 
-@pytest.mark.parametrize("solver", ["cg", "mixed", Nystroem(rank=40)], ids=str)
+@pytest.mark.parametrize(
+    "solver", ["cg", "mixed", Nystroem(rank=40), ProjectedProcess(rank=40)], ids=str
+)
 def test_damage_of_what_a_solver_keeps(solver, tmp_path):
     x, y, _ = problem()
     save_head(GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y), tmp_path)
@@ -153,7 +161,9 @@ def test_damage_of_what_a_solver_keeps(solver, tmp_path):
                 load_head(tmp_path, KERNEL)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "mixed", "tensorflow", "cg", "nystroem"])
+@pytest.mark.parametrize(
+    "solver", ["cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected"]
+)
 def test_classifier_with_every_solver(solver):
     x, _, test = problem()
     labels = np.random.default_rng(2).integers(0, 3, COUNT)
@@ -166,7 +176,9 @@ def test_classifier_with_every_solver(solver):
 
 
 @pytest.mark.parametrize(
-    "solver", ["cholesky", "mixed", "tensorflow", "cg", Nystroem(rank=50)], ids=str
+    "solver",
+    ["cholesky", "mixed", "tensorflow", "cg", Nystroem(rank=50), ProjectedProcess(rank=50)],
+    ids=str,
 )
 def test_a_store_is_read_block_by_block(solver):
     x, y, test = problem()
@@ -202,7 +214,7 @@ def test_a_gram_of_something_else_is_refused():
         GPRegressor("precomputed", NOISE).fit(matrix, y, gram=matrix)
     wrong = matrix.copy()
     wrong[3, 90] += 0.1
-    for solver in ("cholesky", "mixed", "tensorflow", "cg", "nystroem"):
+    for solver in ("cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected"):
         with pytest.raises(InputError, match=r"not symmetric.*\[90, 3\]"):
             GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y, gram=wrong)
 
@@ -274,7 +286,9 @@ def test_auto_takes_a_gpu_for_large_matrices(monkeypatch):
         assert choice.chosen_solver("auto", training, 1)[0].name == name
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "mixed", "tensorflow", "cg", "nystroem"])
+@pytest.mark.parametrize(
+    "solver", ["cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected"]
+)
 def test_memory_is_compared_first(monkeypatch, solver):
     x, y, _ = problem()
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
@@ -287,7 +301,9 @@ def test_memory_is_compared_first(monkeypatch, solver):
         GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", "mixed", "tensorflow", "cg", "nystroem"])
+@pytest.mark.parametrize(
+    "solver", ["cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected"]
+)
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_and_two_inputs(solver, count):
     x, y = images(count), np.arange(1.0, 1.0 + count)
@@ -349,7 +365,7 @@ def test_solvers_are_settings():
     assert GPClassifier(KERNEL).solver == "auto"
     for solver in (
         *("auto", "cg", MixedPrecision(accuracy=1e-4)),
-        *(TensorFlowCholesky("GPU:0"), Nystroem(inducing=[3, 1])),
+        *(TensorFlowCholesky("GPU:0"), Nystroem(inducing=[3, 1]), ProjectedProcess(rank=2)),
     ):
         described = json.loads(json.dumps(choice.solver_to_dict(solver)))
         assert choice.solver_from_dict(described) == solver
@@ -357,7 +373,7 @@ def test_solvers_are_settings():
 
 def test_progress_is_told():
     x, y, _ = problem()
-    for solver in ("cholesky", "mixed", "tensorflow", "cg", "nystroem"):
+    for solver in ("cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected"):
         seen = []
         GPRegressor(KERNEL, NOISE, solver=solver).fit(
             x, y, progress=lambda done, total, seen=seen: seen.append((done, total))
@@ -366,7 +382,9 @@ def test_progress_is_told():
         assert seen == sorted(seen)
 
 
-@pytest.mark.parametrize("solver", ["cholesky", Nystroem(rank=50)], ids=str)
+@pytest.mark.parametrize(
+    "solver", ["cholesky", Nystroem(rank=50), ProjectedProcess(rank=50)], ids=str
+)
 def test_evidence_for_another_noise(solver):
     x, y, _ = problem()
     ours = GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y)

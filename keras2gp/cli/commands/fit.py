@@ -35,6 +35,7 @@ from keras2gp.gp.inputs import check_labels
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
+from keras2gp.gp.solvers.projected import ProjectedProcess
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.positions import Positions
 from keras2gp.matrices.api import gram
@@ -132,7 +133,9 @@ def fitted(
     timed = _TimedKernel(kernel)
     estimator = _estimator(timed, options)
     began = time.perf_counter()
-    matrix = None if options.gram is None else timed.stored(x, options.gram)
+    matrix = None
+    if options.gram is not None:
+        matrix = timed.stored(x, options.gram, _inducing(estimator.solver, kernel, x))
     with stage(f"kernel and solve, {len(x)} images") as advance:
         estimator.fit(x, y, gram=matrix, progress=advance)
     total = time.perf_counter() - began
@@ -178,7 +181,25 @@ def _solver(options: argparse.Namespace) -> Any:
         return ConjugateGradients(rank=options.rank, probes=options.probes or 0, **tolerance)
     if options.solver == "nystroem":
         return Nystroem(rank=options.rank)
+    if options.solver == "projected":
+        return ProjectedProcess(rank=options.rank)
     return options.solver
+
+
+def _inducing(solver: Any, kernel: Kernel, x: Images) -> Images | None:
+    """The images of the columns of a store for this solver; None for those of its rows.
+
+    Raises: InputError where the columns are images at positions.
+    """
+    if not isinstance(solver, ProjectedProcess):
+        return None
+    if kernel.positions:
+        raise InputError(
+            f"--gram with --solver projected: the kernel has positions {kernel.positions}, and a "
+            "store has all positions of an image, not of some. Try: without --gram, or --position"
+        )
+    columns: Images = x[solver.rows(len(x))]
+    return columns
 
 
 class _TimedKernel:
@@ -196,11 +217,14 @@ class _TimedKernel:
         self.seconds += time.perf_counter() - began
         return matrix
 
-    def stored(self, x: Images, path: Path) -> Any:
-        """The matrix in a store, computed as far as it lacks; it is read as the solver needs it."""
+    def stored(self, x: Images, path: Path, columns: Images | None) -> Any:
+        """The matrix in a store, computed as far as it lacks; it is read as the solver needs it.
+
+        columns: the images of its columns; None for those of its rows
+        """
         began = time.perf_counter()
         with stage(f"kernel, {len(x)} images") as advance:
-            store = gram(self._kernel, x, out=path, progress=advance, positions="all")
+            store = gram(self._kernel, x, columns, path, progress=advance, positions="all")
         self.seconds += time.perf_counter() - began
         return store
 
@@ -215,7 +239,7 @@ def _smallest_size(x: Images, y: Targets, positions: int, options: argparse.Name
     available = available_memory()
     # Conjugate gradients and inducing images keep no factor; "auto" may choose the first.
     stored = options.gram is not None or (available is not None and factor > available)
-    if options.solver in ("cg", "nystroem") or (options.solver == "auto" and stored):
+    if options.solver in ("cg", "nystroem", "projected") or (options.solver == "auto" and stored):
         factor = 0
     return int(x.nbytes) + 16 * count * outputs + factor
 
@@ -247,7 +271,9 @@ def _save(out: Path, estimator: Estimator, record: FitRecord) -> None:
 
 def show_fit(out: Output, facts: dict[str, Any]) -> None:
     """The times of a fit, and what had to be done to solve it."""
-    pairs = facts["rows"] * (facts["rows"] + 1) / 2
+    inducing = facts["solver"]["solver"] in ("nystroem", "projected")
+    columns = facts["solver"]["rank"] if inducing else (facts["rows"] + 1) / 2
+    pairs = facts["rows"] * columns
     rate = f"{pairs / max(facts['kernel_seconds'], 1e-9):,.0f}".replace(",", " ")
     kernel = f"{duration_text(facts['kernel_seconds'])}, {rate} pairs/s with compilation"
     out.pairs(

@@ -6,20 +6,32 @@ import sys
 from typing import Any, cast
 
 from keras2gp._util import memory
+from keras2gp._util.arrays import Indices
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.mixed import MixedPrecision
+from keras2gp.gp.solvers.projected import ProjectedProcess
 from keras2gp.gp.solvers.system import Solver
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["SOLVERS", "check_solver", "chosen_solver", "solver_from_dict", "solver_to_dict"]
+__all__ = [
+    "SOLVERS",
+    "check_solver",
+    "chosen_solver",
+    "inducing_rows",
+    "solver_from_dict",
+    "solver_to_dict",
+]
 
 SOLVERS: dict[str, type[Solver]] = {
     kind.name: kind
-    for kind in (Cholesky, MixedPrecision, TensorFlowCholesky, ConjugateGradients, Nystroem)
+    for kind in (
+        *(Cholesky, MixedPrecision, TensorFlowCholesky, ConjugateGradients, Nystroem),
+        ProjectedProcess,
+    )
 }
 
 # Below this size the transfer and the start of the GPU cost more than they save.
@@ -43,6 +55,16 @@ def check_solver(solver: Any) -> Solver | None:
     raise InputError(
         f'solver is {solver!r}: expected "auto", {names}, or one of {classes} with settings'
     )
+
+
+def inducing_rows(solver: Any, count: int) -> Indices | None:
+    """Rows of the inducing inputs where the solver takes the covariances with them as a matrix.
+
+    Raises:
+        InputError: the setting is no solver, or its rows are not among the N.
+    """
+    found = check_solver(solver)
+    return found.rows(count) if isinstance(found, ProjectedProcess) else None
 
 
 def chosen_solver(solver: Any, training: Training, outputs: int) -> tuple[Solver, str]:

@@ -300,7 +300,7 @@ def refuse_asymmetry(worst: tuple[float, int, int], scale: float) -> None:
         )
 
 
-def rows_at_once(matrix: MatrixLike, size: int) -> int:
+def rows_at_once(matrix: MatrixLike | None, size: int) -> int:
     """Rows of a panel of a store: a multiple of the rows of its chunks."""
     side = int(getattr(matrix, "chunks", (_TILE,))[0])
     return min(max(_TILE // side, 1) * side, size)

@@ -108,7 +108,7 @@ class SolverReport:
     """The solver of a fit, the reason for it, and its costs.
 
     Attributes:
-        solver: "cholesky", "mixed", "tensorflow", "cg" or "nystroem".
+        solver: "cholesky", "mixed", "tensorflow", "cg", "nystroem" or "projected".
         reason: the reason why this solver was taken, in words.
         memory: bytes that it was expected to take, the kernel matrix included if it was computed.
         seconds: wall time, the computation of the kernel included.

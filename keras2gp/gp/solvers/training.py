@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Images, Matrix, Vector
+from keras2gp._util.arrays import Images, Indices, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_variances, kernel_values
 from keras2gp.gp.solvers.lower import LowerTriangle
-from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, check_shape, product_of
+from keras2gp.gp.solvers.matrices import (
+    MatrixLike,
+    MatrixProduct,
+    check_shape,
+    product_of,
+    read_block,
+)
 
-__all__ = ["Training", "training_of"]
+__all__ = ["SAME_VARIANCE", "SLAB", "Training", "training_of"]
 
 # A matrix of other inputs, or of another kernel, differs from the kernel's variances by more.
-_SAME_VARIANCE = 1e-3
+SAME_VARIANCE = 1e-3
+"""Relative difference of the variances of one kernel, at most: in different precisions, say."""
+SLAB = 4096
+"""Rows of a rectangle that the kernel computes at once."""
 
 
 class Training:
@@ -29,6 +38,8 @@ class Training:
         x: inputs [N, ...]; None for a precomputed kernel.
         given: the matrix, if it exists already: an array, a store, or a MatrixProduct.
         count: N, where there are neither inputs nor a matrix.
+        rectangle: the covariances with the inducing inputs of a solver, [N, M], if they exist
+            already: an array or a store.
     """
 
     def __init__(
@@ -37,9 +48,11 @@ class Training:
         x: Images | None,
         given: MatrixLike | MatrixProduct | None,
         count: int | None = None,
+        rectangle: MatrixLike | None = None,
     ) -> None:
         self._kernel = kernel
         self._count = count
+        self.given_rectangle = rectangle
         self.x: Any = x
         self.given = given
 
@@ -75,6 +88,8 @@ class Training:
     @property
     def dtype(self) -> Any:
         """Type of the entries."""
+        if self.given_rectangle is not None:
+            return read_block(self.given_rectangle, slice(0, 1), slice(0, 1)).dtype
         source = self._triangle or self._source
         if source is not None:
             return source.dtype
@@ -153,6 +168,50 @@ class Training:
             return self._source.corner(indices)
         return self._values(self._inputs[list(indices)], indices)
 
+    def among(self, indices: Sequence[int]) -> Matrix:
+        """Covariances of some training inputs with each other, symmetric, [count, count]."""
+        if self._source is not None:
+            return self._source.corner(indices)
+        shape = (len(indices), len(indices))
+        values = self._kernel(self._inputs[list(indices)])
+        return kernel_values(values, shape, "the kernel matrix").astype(np.float64)
+
+    @property
+    def slabs(self) -> int:
+        """The number of parts in which `rectangle` is computed."""
+        there = self.given is not None or self.given_rectangle is not None
+        return 0 if there else -(-len(self) // SLAB)
+
+    def rectangle_bytes(self, columns: int) -> int:
+        """Bytes that `rectangle` takes with so many columns."""
+        if self.given_rectangle is not None:
+            return 0
+        size = 8 if self.given is not None else np.dtype(self.dtype).itemsize
+        return size * columns * (len(self) + min(SLAB, len(self)))
+
+    def rectangle(self, indices: Sequence[int], advance: Callable[[], object]) -> MatrixLike:
+        """Covariances of all training inputs with some of them, [N, count], in their own type.
+
+        Args:
+            indices: of those inputs.
+            advance: called after each of the `slabs`.
+        """
+        if self.given_rectangle is not None:
+            return self.given_rectangle
+        if self._source is not None:
+            return self._source.columns(indices)
+        inputs, count = self._inputs, len(self)
+        some = inputs[list(indices)]
+        entries = np.empty((count, len(indices)), self.dtype)
+        for start in range(0, count, SLAB):
+            part = inputs[start : start + SLAB]
+            shape = (len(part), len(indices))
+            entries[start : start + SLAB] = kernel_values(
+                self._kernel(part, some), shape, "the kernel matrix"
+            )
+            advance()
+        return entries
+
     @property
     def _inputs(self) -> Any:
         if self.x is None:
@@ -168,8 +227,17 @@ class Training:
         return kernel_values(values, shape, "the kernel matrix").astype(np.float64)
 
 
-def training_of(kernel: Any, x: Images | None, gram: Any) -> Training:
+def training_of(
+    kernel: Any, x: Images | None, gram: Any, inducing: Indices | None = None
+) -> Training:
     """The training covariance of the arguments of `fit`.
+
+    Args:
+        kernel: a function of inputs, or "precomputed".
+        x: inputs; None for a precomputed kernel.
+        gram: the matrix, if it exists already; None otherwise.
+        inducing: rows of the inducing inputs of a solver that takes the covariances with them
+            alone, [N, M]; None for any other.
 
     Raises:
         InputError: gram is not square, not of these inputs, or not of this kernel.
@@ -184,9 +252,9 @@ def training_of(kernel: Any, x: Images | None, gram: Any) -> Training:
         return Training(kernel, None, x) if precomputed else Training(kernel, x, None)
     if isinstance(gram, np.ndarray) or not hasattr(gram, "shape"):
         gram = kernel_values(gram, np.shape(gram), "gram")
+    if _is_rectangle(gram):
+        return _with_rectangle(kernel, x, gram, inducing)
     size = check_shape(gram)
-    if not getattr(gram, "symmetric", True):
-        raise InputError("gram holds the matrix of two sets of inputs; expected that of one")
     if precomputed:
         return Training(kernel, None, gram)
     if x is None or len(x) != size:
@@ -196,13 +264,41 @@ def training_of(kernel: Any, x: Images | None, gram: Any) -> Training:
     return training
 
 
+def _is_rectangle(gram: Any) -> bool:
+    """Whether a matrix is one of two sets of inputs."""
+    shape = tuple(gram.shape)
+    square = len(shape) != 2 or shape[0] == shape[1]
+    return not square or not getattr(gram, "symmetric", True)
+
+
+def _with_rectangle(kernel: Any, x: Images | None, gram: Any, inducing: Indices | None) -> Training:
+    """The training inputs and their covariances with the inducing ones; InputError for others."""
+    if x is None or isinstance(kernel, str):
+        raise InputError(
+            f"gram has shape {tuple(gram.shape)}, and kernel='precomputed' takes the square matrix "
+            "of the training inputs, of which the solver reads the columns that it needs"
+        )
+    if inducing is None:
+        raise InputError(
+            f"gram holds the matrix of two sets of inputs, of shape {tuple(gram.shape)}; expected "
+            "that of one with itself, or solver='projected', which takes the covariances with "
+            "its inducing inputs"
+        )
+    if tuple(gram.shape) != (len(x), len(inducing)):
+        raise InputError(
+            f"gram has shape {tuple(gram.shape)}, and the solver has {len(inducing)} inducing ones "
+            f"of {len(x)} inputs. Try: keras2gp.gram(kernel, X, X[solver.rows(len(X))], out=...)"
+        )
+    return Training(kernel, x, None, rectangle=gram)
+
+
 def _require_same(kernel: Any, training: Training) -> None:
     """Refuse a given matrix whose diagonal is not that of the kernel, with an InputError."""
     diagonal, count = training.diagonal(), len(training)
     expected = check_variances(kernel.diag(training.x), count, "the diagonal of the kernel")
     gap = np.abs(diagonal - expected)
     at = int(gap.argmax())
-    if gap[at] > _SAME_VARIANCE * np.abs(expected).max():
+    if gap[at] > SAME_VARIANCE * np.abs(expected).max():
         raise InputError(
             f"gram is not the kernel's matrix of these inputs: entry {at} of its diagonal is "
             f"{diagonal[at]:.6g}, and the kernel's variance there is {expected[at]:.6g}"
