@@ -27,7 +27,7 @@ __all__ = ["SAME_VARIANCE", "SLAB", "Training", "training_of"]
 SAME_VARIANCE = 1e-3
 """Relative difference of the variances of one kernel, at most: in different precisions, say."""
 SLAB = 4096
-"""Rows of a rectangle that the kernel computes at once."""
+"""Rows of a rectangle, or of a diagonal, that the kernel computes at once."""
 
 
 class Training:
@@ -152,9 +152,13 @@ class Training:
         source = self._triangle or self._source
         if source is not None:
             return np.asarray(source.diagonal(), dtype=np.float64)
-        return check_variances(
-            self._kernel.diag(self._inputs), len(self), "the diagonal of the kernel"
-        )
+        # By slabs: a kernel copies the inputs that it is given.
+        inputs, count, what = self._inputs, len(self), "the diagonal of the kernel"
+        parts = []
+        for start in range(0, count, SLAB):
+            part = inputs[start : start + SLAB]
+            parts.append(kernel_values(self._kernel.diag(part), (len(part),), what))
+        return check_variances(np.concatenate(parts), count, what)
 
     def columns(self, indices: Sequence[int]) -> Matrix:
         """Covariances of all training inputs with some of them, [N, count]."""
