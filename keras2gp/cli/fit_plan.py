@@ -14,7 +14,7 @@ from keras2gp._util.arrays import Images
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text, size_text
 from keras2gp.gp.noise import noise_memory
-from keras2gp.gp.solvers.choice import chosen_solver
+from keras2gp.gp.solvers.choice import chosen_solver, inducing_rows
 from keras2gp.gp.solvers.training import Training
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import estimate
@@ -44,16 +44,24 @@ def planned(
     Raises:
         InputError: the solver needs more memory than there is.
     """
-    count = len(x) * math.prod(kernel.positions)
-    needed = estimate(kernel, len(x), out=options.gram, positions="all")
-    given = (
-        None if options.gram is None else np.broadcast_to(np.zeros(1, kernel.dtype), (count,) * 2)
-    )
-    training = Training(kernel, None, given, count)
+    positions = math.prod(kernel.positions)
+    count, inducing = len(x) * positions, inducing_rows(solver, len(x) * positions)
+    columns = None if inducing is None else -(-len(inducing) // positions)
+    needed = estimate(kernel, len(x), columns, options.gram, positions="all")
+    given = None
+    if options.gram is not None:
+        sides = (count, count if inducing is None else len(inducing))
+        given = np.broadcast_to(np.zeros(1, kernel.dtype), sides)
+    if inducing is None:
+        training = Training(kernel, None, given, count)
+    else:
+        training = Training(kernel, None, None, count, rectangle=given)
     chosen, reason = chosen_solver(solver, training, outputs)
     chosen.require(training, outputs)
     memory = chosen.memory(training, outputs)
-    if options.noise_variance == "auto":
+    if inducing is not None:  # the estimate has them
+        memory -= training.rectangle_bytes(len(inducing))
+    elif options.noise_variance == "auto":
         memory = max(memory, noise_memory(count, outputs))
     compilation, rate = _kernel_speed(kernel, x)
     factor = _CUBIC.get(chosen.name)

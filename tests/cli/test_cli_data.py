@@ -120,6 +120,10 @@ def test_a_dry_run_writes_nothing(files, folders, run, run_json, tmp_path):
     assert code == 0
     for text in ("kernel", "memory", "solver", "disk", "nothing is written"):
         assert text in out
+    projected = ("--solver", "projected", "--rank", 20)
+    for more in ((), ("--gram", tmp_path / "K.zarr")):
+        plan = run_json(*words, *projected, *more)[1]["plan"]
+        assert (plan["solver"]["name"], plan["estimate"]["pairs"]) == ("projected", 60 * 20)
     assert not list(tmp_path.iterdir())
     words[words.index(60)] = 1000
     assert run(*words)[0] == 5

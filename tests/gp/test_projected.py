@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,14 +236,3 @@ def test_progress_and_settings():
         assert [done for done, _ in seen] == list(range(1, 1 + seen[-1][1]))
     for solver in (ProjectedProcess(inducing=[3, 1]), ProjectedProcess(rank=3, seed=2)):
         assert solver_from_dict(json.loads(json.dumps(solver_to_dict(solver)))) == solver
-
-
-@pytest.mark.slow
-def test_the_guide_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    guide = Path(__file__).resolve().parents[2] / "docs" / "guide" / "many-images.md"
-    names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL):
-        exec(block, names)  # noqa: S102 (our own page)
-    assert names["block"].shape == (3000, 200)
-    assert names["gp"].solver_report_.rank == 200
