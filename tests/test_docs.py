@@ -39,6 +39,7 @@ TRUE = {
     "docs/guide/own-model.md": "'f (own)' in str(kernel.report)",
     "docs/guide/maps.md": "kernel.positions == (8, 8) and mean.shape == std.shape == clean.shape",
     "docs/guide/many-images.md": "block.shape == (3000, 200) and gp.solver_report_.rank == 200",
+    "docs/guide/paths.md": "smooth.left_out(pool).mean() < 0.5 * paths.left_out(pool).mean()",
     "docs/guide/solvers.md": "classifier.solver_report_.solver == 'cg'",
     "docs/guide/variance.md": "np.median(from_elsewhere) > np.median(variance)",
     "docs/guide/own-layers.md": "abs(MySin().covariance(tf.constant(0.4), (0.7,), (1.3,)) "

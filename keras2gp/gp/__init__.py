@@ -17,6 +17,7 @@ from keras2gp.gp.metrics import (
     reliability,
 )
 from keras2gp.gp.noise import NoiseCurve
+from keras2gp.gp.paths import Paths
 from keras2gp.gp.prior_mean import MeanWarning
 from keras2gp.gp.probabilities import (
     expected_softmax,
@@ -53,6 +54,7 @@ __all__ = [
     "MixedPrecision",
     "NoiseCurve",
     "Nystroem",
+    "Paths",
     "Prediction",
     "ProjectedProcess",
     "ReliabilityBin",

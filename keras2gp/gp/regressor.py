@@ -11,13 +11,17 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length, check_targets
 from keras2gp.gp.noise import check_noise_setting
+from keras2gp.gp.paths import DEFAULT_RANK, Paths, Prior, corrections, prior_of
 from keras2gp.gp.positions import by_row, scored_rows
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
+from keras2gp.gp.sampling import random_generator
+from keras2gp.gp.solvers.fitc import InducingSystem
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
 from keras2gp.gp.solvers.system import PROBE
@@ -376,6 +380,98 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         noise = self.noise_variance_ if observations else 0.0
         draws = self._samples(x, n_samples, random_state, factors=self._factors, noise=noise)
         return self._by_position(self._units.draws(draws, self._prior_mean(x)))
+
+    def sample_paths(
+        self,
+        n_samples: int = 1,
+        random_state: Any = 0,
+        *,
+        rank: int = DEFAULT_RANK,
+        around: Any = None,
+    ) -> Paths:
+        """Functions drawn from the posterior, to be computed at any number of inputs.
+
+        `sample_y` draws at M inputs jointly, and takes time with M^3; a path takes one solve for
+        each sample, and then time with M N. It is a draw of the prior, through features of the
+        kernel at Z, less what the data correct of it. Z are training inputs, and those of `around`.
+        The variance of the paths is the posterior's everywhere. Their covariance is the
+        posterior's too, but for the part of the prior's that Z leaves, which is drawn
+        independently for each input: `left_out` of the paths says how much that is.
+
+        With solvers Nystroem() and ProjectedProcess(), Z are their inducing inputs, and no solve is
+        needed.
+
+        Args:
+            n_samples: number of paths.
+            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
+            rank: the largest number of training inputs in Z.
+            around: further inputs in Z: some of those where the paths will be asked for.
+
+        Returns:
+            The paths, to be called on inputs.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: the kernel is precomputed, an argument does not fit, or the memory does
+                not suffice.
+            NumericalError: a solve does not reach its tolerance.
+
+        References:
+            Wilson et al. 2020, Efficiently sampling functions from Gaussian process posteriors.
+
+        >>> import numpy as np
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor(RBF(1.0), noise_variance=0.1).fit([[0.0], [1.0]], [0.0, 1.0])
+        >>> gp.sample_paths(5)(np.linspace(0.0, 9.0, 1000)[:, None]).shape
+        (1000, 5)
+        """
+        self._require_fitted()
+        count, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
+        whole_number("rank", rank, 1)
+        if self.precomputed:
+            raise InputError(
+                "sample paths need the kernel between new inputs and others, which a precomputed "
+                "matrix does not hold. Try: a kernel, or sample_y"
+            )
+        near = None if around is None else self._test_inputs(around)
+        draws, outputs = count * self.targets_.shape[1], self.targets_.shape[1]
+        covariance, system = self._covariance, self.system_
+        if isinstance(system, InducingSystem):
+            if near is not None:
+                raise InputError(
+                    f"around: the features of solver {self.solver_report_.solver!r} are its "
+                    "inducing inputs. Try: without around, or an exact solver"
+                )
+            weights = system.draws(random.standard_normal((system.basis, draws)))
+            seed = int(random.randint(2**31 - 1))
+            prior = Prior(covariance, self._basis, system.lower, weights, seed)
+            taken: Matrix | None = None
+        else:
+            training = self._saved_training(None)
+            prior = prior_of(training, covariance, near, rank=rank, random=random, draws=draws)
+            parts = (training.x[part] for part in self._batches(len(training)))
+            at_data = [prior(part)[2] for part in parts]
+            taken = corrections(system, np.concatenate(at_data), self._shift(), random)
+        root = np.sqrt(self.scale_)[:, None]
+
+        def values(x: Any) -> Array:
+            parts = []
+            for part in self._batches(len(x)):
+                cross = self._cross(x[part])
+                drawn = prior(x[part])[2]
+                if taken is not None:
+                    drawn += cross @ taken
+                mean = cross @ self.weights_
+                parts.append(mean[:, :, None] + root * drawn.reshape(-1, outputs, count))
+            found = np.concatenate(parts)
+            return self._by_position(self._units.draws(found, self._prior_mean(x)))
+
+        def left(x: Any) -> Array:
+            parts = [prior(x[part])[1] for part in self._batches(len(x))]
+            return self._by_position(np.concatenate(parts))
+
+        return Paths(values, left, self._test_inputs, len(prior.lower))
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """See GaussianProcess.fit_state."""

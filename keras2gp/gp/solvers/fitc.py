@@ -76,6 +76,12 @@ class InducingSystem:
         result: Matrix = solve_triangular(self.lower, self.inner_solve(b), lower=True, trans=1)
         return result
 
+    def draws(self, normal: Matrix) -> Matrix:
+        """L^-T chol(B)^-T z: deviations of the weights from their mean, for z [M, draws]."""
+        half = solve_triangular(self.inner, normal, lower=True, trans=1)
+        result: Matrix = solve_triangular(self.lower, half, lower=True, trans=1)
+        return result
+
     def explained(self, cross: Matrix) -> Vector:
         """|L^-1 km*|^2 - |chol(B)^-1 L^-1 km*|^2, [M*], for k*m of shape [M*, M]."""
         outer, inner = self._solved_columns(cross)

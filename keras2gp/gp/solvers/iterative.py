@@ -144,6 +144,10 @@ class IterativeSystem:
             )
         return solution
 
+    def solve(self, b: Matrix) -> Matrix:
+        """A^-1 b for b of shape [N, C]; NumericalError if the tolerance is not reached."""
+        return self._solved(b).x
+
     def explained(self, cross: Matrix) -> Vector:
         """diag(k* A^-1 k*^T), [M], for k* of shape [M, N]."""
         solution = self._solved(cross.T)

@@ -30,6 +30,7 @@ PROBES = 8
 """Random vectors of the estimate of log det A."""
 
 _HINT = "fewer training images, solver='cg', or solver='nystroem'"
+_TOLERANCE = 1e-10
 _MOST_CORRECTIONS = 8
 # Rows whose leave-one-out variance is compared with a refined one, half of them those of the
 # smallest; the largest error found on them has to stay below the accuracy by this factor.
@@ -141,6 +142,11 @@ class MixedSystem:
         with np.errstate(over="ignore"):  # what is beyond float64 is refused with the fit
             solution = replace(solution, x=solution.x * unit)
         return solution, LogDeterminant(value, error, 1)
+
+    def solve(self, b: Matrix) -> Matrix:
+        """A^-1 b for b of shape [N, C], to a residual of 1e-10; by a float64 factor if need be."""
+        refined, _ = self.solved(b, _TOLERANCE, _MOST_CORRECTIONS)
+        return refined.x if refined.converged else self._exact.solve(b)
 
     def explained(self, cross: Matrix) -> Vector:
         """diag(k* A^-1 k*^T), [M], for k* of shape [M, N].

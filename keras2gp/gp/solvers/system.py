@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import CholeskyReport
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["PROBE", "Fit", "LinearSystem", "Origin", "Solver"]
+__all__ = ["PROBE", "Fit", "LinearSystem", "Origin", "Solver", "Solving"]
 
 PROBE = 8
 """Number of training inputs whose kernel matrix is compared when a fit is loaded."""
@@ -81,6 +81,15 @@ class LinearSystem(Protocol):
         Raises:
             ModelFileError: the arrays do not fit each other.
         """
+        ...
+
+
+@runtime_checkable
+class Solving(Protocol):
+    """A linear system that solves for any right-hand sides."""
+
+    def solve(self, b: Matrix, /) -> Matrix:
+        """A^-1 b for b of shape [N, C], as a new array."""
         ...
 
 
