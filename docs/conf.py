@@ -29,7 +29,6 @@ extensions = [
     "written_pages",
 ]
 exclude_patterns = ["_build", "_extensions"]
-suppress_warnings = ["config.cache"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -40,7 +39,7 @@ python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
 default_role = "literal"
-nitpicky = False
+smartquotes_action = "D"  # quotes stay straight, as in code
 
 if os.environ.get("KERAS2GP_DOCS_ONLINE") == "1":
     extensions.append("sphinx.ext.intersphinx")

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-FIELDS = {"Args": "param", "Attributes": "ivar", "Raises": "raises"}
-"""Sections that are lists of names."""
+FIELDS = {"Args": ":param {}:", "Attributes": "* **{}** --", "Raises": ":raises {}:"}
+"""Sections that are lists of names, and how a name is written."""
 PARAGRAPHS = ("Shapes", "References", "Reference", "Yields", "Note")
 VERBATIM = ("Math",)
 _SECTION = re.compile(rf"^({'|'.join((*FIELDS, *PARAGRAPHS, *VERBATIM, 'Returns'))}):\s*(.*)$")
@@ -63,13 +63,15 @@ def parts_of(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def fields(kind: str, lines: list[str]) -> Iterator[str]:
-    """A field list of names and what they are."""
+    """A list of names and what they are."""
     yield ""
+    if not kind.startswith(":"):
+        yield from (".. rubric:: Attributes", "")
     for line in dedented(lines):
         found = None if line.startswith(" ") else _ENTRY.match(line)
         if found:
             names = [plain(part.strip()) for part in found[1].split(",")]
-            yield f":{kind} {', '.join(names)}: {plain(found[2] or '')}".rstrip()
+            yield f"{kind.format(', '.join(names))} {plain(found[2] or '')}".rstrip()
         else:
             yield plain(line) if line.startswith(" ") or not line.strip() else f"  {plain(line)}"
     yield ""

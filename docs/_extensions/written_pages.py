@@ -25,7 +25,8 @@ LINKS = {
 
 def cell(text: str) -> str:
     """Text in a cell of a table."""
-    return re.sub(r"([|<*\[\]])", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([|<*\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"(?<![\w`])(--[a-z][\w-]*)", r"`\1`", text)
 
 
 def option_of(action: argparse.Action) -> str:
@@ -61,11 +62,13 @@ def command(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
         for kind in held.choices.values():
             yield from command(kind, level + 1)
         return
+    first, *others = parser.format_usage().removeprefix("usage: ").splitlines()
+    yield "\n".join(["```text", first, *(f"    {line.strip()}" for line in others), "```\n"])
     for group in parser._action_groups:  # noqa: SLF001
         actions = [a for a in group._group_actions if a.dest != "help"]  # noqa: SLF001
         if actions:
-            title = (group.title or "").capitalize()
-            yield f":::{{table}} {title}\n:class: options\n:align: left\n"
+            title = "Arguments" if group.title == "positional arguments" else group.title
+            yield f":::{{table}} {(title or '').capitalize()}\n:class: options\n"
             yield "| | |\n|---|---|"
             for action in actions:
                 yield f"| {option_of(action)} | {cell(help_of(action, parser))} |"
