@@ -35,5 +35,7 @@ docs:  ## the documentation in docs/_build/html, without a network; warnings are
 links:  ## every link of the documentation, which takes a network
 	KERAS2GP_DOCS_ONLINE=1 $(PYTHON) -m sphinx -q -b linkcheck docs docs/_build/links
 
-build:  ## a wheel in dist/
-	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+build:  ## a source archive and a wheel in dist/, which say what an index asks for
+	rm -rf dist
+	$(PYTHON) -m build --outdir dist . > /dev/null
+	$(PYTHON) -m twine check --strict dist/*
