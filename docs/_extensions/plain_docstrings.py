@@ -73,8 +73,8 @@ def fields(kind: str, lines: list[str]) -> Iterator[str]:
             names = [plain(part.strip()) for part in found[1].split(",")]
             yield f"{kind.format(', '.join(names))} {plain(found[2] or '')}".rstrip()
         else:
-            line = line if line.startswith(" ") or not line.strip() else f"    {line}"
-            yield plain(line[2:])
+            indented = line.startswith(" ") or not line.strip()
+            yield plain(line[2:] if indented else f"  {line}")
     yield ""
 
 
