@@ -232,10 +232,11 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
     _add_method(group)
     parser.add_argument(
         "--probabilities",
-        choices=("temperature", "largest", "dirichlet"),
-        help="of a classification: softmax of the mean, its temperature set by leave-one-out "
-        "predictions (default); of each class's latent value being the largest; or of a regression "
-        "on the logarithms of Dirichlet variables, which sets the labels too",
+        choices=("linear", "temperature", "largest", "dirichlet"),
+        help="of a classification: softmax of a linear map of the mean, set by leave-one-out "
+        "predictions (default); of the mean, its temperature set by them; of each class's latent "
+        "value being the largest; or of a regression on the logarithms of Dirichlet variables, "
+        "which sets the labels too",
     )
 
 

@@ -115,7 +115,7 @@ def predictions_of(
         return dict(zip(_REGRESSION, columns, strict=True))
     mean, variance, probability = columns
     return {
-        "label": estimator.classes_[mean.argmax(axis=-1)],
+        "label": estimator.labels_of(mean),
         "probability": probability,
         "classes": estimator.classes_,
         "mean": mean,

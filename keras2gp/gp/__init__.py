@@ -6,6 +6,7 @@ from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
 from keras2gp.gp.ensemble import TrainedEnsemble
 from keras2gp.gp.inputs import KernelFunction
+from keras2gp.gp.linear_map import LinearMap, fit_linear_map
 from keras2gp.gp.metrics import (
     ReliabilityBin,
     brier_score,
@@ -49,6 +50,7 @@ __all__ = [
     "JitterStep",
     "JitterWarning",
     "KernelFunction",
+    "LinearMap",
     "MatrixProduct",
     "MeanWarning",
     "MixedPrecision",
@@ -68,6 +70,7 @@ __all__ = [
     "expected_calibration_error",
     "expected_softmax",
     "factorize",
+    "fit_linear_map",
     "fit_temperature",
     "largest_probabilities",
     "load_head",

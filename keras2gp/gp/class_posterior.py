@@ -11,6 +11,7 @@ from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.dirichlet import DirichletPosterior
+from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.probabilities import expected_softmax, largest_probabilities, tempered_softmax
 from keras2gp.gp.sampling import draw_classes, draw_jointly, random_generator
@@ -36,7 +37,9 @@ class ClassPosterior(GaussianProcess):
     """Moments, probabilities and draws of a fit to targets in {-1, 1}; see GPClassifier."""
 
     classes_: Vector
+    labels: str
     temperature_: float | None
+    linear_map_: LinearMap | None
     dirichlet_: DirichletPosterior | None
 
     def _class_means(self, x: Images) -> Matrix:
@@ -45,6 +48,37 @@ class ClassPosterior(GaussianProcess):
             return self._mean(x)
         parts = [self.dirichlet_.mean(self._cross(x[rows])) for rows in self._batches(len(x))]
         return require_finite(np.concatenate(parts), "a mean")
+
+    def labels_of(self, mean: Matrix) -> Vector:
+        """The labels of posterior means [..., C], as `predict` gives them, [...].
+
+        Args:
+            mean: posterior means.
+
+        Returns:
+            Labels.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed").fit(np.eye(4), ["a", "a", "b", "b"])
+        >>> gp.labels_of(np.array([[0.1, 0.2], [0.4, 0.3]])).tolist()
+        ['b', 'a']
+        """
+        labels: Vector = self.classes_[self._scores(mean).argmax(axis=-1)]
+        return labels
+
+    def _scores(self, mean: Matrix) -> Matrix:
+        """What is largest for the label: means, or with labels="probabilities" logits."""
+        linear = None if self.labels == "means" else self.linear_map_
+        return mean if linear is None else require_finite(linear.logits(mean), "a logit")
+
+    def _softmax(self, mean: Matrix) -> Matrix | None:
+        """Probabilities as a function of the means alone; None where they take variances."""
+        if self.linear_map_ is not None:
+            return self.linear_map_.probabilities(mean)
+        if self.temperature_ is not None:
+            return tempered_softmax(mean, self.temperature_)
+        return None
 
     @property
     def scale_(self) -> float:
@@ -101,6 +135,7 @@ class ClassPosterior(GaussianProcess):
         """Probability of each class, [M, C]; rows sum to 1.
 
         Math: "temperature": softmax(mean / temperature_)
+              "linear": softmax(linear_map_.matrix mean + linear_map_.offset)
               "largest": P(f_c > f_c' for all c' != c), f ~ `posterior`, exactly
                 (`largest_probabilities` has the integral); 1 for the class of largest mean where
                 the variance is 0
@@ -109,8 +144,8 @@ class ClassPosterior(GaussianProcess):
 
         Args:
             X: inputs, [M, features] or [M, *shape].
-            diag: the prior variances k(x, x), [M], for a precomputed kernel; "temperature" needs
-                none.
+            diag: the prior variances k(x, x), [M], for a precomputed kernel; "temperature" and
+                "linear" need none.
 
         Returns:
             Probabilities, [M, C], in the order of `classes_`.
@@ -127,9 +162,10 @@ class ClassPosterior(GaussianProcess):
         array([[0.333, 0.333, 0.333]])
         """
         x = self._test_inputs(X)
-        if self.temperature_ is None:
-            return self._by_position(self._predictive(x, diag).probability)
-        probability = tempered_softmax(self._mean(x), self.temperature_)
+        by_means = self.temperature_ is not None or self.linear_map_ is not None
+        probability = self._softmax(self._mean(x)) if by_means else None
+        if probability is None:
+            probability = self._predictive(x, diag).probability
         return self._by_position(require_finite(probability, "a probability"))
 
     def predictive(self, X: Any, diag: Any = None) -> Prediction:  # noqa: N803
@@ -163,9 +199,8 @@ class ClassPosterior(GaussianProcess):
         if self.dirichlet_ is not None:
             return self._dirichlet_predictive(self.dirichlet_, x, diag)
         mean, variance = self._scaled_posterior(x, diag)
-        if self.temperature_ is not None:
-            probability = tempered_softmax(mean, self.temperature_)
-        else:
+        probability = self._softmax(mean)
+        if probability is None:
             probability = largest_probabilities(mean, np.sqrt(variance))
         return Prediction(mean, variance, require_finite(probability, "a probability"))
 
@@ -238,7 +273,7 @@ class ClassPosterior(GaussianProcess):
     ) -> Array:
         """Draws of the labels at X, [M, n_samples], with the probabilities of `predict_proba`.
 
-        Math: "temperature": y ~ softmax(mean / temperature_), each input on its own
+        Math: "temperature" and "linear": y ~ softmax of `predict_proba`, each input on its own
               "largest": y = argmax f, f ~ `sample_latent`, jointly at all inputs
               "dirichlet": y ~ softmax(f), f ~ `sample_latent`, jointly at all inputs
 
@@ -263,8 +298,10 @@ class ClassPosterior(GaussianProcess):
         """
         self._require_fitted()
         n_samples, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
-        if self.temperature_ is not None:
-            scores = self._class_means(self._test_inputs(X)) / self.temperature_
+        if self.temperature_ is not None or self.linear_map_ is not None:
+            mean = self._class_means(self._test_inputs(X))
+            linear, temperature = self.linear_map_, self.temperature_
+            scores = mean / temperature if linear is None else linear.logits(mean)
             require_memory(
                 32 * scores.size * n_samples, f"{n_samples} samples", "fewer samples at a time"
             )

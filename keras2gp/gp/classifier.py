@@ -17,11 +17,10 @@ from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.class_posterior import ClassPosterior
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
+from keras2gp.gp.linear_map import LinearMap, fit_linear_map
 from keras2gp.gp.positions import by_row, scored_rows
 from keras2gp.gp.prior_mean import MeanWarning, has_mean
-from keras2gp.gp.probabilities import (
-    fit_temperature,
-)
+from keras2gp.gp.probabilities import fit_temperature
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
@@ -36,7 +35,7 @@ UNUSED_MEAN = (
     "not use: it is in the units of logits, and targets of -1 and 1 are not. Try: "
     "kernel.without_mean(), or GPRegressor, which takes the mean, with targets in its units"
 )
-PROBABILITIES = ("temperature", "largest", "dirichlet")
+PROBABILITIES = ("linear", "temperature", "largest", "dirichlet")
 """The ways to compute probabilities from the posterior; the first is the default."""
 
 
@@ -59,9 +58,11 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
             the factor `scale_`.
         jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
             number, relative to the mean of the kernel's diagonal.
-        probabilities: "temperature" for the softmax of the posterior mean, at the temperature under
-            which leave-one-out predictions make the labels most probable, so that no data is held
-            out (probabilities.fit_temperature);
+        probabilities: "linear" for the softmax of a linear map of the posterior mean, under which
+            leave-one-out predictions make the labels most probable, so that no data is held out;
+            it is shrunk to "temperature" where they do not show more (linear_map.fit_linear_map);
+            "temperature" for the softmax of the posterior mean at the temperature that suits the
+            same predictions (probabilities.fit_temperature);
             "largest" for the probability that a class's latent value is the largest, under the
             posterior with the kernel scaled by `scale_`;
             "dirichlet" for another regression for each class, on the logarithms of Dirichlet
@@ -69,10 +70,13 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
             labels and decision values are then those of this regression.
         solver: "auto" for an exact one that fits the machine, "cholesky", "mixed", "tensorflow",
             "cg", "nystroem", "projected", or one of keras2gp.gp's solvers with settings.
+        labels: "means" for the class of the largest posterior mean; or "probabilities", with
+            probabilities="linear", for the most probable class, which can be another.
 
     Attributes:
         classes_: labels, sorted, [C].
         temperature_: of the softmax; None unless it is used.
+        linear_map_: from means to logits; None unless it is used.
         dirichlet_: posterior of the Dirichlet regression; None unless it is used. Evidence,
             leave-one-out and `posterior` are of the regression on -1 and 1.
         x_train_: training inputs; None for a precomputed kernel.
@@ -109,11 +113,14 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         kernel: Any,
         noise_variance: float | str = "auto",
         jitter: float | str = "auto",
-        probabilities: str = "temperature",
+        probabilities: str = "linear",
         solver: Any = "auto",
+        *,
+        labels: str = "means",
     ) -> None:
         super().__init__(kernel, noise_variance, jitter, solver)
         self.probabilities = probabilities
+        self.labels = labels
 
     def fit(
         self,
@@ -151,6 +158,7 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         ['a', 'b']
         """
         check_probabilities(self.probabilities)
+        check_label_setting(self.labels, self.probabilities)
         training = self._training(X, gram)
         if has_mean(self.kernel):
             warnings.warn(UNUSED_MEAN, MeanWarning, stacklevel=2)
@@ -166,10 +174,14 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         targets[np.arange(len(labels)), index] = 1.0
         self._fit_targets(training, X, targets, progress)
         self.classes_ = classes
-        self.temperature_ = None
-        if self.probabilities == "temperature":
+        self.temperature_ = self.linear_map_ = None
+        if self.probabilities in ("temperature", "linear"):
             rows = self._calibration_rows()
-            self.temperature_ = fit_temperature(self._leave_one_out(rows)[0], index[rows])
+            left_out = self._leave_one_out(rows)[0]
+            if self.probabilities == "linear":
+                self.linear_map_ = fit_linear_map(left_out, index[rows])
+            else:
+                self.temperature_ = fit_temperature(left_out, index[rows])
         self.dirichlet_ = None
         if self.probabilities == "dirichlet":
             self.dirichlet_ = fit_dirichlet(self._direct_factor(), index, len(classes))
@@ -198,6 +210,8 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
     def decision_function(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
         """Posterior means of the latent values: of each class, or of the second of two.
 
+        With labels="probabilities" they are logits in place of means.
+
         For two classes it is positive where the second, `classes_[1]`, is predicted, as
         scikit-learn expects. `posterior` has the means of both.
 
@@ -218,12 +232,12 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         >>> gp.decision_function([[1.0, 0.0, 0.0]])
         array([[ 0.5, -0.5, -0.5]])
         """
-        means = self._class_means(self._test_inputs(X))
+        means = self._scores(self._class_means(self._test_inputs(X)))
         values = means if len(self.classes_) > 2 else (means[:, 1] - means[:, 0]) / 2.0
         return self._by_position(values)
 
     def predict(self, X: Any) -> Vector:  # noqa: N803 (scikit-learn's name)
-        """The class of the largest posterior mean, [M].
+        """The class of the largest posterior mean, or the most probable one (labels=), [M].
 
         Args:
             X: inputs, [M, features] or [M, *shape].
@@ -241,8 +255,7 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         >>> gp.predict([[0.0, 1.0, 0.5]]).tolist()
         [2]
         """
-        columns = self._class_means(self._test_inputs(X)).argmax(axis=1)
-        return self._by_position(self.classes_[columns])
+        return self._by_position(self.labels_of(self._class_means(self._test_inputs(X))))
 
     def score(
         self,
@@ -298,6 +311,9 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         facts, arrays = super().fit_state()
         facts["classes"] = classes_state(self.classes_)
         facts["temperature"], facts["dirichlet"] = self.temperature_, None
+        if self.linear_map_ is not None:
+            facts["linear_map"], linear = self.linear_map_.state()
+            arrays |= linear
         if self.dirichlet_ is not None:
             facts["dirichlet"] = vars(self.dirichlet_.transformation)
             arrays |= self.dirichlet_.state()
@@ -306,6 +322,7 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
         """See GaussianProcess.restore_fit."""
         check_probabilities(self.probabilities)
+        check_label_setting(self.labels, self.probabilities)
         super().restore_fit(facts, arrays, gram)
         count = self.targets_.shape[1]
         self.classes_ = classes_from_state(facts["classes"], count)
@@ -313,6 +330,12 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         self.temperature_ = None if value is None else finite_number(value)
         if tempered != (value is not None) or (tempered and value <= 0.0):
             raise ModelFileError(f"temperature {value!r} of probabilities {self.probabilities!r}")
+        self.linear_map_ = None
+        parts = [name in arrays for name in LinearMap.files] + ["linear_map" in facts]
+        if set(parts) != {self.probabilities == "linear"}:
+            raise ModelFileError("the arrays are not those of its probabilities")
+        if self.probabilities == "linear":
+            self.linear_map_ = LinearMap.from_state(facts["linear_map"], arrays, count)
         parts = [name in arrays for name in DirichletPosterior.files]
         parts.append(facts["dirichlet"] is not None)
         if set(parts) != {self.probabilities == "dirichlet"}:
@@ -331,3 +354,15 @@ def check_probabilities(probabilities: Any) -> None:
         names = ", ".join(f'"{name}"' for name in PROBABILITIES)
         received = received_text(probabilities)
         raise InputError(f"probabilities is {received}: expected one of {names}")
+
+
+def check_label_setting(labels: Any, probabilities: str) -> None:
+    """Refuse a setting `labels` that is unknown, or has no use, with an InputError."""
+    if not isinstance(labels, str) or labels not in ("means", "probabilities"):
+        raise InputError(f'labels is {received_text(labels)}: expected "means" or "probabilities"')
+    if labels == "probabilities" and probabilities != "linear":
+        raise InputError(
+            f'labels="probabilities" is for probabilities="linear", and not for '
+            f'"{probabilities}": there the most probable class is that of the largest mean, or '
+            "takes variances, which labels do without"
+        )

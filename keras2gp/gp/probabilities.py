@@ -21,6 +21,7 @@ __all__ = [
     "RIGHT",
     "STEP",
     "WIDEST",
+    "calibration_rows",
     "expected_softmax",
     "fit_temperature",
     "largest_probabilities",
@@ -131,15 +132,15 @@ def fit_temperature(mean: Matrix, columns: Indices) -> float:
             f"columns: expected {len(mean)} whole numbers from 0 to {mean.shape[1] - 1}, received "
             f"{received_text(columns)}"
         )
-    has_others = np.bincount(columns, minlength=mean.shape[1])[columns] > 1
+    mean, columns = calibration_rows(mean, columns)
     # Softmax depends on differences between classes alone.
-    m = mean[has_others] - mean[has_others].max(axis=1, keepdims=True)
+    m = mean - mean.max(axis=1, keepdims=True)
     largest = float(-m.min(initial=0.0))
     if largest == 0.0:
         return 1.0
     m /= largest
     once = 1.0 / (len(m) + 1)
-    label = m[np.arange(len(m)), columns[has_others]]
+    label = m[np.arange(len(m)), columns]
     target = float(((1.0 - once) * label + once * m.mean(axis=1)).mean())
 
     def slope(log_inverse: float) -> float:
@@ -151,6 +152,12 @@ def fit_temperature(mean: Matrix, columns: Indices) -> float:
     if slope(_HIGHEST) <= 0.0:
         return largest * math.exp(-_HIGHEST)
     return largest * math.exp(-float(brentq(slope, _LOWEST, _HIGHEST, xtol=1e-10)))
+
+
+def calibration_rows(mean: Matrix, columns: Indices) -> tuple[Matrix, Indices]:
+    """The rows from which probabilities are learned: the only member of a class is left out."""
+    has_others = np.bincount(columns, minlength=mean.shape[1])[columns] > 1
+    return mean[has_others], columns[has_others]
 
 
 def largest_probabilities(mean: Matrix, deviation: Vector) -> Matrix:

@@ -21,6 +21,7 @@ from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.ensemble import TrainedEnsemble
 from keras2gp.gp.heads import FORMAT, described, version_of, write_head
 from keras2gp.gp.inputs import check_kernel, kernel_values
+from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.solvers.choice import SOLVERS
 
@@ -38,6 +39,7 @@ _FILES = {
     *(name for solver in SOLVERS.values() for name in solver.system.files),
     *DirichletPosterior.files,
     *TrainedEnsemble.files,
+    *LinearMap.files,
 }
 """Every array file that a fit may have."""
 

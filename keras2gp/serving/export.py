@@ -4,7 +4,8 @@ DIR/saved_model.pb, variables/, ...   serving signature: images -> predictions
 DIR/predictor.json                    inputs and outputs, described for people; digests
 
 `check_export` compares an export with its digests. TensorFlow itself compares checksums of the
-variables (weights, factor) when it loads them; labels and temperature stand in saved_model.pb.
+variables (weights, factor) when it loads them; labels, temperature and linear map
+stand in saved_model.pb.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def export(
         estimator: a fitted GPClassifier or GPRegressor.
         directory: where to; an export that was written there before is replaced.
         variance: whether the variance (std) is among the outputs. It needs the Cholesky factor,
-            N^2 / 2 doubles, and N^2 operations for each image; means, and probabilities by
-            temperature, do not.
+            N^2 / 2 doubles, and N^2 operations for each image; means, and probabilities by a
+            temperature or a linear map, do not.
 
     Raises:
         NotFittedError: the estimator is not fitted.

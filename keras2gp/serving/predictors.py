@@ -78,25 +78,36 @@ class _Predictor(tf.Module):  # type: ignore[misc]
 
 
 class _Classifier(_Predictor):
-    """Labels, and probabilities by temperature or as the largest of Gaussian latent values."""
+    """Labels, and probabilities by a softmax or as the largest of Gaussian latent values."""
 
     def __init__(self, estimator: GPClassifier, *, variance: bool) -> None:
         self._scale = estimator.scale_
-        self._temperature = estimator.temperature_
-        if self._temperature is None and not variance:
+        self._temperature, linear = estimator.temperature_, estimator.linear_map_
+        self._linear = None
+        if linear is not None:
+            self._linear = tf.constant(linear.matrix), tf.constant(linear.offset)
+        self._labels_by_logits = estimator.labels == "probabilities"
+        if self._temperature is None and linear is None and not variance:
             raise InputError(
                 f"probabilities={estimator.probabilities!r} are computed from the variance, which "
-                "is not exported. Try: probabilities='temperature'"
+                "is not exported. Try: probabilities='linear'"
             )
         self._classes = _labels(estimator)
         super().__init__(estimator, variance=variance)
 
     def _outputs(self, mean: Tensor, variance: Tensor | None) -> dict[str, Tensor]:
-        outputs = {"label": tf.gather(self._classes, tf.argmax(mean, 1)), "mean": mean}
+        logits = None
+        if self._linear is not None:
+            matrix, offset = self._linear
+            logits = tf.linalg.matmul(mean, matrix, transpose_b=True) + offset
+        elif self._temperature is not None:
+            logits = mean / self._temperature
+        scores = logits if self._labels_by_logits else mean
+        outputs = {"label": tf.gather(self._classes, tf.argmax(scores, 1)), "mean": mean}
         if variance is not None:
             outputs["variance"] = self._scale * variance
-        if self._temperature is not None:
-            outputs["probability"] = tf.nn.softmax(mean / self._temperature)
+        if logits is not None:
+            outputs["probability"] = tf.nn.softmax(logits)
         else:
             outputs["probability"] = largest(mean, tf.sqrt(outputs["variance"]))
         return outputs
@@ -110,7 +121,7 @@ class _DirichletClassifier(_Predictor):
         if not variance:
             raise InputError(
                 "probabilities='dirichlet' are computed from the variance, which is not exported. "
-                "Try: probabilities='temperature'"
+                "Try: probabilities='linear'"
             )
         self._classes = _labels(estimator)
         self._scale = posterior.transformation.scale

@@ -114,11 +114,17 @@ def test_how_probabilities_are_made(files, run, run_json, tmp_path):
         x, y = archive["x"][80:].astype(np.float32) / 255, archive["y"][80:]
     wrong = (load_fit(tmp_path / "fit").predict(x) != y).mean()
     assert run_json(*evaluate)[1]["measures"]["error_rate"] == pytest.approx(wrong)
+    fit += ["--probabilities", "temperature"]
     code, document = run_json(*fit)
     temperature = load_fit(tmp_path / "fit").temperature_
     assert document["fit"]["temperature"] == temperature
     code, out, _ = run(*fit)
     assert f"softmax of the mean / {temperature:.4g}" in out
+    code, out, _ = run(*fit[:-1], "linear")
+    linear = load_fit(tmp_path / "fit").linear_map_
+    assert linear.reason in " ".join(out.split())
+    code, document = run_json(*fit[:-2])
+    assert document["fit"]["linear_map"]["reason"] == linear.reason
     assert run(*fit, "--regression", "--probabilities", "largest")[0] == 2
 
 

@@ -90,7 +90,7 @@ def test_probabilities_for_a_precomputed_matrix(how):
     np.testing.assert_allclose(direct.predictive(test).probability, expected, rtol=1e-12)
     with pytest.raises(InputError, match="diag="):
         ours.predictive(cross)
-    if how == "temperature":
+    if how in ("temperature", "linear"):
         np.testing.assert_allclose(ours.predict_proba(cross), expected, rtol=1e-9)
     else:
         with pytest.raises(InputError, match="diag="):
@@ -101,7 +101,8 @@ def test_probabilities_for_a_precomputed_matrix(how):
 @pytest.mark.parametrize("classes", [("a", "b"), tuple("abcdefghijklmnop")])
 def test_probabilities_are_those_of_the_label(how, classes):
     x, y = problem(48, classes)
-    ours = GPClassifier(KERNEL, 0.05, probabilities=how).fit(x, y)
+    labels = "probabilities" if how == "linear" else "means"
+    ours = GPClassifier(KERNEL, 0.05, probabilities=how, labels=labels).fit(x, y)
     test = images(30, seed=3) + 1.0
     p = ours.predict_proba(test)
     assert p.shape == (30, len(classes))
@@ -112,7 +113,7 @@ def test_probabilities_are_those_of_the_label(how, classes):
 
 @pytest.mark.parametrize("how", [None, "softmax", ["temperature"]])
 def test_unknown_probabilities(how):
-    with pytest.raises(InputError, match='expected one of "temperature", "largest"'):
+    with pytest.raises(InputError, match='expected one of "linear", "temperature", "largest"'):
         GPClassifier(KERNEL, 0.0, probabilities=how).fit(*problem())
 
 
@@ -273,7 +274,7 @@ def test_a_clone_shares_the_kernel():
     again = clone(GPClassifier(kernel, 0.5, jitter=1e-6))
     assert again.get_params() == {
         "kernel": kernel, "noise_variance": 0.5, "jitter": 1e-6, "solver": "auto",
-        "probabilities": "temperature",
+        "probabilities": "linear", "labels": "means",
     }  # fmt: skip
     x, y = problem()
     assert cross_val_score(again, x, y, cv=3).mean() > 0.8
@@ -313,11 +314,11 @@ def test_the_scale_is_where_the_evidence_is_largest():
 
 def test_conjugate_gradients_set_the_temperature_by_some_of_the_inputs(monkeypatch):
     x, y = problem()
-    exact = GPClassifier(KERNEL, 0.1, solver="cholesky").fit(x, y)
-    every = GPClassifier(KERNEL, 0.1, solver="cg").fit(x, y)
+    exact = GPClassifier(KERNEL, 0.1, solver="cholesky", probabilities="temperature").fit(x, y)
+    every = GPClassifier(KERNEL, 0.1, solver="cg", probabilities="temperature").fit(x, y)
     assert every.temperature_ == pytest.approx(exact.temperature_, rel=1e-4)
     monkeypatch.setattr(classification, "_CALIBRATED", len(x) // 2)
-    some = GPClassifier(KERNEL, 0.1, solver="cg").fit(x, y)
+    some = GPClassifier(KERNEL, 0.1, solver="cg", probabilities="temperature").fit(x, y)
     rows = some._calibration_rows()
     assert len(set(rows)) == len(x) // 2
     index = np.unique(y, return_inverse=True)[1]

@@ -121,7 +121,7 @@ def test_a_matrix_that_is_given():
 LABELS = (Y[..., 0] > 0).astype(int) + (Y[..., 1] > 1)
 
 
-@pytest.mark.parametrize("probabilities", ["temperature", "largest", "dirichlet"])
+@pytest.mark.parametrize("probabilities", ["linear", "temperature", "largest", "dirichlet"])
 def test_labels_at_positions(probabilities):
     few = 2 if probabilities == "dirichlet" else len(X)
     gp = GPClassifier(MapKernel(), NOISE, probabilities=probabilities).fit(X[:few], LABELS[:few])

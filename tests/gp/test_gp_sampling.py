@@ -24,7 +24,7 @@ def fitted(probabilities, kernel=KERNEL):
 TEST = np.concatenate([images(1, seed=3), images(1, seed=3) + 0.05, images(1, seed=4)])
 
 
-@pytest.mark.parametrize("probabilities", ["temperature", "largest", "dirichlet"])
+@pytest.mark.parametrize("probabilities", ["linear", "temperature", "largest", "dirichlet"])
 def test_labels_are_as_often_as_their_probability(probabilities):
     model = fitted(probabilities)
     draws = model.sample_y(TEST, DRAWS, random_state=1)
@@ -97,7 +97,7 @@ def test_what_is_refused():
         GPClassifier(KERNEL).sample_y(TEST)
     matrix = np.asarray(KERNEL(model.x_train_))
     labels = model.classes_[model.targets_.argmax(axis=1)]
-    alone = GPClassifier("precomputed", 0.3).fit(matrix, labels)
+    alone = GPClassifier("precomputed", 0.3, probabilities="temperature").fit(matrix, labels)
     with pytest.raises(InputError, match="samples need the kernel between"):
         alone.sample_latent(matrix[:2])
     # Independent labels take nothing but the mean.

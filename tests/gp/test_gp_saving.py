@@ -28,13 +28,18 @@ LABELS = {
 
 
 def classifier(labels="strings", **settings):
-    return GPClassifier(KERNEL, **{"noise_variance": 0.0, **settings}).fit(
-        images(24), LABELS[labels]
-    )
+    return GPClassifier(
+        KERNEL, **{"noise_variance": 0.0, "probabilities": "temperature", **settings}
+    ).fit(images(24), LABELS[labels])
 
 
 @pytest.mark.parametrize(
-    ("labels", "how"), [*((name, "temperature") for name in LABELS), ("strings", "largest")]
+    ("labels", "how"),
+    [
+        *((name, "linear") for name in LABELS),
+        ("strings", "temperature"),
+        ("strings", "largest"),
+    ],
 )
 def test_classifier_round_trip(tmp_path, labels, how):
     before = classifier(labels, noise_variance=0.2, jitter=1e-8, probabilities=how)
@@ -96,6 +101,7 @@ def test_files_are_as_documented(tmp_path):
         "precomputed": False,
         "solver": {"name": "auto"},
         "probabilities": "temperature",
+        "labels": "means",
     }
     assert head["temperature"] == before.temperature_
     assert head["jitter_report"]["steps"][0]["jitter"] == 0.0
@@ -207,6 +213,10 @@ def changed(head, place, value):
         (("parameters", "probabilities"), "hope"),
         (("parameters", "probabilities"), []),
         (("parameters", "probabilities"), "dirichlet"),
+        (("parameters", "probabilities"), "linear"),
+        (("parameters", "labels"), "hope"),
+        (("parameters", "labels"), "probabilities"),
+        (("linear_map",), {"temperature": 1.0}),
         (("dirichlet",), KeyError),
         (("dirichlet",), {"concentration": 1.0, "scale": 1.0}),
         (("temperature",), KeyError),

@@ -194,8 +194,9 @@ class Block:
 def test_the_classifier_and_its_temperature():
     kernel, x = ImageKernel(3.0), images(200)
     labels = np.random.default_rng(2).integers(0, 3, 200)
-    ours = GPClassifier(kernel, 0.05, solver="mixed").fit(x, labels)
-    peer = GPClassifier(kernel, 0.05, solver="cholesky").fit(x, labels)
+    how = {"probabilities": "temperature"}
+    ours = GPClassifier(kernel, 0.05, solver="mixed", **how).fit(x, labels)
+    peer = GPClassifier(kernel, 0.05, solver="cholesky", **how).fit(x, labels)
     test = images(40, seed=7)
     assert ours.temperature_ == pytest.approx(peer.temperature_, rel=1e-3)
     np.testing.assert_allclose(ours.posterior(test)[0], peer.posterior(test)[0], atol=1e-8)

@@ -95,7 +95,7 @@ def test_classes_of_one_member_are_left_out():
 
 
 def test_rows_that_nothing_tells_apart():
-    ours = GPClassifier(KERNEL).fit(images(3), ["a", "b", "c"])
+    ours = GPClassifier(KERNEL, probabilities="temperature").fit(images(3), ["a", "b", "c"])
     assert ours.temperature_ == 1.0
     p = ours.predict_proba(images(3))
     np.testing.assert_array_equal(p.argmax(axis=1), [0, 1, 2])
@@ -128,7 +128,7 @@ def test_probabilities_of_new_images_are_calibrated():
 
 def test_the_temperature_follows_the_fit():
     x, y = overlapping(200, 0)
-    first = GPClassifier(KERNEL, 0.3).fit(x, y)
+    first = GPClassifier(KERNEL, 0.3, probabilities="temperature").fit(x, y)
     mean, _ = first.leave_one_out()
     assert first.temperature_ == fit_temperature(mean, np.searchsorted(first.classes_, y))
     again = first.set_params(probabilities="largest").fit(x, y)

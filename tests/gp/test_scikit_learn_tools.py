@@ -35,7 +35,7 @@ def new(**settings):
     return GPClassifier(KERNEL, 0.1, **settings)
 
 
-@pytest.mark.parametrize("probabilities", ["temperature", "largest", "dirichlet"])
+@pytest.mark.parametrize("probabilities", ["linear", "temperature", "largest", "dirichlet"])
 def test_two_classes_have_one_decision_value(probabilities):
     model = new(probabilities=probabilities).fit(X, np.array(["no", "yes"])[Y])
     values = model.decision_function(X)
@@ -125,7 +125,7 @@ def test_copies_predict_the_same(solver, tmp_path):
         )
 
 
-@pytest.mark.parametrize("probabilities", ["temperature", "largest", "dirichlet"])
+@pytest.mark.parametrize("probabilities", ["linear", "temperature", "largest", "dirichlet"])
 def test_copies_of_classifiers(probabilities, tmp_path):
     model = new(probabilities=probabilities).fit(X, THREE)
     for copied in copies(model, tmp_path / "fit"):

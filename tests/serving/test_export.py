@@ -94,13 +94,13 @@ def in_this_process(directory):
     return {name: value.numpy() for name, value in predict(images=tf.constant(TEST)).items()}
 
 
-@pytest.mark.parametrize("how", ["temperature", "largest", "dirichlet"])
+@pytest.mark.parametrize("how", ["linear", "temperature", "largest", "dirichlet"])
 def test_a_classifier(kernel, how, tmp_path):
     before = keras2gp.GPClassifier(kernel, 0.01, probabilities=how).fit(*TRAIN)
     keras2gp.export(before, tmp_path / "out")
     outputs = (
         in_this_process(tmp_path / "out")
-        if how == "temperature"
+        if how in ("temperature", "linear")
         else in_a_fresh_process(tmp_path / "out", tmp_path)
     )
     expected = before.predictive(TEST)

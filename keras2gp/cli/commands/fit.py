@@ -142,6 +142,7 @@ def fitted(
     estimator.kernel = kernel
     report = estimator.jitter_report_
     dirichlet, curve = getattr(estimator, "dirichlet_", None), estimator.noise_curve_
+    linear = getattr(estimator, "linear_map_", None)
     facts = {
         "rows": len(x),
         "kernel_seconds": timed.seconds,
@@ -156,6 +157,7 @@ def fitted(
         "smallest_pivot": report.smallest_pivot,
         "equal_rows": report.duplicate,
         "temperature": getattr(estimator, "temperature_", None),
+        "linear_map": None if linear is None else linear.state()[0],
         "dirichlet": None if dirichlet is None else asdict(dirichlet.transformation),
     }
     return estimator, facts
@@ -287,6 +289,8 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
     if facts["temperature"] is not None:
         text = f"softmax of the mean / {facts['temperature']:.4g}, by leave-one-out"
         out.pairs([("probabilities", text)])
+    if facts["linear_map"] is not None:
+        out.pairs([("probabilities", _linear_text(facts["linear_map"]))])
     if facts["dirichlet"] is not None:
         text = "Dirichlet, of concentration {concentration:.3g} and scale {scale:.4g}"
         out.pairs([("probabilities", text.format(**facts["dirichlet"]))])
@@ -317,6 +321,12 @@ def _jitter_text(facts: dict[str, Any]) -> str:
 def _noise_text(facts: dict[str, Any]) -> str:
     curve, value = facts["noise_curve"], f"{facts['noise_variance']:.4g}"
     return f"{value}, stated" if curve is None else f"{value}, {curve['reason']}"
+
+
+def _linear_text(linear: dict[str, Any]) -> str:
+    if linear["ridge"] is None:
+        return f"softmax of the mean / {linear['temperature']:.4g}: {linear['reason']}"
+    return f"softmax of a linear map of the mean, ridge {linear['ridge']:g}: {linear['reason']}"
 
 
 def _evidence_text(facts: dict[str, Any]) -> str:
