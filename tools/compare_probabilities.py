@@ -45,7 +45,7 @@ def drawn(classes: int, count: int, seed: int, shares: Any = None) -> Data:
         n_informative=10,
         n_classes=classes,
         class_sep=1.3,
-        weights=shares,
+        weights=None if shares is None else list(shares),
         flip_y=0.02,
         random_state=seed,
     )
@@ -70,12 +70,12 @@ CHOSEN_ON: dict[str, tuple[Callable[[], Data], int]] = {
     "breast cancer": (lambda: scaled(datasets.load_breast_cancer(return_X_y=True)), 284),
     "digits": (lambda: scaled(datasets.load_digits(return_X_y=True)), 400),
     "MNIST": (lambda: digits(lambda x: x), 400),
+    "digits, few": (lambda: datasets.load_digits(return_X_y=True), 100),
 }
 FRESH: dict[str, tuple[Callable[[], Data], int]] = {
     "MNIST, noisy": (lambda: digits(noisy), 400),
     "MNIST, left half": (lambda: digits(lambda x: x[:, :, :14]), 400),
     "MNIST, 7 x 7": (lambda: digits(lambda x: x[:, ::4, ::4]), 300),
-    "digits, 100 rows": (lambda: datasets.load_digits(return_X_y=True), 100),
     "5 classes, 2 rare": (lambda: drawn(5, 2500, 11, (0.5, 0.3, 0.16, 0.02, 0.02)), 500),
     "12 classes": (lambda: drawn(12, 2500, 12), 400),
     "quantiles": (lambda: datasets.make_gaussian_quantiles(

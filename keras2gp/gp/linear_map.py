@@ -126,7 +126,7 @@ def fit_linear_map(mean: Matrix, columns: Indices) -> LinearMap:
 
     With r infinite this is the softmax of m / T at the temperature of `fit_temperature`. The ridge
     is that of the smallest loss in cross-validation over the rows: infinite if none is better, and
-    where there are fewer rows than entries of D. A class of fewer than five members has no
+    where there are fewer than two rows for an entry of D. A class of fewer than five members has no
     correction of its own, and those of the others have the sum 0, so that none is disfavoured for
     being rare.
 
@@ -186,7 +186,7 @@ def _too_few(mean: Matrix, known: int) -> str:
     rows, classes = mean.shape
     if known < 2:
         return f"fewer than two classes have {_FOLDS} members"
-    if rows < classes**2:
+    if rows < 2 * classes**2:
         return f"{rows} rows for the {classes**2} entries of a map"
     return "" if np.ptp(mean) > 0.0 else "all means are the same"
 
