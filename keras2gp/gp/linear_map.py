@@ -153,7 +153,7 @@ def fit_linear_map(mean: Matrix, columns: Indices) -> LinearMap:
     >>> drawn = 2.0 * mean + np.array([0.0, 0.0, 1.0])  # the third class is the likeliest
     >>> labels = (drawn + np.random.default_rng(1).gumbel(size=drawn.shape)).argmax(axis=1)
     >>> linear = fit_linear_map(mean, labels)
-    >>> (linear.offset - linear.offset[0]).round()
+    >>> (linear.offset - linear.offset[0]).round() + 0.0
     array([0., 0., 1.])
     """
     temperature = fit_temperature(mean, columns)  # which checks both
