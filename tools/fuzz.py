@@ -1,13 +1,13 @@
 """Random architectures against the oracle that carries the covariance of all positions.
 
-python tools/fuzz.py [--count 1000] [--minutes M] [--seed 0] [--compiled 10]
+python tools/fuzz.py [--count 1000] [--minutes M] [--seed 0] [--compiled 20]
 
 Draws models until COUNT of them are converted, or M minutes are over, and compares the kernel of
 each with the oracle in tests/oracles: to 1e-9 of the root of the two variances in float64, to 2e-5
-in float32. One of COMPILED is compiled by XLA; the others run as TensorFlow's own graph, which
-takes no time to compile. Prints each difference beyond that, with the seed that draws the model
-again, and at the end how many were converted, how many were refused and for which reasons. Exits
-with 1 if there was a difference or an error that is not a refusal.
+in float32. One of COMPILED is compiled by XLA; the others run op by op, which takes a tenth of the
+time. Prints each difference beyond that, with the seed that draws the model
+again, and at the end how many were converted, how many were refused or are not known to the oracle,
+and for which reasons. Exits with 1 if there was a difference or an error that is not a refusal.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import keras
+import tensorflow as tf
 from oracles.architectures import architecture, difference, drawn_inputs
 from oracles.full_covariance import UnknownError
 
@@ -44,6 +45,7 @@ def differences(seed: int, *, compiled: bool) -> dict[str, float]:
     model = architecture(rng, maps=seed % MAPS == 0)
     x = drawn_inputs(model, rng, 4)
     programs.XLA = compiled
+    tf.config.run_functions_eagerly(not compiled)
     errors = {}
     for dtype in BOUNDS:
         kernel = keras2gp.convert(model, dtype=dtype)
@@ -58,12 +60,13 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="models that are converted")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--compiled", type=int, default=10, help="one of so many goes through XLA")
+    parser.add_argument("--compiled", type=int, default=20, help="one of so many goes through XLA")
     arguments = parser.parse_args()
     started, converted, seed = time.perf_counter(), 0, arguments.seed
     refused: Counter[str] = Counter()
     worst = dict.fromkeys(BOUNDS, 0.0)
-    faults = unknown = 0
+    unknown: Counter[str] = Counter()
+    faults = 0
     while converted < arguments.count and time.perf_counter() - started < 60 * arguments.minutes:
         compiled = converted % arguments.compiled == 0
         try:
@@ -71,8 +74,8 @@ def main() -> int:
         except keras2gp.UnsupportedModelError as error:
             refused.update({obstacle.why[:100] for obstacle in error.obstacles})
             refused["refused"] += 1
-        except UnknownError:
-            unknown += 1
+        except UnknownError as error:
+            unknown[str(error)] += 1
         except Exception:  # noqa: BLE001 (reported, and the next model tried)
             faults += 1
             print(f"seed {seed}: {traceback.format_exc(limit=-3)}", flush=True)
@@ -87,7 +90,10 @@ def main() -> int:
         keras.backend.clear_session()
     minutes = (time.perf_counter() - started) / 60
     print(f"{converted} models in {minutes:.1f} minutes, seeds {arguments.seed} to {seed - 1}")
-    print(f"{unknown} more with a function of a function, which the oracle does not know")
+    share = unknown.total() / max(1, unknown.total() + converted)
+    print(f"{unknown.total()} more, {share:.1%}, that the oracle does not know:")
+    for why, count in unknown.most_common():
+        print(f"  {count:5}  {why}")
     print(f"largest differences {worst}; {faults} faults; {refused.pop('refused', 0)} refused:")
     for why, count in refused.most_common():
         print(f"  {count:5}  {why}")

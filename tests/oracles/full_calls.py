@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from oracles.full_maps import Group, Map, Source, mapped
+from oracles.full_maps import Group, Map, Source, UnknownError, mapped
 from oracles.full_weights import _bias, _taps, source_of, variance
 
 
@@ -47,21 +47,26 @@ def _together(arguments):
         x = np.concatenate([a.data.reshape(len(first), -1, first.shape[-1]) for a in arguments], 1)
         return np.einsum("ipc,jqc->ijpq", x, x) / first.shape[-1]
     groups = [group for a in arguments for group in a.groups]
-    assert len(groups) == len(arguments)
+    if len(groups) != len(arguments):
+        raise UnknownError("calls on several groups of channels")
     sources = {key for group in groups for key in group.terms}
     size = groups[0].mean.shape[1]
     terms = {
-        key: np.concatenate([
-            g.terms.get(key, np.zeros((size, key[0].second.shape[-1]))) for g in groups
-        ])
+        key: _below([g.terms.get(key, np.zeros((size, key[0].second.shape[-1]))) for g in groups])
         for key in sources
-    }  # fmt: skip
+    }
     return Group(groups[0].channels, terms).second
+
+
+def _below(matrices):
+    """Matrices below one another, of each image where any of them is."""
+    images = np.broadcast_shapes(*(m.shape[:-2] for m in matrices))
+    return np.concatenate([np.broadcast_to(m, (*images, *m.shape[-2:])) for m in matrices], -2)
 
 
 def is_selection(matrix):
     """Whether every row of a matrix takes one position."""
-    return np.isin(matrix, (0.0, 1.0)).all() and (matrix.sum(1) == 1.0).all()
+    return matrix.ndim == 2 and np.isin(matrix, (0.0, 1.0)).all() and (matrix.sum(1) == 1.0).all()
 
 
 def whole(group):

@@ -13,21 +13,23 @@ import math
 import keras
 import numpy as np
 
-from oracles import naive as oracle
-from oracles import quadrature
-from oracles.activations import CASES
-from oracles.full_calls import called, whole
+from oracles.full_calls import called
+from oracles.full_functions import activated, forget, mean_of
 from oracles.full_maps import (
     Group,
     Map,
     Source,
+    UnknownError,
     added,
+    made_of,
     mapped,
     matrix_of,
     normalized,
+    origins,
     precise,
     side_by_side,
     spread,
+    still,
 )
 from oracles.full_products import (
     beside_its_norm,
@@ -44,11 +46,9 @@ from oracles.full_sequences import SEQUENCES, masked_mean
 from oracles.full_steps import each_step
 from oracles.full_weights import WEIGHTED, correlated, correlation
 
+__all__ = ["UnknownError", "between_positions", "between_tangents", "full_kernel", "full_tangent"]
+
 _STEP = 2e-5
-
-
-class UnknownError(Exception):
-    """A model that the oracle has no formula for: a function of a function."""
 
 
 def full_tangent(model, x1, x2):
@@ -85,7 +85,7 @@ def between_positions(model, x1, x2):
     arrays = zip(*(x if isinstance(x, list) else [x] for x in (x1, x2)), strict=True)
     images = [Map(data=np.concatenate(pair).astype(float)) for pair in arrays]
     count = len(x1[0] if isinstance(x1, list) else x1)
-    _ACTIVATED.clear()
+    forget()
     (output,) = evaluate(model, images)
     (group,) = output.groups
     return group.second[:count, count:]
@@ -110,7 +110,7 @@ def evaluate(model, inputs):
             if kind == "TimeDistributed":
                 made = each_step(operation, sources[0], evaluate)
             elif kind in SEQUENCES:
-                made = SEQUENCES[kind](operation, sources, _mean)
+                made = SEQUENCES[kind](operation, sources, mean_of)
             elif kind == "GlobalAveragePooling1D" and len(sources) > 1 and sources[0].data is None:
                 made = masked_mean(sources)
             else:
@@ -220,22 +220,32 @@ def shifted(source, constant):
     groups = []
     for group in source.groups:
         count, places = group.mean.shape
-        second = np.full((count, count, places, places), constant**2)
-        still = Source(second, np.full((count, places), float(constant)))
-        terms = {**group.terms, (still, 0): np.eye(places)}
+        constants = still(np.full((count, places), float(constant)))
+        terms = {**group.terms, (constants, 0): np.eye(places)}
         groups.append(Group(group.channels, terms))
     return Map(source.spatial, groups)
 
 
 def gained(source, layer):
-    """A random factor for each channel: features of their own, as no activation follows."""
+    """A random factor for each channel: Gaussian no more, if homogeneous functions may follow."""
     law, scale = layer.gamma_initializer, 1 / (1 + layer.epsilon)
     groups = []
     for group in source.groups:
         second = scale * (law.mean**2 + correlation() * law.stddev**2) * group.second
-        made = Source(second, math.sqrt(scale) * law.mean * group.mean)
+        square = law.mean**2 + law.stddev**2
+        made = made_of([group], second, math.sqrt(scale) * law.mean * group.mean)
+        made.gain = absolute(law.mean, law.stddev) / math.sqrt(square)
+        own = Source(second, made.mean)
+        made.factors = ((origins([(own, 0)]), law.mean == 0), *made.factors)
         groups.append(Group(group.channels, {(made, 0): np.eye(second.shape[-1])}))
     return Map(source.spatial, groups)
+
+
+def absolute(mean, deviation):
+    """E|w| of a Gaussian w."""
+    z = mean / deviation
+    spread = deviation * math.sqrt(2 / math.pi) * math.exp(-z * z / 2)
+    return spread + mean * math.erf(z / math.sqrt(2))
 
 
 def product(sources, node):
@@ -318,77 +328,3 @@ COEFFICIENTS = {
     "Average": lambda layer, count: [1.0 / count] * count,
     "CustomScaleLayer": lambda layer, count: [1.0, layer.scale],
 }
-
-
-MEANS = {
-    "relu": lambda constant, q: np.sqrt(q / (2 * np.pi)),
-    "leaky_relu": lambda constant, q: (1 - constant) * np.sqrt(q / (2 * np.pi)),
-    "erf": lambda constant, q: 0 * q,
-    "gelu": lambda constant, q: q / np.sqrt(2 * np.pi * (1 + q)),
-    "sin": lambda constant, q: 0 * q,
-}
-"""E[phi(u)] for Var(u) = q."""
-
-
-def _mean(name, constant, q):
-    if name in MEANS:
-        return MEANS[name](constant, q)
-    f, _, corners = CASES[name].functions(constant or {})
-    return np.vectorize(lambda v: quadrature.one(f, corners, v))(q)
-
-
-def _about(name, constant, start, k):
-    """phi(u + start) for covariances k of u, by quadrature."""
-    constants = {"negative_slope": constant} if name == "leaky_relu" else constant or {}
-    f, _, corners = CASES[name].functions(constants)
-    q = np.einsum("iipp->ip", k)
-    q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
-    moved, ends = (lambda u: f(u + start)), [t - start for t in (0.0, *corners)]
-    second = np.vectorize(lambda *v: quadrature.pair(moved, ends, *v))(k, q1, q2)
-    return Source(second, np.vectorize(lambda v: quadrature.one(moved, ends, v))(q), function=True)
-
-
-_ACTIVATED = {}
-"""Sources of activations by function and argument, of one evaluation."""
-
-
-def activated(layer, value):
-    name, constant = oracle._activation(layer)
-    if name == "linear":
-        return value
-    slope = {"relu": 0.0, "leaky_relu": constant}.get(name)
-    groups = []
-    for part in value.groups:
-        if slope is not None and part.positive:  # the identity from 0
-            groups.append(part)
-            continue
-        if any(source.function for source, _ in part.terms):
-            raise UnknownError(f"{name} of a function")
-        # Of a source's positions, those of other calls included, the function acts on all.
-        group = whole(part) or part
-        (taken,) = part.terms.values() if whole(part) else (np.eye(group.mean.shape[1]),)
-        # Two calls of a function on one tensor are one source.
-        first = min(number for _, number in group.terms)
-        key = (
-            name,
-            repr(constant),
-            frozenset(
-                (source, number - first, m.tobytes()) for (source, number), m in group.terms.items()
-            ),
-        )
-        if key not in _ACTIVATED:
-            k = group.second
-            start = group.mean[0, 0]
-            if start and np.ptp(group.mean) < 1e-12:
-                k = k - start**2
-                made = _about(name, constant, start, k)
-                groups.append(Group(group.channels, {(made, first): np.eye(k.shape[-1])}))
-                continue
-            q = np.einsum("iipp->ip", k)
-            q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
-            second = oracle.dual_activation(name, constant, k, q1, q2)
-            mean = _mean(name, constant, q)
-            _ACTIVATED[key] = Source(second, mean, positive=slope == 0.0, function=True)
-        made = _ACTIVATED[key]
-        groups.append(Group(group.channels, {(made, first): taken}))
-    return Map(value.spatial, groups)

@@ -1,36 +1,111 @@
-"""Tensors of the full oracle: sums of matrices times independent sources, over all positions."""
+"""Tensors of the full oracle: sums of matrices times uncorrelated sources, over all positions."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import keras
 import numpy as np
+
+
+class UnknownError(Exception):
+    """A model that the oracle has no formula for."""
 
 
 @dataclass(eq=False)
 class Source:
     """Second moments E[A A'] [N, N, P, P] of images and positions, means [N, P].
 
-    positive: whether A is never below 0;  function: whether A is an activation's result
+    positive: whether A is never below 0
+    function: whether A is a function of random tensors, and Gaussian no more
+    factors:  what A is a product of: for each factor the sources and channels that channel 0 of it
+        depends on, None for any channel, and whether its mean is 0; none: A alone
+    gain:     E|gamma| over the root of E[gamma^2], where A is gamma times a Gaussian tensor
+    of:       the Gaussian tensor that A is a function of, channel by channel and position by
+        position, and the function: see full_functions.py
     """
 
     second: np.ndarray
     mean: np.ndarray
     positive: bool = False
     function: bool = False
+    factors: tuple = ()
+    gain: float | None = None
+    of: tuple | None = None
+
+    def __post_init__(self):
+        self.factors = self.factors or ((frozenset([(self, 0)]), not self.mean.any()),)
 
     @property
     def centered(self):
         return self.second - np.einsum("ip,jq->ijpq", self.mean, self.mean)
 
 
+def origins(terms):
+    """The sources and channels that channel 0 of a sum of terms depends on."""
+    return frozenset().union(*(held for key in terms for held, _ in _factors(*key)))
+
+
+def may_depend(first, second):
+    """Whether tensors of these origins may share a channel of a source."""
+    return any(s is t and (c == d or None in (c, d)) for s, c in first for t, d in second)
+
+
+def require_uncorrelated(terms):
+    """Raises: UnknownError unless the covariances of the terms are known to add.
+
+    That of two products is 0 where one has a factor of mean 0 that nothing else depends on.
+    """
+    for one, two in combinations(terms, 2):
+        pairs = ((one, two), (two, one))
+        free = (
+            centred and not may_depend(held, origins([other]))
+            for key, other in pairs
+            for held, centred in _factors(*key)
+        )
+        if may_depend(origins([one]), origins([two])) and not any(free):
+            raise UnknownError("a sum of tensors that share a source")
+
+
+def _factors(source, first):
+    """The factors of a source whose channel of this number is channel 0."""
+    return [
+        (frozenset((s, None if c is None else c + first) for s, c in held), centred)
+        for held, centred in source.factors
+    ]
+
+
+def any_channel(held):
+    """The same origins where channels are moved about."""
+    return frozenset((source, None) for source, _ in held)
+
+
+def made_of(groups, second, mean, *, moved=False, **stated):
+    """A source that is made of groups and no weights: not Gaussian, unless all of them are.
+
+    moved: whether channels are other ones
+    """
+    terms = [key for group in groups for key in group.terms]
+    held = origins(terms)
+    held = any_channel(held) if moved else held
+    stated.setdefault("function", any(source.function for source, _ in terms))
+    return Source(second, mean, factors=((held, not np.any(mean)),), **stated)
+
+
+def still(values):
+    """A source that does not vary, of these values [N, P]."""
+    second = np.einsum("ip,jq->ijpq", values, values)
+    return Source(second, values, factors=((frozenset(), False),))
+
+
 @dataclass
 class Group:
     """Channels that are alike: matrices [P, P of the source] by source and its first channel.
 
-    The channels of a source are independent: those from two of them on are two sources.
+    The channels of a source are independent: those from two of them on are two sources. A matrix
+    of each image is [N, P, P of the source].
     """
 
     channels: int
@@ -38,13 +113,14 @@ class Group:
 
     @property
     def mean(self):
-        return sum(np.einsum("pa,ia->ip", m, s.mean) for (s, _), m in self.terms.items())
+        return sum((m @ s.mean[:, :, None])[:, :, 0] for (s, _), m in self.terms.items())
 
     @property
     def second(self):
         total = np.einsum("ip,jq->ijpq", self.mean, self.mean)
         for (source, _), m in self.terms.items():
-            total = total + m @ source.centered @ m.T
+            left = m[:, None] if m.ndim > 2 else m
+            total = total + left @ source.centered @ m.swapaxes(-1, -2)
         return total
 
     @property
@@ -62,16 +138,21 @@ class Map:
     spatial: tuple = ()
     groups: list = field(default_factory=list)
     data: np.ndarray | None = None
+    as_random: Map | None = None
 
     def random(self):
         """With the data as a group; its mean is not alike for channels, and not asked for."""
         if self.data is None:
             return self
+        if self.as_random is not None:
+            return self.as_random
         count, *spatial, channels = self.data.shape
         x = self.data.reshape(count, -1, channels)
         second = np.einsum("ipc,jqc->ijpq", x, x) / channels
-        source = Source(second, np.zeros(second.shape[1:3]))
-        return Map(tuple(spatial), [Group(channels, {(source, 0): np.eye(x.shape[1])})])
+        source = Source(second, np.zeros(second.shape[1:3]), factors=((frozenset(), False),))
+        group = Group(channels, {(source, 0): np.eye(x.shape[1])})
+        self.as_random = Map(tuple(spatial), [group])
+        return self.as_random
 
 
 def mapped(source, matrix, spatial=None):
@@ -112,12 +193,15 @@ def added(sources, coefficients):
             for (s, first), m in group.terms.items():
                 key = s, first + inside
                 terms[key] = terms.get(key, 0.0) + coefficient * m
+        require_uncorrelated(terms)
         groups.append(Group(end - begin, terms))
     return Map(sources[0].spatial, groups)
 
 
 def normalized(source, everywhere, centered, deviation, epsilon):
     """Every group minus the mean over channels, over the root of their mean square or variance.
+
+    Over ever more channels both are numbers of each image and position: a linear map of the source.
 
     everywhere: the statistics are taken over all positions too
     """
@@ -127,15 +211,11 @@ def normalized(source, everywhere, centered, deviation, epsilon):
     if everywhere:
         mean, square = (np.broadcast_to(a.mean(1)[:, None], a.shape) for a in (mean, square))
     r = 1 / np.sqrt(square - (mean**2 if deviation else 0) + epsilon)
-    mean = mean if centered else 0 * mean
-    groups = []
-    for g in source.groups:
-        m = g.mean
-        k = g.second - np.einsum("ip,jq->ijpq", m, mean)
-        k = (k - np.einsum("ip,jq->ijpq", mean, m - mean)) * np.einsum("ip,jq->ijpq", r, r)
-        made = Source(k, (m - mean) * r, positive=g.positive and not centered)
-        groups.append(Group(g.channels, {(made, 0): np.eye(k.shape[-1])}))
-    return Map(source.spatial, groups)
+    result = mapped(source, r[:, :, None] * np.eye(r.shape[1]))
+    if centered and mean.any():
+        for group in result.groups:
+            group.terms[still(-mean * r), 0] = np.eye(r.shape[1])
+    return result
 
 
 def side_by_side(sources, axis):
@@ -158,5 +238,5 @@ def spread(source, target):
     second = np.einsum("ip,jq->ijpq", *(np.repeat(group.mean, count, 1),) * 2)
     for g in range(count):
         second[:, :, g, g] = group.second[:, :, 0, 0]
-    made = Source(second, np.repeat(group.mean, count, 1))
+    made = made_of([group], second, np.repeat(group.mean, count, 1), moved=True)
     return Map(tuple(target[:-1]), [Group(target[-1], {(made, 0): np.eye(count)})])

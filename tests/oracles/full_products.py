@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import math
 from functools import reduce
+from itertools import combinations
 
 import numpy as np
 
-from oracles.full_maps import Group, Map, Source, mapped
+from oracles.full_functions import product_of
+from oracles.full_maps import (
+    Group,
+    Map,
+    Source,
+    UnknownError,
+    added,
+    made_of,
+    mapped,
+    may_depend,
+    normalized,
+    origins,
+)
 
 
 def multiplied(sources):
-    """The product of independent branches: one source of the products of their moments."""
+    """The product of independent branches: one source of the products of their moments.
+
+    Dependent ones are functions of one Gaussian tensor, or unknown.
+    """
     sources = same_positions(sources)
     ends = sorted({int(e) for s in sources for e in np.cumsum([g.channels for g in s.groups])})
     groups = []
     for begin, end in zip([0, *ends], ends, strict=False):
         factors = [next(iter(channels(s, begin, end).groups)) for s in sources]
-        keys = [set(factor.terms) for factor in factors]
-        assert not set.intersection(*keys), "the branches share a source"
+        held = [origins(factor.terms) for factor in factors]
+        if any(may_depend(*pair) for pair in combinations(held, 2)):
+            groups.append(product_of(factors))
+            continue
         second = reduce(np.multiply, [f.second for f in factors])
         mean = reduce(np.multiply, [f.mean for f in factors])
-        made = Source(second, mean, positive=all(f.positive for f in factors))
+        parts = tuple((h, not f.mean.any()) for h, f in zip(held, factors, strict=True))
+        positive = all(f.positive for f in factors)
+        made = Source(second, mean, positive=positive, function=True, factors=parts)
         groups.append(Group(end - begin, {(made, 0): np.eye(second.shape[-1])}))
     return Map(sources[0].spatial, groups)
 
@@ -69,7 +89,8 @@ def scaled_by_one_and(sources):
 def total(source, power):
     """The sum over channels of mean 0, or with the power -1 their mean."""
     count = sum(g.channels for g in source.groups)
-    assert all(np.abs(g.mean).max() < 1e-12 for g in source.groups)
+    if any(np.abs(g.mean).max() > 1e-12 for g in source.groups):
+        raise UnknownError("a sum over channels whose mean is not 0")
     k = sum(g.channels * g.second for g in source.groups)
     k = k * (count**-2.0 if power < 0 else 1.0)
     return Map(
@@ -84,27 +105,14 @@ def _only(source):
 
 def _source(sources, second, mean):
     largest = max(sources, key=lambda s: math.prod(s.spatial))
-    made = Source(second, mean)
+    made = made_of([_only(s) for s in sources], second, mean, function=True)
     channels = _only(largest).channels
     return Map(largest.spatial, [Group(channels, {(made, 0): np.eye(second.shape[-1])})])
 
 
 def beside_its_norm(source, epsilon, skip, factor):
-    """skip A + factor (A - M) r = a A - b M, with a = skip + factor r, b = factor r, M = E[A]."""
-    total = sum(g.channels for g in source.groups)
-    overall = sum(g.channels / total * g.mean for g in source.groups)
-    square = sum(g.channels / total * np.einsum("iipp->ip", g.second) for g in source.groups)
-    b = factor / np.sqrt(square - overall**2 + epsilon)
-    a, moved = skip + b, b * overall
-    groups = []
-    for g in source.groups:
-        m = a * g.mean
-        k = g.second * np.einsum("ip,jq->ijpq", a, a)
-        k = k - np.einsum("ip,jq->ijpq", m, moved) - np.einsum("ip,jq->ijpq", moved, m)
-        k = k + np.einsum("ip,jq->ijpq", moved, moved)
-        made = Source(k, m - moved)
-        groups.append(Group(g.channels, {(made, 0): np.eye(k.shape[-1])}))
-    return Map(source.spatial, groups)
+    """skip A + factor (A - M) r."""
+    return added([source, normalized(source, False, True, True, epsilon)], [skip, factor])
 
 
 def shuffled(source, size):
@@ -114,7 +122,7 @@ def shuffled(source, size):
     place, phase = y // size * width + x // size, y % size * size + x % size
     m, k = group.mean[:, place], group.second[:, :, place[:, None], place]
     k = np.where(phase[:, None] == phase, k, np.einsum("ip,jq->ijpq", m, m))
-    made = Source(k, m, positive=group.positive)
+    made = made_of([group], k, m, moved=True, positive=group.positive)
     kept = Group(group.channels // size**2, {(made, 0): np.eye(len(place))})
     return Map((height * size, width * size), [kept])
 

@@ -68,11 +68,14 @@ def simple_rnn(layer, sources, mean_of):
                    so_far[:, None, :, None], so_far[None, :, None, :]]  # fmt: skip
     mean = 0 * q if name == "linear" else mean_of(name, constant, q)
     mean = np.where(so_far > 0, np.take_along_axis(mean, so_far, 1), 0.0)
-    last = Source(states, mean, positive=name == "relu")
+    kind = {"positive": name == "relu", "function": name != "linear"}
+    last = Source(states, mean, **kind)
     if layer.zero_output_for_mask:
         states = states * mask[:, None, :, None] * mask[None, :, None, :]
         mean = mean * mask
-    every = Source(states, mean, positive=name == "relu") if layer.zero_output_for_mask else last
+    every = last
+    if layer.zero_output_for_mask:
+        every = Source(states, mean, factors=last.factors, **kind)
     kept = Map((), [Group(layer.units, {(last, 0): np.eye(steps)[-1:]})])
     if layer.return_sequences:
         kept = [Map((steps,), [Group(layer.units, {(every, 0): np.eye(steps)})]), kept]
@@ -100,13 +103,7 @@ def masked_mean(sources):
     """The mean over the steps of a mask."""
     mask = sources[1].data.astype(float)
     w = mask / mask.sum(axis=1, keepdims=True)
-    groups = []
-    for group in sources[0].random().groups:
-        second = np.einsum("ip,jq,ijpq->ij", w, w, group.second)[:, :, None, None]
-        mean = np.einsum("ip,ip->i", w, group.mean)[:, None]
-        made = Source(second, mean, positive=group.positive)
-        groups.append(Group(group.channels, {(made, 0): np.eye(1)}))
-    return Map((), groups)
+    return mapped(sources[0].random(), w[:, None, :], ())
 
 
 SEQUENCES = {"Embedding": embedding, "SimpleRNN": simple_rnn, "Bidirectional": bidirectional}

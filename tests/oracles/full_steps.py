@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from oracles.full_maps import Group, Map, Source
+from oracles.full_maps import Group, Map, made_of
 from oracles.full_weights import correlated, correlation
 
 
@@ -35,7 +35,8 @@ def _folded(source, steps):
         n, _, size, _ = group.second.shape
         k = group.second.reshape(n, n, steps, size // steps, steps, size // steps)
         k = k.transpose(0, 2, 1, 4, 3, 5).reshape(n * steps, n * steps, size // steps, -1)
-        made = Source(k, group.mean.reshape(n * steps, -1), positive=group.positive)
+        mean = group.mean.reshape(n * steps, -1)
+        made = made_of([group], k, mean, positive=group.positive)
         groups.append(Group(group.channels, {(made, 0): np.eye(size // steps)}))
     return Map(tuple(source.spatial[1:]), groups)
 
@@ -48,6 +49,6 @@ def _unfolded(result, count, steps):
         size = group.second.shape[-1]
         k = group.second.reshape(count, steps, count, steps, size, size)
         k = k.transpose(0, 2, 1, 4, 3, 5).reshape(count, count, steps * size, steps * size)
-        made = Source(k, group.mean.reshape(count, -1), positive=group.positive)
+        made = made_of([group], k, group.mean.reshape(count, -1), positive=group.positive)
         groups.append(Group(group.channels, {(made, 0): np.eye(steps * size)}))
     return Map((steps, *result.spatial), groups)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from oracles.full_maps import Group, Map, Source, matrix_of
+from oracles.full_maps import Group, Map, Source, any_channel, matrix_of, origins
 
 
 def variance(initializer, shape):
@@ -122,8 +122,19 @@ def _depthwise(layer, source):
     b2 = 0.0 if "Separable" in type(layer).__name__ else _bias(layer)
     per = kernel.shape[-1] if "Depthwise" in type(layer).__name__ else 1
     seconds = [b2 + w2 * _over_taps(g.second, taps) for g in source.groups]
-    made = [source_of(k, g.channels * per) for k, g in zip(seconds, source.groups, strict=True)]
+    made = [_channelwise(k, g, per) for k, g in zip(seconds, source.groups, strict=True)]
     return Map(taps[0][1], made)
+
+
+def _channelwise(second, group, per):
+    """A group of weights times single channels of another: of random ones not Gaussian."""
+    made = source_of(second, group.channels * per)
+    held = any_channel(origins(group.terms))
+    if held:
+        ((source, _),) = made.terms
+        source.function = True
+        source.factors += ((held, False),)
+    return made
 
 
 def _separable(layer, source):
