@@ -9,6 +9,7 @@ import json
 import struct
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from keras2gp.errors import (
     InputError,
     ModelFileError,
     NumericalError,
+    StoreError,
     UnsupportedModelError,
 )
 
@@ -42,6 +44,20 @@ def configured(path, layer, **settings):
             entry["config"] |= settings
     path.write_text(json.dumps(config))
     return path
+
+
+def behind(layer_class, **settings):
+    """A JSON file of a network of images with one layer whose settings are as stated."""
+    x = keras.Input((6, 6, 2))
+    ends = layers.Conv2D(2, 1), layers.Identity(name="changed"), layers.Conv2D(2, 1)
+    h = x
+    for layer in ends:
+        h = layer(h)
+    config = json.loads(keras.Model(x, h).to_json())
+    for entry in config["config"]["layers"]:
+        if entry["config"]["name"] == "changed":
+            entry |= {"class_name": layer_class, "config": {"name": "changed", **settings}}
+    return config
 
 
 def normal(**settings):
@@ -261,3 +277,110 @@ def test_a_kernel_in_a_graph_of_tensorflow():
     kernel = keras2gp.convert(model())
     with pytest.raises(InputError, match="symbolic tensor"):
         tf.function(kernel.diag, autograph=False)(tf.constant(X))
+
+
+LARGE = {
+    "upsampling": ("UpSampling2D", {"size": [10**6, 10**6]}),
+    "resizing": ("Resizing", {"height": 10**7, "width": 10**7}),
+    "a window": ("Conv2D", {"filters": 1, "kernel_size": 10**9, "padding": "same"}),
+    "a dilation": (
+        "Conv2D", {"filters": 1, "kernel_size": 2, "dilation_rate": 10**9, "padding": "same"}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_sizes_of_maps_are_bounded(name, tmp_path):
+    """A file of 2 kB takes neither minutes nor gigabytes."""
+    layer, settings = LARGE[name]
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(behind(layer, **settings)))
+    with pytest.raises(keras2gp.Keras2GPError, match="positions"):
+        keras2gp.convert(path)(np.ones((1, 6, 6, 2)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "setting", "value"),
+    [
+        ("LayerNormalization", "epsilon", "a"),
+        ("ELU", "alpha", "x"),
+        ("LeakyReLU", "negative_slope", [0.1]),
+        ("ReLU", "threshold", {"a": 1}),
+    ],
+)
+def test_something_else_in_the_place_of_a_number(layer, setting, value, tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(behind(layer, **{setting: value})))
+    with pytest.raises(keras2gp.Keras2GPError, match=f"{setting}|cannot build it"):
+        keras2gp.convert(path)
+
+
+def test_updates_of_low_rank_that_do_not_fit(tmp_path):
+    path = configured(tmp_path / "m.json", "hidden", lora_rank=10**12)
+    with pytest.raises(ModelFileError, match="low-rank updates of hidden needs"):
+        keras2gp.convert(path)
+
+
+def test_a_variance_below_float64(tmp_path):
+    for stddev in (1e-200, 0.0):
+        path = configured(tmp_path / "m.json", "hidden", kernel_initializer=normal(stddev=stddev))
+        if stddev:
+            with pytest.raises(UnsupportedModelError, match="a variance below float64"):
+                keras2gp.convert(path)
+        else:
+            np.testing.assert_array_equal(keras2gp.convert(path)(X), np.zeros((2, 2)))
+
+
+def test_complex_weights(tmp_path):
+    source, target = tmp_path / "a.keras", tmp_path / "b.keras"
+    model().save(source)
+    with zipfile.ZipFile(source) as archive:
+        archive.extractall(tmp_path / "a")
+    with h5py.File(tmp_path / "a" / "model.weights.h5", "r+") as file:
+        found = []
+        file.visititems(lambda name, item: found.append(name) if hasattr(item, "dtype") else None)
+        shape = file[found[0]].shape
+        del file[found[0]]
+        file[found[0]] = np.full(shape, 1j)
+    with zipfile.ZipFile(target, "w") as archive:
+        for name in ("metadata.json", "config.json", "model.weights.h5"):
+            archive.write(tmp_path / "a" / name, name)
+    with pytest.raises(ModelFileError, match="holds complex numbers"):
+        keras2gp.convert(target, "weights")
+
+
+def test_inputs_that_vanish_in_float32():
+    kernel = keras2gp.convert(model())
+    with pytest.raises(InputError, match=r"image 1 are up to 3e-60, which is 0 in float32"):
+        kernel([[0.0, 0.0, 0.0], [1e-60, 3e-60, 0.0]])
+    np.testing.assert_array_equal(kernel(np.zeros((2, 3))), np.zeros((2, 2)))
+    tiny = np.array([[1e-60, 0.0, 0.0]])
+    assert keras2gp.convert(model(), dtype="float64")(tiny)[0, 0] > 0.0
+
+
+def test_an_array_that_raises():
+    class Raises:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("it requires a gradient")
+
+    with pytest.raises(InputError, match="it requires a gradient"):
+        keras2gp.convert(model())(Raises())
+
+
+def test_a_matrix_of_more_images_than_a_disk_holds(tmp_path, monkeypatch):
+    """Refused before the images are prepared."""
+    monkeypatch.chdir(tmp_path)
+    kernel = keras2gp.convert(model())
+    many = np.broadcast_to(np.float32(1.0), (10**9, 3))
+    for out in (None, "K.zarr"):
+        with pytest.raises(StoreError, match="1000000000 x 1000000000"):
+            keras2gp.gram(kernel, many, out=out, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_kernels_of_an_ensemble_that_are_not_symmetric():
+    kernel = keras2gp.convert(model(), dtype="float64")
+    both = np.array(kernel(X, get="both"))
+    both[0, 0, 1] += 0.5
+    with pytest.raises(InputError, match="symmetric"):
+        gp.TrainedEnsemble(kernel, 1.0).fit(X, [0.0, 1.0], gram=both)

@@ -70,6 +70,11 @@ def element_variance(initializer: object, shape: Shape) -> float:
     variance = rule(initializer, shape)
     if not math.isfinite(variance):
         raise PriorError(f"{_name(initializer)} has a variance of {variance}: it must be finite")
+    if variance == 0.0 and any(float(getattr(initializer, size, 0.0)) for size in _SIZES):
+        raise PriorError(
+            f"{_name(initializer)} has a variance below float64, which is not 0; use a larger one "
+            "and a smaller Rescaling, or Zeros for weights that are 0"
+        )
     return variance
 
 
@@ -354,6 +359,9 @@ _RULES: dict[type, Callable[[Any, Shape], float]] = {
     initializers.Identity: _deterministic,
     initializers.STFT: _deterministic,
 }
+
+_SIZES = ("gain", "maxval", "scale", "stddev")
+"""Settings by which initialisers scale what they draw."""
 
 _DISTRIBUTIONS: dict[type, str] = {
     initializers.RandomUniform: "uniform",

@@ -19,6 +19,7 @@ from keras2gp.gp.inputs import check_length, check_targets, feature_names, kerne
 from keras2gp.gp.positions import positions_of
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import mean_of_rows
+from keras2gp.gp.solvers.matrices import check_symmetry
 from keras2gp.gp.solvers.precision import precision_hint, relative_error
 from keras2gp.gp.solvers.system import PROBE
 
@@ -134,6 +135,8 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
         )
         values = self.kernel(x, get="both") if gram is None else gram
         values = kernel_values(values, (2, count, count), "the pair of kernels")
+        for matrix in values:
+            check_symmetry(matrix)
         dtype, (nngp, tangent) = str(values.dtype), values.astype(np.float64)
         rates, vectors = scipy.linalg.eigh(tangent, overwrite_a=True, check_finite=False)
         error = relative_error(dtype, count)

@@ -36,6 +36,8 @@ __all__ = ["Loop", "check_offsets", "demand", "loops", "reach"]
 
 _MOST_OFFSETS = 2**23
 """Offsets of one node: all of an image of 1448 x 1448, and a gigabyte of memory."""
+_MOST_ROWS = 2**21
+"""Positions of a mixed map along one axis: seconds, and a gigabyte of memory."""
 _MOST_STEPS = 2**29
 """Rows of a map along one axis times offsets along it: minutes."""
 
@@ -132,6 +134,11 @@ def _read(graph: Graph, index: int, source: int, offsets: frozenset[Offset]) -> 
 def _require_countable(node: Node, offsets: int, size: Spatial) -> None:
     """Refuse a pooling or an upsampling whose offsets would take hours and gigabytes to count."""
     rows = max((*size, *node.spatial), default=1)
+    if offsets and rows > _MOST_ROWS:
+        raise InputError(
+            f"{node.path}: a map of {rows} positions along one axis, expected {_MOST_ROWS} at "
+            "most. Try: smaller images, or less upsampling"
+        )
     read = math.prod(2 * n - 1 for n in size) if offsets else 0
     windows = getattr(node.op, "window", size if not isinstance(node.op, Upsample) else ())
     read = min(read, offsets * math.prod(2 * k for k in windows or (1,) * len(size)))

@@ -179,7 +179,7 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
             f"{name}: a symbolic tensor, which has no values yet. Try: the kernel outside of "
             "tf.function; a saved kernel is a SavedModel, which runs inside"
         ) from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: not an array: {error}") from error
     if array.dtype == np.uint8 and not spec.dtype:
         raise InputError(
@@ -229,5 +229,13 @@ def _reals(array: Array, dtype: str, name: str) -> Array:
             )
         raise InputError(
             f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place}"
+        )
+    # An image of numbers so small that all become 0 is not a black one.
+    rows = tuple(range(1, cast.ndim))
+    if cast.dtype != array.dtype and (vanished := array.any(rows) & ~cast.any(rows)).any():
+        image = int(vanished.argmax())
+        raise InputError(
+            f"{name}: the values of image {image} are up to {float(np.abs(array[image]).max()):g}, "
+            f"which is 0 in {dtype}. Try: inputs of another unit, or convert(..., dtype='float64')"
         )
     return cast

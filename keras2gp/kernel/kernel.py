@@ -18,7 +18,7 @@ from keras2gp._util.text import received_text
 from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError, PriorError, one_line
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.ops import Weigh
+from keras2gp.graph.ops import Patches, Weigh
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import (
     InputSpec,
@@ -390,11 +390,11 @@ class Kernel:
         one_of("positions", positions, ("equal", "all"))
         if position is not None and positions != "equal":
             raise InputError("positions='all' and position=: at most one of the two")
-        largest = max(math.prod(node.spatial) for node in self.graph.nodes)
+        largest = _largest_map(self.graph)
         require_memory(
             2 * largest * np.dtype(self.dtype).itemsize,
             f"one pair of images, of maps of {largest} positions,",
-            "smaller images, or less padding and upsampling",
+            "smaller images or windows, or less padding and upsampling",
         )
         place = positions if position is None else place_of(position, self.positions)
         if get is not None:
@@ -494,6 +494,16 @@ class Kernel:
         output = f", positions {list(self.positions)}" if self.positions else ""
         output += "" if self._mean is None else f", mean {self._mean.text}"
         return f"<Kernel of {name}, input {shapes}{output}, {count} layers>"
+
+
+def _largest_map(graph: Graph) -> int:
+    """Positions of the largest map, those that are padded for a window included."""
+    sizes = [node.spatial for node in graph.nodes]
+    for node in graph.nodes:
+        if isinstance(node.op, Patches):
+            read = graph.nodes[node.inputs[0]].spatial
+            sizes.append(tuple(n + sum(p) for n, p in zip(read, node.op.pads, strict=True)))
+    return max(map(math.prod, sizes))
 
 
 def _of_masks(graph: Graph) -> str:

@@ -116,9 +116,10 @@ def compute(
             f"kernel={received_text(kernel)}: expected a kernel that keras2gp.convert, "
             "keras2gp.load or keras2gp.empirical_kernel gave"
         )
+    program = _program_of(kernel, positions)
+    _require_room(program, x1, x2, out)
     first = kernel.images(x1, "x1")
     second = None if x2 is None else kernel.images(x2, "x2")
-    program = _program_of(kernel, positions)
     work = Work.of(program, kernel.parameters, first, second, shape)
     if out is not None:
         return _fill(as_path("out", out, StoreError), work, driver, progress)
@@ -144,6 +145,30 @@ def _program_of(kernel: _Kernel, positions: str) -> Any:
     if not hasattr(kernel, "program_of"):
         raise InputError("positions='all': the kernel's output has no positions")
     return kernel.program_of(positions)
+
+
+def _require_room(program: Any, x1: Any, x2: Any, out: str | Path | None) -> None:
+    """Refuse a matrix that neither memory nor disk holds, before its images are prepared.
+
+    Raises: StoreError
+    """
+    rows, columns = _count(x1), None if x2 is None else _count(x2)
+    if rows is None or (x2 is not None and columns is None):
+        return
+    partition = program.partition(rows, columns)
+    if out is None and estimate_of(program, partition).fits_memory:
+        return
+    place = Path.cwd() / "gram.zarr" if out is None else as_path("out", out, StoreError)
+    estimate_of(program, partition, place).require()
+
+
+def _count(x: Any) -> int | None:
+    """The number of images, as far as the shape of an array says it."""
+    first = next(iter(x.values()), None) if isinstance(x, Mapping) else x
+    if isinstance(first, list | tuple) and first and hasattr(first[0], "shape"):
+        first = first[0]
+    shape = getattr(first, "shape", None)
+    return int(shape[0]) if isinstance(shape, tuple) and len(shape) > 1 and shape[0] else None
 
 
 def _fill(path: Path, work: Work, executor: Executor, progress: Progress) -> GramStore:

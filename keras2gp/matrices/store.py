@@ -355,8 +355,9 @@ class GramStore:
         try:
             array.write(place, values)
         except StoreError as error:
+            room = "Make room, then: " if isinstance(error.__cause__, OSError) else "Then: "
             raise StoreError(
-                f"{error}. What was finished is kept. Make room, then: {self._hint}"
+                f"{error}. What was finished is kept. {room}{self._hint}"
             ) from error.__cause__
 
     @cached_property

@@ -16,6 +16,7 @@ __all__ = [
     "UnreadableError",
     "asked_for",
     "call_count",
+    "check_number",
     "check_outputs",
     "check_vocabulary",
     "depth_of",
@@ -39,6 +40,9 @@ PLAIN: dict[object, tuple[str, ...]] = {
     "__slice__": ("start", "stop", "step"),
     "__tensor__": ("value", "dtype"),
 }
+
+# Settings that Keras does not look at until the layer is run.
+_NUMBERS = ("alpha", "epsilon", "max_value", "negative_slope", "threshold")
 
 # Key suffix -> Keras module in which its string value is looked up. Other strings name nothing.
 _NAMED = {"constraint": "constraints", "initializer": "initializers", "regularizer": "regularizers"}
@@ -122,6 +126,18 @@ def refused_class(config: Config) -> UnreadableError:
         return UnreadableError(asked_for(config), why, _HINT + _HANDED_OVER)
     why = "it is not among the classes of Keras that this package reads from a file."
     return UnreadableError(f"{printable(module)}.{asked_for(config)}", why)
+
+
+def check_number(value: object, key: str | None) -> None:
+    """Refuse something else in the place of a number.
+
+    Raises:
+        UnreadableError: Keras would take it, and fail when the layer is run.
+    """
+    if key in _NUMBERS and not (value is None or isinstance(value, int | float)):
+        raise UnreadableError(
+            _setting(key, value), "it is no number.", f"a number as {key}, such as 0.2."
+        )
 
 
 def check_outputs(config: Config) -> None:

@@ -132,11 +132,19 @@ def fault_of(top: h5py.Group, limit: int) -> str | None:
             if isinstance(item, h5py.Group):
                 groups.append(item)
                 continue
-            if not isinstance(item, h5py.Dataset) or item.dtype.hasobject:
-                return f"holds something else than numbers ({printable(name)})"
-            if item.external or item.is_virtual:
-                return f"keeps its numbers in another file ({printable(name)})"
+            fault = _fault_of_numbers(item)
+            if fault:
+                return f"{fault} ({printable(name)})"
             declared += item.nbytes
             if declared > limit:
                 return f"declares more than {limit / 2**20:.0f} MB"
     return None
+
+
+def _fault_of_numbers(item: h5py.HLObject) -> str:
+    """Why an object holds no real numbers of its own; empty if it does."""
+    if not isinstance(item, h5py.Dataset) or item.dtype.hasobject:
+        return "holds something else than numbers"
+    if item.dtype.kind == "c":
+        return "holds complex numbers"
+    return "keeps its numbers in another file" if item.external or item.is_virtual else ""

@@ -118,6 +118,8 @@ def load_model_file(
         fixed = [] if weights else [leaf for leaf in leaves if not _is_adapted(leaf)]
         if weights or len(fixed) < len(leaves):
             _load_weights(source, version, model, fixed)
+    if model is not None:
+        _require_low_rank(file, model)
     layers_of_file = tuple(screened.layers)
     return LoadedModel(model, MappingProxyType(unreadable), screened.name, layers_of_file)
 
@@ -224,6 +226,22 @@ def _leaves(layer: Any) -> Iterator[Any]:
         yield layer
     for child in children or ():
         yield from _leaves(child)
+
+
+def _require_low_rank(file: Path, model: Any) -> None:
+    """Refuse low-rank updates that do not fit in memory: Keras adds them to read a kernel's shape.
+
+    Raises: ModelFileError
+    """
+    for layer in _leaves(model):
+        if getattr(layer, "lora_enabled", False):
+            parts = (layer._kernel, layer.lora_kernel_a, layer.lora_kernel_b)  # noqa: SLF001
+            require_memory(
+                3 * 4 * sum(map(size_of, parts)),  # drawn, scaled and added
+                f"{file}: the low-rank updates of {printable(layer.name)}",
+                "the model without them",
+                ModelFileError,
+            )
 
 
 def _is_adapted(layer: object) -> bool:

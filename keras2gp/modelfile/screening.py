@@ -20,6 +20,7 @@ from keras2gp.modelfile.config_values import (
     UnreadableError,
     asked_for,
     call_count,
+    check_number,
     check_outputs,
     check_vocabulary,
     depth_of,
@@ -240,6 +241,7 @@ class _Screening:
 
     def _value(self, value: Any, key: str | None, path: str) -> Any:
         """Copy one setting of a layer. key: its name; None in the arguments of a call."""
+        check_number(value, key)
         if isinstance(value, str):
             return text_value(value, key, self.activations)
         if isinstance(value, list):
