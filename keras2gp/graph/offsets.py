@@ -134,11 +134,6 @@ def _read(graph: Graph, index: int, source: int, offsets: frozenset[Offset]) -> 
 def _require_countable(node: Node, offsets: int, size: Spatial) -> None:
     """Refuse a pooling or an upsampling whose offsets would take hours and gigabytes to count."""
     rows = max((*size, *node.spatial), default=1)
-    if offsets and rows > _MOST_ROWS:
-        raise InputError(
-            f"{node.path}: a map of {rows} positions along one axis, expected {_MOST_ROWS} at "
-            "most. Try: smaller images, or less upsampling"
-        )
     read = math.prod(2 * n - 1 for n in size) if offsets else 0
     windows = getattr(node.op, "window", size if not isinstance(node.op, Upsample) else ())
     read = min(read, offsets * math.prod(2 * k for k in windows or (1,) * len(size)))
@@ -147,6 +142,11 @@ def _require_countable(node: Node, offsets: int, size: Spatial) -> None:
             f"{node.path}: the covariance of its {' x '.join(map(str, size))} positions is needed "
             f"at up to {read} offsets, one map each. Try: smaller images, or strides, or Flatten "
             "in the place of pooling"
+        )
+    if offsets and rows > _MOST_ROWS:
+        raise InputError(
+            f"{node.path}: a map of {rows} positions along one axis, expected {_MOST_ROWS} at "
+            "most. Try: smaller images, or less upsampling"
         )
 
 

@@ -159,7 +159,11 @@ def _require_room(program: Any, x1: Any, x2: Any, out: str | Path | None) -> Non
     if out is None and estimate_of(program, partition).fits_memory:
         return
     place = Path.cwd() / "gram.zarr" if out is None else as_path("out", out, StoreError)
-    estimate_of(program, partition, place).require()
+    try:
+        needed = estimate_of(program, partition, place)
+    except OSError:  # no name of a file, of which more is said later
+        return
+    needed.require()
 
 
 def _count(x: Any) -> int | None:

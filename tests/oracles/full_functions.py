@@ -30,7 +30,7 @@ HOMOGENEOUS = ("relu", "leaky_relu", "abs", "absolute")
 
 SMOOTH = ("erf", "sin", "cos", "tanh", "gelu")
 
-MOST_PAIRS = 900
+MOST_PAIRS = 300
 """Pairs of images and positions that are integrated in two dimensions."""
 
 _MADE = {}
