@@ -140,6 +140,10 @@ _ADD = (
     "output numbers, arrays and the input are the mean of the process."
 )
 _SUBTRACT = "Difference of two branches: as a sum, the second with coefficient -1."
+_LARGER = (
+    "The larger or smaller of two Gaussian branches, by half of |a - b|; of one and a number, an "
+    "activation."
+)
 _CONCATENATE = (
     "Channel groups, which weights after it average over, C_i / sum C; or maps side by side."
 )
@@ -221,6 +225,8 @@ LAYERS = _table(
         "merging.read_average", "Average", "Mean of branches: as a sum with coefficients 1/n.",
         channelwise=True,
     ),
+    _read("extremes.read_maximum", "Maximum", _LARGER, channelwise=True),
+    _read("extremes.read_minimum", "Minimum", _LARGER, channelwise=True),
     _read("products.read_product", "Multiply", _BRANCHES, channelwise=True),
     _read(
         "products.read_dot", "Dot",
@@ -344,7 +350,6 @@ LAYERS = _table(
     ),
     _rows("ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU GRUCell LSTM LSTMCell", reason=_RECURRENT),
     _rows("RNN SimpleRNNCell StackedRNNCells", reason=_CELL),
-    _rows("Maximum Minimum", reason=_EXTREME, on_data=True),
     _rows("AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D", reason=_LARGEST,
           on_data=True),
     _rows("ReversibleEmbedding", reason=_LOOKUP, in_files=False),
@@ -429,6 +434,20 @@ OPERATIONS = _table(
         "numpy", "Power", reader="products.read_power", channelwise=True,
         becomes="A tensor times itself, a whole number of times: one activation.",
     ),
+    _ops(
+        "numpy", "Maximum", reader="extremes.read_maximum", becomes=_LARGER, channelwise=True,
+    ),
+    _ops(
+        "numpy", "Minimum", reader="extremes.read_minimum", becomes=_LARGER, channelwise=True,
+    ),
+    _ops(
+        "numpy", "Clip", reader="extremes.read_clip", channelwise=True,
+        becomes="relu with a bound, moved: one activation.",
+    ),
+    _ops(
+        "numpy", "Einsum", reader="products.read_inner",
+        becomes="The inner product of two independent towers, 'ij,ij->i': as Dot.",
+    ),
     _ops("nn", "Glu", reader="products.read_glu", becomes=_GATED),
     _ops("numpy", "Concatenate", reader="merging.read_concatenate", becomes=_CONCATENATE),
     # Pooling
@@ -482,11 +501,23 @@ OPERATIONS = _table(
     ),
     _ops(
         "numpy", "Pad", reader="slicing.read_pad",
-        becomes="Zeros around the map, as by ZeroPadding.",
+        becomes="Zeros around the map, as by ZeroPadding; or its own positions, as by a mirror.",
+    ),
+    _ops(
+        "numpy", "Take", reader="slicing.read_take",
+        becomes="Positions of a list along one axis: k'[d][g] = k[p(g + d) - p(g)][p(g)].",
+    ),
+    _ops(
+        "numpy", "Roll", reader="slicing.read_roll",
+        becomes="Positions moved along one axis, those at the end to the front.",
+    ),
+    _ops(
+        "numpy", "Tile", reader="slicing.read_tile",
+        becomes="A map several times, side by side along axes of positions.",
     ),
     # Without a rule
-    _ops("numpy", "Amax Amin Fmax Fmin Max Maximum Min Minimum", reason=_EXTREME),
-    _ops("numpy", "Dot Einsum Inner Matmul Outer Tensordot Vdot", reason=_PRODUCT),
+    _ops("numpy", "Amax Amin Fmax Fmin Max Min", reason=_EXTREME),
+    _ops("numpy", "Dot Inner Matmul Outer Tensordot Vdot", reason=_PRODUCT),
     _ops("nn", "DotProductAttention", reason=_ATTENTION),
     _ops("nn", "AdaptiveMaxPool", reason=_LARGEST),
     _ops(
@@ -509,13 +540,13 @@ OPERATIONS = _table(
     _ops(
         "numpy",
         "All Any Append Arccos Arccosh Arcsin Arcsinh Arctan2 Arctanh Argmax Argmin Argsort "
-        "Average BroadcastTo Cbrt Ceil Clip Copy CountNonzero Cross Cumprod Cumsum Deg2rad Diag "
+        "Average BroadcastTo Cbrt Ceil Copy CountNonzero Cross Cumprod Cumsum Deg2rad Diag "
         "Diagonal Diff DivideNoNan Dstack Equal Exp2 Fabs Fliplr Flipud Floor FloorDivide "
         "Fmod FullLike Greater GreaterEqual Hsplit Hstack Hypot Isclose Isfinite Isinf Isnan Less "
         "LessEqual Log10 Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor "
         "Median Mod Moveaxis NanToNum NotEqual OnesLike Prod Rad2deg Ravel Real Reciprocal "
-        "Roll Rot90 Round Select Sinc Sort Sqrt Stack Std Take TakeAlongAxis "
-        "Tan Tile Trace Tril Triu Trunc Var Vsplit Vstack Where ZerosLike",
+        "Rot90 Round Select Sinc Sort Sqrt Stack Std TakeAlongAxis "
+        "Tan Trace Tril Triu Trunc Var Vsplit Vstack Where ZerosLike",
     ),
     # Not read from files: operations that take functions, and others that were not looked at
     _ops(

@@ -27,6 +27,11 @@ from keras2gp.graph.ops import (
     Patches,
     Permute,
     Reshape,
+    Scale,
+    Select,
+    Shift,
+    Shuffle,
+    Spread,
 )
 from keras2gp.kernel.mean import Mean
 from keras2gp.modelfile.archive import printable
@@ -98,27 +103,35 @@ def without_output_activation(graph: Graph) -> tuple[Graph, list[str], str]:
 
     Ops that only move positions may come after it: they act on its argument as they act on it.
 
+    Factors and constants at the very end, as in 2 tanh(u), are left out with it.
+
     Returns: the graph, notes, and the activation's path if there are such ops
     """
     index, after = graph.output, []
+    while isinstance(graph.nodes[index].op, Scale | Shift):
+        (index,) = graph.nodes[index].inputs
+    last = index
     while _moves_positions(graph.nodes[index].op):
         after.append(index)
         (index,) = graph.nodes[index].inputs
     node = graph.nodes[index]
     if not isinstance(node.op, Activation) or node.op.name not in _OUTPUT_ACTIVATIONS:
         return graph, [], ""
-    note = f"{node.op.name} at the output ({node.path}) removed: the kernel is of its argument"
+    scaled = "" if last == graph.output else ", with the factor and constant after it"
+    note = (
+        f"{node.op.name} at the output ({node.path}) removed{scaled}: the kernel is of its argument"
+    )
     nodes = list(graph.nodes)
     if after:  # the first of them reads the argument
         nodes[after[-1]] = replace(nodes[after[-1]], inputs=node.inputs)
-        return replace(graph, nodes=tuple(nodes)).pruned(), [note], node.path
+        return replace(graph, nodes=tuple(nodes)).pruned(last), [note], node.path
     return graph.pruned(node.inputs[0]), [note], ""
 
 
 def _moves_positions(op: Op) -> bool:
-    """Whether an op gives positions of its input, in another place or fewer of them."""
+    """Whether an op gives numbers of its input, in other places or fewer of them."""
     single = isinstance(op, Patches) and op.taps == 1 and not op.reads_outside
-    return single or isinstance(op, Crop | Flip | Permute | Reshape)
+    return single or isinstance(op, Crop | Flip | Permute | Reshape | Select | Shuffle | Spread)
 
 
 def obstacles_before(walker: KerasWalker, graph: Graph) -> list[Obstacle]:

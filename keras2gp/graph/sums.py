@@ -211,7 +211,8 @@ class _Resolver:
         return self._shift(self._add_terms(terms, path), constant, path)
 
     def _add_terms(self, terms: Terms, path: str) -> int:
-        while (pair := self._dependent(terms)) is not None:
+        apart: set[tuple[int, int]] = set()
+        while (pair := self._dependent(terms, apart)) is not None:
             resolved = (
                 self._joined(terms, pair, path)
                 or self._beside_its_norm(terms, pair, path)
@@ -219,6 +220,9 @@ class _Resolver:
                 or self._as_polynomial(terms, pair, path)
                 or self._expanded(terms, pair, path)
             )
+            if resolved is None and self._is_even_of_gaussian(pair):
+                apart.add(pair)
+                continue
             if resolved is None:
                 self.obstacles.append(self._refusal(pair, path))
                 break
@@ -231,11 +235,25 @@ class _Resolver:
             return index if coefficient == 1.0 else self._add(Scale(coefficient), (index,), path)
         return self._add(Sum(tuple(kept.values())), tuple(kept), path)
 
-    def _dependent(self, terms: Terms) -> tuple[int, int] | None:
-        for first, second in combinations([i for i, c in terms.items() if c != 0.0], 2):
-            if self.sources[first] & self.sources[second]:
-                return first, second
+    def _dependent(self, terms: Terms, apart: set[tuple[int, int]]) -> tuple[int, int] | None:
+        """Two terms that share a source; apart: pairs that share one and are uncorrelated."""
+        for pair in combinations([i for i, c in terms.items() if c != 0.0], 2):
+            if self.sources[pair[0]] & self.sources[pair[1]] and pair not in apart:
+                return pair
         return None
+
+    def _is_even_of_gaussian(self, pair: tuple[int, int]) -> bool:
+        """Whether one is Gaussian and the other phi(v) with phi(-v) = phi(v), v Gaussian too.
+
+        Math: E[u phi(v)] = Cov(u, v) E[phi'(v)] = 0, also for u and v of other positions and images
+        """
+        for first, second in (pair, pair[::-1]):
+            node = self.builder.nodes[second]
+            even = isinstance(node.op, Activation) and node.op.even
+            gaussian = self.kinds[first] is Kind.GAUSSIAN
+            if even and gaussian and self.kinds[node.inputs[0]] is Kind.GAUSSIAN:
+                return True
+        return False
 
     def _joined(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
         """The terms with the two as one map of the tensor that both are maps of; None if none is.

@@ -60,7 +60,7 @@ def residual_v1(x):
     residual_v1,
     lambda x: layers.LSTM(3)(layers.Reshape((16, 4))(conv(x))),
     lambda x: layers.GRU(3)(layers.Reshape((16, 4))(conv(x))),
-    lambda x: layers.Maximum()([conv(x), conv(x)]),
+    lambda x: layers.Maximum()([conv(x), conv(x), conv(x)]),
     lambda x: layers.MaxPooling2D()(conv(x)),
 ], ids=["ResNet v1", "LSTM", "GRU", "Maximum", "MaxPooling"])  # fmt: skip
 def test_what_has_a_limit_without_a_closed_form(function):

@@ -182,10 +182,11 @@ SEQUENCE = {
     "GRU": (layers.Bidirectional(layers.GRU(4)), "gates multiply"),
     "attention": (lambda h: layers.MultiHeadAttention(2, 4)(h, h), "softmax of products"),
     "dot": (lambda h: layers.Dot(2)([h, h]), "matrix of inner products"),
-    "maximum": (lambda h: layers.Maximum()([h, 2 * h]), "larger or smaller"),
+    "maximum": (lambda h: layers.Maximum()([h, 2 * h, -h]), "the larger of more than two"),
+    "largest channel": (lambda h: keras.ops.max(h, axis=-1), "larger or smaller"),
     "einsum": (layers.EinsumDense("abc,bd->adc", (5, 4)), "sums over other axes than the last"),
     "spectral": (layers.SpectralNormalization(layers.Dense(3)), "largest singular value"),
-    "other": (lambda h: keras.ops.roll(h, 1, axis=1), "no exact rule for it here"),
+    "other": (lambda h: keras.ops.sort(h, axis=1), "no exact rule for it here"),
 }
 
 

@@ -48,6 +48,41 @@ def test_an_output_activation_is_left_out(end, activation, rng):
     np.testing.assert_array_equal(kernel(x), plain(x))
 
 
+SCALED = {
+    "a factor": lambda h: 2.0 * h,
+    "from 0 to 1": lambda h: (h + 1.0) / 2.0,
+    "a layer": layers.Rescaling(0.5, 0.5),
+    "after a reshape": lambda h: 3.0 * layers.Reshape((4, 2))(h),
+}
+
+
+@pytest.mark.parametrize("case", SCALED)
+def test_factors_and_constants_after_an_output_activation_go_with_it(case, rng):
+    def vector(x):
+        return layers.Dense(8, name="last", **HE)(layers.Flatten()(hidden(x)))
+
+    kernel = converted(lambda x: SCALED[case](layers.Activation("tanh")(vector(x))))
+    plain = converted(vector)
+    assert any("the factor and constant after it" in note for note in kernel.report.notes)
+    x = rng.normal(size=(3, *SHAPE))
+    found = np.asarray(kernel(x))
+    np.testing.assert_array_equal(found[..., 0] if kernel.positions else found, plain(x))
+
+
+def test_a_generator_ends_in_units_over_positions(rng):
+    def network(activation):
+        def build(x):
+            h = layers.Dense(12, activation=activation, **HE)(layers.Flatten()(hidden(x)))
+            return layers.Reshape((4, 3, 1))(h)
+
+        return build
+
+    kernels = [converted(network(activation)) for activation in ("tanh", None)]
+    assert kernels[0].positions == (4, 3)
+    x = rng.normal(size=(2, *SHAPE))
+    np.testing.assert_array_equal(*(np.asarray(kernel(x)) for kernel in kernels))
+
+
 def test_an_activation_before_weights_or_sums_is_not_left_out():
     kernel = converted(lambda x: conv(layers.Activation("tanh")(conv_named(x))))
     assert not any("removed" in note for note in kernel.report.notes)

@@ -152,7 +152,7 @@ REFUSED = {
         "not alike",
     ),
     "channels into positions": (
-        lambda x: layers.Reshape((6, 5, 2, 4), name="bad")(conv(x)),
+        lambda x: layers.Reshape((6, 8, 5), name="bad")(conv(x)),
         "mixes channels",
     ),
 }

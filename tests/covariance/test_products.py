@@ -117,6 +117,31 @@ def test_agrees_with_all_positions(case, rng):
     np.testing.assert_allclose(kernel.diag(x), nngp.diagonal(), rtol=1e-12)
 
 
+def test_one_vector_beside_those_of_a_sequence(rng):
+    """Skip-grams: the inner products of a word with each of several others."""
+    word, others = keras.Input((1, 4)), keras.Input((3, 5))
+    towers = dense(word), dense(others)
+    x = [rng.normal(size=(3, 1, 4)), rng.normal(size=(3, 3, 5))]
+    for order in (1, -1):
+        model = keras.Model([word, others], layers.Dot(2)(towers[::order]))
+        kernel = keras2gp.convert(model, dtype="float64")
+        assert kernel.positions == (3,)
+        expected = full_oracle.between_positions(model, x, x)
+        found = np.asarray(kernel(x, positions="all")).transpose(0, 2, 1, 3)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_inner_products_by_einsum(rng):
+    x, data = keras.Input((5,)), rng.normal(size=(3, 5))
+    first, second = dense(x), dense(x)
+    written = keras.Model(x, ops.einsum("bi,bi->b", first, second))
+    layer = keras.Model(x, layers.Dot(1)([first, second]))
+    kernels = (keras2gp.convert(model, dtype="float64")(data) for model in (written, layer))
+    np.testing.assert_array_equal(*kernels)
+    other = keras.Model(x, dense(ops.einsum("bi,bj->bij", first, second)))
+    assert "ij,ij->i" in keras2gp.inspect(other).obstacles[0].hint
+
+
 def test_channel_slices_of_one_tensor_are_independent(rng):
     """The product of two halves is that of two layers."""
     x = keras.Input((5,))

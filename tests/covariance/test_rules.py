@@ -134,6 +134,7 @@ CASES = {
     ops.Permute: (IMAGE, lambda x: pool(conv(layers.Permute((2, 1, 3))(conv(x)), (2, 1)))),
     ops.Interpolate: ((2, 3, 2), lambda x: pool(
         layers.UpSampling2D(2, interpolation="bilinear")(conv(x)))),
+    ops.Select: (IMAGE, lambda x: pool(conv(keras.ops.roll(conv(x), 1, axis=2)))),
     ops.Repeat: (IMAGE, lambda x: pool(layers.ReLU()(
         linear(x) + layers.GlobalAveragePooling2D(keepdims=True)(linear(x, 1))))),
     ops.Spread: (IMAGE, lambda x: pool(spread(x))),

@@ -39,10 +39,21 @@ CASES = {
     "a linear map of it, pooled": lambda x: pool(conv(layers.UpSampling2D((1, 2))(up(conv(x))))),
     "and back": lambda x: conv(down(up(conv(x))), 1, activation="relu"),
     "blocks as channels": lambda x: conv(layers.ReLU()(down(up(conv(x)))), activation="relu"),
+    "channels as an axis": lambda x: pool(layers.ReLU()(
+        layers.Reshape((2, 2, 2, 4))(conv(x))[:, :, 0])),
+    "groups of channels, pooled": lambda x: layers.AveragePooling1D(3, 1)(layers.ReLU()(
+        layers.Reshape((4, 4))(layers.Conv1D(8, 2, padding="same", **HE)(
+            layers.Reshape((2, 4))(x))))),
+    "boxes of a detector": lambda x: layers.Dense(3, **HE)(layers.Reshape((8, 4))(conv(x))),
     "blocks as channels, normalised": lambda x: conv(layers.LayerNormalization()(
         down(layers.ReLU()(conv(x, 1)))), 1),
 }  # fmt: skip
-QUICK = {"pixel shuffle, pooled", "features", "blocks as channels, normalised"}
+QUICK = {
+    "pixel shuffle, pooled",
+    "features",
+    "boxes of a detector",
+    "blocks as channels, normalised",
+}
 
 
 def model_of(function):

@@ -37,6 +37,7 @@ from oracles.full_products import (
     gathered,
     highway,
     multiplied,
+    regrouped,
     same_positions,
     scaled_by_one_and,
     shuffled,
@@ -152,8 +153,9 @@ def apply(layer, sources, node):
         return shifted(total, (-1 if kind == "Subtract" else 1) * sum(numbers))
     if kind in NORMALIZATIONS:
         return normalized(source, *NORMALIZATIONS[kind](layer), layer.epsilon)
-    if kind == "Reshape" and not source.spatial and len(layer.target_shape) > 1:
-        return spread(source, layer.target_shape)
+    if kind == "Reshape" and math.prod(layer.target_shape[:-1]) > math.prod(source.spatial):
+        places = regrouped if source.spatial else spread
+        return places(source, layer.target_shape)
     return source if kind in IDENTITIES else linear(layer, source, first)
 
 
@@ -281,10 +283,44 @@ def inner(sources, node):
     if node.operation.normalize:
         sources = [normalized(s, False, False, False, 0.0) for s in sources]
     made = total(multiplied(sources), 1)
-    return mapped(made, np.eye(1) / (count if node.operation.normalize else 1.0))
+    return mapped(
+        made, np.eye(math.prod(made.spatial)) / (count if node.operation.normalize else 1.0)
+    )
+
+
+def taken(sources, node):
+    """Positions of a list."""
+    _, places = node.arguments.args
+    axis = node.operation.axis
+    chosen = matrix_of(lambda basis: np.take(basis, places, axis), sources[0].spatial)
+    return mapped(sources[0], *chosen)
+
+
+def extreme(sign):
+    """The larger of two independent Gaussian branches, or the smaller.
+
+    Math: max(a, b) = a + (b - a)+, and E[a (b' - a')+] = -Cov(a, a') / 2 by Stein's lemma, so that
+    E[max max'] = E[(b - a)+ (b' - a')+]. min(a, b) = -max(-a, -b).
+    """
+
+    def of(sources, node):
+        (group,) = added(sources, [-1.0, 1.0]).groups
+        k = group.second
+        q = np.einsum("iipp->ip", k)
+        pairs = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
+        made = Source(
+            oracle.dual_activation("relu", None, k, *pairs), sign * np.sqrt(q / (2 * np.pi))
+        )
+        return Map(sources[0].spatial, [Group(group.channels, {(made, 0): np.eye(k.shape[-1])})])
+
+    return of
 
 
 OTHERS = {
+    "Einsum": lambda sources, node: total(multiplied(sources), 1),
+    "Maximum": extreme(1.0),
+    "Minimum": extreme(-1.0),
+    "Take": taken,
     "Beside": lambda sources, node: beside_its_norm(
         sources[0], node.operation.epsilon, *node.operation.factors
     ),

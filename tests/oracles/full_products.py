@@ -116,15 +116,34 @@ def beside_its_norm(source, epsilon, skip, factor):
 
 
 def shuffled(source, size):
-    """Blocks of channels as positions: those of one channel covary as they did."""
-    (group,), (height, width) = source.groups, source.spatial
+    """Blocks of channels as positions."""
+    height, width = source.spatial
     y, x = (a.ravel() for a in np.indices((height * size, width * size)))
     place, phase = y // size * width + x // size, y % size * size + x % size
+    return _at_places(source, place, phase, (height * size, width * size))
+
+
+def regrouped(source, target):
+    """Groups of channels as positions, one after the other at each place."""
+    count = math.prod(target[:-1])
+    place, phase = np.divmod(np.arange(count), count // math.prod(source.spatial))
+    return _at_places(source, place, phase, tuple(target[:-1]))
+
+
+def _at_places(source, place, phase, spatial):
+    """Channels by number `phase` at places: those of one channel covary as they did."""
+    (group,) = source.groups
     m, k = group.mean[:, place], group.second[:, :, place[:, None], place]
     k = np.where(phase[:, None] == phase, k, np.einsum("ip,jq->ijpq", m, m))
+<<<<<<< HEAD
     made = made_of([group], k, m, moved=True, positive=group.positive)
     kept = Group(group.channels // size**2, {(made, 0): np.eye(len(place))})
     return Map((height * size, width * size), [kept])
+=======
+    made = Source(k, m, positive=group.positive)
+    channels = group.channels * math.prod(source.spatial) // len(place)
+    return Map(spatial, [Group(channels, {(made, 0): np.eye(len(place))})])
+>>>>>>> b0349e6 (Maximum and minimum, mirrors and lists of positions, channels as positions, inner products by einsum; factors after an output activation)
 
 
 def gathered(source, size):

@@ -20,7 +20,14 @@ from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Activation
 
-__all__ = ["fused", "named_activation", "read_activation_layer", "read_log", "read_operation"]
+__all__ = [
+    "bounded",
+    "fused",
+    "named_activation",
+    "read_activation_layer",
+    "read_log",
+    "read_operation",
+]
 
 _CLOSED = frozenset({"abs", "absolute", "cos", "erf", "exp", "sin", "square"})
 """Functions of keras.ops that have closed forms, and would be expanded as a user's own."""
@@ -85,6 +92,11 @@ def _canonical(name: str, params: dict[str, float]) -> Activation:
 
 def _with(name: str, **params: float) -> Activation:
     return Activation(name, tuple(sorted((key, float(value)) for key, value in params.items())))
+
+
+def bounded(bound: float) -> Activation:
+    """relu with an upper bound."""
+    return _canonical("relu", {"negative_slope": 0.0, "threshold": 0.0, "max_value": bound})
 
 
 def layer_activation(layer: Any, context: Context) -> Activation:

@@ -15,7 +15,14 @@ from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.ops import Op, Repeat, Reshape, Spread
 
-__all__ = ["combined", "keep_shape", "number_of", "numbers_of", "of_one_shape"]
+__all__ = [
+    "at_the_same_positions",
+    "combined",
+    "keep_shape",
+    "number_of",
+    "numbers_of",
+    "of_one_shape",
+]
 
 
 def keep_shape(call: Call, tensor: Tensor, context: Context) -> None:
@@ -67,6 +74,11 @@ def of_one_shape(call: Call, context: Context) -> list[Tensor]:
                 "branches of as many channels, and of equal or single positions; where these are "
                 "outputs, such as V + A - mean(A), a kernel for each branch (output=)",
             )
+    return at_the_same_positions(tensors, context)
+
+
+def at_the_same_positions(tensors: list[Tensor], context: Context) -> list[Tensor]:
+    """Maps of as many axes, one position of any of them repeated where others have several."""
     sizes = [context.spatial(t) for t in tensors]
     if any(t.flat for t in tensors) or len(set(sizes)) == 1:
         return tensors

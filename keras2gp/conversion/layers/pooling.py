@@ -204,18 +204,14 @@ def _pooled(
 
 def _global(call: Call, tensor: Tensor, context: Context) -> Tensor:
     """One position, or none: the mean over all positions of each channel group."""
-    parts = tuple(replace(part, node=_mean(part.node, context)) for part in tensor.parts)
     keep = bool(call.operation.keepdims)
-    first = tensor.channel_first and keep
-    result = Tensor(call.output, parts, channel_first=first)
-    if not keep:
-        return result
-    rank = len(call.output) - 1
-    return context.apply(Reshape((1,) * rank, 0), result)
+    rank = len(call.output) - 1 if keep else 0
+    parts = tuple(replace(part, node=_mean(part.node, rank, context)) for part in tensor.parts)
+    return Tensor(call.output, parts, channel_first=tensor.channel_first and keep)
 
 
-def _mean(node: int, context: Context) -> int:
-    """The node without spatial axes that is the mean over all positions of another.
+def _mean(node: int, rank: int, context: Context) -> int:
+    """The node on `rank` axes of one position that is the mean over all positions of another.
 
     A Reshape keeps that mean, so it is taken before: no offset has to survive the reshape.
     """
@@ -226,6 +222,6 @@ def _mean(node: int, context: Context) -> int:
     if math.prod(spatial) > 1:
         op = AveragePool(spatial, (1,) * len(spatial), ((0, 0),) * len(spatial))
         node = builder.add(op, (node,), context.path)
-    if not spatial:
+    if len(spatial) == rank:
         return node
-    return builder.add(Reshape((), len(spatial)), (node,), context.path)
+    return builder.add(Reshape((1,) * rank, len(spatial)), (node,), context.path)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
 from keras2gp.conversion.context import Call, Context
-from keras2gp.conversion.layers.branches import combined, keep_shape, number_of, of_one_shape
+from keras2gp.conversion.layers.branches import (
+    at_the_same_positions,
+    combined,
+    keep_shape,
+    number_of,
+    of_one_shape,
+)
 from keras2gp.conversion.layers.normalization import unit_norm
 from keras2gp.conversion.layers.pooling import total
 from keras2gp.conversion.layers.slicing import channels_between
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import Activation, Product
 
-__all__ = ["read_dot", "read_glu", "read_power", "read_product"]
+__all__ = ["read_dot", "read_glu", "read_inner", "read_power", "read_product"]
 
 _MOST_FACTORS = 8
 _QUOTIENTS = ("Divide", "TrueDivide")
@@ -62,11 +69,12 @@ def read_dot(call: Call, context: Context) -> Tensor:
     last = [
         axis % (len(t.shape) + 1) == len(t.shape) for axis, t in zip(axes, tensors, strict=True)
     ]
-    if math.prod(int(n or 0) for n in call.output) > 1 or not all(last):
+    single = [math.prod(context.spatial(t)) == 1 for t in tensors]
+    if not any(single) or not all(last):
         context.refuse(
             "it gives a matrix of inner products, whose columns are no channels that are alike",
-            "vectors, and the axis of channels (axes=-1); or Multiply, with a layer with weights "
-            "after it",
+            "vectors, and the axis of channels (axes=-1), or one vector and those of a sequence; "
+            "or Multiply, with a layer with weights after it",
         )
     if any(t.flat or t.channel_first or len(t.shape) != len(call.output) for t in tensors):
         context.refuse(
@@ -75,8 +83,29 @@ def read_dot(call: Call, context: Context) -> Tensor:
         )
     if layer.normalize:
         tensors = [unit_norm(t, -1, context) for t in tensors]
+    made = _inner(at_the_same_positions(tensors, context), call.output, context)
+    return replace(made, channel_first=single[0] and not single[1])
+
+
+def read_inner(call: Call, context: Context) -> Tensor:
+    """Read the inner product of two towers that ops.einsum writes: 'ij,ij->i'."""
+    tensors = [context.as_graph_tensor(t) for t in call.tensors]
+    terms, _, result = call.operation.subscripts.partition("->")
+    first, *others = terms.split(",")
+    alike = others == [first] and result == first[:-1] and len(set(first)) == len(first)
+    if not alike or len(tensors) != 2 or any(t.flat or t.channel_first for t in tensors):
+        context.refuse(
+            "it sums products of two random branches over axes of its own, and has no rule here",
+            "'ij,ij->i', which is their inner product; or Multiply of independent branches with a "
+            "layer with weights after it",
+        )
+    return _inner(tensors, call.output, context)
+
+
+def _inner(tensors: Sequence[Tensor], shape: tuple[int | None, ...], context: Context) -> Tensor:
+    """The sum of products channel by channel."""
     product = combined(Product(), tensors, context)
-    return total(replace(product, shape=tensors[0].shape), call.output, context)
+    return total(replace(product, shape=tensors[0].shape), shape, context)
 
 
 def read_power(call: Call, context: Context) -> Tensor:

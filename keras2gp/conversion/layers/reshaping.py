@@ -66,7 +66,7 @@ def _flattened(tensor: Tensor, call: Call, context: Context) -> Tensor:
 
 
 def read_reshape(call: Call, context: Context) -> Tensor:
-    """Read a Reshape that keeps the channels last, flattens, or spreads units over positions."""
+    """Read a Reshape that keeps the channels last, flattens, or spreads channels over positions."""
     tensor, target = call.tensors[0], call.output
     if tensor.split:
         return _shuffled(tensor, call, context)
@@ -81,6 +81,8 @@ def read_reshape(call: Call, context: Context) -> Tensor:
         )
     if len(target) == 1:
         return _flattened(tensor, call, context)
+    if spatial and math.prod(spatial) == 1 < math.prod(sizes[:-1]) and not tensor.pieces:
+        tensor, spatial = context.apply(Reshape((), len(spatial)), tensor), ()
     if not spatial and math.prod(sizes[:-1]) > 1:
         return _spread(call, tensor, context)
     plain = not (tensor.channel_first or tensor.pieces or tensor.flat)
@@ -90,6 +92,8 @@ def read_reshape(call: Call, context: Context) -> Tensor:
     if plain and len(spatial) == 4 and sizes == (*spatial[:2], math.prod(spatial[2:]) * channels):
         context.became = f"blocks of {by(spatial[2:])} as channels"
         return _gathered(tensor, spatial[2:], Axes((0, 1), 4), call, context)
+    if plain and channels % sizes[-1] == 0 and channels > sizes[-1]:
+        return _beside_positions(call, tensor, channels // sizes[-1], context)
     if sizes[-1] != channels or tensor.channel_first or tensor.pieces:
         context.refuse(
             f"from {(*spatial, channels)} to {target} it mixes channels with positions",
@@ -135,6 +139,23 @@ def _shuffled(tensor: Tensor, call: Call, context: Context) -> Tensor:
     if not moved or tuple(call.output) != (*sizes, tensor.shape[-1]):
         context.as_graph_tensor(tensor)  # refuses it
     return _blocks(replace(tensor, split=()), tuple(block), call, context)
+
+
+def _beside_positions(call: Call, tensor: Tensor, groups: int, context: Context) -> Tensor:
+    """Groups of the channels as positions, one after the other at each position of the map."""
+    tensor, spatial = _alike(tensor, context), context.spatial(tensor)
+    *size, channels = (int(n or 1) for n in call.output)
+    rank = len(spatial)
+    if tuple(size) == (*spatial, groups):
+        chain: list[Op] = [Axes(tuple(range(rank + 1)), rank), Shuffle((*(1,) * rank, groups))]
+    else:
+        flat = [] if rank == 1 else [Reshape((math.prod(spatial),), rank)]
+        after = [] if len(size) == 1 else [Reshape(tuple(size), 1)]
+        chain = [*flat, Shuffle((groups,)), *after]
+    for op in chain:
+        tensor = context.apply(op, tensor, call.output)
+    context.became = f"{groups} groups of channels as positions"
+    return replace(tensor, parts=(replace(tensor.parts[0], channels=channels),))
 
 
 def _blocks(tensor: Tensor, block: Spatial, call: Call, context: Context) -> Tensor:

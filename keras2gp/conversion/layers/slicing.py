@@ -6,12 +6,24 @@ import math
 from dataclasses import replace
 from typing import Any, NoReturn
 
+import numpy as np
+
 from keras2gp._util.text import received_text
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.ops import Crop, Flip, Pad, Patches, Reshape, Upsample
+from keras2gp.graph.ops import Crop, Flip, Pad, Patches, Reshape, Select, Upsample
 
-__all__ = ["channels_between", "read_flip", "read_getitem", "read_pad", "read_repeat", "read_split"]
+__all__ = [
+    "channels_between",
+    "read_flip",
+    "read_getitem",
+    "read_pad",
+    "read_repeat",
+    "read_roll",
+    "read_split",
+    "read_take",
+    "read_tile",
+]
 
 
 def read_getitem(call: Call, context: Context) -> Tensor:
@@ -139,8 +151,60 @@ def read_repeat(call: Call, context: Context) -> Tensor:
     return context.apply(Upsample(factors), tensor, call.output)
 
 
+def read_roll(call: Call, context: Context) -> Tensor:
+    """Read ops.roll along one axis of positions: those that leave at one end enter at the other."""
+    operation, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
+    axis = _position(operation.axis, tensor) if isinstance(operation.axis, int) else None
+    if axis is None or not isinstance(operation.shift, int):
+        _refuse(context, "it moves images or channels")
+    places = np.roll(np.arange(context.spatial(tensor)[axis]), operation.shift)
+    context.became = f"positions moved by {operation.shift}"
+    return _selected(tensor, {axis: places}, call, context)
+
+
+def read_take(call: Call, context: Context) -> Tensor:
+    """Read ops.take along one axis of positions: those of a list, in its order."""
+    operation, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
+    axis = _position(operation.axis, tensor) if isinstance(operation.axis, int) else None
+    stated = call.args[1] if len(call.args) > 1 else call.kwargs.get("indices")
+    if axis is None or isinstance(stated, Tensor):
+        _refuse(context, "it takes images or channels, or positions that depend on the input")
+    places, count = np.asarray(stated), context.spatial(tensor)[axis]
+    whole = np.issubdtype(places.dtype, np.integer) and places.ndim == 1 and places.size > 0
+    if not whole or not ((-count <= places) & (places < count)).all():
+        _refuse(context, f"its indices {received_text(stated)} are no list of positions")
+    context.became = f"{places.size} positions taken"
+    return _selected(tensor, {axis: places % count}, call, context)
+
+
+def read_tile(call: Call, context: Context) -> Tensor:
+    """Read ops.tile along axes of positions: the map several times, side by side."""
+    tensor, stated = context.as_graph_tensor(call.tensors[0]), call.operation.repeats
+    repeats = [stated] if isinstance(stated, int) else list(stated)
+    repeats = [1] * (len(tensor.shape) + 1 - len(repeats)) + [int(n) for n in repeats]
+    axes = {i: n for i, n in enumerate(repeats) if n != 1}
+    if len(repeats) != len(tensor.shape) + 1 or None in (_position(i, tensor) for i in axes):
+        _refuse(context, "it repeats images or channels, or adds axes")
+    spatial = context.spatial(tensor)
+    places = {_position(i, tensor): n for i, n in axes.items()}
+    context.became = "maps side by side"
+    chosen = {i: np.tile(np.arange(spatial[i]), n) for i, n in places.items() if i is not None}
+    return _selected(tensor, chosen, call, context)
+
+
+def _selected(tensor: Tensor, places: dict[int, Any], call: Call, context: Context) -> Tensor:
+    """The positions at these places along some axes, in their order."""
+    axes = range(len(context.spatial(tensor)))
+    op = Select(tuple(tuple(int(p) for p in places.get(axis, ())) for axis in axes))
+    return context.apply(op, tensor, call.output)
+
+
+_MIRRORING = ("edge", "reflect", "symmetric", "wrap")
+"""Ways to continue a map by its own positions, by the name that Keras and numpy give them."""
+
+
 def read_pad(call: Call, context: Context) -> Tensor:
-    """Read ops.pad with zeros, as ZeroPadding."""
+    """Read ops.pad with zeros, as ZeroPadding; or with positions of the map, as by a mirror."""
     operation, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     value = call.kwargs.get("constant_values", call.args[1] if len(call.args) > 1 else None)
     widths = [tuple(map(int, pair)) for pair in operation.pad_width]
@@ -148,13 +212,18 @@ def read_pad(call: Call, context: Context) -> Tensor:
     if len(widths) == 1:
         widths *= rank
     channels = 1 if tensor.channel_first else rank - 1
-    if operation.mode != "constant" or value not in (None, 0, -math.inf):
-        _refuse(context, "it surrounds the map with other numbers than zeros")
     if tensor.flat or any(any(widths[axis]) for axis in (0, channels)):
         _refuse(context, "it adds images or channels")
-    context.became = "zeros around"
     around = [pair for axis, pair in enumerate(widths) if axis not in (0, channels)]
     pads = tuple((before, after) for before, after in around)
+    if operation.mode in _MIRRORING:
+        context.became = f"the map's own positions around ({operation.mode})"
+        sizes = enumerate(zip(context.spatial(tensor), pads, strict=True))
+        places = {i: np.pad(np.arange(n), pad, operation.mode) for i, (n, pad) in sizes if any(pad)}
+        return _selected(tensor, places, call, context)
+    if operation.mode != "constant" or value not in (None, 0, -math.inf):
+        _refuse(context, "it surrounds the map with other numbers than zeros")
+    context.became = "zeros around"
     if value == -math.inf:
         context.became = "-inf around, which pooling does not count"
         return replace(tensor, shape=call.output, outside=pads)

@@ -35,7 +35,14 @@ from keras2gp.graph.ops.channels import (
 )
 from keras2gp.graph.ops.functions import Composed, Shift, Steps
 from keras2gp.graph.ops.gains import Gain
-from keras2gp.graph.ops.mixing import AveragePool, Combination, Interpolate, Mixing, Upsample
+from keras2gp.graph.ops.mixing import (
+    AveragePool,
+    Combination,
+    Interpolate,
+    Mixing,
+    Select,
+    Upsample,
+)
 from keras2gp.graph.ops.positions import (
     Axes,
     Crop,
@@ -90,6 +97,7 @@ __all__ = [
     "Repeat",
     "Reshape",
     "Scale",
+    "Select",
     "Shift",
     "Shuffle",
     "Spatial",

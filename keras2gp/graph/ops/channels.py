@@ -34,6 +34,8 @@ _HOMOGENEOUS = frozenset({"abs", "absolute", "leaky_relu", "linear", "relu"})
 """Functions with phi(t u) = t phi(u) for every t from 0."""
 _ODD = frozenset({"arctan", "erf", "sin", "sinh", "softsign", "tanh"})
 """Functions with phi(-u) = -phi(u)."""
+_EVEN = frozenset({"abs", "absolute", "cos", "square"})
+"""Functions with phi(-u) = phi(u)."""
 _WEIGHTS_FIRST = "a convolution or Dense layer on the input's branch (a 1x1 convolution will do)"
 
 
@@ -189,6 +191,11 @@ class Activation(Op):
     def homogeneous(self) -> bool:
         """Whether phi(t u) = t phi(u) for every t from 0."""
         return self.name in _HOMOGENEOUS
+
+    @property
+    def even(self) -> bool:
+        """Whether phi(-u) = phi(u) for every u."""
+        return self.name in _EVEN
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
         """Features."""

@@ -14,10 +14,17 @@ from itertools import product
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.linear_maps import Band, SeparableMap, composed, identity, source_offsets
+from keras2gp.graph.linear_maps import (
+    Band,
+    SeparableMap,
+    composed,
+    identity,
+    selection,
+    source_offsets,
+)
 from keras2gp.graph.ops.base import Offset, Op, Ratios, Spatial, along
 
-__all__ = ["AveragePool", "Combination", "Interpolate", "Mixing", "Upsample"]
+__all__ = ["AveragePool", "Combination", "Interpolate", "Mixing", "Select", "Upsample"]
 
 _MOST = 2**21
 """Most offsets that one offset may need: global pooling of 724 x 724 positions."""
@@ -172,6 +179,38 @@ class Interpolate(Mixing):
             else:
                 rows.append((low, (1 - rest / (2 * m), rest / (2 * m))))
         return tuple(rows)
+
+
+@dataclass(frozen=True)
+class Select(Mixing):
+    """Positions of the input in any order, any number of times, along each axis: A'_g = A_p(g).
+
+    places: for each axis p(g), the position of the input that each one of the output is; () where
+            the axis stays as it is
+    """
+
+    places: tuple[tuple[int, ...], ...]
+    keeps_constants: ClassVar[bool] = True
+    keeps_sign: ClassVar[bool] = True
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """Nothing along the calls."""
+        return (replace(self, places=along(self.places, (), rank)),)
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """As many as there are places."""
+        (size,) = inputs
+        if len(self.places) != len(size) or any(
+            not 0 <= place < n for n, axis in zip(size, self.places, strict=True) for place in axis
+        ):
+            raise GraphError(f"places {self.places} of {size} positions")
+        return tuple(len(axis) or n for n, axis in zip(size, self.places, strict=True))
+
+    def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
+        """One selection along each axis."""
+        axes = zip(size, self.places, strict=True)
+        bands = (selection(places) if places else identity(n) for n, places in axes)
+        return (SeparableMap(1.0, tuple(bands)),)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+"""Positions chosen by lists, mirrors and circles, beside all positions."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from oracles import full_covariance as full_oracle
+from oracles.architectures import ending_dense
+
+import keras2gp
+
+HE = {
+    "kernel_initializer": "he_normal",
+    "bias_initializer": keras.initializers.RandomNormal(stddev=0.3),
+}
+IMAGE = (3, 4, 2)
+
+
+def conv(x, window=2, units=6, **settings):
+    return layers.Conv2D(units, window, **(HE | {"padding": "same"} | settings))(x)
+
+
+def pool(x):
+    return layers.AveragePooling2D(2, 1)(x)
+
+
+def padded(x, mode):
+    return ops.pad(x, [(0, 0), (1, 2), (0, 1), (0, 0)], mode=mode)
+
+
+def residual(x):
+    """A residual block whose convolutions see mirror images beyond the border."""
+    h = conv(x, activation="relu")
+    r = conv(padded(h, "reflect"), (4, 2), padding="valid", activation="relu")
+    return pool(conv(conv(r) + h, activation="relu"))
+
+
+CASES = {
+    "mirrored": lambda x: conv(padded(conv(x, activation="relu"), "reflect"), 3, activation="relu"),
+    "mirrored, pooled": lambda x: pool(padded(conv(x), "symmetric")),
+    "mirrored before a block": residual,
+    "moved in a circle": lambda x: pool(conv(conv(x)) + ops.roll(conv(x), -1, axis=1)),
+    "a map and the same moved": lambda x: layers.ReLU()((h := conv(x)) + ops.roll(h, 3, axis=2)),
+    "taken twice": lambda x: pool(layers.ReLU()(ops.take(conv(x), np.array([2, 0, 0, -1]), 2))),
+    "side by side": lambda x: pool(conv(ops.tile(conv(x), [1, 1, 2, 1]), activation="relu")),
+    "less its mean": lambda x: conv(
+        (h := conv(x, activation="relu")) - ops.mean(h, axis=(1, 2), keepdims=True)),
+}  # fmt: skip
+QUICK = {"mirrored, pooled", "taken twice"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES],
+)
+def test_agrees_with_all_positions(case, rng):
+    model = ending_dense(IMAGE, CASES[case])
+    x = rng.normal(size=(4, *IMAGE))
+    kernel = keras2gp.convert(model, dtype="float64")
+    nngp, ntk = np.asarray(kernel.matrix(x, None, "both"))
+    np.testing.assert_allclose(nngp, full_oracle.full_kernel(model, x, x), rtol=1e-9)
+    tangent = full_oracle.full_tangent(model, x[:2], x[2:])
+    np.testing.assert_allclose(ntk[:2, 2:], tangent, rtol=1e-9)
+
+
+def test_a_list_of_positions_is_their_slice(rng):
+    x = rng.normal(size=(3, *IMAGE))
+    taken, sliced = (
+        keras2gp.convert(ending_dense(IMAGE, function), dtype="float64")(x)
+        for function in (
+            lambda t: conv(ops.take(conv(t), np.array([3, 1]), axis=2)),
+            lambda t: conv(conv(t)[:, :, ::-2]),
+        )
+    )
+    np.testing.assert_allclose(taken, sliced, rtol=1e-13)
