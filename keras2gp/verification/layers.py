@@ -176,7 +176,7 @@ def growth_over_channels(call: Call) -> float:
     operation, name = call.operation, type(call.operation).__name__
     if name == "UnitNormalization" or (name == "Dot" and operation.normalize):
         return -0.5
-    if name == "Dot":
+    if name in ("Dot", "Einsum"):
         return 0.5
     rank = len(call.tensors[0].shape) + 1
     if name not in ("Mean", "Sum") or operation.axis is None:

@@ -332,7 +332,8 @@ class Widened(StepByStep):
         if isinstance(value, dict):
             return {key: self._value(v, call) for key, v in value.items()}
         if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
-            return _first(value)
+            listed = type(call.operation).__name__ == "Take"  # positions, and no constants
+            return value if listed else _first(value)
         return value
 
     def _repeated(self, data: Any, call: Call) -> Any:

@@ -82,7 +82,10 @@ EQUAL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", EQUAL)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow) if c in ("both bounds", "relu6") else c for c in EQUAL],
+)
 def test_written_out_functions_are_the_same(case, rng):
     x = rng.normal(size=(3, 5))
     kernels = []
