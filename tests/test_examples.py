@@ -19,7 +19,12 @@ LIMITS = {"own_activation": 1e-12, "own_layer": 1e-12, "own_model": 0.2}
 
 
 def test_all_examples_are_listed():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*LIMITS, "denoise", "table1"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        *LIMITS,
+        "denoise",
+        "strange_inputs",
+        "table1",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(LIMITS))
@@ -35,6 +40,18 @@ def test_denoise(tmp_path, capsys):
     assert runpy.run_path(str(EXAMPLES / "denoise.py"))["main"](str(picture)) < 0.6
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "2560 rows" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_strange_inputs(capsys):
+    """Every kind of strange image is told by some score, and none by all of them."""
+    table = runpy.run_path(str(EXAMPLES / "strange_inputs.py"))["main"]()
+    for kind, scores in table.items():
+        assert max(scores.values()) > 0.95, kind
+    assert table["blank"]["variance"] < 0.05 > table["dimmed tenfold"]["variance"]
+    assert table["scaled to 0..255"]["uncertainty"] < 0.05
+    assert table["shuffled pixels"]["relative_variance"] > 0.9
+    assert capsys.readouterr().out.count("warned of") == 2
 
 
 def table1(*arguments):

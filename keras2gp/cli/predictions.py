@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from sklearn.metrics import r2_score, root_mean_squared_error
@@ -32,6 +32,7 @@ from keras2gp.gp.metrics import (
 )
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.saving import Head, load_head
+from keras2gp.gp.strangeness import scores_of
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 
@@ -176,22 +177,39 @@ def _coverage(columns: dict[str, Array], y: Targets) -> float:
 
 def ood_scores(
     estimator: Estimator,
-    columns: dict[str, Array],
+    pairs: tuple[Images, dict[str, Array]],
     x: Images,
     kept: KeptCovariances | None = None,
-) -> dict[str, float]:
-    """How well the variance tells images x from the images that `columns` predict.
+) -> dict[str, Any]:
+    """How well each score of strange inputs tells images x from others.
+
+    pairs: the other images, and their `predictions_of`
 
     Raises: InputError.
     """
-    name = "variance" if isinstance(estimator, GPClassifier) else "std"
-    pairs = columns[name], predictions_of(estimator, x, kept)[name]
-    inside, outside = (values.reshape(len(values), -1).mean(axis=1) for values in pairs)
-    return {
-        "auroc": out_of_distribution_auroc(inside, outside),
-        f"mean_{name}": float(outside.mean()),
-        f"mean_{name}_of_the_test_rows": float(inside.mean()),
+    columns = predictions_of(estimator, x, kept)
+    inside, outside = _scores(estimator, *pairs), _scores(estimator, x, columns)
+    scores = {
+        name: {
+            "auroc": out_of_distribution_auroc(inside[name], values),
+            "mean": float(values.mean()),
+            "mean_of_the_test_rows": float(inside[name].mean()),
+        }
+        for name, values in outside.items()
     }
+    name = "variance" if isinstance(estimator, GPClassifier) else "std"
+    first, second = (of[name] for of in (pairs[1], columns))
+    return {
+        "auroc": scores["variance"]["auroc"],
+        f"mean_{name}": float(second.mean()),
+        f"mean_{name}_of_the_test_rows": float(first.mean()),
+        "scores": scores,
+    }
+
+
+def _scores(estimator: Estimator, x: Images, columns: dict[str, Array]) -> dict[str, Array]:
+    variance = columns["variance"] if "variance" in columns else columns["std"] ** 2
+    return scores_of(estimator, x, variance, columns.get("probability"))
 
 
 def repeated_rows(estimator: Estimator, x: Images) -> int:

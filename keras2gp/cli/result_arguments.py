@@ -40,8 +40,8 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "--ood",
         metavar="D2",
-        help="images that are not of D, of the same shape: how well the variance tells them from "
-        "the test rows (AUROC of up to N of them; without it none is measured)",
+        help="images that are not of D, of the same shape: how well the variance and other scores "
+        "tell up to N of them from the test rows (without it none is measured)",
     )
     arguments.add_store_of_fit(evaluate)
     arguments.add_keep(evaluate)

@@ -37,6 +37,7 @@ from keras2gp.gp.solvers.matrices import MatrixProduct
 from keras2gp.gp.solvers.mixed import MixedPrecision
 from keras2gp.gp.solvers.projected import ProjectedProcess
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, SolverReport
+from keras2gp.gp.strangeness import InputRange, RangeWarning, strangeness
 
 __all__ = [
     "Cholesky",
@@ -47,6 +48,7 @@ __all__ = [
     "GPClassifier",
     "GPRegressor",
     "GaussianProcess",
+    "InputRange",
     "JitterStep",
     "JitterWarning",
     "KernelFunction",
@@ -59,6 +61,7 @@ __all__ = [
     "Paths",
     "Prediction",
     "ProjectedProcess",
+    "RangeWarning",
     "ReliabilityBin",
     "SolverReport",
     "TensorFlowCholesky",
@@ -78,5 +81,6 @@ __all__ = [
     "out_of_distribution_auroc",
     "reliability",
     "save_head",
+    "strangeness",
     "tempered_softmax",
 ]

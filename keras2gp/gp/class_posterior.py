@@ -131,6 +131,30 @@ class ClassPosterior(GaussianProcess):
         mean, variance = self._mean_and_variance(x, diag)
         return mean, self.scale_ * variance
 
+    def prior_variance(self, X: Any) -> Vector:  # noqa: N803
+        """Variance of the latent values before the data, in the units of `predictive`.
+
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+
+        Returns:
+            Variances, [M].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the kernel is precomputed.
+
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier(RBF(1.0), 0.1).fit([[0.0], [1.0]], ["a", "b"])
+        >>> bool(gp.prior_variance([[9.0]]) == gp.scale_)
+        True
+        """
+        prior = self._prior(self._test_inputs(X), None)
+        dirichlet = self.dirichlet_
+        factor = self.scale_ if dirichlet is None else dirichlet.transformation.scale
+        return self._by_position(factor * prior)
+
     def predict_proba(self, X: Any, diag: Any = None) -> Matrix:  # noqa: N803
         """Probability of each class, [M, C]; rows sum to 1.
 

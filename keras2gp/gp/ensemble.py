@@ -205,6 +205,21 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
         mean = self._outputs(x, mean)
         return (mean, np.sqrt(variance)) if return_std else mean
 
+    def prior_variance(self, X: Any) -> Vector:  # noqa: N803 (scikit-learn's name)
+        """Variances of the untrained networks.
+
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+
+        Returns:
+            Variances, [M].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs.
+        """
+        return self._terms(self._new_inputs(X))
+
     def settings_state(self) -> dict[str, Any]:
         """See FittedInputs.settings_state; JSON has no infinity."""
         time = _amount("time", self.time, infinite=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from keras2gp.gp.inputs import (
     check_texts,
     takes_text,
 )
+from keras2gp.gp.strangeness import InputRange, RangeWarning
 
 __all__ = ["FittedInputs", "UnfittedError", "rows_of_batch"]
 
@@ -38,6 +40,7 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
     input_shape_: tuple[int, ...]
     x_train_: Images | None
     targets_: Targets
+    input_range_: InputRange | None
 
     @property
     def precomputed(self) -> bool:
@@ -90,7 +93,9 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
         raise NotImplementedError
 
     def _set_input_shape(self, shape: tuple[int, ...]) -> None:
+        """Set the shape of the inputs, whose training inputs are set already."""
         self.input_shape_ = shape
+        self.input_range_ = InputRange.of(self.x_train_)
         if len(shape) == 1:
             self.n_features_in_ = shape[0]
         elif hasattr(self, "n_features_in_"):
@@ -124,6 +129,8 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
                 if array.ndim == 2 and len(self.input_shape_) == 1
                 else f"X has shape {array.shape}; fitted to [N, *{list(self.input_shape_)}]"
             )
+        if self.input_range_ is not None and (told := self.input_range_.warning(array)):
+            warnings.warn(told, RangeWarning, stacklevel=4)
         return array
 
 

@@ -224,6 +224,26 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
             return self._by_position(mean), self._by_position(std)
         return self._by_position(units.mean(self._mean(x), self._prior_mean(x)))
 
+    def prior_variance(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
+        """Variance of the function before the data, in the units of the targets squared.
+
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+
+        Returns:
+            Variances, [M] or [M, C]; with positions [M, *positions] stands for [M].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the kernel is precomputed.
+
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> from keras2gp import GPRegressor
+        >>> GPRegressor(RBF(1.0), 0.1).fit([[0.0], [1.0]], [0.0, 4.0]).prior_variance([[9.0]])
+        array([1.])
+        """
+        return self._by_position(self._units.variances(self._prior(self._test_inputs(X), None)))
+
     @property
     def scale_(self) -> Vector:
         """The factor on kernel and noise of each output, [C]: 1 where the noise is stated.

@@ -40,8 +40,9 @@ def export(
 
     The serving signature takes `images` in the kernel's dtype, as the kernel takes them. It returns
     float64: label, probability, mean and variance for a classification; mean and std for a
-    regression. A call fails, as in keras2gp, for images that are not finite, and where a variance
-    lies further below zero than rounding explains.
+    regression; and outside, how far each image lies outside the range of the training images, in
+    units of it (above 1 suggests another scaling). A call fails, as in keras2gp, for images that
+    are not finite, and where a variance lies further below zero than rounding explains.
 
     Args:
         estimator: a fitted GPClassifier or GPRegressor.
@@ -59,7 +60,7 @@ def export(
 
     Shapes:
         images [M, *shape]; label [M], probability and mean [M, C], variance [M]; for a regression
-        mean and std [M] or [M, C].
+        mean and std [M] or [M, C]; outside [M].
 
     >>> import keras, keras2gp, numpy, tempfile
     >>> import tensorflow as tf
@@ -72,7 +73,7 @@ def export(
     ...     served = tf.saved_model.load(directory).signatures["serving_default"]
     ...     outputs = served(images=tf.constant(x))
     >>> sorted(outputs)
-    ['mean', 'std']
+    ['mean', 'outside', 'std']
     >>> numpy.allclose(outputs["mean"], regressor.predict(x))
     True
     """

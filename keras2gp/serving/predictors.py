@@ -36,6 +36,7 @@ class _Predictor(tf.Module):  # type: ignore[misc]
         kernel: Kernel = estimator.kernel
         self._kernel = ExportedKernel(kernel.parts)
         images = kernel.images(estimator.basis_)
+        self._range = estimator.input_range_
         self._train = [tf.Variable(np.moveaxis(x, 0, -1)) for x in images]
         self._alpha = tf.Variable(self._weights(estimator))
         self._factor = _factor_of(estimator) if variance else None
@@ -59,7 +60,16 @@ class _Predictor(tf.Module):  # type: ignore[misc]
         cross, prior = self._kernel.cross(
             self._kernel.images([finite]), self._kernel.side(self._train)[1]
         )
-        return self._posterior(tf.cast(cross, tf.float64), tf.cast(prior, tf.float64))
+        outputs = self._posterior(tf.cast(cross, tf.float64), tf.cast(prior, tf.float64))
+        if self._range is not None and images.dtype.is_floating:
+            outputs["outside"] = self._outside(images)
+        return outputs
+
+    def _outside(self, images: Tensor) -> Tensor:
+        """`InputRange.outside` in TensorFlow, [M]."""
+        values = tf.cast(tf.reshape(images, [tf.shape(images)[0], -1]), tf.float64)
+        beyond = tf.maximum(self._range.low - values, values - self._range.high) / self._range.width
+        return tf.maximum(tf.reduce_max(beyond, 1), 0.0)
 
     def _posterior(self, cross: Tensor, prior: Tensor) -> dict[str, Tensor]:
         """Outputs by name, of covariances [M, B] and prior variances [M]."""

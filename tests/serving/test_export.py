@@ -104,7 +104,7 @@ def test_a_classifier(kernel, how, tmp_path):
         else in_a_fresh_process(tmp_path / "out", tmp_path)
     )
     expected = before.predictive(TEST)
-    assert set(outputs) == {"label", *expected._fields}
+    assert set(outputs) == {"label", "outside", *expected._fields}
     assert [label.decode() for label in outputs["label"]] == before.predict(TEST).tolist()
     for name, values in expected._asdict().items():
         np.testing.assert_allclose(outputs[name], values, rtol=1e-7, atol=1e-10)
@@ -134,7 +134,7 @@ def test_without_variances_and_labels_of_any_kind(dense, labels, tmp_path):
     before = keras2gp.GPClassifier(dense, 0.01).fit(x, y)
     keras2gp.export(before, tmp_path / "out", variance=False)
     outputs = in_this_process(tmp_path / "out")
-    assert set(outputs) == {"label", "mean", "probability"}
+    assert set(outputs) == {"label", "mean", "outside", "probability"}
     expected = before.predict(TEST)
     names = [v.decode() if isinstance(v, bytes) else v for v in outputs["label"].tolist()]
     assert names == expected.tolist()

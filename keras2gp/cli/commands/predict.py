@@ -24,6 +24,7 @@ from keras2gp.cli.predictions import (
 )
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import prepared
+from keras2gp.gp.strangeness import SCORES
 from keras2gp.report import positions_text
 
 __all__ = ["evaluate", "predict", "show_measures"]
@@ -44,7 +45,7 @@ _MEASURES = {
 def evaluate(
     options: argparse.Namespace, rows: tuple[Rows, Images | None], out: Output
 ) -> ExitCode:
-    """Measure a fit on test rows, and how its variance tells other images from them."""
+    """Measure a fit on test rows, and how its scores tell other images from them."""
     test, elsewhere = rows
     estimator = load_fit(options.fit, options.gram)
     require_targets(estimator.kernel, test)
@@ -53,6 +54,7 @@ def evaluate(
     twice = repeated_rows(estimator, images)
     if twice:
         warnings.append(f"{twice} of the {len(images)} test images are training images too")
+    warnings += _strange(estimator, images)
     kept = KeptCovariances(options.fit, keep=options.keep)
     began = time.perf_counter()
     columns = predictions_of(estimator, images, kept)
@@ -60,7 +62,7 @@ def evaluate(
     seconds = time.perf_counter() - began
     ood = None
     if elsewhere is not None:
-        ood = _ood_scores(options.ood, estimator, columns, elsewhere, kept)
+        ood = _ood_scores(options.ood, estimator, (images, columns), elsewhere, kept)
     document = {
         "fit": str(options.fit),
         "data": {
@@ -80,17 +82,23 @@ def evaluate(
     return ExitCode.FINE
 
 
+def _strange(estimator: Estimator, images: Images) -> list[str]:
+    """A sentence on images far outside the range of the training images, if there are any."""
+    told = "" if estimator.input_range_ is None else estimator.input_range_.warning(images)
+    return [told] if told else []
+
+
 def _ood_scores(
     source: str,
     estimator: Estimator,
-    columns: dict[str, Array],
+    pairs: tuple[Images, dict[str, Array]],
     elsewhere: Images,
     kept: KeptCovariances,
 ) -> dict[str, Any]:
-    """How well the variance tells images from elsewhere from those that `columns` predict."""
+    """How well each score tells images from elsewhere from the test images."""
     images, notes = prepared(estimator.kernel, elsewhere)
     described = {"source": source, "rows": len(images), "notes": notes}
-    return described | ood_scores(estimator, columns, images, kept)
+    return described | ood_scores(estimator, pairs, images, kept)
 
 
 def _show_evaluation(out: Output, record: FitRecord, document: dict[str, Any]) -> None:
@@ -102,7 +110,17 @@ def _show_evaluation(out: Output, record: FitRecord, document: dict[str, Any]) -
     show_measures(out, document["measures"], document["seconds"])
     if ood is not None:
         out.line(f"{ood['rows']} images of {ood['source']}, from elsewhere", style="bold")
-        out.pairs([("AUROC", f"{ood['auroc']:.4f} of the variance; 0.5 is chance")])
+        rows = [
+            (
+                name,
+                SCORES[name],
+                *(f"{of[k]:.4g}" for k in ("auroc", "mean_of_the_test_rows", "mean")),
+            )
+            for name, of in ood["scores"].items()
+        ]
+        header = ("score", "is", "AUROC", "test rows", "elsewhere")
+        out.table(header, rows, header[2:])
+        out.line("  of each score, larger is stranger; an AUROC of 0.5 is chance")
 
 
 def show_measures(out: Output, measures: dict[str, float], seconds: float) -> None:
@@ -132,6 +150,7 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
         )
     write_predictions(options.out, columns)
     notes += kept.notes()
+    notes += _strange(estimator, images)
     for note in notes:
         out.line(f"note: {note}")
     out.line(f"wrote {options.out}: {len(images)} rows in {duration_text(seconds)}")
