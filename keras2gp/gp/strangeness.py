@@ -25,8 +25,9 @@ SCORES = {
 }
 """Every score, and what it is. Of each, larger is stranger."""
 
-_FAR = 1.0
-"""Distances from the range, in units of it, above which an input is warned of."""
+_FAR, _FAR_IN_A_TABLE = 1.0, 10.0
+"""Distances from the range, in units of it, above which an input is warned of: predictions between
+and somewhat beyond the rows of a table are usual."""
 _FAINT = 0.1
 """A norm below this part of the smallest training norm is warned of."""
 
@@ -107,7 +108,7 @@ class InputRange:
         """Whether any value is far outside, found out without an array of the size of x."""
         axes = 0 if x.ndim == 2 else None
         below, above = self.low - x.min(axis=axes), x.max(axis=axes) - self.high
-        return bool((np.maximum(below, above) > _FAR * self.width).any())
+        return bool((np.maximum(below, above) > _far(x) * self.width).any())
 
     def warning(self, x: Images) -> str:
         """A sentence on the inputs that lie far outside the range, or are far fainter; or "".
@@ -121,7 +122,9 @@ class InputRange:
         if x.dtype.kind != "f":
             return ""
         faint = _norms(x) < _FAINT * self.norm[2]
-        far = self.outside(x) > _FAR if self._leaves(x) else np.zeros(len(x), dtype=bool)
+        far = np.zeros(len(x), dtype=bool)
+        if self._leaves(x):
+            far = self.outside(x) > _far(x)
         strange = int((far | faint).sum())
         if not strange:
             return ""
@@ -165,7 +168,7 @@ def strangeness(estimator: Any, X: Any) -> dict[str, Vector]:  # noqa: N803 (sci
     >>> gp = GPRegressor(RBF(1.0), noise_variance=0.1).fit([[0.0], [1.0]], [0.0, 1.0])
     >>> scores = strangeness(gp, [[0.5], [9.0]])
     >>> scores["relative_variance"].round(2).tolist(), scores["outside"].tolist()
-    ([0.12, 1.0], [0.0, 8.0])
+    ([0.09, 1.0], [0.0, 8.0])
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RangeWarning)  # the scores say it
@@ -213,6 +216,10 @@ def _of_inputs(values: Array) -> Vector:
     """Means over positions and outputs, [M]."""
     means: Vector = values.reshape(len(values), -1).mean(axis=1)
     return means
+
+
+def _far(x: Images) -> float:
+    return _FAR_IN_A_TABLE if x.ndim == 2 else _FAR
 
 
 def _norms(x: Images) -> Vector:
