@@ -304,14 +304,11 @@ def extreme(sign):
     """
 
     def of(sources, node):
-        (group,) = added(sources, [-1.0, 1.0]).groups
-        k = group.second
-        q = np.einsum("iipp->ip", k)
-        pairs = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
-        made = Source(
-            oracle.dual_activation("relu", None, k, *pairs), sign * np.sqrt(q / (2 * np.pi))
-        )
-        return Map(sources[0].spatial, [Group(group.channels, {(made, 0): np.eye(k.shape[-1])})])
+        (half,) = activated(keras.layers.ReLU(), added(sources, [-1.0, 1.0])).groups
+        both = [group for source in sources for group in source.groups]
+        made = made_of(both, half.second, sign * half.mean, function=True)
+        places = np.eye(math.prod(sources[0].spatial))
+        return Map(sources[0].spatial, [Group(half.channels, {(made, 0): places})])
 
     return of
 

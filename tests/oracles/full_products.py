@@ -135,15 +135,9 @@ def _at_places(source, place, phase, spatial):
     (group,) = source.groups
     m, k = group.mean[:, place], group.second[:, :, place[:, None], place]
     k = np.where(phase[:, None] == phase, k, np.einsum("ip,jq->ijpq", m, m))
-<<<<<<< HEAD
     made = made_of([group], k, m, moved=True, positive=group.positive)
-    kept = Group(group.channels // size**2, {(made, 0): np.eye(len(place))})
-    return Map((height * size, width * size), [kept])
-=======
-    made = Source(k, m, positive=group.positive)
     channels = group.channels * math.prod(source.spatial) // len(place)
     return Map(spatial, [Group(channels, {(made, 0): np.eye(len(place))})])
->>>>>>> b0349e6 (Maximum and minimum, mirrors and lists of positions, channels as positions, inner products by einsum; factors after an output activation)
 
 
 def gathered(source, size):
