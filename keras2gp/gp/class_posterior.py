@@ -68,7 +68,7 @@ class ClassPosterior(GaussianProcess):
         return labels
 
     def _scores(self, mean: Matrix) -> Matrix:
-        """What is largest for the label: means, or with labels="probabilities" logits."""
+        """Means, or with labels="probabilities" logits: the label is that of the largest."""
         linear = None if self.labels == "means" else self.linear_map_
         return mean if linear is None else require_finite(linear.logits(mean), "a logit")
 
