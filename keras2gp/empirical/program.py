@@ -117,9 +117,11 @@ class EmpiricalProgram:
         block: Block,
         shape: BlockShape,
         variances: Any,
+        into: Matrix | None = None,
     ) -> Matrix:
         """The values of one block, [block.rows, block.columns]; zero below a diagonal."""
-        values = np.zeros((block.rows, block.columns), self.dtype)
+        values = np.empty((block.rows, block.columns), self.dtype) if into is None else into
+        values[...] = 0
         with self._lock:
             for units, batch in self._runs(max(block.rows, block.columns)):
                 for i in range(0, block.rows, batch):

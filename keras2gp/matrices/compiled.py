@@ -17,8 +17,8 @@ from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.fingerprint import graph_identity
-from keras2gp.matrices.form import Form, FormResults, Variances
-from keras2gp.matrices.plan import Block, BlockShape, Device, Partition, narrow_tiles, working_set
+from keras2gp.matrices.form import Form, FormResults, Variances, innermost
+from keras2gp.matrices.plan import Block, BlockShape, Device, Partition, inner_tiles, working_set
 from keras2gp.matrices.ranges import require_range
 from keras2gp.matrices.xla import set_up_xla
 
@@ -66,7 +66,7 @@ class CompiledProgram:
         self.program = Program(graph, method, kind, boundaries=self.device == "cpu")
         self._general = Form(self.program, dtype, jit_compile=XLA)
         self.statistics, self.cross = self._general.statistics, self._general.cross
-        self._within = tf.function(self.program.within, jit_compile=XLA, autograph=False)
+        self._within = tf.function(self._positions_within, jit_compile=XLA, autograph=False)
 
     @cached_property
     def _forms(self) -> list[Form]:
@@ -136,6 +136,11 @@ class CompiledProgram:
         )
         return values if self.kind == "both" else values[0]
 
+    def _positions_within(
+        self, images: Sequence[Tensor], weights: list[Tensor], biases: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        return self.program.within(innermost(images), weights, biases)
+
     @property
     def rows(self) -> int:
         """Rows of the matrix for each image: one, or one for each position (Graph.between)."""
@@ -148,6 +153,7 @@ class CompiledProgram:
         block: Block,
         shape: BlockShape,
         variances: Variances,
+        into: Array | None = None,
     ) -> Array:
         """One block of the matrix, [block.rows, block.columns]; a pure function of its arguments.
 
@@ -155,7 +161,14 @@ class CompiledProgram:
         the output has positions; between positions each row and column is an image at a position.
 
         In a block on the diagonal of a symmetric matrix only the tiles that touch the upper
-        triangle are computed; the other entries are zero.
+        triangle are computed; the other entries are zero, or as they were in `into`.
+
+        Args:
+            first, second: data tensors of the rows and of the columns, [N, *shape] each.
+            block: its place in the matrix.
+            shape: sizes of blocks and tiles.
+            variances: as `variances` gives them.
+            into: a place for the values, which a kernel of one number for each pair fills.
 
         Raises:
             NumericalError: the variance of an image overflows or underflows the dtype.
@@ -166,8 +179,7 @@ class CompiledProgram:
             images.append((second, block.column, shape.columns))
         form, found = self._formed(images, shape, variances)
         (_, x1, s1), (_, x2, s2) = found[0], found[-1]
-        if form.program.compact:
-            shape = narrow_tiles(self.graph, shape, self.device)
+        shape = inner_tiles(self.graph, shape, self.device, compact=form.program.compact)
         starts = np.array(list(shape.tiles(block)), np.int32)
         padded = np.zeros((shape.most_tiles, 2), np.int32)
         padded[: len(starts)] = starts
@@ -177,10 +189,13 @@ class CompiledProgram:
         tiles = self._run(
             form, form.cross, *sides, tf.constant(padded), count, variances, tile=tile
         )
-        values = np.zeros((*tiles.shape[1:-2], shape.rows, shape.columns), self.dtype)
+        values = None if self.graph.positions else into
+        if values is None:
+            values = np.zeros((*tiles.shape[1:-2], block.rows, block.columns), self.dtype)
         for (i, j), part in zip(starts, tiles.numpy(), strict=False):
-            values[..., i : i + tile[0], j : j + tile[1]] = part
-        return self._arranged(values[..., : block.rows, : block.columns])
+            place = values[..., i : i + tile[0], j : j + tile[1]]
+            place[...] = part[..., : place.shape[-2], : place.shape[-1]]
+        return values if values is into else self._arranged(values)
 
     def _run(self, form: Form, function: Any, *arguments: Any, **settings: Any) -> Any:
         """A function's results; on CPUs by what an earlier process has traced and compiled."""
@@ -246,6 +261,7 @@ class CompiledProgram:
     def _images(self, images: Sequence[Array], start: int, size: int) -> list[Tensor]:
         """Images [start, start + size) with the pairs innermost, [*spatial, C, size].
 
+        Vectors are rows, [size, C]: the program turns them faster, where it has to.
         A ragged end is filled up with zeros, so that it needs no executable of its own.
         """
         blocks = []
@@ -253,5 +269,5 @@ class CompiledProgram:
             part = array[start : start + size]
             if len(part) < size:
                 part = np.pad(part, [(0, size - len(part))] + [(0, 0)] * (array.ndim - 1))
-            blocks.append(tf.constant(np.moveaxis(part, 0, -1)))
+            blocks.append(tf.constant(part if part.ndim == 2 else np.moveaxis(part, 0, -1)))
         return blocks

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.base import Statistics
-from keras2gp.covariance.pairs import ImageBlock, in_runs
+from keras2gp.covariance.pairs import ImageBlock, images_in_runs, in_runs
 from keras2gp.covariance.program import Program
 from keras2gp.matrices.fingerprint import nameless
 from keras2gp.matrices.traces import KeptFunctions
 
-__all__ = ["Form", "FormResults", "Variances"]
+__all__ = ["Form", "FormResults", "Variances", "innermost"]
 
 Variances = tuple[list[Tensor], list[Tensor]]
 FormResults = tuple[tuple[Tensor, ...], list[Tensor], Statistics]
 """Output variances of a block's images for each kernel, and the contents of an ImageBlock."""
+
+
+def innermost(images: Sequence[Tensor]) -> list[Tensor]:
+    """Data tensors with the images innermost; those of vectors are rows before."""
+    return [tf.transpose(image) if image.shape.rank == 2 else image for image in images]
 
 
 class Form:
@@ -33,13 +39,17 @@ class Form:
     def _statistics(
         self, images: list[Tensor], weights: list[Tensor], biases: list[Tensor], *, run: int
     ) -> FormResults:
-        """Output variances, [S], and the contents of an ImageBlock, in runs."""
+        """Output variances, [S], and the contents of an ImageBlock, in runs.
+
+        images: [*spatial, C, S], and vectors as rows, [S, C]
+        """
+        images = innermost(images)
         diagonal, images, statistics = self.program.statistics(images, weights, biases)
         statistics = {
             key: tuple(in_runs(tensor, run) for tensor in tensors)
             for key, tensors in statistics.items()
         }
-        images = [in_runs(image, run) for image in images]
+        images = [images_in_runs(image, run) for image in images]
         return diagonal, images, statistics
 
     def _tiles(

@@ -18,6 +18,9 @@ from keras2gp.matrices.work import BlockProgram, Executor, Work, require_finite
 
 __all__ = ["diagonal_of", "in_memory", "matrix_of", "within_of"]
 
+_PIECE = 128
+"""Rows and columns that are transposed at a time."""
+
 
 def matrix_of(
     program: BlockProgram,
@@ -98,15 +101,18 @@ def in_memory(
     shape, dtype = (*kernels, n1, n2, *positions), np.dtype(work.program.dtype)
     noun = "images" if work.partition.per_image == 1 else "images at positions"
     _require(work, math.prod(shape), f"a kernel matrix of {n1} x {n2} {noun} in {dtype}")
-    sink = _Matrix(np.empty(shape, dtype), len(kernels))
+    symmetric, block = work.second is None, work.partition.shape
+    by_block = symmetric and block.rows == block.columns
+    sink = _Matrix(np.zeros(shape, dtype), len(kernels), mirrors=by_block)
     with closing(executor.run(work, work.partition.blocks(), sink)) as run:
         for block in run:
             finished(block.pairs)
-    if work.second is None:
+    if symmetric:
         matrices = _planes(sink.matrix.reshape(-1, n1, n2, *positions), 2)
         diagonals = _planes(work.diagonal.reshape(-1, n1, *positions), 1)
         for matrix, variances in zip(matrices, diagonals, strict=True):
-            _mirror(matrix)
+            if not by_block:
+                _mirror(matrix)
             np.fill_diagonal(matrix, variances)
     return sink.matrix
 
@@ -118,26 +124,51 @@ def _planes(values: Array, rank: int) -> Iterator[Array]:
 
 
 class _Matrix:
-    """A sink: an array in memory; `lead` axes come before the rows."""
+    """A sink: an array in memory; `lead` axes come before the rows.
 
-    def __init__(self, matrix: Matrix, lead: int) -> None:
+    mirrors: whether blocks are copied below the diagonal as they come, each by its thread
+    """
+
+    def __init__(self, matrix: Matrix, lead: int, *, mirrors: bool) -> None:
         self.matrix = matrix
+        self.mirrors = mirrors
         self._before = (slice(None),) * lead
 
     def holds(self, block: Block) -> bool:
         return False
 
+    def place(self, block: Block) -> Matrix | None:
+        return self.matrix[block.slices] if self.matrix.ndim == 2 else None
+
     def write(self, block: Block, values: Matrix) -> None:
         lead = len(self._before)
         require_finite(np.moveaxis(values, (lead, lead + 1), (-2, -1)), block.row, block.column)
-        self.matrix[(*self._before, *block.slices)] = values
+        rows, columns = block.slices
+        kept = self.matrix[(*self._before, rows, columns)]
+        if not np.may_share_memory(kept, values):
+            kept[...] = values
+        if not self.mirrors:
+            return
+        other = self.matrix[(*self._before, columns, rows)]
+        above, below = (part if lead else part[None] for part in (kept, other))
+        for upper, lower in zip(_planes(above, 2), _planes(below, 2), strict=True):
+            if block.row == block.column:
+                _mirror(upper)
+            else:
+                _turn(upper, lower)
 
 
-def _mirror(matrix: Matrix, size: int = 1024) -> None:
+def _mirror(matrix: Matrix) -> None:
     """Copy the upper triangle onto the lower, piece by piece."""
-    n = len(matrix)
-    for i in range(0, n, size):
-        for j in range(0, i, size):
-            matrix[i : i + size, j : j + size] = matrix[j : j + size, i : i + size].T
-        corner = matrix[i : i + size, i : i + size]
+    for i in range(0, len(matrix), _PIECE):
+        corner = matrix[i : i + _PIECE, i : i + _PIECE]
         corner[...] = np.triu(corner) + np.triu(corner, 1).T
+        _turn(matrix[i : i + _PIECE, i + _PIECE :], matrix[i + _PIECE :, i : i + _PIECE])
+
+
+def _turn(source: Matrix, target: Matrix) -> None:
+    """Copy a matrix's transpose, piece by piece: across whole rows it would miss every cache."""
+    rows, columns = source.shape
+    for i in range(0, rows, _PIECE):
+        for j in range(0, columns, _PIECE):
+            target[j : j + _PIECE, i : i + _PIECE] = source[i : i + _PIECE, j : j + _PIECE].T

@@ -24,7 +24,7 @@ __all__ = [
     "Partition",
     "block_shape",
     "footprint_of",
-    "narrow_tiles",
+    "inner_tiles",
     "working_set",
 ]
 
@@ -47,6 +47,8 @@ so that more pairs halve the time of each (tanh: 10.0 ns an entry in tiles of 16
 _COMPACT_TILE_MAP = 32 * 32 * 784
 """The same for compact forms of expanded activations: in tiles of 8 x 32, 16 x 32, 32 x 32 and
 64 x 64 pairs a network with elu took 5.2, 4.7, 3.9 and 4.2 times as long as one with ReLU."""
+_VECTORS_TILE = 512
+"""Images of either side of a tile where all maps are single numbers."""
 _SMALL = 256
 """Up to this many images use 64-column tiles: 32-column ones compile 1.5 times longer."""
 _MIXING_BLOCK = 128
@@ -243,15 +245,20 @@ def block_shape(graph: Graph, n1: int, n2: int, device: Device = "cpu") -> Block
     return BlockShape(side, side, min(tile_rows, side), min(tile_columns, side))
 
 
-def narrow_tiles(graph: Graph, shape: BlockShape, device: Device) -> BlockShape:
-    """A block's shape in the tiles of compact activations, which read a dozen numbers of an image.
+def inner_tiles(
+    graph: Graph, shape: BlockShape, device: Device, *, compact: bool = False
+) -> BlockShape:
+    """A block's shape in the tiles that are computed, which lie within the given ones.
 
-    They lie within the given tiles, for which the statistics of images are laid out.
+    The statistics of images are laid out for the given tiles. Compact activations read a dozen
+    numbers of an image. Entries of vectors are computed in tiles that waste little on the diagonal.
     """
     footprint = footprint_of(graph)
-    if footprint.largest == 1 or device == "gpu":
+    if device == "gpu" or not (compact or footprint.largest == 1):
         return shape
-    side = _floor_power(math.isqrt(max(_COMPACT_TILE_MAP // footprint.largest, 256)))
+    side = _VECTORS_TILE
+    if footprint.largest > 1:
+        side = _floor_power(math.isqrt(max(_COMPACT_TILE_MAP // footprint.largest, 256)))
     tile = min(side, shape.tile_rows), min(side, shape.tile_columns)
     return BlockShape(shape.rows, shape.columns, *tile)
 

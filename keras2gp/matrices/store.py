@@ -297,6 +297,13 @@ class GramStore:
 
     # Writing.
 
+    def place(self, block: Block) -> None:
+        """Nowhere: a block is computed in an array of its own, and written in one piece.
+
+        Args:
+            block: one of `blocks`.
+        """
+
     def write(self, block: Block, values: Matrix) -> None:
         """Keep one whole block; the same bytes whoever writes it.
 

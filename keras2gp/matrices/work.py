@@ -52,8 +52,9 @@ class BlockProgram(Protocol):
         block: Block,
         shape: BlockShape,
         variances: Any,
+        into: Matrix | None = None,
     ) -> Matrix:
-        """The values of one block, [block.rows, block.columns]."""
+        """The values of one block, [block.rows, block.columns]; where they can be put `into`."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,11 @@ class Work:
         partition = program.partition(len(first[0]), n2, shape)
         return cls(program, parameters, first, second, partition)
 
-    def compute(self, block: Block) -> Matrix:
-        """The values of one block, [block.rows, block.columns]."""
+    def compute(self, block: Block, into: Matrix | None = None) -> Matrix:
+        """The values of one block, [block.rows, block.columns], in `into` or in another array."""
         second = self.first if self.second is None else self.second
-        return self.program.block(self.first, second, block, self.partition.shape, self._variances)
+        shape, variances = self.partition.shape, self._variances
+        return self.program.block(self.first, second, block, shape, variances, into)
 
     @cached_property
     def diagonal(self) -> Vector:
@@ -123,6 +125,9 @@ class Sink(Protocol):
     def holds(self, block: Block) -> bool:
         """Whether the block is there already, so that it need not be computed."""
 
+    def place(self, block: Block) -> Matrix | None:
+        """Where the values of a block may be put; None for nowhere."""
+
     def write(self, block: Block, values: Matrix) -> None:
         """Keep the values of a block. Raises: NumericalError if one is not finite."""
 
@@ -141,7 +146,7 @@ class Executor(Protocol):
 def finish(work: Work, block: Block, sink: Sink) -> None:
     """Compute and keep one block, unless another process has finished it in the meantime."""
     if not sink.holds(block):
-        sink.write(block, work.compute(block))
+        sink.write(block, work.compute(block, sink.place(block)))
 
 
 def require_finite(values: Array, row: int = 0, column: int | None = 0) -> None:

@@ -178,10 +178,10 @@ def test_executors_give_the_same_bits(choice, tmp_path):
 def test_a_fault_in_one_block_is_raised(monkeypatch):
     compute = work.Work.compute
 
-    def faulty(self, block):
+    def faulty(self, block, into):
         if block.row == 16:
             raise RuntimeError("a fault")
-        return compute(self, block)
+        return compute(self, block, into)
 
     monkeypatch.setattr(work.Work, "compute", faulty)
     with pytest.raises(RuntimeError, match="a fault"):

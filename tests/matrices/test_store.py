@@ -177,7 +177,7 @@ def test_sound_chunks_are_not_computed_again(copy, monkeypatch):
     computed = []
     compute_ = Work.compute
     monkeypatch.setattr(
-        Work, "compute", lambda self, block: computed.append(block) or compute_(self, block)
+        Work, "compute", lambda self, block, into: computed.append(block) or compute_(self, block, into)
     )
     stored(copy, images(COUNT))
     stored(copy, images(COUNT))

@@ -86,7 +86,7 @@ class Network:
     def data(self, x):
         """The data tensor of the images, which are innermost."""
         (array,) = self.kernel.images(x)
-        return np.ascontiguousarray(np.moveaxis(array, 0, -1))
+        return array if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, 0, -1))
 
     def export(self, device: str, method: str, tile: int) -> dict:
         """Write the two programs of one variant; returns its row of the manifest."""
