@@ -117,6 +117,7 @@ class EmpiricalProgram:
         block: Block,
         shape: BlockShape,
         variances: Any,
+        *,
         into: Matrix | None = None,
     ) -> Matrix:
         """The values of one block, [block.rows, block.columns]; zero below a diagonal."""

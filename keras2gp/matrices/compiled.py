@@ -153,6 +153,7 @@ class CompiledProgram:
         block: Block,
         shape: BlockShape,
         variances: Variances,
+        *,
         into: Array | None = None,
     ) -> Array:
         """One block of the matrix, [block.rows, block.columns]; a pure function of its arguments.
@@ -163,12 +164,7 @@ class CompiledProgram:
         In a block on the diagonal of a symmetric matrix only the tiles that touch the upper
         triangle are computed; the other entries are zero, or as they were in `into`.
 
-        Args:
-            first, second: data tensors of the rows and of the columns, [N, *shape] each.
-            block: its place in the matrix.
-            shape: sizes of blocks and tiles.
-            variances: as `variances` gives them.
-            into: a place for the values, which a kernel of one number for each pair fills.
+        `into` is a place for the values, which a kernel of one number for each pair fills.
 
         Raises:
             NumericalError: the variance of an image overflows or underflows the dtype.

@@ -101,8 +101,8 @@ def in_memory(
     shape, dtype = (*kernels, n1, n2, *positions), np.dtype(work.program.dtype)
     noun = "images" if work.partition.per_image == 1 else "images at positions"
     _require(work, math.prod(shape), f"a kernel matrix of {n1} x {n2} {noun} in {dtype}")
-    symmetric, block = work.second is None, work.partition.shape
-    by_block = symmetric and block.rows == block.columns
+    symmetric, sides = work.second is None, work.partition.shape
+    by_block = symmetric and sides.rows == sides.columns
     sink = _Matrix(np.zeros(shape, dtype), len(kernels), mirrors=by_block)
     with closing(executor.run(work, work.partition.blocks(), sink)) as run:
         for block in run:

@@ -52,9 +52,10 @@ class BlockProgram(Protocol):
         block: Block,
         shape: BlockShape,
         variances: Any,
+        *,
         into: Matrix | None = None,
     ) -> Matrix:
-        """The values of one block, [block.rows, block.columns]; where they can be put `into`."""
+        """The values of one block, [block.rows, block.columns], in `into` or in another array."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Work:
         """The values of one block, [block.rows, block.columns], in `into` or in another array."""
         second = self.first if self.second is None else self.second
         shape, variances = self.partition.shape, self._variances
-        return self.program.block(self.first, second, block, shape, variances, into)
+        return self.program.block(self.first, second, block, shape, variances, into=into)
 
     @cached_property
     def diagonal(self) -> Vector:
