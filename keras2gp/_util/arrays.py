@@ -19,6 +19,7 @@ __all__ = [
     "Images",
     "Indices",
     "Matrix",
+    "Noise",
     "PairMap",
     "Targets",
     "Tensor",
@@ -30,6 +31,9 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 Vector: TypeAlias = Array
 """One number for each row, [N]."""
+
+Noise: TypeAlias = float | Vector
+"""A variance on the diagonal: one number for all rows, or one for each, [N]."""
 
 Indices: TypeAlias = Array
 """Row numbers, whole numbers [count]."""

@@ -33,7 +33,7 @@ _HEAD_FILES = (
     HEAD, "x_train.npy", "y.npy", "alpha.npy", "factor.npy", "leading.npy", "weights.npy",
     "single.npy", "unit.npy", "lower.npy", "inner.npy", "diagonal.npy", "dirichlet_factor.npy",
     "dirichlet_alpha.npy", "dirichlet_inner.npy", "rates.npy", "vectors.npy", "prior.npy",
-    "linear_map.npy",
+    "linear_map.npy", "noise.npy", "relative_noise.npy", "observed.npy",
 )  # fmt: skip
 FIT_FILES = (
     RECORD,

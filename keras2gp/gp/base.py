@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import clone
 
-from keras2gp._util.arrays import Array, Matrix, Targets, Vector
+from keras2gp._util.arrays import Array, Matrix, Noise, Targets, Vector
 from keras2gp.errors import InputError, ModelFileError, NumericalError
-from keras2gp.gp.inputs import check_kernel, feature_names, kernel_values
+from keras2gp.gp.inputs import check_kernel, check_length, feature_names, kernel_values
 from keras2gp.gp.noise import NoiseCurve, check_noise_setting
-from keras2gp.gp.positions import Positioned, require_room
+from keras2gp.gp.positions import Positioned, by_row, require_room
 from keras2gp.gp.posterior import Posterior
+from keras2gp.gp.rows import RowNoise, UsedRows, observed_rows, row_noise, weights_of_rows
 from keras2gp.gp.solvers.choice import (
     SOLVERS,
     inducing_rows,
@@ -30,6 +31,10 @@ from keras2gp.gp.solvers.training import Training, training_of
 from keras2gp.gp.solving import Task, jitter_message, log_evidence, output_factors, solved
 
 __all__ = ["GaussianProcess", "JitterWarning"]
+
+
+_OF_ROWS = {"file": "noise.npy"}
+"""In a saved fit, in the place of a noise variance: it is that of each row, in this file."""
 
 
 class JitterWarning(UserWarning):
@@ -49,8 +54,8 @@ class GaussianProcess(Posterior):
 
     Args:
         kernel: a kernel, or "precomputed".
-        noise_variance: variance of the noise on the targets; "auto" for the one under which they
-            are most probable.
+        noise_variance: variance of the noise on the targets, or that of each; "auto" for the one
+            under which they are most probable.
         jitter: "auto", or a number relative to the mean of the kernel's diagonal.
         solver: "auto", a name, or a solver with settings.
 
@@ -59,6 +64,8 @@ class GaussianProcess(Posterior):
     """
 
     noise_variance_: float
+    relative_noise_: Vector | None
+    missing: str = "refuse"
     noise_curve_: NoiseCurve | None
     _labels: ClassVar[bool] = True
     """Whether the targets are those of a classification: then `scale_` is one for all."""
@@ -66,7 +73,7 @@ class GaussianProcess(Posterior):
     def __init__(
         self,
         kernel: Any,
-        noise_variance: float | str = "auto",
+        noise_variance: Any = "auto",
         jitter: float | str = "auto",
         solver: Any = "auto",
     ) -> None:
@@ -128,42 +135,72 @@ class GaussianProcess(Posterior):
             return kernel_values(gram, whole, what).reshape(rows, rows)
         return gram
 
+    def _observed(
+        self, training: Training, y: Any, weights: Any, *, outputs: bool
+    ) -> tuple[Training, Any, UsedRows]:
+        """The rows that have a target and a weight: covariance, targets, and which they are.
+
+        Args:
+            training: the covariance of all rows.
+            y: targets or labels, as `fit` received them.
+            weights: as `fit` received them.
+            outputs: whether there may be an axis of outputs.
+
+        Raises:
+            InputError: an argument does not fit.
+        """
+        images = len(training) // math.prod(self._positions)
+        y = by_row(y, self._positions, images, outputs=outputs)
+        given = weights_of_rows(weights, self._positions, images)
+        if y is not None and (given is not None or self.missing != "refuse"):
+            check_length(training, np.atleast_1d(np.asarray(y)), "targets" if outputs else "labels")
+        noise = row_noise(self.noise_variance, given, len(training))
+        y, rows = observed_rows(y, self.missing, given)
+        x = training.x.images if isinstance(training.x, Positioned) else training.x
+        return training.of_rows(rows), y, UsedRows(noise.of(rows), rows, x, len(training))
+
     def _fit_targets(
-        self, training: Training, inputs: Any, targets: Targets, progress: Progress | None
+        self,
+        training: Training,
+        inputs: Any,
+        targets: Targets,
+        progress: Progress | None,
+        rows: UsedRows,
     ) -> None:
-        """Solve for targets [N, C]; `inputs` is X as `fit` received it.
+        """Solve for targets [N, C] of the used rows; `inputs` is X as `fit` received it.
 
         Raises:
             InputError: settings or memory do not fit; the estimator is unchanged then.
             NumericalError: the matrix is not positive definite; the estimator is unchanged then.
         """
-        noise, names = check_noise_setting(self.noise_variance), feature_names(inputs)
-        fit, report, curve = solved(self._task(training, targets, noise), progress)
+        names, images = feature_names(inputs), rows.images
+        fit, report, curve = solved(self._task(training, targets, rows.noise), progress)
         scaled = curve is not None and not self._labels
         factors = output_factors(targets, fit.alpha) if scaled else None
-        evidence, x = log_evidence(targets, fit, factors), training.x
-        images = x.images if isinstance(x, Positioned) else x
+        evidence = log_evidence(targets, fit, factors)
         self.x_train_ = None if images is None else np.array(images)
         self.targets_, self.alpha_, self.weights_ = targets, fit.alpha, fit.weights
         self.system_, self.solver_report_, self.jitter_report_ = fit.system, report, fit.report
         self.inducing_ = None if fit.inducing is None else np.array(fit.inducing, dtype=np.intp)
         self.kernel_dtype_ = fit.dtype
-        self._set_input_shape((len(training),) if images is None else images.shape[1:])
+        self._set_input_shape((rows.count,) if images is None else images.shape[1:])
+        self.observed_ = rows.numbers
         self._set_feature_names(names)
         self.log_marginal_likelihood_value_ = evidence
-        self._set_noise(noise, curve)
+        self._set_noise(rows.noise, curve)
         if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
             warnings.warn(jitter_message(fit, self._positions), JitterWarning, stacklevel=3)
 
-    def _set_noise(self, stated: float | None, curve: NoiseCurve | None) -> None:
+    def _set_noise(self, noise: RowNoise, curve: NoiseCurve | None) -> None:
         self.noise_curve_ = curve
-        self.noise_variance_ = curve.chosen if curve is not None else float(stated or 0.0)
+        self.noise_variance_ = curve.chosen if curve is not None else float(noise.common or 0.0)
+        self.relative_noise_ = noise.relative
 
     def _noiseless(self) -> str:
         """The reason why "auto" stands for no noise, in words; empty where it is chosen."""
         return ""
 
-    def _task(self, training: Training, targets: Targets, noise: float | None) -> Task:
+    def _task(self, training: Training, targets: Targets, noise: RowNoise) -> Task:
         return Task(
             training,
             targets,
@@ -213,7 +250,8 @@ class GaussianProcess(Posterior):
         if noise_variance is not None:
             noise = check_noise(noise_variance)
             training = self._saved_training(gram)
-            fit = solved(self._task(training, self.targets_, noise))[0]
+            rows = RowNoise(noise, self.relative_noise_)
+            fit = solved(self._task(training, self.targets_, rows))[0]
             value = log_evidence(self.targets_, fit, self._factors)
         if math.isnan(value):
             raise NumericalError(
@@ -226,17 +264,20 @@ class GaussianProcess(Posterior):
     def _saved_training(self, gram: Any) -> Training:
         """The training covariance of the fit, to be computed again or read from `gram`."""
         if gram is None:
-            return Training(self._covariance, self._rows(self.x_train_), None, len(self.targets_))
+            return Training(self._covariance, self._train_rows, None, len(self.targets_))
         if self._positions and self.x_train_ is not None:
             gram = self._square(gram, len(self.x_train_))
-        return self._training_of(self._rows(self.x_train_), gram)
+        whole = self._training_of(self._rows(self.x_train_), gram)
+        return whole.of_rows(self.observed_)
 
     def settings_state(self) -> dict[str, Any]:
         """See FittedInputs.settings_state."""
         settings = self.get_params(deep=False)
         del settings["kernel"]
         settings["solver"] = solver_to_dict(self.solver)
-        return {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
+        if np.ndim(self.noise_variance):
+            settings["noise_variance"] = _OF_ROWS
+        return {name: plain(value) for name, value in settings.items()}
 
     @classmethod
     def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,7 +292,8 @@ class GaussianProcess(Posterior):
         Raises:
             InputError: a setting is out of range.
         """
-        check_noise_setting(state["noise_variance"])
+        if state["noise_variance"] != _OF_ROWS:
+            check_noise_setting(state["noise_variance"])
         check_jitter(state["jitter"])
         return {**state, "solver": solver_from_dict(state["solver"])}
 
@@ -275,6 +317,13 @@ class GaussianProcess(Posterior):
             facts["feature_names"] = self.feature_names_in_.tolist()
         if self._positions:
             facts["positions"] = list(self._positions)
+        if self.relative_noise_ is not None:
+            arrays["relative_noise.npy"] = self.relative_noise_
+        if self.observed_ is not None:
+            arrays["observed.npy"] = self.observed_.astype(np.float64)
+        if np.ndim(self.noise_variance):
+            facts["mean_noise"] = self.noise_variance_
+            arrays["noise.npy"] = np.asarray(self.noise_variance, dtype=np.float64)
         if self.noise_curve_ is not None:
             facts["noise_curve"] = self.noise_curve_.state()
         return facts, arrays
@@ -299,11 +348,15 @@ class GaussianProcess(Posterior):
             raise ModelFileError(
                 f"the kernel has positions {self._positions}, and that of the fit had {positions}"
             )
+        observed = arrays.get("observed.npy")
         if self.precomputed:
-            fits = x is None and shape == (len(targets),)
+            fits, every = x is None and len(shape) == 1, shape[0]
         else:
-            images, rest = divmod(len(targets), math.prod(positions))
-            fits = x is not None and x.shape == (images, *shape) and not rest
+            images = 0 if x is None else len(x)
+            fits, every = x is not None and x.shape[1:] == shape, math.prod(positions) * images
+        self.observed_ = None if observed is None else observed.astype(np.intp)
+        fits = fits and (every == len(targets) if observed is None else _are_rows(observed, every))
+        fits = fits and (observed is None or len(observed) == len(targets))
         _require(fits and targets.ndim == 2 and alpha.shape == targets.shape)
         self.x_train_, self.targets_, self.alpha_ = x, targets, alpha
         self._set_input_shape(shape)
@@ -316,9 +369,7 @@ class GaussianProcess(Posterior):
         self.log_marginal_likelihood_value_ = math.nan if value is None else finite_number(value)
         self.solver_report_ = SolverReport.from_state(facts["solver_report"])
         self.jitter_report_ = CholeskyReport.from_state(facts["jitter_report"])
-        stated, curve = check_noise_setting(self.noise_variance), facts.get("noise_curve")
-        _require((stated is None) == (curve is not None))
-        self._set_noise(stated, None if curve is None else NoiseCurve.from_state(curve))
+        self._restore_noise(facts, arrays)
         origin = Origin(self._saved_training(gram), self.solver, self._shift())
         system = SOLVERS[self.solver_report_.solver].system
         self.system_ = system.from_state(arrays, origin)
@@ -333,6 +384,21 @@ class GaussianProcess(Posterior):
             self.weights_ = arrays["weights.npy"]
         _require(count == len(self.weights_))
 
+    def _restore_noise(self, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Set the noise of a fit from its state; raises as `restore_fit`."""
+        relative, curve = arrays.get("relative_noise.npy"), facts.get("noise_curve")
+        if self.noise_variance == _OF_ROWS:
+            self.noise_variance = arrays["noise.npy"]
+            stated: float | None = finite_number(facts["mean_noise"])
+        else:
+            stated = check_noise_setting(self.noise_variance)
+        _require((stated is None) == (curve is not None))
+        if relative is not None:
+            _require(relative.shape == (len(self.targets_),) and relative.dtype.kind == "f")
+            _require(bool((np.isfinite(relative) & (relative >= 0.0)).all()))
+        chosen = None if curve is None else NoiseCurve.from_state(curve)
+        self._set_noise(RowNoise(stated, relative), chosen)
+
     def probe(self) -> tuple[Any, Matrix]:
         """The kernel's values between a few inputs of the basis, and those that the fit had."""
         corner = self.system_.kernel_corner(PROBE, self._shift())
@@ -345,11 +411,37 @@ class GaussianProcess(Posterior):
             return None
         return output_factors(self.targets_, self.alpha_)
 
-    def _shift(self) -> float:
+    def _shift(self) -> Noise:
         """The sum of noise and jitter on the diagonal of A."""
-        return self.noise_variance_ + self.jitter_report_.added
+        noise = RowNoise(self.noise_variance_, self.relative_noise_)
+        return noise.times(self.noise_variance_) + self.jitter_report_.added
+
+    def _noise_of_observations(self) -> float:
+        """The noise variance of a new observation.
+
+        Raises:
+            InputError: every training row had its own.
+        """
+        if np.ndim(self.noise_variance):
+            raise InputError(
+                "the noise of new observations is not known: noise_variance has one for each "
+                "training row. Try: the deviation of the function, and their noise added to its "
+                "square"
+            )
+        return self.noise_variance_
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy as one of Python, and anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _require(condition: bool) -> None:
     if not condition:
         raise ModelFileError("the arrays do not fit each other")
+
+
+def _are_rows(numbers: Array, count: int) -> bool:
+    """Whether these are different rows out of `count`, in their order."""
+    whole = numbers.ndim == 1 and numbers.size > 0 and bool((numbers == np.floor(numbers)).all())
+    return whole and numbers[0] >= 0 and numbers[-1] < count and bool((np.diff(numbers) > 0).all())

@@ -9,12 +9,12 @@ import numpy as np
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
-from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.probabilities import expected_softmax, largest_probabilities, tempered_softmax
 from keras2gp.gp.sampling import draw_classes, draw_jointly, random_generator
+from keras2gp.gp.updates import UpdatedGaussianProcess
 
 __all__ = ["ClassPosterior", "Prediction"]
 
@@ -33,7 +33,7 @@ class Prediction(NamedTuple):
     probability: Matrix
 
 
-class ClassPosterior(GaussianProcess):
+class ClassPosterior(UpdatedGaussianProcess):
     """Moments, probabilities and draws of a fit to targets in {-1, 1}; see GPClassifier."""
 
     classes_: Vector

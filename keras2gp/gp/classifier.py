@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +9,20 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
+from sklearn.utils.class_weight import compute_sample_weight
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
+from keras2gp.gp.base import plain
 from keras2gp.gp.class_posterior import ClassPosterior
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
 from keras2gp.gp.linear_map import LinearMap, fit_linear_map
-from keras2gp.gp.positions import by_row, scored_rows
+from keras2gp.gp.positions import scored_rows
 from keras2gp.gp.prior_mean import MeanWarning, has_mean
 from keras2gp.gp.probabilities import fit_temperature
+from keras2gp.gp.rows import RowNoise, lacking
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
@@ -72,6 +74,10 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
             "cg", "nystroem", "projected", or one of keras2gp.gp's solvers with settings.
         labels: "means" for the class of the largest posterior mean; or "probabilities", with
             probabilities="linear", for the most probable class, which can be another.
+        class_weight: weights of the classes, {label: weight}, or "balanced" for the inverse of
+            their frequencies, by which sample_weight is multiplied. Probabilities are fitted to the
+            labels as they are, without weights.
+        missing: "refuse", or "ignore" for labels that are NaN or None: these rows are left out.
 
     Attributes:
         classes_: labels, sorted, [C].
@@ -111,16 +117,20 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
     def __init__(
         self,
         kernel: Any,
-        noise_variance: float | str = "auto",
+        noise_variance: Any = "auto",
         jitter: float | str = "auto",
         probabilities: str = "linear",
         solver: Any = "auto",
         *,
         labels: str = "means",
+        class_weight: Any = None,
+        missing: str = "refuse",
     ) -> None:
         super().__init__(kernel, noise_variance, jitter, solver)
         self.probabilities = probabilities
         self.labels = labels
+        self.class_weight = class_weight
+        self.missing = missing
 
     def fit(
         self,
@@ -128,6 +138,8 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         y: Any,
         gram: Any = None,
         progress: Progress | None = None,
+        *,
+        sample_weight: Any = None,
     ) -> GPClassifier:
         """Fit to inputs and labels.
 
@@ -139,9 +151,12 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
                 which is None then. With solver="projected" also the covariances with its inducing
                 inputs, of shape [N, M], whose rows solver.rows(N) gives.
             progress: called with (steps done, steps in all) of the solver.
+            sample_weight: the noise of a label's targets is divided by its weight; a label of
+                weight 0 is left out.
 
         Shapes:
-            X [N, features] or [N, *shape]; y [N]; gram [N, N]. With positions y [N, *positions],
+            X [N, features] or [N, *shape]; y [N]; gram [N, N]; sample_weight [N]. With positions
+            y [N, *positions], sample_weight [N] or [N, *positions],
             and gram between all positions; in all predictions [M, *positions] stands for [M].
 
         Returns:
@@ -162,17 +177,18 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         training = self._training(X, gram)
         if has_mean(self.kernel):
             warnings.warn(UNUSED_MEAN, MeanWarning, stacklevel=2)
-        images = len(training) // math.prod(self._positions)
-        labels = check_labels(by_row(y, self._positions, images, outputs=False))
+        weights = class_weights(self.class_weight, y, sample_weight)
+        training, y, rows = self._observed(training, y, weights, outputs=False)
+        labels = check_labels(y)
         check_length(training, labels, "labels")
-        classes, index = np.unique(labels, return_inverse=True)
-        if len(classes) < 2:
-            raise InputError(
-                f"y holds one class, {classes[0]!r}: a classifier needs at least two classes"
-            )
-        targets = np.full((len(labels), len(classes)), -1.0)
-        targets[np.arange(len(labels)), index] = 1.0
-        self._fit_targets(training, X, targets, progress)
+        classes, index, targets = _targets_of(labels)
+        self._require_alike(rows.noise)
+        self._fit_targets(training, X, targets, progress, rows)
+        self._calibrate(classes, index)
+        return self
+
+    def _calibrate(self, classes: Vector, index: Indices) -> None:
+        """Fit what turns means into probabilities, to the column of each label."""
         self.classes_ = classes
         self.temperature_ = self.linear_map_ = None
         if self.probabilities in ("temperature", "linear"):
@@ -185,7 +201,26 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         self.dirichlet_ = None
         if self.probabilities == "dirichlet":
             self.dirichlet_ = fit_dirichlet(self._direct_factor(), index, len(classes))
-        return self
+
+    @property
+    def _values(self) -> Vector:
+        labels: Vector = self.classes_[self.targets_.argmax(axis=1)]
+        return labels
+
+    def _new_values(self, y: Any, rows: Any) -> Vector:
+        return check_labels(y)
+
+    def _set_values(self, values: Vector, factor: CholeskyFactor, state: Any) -> None:
+        classes, index, targets = _targets_of(values)
+        self._set_solution(targets, factor, state)
+        self._calibrate(classes, index)
+
+    def _require_alike(self, noise: RowNoise) -> None:
+        if noise.relative is not None and self.probabilities == "dirichlet":
+            raise InputError(
+                'probabilities="dirichlet" gives every label a noise of its own, by its class: '
+                'noises and weights of rows have no place there. Try: probabilities="linear"'
+            )
 
     def _noiseless(self) -> str:
         if self.probabilities == "dirichlet":
@@ -304,7 +339,24 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         >>> gp.fit(3.0 * np.eye(4), [0, 1, 0, 1]).leave_one_out()[1]
         array([4., 4., 4., 4.])
         """
-        return self._leave_one_out()
+        mean, variance = self._leave_one_out()
+        return self._of_all_rows(mean), self._of_all_rows(variance)
+
+    def settings_state(self) -> dict[str, Any]:
+        """See FittedInputs.settings_state."""
+        settings = super().settings_state()
+        if isinstance(self.class_weight, dict):
+            pairs = self.class_weight.items()
+            settings["class_weight"] = [[plain(label), float(weight)] for label, weight in pairs]
+        return settings
+
+    @classmethod
+    def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """See GaussianProcess.settings_from_state."""
+        settings = super().settings_from_state(state)
+        if isinstance(settings.get("class_weight"), list):
+            settings["class_weight"] = dict(settings["class_weight"])
+        return settings
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """See GaussianProcess.fit_state."""
@@ -348,6 +400,22 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
             )
 
 
+def _targets_of(labels: Vector) -> tuple[Vector, Indices, Targets]:
+    """Classes, the column of each label, and targets of -1 and 1.
+
+    Raises:
+        InputError: there is one class.
+    """
+    classes, index = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(
+            f"y holds one class, {classes[0]!r}: a classifier needs at least two classes"
+        )
+    targets = np.full((len(labels), len(classes)), -1.0)
+    targets[np.arange(len(labels)), index] = 1.0
+    return classes, index, targets
+
+
 def check_probabilities(probabilities: Any) -> None:
     """Refuse a setting that is not one of PROBABILITIES with an InputError."""
     if not isinstance(probabilities, str) or probabilities not in PROBABILITIES:
@@ -366,3 +434,23 @@ def check_label_setting(labels: Any, probabilities: str) -> None:
             f'"{probabilities}": there the most probable class is that of the largest mean, or '
             "takes variances, which labels do without"
         )
+
+
+def class_weights(setting: Any, y: Any, weights: Any) -> Any:
+    """The weights of all labels, from those of classes and of samples; None where all are 1.
+
+    Raises:
+        InputError: the setting is no weights of classes.
+    """
+    if setting is None or y is None:
+        return weights
+    labels = np.asarray(y)
+    by_class, known = np.ones(labels.shape), ~lacking(labels)
+    try:
+        by_class[known] = compute_sample_weight(setting, labels[known])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"class_weight is {received_text(setting)}: {error}") from error
+    if weights is None:
+        return by_class
+    given = np.asarray(weights, dtype=np.float64)
+    return by_class * given.reshape(*given.shape, *[1] * (labels.ndim - given.ndim))

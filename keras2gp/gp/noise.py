@@ -136,6 +136,7 @@ def choose_noise(
     *,
     labels: bool,
     jitter: float | None = None,
+    relative: Vector | None = None,
     trial: Trial | None = None,
     why_not: str = "",
 ) -> NoiseCurve:
@@ -152,6 +153,7 @@ def choose_noise(
         targets: Y, [N, C]; of a classification -1 and 1.
         labels: whether they are those of a classification.
         jitter: a number relative to the mean variance, part of A; None for "auto".
+        relative: the noise of each row relative to what is chosen, [N]; None for 1.
         trial: solves with A of all rows; None where the solver does not factorise it.
         why_not: the reason for that, in words.
 
@@ -173,7 +175,7 @@ def choose_noise(
         "a number as noise_variance",
     )
     rows = _drawn(training)
-    pilot = _Pilot(training, targets, rows, labels=labels, jitter=jitter)
+    pilot = _Pilot(training, targets, rows, labels=labels, jitter=jitter, relative=relative)
     if pilot.foreign:
         return NoiseCurve((), (), 0.0, count, "none: the matrix is no covariance")
     best = pilot.best()
@@ -262,8 +264,14 @@ class _Pilot:
         *,
         labels: bool,
         jitter: float | None,
+        relative: Vector | None,
     ) -> None:
         corner = training.corner(rows.tolist())
+        # A = K + s R with R of noises is R^1/2 (R^-1/2 K R^-1/2 + s I) R^1/2.
+        roots = np.ones(len(rows)) if relative is None else 1.0 / np.sqrt(relative[rows])
+        if relative is not None:
+            corner[np.diag_indices(len(rows))] += (jitter or 0.0) * np.diagonal(corner).mean()
+            corner, jitter = corner * roots[:, None] * roots, None
         self._unit = check_range(np.diagonal(corner), 0.0, jitter)
         self._jitter = jitter or 0.0
         self._error = relative_error(training.dtype, len(rows))
@@ -272,7 +280,8 @@ class _Pilot:
         self.foreign = not self._unit > 0.0
         if not self.foreign:
             kind = _LeftOut if labels else _Evidence
-            self._spectrum = kind(np.ascontiguousarray(corner) / self._unit, targets[rows])
+            scaled = targets[rows] * roots[:, None]
+            self._spectrum = kind(np.ascontiguousarray(corner) / self._unit, scaled, roots)
             self.foreign = self._spectrum.smallest < -len(rows) * self._error
 
     def best(self) -> float:
@@ -315,22 +324,26 @@ class _Pilot:
 class _LeftOut(Eigenvectors):
     """The likelihood of labels that are left out, at any noise."""
 
-    def __init__(self, matrix: Matrix, targets: Targets) -> None:
+    def __init__(self, matrix: Matrix, targets: Targets, roots: Vector) -> None:
         super().__init__(matrix, targets)
-        self._columns = targets.argmax(axis=1)
+        self._columns, self._roots = targets.argmax(axis=1), roots[:, None]
 
     def parts(self, shift: float) -> Vector:
         """The part of each label in the likelihood at this noise and jitter, in nats."""
-        return label_likelihoods(self.left_out(shift), self._columns)
+        return label_likelihoods(self.left_out(shift) / self._roots, self._columns)
 
 
 class _Evidence(Tridiagonal):
     """The evidence at any noise."""
 
+    def __init__(self, matrix: Matrix, targets: Targets, roots: Vector) -> None:
+        super().__init__(matrix, targets)
+        self._gain = targets.shape[1] * float(np.log(roots).sum())
+
     def parts(self, shift: float) -> Vector | None:
         """The evidence at this noise and jitter, [1], in nats; None where A is singular."""
         value = self.value(shift)
-        return None if value is None else np.array([value])
+        return None if value is None else np.array([value + self._gain])
 
 
 class _Climb:

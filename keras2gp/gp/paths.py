@@ -22,11 +22,12 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import ndtri
 
-from keras2gp._util.arrays import Array, Images, Matrix, Vector
+from keras2gp._util.arrays import Array, Images, Matrix, Noise, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_variances, kernel_values
 from keras2gp.gp.positions import Positioned
+from keras2gp.gp.solvers.jitter import column_of
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.preconditioner import partial_cholesky, randomly_pivoted
 from keras2gp.gp.solvers.system import LinearSystem, Solving
@@ -235,13 +236,13 @@ def _joined(first: Any, second: Any) -> Any:
     return joined
 
 
-def corrections(system: LinearSystem, prior: Matrix, noise: float, random: Any) -> Matrix:
+def corrections(system: LinearSystem, prior: Matrix, noise: Noise, random: Any) -> Matrix:
     """-A^-1 (f(X) + noise), [N, draws]: what the data take away from draws of the prior.
 
     Args:
         system: the linear system of the fit.
         prior: f(X), [N, draws].
-        noise: the sum of noise and jitter on the diagonal of A.
+        noise: the sum of noise and jitter on the diagonal of A, or that of each row, [N].
         random: the generator.
 
     Raises:
@@ -253,6 +254,6 @@ def corrections(system: LinearSystem, prior: Matrix, noise: float, random: Any) 
             f"sample paths need solves with other targets, which {type(system).__name__} has not "
             "got. Try: solver='cholesky'"
         )
-    noisy = prior + np.sqrt(noise) * random.standard_normal(prior.shape)
+    noisy = prior + column_of(np.sqrt(noise)) * random.standard_normal(prior.shape)
     result: Matrix = -system.solve(noisy)
     return result

@@ -36,6 +36,7 @@ class Posterior(FittedInputs):
     weights_: Matrix
     system_: LinearSystem
     inducing_: Indices | None
+    observed_: Indices | None
     jitter_report_: CholeskyReport
     solver_report_: SolverReport
     kernel_dtype_: str
@@ -63,9 +64,10 @@ class Posterior(FittedInputs):
         These are all training inputs, or the inducing ones; None for a precomputed kernel. With
         positions, the images of the rows.
         """
-        if self.x_train_ is None or self.inducing_ is None:
+        chosen = self._basis_rows
+        if self.x_train_ is None or chosen is None:
             return self.x_train_
-        basis: Images = self.x_train_[self.inducing_ // math.prod(self._positions)]
+        basis: Images = self.x_train_[chosen // math.prod(self._positions)]
         return basis
 
     @property
@@ -81,8 +83,32 @@ class Posterior(FittedInputs):
     @property
     def _basis(self) -> Any:
         """The rows of the posterior mean k(x, basis) weights_."""
+        rows, chosen = self._rows(self.x_train_), self._basis_rows
+        return rows if rows is None or chosen is None else rows[chosen]
+
+    @property
+    def _train_rows(self) -> Any:
+        """The rows of the fit: those that have a target."""
         rows = self._rows(self.x_train_)
-        return rows if rows is None or self.inducing_ is None else rows[self.inducing_]
+        return rows if rows is None or self.observed_ is None else rows[self.observed_]
+
+    @property
+    def _basis_rows(self) -> Indices | None:
+        """Numbers of the rows of the basis among all that `fit` received; None for all of them."""
+        if self.inducing_ is None or self.observed_ is None:
+            return self.observed_ if self.inducing_ is None else self.inducing_
+        rows: Indices = self.observed_[self.inducing_]
+        return rows
+
+    def _of_all_rows(self, values: Array) -> Array:
+        """Values of the rows of the fit as those of all that it received, NaN for the others."""
+        if self.observed_ is None:
+            return values
+        positions = math.prod(self._positions)
+        count = self.input_shape_[0] if self.x_train_ is None else len(self.x_train_) * positions
+        result = np.full((count, *values.shape[1:]), np.nan)
+        result[self.observed_] = values
+        return result
 
     def _rows(self, x: Any) -> Any:
         """Inputs as rows of the matrix: images at all positions, if there are any."""
@@ -112,7 +138,8 @@ class Posterior(FittedInputs):
     def _cross(self, x: Images) -> Matrix:
         """Covariances with the basis, [M, B]."""
         if self.precomputed:
-            return (x if self.inducing_ is None else x[:, self.inducing_]).astype(np.float64)
+            chosen = self._basis_rows
+            return (x if chosen is None else x[:, chosen]).astype(np.float64)
         shape = (len(x), self.system_.basis)
         values = kernel_values(self._covariance(x, self._basis), shape, "the kernel matrix")
         return values.astype(np.float64)

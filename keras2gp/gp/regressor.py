@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,22 +9,22 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
-from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.arrays import Array, Matrix, Targets, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length, check_targets
-from keras2gp.gp.noise import check_noise_setting
 from keras2gp.gp.paths import DEFAULT_RANK, Paths, Prior, corrections, prior_of
-from keras2gp.gp.positions import by_row, scored_rows
+from keras2gp.gp.positions import scored_rows
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.sampling import random_generator
+from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.fitc import InducingSystem
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
 from keras2gp.gp.solvers.system import PROBE
 from keras2gp.gp.targets import Units, normalizes, standardized
+from keras2gp.gp.updates import UpdatedGaussianProcess
 
 __all__ = ["GPRegressor"]
 
@@ -33,7 +32,7 @@ _MEAN_TOLERANCE = 1e-5
 """Relative difference of the means of one kernel in different precisions, at most."""
 
 
-class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
+class GPRegressor(RegressorMixin, UpdatedGaussianProcess):  # type: ignore[misc]
     """Regression with a Gaussian process prior; several outputs share one kernel.
 
     Math: mean = m* + K* A^-1 (y - m);  variance = diag K** - diag K* A^-1 K*^T;
@@ -52,7 +51,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
             by more than 2 nats (noise.choose_noise); the scale of the prior is then that of the
             largest evidence too, one factor on kernel and noise for each output (`scale_`). Or the
             variance of the noise on the targets as fitted, in their units squared: relative to
-            their variance with normalize_y=True. The kernel is then taken as it is.
+            their variance with normalize_y=True; or those of all targets, [N] or [N, *positions].
+            The kernel is then taken as it is.
         jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
             number, relative to the mean of the kernel's diagonal.
         normalize_y: subtract the mean of the targets (less the prior's) and divide by their
@@ -60,6 +60,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
             the targets' units.
         solver: "auto" for an exact one that fits the machine, "cholesky", "mixed", "tensorflow",
             "cg", "nystroem", "projected", or one of keras2gp.gp's solvers with settings.
+        missing: "refuse", or "ignore" for targets that are NaN: these rows are left out.
 
     Attributes:
         x_train_: training inputs; None for a precomputed kernel.
@@ -68,7 +69,11 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         basis_: inputs [B, ...] of the posterior mean k(x, basis_) weights_.
         weights_: weights of the basis, [B, C].
         factor_: Cholesky factor, of the direct solvers.
-        noise_variance_: variance of the noise on the targets as fitted, before the factor scale_.
+        noise_variance_: variance of the noise on the targets as fitted, before the factor scale_:
+            that of weight 1, or the mean of those of all targets.
+        relative_noise_: the noise of each target over noise_variance_, [N]; None for 1.
+        observed_: the rows that have a target and a weight; None for all. All arrays of the fit are
+            of these.
         noise_curve_: the noise variances that were tried, and the evidence of each
             (noise.NoiseCurve); None where the noise is stated.
         solver_report_: solver, reason, memory and time.
@@ -100,13 +105,16 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
     def __init__(
         self,
         kernel: Any,
-        noise_variance: float | str = "auto",
+        noise_variance: Any = "auto",
         jitter: float | str = "auto",
         normalize_y: bool | str = "auto",
         solver: Any = "auto",
+        *,
+        missing: str = "refuse",
     ) -> None:
         super().__init__(kernel, noise_variance, jitter, solver)
         self.normalize_y = normalize_y
+        self.missing = missing
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -119,6 +127,8 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         y: Any,
         gram: Any = None,
         progress: Progress | None = None,
+        *,
+        sample_weight: Any = None,
     ) -> GPRegressor:
         """Fit to inputs and targets.
 
@@ -130,10 +140,13 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
                 which is None then. With solver="projected" also the covariances with its inducing
                 inputs, of shape [N, M], whose rows solver.rows(N) gives.
             progress: called with (steps done, steps in all) of the solver.
+            sample_weight: the noise of a target is divided by its weight; one of weight 0 is left
+                out. With a stated noise a weight of 2 is that target twice.
 
         Shapes:
-            X [N, features] or [N, *shape]; y [N] or [N, C]; gram [N, N]. With positions:
-            y [N, *positions] or [N, *positions, C], and gram between all positions.
+            X [N, features] or [N, *shape]; y [N] or [N, C]; gram [N, N]; sample_weight [N]. With
+            positions: y [N, *positions] or [N, *positions, C], sample_weight [N] or
+            [N, *positions], and gram between all positions.
 
         Returns:
             The estimator itself.
@@ -150,20 +163,48 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         array([1., 2.])
         """
         training = self._training(X, gram)
-        images = len(training) // math.prod(self._positions)
-        targets = check_targets(by_row(y, self._positions, images, outputs=True))
+        training, y, rows = self._observed(training, y, sample_weight, outputs=True)
+        targets = check_targets(y)
         check_length(training, targets, "targets")
-        columns = targets.reshape(len(targets), -1)
-        prior = mean_of_rows(self.kernel, training.x, columns.shape[1])
-        columns = require_finite(columns - prior, "a target less the kernel's mean")
-        shift, scale = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
-        learned = check_noise_setting(self.noise_variance) is None
-        if normalizes(self.normalize_y, learned=learned):
-            columns, shift, scale = standardized(columns)
-        self._fit_targets(training, X, columns, progress)
+        columns = self._without_prior(targets, training.x)
+        columns, shift, scale = self._standard(columns, learned=rows.noise.common is None)
+        self._fit_targets(training, X, columns, progress, rows)
         self.y_shift_, self.y_scale_ = shift, scale
         self.single_output_ = targets.ndim == 1
         return self
+
+    def _without_prior(self, targets: Targets, rows: Any) -> Matrix:
+        """Targets less the kernel's mean, [N, C]."""
+        columns = targets.reshape(len(targets), -1)
+        prior = mean_of_rows(self.kernel, rows, columns.shape[1])
+        less: Matrix = require_finite(columns - prior, "a target less the kernel's mean")
+        return less
+
+    def _standard(self, columns: Matrix, *, learned: bool) -> tuple[Matrix, Vector, Vector]:
+        """Targets as they are fitted, and what was subtracted and divided by."""
+        if normalizes(self.normalize_y, learned=learned):
+            return standardized(columns)
+        return columns, np.zeros(columns.shape[1]), np.ones(columns.shape[1])
+
+    @property
+    def _values(self) -> Matrix:
+        return self.targets_ * self.y_scale_ + self.y_shift_
+
+    def _new_values(self, y: Any, rows: Any) -> Matrix:
+        targets = check_targets(y)
+        columns = self._without_prior(targets, rows)
+        if targets.ndim != 2 - self.single_output_ or columns.shape[1] != len(self.y_scale_):
+            raise InputError(
+                f"y has shape {targets.shape}; the targets of the fit have {len(self.y_scale_)} "
+                f"outputs in {2 - self.single_output_} axes"
+            )
+        return columns
+
+    def _set_values(self, values: Matrix, factor: CholeskyFactor, state: Any) -> None:
+        learned = self.noise_curve_ is not None
+        columns, shift, scale = self._standard(values, learned=learned)
+        self._set_solution(columns, factor, state)
+        self.y_shift_, self.y_scale_ = shift, scale
 
     def predict(
         self,
@@ -210,7 +251,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         """
         if return_std and return_cov:
             raise InputError("return_std and return_cov: at most one of the two can be asked for")
-        x, noise = self._test_inputs(X), self.noise_variance_ if observations else 0.0
+        x, noise = self._test_inputs(X), self._noise_of_observations() if observations else 0.0
         units = self._units
         if return_cov:
             mean, covariance = self._mean_and_covariance(x)
@@ -276,7 +317,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         >>> GPRegressor("precomputed", noise_variance=4.0).fit(np.eye(2), [4.0, 8.0]).noise_std_
         2.0
         """
-        std = self._units.deviations(np.sqrt(np.array(self.noise_variance_)))
+        std = self._units.deviations(np.sqrt(np.array(self._noise_of_observations())))
         return float(std) if self.single_output_ else std
 
     def score(
@@ -332,9 +373,9 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         (array([0., 0.]), array([4., 4.]))
         """
         mean, variance = self._leave_one_out()
-        squares = self._by_position(self._units.variances(variance))
-        prior = self._prior_mean(self._rows(self.x_train_))
-        return self._by_position(self._units.mean(mean, prior)), squares
+        squares = self._by_position(self._of_all_rows(self._units.variances(variance)))
+        prior = self._prior_mean(self._train_rows)
+        return self._by_position(self._of_all_rows(self._units.mean(mean, prior))), squares
 
     def leave_one_out_log_density(self) -> Array:
         """Log predictive density of each training target given all the others, in its units.
@@ -358,6 +399,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         """
         self._require_fitted()
         density = self._leave_one_out_density(self._factors) - np.log(self.y_scale_)
+        density = self._of_all_rows(density)
         return self._by_position(density[:, 0] if self.single_output_ else density)
 
     def sample_y(
@@ -397,7 +439,7 @@ class GPRegressor(RegressorMixin, GaussianProcess):  # type: ignore[misc]
         (2, 5)
         """
         x = self._test_inputs(X)
-        noise = self.noise_variance_ if observations else 0.0
+        noise = self._noise_of_observations() if observations else 0.0
         draws = self._samples(x, n_samples, random_state, factors=self._factors, noise=noise)
         return self._by_position(self._units.draws(draws, self._prior_mean(x)))
 

@@ -36,6 +36,7 @@ _CLASSES: dict[str, type[Head]] = {
 _INPUTS = "x_train.npy"
 _FILES = {
     *(_INPUTS, "y.npy", "alpha.npy", "weights.npy"),
+    *("noise.npy", "relative_noise.npy", "observed.npy"),
     *(name for solver in SOLVERS.values() for name in solver.system.files),
     *DirichletPosterior.files,
     *TrainedEnsemble.files,

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Matrix, Targets, Vector
-from keras2gp.errors import NumericalError
+from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.noise import NoiseCurve, choose_noise, noise_memory
 from keras2gp.gp.projected_noise import PASSES, choose_projected_noise
+from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.choice import chosen_solver
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import precision_hint
-from keras2gp.gp.solvers.projected import ProjectedProcess
+from keras2gp.gp.solvers.projected import ONE_NOISE, ProjectedProcess
 from keras2gp.gp.solvers.report import SolverReport
 from keras2gp.gp.solvers.system import Fit, Solver
 from keras2gp.gp.solvers.training import Training
@@ -35,7 +36,7 @@ class Task:
     Attributes:
         training: the covariance of the training inputs.
         targets: Y, [N, C].
-        noise: the noise variance; None to choose it.
+        noise: of the rows; its common factor is None to choose it.
         jitter: "auto", or a number relative to the mean of the kernel's diagonal.
         solver: "auto", a name, or a solver with settings.
         labels: whether the targets are those of a classification.
@@ -44,7 +45,7 @@ class Task:
 
     training: Training
     targets: Targets
-    noise: float | None
+    noise: RowNoise
     jitter: float | str
     solver: Any
     labels: bool
@@ -65,10 +66,12 @@ def solved(
         InputError: settings or memory do not fit.
         NumericalError: the matrix is not positive definite, or the solution beyond float64.
     """
-    training, targets, noise, curve = task.training, task.targets, task.noise, None
+    training, targets, noise, curve = task.training, task.targets, task.noise.common, None
     check_jitter(task.jitter)
     outputs = targets.shape[1]
     solver, reason = chosen_solver(task.solver, training, outputs)
+    if task.noise.relative is not None and isinstance(solver, ProjectedProcess):
+        raise InputError(ONE_NOISE)
     memory = solver.memory(training, outputs)
     if noise is None and not isinstance(solver, ProjectedProcess):
         memory = max(memory, noise_memory(len(training), outputs))
@@ -81,7 +84,7 @@ def solved(
         if noise is None:
             training, curve = _chosen_noise(task, solver, progress)
             noise = curve.chosen
-        fit = solver.fit(training, targets, noise, task.jitter, progress)
+        fit = solver.fit(training, targets, task.noise.times(noise), task.jitter, progress)
     _require_range(targets, fit.alpha)
     name, reason, memory = fit.instead or (solver.name, reason, memory)
     report = SolverReport(
@@ -111,7 +114,7 @@ def _chosen_noise(
         training = training.computed()
 
     def trial(noise: float, targets: Targets) -> Fit:
-        return solver.fit(training, targets, noise, jitter or 0.0, progress)
+        return solver.fit(training, targets, task.noise.times(noise), jitter or 0.0, progress)
 
     direct = solver.name in ("cholesky", "tensorflow")
     return training, choose_noise(
@@ -119,6 +122,7 @@ def _chosen_noise(
         task.targets,
         labels=task.labels,
         jitter=jitter,
+        relative=task.noise.relative,
         trial=trial if direct else None,
         why_not=f'solver "{solver.name}" computes no exact determinant of all',
     )

@@ -102,6 +102,8 @@ def test_files_are_as_documented(tmp_path):
         "solver": {"name": "auto"},
         "probabilities": "temperature",
         "labels": "means",
+        "class_weight": None,
+        "missing": "refuse",
     }
     assert head["temperature"] == before.temperature_
     assert head["jitter_report"]["steps"][0]["jitter"] == 0.0

@@ -199,7 +199,7 @@ def test_a_failed_fit_leaves_the_old_one():
 def test_parameters():
     ours = GPRegressor(KERNEL, 0.1, jitter=1e-6, normalize_y=True)
     assert set(ours.get_params(deep=False)) == {
-        "kernel", "noise_variance", "jitter", "normalize_y", "solver"
+        "kernel", "noise_variance", "jitter", "normalize_y", "solver", "missing"
     }  # fmt: skip
     assert clone(ours).get_params()["jitter"] == 1e-6
     assert ours.set_params(noise_variance=0.2).noise_variance == 0.2

@@ -16,11 +16,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras2gp._util.arrays import Images
+from keras2gp._util.arrays import Images, Noise
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
-from keras2gp.gp.solvers.jitter import check_jitter, check_noise, factor_with_jitter
+from keras2gp.gp.solvers.jitter import (
+    check_jitter,
+    check_noises,
+    factor_with_jitter,
+    noise_of,
+)
 from keras2gp.gp.solvers.matrices import (
     MatrixLike,
     Progress,
@@ -40,7 +45,7 @@ _THREADS = 2
 
 def factorize(
     matrix: MatrixLike,
-    noise_variance: float = 0.0,
+    noise_variance: Noise = 0.0,
     jitter: float | str = "auto",
     tile: int = 512,
     progress: Progress | None = None,
@@ -56,7 +61,8 @@ def factorize(
 
     Args:
         matrix: an array, or anything that slices to arrays, such as a store on disk.
-        noise_variance: added to the diagonal, in the units of the matrix.
+        noise_variance: added to the diagonal, in the units of the matrix: a number, or one for each
+            row, [N].
         jitter: "auto" tries 0, 1e-10, 1e-8, 1e-6, 1e-4 until one succeeds; a number is the only
             one tried. Relative to the mean of the diagonal.
         tile: columns of a panel.
@@ -89,7 +95,7 @@ def factorize(
     2.0794
     """
     size = check_shape(matrix)
-    noise = check_noise(noise_variance)
+    noise = check_noises(noise_variance, size)
     check_jitter(jitter)
     tile = min(whole_number("tile", tile, 1), size)
     require_memory(
@@ -103,7 +109,7 @@ def factorize(
     error = relative_error(read_block(matrix, slice(0, 1), slice(0, 1)).dtype, size)
     fresh = True
 
-    def tried(added: float) -> tuple[bool, float, int]:
+    def tried(added: Noise) -> tuple[bool, float, int]:
         nonlocal fresh
         if not fresh:
             read_lower(matrix, panels, checked=False)
@@ -163,14 +169,14 @@ def read_lower(
 
 
 def attempt(
-    panels: PackedPanels, added: float, error: float, progress: Progress | None
+    panels: PackedPanels, added: Noise, error: float, progress: Progress | None
 ) -> tuple[bool, float, int]:
     """Factorise in place; returns whether it succeeded, the smallest pivot, and its row."""
     smallest, index, succeeded = math.inf, 0, True
     for j in range(len(panels)):
         start, stop = panels.bounds(j)
         tile = panels.panel(j)[: stop - start]
-        np.fill_diagonal(tile, np.diagonal(tile) + added)
+        np.fill_diagonal(tile, np.diagonal(tile) + noise_of(added, slice(start, stop)))
         before = np.diagonal(tile).copy()
         info = panels.factor_panel(j)
         # Where LAPACK stopped, the diagonal holds the pivot itself, not its root.

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from keras2gp._util.arrays import Images, Matrix, Targets
+from keras2gp._util.arrays import Images, Matrix, Noise, Targets
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.cholesky import cholesky_memory, factorize
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
-from keras2gp.gp.solvers.jitter import check_noise, factor_with_jitter
+from keras2gp.gp.solvers.jitter import check_noises, factor_with_jitter
 from keras2gp.gp.solvers.matrices import (
     MatrixLike,
     Progress,
@@ -79,7 +79,7 @@ class Cholesky:
         self,
         training: Training,
         targets: Targets,
-        noise: float,
+        noise: Noise,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
@@ -88,7 +88,7 @@ class Cholesky:
         Args:
             training: the covariance of the training inputs.
             targets: Y, [N, C].
-            noise: the noise variance.
+            noise: the noise variance, or that of each row, [N].
             jitter: "auto", or a number relative to the mean diagonal.
             progress: called with (steps done, steps in all).
 
@@ -145,7 +145,7 @@ class TensorFlowCholesky:
         self,
         training: Training,
         targets: Targets,
-        noise: float,
+        noise: Noise,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
@@ -154,7 +154,7 @@ class TensorFlowCholesky:
         Args:
             training: the covariance of the training inputs.
             targets: Y, [N, C].
-            noise: the noise variance.
+            noise: the noise variance, or that of each row, [N].
             jitter: "auto", or a number relative to the mean diagonal.
             progress: called with (steps done, steps in all).
 
@@ -177,7 +177,7 @@ def _fit(factor: CholeskyFactor, targets: Targets, matrix: MatrixLike) -> Fit:
 
 def factorize_tensorflow(
     matrix: MatrixLike,
-    noise_variance: float = 0.0,
+    noise_variance: Noise = 0.0,
     jitter: float | str = "auto",
     device: str | None = None,
     progress: Progress | None = None,
@@ -196,7 +196,8 @@ def factorize_tensorflow(
             on it.
         NumericalError: as `factorize`.
     """
-    size, noise = check_shape(matrix), check_noise(noise_variance)
+    size = check_shape(matrix)
+    noise = check_noises(noise_variance, size)
     require_memory(
         24 * size * size + cholesky_memory(size), f"the factor of a {size} x {size} matrix", _HINT
     )
@@ -206,7 +207,7 @@ def factorize_tensorflow(
     diagonal = np.diagonal(dense).copy()
     lower = dense
 
-    def attempt(added: float) -> tuple[bool, float, int]:
+    def attempt(added: Noise) -> tuple[bool, float, int]:
         nonlocal lower
         np.fill_diagonal(dense, diagonal + added)
         lower = _tensorflow_lower(dense, device)

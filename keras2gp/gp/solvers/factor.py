@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras2gp._util.array_files import array_writer, read_array
-from keras2gp._util.arrays import Array, Indices, Matrix, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
 from keras2gp._util.files import write_file
 from keras2gp.errors import InputError, ModelFileError
+from keras2gp.gp.solvers.jitter import noise_of
 from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 
@@ -177,7 +178,7 @@ class CholeskyFactor:
         product: Matrix = lower @ lower.T
         return product
 
-    def kernel_corner(self, count: int, added: float) -> Matrix:
+    def kernel_corner(self, count: int, added: Noise) -> Matrix:
         """See LinearSystem.kernel_corner.
 
         Args:
@@ -188,7 +189,9 @@ class CholeskyFactor:
             The first rows and columns of K, [count, count].
         """
         count = min(count, self.size, self.tile)
-        return self.leading(count) - added * np.eye(count)
+        corner = self.leading(count)
+        corner[np.diag_indices(count)] -= noise_of(added, slice(0, count))
+        return corner
 
     def lower(self) -> Matrix:
         """L as a dense [N, N] array, zero above the diagonal: N^2 doubles."""

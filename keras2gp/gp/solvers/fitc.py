@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
@@ -98,7 +98,7 @@ class InducingSystem:
         """Entries of the diagonal of A^-1, [rows]."""
         return self.diagonal[rows]
 
-    def kernel_corner(self, count: int, added: float) -> Matrix:
+    def kernel_corner(self, count: int, added: Noise) -> Matrix:
         """See LinearSystem.kernel_corner; K_mm has neither noise nor jitter on its diagonal."""
         product: Matrix = self.lower[:count] @ self.lower[:count].T
         return product
@@ -230,7 +230,7 @@ class Nystroem:
         self,
         training: Training,
         targets: Targets,
-        noise: float,
+        noise: Noise,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
@@ -239,7 +239,7 @@ class Nystroem:
         Args:
             training: the covariance of the training inputs.
             targets: Y, [N, C].
-            noise: the noise variance.
+            noise: the noise variance, or that of each row, [N].
             jitter: "auto", or a number relative to the mean diagonal.
             progress: called with (steps done, steps in all).
 
@@ -296,7 +296,7 @@ class Nystroem:
 
 
 def _conditional(
-    partial: PartialCholesky, noise: float, jitter: float | str
+    partial: PartialCholesky, noise: Noise, jitter: float | str
 ) -> tuple[float, Vector]:
     """The jitter, relative to the mean variance, and the diagonal of D, [N]."""
     fixed = check_jitter(jitter)

@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.solvers.conjugate_gradients import IndefiniteError, Solution, conjugate_gradients
-from keras2gp.gp.solvers.jitter import JITTER_LADDER, check_jitter, check_range
+from keras2gp.gp.solvers.jitter import JITTER_LADDER, check_jitter, check_range, column_of
 from keras2gp.gp.solvers.lanczos import LogDeterminant, log_determinant
 from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
 from keras2gp.gp.solvers.precision import precision_hint, relative_error
@@ -56,7 +56,7 @@ class IterativeSystem:
         self,
         settings: ConjugateGradients,
         training: Training,
-        added: float,
+        added: Noise,
         corner: Matrix | None = None,
     ) -> None:
         self._settings = settings
@@ -89,9 +89,10 @@ class IterativeSystem:
 
     @cached_property
     def _preconditioner(self) -> Preconditioner:
-        return Preconditioner(self.partial, self._added)
+        # Any positive definite one leaves the solution as it is.
+        return Preconditioner(self.partial, float(np.mean(self._added)))
 
-    def shifted(self, added: float) -> IterativeSystem:
+    def shifted(self, added: Noise) -> IterativeSystem:
         """The same matrix with another shift of the diagonal."""
         result = IterativeSystem(self._settings, self._training, added)
         result.product, result.partial = self.product, self.partial
@@ -131,7 +132,7 @@ class IterativeSystem:
 
     def _apply(self, p: Matrix) -> Matrix:
         result: Matrix = self.product.product(p)
-        result += self._added * p
+        result += column_of(self._added) * p
         return result
 
     def _solved(self, b: Matrix) -> Solution:
@@ -172,7 +173,7 @@ class IterativeSystem:
             parts.append(self._solved(unit).x[batch, columns])
         return np.concatenate(parts)
 
-    def kernel_corner(self, count: int, added: float) -> Matrix:
+    def kernel_corner(self, count: int, added: Noise) -> Matrix:
         """See LinearSystem.kernel_corner."""
         if self._corner is not None:
             return self._corner[:count, :count]
@@ -286,7 +287,7 @@ class ConjugateGradients:
         self,
         training: Training,
         targets: Targets,
-        noise: float,
+        noise: Noise,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
@@ -295,7 +296,7 @@ class ConjugateGradients:
         Args:
             training: the covariance of the training inputs.
             targets: Y, [N, C].
-            noise: the noise variance.
+            noise: the noise variance, or that of each row, [N].
             jitter: "auto", or a number relative to the mean diagonal.
             progress: called with (steps done, steps in all).
 

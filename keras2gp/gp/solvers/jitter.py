@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Images, Vector
+from keras2gp._util.arrays import Images, Noise, Vector
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.matrices import MatrixLike, read_block
@@ -20,8 +20,11 @@ __all__ = [
     "LARGEST",
     "check_jitter",
     "check_noise",
+    "check_noises",
     "check_range",
+    "column_of",
     "factor_with_jitter",
+    "noise_of",
 ]
 
 LARGEST = 1e280
@@ -42,9 +45,9 @@ _COMPARED = 512
 def factor_with_jitter(
     matrix: MatrixLike,
     diagonal: Vector,
-    noise: float,
+    noise: Noise,
     jitter: float | str,
-    attempt: Callable[[float], tuple[bool, float, int]],
+    attempt: Callable[[Noise], tuple[bool, float, int]],
     *,
     inputs: Images | None = None,
 ) -> CholeskyReport:
@@ -53,7 +56,7 @@ def factor_with_jitter(
     Args:
         matrix: the matrix, read again only to find the cause of a failure.
         diagonal: its diagonal, [N].
-        noise: the noise variance, added to the diagonal in every attempt.
+        noise: the noise variance or that of each row, added to the diagonal in every attempt.
         jitter: "auto" for the ladder, or one number relative to the mean of the diagonal.
         attempt: called with the number to add to the diagonal; returns whether it succeeded, the
             smallest pivot, and the row of that pivot.
@@ -96,6 +99,33 @@ def check_noise(noise_variance: float) -> float:
     return float(noise_variance)
 
 
+def check_noises(noise_variance: Noise, size: int) -> Noise:
+    """The noise variance as a float, or those of all rows as an array.
+
+    Raises:
+        InputError: they are not finite, or negative, or not as many as the rows.
+    """
+    if np.ndim(noise_variance) == 0:
+        return check_noise(noise_variance)  # type: ignore[arg-type]
+    noises: Vector = np.asarray(noise_variance, dtype=np.float64)
+    if noises.shape != (size,) or not np.isfinite(noises).all() or noises.min() < 0.0:
+        raise InputError(
+            f"noise_variance is {received_text(noise_variance)}: expected a number, or {size} of "
+            "them, one for each row, finite and 0 or more"
+        )
+    return noises
+
+
+def noise_of(added: Noise, rows: slice) -> Noise:
+    """The part of a diagonal that belongs to some rows."""
+    return added[rows] if isinstance(added, np.ndarray) else added
+
+
+def column_of(added: Noise) -> Any:
+    """A diagonal as a factor of columns: of b [N, C] in added * b."""
+    return added[:, None] if isinstance(added, np.ndarray) else added
+
+
 def check_jitter(jitter: float | str) -> float | None:
     """The jitter as a float, or None for "auto".
 
@@ -111,7 +141,7 @@ def check_jitter(jitter: float | str) -> float | None:
     return float(jitter)
 
 
-def check_range(diagonal: Vector, noise: float, jitter: float | None) -> float:
+def check_range(diagonal: Vector, noise: Noise, jitter: float | None) -> float:
     """The mean of the diagonal, if the solve stays within the range of float64.
 
     Raises:
@@ -119,7 +149,7 @@ def check_range(diagonal: Vector, noise: float, jitter: float | None) -> float:
     """
     with np.errstate(over="ignore"):
         mean = float(diagonal.mean())
-        total = abs(mean) * (1.0 + (jitter or 0.0)) + noise
+        total = abs(mean) * (1.0 + (jitter or 0.0)) + float(np.max(noise))
     if not total < LARGEST:
         raise NumericalError(
             f"the mean variance is {mean:.3g}, with noise and jitter {total:.3g}: float64 "

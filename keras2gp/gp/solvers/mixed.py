@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from keras2gp._util import memory
-from keras2gp._util.arrays import Targets
+from keras2gp._util.arrays import Noise, Targets
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text, size_text
 from keras2gp.errors import InputError
@@ -107,7 +107,7 @@ class MixedPrecision:
         self,
         training: Training,
         targets: Targets,
-        noise: float,
+        noise: Noise,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
@@ -116,7 +116,7 @@ class MixedPrecision:
         Args:
             training: the covariance of the training inputs.
             targets: Y, [N, C].
-            noise: the noise variance.
+            noise: the noise variance, or that of each row, [N].
             jitter: "auto", or a number relative to the mean diagonal.
             progress: called with (steps done, steps in all).
 
@@ -138,7 +138,7 @@ class MixedPrecision:
         self,
         training: Training,
         targets: Targets,
-        noise: float,
+        noise: Noise,
         jitter: float,
         progress: Progress | None,
     ) -> Fit | str:

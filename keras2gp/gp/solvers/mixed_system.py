@@ -11,11 +11,12 @@ from typing import ClassVar
 import numpy as np
 
 from keras2gp._util import memory
-from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.direct import Cholesky
 from keras2gp.gp.solvers.factor import CholeskyFactor
+from keras2gp.gp.solvers.jitter import column_of
 from keras2gp.gp.solvers.lanczos import LogDeterminant
 from keras2gp.gp.solvers.lower import LowerTriangle
 from keras2gp.gp.solvers.precision import relative_error
@@ -65,7 +66,7 @@ class MixedSystem:
         self,
         training: Training,
         factor: SingleFactor,
-        added: float,
+        added: Noise,
         accuracy: float,
         *,
         rate: float = 1.0,
@@ -205,7 +206,7 @@ class MixedSystem:
         starts = range(0, len(rows), _FEW)
         return np.concatenate([self._solved_diagonal(rows[i : i + _FEW]) for i in starts])
 
-    def kernel_corner(self, count: int, added: float) -> Matrix:
+    def kernel_corner(self, count: int, added: Noise) -> Matrix:
         """See LinearSystem.kernel_corner."""
         if self._corner is not None:
             return self._corner[:count, :count]
@@ -235,7 +236,7 @@ class MixedSystem:
 
     def _apply(self, p: Matrix) -> Matrix:
         result = self.matrix.product(p)
-        result += self._added * p
+        result += column_of(self._added) * p
         return result
 
     def _refined(self, b: Matrix) -> tuple[Matrix, Matrix, Matrix] | None:

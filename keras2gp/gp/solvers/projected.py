@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
+from keras2gp._util.arrays import Indices, Matrix, Noise, Targets, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
@@ -33,6 +33,12 @@ _HINT = (
 )
 _PANELS = 4
 """Panels of rows at once: as read, in float64, and two triangular solves."""
+ONE_NOISE = (
+    'solver "projected" sums over the training inputs once, for one noise of all of them: it takes '
+    "no noise or weight of single rows. Try: solver='nystroem', or 'cg'"
+)
+"""Why there is no noise of single rows."""
+
 # Least noise, relative to the mean variance: without any, A is singular.
 _FLOOR = 1e-6
 
@@ -259,7 +265,7 @@ class ProjectedProcess:
         self,
         training: Training,
         targets: Targets,
-        noise: float,
+        noise: Noise,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
@@ -279,6 +285,8 @@ class ProjectedProcess:
             NumericalError: there is neither noise nor jitter.
         """
         steps = self.steps(training, progress, passes=2)
+        if isinstance(noise, np.ndarray):
+            raise InputError(ONE_NOISE)
         return self.equations(training, targets, steps).fit(noise, jitter, steps)
 
     def steps(self, training: Training, progress: Progress | None, passes: int) -> Steps:

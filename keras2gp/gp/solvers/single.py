@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from keras2gp._util.arrays import Matrix, Vector
+from keras2gp._util.arrays import Matrix, Noise, Vector
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.solvers.cholesky import attempt, read_lower
 from keras2gp.gp.solvers.matrices import MatrixLike, Progress
@@ -95,7 +95,7 @@ class SingleFactor:
 
 
 def factorize_single(
-    matrix: MatrixLike, diagonal: Vector, added: float, progress: Progress | None
+    matrix: MatrixLike, diagonal: Vector, added: Noise, progress: Progress | None
 ) -> tuple[SingleFactor | None, float, int]:
     """Factor A = matrix + added I in float32, if A is regular far above rounding in float32.
 
@@ -115,7 +115,7 @@ def factorize_single(
         InputError: not finite, or asymmetric, as in `factorize`.
     """
     size = len(diagonal)
-    unit = 4.0 ** round(math.log2(max(float(diagonal.mean()) + added, 1e-300)) / 2.0)
+    unit = 4.0 ** round(math.log2(max(float(np.mean(diagonal + added)), 1e-300)) / 2.0)
     panels = PackedPanels(size, min(_TILE, size), dtype=np.float32)
     read_lower(matrix, panels, checked=True, unit=unit)
     least = 4.0 * _EPSILON * math.sqrt(size)

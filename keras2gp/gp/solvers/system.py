@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import CholeskyReport
 from keras2gp.gp.solvers.training import Training
@@ -24,12 +24,12 @@ class Origin:
     Attributes:
         training: the kernel and the training inputs, or the matrix.
         solver: the setting `solver` of the estimator.
-        added: the sum of noise and jitter on the diagonal.
+        added: the sum of noise and jitter on the diagonal, or that of each row, [N].
     """
 
     training: Training
     solver: Any
-    added: float
+    added: Noise
 
 
 class LinearSystem(Protocol):
@@ -61,7 +61,7 @@ class LinearSystem(Protocol):
         """Entries of the diagonal of A^-1, [rows]."""
         ...
 
-    def kernel_corner(self, count: int, added: float, /) -> Matrix:
+    def kernel_corner(self, count: int, added: Noise, /) -> Matrix:
         """The kernel matrix of the first inputs of the basis, `count` of them at most.
 
         Args:
@@ -160,7 +160,7 @@ class Solver(Protocol):
         self,
         training: Training,
         targets: Targets,
-        noise: float,
+        noise: Noise,
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
@@ -169,7 +169,7 @@ class Solver(Protocol):
         Args:
             training: the covariance of the training inputs.
             targets: Y, [N, C].
-            noise: the noise variance.
+            noise: the noise variance, or that of each row, [N].
             jitter: "auto", or a number relative to the mean diagonal.
             progress: called with (steps done, steps in all).
 

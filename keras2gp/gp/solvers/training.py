@@ -135,6 +135,26 @@ class Training:
         """The same inputs with their matrix, which has been computed or read."""
         return Training(self._kernel, self.x, matrix, self._count)
 
+    def of_rows(self, rows: Indices | None) -> Training:
+        """The covariance of some of the inputs; None for all.
+
+        Raises:
+            InputError: the matrix is given, and no array.
+        """
+        if rows is None:
+            return self
+        given = self.given
+        if given is not None or self.given_rectangle is not None:
+            if not isinstance(given, np.ndarray):
+                kind = type(self.given_rectangle if given is None else given).__name__
+                raise InputError(
+                    f"gram is a {kind}, of which rows cannot be left out, and "
+                    f"{len(self) - len(rows)} rows have no target or weight. Try: a gram of the "
+                    "others, or an array"
+                )
+            given = given[np.ix_(rows, rows)]
+        return Training(self._kernel, None if self.x is None else self.x[rows], given)
+
     def computed(self) -> Training:
         """The same covariance with its matrix, computed now if it was not given.
 

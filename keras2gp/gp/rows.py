@@ -1,0 +1,167 @@
+"""Rows of a fit that are not alike: noise and weight of each, and rows without a target."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.arrays import Array, Indices, Noise, Vector
+from keras2gp._util.checks import one_of
+from keras2gp._util.text import received_text
+from keras2gp.errors import InputError
+from keras2gp.gp.noise import check_noise_setting
+
+__all__ = ["RowNoise", "UsedRows", "lacking", "observed_rows", "row_noise", "weights_of_rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class RowNoise:
+    """The noise of the rows of a fit: row i has the variance common * relative_i.
+
+    Attributes:
+        common: None where it is to be chosen.
+        relative: [N]; None for 1.
+    """
+
+    common: float | None
+    relative: Vector | None
+
+    def of(self, rows: Indices | None) -> RowNoise:
+        """The noise of some of the rows; None for all."""
+        if rows is None or self.relative is None:
+            return self
+        return RowNoise(self.common, self.relative[rows])
+
+    def times(self, common: float) -> Noise:
+        """The variances of the rows for a common factor."""
+        return common if self.relative is None else common * self.relative
+
+
+@dataclass(frozen=True, eq=False)
+class UsedRows:
+    """The rows of a fit among those that it received.
+
+    Attributes:
+        noise: of the rows that are used.
+        numbers: of the rows that are used; None for all.
+        images: the inputs that were received; None for a precomputed kernel.
+        count: how many rows were received.
+    """
+
+    noise: RowNoise
+    numbers: Indices | None
+    images: Any
+    count: int
+
+
+def row_noise(setting: Any, weights: Vector | None, rows: int) -> RowNoise:
+    """The noise of every row, from the setting `noise_variance` and the weights.
+
+    Math: variance_i = noise_variance_i / weight_i
+
+    Args:
+        setting: "auto", a number, or one for each row.
+        weights: of the rows, positive where the row is used; None for 1.
+        rows: their number.
+
+    Raises:
+        InputError: a variance or weight is out of range, or there are not as many as rows.
+    """
+    if isinstance(setting, str) or np.ndim(setting) == 0:
+        common, relative = check_noise_setting(setting), None
+        if weights is not None and np.ptp(weights[weights > 0.0]) > 0.0 and common == 0.0:
+            raise InputError(
+                "noise_variance is 0, and weights act on the noise: variance / weight. Try: "
+                'noise_variance="auto", or a number above 0'
+            )
+    else:
+        try:
+            noises = np.asarray(setting, dtype=np.float64).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"noise_variance is {received_text(setting)}: expected 'auto', a number, or one "
+                "for each row"
+            ) from error
+        if noises.shape != (rows,) or not np.isfinite(noises).all() or noises.min() < 0.0:
+            raise InputError(
+                f"noise_variance is {received_text(setting)}: expected {rows} numbers, one for "
+                "each target, finite and 0 or more"
+            )
+        common = float(noises.mean())
+        relative = noises / common if common > 0.0 else None
+    if weights is not None and common != 0.0:
+        inverse = 1.0 / np.where(weights > 0.0, weights, 1.0)
+        relative = inverse if relative is None else relative * inverse
+    return RowNoise(common, relative)
+
+
+def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Vector | None:
+    """The weight of every row, from those of images or of images at positions.
+
+    Raises:
+        InputError: they are no finite numbers, 0 or more, of the shape of the targets; or all 0.
+    """
+    if weights is None:
+        return None
+    try:
+        array: Array = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"sample_weight holds no numbers: {error}") from error
+    if array.shape == (images,):
+        array = np.repeat(array, math.prod(positions))
+    elif array.shape != (images, *positions):
+        expected = f"[{images}]" + (f" or {[images, *positions]}" if positions else "")
+        raise InputError(f"sample_weight has shape {array.shape}: expected {expected}")
+    array = array.reshape(-1)
+    if not np.isfinite(array).all() or array.min() < 0.0:
+        raise InputError("sample_weight: expected finite numbers, 0 or more")
+    if not array.any():
+        raise InputError("sample_weight: every weight is zero, and no row is left")
+    return array
+
+
+def observed_rows(y: Any, missing: Any, weights: Vector | None) -> tuple[Any, Indices | None]:
+    """The targets, and the rows that have one and a weight above 0; None for all of them.
+
+    Args:
+        y: targets or labels by row, as the user hands them in.
+        missing: "refuse", or "ignore" for rows whose target is NaN (or None).
+        weights: of the rows, or None.
+
+    Raises:
+        InputError: another setting; no row is left; outputs lack targets in different rows.
+    """
+    one_of("missing", missing, ("refuse", "ignore"))
+    used = None if weights is None else weights > 0.0
+    if missing == "ignore" and y is not None:
+        array = np.asarray(y)
+        gaps: Array = lacking(array)
+        if gaps.ndim > 1:
+            every, some = np.asarray(gaps.all(axis=1)), np.asarray(gaps.any(axis=1))
+            if (some != every).any():
+                raise InputError(
+                    f"row {int((some != every).argmax())} of y lacks some outputs and has others: "
+                    "each output would have a matrix of its own. Try: a fit for each column of y, "
+                    "with gram= so that the kernel is computed once"
+                )
+            gaps = every
+        used = ~gaps if used is None else used & ~gaps
+    if used is None or used.all():
+        return y, None
+    if not used.any():
+        raise InputError("no row has a target and a weight above 0")
+    rows = np.flatnonzero(used)
+    return np.asarray(y)[rows], rows
+
+
+def lacking(array: Array) -> Array:
+    """Which entries are NaN or None, as an array of the same shape."""
+    if array.dtype.kind == "f":
+        return np.isnan(array)
+    if array.dtype.kind == "O":
+        flat = [value is None or value != value for value in array.flat]  # noqa: PLR0124 (NaN)
+        return np.array(flat, dtype=bool).reshape(array.shape)
+    return np.zeros(array.shape, dtype=bool)
