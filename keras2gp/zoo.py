@@ -19,6 +19,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 
 __all__ = ["ZOO", "build", "convnet", "residual_cnn", "resnet32"]
@@ -152,6 +153,11 @@ def _variances(w2: float, b2: float) -> dict[str, Any]:
 
 def _model(name: str, image: Any, x: Any, classes: int, *, w2: float, b2: float = 0.0) -> Any:
     x = layers.Flatten(name="flatten")(x)
+    require_memory(
+        3 * 4 * x.shape[-1] * classes,  # drawn, scaled and kept
+        f"zoo:{name} of images {image.shape[1:]}",
+        "smaller images",
+    )
     x = layers.Dense(classes, name="dense", **_variances(w2, b2))(x)
     return keras.Model(image, x, name=name)
 

@@ -367,6 +367,22 @@ def test_an_array_that_raises():
         keras2gp.convert(model())(Raises())
 
 
+def test_more_images_than_memory_holds():
+    with pytest.raises(InputError, match="10000000000 images in float64 needs"):
+        keras2gp.convert(model(), dtype="float64")(np.broadcast_to(1.0, (10**10, 3)))
+
+
+def test_a_network_of_the_zoo_for_images_of_a_million_rows():
+    with pytest.raises(InputError, match=r"zoo:convnet of images .* needs .* TiB"):
+        zoo.build("convnet", (10**6, 10**6, 1))
+
+
+def test_numbers_with_underscores_are_text(tmp_path):
+    """Python reads 1_0 as 10; a label of that name is none."""
+    (tmp_path / "d.csv").write_text("x,y\n1,1_0\n2,2_0\n")
+    assert data.load(str(tmp_path / "d.csv")).y_train.tolist() == ["1_0", "2_0"]
+
+
 def test_a_matrix_of_more_images_than_a_disk_holds(tmp_path, monkeypatch):
     """Refused before the images are prepared."""
     monkeypatch.chdir(tmp_path)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras2gp._util.arrays import Array, Vector
 from keras2gp._util.text import received_text
-from keras2gp.data.tables import is_table
+from keras2gp.data.tables import is_table, numbers_of
 from keras2gp.errors import InputError, one_line
 from keras2gp.kernel.inputs import InputSpec
 
@@ -70,6 +71,18 @@ def _names(specs: Sequence[InputSpec], x: Array) -> list[str]:
 
 def _numbers(column: Vector, name: str) -> Vector:
     try:
-        return column.astype(np.float64)
+        return numbers_of(column, np.float64)
     except ValueError as error:
-        raise InputError(f"the column {name} holds {received_text(str(error), 80)}") from error
+        row, cell = next((i, c) for i, c in enumerate(column) if not _is_number(c))
+        raise InputError(
+            f"the column {one_line(name)} holds {received_text(str(cell), 80)} in row {row + 1}, "
+            "expected a number"
+        ) from error
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        numbers_of(np.array([cell]), np.float64)
+    except ValueError:
+        return False
+    return True

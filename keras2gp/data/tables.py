@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import DataError
 
-__all__ = ["TARGET", "is_table", "read_csv", "without_target"]
+__all__ = ["TARGET", "is_table", "numbers_of", "read_csv", "without_target"]
 
 TARGET = "y"
 """The column of labels or targets."""
@@ -105,6 +106,18 @@ def without_target(table: Array, where: str) -> tuple[Array, Vector | None]:
     return inputs, None if stated is None else _typed(stated, where)
 
 
+def numbers_of(cells: Vector, dtype: Any) -> Vector:
+    """Cells of a table as numbers.
+
+    Raises:
+        ValueError: one of them is none; 1_000 neither, which Python alone takes for a number.
+    """
+    if cells.dtype.kind in "OU" and any("_" in str(cell) for cell in cells):
+        raise ValueError("a cell with an underscore")
+    values: Vector = cells.astype(dtype)
+    return values
+
+
 def _typed(cells: Vector, where: str) -> Vector:
     """Integers if all cells are, else real numbers if all are, else text."""
     empty = np.flatnonzero(cells == "")
@@ -112,7 +125,7 @@ def _typed(cells: Vector, where: str) -> Vector:
         raise DataError(f"{where}: row {empty[0] + 1} has no {TARGET}")
     for dtype in (np.int64, np.float64):
         try:
-            typed: Vector = cells.astype(dtype)
+            typed = numbers_of(cells, dtype)
         except (ValueError, OverflowError):
             continue
         if np.isfinite(typed).all():

@@ -364,6 +364,7 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         facts["classes"] = classes_state(self.classes_)
         facts["temperature"], facts["dirichlet"] = self.temperature_, None
         if self.linear_map_ is not None:
+            facts["temperature"] = self.linear_map_.temperature
             facts["linear_map"], linear = self.linear_map_.state()
             arrays |= linear
         if self.dirichlet_ is not None:
@@ -378,8 +379,9 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         super().restore_fit(facts, arrays, gram)
         count = self.targets_.shape[1]
         self.classes_ = classes_from_state(facts["classes"], count)
-        value, tempered = facts["temperature"], self.probabilities == "temperature"
-        self.temperature_ = None if value is None else finite_number(value)
+        value, tempered = facts["temperature"], self.probabilities in ("linear", "temperature")
+        number = None if value is None else finite_number(value)
+        self.temperature_ = number if self.probabilities == "temperature" else None
         if tempered != (value is not None) or (tempered and value <= 0.0):
             raise ModelFileError(f"temperature {value!r} of probabilities {self.probabilities!r}")
         self.linear_map_ = None

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.checks import refuse_masked
+from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Input, Tokens
@@ -217,6 +218,9 @@ def _shaped(array: Array, spec: InputSpec, name: str) -> Array:
 
 def _reals(array: Array, dtype: str, name: str) -> Array:
     """Finite real numbers in the given dtype. Raises: InputError for any other."""
+    size = array.size * (np.dtype(dtype).itemsize + 1)
+    if size > NEGLIGIBLE:
+        require_memory(size, f"{name}: {len(array)} images in {dtype}", "fewer images at a time")
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)
     if not np.isfinite(cast).all():
