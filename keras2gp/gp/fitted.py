@@ -27,6 +27,8 @@ __all__ = ["FittedInputs", "UnfittedError", "rows_of_batch"]
 
 # Bytes of the float64 covariances between one batch of predictions and the training inputs.
 _BATCH_BYTES = 64 * 2**20
+_KERNEL = "kernel__"
+"""The beginning of a setting of the kernel, in scikit-learn's notation."""
 
 
 class UnfittedError(NotFittedError, sklearn.exceptions.NotFittedError):  # type: ignore[misc]
@@ -46,6 +48,51 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
     def precomputed(self) -> bool:
         """Whether X is a kernel matrix, and not inputs."""
         return isinstance(self.kernel, str)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The settings; with deep=True the variances of the kernel's layers too.
+
+        Args:
+            deep: whether to name the variances, kernel__LAYER__weight and kernel__LAYER__bias.
+
+        Returns:
+            The settings by name.
+        """
+        settings: dict[str, Any] = super().get_params(deep=deep)
+        if deep and _has_layers(self.kernel):
+            for layer, variances in self.kernel.parameters.items():
+                settings[f"kernel__{layer}__weight"] = variances.weight
+                settings[f"kernel__{layer}__bias"] = variances.bias
+        return settings
+
+    def set_params(self, **params: Any) -> Any:
+        """Change settings, also variances of the kernel's layers, as GridSearchCV does.
+
+        The kernel itself is not changed: the estimator takes another one, without compiling again.
+
+        Args:
+            params: settings by name; kernel__LAYER__weight and kernel__LAYER__bias for the layers
+                of a kernel of keras2gp, where LAYER may be a pattern, as for with_parameters.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            PriorError: there is no such layer, or a value is no variance.
+
+        >>> import keras, keras2gp
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="dense")])
+        >>> gp = keras2gp.GPRegressor(keras2gp.convert(model))
+        >>> gp.set_params(kernel__dense__weight=3.0).kernel.parameters
+        {'dense': LayerVariances(weight=3.0, bias=0.0)}
+        """
+        kernel = params.get("kernel", self.kernel)
+        ours = [name for name in params if name.startswith(_KERNEL)] if _has_layers(kernel) else []
+        super().set_params(**{k: v for k, v in params.items() if k not in ours})
+        for name in ours:
+            layer, _, field = name.removeprefix(_KERNEL).rpartition("__")
+            self.kernel = self.kernel.with_parameters({layer: {field: params[name]}})
+        return self
 
     def save(self, directory: str | Path) -> None:
         """Write the fit, with its kernel, as the command `fit` does; `keras2gp.load` reads it.
@@ -137,6 +184,11 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
 def rows_of_batch(numbers: int) -> int:
     """Inputs that are predicted together, of so many float64 numbers each."""
     return max(1, _BATCH_BYTES // (8 * numbers))
+
+
+def _has_layers(kernel: Any) -> bool:
+    """Whether a kernel is one of keras2gp's, whose layers have variances."""
+    return hasattr(kernel, "with_parameters") and hasattr(kernel, "parameters")
 
 
 def _name_of(kernel: Any) -> str:

@@ -14,12 +14,12 @@ import tensorflow as tf
 from keras2gp._util.arrays import Array, Images, Matrix
 from keras2gp._util.checks import as_path, one_of
 from keras2gp._util.memory import require_memory
-from keras2gp._util.text import received_text
 from keras2gp.covariance.program import KernelKind
-from keras2gp.errors import InputError, ModelFileError, PriorError, one_line
+from keras2gp.errors import InputError, ModelFileError, one_line
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Patches, Weigh
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.kernel.algebra import Algebra
 from keras2gp.kernel.inputs import (
     InputSpec,
     as_inputs,
@@ -31,6 +31,7 @@ from keras2gp.kernel.mean import Mean, MeanFunction
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.kernel.positions import Positions, Programs, place_of
 from keras2gp.kernel.saving import save_kernel
+from keras2gp.kernel.variances import changed_variances
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.local import diagonal_of, matrix_of, within_of
 from keras2gp.report import ConversionReport
@@ -41,10 +42,12 @@ _BATCH = 2**28
 """Most numbers that the preprocessor gives at once."""
 
 
-class Kernel:
+class Kernel(Algebra):
     """The covariance function of the network at infinite width, for one output unit.
 
-    keras2gp.convert and keras2gp.load make kernels; the constructor is not for users.
+    keras2gp.convert and keras2gp.load make kernels; the constructor is not for users. Sums and
+    products of kernels, and with numbers and scikit-learn's kernels, are kernels (ComposedKernel):
+    `k1 + k2`, `k1 * k2`, `2.0 * k1`, `k1 + RBF(1.0)`.
 
     Where the output is a map or a sequence the process is over images and positions.
 
@@ -190,7 +193,8 @@ class Kernel:
 
         Args:
             changes: layer path to LayerVariances, to a (weight, bias) pair, or to a dict with
-                "weight", "bias" or both; layers that are not named keep their variances.
+                "weight", "bias" or both. A path may be a pattern: * any text, ? one character,
+                [ab] a choice; later ones win. Layers that are not named keep their variances.
 
         Returns:
             The new kernel; this one is not changed.
@@ -205,16 +209,7 @@ class Kernel:
         >>> numpy.asarray(wider.diag(numpy.ones((1, 2)))).tolist()
         [4.0]
         """
-        if not isinstance(changes, Mapping):
-            raise PriorError(
-                f"changes={received_text(changes)}: expected a dict of layers and their variances"
-            )
-        parameters = self.parameters
-        for layer, change in changes.items():
-            if layer not in parameters:
-                layers = one_line(", ".join(parameters))
-                raise PriorError(f"{layer!r} is no layer of this kernel. Its layers: {layers}")
-            parameters[layer] = _changed(layer, parameters[layer], change)
+        parameters = changed_variances(self._parameters, changes)
         parts = self.inputs, self.preprocessor, self.report
         return Kernel(self._program, parameters, *parts, mean=self._mean, programs=self._programs)
 
@@ -514,18 +509,6 @@ def _of_masks(graph: Graph) -> str:
         ". Its mask may leave out all steps, or, in a recurrence, steps between others, where the "
         "state is carried on"
     )
-
-
-def _changed(layer: str, old: LayerVariances, change: Any) -> LayerVariances:
-    if isinstance(change, LayerVariances):
-        return change
-    try:
-        if isinstance(change, Mapping):
-            return replace(old, **change)
-        weight, bias = change
-        return LayerVariances(weight, bias)
-    except (TypeError, ValueError) as error:
-        raise PriorError(f"{layer}: {change!r} are no variances: {error}") from error
 
 
 def _batches(arrays: list[Array], size: int) -> list[list[Array]]:

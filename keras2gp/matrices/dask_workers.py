@@ -181,8 +181,8 @@ class _Common:
         program = work.program
         if not isinstance(program, CompiledProgram):
             raise InputError(
-                "executor: the kernel is that of a network of this process, which the workers do "
-                "not have. Try: executor='threads', or 'auto'"
+                "executor: the kernel is that of a network of this process, or a sum or product, "
+                "which the workers do not have. Try: executor='threads', or 'auto'"
             )
         functions = [node.op.function for node in program.graph.nodes]
         names = [function.name for function in functions if isinstance(function, Activation)]
