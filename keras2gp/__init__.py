@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from keras2gp.serving.export import export
     from keras2gp.verification.api import verify
     from keras2gp.verification.report import VerificationReport
+    from keras2gp.xrays.api import xray
 
 __all__ = [
     "ClusterProduct",
@@ -64,6 +65,7 @@ __all__ = [
     "reader",
     "rule",
     "verify",
+    "xray",
 ]
 
 __version__ = VERSION
@@ -96,6 +98,7 @@ _HOMES = {
     "reader": "conversion.registry",
     "rule": "covariance.registry",
     "verify": "verification.api",
+    "xray": "xrays.api",
 }
 
 

@@ -53,6 +53,7 @@ UNCOMPILED = {
     "serving",
     "tests",
     "verification",
+    "xrays",
 }
 """Folders whose tests compare values of many small kernels: TensorFlow runs them without XLA, in
 half of the time, and in bounded memory, since XLA gives no executable back."""

@@ -17,7 +17,7 @@ ORDER = (
     {"matrices", "adapters"},
     {"kernel"},
     {"conversion", "fits", "serving"},
-    {"empirical", "verification", "search"},
+    {"empirical", "verification", "search", "xrays"},
     {"cli", "__init__"},
     {"__main__"},
 )

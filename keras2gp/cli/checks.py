@@ -22,6 +22,7 @@ from keras2gp.cli.outputs import (
     KERNEL,
     SEARCH,
     STORE,
+    XRAY,
     check_directory,
     check_file_to_replace,
     check_new_file,
@@ -33,6 +34,7 @@ from keras2gp.cli.outputs import (
 from keras2gp.conversion.overrides import read_overrides
 from keras2gp.errors import DataError, ModelFileError
 from keras2gp.plots.style import SUFFIXES, new_figure
+from keras2gp.xrays.kinds import KINDS
 
 __all__ = [
     "ModelSource",
@@ -50,6 +52,7 @@ __all__ = [
     "check_search",
     "check_tune",
     "check_verify",
+    "check_xray",
 ]
 
 _MODEL_SUFFIXES = (".h5", ".hdf5", ".json", ".keras")
@@ -164,6 +167,26 @@ def check_tune(options: argparse.Namespace) -> None:
     if options.out.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--out {options.out}: expected a name that ends in .yaml")
     check_new_file(options.out, "--out")
+
+
+def check_xray(options: argparse.Namespace) -> None:
+    """Check the arguments of `xray`."""
+    _check_conversion(options, kernels=False)
+    for name in ("prior", "trained_until"):
+        if getattr(options, name) not in (None, "initializers"):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag}: variants have no trained weights. Try: --overrides")
+    for kind in options.kinds or ():
+        if kind not in KINDS:
+            raise UsageError(f"--kinds {kind}: expected {', '.join(KINDS)}")
+    if options.most_work < 1.0:
+        raise UsageError(f"--most-work {options.most_work:g}: expected a number from 1")
+    if not 2 <= options.subsets <= options.train // 2:
+        raise UsageError(f"--subsets {options.subsets}: expected 2 to {options.train // 2}")
+    if options.seed < 0:
+        raise UsageError(f"--seed {options.seed}: expected a whole number from 0")
+    _check_data(options.data)
+    check_directory(options, XRAY)
 
 
 def check_plot_document(options: argparse.Namespace) -> None:

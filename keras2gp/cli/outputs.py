@@ -27,6 +27,7 @@ __all__ = [
     "KERNEL",
     "SEARCH",
     "STORE",
+    "XRAY",
     "DirectoryKind",
     "check_directory",
     "check_file_to_replace",
@@ -84,6 +85,7 @@ EXPORT = DirectoryKind(
     ("predictor.json", *SAVED_MODEL_FILES),
 )
 SEARCH = DirectoryKind("a search", "search.json", frozenset({"space", "score", "data_sha256"}))
+XRAY = DirectoryKind("an X-ray", "xray.json", frozenset({"xray", "data_sha256", "subsets"}))
 STORE = DirectoryKind(
     "a store of a kernel matrix", "zarr.json", frozenset({"zarr_format", "attributes"})
 )

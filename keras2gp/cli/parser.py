@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (
         *(_add_inspect, _add_convert, _add_verify, _add_gram, _add_fit),
         *(results.add_evaluate, results.add_predict, results.add_export, results.add_search),
-        *(results.add_tune, results.add_plot, results.add_demo),
+        *(results.add_tune, results.add_xray, results.add_plot, results.add_demo),
     ):
         add(commands)
     return parser

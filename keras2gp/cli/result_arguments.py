@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp.cli import arguments, checks
-from keras2gp.cli.arguments import MODEL_OR_KERNEL
+from keras2gp.cli.arguments import MODEL, MODEL_OR_KERNEL
 from keras2gp.cli.loading import Command
+from keras2gp.xrays.kinds import KINDS
 
 __all__ = [
     "add_demo",
@@ -158,6 +159,57 @@ def add_tune(commands: Any) -> None:
     )
     arguments.add_output(tune, "a .yaml file, which must not be there yet")
     arguments.add_conversion(tune)
+
+
+def add_xray(commands: Any) -> None:
+    """Add `xray`."""
+    xray = arguments.add_command(
+        commands,
+        "xray",
+        "what each part of an architecture is worth, without training it",
+        "Take each part of a model out or exchange it, fit every variant's Gaussian process to the "
+        "first N training rows of D, and compare leave-one-out errors row by row. OUT holds "
+        "report.html, the variants, and what an interrupted run goes on with.",
+        check=checks.check_xray,
+        run=Command("xray.xray", rows="rows_to_xray"),
+    )
+    xray.add_argument("model", metavar="MODEL", help=MODEL)
+    arguments.add_data(xray)
+    arguments.add_training_rows(xray)
+    xray.add_argument("--test", metavar="M", type=arguments.count, help="test rows (default none)")
+    xray.add_argument(
+        "--kinds", metavar="K,K,...", type=_names, help=f"of {', '.join(KINDS)} (default all)"
+    )
+    xray.add_argument(
+        "--most-work",
+        metavar="F",
+        type=arguments.variance,
+        default=20.0,
+        help="leave out variants that take F times the time of the model (default 20)",
+    )
+    xray.add_argument(
+        "--subsets",
+        metavar="G",
+        type=arguments.count,
+        default=10,
+        help="random groups of rows, each left out once for standard errors (default 10)",
+    )
+    xray.add_argument(
+        "--signal-rows",
+        metavar="R",
+        type=arguments.count,
+        default=200,
+        help="rows that show how signal flows (default 200)",
+    )
+    xray.add_argument("--seed", metavar="S", type=int, default=0, help="of the groups (default 0)")
+    xray.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
+    arguments.add_output(xray, "directory of the report")
+    arguments.add_conversion(xray)
+    arguments.add_dtype(xray)
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def add_plot(commands: Any) -> None:

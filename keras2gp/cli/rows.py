@@ -31,6 +31,7 @@ __all__ = [
     "rows_to_search",
     "rows_to_test",
     "rows_to_tune",
+    "rows_to_xray",
 ]
 
 _NAMED = 10
@@ -90,6 +91,20 @@ def _lacking_classes(y: Targets, every: Targets, options: argparse.Namespace) ->
 def rows_to_tune(options: argparse.Namespace) -> Rows:
     """The first --train training rows. Raises: DataError."""
     return _training(_read(options), options.train)
+
+
+def rows_to_xray(options: argparse.Namespace) -> Rows:
+    """The first --train training rows, followed by --test test rows. Raises: DataError."""
+    whole = _read(options)
+    held = len(whole.x_train)
+    if held < options.train:
+        raise DataError(f"{whole.name}: --train {options.train}: it has {held} rows to train on")
+    if options.test is None:
+        return _training(whole, options.train)
+    split = whole.split(options.train, options.test)
+    test = _test(split)
+    x, y = np.concatenate([split.x_train, test.x]), np.concatenate([split.y_train, test.y])
+    return Rows(split.name, x, y, split.notes)
 
 
 def rows_of_matrix(options: argparse.Namespace) -> Rows:

@@ -16,7 +16,7 @@ HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "tensorflow_datasets", "nump
 def command_names():
     return (
         "inspect", "convert", "verify", "gram", "fit", "evaluate", "predict", "export",
-        "search", "tune", "plot", "demo",
+        "search", "tune", "xray", "plot", "demo",
     )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""X-rays of an architecture: what each part is worth on given rows, without training anything."""

@@ -1,0 +1,107 @@
+"""The directory of an X-ray: kernel matrices, scores and models, with which a run goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.digest import check_digest, with_digest
+from keras2gp._util.files import read_if_regular, write_file
+from keras2gp.errors import Keras2GPError, StoreError
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices.api import gram
+from keras2gp.xrays.scores import Scores
+from keras2gp.xrays.variants import Variant
+
+__all__ = ["MARKER", "Directory"]
+
+MARKER = "xray.json"
+"""The record of an X-ray in its directory."""
+_LARGEST = 2**30
+_LONGEST_NAME = 40
+
+
+class Directory:
+    """A directory, made or found.
+
+    Args:
+        path: where it is.
+        identity: what it is of, for JSON.
+
+    Raises:
+        StoreError: it is of another X-ray, or cannot be written.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        try:
+            for folder in ("kernels", "scores", "variants"):
+                (path / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be made: {error.strerror}") from error
+        marker = path / MARKER
+        if not marker.exists():
+            write_file(marker, json.dumps(with_digest(identity), indent=1) + "\n")
+            return
+        earlier = self.read(MARKER)
+        if earlier is None:
+            raise StoreError(f"{marker} is damaged. Try: another directory")
+        if differing := [key for key in identity if earlier.get(key) != identity[key]]:
+            raise StoreError(
+                f"{path} is of another X-ray: {', '.join(differing)} differ. Try: another directory"
+            )
+
+    def read(self, name: str) -> Any:
+        """The content of a JSON file of ours; None where there is none, or it is damaged."""
+        path = self.path / name
+        try:
+            data = json.loads(read_if_regular(path, _LARGEST) or b"null")
+            if data is not None:
+                check_digest(data, str(path))
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError, Keras2GPError):
+            return None
+        return data
+
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """Write a JSON file with its digest."""
+        write_file(self.path / name, json.dumps(with_digest(data)) + "\n")
+
+    def scores(self, key: str) -> Scores | None:
+        """The scores that an earlier run has left."""
+        state = self.read(f"scores/{key}.json")
+        try:
+            return None if state is None else Scores.from_state(state)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def matrix(
+        self, kernel: Kernel, name: str, x1: Array, x2: Array | None = None, *, executor: Any
+    ) -> Matrix:
+        """A kernel matrix, whose store is filled or found."""
+        store = self.path / "kernels" / name
+        return np.asarray(gram(kernel, x1, x2, out=store, executor=executor, progress=False))
+
+    def keep(self, number: int, variant: Variant) -> str:
+        """Save a variant's model once; its name in the directory."""
+        if variant.model is None or not number:
+            return ""
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", variant.name)[:_LONGEST_NAME].strip("-")
+        name = f"variants/{number:03d}-{plain}.keras"
+        path = self.path / name
+        if not path.exists():
+            partial = path.with_name(f".{path.name}.partial.keras")
+            try:
+                variant.model.save(partial)
+                partial.replace(path)
+            except (OSError, ValueError, TypeError, NotImplementedError) as error:
+                partial.unlink(missing_ok=True)
+                if isinstance(error, OSError):
+                    raise StoreError(f"{path} cannot be written: {error}") from error
+                return ""
+        return name

@@ -1,0 +1,214 @@
+"""Ablations that exchange settings: pooling, strides, padding, windows, activations, biases."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.xrays.parts import (
+    activation_name,
+    is_activation,
+    is_convolution,
+    is_global_pooling,
+    is_pooling,
+    window_of,
+)
+from keras2gp.xrays.removals import passed
+from keras2gp.xrays.wiring import Change, Found, Visit, Wired, Wiring, is_weighted
+
+__all__ = [
+    "activations",
+    "biases",
+    "paddings",
+    "poolings",
+    "receptive_fields",
+    "strides",
+    "windows",
+]
+
+Parameters = Mapping[str, LayerVariances]
+_FUNCTIONS = ("relu", "gelu", "tanh")
+"""Activations to exchange for: one with a kink, a smooth one, and one that saturates."""
+_BIAS = 0.1
+"""Bias variance for a model that has none."""
+
+
+def _calls(wirings: Sequence[Wiring], wanted: Callable[[Any], bool]) -> dict[str, Wired]:
+    """The calls of some operations, by path."""
+    calls = (call for wiring in wirings for call in wiring.calls)
+    return {call.path: call for call in calls if wanted(call.operation)}
+
+
+def _with(**settings: Any) -> Change:
+    return lambda visit: visit.result(**settings)
+
+
+def _instead(layer: Callable[[Visit], Any]) -> Change:
+    return lambda visit: layer(visit)(visit.inputs[0])
+
+
+def poolings(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+    """Each pooling left out or exchanged for a stride, all of them at the end, and the last one."""
+    del parameters
+    found = _calls(wirings, is_pooling)
+    for path, call in found.items():
+        yield f"no {path}", f"without the pooling {path}", {path: passed}
+        if any(n > 1 for n in _sides(call.operation.strides)):
+            text = f"with every position that the pooling {path} moves to, and no averaging"
+            yield f"{path} as a stride", text, {path: _instead(_stride)}
+    if len(found) > 1:
+        yield "no pooling", f"without all {len(found)} poolings", dict.fromkeys(found, passed)
+    flat = [c for c in _calls(wirings, _is_flatten).values() if len(c.shape) > 1]
+    if found and flat:
+        changes: dict[str, Change] = dict.fromkeys(found, passed)
+        moved = [call.operation for call in found.values()]
+        changes[flat[-1].path] = _behind(moved)
+        yield "pooling at the end", "with all poolings in front of the Flatten", changes
+    for path in _calls(wirings, is_global_pooling):
+        text = f"with a Flatten in the place of the pooling {path}"
+        yield f"{path} as a Flatten", text, {path: _instead(lambda _visit: layers.Flatten())}
+    for call in flat:
+        text = f"with the average over all positions in the place of {call.path}"
+        yield f"{call.path} as an average", text, {call.path: _instead(_average)}
+
+
+def _is_flatten(operation: Any) -> bool:
+    return isinstance(operation, layers.Flatten)
+
+
+def _sides(setting: Any) -> tuple[int, ...]:
+    return (setting,) if isinstance(setting, int) else tuple(setting)
+
+
+def _stride(visit: Visit) -> Any:
+    """A pooling of one position: nothing but the stride of another."""
+    operation = visit.call.operation
+    kind = getattr(layers, type(operation).__name__.replace("Max", "Average"))
+    return kind(1, operation.strides, data_format=operation.data_format, name=operation.name)
+
+
+def _average(visit: Visit) -> Any:
+    operation = visit.call.operation
+    kind = getattr(layers, f"GlobalAveragePooling{len(visit.call.shape) - 1}D")
+    return kind(data_format=operation.data_format, name=operation.name)
+
+
+def _behind(operations: Sequence[Any]) -> Change:
+    """The call on what layers make of its input."""
+
+    def change(visit: Visit) -> Any:
+        tensor = visit.inputs[0]
+        for operation in operations:
+            tensor = visit.builder.copied(operation, {})(tensor)
+        return visit.builder.copied(visit.call.operation, {})(tensor)
+
+    return change
+
+
+def _convolutions(wirings: Sequence[Wiring]) -> dict[str, Wired]:
+    """The convolutions of windows of more than one position."""
+    found = _calls(wirings, is_convolution)
+    return {path: call for path, call in found.items() if max(window_of(call.operation)) > 1}
+
+
+def strides(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+    """All convolutions with stride 1."""
+    del parameters
+    found = _calls(wirings, is_convolution)
+    found = {p: c for p, c in found.items() if max(_sides(c.operation.strides)) > 1}
+    changes = dict.fromkeys(found, _with(strides=1))
+    yield "stride 1", f"with stride 1 in all {len(found)} convolutions that have another", changes
+
+
+def paddings(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+    """All convolutions with the other padding."""
+    del parameters
+    found = _convolutions(wirings)
+    for old, new in (("same", "valid"), ("valid", "same")):
+        paths = [path for path, call in found.items() if call.operation.padding == old]
+        text = f'with padding "{new}" in {len(paths)} convolutions that have "{old}"'
+        yield f"padding {new}", text, dict.fromkeys(paths, _with(padding=new))
+
+
+def windows(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+    """All windows smaller and larger by two positions."""
+    del parameters
+    found = _convolutions(wirings)
+    for name, step in (("smaller windows", -2), ("larger windows", 2)):
+        sizes = {
+            path: tuple(max(n + step, 1) if n > 1 else 1 for n in window_of(call.operation))
+            for path, call in found.items()
+        }
+        text = f"with windows {name.split()[0]} by 2 in all {len(sizes)} convolutions"
+        yield name, text, {path: _with(kernel_size=size) for path, size in sizes.items()}
+
+
+def receptive_fields(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+    """Convolutions that see one position, and dilated ones."""
+    del parameters
+    found = _convolutions(wirings)
+    if any(max(window_of(call.operation)) > 3 for call in found.values()) or len(found) > 1:
+        text = "with windows of one position in all convolutions"
+        yield "windows of 1", text, dict.fromkeys(found, _with(kernel_size=1))
+    even = [path for path, call in found.items() if max(_sides(call.operation.strides)) == 1]
+    text = f"with dilation 2 in {len(even)} convolutions of stride 1"
+    yield "dilation 2", text, dict.fromkeys(even, _with(dilation_rate=2))
+
+
+def activations(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+    """The activations of all hidden layers exchanged, and left out."""
+    del parameters
+    found = {
+        call.path: call
+        for wiring in wirings
+        for number, call in enumerate(wiring.calls)
+        if wiring.is_hidden(number)
+        and (is_activation(call.operation) or is_weighted(call.operation))
+        and activation_name(call.operation) != "linear"
+    }
+    present = Counter(activation_name(call.operation) for call in found.values())
+    others = [name for name in _FUNCTIONS if present and name != present.most_common(1)[0][0]]
+    for name in others[:2]:
+        text = f"with {name} in the place of {' and '.join(present)}, the variances as they are"
+        yield name, text, {path: _activated(call, name) for path, call in found.items()}
+    text = "without any activation in hidden layers"
+    yield "linear", text, {path: _activated(call, "linear") for path, call in found.items()}
+
+
+def _activated(call: Wired, name: str) -> Change:
+    if is_weighted(call.operation):
+        return _with(activation=name)
+    return _instead(lambda visit: layers.Activation(name, name=visit.call.operation.name))
+
+
+def biases(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+    """Other variances of all biases."""
+    found = _calls(wirings, lambda o: is_weighted(o) and hasattr(o, "use_bias"))
+    present = {
+        path: parameters[path].bias
+        for path, call in found.items()
+        if call.operation.use_bias and path in parameters
+    }
+    if not any(present.values()):
+        text = f"with biases of variance {_BIAS:g} in all {len(found)} layers"
+        yield f"biases {_BIAS:g}", text, dict.fromkeys(found, _biased(_BIAS))
+        return
+    yield (
+        "no biases",
+        f"without the biases of {len(present)} layers",
+        dict.fromkeys(present, _with(use_bias=False)),
+    )
+    for name, factor in (("biases x 4", 4.0), ("biases / 4", 0.25)):
+        text = f"with the bias variances of {len(present)} layers {name.removeprefix('biases ')}"
+        yield name, text, {path: _biased(factor * b2) for path, b2 in present.items() if b2}
+
+
+def _biased(variance: float) -> Change:
+    law = keras.initializers.RandomNormal(stddev=math.sqrt(variance))
+    return _with(use_bias=True, bias_initializer=law)

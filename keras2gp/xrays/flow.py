@@ -1,0 +1,180 @@
+"""How signal flows through a network: the kernel of every layer, in one forward pass.
+
+The kernel of a layer with positions is the mean of its covariances over equal positions: what a
+linear readout of all of them sees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras2gp._util.arrays import Array, Matrix, Tensor, Vector
+from keras2gp.covariance.base import Covariance, Parameters, is_zero
+from keras2gp.covariance.forward_pass import ForwardPass
+from keras2gp.covariance.pairs import CrossPairs, ImageBlock
+from keras2gp.covariance.program import Program
+from keras2gp.covariance.stored_maps import StoredMaps
+from keras2gp.graph.graph import Node
+from keras2gp.graph.offsets import Loop
+from keras2gp.graph.ops import Activation, Input
+from keras2gp.kernel.kernel import Kernel
+
+__all__ = ["LayerKernel", "layer_kernels"]
+
+_TILE = 48
+"""Images on a side of a tile: maps of all layers are kept until they are averaged."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerKernel:
+    """The kernel of one layer.
+
+    Attributes:
+        path: of the layer; "input" for the data.
+        sources: the layers that it reads.
+        matrix: its covariances of the images, [N, N], in float64.
+    """
+
+    path: str
+    sources: tuple[str, ...]
+    matrix: Matrix
+
+
+def layer_kernels(kernel: Kernel, x: Any) -> tuple[list[LayerKernel], dict[int, Vector]]:
+    """The kernels of all layers, from one pass over the graph.
+
+    Args:
+        kernel: of the whole network.
+        x: images, as for the kernel.
+
+    Returns:
+        A kernel for each layer, in the order of the graph, of which the last one is the network's;
+        and the variances of the images, [N], in front of activations, by the node that they read.
+    """
+    images = [np.asarray(a, np.float64) for a in kernel.images(x)]
+    program = Program(kernel.graph, "shifts", "nngp", boundaries=False)
+    observe = tf.function(_observed, autograph=False)
+    parameters = [kernel.parameters[layer] for layer in program.layers]
+    weights = [tf.constant(p.weight, tf.float64) for p in parameters]
+    variances = weights, [tf.constant(p.bias, tf.float64) for p in parameters]
+    last = _last_nodes(kernel)
+    count = len(images[0])
+    read = [n.inputs[0] for n in kernel.graph.nodes if isinstance(n.op.function, Activation)]
+    matrices = {node: np.empty((count, count)) for node in (*last.values(), *read)}
+    for i in range(0, count, _TILE):
+        for j in range(i, count, _TILE):
+            sides = [_side(images, start) for start in (i, j)]
+            maps = observe(program, *sides, variances, tuple(matrices))
+            for node, values in zip(matrices, maps, strict=True):
+                rows, columns = slice(i, i + _TILE), slice(j, j + _TILE)
+                part = values.numpy()[: count - i, : count - j]
+                matrices[node][rows, columns] = part
+                matrices[node][columns, rows] = part.T
+    sources = _sources(kernel, last)
+    layers = [LayerKernel(path, sources[path], matrices[node]) for path, node in last.items()]
+    return layers, {node: np.diagonal(matrices[node]) for node in read}
+
+
+def _side(images: list[Array], start: int) -> list[Tensor]:
+    """One side of a tile, the images innermost; the last one is filled up with zeros."""
+    parts = []
+    for array in images:
+        part = array[start : start + _TILE]
+        short = min(_TILE, len(array)) - len(part)
+        part = np.pad(part, [(0, short)] + [(0, 0)] * (array.ndim - 1))
+        parts.append(tf.constant(np.moveaxis(part, 0, -1)))
+    return parts
+
+
+def _observed(
+    program: Program,
+    first: list[Tensor],
+    second: list[Tensor],
+    variances: tuple[list[Tensor], list[Tensor]],
+    wanted: tuple[int, ...],
+) -> list[Tensor]:
+    """The covariances of all pairs of two sets of images at the wanted nodes, [B1, B2] each."""
+    blocks = []
+    for images in (first, second):
+        _, prepared, statistics = program.statistics(images, *variances)
+        blocks.append(ImageBlock(prepared, statistics))
+    analysis = program.analysis
+    parameters = Parameters(program.layers, *variances, False)
+    pairs = CrossPairs(
+        (blocks[0], blocks[1]), analysis.margins, parameters, program.method, analysis.needs_means
+    )
+    forward = _Observed(analysis, program.rules, pairs, tangent=False)
+    forward.output()
+    shape = (first[0].shape[-1], second[0].shape[-1])
+    result = []
+    for node in wanted:
+        seen = forward.seen[node]
+        mean = tf.reduce_mean(seen, axis=list(range(seen.shape.rank - 2)))
+        result.append(tf.broadcast_to(mean, shape))
+    return result
+
+
+class _Observed(ForwardPass):
+    """A forward pass that keeps the maps of every node at offset 0."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.seen: dict[int, Tensor] = {}
+
+    def _loop(self, loop: Loop) -> StoredMaps:
+        zero = (0,) * len(self.nodes[loop.last].spatial)
+        if len(loop.turns) > 1 and loop.nodes:  # the turns of a loop in TensorFlow are not seen
+            self._iteration(loop, zero)
+        stored = super()._loop(loop)
+        if loop.result != loop.last:
+            at = (0,) * len(self.nodes[loop.result].spatial)
+            self.seen[loop.result] = stored.at(at).nngp
+        return stored
+
+    def _map(
+        self, index: int, loop: Loop, offset: Any, maps: Mapping[int, Covariance], borders: Any
+    ) -> Covariance:
+        result = super()._map(index, loop, offset, maps, borders)
+        if is_zero(offset):
+            self.seen[index] = result.nngp
+        return result
+
+
+def _last_nodes(kernel: Kernel) -> dict[str, int]:
+    """The last node of each layer in the graph, by its path."""
+    last: dict[str, int] = {}
+    for number, node in enumerate(kernel.graph.nodes):
+        path = _path(node)
+        last.pop(path, None)
+        last[path] = number
+    return last
+
+
+def _path(node: Node) -> str:
+    """The layer of a node; data has a name of its own."""
+    if isinstance(node.op, Input):
+        return f"input {node.op.index + 1}" if node.op.index else "input"
+    return node.path
+
+
+def _sources(kernel: Kernel, last: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """The layers that each layer reads."""
+    found: dict[str, dict[str, None]] = {path: {} for path in last}
+    for node in kernel.graph.nodes:
+        for i in node.inputs:
+            before = _path(kernel.graph.nodes[i])
+            if before != _path(node):
+                found[_path(node)][before] = None
+    return {path: tuple(names) for path, names in found.items()}
+
+
+def work_of_flow(work: float, count: int) -> float:
+    """Entries of maps that the pass over all layers computes for so many images."""
+    tiles = math.ceil(count / _TILE)
+    return work * tiles * (tiles + 1) / 2 * _TILE**2

@@ -1,0 +1,120 @@
+"""The parts that an ablation takes out or changes: which call of a model is what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras2gp.xrays.wiring import CONVOLUTIONS, Wired, Wiring
+
+__all__ = [
+    "activation_name",
+    "branches",
+    "is_activation",
+    "is_convolution",
+    "is_global_pooling",
+    "is_merge",
+    "is_normalization",
+    "is_pooling",
+    "signature",
+    "unit",
+    "window_of",
+]
+
+_RANKS = (1, 2, 3)
+_NORMALIZATIONS = (
+    *(layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization),
+    *(layers.RMSNormalization, layers.UnitNormalization),
+)
+_ACTIVATIONS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)
+_POOLINGS = tuple(
+    getattr(layers, f"{kind}Pooling{rank}D") for kind in ("Average", "Max") for rank in _RANKS
+)
+_GLOBAL = tuple(
+    getattr(layers, f"Global{kind}Pooling{rank}D") for kind in ("Average", "Max") for rank in _RANKS
+)
+_IDLE = (layers.Dropout, layers.Identity, layers.SpatialDropout1D, layers.SpatialDropout2D)
+_NAMELESS = frozenset({"name", "seed", "seed_generator", "noise_shape", "trainable", "dtype"})
+
+
+def is_convolution(operation: Any) -> bool:
+    """Whether it is a convolution whose window and padding can be changed."""
+    return isinstance(operation, CONVOLUTIONS)
+
+
+def is_normalization(operation: Any) -> bool:
+    """Whether it is a normalisation."""
+    return isinstance(operation, _NORMALIZATIONS)
+
+
+def is_activation(operation: Any) -> bool:
+    """Whether it is an activation that stands alone."""
+    return isinstance(operation, _ACTIVATIONS)
+
+
+def is_pooling(operation: Any) -> bool:
+    """Whether it is a pooling over windows."""
+    return isinstance(operation, _POOLINGS)
+
+
+def is_global_pooling(operation: Any) -> bool:
+    """Whether it is a pooling over all positions."""
+    return isinstance(operation, _GLOBAL)
+
+
+def is_merge(operation: Any) -> bool:
+    """Whether it adds or concatenates."""
+    return isinstance(operation, layers.Add | layers.Concatenate) or (
+        not isinstance(operation, keras.Layer)
+        and type(operation).__name__ in ("Add", "Concatenate")
+    )
+
+
+def activation_name(operation: Any) -> str:
+    """The name of the function that a layer applies; "linear" for none."""
+    function = getattr(operation, "activation", None)
+    if isinstance(operation, layers.ReLU):
+        plain = operation.max_value is None and not operation.negative_slope
+        return "relu" if plain else "clipped relu"
+    if function is None:
+        return type(operation).__name__.lower() if is_activation(operation) else "linear"
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def window_of(operation: Any) -> tuple[int, ...]:
+    """The window of a convolution."""
+    return tuple(int(n) for n in operation.kernel_size)
+
+
+def branches(wiring: Wiring, number: int) -> list[frozenset[int]]:
+    """The calls of each branch of a merge, from the fork on; empty for the forked tensor itself."""
+    paths = [wiring.ancestors[i] if i >= 0 else frozenset() for i in wiring.calls[number].sources]
+    common = frozenset.intersection(*paths)
+    return [path - common for path in paths]
+
+
+def unit(wiring: Wiring, number: int) -> tuple[int, ...]:
+    """A layer with weights, and the normalisations and activations that it alone feeds."""
+    found = [number]
+    while len(readers := wiring.readers[found[-1]]) == 1:
+        reader = wiring.calls[readers[0]]
+        attached = is_activation(reader.operation) or is_normalization(reader.operation)
+        if not (attached or isinstance(reader.operation, _IDLE)) or len(reader.sources) > 1:
+            break
+        found.append(readers[0])
+    return tuple(found)
+
+
+def signature(calls: Iterable[Wired]) -> str:
+    """A text that is the same for calls of the same kinds and settings on maps of the same size."""
+    parts = []
+    for call in calls:
+        operation, config = call.operation, {}
+        if isinstance(operation, keras.Layer):
+            config = {k: v for k, v in operation.get_config().items() if k not in _NAMELESS}
+        parts.append([type(operation).__name__, list(call.shape), config])
+    return json.dumps(parts, sort_keys=True, default=str)

@@ -1,0 +1,240 @@
+"""The pictures of the page as SVG: intervals, the graph with its signals, correlation curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from html import escape
+
+from keras2gp.errors import one_line
+from keras2gp.xrays.comparisons import Difference
+from keras2gp.xrays.signals import LayerSignal
+from keras2gp.xrays.variants import GraphRow
+
+__all__ = ["curves", "flow", "interval", "scale", "ticks"]
+
+_WIDTH, _HEIGHT = 190, 22
+_ROW = 24
+_COLUMN = 158
+_NAMES = 190
+_ARCS = 90
+_CURVES = 6
+_CLASSES = "corr.: ● same, ○ other class"
+_COLOURS = ("#5b8fd6", "#3aa0a0", "#5aa64a", "#b59a2a", "#d9822b", "#c4553b")
+"""From the first layer to the last; readable on light and on dark ground."""
+
+
+def scale(found: Iterable[Difference | None], factor: float) -> tuple[float, float]:
+    """The ends of an axis that shows all means, and all intervals but for extreme ones."""
+    known = [d for d in found if d is not None]
+    ends = [factor * v for d in known for v in (d.low, d.high, d.mean)]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _at(value: float, ends: tuple[float, float]) -> float:
+    share = (value - ends[0]) / (ends[1] - ends[0])
+    return round(_WIDTH * min(max(share, 0.0), 1.0), 1)
+
+
+def ticks(ends: tuple[float, float]) -> str:
+    """The axis above a column of intervals."""
+    step = _step((ends[1] - ends[0]) / 4.0)
+    first = math.ceil(ends[0] / step)
+    parts = [f'<svg width="{_WIDTH}" height="18" aria-hidden="true">']
+    for n in range(first, math.floor(ends[1] / step) + 1):
+        x = _at(n * step, ends)
+        if 4.0 <= x <= _WIDTH - 8.0:
+            parts.append(_label(x, 13, f"{n * step:g}", "middle"))
+    return "".join(parts) + "</svg>"
+
+
+def _step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * n for n in (1.0, 2.0, 5.0, 10.0) if power * n >= rough)
+
+
+def interval(difference: Difference, factor: float, ends: tuple[float, float]) -> str:
+    """A difference with its two intervals."""
+    low, high, least, most, mean = (
+        _at(factor * v, ends)
+        for v in (
+            *(difference.low, difference.high),
+            *(difference.low_of_all, difference.high_of_all, difference.mean),
+        )
+    )
+    zero, middle = _at(0.0, ends), _HEIGHT / 2
+    text = f"{factor * difference.mean:+.3g}, 95% interval {factor * difference.low:.3g} to "
+    text += f"{factor * difference.high:.3g}: {difference.verdict}"
+    return (
+        f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{escape(text)}">'
+        f"<title>{escape(text)}</title>"
+        f"{_line('zero', zero, 0, zero, _HEIGHT)}"
+        f"{_line('mark', least, middle, most, middle, width=1)}"
+        f"{_line('mark', low, middle, high, middle, width=4)}"
+        f"{_marker(difference.verdict, mean, middle)}</svg>"
+    )
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float, *, width: int = 0) -> str:
+    thick = f' stroke-width="{width}"' if width else ""
+    return f'<line class="{kind}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"{thick}/>'
+
+
+def _label(x: float, y: float, text: str, anchor: str) -> str:
+    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text class="soft" {where}>{escape(text)}</text>'
+
+
+def _marker(verdict: str, x: float, y: float) -> str:
+    """A shape for each verdict, so that colour is not all that tells them."""
+    if verdict == "no difference":
+        return f'<circle class="mark" cx="{x}" cy="{y}" r="4.5"/>'
+    tip = 7.0 if verdict == "worse" else -7.0
+    return f'<path class="mark" d="M{x + tip:.1f} {y}L{x - tip:.1f} {y - 6}V{y + 6}Z"/>'
+
+
+def flow(graph: Sequence[GraphRow], signals: Sequence[LayerSignal]) -> str:
+    """The graph, a layer a row, with arcs for connections, and the signals behind the layers."""
+    rows = list(_rows(graph, signals))
+    height = _ROW * (len(rows) + 1) + 8
+    columns = _columns(signals)
+    width = _ARCS + _NAMES + _COLUMN * len(columns)
+    label = f"{len(graph)} layers with variance, correlations, dimension, alignment and error"
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    parts = [f'<svg {size} role="img" aria-label="{label}">']
+    place = {path: n for n, (path, _, _, _) in enumerate(rows)}
+    for n, (path, layer, sources, signal) in enumerate(rows):
+        y = _ROW * (n + 1.5)
+        parts.append(_layer(path, layer, y))
+        parts += [_arc(place[source], n) for source in sources if source in place]
+        if signal is not None:
+            for c, (_, draw) in enumerate(columns):
+                parts.append(draw(signal, _ARCS + _NAMES + c * _COLUMN, y))
+    for c, (head, _) in enumerate(columns):
+        x = _ARCS + _NAMES + c * _COLUMN
+        parts.append(f'<text class="soft" x="{x}" y="16">{head}</text>')
+    return "".join(parts) + "</svg>"
+
+
+_Row = tuple[str, str, tuple[str, ...], LayerSignal | None]
+
+
+def _rows(graph: Sequence[GraphRow], signals: Sequence[LayerSignal]) -> Iterator[_Row]:
+    """Path, class, sources and signal of every row: inputs, layers, and layers of nested models."""
+    left = {signal.path: signal for signal in signals}
+    inputs = [path for path in left if path == "input" or path.startswith("input ")]
+    if "input" not in left:
+        yield "input", "", (), None
+    for path in inputs:
+        yield path, "", (), left.pop(path)
+    for row in graph:
+        sources = tuple(graph[i].path if i >= 0 else "input" for i in row.sources)
+        for path in [path for path in left if path.startswith(f"{row.path}/")]:
+            yield path, left[path].layer, (), left.pop(path)
+        yield row.path, row.layer, sources, left.pop(row.path, None)
+
+
+def _layer(path: str, layer: str, y: float) -> str:
+    name = one_line(path)
+    short = name if len(name) <= 24 else f"{name[:23]}…"
+    whole = f"{name} ({layer})" if layer else name
+    return (
+        f"<g><title>{escape(whole)}</title>"
+        f'<circle class="dot" cx="{_ARCS - 8}" cy="{y}" r="4"/>'
+        f'<text x="{_ARCS + 4}" y="{y + 4}">{escape(short)}</text></g>'
+    )
+
+
+def _arc(start: int, end: int) -> str:
+    x, y1, y2 = _ARCS - 8, _ROW * (start + 1.5), _ROW * (end + 1.5)
+    if end - start == 1:
+        return _line("arc", x, y1, x, y2)
+    reach = min(14.0 + 7.0 * math.log2(abs(end - start)) * 1.6, _ARCS - 14.0)
+    return f'<path class="arc" d="M{x} {y1}C{x - reach:.1f} {y1} {x - reach:.1f} {y2} {x} {y2}"/>'
+
+
+_Draw = Callable[[LayerSignal, float, float], str]
+
+
+def _columns(signals: Sequence[LayerSignal]) -> list[tuple[str, _Draw]]:
+    """The heads and drawings of the columns, each on a scale of its own."""
+    size = _COLUMN - 72.0
+    logs = [math.log10(s.variance) for s in signals if s.variance > 0.0]
+    low, high = min(logs, default=0.0) - 0.1, max(logs, default=1.0) + 0.1
+    widest = max((s.dimension for s in signals), default=1.0) or 1.0
+    errors = [s.error for s in signals if s.error is not None]
+    worst = max(errors, default=1.0) or 1.0
+
+    def variance(s: LayerSignal, x: float, y: float) -> str:
+        share = (math.log10(s.variance) - low) / (high - low) if s.variance > 0.0 else 0.0
+        return _bar(x, y, share * size, f"{s.variance:.3g}")
+
+    def correlation(s: LayerSignal, x: float, y: float) -> str:
+        parts = [_line("axis", x, y, x + size, y)]
+        for value, kind in ((s.other, "dot2"), (s.same, "dot")):
+            if value is not None:
+                at = x + size * min(max(value, 0.0), 1.0)
+                parts.append(f'<circle class="{kind}" cx="{at:.1f}" cy="{y}" r="4"/>')
+        return "".join(parts) + _number(x + size + 8, y, f"{s.correlation:.2f}")
+
+    def dimension(s: LayerSignal, x: float, y: float) -> str:
+        return _bar(x, y, s.dimension / widest * size, f"{s.dimension:.1f}")
+
+    def alignment(s: LayerSignal, x: float, y: float) -> str:
+        return _bar(x, y, max(s.alignment, 0.0) * size, f"{s.alignment:.2f}")
+
+    def error(s: LayerSignal, x: float, y: float) -> str:
+        if s.error is None:
+            return ""
+        arrow = {"lost": " ▲", "gained": " ▼"}.get(s.change, "")
+        return _bar(x, y, s.error / worst * size, f"{100 * s.error:.1f}%{arrow}", s.change)
+
+    named = [("variance", variance), (_CLASSES, correlation), ("dimension", dimension)]
+    return [*named, ("alignment", alignment), ("error", error)]
+
+
+def _bar(x: float, y: float, width: float, text: str, kind: str = "") -> str:
+    bar = (
+        f'<rect class="bar {kind}" x="{x}" y="{y - 6}" width="{max(width, 1.0):.1f}" height="12"/>'
+    )
+    return bar + _number(x + width + 5, y, text)
+
+
+def _number(x: float, y: float, text: str) -> str:
+    return f'<text x="{x:.1f}" y="{y + 4}">{escape(text)}</text>'
+
+
+def curves(signals: Sequence[LayerSignal]) -> str:
+    """Correlations of two images in the data and behind some of the layers."""
+    known = [s for s in signals if s.curve and not s.path.startswith("input")]
+    step = max(len(known) - 1, 1) / max(min(_CURVES, len(known)) - 1, 1)
+    chosen = [known[round(i * step)] for i in range(min(_CURVES, len(known)))]
+    points = [p for s in chosen for p in s.curve]
+    low = min([0.0, *(v for p in points for v in p)])
+    size, left, top = 300.0, 40.0, 10.0
+
+    def at(c: float) -> float:
+        return size * (min(max(c, low), 1.0) - low) / (1.0 - low)
+
+    box = f"0 0 {left + size + 10} {top + size + 34 + 18 * len(chosen)}"
+    label = "correlations behind layers against those in the data"
+    parts = [
+        f'<svg viewBox="{box}" role="img" aria-label="{label}">',
+        f'<path class="arc" stroke-dasharray="4 4" d="M{left} {top + size}L{left + size} {top}"/>',
+        f'<rect class="arc" x="{left}" y="{top}" width="{size}" height="{size}"/>',
+    ]
+    for value in (low, 0.5, 1.0):
+        x, y = left + at(value), top + size - at(value)
+        parts.append(_label(x, top + size + 16, f"{value:.2g}", "middle"))
+        parts.append(_label(left - 6, y + 4, f"{value:.2g}", "end"))
+    for n, s in enumerate(chosen):
+        colour = _COLOURS[round(n * (len(_COLOURS) - 1) / max(len(chosen) - 1, 1))]
+        path = " ".join(f"{left + at(a):.1f},{top + size - at(b):.1f}" for a, b in s.curve)
+        y = top + size + 38 + 18 * n
+        line = f'fill="none" stroke="{colour}" stroke-width="2.2"'
+        parts.append(f'<polyline points="{path}" {line}/>')
+        parts.append(f'<path d="M{left} {y - 4}h24" {line}/>')
+        parts.append(f'<text x="{left + 32}" y="{y}">{escape(one_line(s.path)[:36])}</text>')
+    return "".join(parts) + "</svg>"

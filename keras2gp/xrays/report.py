@@ -1,0 +1,64 @@
+"""The report of an X-ray: as data for JSON, as text of 80 columns, and as an HTML page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from keras2gp._util.files import write_files
+from keras2gp._util.version import VERSION
+from keras2gp.errors import one_line
+from keras2gp.xrays.comparisons import ALPHA
+from keras2gp.xrays.findings import Findings
+from keras2gp.xrays.page import page
+from keras2gp.xrays.text import text_of
+
+__all__ = ["FILES", "XRay"]
+
+FILES = ("report.html", "report.json", "report.txt")
+"""The files of a report."""
+
+
+@dataclass(frozen=True, repr=False)
+class XRay(Findings):
+    """The result of keras2gp.xray: Findings, and the ways to show them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as data for JSON."""
+        data = {"keras2gp": VERSION, "alpha": ALPHA, **asdict(self)}
+        for entry, finding in zip(data["findings"], self.findings, strict=True):
+            for measure in ("error", "nats", "test_error"):
+                difference = getattr(finding, measure)
+                if difference is not None:
+                    entry[measure]["verdict"] = difference.verdict
+        return data
+
+    def to_json(self) -> str:
+        """The report as a JSON document."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+
+    def to_text(self) -> str:
+        """The report as text of 80 columns."""
+        return text_of(self)
+
+    def to_html(self) -> str:
+        """The report as one HTML page that needs no other file and no network."""
+        return page(self)
+
+    def save(self, directory: str | Path) -> None:
+        """Write report.html, report.json and report.txt.
+
+        Args:
+            directory: where to; it exists.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        contents = (self.to_html(), self.to_json(), self.to_text())
+        write_files([(Path(directory) / n, c) for n, c in zip(FILES, contents, strict=True)])
+
+    def __repr__(self) -> str:
+        count = len(self.computed)
+        return f"<X-ray of {one_line(self.model)}, {self.rows} rows, {count} variants computed>"

@@ -1,0 +1,196 @@
+"""The predictions of one kernel: leave-one-out and test losses of each row and of subsets."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+
+from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
+from keras2gp.errors import NumericalError
+from keras2gp.gp.base import JitterWarning
+from keras2gp.gp.classifier import GPClassifier
+from keras2gp.gp.metrics import calibration_error_by_chance, expected_calibration_error
+from keras2gp.gp.regressor import GPRegressor
+
+__all__ = ["Part", "Scores", "Task", "scored", "subsets_of"]
+
+_NORMAL_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Targets of the rows, and of test rows.
+
+    Attributes:
+        y: labels [N], or real targets [N] or [N, C].
+        test: those of the test rows; None without any.
+        regression: whether they are real.
+    """
+
+    y: Targets
+    test: Targets | None
+    regression: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """Mean losses of one subset of the rows, which the Gaussian process has seen alone.
+
+    Attributes:
+        error, nats: of leave-one-out predictions, see Scores.
+        evidence: log p(Y) in nats for each row.
+        test_error: of the test rows; None without any.
+    """
+
+    error: float
+    nats: float
+    evidence: float
+    test_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Losses of one kernel, with a noise and a scale of its own.
+
+    Attributes:
+        error: of each row, predicted from all others: 1 for a wrong label, else 0; of a regression
+            the squared error relative to the variance of the targets.
+        nats: minus the log probability of the row's label, or of its targets.
+        test_error: the same as `error` of each test row, predicted from all rows.
+        parts: of subsets of the rows.
+        evidence: log p(Y) at the best scale, in nats for each row.
+        calibration: expected calibration error of the leave-one-out probabilities; of a regression
+            the share of targets outside of their intervals of 95%.
+        calibration_by_chance: the same of perfectly calibrated predictions.
+        noise: noise variance relative to the mean variance of the kernel.
+        jitter: what was added because the matrix was singular, relative to the mean variance.
+    """
+
+    error: tuple[float, ...]
+    nats: tuple[float, ...]
+    test_error: tuple[float, ...]
+    parts: tuple[Part, ...]
+    evidence: float
+    calibration: float
+    calibration_by_chance: float
+    noise: float
+    jitter: float
+
+    def state(self) -> dict[str, Any]:
+        """The scores as data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Scores:
+        """The scores of a `state`; KeyError, TypeError or ValueError where it is malformed."""
+        lists = {k: tuple(map(float, state[k])) for k in ("error", "nats", "test_error")}
+        parts = tuple(Part(**part) for part in state["parts"])
+        names = ("evidence", "calibration", "calibration_by_chance", "noise", "jitter")
+        return cls(**lists, parts=parts, **{name: float(state[name]) for name in names})
+
+
+def subsets_of(count: int, groups: int, seed: int) -> list[Indices]:
+    """Random subsets of the rows: all but one of `groups` random groups, each once."""
+    order = np.random.default_rng(seed).permutation(count)
+    return [np.sort(np.setdiff1d(order, group)) for group in np.array_split(order, groups)]
+
+
+def scored(
+    matrix: Matrix, task: Task, subsets: Sequence[Indices] = (), cross: Matrix | None = None
+) -> Scores:
+    """The scores of a kernel.
+
+    Args:
+        matrix: of the rows, [N, N].
+        task: the targets.
+        subsets: of the rows.
+        cross: of test rows and rows, [M, N]; None without test rows.
+
+    Raises:
+        NumericalError: the matrix is not positive definite.
+        InputError: the targets are of one class.
+    """
+    whole = _Fit(matrix, task.y, regression=task.regression)
+    test = None if cross is None else task.test
+    parts = []
+    for rows in subsets:
+        part = _Fit(matrix[np.ix_(rows, rows)], task.y[rows], regression=task.regression)
+        error, nats = float(part.error.mean()), float(part.nats.mean())
+        tested = None if test is None else float(part.tested(cross[:, rows], test).mean())
+        parts.append(Part(error, nats, part.evidence, tested))
+    unit = float(np.diagonal(matrix).mean(dtype=np.float64))
+    return Scores(
+        error=tuple(whole.error.tolist()),
+        nats=tuple(whole.nats.tolist()),
+        test_error=() if test is None else tuple(whole.tested(cross, test).tolist()),
+        parts=tuple(parts),
+        evidence=whole.evidence,
+        calibration=whole.calibration,
+        calibration_by_chance=whole.by_chance,
+        noise=whole.gp.noise_variance_ / unit,
+        jitter=whole.gp.jitter_report_.jitter,
+    )
+
+
+class _Fit:
+    """A Gaussian process of some rows, and the losses of its leave-one-out predictions."""
+
+    def __init__(self, matrix: Matrix, y: Targets, *, regression: bool) -> None:
+        self.regression = regression
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JitterWarning)  # it is a number of the scores
+            self.gp: Any = (GPRegressor if regression else GPClassifier)("precomputed")
+            self.gp.fit(matrix, y)
+        if regression:
+            self._of_regression(y)
+        else:
+            self._of_labels(y)
+        if not np.isfinite(self.nats).all():
+            raise NumericalError("a leave-one-out likelihood is not finite")
+
+    def _of_labels(self, y: Vector) -> None:
+        gp = self.gp
+        means = gp.leave_one_out()[0]
+        log_p = log_softmax(means / gp.temperature_, axis=1)
+        self.error = (gp.classes_[means.argmax(axis=1)] != y).astype(np.float64)
+        self.nats = -log_p[np.arange(len(y)), np.searchsorted(gp.classes_, y)]
+        p = np.exp(log_p)
+        p /= p.sum(axis=1, keepdims=True)
+        self.calibration = expected_calibration_error(y, p, gp.classes_)
+        self.by_chance = calibration_error_by_chance(p)
+        # At the best factor s on the kernel, y^T A^-1 y / s is the number of targets.
+        size, explained = gp.targets_.size, gp.scale_ * gp.targets_.size
+        evidence = gp.log_marginal_likelihood_value_ + 0.5 * explained
+        evidence -= 0.5 * size * (1.0 + np.log(gp.scale_))
+        self.evidence = float(evidence) / len(y)
+
+    def _of_regression(self, y: Targets) -> None:
+        gp = self.gp
+        mean, variance = (_columns(v) for v in gp.leave_one_out())
+        columns = _columns(y)
+        self._unit = columns.var(axis=0)
+        self._unit = np.where(self._unit > 0.0, self._unit, 1.0)
+        self.error = ((columns - mean) ** 2 / self._unit).mean(axis=1)
+        self.nats = -_columns(gp.leave_one_out_log_density()).sum(axis=1)
+        outside = np.abs(columns - mean) > _NORMAL_95 * np.sqrt(variance)
+        self.calibration, self.by_chance = float(outside.mean()), 0.05
+        scale = float(np.log(gp.y_scale_).sum())
+        self.evidence = gp.log_marginal_likelihood_value_ / len(y) - scale
+
+    def tested(self, cross: Matrix, y: Targets) -> Vector:
+        """Errors of test rows, [M]."""
+        predicted = self.gp.predict(cross)
+        if not self.regression:
+            return np.asarray(predicted != y, np.float64)
+        squares = (_columns(y) - _columns(predicted)) ** 2 / self._unit
+        return np.asarray(squares.mean(axis=1))
+
+
+def _columns(values: Any) -> Matrix:
+    array = np.asarray(values, np.float64)
+    return array[:, None] if array.ndim == 1 else array

@@ -1,0 +1,122 @@
+"""The report of an X-ray as text of 80 columns, for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+import numpy as np
+
+from keras2gp._util.text import printable
+from keras2gp.errors import one_line
+from keras2gp.xrays.comparisons import ALPHA
+from keras2gp.xrays.findings import Finding, Findings
+from keras2gp.xrays.words import percent, rounded
+
+__all__ = ["text_of"]
+
+_WIDTH = 80
+_NAME, _LAYER = 30, 20
+
+
+def text_of(xray: Findings) -> str:
+    """The text."""
+    return printable("\n".join(_text(xray))) + "\n"
+
+
+def _text(xray: Findings) -> Iterator[str]:
+    factor, unit = percent(xray)
+    base = xray.base
+    yield f"X-ray of {one_line(xray.model)[:60]}"
+    test = f", {xray.test_rows} test images" if xray.test_rows else ""
+    yield f"{xray.rows} images{test}; errors paired over images, and over {xray.subsets} subsets"
+    yield f"claims hold together with {1 - ALPHA:.0%} ({xray.comparisons} comparisons, Holm)"
+    yield ""
+    kind = "leave-one-out squared error" if xray.regression else "leave-one-out error"
+    yield f"as it is: {kind} {factor * base.error:.2f}{unit}, {base.nats:.4f} nats,"
+    calibration = "outside of 95% intervals" if xray.regression else "calibration error"
+    tested = ""
+    if base.test_error is not None:
+        tested = f", test error {factor * base.test_error:.2f}{unit}"
+    yield f"  evidence {base.evidence:.4f} nats/image, {calibration} {base.calibration:.1%}{tested}"
+    yield ""
+    yield "variants, less the model as it is (above 0: the variant is worse)"
+    yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  {'nats/image':>17}  verdict"
+    for finding in xray.computed:
+        yield from _row(finding)
+    yield from _notes(xray)
+    if xray.signals:
+        yield ""
+        yield from _signals(xray)
+
+
+def _row(finding: Finding) -> Iterator[str]:
+    error, nats = finding.error, finding.nats
+    if error is None or nats is None:
+        return
+    verdicts = {d.verdict for d in (error, nats) if d.verdict != "no difference"}
+    errors = f"{100 * error.mean:+6.2f} ± {100 * error.error:<6.2f}"
+    likelihoods = f"{nats.mean:+8.4f} ± {nats.error:<6.4f}"
+    verdict = " / ".join(sorted(verdicts)) or f"- {_needed(finding)}".rstrip()
+    yield f"  {_cut(finding.name, _NAME):<{_NAME}}  {errors}  {likelihoods}  {verdict}"
+
+
+def _is_unclear(finding: Finding) -> bool:
+    found = (finding.error, finding.nats)
+    return all(d is not None and d.verdict == "no difference" for d in found)
+
+
+def _needed(finding: Finding) -> str:
+    """Images that would show a difference."""
+    found = (finding.error, finding.nats)
+    needed = [d.needed for d in found if d is not None and d.needed is not None]
+    return f"{rounded(min(needed)):,}" if needed else ""
+
+
+def _notes(xray: Findings) -> Iterator[str]:
+    yield ""
+    unclear = [f for f in xray.computed if _is_unclear(f)]
+    if unclear:
+        shown = [100.0 * f.error.detectable for f in unclear if f.error and f.error.error]
+        yield f"-: no difference that {xray.rows} images could show; the number is of images that"
+        yield "   would show one of this size, in four cases of five."
+        if shown:
+            least = float(np.median(shown))
+            yield f"   {xray.rows} images show differences of the error from about {least:.1f}% on."
+    others = [f for f in xray.findings if f.summary is None]
+    if others:
+        yield ""
+        yield "not computed"
+    for finding in others:
+        why = f"the same kernel as {finding.same_as}" if finding.same_as else finding.reason
+        text = f"{one_line(finding.name)}: {one_line(why)}"
+        yield from textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def _signals(xray: Findings) -> Iterator[str]:
+    yield f"signal flow, on {xray.signal_rows} images"
+    head = f"{'variance':>9} {'corr.':>6} {'growth':>7} {'dim.':>6} {'align.':>6} {'error':>6}"
+    yield f"  {'layer':<{_LAYER}} {head}  information"
+    for s in xray.signals:
+        growth = "" if s.growth is None else f"{s.growth:7.3g}"
+        error = "" if s.error is None else f"{100 * s.error:5.1f}%"
+        yield (
+            f"  {_cut(s.path, _LAYER):<{_LAYER}} {s.variance:9.3g} {s.correlation:6.3f} {growth:>7}"
+            f" {s.dimension:6.1f} {s.alignment:6.3f} {error:>6}  {s.change}"
+        ).rstrip()
+    phases = [s for s in xray.signals if s.fixed is not None]
+    if phases:
+        yield ""
+        yield "activations with the weights behind them, repeated for ever"
+    for s in phases:
+        if s.fixed is None:
+            continue
+        q = "none" if s.fixed.variance is None else f"{s.fixed.variance:.3g}"
+        slope, correlation = f"slope {s.fixed.slope:.3f}", f"{s.fixed.correlation:.3f}"
+        line = f"{s.fixed.phase:<6} {slope}, correlation to {correlation}, variance {q}"
+        yield f"  {_cut(s.path, _LAYER):<{_LAYER}} {line}"
+
+
+def _cut(text: str, length: int) -> str:
+    line = one_line(text)
+    return line if len(line) <= length else f"{line[: length - 1]}…"

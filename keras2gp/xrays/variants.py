@@ -1,0 +1,225 @@
+"""The variants of a model and their kernels: built, converted, and compared with each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import keras
+
+from keras2gp._util.arrays import Array
+from keras2gp._util.text import received_text
+from keras2gp.conversion.opening import Opened, opened
+from keras2gp.conversion.overrides import apply_overrides
+from keras2gp.conversion.pipeline import convert
+from keras2gp.errors import InputError, Keras2GPError, UnsupportedModelError, one_line
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices.fingerprint import digest, fingerprint_of
+from keras2gp.matrices.work import Work
+from keras2gp.xrays.ablations import ablations
+from keras2gp.xrays.wiring import Wiring, rebuilt
+
+__all__ = ["OWN", "GraphRow", "Settings", "Subject", "Variant", "work_of"]
+
+OWN = "own"
+"""The kind of the user's own variants."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How every variant is converted.
+
+    Attributes:
+        overrides: of variances, by pattern; those of layers that a variant lacks do not count.
+        dtype: of the kernels' entries.
+        others: further arguments of `convert`.
+    """
+
+    overrides: Mapping[str, Any] | None
+    dtype: str
+    others: Mapping[str, Any]
+
+    def base(self, model: Any) -> Kernel:
+        """The kernel of the model as it is; errors are those of `convert`."""
+        kernel = convert(model, overrides=self.overrides, dtype=self.dtype, **self.others)
+        if kernel.positions:
+            raise InputError(
+                f"the output has positions {kernel.positions}, and the targets are of images. Try: "
+                "Flatten or pooling, and a Dense layer at the end"
+            )
+        return kernel
+
+    def variant(self, model: Any) -> Kernel:
+        """The kernel of a variant, whose inputs have their sizes already."""
+        others = {name: v for name, v in self.others.items() if name != "input_shape"}
+        kernel = Settings(None, self.dtype, others).base(model)
+        known = {
+            pattern: value
+            for pattern, value in (self.overrides or {}).items()
+            if any(fnmatchcase(layer, pattern) for layer in kernel.parameters)
+        }
+        return kernel.with_parameters(apply_overrides(kernel.parameters, known))
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A changed model.
+
+    Attributes:
+        kind: of the ablation, or OWN.
+        name: short, and unlike that of any other.
+        text: what is changed.
+        model: a Keras model; None if Keras cannot build it.
+        kernel: None where there is none, or the one of another variant.
+        key: names the kernel's matrix; "" without a kernel.
+        work: of a kernel entry, relative to the model as it is.
+        same_as: name of an earlier variant with the same kernel; "" for none.
+        reason: why it is not computed; "" if it is.
+    """
+
+    kind: str
+    name: str
+    text: str
+    model: Any = None
+    kernel: Kernel | None = None
+    key: str = ""
+    work: float = 0.0
+    same_as: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class GraphRow:
+    """A call of the model, for a picture of its graph.
+
+    Attributes:
+        path: of the layer.
+        layer: its class.
+        sources: numbers of the calls that it reads; -1 for an input.
+    """
+
+    path: str
+    layer: str
+    sources: tuple[int, ...]
+
+
+class Subject:
+    """A model as it is, and its variants.
+
+    Args:
+        model: a Keras model, or the path of its file.
+        settings: of all conversions.
+        x: the rows, as for the kernel.
+
+    Attributes:
+        base: the variant that is the model as it is.
+
+    Raises:
+        UnsupportedModelError: the model has no kernel.
+        InputError: its output has positions, or the rows do not fit.
+    """
+
+    def __init__(self, model: Any, settings: Settings, x: Any) -> None:
+        self._settings, self._x = settings, x
+        with opened(model, **self._opening()) as ready:
+            kernel = settings.base(ready)
+            self._ready: Opened = ready
+            self._wiring = Wiring(ready.functional)
+        self.kernel = kernel
+        self.work = work_of(kernel)
+        name = "the model"
+        self.base = Variant("", name, "as it is", None, kernel, self._key(kernel), 1.0)
+
+    def _opening(self) -> dict[str, Any]:
+        others = self._settings.others
+        return {k: others[k] for k in ("activations", "layers", "input_shape") if k in others}
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self._ready.name)
+
+    @property
+    def graph(self) -> tuple[GraphRow, ...]:
+        """The calls of the model; a nested model is one call."""
+        return tuple(
+            GraphRow(call.path, type(call.operation).__name__, call.sources)
+            for call in self._wiring.calls
+        )
+
+    def variants(
+        self,
+        kinds: Collection[str] | None = None,
+        own: Mapping[str, Any] | None = None,
+        most_work: float = math.inf,
+    ) -> Iterator[Variant]:
+        """Every ablation, and the user's own variants, with their kernels or the reason for none.
+
+        Args:
+            kinds: of ablations.
+            own: the user's own variants by name: Keras models, or paths of their files.
+            most_work: variants of more work than so many times the model's are left out.
+        """
+        first = {self.base.key: self.base.name}
+        for variant in self._built(kinds, own or {}):
+            if variant.kernel is None:
+                yield variant
+                continue
+            facts = vars(variant)
+            key, work = variant.key, variant.work
+            if key in first:
+                yield Variant(**{**facts, "kernel": None, "same_as": first[key]})
+            elif work > most_work:
+                reason = (
+                    f"its kernel takes {work:.3g} times the time of the model's. Try: "
+                    f"most_work={math.ceil(work)}, or fewer rows"
+                )
+                yield Variant(**{**facts, "kernel": None, "reason": reason})
+            else:
+                first[key] = variant.name
+                yield variant
+
+    def _built(self, kinds: Collection[str] | None, own: Mapping[str, Any]) -> Iterator[Variant]:
+        for ablation in ablations(self._ready.functional, self.kernel.parameters, kinds):
+            named = ablation.kind, ablation.name, ablation.text
+            try:
+                model = rebuilt(self._ready.functional, ablation.changes)
+            except InputError as error:
+                yield Variant(*named, reason=f"Keras cannot build it: {error}")
+            else:
+                yield self._converted(model, *named)
+        for name, model in own.items():
+            yield self._converted(model, OWN, name, "a variant of your own")
+
+    def _converted(self, model: Any, kind: str, name: str, text: str) -> Variant:
+        live = model if isinstance(model, keras.Model) else None
+        try:
+            kernel = self._settings.variant(model)
+            key = self._key(kernel)
+        except UnsupportedModelError as error:
+            first = error.obstacles[0]
+            reason = f"it has no exact kernel: {one_line(f'{first.where}: {first.why}')}"
+            return Variant(kind, name, text, live, reason=reason)
+        except Keras2GPError as error:
+            return Variant(kind, name, text, live, reason=received_text(str(error), 300))
+        work = work_of(kernel) / self.work
+        return Variant(kind, name, text, live, kernel, key, work)
+
+    def _key(self, kernel: Kernel) -> str:
+        """Names the matrix of the rows: kernels of the same key have the same entries."""
+        images: list[Array] = kernel.images(self._x)
+        return digest(fingerprint_of(Work.of(kernel.program, kernel.parameters, images, None)))[:16]
+
+
+def work_of(kernel: Kernel) -> float:
+    """Entries of maps that the forward pass of one pair computes."""
+    nodes = kernel.graph.nodes
+    return float(
+        sum(
+            len(loop.turns) * sum(math.prod(nodes[i].spatial) for i in loop.nodes)
+            for loop in kernel.program.program.analysis.loops
+        )
+    )

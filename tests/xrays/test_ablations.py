@@ -1,0 +1,156 @@
+"""Ablations: every one is a model that Keras builds, saves and loads, and it is what it says."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from xray_networks import HE, pooled, residual
+
+import keras2gp
+from keras2gp.errors import InputError
+from keras2gp.xrays.ablations import ablations
+from keras2gp.xrays.variants import Settings, Subject
+from keras2gp.xrays.wiring import Wiring, rebuilt
+
+X = np.random.default_rng(0).normal(size=(3, 6, 6, 1))
+
+
+def identity(model):
+    """All that the values of a kernel depend on; layers have numbers in it, and no names."""
+    kernel = keras2gp.convert(model)
+    return kernel.program.identity(kernel.parameters)
+
+
+def found(model, kinds=None):
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    parameters = keras2gp.convert(model).parameters
+    return functional, {a.name: a for a in ablations(functional, parameters, kinds)}
+
+
+def changed(model, name, kinds=None):
+    functional, every = found(model, kinds)
+    return rebuilt(functional, every[name].changes)
+
+
+def hand_made(first_skip=True, norm=True, pool=True, blocks=(1, 2), twice=False):
+    x = image = keras.Input((6, 6, 1))
+    x = layers.Conv2D(4, 3, padding="same", kernel_initializer=HE)(x)
+    for block in (*blocks, *((2,) if twice else ())):
+        y = layers.LayerNormalization()(x) if norm or block == 2 else x
+        y = layers.Conv2D(4, 3, padding="same", kernel_initializer=HE)(layers.ReLU()(y))
+        x = y if block == 1 and not first_skip else layers.Add()([x, y])
+    x = layers.ReLU()(x)
+    x = layers.AveragePooling2D(2)(x) if pool else x
+    x = layers.Dense(4, "relu", kernel_initializer=HE)(layers.Flatten()(x))
+    return keras.Model(image, layers.Dense(2)(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("no skip into add1", {"first_skip": False}),
+        ("no norm1", {"norm": False}),
+        ("no pool", {"pool": False}),
+        ("block add2 left out", {"blocks": (1,)}),
+        ("block add2 twice", {"twice": True}),
+    ],
+)
+def test_an_ablation_is_the_network_without_that_part(name, settings):
+    assert identity(changed(residual(), name)) == identity(hand_made(**settings))
+
+
+def test_the_kinds_of_a_residual_network():
+    names = set(found(residual())[1])
+    wanted = {
+        *("no skip into add1", "no skips", "no norm2", "no normalization", "no pool"),
+        *("pool as a stride", "pooling at the end", "flat as an average", "padding valid"),
+        *("smaller windows", "larger windows", "windows of 1", "dilation 2", "hidden left out"),
+        *("hidden twice", "stem twice", "block add2 left out", "gelu", "tanh", "linear"),
+        "biases 0.1",
+    }
+    assert wanted <= names
+    assert "conv1 left out" not in names, "a block without its layer is no block"
+
+
+def test_a_copy_without_changes_has_the_same_kernel_and_other_weights():
+    model = residual()
+    copy = rebuilt(model, {})
+    assert identity(model) == identity(copy)
+    assert not np.array_equal(model.get_layer("stem").kernel, copy.get_layer("stem").kernel)
+    assert model.get_layer("stem") is not copy.get_layer("stem")
+
+
+@pytest.mark.slow
+def test_every_variant_is_saved_and_read_again(tmp_path):
+    functional, every = found(residual())
+    for ablation in every.values():
+        try:
+            model = rebuilt(functional, ablation.changes)
+        except InputError:
+            assert ablation.name == "padding valid"
+            continue
+        model.save(tmp_path / "variant.keras")
+        try:
+            expected = identity(model)
+        except keras2gp.UnsupportedModelError:
+            continue
+        assert identity(tmp_path / "variant.keras") == expected
+
+
+def test_nested_models_shared_layers_and_operations():
+    inner = keras.Sequential(
+        [keras.Input((6, 6, 4)), layers.Conv2D(4, 3, padding="same", name="deep"), layers.ReLU()],
+        name="inner",
+    )
+    shared = layers.Conv2D(4, 1, name="shared")
+    image = keras.Input((6, 6, 1))
+    one, other = (layers.Conv2D(4, 1, name=name)(image) for name in ("first", "second"))
+    x = keras.ops.add(shared(inner(one)), shared(keras.ops.relu(other)))
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(keras.ops.relu(x))))
+    assert identity(rebuilt(model, {})) == identity(model)
+    paths = [wiring.prefix for wiring in Wiring(model).nested()]
+    assert paths == ["", "inner/"]
+    wider = changed(model, "larger windows")
+    assert wider.get_layer("inner").get_layer("deep").kernel_size == (5, 5)
+
+
+def test_convolutions_at_the_border_of_what_can_be_built():
+    names = found(pooled(), ["window", "padding", "pooling"])[1]
+    assert set(names) == {"smaller windows", "larger windows", "padding valid", "pool as a Flatten"}
+    assert changed(pooled(), "smaller windows").get_layer("conv").kernel_size == (1, 1)
+
+
+def test_biases_follow_the_variances_that_are_there():
+    law = keras.initializers.RandomNormal(stddev=2.0)
+    model = keras.Sequential(
+        [keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(4, bias_initializer=law, name="a")]
+    )
+    every = found(model, ["bias"])[1]
+    assert set(every) == {"no biases", "biases x 4", "biases / 4"}
+    for name, expected in (("no biases", 0.0), ("biases x 4", 16.0), ("biases / 4", 1.0)):
+        kernel = keras2gp.convert(changed(model, name, ["bias"]))
+        assert kernel.parameters["a"].bias == pytest.approx(expected)
+
+
+def test_variants_that_are_not_computed_say_why():
+    subject = Subject(residual(), Settings(None, "float64", {}), X)
+    kinds = ["padding", "pooling", "window", "receptive field"]
+    found = {v.name: v for v in subject.variants(kinds, {}, most_work=3.0)}
+    assert "incompatible shapes" in found["padding valid"].reason
+    assert found["pooling at the end"].same_as == "the model"
+    assert found["windows of 1"].same_as == "smaller windows"
+    assert "times the time of the model's" in found["flat as an average"].reason
+    assert found["no pool"].reason == ""
+
+
+def test_an_override_of_a_layer_that_a_variant_lacks():
+    settings = Settings({"hidden": (3.0, 0.5), "*": {"bias": 0.25}}, "float64", {})
+    subject = Subject(residual(), settings, X)
+    (variant,) = (v for v in subject.variants(["depth"]) if v.name == "hidden left out")
+    assert variant.kernel.parameters["out"].bias == 0.25
+    assert "hidden" not in variant.kernel.parameters
+
+
+def test_kinds_are_checked():
+    with pytest.raises(InputError, match="There are: skip, normalization"):
+        list(ablations(residual(), {}, ["skips"]))

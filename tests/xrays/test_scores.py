@@ -1,0 +1,94 @@
+"""Leave-one-out scores against refits, and evidences against scipy."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import log_softmax
+from sklearn.gaussian_process.kernels import RBF
+
+from keras2gp.gp import GPClassifier, GPRegressor
+from keras2gp.xrays.scores import Task, scored, subsets_of
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.normal(size=(24, 2))
+    y = np.array(["a", "b", "c"])[(x[:, 0] > 0) * 1 + (x[:, 1] > 0.5) * 1]
+    return x, y
+
+
+def test_labels_against_refits(data):
+    x, y = data
+    matrix = RBF(1.0)(x)
+    scores = scored(matrix, Task(y, None, regression=False))
+    gp = GPClassifier("precomputed").fit(matrix, y)
+    for i in range(len(y)):
+        rest = np.delete(np.arange(len(y)), i)
+        weights = np.linalg.solve(
+            matrix[np.ix_(rest, rest)] + gp.noise_variance_ * np.eye(len(rest)), gp.targets_[rest]
+        )
+        mean = matrix[i, rest] @ weights
+        assert scores.error[i] == (gp.classes_[mean.argmax()] != y[i])
+        column = gp.classes_.tolist().index(y[i])
+        expected = -log_softmax(mean / gp.temperature_)[column]
+        assert scores.nats[i] == pytest.approx(expected, rel=1e-7)
+
+
+def test_evidence_of_labels_is_that_of_the_best_scale(data):
+    x, y = data
+    matrix = RBF(1.0)(x)
+    scores = scored(matrix, Task(y, None, regression=False))
+    gp = GPClassifier("precomputed").fit(matrix, y)
+    covariance = matrix + gp.noise_variance_ * np.eye(len(y))
+
+    def evidence(scale):
+        law = stats.multivariate_normal(np.zeros(len(y)), scale * covariance)
+        return sum(law.logpdf(column) for column in gp.targets_.T)
+
+    assert scores.evidence * len(y) == pytest.approx(evidence(gp.scale_), rel=1e-8)
+    assert scores.evidence * len(y) >= max(evidence(gp.scale_ * f) for f in (0.9, 1.1))
+
+
+def test_real_targets_against_refits(rng):
+    x = rng.normal(size=(20, 2))
+    y = np.stack([x[:, 0] ** 2, 3.0 + x[:, 1]], axis=1) + 0.1 * rng.normal(size=(20, 2))
+    matrix = RBF(1.0)(x)
+    scores = scored(matrix, Task(y, None, regression=True))
+    gp = GPRegressor("precomputed").fit(matrix, y)
+    mean, variance = gp.leave_one_out()
+    expected = ((y - mean) ** 2 / y.var(axis=0)).mean(axis=1)
+    np.testing.assert_allclose(scores.error, expected, rtol=1e-10)
+    density = stats.norm.logpdf(y, mean, np.sqrt(variance)).sum(axis=1)
+    np.testing.assert_allclose(scores.nats, -density, rtol=1e-8)
+    covariance = matrix + gp.noise_variance_ * np.eye(20)
+    total = sum(
+        stats.multivariate_normal(np.full(20, shift), scale**2 * factor * covariance).logpdf(column)
+        for column, shift, scale, factor in zip(
+            y.T, gp.y_shift_, gp.y_scale_, gp.scale_, strict=True
+        )
+    )
+    assert scores.evidence * 20 == pytest.approx(total, rel=1e-8)
+
+
+def test_subsets_and_test_rows(data, rng):
+    x, y = data
+    new = rng.normal(size=(5, 2))
+    labels = np.array(["a", "a", "b", "c", "b"])
+    subsets = subsets_of(24, 4, seed=1)
+    assert sorted(np.concatenate([np.setdiff1d(np.arange(24), s) for s in subsets])) == list(
+        range(24)
+    )
+    matrix, cross = RBF(1.0)(x), RBF(1.0)(new, x)
+    scores = scored(matrix, Task(y, labels, regression=False), subsets, cross)
+    gp = GPClassifier("precomputed").fit(matrix, y)
+    assert list(scores.test_error) == list((gp.predict(cross) != labels) * 1.0)
+    rows = subsets[2]
+    alone = scored(
+        matrix[np.ix_(rows, rows)], Task(y[rows], labels, regression=False), (), cross[:, rows]
+    )
+    part = scores.parts[2]
+    assert part.error == np.mean(alone.error)
+    assert part.nats == np.mean(alone.nats)
+    assert part.evidence == alone.evidence
+    assert part.test_error == np.mean(alone.test_error)
+    assert type(scores).from_state(scores.state()) == scores

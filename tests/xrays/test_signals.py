@@ -1,0 +1,93 @@
+"""Signal flow: the kernel of every layer in one pass, and fixed points in closed form."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from xray_networks import pooled, residual, shifted
+
+import keras2gp
+from keras2gp.covariance.registry import dual_of
+from keras2gp.errors import UnsupportedModelError
+from keras2gp.graph.ops import Activation
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.xrays import flow
+from keras2gp.xrays.fixed_points import fixed_point
+from keras2gp.xrays.flow import layer_kernels
+from keras2gp.xrays.signals import signals_of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [residual, pooled])
+def test_every_layer_is_what_its_own_conversion_gives(make, monkeypatch):
+    """Tiles of 3 images, of which the last is filled up."""
+    monkeypatch.setattr(flow, "_TILE", 3)
+    model, x = make(), np.random.default_rng(1).normal(size=(5, 6, 6, 1))
+    found, _ = layer_kernels(keras2gp.convert(model, dtype="float64"), x)
+    assert found[0].path == "input"
+    compared = 0
+    for layer in found[1:]:
+        try:
+            kernel = keras2gp.convert(model, output=layer.path, dtype="float64")
+        except UnsupportedModelError:  # behind an activation
+            continue
+        expected = kernel.matrix(x)
+        expected = expected.mean(axis=tuple(range(2, expected.ndim)))
+        np.testing.assert_allclose(layer.matrix, expected, rtol=1e-9)
+        compared += 1
+    assert compared >= 1
+    pixels = np.einsum("nhwc,mhwc->nm", x, x) / 36
+    np.testing.assert_allclose(found[0].matrix, pixels, rtol=1e-12, atol=1e-15)
+
+
+def point(name, w2, b2=0.0, variance=1.3):
+    return fixed_point(dual_of(Activation(name)), LayerVariances(w2, b2), variance)
+
+
+def test_a_rectifier_is_at_the_edge_with_the_variances_of_he():
+    found = point("relu", 2.0)
+    assert found.phase == "edge"
+    assert found.slope == pytest.approx(1.0, abs=1e-12)
+    assert found.variance == pytest.approx(1.3, rel=1e-9)
+    assert point("relu", 1.0).phase == "order"
+    assert point("relu", 3.0).variance is None, "it grows without end"
+
+
+def test_saturation_makes_chaos_of_large_weights_and_order_of_small_ones():
+    chaos, order = point("erf", 9.0, 0.05), point("erf", 0.5, 0.05)
+    assert chaos.phase == "chaos"
+    assert chaos.correlation < 0.9
+    assert order.phase == "order"
+    assert order.correlation == pytest.approx(1.0, abs=1e-6)
+    q = order.variance
+    # E[erf(u)^2] = 2 / pi asin(2 q / (1 + 2 q)): Williams 1998.
+    assert q == pytest.approx(0.5 * 2 / np.pi * np.arcsin(2 * q / (1 + 2 * q)) + 0.05, rel=1e-7)
+
+
+@pytest.mark.slow
+def test_signals_of_a_pooled_network():
+    x, y = shifted(40, seed=2, size=4)
+    signals = {s.path: s for s in signals_of(keras2gp.convert(pooled(4)), x, y, regression=False)}
+    assert list(signals) == ["input", "conv", "pool", "out"]
+    assert signals["input"].growth == pytest.approx(1.0)
+    assert signals["pool"].growth < 1.0, "pooling makes near images nearer"
+    assert signals["pool"].error <= signals["input"].error
+    assert signals["conv"].fixed.phase == "order", "the last layer has less than 2"
+    assert 1.0 <= signals["conv"].dimension <= 39.0
+    assert 0.0 < signals["pool"].alignment <= 1.0
+    assert signals["pool"].same > signals["pool"].other
+
+
+def test_a_layer_that_is_constant_has_no_error():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(3, kernel_initializer="zeros", name="dead"),
+            layers.Dense(2),
+        ]
+    )
+    x = np.random.default_rng(0).normal(size=(12, 4))
+    kernel = keras2gp.convert(model, overrides={"dead": (0.0, 1.0)})
+    signals = signals_of(kernel, x, np.arange(12) % 2, regression=False)
+    assert signals[1].path == "dead"
+    assert signals[1].dimension == 0.0

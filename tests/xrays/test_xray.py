@@ -1,0 +1,270 @@
+"""X-rays as a whole: what is planted is found, and nothing else; interrupted runs; the page."""
+
+import json
+import shutil
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from xray_networks import pooled, shifted
+
+import keras2gp
+from keras2gp.cli.main import main
+from keras2gp.errors import InputError, StoreError, UnsupportedModelError
+from keras2gp.xrays import api
+from keras2gp.xrays.api import Examination
+from keras2gp.xrays.report import FILES
+
+KINDS = ["activation", "bias"]
+
+
+def dense(name="dense"):
+    return keras.Sequential(
+        [
+            keras.Input((2,)),
+            layers.Dense(8, "relu", kernel_initializer="he_normal", name="hidden"),
+            layers.Dense(2, name="out"),
+        ],
+        name=name,
+    )
+
+
+@pytest.fixture(scope="module")
+def products():
+    """Labels that no linear function of the inputs tells."""
+    x = np.random.default_rng(5).normal(size=(90, 2)).astype("float32")
+    return x, (x[:, 0] * x[:, 1] > 0).astype(int)
+
+
+@pytest.fixture(scope="module")
+def made(products, tmp_path_factory):
+    out = tmp_path_factory.mktemp("xray") / "out"
+    x, y = products
+    test = (x[60:], y[60:])
+    own = {"my own": keras.Sequential([keras.Input((2,)), layers.Dense(2)])}
+    settings = {"test": test, "variants": own, "kinds": KINDS, "subsets": 6, "signal_rows": 20}
+    return keras2gp.xray(dense(), x[:60], y[:60], out=out, **settings), out, settings
+
+
+def test_what_must_matter_is_found(made):
+    report, _, _ = made
+    linear = report.finding("linear")
+    assert linear.nats.verdict == "worse"
+    assert linear.error.mean > 0.1
+    assert report.finding("my own").nats.verdict == "worse", "one layer is as linear as two"
+    assert report.finding("gelu").nats.verdict == "no difference"
+    assert report.finding("gelu").nats.needed > 60
+    assert report.comparisons == 3 * len(report.computed)
+    assert [s.path for s in report.signals] == ["input", "hidden", "out"]
+
+
+@pytest.mark.slow
+def test_labels_that_are_noise_show_nothing(products):
+    x, y = products
+    noise = np.random.default_rng(1).permutation(y)
+    report = keras2gp.xray(dense(), x, noise, kinds=KINDS, subsets=4, signal_rows=0)
+    for finding in report.computed:
+        assert finding.error.verdict == finding.nats.verdict == "no difference"
+
+
+@pytest.mark.slow
+def test_pooling_is_found_for_patterns_that_are_shifted():
+    x, y = shifted(160, seed=1)
+    report = keras2gp.xray(pooled(), x, y, kinds=["pooling"], subsets=8, signal_rows=0)
+    assert report.finding("pool as a Flatten").nats.verdict == "worse"
+    fixed = np.repeat(x[:2], 80, axis=0) + 0.3 * np.random.default_rng(0).normal(size=x.shape)
+    report = keras2gp.xray(
+        pooled(), fixed, np.repeat(y[:2], 80), kinds=["pooling"], subsets=8, signal_rows=0
+    )
+    assert report.finding("pool as a Flatten").error.verdict == "no difference"
+
+
+def test_the_differences_are_those_of_the_scores(made):
+    report, out, _ = made
+    scores = {p.stem: json.loads(p.read_text()) for p in (out / "scores").glob("*.json")}
+    base = json.loads((out / "xray.json").read_text())["xray"]
+    means = {k: np.mean(s["nats"]) - np.mean(scores[base]["nats"]) for k, s in scores.items()}
+    found = sorted(f.nats.mean for f in report.computed)
+    np.testing.assert_allclose(found, sorted(m for k, m in means.items() if k != base))
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_and_writes_the_same_bytes(
+    made, products, tmp_path, monkeypatch
+):
+    report, out, settings = made
+    x, y = products
+    seen = []
+
+    def interrupt(*arguments, **others):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return scored(*arguments, **others)
+
+    scored = api.scored
+    monkeypatch.setattr(api, "scored", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        keras2gp.xray(dense(), x[:60], y[:60], out=tmp_path / "out", **settings)
+    assert not (tmp_path / "out" / "report.html").exists()
+    assert len(list((tmp_path / "out" / "scores").glob("*.json"))) == 2
+    monkeypatch.setattr(api, "scored", scored)
+    counted = []
+    monkeypatch.setattr(api, "scored", lambda *a, **k: counted.append(1) or scored(*a, **k))
+    again = keras2gp.xray(dense(), x[:60], y[:60], out=tmp_path / "out", **settings)
+    assert again == report
+    assert len(counted) == len(report.computed) + 1 - 2
+    for name in FILES:
+        assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_damaged_scores_are_computed_again_and_other_data_is_refused(made, products, tmp_path):
+    report, out, settings = made
+    x, y = products
+    shutil.copytree(out, tmp_path / "out")
+    damaged = next((tmp_path / "out" / "scores").glob("*.json"))
+    damaged.write_text(damaged.read_text().replace("0.", "1.", 1))
+    assert keras2gp.xray(dense(), x[:60], y[:60], out=tmp_path / "out", **settings) == report
+    with pytest.raises(StoreError, match="of another X-ray: data_sha256"):
+        keras2gp.xray(dense(), x[:60], 1 - y[:60], out=tmp_path / "out", **settings)
+
+
+def test_the_report_in_its_forms(made):
+    report, out, _ = made
+    data = json.loads((out / "report.json").read_text())
+    assert data["findings"][0]["error"]["verdict"] in ("worse", "better", "no difference")
+    lines = (out / "report.txt").read_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("linear" in line and line.endswith("worse") for line in lines)
+    html = report.to_html()
+    for strange in ("http", "<script", "url(", "<link", "@import", "src="):
+        assert strange not in html
+    kept = {f.file for f in report.findings if f.file}
+    assert kept == {f"variants/{p.name}" for p in (out / "variants").glob("*.keras")}
+    assert all(f"<code>{name}</code>" in html for name in kept if "my" not in name)
+
+
+@pytest.mark.slow
+def test_names_from_strangers_are_text(products):
+    x, y = products
+    image = keras.Input((2,))
+    hidden = layers.Dense(4, "relu", name="a<b>&\"'")(image)
+    model = keras.Model(image, layers.Dense(2)(hidden), name="<script>alert(1)")
+    own = {"<img src=x onerror=alert(1)>\x1b[31m\n": dense()}
+    report = keras2gp.xray(model, x[:20], y[:20], variants=own, kinds=["bias"], subsets=2)
+    for text in (report.to_html(), report.to_text()):
+        assert "\x1b" not in text
+    html = report.to_html()
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "a&lt;b&gt;&amp;&quot;&#x27;" in html
+
+
+@pytest.mark.slow
+def test_a_regression_takes_the_mean_of_the_model(rng):
+    x = rng.normal(size=(24, 2)).astype("float32")
+    image = keras.Input((2,))
+    hidden = layers.Dense(4, "relu", kernel_initializer="he_normal")(image)
+    model = keras.Model(image, layers.Dense(1)(hidden) + 5.0)
+    y = np.abs(x[:, 0]).astype(float) + 5.0
+    report = keras2gp.xray(model, x, y, kinds=["activation"], subsets=3, signal_rows=0)
+    assert report.regression
+    assert report.base.error < report.finding("linear").summary.error
+    assert "% of variance" in report.to_text()
+
+
+def test_what_does_not_fit_is_refused(products):
+    x, y = products
+    with pytest.raises(InputError, match="prior is no argument of xray: variants have no trained"):
+        keras2gp.xray(dense(), x, y, prior="weights")
+    with pytest.raises(InputError, match=r"most_work=0\.5: expected a number from 1"):
+        keras2gp.xray(dense(), x, y, most_work=0.5)
+    with pytest.raises(InputError, match="x has 5 rows: 8 or more"):
+        keras2gp.xray(dense(), x[:5], y[:5])
+    with pytest.raises(InputError, match="subsets=50: expected a whole number, from 2 to 45"):
+        keras2gp.xray(dense(), x, y, subsets=50)
+    with pytest.raises(InputError, match="expected a pair of images and targets"):
+        keras2gp.xray(dense(), x, y, test=x)
+    with pytest.raises(UnsupportedModelError):
+        keras2gp.xray(
+            keras.Sequential([keras.Input((2, 1)), layers.LSTM(2), layers.Dense(2)]),
+            x[..., None],
+            y,
+        )
+
+
+def test_the_cost_is_stated_before_anything_is_computed(products, tmp_path):
+    x, y = products
+    examination = Examination(dense(), x, y, kinds=KINDS, subsets=4)
+    cost = examination.cost(tmp_path, measure=False)
+    assert cost.kernels == len(examination.computed) >= 4
+    assert cost.pairs == cost.kernels * 90 * 91 // 2
+    assert cost.seconds is None
+    assert not list(tmp_path.iterdir())
+
+
+def data_file(products, folder):
+    x, y = products
+    np.savez(folder / "data.npz", x=x, y=np.array(["odd", "even"])[y])
+    dense().save(folder / "model.keras")
+    return [str(folder / "model.keras"), "--data", str(folder / "data.npz")]
+
+
+@pytest.mark.slow
+def test_the_command(products, tmp_path, capsys):
+    words = [*data_file(products, tmp_path), "--train", "40", "--test", "20", "--out"]
+    words = ["xray", *words, str(tmp_path / "out"), "--kinds", "activation", "--subsets", "4"]
+    words += ["--signal-rows", "20"]
+    assert main([*words, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 kernels" in shown
+    assert "linear" in shown
+    assert not (tmp_path / "out").exists()
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "leave-one-out error" in shown
+    first = (tmp_path / "out" / "report.html").read_bytes()
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["report"]["rows"] == 40
+    assert (tmp_path / "out" / "report.html").read_bytes() == first
+    assert main([*words[:-4], "--subsets", "5"]) != 0, "another X-ray than that in OUT"
+    assert main([*words, "--prior", "weights"]) == 2
+    assert main([*words, "--kinds", "skips"]) == 2
+
+
+def chromium():
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium() is None, reason="no chromium here")
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (500, False)])
+def test_the_page_opens_in_a_browser(made, tmp_path, width, dark):
+    """The page is drawn, in light and in dark, and nothing sticks out of a narrow window."""
+    _, out, _ = made
+    page = tmp_path / "page.html"
+    text = (out / "report.html").read_text()
+    probe = "<script>document.title=document.documentElement.scrollWidth+' '+getComputedStyle("
+    probe += "document.body).backgroundColor+' '+document.querySelectorAll('svg *').length</script>"
+    policy = text.replace("default-src 'none'", "default-src 'none';script-src 'unsafe-inline'")
+    page.write_text(policy.replace("</body>", f"{probe}</body>"))
+    words = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    words += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    words += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
+    words += ["--blink-settings=preferredColorScheme=0"] if dark else []
+    shown = subprocess.run(  # noqa: S603 (a browser on our own page)
+        [*words, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    title = shown.partition("<title>")[2].partition("</title>")[0]
+    across, colour, shapes = title.partition(" ")[0], title[title.index("rgb") :], title.split()[-1]
+    assert int(across) <= width
+    assert colour.startswith("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
+    assert int(shapes) > 50
