@@ -265,7 +265,7 @@ class Examination:
         if earlier is not None or kernel is None:
             return earlier  # type: ignore[return-value]
         task = self.task
-        if task.regression and kernel.mean is not None:
+        if task.regression:
             task = without_mean(task, kernel, self.x, self.test)
         matrix = work.matrix(kernel, f"{variant.key}.zarr", self.x, executor=executor)
         cross = None
@@ -332,7 +332,14 @@ def _compared(
     """A variant with its scores, beside those of the model."""
     error = Sample(np.zeros(2), _parts(scores, base, "evidence")).group_error
     gained = Evidence(scores.evidence - base.evidence, error)
-    return replace(finding, summary=Summary.of(scores), evidence=gained, **found)
+    return replace(
+        finding,
+        summary=Summary.of(scores),
+        evidence=gained,
+        error=found["error"],
+        nats=found["nats"],
+        test_error=found.get("test_error"),
+    )
 
 
 def _parts(scores: Scores, base: Scores, measure: str) -> Vector:

@@ -68,10 +68,12 @@ def checked_conversion(given: Mapping[str, Any]) -> dict[str, Any]:
 def without_mean(task: Task, kernel: Kernel, x: Array, test: Array | None) -> Task:
     """The targets of a regression less the mean of a kernel's process."""
     mean = kernel.mean
+    if mean is None:
+        return task
 
     def less(y: Targets, images: Array) -> Targets:
-        values = np.asarray(mean(images), np.float64) if mean is not None else 0.0
-        return y - (values[:, 0] if y.ndim == 1 and np.ndim(values) == 2 else values)
+        values = np.asarray(mean(images), np.float64).reshape(len(y), -1)
+        return y - (values[:, 0] if y.ndim == 1 else values)
 
     held = None if task.test is None or test is None else less(task.test, test)
     return Task(less(task.y, x), held, regression=True)

@@ -88,10 +88,12 @@ class Scores:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Scores:
         """The scores of a `state`; KeyError, TypeError or ValueError where it is malformed."""
-        lists = {k: tuple(map(float, state[k])) for k in ("error", "nats", "test_error")}
+        error, nats, test = (
+            tuple(map(float, state[name])) for name in ("error", "nats", "test_error")
+        )
         parts = tuple(Part(**part) for part in state["parts"])
         names = ("evidence", "calibration", "calibration_by_chance", "noise", "jitter")
-        return cls(**lists, parts=parts, **{name: float(state[name]) for name in names})
+        return cls(error, nats, test, parts, *(float(state[name]) for name in names))
 
 
 def subsets_of(count: int, groups: int, seed: int) -> list[Indices]:
@@ -116,18 +118,22 @@ def scored(
         InputError: the targets are of one class.
     """
     whole = _Fit(matrix, task.y, regression=task.regression)
-    test = None if cross is None else task.test
     parts = []
     for rows in subsets:
         part = _Fit(matrix[np.ix_(rows, rows)], task.y[rows], regression=task.regression)
         error, nats = float(part.error.mean()), float(part.nats.mean())
-        tested = None if test is None else float(part.tested(cross[:, rows], test).mean())
+        tested = None
+        if cross is not None and task.test is not None:
+            tested = float(part.tested(cross[:, rows], task.test).mean())
         parts.append(Part(error, nats, part.evidence, tested))
+    test: tuple[float, ...] = ()
+    if cross is not None and task.test is not None:
+        test = tuple(whole.tested(cross, task.test).tolist())
     unit = float(np.diagonal(matrix).mean(dtype=np.float64))
     return Scores(
         error=tuple(whole.error.tolist()),
         nats=tuple(whole.nats.tolist()),
-        test_error=() if test is None else tuple(whole.tested(cross, test).tolist()),
+        test_error=test,
         parts=tuple(parts),
         evidence=whole.evidence,
         calibration=whole.calibration,

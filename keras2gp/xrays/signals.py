@@ -112,7 +112,8 @@ def _near(x: Array, seed: int) -> Array:
     lengths = [
         np.sqrt((v.astype(np.float64) ** 2).sum(axis=axes, keepdims=True)) for v in (some, step)
     ]
-    return (some + _NEAR * lengths[0] / lengths[1] * step).astype(x.dtype)
+    near: Array = (some + _NEAR * lengths[0] / lengths[1] * step).astype(x.dtype)
+    return near
 
 
 def _errors(matrix: Matrix, y: Targets, *, regression: bool) -> Vector | None:
@@ -127,7 +128,8 @@ def _changes(layers: list[LayerKernel], errors: dict[str, Vector | None]) -> dic
     compared: list[tuple[str, float, float]] = []
     for layer in layers:
         here = errors[layer.path]
-        before = [errors[source] for source in layer.sources if errors.get(source) is not None]
+        found = (errors.get(source) for source in layer.sources)
+        before = [error for error in found if error is not None]
         if here is None or not before:
             continue
         best = min(before, key=lambda e: float(np.mean(e)))
@@ -179,7 +181,8 @@ def _signal(
 
 def _centred(matrix: Matrix) -> Matrix:
     mean = matrix.mean(axis=0)
-    return matrix - mean[:, None] - mean[None, :] + mean.mean()
+    centred: Matrix = matrix - mean[:, None] - mean[None, :] + mean.mean()
+    return centred
 
 
 def _curve(data: Vector, here: Vector) -> tuple[tuple[float, float], ...]:
@@ -212,4 +215,5 @@ def _alignment(matrix: Matrix, y: Targets, *, regression: bool) -> float:
 
 
 def _one_hot(y: Vector) -> Matrix:
-    return (y[:, None] == np.unique(y)[None, :]).astype(np.float64)
+    columns: Matrix = (y[:, None] == np.unique(y)[None, :]).astype(np.float64)
+    return columns

@@ -16,7 +16,7 @@ from keras2gp.xrays.words import percent, rounded
 __all__ = ["text_of"]
 
 _WIDTH = 80
-_NAME, _LAYER = 30, 20
+_NAME, _LAYER = 30, 19
 
 
 def text_of(xray: Findings) -> str:

@@ -140,7 +140,7 @@ def test_the_report_in_its_forms(made):
     assert max(map(len, lines)) <= 80
     assert any("linear" in line and line.endswith("worse") for line in lines)
     html = report.to_html()
-    for strange in ("http", "<script", "url(", "<link", "@import", "src="):
+    for strange in ("http:", "https:", "<script", "url(", "<link", "@import", "src="):
         assert strange not in html
     kept = {f.file for f in report.findings if f.file}
     assert kept == {f"variants/{p.name}" for p in (out / "variants").glob("*.keras")}
