@@ -36,6 +36,7 @@ EXAMPLES = (
     "keras2gp.optimize_variances",
     "keras2gp.random_search",
     "keras2gp.verify",
+    "keras2gp.xray",
     "keras2gp.export",
 )
 """Names whose docstrings have an example at least."""

@@ -207,7 +207,7 @@ class Examination:
         return report
 
     def _identity(self) -> dict[str, Any]:
-        """What a directory is of."""
+        """The facts that tell the directory of one X-ray from that of another."""
         digest = hashlib.sha256()
         arrays = [self.x, self.task.y]
         arrays += [] if self.test is None or self.task.test is None else [self.test, self.task.test]

@@ -32,7 +32,7 @@ _COMPILES = 1.5
 
 @dataclass(frozen=True)
 class Cost:
-    """What an X-ray will take.
+    """The cost of an X-ray.
 
     Attributes:
         kernels: kernels that are computed.

@@ -1,4 +1,4 @@
-"""What an X-ray finds: each variant's worth, and the signals, as plain data."""
+"""The findings of an X-ray: each variant's worth, and the signals, as plain data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one variant is worth.
+    """The worth of one variant.
 
     Attributes:
         kind, name, text: of the ablation.

@@ -20,7 +20,7 @@ def rounded(count: int) -> int:
 
 
 def verdict_text(xray: Findings, finding: Finding) -> tuple[str, str]:
-    """What the rows say of a variant, and how many would say more; "" for neither."""
+    """The verdict of the rows on a variant, and how many would say more; "" for neither."""
     error, nats = finding.error, finding.nats
     if error is None or nats is None:
         return "", ""

@@ -45,6 +45,7 @@ def test_no_difference_at_all_and_one_without_doubt():
     assert b.verdict == "worse"
 
 
+@pytest.mark.slow
 def test_claims_are_seldom_false(rng):
     """Ten comparisons of losses that depend on each other as those of one fit do."""
     false = 0

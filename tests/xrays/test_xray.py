@@ -71,13 +71,14 @@ def test_labels_that_are_noise_show_nothing(products):
 
 @pytest.mark.slow
 def test_pooling_is_found_for_patterns_that_are_shifted():
-    x, y = shifted(160, seed=1)
-    report = keras2gp.xray(pooled(), x, y, kinds=["pooling"], subsets=8, signal_rows=0)
-    assert report.finding("pool as a Flatten").nats.verdict == "worse"
-    fixed = np.repeat(x[:2], 80, axis=0) + 0.3 * np.random.default_rng(0).normal(size=x.shape)
-    report = keras2gp.xray(
-        pooled(), fixed, np.repeat(y[:2], 80), kinds=["pooling"], subsets=8, signal_rows=0
-    )
+    x, y = shifted(80, seed=1, size=9)
+    settings = {"kinds": ["pooling"], "subsets": 8, "signal_rows": 0}
+    report = keras2gp.xray(pooled(9), x, y, **settings)
+    finding = report.finding("pool as a Flatten")
+    assert finding.error.verdict == finding.nats.verdict == "worse"
+    still = x[[int((y == label).argmax()) for label in y]]
+    still = still + 0.1 * np.random.default_rng(0).normal(size=x.shape)
+    report = keras2gp.xray(pooled(9), still, y, **settings)
     assert report.finding("pool as a Flatten").error.verdict == "no difference"
 
 
