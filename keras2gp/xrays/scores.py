@@ -150,7 +150,10 @@ class _Fit:
         self.regression = regression
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", JitterWarning)  # it is a number of the scores
-            self.gp: Any = (GPRegressor if regression else GPClassifier)("precomputed")
+            if regression:
+                self.gp: Any = GPRegressor("precomputed")
+            else:
+                self.gp = GPClassifier("precomputed", probabilities="temperature")
             self.gp.fit(matrix, y)
         if regression:
             self._of_regression(y)

@@ -1,4 +1,4 @@
-"""The signal behind each layer, by its kernel: variance, correlations, spectrum, alignment, and leave-one-out."""
+"""The signal behind each layer by its kernel: variance, correlations, spectrum, leave-one-out."""
 
 from __future__ import annotations
 
