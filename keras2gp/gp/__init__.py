@@ -6,6 +6,10 @@ from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
 from keras2gp.gp.ensemble import TrainedEnsemble
 from keras2gp.gp.inputs import KernelFunction
+from keras2gp.gp.laplace.base import Likelihood
+from keras2gp.gp.laplace.estimator import GPLaplace
+from keras2gp.gp.laplace.of_classes import Bernoulli, Ordinal, Softmax
+from keras2gp.gp.laplace.of_numbers import Poisson, StudentT, Tobit
 from keras2gp.gp.linear_map import LinearMap, fit_linear_map
 from keras2gp.gp.metrics import (
     ReliabilityBin,
@@ -40,31 +44,39 @@ from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, SolverReport
 from keras2gp.gp.strangeness import InputRange, RangeWarning, strangeness
 
 __all__ = [
+    "Bernoulli",
     "Cholesky",
     "CholeskyFactor",
     "CholeskyReport",
     "ConjugateGradients",
     "DirichletPosterior",
     "GPClassifier",
+    "GPLaplace",
     "GPRegressor",
     "GaussianProcess",
     "InputRange",
     "JitterStep",
     "JitterWarning",
     "KernelFunction",
+    "Likelihood",
     "LinearMap",
     "MatrixProduct",
     "MeanWarning",
     "MixedPrecision",
     "NoiseCurve",
     "Nystroem",
+    "Ordinal",
     "Paths",
+    "Poisson",
     "Prediction",
     "ProjectedProcess",
     "RangeWarning",
     "ReliabilityBin",
+    "Softmax",
     "SolverReport",
+    "StudentT",
     "TensorFlowCholesky",
+    "Tobit",
     "TrainedEnsemble",
     "Transformation",
     "brier_score",

@@ -1,0 +1,1 @@
+"""Likelihoods other than a regression's, by Newton's method and the Laplace approximation."""

@@ -1,0 +1,385 @@
+"""Gaussian processes under any likelihood: the mode of the latent values, Laplace variances."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.arrays import Array, Images, Matrix, Vector
+from keras2gp._util.checks import whole_number
+from keras2gp._util.text import received_text
+from keras2gp.errors import InputError
+from keras2gp.gp.fitted import FittedInputs, rows_of_batch
+from keras2gp.gp.inputs import (
+    check_kernel,
+    check_length,
+    check_variances,
+    feature_names,
+    kernel_values,
+)
+from keras2gp.gp.laplace.base import Likelihood
+from keras2gp.gp.laplace.mode import find_mode, solved
+from keras2gp.gp.laplace.of_classes import Bernoulli, Ordinal, Softmax
+from keras2gp.gp.laplace.of_numbers import Poisson, StudentT, Tobit
+from keras2gp.gp.positions import positions_of
+from keras2gp.gp.posterior import require_finite
+from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
+from keras2gp.gp.solvers.precision import clipped_variance, relative_error
+from keras2gp.gp.solvers.report import is_number
+from keras2gp.gp.solvers.training import training_of
+
+__all__ = ["LIKELIHOODS", "GPLaplace"]
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    kind.name: kind for kind in (Bernoulli, Softmax, Poisson, StudentT, Tobit, Ordinal)
+}
+
+
+class GPLaplace(FittedInputs):
+    """Counts, classes, ordered classes, outliers and censored targets under a Gaussian process.
+
+    The latent values f have the prior of the kernel, and the observations a likelihood p(y | f).
+    The most probable f is found by Newton's method, and the posterior taken as the Gaussian with
+    that mean and the curvature there (the Laplace approximation). The mode is exact to the
+    tolerance; the variance is an approximation.
+
+    Only products with the kernel matrix are taken, so that it may lie in a store on disk or be any
+    MatrixProduct. A fit takes some tens to hundreds of them, and a variance as many for each batch
+    of inputs: means are cheap.
+
+    Math: f = argmax sum_n log p(y_n | f_n) - (f - m)^T K^-1 (f - m) / 2;  a = K^-1 (f - m)
+        mean = m + K* a;  variance = diag K** - diag K* (K + W^-1)^-1 K*^T
+        W minus the second derivative of log p(y | f)
+
+    Args:
+        kernel: kernel(x1, x2) -> [N1, N2] with kernel.diag(x) -> [N], such as keras2gp.convert
+            gives; or "precomputed".
+        likelihood: "bernoulli", "softmax", "poisson", "student", "tobit", "ordinal", or an object
+            such as StudentT(df=4.0, scale=0.1), which has their parameters.
+        prior_mean: m, of every latent value.
+        tolerance: bound on the largest entry of the gradient, relative to that of log p, or to 1;
+            and on the relative residual of a variance's solve.
+        max_iterations: bound on the Newton steps; a variance may take 50 times as many products.
+
+    Attributes:
+        x_train_: training inputs; None for a precomputed kernel.
+        likelihood_: with what it took from the data.
+        classes_: labels, sorted; None where observations are numbers.
+        alpha_: a, [N, C].
+        latent_: f at the training inputs, [N, C].
+        mode_: the course of the search: steps, products, residual (laplace.mode.Mode).
+        n_features_in_: number of features, if X has two axes.
+
+    References:
+        Rasmussen and Williams, sections 3.4 and 3.5.
+
+    >>> import numpy as np
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> from keras2gp.gp import GPLaplace
+    >>> x = np.linspace(0.0, 3.0, 30)[:, None]
+    >>> counts = np.random.default_rng(0).poisson(np.exp(1.0 + np.sin(2.0 * x[:, 0])))
+    >>> gp = GPLaplace(RBF(1.0), "poisson", prior_mean=1.0).fit(x, counts)
+    >>> rates = gp.predict([[0.8], [2.4]])
+    >>> bool(rates[0] > 4.0 > 2.0 > rates[1])
+    True
+    """
+
+    def __init__(
+        self,
+        kernel: Any,
+        likelihood: Any = "softmax",
+        prior_mean: float = 0.0,
+        tolerance: float = 1e-9,
+        max_iterations: int = 100,
+    ) -> None:
+        self.kernel = kernel
+        self.likelihood = likelihood
+        self.prior_mean = prior_mean
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.precomputed
+        tags.input_tags.three_d_array = not self.precomputed
+        classifies = _likelihood_of(self.likelihood).classifies
+        tags.estimator_type = "classifier" if classifies else "regressor"
+        tags.target_tags.required = True
+        return tags
+
+    def __sklearn_clone__(self) -> Any:
+        # A kernel is a function: a clone shares it.
+        return type(self)(**self.get_params(deep=False))
+
+    def fit(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        y: Any,
+        gram: Any = None,
+        progress: Progress | None = None,
+    ) -> GPLaplace:
+        """Find the most probable latent values.
+
+        Args:
+            X: inputs.
+            y: counts, numbers or labels, as the likelihood has them.
+            gram: the kernel matrix of X, if it exists already: an array, a store on disk, or a
+                MatrixProduct. With kernel="precomputed" it may replace X, which is None then.
+            progress: called with (Newton steps done, bound on them).
+
+        Shapes:
+            X [N, features] or [N, *shape]; y [N]; gram [N, N].
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: arguments do not fit; observations that the likelihood does not have.
+            NumericalError: the mode is not found to the tolerance.
+        """
+        check_kernel(self.kernel)
+        likelihood = _likelihood_of(self.likelihood)
+        self._check_settings()
+        positions = () if self.precomputed else positions_of(self.kernel)
+        if positions:
+            raise InputError(
+                f"the kernel's output has positions {positions}, and each latent value here is one "
+                "of an input. Try: kernel.at(position), with the observations there"
+            )
+        if self.precomputed and gram is not None:
+            if X is not None:
+                raise InputError("with kernel='precomputed' the matrix is either X or gram: one")
+            training = training_of(self.kernel, None, gram)
+        else:
+            training = training_of(self.kernel, self._checked_inputs(X), gram)
+        names, images = feature_names(X), training.x
+        prior = check_variances(training.diagonal(), len(training), "the diagonal of the kernel")
+        likelihood, observed, classes = likelihood.observed(y, float(prior.mean()))
+        check_length(training, observed, "labels" if classes is not None else "targets")
+        latents = likelihood.latents(classes)
+        held = TiledProduct.memory(len(training)) + 8 * len(training) * 8 * latents
+        training.require(held, "Newton's method", "fewer training inputs, or a gram on disk")
+        product = training.product()
+        mode = find_mode(
+            product.product,
+            likelihood,
+            observed,
+            latents,
+            prior_mean=float(self.prior_mean),
+            tolerance=float(self.tolerance),
+            max_steps=self.max_iterations,
+            progress=progress,
+        )
+        self.x_train_ = None if images is None else np.array(images)
+        self.likelihood_, self.classes_, self.mode_ = likelihood, classes, mode
+        self.alpha_, self.latent_ = mode.weights, mode.latent + float(self.prior_mean)
+        self._product: MatrixProduct = product
+        self._observed: Array = observed
+        self._set_input_shape((len(training),) if images is None else images.shape[1:])
+        self._set_feature_names(names)
+        return self
+
+    def latent(self, X: Any, return_std: bool = False, diag: Any = None) -> Any:  # noqa: N803
+        """The latent values at X: their mean, and their standard deviation or covariance.
+
+        Args:
+            X: inputs.
+            return_std: return the deviation too, or of several latent values (softmax) their
+                covariance at each input.
+            diag: the prior variances k(x, x), [M], for a precomputed kernel.
+
+        Shapes:
+            X [M, features] or [M, *shape]; mean and deviation [M]; of C latent values mean [M, C]
+            and covariance [M, C, C].
+
+        Returns:
+            The mean; with return_std a pair of it and the other.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit the training inputs.
+            NumericalError: a solve does not reach the tolerance, or there is no Laplace
+                approximation (Student's likelihood away from a proper maximum).
+
+        >>> import numpy as np
+        >>> from keras2gp.gp import GPLaplace, Tobit
+        >>> gp = GPLaplace("precomputed", Tobit(scale=1.0)).fit(3.0 * np.eye(2), [4.0, 8.0])
+        >>> mean, std = gp.latent([[2.0, 0.0]], return_std=True, diag=[2.0])
+        >>> mean.round(6), std.round(6)
+        (array([2.]), array([1.]))
+        """
+        x = self._new_inputs(X)
+        mean = self._mean(x)
+        single = self.classes_ is None or mean.shape[1] == 1
+        if not return_std:
+            return mean[:, 0] if single else mean
+        prior = self._prior(x, diag)
+        parts = [
+            self._covariances(self._cross(x[rows]), prior[rows], rows.start)
+            for rows in self._batches(len(x), 8 * mean.shape[1] ** 2)
+        ]
+        covariance = require_finite(np.concatenate(parts), "a variance")
+        return (mean[:, 0], np.sqrt(covariance[:, 0, 0])) if single else (mean, covariance)
+
+    def predict(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
+        """The prediction at the mean of the latent values, [M].
+
+        The most probable class; of counts the rate exp(f), which is the median of its posterior;
+        of other numbers f itself.
+
+        Args:
+            X: inputs.
+
+        Returns:
+            Labels or numbers.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs.
+
+        >>> import numpy as np
+        >>> from keras2gp.gp import GPLaplace
+        >>> gp = GPLaplace("precomputed").fit(4.0 * np.eye(3), ["a", "b", "b"])
+        >>> gp.predict(4.0 * np.eye(3)).tolist()
+        ['a', 'b', 'b']
+        """
+        response = self.likelihood_.response(self._mean(self._new_inputs(X)))
+        if self.classes_ is None:
+            return require_finite(response, "a prediction")
+        labels: Array = self.classes_[response.argmax(axis=1)]
+        return labels
+
+    def predict_proba(self, X: Any, averaged: bool = False, diag: Any = None) -> Matrix:  # noqa: N803
+        """Probability of each class, [M, R]; rows sum to 1.
+
+        Args:
+            X: inputs.
+            averaged: the mean over the posterior of the latent value, in place of the value at its
+                mean; for one latent value (bernoulli, ordinal). Averages are less certain.
+            diag: the prior variances k(x, x), [M], for averages with a precomputed kernel.
+
+        Returns:
+            Probabilities, in the order of `classes_`.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: the likelihood has no classes, or several latent values to average over.
+            NumericalError: as `latent`.
+
+        >>> import numpy as np
+        >>> from keras2gp.gp import GPLaplace
+        >>> gp = GPLaplace("precomputed", "bernoulli").fit(4.0 * np.eye(2), ["a", "b"])
+        >>> gp.predict_proba([[0.0, 0.0]])
+        array([[0.5, 0.5]])
+        """
+        x = self._new_inputs(X)
+        if self.classes_ is None:
+            raise InputError(
+                f'likelihood "{self.likelihood_.name}" has no classes. Try: predict, or latent'
+            )
+        if not averaged:
+            return self.likelihood_.response(self._mean(x))
+        if self.alpha_.shape[1] > 1:
+            raise InputError(
+                "the latent values of several classes depend on each other, and averages over them "
+                "have no closed form here. Try: averaged=False, or draws of latent(return_std=True)"
+            )
+        mean, std = self.latent(X, return_std=True, diag=diag)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(100)
+        values = mean[:, None] + std[:, None] * nodes
+        responses = self.likelihood_.response(values.reshape(-1, 1))
+        shares = weights / weights.sum()
+        averages: Matrix = np.einsum("mqr,q->mr", responses.reshape(*values.shape, -1), shares)
+        return averages
+
+    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Refused: a fit of this kind is not saved.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "a GPLaplace cannot be saved: its variances need the kernel matrix and its "
+            "observations. Try: fit again; its means are kernel(x, x_train_) @ alpha_ + prior_mean"
+        )
+
+    def settings_state(self) -> dict[str, Any]:
+        """Refused, as `fit_state`.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("a GPLaplace cannot be saved. Try: fit again")
+
+    def _check_settings(self) -> None:
+        whole_number("max_iterations", self.max_iterations, 1)
+        if not is_number(self.prior_mean) or not math.isfinite(self.prior_mean):
+            raise InputError(
+                f"prior_mean is {received_text(self.prior_mean)}: expected a finite number"
+            )
+        if not is_number(self.tolerance) or not 0.0 < self.tolerance < 1.0:
+            raise InputError(
+                f"tolerance is {received_text(self.tolerance)}: expected a number between 0 and 1"
+            )
+
+    def _batches(self, count: int, columns: int = 1) -> list[slice]:
+        rows = rows_of_batch(len(self.alpha_) * columns)
+        return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+    def _cross(self, x: Images) -> Matrix:
+        if self.precomputed:
+            return x.astype(np.float64)
+        shape = (len(x), len(self.alpha_))
+        values = kernel_values(self.kernel(x, self.x_train_), shape, "the kernel matrix")
+        return values.astype(np.float64)
+
+    def _prior(self, x: Images, diag: Any) -> Vector:
+        if not self.precomputed:
+            return check_variances(self.kernel.diag(x), len(x), "the diagonal of the kernel")
+        if diag is None:
+            raise InputError(
+                "variances of a precomputed kernel need diag=, the prior variance k(x, x) of each "
+                "input, [M]"
+            )
+        return check_variances(diag, len(x), "diag")
+
+    def _mean(self, x: Images) -> Matrix:
+        parts = [self._cross(x[rows]) @ self.alpha_ for rows in self._batches(len(x))]
+        return require_finite(np.concatenate(parts) + float(self.prior_mean), "a mean")
+
+    def _covariances(self, cross: Matrix, prior: Vector, first: int) -> Array:
+        """The covariance of the latent values of each input, [M, C, C]."""
+        count, latents = len(cross), self.alpha_.shape[1]
+        columns = np.zeros((len(self.alpha_), latents, latents, count))
+        for c in range(latents):
+            columns[:, c, c] = cross.T
+        u = solved(
+            self._product.product,
+            self.likelihood_.curvature(self.latent_, self._observed),
+            columns.reshape(len(self.alpha_), latents, latents * count),
+            tolerance=float(self.tolerance),
+            max_iterations=50 * self.max_iterations,
+        )
+        explained = np.einsum("mn,ncdm->mcd", cross, u.reshape(columns.shape))
+        covariance: Array = np.eye(latents) * prior[:, None, None] - explained
+        covariance = (covariance + np.swapaxes(covariance, 1, 2)) / 2.0
+        error = relative_error(self._product.dtype, len(self.alpha_)) + float(self.tolerance)
+        for c in range(latents):
+            variance = covariance[:, c, c]
+            covariance[:, c, c] = clipped_variance(variance, prior, 1e3 * error * prior, first)
+        return covariance
+
+
+def _likelihood_of(setting: Any) -> Likelihood:
+    """The likelihood of a setting; InputError for anything else."""
+    if isinstance(setting, Likelihood):
+        return setting
+    if isinstance(setting, str) and setting in LIKELIHOODS:
+        return LIKELIHOODS[setting]()
+    names = ", ".join(f'"{name}"' for name in LIKELIHOODS)
+    raise InputError(
+        f"likelihood is {received_text(setting)}: expected one of {names}, or an object such as "
+        "StudentT(df=4.0, scale=0.1)"
+    )

@@ -1,0 +1,304 @@
+"""Other likelihoods: against dense Newton in numpy, scikit-learn, and exact regression."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gp_kernels import ImageKernel, images
+from scipy.special import softmax
+from scipy.stats import norm, poisson
+from scipy.stats import t as student
+from sklearn.base import clone
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+
+from keras2gp.errors import InputError, NotFittedError, NumericalError
+from keras2gp.gp import (
+    Bernoulli,
+    GPLaplace,
+    GPRegressor,
+    Ordinal,
+    Poisson,
+    Softmax,
+    StudentT,
+    Tobit,
+)
+
+KERNEL = ConstantKernel(2.0) * RBF(1.0)
+RANDOM = np.random.default_rng(0)
+X, TEST = RANDOM.uniform(-3.0, 3.0, (40, 2)), RANDOM.uniform(-3.0, 3.0, (7, 2))
+F = 1.5 * np.sin(X[:, 0]) + np.cos(X[:, 1])
+NORMAL = RANDOM.standard_normal(40)
+OBSERVED = {
+    "bernoulli": (Bernoulli(), np.where(F + NORMAL > 0.0, "yes", "no")),
+    "softmax": (Softmax(), np.array(["a", "b", "c"])[np.digitize(F + 0.5 * NORMAL, [-0.7, 0.7])]),
+    "poisson": (Poisson(), RANDOM.poisson(np.exp(F))),
+    "student": (StudentT(df=4.0, scale=0.3), F + 0.3 * RANDOM.standard_t(4.0, 40)),
+    "tobit": (Tobit(0.4, lower=-0.5, upper=1.5), np.clip(F + 0.4 * NORMAL, -0.5, 1.5)),
+    "ordinal": (Ordinal(0.6), np.digitize(F + 0.6 * NORMAL, [-1.0, 0.0, 1.2])),
+}
+
+
+def fitted(name, **settings):
+    likelihood, y = OBSERVED[name]
+    return GPLaplace(KERNEL, likelihood, **{"prior_mean": 0.2, **settings}).fit(X, y)
+
+
+def derivatives(likelihood, f, y):
+    """Gradient and curvature by central differences of the value, [N, C] and [N, C, C]."""
+    step, latents = 1e-4, f.shape[1]
+
+    def moved(*axes):
+        return likelihood.value(f + step * sum(np.eye(latents)[a] * s for a, s in axes), y)
+
+    slope = np.stack([(moved((a, 1)) - moved((a, -1))) / (2 * step) for a in range(latents)], 1)
+    bend = np.empty((len(f), latents, latents))
+    for a in range(latents):
+        for b in range(latents):
+            up = moved((a, 1), (b, 1)) - moved((a, 1), (b, -1))
+            bend[:, a, b] = -(up - moved((a, -1), (b, 1)) + moved((a, -1), (b, -1))) / 4 / step**2
+    return slope, bend
+
+
+@pytest.mark.parametrize("name", OBSERVED)
+def test_derivatives_are_those_of_the_value(name):
+    likelihood, y = OBSERVED[name]
+    likelihood, y, classes = likelihood.observed(y, 2.0)
+    f = 2.0 * np.random.default_rng(3).standard_normal((40, likelihood.latents(classes)))
+    slope, bend = derivatives(likelihood, f, y)
+    np.testing.assert_allclose(likelihood.gradient(f, y), slope, rtol=1e-5, atol=1e-6)
+    u = np.random.default_rng(4).standard_normal((*f.shape, 2))
+    expected = np.einsum("ncd,ndb->ncb", bend, u)
+    np.testing.assert_allclose(likelihood.curvature(f, y)(u), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_values_are_those_of_scipy():
+    f, y = NORMAL[:, None], OBSERVED["poisson"][1]
+    np.testing.assert_allclose(Poisson().value(f, y), poisson.logpmf(y, np.exp(NORMAL)))
+    y = OBSERVED["student"][1]
+    expected = student.logpdf(y, 4.0, loc=NORMAL, scale=0.3)
+    np.testing.assert_allclose(StudentT(4.0, 0.3).value(f, y), expected)
+    y = OBSERVED["tobit"][1]
+    exact = norm.logpdf(y, NORMAL, 0.4)
+    exact = np.where(y <= -0.5, norm.logcdf(-0.5, NORMAL, 0.4), exact)
+    exact = np.where(y >= 1.5, norm.logsf(1.5, NORMAL, 0.4), exact)
+    np.testing.assert_allclose(OBSERVED["tobit"][0].value(f, y), exact)
+    ordinal, index, _ = Ordinal(0.6, (-1.0, 0.0, 1.2)).observed(OBSERVED["ordinal"][1], 1.0)
+    ends = np.array([-np.inf, -1.0, 0.0, 1.2, np.inf])
+    share = norm.cdf(ends[index + 1], NORMAL, 0.6) - norm.cdf(ends[index], NORMAL, 0.6)
+    np.testing.assert_allclose(ordinal.value(f, index), np.log(share))
+    np.testing.assert_allclose(ordinal.response(f).sum(axis=1), 1.0)
+    # Far out in either tail the digits stay.
+    far = ordinal.value(np.array([[40.0], [-40.0]]), np.array([1, 2]))
+    np.testing.assert_allclose(far, norm.logcdf([-40.0 / 0.6, -40.0 / 0.6]), rtol=1e-3)
+
+
+def dense_newton(name):
+    """Mode and Laplace moments at TEST with matrices written out, [N C, N C]."""
+    likelihood, y = OBSERVED[name]
+    likelihood, y, classes = likelihood.observed(y, 2.0)
+    latents, count = likelihood.latents(classes), len(X)
+    blocks = np.kron(KERNEL(X), np.eye(latents))
+    inverse = np.linalg.inv(blocks + 1e-13 * np.eye(len(blocks)))
+    f = np.full((count, latents), 0.2)
+
+    def curvature(f):
+        apply = likelihood.curvature(f, y)
+        w = np.zeros((count, latents, count, latents))
+        for c in range(latents):
+            unit = np.zeros((count, latents))
+            unit[:, c] = 1.0
+            w[np.arange(count), :, np.arange(count), c] = apply(unit)
+        return w.reshape(len(blocks), -1)
+
+    def height(f):
+        rest = (f - 0.2).reshape(-1)
+        return likelihood.value(f, y).sum() - 0.5 * rest @ inverse @ rest
+
+    for _ in range(60):
+        w = np.maximum(curvature(f), 0.0) if latents == 1 else curvature(f)
+        slope = likelihood.gradient(f, y).reshape(-1)
+        root = np.eye(len(blocks)) + blocks @ w  # (K^-1 + W)^-1 = (I + K W)^-1 K
+        step = np.linalg.solve(root, blocks @ slope - (f - 0.2).reshape(-1)).reshape(f.shape)
+        length = 1.0
+        while height(f + length * step) < height(f) and length > 1e-9:
+            length /= 2.0
+        f = f + length * step
+    cross = np.kron(KERNEL(TEST, X), np.eye(latents))
+    slope = likelihood.gradient(f, y).reshape(-1)
+    mean = 0.2 + (cross @ slope).reshape(len(TEST), latents)
+    w = curvature(f)
+    inner = np.linalg.solve(np.eye(len(blocks)) + w @ blocks, w)
+    covariance = 2.0 * np.eye(len(cross)) - cross @ inner @ cross.T
+    places = np.arange(len(TEST))
+    four = covariance.reshape(len(TEST), latents, len(TEST), latents)
+    return f, mean, four[places, :, places]
+
+
+@pytest.mark.parametrize("name", OBSERVED)
+def test_matches_dense_newton(name):
+    ours = fitted(name)
+    f, mean, covariance = dense_newton(name)
+    np.testing.assert_allclose(ours.latent_, f, atol=1e-8)
+    found, spread = ours.latent(TEST, return_std=True)
+    if name == "softmax":
+        np.testing.assert_allclose(found, mean, atol=1e-8)
+        np.testing.assert_allclose(spread, covariance, atol=1e-8)
+    else:
+        np.testing.assert_allclose(found, mean[:, 0], atol=1e-8)
+        np.testing.assert_allclose(spread**2, covariance[:, 0, 0], atol=1e-8)
+    assert ours.mode_.residual <= 2e-9
+    assert ours.mode_.steps < 30
+
+
+def test_matches_scikit_learn():
+    y = OBSERVED["bernoulli"][1]
+    peer = GaussianProcessClassifier(KERNEL, optimizer=None, max_iter_predict=200).fit(X, y)
+    ours = fitted("bernoulli", prior_mean=0.0)
+    base = peer.base_estimator_
+    mean = KERNEL(TEST, X) @ (base.y_train_ - base.pi_)
+    np.testing.assert_allclose(ours.latent(TEST), mean, atol=1e-6)
+    np.testing.assert_array_equal(ours.predict(TEST), peer.predict(TEST))
+    # Its average over the latent value is an approximation, good to a few thousandths.
+    found = ours.predict_proba(TEST, averaged=True)
+    np.testing.assert_allclose(found, peer.predict_proba(TEST), atol=5e-3)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+
+
+def test_without_limits_tobit_is_exact_regression():
+    y = F + 0.4 * NORMAL
+    ours = GPLaplace(KERNEL, Tobit(0.4), prior_mean=0.7).fit(X, y)
+    peer = GPRegressor(KERNEL, 0.16).fit(X, y - 0.7)
+    mean, std = peer.predict(TEST, return_std=True)
+    found, spread = ours.latent(TEST, return_std=True)
+    np.testing.assert_allclose(found, mean + 0.7, atol=1e-8)
+    np.testing.assert_allclose(spread, std, atol=1e-8)
+
+
+def test_what_each_is_for():
+    x = np.linspace(-3.0, 3.0, 60)[:, None]
+    truth = np.sin(x[:, 0])
+    y = truth + 0.1 * np.random.default_rng(1).standard_normal(60)
+    outliers = y.copy()
+    outliers[::10] += 8.0
+    robust = GPLaplace(RBF(1.0), StudentT(2.0, 0.1)).fit(x, outliers).predict(x)
+    plain = GPRegressor(RBF(1.0), 0.01).fit(x, outliers).predict(x)
+    assert np.abs(robust - truth).max() < 0.2 < 2.0 < np.abs(plain - truth).max()
+    censored = np.minimum(y, 0.3)
+    tobit = GPLaplace(RBF(1.0), Tobit(0.1, upper=0.3)).fit(x, censored).predict(x)
+    plain = GPRegressor(RBF(1.0), 0.01).fit(x, censored).predict(x)
+    top = truth > 0.6
+    assert (tobit - truth)[top].mean() > (plain - truth)[top].mean() + 0.2
+    likelihood, ordered = OBSERVED["ordinal"]
+    ours = GPLaplace(KERNEL, likelihood).fit(X, ordered)
+    assert (np.abs(ours.predict(X) - ordered) <= 1).mean() > 0.9
+    np.testing.assert_allclose(ours.predict_proba(TEST).sum(axis=1), 1.0)
+
+
+class Product:
+    """A matrix of which products alone can be had."""
+
+    def __init__(self, matrix):
+        self.matrix, self.shape, self.dtype = matrix, matrix.shape, matrix.dtype
+
+    def diagonal(self):
+        return np.diagonal(self.matrix)
+
+    def columns(self, indices):
+        return self.matrix[:, indices]
+
+    def corner(self, indices):
+        return self.matrix[np.ix_(indices, indices)]
+
+    def product(self, b):
+        return self.matrix @ b
+
+
+@pytest.mark.parametrize("name", ["softmax", "poisson"])
+def test_a_product_is_enough(name):
+    likelihood, y = OBSERVED[name]
+    ours = GPLaplace(KERNEL, likelihood, 0.2).fit(X, y, gram=Product(KERNEL(X)))
+    alone = GPLaplace("precomputed", likelihood, 0.2).fit(None, y, gram=Product(KERNEL(X)))
+    expected = fitted(name).latent(TEST, return_std=True)
+    for one, other in zip(ours.latent(TEST, return_std=True), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-8)
+    found = alone.latent(KERNEL(TEST, X), return_std=True, diag=np.full(7, 2.0))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-8)
+    with pytest.raises(InputError, match="diag="):
+        alone.latent(KERNEL(TEST, X), return_std=True)
+    with pytest.raises(InputError, match="either X or gram"):
+        alone.fit(KERNEL(X), y, gram=KERNEL(X))
+
+
+def test_images_and_float32():
+    kernel, x = ImageKernel(3.0, dtype="float32"), images(40)
+    y = (x.mean(axis=(1, 2, 3)) > 0.0).astype(int)
+    ours = GPLaplace(kernel, "softmax").fit(x, y)
+    assert (ours.predict(x) == y).mean() > 0.9
+    p = ours.predict_proba(images(5, 1))
+    np.testing.assert_allclose(p, softmax(ours.latent(images(5, 1)), axis=1))
+    assert np.isfinite(ours.latent(images(5, 1), return_std=True)[1]).all()
+
+
+def test_progress_and_clones():
+    seen = []
+    likelihood, y = OBSERVED["poisson"]
+    ours = GPLaplace(KERNEL, likelihood).fit(X, y, progress=lambda *step: seen.append(step))
+    assert seen == [(i, 100) for i in range(ours.mode_.steps)]
+    again = clone(ours).set_params(prior_mean=1.0)
+    assert again.kernel is KERNEL
+    assert again.likelihood is likelihood
+    assert not hasattr(again, "alpha_")
+
+
+def test_a_mode_that_is_not_found():
+    likelihood, y = OBSERVED["poisson"]
+    with pytest.raises(NumericalError, match=r"the steps are used up, residual .* after 1 Newton"):
+        GPLaplace(KERNEL, likelihood, max_iterations=1).fit(X, y)
+    with pytest.raises(NumericalError, match="no covariance"):
+        GPLaplace("precomputed", likelihood).fit(-KERNEL(X) + 0.1 * np.eye(40), y)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "y", "match"),
+    [
+        ("gauss", F, "expected one of"),
+        (None, F, "expected one of"),
+        ("poisson", F, "no counts"),
+        ("poisson", [1, 2], "y has 2 targets"),
+        ("bernoulli", OBSERVED["softmax"][1], 'Try: likelihood="softmax"'),
+        ("softmax", ["a"] * 40, "holds one class"),
+        ("student", np.column_stack([F, F]), "one target for each input"),
+        ("tobit", np.full(40, np.nan), "not finite"),
+        (Ordinal(1.0, (0.0,)), OBSERVED["ordinal"][1], "1 thresholds for 4 classes"),
+    ],
+)
+def test_observations_that_do_not_fit(likelihood, y, match):
+    with pytest.raises(InputError, match=match):
+        GPLaplace(KERNEL, likelihood).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: StudentT(df=0.0),
+        lambda: StudentT(scale=np.inf),
+        lambda: Tobit(lower=1.0, upper=1.0),
+        lambda: Tobit(scale="wide"),
+        lambda: Ordinal(thresholds=(1.0, 0.0)),
+        lambda: GPLaplace(KERNEL, "poisson", prior_mean=np.nan).fit(X, OBSERVED["poisson"][1]),
+        lambda: GPLaplace(KERNEL, "poisson", tolerance=2.0).fit(X, OBSERVED["poisson"][1]),
+        lambda: GPLaplace(KERNEL, "poisson", max_iterations=0).fit(X, OBSERVED["poisson"][1]),
+        lambda: fitted("poisson").predict_proba(TEST),
+        lambda: fitted("softmax").predict_proba(TEST, averaged=True),
+    ],
+)
+def test_settings(call):
+    with pytest.raises(InputError):
+        call()
+
+
+def test_before_a_fit():
+    with pytest.raises(NotFittedError):
+        GPLaplace(KERNEL).predict(TEST)
