@@ -257,7 +257,7 @@ def test_a_mode_that_is_not_found():
     with pytest.raises(NumericalError, match=r"the steps are used up, residual .* after 1 Newton"):
         GPLaplace(KERNEL, likelihood, max_iterations=1).fit(X, y)
     with pytest.raises(NumericalError, match="no covariance"):
-        GPLaplace("precomputed", likelihood).fit(-KERNEL(X) + 0.1 * np.eye(40), y)
+        GPLaplace("precomputed", likelihood).fit(3.0 * np.eye(40) - KERNEL(X), y)
 
 
 @pytest.mark.parametrize(
@@ -300,5 +300,12 @@ def test_settings(call):
 
 
 def test_before_a_fit():
-    with pytest.raises(NotFittedError):
-        GPLaplace(KERNEL).predict(TEST)
+    for call in ("predict", "predict_proba", "latent"):
+        with pytest.raises(NotFittedError):
+            getattr(GPLaplace(KERNEL), call)(TEST)
+
+
+def test_saving_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot be saved"):
+        fitted("poisson").save(tmp_path / "fit")
+    assert not (tmp_path / "fit").exists()

@@ -245,7 +245,8 @@ class GPLaplace(FittedInputs):
         >>> gp.predict(4.0 * np.eye(3)).tolist()
         ['a', 'b', 'b']
         """
-        response = self.likelihood_.response(self._mean(self._new_inputs(X)))
+        mean = self._mean(self._new_inputs(X))
+        response = self.likelihood_.response(mean)
         if self.classes_ is None:
             return require_finite(response, "a prediction")
         labels: Array = self.classes_[response.argmax(axis=1)]

@@ -22,6 +22,9 @@ __all__ = ["Bernoulli", "Ordinal", "Softmax"]
 class Bernoulli(Likelihood):
     """Two classes: the second has the probability 1 / (1 + exp(-f)).
 
+    Attributes:
+        name: "bernoulli".
+
     >>> import numpy as np
     >>> from keras2gp.gp import Bernoulli
     >>> Bernoulli().response(np.array([[0.0]]))
@@ -61,6 +64,9 @@ class Bernoulli(Likelihood):
 @dataclass(frozen=True)
 class Softmax(Likelihood):
     """R classes, a latent value for each: p_c = exp(f_c) / sum over c' of exp(f_c').
+
+    Attributes:
+        name: "softmax".
 
     >>> import numpy as np
     >>> from keras2gp.gp import Softmax

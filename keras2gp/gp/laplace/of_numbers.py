@@ -22,6 +22,9 @@ __all__ = ["Poisson", "StudentT", "Tobit"]
 class Poisson(Likelihood):
     """Counts, whose rate is exp(f).
 
+    Attributes:
+        name: "poisson".
+
     >>> import numpy as np
     >>> from keras2gp.gp import Poisson
     >>> Poisson().response(np.zeros((1, 1)))
