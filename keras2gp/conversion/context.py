@@ -17,7 +17,7 @@ from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.user_code import UntracedError
-from keras2gp.errors import PriorError
+from keras2gp.errors import Obstacle, PriorError
 from keras2gp.graph.graph import GraphBuilder
 from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.means import Constants
@@ -38,21 +38,36 @@ from keras2gp.graph.ops import (
 )
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["BIASES_OF_MEAN", "Call", "Context", "RefusalError", "State", "by_channel"]
+__all__ = [
+    "BIASES_OF_MEAN",
+    "UNITS_APART",
+    "Call",
+    "Context",
+    "RefusalError",
+    "State",
+    "by_channel",
+]
 
 
 BIASES_OF_MEAN = "biases of mean"
 """The note on a layer whose initial biases have a mean, before that number."""
 
 
+UNITS_APART = "every unit of the output is a position"
+"""The note on an output whose units are not independent and alike, before the reason."""
+
+
 _MOST_CONSTANTS = 2**20
 
 
 class RefusalError(Exception):
-    """Raised by `Context.refuse`; the walker makes an Obstacle of it."""
+    """Raised by `Context.refuse`; the walker makes an Obstacle of it, or takes the one it holds."""
 
-    def __init__(self, why: str, hint: str, *, by_shape: bool) -> None:
+    def __init__(
+        self, why: str, hint: str, *, by_shape: bool, obstacle: Obstacle | None = None
+    ) -> None:
         super().__init__(why)
+        self.obstacle = obstacle
         self.why = why
         self.hint = hint
         self.by_shape = by_shape
@@ -78,6 +93,13 @@ class Call:
     def tensors(self) -> list[Tensor]:
         """All tensors among the arguments, in order, lists of them included."""
         return [t for t in _flat([self.args, list(self.kwargs.values())]) if isinstance(t, Tensor)]
+
+    @property
+    def received(self) -> str:
+        """The call in an error message."""
+        shapes = ", ".join(str((None, *t.shape)) for t in self.tensors)
+        line = f" in {self.line}" if self.line else ""
+        return f"{type(self.operation).__name__} of {shapes}{line}"
 
 
 def by_channel(values: float | Array, tensor: Tensor) -> float | Array:
@@ -327,6 +349,8 @@ class Context:
                 self.refuse(f"its constant {largest} has no finite square", "a smaller constant")
         tensor = self.as_graph_tensor(tensor)
         if (values != values.flat[0]).any():
+            if tensor.units:
+                raise RefusalError("", "", by_shape=True, obstacle=tensor.units)
             return self._shifted_by_array(tensor, values)
         number = float(values.flat[0])
         return self.apply(Shift(number), tensor) if number else tensor

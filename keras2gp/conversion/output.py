@@ -11,7 +11,8 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.text import received_text
-from keras2gp.conversion.context import Context, State
+from keras2gp.conversion.context import UNITS_APART, Context, State
+from keras2gp.conversion.layers.units import units_of
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, Obstacle, OutputError
@@ -47,6 +48,8 @@ __all__ = [
     "obstacles_before",
     "output_obstacles",
     "precision_notes",
+    "unit_notes",
+    "with_heads_apart",
     "with_inputs_numbered",
     "without_output_activation",
 ]
@@ -85,6 +88,18 @@ def no_such_layer(argument: str, stated: str, present: Sequence[str]) -> InputEr
     return InputError(
         f"{argument}={received_text(stated)}: {what} of that name. There are: {listed}{more}"
     )
+
+
+def with_heads_apart(tensor: Tensor, state: State, walker: KerasWalker) -> Tensor:
+    """An output of several channel groups as one of positions, with each channel at its own."""
+    if len(tensor.parts) < 2:
+        return tensor
+    path = walker.calls[-1].row.path if walker.calls else "output"
+    units = units_of(tensor, Context(state, path))
+    if units is None:
+        return tensor
+    path, why = "output", "it is concatenated from different groups of channels"
+    return replace(units, units=Obstacle(path, "Concatenate", why))
 
 
 def graph_of(tensor: Tensor, state: State, walker: KerasWalker) -> Graph:
@@ -137,7 +152,8 @@ def _moves_positions(op: Op) -> bool:
 def obstacles_before(walker: KerasWalker, graph: Graph) -> list[Obstacle]:
     """The refusals of layers that the output depends on; other refusals do not matter."""
     alive = {node.path for node in graph.nodes if isinstance(node.op, Opaque)}
-    return [c.obstacle for c in walker.calls if c.obstacle is not None and c.row.path in alive]
+    found = [c.obstacle for c in walker.calls if c.obstacle is not None and c.row.path in alive]
+    return list(dict.fromkeys(found))  # several layers may follow what only an output may
 
 
 def output_obstacles(output: Tensor, graph: Graph) -> list[Obstacle]:
@@ -180,6 +196,13 @@ def mean_of(
         constant = constant.reshape(-1)[:1]
     data = tuple((tensors.index(index), c) for index, c in terms.data.items())
     return Mean(constant, positions, data) if data or constant.any() else None
+
+
+def unit_notes(output: Tensor) -> list[str]:
+    """A note on an output whose channels are positions."""
+    if output.units is None:
+        return []
+    return [f"{UNITS_APART}: they depend on each other, or are of different layers"]
 
 
 def mean_notes(mean: Mean | None) -> list[str]:

@@ -21,6 +21,8 @@ from keras2gp.conversion.output import (
     obstacles_before,
     output_obstacles,
     precision_notes,
+    unit_notes,
+    with_heads_apart,
     with_inputs_numbered,
     without_output_activation,
 )
@@ -284,6 +286,7 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
 
     inputs = tuple(InputSpec(t.name, tuple(t.shape[1:]), _dtype(t)) for t in functional.inputs)
     try:
+        output = with_heads_apart(output, state, walker)
         whole, notes, removed = without_output_activation(graph_of(output, state, walker))
     except RefusalError as refusal:
         obstacle = Obstacle(name, "the output", refusal.why, refusal.hint)
@@ -329,6 +332,7 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         (
             *settings.notes,
             *notes,
+            *unit_notes(output),
             *mean_notes(mean),
             *precision_notes(walker, settings.dtype),
             *expansions,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from keras2gp.errors import Obstacle
+
 __all__ = ["Part", "Tensor"]
 
 
@@ -37,6 +39,9 @@ class Tensor:
                    whether they stand beside the positions that they belong to; () for none
     outside:       positions of -inf around the map, (before, after) on each axis, which `shape`
                    counts and the graph does not: pooling after them takes no notice of them
+    units:         of channels that depend on each other: in the graph they are positions of one
+                   channel, as are all of Keras's axes. They may be an output; what else follows is
+                   refused, and this is its obstacle
     pieces:        of flat tensors that were concatenated: how many channel groups each has, and
                    whether its channels come before its positions
     """
@@ -50,6 +55,7 @@ class Tensor:
     pieces: tuple[tuple[int, bool], ...] = ()
     split: tuple[int, ...] = ()
     outside: tuple[tuple[int, int], ...] = ()
+    units: Obstacle | None = None
 
     @property
     def is_data(self) -> bool:

@@ -243,12 +243,13 @@ class KerasWalker:
                     )
         except RefusalError as refusal:
             if not (refusal.by_shape and self.has_unknown_shape(*call.tensors)):
-                obstacle = Obstacle(path, _received(call), refusal.why, refusal.hint)
+                stated = Obstacle(path, call.received, refusal.why, refusal.hint)
+                obstacle = refusal.obstacle or stated
             context.became = "not examined"
             results = self._opaque(call, shapes, path)
         except GraphError as error:
             if not self.has_unknown_shape(*call.tensors):
-                obstacle = Obstacle(path, _received(call), str(error))
+                obstacle = Obstacle(path, call.received, str(error))
             context.became = "not examined"
             results = self._opaque(call, shapes, path)
         became = "refused" if obstacle else context.became
@@ -354,6 +355,22 @@ _WEIGHTS = frozenset(
 """Readers of layers with weights over all numbers of a step."""
 
 
+_UNITWISE = frozenset(
+    {
+        "activation.read_activation_layer",
+        "activation.read_operation",
+        "merging.read_add",
+        "merging.read_average",
+        "merging.read_subtract",
+        "normalization.read_cast",
+        "normalization.read_identity",
+        "products.read_product",
+    }
+)
+"""Readers that act on each number alone, or add them: what may follow channels that depend on each
+other."""
+
+
 def _of_each_step(operation: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The layer inside of TimeDistributed that acts on the last axis alone; else the operation."""
     if type(operation) is not keras.layers.TimeDistributed:
@@ -389,12 +406,6 @@ def _is_data(call: Call) -> bool:
     return bool(call.tensors) and all(t.is_data for t in call.tensors)
 
 
-def _received(call: Call) -> str:
-    shapes = ", ".join(str((None, *t.shape)) for t in call.tensors)
-    line = f" in {call.line}" if call.line else ""
-    return f"{type(call.operation).__name__} of {shapes}{line}"
-
-
 def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
     if _is_data(call) and is_deterministic(call.operation):
         return run_by_keras(call, context)
@@ -416,14 +427,22 @@ def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
             "calling it without training=True",
             by_shape=False,
         )
+    units = next((t.units for t in call.tensors if t.units), None)
+    if units is not None and _reader_of(call) not in _UNITWISE:
+        raise RefusalError(units.why, units.hint, by_shape=True, obstacle=units)
     result = read(_with_flattened_steps(call, context), context)
     return result if isinstance(result, list) else [result]
 
 
+def _reader_of(call: Call) -> str:
+    """The reader that the table of layers names; "" without."""
+    entry = entry_of(call.operation)
+    return "" if entry is None else entry.reader
+
+
 def _with_flattened_steps(call: Call, context: Context) -> Call:
     """The call; for weights, with the mean covariance of what was flattened at each step."""
-    entry = entry_of(call.operation)
-    reader = "" if entry is None else entry.reader
+    reader = _reader_of(call)
     if not any(t.kept for t in call.tensors) or reader in _ELEMENTWISE:
         return call
     if reader not in _WEIGHTS:

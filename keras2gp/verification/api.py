@@ -14,7 +14,7 @@ import numpy as np
 from keras2gp._util.arrays import Matrix
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
-from keras2gp.conversion.context import BIASES_OF_MEAN
+from keras2gp.conversion.context import BIASES_OF_MEAN, UNITS_APART
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.covariance.duals.hermite import TOLERANCE
@@ -237,6 +237,11 @@ class Verification:
             raise WideningError(
                 "the model adds its input to its output, whose channels do not grow. Try: "
                 "output=LAYER, the layer whose output that is added to"
+            )
+        if any(UNITS_APART in note for note in stated.report.notes):
+            raise WideningError(
+                "the units of the output are not independent and alike, so that copies cannot have "
+                "more of them. Try: output=LAYER, a layer of one branch or head before that"
             )
         self.stated = stated
         self.samples, self.seed, self.averages = samples, seed, averages

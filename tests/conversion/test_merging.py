@@ -245,11 +245,10 @@ def test_an_activation_of_the_input_beside_features():
     assert "before they are joined" in found.hint
 
 
-def test_a_concatenated_output_is_refused():
+def test_a_concatenated_output_of_data_is_refused():
     x = keras.Input((4,))
-    h = concat(layers.Dense(2)(x), layers.Dense(3)(x))
     with pytest.raises(UnsupportedModelError, match="different groups of channels"):
-        keras2gp.convert(keras.Model(x, h))
+        keras2gp.convert(keras.Model(x, concat(layers.Dense(2)(x), x)))
 
 
 def test_concatenation_before_the_first_weights_is_keras_s(rng):

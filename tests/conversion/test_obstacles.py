@@ -245,13 +245,6 @@ def test_an_output_that_is_not_gaussian(end, why):
         keras2gp.convert(keras.Model(x, end(layers.Dense(8)(x))))
 
 
-def test_an_output_that_is_concatenated():
-    x = keras.Input(SHAPE)
-    both = layers.Concatenate()([layers.Conv2D(2, 3)(x), layers.Conv2D(2, 3)(x)])
-    with pytest.raises(UnsupportedModelError, match="different groups of channels"):
-        keras2gp.convert(keras.Model(x, both))
-
-
 def test_all_obstacles_at_once_however_they_follow_one_another():
     x = keras.Input(SHAPE)
     depthwise = layers.DepthwiseConv2D(3)

@@ -10,8 +10,10 @@ import keras
 import numpy as np
 
 from keras2gp._util.arrays import Array
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.context import Call, Context, RefusalError
+from keras2gp.conversion.layers.units import units_of_call
 from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.ops import Op, Repeat, Reshape, Spread
 
@@ -22,6 +24,7 @@ __all__ = [
     "number_of",
     "numbers_of",
     "of_one_shape",
+    "summands",
 ]
 
 
@@ -51,6 +54,22 @@ def numbers_of(value: Any, context: Context) -> Array:
     if array.size == 0 or not np.isfinite(array).all():
         context.refuse("its constant is not one finite number", "a single number")
     return array
+
+
+def summands(call: Call, context: Context) -> list[Tensor]:
+    """The tensors of a sum; where channels are broadcast, as units, which may be an output."""
+    stated = next((t.units for t in call.tensors if t.units), None)
+    try:
+        if stated is None:
+            return of_one_shape(call, context)
+        refusal = RefusalError("", "", by_shape=True, obstacle=stated)
+    except RefusalError as error:
+        refusal = error
+    obstacle = stated or Obstacle(context.path, call.received, refusal.why, refusal.hint)
+    units = units_of_call(call, obstacle, context)
+    if units is None:
+        raise refusal
+    return units
 
 
 def of_one_shape(call: Call, context: Context) -> list[Tensor]:

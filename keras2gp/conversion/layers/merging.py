@@ -16,7 +16,7 @@ from keras2gp.conversion.layers.branches import (
     keep_shape,
     number_of,
     numbers_of,
-    of_one_shape,
+    summands,
 )
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import Pad, Sum
@@ -95,7 +95,7 @@ def _constant(call: Call, context: Context) -> Array:
 def _sum(
     call: Call, context: Context, coefficients: list[float], constant: float | Array = 0.0
 ) -> Tensor:
-    tensors = of_one_shape(call, context)
+    tensors = summands(call, context)
     keep_shape(call, tensors[0], context)
     context.became = f"sum of {len(tensors)} branches"
     if np.any(constant):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.context import Call, Context, RefusalError
 from keras2gp.conversion.layers.branches import (
     at_the_same_positions,
     combined,
@@ -55,6 +55,9 @@ def _refuse_quotient(context: Context) -> NoReturn:
 
 
 def _of_branches(call: Call, context: Context) -> Tensor:
+    units = next((t.units for t in call.tensors if t.units), None)
+    if units is not None:
+        raise RefusalError(units.why, units.hint, by_shape=True, obstacle=units)
     tensors = of_one_shape(call, context)
     keep_shape(call, tensors[0], context)
     context.became = f"product of {len(tensors)} branches"

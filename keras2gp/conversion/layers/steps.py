@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import keras
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.context import Call, Context, RefusalError
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.user_code import UntracedError
 from keras2gp.graph.graph import GraphBuilder, Node
@@ -65,6 +65,10 @@ def read_time_distributed(call: Call, context: Context) -> Tensor:
         )
     except UntracedError as error:
         context.refuse(str(error), error.hint, by_shape=False)
+    if result.units:
+        raise RefusalError(
+            result.units.why, result.units.hint, by_shape=True, obstacle=result.units
+        )
     if result.channel_first:
         context.refuse(
             "the channels of its result stand between the steps and the other positions",

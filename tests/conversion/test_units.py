@@ -1,0 +1,132 @@
+"""Outputs whose units depend on each other, or come from several heads: units as positions."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras2gp
+from keras2gp.errors import UnsupportedModelError, WideningError
+
+HE = {
+    "kernel_initializer": "he_normal",
+    "bias_initializer": keras.initializers.RandomNormal(stddev=0.3),
+}
+
+
+def dense(x, units, **settings):
+    return layers.Dense(units, **(HE | settings))(x)
+
+
+def kernel_of(inputs, output):
+    return keras2gp.convert(keras.Model(inputs, output), dtype="float64")
+
+
+@pytest.fixture
+def x():
+    return keras.Input((5,))
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(3, 5))
+
+
+MIXED = {
+    "centred": (0.0, np.eye(3) - 1 / 3, lambda v, a: a - ops.mean(a, axis=-1, keepdims=True)),
+    "dueling": (1.0, np.eye(3) - 1 / 3, lambda v, a: v + (a - ops.mean(a, axis=1, keepdims=True))),
+    "a level and its parts": (4.0, np.eye(3) / 4, lambda v, a: layers.Add()([2.0 * v, a / 2])),
+    "less the sum": (0.25, np.eye(3) + 1, lambda v, a: a - ops.sum(a, -1, keepdims=True) - v / 2),
+    "softmax of it": (1.0, np.eye(3), lambda v, a: layers.Softmax()(v + a)),
+}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c == "dueling" else pytest.mark.slow) for c in MIXED]
+)
+def test_linear_maps_of_units_have_their_covariance(case, x, data):
+    """Cov(y_p, y_q) = c k_v + M_pq k_a, of the two branches' own kernels."""
+    factor, matrix, function = MIXED[case]
+    h = dense(x, 16, activation="relu")
+    v, a = dense(h, 1), dense(h, 3)
+    mixed, level, parts = kernel_of(x, function(v, a)), kernel_of(x, v), kernel_of(x, a)
+    assert mixed.positions == (3,)
+    pair = data[:2], data[2:]
+    for kind in ("nngp", "ntk"):
+        k_v, k_a = (np.asarray(k(*pair, get=kind)) for k in (level, parts))
+        expected = factor * k_v[:, None, :, None] + k_a[:, None, :, None] * matrix[:, None, :]
+        found = mixed(*pair, get=kind, positions="all")
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        diagonal = np.einsum("ipjp->ijp", expected)
+        np.testing.assert_allclose(mixed(*pair, get=kind), diagonal, rtol=1e-9, atol=1e-12)
+
+
+def test_heads_side_by_side_are_positions(x, data):
+    h = dense(x, 16, activation="relu")
+    heads = [dense(h, 1), dense(dense(h, 8, activation="relu"), 2)]
+    joined = kernel_of(x, layers.Concatenate()(heads))
+    assert joined.positions == (3,)
+    first, second = (np.asarray(kernel_of(x, head)(data)) for head in heads)
+    found = np.asarray(joined(data, positions="all"))
+    for p, q in np.ndindex(3, 3):
+        own = first if p == 0 else second
+        expected = own if p == q else 0 * own
+        np.testing.assert_allclose(found[:, p, :, q], expected, rtol=1e-12)
+
+
+def test_heads_of_a_map(rng):
+    image = keras.Input((4, 3, 2))
+    h = layers.Conv2D(8, 2, padding="same", activation="relu", **HE)(image)
+    boxes, classes = (layers.Conv2D(n, 1, **HE)(h) for n in (2, 3))
+    joined = kernel_of(image, layers.Concatenate()([boxes, classes]))
+    assert joined.positions == (4, 3, 5)
+    x = rng.normal(size=(2, 4, 3, 2))
+    found, expected = np.asarray(joined(x)), np.asarray(kernel_of(image, boxes)(x))
+    np.testing.assert_allclose(found, np.repeat(expected[..., None], 5, -1), rtol=1e-12)
+
+
+def test_the_last_value_is_added_to_a_forecast(rng):
+    """NLinear: the input is broadcast over the steps of the output, and is its mean."""
+    series = keras.Input((6, 2))
+    last = series[:, -1:, :]
+    steps = layers.Permute((2, 1))(dense(layers.Permute((2, 1))(series - last), 4))
+    kernel = kernel_of(series, steps + last)
+    assert kernel.positions == (4, 2)
+    x = rng.normal(size=(3, 6, 2))
+    expected = np.broadcast_to(x[:, -1:, :], (3, 4, 2))
+    np.testing.assert_allclose(kernel.mean(x)[..., 0], expected)
+    own = np.asarray(kernel_of(series, steps)(x))
+    np.testing.assert_allclose(kernel(x), np.repeat(own[:, :, None], 4, 2), rtol=1e-12)
+
+
+def test_a_regression_of_units_that_share_a_level(x, rng):
+    h = dense(x, 16, activation="relu")
+    kernel = kernel_of(x, dense(h, 1) + dense(h, 3))
+    data, y = rng.normal(size=(5, 5)), rng.normal(size=(5, 3))
+    found = keras2gp.GPRegressor(kernel, noise_variance=0.1, normalize_y=False).fit(data, y)
+    whole = np.asarray(kernel(data, positions="all")).reshape(15, 15)
+    weights = np.linalg.solve(whole + 0.1 * np.eye(15), y.ravel())
+    np.testing.assert_allclose(found.predict(data).ravel(), whole @ weights, rtol=1e-6)
+
+
+AFTER = {
+    "weights": lambda h: dense(h, 2),
+    "a product": lambda h: h * dense(h, 3),
+    "a sum over them": lambda h: ops.sum(h, axis=-1, keepdims=True),
+    "constants that differ": lambda h: h + np.array([0.0, 1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("case", AFTER)
+def test_what_follows_units_is_refused_at_the_sum(case, x):
+    model = keras.Model(x, AFTER[case](layers.Add(name="both")([dense(x, 1), dense(x, 3)])))
+    with pytest.raises(UnsupportedModelError) as error:
+        keras2gp.convert(model)
+    (obstacle,) = [o for o in error.value.obstacles if o.where == "both"]
+    assert "broadcast shares its randomness" in obstacle.why
+
+
+def test_copies_have_no_more_units(x):
+    model = keras.Model(x, layers.Concatenate()([dense(x, 1), dense(x, 2)]))
+    with pytest.raises(WideningError, match="output=LAYER"):
+        keras2gp.verify(model, data=2)
