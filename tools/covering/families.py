@@ -109,6 +109,99 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Masks of steps",
+        """mask_zero, Masking and mask= count: means are over the steps that are left in, and
+        recurrences go through those alone, where they follow one another.""",
+        """
+        words = keras.Input((12,), dtype="int32")
+        x = layers.Embedding(1000, 32, mask_zero=True)(words)
+        x = layers.GlobalAveragePooling1D()(x)
+        kernel = keras2gp.convert(keras.Model(words, layers.Dense(1, activation="sigmoid")(x)))
+        """,
+    ),
+    _family(
+        "The same layers at every step",
+        """TimeDistributed around any layer or model that has a rule: frames of a video, letters of
+        words. The covariance of different steps is kept.""",
+        """
+        frame = [layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D()]
+        frame = keras.Sequential([keras.Input((8, 8, 1)), *frame])
+        x = inputs = keras.Input((5, 8, 8, 1))
+        x = layers.SimpleRNN(32)(layers.TimeDistributed(frame)(x))
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+        """,
+    ),
+    _family(
+        "Highways",
+        """Sums of products that share factors: t h + (1 - t) x, and h + h * gate.""",
+        """
+        x = inputs = keras.Input((6,))
+        x = layers.Dense(32)(x)
+        t, h = layers.Dense(32, "sigmoid")(x), layers.Dense(32, "relu")(x)
+        x = t * h + (1.0 - t) * x
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(1)(x + x * layers.Dense(32)(x))))
+        """,
+    ),
+    _family(
+        "Two towers",
+        """Inner products of independent towers, and sums or means over channels of mean 0: Gaussian
+        for many channels, with the covariance of as many as the model has.""",
+        """
+        user, item = keras.Input((1,), dtype="int32"), keras.Input((1,), dtype="int32")
+        u, v = (layers.Flatten()(layers.Embedding(50, 16)(ids)) for ids in (user, item))
+        bias = layers.Flatten()(layers.Embedding(50, 1)(user))
+        rating = layers.Add()([layers.Dot(1)([u, v]), bias])
+        kernel = keras2gp.convert(keras.Model([user, item], rating))
+        """,
+    ),
+    _family(
+        "Units that depend on each other",
+        """v + a - mean(a), logits less their mean, several heads side by side: every unit of the
+        output is a position of the process.""",
+        """
+        x = inputs = keras.Input((6,))
+        x = layers.Dense(64, activation="relu")(x)
+        value, advantage = layers.Dense(1)(x), layers.Dense(3)(x)
+        advantage = advantage - ops.mean(advantage, axis=-1, keepdims=True)
+        kernel = keras2gp.convert(keras.Model(inputs, value + advantage))
+        """,
+    ),
+    _family(
+        "The larger of two",
+        """Maximum and Minimum of two Gaussian branches: maxout, max-feature-map. Of a tensor and a
+        number they are an activation, as clip is.""",
+        """
+        x = inputs = keras.Input((8, 8, 1))
+        one, two = ops.split(layers.Conv2D(32, 3)(x), 2, axis=-1)
+        x = layers.Flatten()(ops.clip(layers.Conv2D(8, 3)(ops.maximum(one, two)), -1.0, 1.0))
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(10)(x)))
+        """,
+    ),
+    _family(
+        "Pixel shuffles and mirrors",
+        """Channels that become positions and the other way round, mirror padding, positions that
+        are moved, taken or repeated, bilinear maps of another size.""",
+        """
+        x = inputs = keras.Input((8, 8, 3))
+        x = layers.Conv2D(16, 3, padding="same")(x)
+        x = ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], "reflect")
+        x = layers.ReLU()(ops.nn.depth_to_space(layers.Conv2D(64, 3)(layers.ReLU()(x)), 2))
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Conv2D(3, 3, padding="same")(x)))
+        """,
+    ),
+    _family(
+        "Factors that are drawn, and logarithms of probabilities",
+        """A random gamma of a normalisation counts by its moments, and log(softmax) and
+        log(sigmoid) at the output are left out as softmax is.""",
+        """
+        x = inputs = keras.Input((6,))
+        gamma = keras.initializers.RandomNormal(1.0, 0.02)
+        x = layers.BatchNormalization(gamma_initializer=gamma)(layers.Dense(32)(x))
+        x = ops.log(layers.Dense(4, activation="softmax")(layers.LeakyReLU()(x)))
+        kernel = keras2gp.convert(keras.Model(inputs, x))
+        """,
+    ),
+    _family(
         "Text, categories and numbers as data",
         """Layers that Keras runs on the data: lookups, hashing, encodings, crosses, vectorisation
         of texts, normalisation, resizing. Inputs may be of several kinds.""",
