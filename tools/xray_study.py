@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--most-work", type=float, default=1.6)
+    parser.add_argument("--kinds", help="of variants, such as skip,pooling (default all)")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -100,9 +101,9 @@ def main() -> None:
     train = halved(data.x_train), np.asarray(data.y_train)
     test = halved(data.x_test), np.asarray(data.y_test)
     model = network(options.width)
-    examination = Examination(
-        model, *train, subsets=2, signal_rows=0, most_work=options.most_work, dtype="float32"
-    )
+    kinds = options.kinds and options.kinds.split(",")
+    settings = {"subsets": 2, "signal_rows": 0, "most_work": options.most_work, "kinds": kinds}
+    examination = Examination(model, *train, **settings)
     errors, losses, nats, names = [], [], [], []
     for variant in examination.computed:
         path = options.out / f"{variant.key}.json"

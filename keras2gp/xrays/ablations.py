@@ -74,9 +74,9 @@ def ablations(
         parameters: the variances of its layers, by path.
         kinds: some of KINDS; None for all.
     """
-    wirings = list(Wiring(functional).nested())
-    names: set[str] = set()
-    for kind in check_kinds(kinds):
+    chosen, names = check_kinds(kinds), set[str]()
+    wirings = list(Wiring(functional).nested()) if chosen else []
+    for kind in chosen:
         for name, text, changes in _GENERATORS[kind](wirings, parameters):
             if changes and name not in names:
                 names.add(name)

@@ -228,7 +228,7 @@ class Examination:
         subsets = subsets_of(len(self.x), self._groups, self._seed)
         scores: dict[str, Scores] = {}
         reasons: dict[str, str] = {}
-        files = {v.name: work.keep(n, v) for n, v in enumerate(self.variants)}
+        files = {variant.name: work.keep(variant) for variant in self.variants}
         for number, variant in enumerate(self.computed):
             told(variant.name, number, len(self.computed))
             try:

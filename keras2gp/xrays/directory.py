@@ -17,7 +17,7 @@ from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 from keras2gp.xrays.scores import Scores
-from keras2gp.xrays.variants import Variant
+from keras2gp.xrays.variants import OWN, Variant
 
 __all__ = ["MARKER", "Directory"]
 
@@ -40,6 +40,7 @@ class Directory:
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
+        self._names: dict[str, int] = {}
         try:
             for folder in ("kernels", "scores", "variants"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
@@ -87,21 +88,27 @@ class Directory:
         store = self.path / "kernels" / name
         return np.asarray(gram(kernel, x1, x2, out=store, executor=executor, progress=False))
 
-    def keep(self, number: int, variant: Variant) -> str:
-        """Save a variant's model once; its name in the directory."""
-        if variant.model is None or not number:
+    def keep(self, variant: Variant) -> str:
+        """Save a variant's model; its name in the directory, "" if it is not there.
+
+        An ablation is the same model in every run, and is saved once.
+        """
+        if variant.model is None:
             return ""
-        plain = re.sub(r"[^A-Za-z0-9]+", "-", variant.name)[:_LONGEST_NAME].strip("-")
-        name = f"variants/{number:03d}-{plain}.keras"
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", variant.name)[:_LONGEST_NAME].strip("-") or "variant"
+        count = self._names[plain] = self._names.get(plain, 0) + 1
+        name = f"variants/{plain if count == 1 else f'{plain}-{count}'}.keras"
         path = self.path / name
-        if not path.exists():
-            partial = path.with_name(f".{path.name}.partial.keras")
-            try:
-                variant.model.save(partial)
-                partial.replace(path)
-            except (OSError, ValueError, TypeError, NotImplementedError) as error:
-                partial.unlink(missing_ok=True)
-                if isinstance(error, OSError):
-                    raise StoreError(f"{path} cannot be written: {error}") from error
-                return ""
+        if variant.kind != OWN and path.exists():
+            return name
+        partial = path.with_name(f".{path.name}.partial.keras")
+        try:
+            variant.model.save(partial)
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise StoreError(f"{path} cannot be written: {error}") from error
+        except (ValueError, TypeError, NotImplementedError):  # a layer that Keras cannot save
+            partial.unlink(missing_ok=True)
+            return ""
         return name

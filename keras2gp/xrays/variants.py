@@ -19,7 +19,7 @@ from keras2gp.errors import InputError, Keras2GPError, UnsupportedModelError, on
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.work import Work
-from keras2gp.xrays.ablations import ablations
+from keras2gp.xrays.ablations import ablations, check_kinds
 from keras2gp.xrays.wiring import Wiring, rebuilt
 
 __all__ = ["OWN", "GraphRow", "Settings", "Subject", "Variant", "work_of"]
@@ -127,7 +127,6 @@ class Subject:
         with opened(model, **self._opening()) as ready:
             kernel = settings.base(ready)
             self._ready: Opened = ready
-            self._wiring = Wiring(ready.functional)
         self.kernel = kernel
         self.work = work_of(kernel)
         name = "the model"
@@ -144,11 +143,17 @@ class Subject:
 
     @property
     def graph(self) -> tuple[GraphRow, ...]:
-        """The calls of the model; a nested model is one call."""
+        """The calls of the model; a nested model is one call, and code of its own has none."""
+        if not self._has_graph:
+            return ()
         return tuple(
             GraphRow(call.path, type(call.operation).__name__, call.sources)
-            for call in self._wiring.calls
+            for call in Wiring(self._ready.functional).calls
         )
+
+    @property
+    def _has_graph(self) -> bool:
+        return isinstance(self._ready.functional, keras.Model)
 
     def variants(
         self,
@@ -162,9 +167,15 @@ class Subject:
             kinds: of ablations.
             own: the user's own variants by name: Keras models, or paths of their files.
             most_work: variants of more work than so many times the model's are left out.
+
+        Raises:
+            InputError: a name of the user's is that of another variant.
         """
-        first = {self.base.key: self.base.name}
+        first, names = {self.base.key: self.base.name}, {self.base.name}
         for variant in self._built(kinds, own or {}):
+            if variant.name in names:
+                raise InputError(f"variants: {variant.name!r} is taken. Try: another name")
+            names.add(variant.name)
             if variant.kernel is None:
                 yield variant
                 continue
@@ -183,7 +194,12 @@ class Subject:
                 yield variant
 
     def _built(self, kinds: Collection[str] | None, own: Mapping[str, Any]) -> Iterator[Variant]:
-        for ablation in ablations(self._ready.functional, self.kernel.parameters, kinds):
+        chosen = check_kinds(kinds)
+        if chosen and not self._has_graph:
+            why = "the model runs code of its own, which cannot be rewritten. Try: variants="
+            yield Variant("", "ablations", "every ablation", reason=why)
+            chosen = ()
+        for ablation in ablations(self._ready.functional, self.kernel.parameters, chosen):
             named = ablation.kind, ablation.name, ablation.text
             try:
                 model = rebuilt(self._ready.functional, ablation.changes)

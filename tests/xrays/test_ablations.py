@@ -151,6 +151,24 @@ def test_an_override_of_a_layer_that_a_variant_lacks():
     assert "hidden" not in variant.kernel.parameters
 
 
+def test_a_model_that_is_code_has_variants_of_its_owner_alone():
+    class Code(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(keras.ops.reshape(x, (-1, 36)))
+
+    settings = Settings(None, "float64", {"input_shape": (6, 6, 1)})
+    other = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(2)])
+    subject = Subject(Code(), settings, X)
+    refused, own = subject.variants(own={"other": other})
+    assert "code of its own" in refused.reason
+    assert own.same_as == "the model"
+    assert subject.graph == ()
+
+
 def test_kinds_are_checked():
     with pytest.raises(InputError, match="There are: skip, normalization"):
         list(ablations(residual(), {}, ["skips"]))

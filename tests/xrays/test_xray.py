@@ -145,7 +145,8 @@ def test_the_report_in_its_forms(made):
         assert strange not in html
     kept = {f.file for f in report.findings if f.file}
     assert kept == {f"variants/{p.name}" for p in (out / "variants").glob("*.keras")}
-    assert all(f"<code>{name}</code>" in html for name in kept if "my" not in name)
+    assert all(f"<code>{name}</code>" in html for name in kept)
+    assert "variants/my-own.keras" in kept
 
 
 @pytest.mark.slow
@@ -187,6 +188,8 @@ def test_what_does_not_fit_is_refused(products):
         keras2gp.xray(dense(), x[:5], y[:5])
     with pytest.raises(InputError, match="subsets=50: expected a whole number, from 2 to 45"):
         keras2gp.xray(dense(), x, y, subsets=50)
+    with pytest.raises(InputError, match="'linear' is taken"):
+        keras2gp.xray(dense(), x, y, variants={"linear": dense()}, kinds=["activation"])
     with pytest.raises(InputError, match="expected a pair of images and targets"):
         keras2gp.xray(dense(), x, y, test=x)
     with pytest.raises(UnsupportedModelError):
