@@ -9,25 +9,29 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.class_weight import compute_sample_weight
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
-from keras2gp._util.text import received_text
+from keras2gp._util.arrays import Array, Indices, Matrix, Vector
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.base import plain
 from keras2gp.gp.class_posterior import ClassPosterior
+from keras2gp.gp.class_settings import (
+    check_label_setting,
+    check_probabilities,
+    class_weights,
+    targets_of,
+)
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
 from keras2gp.gp.linear_map import LinearMap, fit_linear_map
 from keras2gp.gp.positions import scored_rows
 from keras2gp.gp.prior_mean import MeanWarning, has_mean
 from keras2gp.gp.probabilities import fit_temperature
-from keras2gp.gp.rows import RowNoise, lacking
+from keras2gp.gp.rows import RowNoise
+from keras2gp.gp.saved_state import plain
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
 
-__all__ = ["PROBABILITIES", "UNUSED_MEAN", "GPClassifier", "check_probabilities"]
+__all__ = ["UNUSED_MEAN", "GPClassifier"]
 
 # Training inputs that set the temperature, one number: among 1024, an error rate of 2% is known to
 # half a percent.
@@ -37,8 +41,6 @@ UNUSED_MEAN = (
     "not use: it is in the units of logits, and targets of -1 and 1 are not. Try: "
     "kernel.without_mean(), or GPRegressor, which takes the mean, with targets in its units"
 )
-PROBABILITIES = ("linear", "temperature", "largest", "dirichlet")
-"""The ways to compute probabilities from the posterior; the first is the default."""
 
 
 class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
@@ -181,7 +183,7 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         training, y, rows = self._observed(training, y, weights, outputs=False)
         labels = check_labels(y)
         check_length(training, labels, "labels")
-        classes, index, targets = _targets_of(labels)
+        classes, index, targets = targets_of(labels)
         self._require_alike(rows.noise)
         self._fit_targets(training, X, targets, progress, rows)
         self._calibrate(classes, index)
@@ -211,7 +213,7 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         return check_labels(y)
 
     def _set_values(self, values: Vector, factor: CholeskyFactor, state: Any) -> None:
-        classes, index, targets = _targets_of(values)
+        classes, index, targets = targets_of(values)
         self._set_solution(targets, factor, state)
         self._calibrate(classes, index)
 
@@ -352,14 +354,14 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
 
     @classmethod
     def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """See GaussianProcess.settings_from_state."""
+        """See SavedGaussianProcess.settings_from_state."""
         settings = super().settings_from_state(state)
         if isinstance(settings.get("class_weight"), list):
             settings["class_weight"] = dict(settings["class_weight"])
         return settings
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """See GaussianProcess.fit_state."""
+        """See SavedGaussianProcess.fit_state."""
         facts, arrays = super().fit_state()
         facts["classes"] = classes_state(self.classes_)
         facts["temperature"], facts["dirichlet"] = self.temperature_, None
@@ -373,7 +375,7 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         return facts, arrays
 
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
-        """See GaussianProcess.restore_fit."""
+        """See SavedGaussianProcess.restore_fit."""
         check_probabilities(self.probabilities)
         check_label_setting(self.labels, self.probabilities)
         super().restore_fit(facts, arrays, gram)
@@ -400,59 +402,3 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
             self.dirichlet_ = DirichletPosterior.from_state(
                 facts["dirichlet"], arrays, columns, count
             )
-
-
-def _targets_of(labels: Vector) -> tuple[Vector, Indices, Targets]:
-    """Classes, the column of each label, and targets of -1 and 1.
-
-    Raises:
-        InputError: there is one class.
-    """
-    classes, index = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise InputError(
-            f"y holds one class, {classes[0]!r}: a classifier needs at least two classes"
-        )
-    targets = np.full((len(labels), len(classes)), -1.0)
-    targets[np.arange(len(labels)), index] = 1.0
-    return classes, index, targets
-
-
-def check_probabilities(probabilities: Any) -> None:
-    """Refuse a setting that is not one of PROBABILITIES with an InputError."""
-    if not isinstance(probabilities, str) or probabilities not in PROBABILITIES:
-        names = ", ".join(f'"{name}"' for name in PROBABILITIES)
-        received = received_text(probabilities)
-        raise InputError(f"probabilities is {received}: expected one of {names}")
-
-
-def check_label_setting(labels: Any, probabilities: str) -> None:
-    """Refuse a setting `labels` that is unknown, or has no use, with an InputError."""
-    if not isinstance(labels, str) or labels not in ("means", "probabilities"):
-        raise InputError(f'labels is {received_text(labels)}: expected "means" or "probabilities"')
-    if labels == "probabilities" and probabilities != "linear":
-        raise InputError(
-            f'labels="probabilities" is for probabilities="linear", and not for '
-            f'"{probabilities}": there the most probable class is that of the largest mean, or '
-            "takes variances, which labels do without"
-        )
-
-
-def class_weights(setting: Any, y: Any, weights: Any) -> Any:
-    """The weights of all labels, from those of classes and of samples; None where all are 1.
-
-    Raises:
-        InputError: the setting is no weights of classes.
-    """
-    if setting is None or y is None:
-        return weights
-    labels = np.asarray(y)
-    by_class, known = np.ones(labels.shape), ~lacking(labels)
-    try:
-        by_class[known] = compute_sample_weight(setting, labels[known])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"class_weight is {received_text(setting)}: {error}") from error
-    if weights is None:
-        return by_class
-    given = np.asarray(weights, dtype=np.float64)
-    return by_class * given.reshape(*given.shape, *[1] * (labels.ndim - given.ndim))

@@ -11,10 +11,10 @@ import numpy as np
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
-from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.inputs import check_length, kernel_values
 from keras2gp.gp.positions import by_row
 from keras2gp.gp.rows import RowNoise, observed_rows, row_noise, weights_of_rows
+from keras2gp.gp.saved_state import SavedGaussianProcess
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.factor_updates import with_rows, without_rows
 from keras2gp.gp.solvers.precision import relative_error
@@ -33,7 +33,7 @@ class _State(NamedTuple):
     received: int
 
 
-class UpdatedGaussianProcess(GaussianProcess):
+class UpdatedGaussianProcess(SavedGaussianProcess):
     """A Gaussian process whose Cholesky factor follows when rows come and go."""
 
     def add_rows(

@@ -235,6 +235,7 @@ def test_missing_labels_at_positions():
     [
         ({"noise_variance": NOISES[:3]}, None, "expected 50 numbers"),
         ({"noise_variance": -NOISES}, None, "0 or more"),
+        ({"noise_variance": np.ones((50, 2))}, None, "every output would have a matrix of its own"),
         ({"noise_variance": ["a"] * 50}, None, "noise_variance is"),
         ({"noise_variance": 0.0}, NOISES, "weights act on the noise"),
         ({}, NOISES[:3], r"sample_weight has shape \(3,\)"),

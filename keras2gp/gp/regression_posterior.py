@@ -1,0 +1,338 @@
+"""The posterior of a regression in the units of its targets: moments, left-out rows, draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.checks import whole_number
+from keras2gp.errors import InputError
+from keras2gp.gp.paths import DEFAULT_RANK, Paths, Prior, corrections, prior_of
+from keras2gp.gp.prior_mean import mean_of_rows
+from keras2gp.gp.sampling import random_generator
+from keras2gp.gp.solvers.fitc import InducingSystem
+from keras2gp.gp.targets import Units
+from keras2gp.gp.updates import UpdatedGaussianProcess
+
+__all__ = ["RegressionPosterior"]
+
+
+class RegressionPosterior(UpdatedGaussianProcess):
+    """Moments, leave-one-out predictions and draws of a fit to real targets; see GPRegressor."""
+
+    _labels = False
+    y_shift_: Vector
+    y_scale_: Vector
+    single_output_: bool
+
+    def predict(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        return_std: bool = False,
+        return_cov: bool = False,
+        diag: Any = None,
+        observations: bool = False,
+    ) -> Any:
+        """Posterior mean at X, and the standard deviation or covariance there.
+
+        They are those of the latent function; with observations=True those of new observations,
+        which have the noise besides: 95% of them lie within 1.96 standard deviations of the mean,
+        if the model is right.
+
+        Args:
+            X: inputs.
+            return_std: return mean and standard deviation.
+            return_cov: return mean and covariance.
+            diag: the prior variances k(x, x), [M]; for return_std with a precomputed kernel.
+            observations: of new observations, with noise, and not of the function.
+
+        Shapes:
+            X [M, features] or [M, *shape]; mean [M] or [M, C]; std the same; covariance [M, M] or
+            [M, M, C]. With positions [M, *positions] stands for [M].
+
+        Returns:
+            The mean; with return_std or return_cov a pair of the mean and the other.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the memory does not suffice.
+            NumericalError: a variance lies further below zero than rounding explains
+                (precision.rounding_bound).
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(3.0 * np.eye(2), [4.0, 8.0])
+        >>> mean, std = gp.predict([[2.0, 0.0]], return_std=True, diag=[2.0])
+        >>> mean, std
+        (array([2.]), array([1.]))
+        >>> gp.predict([[2.0, 0.0]], return_std=True, diag=[2.0], observations=True)[1].round(3)
+        array([1.414])
+        """
+        if return_std and return_cov:
+            raise InputError("return_std and return_cov: at most one of the two can be asked for")
+        x, noise = self._test_inputs(X), self._noise_of_observations() if observations else 0.0
+        units = self._units
+        if return_cov:
+            mean, covariance = self._mean_and_covariance(x)
+            covariance[np.diag_indices_from(covariance)] += noise
+            squares = self._by_position(units.variances(covariance), pairs=True)
+            return self._by_position(units.mean(mean, self._prior_mean(x))), squares
+        if return_std:
+            mean, variance = self._mean_and_variance(x, diag)
+            std = units.deviations(np.sqrt(variance + noise))
+            mean = units.mean(mean, self._prior_mean(x))
+            return self._by_position(mean), self._by_position(std)
+        return self._by_position(units.mean(self._mean(x), self._prior_mean(x)))
+
+    def prior_variance(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
+        """Variance of the function before the data, in the units of the targets squared.
+
+        Args:
+            X: inputs, [M, features] or [M, *shape].
+
+        Returns:
+            Variances, [M] or [M, C]; with positions [M, *positions] stands for [M].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the kernel is precomputed.
+
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> from keras2gp import GPRegressor
+        >>> GPRegressor(RBF(1.0), 0.1).fit([[0.0], [1.0]], [0.0, 4.0]).prior_variance([[9.0]])
+        array([1.])
+        """
+        return self._by_position(self._units.variances(self._prior(self._test_inputs(X), None)))
+
+    @property
+    def scale_(self) -> Vector:
+        """The factor on kernel and noise of each output, [C]: 1 where the noise is stated.
+
+        The scale of a network's kernel is that of its last layer's weights, which has no relation
+        to the targets. With noise_variance="auto" the prior of output c is scale_c times the
+        kernel, with scale_c times noise_variance_: the means do not depend on it, and the evidence
+        is largest at y_c^T A^-1 y_c / N.
+
+        References:
+            Rasmussen and Williams, equation 5.8, solved for a factor on K.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> x = 4.0 * np.eye(4)
+        >>> GPRegressor("precomputed").fit(x, [1.0, -1.0, 1.0, -1.0]).scale_
+        array([0.25])
+        >>> GPRegressor("precomputed", noise_variance=1.0).fit(x, [1.0, -1.0, 1.0, -1.0]).scale_
+        array([1.])
+        """
+        factors = self._factors
+        return np.ones(self.targets_.shape[1]) if factors is None else factors
+
+    @property
+    def noise_std_(self) -> Any:
+        """Standard deviation of the noise in the units of the targets: a number, or [C].
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> GPRegressor("precomputed", noise_variance=4.0).fit(np.eye(2), [4.0, 8.0]).noise_std_
+        2.0
+        """
+        std = self._units.deviations(np.sqrt(np.array(self._noise_of_observations())))
+        return float(std) if self.single_output_ else std
+
+    def leave_one_out(self) -> tuple[Array, Array]:
+        """Mean and variance of each training target given all the others, in closed form.
+
+        The variance is that of the target, with noise and jitter. With normalize_y, shift and
+        scale are those of all targets. With positions the others are those of other images, and of
+        the other positions of the same image.
+
+        Shapes:
+            mean [N] or [N, C]; variance the same. With positions [N, *positions] stands for [N].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+
+        References:
+            Rasmussen and Williams, equations 5.10 to 5.12.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(3.0 * np.eye(2), [4.0, 8.0])
+        >>> gp.leave_one_out()
+        (array([0., 0.]), array([4., 4.]))
+        """
+        mean, variance = self._leave_one_out()
+        squares = self._by_position(self._of_all_rows(self._units.variances(variance)))
+        prior = self._prior_mean(self._train_rows)
+        return self._by_position(self._of_all_rows(self._units.mean(mean, prior))), squares
+
+    def leave_one_out_log_density(self) -> Array:
+        """Log predictive density of each training target given all the others, in its units.
+
+        The sum is the pseudo-likelihood of leave-one-out cross-validation.
+
+        Shapes:
+            [N] or [N, C].
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+
+        References:
+            Rasmussen and Williams, equations 5.10 and 5.11.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(3.0 * np.eye(2), [0.0, 4.0])
+        >>> gp.leave_one_out_log_density().round(3)
+        array([-1.612, -3.612])
+        """
+        self._require_fitted()
+        density = self._leave_one_out_density(self._factors) - np.log(self.y_scale_)
+        density = self._of_all_rows(density)
+        return self._by_position(density[:, 0] if self.single_output_ else density)
+
+    def sample_y(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        n_samples: int = 1,
+        random_state: Any = 0,
+        *,
+        observations: bool = False,
+    ) -> Array:
+        """Draws from the joint posterior at X, of the latent function or of new observations.
+
+        Args:
+            X: inputs.
+            n_samples: number of draws.
+            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
+            observations: of new observations, with noise, and not of the function.
+
+        Shapes:
+            X [M, features] or [M, *shape]; draws [M, n_samples] or [M, C, n_samples]. With
+            positions [M, *positions] stands for [M].
+
+        Returns:
+            Draws in the units of the targets.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs, or the memory does not suffice.
+            NumericalError: the posterior covariance has an eigenvalue further below zero than
+                rounding explains.
+
+        >>> import numpy as np
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor(RBF(1.0), noise_variance=0.1).fit([[0.0], [1.0]], [0.0, 1.0])
+        >>> gp.sample_y([[0.5], [3.0]], n_samples=5).shape
+        (2, 5)
+        """
+        x = self._test_inputs(X)
+        noise = self._noise_of_observations() if observations else 0.0
+        draws = self._samples(x, n_samples, random_state, factors=self._factors, noise=noise)
+        return self._by_position(self._units.draws(draws, self._prior_mean(x)))
+
+    def sample_paths(
+        self,
+        n_samples: int = 1,
+        random_state: Any = 0,
+        *,
+        rank: int = DEFAULT_RANK,
+        around: Any = None,
+    ) -> Paths:
+        """Functions drawn from the posterior, to be computed at any number of inputs.
+
+        `sample_y` draws at M inputs jointly, and takes time with M^3; a path takes one solve for
+        each sample, and then time with M N. It is a draw of the prior, through features of the
+        kernel at Z, less what the data correct of it. Z are training inputs, and those of `around`.
+        The variance of the paths is the posterior's everywhere. Their covariance is the
+        posterior's too, but for the part of the prior's that Z leaves, which is drawn
+        independently for each input: `left_out` of the paths says how much that is.
+
+        With solvers Nystroem() and ProjectedProcess(), Z are their inducing inputs, and no solve is
+        needed.
+
+        Args:
+            n_samples: number of paths.
+            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
+            rank: the largest number of training inputs in Z.
+            around: further inputs in Z: some of those where the paths will be asked for.
+
+        Returns:
+            The paths, to be called on inputs.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: the kernel is precomputed, an argument does not fit, or the memory does
+                not suffice.
+            NumericalError: a solve does not reach its tolerance.
+
+        References:
+            Wilson et al. 2020, Efficiently sampling functions from Gaussian process posteriors.
+
+        >>> import numpy as np
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor(RBF(1.0), noise_variance=0.1).fit([[0.0], [1.0]], [0.0, 1.0])
+        >>> gp.sample_paths(5)(np.linspace(0.0, 9.0, 1000)[:, None]).shape
+        (1000, 5)
+        """
+        self._require_fitted()
+        count, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
+        whole_number("rank", rank, 1)
+        if self.precomputed:
+            raise InputError(
+                "sample paths need the kernel between new inputs and others, which a precomputed "
+                "matrix does not hold. Try: a kernel, or sample_y"
+            )
+        near = None if around is None else self._test_inputs(around)
+        draws, outputs = count * self.targets_.shape[1], self.targets_.shape[1]
+        covariance, system = self._covariance, self.system_
+        if isinstance(system, InducingSystem):
+            if near is not None:
+                raise InputError(
+                    f"around: the features of solver {self.solver_report_.solver!r} are its "
+                    "inducing inputs. Try: without around, or an exact solver"
+                )
+            weights = system.draws(random.standard_normal((system.basis, draws)))
+            seed = int(random.randint(2**31 - 1))
+            prior = Prior(covariance, self._basis, system.lower, weights, seed)
+            taken: Matrix | None = None
+        else:
+            training = self._saved_training(None)
+            prior = prior_of(training, covariance, near, rank=rank, random=random, draws=draws)
+            parts = (training.x[part] for part in self._batches(len(training)))
+            at_data = [prior(part)[2] for part in parts]
+            taken = corrections(system, np.concatenate(at_data), self._shift(), random)
+        root = np.sqrt(self.scale_)[:, None]
+
+        def values(x: Any) -> Array:
+            parts = []
+            for part in self._batches(len(x)):
+                cross = self._cross(x[part])
+                drawn = prior(x[part])[2]
+                if taken is not None:
+                    drawn += cross @ taken
+                mean = cross @ self.weights_
+                parts.append(mean[:, :, None] + root * drawn.reshape(-1, outputs, count))
+            found = np.concatenate(parts)
+            return self._by_position(self._units.draws(found, self._prior_mean(x)))
+
+        def left(x: Any) -> Array:
+            parts = [prior(x[part])[1] for part in self._batches(len(x))]
+            return self._by_position(np.concatenate(parts))
+
+        return Paths(values, left, self._test_inputs, len(prior.lower))
+
+    def _prior_mean(self, rows: Any) -> Matrix | float:
+        """The prior mean of rows, [M, C] or [M, 1], in the units of the targets."""
+        return mean_of_rows(self.kernel, rows, self.targets_.shape[1])
+
+    @property
+    def _units(self) -> Units:
+        deviation = self.y_scale_
+        if self.noise_curve_ is not None:
+            deviation = deviation * np.sqrt(self.scale_)
+        return Units(self.y_shift_, self.y_scale_, deviation, single=self.single_output_)
