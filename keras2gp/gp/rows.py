@@ -88,8 +88,8 @@ def row_noise(setting: Any, weights: Vector | None, rows: int) -> RowNoise:
         if noises.size > rows and noises.size % rows == 0:
             raise InputError(
                 f"noise_variance has {noises.size} numbers for {rows} rows: with a noise for each "
-                "output every output would have a matrix of its own. Try: a fit for each column of y, "
-                "with gram= so that the kernel is computed once"
+                "output every output would have a matrix of its own. Try: a fit for each column of "
+                "y, with gram= so that the kernel is computed once"
             )
         if noises.shape != (rows,) or not np.isfinite(noises).all() or noises.min() < 0.0:
             raise InputError(
