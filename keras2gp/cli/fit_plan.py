@@ -32,7 +32,7 @@ _CUBIC = {"cholesky": 1.0, "tensorflow": 1.0, "mixed": 0.5}
 def planned(
     kernel: Kernel, x: Images, outputs: int, solver: Any, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """What a fit to images x would take, as data for JSON.
+    """Time, memory and disk that a fit to images x would take, as data for JSON.
 
     Args:
         kernel: the kernel.

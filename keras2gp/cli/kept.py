@@ -54,11 +54,11 @@ class KeptCovariances:
         return self._keep or self._folder.is_dir()
 
     def state(self) -> dict[str, int]:
-        """What was read and written, as data for JSON."""
+        """The numbers of images read and written, as data for JSON."""
         return {"read": self.read, "written": self.written, "damaged": self.damaged}
 
     def notes(self) -> list[str]:
-        """What was read and written, a sentence each."""
+        """A sentence on what was read, and one on what was written."""
         texts = {
             "of {} images their kernel with the training images was kept from before": self.read,
             "of {} images their kernel with the training images is kept": self.written,
@@ -99,7 +99,7 @@ class KeptCovariances:
         return values
 
     def _kept(self, key: str, shape: tuple[int, int]) -> Array | None:
-        """What was kept; None where nothing was, or where it is damaged."""
+        """The values that were kept; None where nothing was, or where it is damaged."""
         path = self._folder / f"{key}.json"
         try:
             content = read_if_regular(path, _LARGEST_JSON)

@@ -132,11 +132,19 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
         save_fit(self, as_path("directory", directory), record)
 
     def settings_state(self) -> dict[str, Any]:
-        """The settings without the kernel, as data for JSON; `save` uses it."""
+        """The settings without the kernel, as data for JSON; `save` uses it.
+
+        Raises:
+            NotImplementedError: always, here.
+        """
         raise NotImplementedError
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """The facts of a fit as data for JSON, and its arrays by file name; `save` uses it."""
+        """The facts of a fit as data for JSON, and its arrays by file name; `save` uses it.
+
+        Raises:
+            NotImplementedError: always, here.
+        """
         raise NotImplementedError
 
     def _set_input_shape(self, shape: tuple[int, ...]) -> None:
