@@ -241,3 +241,16 @@ def test_files_of_others_are_kept(dense, tmp_path):
         with pytest.raises(ModelFileError):
             keras2gp.export(before, tmp_path / name)
     assert sorted(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()) == files
+
+
+def test_fits_of_rows_that_are_not_alike(dense, tmp_path):
+    """Weights, rows that are left out, and rows that came later."""
+    x, y = TRAIN[0][:40], TRAIN[1][:40]
+    before = keras2gp.GPClassifier(dense, 0.1, labels="probabilities")
+    before.fit(x[:30], y[:30], sample_weight=np.arange(30) % 3).add_rows(x[30:], y[30:])
+    keras2gp.export(before, tmp_path / "out")
+    outputs = in_this_process(tmp_path / "out")
+    expected = before.predictive(TEST)
+    assert [label.decode() for label in outputs["label"]] == before.predict(TEST).tolist()
+    for name, values in expected._asdict().items():
+        np.testing.assert_allclose(outputs[name], values, rtol=1e-7, atol=1e-10)
