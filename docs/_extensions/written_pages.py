@@ -3,6 +3,7 @@
 A comment of a page is replaced: `<!-- commands -->` by the options of every command, from their
 parsers, `<!-- exit codes -->` by their table, `<!-- file: NAME -->` by a file of the root, and in
 a table of contents `<!-- others of FOLDER -->` by the pages of that folder that it does not name.
+`<!-- other names of MODULE -->` stands for the public names that no page of the reference has.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,29 @@ def file_of_root(name: str) -> str:
     return text
 
 
+def other_names(module: str) -> str:
+    """Public names of a module, with their docstrings, that no page of the reference has."""
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    home = import_module(module)
+    lacking = [
+        name
+        for name in home.__all__
+        if not name.startswith("_")
+        and not re.search(rf":: [\w.]*\b{name}\b", pages)
+        and f"automodule:: {getattr(getattr(home, name), '__module__', '')}\n" not in pages
+    ]
+    if not lacking:
+        return ""
+    lines = ["## Other names\n", "```{eval-rst}"]
+    for name in lacking:
+        value = getattr(home, name)
+        if isinstance(value, type):
+            lines += [f".. autoclass:: {module}.{name}", "   :members:"]
+        elif callable(value):
+            lines.append(f".. autofunction:: {module}.{name}")
+    return "\n".join([*lines, "```"])
+
+
 def others(folder: str, text: str) -> str:
     """The pages of a folder that a text does not name, a line each."""
     pages = sorted(f"{folder}/{path.stem}" for path in (ROOT / "docs" / folder).glob("*.md"))
@@ -112,6 +137,7 @@ def write(_app: Any, _page: str, source: list[str]) -> None:
         if mark in text:
             text = text.replace(mark, make())
     text = re.sub(r"<!-- file: ([\w.]+) -->", lambda found: file_of_root(found[1]), text)
+    text = re.sub(r"<!-- other names of ([\w.]+) -->", lambda found: other_names(found[1]), text)
     source[0] = re.sub(r"<!-- others of (\w+) -->", lambda found: others(found[1], text), text)
 
 
