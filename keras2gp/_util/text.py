@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from keras2gp.errors import one_line
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "console_for",
+    "did_you_mean",
     "duration_text",
     "harmless_cell",
     "numbers_text",
@@ -67,6 +70,12 @@ def received_text(value: Any, length: int = 60) -> str:
     except Exception:  # noqa: BLE001 (a stranger's repr, or an integer of too many digits)
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def did_you_mean(received: Any, names: Iterable[str]) -> str:
+    """A question, after a space, for a word that resembles one of the names; otherwise empty."""
+    close = difflib.get_close_matches(str(received)[:200], list(names), n=1, cutoff=0.6)
+    return f" Did you mean {one_line(close[0])}?" if close else ""
 
 
 def printable(text: str) -> str:

@@ -67,6 +67,12 @@ def add_command(
     parser = commands.add_parser(name, help=help_text, description=description, allow_abbrev=False)
     parser.set_defaults(check=check, run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help=f"TOML: options of a run that is repeated, in a table [{name}]; those of the command "
+        "line win",
+    )
     return parser
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp._util.fit_record import read_record
+from keras2gp._util.text import did_you_mean
 from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.fit_directory import expanded, identity
@@ -38,6 +39,7 @@ from keras2gp.xrays.kinds import KINDS
 
 __all__ = [
     "ModelSource",
+    "check_completion",
     "check_convert",
     "check_demo",
     "check_evaluate",
@@ -213,6 +215,10 @@ def check_plot_kernel(options: argparse.Namespace) -> None:
     _check_picture(options)
 
 
+def check_completion(options: argparse.Namespace) -> None:
+    """Nothing to check: the parser has compared the shell with its choices."""
+
+
 def check_demo(options: argparse.Namespace) -> None:
     """Check the arguments of `demo`; the rows are checked when its data is split."""
     _check_solver(options)
@@ -255,7 +261,8 @@ def _model_source(text: str, *, kernels: bool) -> ModelSource:
         name = text.removeprefix("zoo:")
         if name not in ZOO_NAMES:
             names = ", ".join(f"zoo:{entry}" for entry in ZOO_NAMES)
-            raise UsageError(f"{text!r}: no network of the zoo; there are {names}")
+            hint = did_you_mean(name, ZOO_NAMES)
+            raise UsageError(f"{text!r}: no network of the zoo; there are {names}.{hint}")
         return ModelSource("zoo", name)
     path = Path(text)
     if path.is_dir():
@@ -315,7 +322,8 @@ def _check_data(source: str) -> None:
     if path.is_dir() or (path.is_file() and path.suffix in (".npz", ".npy", ".csv")):
         return
     problem = "is no .npz, .npy or .csv file" if path.is_file() else "no such file or folder"
-    raise DataError(f"{source}: {problem}. Expected {DATA_SOURCES}")
+    hint = did_you_mean(source, ("sample", "tfds:"))
+    raise DataError(f"{source}: {problem}.{hint} Expected {DATA_SOURCES}")
 
 
 def _check_picture(options: argparse.Namespace) -> None:

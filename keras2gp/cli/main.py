@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from keras2gp._util.blas import use_avx512
 from keras2gp._util.text import printable, received_text
+from keras2gp.cli.configuration import with_configuration
 from keras2gp.cli.exit_codes import ExitCode, UsageError, exit_code_of
 from keras2gp.cli.output import Output, short_line
 from keras2gp.cli.parser import build_parser
@@ -86,7 +87,8 @@ def _open_streams() -> None:
 
 def _run(arguments: list[str]) -> ExitCode:
     try:
-        options = build_parser().parse_args(arguments)
+        parser = build_parser()
+        options = parser.parse_args(with_configuration(arguments, parser))
     except SystemExit:  # of --help and --version; wrong arguments raise UsageError
         return ExitCode.FINE
     use_avx512()
@@ -122,9 +124,15 @@ def _explain(error: BaseException, code: ExitCode, *, json_wanted: bool) -> None
     if code == ExitCode.UNEXPECTED and not isinstance(error, Keras2GPError):
         traceback.print_exception(error)
         sys.stderr.write("This is a defect of keras2gp, and worth a report with the lines above.\n")
-    sys.stderr.write(f"{command}: error: {printable(_message(error))}\n")
+    sys.stderr.write(f"{command}: error: {_ended(printable(_message(error)))}\n")
     if isinstance(error, UsageError):
         sys.stderr.write(f"Try: {command} --help\n")
+
+
+def _ended(text: str) -> str:
+    """A message whose last sentence ends, unless a list does."""
+    last = text.rpartition("\n")[2]
+    return text if last.startswith(" ") or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _as_data(error: BaseException, code: ExitCode) -> dict[str, Any]:

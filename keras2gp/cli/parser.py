@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from keras2gp._util.version import VERSION
 from keras2gp.cli import arguments, checks
 from keras2gp.cli import result_arguments as results
 from keras2gp.cli.arguments import MODEL, MODEL_OR_KERNEL
-from keras2gp.cli.exit_codes import MEANINGS, UsageError
+from keras2gp.cli.described import Parser
+from keras2gp.cli.exit_codes import MEANINGS
 from keras2gp.cli.loading import Command
 
 __all__ = ["build_parser"]
@@ -33,21 +33,10 @@ exit codes:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises instead of exiting, so that --json gets its document for a usage error too."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, self.prog)
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        # argparse would swallow the error of a full disk or a closed pipe.
-        (file or sys.stdout).write(message)
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser; the defaults `check` and `run` of a subparser are functions of the options."""
     codes = "\n".join(f"  {int(code):<5}{meaning}" for code, meaning in MEANINGS.items())
-    parser = _Parser(
+    parser = Parser(
         prog="keras2gp",
         description="The Gaussian process that a Keras model becomes at infinite width.",
         epilog=_EPILOG + codes,
@@ -60,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         *(_add_inspect, _add_convert, _add_verify, _add_gram, _add_fit),
         *(results.add_evaluate, results.add_predict, results.add_export, results.add_search),
         *(results.add_tune, results.add_xray, results.add_plot, results.add_demo),
+        results.add_completion,
     ):
         add(commands)
     return parser

@@ -7,10 +7,12 @@ from typing import Any
 
 from keras2gp.cli import arguments, checks
 from keras2gp.cli.arguments import MODEL, MODEL_OR_KERNEL
+from keras2gp.cli.completion import SHELLS
 from keras2gp.cli.loading import Command
 from keras2gp.xrays.kinds import KINDS
 
 __all__ = [
+    "add_completion",
     "add_demo",
     "add_evaluate",
     "add_export",
@@ -291,3 +293,17 @@ def add_demo(commands: Any) -> None:
         )
     arguments.add_solver(demo)
     demo.set_defaults(regression=False, gram=None)
+
+
+def add_completion(commands: Any) -> None:
+    """Add `completion`."""
+    completion = arguments.add_command(
+        commands,
+        "completion",
+        "print the script that completes commands and options in a shell",
+        "Print the completion script of a shell: source <(keras2gp completion bash); for zsh into "
+        "a file _keras2gp of $fpath; for fish into ~/.config/fish/completions/keras2gp.fish.",
+        check=checks.check_completion,
+        run=Command("completion.completion", tensorflow=False),
+    )
+    completion.add_argument("shell", choices=SHELLS, help="bash, zsh or fish")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
-from keras2gp._util.text import received_text
+from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.conversion.context import UNITS_APART, Context, State
 from keras2gp.conversion.layers.units import units_of
 from keras2gp.conversion.tensor import Tensor
@@ -86,7 +86,8 @@ def no_such_layer(argument: str, stated: str, present: Sequence[str]) -> InputEr
     listed = ", ".join(printable(name, 80) for name in present[:_LISTED])
     what = "no output or layer" if argument == "output" else "no layer"
     return InputError(
-        f"{argument}={received_text(stated)}: {what} of that name. There are: {listed}{more}"
+        f"{argument}={received_text(stated)}: {what} of that name. There are: {listed}{more}."
+        f"{did_you_mean(stated, present)}"
     )
 
 

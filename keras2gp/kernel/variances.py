@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from keras2gp._util.text import received_text
+from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.errors import PriorError, one_line
 from keras2gp.graph.variances import LayerVariances
 
@@ -47,8 +46,7 @@ def _layers(name: Any, parameters: Mapping[str, LayerVariances]) -> list[str]:
         return [name]
     matched = [layer for layer in parameters if isinstance(name, str) and fnmatchcase(layer, name)]
     if not matched:
-        close = difflib.get_close_matches(str(name)[:200], list(parameters), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, parameters)
         layers = one_line(", ".join(parameters))
         raise PriorError(f"{name!r} is no layer of this kernel.{hint} Its layers: {layers}")
     return matched

@@ -16,7 +16,7 @@ HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "tensorflow_datasets", "nump
 def command_names():
     return (
         "inspect", "convert", "verify", "gram", "fit", "evaluate", "predict", "export",
-        "search", "tune", "xray", "plot", "demo",
+        "search", "tune", "xray", "plot", "demo", "completion",
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from keras2gp._util import memory
 from keras2gp._util.arrays import Indices
-from keras2gp._util.text import size_text
+from keras2gp._util.text import did_you_mean, size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.fitc import Nystroem
@@ -53,7 +53,8 @@ def check_solver(solver: Any) -> Solver | None:
     names = ", ".join(f'"{name}"' for name in SOLVERS)
     classes = ", ".join(f"{kind.__name__}()" for kind in SOLVERS.values())
     raise InputError(
-        f'solver is {solver!r}: expected "auto", {names}, or one of {classes} with settings'
+        f'solver is {solver!r}: expected "auto", {names}, or one of {classes} with settings.'
+        + did_you_mean(solver, ("auto", *SOLVERS))
     )
 
 

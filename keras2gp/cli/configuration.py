@@ -1,0 +1,163 @@
+"""--config FILE: a TOML file of options for runs that are repeated.
+
+[fit] holds the options of `fit`, [plot.kernel] those of `plot kernel`; keys above all tables are
+options of every command that has them. The command line wins over the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras2gp._util.files import read_if_regular
+from keras2gp._util.text import did_you_mean, received_text
+from keras2gp.cli.described import Option, Parser
+from keras2gp.cli.exit_codes import UsageError
+
+__all__ = ["with_configuration"]
+
+_LARGEST = 2**20
+_OPTION = "--config"
+_NEVER = ("config", "json")
+"""Options that a file does not hold."""
+
+
+def with_configuration(arguments: Sequence[str], parser: Parser) -> list[str]:
+    """The words of a command line with those of its --config file before its own options.
+
+    Args:
+        arguments: the words after `keras2gp`.
+        parser: the whole parser.
+
+    Returns:
+        The words without --config; they are the same where there is none.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else than options.
+    """
+    words, path = _without_option(list(arguments))
+    if path is None:
+        return words
+    names: list[str] = []
+    command = parser
+    while command.commands():
+        if len(names) == len(words) or words[len(names)] not in command.commands():
+            return words  # the parser refuses them
+        command = command.commands()[words[len(names)]]
+        names.append(words[len(names)])
+    rest = words[len(names) :]
+    stated = _options_of(Path(path), names, command, parser)
+    positional = not rest or rest[0].startswith("-")
+    return [*names, *_words(stated, command.options(), Path(path), positional=positional), *rest]
+
+
+def _without_option(words: list[str]) -> tuple[list[str], str | None]:
+    """The words but for --config, and its value; None without it. Raises: UsageError."""
+    for place, word in enumerate(words):
+        if word == "--":
+            break
+        if word.startswith(f"{_OPTION}="):
+            return [*words[:place], *words[place + 1 :]], word.partition("=")[2]
+        if word == _OPTION:
+            if place + 1 == len(words):
+                raise UsageError(f"{_OPTION}: expected a .toml file")
+            return [*words[:place], *words[place + 2 :]], words[place + 1]
+    return words, None
+
+
+def _options_of(
+    path: Path, names: Sequence[str], command: Parser, parser: Parser
+) -> dict[str, Any]:
+    """The options that a file states for a command. Raises: UsageError."""
+    data = _read(path)
+    known = {option.name: option for option in command.options()}
+    everywhere = {option.name for _, kind in _kinds(parser) for option in kind.options()}
+    commands = {" ".join(kind): kind for kind, _ in _kinds(parser)}
+    stated: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            if key not in parser.commands():
+                hint = did_you_mean(key, list(parser.commands()))
+                raise UsageError(f"{_OPTION} {path}: [{key}] is no command.{hint}")
+            continue
+        name = key.replace("_", "-") if key.replace("_", "-") in everywhere else key
+        if name not in everywhere or name in _NEVER:
+            hint = did_you_mean(name, sorted(everywhere))
+            raise UsageError(f"{_OPTION} {path}: {key} is an option of no command.{hint}")
+        if name in known:
+            stated[name] = value
+    table: Any = data
+    for name in names:
+        table = table.get(name, {}) if isinstance(table, Mapping) else {}
+    for key, value in table.items():
+        name = key.replace("_", "-") if key.replace("_", "-") in known else key
+        if isinstance(value, Mapping) and f"{' '.join(names)} {key}" in commands:
+            continue
+        if name not in known or name in _NEVER:
+            hint = did_you_mean(name, sorted(known))
+            raise UsageError(f"{_OPTION} {path}: [{'.'.join(names)}] has no option {key}.{hint}")
+        stated[name] = value
+    return stated
+
+
+def _kinds(parser: Parser, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Parser]]:
+    """Every command that has options, and its names."""
+    for name, command in parser.commands().items():
+        if command.commands():
+            yield from _kinds(command, (*names, name))
+        else:
+            yield (*names, name), command
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = read_if_regular(path, _LARGEST)
+        if content is None:
+            raise UsageError(f"{_OPTION} {path}: no such file")
+        return tomllib.loads(content.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = received_text(getattr(error, "strerror", None) or str(error), 200)
+        raise UsageError(f"{_OPTION} {path} cannot be read as TOML: {reason}") from error
+
+
+def _words(
+    stated: Mapping[str, Any], options: Sequence[Option], path: Path, *, positional: bool
+) -> Iterator[str]:
+    """The words of the stated options; positional arguments first, if they are wanted."""
+    for option in options:
+        if not option.names and option.name in stated and positional:
+            yield _text(stated[option.name], option, path)
+    for option in options:
+        if option.names and option.name in stated:
+            yield from _option_words(stated[option.name], option, path)
+
+
+def _option_words(value: Any, option: Option, path: Path) -> Iterator[str]:
+    """The words of one option with its value."""
+    if isinstance(value, bool):
+        if value and not (option.is_flag or option.may_be_bare):
+            raise UsageError(f"{_OPTION} {path}: {option.name} takes a value, and is true")
+        if value:
+            yield f"--{option.name}"
+        elif f"--no-{option.name}" in option.names:
+            yield f"--no-{option.name}"
+    elif option.is_flag:
+        raise UsageError(f"{_OPTION} {path}: {option.name} is true or false")
+    elif option.repeats and isinstance(value, list):
+        yield from (f"--{option.name}={_text(entry, option, path)}" for entry in value)
+    else:
+        yield f"--{option.name}={_text(value, option, path)}"
+
+
+def _text(value: Any, option: Option, path: Path) -> str:
+    """A value as a word; the numbers of a list are separated by commas."""
+    if isinstance(value, list) and value and all(type(entry) in (int, str) for entry in value):
+        return ",".join(map(str, value))
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        received = received_text(value)
+        raise UsageError(
+            f"{_OPTION} {path}: {option.name} is {received}: expected text or a number"
+        )
+    return str(value)
