@@ -34,7 +34,10 @@ def kernel_matrix(matrix: Array, labels: Array, title: str = "") -> Figure:
     """
     count = len(labels)
     if matrix.shape != (count, count) or count < 2:
-        raise InputError(f"a matrix of shape {matrix.shape} with {count} labels: expected [N, N]")
+        maps = ". Try: one position of it, as matrix[:, :, 0, 0]" if matrix.ndim > 2 else ""
+        raise InputError(
+            f"a matrix of shape {matrix.shape} with {count} labels: expected [N, N]{maps}"
+        )
     root = np.sqrt(np.diagonal(matrix).astype(np.float64))
     if not (root > 0.0).all():
         raise InputError(f"row {int(np.argmin(root > 0.0))} of the matrix has no variance")

@@ -181,3 +181,12 @@ def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match=r"keras2gp\[plot\]"):
         new_figure(1, 1)
+
+
+def test_a_matrix_at_every_position_is_drawn_one_position_at_a_time(rng):
+    factor = rng.normal(size=(6, 4))
+    matrix = np.multiply.outer(factor @ factor.T + np.eye(6), np.ones((3, 2)))
+    labels = np.repeat(CLASSES, 2)
+    with pytest.raises(InputError, match=r"Try: one position of it, as matrix\[:, :, 0, 0\]"):
+        kernel_matrix(matrix, labels)
+    assert len(kernel_matrix(matrix[:, :, 0, 0], labels).axes) == 2

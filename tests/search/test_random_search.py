@@ -267,3 +267,16 @@ def test_the_table_reads_back(parts, tmp_path):
     for trial, read in zip(found.trials, back, strict=True):
         assert {k: str(v) for k, v in trial.settings.items()} == read.settings
         assert trial.log_marginal_likelihood == read.log_marginal_likelihood
+
+
+def sequence(settings):
+    steps = keras.layers.Conv1D(settings["filters"], 2, activation="relu")
+    shape = [keras.Input((6,)), keras.layers.Reshape((6, 1))]
+    return keras.Sequential([*shape, steps, keras.layers.Dense(2)])
+
+
+def test_a_network_whose_output_has_positions_is_a_failed_trial(parts, tmp_path):
+    space = Space("maps", {"filters": [2, 3]}, sequence, "1", lambda settings: True)
+    (trial,) = random_search(space, *parts, samples=1, out=tmp_path).trials
+    assert trial.status == "failed"
+    assert "the output has positions (5,), and the labels are of images" in trial.reason

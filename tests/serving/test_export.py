@@ -11,6 +11,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import keras2gp
@@ -254,3 +255,28 @@ def test_fits_of_rows_that_are_not_alike(dense, tmp_path):
     assert [label.decode() for label in outputs["label"]] == before.predict(TEST).tolist()
     for name, values in expected._asdict().items():
         np.testing.assert_allclose(outputs[name], values, rtol=1e-7, atol=1e-10)
+
+
+@pytest.fixture
+def sequences(rng):
+    model = keras.Sequential([keras.Input((4, 2)), layers.Conv1D(3, 2, **HE)])
+    x, y = rng.normal(size=(5, 4, 2)), rng.normal(size=(5, 3))
+    return keras2gp.convert(model, dtype="float64"), x, y
+
+
+def test_a_fit_over_positions_is_refused_with_what_serves_it(sequences, tmp_path):
+    kernel, x, y = sequences
+    gp = keras2gp.GPRegressor(kernel, noise_variance=0.1).fit(x, y)
+    with pytest.raises(InputError, match=r"positions \(3,\).*kernel\.at\(position\)"):
+        keras2gp.export(gp, tmp_path / "served")
+
+
+@pytest.mark.slow
+def test_a_fit_at_one_position_is_served(sequences, tmp_path):
+    kernel, x, y = sequences
+    gp = keras2gp.GPRegressor(kernel.at((1,)), noise_variance=0.1).fit(x, y[:, 1])
+    keras2gp.export(gp, tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    found = served(images=tf.constant(x))
+    expected = gp.predict(x)
+    assert any(np.allclose(np.ravel(v), expected, rtol=1e-6) for v in found.values())
