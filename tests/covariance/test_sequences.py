@@ -9,6 +9,7 @@ from oracles import full_covariance as full_oracle
 from oracles import full_weights
 
 import keras2gp
+from keras2gp.errors import InputError
 
 BIAS = {"bias_initializer": keras.initializers.RandomNormal(stddev=0.3)}
 HE = {"kernel_initializer": "he_normal", **BIAS}
@@ -242,3 +243,29 @@ def _initializer(model, variable):
     layer = next(a for a in model.layers if any(v is variable for v in a.trainable_variables))
     name = variable.name.replace("recurrent_kernel", "recurrent")
     return getattr(getattr(layer, "cell", layer), f"{name}_initializer")
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_data_of_one_channel_weighs_positions(activation, rng):
+    """k' = b2 + w2 mean of w1 w2 k over positions, of what the positions have without it."""
+    x = keras.Input((4, 2))
+    weights = {"kernel_initializer": "he_normal"}
+    h = keras.layers.Conv1D(6, 2, padding="same", activation=activation, **weights)(x)
+    numbers = keras.ops.sum(keras.ops.square(x), axis=-1, keepdims=True)
+    end = keras.layers.Dense(3, **weights)
+    one = keras2gp.convert(keras.Model(x, keras.layers.Dense(3, **weights)(h)), dtype="float64")
+    weighed = keras.Model(x, end(keras.layers.Flatten()(h * numbers)))
+    kernel = keras2gp.convert(weighed, dtype="float64")
+    a, b = rng.normal(size=(2, 4, 2)), rng.normal(size=(3, 4, 2))
+    w1, w2 = ((v**2).sum(-1) for v in (a, b))
+    for kind in ("nngp", "ntk"):
+        expected = np.einsum("ijt,it,jt->ij", np.asarray(one(a, b, get=kind)), w1, w2) / 4
+        np.testing.assert_allclose(kernel(a, b, get=kind), expected, rtol=1e-9)
+
+
+def test_weights_of_positions_below_0_are_no_number(rng):
+    x = keras.Input((4, 2))
+    h = keras.layers.Dense(6, activation="relu")(x) * x[..., :1]
+    kernel = keras2gp.convert(keras.Model(x, keras.layers.Dense(1)(keras.layers.Flatten()(h))))
+    with pytest.raises(InputError):
+        kernel(-np.ones((2, 4, 2)))

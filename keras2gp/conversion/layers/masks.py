@@ -13,8 +13,15 @@ from keras import ops
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Tensor
 
-__all__ = ["block", "block_backwards", "last_of_block", "last_of_block_backwards", "mask_of",
-           "shares"]  # fmt: skip
+__all__ = [
+    "block",
+    "block_backwards",
+    "from_zero",
+    "last_of_block",
+    "last_of_block_backwards",
+    "mask_of",
+    "shares",
+]
 
 
 def mask_of(call: Call, context: Context, place: int) -> Tensor | None:
@@ -30,6 +37,11 @@ def mask_of(call: Call, context: Context, place: int) -> Tensor | None:
 def shares(mask: Any) -> Any:
     """Weights of a mean over the steps of a mask, times the number of all steps; [N, T]."""
     return mask * mask.shape[1] / ops.sum(mask, axis=1, keepdims=True)
+
+
+def from_zero(numbers: Any) -> Any:
+    """The numbers; one below 0 is not finite."""
+    return numbers / ops.cast(numbers >= 0.0, numbers.dtype)
 
 
 def block(mask: Any) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
+import keras
+
 from keras2gp.conversion.context import Call, Context, RefusalError
 from keras2gp.conversion.layers.branches import (
     at_the_same_positions,
@@ -15,6 +17,7 @@ from keras2gp.conversion.layers.branches import (
     number_of,
     of_one_shape,
 )
+from keras2gp.conversion.layers.masks import from_zero
 from keras2gp.conversion.layers.normalization import unit_norm
 from keras2gp.conversion.layers.pooling import total
 from keras2gp.conversion.layers.slicing import channels_between
@@ -58,10 +61,35 @@ def _of_branches(call: Call, context: Context) -> Tensor:
     units = next((t.units for t in call.tensors if t.units), None)
     if units is not None:
         raise RefusalError(units.why, units.hint, by_shape=True, obstacle=units)
+    weighed = _by_data(call, context)
+    if weighed is not None:
+        return weighed
     tensors = of_one_shape(call, context)
     keep_shape(call, tensors[0], context)
     context.became = f"product of {len(tensors)} branches"
     return combined(Product(), tensors, context)
+
+
+def _by_data(call: Call, context: Context) -> Tensor | None:
+    """A random tensor times data of one channel, a number from 0 for each position: k' = w w k.
+
+    None where it is another product.
+    """
+    data = [t for t in call.tensors if t.is_data]
+    random = [t for t in call.tensors if not t.is_data]
+    if len(data) != 1 or len(random) != 1:
+        return None
+    (numbers,), (tensor,) = data, random
+    shape = tuple(tensor.shape)
+    plain = not (tensor.flat or tensor.channel_first or tensor.split or tensor.outside)
+    fits = len(numbers.shape) == len(shape) and numbers.shape[-1] == 1 and tensor.channels != 1
+    if not plain or not fits or None in shape or tuple(call.output) != shape:
+        return None
+    ones = keras.ops.ones((1, *shape[:-1]), context.state.dtype)
+    cast = keras.ops.cast(keras.ops.squeeze(numbers.data, -1), context.state.dtype)
+    mask = Tensor(shape[:-1], data=cast * ones)
+    context.became = "a number of the data for each position"
+    return context.weighed(tensor, mask, from_zero)
 
 
 def read_dot(call: Call, context: Context) -> Tensor:
