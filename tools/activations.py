@@ -64,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--activations", nargs="+", default=list(ACTIVATIONS), metavar="NAME")
-    parser.add_argument("--images", type=int, default=512, metavar="N")
-    parser.add_argument("--rounds", type=int, default=5, metavar="R")
+    parser.add_argument("--images", type=int, default=256, metavar="N")
+    parser.add_argument("--rounds", type=int, default=3, metavar="R")
     parser.add_argument("--wide", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)

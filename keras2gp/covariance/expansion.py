@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras2gp.covariance.duals.compact import Compact
+from keras2gp.covariance.duals.base import Dual, Limited
 from keras2gp.covariance.duals.composed import known_form
 from keras2gp.covariance.duals.hermite import Hermite
 from keras2gp.covariance.duals.piecewise import Piecewise
@@ -50,7 +50,10 @@ def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
 
 def _integrated(name: str, dual: Piecewise) -> str:
     error = "1e-5 (float64: 1e-9)" if dual.differentiable else "2e-4 (float64: 1e-6)"
-    return f"{name} integrated numerically: relative error at most {error} up to a variance of 100"
+    return (
+        f"{name} integrated numerically: relative error at most {error} up to a variance of 100"
+        f"{_compact_note(dual)}"
+    )
 
 
 def _note(name: str, dual: Hermite, tolerance: float) -> str:
@@ -65,11 +68,12 @@ def _note(name: str, dual: Hermite, tolerance: float) -> str:
     )
 
 
-def _compact_note(dual: Hermite) -> str:
+def _compact_note(dual: Dual) -> str:
     compact = dual.compact()
-    if not isinstance(compact, Compact):
+    if not isinstance(compact, Limited):
         return ""
+    form = f"in {compact.width} terms" if compact.width else "by its two slopes next to 0"
     return (
-        f"; in float32, where no variance of a block of images is above {compact.limit:g}, in "
-        f"{compact.width} terms with an error of at most {compact.errors[0]:.1g}"
+        f"; in float32, where no variance of a block of images is above {compact.limit:.4g}, "
+        f"{form} with an error of at most {compact.errors[0]:.1g}"
     )

@@ -1,4 +1,4 @@
-"""Compact duals: their bounds, against the general series, and where a kernel uses them."""
+"""Compact duals: their bounds, against the general forms, and where a kernel uses them."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from keras2gp.graph.ops import Activation
 from keras2gp.matrices import compiled
 
 RHO = np.array([-1.0, -0.9999, -0.9, -0.5, -0.1, 0.0, 1e-6, 0.3, 0.6, 0.9, 0.99, 0.9999, 1.0])
-FAST = {"elu": {}, "tanh": {}}
+FAST = {"elu": {}, "tanh": {}, "hard_sigmoid": {}}
 SLOW = {
     "celu": {"alpha": 1.0},
     "gelu_tanh": {},
@@ -24,12 +24,17 @@ SLOW = {
     "silu": {},
     "softplus": {},
 }
+FAR = {
+    "relu6": {},
+    "clipped_relu": {"max_value": 6.5, "negative_slope": 0.2},
+}
 ROWS = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+WITH_SLOPES = [row for row in ROWS if row != "hard_sigmoid"]
 
 
 def duals(name, tangent=False):
-    """The compact form, and the longest series."""
-    constants = tuple((FAST | SLOW)[name].items())
+    """The compact form, and the longest series or the integrals."""
+    constants = tuple((FAST | SLOW | FAR)[name].items())
     dual = dual_of(Activation(name, constants))
     return dual.compact(tangent=tangent), dual.with_degree(LARGEST_DEGREE)
 
@@ -53,30 +58,35 @@ def scale(dual, arrays, derivative=False):
     return np.where(size > 0, size, 1)
 
 
-@pytest.mark.parametrize("name", ROWS)
+def own_error(dual, limit, derivative=False):
+    """Of the longest series, which states it; integrals have none in float64."""
+    q = np.array([0.4, 1.0, limit])
+    return dual.bounds(q, derivative=derivative).max() if isinstance(dual, keras2gp.Hermite) else 0
+
+
+@pytest.mark.parametrize("name", [*ROWS, "relu6", "clipped_relu"])
 def test_the_covariance_is_within_its_bound(name):
     compact, series = duals(name)
     arrays = grid(compact.limit)
     exact = values(series, arrays)
-    # The longest series has an error of its own, which it states.
-    own = series.bounds(np.array([0.4, 1.0, compact.limit])).max()
+    own = own_error(series, compact.limit)
     for dtype, rounding in (("float64", 1e-12), ("float32", 1e-6)):
         error = np.abs(values(compact, arrays, dtype) - exact) / scale(series, arrays)
         assert error.max() <= compact.errors[0] + own + rounding
     assert compact.errors[0] <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [*WITH_SLOPES, "relu6", "clipped_relu"])
 def test_the_derivative_is_within_its_bound(name):
     compact, series = duals(name, tangent=True)
     arrays = grid(compact.limit)
     exact = values(series, arrays, derivative=True)
-    own = series.bounds(np.array([0.4, 1.0, compact.limit]), derivative=True).max()
+    own = own_error(series, compact.limit, derivative=True)
     error = np.abs(values(compact, arrays, derivative=True) - exact) / scale(series, arrays, True)
     assert error.max() <= compact.errors[1] + own + 1e-8
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", WITH_SLOPES)
 def test_moments_are_those_of_the_series(name):
     compact, series = duals(name, tangent=True)
     q = tf.constant([0.0, 1e-4, 0.3, 1.0, compact.limit], tf.float64)
@@ -92,6 +102,28 @@ def test_moments_beyond_the_limit_are_not_numbers():
     for value in (compact.mean(q), compact.second_moment(q), compact.prepare(q)[0]):
         assert np.isfinite(value[0])
         assert np.isnan(value[1])
+
+
+@pytest.mark.parametrize("name", ["relu6", "hard_sigmoid"])
+def test_corners_that_are_not_seen_at_small_variances(name):
+    compact, integrals = duals(name)
+    q = tf.constant([0.0, 1e-4, 0.3, 1.0, compact.limit, 1.01 * compact.limit], tf.float64)
+    for moment in ("mean", "second_moment"):
+        found, expected = (np.asarray(getattr(d, moment)(q)) for d in (compact, integrals))
+        np.testing.assert_allclose(found[:-1], expected[:-1], rtol=1e-6)
+        assert np.isnan(found[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "constants"),
+    [("hard_tanh", {}), ("soft_shrink", {"threshold": 4.0}), ("clipped_relu", {"max_value": 2.0})],
+)
+def test_corners_that_are_too_near_or_all_of_a_function_have_none(name, constants):
+    assert dual_of(Activation(name, tuple(constants.items()))).compact() is None
+
+
+def test_a_tangent_kernel_of_steep_corners_has_none():
+    assert duals("hard_sigmoid", tangent=True)[0] is None
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-9])
@@ -150,4 +182,6 @@ def test_a_kernel_uses_it_where_all_variances_of_a_block_allow(kind, rng, monkey
 def test_a_report_states_it():
     (note,) = keras2gp.convert(network("elu")).report.notes
     assert "in float32, where no variance of a block of images is above 4, in 13 terms" in note
+    (note,) = keras2gp.convert(network("relu6")).report.notes
+    assert "is above 1.382, by its two slopes next to 0 with an error of at most 1e-06" in note
     assert set(FAST) | set(SLOW) <= set(CASES)

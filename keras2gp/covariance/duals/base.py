@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 
-__all__ = ["LARGEST_ERROR", "Dual", "Statistics", "rounding_of"]
+__all__ = ["LARGEST_ERROR", "Dual", "Limited", "Statistics", "rounding_of"]
 
 LARGEST_ERROR = 1e-3
 """Error of an entry, relative to its diagonal, from which on the entry is not a number.
@@ -209,3 +209,18 @@ class Dual:
         """
         del s
         return self.derivative_second_moment(q)
+
+
+class Limited(Dual):
+    """A dual at variances up to a limit; beyond it its moments are not numbers.
+
+    Attributes:
+        limit: the largest variance.
+        errors: bounds of the error of the covariance, and of the derivative if there is one,
+            relative to the root of both images' variances.
+        width: statistics that the covariance reads beside root and mean.
+    """
+
+    limit: float
+    errors: list[float]
+    width: int

@@ -16,22 +16,37 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise, product
 
 import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
-from keras2gp.covariance.duals.base import LARGEST_ERROR, Dual, Statistics, rounding_of
+from keras2gp.covariance.duals.base import LARGEST_ERROR, Dual, Limited, Statistics, rounding_of
+from keras2gp.covariance.duals.compact import Compact, compact_of
+from keras2gp.covariance.duals.densities import (
+    Integrand,
+    bell,
+    conditional,
+    density_of,
+    difference_of,
+    gauss,
+    mild_integral,
+    over,
+    rational,
+    truncated_moments,
+    with_root,
+)
 from keras2gp.covariance.duals.elementary import arcsin, correlation_statistics, polynomial
+from keras2gp.covariance.duals.far_corners import far_corners_of
+from keras2gp.covariance.duals.hermite import TOLERANCE
 
 __all__ = ["Piecewise"]
 
 Polynomial = tuple[float, ...]
 """Coefficients, the constant first."""
-Integrand = Callable[[PairMap, PairMap], PairMap]
-"""A function of 1 - |r| and 1 / sqrt(1 - r^2), r = x / sqrt(q1 q2)."""
 
 _POINTS = {tf.float32: (16, 24), tf.float64: (40, 64)}
 """Points for the integrals of (c - x) p, and of p, which is steep near |rho| = 1.
@@ -41,6 +56,10 @@ variances: 1e-5 and 1e-8 up to a variance of 100, and 1e-4 and 1e-5 at any.
 """
 _LEAST_SCALE = {tf.float32: 1e-5, tf.float64: 1e-9}
 """Least size of corners that the steep integral resolves: its points y are next to 1 by as much."""
+_SLOPE_TOLERANCE = 1e-5
+"""Of E[phi'(u) phi'(v)] in compact form, relative to the variances: that of the integrals."""
+_LEAST_LIMIT = 1.05
+"""Least variance up to which a form is worth its program: normalised maps have one of 1."""
 _ROUNDING = 1e-12
 _FAR = 40.0
 
@@ -112,6 +131,17 @@ class Piecewise(Dual):
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return self._taylor(c, s1, s2, 1)
 
+    def compact(self, *, tangent: bool = False) -> Limited | None:
+        """The same at small variances, which corners apart from 0 are far beyond.
+
+        Two slopes where nothing else is seen of the function (far_corners.py), or the sums of
+        compact.py.
+        """
+        if not (self.differentiable and self.edges):
+            return None
+        far = far_corners_of(self.edges, self.polynomials, TOLERANCE, _LEAST_LIMIT)
+        return far or _compact(self.edges, self.polynomials, tangent=tangent)
+
     def _taylor(self, c: PairMap, s1: Statistics, s2: Statistics, first: int) -> PairMap:
         """E[D_first(u) D_first(v)] by Taylor's formula."""
         (root1, inverse1, scale1, *e1), (root2, inverse2, scale2, *e2) = s1, s2
@@ -127,9 +157,9 @@ class Piecewise(Dual):
             if any(self._jumps[k]):
                 mild += [(k - first, part) for part in self._one(k, roots, inverses, rho)]
                 if k > first:
-                    mild.append((k - first, _with_root(self._both(k, inverses, rho))))
+                    mild.append((k - first, with_root(self._both(k, inverses, rho))))
         steep = any(self._jumps[first])
-        total += rho * _mild_integral(mild, c, 1 - tf.abs(rho), _POINTS[c.dtype][steep])
+        total += rho * mild_integral(mild, c, 1 - tf.abs(rho), _POINTS[c.dtype][steep])
         if steep:
             total += tf.sign(rho) * self._steep_integral(first, inverses, rho, scale1 * scale2)
         return total
@@ -160,8 +190,8 @@ class Piecewise(Dual):
             # Within the corners an entry that is hard to tell is next to nothing.
             lost &= a < 1.5
             integral = tf.where(lost, tf.constant(math.nan, rho.dtype), integral)
-        start, end = _rational(tf.sqrt(1 - size), a), _rational(tf.ones_like(a), a)
-        for x, weight in zip(*_gauss(_POINTS[rho.dtype][True]), strict=True):
+        start, end = rational(tf.sqrt(1 - size), a), rational(tf.ones_like(a), a)
+        for x, weight in zip(*gauss(_POINTS[rho.dtype][True]), strict=True):
             y = start + (end - start) * x
             rest = 1 / (1 - y)
             v = a * y * y * rest
@@ -184,11 +214,11 @@ class Piecewise(Dual):
         groups = {key: group for key, group in groups.items() if any(group)}
         balanced = abs(sum(a for _, a in jumps)) < _ROUNDING
         odd = all(same == -opposite for same, opposite in groups.values())
-        direct = [_density(g, *_over(key, inverses), rho) for key, g in groups.items()]
+        direct = [density_of(g, *over(key, inverses), rho) for key, g in groups.items()]
         if odd or not balanced:
             return lambda u, inverse: sum(part(u, inverse) for part in direct)
         falls = [
-            _difference(g, *_over(key, inverses), rho) for key, g in groups.items() if all(key)
+            difference_of(g, *over(key, inverses), rho) for key, g in groups.items() if all(key)
         ]
         least = min(abs(t) for t, _ in jumps)
         if least == 0:
@@ -212,7 +242,7 @@ class Piecewise(Dual):
         if not (start or any(steps)):
             return []
         return [
-            _conditional(a * root2 * _bell(t * inverse1), t * inverse1, rho, start, levels)
+            conditional(a * root2 * bell(t * inverse1), t * inverse1, rho, start, levels)
             for t, a in zip(self.edges, self._jumps[k], strict=True)
             if a
             for (inverse1, inverse2), root2 in ((inverses, roots[1]), (inverses[::-1], roots[0]))
@@ -227,9 +257,25 @@ class Piecewise(Dual):
         ends = [-far, *(tf.clip_by_value(t * inverse, -_FAR, _FAR) for t in self.edges), far]
         total = tf.zeros_like(root)
         for piece, (low, high) in zip(order, pairwise(ends), strict=True):
-            for n, moment in enumerate(_moments(low, high, len(piece))):
+            for n, moment in enumerate(truncated_moments(low, high, len(piece))):
                 total += piece[n] * root**n * moment
         return total
+
+
+@cache
+def _compact(
+    edges: tuple[float, ...], polynomials: tuple[Polynomial, ...], *, tangent: bool
+) -> Compact | None:
+    def phi(u: Tensor) -> Tensor:
+        first, *rest = (polynomial((*p, 0.0), u) for p in polynomials)
+        for t, piece in zip(edges, rest, strict=True):
+            first = tf.where(u > t, piece, first)
+        return first
+
+    slopes = [_slope(p)[0] for p in polynomials]
+    kappa = (slopes[edges.index(0.0) + 1] - slopes[edges.index(0.0)]) / 2 if 0.0 in edges else 0.0
+    with tf.init_scope():
+        return compact_of(phi, edges, kappa, (TOLERANCE, _SLOPE_TOLERANCE)[: 1 + tangent])
 
 
 def _slope(polynomial: Polynomial) -> Polynomial:
@@ -242,155 +288,3 @@ def _value(polynomial: Polynomial, u: float) -> float:
 
 def _product(p: Polynomial, r: Polynomial) -> Polynomial:
     return tuple(float(a) for a in np.convolve(p, r))
-
-
-def _gauss(points: int) -> tuple[list[float], list[float]]:
-    """Gauss-Legendre points and weights on [0, 1]."""
-    if not points:
-        return [], []
-    y, w = np.polynomial.legendre.leggauss(points)
-    return ((y + 1) / 2).tolist(), (w / 2).tolist()
-
-
-def _bell(z: Tensor) -> Tensor:
-    return tf.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-
-def _below(z: Tensor) -> Tensor:
-    return tf.math.erfc(-z / math.sqrt(2)) / 2
-
-
-def _moments(low: Tensor, high: Tensor, count: int) -> list[Tensor]:
-    """E[z^n; low < z < high] of a standard normal z, for n < count."""
-    # From the nearer tail, because a tail computed as 1 minus the rest has no digits.
-    upper_half = low + high > 0
-    lower, upper = tf.where(upper_half, -high, low), tf.where(upper_half, -low, high)
-    moments = [_below(upper) - _below(lower), _bell(low) - _bell(high)]
-    for n in range(2, count):
-        ends = low ** (n - 1) * _bell(low) - high ** (n - 1) * _bell(high)
-        moments.append((n - 1) * moments[n - 2] + ends)
-    return moments[:count]
-
-
-def _mild_integral(
-    parts: Sequence[tuple[int, Integrand]], c: PairMap, rest: PairMap, points: int
-) -> PairMap:
-    """The integral of parts (order, R) times (c - x)^order / order!, over sqrt(q1 q2) and rho.
-
-    rest: 1 - |rho|
-    """
-    integral = tf.zeros_like(c)
-    powers = [tf.ones_like(c), c, c * c]
-    for y, weight in zip(*_gauss(points if parts else 0), strict=True):
-        u = rest + (1 - rest) * y**4  # 1 - |x| / sqrt(q1 q2)
-        inverse = tf.math.rsqrt(u * (2 - u))
-        for order, part in parts:
-            factor = 4 * y**3 * weight * y ** (4 * order) / math.factorial(order)
-            integral += factor * powers[order] * part(u, inverse)
-    return integral
-
-
-def _with_root(density: Integrand) -> Integrand:
-    return lambda u, inverse: density(u, inverse) * inverse
-
-
-def _rational(v: PairMap, a: PairMap) -> PairMap:
-    """y >= 0 with v = a y^2 / (1 - y): fine steps below a, and 1 / v^2 is flat in y above."""
-    return 2 * v / (v + tf.sqrt(v * (v + 4 * a)) + 1e-30)
-
-
-def _over(
-    corners: tuple[float, float], inverses: tuple[ImageMap, ImageMap]
-) -> tuple[ImageMap, ImageMap]:
-    return corners[0] * inverses[0], corners[1] * inverses[1]
-
-
-def _rise(x: Tensor) -> Tensor:
-    """1 - exp(-x) for x >= 0, to all digits of a small x; expm1 costs two library functions."""
-    terms = 5 if x.dtype == tf.float32 else 10
-    series = polynomial([(-1) ** n / math.factorial(n + 1) for n in range(terms)], x)
-    return tf.where(x < 0.1, x * series, 1 - tf.exp(-x))
-
-
-def _density(factors: Sequence[float], h: Tensor, k: Tensor, rho: Tensor) -> Integrand:
-    """The first factor times exp(-(h^2 + k^2 - 2 h k r) / (2 (1 - r^2))), the second with -r.
-
-    h, k: corners over their standard deviation, not negative
-    """
-    same, opposite = factors
-    sign = tf.where(rho < 0, -tf.ones_like(rho), tf.ones_like(rho))
-    product, near = h * k, (h - k) ** 2 / 2
-    if same == -opposite:  # one expm1: the difference of the two has no digits at a small h k
-
-        def both(u: Tensor, inverse: Tensor) -> Tensor:
-            square = inverse * inverse
-            size = tf.exp(-(near + product * u) * square)
-            return same * sign * size * _rise(2 * product * (1 - u) * square)
-
-        return both
-
-    sides = [(f, side) for f, side in ((same, sign), (opposite, -sign)) if f]
-    terms = [(f, (h - side * k) ** 2 / 2, side * product) for f, side in sides]
-
-    def either(u: Tensor, inverse: Tensor) -> Tensor:
-        square = inverse * inverse
-        total: Tensor = 0
-        for factor, distance, slope in terms:
-            total += factor * tf.exp(-(distance + slope * u) * square)
-        return total
-
-    return either
-
-
-def _difference(factors: Sequence[float], h: Tensor, k: Tensor, rho: Tensor) -> Integrand:
-    """_density, less the same with k = 0, less that with h = 0, plus that with both 0; h, k > 0.
-
-    Math: with A = h^2 / (2 (1 - r^2)), B of k and C = h k |r| / (1 - r^2), for r > 0
-        exp(C - A - B) - exp(-A) - exp(-B) + 1
-            = (1 - exp(-A)) (1 - exp(-B)) + exp(C - A - B) (1 - exp(-C)),
-        and for r < 0 the last term is -exp(-A - B) (1 - exp(-C)).
-    """
-    same, opposite = factors
-    product, one, zero = h * k, tf.ones_like(rho), tf.zeros_like(rho)
-    terms = []
-    for factor, positive in ((same, rho >= 0), (opposite, rho < 0)):
-        if factor:
-            near, slope = (h - k) ** 2 / 2 + zero, product + zero
-            signed = tf.where(positive, factor * one, -factor * one)
-            far = near + product
-            terms.append((signed, tf.where(positive, near, far), tf.where(positive, slope, zero)))
-
-    def value(u: Tensor, inverse: Tensor) -> Tensor:
-        square = inverse * inverse
-        last = _rise(product * (1 - u) * square)
-        total = (same + opposite) * _rise(h * h / 2 * square) * _rise(k * k / 2 * square)
-        for factor, distance, slope in terms:
-            total += factor * tf.exp(-(distance + slope * u) * square) * last
-        return total
-
-    return value
-
-
-def _conditional(
-    size: Tensor, h: Tensor, rho: Tensor, start: float, levels: Sequence[tuple[float, Tensor]]
-) -> Integrand:
-    """size times E[step function of v | u = h]: `start` at the left, and a rise at each level."""
-    sign = tf.where(rho < 0, -tf.ones_like(rho), tf.ones_like(rho))
-
-    def value(u: Tensor, inverse: Tensor) -> Tensor:
-        # r h - k in a form that keeps its digits where it is nearly 0
-        ends = [(a, ((sign * h - k) - sign * h * u) * inverse) for a, k in levels]
-        if len(ends) == 2 and ends[0][0] == -ends[1][0]:
-            (rise, high), (_, low) = ends
-            width = (levels[1][1] - levels[0][1]) * inverse
-            return size * (start + rise * _between(low, high, width))
-        return size * (start + sum(a * _below(z) for a, z in ends))
-
-    return value
-
-
-def _between(low: Tensor, high: Tensor, width: Tensor) -> Tensor:
-    """P(low < z < high) of a standard normal z; width is high - low, to all its digits."""
-    middle = (low + high) / 2
-    narrow = width * _bell(middle) * (1 + width * width * (middle * middle - 1) / 24)
-    return tf.where(width < 0.1, narrow, _below(high) - _below(low))
