@@ -14,7 +14,7 @@ from keras2gp.covariance.registry import rule
 from keras2gp.covariance.seams import Cuts, cut
 from keras2gp.graph.ops import Patches
 
-__all__ = ["PatchesRule", "window_sum"]
+__all__ = ["PatchesRule", "window_adjoint", "window_sum"]
 
 _FEW_TAPS = 9
 
@@ -64,6 +64,48 @@ def window_sum(
         for axis in axes:
             k = _shifted_adds(k, op, axis, cuts[axis])
     return k
+
+
+def window_adjoint(
+    k: Tensor, op: Patches, size: Sequence[int], keep: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The transpose of `window_sum`: from a map of outputs to one of the inputs.
+
+    Math: k'[g] = sum over the taps a of k[(g + p - r a) / s], where that is a whole number
+
+    k:    [*output, *pairs]
+    size: of the inputs, [*spatial, ...]
+    """
+    for axis, (taps, stride, step) in enumerate(
+        zip(op.window, op.strides, op.dilation, strict=True)
+    ):
+        if stride > 1:
+            k = _spread(k, axis, stride)
+        reach = (taps - 1) * step
+        before = reach - op.pads[axis][0]
+        after = size[axis] + reach - before - k.shape[axis]
+        widths = [(0, 0)] * k.shape.rank
+        widths[axis] = (max(before, 0), max(after, 0))
+        lead = (slice(None),) * axis
+        k = tf.pad(k, widths)[(*lead, slice(max(-before, 0), None))]
+        k = k[(*lead, slice(0, size[axis] + reach))]
+    k = keep(k)
+    for axis, (taps, step) in enumerate(zip(op.window, op.dilation, strict=True)):
+        lead = (slice(None),) * axis
+        last = k.shape[axis] - (taps - 1) * step
+        k = sum(k[(*lead, slice(t * step, t * step + last))] for t in range(taps))
+    return k
+
+
+def _spread(k: Tensor, axis: int, stride: int) -> Tensor:
+    """The map with stride - 1 zeros after each entry along an axis, but for the last."""
+    count = k.shape[axis]
+    widths = [(0, 0)] * (k.shape.rank + 1)
+    widths[axis + 1] = (0, stride - 1)
+    wide = tf.pad(tf.expand_dims(k, axis + 1), widths)
+    shape = [*k.shape[:axis], count * stride, *k.shape[axis + 1 :]]
+    lead = (slice(None),) * axis
+    return tf.reshape(wide, shape)[(*lead, slice(0, (count - 1) * stride + 1))]
 
 
 def _padded(k: Tensor, op: Patches, axes: Iterable[int]) -> Tensor:

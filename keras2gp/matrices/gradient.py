@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp.covariance.adjoint import AdjointPass, can_sweep
+from keras2gp.covariance.base import Parameters
 from keras2gp.covariance.duals.elementary import differentiable
-from keras2gp.covariance.pairs import ImageBlock
+from keras2gp.covariance.pairs import CrossPairs, ImageBlock
 from keras2gp.covariance.program import Program
 from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
@@ -22,27 +25,38 @@ from keras2gp.matrices.plan import footprint_of
 __all__ = ["MatrixGradient", "gradient_of"]
 
 Derivatives = dict[str, tuple[float, float]]
+Sum = tuple[list[Tensor], list[Tensor], Any]
+"""Tensors on the tape, the derivatives of the sum by them, and what is known already."""
 
 _TAPE_BYTES = 2**29
-_TENSORS = 6
-"""About the number of maps of doubles that a tape keeps for each node."""
+_TENSORS, _SWEPT = 6, 2
+"""About the number of maps of doubles that a tape keeps for each node, and at most that a sweep
+does."""
 _LARGEST = 512
 
 
 class MatrixGradient:
     """d/dv of sum_ij G_ij K_ij for all variances v of a graph's kernel matrix K, in float64.
 
-    One reverse pass for each tile of pairs: the tape holds the maps of one tile, whatever the
-    size of the matrix.
+    One reverse pass for each tile of pairs, whatever the size of the matrix. Graphs whose ops do
+    not mix offsets are swept back node by node (covariance/adjoint.py), in half of the time and a
+    third of the memory of a tape over all of them.
+
+    Args:
+        graph: the graph.
+        sweep: whether to sweep; None where the graph allows it.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, sweep: bool | None = None) -> None:
         self._program = Program(graph)
         self.layers = self._program.layers
         positions = sum(math.prod(node.spatial) for node in graph.nodes)
-        pair = 8 * _TENSORS * max(positions + footprint_of(graph).kept, 1)
+        sweeps = can_sweep(self._program.analysis) if sweep is None else sweep
+        tensors = _SWEPT if sweeps else _TENSORS
+        pair = 8 * tensors * max(positions + footprint_of(graph).kept, 1)
         self.side = _side(pair)
         self.memory = pair * self.side**2
+        self._sum = self._swept if sweeps else self._taped
         # Backwards XLA needs to know the number of iterations of a loop.
         compiled = not footprint_of(graph).mixes
         self._tile = tf.function(self._gradient, jit_compile=compiled, autograph=False)
@@ -121,14 +135,60 @@ class MatrixGradient:
         biases: list[Tensor],
     ) -> Tensor:
         """Derivatives by weights and biases, [2, layers], of one tile's part of the sum."""
-        with differentiable(), tf.GradientTape(watch_accessed_variables=False) as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([weights, biases])
-            (variances, *_), x1, s1 = self._program.statistics(sides[0], weights, biases)
-            _, x2, s2 = self._program.statistics(sides[1], weights, biases)
-            (k,) = self._program.cross(ImageBlock(x1, s1), ImageBlock(x2, s2), weights, biases)
-            value = tf.reduce_sum(pairs * k) + tf.reduce_sum(on_diagonal * variances)
-        gradients = tape.gradient(value, [*weights, *biases], unconnected_gradients="zero")
-        return tf.reshape(tf.stack(gradients), [2, len(weights)])
+            with differentiable():
+                (variances, *_), x1, s1 = self._program.statistics(sides[0], weights, biases)
+                _, x2, s2 = self._program.statistics(sides[1], weights, biases)
+            targets, factors = [variances], [on_diagonal]
+            blocks = ImageBlock(x1, s1), ImageBlock(x2, s2)
+            more, by, direct = self._sum(tape, blocks, pairs, weights, biases)
+        found = tape.gradient(
+            [*targets, *more], [*weights, *biases], [*factors, *by], unconnected_gradients="zero"
+        )
+        return tf.reshape(tf.stack(found) + direct, [2, len(weights)])
+
+    def _taped(
+        self,
+        tape: tf.GradientTape,
+        blocks: tuple[ImageBlock, ImageBlock],
+        pairs: Tensor,
+        weights: list[Tensor],
+        biases: list[Tensor],
+    ) -> Sum:
+        """The sum itself, whose derivatives the tape has."""
+        del tape
+        with differentiable():
+            (k,) = self._program.cross(*blocks, weights, biases)
+        return [tf.reduce_sum(pairs * k)], [tf.ones([], k.dtype)], 0.0
+
+    def _swept(
+        self,
+        tape: tf.GradientTape,
+        blocks: tuple[ImageBlock, ImageBlock],
+        pairs: Tensor,
+        weights: list[Tensor],
+        biases: list[Tensor],
+    ) -> Sum:
+        """The statistics, the sum's derivatives by them, and by the variances beside them."""
+        program = self._program
+        with tape.stop_recording():
+            parameters = Parameters(program.layers, weights, biases, program.boundaries)
+            analysis, rules = program.analysis, program.rules
+            sides = CrossPairs(
+                blocks, analysis.margins, parameters, program.method, analysis.needs_means
+            )
+            adjoint = AdjointPass(analysis, rules, sides)
+            adjoint.output()
+            with differentiable():
+                adjoint.sweep(pairs)
+        statistics: list[Tensor] = []
+        by: list[Tensor] = []
+        for block, found in zip(blocks, adjoint.statistics, strict=True):
+            for name, values in found.items():
+                statistics += block.statistics[name]
+                by += values
+        return statistics, by, tf.stack([*adjoint.weights, *adjoint.biases])
 
 
 @lru_cache(maxsize=8)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras2gp.conversion.layers.windows import pads
-from keras2gp.covariance.windows import window_sum
+from keras2gp.covariance.windows import window_adjoint, window_sum
 from keras2gp.graph.ops import Patches
 
 SIZES = {1: (9,), 2: (7, 6), 3: (5, 4, 6)}
@@ -67,3 +67,23 @@ def test_methods_agree_when_compiled(rng):
     for method in ("shifts", "conv2d"):
         compiled = tf.function(lambda k, m=method: window_sum(k, op, m), jit_compile=True)
         np.testing.assert_allclose(compiled(k), window_sum(k, op, "shifts"), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "stride", "dilation", "edges"),
+    [
+        ((9,), (3,), (1,), (1,), ((1, 1),)),
+        ((9,), (1,), (1,), (1,), ((2, 3),)),
+        ((8,), (2,), (3,), (2,), ((4, 0),)),
+        ((7, 6), (4, 2), (3, 2), (1, 2), ((0, 1), (5, 0))),
+        ((5, 4, 6), (1, 2, 3), (2, 1, 3), (1, 1, 1), ((0, 0), (0, 1), (1, 1))),
+    ],
+)
+def test_the_adjoint_is_the_transpose(size, window, stride, dilation, edges):
+    op, random = Patches(window, stride, dilation, edges), np.random.default_rng(0)
+    k = tf.constant(random.normal(size=(*size, 2, 3)))
+    out = window_sum(k, op, "shifts")
+    y = tf.constant(random.normal(size=out.shape))
+    back = window_adjoint(y, op, k.shape, lambda k: k)
+    assert back.shape == k.shape
+    assert float(tf.reduce_sum(back * k)) == pytest.approx(float(tf.reduce_sum(out * y)), rel=1e-12)

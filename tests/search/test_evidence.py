@@ -5,6 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras2gp
 from keras2gp.errors import InputError, NumericalError
@@ -77,6 +78,55 @@ def test_the_derivatives_of_a_matrix(network, data, rng):
                     return float((weights * changed.matrix(x)).sum())
 
                 assert found[layer][place] == pytest.approx(slopes(total, value), rel=1e-6)
+
+
+def activations():
+    """Slopes that are written out and that are not, windows of every kind, one tensor twice."""
+    x = image = keras.Input((6, 6, 1))
+    x = layers.LeakyReLU(0.3)(layers.Conv2D(4, 3, strides=2, padding="same", name="a", **BIASED)(x))
+    x = layers.Conv2D(4, 2, dilation_rate=2, padding="same", name="b", **BIASED)(x)
+    x = layers.DepthwiseConv2D(3, padding="same", name="c")(layers.Activation("gelu")(x))
+    x = layers.Conv2D(4, (1, 3), name="d", **BIASED)(x)
+    x = layers.Add()([keras.ops.abs(x), keras.ops.tanh(x)])
+    x = layers.Conv2D(4, 1, strides=2, name="e", **BIASED)(x)
+    return keras.Model(image, layers.Dense(1, name="f")(layers.Flatten()(keras.ops.silu(x))))
+
+
+def gates():
+    """Means of features, products and normalisation."""
+    x = image = keras.Input((6, 6, 1))
+    x = layers.Conv2D(4, 3, name="a", **BIASED)(x)
+    x = layers.Add()([keras.ops.relu(x), layers.Conv2D(4, 1, name="b", **BIASED)(x)])
+    y = keras.ops.sigmoid(layers.Conv2D(4, 1, name="c", **BIASED)(x))
+    x = layers.Multiply()([y, layers.Conv2D(4, 1, name="d", **BIASED)(x)])
+    x = layers.Conv2D(4, 3, name="e", **BIASED)(layers.LayerNormalization()(x))
+    return keras.Model(image, layers.Dense(1, name="f")(layers.Flatten()(keras.ops.relu(x))))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [dense, residual, *(pytest.param(f, marks=pytest.mark.slow) for f in (activations, gates))],
+)
+def test_the_sweep_is_the_tape(network, rng):
+    kernel = keras2gp.convert(network(), dtype="float64")
+    x = rng.normal(size=(11, *kernel.inputs[0].shape))
+    x[:, :3] = 0.0
+    weights = rng.normal(size=(11, 11))
+    found = []
+    for sweep in (True, False):
+        gradient = MatrixGradient(kernel.graph, sweep=sweep)
+        gradient.side = 8
+        gradient._tile = tf.function(gradient._gradient, autograph=False)  # without XLA: quick
+        both = gradient(kernel.parameters, kernel.images(x), weights + weights.T)
+        found.append(np.array(list(both.values())))
+    np.testing.assert_allclose(*found, rtol=1e-8, atol=1e-10 * np.abs(found[1]).max())
+
+
+def test_what_mixes_offsets_is_taped():
+    swept, taped = (keras2gp.convert(network()).graph for network in (residual, pooled))
+    one, other = MatrixGradient(swept), MatrixGradient(swept, sweep=False)
+    assert one.memory / one.side**2 == other.memory / other.side**2 / 3.0
+    assert MatrixGradient(taped)._sum.__name__ == "_taped"
 
 
 def test_the_derivatives_of_the_evidence(data):

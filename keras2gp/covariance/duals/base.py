@@ -121,6 +121,23 @@ class Dual:
         """
         raise NotImplementedError
 
+    def slopes(
+        self, c: PairMap, s1: Statistics, s2: Statistics
+    ) -> tuple[PairMap, PairMap, PairMap] | None:
+        """Derivatives of the covariance by c and by the first statistic of either image.
+
+        Args:
+            c: covariances of u and v.
+            s1: statistics of the first image.
+            s2: statistics of the second image.
+
+        Returns:
+            They, as if the covariance depended on no other statistic; None where they are not
+            written out.
+        """
+        del c, s1, s2
+        return None
+
     def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         """E[phi'(u)^2].
 

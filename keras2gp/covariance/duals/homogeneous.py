@@ -81,6 +81,12 @@ def _parts(c: PairMap, s1: Statistics, s2: Statistics) -> tuple[PairMap, PairMap
     return size, _g(size * inverse1 * inverse2) * root1 * root2
 
 
+def _sine(c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
+    """sqrt(1 - rho^2) / 2 pi: the derivative of sqrt(q1 q2) g(|rho|) by sqrt(q1 q2), at a c."""
+    rho = c * s1[1] * s2[1]
+    return tf.sqrt(tf.maximum((1 - rho) * (1 + rho), 0)) / (2 * math.pi)
+
+
 @dual("relu")
 class Relu(Dual):
     """max(u, 0): sqrt(q1 q2) (sqrt(1 - rho^2) + (pi - arccos rho) rho) / 2 pi.
@@ -103,6 +109,12 @@ class Relu(Dual):
 
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return _same_sign(c, s1, s2)
+
+    def slopes(
+        self, c: PairMap, s1: Statistics, s2: Statistics
+    ) -> tuple[PairMap, PairMap, PairMap]:
+        sine = _sine(c, s1, s2)
+        return _same_sign(c, s1, s2), s2[0] * sine, s1[0] * sine
 
     def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         return tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
@@ -135,6 +147,12 @@ class TwoSlopes(Dual):
 
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return self.odd + self.even * (4 * _same_sign(c, s1, s2) - 1)
+
+    def slopes(
+        self, c: PairMap, s1: Statistics, s2: Statistics
+    ) -> tuple[PairMap, PairMap, PairMap]:
+        sine = 4 * self.even * _sine(c, s1, s2)
+        return self.derivative(c, s1, s2), s2[0] * sine, s1[0] * sine
 
     def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         return tf.fill(tf.shape(q), tf.constant(self.odd + self.even, q.dtype))
