@@ -131,6 +131,9 @@ class Dual:
             s1: statistics of the first image.
             s2: statistics of the second image.
 
+        Shapes:
+            c and the results [*spatial, B1, B2], or broadcastable against them.
+
         Returns:
             They, as if the covariance depended on no other statistic; None where they are not
             written out.
