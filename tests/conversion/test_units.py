@@ -130,3 +130,19 @@ def test_copies_have_no_more_units(x):
     model = keras.Model(x, layers.Concatenate()([dense(x, 1), dense(x, 2)]))
     with pytest.raises(WideningError, match="output=LAYER"):
         keras2gp.verify(model, data=2)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda v, a: layers.Concatenate()([a[:, :2], a[:, 1:]]),
+        lambda v, a: layers.Concatenate()([v, a[:, 1:] + a[:, :2]]),
+        lambda v, a: v + (a[:, 1:] - a[:, :2]),
+        lambda v, a: layers.Concatenate()([a, a[:, :2]]),
+    ],
+    ids=["slices", "differences beside a head", "differences and a level", "a part once more"],
+)
+def test_units_that_share_channels_are_refused(function, x):
+    h = dense(x, 16, activation="relu")
+    with pytest.raises(UnsupportedModelError):
+        keras2gp.convert(keras.Model(x, function(dense(h, 1), dense(h, 3))))

@@ -15,6 +15,7 @@ import keras
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import Obstacle
+from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.ops import (
     AveragePool,
     Axes,
@@ -63,8 +64,10 @@ def units_of(tensor: Tensor, context: Context) -> Tensor | None:
     many = len(tensor.parts) > _MOST_PARTS
     if tensor.flat or tensor.split or tensor.outside or many or context.holds_data(tensor):
         return None
+    if any(part.offset or _is_renumbered(part.node, context) for part in tensor.parts):
+        return None
     axis = 0 if tensor.channel_first else len(tensor.shape) - 1
-    nodes = [_unit(context.marked(part), part.channels, axis, context) for part in tensor.parts]
+    nodes = [_unit(part.node, part.channels, axis, context) for part in tensor.parts]
     add, counts = context.state.builder.add, [part.channels for part in tensor.parts]
     if len(nodes) > 1:
         for number, node in enumerate(nodes):
@@ -73,6 +76,23 @@ def units_of(tensor: Tensor, context: Context) -> Tensor | None:
             nodes[number] = add(Pad(tuple(pads)), (node,), context.path)
         nodes = [add(Sum((1.0,) * len(nodes)), tuple(nodes), context.path)]
     return Tensor(tensor.shape, (Part(nodes[0], 1),))
+
+
+def _is_renumbered(node: int, context: Context) -> bool:
+    """Whether a channel is made of channels of other numbers, such as x[..., 1:] + x[..., :-1].
+
+    Then channels are not independent of each other.
+    """
+    nodes, left, seen = context.state.builder.nodes, [node], set[int]()
+    while left:
+        index = left.pop()
+        op = nodes[index].op
+        if isinstance(op, OtherChannels):
+            return True
+        if index not in seen and not op.random:
+            seen.add(index)
+            left += nodes[index].inputs
+    return False
 
 
 def _unit(node: int, channels: int, axis: int, context: Context) -> int:
