@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from keras2gp._util import html
 from keras2gp.errors import Obstacle, one_line
 from keras2gp.graph.variances import LayerVariances
 
 __all__ = ["ConversionReport", "LayerRow", "positions_text"]
 
+_HEADER, _NUMERIC = ("layer", "Keras", "becomes", "w2", "b2", "note"), ("w2", "b2")
 _WIDEST = 120
 
 
@@ -136,10 +138,22 @@ class ConversionReport:
             removed=str(data.get("removed", "")),
         )
 
+    def _repr_html_(self) -> str:
+        """The report in a notebook."""
+        verdict = "exact" if self.exact else f"{len(self.obstacles)} obstacle(s)"
+        return html.page(
+            f"{self.model}: {verdict}, prior from {self.prior}",
+            html.table(_HEADER, map(_cells, self.rows), _NUMERIC),
+            html.lines([f"note: {note}" for note in self.notes]),
+            html.lines([f"obstacle: {obstacle}" for obstacle in self.obstacles]),
+        )
+
     def __str__(self) -> str:
-        header = ("layer", "Keras", "becomes", "w2", "b2", "note")
-        table = [header, *([_shown(cell) for cell in _cells(row)] for row in self.rows)]
-        widths = [max(len(cells[i]) for cells in table) for i in range(len(header))]
+        table: list[Sequence[str]] = [
+            _HEADER,
+            *([_shown(cell) for cell in _cells(row)] for row in self.rows),
+        ]
+        widths = [max(len(cells[i]) for cells in table) for i in range(len(_HEADER))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
             for cells in table

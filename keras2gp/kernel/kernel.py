@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util import html
 from keras2gp._util.arrays import Array, Images, Matrix
 from keras2gp._util.checks import as_path, one_of
 from keras2gp._util.memory import require_memory
@@ -482,6 +483,19 @@ class Kernel(Algebra):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Kernel.from_parts, (self.parts,)
+
+    def _repr_html_(self) -> str:
+        """The kernel in a notebook: its layers with their variances, and notes."""
+        rows = [
+            (layer, f"{of.weight:.6g}", f"{of.bias:.6g}") for layer, of in self._parameters.items()
+        ]
+        variances = ("weight variance", "bias variance")
+        return html.page(
+            repr(self).strip("<>"),
+            html.lines([f"{self.kind}, {self.dtype}"]),
+            html.table(("layer", *variances), rows, variances),
+            html.lines([f"note: {note}" for note in self.report.notes]),
+        )
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(list(spec.shape)) for spec in self.inputs)

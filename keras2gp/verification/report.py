@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from keras2gp._util import html
 from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp.verification.statistics import FALSE_ALARM, POWER, LimitTest, Moments
 
@@ -121,6 +122,20 @@ class VerificationReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as data for JSON."""
         return {**asdict(self), "verdict": str(self.verdict)}
+
+    def _repr_html_(self) -> str:
+        """The report in a notebook: the verdict, and the variance by width."""
+        rows = [
+            (str(level.width), str(level.samples), f"{level.variance:.4f}", f"{level.error:.4f}")
+            for level in self.levels
+        ]
+        rows.append(("limit", "", f"{self.variance:.4f}", f"{self.error:.4f}"))
+        header = ("width", "networks", "variance / kernel", "standard deviation")
+        return html.page(
+            f"{self.model}: {self.verdict}",
+            html.lines([self.reason]),
+            html.table(header, rows, header),
+        )
 
     def drawing(self) -> list[str]:
         """The variance by width beside the kernel's, with bars of two standard deviations."""
