@@ -151,6 +151,12 @@ REFUSED = {
         ),
         "not alike",
     ),
+    "sums of neighbouring units": (
+        lambda x: layers.Reshape((2, 2, 2), name="bad")(
+            (h := dense(layers.Flatten()(x), 9))[:, 1:] + h[:, :8]
+        ),
+        "depend on each other",
+    ),
     "channels into positions": (
         lambda x: layers.Reshape((6, 8, 5), name="bad")(conv(x)),
         "mixes channels",

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.layers.units import is_renumbered
 from keras2gp.conversion.layers.windows import by
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.ops import (
@@ -121,11 +122,18 @@ def read_space_to_depth(call: Call, context: Context) -> Tensor:
     return _gathered(tensor, (size, size), op, call, context)
 
 
+def _differ(tensor: Tensor, context: Context) -> bool:
+    """Whether channels are not independent and alike: several groups, data, sums of neighbours."""
+    single = len(tensor.parts) == 1 and not tensor.parts[0].offset
+    return not single or context.holds_data(tensor) or is_renumbered(tensor.parts[0].node, context)
+
+
 def _alike(tensor: Tensor, context: Context) -> Tensor:
     """A tensor whose channels are alike and random. Refuses others."""
-    if len(tensor.parts) > 1 or tensor.parts[0].offset or context.holds_data(tensor):
+    if _differ(tensor, context):
         context.refuse(
-            "it puts channels that are not alike at different positions of a map",
+            "it puts channels that are not alike, or depend on each other, at different positions "
+            "of a map",
             "a convolution before it",
         )
     return tensor
@@ -190,10 +198,10 @@ def _gathered(tensor: Tensor, sizes: Spatial, op: Op, call: Call, context: Conte
 
 def _spread(call: Call, tensor: Tensor, context: Context) -> Tensor:
     """Place the units of a vector at the positions of a map: units are i.i.d."""
-    if len(tensor.parts) > 1 or tensor.parts[0].offset or context.holds_data(tensor):
+    if _differ(tensor, context):
         context.refuse(
-            f"from {tensor.shape} to {call.output} it puts units that are not alike at different "
-            "positions of a map",
+            f"from {tensor.shape} to {call.output} it puts units that are not alike, or depend on "
+            "each other, at different positions of a map",
             "a Dense layer before it",
         )
     sizes = tuple(int(n or 1) for n in call.output)

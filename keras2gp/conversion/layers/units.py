@@ -32,7 +32,7 @@ from keras2gp.graph.ops import (
     Total,
 )
 
-__all__ = ["units_of", "units_of_call"]
+__all__ = ["is_renumbered", "units_of", "units_of_call"]
 
 _MOST_PARTS = 64
 
@@ -64,7 +64,7 @@ def units_of(tensor: Tensor, context: Context) -> Tensor | None:
     many = len(tensor.parts) > _MOST_PARTS
     if tensor.flat or tensor.split or tensor.outside or many or context.holds_data(tensor):
         return None
-    if any(part.offset or _is_renumbered(part.node, context) for part in tensor.parts):
+    if any(part.offset or is_renumbered(part.node, context) for part in tensor.parts):
         return None
     axis = 0 if tensor.channel_first else len(tensor.shape) - 1
     nodes = [_unit(part.node, part.channels, axis, context) for part in tensor.parts]
@@ -78,7 +78,7 @@ def units_of(tensor: Tensor, context: Context) -> Tensor | None:
     return Tensor(tensor.shape, (Part(nodes[0], 1),))
 
 
-def _is_renumbered(node: int, context: Context) -> bool:
+def is_renumbered(node: int, context: Context) -> bool:
     """Whether a channel is made of channels of other numbers, such as x[..., 1:] + x[..., :-1].
 
     Then channels are not independent of each other.
