@@ -41,6 +41,8 @@ TRUE = {
     "and q.shape == values.shape",
     "docs/guide/many-images.md": "block.shape == (3000, 200) and gp.solver_report_.rank == 200",
     "docs/guide/paths.md": "smooth.left_out(pool).mean() < 0.5 * paths.left_out(pool).mean()",
+    "docs/guide/gradients.md": "by_image.shape == (2, 3) and (sensitivity.numpy()[:, 1] "
+    "> sensitivity.numpy().mean(1)).all()",
     "docs/guide/solvers.md": "classifier.solver_report_.solver == 'cg'",
     "docs/guide/variance.md": "np.median(from_elsewhere) > np.median(variance)",
     "docs/guide/own-layers.md": "abs(MySin().covariance(tf.constant(0.4), (0.7,), (1.3,)) "

@@ -22,6 +22,7 @@ def test_all_examples_are_listed():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         *LIMITS,
         "denoise",
+        "sensitivity",
         "strange_inputs",
         "table1",
     }
@@ -40,6 +41,16 @@ def test_denoise(tmp_path, capsys):
     assert runpy.run_path(str(EXAMPLES / "denoise.py"))["main"](str(picture)) < 0.6
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "2560 rows" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_sensitivity(tmp_path, capsys):
+    """What tells 3 from 8 lies in the middle of the images, not at their border."""
+    picture = tmp_path / "map.png"
+    found = runpy.run_path(str(EXAMPLES / "sensitivity.py"))["main"](str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert found[8:20, 8:20].mean() > 2.0 * found.mean()
+    assert "of the sensitivity to 3 or 8" in capsys.readouterr().out
 
 
 @pytest.mark.slow

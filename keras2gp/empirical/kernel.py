@@ -15,6 +15,7 @@ from keras2gp.empirical.derivatives import Derivatives, Exact, Sketch
 from keras2gp.empirical.network import Network
 from keras2gp.empirical.program import EmpiricalProgram
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.kernel.derivatives import derived
 from keras2gp.matrices.local import diagonal_of, matrix_of
 
 __all__ = ["EmpiricalKernel", "Kind", "Parameterization"]
@@ -109,7 +110,8 @@ class EmpiricalKernel:
         Shapes:
             x1 [N1, *shape], x2 [N2, *shape]; result [N1, N2].
         """
-        return tf.constant(self.matrix(x1, x2))
+        values = tf.constant(self.matrix(x1, x2))
+        return derived(values, [x1] if x2 is None else [x1, x2], _refuse_derivatives)
 
     def matrix(self, x1: Any, x2: Any = None) -> Matrix:
         """Kernel matrix as a numpy array; errors as for calling the kernel.
@@ -140,7 +142,8 @@ class EmpiricalKernel:
         Shapes:
             x [N, *shape]; result [N].
         """
-        return tf.constant(diagonal_of(self._program, {}, self.images(x, "x")))
+        values = tf.constant(diagonal_of(self._program, {}, self.images(x, "x")))
+        return derived(values, [x], _refuse_derivatives)
 
     def full(self, x1: Any, x2: Any = None) -> Array:
         """The kernel between all pairs of output units; errors as for calling the kernel.
@@ -245,3 +248,12 @@ def _require_linear(
             f"last ones ({names}). Try: logits=True for a model that ends in a softmax or sigmoid, "
             "last= with the name of the last layer, or kind='ntk'"
         )
+
+
+def _refuse_derivatives(*sides: Any) -> tf.Tensor:
+    """What a tape hears that goes back to the inputs. Raises: InputError"""
+    del sides
+    raise InputError(
+        "the kernel of a finite network has no derivatives by the inputs here. Try: the kernel of "
+        "the infinitely wide one, keras2gp.convert(model)"
+    )

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.arrays import Array, Matrix, Tensor, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
 from keras2gp.gp.paths import DEFAULT_RANK, Paths, Prior, corrections, prior_of
-from keras2gp.gp.prior_mean import mean_of_rows
+from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.sampling import random_generator
 from keras2gp.gp.solvers.fitc import InducingSystem
 from keras2gp.gp.targets import Units
+from keras2gp.gp.tensors import mean_and_variance
 from keras2gp.gp.updates import UpdatedGaussianProcess
 
 __all__ = ["RegressionPosterior"]
@@ -85,6 +86,52 @@ class RegressionPosterior(UpdatedGaussianProcess):
             mean = units.mean(mean, self._prior_mean(x))
             return self._by_position(mean), self._by_position(std)
         return self._by_position(units.mean(self._mean(x), self._prior_mean(x)))
+
+    def predict_tensors(self, X: Any) -> tuple[Tensor, Tensor]:  # noqa: N803
+        """Posterior mean and variance of the function at X, as tensors.
+
+        The values are those of `predict`. A tf.GradientTape that watches X has their derivatives by
+        it, those of the first order; `docs/guide/gradients.md` draws a map of sensitivity with it.
+
+        Args:
+            X: inputs, a tensor.
+
+        Shapes:
+            X [M, features] or [M, *shape]; mean and variance [M], or [M, C] for several outputs.
+
+        Returns:
+            Mean and variance, in the units of the targets, and of those squared.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs; or the kernel is precomputed, has
+                positions or a mean; or the solver does not apply the inverse of the kernel matrix.
+
+        >>> import keras, keras2gp, tensorflow as tf
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> kernel = keras2gp.convert(model, overrides={"*": (2.0, 0.0)}, dtype="float64")
+        >>> x = tf.constant([[1.0, 0.0], [0.0, 1.0]], tf.float64)
+        >>> gp = keras2gp.GPRegressor(kernel, noise_variance=1.0, normalize_y=False)
+        >>> gp = gp.fit(x.numpy(), [2.0, 4.0])  # k(x, z) = x . z, so that the mean is [1, 2] . x
+        >>> with tf.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     mean, variance = gp.predict_tensors(x)
+        >>> tape.gradient(mean, x).numpy().round(6).tolist()
+        [[1.0, 2.0], [1.0, 2.0]]
+        """
+        x = self._test_inputs(X)
+        if self.precomputed or self._positions or has_mean(self.kernel):
+            raise InputError(
+                "derivatives by the inputs: the kernel is precomputed, has positions or a mean. "
+                "Try: a kernel of keras2gp.convert, kernel.at(position), kernel.without_mean()"
+            )
+        values = self._mean_and_variance(x, None)
+        mean, variance = mean_and_variance(
+            self.kernel, X, (self.basis_, self.weights_), self.system_, values
+        )
+        mean = mean * self.y_scale_ + self.y_shift_
+        variance = variance[:, None] * self._deviation**2
+        return (mean[:, 0], variance[:, 0]) if self.single_output_ else (mean, variance)
 
     def prior_variance(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
         """Variance of the function before the data, in the units of the targets squared.
@@ -331,8 +378,14 @@ class RegressionPosterior(UpdatedGaussianProcess):
         return mean_of_rows(self.kernel, rows, self.targets_.shape[1])
 
     @property
-    def _units(self) -> Units:
-        deviation = self.y_scale_
+    def _deviation(self) -> Vector:
+        """Factors of standard deviations in the units of the targets, [C]."""
+        deviation: Vector = self.y_scale_
         if self.noise_curve_ is not None:
             deviation = deviation * np.sqrt(self.scale_)
-        return Units(self.y_shift_, self.y_scale_, deviation, single=self.single_output_)
+        return deviation
+
+    @property
+    def _units(self) -> Units:
+        scales = self.y_shift_, self.y_scale_, self._deviation
+        return Units(*scales, single=self.single_output_)

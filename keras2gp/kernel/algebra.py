@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import reduce
 from numbers import Real
+from operator import mul
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +17,7 @@ from keras2gp._util.text import received_text
 from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.kernel.derivatives import derived
 from keras2gp.kernel.inputs import InputSpec, checked
 from keras2gp.kernel.variances import changed_variances
 from keras2gp.matrices.composed import (
@@ -140,7 +143,11 @@ class ComposedKernel(Algebra):
         Shapes:
             x1 [N1, *shape], x2 [N2, *shape]; result [N1, N2], or [2, N1, N2] for "both".
         """
-        return tf.constant(self.matrix(x1, x2, get))
+        values = tf.constant(self.matrix(x1, x2, get))
+        sides = [x1] if x2 is None else [x1, x2]
+        return derived(
+            values, sides, lambda *x: self._combined([p(*x, get=get) for p in self._own])
+        )
 
     def matrix(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> Matrix:
         """Kernel matrix as a numpy array; see calling the kernel.
@@ -167,7 +174,28 @@ class ComposedKernel(Algebra):
         Returns:
             The variances, [N], or [2, N] for "both".
         """
-        return tf.constant(diagonal_of(self._program(get), self.parameters, self.images(x)))
+        values = tf.constant(diagonal_of(self._program(get), self.parameters, self.images(x)))
+        return derived(
+            values, [x], lambda x: self._combined([p.diag(x, get=get) for p in self._own])
+        )
+
+    @property
+    def _own(self) -> tuple[Any, ...]:
+        """The parts, if all of them have derivatives by the inputs. Raises: InputError"""
+        for part in self.parts:
+            if not _is_ours(part):
+                raise InputError(
+                    f"{part!r} is a kernel of scikit-learn, whose derivatives by the inputs are not "
+                    "known here"
+                )
+        return self.parts
+
+    def _combined(self, values: Sequence[Any]) -> tf.Tensor:
+        """Values of the parts as those of the whole; a number that is added has no derivative."""
+        values = [tf.cast(value, self.dtype) for value in values]
+        if self.operation == "sum":
+            return tf.add_n(values)
+        return self.number * reduce(mul, values)
 
     def images(self, x: Any, name: str = "x") -> list[Images]:
         """The data tensors of all parts, one part after another.

@@ -18,7 +18,7 @@ from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Input, Tokens
 
-__all__ = ["InputSpec", "as_inputs", "checked", "numbers_per_image", "require_tokens"]
+__all__ = ["InputSpec", "as_inputs", "checked", "numbers_per_image", "require_tokens", "separated"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> 
     """
     arrays = [
         _array(value, spec, dtype, name if len(specs) == 1 else f"{name}: the input {spec.name}")
-        for value, spec in zip(_separated(x, specs, name), specs, strict=True)
+        for value, spec in zip(separated(x, specs, name), specs, strict=True)
     ]
     counts = {len(array) for array in arrays}
     if len(counts) > 1:
@@ -103,7 +103,8 @@ def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> 
     return arrays
 
 
-def _separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
+def separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
+    """One argument for each input of the model. Raises: InputError if they do not fit."""
     if isinstance(x, Mapping) or (len(specs) > 1 and hasattr(x, "columns")):
         missing = [spec.name for spec in specs if spec.name not in x]
         if missing:

@@ -21,6 +21,7 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Patches, Weigh
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.algebra import Algebra
+from keras2gp.kernel.derivatives import Derivatives
 from keras2gp.kernel.inputs import (
     InputSpec,
     as_inputs,
@@ -267,7 +268,8 @@ class Kernel(Algebra):
             position: one position of the output, as for `at`; None for all of them.
 
         Returns:
-            The covariances, a tensor of the kernel's dtype.
+            The covariances, a tensor of the kernel's dtype. A tf.GradientTape that watches a tensor
+            among the images has their derivatives by it.
 
         Raises:
             InputError: arrays that do not fit or are not finite, or a tangent kernel that does
@@ -289,7 +291,8 @@ class Kernel(Algebra):
         >>> numpy.asarray(kernel(x1, x2)).tolist()  # w2 x1 . x2 / 2 + b2
         [[2.5, 1.5]]
         """
-        return tf.constant(self.matrix(x1, x2, get, positions=positions, position=position))
+        values = tf.constant(self.matrix(x1, x2, get, positions=positions, position=position))
+        return self._derivatives(positions, position, get).of_matrix(values, x1, x2)
 
     def matrix(
         self,
@@ -361,11 +364,20 @@ class Kernel(Algebra):
         [5.5, 2.5]
         """
         program, images = self.program_of(positions, position, get), self.images(x, "x")
+        derivatives = self._derivatives(positions, position, get)
         if not program.graph.between:
-            return tf.constant(diagonal_of(program, self._parameters, images))
+            variances = tf.constant(diagonal_of(program, self._parameters, images))
+            return derivatives.of_diagonal(variances, x)
         values = within_of(program, self._parameters, images)
         lead = values.shape[: values.ndim - 2 * len(program.graph.positions)]
-        return tf.constant(values.reshape(*lead, *self.positions, *self.positions))
+        within = tf.constant(values.reshape(*lead, *self.positions, *self.positions))
+        return derivatives.of_diagonal(within, x)
+
+    def _derivatives(
+        self, positions: Positions, position: Any, get: KernelKind | None
+    ) -> Derivatives:
+        program = self.program_of(positions, position, get)
+        return Derivatives(self.inputs, self.preprocessor, program, self._parameters)
 
     def program_of(
         self, positions: Positions = "equal", position: Any = None, get: KernelKind | None = None

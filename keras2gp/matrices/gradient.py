@@ -22,7 +22,7 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.plan import footprint_of
 
-__all__ = ["MatrixGradient", "gradient_of"]
+__all__ = ["MatrixGradient", "gradient_of", "side_of"]
 
 Derivatives = dict[str, tuple[float, float]]
 Sum = tuple[list[Tensor], list[Tensor], Any]
@@ -195,6 +195,16 @@ class MatrixGradient:
 def gradient_of(graph: Graph) -> MatrixGradient:
     """The compiled derivatives of a graph, one object for each graph."""
     return MatrixGradient(graph)
+
+
+def side_of(positions: int) -> tuple[int, int]:
+    """Images of either side of a tile whose tape holds all maps of a pair, and its bytes.
+
+    positions: of all maps of a pair
+    """
+    pair = 8 * _TENSORS * max(positions, 1)
+    side = _side(pair)
+    return side, pair * side**2
 
 
 def _side(pair: int) -> int:
