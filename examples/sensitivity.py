@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras2gp
+from keras2gp.data import load
 from keras2gp.gp import GPRegressor
 
 DIGITS = (3, 8)
@@ -21,7 +22,7 @@ ROWS = 60
 
 def main(path: str = "") -> np.ndarray:
     """Fit the difference of two digits, and map what its prediction depends on; returns the map."""
-    sample = keras2gp.data.load("sample")
+    sample = load("sample")
     chosen = np.flatnonzero(np.isin(sample.y_train, DIGITS))[:ROWS]
     x = sample.x_train[chosen].astype("float64") / 255
     y = np.where(sample.y_train[chosen] == DIGITS[0], 1.0, -1.0)

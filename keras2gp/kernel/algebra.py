@@ -181,12 +181,12 @@ class ComposedKernel(Algebra):
 
     @property
     def _own(self) -> tuple[Any, ...]:
-        """The parts, if all of them have derivatives by the inputs. Raises: InputError"""
+        """The parts, all of which have derivatives by the inputs. Raises: InputError else."""
         for part in self.parts:
             if not _is_ours(part):
                 raise InputError(
-                    f"{part!r} is a kernel of scikit-learn, whose derivatives by the inputs are not "
-                    "known here"
+                    f"{part!r} is a kernel of scikit-learn, whose derivatives by the inputs are "
+                    "not known here"
                 )
         return self.parts
 
