@@ -19,7 +19,7 @@ _COLUMN = 158
 _NAMES = 190
 _ARCS = 90
 _CURVES = 6
-_CLASSES = "corr.: ● same, ○ other class"
+_CLASSES = "corr.: ● same ○ other"
 _COLOURS = ("#5b8fd6", "#3aa0a0", "#5aa64a", "#b59a2a", "#d9822b", "#c4553b")
 """From the first layer to the last; readable on light and on dark ground."""
 
