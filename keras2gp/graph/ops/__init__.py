@@ -44,20 +44,16 @@ from keras2gp.graph.ops.mixing import (
     Upsample,
 )
 from keras2gp.graph.ops.positions import (
-    Axes,
     Crop,
     Dilate,
     Flip,
     Pad,
     Patches,
-    Permute,
     Positions,
     Repeat,
-    Reshape,
-    Shuffle,
-    Spread,
 )
 from keras2gp.graph.ops.products import Polynomial, Product, Total
+from keras2gp.graph.ops.rearranging import Axes, Permute, Reshape, Shuffle, Spread
 from keras2gp.graph.ops.sequences import Recurrent, Weigh
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Ops that move positions, or average over them, and map each offset to one offset."""
+"""Ops that read single positions, or windows of them, and map each offset to one offset."""
 
 from __future__ import annotations
 
@@ -10,25 +10,18 @@ from typing import ClassVar
 
 from keras2gp.errors import GraphError
 from keras2gp.graph.linear_maps import SeparableMap, identity, selection
-from keras2gp.graph.ops.base import Kind, Op, Ratios, Reading, Refusal, Spatial, along
+from keras2gp.graph.ops.base import Op, Ratios, Reading, Spatial, along
 from keras2gp.graph.ops.mixing import AveragePool
 
 __all__ = [
-    "Axes",
     "Crop",
     "Dilate",
     "Flip",
     "Pad",
     "Patches",
-    "Permute",
     "Positions",
     "Repeat",
-    "Reshape",
-    "Shuffle",
-    "Spread",
 ]
-
-_POOLED = "pooling (or its like) after it needs the covariance between different positions, and "
 
 
 @dataclass(frozen=True)
@@ -249,32 +242,6 @@ class Flip(_Selection):
 
 
 @dataclass(frozen=True)
-class Permute(Op):
-    """The spatial axes in another order: axis i is axis order[i] of the input, for d as for g."""
-
-    order: tuple[int, ...]
-    keeps_constants: ClassVar[bool] = True
-    linear: ClassVar[bool] = True
-    keeps_sign: ClassVar[bool] = True
-    keeps_axes: ClassVar[bool] = False
-
-    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """The sizes in that order."""
-        if sorted(self.order) != list(range(len(inputs[0]))):
-            raise GraphError(f"{self.order} is no order of the axes of {inputs[0]}")
-        return tuple(inputs[0][axis] for axis in self.order)
-
-    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """The calls remain the first axis."""
-        moved = tuple(axis + 1 for axis in self.order)
-        return (Permute((0, *moved, *range(len(moved) + 1, rank + 1))),)
-
-    def input_offset(self, offset: Ratios) -> Ratios:
-        """The offset along the axes as they were."""
-        return tuple(offset[self.order.index(axis)] for axis in range(len(self.order)))
-
-
-@dataclass(frozen=True)
 class Dilate(_Selection):
     """Zeros between positions (transposed convolution): k'[d][g] = k[d / s][g / s], else 0.
 
@@ -350,171 +317,3 @@ class Repeat(Op):
             for n, f in zip(size, self.factors, strict=True)
         )
         return (SeparableMap(1.0, tuple(bands)),)
-
-
-@dataclass(frozen=True)
-class Reshape(Op):
-    """Other spatial axes for the same positions in the same order."""
-
-    size: Spatial
-    keeps_constants: ClassVar[bool] = True
-    rank: int
-    linear: ClassVar[bool] = True
-    keeps_sign: ClassVar[bool] = True
-    keeps_offsets: ClassVar[bool] = False
-
-    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """The new spatial shape."""
-        if math.prod(inputs[0]) != math.prod(self.size):
-            raise GraphError(f"{inputs[0]} cannot become {self.size}")
-        return self.size
-
-    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...] | None:
-        """Nothing, if it takes away or adds axes of one position at the end."""
-        same = along(size, 1, rank) == along(self.size, 1, rank)
-        return () if same else None
-
-    def input_offset(self, offset: Ratios) -> Ratios:
-        """Offset 0 only: another one is not the same offset at every position."""
-        if any(offset):
-            raise GraphError("an offset other than 0 does not survive a reshape")
-        return (0,) * self.rank
-
-    def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
-        """Neighbours after the reshape are not neighbours before it."""
-        why = f"{_POOLED}neighbours after the reshape are not neighbours before it"
-        hint = "pooling before the Reshape, or global pooling, straight after it"
-        return Refusal(f"Reshape of {size} positions to {self.size}", why, hint)
-
-
-@dataclass(frozen=True)
-class Axes(Op):
-    """Axes of one position taken away or added, for d as for g: k'[d][g] = k[d][g] on the others.
-
-    order: for each axis of the output the axis of the input that it is, in their order; a number
-           from `rank` on is a new axis of one position
-    rank:  axes of the input; those that are not named have one position
-    """
-
-    order: tuple[int, ...]
-    rank: int
-    keeps_constants: ClassVar[bool] = True
-    linear: ClassVar[bool] = True
-    keeps_sign: ClassVar[bool] = True
-    keeps_axes: ClassVar[bool] = False
-
-    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """The sizes of the axes that stay."""
-        (size,) = inputs
-        kept = [axis for axis in self.order if axis < self.rank]
-        gone = (n for axis, n in enumerate(size) if axis not in kept)
-        if len(size) != self.rank or sorted(set(kept)) != kept or any(n > 1 for n in gone):
-            raise GraphError(f"axes {self.order} of a map of {size}")
-        return tuple(size[axis] if axis < self.rank else 1 for axis in self.order)
-
-    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Another order of the axes, all of which are there, some with one position."""
-        left = [axis for axis in range(rank) if axis not in self.order or axis >= self.rank]
-        order = [axis if axis < self.rank else left.pop(0) for axis in self.order]
-        order += [axis for axis in left if axis not in order]
-        moved = (0, *(axis + 1 for axis in order))
-        return () if moved == tuple(range(rank + 1)) else (Permute(moved),)
-
-    def input_offset(self, offset: Ratios) -> Ratios:
-        """The offset along the axes that stay, 0 along the others."""
-        at = dict(zip(self.order, offset, strict=True))
-        return tuple(at.get(axis, 0) for axis in range(self.rank))
-
-
-@dataclass(frozen=True)
-class Shuffle(Op):
-    """Channels become positions between those of the map (pixel shuffle): r for each, on each axis.
-
-    The positions of one source are different channels, which are independent: k'[d][g] =
-    k[d / r][g // r] where r divides d, else 0.
-
-    factors: r, one integer for each axis
-    """
-
-    factors: tuple[int, ...]
-    keeps_sign: ClassVar[bool] = True
-    moves_channels: ClassVar[bool] = True
-
-    @property
-    def additive(self) -> bool:
-        """Each channel goes to its positions."""
-        return True
-
-    @property
-    def keeps_zeros(self) -> bool:
-        """A position beyond the border is one of a source beyond it."""
-        return True
-
-    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """n r on each axis."""
-        return tuple(n * r for n, r in zip(inputs[0], self.factors, strict=True))
-
-    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Nothing along the calls."""
-        return (Shuffle(along(self.factors, 1, rank)),)
-
-    def input_offset(self, offset: Ratios) -> Ratios:
-        """The offset divided by r; where that is not whole, two channels meet."""
-        return tuple(Fraction(d) / r for r, d in zip(self.factors, offset, strict=True))
-
-    def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """As its input."""
-        return inputs[0]
-
-    def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
-        """Different channels of features have means, whose product is not 0."""
-        if kind is not Kind.FEATURES:
-            return None
-        why = (
-            f"{_POOLED}there is no rule for that between channels after an activation, whose means "
-            "are not 0"
-        )
-        hint = "the activation after the rearrangement instead of before it"
-        return Refusal(f"channels of features over {self.factors} positions", why, hint)
-
-
-@dataclass(frozen=True)
-class Spread(Op):
-    """The units of a vector become the positions of a map (Reshape after Dense).
-
-    Independent units at all positions: k'[0][g] = k, and 0 at every other offset.
-    """
-
-    size: Spatial
-    keeps_sign: ClassVar[bool] = True
-
-    @property
-    def additive(self) -> bool:
-        """Each unit goes to one position."""
-        return True
-
-    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """The new spatial shape."""
-        if inputs[0]:
-            raise GraphError(f"only a vector is spread over positions, not a map of {inputs[0]}")
-        return self.size
-
-    @property
-    def packs_offsets(self) -> bool:
-        """Offset 0 is alone in its turn."""
-        return True
-
-    def input_offset(self, offset: Ratios) -> Ratios:
-        """A vector has no offsets."""
-        return ()
-
-    def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
-        """Different units of features have means, whose product is not 0."""
-        if kind is not Kind.FEATURES:
-            return None
-        why = (
-            f"{_POOLED}there is no rule for that between units after an activation, whose means "
-            "are not 0"
-        )
-        hint = "the activation after the Reshape instead of before it"
-        return Refusal(f"Reshape of features to {self.size}", why, hint)
