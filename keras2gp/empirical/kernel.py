@@ -251,7 +251,7 @@ def _require_linear(
 
 
 def _refuse_derivatives(*sides: Any) -> tf.Tensor:
-    """What a tape hears that goes back to the inputs. Raises: InputError always."""
+    """Refuse a tape that goes back to the inputs. Raises: InputError always."""
     del sides
     raise InputError(
         "the kernel of a finite network has no derivatives by the inputs here. Try: the kernel of "

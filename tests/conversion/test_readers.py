@@ -314,7 +314,6 @@ BAD_SHAPES = {
     "Reshape that mixes channels": lambda x: layers.Conv2D(4, 1)(
         layers.Reshape((4, 5, 8))(layers.Permute((1, 3, 2))(C(x)))
     ),
-    "Reshape of channels": lambda x: layers.Conv2D(4, 1)(layers.Reshape((10, 4, 4))(C(x))),
     "Reshape of the batch": lambda x: layers.Dense(4)(
         ops.reshape(layers.Flatten()(C(x)), (-1, 16))
     ),

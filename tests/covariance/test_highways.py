@@ -211,8 +211,8 @@ REFUSED = {
         "matrix of inner products",
     ),
     "features over channels": (lambda x: ops.mean(dense(x, "relu"), -1, True), "has a mean"),
-    "dueling heads": (
-        lambda x: dense(x, units=1) + (a := dense(x, units=4)) - ops.mean(a, -1, True),
+    "weights after dueling heads": (
+        lambda x: dense(dense(x, units=1) + (a := dense(x, units=4)) - ops.mean(a, -1, True)),
         "depend on each other",
     ),
     "an activation of a highway": (

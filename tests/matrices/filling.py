@@ -12,9 +12,9 @@ if __name__ == "__main__":
     path, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     compute = Work.compute
 
-    def slow(self, block):
+    def slow(self, *given, **options):
         time.sleep(seconds)
-        return compute(self, block)
+        return compute(self, *given, **options)
 
     Work.compute = slow
     sys.stdout.reconfigure(line_buffering=True)

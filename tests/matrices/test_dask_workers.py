@@ -1,5 +1,6 @@
 """Dask workers, some of which are killed."""
 
+import gc
 import os
 import signal
 
@@ -18,6 +19,13 @@ distributed = pytest.importorskip("distributed")
 from keras2gp.matrices import dask_workers  # noqa: E402 (needs the extra)
 
 COUNT = 150
+
+
+@pytest.fixture(autouse=True)
+def clients_are_gone():
+    """Collect clients that could not connect: one that goes while another starts blocks both."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ _BETWEEN_POINTS = 1 / math.cos(math.pi / 8)
 
 @dataclass(frozen=True)
 class Rows:
-    """What a sum is made of, at K variances.
+    """Parts that a sum is made of, at K variances.
 
     psi:     v_n without the closed form's part, [K, n]
     kink:    k_n, the closed form's part, [n]
