@@ -17,7 +17,7 @@ from keras2gp.gp.noise import noise_memory
 from keras2gp.gp.solvers.choice import chosen_solver, inducing_rows
 from keras2gp.gp.solvers.training import Training
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.matrices.api import estimate
+from keras2gp.matrices.api import estimate, speed_of
 
 __all__ = ["plan_lines", "planned"]
 
@@ -63,7 +63,8 @@ def planned(
         memory -= training.rectangle_bytes(len(inducing))
     elif options.noise_variance == "auto":
         memory = max(memory, noise_memory(count, outputs))
-    compilation, rate = _kernel_speed(kernel, x)
+    with stage("timing the kernel"):
+        compilation, rate = speed_of(kernel, x[:_TRIED])
     factor = _CUBIC.get(chosen.name)
     return {
         "estimate": needed.to_dict(),
@@ -73,19 +74,6 @@ def planned(
         "kernel_seconds": compilation + needed.pairs / rate,
         "factor_seconds": None if factor is None else factor * _factor_seconds(count),
     }
-
-
-def _kernel_speed(kernel: Kernel, x: Images) -> tuple[float, float]:
-    """Seconds of compilation, and pairs a second after it."""
-    few = x[:_TRIED]
-    times = []
-    with stage("timing the kernel"):
-        for _ in range(2):
-            began = time.perf_counter()
-            kernel.matrix(few, positions="all")
-            times.append(max(time.perf_counter() - began, 1e-9))
-    pairs = estimate(kernel, len(few), positions="all").pairs
-    return max(times[0] - times[1], 0.0), pairs / times[1]
 
 
 def _factor_seconds(count: int) -> float:

@@ -7,7 +7,6 @@ import warnings
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import clone
 
 from keras2gp._util.arrays import Noise, Targets, Vector
 from keras2gp.errors import InputError, NumericalError
@@ -72,20 +71,6 @@ class GaussianProcess(Posterior):
         self.jitter = jitter
         self.solver = solver
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.precomputed
-        tags.input_tags.three_d_array = not self.precomputed
-        return tags
-
-    def __sklearn_clone__(self) -> Any:
-        # A kernel is a function: a clone shares it, unless it is one of scikit-learn's kernels,
-        # which are estimators themselves. Compiled kernels are expensive to copy.
-        settings = self.get_params(deep=False)
-        if hasattr(self.kernel, "get_params"):
-            settings["kernel"] = clone(self.kernel)
-        return type(self)(**settings)
-
     def _training(self, x: Any, gram: Any) -> Training:
         """The training inputs or the precomputed matrix, and `gram` if it is given.
 
@@ -93,11 +78,9 @@ class GaussianProcess(Posterior):
             InputError: the arguments do not fit each other.
         """
         check_kernel(self.kernel)
-        if self.precomputed and gram is not None:
-            if x is not None:
-                raise InputError("with kernel='precomputed' the matrix is either X or gram: one")
+        images = self._inputs_beside(x, gram)
+        if images is None:
             return training_of(self.kernel, None, gram)
-        images = self._checked_inputs(x)
         if self._positions:
             gram = self._square(gram, len(images))
         return self._training_of(self._rows(images), gram)

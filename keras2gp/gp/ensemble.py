@@ -95,13 +95,8 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
         tags.target_tags.multi_output = True
         return tags
-
-    def __sklearn_clone__(self) -> Any:
-        # A kernel is a function: a clone shares it.
-        return type(self)(**self.get_params(deep=False))
 
     def fit(self, X: Any, y: Any, gram: Any = None) -> TrainedEnsemble:  # noqa: N803
         """Decompose the kernels of the training inputs: every time of the training follows.
@@ -250,9 +245,8 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
             "input_shape": list(self.input_shape_),
             "kernel_dtype": self._dtype,
             "single_output": self._single,
+            **self._names_state(),
         }
-        if hasattr(self, "feature_names_in_"):
-            facts["feature_names"] = self.feature_names_in_.tolist()
         arrays = {
             "x_train.npy": self.x_train_,
             "y.npy": self.targets_,
@@ -283,14 +277,12 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
         square, shape = (len(targets),) * 2, tuple(int(n) for n in facts["input_shape"])
         # LAPACK leaves eigenvectors in columns: products round as before only in that order.
         vectors, prior = np.asfortranarray(arrays["vectors.npy"]), arrays["prior.npy"]
-        names = facts.get("feature_names")
         fits = (
             targets.ndim == 2
             and x.shape == (len(targets), *shape)
             and rates.shape == square[:1]
             and vectors.shape == prior.shape == square
             and bool((np.diff(rates) >= 0.0).all())
-            and (names is None or len(names) == shape[0])
         )
         if not fits or type(facts["single_output"]) is not bool:
             raise ModelFileError("the arrays do not fit each other")
@@ -301,7 +293,7 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
         self._components = vectors.T @ targets
         self._single = facts["single_output"]
         self._set_input_shape(shape)
-        self._set_feature_names(None if names is None else np.array(names, dtype=object))
+        self._restore_names(facts, shape[0])
 
     def probe(self) -> tuple[Any, Array]:
         """Both kernels between a few training inputs, and those that the fit had, [2, n, n]."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sklearn.exceptions
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 
 from keras2gp._util.arrays import Array, Images, Targets, Vector
 from keras2gp._util.checks import as_path
 from keras2gp._util.fit_record import FitRecord
-from keras2gp.errors import InputError, NotFittedError, one_line
+from keras2gp.errors import InputError, ModelFileError, NotFittedError, one_line
 from keras2gp.gp.fit_files import save_fit
 from keras2gp.gp.inputs import (
     check_feature_names,
@@ -43,6 +45,20 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
     x_train_: Images | None
     targets_: Targets
     input_range_: InputRange | None
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.precomputed
+        tags.input_tags.three_d_array = not self.precomputed
+        return tags
+
+    def __sklearn_clone__(self) -> Any:
+        # A kernel is a function: a clone shares it, unless it is one of scikit-learn's kernels,
+        # which are estimators themselves. Compiled kernels are expensive to copy.
+        settings = self.get_params(deep=False)
+        if hasattr(self.kernel, "get_params"):
+            settings["kernel"] = clone(self.kernel)
+        return type(self)(**settings)
 
     @property
     def precomputed(self) -> bool:
@@ -162,6 +178,20 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
+    def _names_state(self) -> dict[str, Any]:
+        """The names of the features as data for JSON; empty where they have none."""
+        named = hasattr(self, "feature_names_in_")
+        return {"feature_names": self.feature_names_in_.tolist()} if named else {}
+
+    def _restore_names(self, facts: Mapping[str, Any], features: int) -> None:
+        """Set the names of a `_names_state` among the facts. Raises: ModelFileError for others."""
+        names = facts.get("feature_names")
+        if names is not None and not (
+            len(names) == features and all(isinstance(name, str) for name in names)
+        ):
+            raise ModelFileError("the arrays do not fit each other")
+        self._set_feature_names(None if names is None else np.array(names, dtype=object))
+
     def _require_fitted(self) -> None:
         if not hasattr(self, "input_shape_"):
             raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
@@ -171,6 +201,18 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
         if takes_text(self.kernel):
             return check_texts(x)
         return check_inputs(x, precomputed=self.precomputed)
+
+    def _inputs_beside(self, x: Any, gram: Any) -> Images | None:
+        """Training inputs; None where `gram` stands in the place of a precomputed X.
+
+        Raises:
+            InputError: the arguments do not fit each other.
+        """
+        if not self.precomputed or gram is None:
+            return self._checked_inputs(x)
+        if x is not None:
+            raise InputError("with kernel='precomputed' the matrix is either X or gram: one")
+        return None
 
     def _new_inputs(self, x: Any) -> Images:
         """Inputs of the shape of the training inputs; InputError for any others."""

@@ -32,6 +32,7 @@ __all__ = [
     "classes_state",
     "feature_names",
     "kernel_values",
+    "prior_variances",
     "takes_text",
 ]
 
@@ -285,6 +286,22 @@ def check_variances(values: Any, count: int, what: str) -> Vector:
         index = int(variances.argmin())
         raise InputError(f"{what} holds a negative variance: entry {index} is {variances[index]}")
     return variances
+
+
+def prior_variances(kernel: Any, x: Images, diag: Any) -> Vector:
+    """The variances k(x, x) of inputs, [M]; `diag` has them for a precomputed kernel.
+
+    Raises:
+        InputError: they are not given, or are no variances.
+    """
+    if not isinstance(kernel, str):
+        return check_variances(kernel.diag(x), len(x), "the diagonal of the kernel")
+    if diag is None:
+        raise InputError(
+            "variances of a precomputed kernel need diag=, the prior variance k(x, x) of each "
+            "input, [M]"
+        )
+    return check_variances(diag, len(x), "diag")
 
 
 def classes_state(classes: Vector) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.positions import Positioned
-from keras2gp.gp.probabilities import fit_temperature
+from keras2gp.gp.probabilities import calibration_rows, fit_temperature
 from keras2gp.gp.solvers.eigenvectors import Eigenvectors
 from keras2gp.gp.solvers.jitter import check_noise, check_range
 from keras2gp.gp.solvers.precision import relative_error
@@ -200,9 +200,10 @@ def label_likelihoods(left_out: Matrix, columns: Indices) -> Vector:
     Shapes:
         left_out m [N, C], columns y [N]; the result is one number for each label that counts.
     """
-    log_p = log_softmax(left_out / fit_temperature(left_out, columns), axis=1)
-    seen = np.bincount(columns, minlength=left_out.shape[1])[columns] > 1
-    result: Vector = log_p[np.arange(len(columns)), columns][seen]
+    temperature = fit_temperature(left_out, columns)
+    left_out, columns = calibration_rows(left_out, columns)
+    log_p: Matrix = log_softmax(left_out / temperature, axis=1)
+    result: Vector = log_p[np.arange(len(columns)), columns]
     return result
 
 

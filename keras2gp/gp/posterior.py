@@ -13,7 +13,7 @@ from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
-from keras2gp.gp.inputs import check_variances, kernel_values
+from keras2gp.gp.inputs import kernel_values, prior_variances
 from keras2gp.gp.positions import AtPositions, Positioned, positions_of
 from keras2gp.gp.sampling import draw_jointly, random_generator
 from keras2gp.gp.solvers.factor import CholeskyFactor
@@ -146,14 +146,7 @@ class Posterior(FittedInputs):
 
     def _prior(self, x: Images, diag: Any) -> Vector:
         """Prior variances, [M]; `diag` gives them for a precomputed kernel."""
-        if not self.precomputed:
-            return check_variances(self._covariance.diag(x), len(x), "the diagonal of the kernel")
-        if diag is None:
-            raise InputError(
-                "variances of a precomputed kernel need diag=, the prior variance k(x, x) of "
-                "each input, [M]"
-            )
-        return check_variances(diag, len(x), "diag")
+        return prior_variances(self._covariance, x, diag)
 
     def _mean(self, x: Images) -> Matrix:
         """Posterior mean, [M, C]."""

@@ -74,8 +74,7 @@ class SavedGaussianProcess(GaussianProcess):
             arrays["weights.npy"] = self.weights_
         if self.x_train_ is not None:
             arrays["x_train.npy"] = self.x_train_
-        if hasattr(self, "feature_names_in_"):
-            facts["feature_names"] = self.feature_names_in_.tolist()
+        facts |= self._names_state()
         if self._positions:
             facts["positions"] = list(self._positions)
         if self.relative_noise_ is not None:
@@ -121,10 +120,7 @@ class SavedGaussianProcess(GaussianProcess):
         _require(fits and targets.ndim == 2 and alpha.shape == targets.shape)
         self.x_train_, self.targets_, self.alpha_ = x, targets, alpha
         self._set_input_shape(shape)
-        names = facts.get("feature_names")
-        _require(names is None or len(names) == shape[0])
-        _require(names is None or all(isinstance(name, str) for name in names))
-        self._set_feature_names(None if names is None else np.array(names, dtype=object))
+        self._restore_names(facts, shape[0])
         self.kernel_dtype_ = str(np.finfo(facts["kernel_dtype"]).dtype)
         value = facts["log_marginal_likelihood"]
         self.log_marginal_likelihood_value_ = math.nan if value is None else finite_number(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from contextlib import closing
@@ -23,7 +24,7 @@ from keras2gp.matrices.plan import BlockShape
 from keras2gp.matrices.store import LARGEST_SIDE, GramStore
 from keras2gp.matrices.work import BlockProgram, Executor, Work
 
-__all__ = ["estimate", "gram"]
+__all__ = ["estimate", "gram", "speed_of"]
 
 _TITLE = "kernel matrix"
 
@@ -249,3 +250,21 @@ def estimate(
     program = _program_of(kernel, positions)
     path = None if out is None else Path(out)
     return estimate_of(program, program.partition(rows, columns), path)
+
+
+def speed_of(kernel: Any, x: Any) -> tuple[float, float]:
+    """The speed of a kernel, measured by its matrix of a few images, computed twice.
+
+    Args:
+        kernel: as for `estimate`.
+        x: the images.
+
+    Returns:
+        Seconds of compilation, and pairs a second after it.
+    """
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        kernel.matrix(x, positions="all")
+        times.append(max(time.perf_counter() - began, 1e-9))
+    return max(times[0] - times[1], 0.0), estimate(kernel, len(x), positions="all").pairs / times[1]

@@ -22,7 +22,7 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.plan import footprint_of
 
-__all__ = ["MatrixGradient", "gradient_of", "side_of"]
+__all__ = ["MatrixGradient", "constants_of", "gradient_of", "require_tile", "side_of"]
 
 Derivatives = dict[str, tuple[float, float]]
 Sum = tuple[list[Tensor], list[Tensor], Any]
@@ -74,17 +74,11 @@ class MatrixGradient:
 
         Raises: NumericalError if a derivative is not finite; InputError if memory is short.
         """
-        if self.memory > NEGLIGIBLE:
-            purpose, hint = "a tile of the kernel's derivatives", "a smaller network or input"
-            require_memory(self.memory, purpose, hint)
+        require_tile(self.memory)
         count = len(weights)
         starts = range(0, count, self.side)
         tiles = [(i, j) for i in starts for j in starts if i <= j]
-        ordered = [parameters[layer] for layer in self.layers]
-        variances = (
-            [tf.constant(v.weight, tf.float64) for v in ordered],
-            [tf.constant(v.bias, tf.float64) for v in ordered],
-        )
+        variances = constants_of(self.layers, parameters)
         total = np.zeros((2, len(self.layers)))
         for number, (i, j) in enumerate(tiles, start=1):
             pairs, on_diagonal = self._weights(weights, i, j)
@@ -189,6 +183,27 @@ class MatrixGradient:
                 statistics += block.statistics[name]
                 by += values
         return statistics, by, tf.stack([*adjoint.weights, *adjoint.biases])
+
+
+def require_tile(memory: int) -> None:
+    """Refuse derivatives whose tile of so many bytes the memory does not hold.
+
+    Raises: InputError with the amounts that are needed and available.
+    """
+    if memory > NEGLIGIBLE:
+        purpose, hint = "a tile of the kernel's derivatives", "a smaller network or input"
+        require_memory(memory, purpose, hint)
+
+
+def constants_of(
+    layers: Sequence[str], parameters: Mapping[str, LayerVariances]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The weight and the bias variances of layers, in float64."""
+    ordered = [parameters[layer] for layer in layers]
+    return (
+        [tf.constant(v.weight, tf.float64) for v in ordered],
+        [tf.constant(v.bias, tf.float64) for v in ordered],
+    )
 
 
 @lru_cache(maxsize=8)

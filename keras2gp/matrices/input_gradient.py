@@ -9,13 +9,12 @@ from functools import lru_cache
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
-from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp.covariance.duals.elementary import differentiable
 from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.gradient import side_of
+from keras2gp.matrices.gradient import constants_of, require_tile, side_of
 from keras2gp.matrices.plan import footprint_of
 
 __all__ = ["InputGradient", "input_gradient_of"]
@@ -28,7 +27,6 @@ class InputGradient:
     """
 
     def __init__(self, graph: Graph, kind: KernelKind) -> None:
-        self._graph = graph
         self._program = Program(graph, kind=kind, boundaries=False)
         positions = sum(math.prod(node.spatial) for node in graph.nodes)
         self._side, self._memory = side_of(positions + footprint_of(graph).kept)
@@ -49,12 +47,12 @@ class InputGradient:
 
         Raises: InputError if memory is short.
         """
-        self._require()
+        require_tile(self._memory)
         weights = self._pairs_last(upstream)
         others = first if second is None else second
         sizes = int(first[0].shape[0]), int(others[0].shape[0])
         starts = [range(0, n, self._side) for n in sizes]
-        variances = self._variances(parameters)
+        variances = constants_of(self._program.layers, parameters)
         rows: list[list[list[Tensor]]] = [[] for _ in starts[0]]
         columns: list[list[list[Tensor]]] = [[] for _ in starts[1]]
         for i, a in enumerate(starts[0]):
@@ -80,31 +78,17 @@ class InputGradient:
         self, parameters: Mapping[str, LayerVariances], images: Sequence[Tensor], upstream: Tensor
     ) -> list[Tensor]:
         """The derivatives of sum_i G_i k(x_i, x_i); G is [N, *positions], or two of them."""
-        self._require()
+        require_tile(self._memory)
         lead = int(self._program.kind == "both")
         weights = tf.cast(upstream, tf.float64) if lead else tf.cast(upstream, tf.float64)[None]
         weights = tf.transpose(weights, [0, *range(2, weights.shape.rank), 1])
-        variances = self._variances(parameters)
+        variances = constants_of(self._program.layers, parameters)
         step = self._side**2
         parts = [
             self._single([x[s : s + step] for x in images], weights[..., s : s + step], *variances)
             for s in range(0, int(images[0].shape[0]), step)
         ]
         return [tf.concat(column, 0) for column in zip(*parts, strict=True)]
-
-    def _require(self) -> None:
-        if self._memory > NEGLIGIBLE:
-            purpose, hint = "a tile of the kernel's derivatives", "a smaller network or input"
-            require_memory(self._memory, purpose, hint)
-
-    def _variances(
-        self, parameters: Mapping[str, LayerVariances]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        ordered = [parameters[layer] for layer in self._program.layers]
-        return (
-            [tf.constant(v.weight, tf.float64) for v in ordered],
-            [tf.constant(v.bias, tf.float64) for v in ordered],
-        )
 
     def _pairs_last(self, upstream: Tensor) -> Tensor:
         """Weights of a matrix as the program gives its kernels, [kernels, *positions, N1, N2]."""

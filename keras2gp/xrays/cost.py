@@ -17,7 +17,7 @@ from keras2gp._util.text import duration_text, size_text
 from keras2gp.errors import StoreError
 from keras2gp.gp.noise import ROWS, noise_memory
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.matrices.api import estimate
+from keras2gp.matrices.api import estimate, speed_of
 from keras2gp.xrays.scores import Task, scored
 
 __all__ = ["Cost", "cost_of"]
@@ -137,15 +137,8 @@ def _seconds(
     kernels: Sequence[tuple[Kernel, float]], pairs: float, x: Array, subsets: int
 ) -> float:
     """The time of so many entries of the first kernel, of the programs, and of the fits."""
-    kernel, rows = kernels[0][0], x[:_PILOT]
-    began = time.perf_counter()
-    kernel.matrix(rows)
-    first = time.perf_counter() - began
-    began = time.perf_counter()
-    kernel.matrix(rows)
-    second = time.perf_counter() - began
-    compiling = _COMPILES * max(first - second, 0.0) * len(kernels)
-    entries = len(rows) * (len(rows) + 1) / 2
+    compilation, rate = speed_of(kernels[0][0], x[:_PILOT])
+    compiling = _COMPILES * compilation * len(kernels)
     size = min(len(x), _FITS)
     random = np.random.default_rng(0)
     points = random.normal(size=(size, size))
@@ -154,4 +147,4 @@ def _seconds(
     scored(points @ points.T / size + np.eye(size), Task(labels, None, regression=False))
     fit = time.perf_counter() - began
     larger = (min(len(x), ROWS) / size) ** 3 + 4.0 * max(len(x) / ROWS - 1.0, 0.0) ** 3
-    return compiling + second * pairs / entries + fit * larger * (subsets + 1) * len(kernels)
+    return compiling + pairs / rate + fit * larger * (subsets + 1) * len(kernels)

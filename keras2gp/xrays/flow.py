@@ -6,7 +6,6 @@ linear readout of all of them sees.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -172,9 +171,3 @@ def _sources(kernel: Kernel, last: Mapping[str, int]) -> dict[str, tuple[str, ..
             if before != _path(node):
                 found[_path(node)][before] = None
     return {path: tuple(names) for path, names in found.items()}
-
-
-def work_of_flow(work: float, count: int) -> float:
-    """Entries of maps that the pass over all layers computes for so many images."""
-    tiles = math.ceil(count / _TILE)
-    return work * tiles * (tiles + 1) / 2 * _TILE**2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from oracles import full_covariance as full_oracle
-from oracles.architectures import ending_dense
+from oracles.architectures import assert_both_kernels_agree, ending_dense
 
 import keras2gp
 from keras2gp.errors import UnsupportedModelError
@@ -108,13 +108,7 @@ def model_of(case):
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_all_positions(case, rng):
     model = model_of(case)
-    x = rng.normal(size=(4, *model.input_shape[1:]))
-    kernel = keras2gp.convert(model, dtype="float64")
-    nngp, ntk = np.asarray(kernel.matrix(x, None, "both"))
-    np.testing.assert_allclose(nngp, full_oracle.full_kernel(model, x, x), rtol=1e-9)
-    tangent = full_oracle.full_tangent(model, x[:2], x[2:])
-    np.testing.assert_allclose(ntk[:2, 2:], tangent, rtol=1e-9)
-    np.testing.assert_allclose(kernel.diag(x), nngp.diagonal(), rtol=1e-12)
+    assert_both_kernels_agree(model, rng.normal(size=(4, *model.input_shape[1:])))
 
 
 def test_one_vector_beside_those_of_a_sequence(rng):

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import layers
 
-from oracles.full_covariance import between_positions
+import keras2gp
+from oracles.full_covariance import between_positions, full_kernel, full_tangent
 
-__all__ = ["architecture", "difference", "drawn_inputs", "ending_dense"]
+__all__ = [
+    "architecture",
+    "assert_both_kernels_agree",
+    "difference",
+    "drawn_inputs",
+    "ending_dense",
+]
 
 BIAS = keras.initializers.RandomNormal(stddev=0.3)
 WEIGHTS = {"kernel_initializer": "he_normal", "bias_initializer": BIAS}
@@ -52,6 +60,15 @@ def ending_dense(shape, function):
     """The model of a function of a tensor, flattened, with a Dense layer at the end."""
     x = keras.Input(shape)
     return keras.Model(x, layers.Dense(3, **WEIGHTS)(layers.Flatten()(function(x))))
+
+
+def assert_both_kernels_agree(model, x):
+    """Compare the kernel of four images and their tangent kernel with those of all positions."""
+    kernel = keras2gp.convert(model, dtype="float64")
+    nngp, ntk = np.asarray(kernel.matrix(x, None, "both"))
+    np.testing.assert_allclose(nngp, full_kernel(model, x, x), rtol=1e-9)
+    np.testing.assert_allclose(ntk[:2, 2:], full_tangent(model, x[:2], x[2:]), rtol=1e-9)
+    np.testing.assert_allclose(kernel.diag(x), nngp.diagonal(), rtol=1e-12)
 
 
 class _Builder:

@@ -18,6 +18,7 @@ from keras2gp.gp.inputs import (
     check_variances,
     feature_names,
     kernel_values,
+    prior_variances,
 )
 from keras2gp.gp.laplace.base import Likelihood
 from keras2gp.gp.laplace.mode import find_mode, solved
@@ -102,8 +103,6 @@ class GPLaplace(FittedInputs):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.precomputed
-        tags.input_tags.three_d_array = not self.precomputed
         classifies = _likelihood_of(self.likelihood).classifies
         tags.estimator_type = "classifier" if classifies else "regressor"
         tags.target_tags.required = True
@@ -148,12 +147,7 @@ class GPLaplace(FittedInputs):
                 f"the kernel's output has positions {positions}, and each latent value here is one "
                 "of an input. Try: kernel.at(position), with the observations there"
             )
-        if self.precomputed and gram is not None:
-            if X is not None:
-                raise InputError("with kernel='precomputed' the matrix is either X or gram: one")
-            training = training_of(self.kernel, None, gram)
-        else:
-            training = training_of(self.kernel, self._checked_inputs(X), gram)
+        training = training_of(self.kernel, self._inputs_beside(X, gram), gram)
         names, images = feature_names(X), training.x
         prior = check_variances(training.diagonal(), len(training), "the diagonal of the kernel")
         likelihood, observed, classes = likelihood.observed(y, float(prior.mean()))
@@ -215,7 +209,7 @@ class GPLaplace(FittedInputs):
         single = self.classes_ is None or mean.shape[1] == 1
         if not return_std:
             return mean[:, 0] if single else mean
-        prior = self._prior(x, diag)
+        prior = prior_variances(self.kernel, x, diag)
         parts = [
             self._covariances(self._cross(x[rows]), prior[rows], rows.start)
             for rows in self._batches(len(x), 8 * mean.shape[1] ** 2)
@@ -335,16 +329,6 @@ class GPLaplace(FittedInputs):
         shape = (len(x), len(self.alpha_))
         values = kernel_values(self.kernel(x, self.x_train_), shape, "the kernel matrix")
         return values.astype(np.float64)
-
-    def _prior(self, x: Images, diag: Any) -> Vector:
-        if not self.precomputed:
-            return check_variances(self.kernel.diag(x), len(x), "the diagonal of the kernel")
-        if diag is None:
-            raise InputError(
-                "variances of a precomputed kernel need diag=, the prior variance k(x, x) of each "
-                "input, [M]"
-            )
-        return check_variances(diag, len(x), "diag")
 
     def _mean(self, x: Images) -> Matrix:
         parts = [self._cross(x[rows]) @ self.alpha_ for rows in self._batches(len(x))]
