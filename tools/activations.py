@@ -37,19 +37,24 @@ def network(activation: str) -> Any:
     return keras.Model(image, keras.layers.Dense(1)(keras.layers.Flatten()(x)))
 
 
-def steps(
-    activations: list[str], images: Any, *, wide: bool = False
-) -> dict[str, Callable[[], Any]]:
+def images(count: int) -> Any:
+    """Random images whose variances after the first layer are between 1/4 and 1 in full windows."""
+    rng = np.random.default_rng(0)
+    sizes = rng.uniform(0.35, 0.7, (count, SIDE, SIDE, 1))
+    return (sizes * np.sign(rng.normal(size=sizes.shape))).astype(np.float32)
+
+
+def steps(activations: list[str], data: Any, *, wide: bool = False) -> dict[str, Callable[[], Any]]:
     """Timed functions by name: matrices of each activation, and ReLU's other kernels."""
     found: dict[str, Callable[[], Any]] = {}
     for name in activations:
         kernel = keras2gp.convert(network(name))
-        found[name] = lambda kernel=kernel: kernel.matrix(images)
+        found[name] = lambda kernel=kernel: kernel.matrix(data)
         if wide:
-            found[f"{name}, wide"] = lambda kernel=kernel: kernel.matrix(100 * images)
+            found[f"{name}, wide"] = lambda kernel=kernel: kernel.matrix(100 * data)
     relu = keras2gp.convert(network("relu"))
     for kind in ("nngp", "ntk", "both"):
-        found[f"relu, get={kind!r}"] = lambda kind=kind: relu.matrix(images, get=kind)
+        found[f"relu, get={kind!r}"] = lambda kind=kind: relu.matrix(data, get=kind)
     return found
 
 
@@ -69,11 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--wide", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
-    rng = np.random.default_rng(0)
-    # With weight variances of 2 the first variances are between 1/4 and 1 in every full window.
-    sizes = rng.uniform(0.35, 0.7, (options.images, SIDE, SIDE, 1))
-    images = (sizes * np.sign(rng.normal(size=sizes.shape))).astype(np.float32)
-    measured = steps(options.activations, images, wide=options.wide)
+    measured = steps(options.activations, images(options.images), wide=options.wide)
     first = {name: seconds_of(step) for name, step in measured.items()}
     best = dict.fromkeys(measured, float("inf"))
     for _ in range(options.rounds):

@@ -20,6 +20,7 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.means import MeanTerms
 from keras2gp.graph.ops import (
     Activation,
+    Axes,
     Crop,
     Flip,
     Input,
@@ -147,7 +148,9 @@ def without_output_activation(graph: Graph) -> tuple[Graph, list[str], str]:
 def _moves_positions(op: Op) -> bool:
     """Whether an op gives numbers of its input, in other places or fewer of them."""
     single = isinstance(op, Patches) and op.taps == 1 and not op.reads_outside
-    return single or isinstance(op, Crop | Flip | Permute | Reshape | Select | Shuffle | Spread)
+    return single or isinstance(
+        op, Axes | Crop | Flip | Permute | Reshape | Select | Shuffle | Spread
+    )
 
 
 def obstacles_before(walker: KerasWalker, graph: Graph) -> list[Obstacle]:

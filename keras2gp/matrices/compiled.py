@@ -69,7 +69,7 @@ class CompiledProgram:
         self._within = tf.function(self._positions_within, jit_compile=XLA, autograph=False)
 
     @cached_property
-    def _forms(self) -> list[Form]:
+    def forms(self) -> list[Form]:
         """The forms of the program, the fastest first; the last one holds for all images."""
         if self.dtype == "float64":
             return [self._general]
@@ -217,7 +217,7 @@ class CompiledProgram:
         variances: Variances,
     ) -> tuple[Form, list[FormResults]]:
         """The first form that holds for all sides, (images, start, size), and their statistics."""
-        for form in self._forms:
+        for form in self.forms:
             found: list[FormResults] = []
             for side in sides:
                 results = self._checked_statistics(form, side, shape, variances)

@@ -8,7 +8,7 @@ import keras2gp
 from keras2gp.conversion.context import State
 from keras2gp.conversion.walker import KerasWalker, functional_of
 from keras2gp.errors import UnsupportedModelError
-from keras2gp.graph.ops import Activation, Affine, Positions, Reshape
+from keras2gp.graph.ops import Activation, Affine, Axes, Positions, Reshape
 
 HE = {"kernel_initializer": "he_normal"}
 IMAGE = (6, 5, 2)
@@ -38,7 +38,12 @@ def specs(function, shape=IMAGE, **settings):
     """The ops of the converted graph, without data, weights, activations and the end."""
     graph = kernel_of(function, shape, **settings).graph
     kept = [n.op for n in graph.nodes[1:] if not isinstance(n.op, Affine | Activation | Positions)]
-    return [op for op in kept if not (isinstance(op, Reshape) and op.size == ())]
+    return [
+        op
+        for op in kept
+        if not (isinstance(op, Reshape) and not op.size)
+        and not (isinstance(op, Axes) and not op.order)
+    ]
 
 
 def tensor_of(function, shape=IMAGE):

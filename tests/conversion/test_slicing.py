@@ -7,7 +7,7 @@ from keras import layers, ops
 from networks import IMAGE, conv, matrix, model_of, specs
 
 import keras2gp
-from keras2gp.graph.ops import Crop, Pad, Patches, Reshape, Upsample
+from keras2gp.graph.ops import Axes, Crop, Pad, Patches, Upsample
 
 
 def cut(*pairs):
@@ -22,9 +22,9 @@ TAKEN = {
         lambda h: h[:, ::2, ::3],
         [cut((0, 1), (0, 1)), Patches((1, 1), (2, 3), (1, 1), ((0, 0), (0, 0)))],
     ),
-    "the last row": (lambda h: h[:, -1], [cut((5, 0), (0, 0)), Reshape((5,), 2)]),
+    "the last row": (lambda h: h[:, -1], [cut((5, 0), (0, 0)), Axes((1,), 2)]),
     "one position": (lambda h: h[:, 0, 1], [cut((0, 5), (1, 3))]),
-    "a column, all channels": (lambda h: h[..., 1, 0:8], [cut((0, 0), (1, 3)), Reshape((6,), 2)]),
+    "a column, all channels": (lambda h: h[..., 1, 0:8], [cut((0, 0), (1, 3)), Axes((0,), 2)]),
     "everything": (lambda h: h[:, 0:6, :5], []),
     "repeated": (lambda h: ops.repeat(h, 2, axis=2), [Upsample((1, 2))]),
     "padded": (lambda h: ops.pad(h, [(0, 0), (1, 2), (0, 1), (0, 0)]), [Pad(((1, 2), (0, 1)))]),

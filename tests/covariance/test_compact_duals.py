@@ -168,9 +168,9 @@ def test_a_kernel_uses_it_where_all_variances_of_a_block_allow(kind, rng, monkey
     near = np.sign(rng.normal(size=(20, 4, 4, 1))).astype("float32")
     far = near.copy()
     far[17] *= 30
-    forms = single._program._forms
+    forms = single._program.forms
     assert [form.program.compact for form in forms] == [True, False]
-    assert len(double._program._forms) == 1
+    assert len(double._program.forms) == 1
     for images in (near, far):
         k, exact = (kernel.matrix(images) for kernel in (single, double))
         np.testing.assert_allclose(k, exact, rtol=2e-5)

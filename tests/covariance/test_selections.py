@@ -42,6 +42,11 @@ CASES = {
     "a map and the same moved": lambda x: layers.ReLU()((h := conv(x)) + ops.roll(h, 3, axis=2)),
     "taken twice": lambda x: pool(layers.ReLU()(ops.take(conv(x), np.array([2, 0, 0, -1]), 2))),
     "side by side": lambda x: pool(conv(ops.tile(conv(x), [1, 1, 2, 1]), activation="relu")),
+    "one row, pooled": lambda x: layers.AveragePooling1D(2, 1)(layers.ReLU()(conv(x)[:, 1])),
+    "the mean of each column, pooled": lambda x: layers.AveragePooling1D(2, 1)(
+        layers.Conv1D(6, 2, activation="relu", **HE)(ops.mean(conv(x), axis=1))),
+    "a row added to a map, pooled": lambda x: pool(layers.ReLU()(
+        layers.Add()([conv(x), conv(x)[:, 1]]))),
     "less its mean": lambda x: conv(
         (h := conv(x, activation="relu")) - ops.mean(h, axis=(1, 2), keepdims=True)),
 }  # fmt: skip

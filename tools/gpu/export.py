@@ -1,7 +1,7 @@
 """Exports the XLA programs of a block, as TensorFlow hands them to XLA, for tools/gpu/run.py.
 
     python tools/gpu/export.py FOLDER [--networks resnet32,...] [--tiles 64,...] [--side 256]
-                               [--devices gpu,cpu] [--methods shifts,conv2d]
+                               [--devices gpu,cpu] [--methods shifts,conv2d] [--kinds nngp,ntk]
 
 A block is two programs (keras2gp/matrices/compiled.py): the statistics of the images of one side,
 and the tiles, a loop over the tiles of the block. The script traces both for fixed shapes and
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import os
 import sys
@@ -25,12 +26,15 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import activations
 import numpy as np
 import tensorflow as tf
 from benchmarking import networks
 
 import keras2gp
+from keras2gp.covariance.program import KernelKind
 from keras2gp.matrices.compiled import CompiledProgram
+from keras2gp.matrices.form import Form
 from keras2gp.matrices.plan import block_shape
 
 NETWORKS = {
@@ -40,7 +44,12 @@ NETWORKS = {
     "pooling": 256,
     "resnet32-pooled": 64,
 }
-"""Networks of tools/benchmarking/networks.py, and the images of either side of their block."""
+"""Networks of tools/benchmarking/networks.py, and the images of either side of their block.
+
+The networks of tools/activations.py come by their activation: `convolutions-elu`.
+"""
+
+CONVOLUTIONS = "convolutions-"
 
 
 def hlo(function, specs) -> bytes:
@@ -55,22 +64,27 @@ def spec(tensor) -> tf.TensorSpec:
 
 
 class Network:
-    """A network's kernel, its images, and the values of its block."""
+    """A network's kernel of one kind, its images, and the values of its block."""
 
-    def __init__(self, name: str, side: int, out: Path) -> None:
-        self.name, self.side, self.out = name, side, out
-        model = networks.model(name)
+    def __init__(self, name: str, kind: KernelKind, side: int, out: Path) -> None:
+        self.kind, self.side, self.out = kind, side, out
+        self.name = name if kind == "nngp" else f"{name}-{kind}"
+        if name.startswith(CONVOLUTIONS):
+            model = activations.network(name.removeprefix(CONVOLUTIONS))
+            images = activations.images(2 * side)
+        else:
+            model, images = networks.model(name), networks.images(2 * side)
         self.kernel = keras2gp.convert(model)
         self.weights, self.biases = self.kernel.program.variances(self.kernel.parameters)
-        images = networks.images(2 * side)
         self.x1, self.x2 = images[:side], images[side:]
-        if not (out / f"{name}.npz").exists():
+        if not (out / f"{self.name}.npz").exists():
             self._write_arrays(model)
 
     def _write_arrays(self, model) -> None:
         begin = time.perf_counter()
         wide = keras2gp.convert(model, dtype="float64")
-        expected, diagonal = wide.matrix(self.x1, self.x2), np.asarray(wide.diag(self.x1))
+        expected = wide.matrix(self.x1, self.x2, get=self.kind)
+        diagonal = np.asarray(wide.diag(self.x1, get=self.kind))
         np.savez_compressed(
             self.out / f"{self.name}.npz",
             image1=self.data(self.x1),
@@ -84,19 +98,31 @@ class Network:
         print(f"{self.name}: float64 kernel of {self.side}^2 in {seconds:.1f} s", flush=True)
 
     def data(self, x):
-        """The data tensor of the images, which are innermost."""
+        """The data tensor of the images, which are innermost; vectors are rows."""
         (array,) = self.kernel.images(x)
         return array if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, 0, -1))
+
+    def form(self, program: CompiledProgram, tile: int) -> Form:
+        """The form that keras2gp takes for these images."""
+        for form in program.forms:
+            found = [
+                form.statistics([tf.constant(self.data(x))], self.weights, self.biases, run=tile)
+                for x in (self.x1, self.x2)
+            ]
+            if all(form.program.fits(kept) for *_, kept in found):
+                break
+        return form
 
     def export(self, device: str, method: str, tile: int) -> dict:
         """Write the two programs of one variant; returns its row of the manifest."""
         begin = time.perf_counter()
         tile = tile or block_shape(self.kernel.graph, self.side, self.side, "gpu").tile_columns
-        program = CompiledProgram(self.kernel.graph, "float32", method, device=device)
+        program = CompiledProgram(self.kernel.graph, "float32", method, self.kind, device)
         layers = len(self.weights)
-        of_images, of_tiles = (f.python_function for f in (program.statistics, program.cross))
+        form = self.form(program, tile)
+        of_images, of_tiles = (f.python_function for f in (form.statistics, form.cross))
         scalars = [spec(t) for t in (*self.weights, *self.biases)]
-        image = tf.TensorSpec((*self.data(self.x1[:1]).shape[:-1], self.side), "float32")
+        image = tf.TensorSpec(self.data(self.x1).shape, "float32")
 
         def statistics(image, *variances):
             weights, biases = list(variances[:layers]), list(variances[layers:])
@@ -144,6 +170,7 @@ def main() -> None:
     parser.add_argument("--tiles", default="0", help="0: the plan's choice")
     parser.add_argument("--devices", default="gpu")
     parser.add_argument("--methods", default="shifts")
+    parser.add_argument("--kinds", default="nngp")
     parser.add_argument("--side", type=int, default=0, help="images of either side of the block")
     arguments = parser.parse_args()
     # As CompiledProgram does on a GPU: products and convolutions then say precision HIGHEST.
@@ -151,8 +178,9 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     manifest = arguments.out / "manifest.json"
     rows = json.loads(manifest.read_text()) if manifest.exists() else []
-    for name in arguments.networks.split(","):
-        network = Network(name, arguments.side or NETWORKS[name], arguments.out)
+    asked = itertools.product(arguments.networks.split(","), arguments.kinds.split(","))
+    for name, kind in asked:
+        network = Network(name, kind, arguments.side or NETWORKS.get(name, 256), arguments.out)
         for device in arguments.devices.split(","):
             for method in arguments.methods.split(","):
                 for tile in map(int, arguments.tiles.split(",")):

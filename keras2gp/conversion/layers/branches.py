@@ -15,7 +15,7 @@ from keras2gp.conversion.layers.units import units_of_call
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import OtherChannels
-from keras2gp.graph.ops import Op, Repeat, Reshape, Spread
+from keras2gp.graph.ops import Axes, Op, Repeat, Spread
 
 __all__ = [
     "at_the_same_positions",
@@ -115,9 +115,10 @@ def _with_axes(tensor: Tensor, rank: int, context: Context) -> Tensor:
             f"axes are added before those of {tensor.shape}, so that its channels become positions",
             "a Reshape before it that says where each axis goes",
         )
-    size = (*(1,) * missing, *context.spatial(tensor))
-    moved = Reshape(size, len(size) - missing)
-    return context.apply(moved, tensor, (*size, tensor.channels))
+    spatial = context.spatial(tensor)
+    rank = len(spatial)
+    moved = Axes((*range(rank, rank + missing), *range(rank)), rank)
+    return context.apply(moved, tensor, (*(1,) * missing, *spatial, tensor.channels))
 
 
 def _repeated(

@@ -12,7 +12,7 @@ from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.layers.masks import mask_of, shares
 from keras2gp.conversion.layers.windows import by, pads
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.graph.ops import AveragePool, Mixture, Op, Patches, Reshape, Spatial, Total
+from keras2gp.graph.ops import AveragePool, Axes, Mixture, Op, Patches, Reshape, Spatial, Total
 from keras2gp.layer_table import LAYERS
 
 __all__ = [
@@ -85,8 +85,8 @@ def read_mean(call: Call, context: Context) -> Tensor:
     pooled = context.apply(op, tensor)
     if call.operation.keepdims:
         return replace(pooled, shape=call.output)
-    left = tuple(n for axis, n in enumerate(spatial) if axis not in averaged)
-    return context.apply(Reshape(left, len(spatial)), pooled, call.output)
+    left = tuple(axis for axis in range(len(spatial)) if axis not in averaged)
+    return context.apply(Axes(left, len(spatial)), pooled, call.output)
 
 
 def _over_channels(call: Call, tensor: Tensor) -> bool:
@@ -213,10 +213,10 @@ def _global(call: Call, tensor: Tensor, context: Context) -> Tensor:
 def _mean(node: int, rank: int, context: Context) -> int:
     """The node on `rank` axes of one position that is the mean over all positions of another.
 
-    A Reshape keeps that mean, so it is taken before: no offset has to survive the reshape.
+    Reshape and Axes keep that mean, so it is taken before: no offset has to survive the reshape.
     """
     builder = context.state.builder
-    while isinstance(builder.nodes[node].op, Reshape):
+    while isinstance(builder.nodes[node].op, Reshape | Axes):
         (node,) = builder.nodes[node].inputs
     spatial = builder.nodes[node].spatial
     if math.prod(spatial) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 from keras2gp._util.text import received_text
 from keras2gp.conversion.context import Call, Context
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.ops import Crop, Flip, Pad, Patches, Reshape, Select, Upsample
+from keras2gp.graph.ops import Axes, Crop, Flip, Pad, Patches, Select, Upsample
 
 __all__ = [
     "channels_between",
@@ -46,9 +46,9 @@ def read_getitem(call: Call, context: Context) -> Tensor:
     if set(steps) - {1}:
         ones, none = (1,) * len(steps), ((0, 0),) * len(steps)
         tensor = context.apply(Patches(ones, steps, ones, none), tensor)
-    left = tuple(len(r) for r, key in zip(taken, keys, strict=True) if isinstance(key, slice))
-    if len(left) < len(spatial):
-        tensor = context.apply(Reshape(left, len(spatial)), tensor)
+    kept = tuple(axis for axis, key in enumerate(keys) if isinstance(key, slice))
+    if len(kept) < len(spatial):
+        tensor = context.apply(Axes(kept, len(spatial)), tensor)
     return replace(tensor, shape=call.output)
 
 
