@@ -18,20 +18,18 @@ independence.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import combinations
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.composition import composed
 from keras2gp.graph.graph import Graph, GraphBuilder, Node
 from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
+from keras2gp.graph.normed import beside, slopes
 from keras2gp.graph.ops import (
     Activation,
     Combination,
     Gain,
     Kind,
-    Normalize,
-    NormalizeAdded,
     Op,
     Polynomial,
     Product,
@@ -217,6 +215,7 @@ class _Resolver:
                 self._joined(terms, pair, path)
                 or self._beside_its_norm(terms, pair, path)
                 or self._as_function(terms, pair, path)
+                or self._beside_its_size(terms, pair, path)
                 or self._as_polynomial(terms, pair, path)
                 or self._expanded(terms, pair, path)
             )
@@ -285,19 +284,24 @@ class _Resolver:
 
     def _beside_its_norm(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
         """The terms with the two as one op, if one is the normalisation of the other."""
-        for base, index in (pair, pair[::-1]):
-            factor, node = terms[index], self.builder.nodes[index]
-            while isinstance(node.op, Scale):
-                factor, node = factor * node.op.factor, self.builder.nodes[node.inputs[0]]
-            op = node.op
-            if type(op) is not Normalize or node.inputs[op.group] != base:
-                continue
-            stated = {each.name: getattr(op, each.name) for each in fields(op)}
-            made = self._add(
-                NormalizeAdded(**stated, skip=terms[base], factor=factor), node.inputs, path
-            )
-            left = {i: c for i, c in terms.items() if i not in pair}
-            return {**left, made: left.get(made, 0.0) + 1.0}
+        found = beside(pair, terms, self.builder.nodes)
+        if found is None or found.norm is None or found.op is None:
+            return None
+        made = self._add(found.op, found.norm[1], path)
+        left = {i: c for i, c in terms.items() if i not in pair}
+        return {**left, made: left.get(made, 0.0) + 1.0}
+
+    def _beside_its_size(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """The terms with one of the two as a v + b |v|, of a v that is a number times the other."""
+        for index, other in (pair, pair[::-1]):
+            found = slopes(index, other, self.builder.nodes, self.kinds)
+            if found is not None:
+                v, *factors = found
+                left = {i: c for i, c in terms.items() if i != index}
+                size = self._add(Activation("abs"), (v,), path)
+                for node, factor in zip((v, size), factors, strict=True):
+                    left[node] = left.get(node, 0.0) + terms[index] * factor
+                return left
         return None
 
     def _as_function(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:

@@ -46,6 +46,21 @@ class Beside(layers.Layer):
         return h
 
 
+class BesideSize(Beside):
+    """A tensor beside a function of two slopes of its LayerNormalization: slope, both factors."""
+
+
+def written_beside_size(slope, skip, factor):
+    def call(h):
+        norm = layers.LayerNormalization(epsilon=Beside.epsilon)(h)
+        if slope == -1.0:
+            return skip * h + factor * ops.abs(norm)
+        phi = layers.LeakyReLU(negative_slope=slope) if slope else layers.ReLU()
+        return factor * phi(norm) + (h if skip == 1.0 else skip * h)
+
+    return call
+
+
 def written_beside(*factors):
     def call(h):
         _, factor = factors
@@ -65,11 +80,12 @@ def written_gated(h, g):
     return h + h * g
 
 
-WRITTEN = {"highway": written_highway, "gated": written_gated, "beside": written_beside}
+WRITTEN = {"highway": written_highway, "gated": written_gated, "beside": written_beside,
+           "size": written_beside_size}  # fmt: skip
 
 
 def oracles():
-    return {"highway": Highway(), "gated": Gated(), "beside": Beside}
+    return {"highway": Highway(), "gated": Gated(), "beside": Beside, "size": BesideSize}
 
 
 def conv(x, window=2, activation=None):
@@ -109,6 +125,12 @@ GATES = {
         o["beside"](1.0, 0.5)(conv(x, activation="relu")))),
     "groups of channels less their normalisation": ((5,), lambda x, o: o["beside"](1.0, -1.0)(
         layers.Concatenate()([dense(x, "relu", 2), dense(x, units=4)]))),
+    "relu of its normalisation beside a tensor": ((5,), lambda x, o: o["size"](0.0, 1.0, 1.0)(
+        (h := dense(x)) + dense(layers.ReLU()(h)))),
+    "two slopes of a normalisation less a tensor": (IMAGE, lambda x, o: pool(
+        o["size"](0.3, -0.5, 1.0)(conv(x)))),
+    "the size of a normalisation beside a tensor": (IMAGE, lambda x, o: pool(
+        o["size"](-1.0, 1.0, 2.0)(conv(x)))),
     "a gate on a sum of branches": (IMAGE, lambda x, o: pool(o["gated"](
         (h := conv(x)) + conv(conv(h, activation="relu")), conv(h, 1, "relu")))),
 }  # fmt: skip
@@ -219,11 +241,32 @@ REFUSED = {
         lambda x: dense(layers.ReLU()(written_highway(dense(x, "relu"), dense(x), dense(x)))),
         "sum of products of random branches",
     ),
+    "gelu of its normalisation beside a tensor": (
+        lambda x: dense((h := dense(x)) + ops.gelu(layers.LayerNormalization()(h))),
+        "same random layer",
+    ),
     "a square of a gate": (
         lambda x: dense((t := dense(x, "relu")) * (h := dense(x)) + t * t * h),
         "same random layer",
     ),
 }  # fmt: skip
+
+
+def test_a_tensor_beside_its_normalisation_and_a_relu_is_one_function(rng):
+    """h + n + relu(n), n the normalisation of h, in any order; relu(n) is n / 2 + |n| / 2."""
+    x = keras.Input((5,))
+    h = dense(x)
+    norm = layers.LayerNormalization(epsilon=Beside.epsilon)(h)
+    values = rng.normal(size=(3, 5))
+    sums = (
+        h + norm + ops.relu(norm),
+        ops.relu(norm) + norm + h,
+        h + 1.5 * norm + 0.5 * ops.abs(norm),
+    )
+    kernels = [keras2gp.convert(keras.Model(x, dense(s, units=1)), dtype="float64") for s in sums]
+    first, *others = [kernel(values, None) for kernel in kernels]
+    for other in others:
+        np.testing.assert_allclose(first, other, rtol=1e-12)
 
 
 @pytest.mark.parametrize("case", REFUSED)

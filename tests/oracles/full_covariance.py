@@ -33,6 +33,7 @@ from oracles.full_maps import (
 )
 from oracles.full_products import (
     beside_its_norm,
+    beside_its_size,
     channels,
     gathered,
     highway,
@@ -319,6 +320,9 @@ OTHERS = {
     "Minimum": extreme(-1.0),
     "Take": taken,
     "Beside": lambda sources, node: beside_its_norm(
+        sources[0], node.operation.epsilon, *node.operation.factors
+    ),
+    "BesideSize": lambda sources, node: beside_its_size(
         sources[0], node.operation.epsilon, *node.operation.factors
     ),
     "DepthToSpace": lambda sources, node: shuffled(sources[0], node.operation.block_size),

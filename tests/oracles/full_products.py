@@ -21,6 +21,7 @@ from oracles.full_maps import (
     normalized,
     origins,
 )
+from oracles.naive import dual_activation
 
 
 def multiplied(sources):
@@ -113,6 +114,27 @@ def _source(sources, second, mean):
 def beside_its_norm(source, epsilon, skip, factor):
     """skip A + factor (A - M) r."""
     return added([source, normalized(source, False, True, True, epsilon)], [skip, factor])
+
+
+def beside_its_size(source, epsilon, slope, skip, factor):
+    """skip A + factor phi(A r), phi of the slopes 1 and `slope`, of a Gaussian A of mean 0.
+
+    Math: of A > 0 it is p A, of A < 0 n A; E[A+ B+] by the covariance, E[A+ B-] by that of A and -B
+    """
+    (group,) = source.groups
+    k = group.second
+    q = np.einsum("iipp->ip", k)
+    p, n = (skip + factor * a / np.sqrt(q + epsilon) for a in (1.0, slope))
+    q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
+    alike, unlike = (dual_activation("relu", None, s * k, q1, q2) for s in (1.0, -1.0))
+    pp, nn, pn, np_ = (np.einsum("ip,jq->ijpq", *ab) for ab in ((p, p), (n, n), (p, n), (n, p)))
+    made = made_of(
+        [group],
+        (pp + nn) * alike - (pn + np_) * unlike,
+        (p - n) * np.sqrt(q / (2 * np.pi)),
+        function=True,
+    )
+    return Map(source.spatial, [Group(group.channels, {(made, 0): np.eye(q.shape[1])})])
 
 
 def shuffled(source, size):

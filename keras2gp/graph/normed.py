@@ -1,0 +1,120 @@
+"""A tensor beside its normalisation, and beside homogeneous functions of it: x + relu(LN(x)).
+
+LN(x) is x times a number that depends on the image, less a mean. Sums of x and LN(x) are therefore
+one op, NormalizeAdded. A homogeneous function of a Gaussian tensor v is straight but for its size,
+    relu(v) = v / 2 + |v| / 2,    leaky_relu(v) = (1 + a) / 2 v + (1 - a) / 2 |v|,
+and E[u |v|] = 0 for jointly Gaussian u and v: what is left beside |v| are sums of x and LN(x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from keras2gp.graph.graph import Node
+from keras2gp.graph.ops import Activation, Composed, Kind, Normalize, NormalizeAdded, Scale
+
+__all__ = ["Normed", "beside", "slopes"]
+
+_NAMES = tuple(each.name for each in fields(Normalize))
+
+
+@dataclass(frozen=True)
+class Normed:
+    """A tensor as skip A + factor (A - mean) r of one tensor A.
+
+    base:   the node A
+    norm:   the normalisation, and all its inputs; None where there is none
+    """
+
+    base: int
+    norm: tuple[Normalize, tuple[int, ...]] | None
+    skip: float
+    factor: float
+
+    def added(self, other: Normed, first: float, second: float) -> Normed | None:
+        """The sum of both, with a coefficient each; None if it is no such tensor."""
+        norms = {each.norm for each in (self, other) if each.norm is not None}
+        if self.base != other.base or len(norms) != 1:
+            return None
+        (norm,) = norms
+        skip = first * self.skip + second * other.skip
+        return Normed(self.base, norm, skip, first * self.factor + second * other.factor)
+
+    @property
+    def op(self) -> NormalizeAdded | None:
+        """The op that it is, of the inputs of the normalisation."""
+        if self.norm is None:
+            return None
+        stated = {name: getattr(self.norm[0], name) for name in _NAMES}
+        return NormalizeAdded(**stated, skip=self.skip, factor=self.factor)
+
+
+def beside(
+    pair: tuple[int, int], terms: Mapping[int, float], nodes: Sequence[Node]
+) -> Normed | None:
+    """Two terms of a sum as one tensor beside its normalisation; None if they are none."""
+    first, second = pair
+    for one in _forms(first, nodes):
+        for two in _forms(second, nodes):
+            both = one.added(two, terms[first], terms[second])
+            if both is not None:
+                return both
+    return None
+
+
+def slopes(
+    index: int, other: int, nodes: Sequence[Node], kinds: Sequence[Kind]
+) -> tuple[int, float, float] | None:
+    """An activation as a v + b |v|, if v and the other node are Gaussian and numbers times one A.
+
+    Returns: v, a and b.
+    """
+    op = nodes[index].op
+    if not isinstance(op, Activation) or op.even:
+        return None
+    (v,) = nodes[index].inputs
+    if {kinds[v], kinds[other]} != {Kind.GAUSSIAN}:
+        return None
+    if not {form.base for form in _forms(v, nodes)} & {form.base for form in _forms(other, nodes)}:
+        return None
+    above, below = _value(op, 1.0), _value(op, -1.0)
+    if above is None or below is None:
+        return None
+    return v, (above - below) / 2.0, (above + below) / 2.0
+
+
+def _value(op: Activation, u: float) -> float | None:
+    """A function at a point, if it has a slope on each side of 0 and is 0 there; else None."""
+    if not isinstance(op, Composed):
+        if not op.homogeneous:
+            return None
+        slope = dict(op.params).get("negative_slope", -1.0 if op.even else 0.0)
+        return u if u >= 0.0 or op.name == "linear" else slope * u
+    values: list[float] = [u]
+    for step, inputs in op.steps:
+        read = [values[i] for i in inputs]
+        found = _value(step, read[0]) if isinstance(step, Activation) else None
+        if step.sum_weights:
+            found = sum(c * x for c, x in zip(step.sum_weights, read, strict=True))
+        if found is None:
+            return None
+        values.append(found)
+    return values[-1]
+
+
+def _forms(index: int, nodes: Sequence[Node]) -> list[Normed]:
+    """A node as a factor times a tensor, and as that of the tensor which it normalises."""
+    scale, node = 1.0, nodes[index]
+    while isinstance(node.op, Scale):
+        scale *= node.op.factor
+        (index,) = node.inputs
+        node = nodes[index]
+    forms = [Normed(index, None, scale, 0.0)]
+    op = node.op
+    if isinstance(op, Normalize):
+        plain = Normalize(**{name: getattr(op, name) for name in _NAMES})
+        skip, factor = (op.skip, op.factor) if isinstance(op, NormalizeAdded) else (0.0, 1.0)
+        norm = plain, node.inputs
+        forms.append(Normed(node.inputs[op.group], norm, scale * skip, scale * factor))
+    return forms
