@@ -45,7 +45,7 @@ def test_every_other_part():
         "first result, s",
         "first result (next), s",
         "its processor time (keeps it), s",
-        "tile 4 x 16",
+        "tile of the plan",
         "1 thread on as many cores",
         "2 threads on as many cores",
         "kernel.matrix, N = 32",

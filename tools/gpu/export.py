@@ -40,7 +40,7 @@ from keras2gp.matrices.plan import block_shape
 NETWORKS = {
     "resnet32": 256,
     "convnet": 256,
-    "fully-connected": 1024,
+    "fully-connected": 4096,
     "pooling": 256,
     "resnet32-pooled": 64,
 }
@@ -50,6 +50,9 @@ The networks of tools/activations.py come by their activation: `convolutions-elu
 """
 
 CONVOLUTIONS = "convolutions-"
+
+CORNER = 1024
+"""Images of either side whose float64 kernel a block is compared with, the first ones."""
 
 
 def hlo(function, specs) -> bytes:
@@ -83,8 +86,9 @@ class Network:
     def _write_arrays(self, model) -> None:
         begin = time.perf_counter()
         wide = keras2gp.convert(model, dtype="float64")
-        expected = wide.matrix(self.x1, self.x2, get=self.kind)
-        diagonal = np.asarray(wide.diag(self.x1, get=self.kind))
+        x1, x2 = self.x1[:CORNER], self.x2[:CORNER]
+        expected = wide.matrix(x1, x2, get=self.kind)
+        diagonal = np.asarray(wide.diag(x1, get=self.kind))
         np.savez_compressed(
             self.out / f"{self.name}.npz",
             image1=self.data(self.x1),
@@ -95,7 +99,7 @@ class Network:
             diagonal=diagonal,
         )
         seconds = time.perf_counter() - begin
-        print(f"{self.name}: float64 kernel of {self.side}^2 in {seconds:.1f} s", flush=True)
+        print(f"{self.name}: float64 kernel in {seconds:.1f} s", flush=True)
 
     def data(self, x):
         """The data tensor of the images, which are innermost; vectors are rows."""
