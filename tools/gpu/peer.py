@@ -93,7 +93,8 @@ def main() -> None:
         *_, function = NETWORKS[name]()
         kernel = jax.jit(lambda a, b, function=function: function(a, b, "nngp"))
         for batch in map(int, arguments.batches.split(",")):
-            if batch > data["image1"].shape[0 if data["image1"].ndim == 2 else -1] or time.perf_counter() - began > arguments.seconds:
+            images = data["image1"].shape[0 if data["image1"].ndim == 2 else -1]
+            if batch > images or time.perf_counter() - began > arguments.seconds:
                 continue
             try:
                 row = {"network": name, **measured(kernel, data, batch, arguments.repeats)}
