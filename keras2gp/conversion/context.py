@@ -130,6 +130,7 @@ class State:
     trained_until: path of the last layer that runs with its present weights
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
     forms:       the Input.index of data in another form, by the identity of its tensor and the form
+    masks:       data and form of the weights of positions, by Input.index
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
     constants:   arrays of constants that are added, [*spatial, C] or of one entry along an axis,
@@ -149,6 +150,7 @@ class State:
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     data: list[Any] = field(default_factory=list)
     forms: dict[tuple[int, object], int] = field(default_factory=dict)
+    masks: dict[int, tuple[Any, Callable[[Any], Any]]] = field(default_factory=dict)
     names: dict[tuple[int, str], str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     constants: list[tuple[Array, int]] = field(default_factory=list)
@@ -255,14 +257,17 @@ class Context:
         dtype = self.state.dtype
         self._require_sizes(mask.shape)
         index = self._in_form(mask.data, form, lambda data: form(keras.ops.cast(data, dtype)))
+        self.state.masks[index] = (mask.data, form)
         spatial = tuple(int(n or 1) for n in mask.shape)
         return self.state.builder.add(Input(index, spatial, 1), (), self.path)
 
-    def weighed(self, tensor: Tensor, mask: Tensor, form: Callable[[Any], Any]) -> Tensor:
+    def weighed(
+        self, tensor: Tensor, mask: Tensor, form: Callable[[Any], Any], op: Op | None = None
+    ) -> Tensor:
         """Multiply the positions of a tensor by numbers of a mask; see `weights_of`."""
         weights = self.weights_of(mask, form)
-        add = self.state.builder.add
-        return tensor.map(lambda node: add(Weigh(), (node, weights), self.path), tensor.shape)
+        add, op = self.state.builder.add, op or Weigh()
+        return tensor.map(lambda node: add(op, (node, weights), self.path), tensor.shape)
 
     def _in_form(self, data: Any, key: object, form: Callable[[Any], Any]) -> int:
         """The Input.index of data in a form of its own, with an axis of one channel."""

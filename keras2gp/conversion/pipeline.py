@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from keras2gp._util.checks import one_of
 from keras2gp.conversion.context import RefusalError, State
+from keras2gp.conversion.layers.masks import without_gaps
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.output import (
     channels_of,
@@ -295,6 +296,7 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         return _Conversion(ConversionReport(name, settings.prior, rows, (obstacle,), shapes))
     graph, terms = split_mean(whole, channels_of(output))
     arrays = array_obstacles(graph)
+    graph, held = without_gaps(graph, state, terms.data)
     shared = join_calls(graph, len(state.data))
     graph, sum_obstacles = resolve_sums(without_idle_activations(shared.graph))
     guessed = walker.has_unknown_shape(output)
@@ -302,6 +304,7 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         *obstacles_before(walker, graph),
         *([] if guessed else output_obstacles(output, graph)),
         *arrays,
+        *held,
         *sum_obstacles,
         *([] if arrays else check_gaussianity(graph)),
         *shared.obstacles,

@@ -5,7 +5,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import keras2gp
 from keras2gp.errors import InputError, UnsupportedModelError
@@ -48,6 +48,16 @@ REFUSED = {
     "repeated states": (
         lambda x: layers.SimpleRNN(4, return_sequences=True)(layers.Masking()(x)),
         "repeats the state before",
+    ),
+    "repeated states beside others": (
+        lambda x: layers.GlobalAveragePooling1D()(layers.Conv1D(4, 3)(
+            layers.SimpleRNN(4, return_sequences=True)(layers.Masking()(x)))),
+        "takes notice of these steps",
+    ),
+    "repeated states, the other way": (
+        lambda x: layers.SimpleRNN(4)(layers.SimpleRNN(4, return_sequences=True, go_backwards=True)(
+            layers.Masking()(x))),
+        "takes notice of these steps",
     ),
     "a mask of random numbers": (
         lambda x: layers.GlobalAveragePooling1D()(layers.Masking()(layers.Dense(4)(x))),
@@ -177,10 +187,14 @@ def test_masks_without_weights_are_refused():
         lambda x: averaged(words(x, mask_zero=True)), (4,), "int32"))  # fmt: skip
     recurrence = keras2gp.convert(model_of(
         lambda x: layers.SimpleRNN(4)(words(x, mask_zero=True)), (4,), "int32"))  # fmt: skip
-    for kernel, row in ((mean, [0] * 4), (recurrence, [0] * 4), (recurrence, [1, 0, 2, 0])):
+    convolved = keras2gp.convert(model_of(
+        lambda x: layers.SimpleRNN(4)(
+            layers.Conv1D(4, 3, padding="same")(words(x)), mask=ops.not_equal(x, 0)),
+        (4,), "int32"))  # fmt: skip
+    for kernel, row in ((mean, [0] * 4), (recurrence, [0] * 4), (convolved, [1, 0, 2, 0])):
         with pytest.raises(InputError, match=r"image 1\. Its mask may leave out"):
             kernel(np.array([[1, 2, 0, 0], row]))
-    assert np.isfinite(recurrence(np.array([[0, 1, 2, 0]]))).all()
+    assert np.isfinite(recurrence(np.array([[0, 1, 2, 0], [1, 0, 2, 0]]))).all()
 
 
 class Own(layers.Layer):

@@ -164,6 +164,49 @@ def test_agrees_with_all_positions(case, rng):
     np.testing.assert_allclose(kernel.diag(x1), expected, rtol=1e-9)
 
 
+GAPS = {
+    "last state": lambda x: rnn(masked(x)),
+    "backwards": lambda x: rnn(masked(x), go_backwards=True),
+    "stacked": lambda x: rnn(steps(masked(x))),
+    "stacked, zeros in the gaps": lambda x: rnn(steps(masked(x), zero_output_for_mask=True)),
+    "mean": lambda x: average(steps(masked(x), keras.ops.erf)),
+    "layers on each step": lambda x: average(layers.Dense(6, activation="relu", **HE)(
+        layers.LayerNormalization()(steps(masked(x), None)))),
+    "both directions": lambda x: both(masked(x), "sum", sequences=False),
+    "both directions, stacked": lambda x: rnn(both(both(masked(x)))),
+    "both directions, mean": lambda x: average(both(masked(x), "sum")),
+}  # fmt: skip
+"""Recurrences that hold their states where a mask leaves steps out between others."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=() if c == "stacked" else pytest.mark.slow) for c in GAPS],
+)
+def test_states_stand_still_in_the_gaps_of_a_mask(case, rng):
+    x = keras.Input((5,), dtype="int32")
+    model = keras.Model(x, layers.Dense(3, **HE)(GAPS[case](x)))
+    words_ = rng.integers(1, WORDS, (5, 5))
+    words_[[0, 0, 1, 2, 2, 3], [1, 3, 0, 2, 4, 3]] = 0
+    kernel = keras2gp.convert(model, dtype="float64")
+    expected = full_oracle.full_kernel(model, words_[:3], words_[3:])
+    np.testing.assert_allclose(kernel(words_[:3], words_[3:]), expected, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_the_tangent_kernel_of_states_that_stand_still(rng, tmp_path):
+    """The steps of a saved kernel are moved together, too."""
+    x = keras.Input((5, 2))
+    model = keras.Model(x, layers.Dense(3, **HE)(rnn(steps(layers.Masking()(x)))))
+    values = rng.normal(size=(3, 5, 2))
+    values[[0, 1, 1, 2], [1, 0, 3, 2]] = 0.0
+    keras2gp.convert(model, dtype="float64").save(tmp_path / "kernel")
+    kernel = keras2gp.load(tmp_path / "kernel")
+    expected = full_oracle.full_tangent(model, values[:2], values[2:])
+    np.testing.assert_allclose(kernel(values[:2], values[2:], get="ntk"), expected, rtol=1e-9)
+    np.testing.assert_allclose(kernel(values), full_oracle.full_kernel(model, values, values))
+
+
 TANGENT = {
     "activation of a lookup", "last state", "linear", "all states pooled", "stacked", "backwards",
     "states through a convolution", "masked mean", "masked states",

@@ -1,17 +1,23 @@
 """Masks of steps: functions of the data, which Keras computes, as weights of positions.
 
 A step that a mask leaves out has the weight 0. Where there is no weight that would do, it is no
-number, and a kernel refuses the image.
+number, and a kernel refuses the image. Steps are moved together before, where that changes nothing
+but the weights (see graph/packing.py).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import Any
 
 from keras import ops
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.context import Call, Context, State
 from keras2gp.conversion.tensor import Tensor
+from keras2gp.errors import Obstacle
+from keras2gp.graph.graph import Graph
+from keras2gp.graph.packing import MaskForm, moved_inputs, paths_of_held, without_held
 
 __all__ = [
     "block",
@@ -20,7 +26,9 @@ __all__ = [
     "last_of_block",
     "last_of_block_backwards",
     "mask_of",
+    "moved_together",
     "shares",
+    "without_gaps",
 ]
 
 
@@ -66,3 +74,62 @@ def last_of_block(mask: Any) -> Any:
 def last_of_block_backwards(mask: Any) -> Any:
     """The same from the last step to the first."""
     return last_of_block(ops.flip(mask, axis=1))
+
+
+_BACKWARDS = (block_backwards, last_of_block_backwards)
+_MASKS = (shares, block, last_of_block, *_BACKWARDS)
+
+
+def moved_together(data: Any, mask: Any) -> Any:
+    """The steps of data, [N, T, ...], that a mask leaves in, in front; 0 behind them.
+
+    mask: [N, T], of the type of the data
+    """
+    number = ops.expand_dims(mask * ops.cumsum(mask, axis=1), 1)
+    place = ops.expand_dims(ops.cumsum(ops.ones_like(mask), axis=1), 2)
+    taken = ops.cast(ops.equal(place, number), data.dtype)
+    columns = ops.reshape(data, (-1, data.shape[1], math.prod(data.shape[2:])))
+    return ops.reshape(ops.matmul(taken, columns), (-1, *data.shape[1:]))
+
+
+def without_gaps(
+    graph: Graph, state: State, fixed: Collection[int]
+) -> tuple[Graph, list[Obstacle]]:
+    """The graph on data whose steps are moved together, and states that stand still in a gap.
+
+    fixed: data tensors that are not to be moved, by Input.index
+    """
+    forms = {
+        index: MaskForm(id(mask), form in _BACKWARDS)
+        for index, (mask, form) in state.masks.items()
+        if form in _MASKS
+    }
+    masks = {id(mask): mask for mask, form in state.masks.values() if form in _MASKS}
+    done = set()
+    for number, mask in masks.items():
+        moved = moved_inputs(graph, forms, number)
+        if not moved or moved & set(fixed):
+            continue
+        done.add(number)
+        weights = ops.cast(mask, state.dtype)
+        for index in moved:
+            key, data = state.data[index]
+            if index in forms:
+                form = state.masks[index][1]
+                data = ops.expand_dims(form(moved_together(weights, weights)), -1)
+            else:
+                data = moved_together(ops.cast(data, state.dtype), weights)
+            state.data[index] = (key, data)
+    graph = without_held(graph, done, forms)
+    return graph, [_still(path) for path in paths_of_held(graph)]
+
+
+def _still(path: str) -> Obstacle:
+    return Obstacle(
+        path,
+        "states under a mask",
+        "at a step that its mask leaves out it repeats the state before, wherever that is, and "
+        "what follows takes notice of these steps",
+        "recurrences, layers on each step and GlobalAveragePooling1D with that mask after it; "
+        "zero_output_for_mask=True, or Bidirectional, which gives zeros there",
+    )

@@ -18,7 +18,8 @@ from keras2gp.conversion.layers.masks import (
     mask_of,
 )
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.ops import AveragePool, Crop, Flip, Op, Product, Recurrent, Reshape, Sum
+from keras2gp.graph.ops import AveragePool, Crop, Flip, Op, Product, Recurrent, Reshape, Sum, Weigh
+from keras2gp.graph.packing import Held
 from keras2gp.layer_table import LAYERS
 
 __all__ = ["read_bidirectional", "read_simple_rnn"]
@@ -84,11 +85,6 @@ def _states(
 
     They are those of all steps or of the last, and the last once more if it is asked for.
     """
-    if mask is not None and layer.return_sequences and not layer.zero_output_for_mask:
-        context.refuse(
-            "at a step that its mask leaves out it repeats the state before, wherever that is",
-            "zero_output_for_mask=True, or Bidirectional, which gives zeros there",
-        )
     if mask is not None and layer.zero_output_for_mask and not layer.return_sequences:
         context.refuse(
             "its result is 0 where its mask leaves out the last step", "zero_output_for_mask=False"
@@ -100,7 +96,8 @@ def _states(
     if layer.return_sequences:
         states.append(fused(layer.activation, steps, context))
         if mask is not None:
-            states = [context.weighed(states[0], mask, _block(layer))]
+            op = Weigh() if layer.zero_output_for_mask else Held()
+            states = [context.weighed(states[0], mask, _block(layer), op)]
     if layer.return_state or not layer.return_sequences:
         states += [fused(layer.activation, last, context)] * (2 - len(states))
     name = context.became.removeprefix(became).split(", ")[-1]
