@@ -14,7 +14,7 @@ from keras2gp.cli.checks import ModelSource
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.tables import prepared_table, takes_table
 from keras2gp.conversion.pipeline import convert, inspect
-from keras2gp.data.datasets import prepare_images
+from keras2gp.data.images import prepare_images
 from keras2gp.errors import InputError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.loading import load_kernel

@@ -1,5 +1,6 @@
 """Data to fit and evaluate on: embedded MNIST digits, tfds:NAME, .npz archives, IDX folders."""
 
-from keras2gp.data.datasets import Dataset, load, prepare_images
+from keras2gp.data.datasets import Dataset, load
+from keras2gp.data.images import prepare_images
 
 __all__ = ["Dataset", "load", "prepare_images"]

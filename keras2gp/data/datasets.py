@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -14,11 +13,12 @@ import numpy as np
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
 from keras2gp.data.files import read_idx_folder, read_npy_folder, read_npz
+from keras2gp.data.images import as_floats, not_finite
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_image_folder
 from keras2gp.data.tables import TARGET, is_table, read_csv, without_target
 from keras2gp.errors import DataError, InputError
 
-__all__ = ["Dataset", "load", "prepare_images"]
+__all__ = ["Dataset", "load"]
 
 
 _SOURCES = (
@@ -27,8 +27,6 @@ _SOURCES = (
 )
 _SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _NPZ_KEYS = "expected x and y; or x_train, y_train and, both or neither, x_test and y_test"
-_EXACT_IN_FLOAT32, _EXACT_IN_FLOAT64 = 2**24, 2**53
-"""Integers up to here are exact in float32, and in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +319,7 @@ def _images(x: Array, where: str) -> tuple[Array, list[str]]:
     try:
         if x.dtype == np.uint8 or x.dtype.kind == "U":
             return x, []
-        return _as_floats(x, where)
+        return as_floats(x, where)
     except InputError as error:
         raise DataError(str(error)) from error
 
@@ -335,87 +333,7 @@ def _targets(y: Array, where: str, *, maps: bool) -> Array:
     if y.dtype.kind not in "biufU":
         raise DataError(f"{where}: values of type {y.dtype}, expected labels or real numbers")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise DataError(f"{where}: {_not_finite(y)}")
+        raise DataError(f"{where}: {not_finite(y)}")
     # Labels are int64 for every source: tensorflow_datasets gives int64, IDX files uint8.
     integer = y.dtype.kind in "iu" and np.can_cast(y.dtype, np.int64)
     return y.astype(np.int64) if integer else y
-
-
-def prepare_images(
-    x: Any, *, model_rescales: bool, sample_shape: tuple[int, ...]
-) -> tuple[Array, list[str]]:
-    """Bring images into the type and shape that a kernel takes.
-
-    Args:
-        x: images, real numbers.
-        model_rescales: whether the model itself brings pixels into range (Rescaling,
-            Normalization). If so, uint8 pixels keep their values; if not, they are divided by 255.
-        sample_shape: shape of one image for the model; if it ends in 1, x may lack that axis.
-
-    Returns:
-        The images, in float64 if x is float64 and in float32 otherwise, and the changes that were
-        made to them, a sentence each.
-
-    Raises:
-        InputError: x is empty, has another shape or type, or is not finite.
-
-    Shapes:
-        x [N, *shape]; result [N, *sample_shape].
-
-    >>> import numpy
-    >>> from keras2gp.data import prepare_images
-    >>> pixels = numpy.full((3, 2, 2), 51, "uint8")
-    >>> images, notes = prepare_images(pixels, model_rescales=False, sample_shape=(2, 2, 1))
-    >>> images.shape, images.dtype, round(float(images[0, 0, 0, 0]), 4)
-    ((3, 2, 2, 1), dtype('float32'), 0.2)
-    >>> notes
-    ['added the channel axis that the model expects', 'uint8 pixels divided by 255, to [0, 1]']
-    """
-    images = np.asarray(x)
-    notes = []
-    if images.ndim == 0 or len(images) == 0:
-        raise InputError(f"images: shape {images.shape}: there are none")
-    if sample_shape[-1:] == (1,) and images.shape[1:] == tuple(sample_shape[:-1]):
-        images = images[..., np.newaxis]
-        notes.append("added the channel axis that the model expects")
-    if images.shape[1:] != tuple(sample_shape):
-        raise InputError(
-            f"images: received shape {images.shape}, and the model takes "
-            f"(N, {', '.join(map(str, sample_shape))})"
-        )
-    if images.dtype != np.uint8:
-        floats, done = _as_floats(images, "images")
-        return floats, notes + done
-    if model_rescales:
-        notes.append("uint8 pixels kept in 0..255, since the model rescales them itself")
-        return images.astype(np.float32), notes
-    notes.append("uint8 pixels divided by 255, to [0, 1]")
-    return np.divide(images, np.float32(255), dtype=np.float32), notes
-
-
-def _as_floats(x: Array, where: str) -> tuple[Array, list[str]]:
-    """The same values in float32 or float64; InputError if they are not finite real numbers."""
-    if x.dtype.kind not in "biuf":
-        raise InputError(f"{where}: values of type {x.dtype}, expected real numbers")
-    if x.dtype.kind == "f":
-        exact = x.dtype.itemsize <= 4
-    else:
-        largest = max(abs(int(x.min())), abs(int(x.max())))
-        if largest > _EXACT_IN_FLOAT64:
-            raise InputError(
-                f"{where}: integers up to {largest}, of which float64 loses the last digits. Try: "
-                "subtract an offset, or divide by a unit"
-            )
-        exact = largest <= _EXACT_IN_FLOAT32
-    dtype = np.dtype(np.float32 if exact else np.float64)
-    with np.errstate(over="ignore"):
-        floats = x.astype(dtype, copy=False)
-    if not np.isfinite(floats).all():
-        raise InputError(f"{where}: {_not_finite(floats)}")
-    return floats, [] if x.dtype == dtype else [f"{x.dtype} values cast to {dtype}, not scaled"]
-
-
-def _not_finite(values: Array) -> str:
-    bad = np.argwhere(~np.isfinite(values))
-    first = tuple(int(i) for i in bad[0])
-    return f"{len(bad)} of {math.prod(values.shape)} values are NaN or infinite, first at {first}"

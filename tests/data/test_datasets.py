@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras2gp.data.datasets import Dataset, load, prepare_images
+from keras2gp.data.datasets import Dataset, load
+from keras2gp.data.images import prepare_images
 from keras2gp.errors import DataError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,7 @@ from keras2gp.cli.outputs import is_picture
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import image_shape, open_session
 from keras2gp.conversion.overrides import overrides_template
-from keras2gp.data.datasets import prepare_images
+from keras2gp.data.images import prepare_images
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.plots.style import save
 from keras2gp.plots.trials import read_rows, trials
