@@ -20,6 +20,7 @@ __all__ = [
     "add_predict",
     "add_search",
     "add_tune",
+    "add_xray",
 ]
 
 _SCORES = ("validation", "leave-one-out", "evidence")
@@ -207,6 +208,7 @@ def add_xray(commands: Any) -> None:
     xray.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
     arguments.add_output(xray, "directory of the report")
     arguments.add_conversion(xray)
+    arguments.add_position(xray)
     arguments.add_dtype(xray)
 
 

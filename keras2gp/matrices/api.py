@@ -257,14 +257,14 @@ def speed_of(kernel: Any, x: Any) -> tuple[float, float]:
 
     Args:
         kernel: as for `estimate`.
-        x: the images.
+        x: the images, as for the kernel.
 
     Returns:
         Seconds of compilation, and pairs a second after it.
     """
-    times = []
+    times, count = [], 0
     for _ in range(2):
         began = time.perf_counter()
-        kernel.matrix(x, positions="all")
+        count = len(kernel.matrix(x, positions="all"))
         times.append(max(time.perf_counter() - began, 1e-9))
-    return max(times[0] - times[1], 0.0), estimate(kernel, len(x), positions="all").pairs / times[1]
+    return max(times[0] - times[1], 0.0), estimate(kernel, count, positions="all").pairs / times[1]

@@ -25,10 +25,11 @@ from keras2gp.xrays.arguments import (
     without_mean,
 )
 from keras2gp.xrays.comparisons import Difference, Sample, differences
-from keras2gp.xrays.cost import Cost, cost_of
-from keras2gp.xrays.directory import Directory
+from keras2gp.xrays.cost import Cost, Plan, cost_of
+from keras2gp.xrays.directory import Directory, scores_file
 from keras2gp.xrays.findings import Evidence, Finding, Summary, ordered
 from keras2gp.xrays.fixed_points import FixedPoint
+from keras2gp.xrays.images import arrays_of, taken
 from keras2gp.xrays.report import XRay
 from keras2gp.xrays.scores import Scores, scored, subsets_of
 from keras2gp.xrays.signals import LayerSignal, signals_of
@@ -52,6 +53,7 @@ def xray(
     subsets: int = 10,
     signal_rows: int = 200,
     seed: int = 0,
+    position: Any = None,
     overrides: Mapping[str, Any] | None = None,
     dtype: str = "float32",
     executor: Any = "auto",
@@ -66,7 +68,8 @@ def xray(
 
     Args:
         model: a Keras model, or the path of its file.
-        x: images, [N, *shape], floating-point.
+        x: images, [N, *shape], floating-point; for a model with several inputs a list of such
+            arrays, or a dict by input name.
         y: their labels, [N]; or real targets, [N] or [N, C], if their type is floating-point.
         test: images and targets that no fit sees, for test errors.
         out: directory of the report (report.html, report.json, report.txt), of the variants as
@@ -80,6 +83,7 @@ def xray(
         subsets: random groups of rows, each of which is left out once, for standard errors.
         signal_rows: the first so many rows show how signal flows; 0 for none.
         seed: of the groups.
+        position: of an output with positions the one that the targets are of, as for `Kernel.at`.
         overrides: variances by layer, as for `convert`; a variant without such a layer is as it is.
         dtype: of the kernels' entries, "float32" or "float64".
         executor: as for `gram`.
@@ -119,6 +123,7 @@ def xray(
         subsets=subsets,
         signal_rows=signal_rows,
         seed=seed,
+        position=position,
         overrides=overrides,
         dtype=dtype,
         conversion=conversion,
@@ -146,19 +151,22 @@ class Examination:
         subsets: int = 10,
         signal_rows: int = 200,
         seed: int = 0,
+        position: Any = None,
         overrides: Mapping[str, Any] | None = None,
         dtype: str = "float32",
         conversion: Mapping[str, Any] | None = None,
     ) -> None:
         self.x, self.task, self.test = checked_rows(x, y, test)
         one_of("dtype", dtype, ("float32", "float64"))
-        self._groups = whole_number("subsets", subsets, 2, len(self.x) // 2)
+        self._rows = len(self.task.y)
+        self._groups = whole_number("subsets", subsets, 2, self._rows // 2)
         self._seed = whole_number("seed", seed, 0, 2**32 - 1)
-        self._signal_rows = min(whole_number("signal_rows", signal_rows, 0), len(self.x))
+        self._signal_rows = min(whole_number("signal_rows", signal_rows, 0), self._rows)
         if not isinstance(most_work, int | float) or not most_work >= 1.0:
             raise InputError(f"most_work={received_text(most_work)}: expected a number from 1")
         own = checked_names(variants)
-        settings = Settings(check_overrides(overrides), dtype, checked_conversion(conversion or {}))
+        others = checked_conversion(conversion or {})
+        settings = Settings(check_overrides(overrides), dtype, others, position)
         self._subject = Subject(model, settings, self.x)
         found = self._subject.variants(kinds, own, most_work)
         self.variants: list[Variant] = [self._subject.base, *found]
@@ -168,18 +176,39 @@ class Examination:
         """The variants whose kernels are computed, the model as it is first."""
         return [v for v in self.variants if v.kernel is not None]
 
+    @property
+    def _test_rows(self) -> int:
+        return 0 if self.task.test is None else len(self.task.test)
+
+    @property
+    def _signals_file(self) -> str:
+        return f"signals-{self._signal_rows}.json"
+
     def cost(self, out: str | os.PathLike[str] | None = None, *, measure: bool = True) -> Cost:
-        """Time, memory and disk that it will take; parts that `out` holds already count too.
+        """Time, memory and disk that it will take, less what `out` holds already.
 
         Args:
             out: the directory; None for matrices in memory.
             measure: whether the time is measured, on a few rows.
         """
-        works = [(v.kernel, v.work) for v in self.computed if v.kernel is not None]
-        test = 0 if self.test is None else len(self.test)
-        return cost_of(
-            works, self.x, test, self._groups, None if out is None else Path(out), measure=measure
+        folder = None if out is None else as_path("out", out, StoreError)
+
+        def there(name: str) -> bool:
+            return folder is not None and (folder / name).is_file()
+
+        works = [(v, (v.kernel, v.work)) for v in self.computed if v.kernel is not None]
+        signals = bool(self._signal_rows) and not there(self._signals_file)
+        plan = Plan(
+            base=self._subject.kernel,
+            kernels=[work for _, work in works],
+            left=[work for v, work in works if not there(scores_file(v.key))],
+            x=self.x,
+            rows=self._rows,
+            test=self._test_rows,
+            subsets=self._groups,
+            signal_rows=self._signal_rows if signals else 0,
         )
+        return cost_of(plan, folder, measure=measure)
 
     def run(
         self,
@@ -209,8 +238,9 @@ class Examination:
     def _identity(self) -> dict[str, Any]:
         """The facts that tell the directory of one X-ray from that of another."""
         digest = hashlib.sha256()
-        arrays = [self.x, self.task.y]
-        arrays += [] if self.test is None or self.task.test is None else [self.test, self.task.test]
+        arrays = [*arrays_of(self.x), self.task.y]
+        if self.test is not None and self.task.test is not None:
+            arrays += [*arrays_of(self.test), self.task.test]
         for array in arrays:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(
@@ -225,7 +255,7 @@ class Examination:
         }
 
     def _made(self, work: Directory, executor: Any, told: Callable[[str, int, int], None]) -> XRay:
-        subsets = subsets_of(len(self.x), self._groups, self._seed)
+        subsets = subsets_of(self._rows, self._groups, self._seed)
         scores: dict[str, Scores] = {}
         reasons: dict[str, str] = {}
         files = {variant.name: work.keep(variant) for variant in self.variants}
@@ -245,8 +275,8 @@ class Examination:
         return XRay(
             model=self._subject.name,
             regression=self.task.regression,
-            rows=len(self.x),
-            test_rows=0 if self.test is None else len(self.test),
+            rows=self._rows,
+            test_rows=self._test_rows,
             classes=0 if self.task.regression else len(np.unique(labels)),
             subsets=self._groups,
             seed=self._seed,
@@ -273,22 +303,21 @@ class Examination:
             name = f"{variant.key}.cross.zarr"
             cross = work.matrix(kernel, name, self.test, self.x, executor=executor)
         found = scored(matrix, task, subsets, cross)
-        work.write(f"scores/{variant.key}.json", found.state())
+        work.write(scores_file(variant.key), found.state())
         return found
 
     def _signals(self, work: Directory) -> tuple[LayerSignal, ...]:
         rows = slice(0, self._signal_rows)
-        name = f"signals-{self._signal_rows}.json"
-        state = work.read(name)
+        state = work.read(self._signals_file)
         if state is None:
             found = signals_of(
                 self._subject.kernel,
-                self.x[rows],
+                taken(self.x, rows),
                 self.task.y[rows],
                 regression=self.task.regression,
                 seed=self._seed,
             )
-            work.write(name, {"signals": [asdict(s) for s in found]})
+            work.write(self._signals_file, {"signals": [asdict(s) for s in found]})
             return found
         return tuple(_signal_from(entry) for entry in state["signals"])
 

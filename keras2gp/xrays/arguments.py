@@ -12,6 +12,7 @@ from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_labels, check_length, check_targets
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.xrays.images import Inputs, arrays_of, of_each
 from keras2gp.xrays.scores import Task
 
 __all__ = ["checked_conversion", "checked_names", "checked_rows", "without_mean"]
@@ -20,12 +21,10 @@ _ALLOWED = ("output", "max_pooling", "tolerance", "activations", "layers", "inpu
 _FEWEST = 8
 
 
-def checked_rows(x: Any, y: Any, test: Any) -> tuple[Array, Task, Array | None]:
+def checked_rows(x: Any, y: Any, test: Any) -> tuple[Inputs, Task, Inputs | None]:
     """The images and targets, checked. Raises: InputError."""
-    if isinstance(x, list | tuple | Mapping):
-        raise InputError("x: an X-ray is of a model with one input, and takes one array of images")
-    images = np.asarray(x)
-    if images.dtype == np.uint8:
+    images = of_each(x, _array)
+    if any(array.dtype == np.uint8 for array in arrays_of(images)):
         raise InputError(
             "x holds uint8 pixels, which are not scaled here in silence. Try: "
             "x.astype('float32') / 255, or without the division if the model rescales them itself"
@@ -33,16 +32,33 @@ def checked_rows(x: Any, y: Any, test: Any) -> tuple[Array, Task, Array | None]:
     regression = np.asarray(y).dtype.kind == "f"
     check: Callable[[Any], Targets] = check_targets if regression else check_labels
     targets = check(y)
-    check_length(images, targets, "targets")
-    if len(images) < _FEWEST:
-        raise InputError(f"x has {len(images)} rows: {_FEWEST} or more are compared")
+    _check_lengths(images, targets, "targets")
+    if len(targets) < _FEWEST:
+        raise InputError(f"x has {len(targets)} rows: {_FEWEST} or more are compared")
     if test is None:
         return images, Task(targets, None, regression), None
     if not isinstance(test, Sequence) or len(test) != 2:
         raise InputError(f"test={received_text(test)}: expected a pair of images and targets")
-    held, others = np.asarray(test[0]), check(test[1])
-    check_length(held, others, "targets of test rows")
+    held, others = of_each(test[0], _array), check(test[1])
+    _check_lengths(held, others, "targets of test rows")
     return images, Task(targets, others, regression), held
+
+
+def _array(value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"x is no array: {error}") from error
+
+
+def _check_lengths(x: Inputs, y: Targets, name: str) -> None:
+    arrays = arrays_of(x)
+    if not arrays:
+        raise InputError("x holds no array")
+    for array in arrays:
+        if not array.ndim:
+            raise InputError(f"x={received_text(array.item())}: expected an array of images")
+        check_length(array, y, name)
 
 
 def checked_names(variants: Any) -> dict[str, Any]:
@@ -65,13 +81,13 @@ def checked_conversion(given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-def without_mean(task: Task, kernel: Kernel, x: Array, test: Array | None) -> Task:
+def without_mean(task: Task, kernel: Kernel, x: Inputs, test: Inputs | None) -> Task:
     """The targets of a regression less the mean of a kernel's process."""
     mean = kernel.mean
     if mean is None:
         return task
 
-    def less(y: Targets, images: Array) -> Targets:
+    def less(y: Targets, images: Inputs) -> Targets:
         values = np.asarray(mean(images), np.float64).reshape(len(y), -1)
         return y - (values[:, 0] if y.ndim == 1 else values)
 

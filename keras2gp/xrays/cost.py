@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
 from keras2gp._util.files import free_disk
 from keras2gp._util.memory import available_memory
 from keras2gp._util.text import duration_text, size_text
@@ -18,16 +17,43 @@ from keras2gp.errors import StoreError
 from keras2gp.gp.noise import ROWS, noise_memory
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import estimate, speed_of
+from keras2gp.xrays.flow import seconds_of
+from keras2gp.xrays.images import Inputs, taken
 from keras2gp.xrays.scores import Task, scored
+from keras2gp.xrays.signals import PAIRS
 
-__all__ = ["Cost", "cost_of"]
+__all__ = ["Cost", "Plan", "cost_of"]
 
 _PILOT = 64
 """Rows of the kernel whose time is measured."""
 _FITS = 300
-"""Rows of the fit whose time is measured."""
+"""Rows of the largest fit whose time is measured."""
 _COMPILES = 1.5
 """Programs of the first run of a kernel, in those of its first block: statistics and tiles."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What an X-ray computes.
+
+    Attributes:
+        base: the kernel of the model as it is.
+        kernels: all kernels, with their works relative to that.
+        left: those whose scores are not there yet.
+        x: the rows.
+        rows, test: numbers of rows and of test rows.
+        subsets: fits of each kernel beside that of all rows.
+        signal_rows: rows that show how signal flows; 0 for none, or if that is there already.
+    """
+
+    base: Kernel
+    kernels: Sequence[tuple[Kernel, float]]
+    left: Sequence[tuple[Kernel, float]]
+    x: Inputs
+    rows: int
+    test: int
+    subsets: int
+    signal_rows: int
 
 
 @dataclass(frozen=True)
@@ -35,17 +61,20 @@ class Cost:
     """The cost of an X-ray.
 
     Attributes:
-        kernels: kernels that are computed.
+        kernels: kernels of the X-ray.
+        there: those of them whose scores are in the directory already.
         pairs: entries of all of them.
         work: their time relative to that of the model's kernel, in all.
-        memory: bytes at the peak.
+        memory: bytes at the peak, of what is left.
         memory_available: bytes; None where the system does not say.
-        disk: bytes of all stores; 0 without a directory.
+        disk: bytes of the stores of what is left; 0 without a directory.
         disk_available: bytes free there.
-        seconds: measured on a few rows and scaled; None if not measured.
+        seconds: of what is left, signal flow included, measured on a few rows and scaled; None if
+            not measured.
     """
 
     kernels: int
+    there: int
     pairs: int
     work: float
     memory: int
@@ -81,51 +110,43 @@ class Cost:
         ]
         if self.disk:
             lines.append(f"disk: {size_text(self.disk)} of {size_text(self.disk_available)} free")
+        if self.there:
+            lines.append(f"{self.there} of {self.kernels} kernels are there already")
         if self.seconds is not None:
-            lines.append(f"time: about {duration_text(self.seconds)}, without what is there")
+            lines.append(f"time: about {duration_text(self.seconds)}")
         return "\n".join(lines)
 
 
-def cost_of(
-    kernels: Sequence[tuple[Kernel, float]],
-    x: Array,
-    test: int,
-    subsets: int,
-    out: Path | None,
-    *,
-    measure: bool,
-) -> Cost:
-    """The cost of kernels, whose works are relative to the first.
+def cost_of(plan: Plan, out: Path | None, *, measure: bool) -> Cost:
+    """The cost of an X-ray.
 
     Args:
-        kernels: with their works.
-        x: the rows.
-        test: number of test rows.
-        subsets: fits of each kernel beside that of all rows.
+        plan: of it.
         out: the directory.
         measure: whether the time is measured.
     """
-    count = len(x)
+    count, test = plan.rows, plan.test
     pairs = memory = disk = 0
-    for kernel, _ in kernels:
+    left = {id(kernel) for kernel, _ in plan.left}
+    for kernel, _ in plan.kernels:
         stores = [estimate(kernel, count, out=_place(out, "a"))]
         if test:
             stores.append(estimate(kernel, test, count, out=_place(out, "b")))
         pairs += sum(store.pairs for store in stores)
-        disk += sum(store.disk for store in stores)
-        memory = max(memory, *(store.memory for store in stores))
-    work = sum(each for _, each in kernels)
+        if id(kernel) in left:
+            disk += sum(store.disk for store in stores)
+            memory = max(memory, *(store.memory for store in stores))
     fits = noise_memory(count, 16) + 8 * 4 * count * (count + test)
-    each = pairs / len(kernels)
     return Cost(
-        kernels=len(kernels),
+        kernels=len(plan.kernels),
+        there=len(plan.kernels) - len(plan.left),
         pairs=pairs,
-        work=work,
+        work=sum(each for _, each in plan.kernels),
         memory=max(memory, fits),
         memory_available=available_memory(),
         disk=disk,
         disk_available=None if out is None else free_disk(out),
-        seconds=_seconds(kernels, work * each, x, subsets) if measure else None,
+        seconds=_seconds(plan, pairs / len(plan.kernels)) if measure else None,
     )
 
 
@@ -133,18 +154,27 @@ def _place(out: Path | None, name: str) -> Path | None:
     return None if out is None else out / "kernels" / name
 
 
-def _seconds(
-    kernels: Sequence[tuple[Kernel, float]], pairs: float, x: Array, subsets: int
-) -> float:
-    """The time of so many entries of the first kernel, of the programs, and of the fits."""
-    compilation, rate = speed_of(kernels[0][0], x[:_PILOT])
-    compiling = _COMPILES * compilation * len(kernels)
-    size = min(len(x), _FITS)
-    random = np.random.default_rng(0)
-    points = random.normal(size=(size, size))
-    labels = np.arange(size) % 10
+def _seconds(plan: Plan, pairs: float) -> float:
+    """The time of all that is left, where each kernel has so many entries."""
+    seconds, count = 0.0, plan.signal_rows
+    if plan.left:
+        compilation, rate = speed_of(plan.base, taken(plan.x, slice(0, _PILOT)))
+        seconds += _COMPILES * compilation * len(plan.left)
+        seconds += sum(work for _, work in plan.left) * pairs / rate
+        seconds += (plan.subsets + 1) * len(plan.left) * _fit_seconds(plan.rows)
+    if count:
+        flow, layers = seconds_of(plan.base, taken(plan.x, slice(0, count)), count + PAIRS)
+        seconds += flow + layers * _fit_seconds(count)
+    return seconds
+
+
+def _fit_seconds(rows: int) -> float:
+    """The time of a fit, measured on some rows, and scaled to more."""
+    size = min(rows, _FITS)
+    points = np.random.default_rng(0).normal(size=(size, size))
+    labels = np.arange(size) % min(10, size // 2)
     began = time.perf_counter()
     scored(points @ points.T / size + np.eye(size), Task(labels, None, regression=False))
     fit = time.perf_counter() - began
-    larger = (min(len(x), ROWS) / size) ** 3 + 4.0 * max(len(x) / ROWS - 1.0, 0.0) ** 3
-    return compiling + pairs / rate + fit * larger * (subsets + 1) * len(kernels)
+    larger = (min(rows, ROWS) / size) ** 3 + 4.0 * max(rows / ROWS - 1.0, 0.0) ** 3
+    return fit * larger

@@ -10,21 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.arrays import Matrix
 from keras2gp._util.digest import check_digest, with_digest
 from keras2gp._util.files import read_if_regular, write_file
 from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
+from keras2gp.xrays.images import Inputs
 from keras2gp.xrays.scores import Scores
 from keras2gp.xrays.variants import OWN, Variant
 
-__all__ = ["MARKER", "Directory"]
+__all__ = ["MARKER", "Directory", "scores_file"]
 
 MARKER = "xray.json"
 """The record of an X-ray in its directory."""
 _LARGEST = 2**30
 _LONGEST_NAME = 40
+
+
+def scores_file(key: str) -> str:
+    """Name of the scores of a kernel in a directory."""
+    return f"scores/{key}.json"
 
 
 class Directory:
@@ -75,14 +81,14 @@ class Directory:
 
     def scores(self, key: str) -> Scores | None:
         """The scores that an earlier run has left."""
-        state = self.read(f"scores/{key}.json")
+        state = self.read(scores_file(key))
         try:
             return None if state is None else Scores.from_state(state)
         except (KeyError, TypeError, ValueError):
             return None
 
     def matrix(
-        self, kernel: Kernel, name: str, x1: Array, x2: Array | None = None, *, executor: Any
+        self, kernel: Kernel, name: str, x1: Inputs, x2: Inputs | None = None, *, executor: Any
     ) -> Matrix:
         """A kernel matrix, whose store is filled or found."""
         store = self.path / "kernels" / name

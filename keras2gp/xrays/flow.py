@@ -6,6 +6,7 @@ linear readout of all of them sees.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +25,12 @@ from keras2gp.graph.offsets import Loop
 from keras2gp.graph.ops import Activation, Input
 from keras2gp.kernel.kernel import Kernel
 
-__all__ = ["LayerKernel", "layer_kernels"]
+__all__ = ["LayerKernel", "layer_kernels", "seconds_of"]
 
 _TILE = 48
 """Images on a side of a tile: maps of all layers are kept until they are averaged."""
+_PILOT = 16
+"""Images on a side of the tile whose time is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +40,13 @@ class LayerKernel:
     Attributes:
         path: of the layer; "input" for the data.
         sources: the layers that it reads.
+        is_data: whether it is an input of the network.
         matrix: its covariances of the images, [N, N], in float64.
     """
 
     path: str
     sources: tuple[str, ...]
+    is_data: bool
     matrix: Matrix
 
 
@@ -57,27 +62,76 @@ def layer_kernels(kernel: Kernel, x: Any) -> tuple[list[LayerKernel], dict[int, 
         and the variances of the images, [N], in front of activations, by the node that they read.
     """
     images = [np.asarray(a, np.float64) for a in kernel.images(x)]
-    program = Program(kernel.graph, "shifts", "nngp", boundaries=False)
-    observe = tf.function(_observed, autograph=False)
-    parameters = [kernel.parameters[layer] for layer in program.layers]
-    weights = [tf.constant(p.weight, tf.float64) for p in parameters]
-    variances = weights, [tf.constant(p.bias, tf.float64) for p in parameters]
-    last = _last_nodes(kernel)
+    last, read = _last_nodes(kernel), _read_by_activations(kernel)
+    observe = _Observer(kernel, (*last.values(), *read))
     count = len(images[0])
-    read = [n.inputs[0] for n in kernel.graph.nodes if isinstance(n.op.function, Activation)]
-    matrices = {node: np.empty((count, count)) for node in (*last.values(), *read)}
+    matrices = {node: np.empty((count, count)) for node in observe.nodes}
     for i in range(0, count, _TILE):
         for j in range(i, count, _TILE):
-            sides = [_side(images, start) for start in (i, j)]
-            maps = observe(program, *sides, variances, tuple(matrices))
-            for node, values in zip(matrices, maps, strict=True):
+            maps = observe(_side(images, i), _side(images, j))
+            for node, values in maps.items():
                 rows, columns = slice(i, i + _TILE), slice(j, j + _TILE)
-                part = values.numpy()[: count - i, : count - j]
+                part = values[: count - i, : count - j]
                 matrices[node][rows, columns] = part
                 matrices[node][columns, rows] = part.T
     sources = _sources(kernel, last)
-    layers = [LayerKernel(path, sources[path], matrices[node]) for path, node in last.items()]
+    data = {node for node in last.values() if isinstance(kernel.graph.nodes[node].op, Input)}
+    layers = [
+        LayerKernel(path, sources[path], node in data, matrices[node])
+        for path, node in last.items()
+    ]
     return layers, {node: np.diagonal(matrices[node]) for node in read}
+
+
+def seconds_of(kernel: Kernel, x: Any, count: int) -> tuple[float, int]:
+    """The time of `layer_kernels` on so many images, measured on a small tile.
+
+    Args:
+        kernel: of the whole network.
+        x: images, as for the kernel, of which the first few are taken.
+        count: number of images.
+
+    Returns:
+        Seconds, and the number of layers.
+    """
+    images = [np.asarray(a[:_PILOT], np.float64) for a in kernel.images(x)]
+    last = _last_nodes(kernel)
+    side, tile = _side(images, 0), min(_TILE, count)
+    observe = _Observer(kernel, (*last.values(), *_read_by_activations(kernel)))
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        observe(side, side)
+        times.append(time.perf_counter() - began)
+    blocks = -(-count // tile)
+    area = blocks * (blocks + 1) / 2 * (tile / len(images[0])) ** 2
+    return max(times[0] - times[1], 0.0) + area * times[1], len(last)
+
+
+class _Observer:
+    """Computes the covariances at some nodes, tile by tile.
+
+    Args:
+        kernel: of the whole network.
+        nodes: numbers of the nodes.
+    """
+
+    def __init__(self, kernel: Kernel, nodes: tuple[int, ...]) -> None:
+        self.nodes = tuple(dict.fromkeys(nodes))
+        self._program = Program(kernel.graph, "shifts", "nngp", boundaries=False)
+        parameters = [kernel.parameters[layer] for layer in self._program.layers]
+        weights = [tf.constant(p.weight, tf.float64) for p in parameters]
+        self._variances = weights, [tf.constant(p.bias, tf.float64) for p in parameters]
+        self._function = tf.function(_observed, autograph=False)
+
+    def __call__(self, first: list[Tensor], second: list[Tensor]) -> dict[int, Matrix]:
+        """The covariances of all pairs of two sets of images, by node."""
+        maps = self._function(self._program, first, second, self._variances, self.nodes)
+        return {node: values.numpy() for node, values in zip(self.nodes, maps, strict=True)}
+
+
+def _read_by_activations(kernel: Kernel) -> list[int]:
+    return [n.inputs[0] for n in kernel.graph.nodes if isinstance(n.op.function, Activation)]
 
 
 def _side(images: list[Array], start: int) -> list[Tensor]:

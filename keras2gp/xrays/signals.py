@@ -15,13 +15,15 @@ from keras2gp.kernel.kernel import Kernel
 from keras2gp.xrays.comparisons import ALPHA, holm
 from keras2gp.xrays.fixed_points import FixedPoint, fixed_points
 from keras2gp.xrays.flow import LayerKernel, layer_kernels
+from keras2gp.xrays.images import Inputs, of_each
 from keras2gp.xrays.scores import Task, scored
 
-__all__ = ["LayerSignal", "signals_of"]
+__all__ = ["PAIRS", "LayerSignal", "signals_of"]
 
 _NEAR = 0.05
 """Length of the steps from images to near ones, relative to the images."""
-_PAIRS = 16
+PAIRS = 16
+"""Images that have a near one."""
 _BINS = 24
 
 
@@ -66,7 +68,7 @@ class LayerSignal:
 
 
 def signals_of(
-    kernel: Kernel, x: Array, y: Targets, *, regression: bool, seed: int = 0
+    kernel: Kernel, x: Inputs, y: Targets, *, regression: bool, seed: int = 0
 ) -> tuple[LayerSignal, ...]:
     """The signal behind every layer.
 
@@ -77,14 +79,17 @@ def signals_of(
         regression: whether they are real.
         seed: of the near images.
     """
-    layers, in_front = layer_kernels(kernel, np.concatenate([x, _near(x, seed)]))
-    count = len(x)
+    # A stream of its own, which made no data.
+    random = np.random.default_rng((seed, 0x5817))
+    images = of_each(x, lambda array: np.concatenate([array, _near(array, random)]))
+    layers, in_front = layer_kernels(kernel, images)
+    count = len(y)
     names = {row.path: row.layer for row in kernel.report.rows}
     variances = {node: float(values[:count].mean()) for node, values in in_front.items()}
     fixed = fixed_points(kernel, variances)
     errors = {k.path: _errors(k.matrix[:count, :count], y, regression=regression) for k in layers}
     changes = _changes(layers, errors)
-    data = _correlations(layers[0].matrix)
+    data = _correlations(_of_data(layers))
     result = []
     for each in layers:
         error = errors[each.path]
@@ -103,10 +108,24 @@ def signals_of(
     return tuple(result)
 
 
-def _near(x: Array, seed: int) -> Array:
-    """Images near to the first ones, at a distance of _NEAR times their length."""
-    # A stream of its own, which made no data.
-    random, some = np.random.default_rng((seed, 0x5817)), x[:_PAIRS]
+def _of_data(layers: list[LayerKernel]) -> Matrix:
+    """The covariances of the data; several inputs count the same."""
+    matrices = [layer.matrix for layer in layers if layer.is_data]
+    if len(matrices) == 1:
+        return matrices[0]
+    variances = [float(np.diagonal(matrix).mean()) or 1.0 for matrix in matrices]
+    total: Matrix = np.sum([m / v for m, v in zip(matrices, variances, strict=True)], axis=0)
+    return total
+
+
+def _near(x: Array, random: np.random.Generator) -> Array:
+    """Images near to the first ones, at a distance of _NEAR times their length.
+
+    Numbers of words and text have no distances, and stay as they are.
+    """
+    some = x[:PAIRS]
+    if x.dtype.kind != "f":
+        return some
     step = random.normal(size=some.shape)
     axes = tuple(range(1, x.ndim))
     lengths = [

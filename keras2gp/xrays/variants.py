@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -24,6 +24,7 @@ from keras2gp.xrays.wiring import Wiring, rebuilt
 
 __all__ = ["OWN", "GraphRow", "Settings", "Subject", "Variant", "work_of"]
 
+_LONGEST = 300
 OWN = "own"
 """The kind of the user's own variants."""
 
@@ -36,32 +37,50 @@ class Settings:
         overrides: of variances, by pattern; those of layers that a variant lacks do not count.
         dtype: of the kernels' entries.
         others: further arguments of `convert`.
+        position: of the output that the targets are of; None for an output without positions.
     """
 
     overrides: Mapping[str, Any] | None
     dtype: str
     others: Mapping[str, Any]
+    position: Any = None
 
     def base(self, model: Any) -> Kernel:
-        """The kernel of the model as it is; errors are those of `convert`."""
-        kernel = convert(model, overrides=self.overrides, dtype=self.dtype, **self.others)
-        if kernel.positions:
-            raise InputError(
-                f"the output has positions {kernel.positions}, and the targets are of images. Try: "
-                "Flatten or pooling, and a Dense layer at the end"
-            )
-        return kernel
+        """The kernel of the model as it is, of all positions; errors are those of `convert`."""
+        return convert(model, overrides=self.overrides, dtype=self.dtype, **self.others)
 
     def variant(self, model: Any) -> Kernel:
         """The kernel of a variant, whose inputs have their sizes already."""
         others = {name: v for name, v in self.others.items() if name != "input_shape"}
-        kernel = Settings(None, self.dtype, others).base(model)
+        kernel = replace(self, overrides=None, others=others).base(model)
         known = {
             pattern: value
             for pattern, value in (self.overrides or {}).items()
             if any(fnmatchcase(layer, pattern) for layer in kernel.parameters)
         }
         return kernel.with_parameters(apply_overrides(kernel.parameters, known))
+
+    def of_images(self, kernel: Kernel, positions: tuple[int, ...]) -> Kernel:
+        """A kernel with one row for each image, where the model has so many positions."""
+        if kernel.positions != positions:
+            raise InputError(
+                f"its output has positions {kernel.positions}, and that of the model {positions}"
+            )
+        if self.position is not None and not positions:
+            raise InputError(
+                f"position={received_text(self.position)}: the output has no positions. Try: "
+                "without it"
+            )
+        if self.position is not None:
+            return kernel.at(self.position)
+        if positions:
+            raise InputError(
+                f"the output has positions {positions}, and each would be a row: the other "
+                "positions of an image would tell the one that is left out, which says nothing of "
+                "new images. Try: position=, the output at one of them; or Flatten or pooling, and "
+                "a Dense layer at the end"
+            )
+        return kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +144,10 @@ class Subject:
     def __init__(self, model: Any, settings: Settings, x: Any) -> None:
         self._settings, self._x = settings, x
         with opened(model, **self._opening()) as ready:
-            kernel = settings.base(ready)
+            whole = settings.base(ready)
             self._ready: Opened = ready
-        self.kernel = kernel
+        self._positions = whole.positions
+        self.kernel = kernel = settings.of_images(whole, whole.positions)
         self.work = work_of(kernel)
         name = "the model"
         self.base = Variant("", name, "as it is", None, kernel, self._key(kernel), 1.0)
@@ -213,14 +233,14 @@ class Subject:
     def _converted(self, model: Any, kind: str, name: str, text: str) -> Variant:
         live = model if isinstance(model, keras.Model) else None
         try:
-            kernel = self._settings.variant(model)
+            kernel = self._settings.of_images(self._settings.variant(model), self._positions)
             key = self._key(kernel)
         except UnsupportedModelError as error:
             first = error.obstacles[0]
             reason = f"it has no exact kernel: {one_line(f'{first.where}: {first.why}')}"
             return Variant(kind, name, text, live, reason=reason)
         except Keras2GPError as error:
-            return Variant(kind, name, text, live, reason=received_text(str(error), 300))
+            return Variant(kind, name, text, live, reason=one_line(str(error))[:_LONGEST])
         work = work_of(kernel) / self.work
         return Variant(kind, name, text, live, kernel, key, work)
 

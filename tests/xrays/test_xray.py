@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,7 +14,8 @@ from xray_networks import pooled, shifted
 import keras2gp
 from keras2gp.cli.main import main
 from keras2gp.errors import InputError, StoreError, UnsupportedModelError
-from keras2gp.xrays import api
+from keras2gp.matrices import api as api_of_matrices
+from keras2gp.xrays import api, cost, flow
 from keras2gp.xrays.api import Examination
 from keras2gp.xrays.report import FILES
 
@@ -190,6 +192,13 @@ def test_what_does_not_fit_is_refused(products):
         keras2gp.xray(dense(), x, y, subsets=50)
     with pytest.raises(InputError, match="'linear' is taken"):
         keras2gp.xray(dense(), x, y, variants={"linear": dense()}, kinds=["activation"])
+    for nothing in (None, "x", np.array(5.0)):
+        with pytest.raises(InputError, match="expected an array of images"):
+            keras2gp.xray(dense(), nothing, y)
+    with pytest.raises(InputError, match="x holds no array"):
+        keras2gp.xray(dense(), [], y)
+    with pytest.raises(InputError, match="x is no array"):
+        keras2gp.xray(dense(), [[[1.0], [1.0, 2.0]]], y)
     with pytest.raises(InputError, match="expected a pair of images and targets"):
         keras2gp.xray(dense(), x, y, test=x)
     with pytest.raises(UnsupportedModelError):
@@ -208,6 +217,122 @@ def test_the_cost_is_stated_before_anything_is_computed(products, tmp_path):
     assert cost.pairs == cost.kernels * 90 * 91 // 2
     assert cost.seconds is None
     assert not list(tmp_path.iterdir())
+
+
+def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
+    made, products, tmp_path, monkeypatch
+):
+    _, out, settings = made
+    x, y = products
+    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x: (0.0, 1e12))
+    monkeypatch.setattr(cost, "_fit_seconds", float)
+    monkeypatch.setattr(cost, "seconds_of", lambda _kernel, x, count: (1000.0 * count, len(x)))
+    examination = Examination(dense(), x[:60], y[:60], **settings)
+    new, old = examination.cost(tmp_path), examination.cost(out)
+    assert new.there == 0
+    flow = 1000.0 * (20 + 16) + 20 * 20
+    assert new.seconds == pytest.approx(new.kernels * 7 * 60 + flow, rel=1e-6)
+    assert old.there == old.kernels == new.kernels
+    assert old.seconds == old.disk == 0
+    assert f"{old.kernels} of {old.kernels} kernels are there already" in str(old)
+
+
+def test_the_flow_is_timed_by_a_small_tile(monkeypatch):
+    """6 tiles of 48 x 48 images, each of 9 times the pairs of the tile that is timed."""
+    clock = iter([0.0, 5.0, 5.0, 7.0])
+    monkeypatch.setattr(flow, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    kernel = keras2gp.convert(dense())
+    seconds, layers_seen = flow.seconds_of(kernel, np.ones((20, 2), "float32"), 100)
+    assert seconds == (5.0 - 2.0) + 6 * 9 * 2.0
+    assert layers_seen == 3
+
+
+def two_inputs():
+    parts = [keras.Input((1,), name="left"), keras.Input((1,), name="right")]
+    hidden = layers.Concatenate(name="both")(parts)
+    hidden = layers.Dense(8, "relu", kernel_initializer="he_normal", name="hidden")(hidden)
+    return keras.Model(parts, layers.Dense(2, name="out")(hidden))
+
+
+@pytest.mark.slow
+def test_several_inputs_are_as_one_that_holds_all(products):
+    x, y = products
+    settings = {"kinds": ["activation"], "subsets": 4, "signal_rows": 0}
+    expected = keras2gp.xray(dense(), x, y, test=(x[:9], y[:9]), **settings)
+    parts = [x[:, :1], x[:, 1:]]
+    test = {"right": parts[1][:9], "left": parts[0][:9]}, y[:9]
+    found = keras2gp.xray(two_inputs(), parts, y, test=test, **settings)
+    assert [f.name for f in found.findings] == [f.name for f in expected.findings]
+    for one, other in zip(found.computed, expected.computed, strict=True):
+        assert one.nats.mean == pytest.approx(other.nats.mean, rel=1e-4, abs=1e-6)
+    assert found.base.nats == pytest.approx(expected.base.nats, rel=1e-4)
+    assert found.base.test_error == expected.base.test_error
+
+
+def test_the_speed_of_a_kernel_of_several_inputs(monkeypatch):
+    clock = iter([0.0, 3.0, 3.0, 5.0])
+    monkeypatch.setattr(api_of_matrices, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    parts = [np.ones((5, 1), "float32")] * 2
+    assert api_of_matrices.speed_of(keras2gp.convert(two_inputs()), parts) == (1.0, 15 / 2.0)
+
+
+@pytest.mark.slow
+def test_signals_of_several_inputs(products):
+    x, y = products
+    parts = [keras.Input((1,), name="left"), keras.Input((1,), name="right")]
+    both = layers.Add(name="both")([layers.Dense(8, name=f"dense{i}")(parts[i]) for i in (0, 1)])
+    hidden = layers.Activation("relu", name="relu")(both)
+    model = keras.Model(parts, layers.Dense(2, name="out")(hidden))
+    settings = {"kinds": ["activation"], "subsets": 4, "signal_rows": 30}
+    report = keras2gp.xray(model, [x[:, :1], x[:, 1:]], y, **settings)
+    found = {signal.path: signal for signal in report.signals}
+    assert {"input", "input 2", "both", "relu", "out"} <= set(found)
+    assert found["both"].growth == pytest.approx(1.0, abs=0.1), "the inputs have like variances"
+    one = keras2gp.xray(dense(), x, y, **settings)
+    sums = x.astype(float) @ x.T
+    scale = np.sqrt(np.diagonal(sums))
+    pairs = (sums / np.outer(scale, scale))[:30, :30][np.triu_indices(30, 1)]
+    assert found["both"].correlation == pytest.approx(pairs.mean(), rel=1e-5)
+    assert one.signals[0].correlation == pytest.approx(pairs.mean(), rel=1e-5)
+
+
+def sequence(*behind):
+    law = {"padding": "same", "kernel_initializer": "he_normal"}
+    return keras.Sequential(
+        [
+            keras.Input((6, 1)),
+            layers.Conv1D(4, 3, activation="relu", name="conv", **law),
+            layers.Conv1D(2, 3, name="out", **law),
+            *behind,
+        ]
+    )
+
+
+@pytest.mark.slow
+def test_the_output_at_one_position_is_that_of_a_cropped_model(rng):
+    x = rng.normal(size=(30, 6, 1)).astype("float32")
+    y = (x[:, 2, 0] * x[:, 3, 0] > 0).astype(int)
+    settings = {"kinds": ["activation", "padding"], "subsets": 3, "signal_rows": 12}
+    found = keras2gp.xray(sequence(), x, y, position=2, **settings)
+    cropped = sequence(layers.Cropping1D((2, 3)), layers.Flatten())
+    expected = keras2gp.xray(cropped, x, y, **settings)
+    assert found.base == expected.base
+    for name in ("linear", "tanh"):
+        assert found.finding(name).nats == expected.finding(name).nats
+    assert [s.error for s in found.signals][:2] == [s.error for s in expected.signals][:2]
+    moved = found.finding("padding valid")
+    assert moved.reason == "its output has positions (2,), and that of the model (6,)"
+
+
+def test_an_output_with_positions_is_refused_for_the_true_reason(products, rng):
+    x = rng.normal(size=(20, 6, 1)).astype("float32")
+    y = np.arange(20) % 2
+    with pytest.raises(InputError, match=r"positions of an image would tell .* Try: position="):
+        keras2gp.xray(sequence(), x, y)
+    with pytest.raises(InputError, match=r"position=9: the output has \(6,\)"):
+        keras2gp.xray(sequence(), x, y, position=9)
+    with pytest.raises(InputError, match="position=1: the output has no positions"):
+        keras2gp.xray(dense(), *products, position=1)
 
 
 def data_file(products, folder):

@@ -75,6 +75,7 @@ def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examin
         subsets=options.subsets,
         signal_rows=options.signal_rows,
         seed=options.seed,
+        position=options.position,
         overrides=settings["overrides"],
         dtype=options.dtype or "float32",
         conversion=conversion,
