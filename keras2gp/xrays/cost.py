@@ -34,7 +34,7 @@ _COMPILES = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What an X-ray computes.
+    """The work of an X-ray.
 
     Attributes:
         base: the kernel of the model as it is.
