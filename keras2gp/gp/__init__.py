@@ -1,5 +1,6 @@
 """Exact Gaussian process inference for any kernel: estimators, solvers, metrics, saved fits."""
 
+from keras2gp.gp.all_noise import NoiseWarning
 from keras2gp.gp.base import GaussianProcess, JitterWarning
 from keras2gp.gp.class_posterior import Prediction
 from keras2gp.gp.classifier import GPClassifier
@@ -64,6 +65,7 @@ __all__ = [
     "MeanWarning",
     "MixedPrecision",
     "NoiseCurve",
+    "NoiseWarning",
     "Nystroem",
     "Ordinal",
     "Paths",

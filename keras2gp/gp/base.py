@@ -10,10 +10,12 @@ import numpy as np
 
 from keras2gp._util.arrays import Noise, Targets, Vector
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.all_noise import NoiseWarning, told_of_noise
 from keras2gp.gp.inputs import check_kernel, check_length, feature_names, kernel_values
 from keras2gp.gp.noise import NoiseCurve
 from keras2gp.gp.positions import Positioned, by_row, require_room
 from keras2gp.gp.posterior import Posterior
+from keras2gp.gp.prior_mean import has_mean
 from keras2gp.gp.rows import RowNoise, UsedRows, observed_rows, row_noise, weights_of_rows
 from keras2gp.gp.solvers.choice import (
     inducing_rows,
@@ -163,11 +165,37 @@ class GaussianProcess(Posterior):
         self._set_noise(rows.noise, curve)
         if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
             warnings.warn(jitter_message(fit, self._positions), JitterWarning, stacklevel=3)
+        if told := self.told_of_noise():
+            warnings.warn(told, NoiseWarning, stacklevel=3)
 
     def _set_noise(self, noise: RowNoise, curve: NoiseCurve | None) -> None:
         self.noise_curve_ = curve
         self.noise_variance_ = curve.chosen if curve is not None else float(noise.common or 0.0)
         self.relative_noise_ = noise.relative
+
+    def told_of_noise(self) -> str:
+        """A sentence on a chosen noise that takes nearly all of the targets' variance, or "".
+
+        Returns:
+            What `fit` warned of; "" where the noise is stated, or leaves something to predict.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> GPRegressor("precomputed").fit(np.eye(3), [1.0, 2.0, 4.0]).told_of_noise()
+        ''
+        """
+        self._require_fitted()
+        if self.noise_curve_ is None:
+            return ""
+        curve, shift = self.noise_curve_, self._shift()
+        return told_of_noise(
+            self.targets_,
+            self.alpha_,
+            shift,
+            curve,
+            labels=self._labels,
+            prior=has_mean(self.kernel),
+        )
 
     def _noiseless(self) -> str:
         """The reason why "auto" stands for no noise, in words; empty where it is chosen."""

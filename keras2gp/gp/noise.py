@@ -32,6 +32,7 @@ from keras2gp.gp.solvers.training import Training
 from keras2gp.gp.solvers.tridiagonal import Tridiagonal, profiled_evidence
 
 __all__ = [
+    "GAIN",
     "ROWS",
     "NoiseCurve",
     "Trial",
@@ -47,7 +48,7 @@ Cholesky factorisation of 4000 rows; larger matrices are factorised, a handful o
 
 _GRID = tuple(10.0 ** (0.5 * k) for k in range(-16, 7))
 """Noise variances relative to the mean variance of the kernel."""
-_GAIN = 2.0
+GAIN = 2.0
 """Nats by which a noise must raise the evidence. Without any noise it gains more in one of 40 data
 sets: twice the gain is then half of a chi-square variable of one degree of freedom."""
 _STEP = 4.0
@@ -208,7 +209,7 @@ def label_likelihoods(left_out: Matrix, columns: Indices) -> Vector:
 
 
 def _gains(some: Vector, none: Vector) -> bool:
-    """Whether a noise gains enough over none: _GAIN, and two standard errors of what labels gain.
+    """Whether a noise gains enough over none: GAIN, and two standard errors of what labels gain.
 
     Shapes:
         some and none [n], what each label adds to the likelihood; of an evidence [1].
@@ -216,7 +217,7 @@ def _gains(some: Vector, none: Vector) -> bool:
     gain = some - none
     if not len(gain):  # no class has two members
         return False
-    return float(gain.sum()) > max(_GAIN, 2.0 * math.sqrt(len(gain)) * float(gain.std()))
+    return float(gain.sum()) > max(GAIN, 2.0 * math.sqrt(len(gain)) * float(gain.std()))
 
 
 def _curve(
@@ -286,7 +287,7 @@ class _Pilot:
             self.foreign = self._spectrum.smallest < -len(rows) * self._error
 
     def best(self) -> float:
-        """The noise of the largest value; 0 unless another gains more than _GAIN."""
+        """The noise of the largest value; 0 unless another gains more than GAIN."""
         self._value(0.0)
         grid = [self._value(noise) for noise in _GRID]
         at = int(np.argmax(grid))

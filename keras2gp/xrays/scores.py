@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 
 from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
 from keras2gp.errors import NumericalError
+from keras2gp.gp.all_noise import NoiseWarning
 from keras2gp.gp.base import JitterWarning
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.metrics import calibration_error_by_chance, expected_calibration_error
@@ -149,7 +150,8 @@ class _Fit:
     def __init__(self, matrix: Matrix, y: Targets, *, regression: bool) -> None:
         self.regression = regression
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", JitterWarning)  # it is a number of the scores
+            for kind in (JitterWarning, NoiseWarning):  # they are numbers of the scores
+                warnings.simplefilter("ignore", kind)
             if regression:
                 self.gp: Any = GPRegressor("precomputed")
             else:

@@ -221,6 +221,17 @@ def test_regression(files, run, run_json, tmp_path):
     assert (tmp_path / "p.csv").read_text().startswith("row,mean,std,observation_std\n0,")
 
 
+def test_a_noise_that_is_all_of_the_variance_is_told(files, run, run_json, tmp_path):
+    with np.load(files / "real.npz") as archive:
+        y = np.random.default_rng(5).standard_normal(archive["y"].shape)
+        np.savez(tmp_path / "noise.npz", x=archive["x"], y=y)
+    fit = ["fit", files / "tiny.keras", "--data", tmp_path / "noise.npz", "--train", 80]
+    fit += ["--regression", "--out", tmp_path / "fit"]
+    assert "takes nearly all of the variance" in run_json(*fit)[1]["fit"]["noise_note"]
+    assert "note: noise_variance='auto' takes nearly all of the variance" in run(*fit)[1]
+    assert run_json(*fit, "--noise-variance", "0.1")[1]["fit"]["noise_note"] is None
+
+
 def test_noise_is_learned_as_in_python(files, run_json, tmp_path):
     fit = ["fit", files / "tiny.keras", "--data", files / "real.npz", "--train", 80]
     code, document = run_json(*fit, "--out", tmp_path / "fit", "--regression")

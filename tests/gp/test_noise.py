@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from keras2gp.gp import (
     GPClassifier,
     GPRegressor,
     JitterWarning,
+    NoiseWarning,
     Nystroem,
     fit_temperature,
     load_head,
@@ -395,3 +397,56 @@ def test_a_stated_noise_of_another_type_of_number():
     ]
     for gp in fits:
         np.testing.assert_array_equal(gp.alpha_.ravel(), [1.0, 2.0])
+
+
+def warnings_of(fit):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        fit()
+    return [str(w.message) for w in told if issubclass(w.category, NoiseWarning)]
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "nystroem", "projected", "cg"])
+def test_noise_that_is_all_of_the_variance_is_warned_of(solver):
+    x, y, *_ = problem(60)
+    noise_alone = np.random.default_rng(3).standard_normal(60)
+    kernel = RBF(1.3) + ConstantKernel(1.0)
+    ours = GPRegressor(kernel, solver=solver)
+    (told,) = warnings_of(lambda: ours.fit(x, noise_alone))
+    assert told == ours.told_of_noise()
+    assert np.ptp(ours.predict(x)) < 0.2
+    assert "nearly their mean" in told
+    assert "Try: inputs of one scale" in told
+    assert not warnings_of(lambda: ours.fit(x, y))
+    # A stated noise is the user's own word, however large.
+    assert not warnings_of(lambda: GPRegressor(kernel, 1e4, solver=solver).fit(x, noise_alone))
+    few = warnings_of(lambda: GPRegressor(kernel).fit(x, np.stack([noise_alone, y], axis=1)))
+    assert not few or "of 1 of 2 outputs" in few[0]
+
+
+def test_the_remedy_of_that_warning_works():
+    random = np.random.default_rng(0)
+    x = random.standard_normal((80, 3))
+    y = np.sin(x[:, 0]) + 0.1 * random.standard_normal(80)
+    kernel = RBF(1.3) + ConstantKernel(1.0)
+    mixed = x * [1e-4, 1.0, 1.0]
+    assert warnings_of(lambda: GPRegressor(kernel).fit(mixed, y))
+    assert not warnings_of(lambda: GPRegressor(kernel).fit(mixed / mixed.std(axis=0), y))
+
+
+def test_labels_that_are_all_noise_are_warned_of():
+    random = np.random.default_rng(1)
+    x = random.standard_normal((100, 3))
+    y = (random.random(100) < 0.1).astype(int)
+    kernel = RBF(1.0) + ConstantKernel(1.0)
+    ours = GPClassifier(kernel)
+    told = warnings_of(lambda: ours.fit(x, y))
+    assert ours.noise_variance_ > 0.0
+    assert len(told) == 1, told
+    assert "than from the frequencies of the classes" in told[0]
+    assert np.ptp(ours.posterior(x)[0][:, 0]) < 0.2
+    assert set(ours.predict(x)) == {0}
+    assert not warnings_of(lambda: GPClassifier(kernel, 1e3).fit(x, y))
+    # Classes that a function tells apart, under as much noise, are predicted.
+    x, y, _ = labelled(300, wrong=60)
+    assert not warnings_of(lambda: GPClassifier(RBF(1.0)).fit(x, y))

@@ -151,6 +151,7 @@ def fitted(
         "log_marginal_likelihood": estimator.log_marginal_likelihood_value_,
         "noise_variance": estimator.noise_variance_,
         "noise_curve": None if curve is None else curve.state(),
+        "noise_note": estimator.told_of_noise() or None,
         "scale": np.atleast_1d(estimator.scale_).tolist(),
         "jitter": report.jitter,
         "jitter_steps": [asdict(step) for step in report.steps],
@@ -294,6 +295,8 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
     if facts["dirichlet"] is not None:
         text = "Dirichlet, of concentration {concentration:.3g} and scale {scale:.4g}"
         out.pairs([("probabilities", text.format(**facts["dirichlet"]))])
+    if facts["noise_note"] is not None:
+        out.line(f"  note: {facts['noise_note']}", style="yellow")
     if facts["equal_rows"] is not None:
         first, second = facts["equal_rows"]
         out.line(f"  note: training rows {first} and {second} agree to five digits")

@@ -1,0 +1,101 @@
+"""The warning of a fit whose chosen noise leaves nothing to predict but the mean."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from keras2gp._util.arrays import Array, Matrix, Noise, Targets, Vector
+from keras2gp.gp.noise import GAIN, NoiseCurve
+
+__all__ = ["NoiseWarning", "told_of_noise"]
+
+_FLAT = 0.1
+"""Predictions of the training rows that vary by less than this part of what targets do are flat:
+at most a hundredth of the variance is left to them."""
+_TRY = (
+    "Try: inputs of one scale (each feature less its mean, over its deviation); another "
+    "architecture, larger weight variances or keras2gp.optimize_variances, where targets change "
+    "faster than the kernel does; or a noise_variance, if the noise is known to be smaller"
+)
+
+
+class NoiseWarning(UserWarning):
+    """The noise that was chosen takes nearly all of the targets' variance: nothing is predicted."""
+
+
+def told_of_noise(
+    targets: Targets,
+    alpha: Matrix,
+    shift: Noise,
+    curve: NoiseCurve,
+    *,
+    labels: bool,
+    prior: bool = False,
+) -> str:
+    """A sentence on a chosen noise under which the predictions are the mean; "" for others.
+
+    Math: predictions of the training rows Y - D alpha, D the noise and jitter on the diagonal
+
+    Targets of a regression: their predictions vary by less than a tenth of what they do. Labels
+    can be told apart by small differences of their means, so that they must not be more probable
+    from the inputs than from the frequencies of the classes, besides.
+
+    Args:
+        targets: as fitted, [N, C]; of a classification -1 and 1.
+        alpha: A^-1 targets, [N, C].
+        shift: the sum of noise and jitter on the diagonal of A, or that of each row.
+        curve: the choice of the noise.
+        labels: whether the targets are those of a classification.
+        prior: whether the targets are less a mean of the kernel.
+    """
+    spread = targets.std(axis=0)
+    varied = spread > 0.0
+    if not curve.chosen or not varied.any():
+        return ""
+    predicted = (targets - np.reshape(shift, (-1, 1)) * alpha).std(axis=0)
+    part = predicted[varied] / spread[varied]
+    flat = part < _FLAT
+    if labels:
+        if not flat.all() or _gain_over_frequencies(targets, curve) > GAIN:
+            return ""
+        return (
+            "noise_variance='auto' takes nearly all of the labels for noise: under this kernel the "
+            "means of the classes hardly depend on the inputs, and labels that are left out are no "
+            "more probable from them than from the frequencies of the classes. "
+            f"{_TRY}"
+        )
+    if not flat.any():
+        return ""
+    some = "" if len(part) == 1 else f" of {int(flat.sum())} of {len(part)} outputs"
+    mean = "the kernel's mean and a constant" if prior else "their mean"
+    return (
+        f"noise_variance='auto' takes nearly all of the variance of the targets{some} for noise, "
+        f"and the predictions are nearly {mean}: from that they differ, at the training inputs, by "
+        f"{_share(part[flat])} of what the targets do. Under this kernel the targets hardly depend "
+        f"on the inputs. {_TRY}"
+    )
+
+
+def _share(parts: Vector) -> str:
+    largest = float(parts.max())
+    return f"{largest:.1%}" if largest >= 0.001 else "less than 0.1%"
+
+
+def _gain_over_frequencies(targets: Targets, curve: NoiseCurve) -> float:
+    """What the labels gain by the inputs over the frequencies of their classes, in nats.
+
+    Math: sum_n log p(y_n | all others) - sum_n log((N_{y_n} - 1) / (N - 1))
+
+    As for the curve, the only member of a class does not count; of the rows of a curve that are
+    fewer, the frequencies are those of all.
+    """
+    counts: Array = (targets > 0.0).sum(axis=0)
+    counts = counts[counts > 1]
+    rows = len(targets)
+    known = [value for value in curve.values if value is not None]
+    if not len(counts) or not known:
+        return math.inf
+    frequencies = float((counts * np.log((counts - 1.0) / (rows - 1.0))).sum())
+    return max(known) - frequencies * curve.rows / rows
