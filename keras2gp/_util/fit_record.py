@@ -33,11 +33,11 @@ _HEAD_FILES = (
     HEAD, "x_train.npy", "y.npy", "alpha.npy", "factor.npy", "leading.npy", "weights.npy",
     "single.npy", "unit.npy", "lower.npy", "inner.npy", "diagonal.npy", "dirichlet_factor.npy",
     "dirichlet_alpha.npy", "dirichlet_inner.npy", "rates.npy", "vectors.npy", "prior.npy",
-    "linear_map.npy", "noise.npy", "relative_noise.npy", "observed.npy",
+    "linear_map.npy", "noise.npy", "relative_noise.npy", "observed.npy", "latent.npy",
 )  # fmt: skip
 FIT_FILES = (
     RECORD,
-    *(f"kernel/{name}" for name in KERNEL_FILES),
+    *(f"kernel/{where}{name}" for where in ("", "parts/*/") for name in KERNEL_FILES),
     *(f"head/{name}" for name in _HEAD_FILES),
     *(f"cross/{'[0-9a-f]' * 32}{ending}" for ending in (".npy", ".json")),
 )

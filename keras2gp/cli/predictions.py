@@ -21,6 +21,7 @@ from keras2gp.cli.rows import Rows
 from keras2gp.errors import DataError, InputError, NumericalError
 from keras2gp.fits.loading import load
 from keras2gp.gp.classifier import GPClassifier
+from keras2gp.gp.ensemble import TrainedEnsemble
 from keras2gp.gp.metrics import (
     brier_score,
     calibration_error_by_chance,
@@ -31,7 +32,7 @@ from keras2gp.gp.metrics import (
     reliability,
 )
 from keras2gp.gp.regressor import GPRegressor
-from keras2gp.gp.saving import Head, load_head
+from keras2gp.gp.saving import load_head
 from keras2gp.gp.strangeness import scores_of
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
@@ -47,7 +48,7 @@ __all__ = [
     "write_predictions",
 ]
 
-Estimator = Head
+Estimator = GPClassifier | GPRegressor | TrainedEnsemble
 _BATCH = 512
 _REGRESSION = ("mean", "std", "observation_std")
 _INTERVAL = 1.96
@@ -64,7 +65,12 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
         UsageError if the fit needs no matrix.
     """
     with stage("loading"):
-        estimator: Estimator = load(directory)
+        estimator = load(directory)
+    if not isinstance(estimator, Estimator):
+        raise UsageError(
+            f"{directory} holds a {type(estimator).__name__}, of whose likelihood the commands know "
+            "nothing. Try: keras2gp.load in Python"
+        )
     kernel = estimator.kernel
     if estimator.precomputed:
         raise UsageError(
@@ -82,7 +88,8 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
         )
     with stage(f"kernel, {len(estimator.targets_)} images") as advance:
         matrix = gram(kernel, estimator.x_train_, out=store, progress=advance, positions="all")
-    return load_head(directory / "head", kernel, gram=matrix)
+    again: Estimator = load_head(directory / "head", kernel, gram=matrix)  # type: ignore[assignment]
+    return again
 
 
 def predictions_of(

@@ -36,12 +36,12 @@ def load(
         layers: as for convert(); layers of your own that the kernel runs on its inputs.
         kernel: of a fit, its kernel, where it was saved without: a function, or a kernel of another
             library. It is tried on the first few training inputs.
-        gram: of a fit by conjugate gradients or in mixed precision, the kernel matrix of the
-            training inputs; without it the matrix is computed when a variance is asked for.
+        gram: of a fit by conjugate gradients or in mixed precision, or of a GPLaplace, the kernel
+            matrix of the training inputs; without it the matrix is computed when a variance is asked for.
 
     Returns:
-        A Kernel with the same entries, to the last bit; or a GPClassifier, GPRegressor or
-        TrainedEnsemble with the same predictions.
+        A Kernel with the same entries, to the last bit; or a GPClassifier, GPRegressor,
+        GPLaplace or TrainedEnsemble with the same predictions.
 
     Raises:
         ModelFileError: there is no kernel and no fit, it is damaged, or it needs a kernel or an
@@ -94,6 +94,7 @@ def _kernel_of(
     if precomputed is True:
         return "precomputed"
     raise ModelFileError(
-        f"{path}: the fit was saved without its kernel, which is none of keras2gp's. Try: "
+        f"{path}: the fit was saved without its kernel, which is none of keras2gp's, or has a part "
+        "that no file holds. Try: "
         "load(directory, kernel=...), with that kernel"
     )

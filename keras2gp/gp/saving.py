@@ -21,21 +21,22 @@ from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.ensemble import TrainedEnsemble
 from keras2gp.gp.heads import FORMAT, described, version_of, write_head
 from keras2gp.gp.inputs import check_kernel, kernel_values
+from keras2gp.gp.laplace.estimator import GPLaplace
 from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.solvers.choice import SOLVERS
 
 __all__ = ["Head", "load_head", "save_head"]
 
-Head = GPClassifier | GPRegressor | TrainedEnsemble
+Head = GPClassifier | GPRegressor | TrainedEnsemble | GPLaplace
 """An estimator that can be saved."""
 
 _CLASSES: dict[str, type[Head]] = {
-    kind.__name__: kind for kind in (GPClassifier, GPRegressor, TrainedEnsemble)
+    kind.__name__: kind for kind in (GPClassifier, GPRegressor, TrainedEnsemble, GPLaplace)
 }
 _INPUTS = "x_train.npy"
 _FILES = {
-    *(_INPUTS, "y.npy", "alpha.npy", "weights.npy"),
+    *(_INPUTS, "y.npy", "alpha.npy", "weights.npy", "latent.npy"),
     *("noise.npy", "relative_noise.npy", "observed.npy"),
     *(name for solver in SOLVERS.values() for name in solver.system.files),
     *DirichletPosterior.files,
@@ -58,19 +59,21 @@ def save_head(estimator: Head, directory: str | Path) -> None:
     alpha.npy [N, C], the arrays of the solver (factor.npy, the packed Cholesky factor; single.npy
     and unit.npy of one in float32; or weights.npy, lower.npy, inner.npy and diagonal.npy of an
     inducing-point fit), and head.json with all other facts, a checksum of each array, and its own
-    digest. A TrainedEnsemble has rates.npy, vectors.npy and prior.npy. A killed save leaves no
+    digest. A TrainedEnsemble has rates.npy, vectors.npy and prior.npy, a GPLaplace
+    latent.npy and prior.npy, the matrix of its first few inputs. A killed save leaves no
     file half written.
 
-    A fit by conjugate gradients or in mixed precision keeps no matrix: the means of a loaded fit
+    A fit by conjugate gradients or in mixed precision, or a GPLaplace, keeps no matrix: the means of a loaded fit
     need none, and for variances it is computed again.
 
     Args:
-        estimator: a fitted GPClassifier, GPRegressor or TrainedEnsemble.
+        estimator: a fitted GPClassifier, GPRegressor, GPLaplace or TrainedEnsemble.
         directory: created if it does not exist.
 
     Raises:
         NotFittedError: the estimator is not fitted.
-        InputError: labels that JSON cannot hold (anything but strings, numbers and booleans).
+        InputError: labels that JSON cannot hold (anything but strings, numbers and booleans), or a
+            likelihood of a class of the user's own.
         ModelFileError: the directory cannot be written.
 
     >>> import tempfile
@@ -96,8 +99,8 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> Head:
         directory: the directory of the fit.
         kernel: the kernel of the fit, or "precomputed" if that was it. It is tried on the first
             few training inputs: another kernel gives another matrix, and is refused.
-        gram: the kernel matrix of the training inputs, for a fit by conjugate gradients; without
-            it the matrix is computed when a variance is asked for.
+        gram: the kernel matrix of the training inputs, for a fit by conjugate gradients or a
+            GPLaplace; without it the matrix is computed when a variance is asked for.
 
     Returns:
         The fitted estimator.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import keras
 import numpy as np
 import pytest
 from gp_kernels import ImageKernel, images
@@ -12,7 +15,12 @@ from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from keras2gp.errors import InputError, NotFittedError, NumericalError
+import keras2gp
+from keras2gp._util.digest import with_digest
+from keras2gp._util.fit_record import FIT_FILES
+from keras2gp.cli.exit_codes import UsageError
+from keras2gp.cli.predictions import load_fit
+from keras2gp.errors import InputError, ModelFileError, NotFittedError, NumericalError
 from keras2gp.gp import (
     Bernoulli,
     GPLaplace,
@@ -22,6 +30,8 @@ from keras2gp.gp import (
     Softmax,
     StudentT,
     Tobit,
+    load_head,
+    save_head,
 )
 
 KERNEL = ConstantKernel(2.0) * RBF(1.0)
@@ -305,7 +315,126 @@ def test_before_a_fit():
             getattr(GPLaplace(KERNEL), call)(TEST)
 
 
-def test_saving_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be saved"):
-        fitted("poisson").save(tmp_path / "fit")
+@pytest.mark.parametrize("name", OBSERVED)
+def test_saved_and_loaded(tmp_path, name):
+    gp = fitted(name)
+    save_head(gp, tmp_path)
+    again = load_head(tmp_path, KERNEL)
+    assert again.get_params() == gp.get_params() | {"kernel": KERNEL}
+    assert again.likelihood_ == gp.likelihood_
+    np.testing.assert_array_equal(again.predict(TEST), gp.predict(TEST))
+    for ours, theirs in zip(again.latent(TEST, True), gp.latent(TEST, True), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    if gp.classes_ is not None:
+        np.testing.assert_array_equal(again.predict_proba(TEST), gp.predict_proba(TEST))
+    assert vars(again.mode_).keys() == vars(gp.mode_).keys()
+    assert again.mode_.log_density == gp.mode_.log_density
+    names = {file.name for file in tmp_path.iterdir()}
+    arrays = {"x_train.npy", "y.npy", "alpha.npy", "latent.npy", "prior.npy"}
+    assert names == {"head.json", *arrays}
+    assert names <= {pattern.removeprefix("head/") for pattern in FIT_FILES}
+
+
+@pytest.fixture(scope="module")
+def network():
+    model = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)]
+    )
+    return keras2gp.convert(model, overrides={"*": (1.0, 0.1)}, dtype="float64")
+
+
+def test_a_fit_with_its_kernel(tmp_path, network):
+    gp = GPLaplace(network, "ordinal").fit(X, OBSERVED["ordinal"][1])
+    gp.save(tmp_path / "fit")
+    again = keras2gp.load(tmp_path / "fit")
+    np.testing.assert_array_equal(again.predict_proba(TEST), gp.predict_proba(TEST))
+    np.testing.assert_array_equal(again.latent(TEST, True)[1], gp.latent(TEST, True)[1])
+    with pytest.raises(UsageError, match="holds a GPLaplace"):
+        load_fit(tmp_path / "fit")
+    other = network.with_parameters({"*": {"weight": 1.5}})
+    with pytest.raises(ModelFileError, match="not the one of the fit"):
+        keras2gp.load(tmp_path / "fit", kernel=other)
+
+
+@pytest.mark.parametrize("precomputed", [False, True])
+def test_a_matrix_on_disk(tmp_path, network, precomputed):
+    y, cross, prior = OBSERVED["softmax"][1], TEST, None
+    store = keras2gp.gram(network, X, out=tmp_path / "K.zarr", progress=False)
+    whole = GPLaplace(network).fit(X, y)
+    gp = GPLaplace(network).fit(X, y, gram=store)
+    if precomputed:
+        cross, prior = network.matrix(TEST, X), np.asarray(network.diag(TEST))
+        gp = GPLaplace("precomputed").fit(None, y, gram=store)
+    for ours, theirs in zip(gp.latent(cross, True, prior), whole.latent(TEST, True), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-9)
+    gp.save(tmp_path / "fit")
+    again = keras2gp.load(tmp_path / "fit")
+    np.testing.assert_array_equal(again.predict_proba(cross), gp.predict_proba(cross))
+    if precomputed:
+        with pytest.raises(InputError, match="gram= with that matrix"):
+            again.latent(cross, True, prior)
+    again = keras2gp.load(tmp_path / "fit", gram=store)
+    std = gp.latent(cross, True, prior)[1]
+    np.testing.assert_array_equal(again.latent(cross, True, prior)[1], std)
+    again = keras2gp.load(tmp_path / "fit", gram=2.0 * store[:, :])
+    with pytest.raises(InputError, match="gram is not the"):
+        again.latent(cross, True, prior)
+
+
+def test_positions_are_refused_with_what_works():
+    model = keras.Sequential([keras.Input((3, 1)), keras.layers.Conv1D(1, 1)])
+    kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.1)}, dtype="float64")
+    x, y = np.random.default_rng(0).standard_normal((8, 3, 1)), np.arange(8) % 2
+    with pytest.raises(InputError, match=r"positions \(3,\).*Try: kernel.at\(position\)"):
+        GPLaplace(kernel, "bernoulli").fit(x, y)
+    assert GPLaplace(kernel.at(1), "bernoulli").fit(x, y).predict(x).shape == (8,)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "match"),
+    [
+        (("fitted_likelihood", "name"), "gaussian", "KeyError"),
+        (("fitted_likelihood", "scale"), -1.0, "scale is -1.0"),
+        (("fitted_likelihood", "thresholds"), [0.0], "1 thresholds for 4 classes"),
+        (("classes", "values"), [0, 1, 2], "other numbers than those of 3 classes"),
+        (("parameters", "likelihood"), "gaussian", "likelihood is 'gaussian'"),
+        (("parameters", "tolerance"), 2.0, "tolerance is 2.0"),
+        (("mode", "steps"), -1, "steps"),
+        (("mode", "residual"), None, "damaged"),
+        (("input_shape",), [3], "do not fit each other"),
+    ],
+)
+def test_damaged_heads(tmp_path, place, value, match):
+    save_head(fitted("ordinal"), tmp_path)
+    head = json.loads((tmp_path / "head.json").read_text())
+    *outer, last = place
+    target = head
+    for key in outer:
+        target = target[key]
+    target[last] = value
+    del head["digest"]
+    (tmp_path / "head.json").write_text(json.dumps(with_digest(head)))
+    with pytest.raises(ModelFileError, match=match):
+        load_head(tmp_path, KERNEL)
+
+
+@pytest.mark.parametrize("name", ["y.npy", "alpha.npy", "latent.npy", "prior.npy", "x_train.npy"])
+def test_damaged_arrays(tmp_path, name):
+    save_head(fitted("poisson"), tmp_path)
+    array = np.load(tmp_path / name)
+    np.save(tmp_path / name, array + 1.0)
+    with pytest.raises(ModelFileError, match=name):
+        load_head(tmp_path, KERNEL)
+    (tmp_path / name).unlink()
+    with pytest.raises(ModelFileError, match="is missing"):
+        load_head(tmp_path, KERNEL)
+
+
+def test_a_likelihood_of_ones_own_is_not_saved(tmp_path):
+    class Mine(Poisson):
+        pass
+
+    gp = GPLaplace(KERNEL, Mine()).fit(X, OBSERVED["poisson"][1])
+    with pytest.raises(InputError, match="Mine, a class of your own"):
+        gp.save(tmp_path / "fit")
     assert not (tmp_path / "fit").exists()

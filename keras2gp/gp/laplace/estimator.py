@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,33 +11,30 @@ import numpy as np
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
-from keras2gp.errors import InputError
+from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
 from keras2gp.gp.inputs import (
     check_kernel,
     check_length,
     check_variances,
+    classes_from_state,
+    classes_state,
     feature_names,
     kernel_values,
     prior_variances,
 )
-from keras2gp.gp.laplace.base import Likelihood
-from keras2gp.gp.laplace.mode import find_mode, solved
-from keras2gp.gp.laplace.of_classes import Bernoulli, Ordinal, Softmax
-from keras2gp.gp.laplace.of_numbers import Poisson, StudentT, Tobit
+from keras2gp.gp.laplace.likelihoods import likelihood_from_state, likelihood_of, likelihood_state
+from keras2gp.gp.laplace.mode import Mode, find_mode, solved
 from keras2gp.gp.positions import positions_of
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
 from keras2gp.gp.solvers.precision import clipped_variance, relative_error
-from keras2gp.gp.solvers.report import is_number
-from keras2gp.gp.solvers.training import training_of
+from keras2gp.gp.saved_state import plain
+from keras2gp.gp.solvers.report import finite_number, is_number
+from keras2gp.gp.solvers.system import PROBE
+from keras2gp.gp.solvers.training import SAME_VARIANCE, Training, training_of
 
-__all__ = ["LIKELIHOODS", "GPLaplace"]
-
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    kind.name: kind for kind in (Bernoulli, Softmax, Poisson, StudentT, Tobit, Ordinal)
-}
-
+__all__ = ["GPLaplace"]
 
 class GPLaplace(FittedInputs):
     """Counts, classes, ordered classes, outliers and censored targets under a Gaussian process.
@@ -66,6 +64,7 @@ class GPLaplace(FittedInputs):
 
     Attributes:
         x_train_: training inputs; None for a precomputed kernel.
+        targets_: the observations as numbers, [N]; of labels the numbers of their classes.
         likelihood_: with what it took from the data.
         classes_: labels, sorted; None where observations are numbers.
         alpha_: a, [N, C].
@@ -103,7 +102,7 @@ class GPLaplace(FittedInputs):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        classifies = _likelihood_of(self.likelihood).classifies
+        classifies = likelihood_of(self.likelihood).classifies
         tags.estimator_type = "classifier" if classifies else "regressor"
         tags.target_tags.required = True
         return tags
@@ -139,7 +138,7 @@ class GPLaplace(FittedInputs):
             NumericalError: the mode is not found to the tolerance.
         """
         check_kernel(self.kernel)
-        likelihood = _likelihood_of(self.likelihood)
+        likelihood = likelihood_of(self.likelihood)
         self._check_settings()
         positions = () if self.precomputed else positions_of(self.kernel)
         if positions:
@@ -169,8 +168,9 @@ class GPLaplace(FittedInputs):
         self.x_train_ = None if images is None else np.array(images)
         self.likelihood_, self.classes_, self.mode_ = likelihood, classes, mode
         self.alpha_, self.latent_ = mode.weights, mode.latent + float(self.prior_mean)
-        self._product: MatrixProduct = product
-        self._observed: Array = observed
+        self._matrix: Any = product
+        self.targets_ = observed
+        self._corner = product.corner(range(min(PROBE, len(training))))
         self._set_input_shape((len(training),) if images is None else images.shape[1:])
         self._set_feature_names(names)
         return self
@@ -289,24 +289,140 @@ class GPLaplace(FittedInputs):
         averages: Matrix = np.einsum("mqr,q->mr", responses.reshape(*values.shape, -1), shares)
         return averages
 
-    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Refused: a fit of this kind is not saved.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError(
-            "a GPLaplace cannot be saved: its variances need the kernel matrix and its "
-            "observations. Try: fit again; its means are kernel(x, x_train_) @ alpha_ + prior_mean"
-        )
-
     def settings_state(self) -> dict[str, Any]:
-        """Refused, as `fit_state`.
+        """See FittedInputs.settings_state.
 
         Raises:
-            InputError: always.
+            InputError: the likelihood is of a class of the user's own.
         """
-        raise InputError("a GPLaplace cannot be saved. Try: fit again")
+        settings = {name: plain(value) for name, value in self.get_params(deep=False).items()}
+        del settings["kernel"]
+        return {**settings, "likelihood": likelihood_state(self.likelihood)}
+
+    @classmethod
+    def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a `settings_state`; KeyError and the like where it is malformed.
+
+        Args:
+            state: what `settings_state` gave.
+
+        Returns:
+            Arguments of the class.
+
+        Raises:
+            InputError: a setting is out of range.
+        """
+        return {**state, "likelihood": likelihood_from_state(state["likelihood"])}
+
+    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """See FittedInputs.fit_state.
+
+        The matrix is not kept: means need none, and for variances it is computed again, or read.
+        """
+        mode = self.mode_
+        facts = {
+            "input_shape": list(self.input_shape_),
+            "fitted_likelihood": likelihood_state(self.likelihood_),
+            "classes": None if self.classes_ is None else classes_state(self.classes_),
+            "mode": {
+                "log_density": mode.log_density,
+                "steps": mode.steps,
+                "products": mode.products,
+                "residual": mode.residual,
+            },
+            **self._names_state(),
+        }
+        arrays = {
+            "y.npy": self.targets_.astype(np.float64),
+            "alpha.npy": self.alpha_,
+            "latent.npy": mode.latent,
+            "prior.npy": np.asarray(self._corner, dtype=np.float64),
+        }
+        if self.x_train_ is not None:
+            arrays["x_train.npy"] = self.x_train_
+        return facts, arrays
+
+    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+        """Set the attributes of a fit from its `fit_state`; `load_head` uses it.
+
+        Malformed facts raise KeyError, TypeError, ValueError and the like.
+
+        Args:
+            facts: the first part of a fit_state.
+            arrays: the second part.
+            gram: the matrix of the training inputs, if it exists already.
+
+        Raises:
+            ModelFileError: the arrays do not fit each other.
+            InputError: a setting is out of range.
+        """
+        self._check_settings()
+        y, alpha, latent = (arrays[name] for name in ("y.npy", "alpha.npy", "latent.npy"))
+        x, shape = arrays.get("x_train.npy"), tuple(int(n) for n in facts["input_shape"])
+        likelihood, classes = likelihood_from_state(facts["fitted_likelihood"]), facts["classes"]
+        observed: Any = y
+        if classes is not None:
+            classes = classes_from_state(classes, len(classes["values"]))
+            if not np.isin(y, np.arange(len(classes))).all():
+                raise ModelFileError(f"y.npy holds other numbers than those of {len(classes)} classes")
+            observed = classes[y.astype(np.intp)]
+        # What the likelihood takes from the data it has already: only the numbers come out again.
+        likelihood, self.targets_, again = likelihood.observed(observed, 1.0)
+        rows, side = len(y), min(PROBE, len(y))
+        fits = (
+            y.shape == (rows,)
+            and alpha.shape == latent.shape == (rows, likelihood.latents(classes))
+            and arrays["prior.npy"].shape == (side, side)
+            and np.array_equal(self.targets_, y)
+            and (again is None if classes is None else np.array_equal(again, classes))
+            and (shape == (rows,) if x is None else x.shape == (rows, *shape))
+            and (x is None) == self.precomputed
+        )
+        if not fits:
+            raise ModelFileError("the arrays do not fit each other")
+        state = facts["mode"]
+        self.mode_ = Mode(
+            alpha,
+            latent,
+            finite_number(state["log_density"]),
+            whole_number("steps", state["steps"], 0),
+            whole_number("products", state["products"], 0),
+            finite_number(state["residual"]),
+        )
+        self.x_train_, self.likelihood_, self.classes_ = x, likelihood, classes
+        self.alpha_, self.latent_ = alpha, latent + float(self.prior_mean)
+        self._corner, self._matrix = arrays["prior.npy"], gram
+        self._set_input_shape(shape)
+        self._restore_names(facts, shape[0])
+
+    def probe(self) -> tuple[Any, Matrix]:
+        """The kernel's values between a few training inputs, and those that the fit had."""
+        return self.kernel(self.x_train_[: len(self._corner)]), self._corner
+
+    @property
+    def _product(self) -> MatrixProduct:
+        """The matrix, to be multiplied; that of a loaded fit is computed or checked once.
+
+        Raises:
+            InputError: it is not given with a precomputed kernel, or is not that of the fit.
+        """
+        if not isinstance(self._matrix, MatrixProduct):
+            if self._matrix is None:
+                training = Training(self.kernel, self.x_train_, None, len(self.alpha_))
+                held = TiledProduct.memory(len(training))
+                training.require(held, "the variances", "gram=, a matrix on disk")
+            else:
+                training = training_of(self.kernel, self.x_train_, self._matrix)
+            product = training.product()
+            if len(training) != len(self.alpha_) or not np.allclose(
+                product.corner(range(len(self._corner))),
+                self._corner,
+                rtol=0.0,
+                atol=SAME_VARIANCE * float(np.abs(self._corner).max()),
+            ):
+                raise InputError("gram is not the matrix of the training inputs of the saved fit")
+            self._matrix = product
+        return self._matrix
 
     def _check_settings(self) -> None:
         whole_number("max_iterations", self.max_iterations, 1)
@@ -342,7 +458,7 @@ class GPLaplace(FittedInputs):
             columns[:, c, c] = cross.T
         u = solved(
             self._product.product,
-            self.likelihood_.curvature(self.latent_, self._observed),
+            self.likelihood_.curvature(self.latent_, self.targets_),
             columns.reshape(len(self.alpha_), latents, latents * count),
             tolerance=float(self.tolerance),
             max_iterations=50 * self.max_iterations,
@@ -355,16 +471,3 @@ class GPLaplace(FittedInputs):
             variance = covariance[:, c, c]
             covariance[:, c, c] = clipped_variance(variance, prior, 1e3 * error * prior, first)
         return covariance
-
-
-def _likelihood_of(setting: Any) -> Likelihood:
-    """The likelihood of a setting; InputError for anything else."""
-    if isinstance(setting, Likelihood):
-        return setting
-    if isinstance(setting, str) and setting in LIKELIHOODS:
-        return LIKELIHOODS[setting]()
-    names = ", ".join(f'"{name}"' for name in LIKELIHOODS)
-    raise InputError(
-        f"likelihood is {received_text(setting)}: expected one of {names}, or an object such as "
-        "StudentT(df=4.0, scale=0.1)"
-    )
