@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Protocol, TextIO
 
-from keras2gp._util.text import console_for, duration_text
+from keras2gp._util.text import console_for, duration_text, received_text
+from keras2gp.errors import InputError
 
-__all__ = ["Advance", "Progress", "counted", "stage"]
+__all__ = ["Advance", "Progress", "bars_inside", "counted", "showing_bars", "stage"]
 
 Progress = bool | Callable[[int, int], None]
 """True for a bar on a terminal, False for nothing, or a function of (done, total)."""
 
+_SHOWN: ContextVar[bool] = ContextVar("_SHOWN", default=False)
+"""Whether matrices that are computed now have a bar; each thread starts without."""
 _PATIENCE = 2.0
 _REFRESH = 0.1
 
@@ -38,6 +43,40 @@ def stage(title: str) -> Iterator[Advance]:
     """
     with _bar(title) as bar:
         yield bar.advance if bar else _ignore
+
+
+@contextmanager
+def bars_inside(progress: Progress | None) -> Iterator[Callable[[int, int], None] | None]:
+    """A step whose matrices are computed by others, which do not know what the user asks for.
+
+    Args:
+        progress: True for a bar for each matrix of it; False or None for none; or a function, which
+            is told of the other steps alone.
+
+    Yields:
+        The function; None for the others.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
+        raise InputError(f"progress={received_text(progress)}: expected True, False or a function")
+    token = _SHOWN.set(progress is True and _is_alone())
+    try:
+        yield progress if callable(progress) else None
+    finally:
+        _SHOWN.reset(token)
+
+
+def _is_alone() -> bool:
+    """Whether nothing beside this draws on the terminal: other threads and workers may."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and multiprocessing.current_process().name == "MainProcess"
+
+
+def showing_bars() -> bool:
+    """Whether a matrix that is computed now is to have a bar: see `bars_inside`."""
+    return _SHOWN.get()
 
 
 @contextmanager

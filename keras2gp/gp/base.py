@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras2gp._util.arrays import Noise, Targets, Vector
+from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.all_noise import NoiseWarning, told_of_noise
 from keras2gp.gp.inputs import check_kernel, check_length, feature_names, kernel_values
@@ -21,7 +22,6 @@ from keras2gp.gp.solvers.choice import (
     inducing_rows,
 )
 from keras2gp.gp.solvers.jitter import check_jitter, check_noise
-from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.training import Training, training_of
 from keras2gp.gp.solving import Task, jitter_message, log_evidence, output_factors, solved
 
@@ -149,7 +149,8 @@ class GaussianProcess(Posterior):
             NumericalError: the matrix is not positive definite; the estimator is unchanged then.
         """
         names, images = feature_names(inputs), rows.images
-        fit, report, curve = solved(self._task(training, targets, rows.noise), progress)
+        with bars_inside(progress) as advance:
+            fit, report, curve = solved(self._task(training, targets, rows.noise), advance)
         scaled = curve is not None and not self._labels
         factors = output_factors(targets, fit.alpha) if scaled else None
         evidence = log_evidence(targets, fit, factors)

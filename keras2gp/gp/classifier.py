@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Vector
+from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.class_posterior import ClassPosterior
 from keras2gp.gp.class_settings import (
@@ -28,7 +29,6 @@ from keras2gp.gp.probabilities import fit_temperature
 from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.saved_state import plain
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
 
 __all__ = ["UNUSED_MEAN", "GPClassifier"]
@@ -139,7 +139,7 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
         X: Any,  # noqa: N803 (scikit-learn's name)
         y: Any,
         gram: Any = None,
-        progress: Progress | None = None,
+        progress: Progress | None = True,
         *,
         sample_weight: Any = None,
     ) -> GPClassifier:
@@ -152,7 +152,9 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
                 block by block), or a MatrixProduct. With kernel="precomputed" it may replace X,
                 which is None then. With solver="projected" also the covariances with its inducing
                 inputs, of shape [N, M], whose rows solver.rows(N) gives.
-            progress: called with (steps done, steps in all) of the solver.
+            progress: True for a bar on a terminal's stderr while the kernel matrix is computed,
+                from the third second on; False; or a function that is called with (steps done,
+                steps in all) of the solver.
             sample_weight: the noise of a label's targets is divided by its weight; a label of
                 weight 0 is left out.
 

@@ -12,6 +12,7 @@ from sklearn.base import RegressorMixin
 
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.memory import require_memory
+from keras2gp._util.progress import bars_inside
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
@@ -98,13 +99,21 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any, gram: Any = None) -> TrainedEnsemble:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        y: Any,
+        gram: Any = None,
+        progress: bool = True,
+    ) -> TrainedEnsemble:
         """Decompose the kernels of the training inputs: every time of the training follows.
 
         Args:
             X: inputs.
             y: targets.
             gram: both kernels of X, if they exist already, as kernel(X, get="both") gives them.
+            progress: True for a bar on a terminal's stderr while they are computed, from the third
+                second on.
 
         Shapes:
             X [N, features] or [N, *shape]; y [N] or [N, C]; gram [2, N, N].
@@ -128,7 +137,8 @@ class TrainedEnsemble(RegressorMixin, FittedInputs):  # type: ignore[misc]
             f"the eigenvectors of {count} training inputs",
             "fewer inputs, or GPRegressor with the tangent kernel, whose mean is the ensemble's",
         )
-        values = self.kernel(x, get="both") if gram is None else gram
+        with bars_inside(progress):
+            values = self.kernel(x, get="both") if gram is None else gram
         values = kernel_values(values, (2, count, count), "the pair of kernels")
         for matrix in values:
             check_symmetry(matrix)

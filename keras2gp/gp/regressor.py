@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from keras2gp._util.arrays import Array, Matrix, Targets, Vector
+from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.inputs import check_length, check_targets
 from keras2gp.gp.positions import scored_rows
@@ -17,7 +18,6 @@ from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.regression_posterior import RegressionPosterior
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.report import finite_number
 from keras2gp.gp.solvers.system import PROBE
 from keras2gp.gp.targets import normalizes, standardized
@@ -117,7 +117,7 @@ class GPRegressor(RegressorMixin, RegressionPosterior):  # type: ignore[misc]
         X: Any,  # noqa: N803 (scikit-learn's name)
         y: Any,
         gram: Any = None,
-        progress: Progress | None = None,
+        progress: Progress | None = True,
         *,
         sample_weight: Any = None,
     ) -> GPRegressor:
@@ -130,7 +130,9 @@ class GPRegressor(RegressorMixin, RegressionPosterior):  # type: ignore[misc]
                 block by block), or a MatrixProduct. With kernel="precomputed" it may replace X,
                 which is None then. With solver="projected" also the covariances with its inducing
                 inputs, of shape [N, M], whose rows solver.rows(N) gives.
-            progress: called with (steps done, steps in all) of the solver.
+            progress: True for a bar on a terminal's stderr while the kernel matrix is computed,
+                from the third second on; False; or a function that is called with (steps done,
+                steps in all) of the solver.
             sample_weight: the noise of a target is divided by its weight; one of weight 0 is left
                 out. With a stated noise a weight of 2 is that target twice.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp._util.progress import counted, showing_bars
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.executors import executor_of
@@ -35,7 +36,12 @@ def matrix_of(
     Raises: NumericalError if an entry is not finite; InputError if the matrix does not fit in
             memory.
     """
-    return in_memory(Work.of(program, parameters, first, second), executor_of("auto"))
+    work, driver = Work.of(program, parameters, first, second), executor_of("auto")
+    if not showing_bars():
+        return in_memory(work, driver)
+    pairs = [block.pairs for block in work.partition.blocks()]
+    with counted(True, "kernel matrix", pairs, []) as finished:
+        return in_memory(work, driver, finished)
 
 
 def diagonal_of(

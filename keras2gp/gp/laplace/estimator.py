@@ -10,6 +10,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.checks import whole_number
+from keras2gp._util.progress import Progress, bars_inside
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
@@ -27,14 +28,15 @@ from keras2gp.gp.laplace.likelihoods import likelihood_from_state, likelihood_of
 from keras2gp.gp.laplace.mode import Mode, find_mode, solved
 from keras2gp.gp.positions import positions_of
 from keras2gp.gp.posterior import require_finite
-from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
-from keras2gp.gp.solvers.precision import clipped_variance, relative_error
 from keras2gp.gp.saved_state import plain
+from keras2gp.gp.solvers.matrices import MatrixProduct, TiledProduct
+from keras2gp.gp.solvers.precision import clipped_variance, relative_error
 from keras2gp.gp.solvers.report import finite_number, is_number
 from keras2gp.gp.solvers.system import PROBE
 from keras2gp.gp.solvers.training import SAME_VARIANCE, Training, training_of
 
 __all__ = ["GPLaplace"]
+
 
 class GPLaplace(FittedInputs):
     """Counts, classes, ordered classes, outliers and censored targets under a Gaussian process.
@@ -116,7 +118,7 @@ class GPLaplace(FittedInputs):
         X: Any,  # noqa: N803 (scikit-learn's name)
         y: Any,
         gram: Any = None,
-        progress: Progress | None = None,
+        progress: Progress | None = True,
     ) -> GPLaplace:
         """Find the most probable latent values.
 
@@ -125,7 +127,9 @@ class GPLaplace(FittedInputs):
             y: counts, numbers or labels, as the likelihood has them.
             gram: the kernel matrix of X, if it exists already: an array, a store on disk, or a
                 MatrixProduct. With kernel="precomputed" it may replace X, which is None then.
-            progress: called with (Newton steps done, bound on them).
+            progress: True for a bar on a terminal's stderr while the kernel matrix is computed,
+                from the third second on; False; or a function that is called with (Newton steps
+                done, bound on them).
 
         Shapes:
             X [N, features] or [N, *shape]; y [N]; gram [N, N].
@@ -154,7 +158,8 @@ class GPLaplace(FittedInputs):
         latents = likelihood.latents(classes)
         held = TiledProduct.memory(len(training)) + 8 * len(training) * 8 * latents
         training.require(held, "Newton's method", "fewer training inputs, or a gram on disk")
-        product = training.product()
+        with bars_inside(progress) as advance:
+            product = training.product()
         mode = find_mode(
             product.product,
             likelihood,
@@ -163,7 +168,7 @@ class GPLaplace(FittedInputs):
             prior_mean=float(self.prior_mean),
             tolerance=float(self.tolerance),
             max_steps=self.max_iterations,
-            progress=progress,
+            progress=advance,
         )
         self.x_train_ = None if images is None else np.array(images)
         self.likelihood_, self.classes_, self.mode_ = likelihood, classes, mode
@@ -364,7 +369,9 @@ class GPLaplace(FittedInputs):
         if classes is not None:
             classes = classes_from_state(classes, len(classes["values"]))
             if not np.isin(y, np.arange(len(classes))).all():
-                raise ModelFileError(f"y.npy holds other numbers than those of {len(classes)} classes")
+                raise ModelFileError(
+                    f"y.npy holds other numbers than those of {len(classes)} classes"
+                )
             observed = classes[y.astype(np.intp)]
         # What the likelihood takes from the data it has already: only the numbers come out again.
         likelihood, self.targets_, again = likelihood.observed(observed, 1.0)
@@ -397,7 +404,8 @@ class GPLaplace(FittedInputs):
 
     def probe(self) -> tuple[Any, Matrix]:
         """The kernel's values between a few training inputs, and those that the fit had."""
-        return self.kernel(self.x_train_[: len(self._corner)]), self._corner
+        images: Any = self.x_train_
+        return self.kernel(images[: len(self._corner)]), self._corner
 
     @property
     def _product(self) -> MatrixProduct:
