@@ -6,6 +6,7 @@ squared norm of an input, so that a dimmed or blank image has a small one.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ _FAR, _FAR_IN_A_TABLE = 1.0, 10.0
 and somewhat beyond the rows of a table are usual."""
 _FAINT = 0.1
 """A norm below this part of the smallest training norm is warned of."""
+_FEW = 2
+"""Numbers of an input up to which it is no sign of anything to be faint: inputs fill a line or a
+plane up to 0, and of D numbers one in 10^D is as faint by chance. There the range decides."""
 
 
 class RangeWarning(UserWarning):
@@ -110,6 +114,11 @@ class InputRange:
         below, above = self.low - x.min(axis=axes), x.max(axis=axes) - self.high
         return bool((np.maximum(below, above) > _far(x) * self.width).any())
 
+    def _numbers(self, x: Images) -> int:
+        """How many numbers of an input vary: the features of a table, or all pixels."""
+        varied = np.count_nonzero(self.high > self.low)
+        return int(varied) if x.ndim == 2 else math.prod(x.shape[1:])
+
     def warning(self, x: Images) -> str:
         """A sentence on the inputs that lie far outside the range, or are far fainter; or "".
 
@@ -121,7 +130,9 @@ class InputRange:
         """
         if x.dtype.kind != "f":
             return ""
-        faint = _norms(x) < _FAINT * self.norm[2]
+        faint = np.zeros(len(x), dtype=bool)
+        if self._numbers(x) > _FEW:
+            faint = _norms(x) < _FAINT * self.norm[2]
         far = np.zeros(len(x), dtype=bool)
         if self._leaves(x):
             far = self.outside(x) > _far(x)

@@ -86,6 +86,27 @@ def test_inputs_outside_the_range_are_warned_of():
         assert told[0].filename == __file__
 
 
+@pytest.mark.parametrize(
+    ("train", "new", "strange"),
+    [
+        # A line or a plane is filled up to 0: being near it says nothing.
+        (np.linspace(-1.0, 1.0, 20)[:, None], np.linspace(-1.0, 1.0, 21)[:, None], 0),
+        (np.linspace(0.5, 6.0, 12)[:, None], [[0.0], [0.01], [7.0]], 0),
+        (np.linspace(0.5, 6.0, 12)[:, None, None], [[[0.0]], [[0.01]]], 0),
+        (np.linspace(0.5, 6.0, 12)[:, None], [[0.0], [80.0], [-60.0]], 2),
+        (np.stack(np.meshgrid([-1.0, 1.0], [-0.1, 0.1]), -1).reshape(-1, 2), [[0.0, 0.0]], 0),
+        # Features that never vary do not count.
+        (np.pad(np.linspace(0.5, 6.0, 12)[:, None], ((0, 0), (0, 3))), [[0.0] * 4], 0),
+        # Of many numbers norms are far from 0, and an input near it is another one, or scaled.
+        (np.random.default_rng(0).uniform(0.2, 1.0, (30, 8)), np.full((3, 8), 1e-3), 3),
+        (np.random.default_rng(0).standard_normal((30, 20)), np.zeros((2, 20)), 2),
+    ],
+)
+def test_faint_inputs_of_few_and_of_many_numbers(train, new, strange):
+    told = InputRange.of(np.asarray(train)).warning(np.asarray(new))
+    assert told.startswith(f"{strange} of {len(new)} inputs") if strange else not told
+
+
 def test_the_range_of_a_loaded_fit(tmp_path):
     from keras2gp.gp import load_head, save_head
 
