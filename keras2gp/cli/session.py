@@ -16,6 +16,7 @@ from keras2gp.cli.tables import prepared_table, takes_table
 from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.images import prepare_images
 from keras2gp.errors import InputError
+from keras2gp.kernel.algebra import ComposedKernel
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.loading import load_kernel
 from keras2gp.report import ConversionReport
@@ -66,6 +67,17 @@ def report_of(options: argparse.Namespace) -> ConversionReport:
         return inspect(model, **conversion_settings(options))
 
 
+def _one_network(kernel: Any, name: Any) -> Kernel:
+    """The kernel of one network. Raises: InputError for a sum or product."""
+    if not isinstance(kernel, Kernel):
+        raise InputError(
+            f"{name} holds {kernel!r}, and the command takes the kernel of one network, with the "
+            "report of its conversion. Try: keras2gp.load in Python, whose fits the commands "
+            "evaluate and predict take"
+        )
+    return kernel
+
+
 def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Kernel:
     """The kernel of MODEL; `shape` is that of a zoo network's images without --input-shape.
 
@@ -74,7 +86,7 @@ def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Ker
     source: ModelSource = options.source
     with stage("converting"):
         if source.kind == "kernel":
-            kernel = load_kernel(source.name)
+            kernel = _one_network(load_kernel(source.name), source.name)
         else:
             model = model_of(source, options.input_shape or shape)
             dtype = getattr(options, "dtype", None) or "float32"
@@ -112,7 +124,7 @@ def image_shape(x: Images) -> tuple[int, ...]:
     return tuple(x.shape[1:]) if x.ndim != 3 else (*x.shape[1:], 1)
 
 
-def prepared(kernel: Kernel, x: Images) -> tuple[Images, list[str]]:
+def prepared(kernel: Kernel | ComposedKernel, x: Images) -> tuple[Images, list[str]]:
     """Images as the kernel takes them, and what was done to them. Raises: InputError."""
     if takes_table(kernel.inputs, x):
         return prepared_table(kernel.inputs, x)
@@ -133,10 +145,17 @@ def prepared(kernel: Kernel, x: Images) -> tuple[Images, list[str]]:
     if len(shape) == 1 and x.ndim > 2 and x[:1].size == shape[0]:
         x = x.reshape(len(x), -1)
         notes.append("images flattened, since the model takes vectors")
-    layers = {type(layer).__name__ for layer in _layers(kernel.preprocessor)}
+    layers = {type(layer).__name__ for model in _before(kernel) for layer in _layers(model)}
     rescales = bool(layers & {"Rescaling", "Normalization"})
     images, done = prepare_images(x, model_rescales=rescales, sample_shape=shape)
     return images, notes + done
+
+
+def _before(kernel: Any) -> list[Any]:
+    """The models that Keras runs on the inputs; those of all parts of a sum or product."""
+    if isinstance(kernel, ComposedKernel):
+        return [model for part in kernel.parts for model in _before(part)]
+    return [getattr(kernel, "preprocessor", None)]
 
 
 def _layers(model: Any) -> list[Any]:

@@ -37,7 +37,8 @@ def load(
         kernel: of a fit, its kernel, where it was saved without: a function, or a kernel of another
             library. It is tried on the first few training inputs.
         gram: of a fit by conjugate gradients or in mixed precision, or of a GPLaplace, the kernel
-            matrix of the training inputs; without it the matrix is computed when a variance is asked for.
+            matrix of the training inputs; without it the matrix is computed when a variance is
+            asked for.
 
     Returns:
         A Kernel with the same entries, to the last bit; or a GPClassifier, GPRegressor,

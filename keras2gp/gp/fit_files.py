@@ -39,8 +39,12 @@ def save_fit(estimator: Fitted, directory: Path, record: FitRecord) -> None:
 
 
 def is_saved_with_its_fit(kernel: Any) -> bool:
-    """Whether a kernel is one of keras2gp's: others may have a `save` of another meaning."""
-    return hasattr(kernel, "save") and hasattr(kernel, "with_parameters")
+    """Whether a kernel is one of keras2gp's: others may have a `save` of another meaning.
+
+    A sum with a function that no file holds is left out too.
+    """
+    ours = hasattr(kernel, "save") and hasattr(kernel, "with_parameters")
+    return ours and getattr(kernel, "unsaved", None) is None
 
 
 def _require_replaceable(directory: Path) -> None:

@@ -8,16 +8,20 @@ from copy import deepcopy
 from functools import reduce
 from numbers import Real
 from operator import mul
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from keras2gp._util.arrays import Images, Matrix
+from keras2gp._util.checks import as_path
 from keras2gp._util.text import received_text
 from keras2gp.covariance.program import KernelKind
-from keras2gp.errors import InputError
+from keras2gp.errors import InputError, ModelFileError
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.kernel.composed_files import save_composed
 from keras2gp.kernel.derivatives import derived
+from keras2gp.kernel.functions import function_state
 from keras2gp.kernel.inputs import InputSpec, checked
 from keras2gp.kernel.variances import changed_variances
 from keras2gp.matrices.composed import (
@@ -28,7 +32,7 @@ from keras2gp.matrices.composed import (
 )
 from keras2gp.matrices.local import diagonal_of, matrix_of
 
-__all__ = ["Algebra", "ComposedKernel"]
+__all__ = ["Algebra", "ComposedKernel", "composed"]
 
 
 class Algebra:
@@ -227,6 +231,46 @@ class ComposedKernel(Algebra):
         kind = get or (kinds.pop() if len(kinds) == 1 else "mixed")
         return ComposedProgram(self.operation, programs, inputs, self.number, self.dtype, kind)
 
+    def save(self, directory: str | Path) -> None:
+        """Write a kernel.json, and each part into a directory of its own; keras2gp.load reads it.
+
+        The part of a network is what `Kernel.save` writes, with a SavedModel of its own. Kernels of
+        scikit-learn are written as data, with their settings: those of its own classes whose
+        settings are numbers.
+
+        Args:
+            directory: where to; a kernel that was saved there before is replaced.
+
+        Raises:
+            ModelFileError: the directory exists and holds something else, or a part is of a class
+                that a file does not hold.
+
+        >>> import keras, keras2gp, tempfile
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> kernel = 2.0 * keras2gp.convert(model, overrides={"*": (1.0, 0.5)})
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     kernel.save(directory)
+        ...     again = keras2gp.load(directory)
+        >>> again.matrix([[1.0, 3.0]]).tolist() == kernel.matrix([[1.0, 3.0]]).tolist()
+        True
+        """
+        path = as_path("directory", directory, ModelFileError)
+        save_composed(self.operation, self.parts, self.number, path)
+
+    @property
+    def unsaved(self) -> Any:
+        """The first part that a file does not hold; None where `save` writes all."""
+        for part in self.parts:
+            if isinstance(part, ComposedKernel):
+                if (found := part.unsaved) is not None:
+                    return found
+            elif not _is_ours(part):
+                try:
+                    function_state(part)
+                except ModelFileError:
+                    return part
+        return None
+
     def __deepcopy__(self, memo: dict[int, Any]) -> ComposedKernel:
         """A kernel never changes."""
         return self
@@ -239,6 +283,23 @@ class ComposedKernel(Algebra):
         neutral = float(self.operation == "product")
         number = [] if self.number == neutral else [f"{self.number:g}"]
         return f"<{sign.join([*number, *map(repr, self.parts)])}>"
+
+
+def composed(operation: Operation, parts: Sequence[Any], number: float) -> ComposedKernel:
+    """A sum or product of parts that were read from a file.
+
+    Raises:
+        InputError: they do not fit each other.
+    """
+    neutral = float(operation == "product")
+    if number != neutral:
+        _checked_number(operation, number)
+    for part in parts:
+        _require_plain(part)
+    if not any(map(_is_ours, parts)):
+        raise InputError("no part is a network's kernel")
+    _require_same_inputs(parts)
+    return ComposedKernel(operation, parts, number)
 
 
 def _is_ours(part: Any) -> bool:

@@ -8,9 +8,11 @@ from typing import Any
 
 from keras2gp._util.checks import as_path
 from keras2gp.covariance.own_activations import OwnActivations
-from keras2gp.errors import ModelFileError
+from keras2gp.errors import InputError, ModelFileError
+from keras2gp.kernel.algebra import ComposedKernel, composed
+from keras2gp.kernel.composed_files import is_composed, read_composed
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.kernel.saving import read_kernel
+from keras2gp.kernel.saving import json_of, read_kernel
 
 __all__ = ["load_kernel"]
 
@@ -19,8 +21,8 @@ def load_kernel(
     directory: str | Path,
     activations: Mapping[Any, Any] | None = None,
     layers: Mapping[Any, Any] | None = None,
-) -> Kernel:
-    """Load the kernel that Kernel.save wrote.
+) -> Kernel | ComposedKernel:
+    """Load the kernel that its `save` wrote: of a network, or a sum or product of kernels.
 
     Args:
         directory: the directory that was handed to `Kernel.save`.
@@ -37,6 +39,14 @@ def load_kernel(
     """
     own = OwnActivations(activations)
     own.register()
-    return Kernel.from_parts(
-        read_kernel(as_path("directory", directory, ModelFileError), own, layers)
-    )
+
+    def load(path: Path) -> Kernel | ComposedKernel:
+        if not is_composed(data := json_of(path)):
+            return Kernel.from_parts(read_kernel(path, own, layers))
+        operation, parts, number = read_composed(path, data, load)
+        try:
+            return composed(operation, parts, number)
+        except InputError as error:
+            raise ModelFileError(f"{path}: {error}") from error
+
+    return load(as_path("directory", directory, ModelFileError))

@@ -27,12 +27,13 @@ from keras2gp.kernel.parts import KernelParts
 from keras2gp.modelfile.allowlist import FOREIGN_CODE
 from keras2gp.modelfile.loading import load_model_file
 
-__all__ = ["read_kernel", "save_kernel"]
+__all__ = ["FILES", "JSON", "is_replaceable", "json_of", "read_kernel", "save_kernel"]
 
 _LARGEST_JSON = 64 * 2**20
-_JSON, _PREPROCESSOR = "kernel.json", "preprocessor.keras"
-_OURS = (_JSON, _PREPROCESSOR, "saved_model.pb", "fingerprint.pb", "variables/*")
-"""Files of a saved kernel, as patterns."""
+JSON, _PREPROCESSOR = "kernel.json", "preprocessor.keras"
+_OF_ONE = (JSON, _PREPROCESSOR, "saved_model.pb", "fingerprint.pb", "variables/*")
+FILES = (*_OF_ONE, *(f"parts/*/{name}" for name in _OF_ONE))
+"""Files of a saved kernel, and of the parts of a sum or product, as patterns."""
 
 
 def save_kernel(parts: KernelParts, directory: Path) -> None:
@@ -42,9 +43,9 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
         ModelFileError: the directory holds anything else, is a link, or cannot be written.
     """
     try:
-        if directory.exists() and not _is_replaceable(directory):
+        if directory.exists() and not is_replaceable(directory):
             raise ModelFileError(f"{directory} exists and is not a saved kernel: choose another")
-        with staged_directory(directory, _OURS) as target:
+        with staged_directory(directory, FILES) as target:
             module = _MatrixModule(parts)
             tf.saved_model.save(module, str(target), signatures=module.matrix)
             files = {}
@@ -53,7 +54,7 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
                 parts.preprocessor.save(target / _PREPROCESSOR)
                 files[_PREPROCESSOR] = file_digest(target / _PREPROCESSOR)
             data = with_digest({**parts.to_dict(), "files": files})
-            (target / _JSON).write_text(json.dumps(data, indent=1), encoding="utf-8")
+            (target / JSON).write_text(json.dumps(data, indent=1), encoding="utf-8")
     except StoreError as error:
         raise ModelFileError(str(error)) from error
     except (OSError, ValueError) as error:  # a name that no file can have
@@ -80,14 +81,15 @@ def _cause(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _is_replaceable(directory: Path) -> bool:
+def is_replaceable(directory: Path) -> bool:
     """Whether a path is an empty directory, or one with a kernel.json of keras2gp's."""
     if not directory.is_dir() or not any(directory.iterdir()):
         return directory.is_dir()
     try:  # Jupyter calls its files kernel.json too.
-        return {"graph", "parameters"} <= set(_json_of(directory))
+        keys = set(json_of(directory))
     except ModelFileError:
         return False
+    return {"graph", "parameters"} <= keys or {"operation", "parts"} <= keys
 
 
 def read_kernel(
@@ -99,8 +101,8 @@ def read_kernel(
         ModelFileError: there is no kernel, it was changed or damaged, or it needs an activation
             or a layer that is not stated.
     """
-    file = directory / _JSON
-    data = _json_of(directory)
+    file = directory / JSON
+    data = json_of(directory)
     check_digest(data, str(file))
     try:
         preprocessor = None
@@ -113,13 +115,13 @@ def read_kernel(
         raise ModelFileError(f"{file} is malformed: {type(error).__name__}: {error}") from error
 
 
-def _json_of(directory: Path) -> dict[str, Any]:
+def json_of(directory: Path) -> dict[str, Any]:
     """The object in kernel.json, of any content."""
-    file = directory / _JSON
+    file = directory / JSON
     try:
         content = read_if_regular(file, _LARGEST_JSON)
         if content is None:
-            raise ModelFileError(f"{directory} holds no saved kernel: no file {_JSON}")
+            raise ModelFileError(f"{directory} holds no saved kernel: no file {JSON}")
         data = json.loads(content.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{_short(file)} cannot be read: {_cause(error)}") from error

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.gaussian_process.kernels import (
+    RBF,
+    ConstantKernel,
+    DotProduct,
+    ExpSineSquared,
+    Matern,
+    PairwiseKernel,
+    RationalQuadratic,
+    WhiteKernel,
+)
 from sklearn.model_selection import GridSearchCV
 
 import keras2gp
+from keras2gp._util.digest import with_digest
 from keras2gp.adapters import sklearn_kernel
-from keras2gp.errors import InputError, PriorError, StoreError
+from keras2gp.cli.main import main
+from keras2gp.cli.session import kernel_of
+from keras2gp.errors import InputError, ModelFileError, PriorError, StoreError
 from keras2gp.gp import GPRegressor, TrainedEnsemble
 from keras2gp.kernel.algebra import ComposedKernel
+from keras2gp.kernel.functions import function_from_state, function_state
 
 RANDOM = np.random.default_rng(0)
 X, NEW = RANDOM.normal(size=(11, 3)), RANDOM.normal(size=(4, 3))
@@ -89,8 +104,125 @@ def test_heads(one, two, tmp_path):
     weights = np.linalg.solve(matrix + 0.1 * np.eye(len(X)), Y)
     np.testing.assert_allclose(fit.predict(NEW), cross @ weights, rtol=1e-9)
     fit.save(tmp_path / "fit")
+    for again in (keras2gp.load(tmp_path / "fit"), keras2gp.load(tmp_path / "fit", kernel=kernel)):
+        np.testing.assert_array_equal(again.predict(NEW), fit.predict(NEW))
+    fit.save(tmp_path / "fit")  # which replaces it
+    np.savez(tmp_path / "data.npz", x=NEW, y=np.zeros(len(NEW)))
+    names = [str(tmp_path / name) for name in ("fit", "data.npz", "p.npz")]
+    assert main(["predict", names[0], "--data", names[1], "--out", names[2]]) == 0
+    with np.load(tmp_path / "p.npz") as written:
+        np.testing.assert_allclose(written["mean"], fit.predict(NEW), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scaled",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("product", "shifted", "nested")),
+        "scikit-learn",
+    ],
+)
+def test_saved_alone(one, two, tmp_path, name):
+    kernel, _ = cases(one, two)[name]
+    kernel.save(tmp_path / "k")
+    again = keras2gp.load(tmp_path / "k")
+    np.testing.assert_array_equal(again.matrix(X, NEW), kernel.matrix(X, NEW))
+    assert repr(again) == repr(kernel)
+    assert again.parameters == kernel.parameters
+    assert not [file for file in (tmp_path / "k").rglob("*") if file.suffix in (".pkl", ".py")]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        RBF([1.0, 2.0, 3.0], "fixed"),
+        Matern(0.5, (1e-3, 1e3), nu=2.5) ** 2,
+        ConstantKernel(2.0) * RationalQuadratic(0.7) + ExpSineSquared(1.0, 3.0) * DotProduct(0.1),
+    ],
+)
+def test_kernels_of_scikit_learn_are_data(function):
+    state = json.loads(json.dumps(function_state(function), allow_nan=False))
+    again = function_from_state(state)
+    assert repr(again) == repr(function)
+    np.testing.assert_array_equal(again.bounds, function.bounds)
+    np.testing.assert_array_equal(again(X), function(X))
+
+
+def test_functions_that_no_file_holds(one, two, tmp_path):
+    class Mine(RBF):
+        pass
+
+    for function in (Mine(1.0), sklearn_kernel(two), PairwiseKernel(metric="rbf")):
+        kernel = one + (ConstantKernel(2.0) * function + RBF(1.0))
+        with pytest.raises(ModelFileError, match=type(function).__name__):
+            kernel.save(tmp_path / "k")
+        assert not (tmp_path / "k").exists()
+    fit = GPRegressor(kernel, 0.1).fit(X, Y)
+    fit.save(tmp_path / "fit")
+    with pytest.raises(ModelFileError, match="has a part that no file holds"):
+        keras2gp.load(tmp_path / "fit")
     again = keras2gp.load(tmp_path / "fit", kernel=kernel)
     np.testing.assert_array_equal(again.predict(NEW), fit.predict(NEW))
+
+
+def changed_head(directory, change):
+    file = directory / "kernel.json"
+    data = json.loads(file.read_text())
+    change(data)
+    del data["digest"]
+    file.write_text(json.dumps(with_digest(data)))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda d: d.update(operation="power"), "operation 'power'"),
+        (lambda d: d.update(number=-1.0), "finite number above 0"),
+        (lambda d: d.update(number="2"), "its number is '2'"),
+        (lambda d: d.update(format=1), "format 1"),
+        (lambda d: d.update(parts=[]), "no list of kernels"),
+        (lambda d: d.update(parts=[d["parts"][1]]), "no part is a network"),
+        (lambda d: d["parts"].append({"digest": "sha256:0"}), "missing or is not the file"),
+        (lambda d: d["parts"][0].update(digest="sha256:0"), "its digest"),
+        (lambda d: d["parts"][1].update({"class": "PairwiseKernel"}), "class 'PairwiseKernel'"),
+        (lambda d: d["parts"][1].update({"class": "os.system"}), "class 'os.system'"),
+        (lambda d: d["parts"][1]["settings"].update(length_scale="wide"), "a setting of a kernel"),
+        (lambda d: d["parts"][1]["settings"].update(width=1.0), "malformed"),
+        (lambda d: d.update(parts=[7]), "malformed"),
+    ],
+)
+def test_damaged_sums(one, tmp_path, change, match):
+    (one + RBF(1.0)).save(tmp_path / "k")
+    changed_head(tmp_path / "k", change)
+    with pytest.raises(ModelFileError, match=match):
+        keras2gp.load(tmp_path / "k")
+
+
+@pytest.mark.slow
+def test_damaged_files_of_sums(one, two, tmp_path):
+    kernel = one + two
+    kernel.save(tmp_path / "k")
+    file = tmp_path / "k" / "kernel.json"
+    file.write_text(file.read_text().replace('"number": 0.0', '"number": 9.0'))
+    with pytest.raises(ModelFileError, match="digest"):
+        keras2gp.load(tmp_path / "k")
+    kernel.save(tmp_path / "k")
+    first, second = (tmp_path / "k" / "parts" / n / "kernel.json" for n in ("1", "2"))
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(ModelFileError, match="is not the file that keras2gp wrote"):
+        keras2gp.load(tmp_path / "k")
+    with pytest.raises(InputError, match="the kernel of one network"):
+        kernel_of(
+            SimpleNamespace(source=SimpleNamespace(kind="kernel", name=whole(tmp_path, kernel)))
+        )
+    (tmp_path / "k" / "mine.txt").write_text("mine")
+    with pytest.raises(ModelFileError, match="did not write"):
+        kernel.save(tmp_path / "k")
+
+
+def whole(tmp_path, kernel):
+    kernel.save(tmp_path / "whole")
+    return tmp_path / "whole"
 
 
 @pytest.mark.slow
