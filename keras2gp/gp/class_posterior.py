@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Images, Matrix, Vector
+from keras2gp._util.arrays import Array, Images, Matrix, Tensor, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
+from keras2gp.errors import InputError
 from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.probabilities import expected_softmax, largest_probabilities, tempered_softmax
 from keras2gp.gp.sampling import draw_classes, draw_jointly, random_generator
+from keras2gp.gp.tensors import class_probabilities, mean_and_variance
 from keras2gp.gp.updates import UpdatedGaussianProcess
 
 __all__ = ["ClassPosterior", "Prediction"]
@@ -130,6 +132,60 @@ class ClassPosterior(UpdatedGaussianProcess):
     def _scaled_posterior(self, x: Images, diag: Any) -> tuple[Matrix, Vector]:
         mean, variance = self._mean_and_variance(x, diag)
         return mean, self.scale_ * variance
+
+    def predict_tensors(self, X: Any) -> tuple[Tensor, Tensor, Tensor]:  # noqa: N803
+        """Mean and variance of the latent values at X, and the class probabilities, as tensors.
+
+        The values are those of `predictive`. A tf.GradientTape that watches X has their derivatives
+        by it, those of the first order; `docs/guide/gradients.md` has an example.
+
+        Args:
+            X: inputs, a tensor.
+
+        Shapes:
+            X [M, features] or [M, *shape]; mean [M, C], variance [M], probability [M, C].
+
+        Returns:
+            Mean, variance and probability, the classes in the order of `classes_`.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: X does not fit the training inputs; or the kernel is precomputed or has
+                positions; or the probabilities are no function of the means alone; or the solver
+                does not apply the inverse of the kernel matrix.
+
+        >>> import keras, keras2gp, tensorflow as tf
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> kernel = keras2gp.convert(model, overrides={"*": (2.0, 0.0)}, dtype="float64")
+        >>> x = tf.constant([[1.0, 0.0], [0.0, 1.0]], tf.float64)
+        >>> gp = keras2gp.GPClassifier(kernel, noise_variance=1.0)
+        >>> gp = gp.fit(x.numpy(), ["a", "b"])  # k(x, z) = x . z: the mean of b is [-1, 1] . x / 2
+        >>> with tf.GradientTape() as tape:
+        ...     tape.watch(x)
+        ...     mean, variance, probability = gp.predict_tensors(x)
+        ...     of_b = mean[:, 1]
+        >>> tape.gradient(of_b, x).numpy().round(6).tolist()
+        [[-0.5, 0.5], [-0.5, 0.5]]
+        """
+        x = self._test_inputs(X)
+        if self.precomputed or self._positions:
+            raise InputError(
+                "derivatives by the inputs: the kernel is precomputed or has positions. Try: a "
+                "kernel of keras2gp.convert, kernel.at(position)"
+            )
+        if self.linear_map_ is None and self.temperature_ is None:
+            raise InputError(
+                "derivatives by the inputs: the probabilities of this fit are averages over the "
+                "posterior, no function of the means alone, and their derivatives are not known "
+                'here. Try: probabilities="linear" or "temperature"'
+            )
+        values = self._mean_and_variance(x, None)
+        mean, variance = mean_and_variance(
+            self.kernel, X, (self.basis_, self.weights_), self.system_, values
+        )
+        linear, temperature = self.linear_map_, self.temperature_
+        known = class_probabilities(mean, linear, temperature, self._softmax(values[0]))
+        return mean, self.scale_ * variance, known
 
     def prior_variance(self, X: Any) -> Vector:  # noqa: N803
         """Variance of the latent values before the data, in the units of `predictive`.

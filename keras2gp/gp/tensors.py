@@ -8,9 +8,10 @@ import numpy as np
 
 from keras2gp._util.arrays import Images, Matrix, Tensor, Vector
 from keras2gp.errors import InputError
+from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.solvers.system import LinearSystem
 
-__all__ = ["mean_and_variance"]
+__all__ = ["class_probabilities", "mean_and_variance"]
 
 
 def mean_and_variance(
@@ -47,6 +48,26 @@ def mean_and_variance(
     mean = tf.matmul(cross, basis[1])
     variance = prior - 2.0 * tf.reduce_sum(cross * solved, axis=1)
     return _with_values(mean, values[0]), _with_values(variance, values[1])
+
+
+def class_probabilities(
+    mean: Tensor, linear: LinearMap | None, temperature: float | None, values: Any
+) -> Tensor:
+    """Probabilities of classes as tensors, with the derivatives of the softmax of their means.
+
+    Args:
+        mean: posterior means, [M, C].
+        linear: from means to logits; None for the temperature.
+        temperature: the divisor of the means.
+        values: the probabilities, [M, C].
+    """
+    import tensorflow as tf  # noqa: PLC0415
+
+    if linear is None:
+        logits = mean / temperature
+    else:
+        logits = tf.matmul(mean, linear.matrix, transpose_b=True) + linear.offset
+    return _with_values(tf.nn.softmax(logits), values)
 
 
 def _with_values(tensor: Tensor, values: Any) -> Tensor:

@@ -8,7 +8,7 @@ from keras import layers
 
 import keras2gp
 from keras2gp.errors import InputError
-from keras2gp.gp import GPRegressor
+from keras2gp.gp import GPClassifier, GPRegressor
 
 STEP = 1e-5
 
@@ -61,3 +61,35 @@ def test_refusals(rng):
     gp = GPRegressor("precomputed", noise_variance=1.0).fit(np.eye(2), [0.0, 1.0])
     with pytest.raises(InputError, match="precomputed"):
         gp.predict_tensors(tf.constant([[1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("how", ["linear", "temperature"])
+def test_classes(how, rng):
+    kernel, x = fitted(rng).kernel, rng.normal(size=(30, 3))
+    labels = np.digitize(x[:, 0] + 0.3 * rng.normal(size=30), [-0.4, 0.4])
+    gp = GPClassifier(kernel, 0.1, probabilities=how).fit(x, labels)
+    x = rng.normal(size=(4, 3))
+    tensor, known = tf.constant(x), gp.predictive(x)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(tensor)
+        found = gp.predict_tensors(tensor)
+        parts = [found[0][:, 1], found[1], found[2][:, 1]]
+    for ours, theirs in zip(found, known, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    direction = rng.normal(size=x.shape)
+    ends = [gp.predictive(x + step * direction) for step in (STEP, -STEP)]
+    for i, part in enumerate(parts):
+        up, down = (end[i].T[1] if end[i].ndim == 2 else end[i] for end in ends)
+        expected = np.sum(up - down) / (2 * STEP)
+        gradient = np.asarray(tape.gradient(part, tensor))
+        assert np.sum(direction * gradient) == pytest.approx(expected, rel=1e-5)
+
+
+def test_classes_without_derivatives(rng):
+    gp = GPClassifier(fitted(rng).kernel, 0.1, probabilities="largest")
+    gp.fit(rng.normal(size=(8, 3)), np.arange(8) % 2)
+    with pytest.raises(InputError, match=r'averages over the posterior.*probabilities="linear"'):
+        gp.predict_tensors(tf.constant(rng.normal(size=(2, 3))))
+    gp = GPClassifier("precomputed", 0.1).fit(np.eye(4), [0, 1, 0, 1])
+    with pytest.raises(InputError, match="precomputed"):
+        gp.predict_tensors(tf.constant(np.eye(4)))
