@@ -84,7 +84,19 @@ def clean(axes: Any, title: str = "", x: str = "", y: str = "") -> None:
 def save(figure: Figure, path: str | Path) -> None:
     """Write a .png or .svg file; the same figure gives the same bytes.
 
-    Raises: InputError for another suffix; StoreError if it cannot be written.
+    Args:
+        figure: what a function of keras2gp.plots returned.
+        path: where to; folders that are missing are made.
+
+    Raises:
+        InputError: another suffix.
+        StoreError: it cannot be written.
+
+    >>> import tempfile
+    >>> from keras2gp import plots
+    >>> figure = plots.confusion_matrix(["cat", "dog"], ["cat", "cat"])
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     plots.save(figure, directory + "/confusion.png")
     """
     path = Path(path)
     suffix = path.suffix.lower()
