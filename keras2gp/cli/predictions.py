@@ -68,8 +68,8 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
         estimator = load(directory)
     if not isinstance(estimator, Estimator):
         raise UsageError(
-            f"{directory} holds a {type(estimator).__name__}, of whose likelihood the commands know "
-            "nothing. Try: keras2gp.load in Python"
+            f"{directory} holds a {type(estimator).__name__}, whose likelihood the commands do not "
+            "know. Try: keras2gp.load in Python"
         )
     kernel = estimator.kernel
     if estimator.precomputed:
@@ -88,7 +88,7 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
         )
     with stage(f"kernel, {len(estimator.targets_)} images") as advance:
         matrix = gram(kernel, estimator.x_train_, out=store, progress=advance, positions="all")
-    again: Estimator = load_head(directory / "head", kernel, gram=matrix)  # type: ignore[assignment]
+    again: Estimator = load_head(directory / "head", kernel, gram=matrix)
     return again
 
 

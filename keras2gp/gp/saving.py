@@ -63,8 +63,8 @@ def save_head(estimator: Head, directory: str | Path) -> None:
     latent.npy and prior.npy, the matrix of its first few inputs. A killed save leaves no
     file half written.
 
-    A fit by conjugate gradients or in mixed precision, or a GPLaplace, keeps no matrix: the means of a loaded fit
-    need none, and for variances it is computed again.
+    A fit by conjugate gradients or in mixed precision, or a GPLaplace, keeps no matrix: the means
+    of a loaded fit need none, and for variances it is computed again.
 
     Args:
         estimator: a fitted GPClassifier, GPRegressor, GPLaplace or TrainedEnsemble.

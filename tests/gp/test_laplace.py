@@ -356,7 +356,7 @@ def test_a_fit_with_its_kernel(tmp_path, network):
         keras2gp.load(tmp_path / "fit", kernel=other)
 
 
-@pytest.mark.parametrize("precomputed", [False, True])
+@pytest.mark.parametrize("precomputed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_matrix_on_disk(tmp_path, network, precomputed):
     y, cross, prior = OBSERVED["softmax"][1], TEST, None
     store = keras2gp.gram(network, X, out=tmp_path / "K.zarr", progress=False)
@@ -382,7 +382,11 @@ def test_a_matrix_on_disk(tmp_path, network, precomputed):
 
 
 def test_positions_are_refused_with_what_works():
-    model = keras.Sequential([keras.Input((3, 1)), keras.layers.Conv1D(1, 1)])
+    layers = [
+        keras.layers.Conv1D(8, 2, activation="relu", padding="same"),
+        keras.layers.Conv1D(1, 1),
+    ]
+    model = keras.Sequential([keras.Input((3, 1)), *layers])
     kernel = keras2gp.convert(model, overrides={"*": (1.0, 0.1)}, dtype="float64")
     x, y = np.random.default_rng(0).standard_normal((8, 3, 1)), np.arange(8) % 2
     with pytest.raises(InputError, match=r"positions \(3,\).*Try: kernel.at\(position\)"):
