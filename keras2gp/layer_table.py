@@ -515,6 +515,10 @@ OPERATIONS = _table(
         "numpy", "Tile", reader="slicing.read_tile",
         becomes="A map several times, side by side along axes of positions.",
     ),
+    _ops(
+        "numpy", "Cumsum", reader="cumulative.read_cumsum", channelwise=True,
+        becomes="Sums over the positions up to each along one axis; at the output over units too.",
+    ),
     # Without a rule
     _ops("numpy", "Amax Amin Fmax Fmin Max Min", reason=_EXTREME),
     _ops("numpy", "Dot Inner Matmul Outer Tensordot Vdot", reason=_PRODUCT),
@@ -540,7 +544,7 @@ OPERATIONS = _table(
     _ops(
         "numpy",
         "All Any Append Arccos Arccosh Arcsin Arcsinh Arctan2 Arctanh Argmax Argmin Argsort "
-        "Average BroadcastTo Cbrt Ceil Copy CountNonzero Cross Cumprod Cumsum Deg2rad Diag "
+        "Average BroadcastTo Cbrt Ceil Copy CountNonzero Cross Cumprod Deg2rad Diag "
         "Diagonal Diff DivideNoNan Dstack Equal Exp2 Fabs Fliplr Flipud Floor FloorDivide "
         "Fmod FullLike Greater GreaterEqual Hsplit Hstack Hypot Isclose Isfinite Isinf Isnan Less "
         "LessEqual Log10 Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor "

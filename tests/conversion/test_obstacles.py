@@ -287,7 +287,7 @@ def test_an_override_of_both_variances_stands_for_an_initialiser_without_a_rule(
         ops.transpose,
         lambda h: h[:, ::3],
         lambda h: ops.flip(h, 1),
-        lambda h: ops.cumsum(h, 1),
+        lambda h: ops.cumprod(h, 1),
         lambda h: ops.concatenate([h, h]),
         lambda h: h @ ops.ones((8, 8)),
     ],

@@ -37,8 +37,13 @@ MIXED = {
     "dueling": (1.0, np.eye(3) - 1 / 3, lambda v, a: v + (a - ops.mean(a, axis=1, keepdims=True))),
     "a level and its parts": (4.0, np.eye(3) / 4, lambda v, a: layers.Add()([2.0 * v, a / 2])),
     "less the sum": (0.25, np.eye(3) + 1, lambda v, a: a - ops.sum(a, -1, keepdims=True) - v / 2),
+    "sums up to each": (
+        0.0, np.array([[1, 1, 1], [1, 2, 2], [1, 2, 3]]), lambda v, a: ops.cumsum(a, axis=-1)),
+    "sums up to each, of a level and its parts": (
+        np.outer([1, 2, 3], [1, 2, 3])[:, None, :], np.array([[1, 1, 1], [1, 2, 2], [1, 2, 3]]),
+        lambda v, a: ops.cumsum(v + a, axis=1)),
     "softmax of it": (1.0, np.eye(3), lambda v, a: layers.Softmax()(v + a)),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,12 @@ def test_linear_maps_of_units_have_their_covariance(case, x, data):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
         diagonal = np.einsum("ipjp->ijp", expected)
         np.testing.assert_allclose(mixed(*pair, get=kind), diagonal, rtol=1e-9, atol=1e-12)
+
+
+def test_sums_up_to_each_unit_have_no_weights_after_them(x):
+    model = keras.Model(x, dense(ops.cumsum(dense(x, 3), axis=1), 2))
+    with pytest.raises(UnsupportedModelError, match="sums that share their terms"):
+        keras2gp.convert(model)
 
 
 def test_heads_side_by_side_are_positions(x, data):

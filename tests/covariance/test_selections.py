@@ -39,6 +39,9 @@ CASES = {
     "mirrored, pooled": lambda x: pool(padded(conv(x), "symmetric")),
     "mirrored before a block": residual,
     "moved in a circle": lambda x: pool(conv(conv(x)) + ops.roll(conv(x), -1, axis=1)),
+    "sums up to each position": lambda x: pool(layers.ReLU()(ops.cumsum(conv(x), axis=2))),
+    "sums up to each position beside a map": lambda x: conv(
+        (h := conv(x, activation="relu")) + ops.cumsum(h, axis=1)),
     "a map and the same moved": lambda x: layers.ReLU()((h := conv(x)) + ops.roll(h, 3, axis=2)),
     "taken twice": lambda x: pool(layers.ReLU()(ops.take(conv(x), np.array([2, 0, 0, -1]), 2))),
     "side by side": lambda x: pool(conv(ops.tile(conv(x), [1, 1, 2, 1]), activation="relu")),
