@@ -23,7 +23,7 @@ __all__ = [
     "size_text",
 ]
 
-# A pipe has no width: lines are as long as they are, for grep and awk.
+# A pipe has no width: lines are as long as they are, for grep and awk; tables are folded.
 _PIPE_WIDTH = 400
 _MOST_NUMBERS = 4
 """Numbers that are written out."""

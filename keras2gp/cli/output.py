@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +23,7 @@ __all__ = ["Output", "short_line", "show_obstacles", "show_report"]
 _HEADER = ("layer", "Keras", "becomes", "w2", "b2", "note")
 _NUMERIC = ("w2", "b2")
 _MOST_ROWS = 30
+_WIDTH = 80
 
 
 class Output:
@@ -56,6 +59,9 @@ class Output:
     ) -> None:
         """A table; columns in `numeric` are right-aligned, empty columns are left out.
 
+        Cells are folded, so that a table is no wider than the terminal, and in a pipe or a file no
+        wider than 80 columns, or than COLUMNS says.
+
         styles: a rich style for each row
         """
         if self.json:
@@ -68,7 +74,7 @@ class Output:
             table.add_column(header[i], justify="right" if right else "left", overflow="fold")
         for row, style in zip(cells, styles or [""] * len(cells), strict=True):
             table.add_row(*(row[i] for i in kept), style=style or None)
-        self._print(table)
+        self._print(table, width=None if self._stream.isatty() else _columns())
 
     def document(self, data: Mapping[str, Any]) -> None:
         """The one JSON document of this command."""
@@ -89,6 +95,12 @@ class Output:
         if not console.is_terminal:  # rich fills up the lines of a table
             text = "".join(f"{line.rstrip()}\n" for line in text.split("\n")[:-1])
         self._stream.write(text)
+
+
+def _columns() -> int:
+    """The width of a table where no terminal has one."""
+    stated = os.environ.get("COLUMNS", "")
+    return int(stated) if re.fullmatch("[1-9][0-9]{1,4}", stated) else _WIDTH
 
 
 def _empty_table() -> Table:

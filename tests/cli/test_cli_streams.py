@@ -121,12 +121,14 @@ def test_numbers_of_numpy_and_other_objects_in_json(capsys):
     assert "len" in document["c"]
 
 
-def test_long_lines_are_not_broken_in_a_pipe(capsys):
+def test_long_lines_are_not_broken_in_a_pipe_but_tables_are(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     out = Output(json_wanted=False)
     out.line("word " * 100)
     out.table(("path", "empty"), [("x" * 150, "")])
     text = capsys.readouterr().out
-    assert text.count("\n") == 4
+    assert text.count("\n") == 5
+    assert text.endswith(f"\n{'x' * 80}\n{'x' * 70}\n")
     assert "empty" not in text
 
 

@@ -1,0 +1,66 @@
+"""Tables fit into 80 columns where nothing says how wide the output is, and into a terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from keras2gp.cli.output import Output
+
+HEADER = ("layer", "becomes", "w2", "note")
+NOTE = "a note that goes on and on, as those about an activation in float32 and its bounds do"
+ROWS = [
+    ("a_path/of_several/nested_models/with_long_names/conv2d", "Conv + relu", "2.12345", NOTE),
+    ("head", "Dense", "1", ""),
+]
+
+
+class Stream(io.StringIO):
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+def table(terminal):
+    stream = Stream(terminal)
+    Output(json_wanted=False, stream=stream).table(HEADER, ROWS, ("w2",))
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("terminal", "columns", "width"),
+    [(False, None, 80), (False, "60", 60), (False, "wide", 80), (False, "0", 80), (True, "50", 50)],
+)
+def test_tables_are_folded(monkeypatch, terminal, columns, width):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    lines = table(terminal)
+    assert max(map(len, lines)) <= width
+    # Nothing is lost: a cell goes on in the lines below.
+    text = "".join("".join(lines).split())
+    for word in (*NOTE.split(), "Conv", "head", "2.12345"):
+        assert word in text
+    if not terminal:
+        assert not any(line.endswith(" ") for line in lines)
+
+
+def test_a_table_that_fits_is_as_narrow_as_it_is(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    stream = io.StringIO()
+    Output(json_wanted=False, stream=stream).table(("a", "b"), [("x", "1")], ("b",))
+    assert max(map(len, stream.getvalue().splitlines())) < 10
+
+
+def test_inspect(files, run, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    code, out, _ = run("inspect", files / "tiny.keras")
+    assert code == 0
+    rows = out.split("\n\n")[1]
+    assert "conv" in rows
+    assert max(map(len, rows.splitlines())) <= 80
