@@ -205,6 +205,8 @@ class Rule(Generic[AnyOp]):
     limited: bool = False
     """Whether it holds for images of small variances alone: the first statistic of another one is
     not a number."""
+    narrow: bool = False
+    """Whether it is limited more than the compact rule, which takes more operations."""
 
     def __init__(self, op: AnyOp) -> None:
         self.op = op
@@ -228,9 +230,12 @@ class Rule(Generic[AnyOp]):
             return tf.zeros_like(maps[0])
         return self.covariance(tuple(context.mean(i) for i in range(len(maps))), context)
 
-    def compact(self, *, tangent: bool) -> Rule[AnyOp]:
-        """The rule in fewer operations, for images of small variances alone; itself without one."""
-        del tangent
+    def compact(self, *, tangent: bool, narrow: bool = False) -> Rule[AnyOp]:
+        """The rule in fewer operations, for images of small variances alone; itself without one.
+
+        narrow: in the fewest operations, for still smaller variances, where there is such a rule
+        """
+        del tangent, narrow
         return self
 
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:

@@ -46,13 +46,14 @@ class ActivationRule(Rule[Activation]):
         super().__init__(op)
         self.dual = dual_of(op)
 
-    def compact(self, *, tangent: bool) -> ActivationRule:
+    def compact(self, *, tangent: bool, narrow: bool = False) -> ActivationRule:
         """The rule of the compact dual, whose moments are not numbers at larger variances."""
-        dual = self.dual.compact(tangent=tangent)
+        narrowed = self.dual.narrow(tangent=tangent) if narrow else None
+        dual = narrowed or self.dual.compact(tangent=tangent)
         if dual is None:
             return self
         rule = ActivationRule(self.op)
-        rule.dual, rule.limited = dual, True
+        rule.dual, rule.limited, rule.narrow = dual, True, narrowed is not None
         return rule
 
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:

@@ -69,11 +69,18 @@ def _note(name: str, dual: Hermite, tolerance: float) -> str:
 
 
 def _compact_note(dual: Dual) -> str:
-    compact = dual.compact()
+    compact, narrow = dual.compact(), dual.narrow()
     if not isinstance(compact, Limited):
         return ""
-    form = f"in {compact.width} terms" if compact.width else "by its two slopes next to 0"
-    return (
-        f"; in float32, where no variance of a block of images is above {compact.limit:.4g}, "
-        f"{form} with an error of at most {compact.errors[0]:.1g}"
+    note = (
+        "; in float32, where no variance of a block of images is above "
+        f"{_within_its_limit(compact)}"
     )
+    if isinstance(narrow, Limited):
+        note += f", and where none is above {_within_its_limit(narrow)}"
+    return note
+
+
+def _within_its_limit(dual: Limited) -> str:
+    form = f"in {dual.width} terms" if dual.width else "by its two slopes next to 0"
+    return f"{dual.limit:.4g}, {form} with an error of at most {dual.errors[0]:.1g}"

@@ -96,6 +96,7 @@ class Program:
     boundaries: whether maps that several ops read end a fusion (see base.materialised)
     compact: whether rules are those in fewer operations, for images of small variances: what they
         give of others is not a number
+    narrow: whether they are those in the fewest operations, for still smaller variances
 
     Shapes:
         images: [*spatial, C, B], the images innermost (see base.py)
@@ -109,9 +110,10 @@ class Program:
         *,
         boundaries: bool = True,
         compact: bool = False,
+        narrow: bool = False,
     ) -> None:
         self.graph = graph
-        self.compact = compact
+        self.compact, self.narrow = compact or narrow, narrow
         self.boundaries = boundaries
         self.layers = graph.layers
         self.method: WindowMethod = method
@@ -126,12 +128,18 @@ class Program:
         rules = {i: rule_of(nodes[i].op) for loop in self.analysis.loops for i in loop.nodes}
         if not self.compact:
             return rules
-        return {i: rule.compact(tangent=self.kind != "nngp") for i, rule in rules.items()}
+        tangent = self.kind != "nngp"
+        return {i: r.compact(tangent=tangent, narrow=self.narrow) for i, r in rules.items()}
 
     @property
     def limited(self) -> tuple[int, ...]:
         """The nodes whose rules hold for images of small variances alone."""
         return tuple(i for i, rule in self.rules.items() if rule.limited)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether a rule is narrower than that of a compact program."""
+        return any(rule.narrow for rule in self.rules.values())
 
     def fits(self, statistics: Statistics) -> Tensor:
         """Whether all images have small variances at the nodes whose rules ask for that."""

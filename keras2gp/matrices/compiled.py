@@ -73,11 +73,19 @@ class CompiledProgram:
         """The forms of the program, the fastest first; the last one holds for all images."""
         if self.dtype == "float64":
             return [self._general]
-        method, boundaries = self.program.method, self.program.boundaries
-        compact = Program(self.graph, method, self.kind, boundaries=boundaries, compact=True)
-        if not compact.limited:
-            return [self._general]
-        return [Form(compact, self.dtype, jit_compile=XLA), self._general]
+        narrow, compact = (
+            Program(
+                self.graph,
+                self.program.method,
+                self.kind,
+                boundaries=self.program.boundaries,
+                compact=True,
+                narrow=narrow,
+            )
+            for narrow in (True, False)
+        )
+        limited = [narrow] * narrow.narrowed + [compact] * bool(compact.limited)
+        return [*(Form(p, self.dtype, jit_compile=XLA) for p in limited), self._general]
 
     def partition(self, n1: int, n2: int | None, shape: BlockShape | None = None) -> Partition:
         """How a matrix is cut; n2=None for the symmetric matrix of n1 images."""

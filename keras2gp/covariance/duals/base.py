@@ -192,6 +192,19 @@ class Dual:
         del tangent
         return None
 
+    def narrow(self, *, tangent: bool = False) -> Dual | None:
+        """The same function in fewer operations than `compact`, at smaller variances still.
+
+        Args:
+            tangent: whether the derivative is needed too.
+
+        Returns:
+            A dual whose moments are not numbers beyond the variances that it is made for; None
+            where there is none.
+        """
+        del tangent
+        return None
+
     def second_moment(self, q: ImageMap) -> ImageMap:
         """E[phi(u)^2]: by default the covariance of u with itself.
 

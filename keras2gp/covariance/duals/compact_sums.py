@@ -93,8 +93,9 @@ class _Tail:
 
     @property
     def cost(self) -> float:
-        """Steps for a pair, about."""
-        return READ * self.width + sum(len(curve) for curve in self.curves)
+        """Steps for a pair, about: reading, products of the shapes, and their polynomials."""
+        shapes = len(self.shapes)
+        return READ * self.width + shapes * (shapes + 1) + sum(map(len, self.curves))
 
     @property
     def width(self) -> int:
@@ -110,16 +111,14 @@ class _Tail:
         """The sum over rho^(n - parity), for z = rho^2 and the columns of either image."""
         g1, g2 = first[self.kept :], second[self.kept :]
         t = 2 * z - 1
-        total: Tensor = tf.zeros_like(z)
-        for (i, j), curve in zip(self.pairs, self.curves, strict=True):
-            if i < 0:
-                total += polynomial(curve, t)
-                continue
-            if j < 0:
-                factor = g1[i] + g2[i]
-            else:
-                factor = g1[i] * g2[i] if i == j else g1[i] * g2[j] + g1[j] * g2[i]
-            total += factor * polynomial(curve, t)
+        curves = dict(zip(self.pairs, (polynomial(c, t) for c in self.curves), strict=True))
+        total: Tensor = tf.zeros_like(z) + curves.get((-1, -1), 0.0)
+        for i in range(len(self.shapes)):
+            row = sum(g * curves[min(i, j), max(i, j)] for j, g in enumerate(g2))
+            if (i, -1) in curves:
+                row += curves[i, -1]
+                total += g2[i] * curves[i, -1]
+            total += g1[i] * row
         for n in reversed(range(self.kept)):
             term = first[n] * second[n]
             total = total * z + (term - float(self.removed[n]) if self.removed[n] else term)
@@ -170,8 +169,8 @@ class CompactSum:
         return total
 
 
-def designed(rows: Rows, tolerance: float) -> CompactSum | None:
-    """The cheapest sum within a tolerance; None if there is none."""
+def designed(rows: Rows, tolerance: float, most: float) -> CompactSum | None:
+    """The cheapest sum within a tolerance; None if there is none of `most` steps for a parity."""
     # Relative to S all are polynomials of one degree, a constant is one that is not constant.
     relative, inverse = between_nodes(rows.psi / rows.size[:, None]), between_nodes(1 / rows.size)
     lost, largest, tails = rows.lost, np.abs(relative).max(), list[_Tail]()
@@ -181,7 +180,8 @@ def designed(rows: Rows, tolerance: float) -> CompactSum | None:
         rest = tolerance - sum(tail.bound for tail in tails)
         share = rest if parity == parities[-1] else rest / 2
         kink = rows.kink[parity::2]
-        found = _tail(parity, parts[parity], inverse, kink, tolerances=(lost[parity], share))
+        both = lost[parity], share
+        found = _tail(parity, parts[parity], inverse, kink, tolerances=both, most=most)
         if found is None:
             return None
         tails.append(found)
@@ -195,25 +195,27 @@ def _tail(
     kink: Vector,
     *,
     tolerances: tuple[float, float],
+    most: float,
 ) -> _Tail | None:
     """The cheapest number of kept terms and of shapes of one parity.
 
     rows: psi over S; inverse: 1 over S; tolerances: the part that is lost, and the whole
+    most: largest cost
     """
     best: _Tail | None = None
     lost, tolerance = tolerances
     if lost > _BEFORE_CURVES * tolerance:
         return None
     for kept in range(min(_KEPT + 1, rows.shape[1])):
-        if best and READ * kept > best.cost:
+        if READ * kept > most:
             break
         for plane in _planes(rows[:, kept:], inverse, kink[kept:]):
             for count in plane.counts(lost, tolerance):
-                if best and READ * (kept + count) >= best.cost:
+                if READ * (kept + count) + 1.5 * count * (count + 1) >= most:
                     break
                 tail = plane.tail(parity, kink[:kept], count, *tolerances)
-                if tail is not None and (best is None or tail.cost < best.cost):
-                    best = tail
+                if tail is not None and tail.cost < most:
+                    best, most = tail, tail.cost
     return best
 
 

@@ -27,7 +27,7 @@ from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
 from keras2gp._util.text import received_text
 from keras2gp.covariance.duals.base import Dual, Statistics
 from keras2gp.covariance.duals.coefficients import INTERPOLATION, moments
-from keras2gp.covariance.duals.compact import Compact, compact_of
+from keras2gp.covariance.duals.compact import Compact, compact_of, narrow_of
 from keras2gp.covariance.duals.elementary import correlation_statistics
 from keras2gp.covariance.duals.homogeneous import Abs
 from keras2gp.covariance.duals.series import Series, moments_of_abs
@@ -130,6 +130,10 @@ class Hermite(Dual):
         """The sums in fewer terms, at least as exact at small variances (compact.py)."""
         return _compact(self, tangent=tangent)
 
+    def narrow(self, *, tangent: bool = False) -> Dual | None:
+        """The same up to variances of about 1, where that takes still fewer terms."""
+        return _narrow(self, tangent=tangent)
+
     def bounds(self, q: Vector, *, derivative: bool = False) -> Vector:
         """Bounds of the covariance's error for two equal variances, relative to E[phi(u)^2].
 
@@ -219,12 +223,24 @@ def _least_degree(dual: Hermite, tolerance: float) -> int:
 
 @cache
 def _compact(dual: Hermite, *, tangent: bool) -> Compact | None:
+    tolerances = _tolerances(dual, tangent=tangent)
+    with tf.init_scope():
+        return compact_of(dual.phi, dual.kinks, dual.kappa, tolerances, _series(dual).width)
+
+
+@cache
+def _narrow(dual: Hermite, *, tangent: bool) -> Compact | None:
+    tolerances, compact = _tolerances(dual, tangent=tangent), _compact(dual, tangent=tangent)
+    with tf.init_scope():
+        return narrow_of(dual.phi, dual.kinks, dual.kappa, tolerances, compact)
+
+
+def _tolerances(dual: Hermite, *, tangent: bool) -> tuple[float, ...]:
+    """The bounds of the series, which a compact form keeps: covariance, and derivative."""
     covariance, slope = (float(rows.max()) for rows in _bounds(dual, _REFERENCE, [dual.degree]))
     if dual.degree == LARGEST_DEGREE:
         covariance = min(covariance, TOLERANCE)
-    tolerances = (covariance, slope) if tangent else (covariance,)
-    with tf.init_scope():
-        return compact_of(dual.phi, dual.kinks, dual.kappa, tolerances, _series(dual).width)
+    return (covariance, slope) if tangent else (covariance,)
 
 
 def _bounds(dual: Hermite, q: Vector, degrees: Sequence[int]) -> tuple[Matrix, Matrix]:
