@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "benchmark.py"
@@ -89,3 +90,20 @@ def test_growth_of_the_solvers():
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("|")]
     assert [row[0].strip() for row in rows[2:]] == ["cholesky", "mixed"]
     assert {len(row) for row in rows} == {8}
+
+
+@pytest.mark.slow
+def test_growth_of_the_kernels():
+    tool = TOOL.with_name("growth.py")
+    command = [sys.executable, str(tool), "--images", "8", "--rounds", "1", "--largest", "3"]
+    done = subprocess.run(  # noqa: S603
+        [*command, "--json"], check=True, capture_output=True, text=True, timeout=300
+    )
+    rows = json.loads(done.stdout)
+    assert list(rows) == ["images", "depth", "side", "pooled side", "pooling window"]
+    for row in rows.values():
+        sizes, seconds = (
+            np.log([float(v) for v in part]) for part in zip(*row["seconds"].items(), strict=True)
+        )
+        assert row["exponent"] == pytest.approx(np.polyfit(sizes, seconds, 1)[0], abs=1e-9)
+        assert row["error"] >= 0
