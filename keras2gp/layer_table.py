@@ -450,6 +450,10 @@ OPERATIONS = _table(
     ),
     _ops("nn", "Glu", reader="products.read_glu", becomes=_GATED),
     _ops("numpy", "Concatenate", reader="merging.read_concatenate", becomes=_CONCATENATE),
+    _ops(
+        "numpy", "Stack", reader="merging.read_stack",
+        becomes="Vectors or maps side by side along a new axis of positions.",
+    ),
     # Pooling
     _ops("nn", "AveragePool", reader="pooling.read_average_pooling", becomes=_AVERAGE_POOLING),
     _ops(
@@ -549,7 +553,7 @@ OPERATIONS = _table(
         "Fmod FullLike Greater GreaterEqual Hsplit Hstack Hypot Isclose Isfinite Isinf Isnan Less "
         "LessEqual Log10 Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor "
         "Median Mod Moveaxis NanToNum NotEqual OnesLike Prod Rad2deg Ravel Real Reciprocal "
-        "Rot90 Round Select Sinc Sort Sqrt Stack Std TakeAlongAxis "
+        "Rot90 Round Select Sinc Sort Sqrt Std TakeAlongAxis "
         "Tan Trace Tril Triu Trunc Var Vsplit Vstack Where ZerosLike",
     ),
     # Not read from files: operations that take functions, and others that were not looked at

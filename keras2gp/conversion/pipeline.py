@@ -44,6 +44,7 @@ from keras2gp.errors import Obstacle, OutputError, PriorError, UnsupportedModelE
 from keras2gp.graph.calls import join_calls
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
+from keras2gp.graph.joins import without_joins
 from keras2gp.graph.means import array_obstacles, split_mean
 from keras2gp.graph.offsets import check_offsets
 from keras2gp.graph.positivity import without_idle_activations
@@ -298,7 +299,7 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
     arrays = array_obstacles(graph)
     graph, held = without_gaps(graph, state, terms.data)
     shared = join_calls(graph, len(state.data))
-    graph, sum_obstacles = resolve_sums(without_idle_activations(shared.graph))
+    graph, sum_obstacles = _with_sums_resolved(without_idle_activations(shared.graph))
     guessed = walker.has_unknown_shape(output)
     obstacles = [
         *obstacles_before(walker, graph),
@@ -347,6 +348,16 @@ def _walked(model: Opened, settings: Settings) -> _Conversion:
         return _Conversion(report)
     graph = with_inputs_numbered(graph, used)
     return _Conversion(report, graph, parameters, inputs, preprocessor, mean)
+
+
+def _with_sums_resolved(graph: Graph) -> tuple[Graph, list[Obstacle]]:
+    """The graph with sums of independent terms, also of fields that were joined; and obstacles."""
+    resolved, obstacles = resolve_sums(graph)
+    if obstacles:
+        apart, left = resolve_sums(without_joins(graph))
+        if not left:
+            return apart, left
+    return resolved, obstacles
 
 
 def _dtype(tensor: Any) -> str:

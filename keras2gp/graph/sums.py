@@ -18,7 +18,7 @@ independence.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.composition import composed
@@ -28,23 +28,27 @@ from keras2gp.graph.normed import beside, slopes
 from keras2gp.graph.ops import (
     Activation,
     Combination,
+    Composed,
     Gain,
     Kind,
+    Mixture,
     Op,
     Polynomial,
     Product,
     Scale,
     Shift,
     Sum,
+    Total,
 )
 
 __all__ = ["OtherChannels", "resolve_sums"]
 
 Terms = dict[int, float]
 Chain = tuple[Op, ...]
-Products = dict[frozenset[int], float]
-"""Coefficients of products, by the nodes that are their factors."""
-_MOST_PRODUCTS = 64
+Products = dict[tuple[int, ...], float]
+"""Coefficients of products, by the nodes that are their factors, sorted."""
+_MOST_PRODUCTS = 512
+_ROUNDING = 1e-14
 
 
 def resolve_sums(graph: Graph) -> tuple[Graph, list[Obstacle]]:
@@ -217,6 +221,8 @@ class _Resolver:
                 or self._as_function(terms, pair, path)
                 or self._beside_its_size(terms, pair, path)
                 or self._as_polynomial(terms, pair, path)
+                or self._as_pairs(terms, pair, path)
+                or self._as_total(terms, pair, path)
                 or self._expanded(terms, pair, path)
             )
             if resolved is None and self._is_even_of_gaussian(pair):
@@ -318,53 +324,108 @@ class _Resolver:
 
         t h + (1 - t) x: what depends on each other is written out until nothing does.
         """
-        products: Products = {frozenset([index]): terms[index] for index in pair}
-        while (dependent := self._dependent_factors(sorted(set().union(*products)))) is not None:
+        left = {i: c for i, c in terms.items() if i not in pair}
+        node = self._polynomial({(i,): terms[i] for i in pair}, path, squares=False)
+        return None if node is None else {**left, node: left.get(node, 0.0) + 1.0}
+
+    def _as_pairs(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """All terms as products of independent tensors, where squares cancel; None if they do not.
+
+        (a + b)^2 - a^2 - b^2 is 2 a b.
+        """
+        if not any(self._squared(index) is not None for index in self._written_parts(pair)):
+            return None
+        node = self._polynomial({(i,): c for i, c in terms.items() if c}, path, squares=True)
+        return None if node is None else {node: 1.0}
+
+    def _polynomial(self, products: Products, path: str, *, squares: bool) -> int | None:
+        """The node of a sum of products whose factors are or become independent.
+
+        squares: whether products may hold a factor twice on the way
+        """
+        while (dependent := self._dependent_factors(_factors(products))) is not None:
             for index in sorted(dependent, reverse=True):
-                written = self._written_out(products, index, path)
+                written = self._written_out(products, index, path, squares=squares)
                 if written is not None:
                     products = written
                     break
             else:
                 return None
-        constant = products.pop(frozenset(), 0.0)
+        constant = products.pop((), 0.0)
         if all(len(factors) == 1 for factors in products):
             return None  # a sum
-        factors = sorted(set().union(*products))
+        if any(len(set(factors)) < len(factors) for factors in products):
+            return None
+        read = _factors(products)
         op = Polynomial(
-            tuple((c, tuple(factors.index(i) for i in sorted(s))) for s, c in products.items())
+            tuple((c, tuple(read.index(i) for i in factors)) for factors, c in products.items())
         )
-        node = self._shift(self._add(op, tuple(factors), path), constant, path)
-        left = {i: c for i, c in terms.items() if i not in pair}
-        return {**left, node: left.get(node, 0.0) + 1.0}
+        return self._shift(self._add(op, tuple(read), path), constant, path)
 
-    def _written_out(self, products: Products, index: int, path: str) -> Products | None:
+    def _written_out(
+        self, products: Products, index: int, path: str, *, squares: bool
+    ) -> Products | None:
         """The products with one factor as what it is made of; None if it is no sum or product."""
         node = self.builder.nodes[index]
-        if isinstance(node.op, Product):
-            inner: Products = {frozenset(node.inputs): 1.0}
+        squared = self._squared(index) if squares else None
+        if squared is not None:
+            inner: Products = {(squared, squared): 1.0}
+        elif isinstance(node.op, Product):
+            inner = {tuple(sorted(node.inputs)): 1.0}
         elif isinstance(node.op, Polynomial):
-            inner = {frozenset(node.inputs[i] for i in s): c for c, s in node.op.terms}
+            inner = {tuple(sorted(node.inputs[i] for i in s)): c for c, s in node.op.terms}
         elif isinstance(node.op, Shift):
-            inner = {frozenset(node.inputs): 1.0, frozenset(): node.op.constant}
+            inner = {node.inputs: 1.0, (): node.op.constant}
         else:
             parts = self._parts(index, path)
             if parts is None:
                 return None
-            inner = {frozenset([i]): c for i, c in parts.items()}
+            inner = {(i,): c for i, c in parts.items()}
         result: Products = {}
         for factors, coefficient in products.items():
-            if index not in factors:
-                result[factors] = result.get(factors, 0.0) + coefficient
-                continue
-            rest = factors - {index}
-            for others, c in inner.items():
-                if rest & others:  # a square
+            made: Products = {tuple(i for i in factors if i != index): coefficient}
+            for _ in range(factors.count(index)):
+                made = _multiplied(made, inner)
+            for both, c in made.items():
+                if not squares and len(set(both)) < len(both):
                     return None
-                both = rest | others
-                result[both] = result.get(both, 0.0) + coefficient * c
-        result = {factors: c for factors, c in result.items() if c != 0.0}
+                result[both] = result.get(both, 0.0) + c
+        # n times 1 / n is 1 but for the last digit: what is left of it is no product.
+        least = _ROUNDING * max(map(abs, result.values()), default=0.0)
+        result = {factors: c for factors, c in result.items() if abs(c) > least}
         return result if 0 < len(result) <= _MOST_PRODUCTS else None
+
+    def _squared(self, index: int) -> int | None:
+        """The node that another one is the square of; None if it is no square."""
+        node = self.builder.nodes[index]
+        op = node.op
+        twice = isinstance(op, Composed) and op.steps == ((Product(), (0, 0)),)
+        square = isinstance(op, Activation) and op.name == "square"
+        return node.inputs[0] if square or twice else None
+
+    def _written_parts(self, indices: Sequence[int]) -> list[int]:
+        """The nodes, and those that they are sums of."""
+        found = list(indices)
+        for index in found:
+            node = self.builder.nodes[index]
+            found += [i for i in node.inputs if node.op.sum_weights and i not in found]
+        return found
+
+    def _as_total(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """Two sums over the same channels as the sum over channels of a sum; None if they are not.
+
+        The channels of one Total are those of another: what is added has one shape.
+        """
+        first, second = (self.builder.nodes[index] for index in pair)
+        if not isinstance(first.op, Total) or first.op != second.op:
+            return None
+        inner = {first.inputs[0]: terms[pair[0]]}
+        inner[second.inputs[0]] = inner.get(second.inputs[0], 0.0) + terms[pair[1]]
+        if any(isinstance(self.builder.nodes[i].op, Mixture) for i in inner):
+            return None
+        made = self._add(first.op, (self._add_terms(inner, path),), path)
+        left = {i: c for i, c in terms.items() if i not in pair}
+        return {**left, made: left.get(made, 0.0) + 1.0}
 
     def _behind(self, index: int) -> list[int]:
         """The node and all that it is a separable map of."""
@@ -439,6 +500,20 @@ class _Resolver:
             "rule for this combination",
             "weights of their own on one of the branches (a 1x1 convolution will do)",
         )
+
+
+def _factors(products: Products) -> list[int]:
+    """All factors of the products, sorted."""
+    return sorted({index for factors in products for index in factors})
+
+
+def _multiplied(first: Products, second: Products) -> Products:
+    """The product of two sums of products."""
+    made: Products = {}
+    for (one, a), (two, b) in product(first.items(), second.items()):
+        both = tuple(sorted((*one, *two)))
+        made[both] = made.get(both, 0.0) + a * b
+    return made
 
 
 def _unmarked(graph: Graph) -> Graph:

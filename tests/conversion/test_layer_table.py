@@ -136,6 +136,7 @@ OPERATION_CASES = {
     "Split": (0, lambda x: ops.split(dense(x), 2, axis=-1)[1]),
     "Negative": (0, of(lambda h: -h)),
     "Concatenate": (0, lambda x: dense(ops.concatenate([dense(x), dense(x)], -1))),
+    "Stack": (0, lambda x: dense(layers.Flatten()(ops.stack([dense(x), dense(x)], axis=1)))),
     "AveragePool": (2, of(lambda h: ops.average_pool(h, 2))),
     "AdaptiveAveragePool": (2, of(lambda h: ops.adaptive_average_pool(h, (2, 3)))),
     "MaxPool": (2, of(lambda h: ops.max_pool(h, 1, 2))),

@@ -111,10 +111,13 @@ FAMILIES = (
     _family(
         "Masks of steps",
         """mask_zero, Masking and mask= count: means are over the steps that are left in, and
-        recurrences go through those alone, where they follow one another.""",
+        recurrences go through those alone, wherever they are. A layer that takes notice of the
+        steps between them (a convolution, Flatten) is refused after
+        SimpleRNN(return_sequences=True), which repeats its state there.""",
         """
         words = keras.Input((12,), dtype="int32")
         x = layers.Embedding(1000, 32, mask_zero=True)(words)
+        x = layers.SimpleRNN(32, return_sequences=True)(x)
         x = layers.GlobalAveragePooling1D()(x)
         kernel = keras2gp.convert(keras.Model(words, layers.Dense(1, activation="sigmoid")(x)))
         """,
@@ -143,6 +146,17 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Normalisations beside their input",
+        """A tensor may stand beside its LayerNormalization, and beside relu, leaky_relu or abs of
+        that. Other functions of it (gelu) are refused there.""",
+        """
+        x = inputs = keras.Input((6,))
+        x = layers.Dense(32)(x)
+        x = x + ops.relu(layers.LayerNormalization()(x))
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(1)(x)))
+        """,
+    ),
+    _family(
         "Two towers",
         """Inner products of independent towers, and sums or means over channels of mean 0: Gaussian
         for many channels, with the covariance of as many as the model has.""",
@@ -155,9 +169,22 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Pairs of fields",
+        """Factorisation machines and DeepFM: the square of a sum of embeddings less the sum of
+        their squares is the sum over pairs, of fields that have tables of their own.""",
+        """
+        fields = [keras.Input((), dtype="int32") for _ in range(3)]
+        x = ops.stack([layers.Embedding(50, 8)(field) for field in fields], axis=1)
+        pairs = ops.square(ops.sum(x, axis=1)) - ops.sum(ops.square(x), axis=1)
+        pairs = 0.5 * ops.sum(pairs, axis=1, keepdims=True)
+        deep = layers.Dense(1)(layers.Dense(32, activation="relu")(layers.Flatten()(x)))
+        kernel = keras2gp.convert(keras.Model(fields, layers.Activation("sigmoid")(pairs + deep)))
+        """,
+    ),
+    _family(
         "Units that depend on each other",
-        """v + a - mean(a), logits less their mean, several heads side by side: every unit of the
-        output is a position of the process.""",
+        """v + a - mean(a), logits less their mean, sums up to each unit (cumsum), several heads
+        side by side: every unit of the output is a position of the process.""",
         """
         x = inputs = keras.Input((6,))
         x = layers.Dense(64, activation="relu")(x)

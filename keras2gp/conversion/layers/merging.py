@@ -19,7 +19,7 @@ from keras2gp.conversion.layers.branches import (
     summands,
 )
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.ops import Pad, Sum
+from keras2gp.graph.ops import Axes, Pad, Sum
 
 __all__ = [
     "read_add",
@@ -28,6 +28,7 @@ __all__ = [
     "read_layer_scale",
     "read_rescaling",
     "read_scaled_sum",
+    "read_stack",
     "read_stochastic_depth",
     "read_subtract",
 ]
@@ -128,6 +129,25 @@ def read_concatenate(call: Call, context: Context) -> Tensor:
         return replace(tensors[0], shape=call.output, parts=parts)
     context.became = f"{len(tensors)} maps side by side"
     return _side_by_side(call, tensors, axis - (2 if first else 1), context)
+
+
+def read_stack(call: Call, context: Context) -> Tensor:
+    """Read ops.stack along a new axis of positions: maps side by side."""
+    tensors = [context.as_graph_tensor(t) for t in call.tensors]
+    rank = len(call.output)
+    axis = call.operation.axis % (rank + 1) - 1
+    plain = not any(t.flat or t.channel_first for t in tensors)
+    if not plain or not 0 <= axis < rank - 1:
+        context.refuse(
+            "it puts images or channels beside each other along an axis of their own",
+            "a new axis before the channels: keras.ops.stack(tensors, axis=1)",
+        )
+    count = rank - 2
+    order = (*range(axis), count, *range(axis, count))
+    shape = (*call.output[:axis], 1, *call.output[axis + 1 :])
+    placed = [context.apply(Axes(order, count), t, shape) for t in tensors]
+    context.became = f"{len(tensors)} maps side by side"
+    return _side_by_side(call, placed, axis, context)
 
 
 def _vectors(call: Call, tensors: list[Tensor]) -> Tensor:

@@ -1,0 +1,76 @@
+"""Vectors side by side along an axis, and their sums: fields of a factorisation machine.
+
+The mean over an axis along which single positions were joined is the mean of what was joined, also
+after functions of each number. Written so, sums of squares and squares of sums are seen to be made
+of the same tensors.
+"""
+
+from __future__ import annotations
+
+from keras2gp.graph.graph import Graph, GraphBuilder
+from keras2gp.graph.ops import (
+    Activation,
+    AveragePool,
+    Axes,
+    Op,
+    Pad,
+    Product,
+    Reshape,
+    Scale,
+    Shift,
+    Sum,
+)
+
+__all__ = ["without_joins"]
+
+_EACH = (Activation, Product, Scale, Shift, Sum)
+_MOST = 64
+
+
+def without_joins(graph: Graph) -> Graph:
+    """The same network with means of what was joined in the place of means over the joined axis."""
+    builder = GraphBuilder()
+    renamed: list[int] = []
+    pieces: dict[int, tuple[int, ...]] = {}
+    means: dict[int, int] = {}
+    for node in graph.nodes:
+        op: Op = node.op
+        inputs = tuple(renamed[i] for i in node.inputs)
+        held = [pieces[i] for i in inputs if i in pieces]
+        if held and isinstance(op, AveragePool) and _is_mean(op, len(held[0])):
+            mean = builder.add(Sum((1.0 / len(held[0]),) * len(held[0])), held[0], node.path)
+            renamed.append(builder.add(Axes((0,), 0), (mean,), node.path))
+            means[renamed[-1]] = mean
+            continue
+        if isinstance(op, Axes | Reshape) and not node.spatial and inputs[0] in means:
+            renamed.append(means[inputs[0]])
+            continue
+        index = builder.add(op, inputs, node.path)
+        renamed.append(index)
+        joined = _joined(builder, inputs, node.path) if isinstance(op, Sum) else ()
+        if joined and set(op.sum_weights) == {1.0}:
+            pieces[index] = joined
+        elif inputs and len(held) == len(inputs) and isinstance(op, _EACH):
+            columns = zip(*held, strict=True)
+            pieces[index] = tuple(builder.add(op, column, node.path) for column in columns)
+    return builder.graph(renamed[graph.output])
+
+
+def _is_mean(op: AveragePool, count: int) -> bool:
+    """Whether it is the mean over all positions of the one axis of a map."""
+    return op.window == (count,) and op.pads == ((0, 0),)
+
+
+def _joined(builder: GraphBuilder, inputs: tuple[int, ...], path: str) -> tuple[int, ...]:
+    """The vectors that a map of one axis is joined from, in their order; () if it is not."""
+    places: dict[int, int] = {}
+    for index in inputs:
+        node = builder.nodes[index]
+        if not isinstance(node.op, Pad) or builder.nodes[node.inputs[0]].spatial != (1,):
+            return ()
+        ((before, _),) = node.op.pads
+        places[before] = node.inputs[0]
+    (count,) = builder.nodes[inputs[0]].spatial
+    whole = sorted(places) == list(range(count)) and len(inputs) == count <= _MOST
+    vector = Reshape((), 1)
+    return tuple(builder.add(vector, (places[i],), path) for i in range(count)) if whole else ()
