@@ -83,6 +83,12 @@ class EmpiricalProgram:
         images, units = self._batch(shape.rows, len(self.units))
         return self._numbers(images, units) + 2 * threads * shape.rows * shape.columns
 
+    def demands(self, shape: BlockShape, available: int) -> tuple[str, str]:
+        """The derivatives of a few images by all weights."""
+        del available
+        what = f"a block of {shape.rows} x {shape.columns} images, their derivatives by all weights"
+        return what, "a smaller model"
+
     def identity(self, parameters: Mapping[str, LayerVariances]) -> dict[str, Any]:
         """The computation and the weights, for JSON."""
         network = self._derivatives.network

@@ -130,6 +130,8 @@ def compute(
         with counted(progress, _TITLE, pairs, []) as finished:
             matrix = in_memory(work, driver, finished)
             return kernel.by_positions(matrix, program) if positions == "all" else matrix  # type: ignore[attr-defined]
+    if needed.block_demands:
+        needed.require()
     path = Path(f"gram-{digest(fingerprint_of(work))[:12]}.zarr")
     warnings.warn(
         f"{needed.shortage}: it is stored in {path.absolute()}. Try out=PATH for another place",

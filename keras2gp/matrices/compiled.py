@@ -17,9 +17,18 @@ from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.fingerprint import graph_identity
-from keras2gp.matrices.form import Form, FormResults, Variances, innermost
-from keras2gp.matrices.plan import Block, BlockShape, Device, Partition, inner_tiles, working_set
+from keras2gp.matrices.form import Form, FormResults, Variances, innermost, side_by_side
+from keras2gp.matrices.plan import (
+    Block,
+    BlockShape,
+    Device,
+    Partition,
+    images_at_once,
+    inner_tiles,
+    working_set,
+)
 from keras2gp.matrices.ranges import require_range
+from keras2gp.matrices.room import demands_of
 from keras2gp.matrices.xla import set_up_xla
 
 __all__ = ["CompiledProgram"]
@@ -92,8 +101,13 @@ class CompiledProgram:
         return Partition.of(self.graph, n1, n2, shape, self.device)
 
     def working_set(self, shape: BlockShape, threads: int) -> int:
-        """Entries that threads need, each at a block of its own."""
-        return working_set(self.graph, shape, threads)
+        """Entries that threads need, each at a block of its own; both kernels go together."""
+        return working_set(self.graph, shape, threads) * (1 if self.kind == "nngp" else 2)
+
+    def demands(self, shape: BlockShape, available: int) -> tuple[str, str]:
+        """The reason for the memory of a block that does not fit, and what would need less."""
+        itemsize = np.dtype(self.dtype).itemsize * (1 if self.kind == "nngp" else 2)
+        return demands_of(self.graph, shape.per_image(self.rows), itemsize, available)
 
     def identity(self, parameters: Mapping[str, LayerVariances]) -> dict[str, Any]:
         """The architecture and the variances, for JSON."""
@@ -228,13 +242,37 @@ class CompiledProgram:
         for form in self.forms:
             found: list[FormResults] = []
             for side in sides:
-                results = self._checked_statistics(form, side, shape, variances)
+                results = self._statistics_of(form, side, shape, variances)
                 if results is None:
                     break
                 found.append(results)
             else:
                 break
         return form, found
+
+    def _statistics_of(
+        self,
+        form: Form,
+        side: tuple[Sequence[Array], int, int],
+        shape: BlockShape,
+        variances: Variances,
+    ) -> FormResults | None:
+        """Statistics of a side (images, start, size), of as many images at once as memory takes.
+
+        None where the form does not hold for them.
+        """
+        images, start, size = side
+        together = images_at_once(self.graph, size, shape.tile_columns)
+        parts: list[FormResults] = []
+        for first in range(start, start + size, together):
+            if parts and first >= len(images[0]):  # a ragged end, which no entry reads
+                parts.append(parts[0])
+                continue
+            part = self._checked_statistics(form, (images, first, together), shape, variances)
+            if part is None:
+                return None
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else side_by_side(parts)
 
     def _checked_statistics(
         self,

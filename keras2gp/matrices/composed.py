@@ -72,6 +72,11 @@ class ComposedProgram:
         most = max(program.working_set(shape, threads) for program in self.programs)
         return most + threads * shape.rows * shape.columns
 
+    def demands(self, shape: BlockShape, available: int) -> tuple[str, str]:
+        """Those of the part that needs most."""
+        largest = max(self.programs, key=lambda program: program.working_set(shape, 1))
+        return largest.demands(shape, available)
+
     def identity(self, parameters: Mapping[str, LayerVariances]) -> dict[str, Any]:
         """The architectures and the numbers of all parts, for JSON."""
         parts = [
@@ -151,6 +156,11 @@ class FunctionProgram:
     def working_set(self, shape: BlockShape, threads: int) -> int:
         """Entries that threads need: scikit-learn computes in float64, with copies."""
         return 6 * threads * shape.rows * shape.columns
+
+    def demands(self, shape: BlockShape, available: int) -> tuple[str, str]:
+        """The values of a block in float64."""
+        del available
+        return f"a block of {shape.rows} x {shape.columns} images", "a machine with more memory"
 
     def identity(self, parameters: Mapping[str, LayerVariances]) -> dict[str, Any]:
         """The kernel's class and hyperparameters, for JSON."""

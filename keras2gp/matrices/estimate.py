@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from keras2gp._util.text import size_text
 from keras2gp.errors import StoreError
 from keras2gp.matrices.layout import CHUNK_EXTRA
 from keras2gp.matrices.plan import Partition
+from keras2gp.matrices.room import room_of
 from keras2gp.matrices.work import BlockProgram
 
 __all__ = ["Estimate", "estimate_of"]
@@ -37,6 +37,12 @@ class Estimate:
         positions: positions of the output, of which each entry is a map; () for single numbers.
         disk: bytes that are still to be written.
         disk_available: bytes free where the store is, None in memory.
+        threads: blocks at work at a time, which `memory` includes; fewer than cores where memory
+            holds no more.
+        block_memory: bytes of each.
+        block_demands: what it needs them for, where not even one fits, however few the images;
+            else empty.
+        hint: what would need less then.
     """
 
     n1: int
@@ -51,6 +57,10 @@ class Estimate:
     disk: int = 0
     disk_available: int | None = None
     positions: tuple[int, ...] = ()
+    threads: int = 1
+    block_memory: int = 0
+    block_demands: str = ""
+    hint: str = ""
 
     @property
     def fits_memory(self) -> bool:
@@ -73,15 +83,27 @@ class Estimate:
         Raises:
             StoreError: with the amounts that are needed and available.
         """
+        if not self.fits:
+            raise StoreError(f"{self.shortage}. Try{self.remedy}")
+
+    @property
+    def remedy(self) -> str:
+        """The advice for a matrix that does not fit; empty if it does."""
+        if self.block_demands:
+            return f": {self.hint}"
         if not self.fits_memory:
-            hint = "Try fewer images" if self.out else "Try out='K.zarr', a matrix on disk"
-            raise StoreError(f"{self.shortage}. {hint}")
-        if not self.fits_disk:
-            raise StoreError(f"{self.shortage}. Try another disk, or fewer images")
+            by_block = self.out or self.block_memory > (self.memory_available or 0)
+            return " fewer images" if by_block else " out='K.zarr', a matrix on disk"
+        return "" if self.fits_disk else " another disk, or fewer images"
 
     @property
     def shortage(self) -> str:
         """A sentence on the memory or disk that is too small; empty if both are enough."""
+        if self.block_demands:
+            return (
+                f"{self.block_demands} needs {size_text(self.block_memory)} of memory, and "
+                f"{size_text(self.memory_available)} is available, however few the images"
+            )
         if not self.fits_memory:
             return (
                 f"a {self._matrix} needs {size_text(self.memory)} of memory, and "
@@ -121,13 +143,11 @@ def estimate_of(program: BlockProgram, partition: Partition, out: Path | None = 
     out: where it would be stored; chunks that are there already take no more space
     """
     dtype, shape, count = program.dtype, partition.shape, partition.count
-    itemsize = np.dtype(dtype).itemsize
-    needed = program.working_set(shape, min(os.cpu_count() or 1, count)) * itemsize
     disk, free = 0, None
-    entry = math.prod(partition.positions) * itemsize
-    if out is None:
-        needed += partition.n1 * partition.n2 * entry
-    else:
+    entry = math.prod(partition.positions) * np.dtype(dtype).itemsize
+    result = partition.n1 * partition.n2 * entry if out is None else 0
+    room = room_of(program, shape, count, result)
+    if out is not None:
         chunk = shape.rows * shape.columns * entry + CHUNK_EXTRA
         disk = max(count * chunk - _used(out / "matrix"), 0)
         disk += partition.n2 * entry if partition.symmetric else 0
@@ -139,12 +159,16 @@ def estimate_of(program: BlockProgram, partition: Partition, out: Path | None = 
         dtype=dtype,
         pairs=partition.pairs,
         blocks=count,
-        memory=needed,
+        memory=room.threads * room.block + result,
         memory_available=memory.available_memory(),
         out=None if out is None else str(out),
         disk=disk,
         disk_available=free,
         positions=partition.positions,
+        threads=room.threads,
+        block_memory=room.block,
+        block_demands=room.demands,
+        hint=room.hint,
     )
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.matrices.plan import Block
+from keras2gp.matrices.room import room_of
 from keras2gp.matrices.work import Executor, Sink, Work, finish
 
 __all__ = ["Mirrored", "Threads", "dask_workers", "executor_of"]
@@ -68,7 +69,7 @@ def dask_workers(purpose: str) -> Any:
 class Threads:
     """Executor: threads of this process, each driving a block, on TensorFlow's default device.
 
-    count: number of threads; None for one per core
+    count: number of threads; None for one per core; fewer work where memory holds fewer blocks
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -78,9 +79,11 @@ class Threads:
         """See Executor.run."""
         if not missing:
             return
+        shape, rest = work.partition.shape, len(missing) - 1
+        room = room_of(work.program, shape, rest, sink.memory, self.count)
         finish(work, missing[0], sink)  # compiles; two threads would compile the same twice
         yield missing[0]
-        pool = ThreadPoolExecutor(self.count)
+        pool = ThreadPoolExecutor(room.threads)
         tasks = {pool.submit(finish, work, block, sink): block for block in missing[1:]}
         yield from _finished(pool, tasks)
 

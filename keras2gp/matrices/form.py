@@ -14,7 +14,7 @@ from keras2gp.covariance.program import Program
 from keras2gp.matrices.fingerprint import nameless
 from keras2gp.matrices.traces import KeptFunctions
 
-__all__ = ["Form", "FormResults", "Variances", "innermost"]
+__all__ = ["Form", "FormResults", "Variances", "innermost", "side_by_side"]
 
 Variances = tuple[list[Tensor], list[Tensor]]
 FormResults = tuple[tuple[Tensor, ...], list[Tensor], Statistics]
@@ -24,6 +24,19 @@ FormResults = tuple[tuple[Tensor, ...], list[Tensor], Statistics]
 def innermost(images: Sequence[Tensor]) -> list[Tensor]:
     """Data tensors with the images innermost; those of vectors are rows before."""
     return [tf.transpose(image) if image.shape.rank == 2 else image for image in images]
+
+
+def side_by_side(parts: Sequence[FormResults]) -> FormResults:
+    """The results for the images of all parts, one after the other."""
+    outputs, images, statistics = zip(*parts, strict=True)
+    return (
+        tuple(tf.concat(values, -1) for values in zip(*outputs, strict=True)),
+        [tf.concat(tensors, 0) for tensors in zip(*images, strict=True)],  # in runs
+        {
+            key: tuple(tf.concat(t, 0) for t in zip(*(s[key] for s in statistics), strict=True))
+            for key in statistics[0]
+        },
+    )
 
 
 class Form:

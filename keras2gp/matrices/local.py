@@ -15,6 +15,7 @@ from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.executors import executor_of
 from keras2gp.matrices.plan import Block
+from keras2gp.matrices.room import room_of
 from keras2gp.matrices.work import BlockProgram, Executor, Work, require_finite
 
 __all__ = ["diagonal_of", "in_memory", "matrix_of", "within_of"]
@@ -88,9 +89,13 @@ def _require(work: Work, entries: int, purpose: str) -> None:
 
     Raises: InputError
     """
-    entries += work.program.working_set(work.partition.shape, 1)
-    if (needed := entries * np.dtype(work.program.dtype).itemsize) > NEGLIGIBLE:
-        hint = "fewer images at a time, or keras2gp.gram(..., out='K.zarr'), a matrix on disk"
+    room = room_of(work.program, work.partition.shape, 1, 0)
+    if room.demands:
+        require_memory(room.block, f"{purpose}: {room.demands}", room.hint)
+    if (needed := entries * np.dtype(work.program.dtype).itemsize + room.block) > NEGLIGIBLE:
+        hint = "fewer images at a time"
+        if room.available is None or room.block <= room.available:
+            hint += ", or keras2gp.gram(..., out='K.zarr'), a matrix on disk"
         require_memory(needed, purpose, hint)
 
 
@@ -139,6 +144,10 @@ class _Matrix:
         self.matrix = matrix
         self.mirrors = mirrors
         self._before = (slice(None),) * lead
+
+    @property
+    def memory(self) -> int:
+        return self.matrix.nbytes
 
     def holds(self, block: Block) -> bool:
         return False

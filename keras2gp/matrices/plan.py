@@ -24,6 +24,7 @@ __all__ = [
     "Partition",
     "block_shape",
     "footprint_of",
+    "images_at_once",
     "inner_tiles",
     "working_set",
 ]
@@ -58,6 +59,12 @@ _SOON = 2**29
 """Entries that are computed in half a second."""
 _KEPT, _WIDE_KEPT = 2**23, 2**26
 """Most entries that the loops of a tile keep: 32 MB in float32, 256 MB in wide tiles."""
+_IMAGES_KEPT = 2**26
+"""Most entries that the loops keep for the images whose statistics are computed at once: 256 MB in
+float32. Fewer images at once take no longer, and no program of another size."""
+_MOST_KEPT = 2**30
+"""Entries that the loops of a tile may keep where even a tile of 2 x 16 pairs keeps more: 4 GB in
+float32."""
 _GPU_BLOCK = 1024
 _GPU_TILE_MAP = 128 * 128 * 784
 """Entries of a tile's largest map on a GPU: 51 MB in float32, about the second-level cache of an
@@ -160,6 +167,8 @@ class Footprint:
         result: entries of the result of one pair of images: positions, or pairs of them.
         entries: entries of all maps of one pair, at all offsets: about a nanosecond each.
         nodes: nodes of the graph, of which each takes time to compile.
+        widest: path of the node whose maps take the most of `kept`; empty if there is none.
+        offsets: offsets at which these maps are kept.
     """
 
     largest: int
@@ -170,6 +179,8 @@ class Footprint:
     result: int = 1
     entries: int = 0
     nodes: int = 0
+    widest: str = ""
+    offsets: int = 0
 
     @property
     def mixes(self) -> bool:
@@ -191,11 +202,11 @@ def footprint_of(graph: Graph) -> Footprint:
     positions = math.prod(graph.positions)
     result = positions**2 if graph.between else positions
     loops = analysis.loops if graph.between else analysis.loops[:-1]
-    stored = [loop.result for loop in loops]
+    kept = {i: len(analysis.slots(i)) * math.prod(sizes[i]) for i in {p.result for p in loops}}
+    widest = max(kept, key=lambda index: kept[index], default=None)
     return Footprint(
         largest=max(map(math.prod, sizes)),
-        kept=sum(len(analysis.slots(index)) * math.prod(sizes[index]) for index in set(stored))
-        + (result if graph.between else 0),
+        kept=sum(kept.values()) + (result if graph.between else 0),
         image=image,
         columns=max(columns.values()),
         iterations=sum(len(loop.turns) for loop in loops),
@@ -206,6 +217,8 @@ def footprint_of(graph: Graph) -> Footprint:
             for index in loop.nodes
         ),
         nodes=len(graph.nodes),
+        widest="" if widest is None else graph.nodes[widest].path,
+        offsets=0 if widest is None else len(analysis.slots(widest)),
     )
 
 
@@ -235,6 +248,8 @@ def block_shape(graph: Graph, n1: int, n2: int, device: Device = "cpu") -> Block
     else:
         tile_rows = min(max(pairs // (64 if max(n1, n2) <= _SMALL else 32), 2), 16)
     tile_columns = min(max(pairs // tile_rows, 16), _BLOCK)
+    while tile_rows * tile_columns > max(_MOST_KEPT // max(footprint.kept, 1), 1):
+        tile_rows, tile_columns = (1, tile_columns) if tile_rows > 1 else (1, tile_columns // 2)
     largest = max(_MIXING_BLOCK, tile_columns) if footprint.mixes else _BLOCK
     largest = max(min(largest, _floor_power(_IMAGES // footprint.image)), 16)
     few = 64 + tile_rows * min(tile_columns, 64)  # a block's images with themselves, and a tile
@@ -273,9 +288,22 @@ def working_set(graph: Graph, shape: BlockShape, threads: int) -> int:
     if graph.between:
         shape = shape.per_image(math.prod(graph.positions))
     images = (shape.rows + shape.columns) * footprint.image
-    # The variances of a block's images go through the loops too, an image for a pair.
-    kept = max(shape.tile_rows * shape.tile_columns, shape.columns) * footprint.kept
+    # The variances of images go through the loops too, an image for a pair.
+    together = images_at_once(graph, shape.columns, shape.tile_columns)
+    kept = max(shape.tile_rows * shape.tile_columns, together) * footprint.kept
     return threads * (images + kept + 2 * shape.rows * shape.columns * footprint.result)
+
+
+def images_at_once(graph: Graph, count: int, run: int) -> int:
+    """Images of the `count` of one side of a block whose statistics are computed together.
+
+    All of them, or a part that divides them, where the loops keep much of each.
+
+    run: the images of a tile, a divisor of `count`
+    """
+    most = _IMAGES_KEPT // max(footprint_of(graph).kept, 1)
+    part = run * _floor_power(most // run)
+    return part if part < count and count % part == 0 else count
 
 
 def _compiles_long(footprint: Footprint, pairs: int) -> bool:

@@ -239,6 +239,11 @@ class GramStore:
         """
         return [block for block in self.blocks() if not self.holds(block)]
 
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that blocks take once they are written: none."""
+        return 0
+
     def holds(self, block: Block) -> bool:
         """Whether a block is there: whole, finite, and written for this place of this store.
 

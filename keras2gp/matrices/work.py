@@ -34,6 +34,9 @@ class BlockProgram(Protocol):
     def working_set(self, shape: BlockShape, threads: int) -> int:
         """Entries that threads need, each at a block of its own."""
 
+    def demands(self, shape: BlockShape, available: int) -> tuple[str, str]:
+        """The reason for the memory of a block that does not fit, and what would need less."""
+
     def identity(self, parameters: Mapping[str, LayerVariances]) -> dict[str, Any]:
         """The architecture ("graph") and the numbers ("parameters") of the kernel, for JSON."""
 
@@ -122,6 +125,10 @@ class Work:
 
 class Sink(Protocol):
     """Where finished blocks go; called from several threads at once."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it takes, beside the blocks at work."""
 
     def holds(self, block: Block) -> bool:
         """Whether the block is there already, so that it need not be computed."""

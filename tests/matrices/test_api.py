@@ -214,8 +214,11 @@ def test_matrix_of_is_the_same_path():
 def test_kernels_compare_memory_before_they_take_it(monkeypatch):
     k, x = kernel(), images(3000)
     monkeypatch.setattr(work.Work, "compute", lambda *_: pytest.fail("it began"))
-    monkeypatch.setattr(memory, "available_memory", lambda: 2**25)
-    with pytest.raises(InputError, match=r"3000 x 3000 images.*of memory and 32\.0 MiB.*out="):
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**26)
+    with pytest.raises(InputError, match=r"3000 x 3000 images.*of memory and 64\.0 MiB.*out="):
+        k(x)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**25)  # not even for one block
+    with pytest.raises(InputError, match=r"memory and 32\.0 MiB.*fewer images at a time$"):
         k(x)
     many = np.broadcast_to(images(1), (300_000, 5))
     monkeypatch.undo()

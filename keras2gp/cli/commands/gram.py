@@ -28,6 +28,8 @@ def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     out.line(str(needed))
     document = {"out": str(options.out), "estimate": needed.to_dict()}
     if options.dry_run:
+        if not needed.fits:
+            out.line(f"refused: {needed.shortage}. Try{needed.remedy}", style="red")
         out.document(document)
         return ExitCode.FINE
     needed.require()
