@@ -84,7 +84,7 @@ def _share(parts: Vector) -> str:
 
 
 def _gain_over_frequencies(targets: Targets, curve: NoiseCurve) -> float:
-    """What the labels gain by the inputs over the frequencies of their classes, in nats.
+    """The gain of the labels by the inputs over the frequencies of their classes, in nats.
 
     Math: sum_n log p(y_n | all others) - sum_n log((N_{y_n} - 1) / (N - 1))
 
