@@ -39,7 +39,7 @@ class Held(Weigh):
 
 
 class _Steps(NamedTuple):
-    """What is known of a tensor of steps that were moved.
+    """The facts about a tensor of steps that were moved.
 
     turns: whether they run backwards
     whole: whether it is the tensor as it was but for the order of its steps; else this is known
@@ -126,7 +126,7 @@ def _after(
     graph: Graph,
     forms: Mapping[int, MaskForm],
 ) -> _Steps | None:
-    """What is known after an op; None of a tensor that the order of the steps does not matter to.
+    """The facts after an op; None of a tensor that the order of the steps does not matter to.
 
     Raises: _FixedError if it matters.
     """
