@@ -100,13 +100,13 @@ def measured(network: str, side: int, rows: int, columns: int) -> dict[str, Any]
 
 def row(found: dict[str, Any]) -> str:
     """A row of the table."""
-    gigabytes = {k: f"{found[k] / 2**30:.2f}" for k in ("stated", "second_memory", "peak")}
+    gigabytes = {k: f"{found[k] / 2**30:.2f}" for k in ("stated", "first_memory", "peak")}
     rate = found["pairs"] / found["second_seconds"]
     hours = PHOTOGRAPHS * (PHOTOGRAPHS + 1) / 2 / rate / 3600
     return (
         f"| {found['network']} | {found['side']} | {found['nodes']} | {found['first_seconds']:.0f} "
         f"| {found['first_cpu']:.0f} | {rate:.1f} | {gigabytes['stated']} "
-        f"| {gigabytes['second_memory']} | {gigabytes['peak']} | {hours:.2f} |"
+        f"| {gigabytes['first_memory']} | {gigabytes['peak']} | {hours:.2f} |"
     )
 
 
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     if not options.json:
         print(
             "| network | side | nodes | first result, s | processor s | pairs/s "
-            "| stated, GiB | taken | peak of the process | 200 photographs, h |\n"
+            "| stated, GiB | taken at first | peak of the process | 200 photographs, h |\n"
             + "|---" * 10
             + "|"
         )
