@@ -162,6 +162,8 @@ class Examination:
         self._groups = whole_number("subsets", subsets, 2, self._rows // 2)
         self._seed = whole_number("seed", seed, 0, 2**32 - 1)
         self._signal_rows = min(whole_number("signal_rows", signal_rows, 0), self._rows)
+        if self._signal_rows == 1:
+            raise InputError("signal_rows=1: pairs of images show how signal flows. Try: 2 or more")
         if not isinstance(most_work, int | float) or not most_work >= 1.0:
             raise InputError(f"most_work={received_text(most_work)}: expected a number from 1")
         own = checked_names(variants)

@@ -26,8 +26,8 @@ __all__ = ["Cost", "Plan", "cost_of"]
 
 _PILOT = 64
 """Rows of the kernel whose time is measured."""
-_FITS = 300
-"""Rows of the largest fit whose time is measured."""
+_FEWEST = 20
+"""Rows of the smallest fit whose time is measured."""
 _COMPILES = 1.5
 """Programs of the first run of a kernel, in those of its first block: statistics and tiles."""
 
@@ -169,12 +169,14 @@ def _seconds(plan: Plan, pairs: float) -> float:
 
 
 def _fit_seconds(rows: int) -> float:
-    """The time of a fit, measured on some rows, and scaled to more."""
-    size = min(rows, _FITS)
+    """The time of a fit, measured on as many rows as one tridiagonalisation has at most.
+
+    Fewer would not do: overheads that do not grow would be scaled too.
+    """
+    size = min(max(rows, _FEWEST), ROWS)
     points = np.random.default_rng(0).normal(size=(size, size))
-    labels = np.arange(size) % min(10, size // 2)
+    labels = np.arange(size) % 10
     began = time.perf_counter()
     scored(points @ points.T / size + np.eye(size), Task(labels, None, regression=False))
     fit = time.perf_counter() - began
-    larger = (min(rows, ROWS) / size) ** 3 + 4.0 * max(rows / ROWS - 1.0, 0.0) ** 3
-    return fit * larger
+    return fit * (1.0 + 4.0 * max(rows / ROWS - 1.0, 0.0) ** 3)

@@ -186,6 +186,8 @@ def test_what_does_not_fit_is_refused(products):
         keras2gp.xray(dense(), x, y, prior="weights")
     with pytest.raises(InputError, match=r"most_work=0\.5: expected a number from 1"):
         keras2gp.xray(dense(), x, y, most_work=0.5)
+    with pytest.raises(InputError, match="signal_rows=1: pairs of images"):
+        keras2gp.xray(dense(), x, y, signal_rows=1)
     with pytest.raises(InputError, match="x has 5 rows: 8 or more"):
         keras2gp.xray(dense(), x[:5], y[:5])
     with pytest.raises(InputError, match="subsets=50: expected a whole number, from 2 to 45"):
@@ -235,6 +237,10 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
     assert old.there == old.kernels == new.kernels
     assert old.seconds == old.disk == 0
     assert f"{old.kernels} of {old.kernels} kernels are there already" in str(old)
+
+
+def test_a_fit_of_few_rows_is_timed_by_one_of_more():
+    assert cost._fit_seconds(1) > 0.0
 
 
 def test_the_flow_is_timed_by_a_small_tile(monkeypatch):
