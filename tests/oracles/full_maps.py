@@ -169,14 +169,22 @@ def precise(layer, **changes):
 
 
 def matrix_of(function, spatial, first=False):
-    """The matrix [P', P] of a linear map of one channel, and the spatial shape of P'."""
+    """The matrix [P', P] of a linear map of one channel, and the spatial shape of P'.
+
+    It is read off unit vectors. What it gives for one other vector shows that the map is linear:
+    an op that the oracle does not know fails here.
+    """
     count = math.prod(spatial)
-    basis = np.eye(count).reshape(count, *spatial, 1)
+    other = np.cos(1.0 + np.arange(count))  # of both signs
+    basis = np.concatenate([np.eye(count), [other]]).reshape(count + 1, *spatial, 1)
     made = function(np.moveaxis(basis, -1, 1) if first else basis)
     made = np.asarray(made, "float64")
     if made.ndim > 2 and first:
         made = np.moveaxis(made, 1, -1)
-    return made.reshape(count, -1).T, made.shape[1:-1]
+    *columns, last = made.reshape(count + 1, -1)
+    matrix = np.stack(columns, axis=1)
+    np.testing.assert_allclose(matrix @ other, last, rtol=1e-5, atol=1e-5, err_msg=str(function))
+    return matrix, made.shape[1:-1]
 
 
 def added(sources, coefficients):
