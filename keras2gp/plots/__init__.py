@@ -1,13 +1,20 @@
 """Pictures of results as matplotlib figures; nothing is computed for them.
 
-They need the extra `plot` (matplotlib), which is imported when the first figure is made.
+They need the extra `plot` (matplotlib), which is imported when the first figure is made. Names are
+imported when they are first used: the command asks for the suffixes of pictures before numpy.
 """
 
-from keras2gp.plots.diagnostics import calibration_curve, confusion_matrix, intervals, residuals
-from keras2gp.plots.learning import learning_curve
-from keras2gp.plots.matrix import kernel_matrix
-from keras2gp.plots.predictions import images, reliability
-from keras2gp.plots.style import save
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras2gp.plots.diagnostics import calibration_curve, confusion_matrix, intervals, residuals
+    from keras2gp.plots.learning import learning_curve
+    from keras2gp.plots.matrix import kernel_matrix
+    from keras2gp.plots.predictions import images, reliability
+    from keras2gp.plots.style import save
 
 __all__ = [
     "calibration_curve",
@@ -20,3 +27,25 @@ __all__ = [
     "residuals",
     "save",
 ]
+
+_HOMES = {
+    "calibration_curve": "diagnostics",
+    "confusion_matrix": "diagnostics",
+    "images": "predictions",
+    "intervals": "diagnostics",
+    "kernel_matrix": "matrix",
+    "learning_curve": "learning",
+    "reliability": "predictions",
+    "residuals": "diagnostics",
+    "save": "style",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
