@@ -251,6 +251,22 @@ def test_images_and_float32():
     assert np.isfinite(ours.latent(images(5, 1), return_std=True)[1]).all()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", ["poisson", "softmax"])
+def test_a_matrix_of_low_rank(name, dtype):
+    """Where K r is 0, rounding decides the sign of r^T K r. K = x x^T is the prior of f = x w."""
+    rng, w = np.random.default_rng(0), np.array([0.8, -0.5])
+    x = rng.normal(size=(60, 2))
+    y = rng.poisson(np.exp(x @ w)) if name == "poisson" else (x @ w > 0.3).astype(int)
+    low = (x @ x.T).astype(dtype).astype("float64")
+    ours = GPLaplace("precomputed", name).fit(low, y)
+    found, *_ = np.linalg.lstsq(x, ours.latent_)
+    exact = 1e-6 if dtype == "float64" else 1e-4
+    np.testing.assert_allclose(x @ found, ours.latent_, atol=exact)
+    slope = ours.likelihood_.gradient(ours.latent_, ours.targets_)
+    np.testing.assert_allclose(x.T @ slope, found, atol=exact)  # the mode of w
+
+
 def test_progress_and_clones():
     seen = []
     likelihood, y = OBSERVED["poisson"]

@@ -30,6 +30,8 @@ _ROUGHEST = 0.1
 """Relative accuracy of the first steps; the later ones follow the gradient, for a fast end."""
 _MOST_INNER = 1000
 _SHORTEST = 2.0**-40
+_ROUNDING = 1e-7
+"""Of entries in float32, relative to the matrix."""
 _RISE = 1e-4
 """Share of the expected rise that a step must have (Armijo)."""
 
@@ -139,18 +141,22 @@ def _failure(steps: int, residual: float, tolerance: float, why: str) -> str:
 
 
 class _Counted:
-    """A product that counts its calls."""
+    """A product that counts its calls, and keeps the largest |K b| / |b|, a bound below |K|."""
 
     def __init__(self, product: Apply) -> None:
-        self._product, self.count = product, 0
+        self._product, self.count, self.norm = product, 0, 0.0
 
     def __call__(self, b: Array) -> Array:
         self.count += 1
-        return self._product(b)
+        made = self._product(b)
+        length = float(np.linalg.norm(b))
+        if length > 0.0:
+            self.norm = max(self.norm, float(np.linalg.norm(made)) / length)
+        return made
 
 
 def _direction(
-    product: Apply, curvature: Apply, rest: Matrix, accuracy: float
+    product: _Counted, curvature: Apply, rest: Matrix, accuracy: float
 ) -> tuple[Matrix, Matrix, float]:
     """u and K u of a Newton step, and the rise per length at its start.
 
@@ -159,7 +165,9 @@ def _direction(
     """
     r = rest.copy()
     z = product(r)
-    size = _covariance_norm(r, z)
+    size = _covariance_norm(r, z, product.norm)
+    if not size:  # K does not see r, so that the step is r itself
+        return r, z, 0.0
     first = size
     u, change = np.zeros_like(r), np.zeros_like(r)
     pu, pf = r.copy(), z.copy()
@@ -175,21 +183,23 @@ def _direction(
         change += step * pf
         r -= step * bent
         z = product(r)
-        new = _covariance_norm(r, z)
+        new = _covariance_norm(r, z, product.norm)
         if new <= accuracy**2 * first:
             break
         pu, pf, size = r + new / size * pu, z + new / size * pf, new
     return u, change, float(np.einsum("nc,nc->", rest, change))
 
 
-def _covariance_norm(r: Array, z: Array) -> float:
+def _covariance_norm(r: Array, z: Array, norm: float) -> float:
     """r^T K r, which is 0 or more for a covariance.
+
+    norm: a bound below |K|; what rounding leaves where K r is 0 is small beside |K| |r|^2
 
     Raises:
         NumericalError: it is negative.
     """
     value = float(np.einsum("nc,nc->", r, z))
-    if value < -1e-10 * float(np.linalg.norm(r) * np.linalg.norm(z)):
+    if value < -_ROUNDING * norm * float(np.einsum("nc,nc->", r, r)):
         raise NumericalError(
             "the kernel matrix is no covariance: r^T K r is negative for a residual r. Try: rows "
             'and columns in the same order, or dtype="float64" in the kernel\'s convert or load'
