@@ -46,7 +46,7 @@ def test_every_other_part():
         "first result, s",
         "first result (next), s",
         "its processor time (keeps it), s",
-        "tile of the plan",
+        "tile 4 x 16",
         "1 thread on as many cores",
         "2 threads on as many cores",
         "kernel.matrix, N = 32",

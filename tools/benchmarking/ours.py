@@ -44,7 +44,8 @@ def plan(network: str, side: int | None = None) -> dict[str, int]:
     """Block and tile that the library chooses; `side` bounds the block, for short runs."""
     count = side or MANY
     shape = block_shape(_kernel(network).graph, count, count)
-    return {name: getattr(shape, name) for name in BlockShape.__dataclass_fields__}
+    # A network that compiles long fills blocks of more images than it is asked for.
+    return {name: min(getattr(shape, name), count) for name in BlockShape.__dataclass_fields__}
 
 
 def block(
