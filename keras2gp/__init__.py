@@ -6,9 +6,9 @@ TensorFlow.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from keras2gp._util.lazy import importer
 from keras2gp._util.version import VERSION
 from keras2gp._util.xla_cache import keep_programs
 
@@ -102,10 +102,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = importer(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

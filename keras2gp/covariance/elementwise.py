@@ -48,7 +48,7 @@ class ActivationRule(Rule[Activation]):
 
     def compact(self, *, tangent: bool, narrow: bool = False) -> ActivationRule:
         """The rule of the compact dual, whose moments are not numbers at larger variances."""
-        narrowed = self.dual.narrow(tangent=tangent) if narrow else None
+        narrowed = self.dual.compact(tangent=tangent, narrow=True) if narrow else None
         dual = narrowed or self.dual.compact(tangent=tangent)
         if dual is None:
             return self

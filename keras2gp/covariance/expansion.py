@@ -69,7 +69,7 @@ def _note(name: str, dual: Hermite, tolerance: float) -> str:
 
 
 def _compact_note(dual: Dual) -> str:
-    compact, narrow = dual.compact(), dual.narrow()
+    compact, narrow = dual.compact(), dual.compact(narrow=True)
     if not isinstance(compact, Limited):
         return ""
     note = (

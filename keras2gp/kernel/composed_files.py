@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp._util.digest import check_digest, file_digest, with_digest
-from keras2gp._util.files import staged_directory
-from keras2gp.errors import Keras2GPError, ModelFileError, StoreError
+from keras2gp.errors import ModelFileError
 from keras2gp.kernel.functions import function_from_state, function_state
-from keras2gp.kernel.saving import FILES, JSON, is_replaceable
+from keras2gp.kernel.saving import JSON, malformed_refused, replaced
 
 __all__ = ["is_composed", "read_composed", "save_composed"]
 
@@ -39,24 +38,17 @@ def save_composed(operation: str, parts: Sequence[Any], number: float, directory
         ModelFileError: the directory holds anything else, or cannot be written; a part is code.
     """
     states = [None if hasattr(part, "save") else function_state(part) for part in parts]
-    try:
-        if directory.exists() and not is_replaceable(directory):
-            raise ModelFileError(f"{directory} exists and is not a saved kernel: choose another")
-        with staged_directory(directory, FILES) as target:
-            entries = []
-            for i, (part, state) in enumerate(zip(parts, states, strict=True), start=1):
-                if state is None:
-                    part.save(_part(target, i))
-                    entries.append({"digest": file_digest(_part(target, i) / JSON)})
-                else:
-                    entries.append(state)
-            data = {"format": _FORMAT, "operation": operation, "number": number, "parts": entries}
-            text = json.dumps(with_digest(data), indent=1, allow_nan=False)
-            (target / JSON).write_text(text, encoding="utf-8")
-    except StoreError as error:
-        raise ModelFileError(str(error)) from error
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{str(directory)[:300]} cannot be written: {error}") from error
+    with replaced(directory) as target:
+        entries = []
+        for i, (part, state) in enumerate(zip(parts, states, strict=True), start=1):
+            if state is None:
+                part.save(_part(target, i))
+                entries.append({"digest": file_digest(_part(target, i) / JSON)})
+            else:
+                entries.append(state)
+        data = {"format": _FORMAT, "operation": operation, "number": number, "parts": entries}
+        text = json.dumps(with_digest(data), indent=1, allow_nan=False)
+        (target / JSON).write_text(text, encoding="utf-8")
 
 
 def is_composed(data: Mapping[str, Any]) -> bool:
@@ -79,7 +71,7 @@ def read_composed(
     """
     file = directory / JSON
     check_digest(data, str(file))
-    try:
+    with malformed_refused(file):
         if data["format"] != _FORMAT or data["operation"] not in ("sum", "product"):
             raise ModelFileError(
                 f"format {data['format']!r} with the operation {data['operation']!r}, this version "
@@ -102,11 +94,7 @@ def read_composed(
                     "differs). Try: an unchanged copy, or save the kernel again"
                 )
             parts.append(load(part))
-    except Keras2GPError as error:
-        raise ModelFileError(f"{file}: {error}") from error
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        raise ModelFileError(f"{file} is malformed: {type(error).__name__}: {error}") from error
-    return data["operation"], parts, float(number)
+        return data["operation"], parts, float(number)
 
 
 def _part(directory: Path, number: int) -> Path:

@@ -12,7 +12,8 @@ kernel.json states its own digest and that of preprocessor.keras; a changed file
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from keras2gp.kernel.parts import KernelParts
 from keras2gp.modelfile.allowlist import FOREIGN_CODE
 from keras2gp.modelfile.loading import load_model_file
 
-__all__ = ["FILES", "JSON", "is_replaceable", "json_of", "read_kernel", "save_kernel"]
+__all__ = ["JSON", "json_of", "malformed_refused", "read_kernel", "replaced", "save_kernel"]
 
 _LARGEST_JSON = 64 * 2**20
 JSON, _PREPROCESSOR = "kernel.json", "preprocessor.keras"
@@ -42,19 +43,30 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
     Raises:
         ModelFileError: the directory holds anything else, is a link, or cannot be written.
     """
+    with replaced(directory) as target:
+        module = _MatrixModule(parts)
+        tf.saved_model.save(module, str(target), signatures=module.matrix)
+        files = {}
+        if parts.preprocessor is not None:
+            _check_code(parts.preprocessor)
+            parts.preprocessor.save(target / _PREPROCESSOR)
+            files[_PREPROCESSOR] = file_digest(target / _PREPROCESSOR)
+        data = with_digest({**parts.to_dict(), "files": files})
+        (target / JSON).write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def replaced(directory: Path) -> Iterator[Path]:
+    """A directory to write a kernel into, which then takes the place of one that was saved there.
+
+    Raises:
+        ModelFileError: the directory holds anything else, is a link, or cannot be written.
+    """
     try:
-        if directory.exists() and not is_replaceable(directory):
+        if directory.exists() and not _is_replaceable(directory):
             raise ModelFileError(f"{directory} exists and is not a saved kernel: choose another")
         with staged_directory(directory, FILES) as target:
-            module = _MatrixModule(parts)
-            tf.saved_model.save(module, str(target), signatures=module.matrix)
-            files = {}
-            if parts.preprocessor is not None:
-                _check_code(parts.preprocessor)
-                parts.preprocessor.save(target / _PREPROCESSOR)
-                files[_PREPROCESSOR] = file_digest(target / _PREPROCESSOR)
-            data = with_digest({**parts.to_dict(), "files": files})
-            (target / JSON).write_text(json.dumps(data, indent=1), encoding="utf-8")
+            yield target
     except StoreError as error:
         raise ModelFileError(str(error)) from error
     except (OSError, ValueError) as error:  # a name that no file can have
@@ -81,7 +93,7 @@ def _cause(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def is_replaceable(directory: Path) -> bool:
+def _is_replaceable(directory: Path) -> bool:
     """Whether a path is an empty directory, or one with a kernel.json of keras2gp's."""
     if not directory.is_dir() or not any(directory.iterdir()):
         return directory.is_dir()
@@ -104,11 +116,22 @@ def read_kernel(
     file = directory / JSON
     data = json_of(directory)
     check_digest(data, str(file))
-    try:
+    with malformed_refused(file):
         preprocessor = None
         if data["preprocessor"]:
             preprocessor = _preprocessor(directory, data.get("files"), activations, layers)
         return KernelParts.from_dict(data, preprocessor)
+
+
+@contextmanager
+def malformed_refused(file: Path) -> Iterator[None]:
+    """Errors of reading the contents of a file, each under its name.
+
+    Raises:
+        ModelFileError: anything of ours, or what Python raises for contents of another form.
+    """
+    try:
+        yield
     except Keras2GPError as error:
         raise ModelFileError(f"{file}: {error}") from error
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

@@ -6,8 +6,9 @@ imported when they are first used: the command asks for the suffixes of pictures
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from keras2gp._util.lazy import importer
 
 if TYPE_CHECKING:
     from keras2gp.plots.diagnostics import calibration_curve, confusion_matrix, intervals, residuals
@@ -41,10 +42,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = importer(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

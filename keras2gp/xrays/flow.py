@@ -24,6 +24,8 @@ from keras2gp.graph.graph import Node
 from keras2gp.graph.offsets import Loop
 from keras2gp.graph.ops import Activation, Input
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices.gradient import constants_of
+from keras2gp.xrays.images import taken
 
 __all__ = ["LayerKernel", "layer_kernels", "seconds_of"]
 
@@ -94,7 +96,8 @@ def seconds_of(kernel: Kernel, x: Any, count: int) -> tuple[float, int]:
     Returns:
         Seconds, and the number of layers.
     """
-    images = [np.asarray(a[:_PILOT], np.float64) for a in kernel.images(x)]
+    few = kernel.images(taken(x, slice(0, _PILOT)))
+    images = [np.asarray(a, np.float64) for a in few]
     last = _last_nodes(kernel)
     side, tile = _side(images, 0), min(_TILE, count)
     observe = _Observer(kernel, (*last.values(), *_read_by_activations(kernel)))
@@ -119,9 +122,7 @@ class _Observer:
     def __init__(self, kernel: Kernel, nodes: tuple[int, ...]) -> None:
         self.nodes = tuple(dict.fromkeys(nodes))
         self._program = Program(kernel.graph, "shifts", "nngp", boundaries=False)
-        parameters = [kernel.parameters[layer] for layer in self._program.layers]
-        weights = [tf.constant(p.weight, tf.float64) for p in parameters]
-        self._variances = weights, [tf.constant(p.bias, tf.float64) for p in parameters]
+        self._variances = constants_of(self._program.layers, kernel.parameters)
         self._function = tf.function(_observed, autograph=False)
 
     def __call__(self, first: list[Tensor], second: list[Tensor]) -> dict[int, Matrix]:

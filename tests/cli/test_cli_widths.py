@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from terminals import Stream
 
 from keras2gp.cli.output import Output
 
@@ -14,15 +15,6 @@ ROWS = [
     ("a_path/of_several/nested_models/with_long_names/conv2d", "Conv + relu", "2.12345", NOTE),
     ("head", "Dense", "1", ""),
 ]
-
-
-class Stream(io.StringIO):
-    def __init__(self, terminal):
-        super().__init__()
-        self.terminal = terminal
-
-    def isatty(self):
-        return self.terminal
 
 
 def table(terminal):

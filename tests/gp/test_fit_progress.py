@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import threading
 import time
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from sklearn.gaussian_process.kernels import RBF
+from terminals import Stream
 
 import keras2gp
 from keras2gp._util import progress
@@ -77,15 +77,6 @@ def test_quiet_where_others_draw(kernel, bars):
     with pytest.raises(InputError, match="progress='yes'"):
         GPRegressor(kernel, 0.1).fit(X, Y, progress="yes")
     assert not progress.showing_bars()
-
-
-class Stream(io.StringIO):
-    def __init__(self, terminal):
-        super().__init__()
-        self.terminal = terminal
-
-    def isatty(self):
-        return self.terminal
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -1,4 +1,3 @@
-import io
 import json
 import sys
 import time
@@ -6,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from gram_kernels import SMALL, images, kernel
+from terminals import Stream
 
 import keras2gp
 from keras2gp._util import files, memory, progress
@@ -114,13 +114,8 @@ def test_an_interruption_drops_what_waits(tmp_path):
     assert 5 < len(GramStore.open(tmp_path / "K").missing()) < 28
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 def test_the_bar(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(sys, "stderr", Stream())
     monkeypatch.setattr(progress, "_PATIENCE", 0.0)
     pairs = [block.pairs for block in Partition(64, 64, True, SMALL).blocks()]
     with progress.counted(True, "kernel matrix", pairs, pairs[:2]) as finished:
@@ -134,7 +129,7 @@ def test_the_bar(monkeypatch):
 
 
 def test_no_bar_for_what_is_quick(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(sys, "stderr", Stream())
     keras2gp.gram(kernel(), images(30))
     assert sys.stderr.getvalue() == ""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 import types
@@ -25,6 +24,7 @@ import numpy as np
 from jax._src import core, util
 from jax.extend import core as extended
 from jax.interpreters import ad
+from run import timed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -50,20 +50,12 @@ def measured(kernel: Any, data: Any, batch: int, repeats: int) -> dict[str, Any]
     begin = time.perf_counter()
     found = np.asarray(kernel(a, b))
     compiling = time.perf_counter() - begin
+    usual, piped = timed(lambda: kernel(a, b), repeats)
     expected = data["expected"][:batch, :batch]
-    corner, times = len(expected), []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        kernel(a, b).block_until_ready()
-        times.append(time.perf_counter() - begin)
-    begin = time.perf_counter()
-    for _ in range(repeats):
-        last = kernel(a, b)
-    last.block_until_ready()
-    piped = (time.perf_counter() - begin) / repeats
+    corner = len(expected)
     return {
         "batch": batch,
-        "pairs_per_second": batch**2 / statistics.median(times),
+        "pairs_per_second": batch**2 / usual,
         "piped_pairs_per_second": batch**2 / piped,
         "error": float(np.max(np.abs(found[:corner, :corner] / expected - 1))),
         "compile_seconds": round(compiling, 1),

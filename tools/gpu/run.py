@@ -63,6 +63,20 @@ def run(executable, arguments) -> list:
     return [shards[0] for shards in results]
 
 
+def timed(step, repeats: int) -> tuple[float, float]:
+    """Median seconds of a step that the host waits for, and seconds of each of a queue of steps."""
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(step())
+        times.append(time.perf_counter() - begin)
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        last = step()
+    jax.block_until_ready(last)
+    return statistics.median(times), (time.perf_counter() - begin) / repeats
+
+
 def kinds(executable) -> dict[str, int]:
     """The number of instructions of each kind that stand outside fusions."""
     counts: collections.Counter[str] = collections.Counter()
@@ -132,20 +146,10 @@ class Case:
         error = float(np.max(difference / np.abs(expected)))
         of_variance = float(np.max(difference)) / float(np.min(self.file["diagonal"]))
         off = float(np.max(np.abs(diagonal / self.file["diagonal"] - 1)))
-        times, statistics_times = [], []
-        for _ in range(repeats):
-            begin = time.perf_counter()
-            run(self.tiles, arguments)[0].block_until_ready()
-            times.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-            jax.block_until_ready(run(self.statistics, [self.images[0], *self.scalars]))
-            statistics_times.append(time.perf_counter() - begin)
-        begin = time.perf_counter()
-        for _ in range(repeats):
-            last = run(self.tiles, arguments)[0]
-        last.block_until_ready()
-        piped = (time.perf_counter() - begin) / repeats
-        pairs, usual = self.row["side"] ** 2, statistics.median(times)
+        usual, piped = timed(lambda: run(self.tiles, arguments), repeats)
+        one_side = [self.images[0], *self.scalars]
+        of_statistics, _ = timed(lambda: run(self.statistics, one_side), repeats)
+        pairs = self.row["side"] ** 2
         return {
             "name": self.row["name"],
             "device": self.device.device_kind,
@@ -155,7 +159,7 @@ class Case:
             "pairs_per_second": pairs / usual,
             "piped_pairs_per_second": pairs / piped,
             "seconds": usual,
-            "statistics_seconds": statistics.median(statistics_times),
+            "statistics_seconds": of_statistics,
             "compile_seconds": round(self.compile + self.statistics_compile, 2),
             "kernels": kinds(self.tiles),
             "temporary_bytes": self.tiles.get_compiled_memory_stats().temp_size_in_bytes,

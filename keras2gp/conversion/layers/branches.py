@@ -116,8 +116,8 @@ def _with_axes(tensor: Tensor, rank: int, context: Context) -> Tensor:
             "a Reshape before it that says where each axis goes",
         )
     spatial = context.spatial(tensor)
-    rank = len(spatial)
-    moved = Axes((*range(rank, rank + missing), *range(rank)), rank)
+    axes = len(spatial)
+    moved = Axes((*range(axes, axes + missing), *range(axes)), axes)
     return context.apply(moved, tensor, (*(1,) * missing, *spatial, tensor.channels))
 
 

@@ -179,30 +179,18 @@ class Dual:
         del degree
         return self
 
-    def compact(self, *, tangent: bool = False) -> Dual | None:
+    def compact(self, *, tangent: bool = False, narrow: bool = False) -> Dual | None:
         """The same function in fewer operations, at small variances alone.
 
         Args:
             tangent: whether the derivative is needed too.
+            narrow: in fewer operations still, at smaller variances.
 
         Returns:
             A dual whose moments are not numbers beyond the variances that it is made for; None
             where there is none.
         """
-        del tangent
-        return None
-
-    def narrow(self, *, tangent: bool = False) -> Dual | None:
-        """The same function in fewer operations than `compact`, at smaller variances still.
-
-        Args:
-            tangent: whether the derivative is needed too.
-
-        Returns:
-            A dual whose moments are not numbers beyond the variances that it is made for; None
-            where there is none.
-        """
-        del tangent
+        del tangent, narrow
         return None
 
     def second_moment(self, q: ImageMap) -> ImageMap:

@@ -126,13 +126,9 @@ class Hermite(Dual):
         vars(other)["_degree"] = degree
         return other
 
-    def compact(self, *, tangent: bool = False) -> Dual | None:
+    def compact(self, *, tangent: bool = False, narrow: bool = False) -> Dual | None:
         """The sums in fewer terms, at least as exact at small variances (compact.py)."""
-        return _compact(self, tangent=tangent)
-
-    def narrow(self, *, tangent: bool = False) -> Dual | None:
-        """The same up to variances of about 1, where that takes still fewer terms."""
-        return _narrow(self, tangent=tangent)
+        return (_narrow if narrow else _compact)(self, tangent=tangent)
 
     def bounds(self, q: Vector, *, derivative: bool = False) -> Vector:
         """Bounds of the covariance's error for two equal variances, relative to E[phi(u)^2].

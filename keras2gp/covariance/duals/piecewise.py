@@ -131,13 +131,13 @@ class Piecewise(Dual):
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return self._taylor(c, s1, s2, 1)
 
-    def compact(self, *, tangent: bool = False) -> Limited | None:
+    def compact(self, *, tangent: bool = False, narrow: bool = False) -> Limited | None:
         """The same at small variances, which corners apart from 0 are far beyond.
 
         Two slopes where nothing else is seen of the function (far_corners.py), or the sums of
         compact.py.
         """
-        if not (self.differentiable and self.edges):
+        if narrow or not (self.differentiable and self.edges):
             return None
         far = far_corners_of(self.edges, self.polynomials, TOLERANCE, _LEAST_LIMIT)
         return far or _compact(self.edges, self.polynomials, tangent=tangent)
