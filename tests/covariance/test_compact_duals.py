@@ -38,7 +38,7 @@ def duals(name, tangent=False, form="compact"):
     """The compact or the narrow form, and the longest series or the integrals."""
     constants = tuple((FAST | SLOW | FAR)[name].items())
     dual = dual_of(Activation(name, constants))
-    return getattr(dual, form)(tangent=tangent), dual.with_degree(LARGEST_DEGREE)
+    return dual.compact(tangent=tangent, narrow=form == "narrow"), dual.with_degree(LARGEST_DEGREE)
 
 
 def grid(limit):
