@@ -8,7 +8,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp.errors import InputError
-from keras2gp.gp.inputs import check_kernel, check_variances, kernel_values
+from keras2gp.gp.kernel_function import check_kernel, check_variances, kernel_values
 from keras2gp.gp.prior_mean import has_mean
 
 __all__ = ["KernelValues"]

@@ -1,24 +1,20 @@
-"""The arguments of a reader: the call that it reads, and the context that adds to the graph."""
+"""The context of a reader: through it ops, constants and weights enter the graph."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import Any
 
-import keras
 import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.text import numbers_text
+from keras2gp.conversion.call import RefusalError
+from keras2gp.conversion.data_inputs import InputContext
 from keras2gp.conversion.priors import bias_mean, distribution_of, read_variances
-from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.conversion.tracing import Tracer
-from keras2gp.conversion.user_code import UntracedError
-from keras2gp.errors import Obstacle, PriorError
-from keras2gp.graph.graph import GraphBuilder
+from keras2gp.errors import PriorError
 from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.means import Constants
 from keras2gp.graph.ops import (
@@ -33,20 +29,10 @@ from keras2gp.graph.ops import (
     Scale,
     Shift,
     Spatial,
-    Tokens,
-    Weigh,
 )
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = [
-    "BIASES_OF_MEAN",
-    "UNITS_APART",
-    "Call",
-    "Context",
-    "RefusalError",
-    "State",
-    "by_channel",
-]
+__all__ = ["BIASES_OF_MEAN", "UNITS_APART", "Context", "by_channel"]
 
 
 BIASES_OF_MEAN = "biases of mean"
@@ -60,48 +46,6 @@ UNITS_APART = "every unit of the output is a position"
 _MOST_CONSTANTS = 2**20
 
 
-class RefusalError(Exception):
-    """Raised by `Context.refuse`; the walker makes an Obstacle of it, or takes the one it holds."""
-
-    def __init__(
-        self, why: str, hint: str, *, by_shape: bool, obstacle: Obstacle | None = None
-    ) -> None:
-        super().__init__(why)
-        self.obstacle = obstacle
-        self.why = why
-        self.hint = hint
-        self.by_shape = by_shape
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a layer or operation, with Tensors in place of Keras tensors.
-
-    output: the Keras shape of the (first) result, without the batch axis
-    line: the line of the user's code that made it, if that was traced
-    untraced: the reason why the user's code inside of it could not be traced
-    """
-
-    operation: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: tuple[int | None, ...]
-    line: str = ""
-    untraced: UntracedError | None = None
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """All tensors among the arguments, in order, lists of them included."""
-        return [t for t in _flat([self.args, list(self.kwargs.values())]) if isinstance(t, Tensor)]
-
-    @property
-    def received(self) -> str:
-        """The call in an error message."""
-        shapes = ", ".join(str((None, *t.shape)) for t in self.tensors)
-        line = f" in {self.line}" if self.line else ""
-        return f"{type(self.operation).__name__} of {shapes}{line}"
-
-
 def by_channel(values: float | Array, tensor: Tensor) -> float | Array:
     """One number for each channel, in a shape that broadcasts against Keras's."""
     if np.ndim(values) != 1 or not tensor.channel_first:
@@ -109,186 +53,8 @@ def by_channel(values: float | Array, tensor: Tensor) -> float | Array:
     return np.reshape(values, (-1, *(1,) * (len(tensor.shape) - 1)))
 
 
-def _flat(value: Any) -> Sequence[Any]:
-    if isinstance(value, list | tuple):
-        return [leaf for item in value for leaf in _flat(item)]
-    return [value]
-
-
-@dataclass
-class State:
-    """The settings of one walk over a model, and what it collects.
-
-    dtype:       what the deterministic layers compute in, that of the kernel
-    overridden:  whether the user states both variances of a layer, by its path
-    max_pooling: "average" to read max pooling as average pooling; None refuses it
-    activation:  the activation of a function that is not Keras's, from it and its names; raises
-                 InputError with the reason if there is none
-    layers:      readers that the caller handed over
-    inside:      reads a layer that another one wraps (see KerasWalker.inside)
-    tracer:      traces the user's own code
-    trained_until: path of the last layer that runs with its present weights
-    data:        pairs of a data tensor and its channels-last form, in the order of Input.index
-    forms:       the Input.index of data in another form, by the identity of its tensor and the form
-    masks:       data and form of the weights of positions, by Input.index
-    names:       the path of the first call of each layer's weights, by its identity and their name
-    calls:       how often each of them was called so far, by that name
-    constants:   arrays of constants that are added, [*spatial, C] or of one entry along an axis,
-                 and the channel of their node at which they begin; by Constants.index
-    """
-
-    prior: str
-    overridden: Callable[[str], bool]
-    dtype: str = "float32"
-    max_pooling: str | None = None
-    activation: Callable[[Any, Sequence[str]], Activation] | None = None
-    layers: OwnLayers = field(default_factory=OwnLayers)
-    tracer: Tracer = field(default_factory=Tracer)
-    trained_until: str | None = None
-    inside: Callable[..., list[Tensor]] = field(default=lambda *_: [])
-    builder: GraphBuilder = field(default_factory=GraphBuilder)
-    parameters: dict[str, LayerVariances] = field(default_factory=dict)
-    data: list[Any] = field(default_factory=list)
-    forms: dict[tuple[int, object], int] = field(default_factory=dict)
-    masks: dict[int, tuple[Any, Callable[[Any], Any]]] = field(default_factory=dict)
-    names: dict[tuple[int, str], str] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
-    constants: list[tuple[Array, int]] = field(default_factory=list)
-
-
-class Context:
-    """One call of the model, for its reader: ops are added and refusals made through it.
-
-    became, note, variances: what the report says of the call
-    extra_rows: variances of a layer with two kinds of weights, by the suffix of its path
-    """
-
-    def __init__(self, state: State, path: str) -> None:
-        self.state = state
-        self.path = path
-        self.became = ""
-        self.note = ""
-        self.variances: LayerVariances | None = None
-        self.extra_rows: dict[str, LayerVariances] = {}
-
-    def refuse(self, why: str, hint: str = "", *, by_shape: bool = True) -> NoReturn:
-        """Refuse this call, which has no exact rule; the walk goes on and collects all refusals.
-
-        by_shape: whether other shapes of the arguments might have a rule
-        """
-        raise RefusalError(why, hint, by_shape=by_shape)
-
-    def as_graph_tensor(self, tensor: Tensor) -> Tensor:
-        """Enter a tensor of data into the graph as an input, channels last; keep any other."""
-        if tensor.outside:
-            self.refuse(
-                "what is before it surrounds the map with -inf, which only max pooling straight "
-                "after that takes no notice of",
-                "zeros around the map (ZeroPadding), or max pooling",
-            )
-        if tensor.split:
-            self.refuse(
-                "the Reshape before it cuts the channels into blocks of positions, and it is not "
-                "followed by Permute((1, 3, 2, 4, 5)) and a Reshape that puts them in their places",
-                "a Reshape that keeps the channels last, or keras.ops.nn.depth_to_space",
-            )
-        if not tensor.is_data:
-            return tensor
-        data = tensor.data
-        if tensor.channel_first:
-            data = keras.ops.moveaxis(data, 1, -1)
-        shape = tuple(data.shape[1:])
-        if data.dtype == "string":
-            self.refuse(
-                "its input is text",
-                "StringLookup, Hashing or TextVectorization before it",
-                by_shape=False,
-            )
-        self._require_sizes(shape)
-        if not shape:
-            self.refuse(
-                "the input of this layer has one number per row and no axis of channels",
-                "an Input of shape (1,)",
-            )
-        inputs = self.state.data
-        # One tensor may be read in either format: its forms are different inputs of the graph.
-        same = (
-            i
-            for i, (t, form) in enumerate(inputs)
-            if t is tensor.data and (form is t) != tensor.channel_first
-        )
-        index = next(same, len(inputs))
-        if index == len(inputs):
-            inputs.append((tensor.data, data))
-        op = Input(index, shape[:-1], shape[-1])
-        node = self.state.builder.add(op, (), self.path)
-        return Tensor(shape, (Part(node, shape[-1]),))
-
-    def _require_sizes(self, shape: tuple[int | None, ...]) -> None:
-        """Refuse data of a size that the model leaves open."""
-        if None in shape:
-            self.refuse(
-                f"the input of this layer has the shape {shape}: its size must be fixed",
-                "input_shape= (--input-shape), or an Input with a fixed size",
-            )
-
-    def as_tokens(self, tensor: Tensor, vocabulary: int) -> Tensor:
-        """Enter a tensor of integers from 0 to `vocabulary` - 1 into the graph as an input."""
-        data, shape = tensor.data, tensor.shape
-        self._require_sizes(shape)
-        if not str(data.dtype).startswith(("int", "uint", "float", "bfloat")):
-            self.refuse(f"its input holds values of type {data.dtype}", "integers")
-        # Data is held in the dtype of the kernel, whose integers have gaps from here on.
-        if vocabulary > 2 / float(np.finfo(self.state.dtype).eps):
-            self.refuse(
-                f"{self.state.dtype} does not tell its {vocabulary} integers apart",
-                "dtype='float64'",
-            )
-        spatial = tuple(int(n or 1) for n in shape)
-        index = self._in_form(data, vocabulary, lambda data: data)
-        node = self.state.builder.add(Tokens(index, spatial, 1, vocabulary), (), self.path)
-        return Tensor((*shape, 1), (Part(node, 1),))
-
-    def weights_of(self, mask: Tensor, form: Callable[[Any], Any]) -> int:
-        """The node of numbers of each position, which Keras computes of a mask of the data.
-
-        form: computes them, [N, *spatial], of the mask as numbers of the kernel's dtype
-        """
-        dtype = self.state.dtype
-        self._require_sizes(mask.shape)
-        index = self._in_form(mask.data, form, lambda data: form(keras.ops.cast(data, dtype)))
-        self.state.masks[index] = (mask.data, form)
-        spatial = tuple(int(n or 1) for n in mask.shape)
-        return self.state.builder.add(Input(index, spatial, 1), (), self.path)
-
-    def weighed(
-        self, tensor: Tensor, mask: Tensor, form: Callable[[Any], Any], op: Op | None = None
-    ) -> Tensor:
-        """Multiply the positions of a tensor by numbers of a mask; see `weights_of`."""
-        weights = self.weights_of(mask, form)
-        add, op = self.state.builder.add, op or Weigh()
-        return tensor.map(lambda node: add(op, (node, weights), self.path), tensor.shape)
-
-    def _in_form(self, data: Any, key: object, form: Callable[[Any], Any]) -> int:
-        """The Input.index of data in a form of its own, with an axis of one channel."""
-        place = (id(data), key)
-        if place not in self.state.forms:
-            self.state.forms[place] = len(self.state.data)
-            made = keras.ops.expand_dims(form(data), -1)
-            self.state.data.append((made, made))
-        return self.state.forms[place]
-
-    def with_channels(self, tensor: Tensor, *, first: bool) -> Tensor:
-        """Enter a tensor into the graph; refuse it if the layer takes another axis for channels."""
-        if tensor.is_data:
-            return self.as_graph_tensor(replace(tensor, channel_first=first))
-        if tensor.channel_first != first and len(tensor.shape) > 1:
-            self.refuse(
-                "its data_format disagrees with the layers before it, so that it would take "
-                "positions for channels",
-                "one data_format throughout",
-            )
-        return self.as_graph_tensor(tensor)
+class Context(InputContext):
+    """What a reader adds to the graph: ops, constants and random weights of its call."""
 
     def spatial(self, tensor: Tensor) -> Spatial:
         """Sizes of the spatial axes of a tensor's maps in the graph, () for a vector.

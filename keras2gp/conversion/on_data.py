@@ -17,7 +17,8 @@ import numpy as np
 from keras import ops
 
 from keras2gp._util.text import received_text
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.encoders import encoder_settings, is_sparse
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.modelfile.constants import with_exact_constants

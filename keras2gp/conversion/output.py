@@ -11,7 +11,8 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.text import did_you_mean, received_text
-from keras2gp.conversion.context import UNITS_APART, Context, State
+from keras2gp.conversion.call import State
+from keras2gp.conversion.context import UNITS_APART, Context
 from keras2gp.conversion.layers.units import units_of
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker

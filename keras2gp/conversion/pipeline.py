@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from keras2gp._util.checks import one_of
-from keras2gp.conversion.context import RefusalError, State
+from keras2gp.conversion.call import RefusalError, State
 from keras2gp.conversion.layers.masks import without_gaps
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.output import (

@@ -24,8 +24,10 @@ __all__ = [
     "entry_of",
     "is_deterministic",
     "is_keras_operation",
+    "is_own_code",
     "reader",
     "reader_of",
+    "runs_code",
 ]
 
 Reader = Callable[[Any, Any], Any]
@@ -174,3 +176,17 @@ class OwnLayers:
             keys += [keras.saving.get_registered_name(kind), kind.__name__]
         handed_over = (self._readers[key] for key in keys if key in self._readers)
         return next(handed_over, None) or reader_of(operation)
+
+
+def is_own_code(operation: Any) -> bool:
+    """Whether a layer runs code of the user's: it is of a class of their own, or a Lambda."""
+    if type(operation) is keras.layers.Lambda:
+        return True
+    own = not type(operation).__module__.startswith("keras.")
+    return own and isinstance(operation, keras.Layer) and entry_of(operation) is None
+
+
+def runs_code(operation: Any) -> bool:
+    """Whether an operation runs code that nothing here describes: a user's layer, or Lambda."""
+    entry = entry_of(operation)
+    return entry is None or entry.reason == LAYERS["Lambda"].reason

@@ -8,16 +8,17 @@ from typing import Any
 
 import keras
 
-from keras2gp.conversion.context import Call, Context, RefusalError, State
+from keras2gp.conversion.call import Call, RefusalError, State
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.on_data import run_by_keras
-from keras2gp.conversion.registry import entry_of, is_deterministic
+from keras2gp.conversion.reading import is_data, of_each_step, read_call
+from keras2gp.conversion.registry import is_deterministic, is_own_code, runs_code
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import mask_of_call, nodes_of, replaced
 from keras2gp.conversion.trained import Cut
 from keras2gp.conversion.user_code import UntracedError
 from keras2gp.errors import GraphError, Obstacle
 from keras2gp.graph.ops import Opaque, Weighted
-from keras2gp.layer_table import LAYERS, NO_RULE
 from keras2gp.report import LayerRow
 
 __all__ = ["KerasWalker", "WalkedCall", "functional_of", "runs_own_code"]
@@ -112,7 +113,7 @@ class KerasWalker:
                 if isinstance(each, keras.KerasTensor):
                     self._known(each, tensors)
             kwargs = {**kwargs, "mask": mask}
-        operation, kwargs = _of_each_step(node.operation, kwargs)
+        operation, kwargs = of_each_step(node.operation, kwargs)
         call = Call(
             operation,
             replaced(node.arguments.args, tensors),
@@ -157,7 +158,7 @@ class KerasWalker:
                 graph = tracer.called_with(graph, node, symbolic, masks if handed else ())
                 inputs += [self._known(t, tensors) for t in graph.sources[len(symbolic) :]]
             return graph, inputs
-        if not is_own_code(layer) or (_is_data(call) and is_deterministic(layer)):
+        if not is_own_code(layer) or (is_data(call) and is_deterministic(layer)):
             return None, []
         traced = tracer.inside(node)
         return traced, [self._known(t, tensors) for t in traced.sources]
@@ -205,7 +206,7 @@ class KerasWalker:
         call = Call(layer, (tensor,), {}, shape)
         graph = None if self.state.layers.reader_of(layer) is not None else functional_of(layer)
         if graph is None and (
-            not is_own_code(layer) or (_is_data(call) and is_deterministic(layer))
+            not is_own_code(layer) or (is_data(call) and is_deterministic(layer))
         ):
             return self._call(call, f"{path}/{layer.name}", 1, [shape])
         symbolic = keras.KerasTensor((None, *tensor.shape), layer.compute_dtype)
@@ -228,14 +229,14 @@ class KerasWalker:
                 results = self._opaque(call, shapes, path)
             else:
                 self.cut.check(call, context)
-                if self.cut.active and not _is_data(call):  # a call before it was refused
+                if self.cut.active and not is_data(call):  # a call before it was refused
                     context.became = "not examined"
                     results = self._opaque(call, shapes, path)
                 elif self.cut.active:
                     results = run_by_keras(call, context, trained=True)
                     self.cut.note(call, path, results)
                 else:
-                    results = _read(call, context, training=self._training)
+                    results = read_call(call, context, training=self._training)
                 if len(results) != count:
                     context.refuse(
                         f"it has {count} outputs, and only one can be read",
@@ -279,7 +280,7 @@ class KerasWalker:
             node = self.state.builder.add(Opaque(name, spatial), sources, path)
             if path in self.unreadable:
                 self._unknown_shapes.add(node)
-            if not sources and (path in self.unreadable or _is_code(call.operation)):
+            if not sources and (path in self.unreadable or runs_code(call.operation)):
                 self._maybe_data.add(node)
             results.append(Tensor(sizes, (Part(node, channels),), channel_first=first))
         return results
@@ -306,82 +307,6 @@ class KerasWalker:
         return seen
 
 
-def is_own_code(operation: Any) -> bool:
-    """Whether a layer runs code of the user's: it is of a class of their own, or a Lambda."""
-    if type(operation) is keras.layers.Lambda:
-        return True
-    own = not type(operation).__module__.startswith("keras.")
-    return own and isinstance(operation, keras.Layer) and entry_of(operation) is None
-
-
-def _is_code(operation: Any) -> bool:
-    """Whether an operation runs code that nothing here describes: a user's layer, or Lambda."""
-    entry = entry_of(operation)
-    return entry is None or entry.reason == LAYERS["Lambda"].reason
-
-
-_LAST_AXIS = frozenset(
-    {
-        "activation.read_activation_layer",
-        "linear.read_dense",
-        "merging.read_rescaling",
-        "normalization.read_identity",
-    }
-)
-"""Readers of layers that treat the steps of a sequence all alike, whatever its axes are."""
-
-
-_ELEMENTWISE = frozenset(
-    {
-        "activation.read_activation_layer",
-        "activation.read_operation",
-        "merging.read_rescaling",
-        "normalization.read_cast",
-        "normalization.read_identity",
-        "reshaping.read_flatten",
-        "steps.read_time_distributed",
-    }
-)
-"""Readers that take the positions within a step as they are."""
-_WEIGHTS = frozenset(
-    {
-        "linear.read_convolution",
-        "linear.read_dense",
-        "linear.read_einsum",
-        "recurrent.read_bidirectional",
-        "recurrent.read_simple_rnn",
-    }
-)
-"""Readers of layers with weights over all numbers of a step."""
-
-
-_UNITWISE = frozenset(
-    {
-        "activation.read_activation_layer",
-        "activation.read_operation",
-        "cumulative.read_cumsum",
-        "merging.read_add",
-        "merging.read_average",
-        "merging.read_subtract",
-        "normalization.read_cast",
-        "normalization.read_identity",
-        "products.read_product",
-    }
-)
-"""Readers that act on each number alone, or add them: what may follow channels that depend on each
-other."""
-
-
-def _of_each_step(operation: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The layer inside of TimeDistributed that acts on the last axis alone; else the operation."""
-    if type(operation) is not keras.layers.TimeDistributed:
-        return operation, kwargs
-    entry = entry_of(operation.layer)
-    if entry is None or entry.reader not in _LAST_AXIS or operation.layer._call_has_mask_arg:  # noqa: SLF001
-        return operation, kwargs
-    return operation.layer, {key: value for key, value in kwargs.items() if key != "mask"}
-
-
 def _dtype(tensor: Any, state: State) -> str:
     """The kernel's dtype for real inputs; the dtype of the model for integers and text."""
     return state.dtype if "float" in tensor.dtype else str(tensor.dtype)
@@ -400,60 +325,3 @@ def _ordered(inner: Any, args: Sequence[Any], tensors: Sequence[Any]) -> list[An
 def _are_sized(tensors: Sequence[Any]) -> bool:
     """Whether all sizes of symbolic tensors are known but those of the batch."""
     return not any(None in t.shape[1:] for t in tensors)
-
-
-def _is_data(call: Call) -> bool:
-    """Whether a call is of data alone."""
-    return bool(call.tensors) and all(t.is_data for t in call.tensors)
-
-
-def _read(call: Call, context: Context, *, training: bool) -> list[Tensor]:
-    if _is_data(call) and is_deterministic(call.operation):
-        return run_by_keras(call, context)
-    if call.untraced is not None:
-        weightless = not call.operation.trainable_variables
-        if context.state.tracer.live and _is_data(call) and weightless:
-            return run_by_keras(call, context)
-        context.refuse(str(call.untraced), call.untraced.hint, by_shape=False)
-    read = context.state.layers.reader_of(call.operation)
-    if read is None:
-        entry = entry_of(call.operation)
-        context.refuse(*(entry.reason if entry else NO_RULE), by_shape=False)
-    inherits = training and getattr(call.operation, "_call_has_training_arg", False)
-    # Keras calls Resizing with training=True, which makes no difference to it.
-    ignores = isinstance(call.operation, keras.layers.Resizing)
-    if (call.kwargs.get("training") or inherits) and not ignores:
-        context.refuse(
-            "it is called with training=True, which makes it random or dependent on the batch",
-            "calling it without training=True",
-            by_shape=False,
-        )
-    units = next((t.units for t in call.tensors if t.units), None)
-    if units is not None and _reader_of(call) not in _UNITWISE:
-        raise RefusalError(units.why, units.hint, by_shape=True, obstacle=units)
-    result = read(_with_flattened_steps(call, context), context)
-    return result if isinstance(result, list) else [result]
-
-
-def _reader_of(call: Call) -> str:
-    """The reader that the table of layers names; "" without."""
-    entry = entry_of(call.operation)
-    return "" if entry is None else entry.reader
-
-
-def _with_flattened_steps(call: Call, context: Context) -> Call:
-    """The call; for weights, with the mean covariance of what was flattened at each step."""
-    reader = _reader_of(call)
-    if not any(t.kept for t in call.tensors) or reader in _ELEMENTWISE:
-        return call
-    if reader not in _WEIGHTS:
-        context.refuse(
-            "each step was flattened to a vector of positions and channels, and there is a rule "
-            "for layers with weights, activations and dropout alone",
-            "a Dense layer on each step before it",
-        )
-    averaged = tuple(
-        context.over_positions(value) if isinstance(value, Tensor) and value.kept else value
-        for value in call.args
-    )
-    return replace(call, args=averaged)

@@ -15,7 +15,8 @@ from keras2gp._util.memory import available_memory, require_memory
 from keras2gp.empirical.derivatives import Derivatives
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.plan import Block, BlockShape, Partition
+from keras2gp.matrices.blocks import Block, BlockShape
+from keras2gp.matrices.plan import Partition
 
 __all__ = ["EmpiricalProgram"]
 

@@ -6,7 +6,7 @@ from keras2gp.gp.class_posterior import Prediction
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
 from keras2gp.gp.ensemble import TrainedEnsemble
-from keras2gp.gp.inputs import KernelFunction
+from keras2gp.gp.kernel_function import KernelFunction
 from keras2gp.gp.laplace.base import Likelihood
 from keras2gp.gp.laplace.estimator import GPLaplace
 from keras2gp.gp.laplace.of_classes import Bernoulli, Ordinal, Softmax

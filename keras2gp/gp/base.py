@@ -12,7 +12,8 @@ from keras2gp._util.arrays import Noise, Targets, Vector
 from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.all_noise import NoiseWarning, told_of_noise
-from keras2gp.gp.inputs import check_kernel, check_length, feature_names, kernel_values
+from keras2gp.gp.inputs import check_length, feature_names
+from keras2gp.gp.kernel_function import check_kernel, kernel_values
 from keras2gp.gp.noise import NoiseCurve
 from keras2gp.gp.positions import Positioned, by_row, require_room
 from keras2gp.gp.posterior import Posterior

@@ -21,7 +21,8 @@ from keras2gp.gp.class_settings import (
     targets_of,
 )
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
-from keras2gp.gp.inputs import check_labels, check_length, classes_from_state, classes_state
+from keras2gp.gp.inputs import check_length
+from keras2gp.gp.labels import check_labels, classes_from_state, classes_state
 from keras2gp.gp.linear_map import LinearMap, fit_linear_map
 from keras2gp.gp.positions import scored_rows
 from keras2gp.gp.prior_mean import MeanWarning, has_mean

@@ -16,7 +16,8 @@ from keras2gp._util.progress import bars_inside
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
-from keras2gp.gp.inputs import check_length, check_targets, feature_names, kernel_values
+from keras2gp.gp.inputs import check_length, check_targets, feature_names
+from keras2gp.gp.kernel_function import kernel_values
 from keras2gp.gp.positions import positions_of
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import mean_of_rows

@@ -16,13 +16,8 @@ from keras2gp._util.checks import as_path
 from keras2gp._util.fit_record import FitRecord
 from keras2gp.errors import InputError, ModelFileError, NotFittedError, one_line
 from keras2gp.gp.fit_files import save_fit
-from keras2gp.gp.inputs import (
-    check_feature_names,
-    check_inputs,
-    check_kernel,
-    check_texts,
-    takes_text,
-)
+from keras2gp.gp.inputs import check_feature_names, check_inputs, check_texts
+from keras2gp.gp.kernel_function import check_kernel, takes_text
 from keras2gp.gp.strangeness import InputRange, RangeWarning
 
 __all__ = ["FittedInputs", "UnfittedError", "rows_of_batch"]

@@ -25,7 +25,7 @@ from scipy.special import ndtri
 from keras2gp._util.arrays import Array, Images, Matrix, Noise, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
-from keras2gp.gp.inputs import check_variances, kernel_values
+from keras2gp.gp.kernel_function import check_variances, kernel_values
 from keras2gp.gp.positions import Positioned
 from keras2gp.gp.solvers.jitter import column_of
 from keras2gp.gp.solvers.precision import relative_error

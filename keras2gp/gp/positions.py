@@ -12,7 +12,7 @@ from keras2gp._util.arrays import Array, Images, Indices, Matrix, Vector
 from keras2gp._util.checks import refuse_masked
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
-from keras2gp.gp.inputs import kernel_values
+from keras2gp.gp.kernel_function import kernel_values
 
 __all__ = ["AtPositions", "Positioned", "by_row", "positions_of", "require_room", "scored_rows"]
 

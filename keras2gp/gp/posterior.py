@@ -13,7 +13,7 @@ from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
-from keras2gp.gp.inputs import kernel_values, prior_variances
+from keras2gp.gp.kernel_function import kernel_values, prior_variances
 from keras2gp.gp.positions import AtPositions, Positioned, positions_of
 from keras2gp.gp.sampling import draw_jointly, random_generator
 from keras2gp.gp.solvers.factor import CholeskyFactor

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Matrix
 from keras2gp.errors import InputError
-from keras2gp.gp.inputs import kernel_values
+from keras2gp.gp.kernel_function import kernel_values
 from keras2gp.gp.positions import Positioned
 
 __all__ = ["MeanWarning", "has_mean", "mean_of_rows"]

@@ -11,7 +11,8 @@ import numpy as np
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
-from keras2gp.gp.inputs import check_length, kernel_values
+from keras2gp.gp.inputs import check_length
+from keras2gp.gp.kernel_function import kernel_values
 from keras2gp.gp.positions import by_row
 from keras2gp.gp.rows import RowNoise, observed_rows, row_noise, weights_of_rows
 from keras2gp.gp.saved_state import SavedGaussianProcess

@@ -16,11 +16,11 @@ from keras2gp._util.progress import Progress, counted
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, StoreError
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.blocks import BlockShape
 from keras2gp.matrices.estimate import Estimate, estimate_of
 from keras2gp.matrices.executors import executor_of
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.local import in_memory
-from keras2gp.matrices.plan import BlockShape
 from keras2gp.matrices.store import LARGEST_SIDE, GramStore
 from keras2gp.matrices.work import BlockProgram, Executor, Work
 

@@ -16,17 +16,10 @@ from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.blocks import Block, BlockShape
 from keras2gp.matrices.fingerprint import graph_identity
 from keras2gp.matrices.form import Form, FormResults, Variances, innermost, side_by_side
-from keras2gp.matrices.plan import (
-    Block,
-    BlockShape,
-    Device,
-    Partition,
-    images_at_once,
-    inner_tiles,
-    working_set,
-)
+from keras2gp.matrices.plan import Device, Partition, images_at_once, inner_tiles, working_set
 from keras2gp.matrices.ranges import require_range
 from keras2gp.matrices.room import demands_of
 from keras2gp.matrices.xla import set_up_xla

@@ -13,7 +13,8 @@ import numpy as np
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp.errors import InputError
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.plan import Block, BlockShape, Partition
+from keras2gp.matrices.blocks import Block, BlockShape
+from keras2gp.matrices.plan import Partition
 from keras2gp.matrices.work import BlockProgram
 
 __all__ = ["ComposedProgram", "FunctionProgram", "Operation", "part_parameters"]

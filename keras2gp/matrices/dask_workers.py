@@ -22,8 +22,9 @@ from keras2gp.errors import InputError, StoreError
 from keras2gp.graph.ops import Activation
 from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.blocks import Block
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.matrices.plan import Block, Partition
+from keras2gp.matrices.plan import Partition
 from keras2gp.matrices.store import GramStore
 from keras2gp.matrices.work import Sink, Work, finish
 

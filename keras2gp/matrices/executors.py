@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.matrices.plan import Block
+from keras2gp.matrices.blocks import Block
 from keras2gp.matrices.room import room_of
 from keras2gp.matrices.work import Executor, Sink, Work, finish
 

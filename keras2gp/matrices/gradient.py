@@ -20,7 +20,7 @@ from keras2gp.covariance.program import Program
 from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.plan import footprint_of
+from keras2gp.matrices.footprint import footprint_of
 
 __all__ = ["MatrixGradient", "constants_of", "gradient_of", "require_tile", "side_of"]
 

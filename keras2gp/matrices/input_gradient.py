@@ -14,8 +14,8 @@ from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.footprint import footprint_of
 from keras2gp.matrices.gradient import constants_of, require_tile, side_of
-from keras2gp.matrices.plan import footprint_of
 
 __all__ = ["InputGradient", "input_gradient_of"]
 

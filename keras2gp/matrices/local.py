@@ -12,9 +12,9 @@ from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp._util.progress import counted, showing_bars
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.matrices.blocks import Block
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.executors import executor_of
-from keras2gp.matrices.plan import Block
 from keras2gp.matrices.room import room_of
 from keras2gp.matrices.work import BlockProgram, Executor, Work, require_finite
 

@@ -7,27 +7,14 @@ block is cut into tiles, whose maps are small enough for the cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass
-from functools import lru_cache
-from operator import add
 from typing import Literal
 
-from keras2gp.covariance.program import Program
 from keras2gp.graph.graph import Graph
+from keras2gp.matrices.blocks import Block, BlockShape
+from keras2gp.matrices.footprint import Footprint, footprint_of
 
-__all__ = [
-    "Block",
-    "BlockShape",
-    "Device",
-    "Footprint",
-    "Partition",
-    "block_shape",
-    "footprint_of",
-    "images_at_once",
-    "inner_tiles",
-    "working_set",
-]
+__all__ = ["Device", "Partition", "block_shape", "images_at_once", "inner_tiles", "working_set"]
 
 Device = Literal["cpu", "gpu"]
 """The kind of device that a program is made for."""
@@ -75,151 +62,6 @@ _VALUES = 2**24
 """Entries of a block's result, where each pair of images has many: 64 MB in float32."""
 _IMAGES = 2**27
 """Most entries of the statistics of one side of a block: 512 MB in float32."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """One block of a matrix.
-
-    Attributes:
-        row, column: its first row and column.
-        rows, columns: its size, within the matrix.
-        symmetric: whether the matrix is symmetric, so that only its upper triangle is computed.
-    """
-
-    row: int
-    column: int
-    rows: int
-    columns: int
-    symmetric: bool = False
-
-    def per_image(self, count: int) -> Block:
-        """The block in images, of which each has `count` rows and columns."""
-        if count == 1:
-            return self
-        row, column, rows, columns = (
-            n // count for n in (self.row, self.column, self.rows, self.columns)
-        )
-        return Block(row, column, rows, columns, self.symmetric)
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Its rows and columns as an index of the matrix."""
-        rows = slice(self.row, self.row + self.rows)
-        return rows, slice(self.column, self.column + self.columns)
-
-    @property
-    def meets_diagonal(self) -> bool:
-        """Whether the block has entries on or below the diagonal of the matrix."""
-        return self.column < self.row + self.rows
-
-    @property
-    def pairs(self) -> int:
-        """Entries that are computed: those of a symmetric matrix on or above the diagonal."""
-        above = self.column - self.row - self.rows + 1
-        if not self.symmetric or above >= 0:
-            return self.rows * self.columns
-        last = self.column + self.columns
-        rows = range(self.row, min(self.row + self.rows, last))
-        return sum(last - max(self.column, row) for row in rows)
-
-
-@dataclass(frozen=True)
-class BlockShape:
-    """Images of either side of a block, and of a tile; tiles divide the block evenly."""
-
-    rows: int
-    columns: int
-    tile_rows: int
-    tile_columns: int
-
-    def per_image(self, count: int) -> BlockShape:
-        """The shape in images, of which each has `count` rows and columns."""
-        return self if count == 1 else BlockShape(*(n // count for n in astuple(self)))
-
-    @property
-    def most_tiles(self) -> int:
-        """Tiles of a full block."""
-        return self.rows // self.tile_rows * (self.columns // self.tile_columns)
-
-    def tiles(self, block: Block) -> Iterator[tuple[int, int]]:
-        """First row and column, within the block, of every tile that is computed.
-
-        Column by column, so that the statistics of the columns, the larger ones, stay in the cache.
-        """
-        for j in range(0, block.columns, self.tile_columns):
-            for i in range(0, block.rows, self.tile_rows):
-                below = block.column + j + self.tile_columns <= block.row + i
-                if not (block.symmetric and below):
-                    yield i, j
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Entries that a graph's program keeps, in its dtype.
-
-    Attributes:
-        largest: positions of the largest map, for one pair.
-        kept: entries of the maps that loops over offsets keep, for one pair.
-        image: entries of the statistics of one image, with margins.
-        columns: the largest number of statistics at one position of an image.
-        iterations: iterations of all loops.
-        result: entries of the result of one pair of images: positions, or pairs of them.
-        entries: entries of all maps of one pair, at all offsets: about a nanosecond each.
-        nodes: nodes of the graph, of which each takes time to compile.
-        widest: path of the node whose maps take the most of `kept`; empty if there is none.
-        offsets: offsets at which these maps are kept.
-    """
-
-    largest: int
-    kept: int
-    image: int
-    columns: int
-    iterations: int
-    result: int = 1
-    entries: int = 0
-    nodes: int = 0
-    widest: str = ""
-    offsets: int = 0
-
-    @property
-    def mixes(self) -> bool:
-        """Whether offsets are mixed: a block then costs many times as much as its statistics."""
-        return self.kept > 0
-
-
-@lru_cache(maxsize=64)
-def footprint_of(graph: Graph) -> Footprint:
-    """The footprint of a graph."""
-    program = Program(graph)
-    analysis = program.analysis
-    sizes = [node.spatial for node in graph.nodes]
-    columns = {index: rule.columns for index, rule in program.rules.items()}
-    image = sum(
-        columns[index] * math.prod(map(add, sizes[index], margin.added))
-        for index, margin in analysis.margins.items()
-    )
-    positions = math.prod(graph.positions)
-    result = positions**2 if graph.between else positions
-    loops = analysis.loops if graph.between else analysis.loops[:-1]
-    kept = {i: len(analysis.slots(i)) * math.prod(sizes[i]) for i in {p.result for p in loops}}
-    widest = max(kept, key=lambda index: kept[index], default=None)
-    return Footprint(
-        largest=max(map(math.prod, sizes)),
-        kept=sum(kept.values()) + (result if graph.between else 0),
-        image=image,
-        columns=max(columns.values()),
-        iterations=sum(len(loop.turns) for loop in loops),
-        result=result,
-        entries=sum(
-            len(analysis.offsets[index]) * math.prod(sizes[index])
-            for loop in analysis.loops
-            for index in loop.nodes
-        ),
-        nodes=len(graph.nodes),
-        widest="" if widest is None else graph.nodes[widest].path,
-        offsets=0 if widest is None else len(analysis.slots(widest)),
-    )
 
 
 def block_shape(graph: Graph, n1: int, n2: int, device: Device = "cpu") -> BlockShape:

@@ -15,8 +15,8 @@ from keras2gp._util.arrays import Array
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
+from keras2gp.matrices.blocks import Block
 from keras2gp.matrices.executors import dask_workers
-from keras2gp.matrices.plan import Block
 from keras2gp.matrices.store import GramStore
 
 __all__ = ["ClusterProduct"]

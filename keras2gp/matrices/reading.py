@@ -12,7 +12,8 @@ import numpy as np
 from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp.errors import InputError, StoreError
-from keras2gp.matrices.plan import Block, Partition
+from keras2gp.matrices.blocks import Block
+from keras2gp.matrices.plan import Partition
 
 __all__ = ["Selection", "gather"]
 

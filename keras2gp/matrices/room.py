@@ -12,7 +12,8 @@ from keras2gp._util import memory
 from keras2gp._util.text import size_text
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Input
-from keras2gp.matrices.plan import BlockShape, footprint_of
+from keras2gp.matrices.blocks import BlockShape
+from keras2gp.matrices.footprint import footprint_of
 from keras2gp.matrices.work import BlockProgram
 
 __all__ = ["Room", "demands_of", "room_of"]

@@ -20,9 +20,10 @@ from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.files import flush, temporary_name
 from keras2gp.errors import InputError, StoreError
+from keras2gp.matrices.blocks import Block, BlockShape
 from keras2gp.matrices.fingerprint import FORMAT, differences, digest
 from keras2gp.matrices.layout import KEY, ChunkedArray, read_json, write_metadata
-from keras2gp.matrices.plan import Block, BlockShape, Partition
+from keras2gp.matrices.plan import Partition
 from keras2gp.matrices.reading import Selection, gather
 from keras2gp.matrices.work import require_finite
 

@@ -12,7 +12,8 @@ import numpy as np
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp.errors import NumericalError
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.matrices.plan import Block, BlockShape, Partition
+from keras2gp.matrices.blocks import Block, BlockShape
+from keras2gp.matrices.plan import Partition
 
 __all__ = ["BlockProgram", "Executor", "Sink", "Work", "finish", "require_finite"]
 

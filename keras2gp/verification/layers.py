@@ -13,7 +13,7 @@ from typing import Any
 from keras import layers
 from keras.activations import linear
 
-from keras2gp.conversion.context import Call
+from keras2gp.conversion.call import Call
 from keras2gp.conversion.registry import entry_of
 from keras2gp.graph.variances import LayerVariances
 

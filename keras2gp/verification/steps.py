@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras2gp.conversion.context import Call
+from keras2gp.conversion.call import Call
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 

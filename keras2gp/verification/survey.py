@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras2gp._util.memory import require_memory
-from keras2gp.conversion.context import Call, State
+from keras2gp.conversion.call import Call, State
 from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer

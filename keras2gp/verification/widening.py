@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras.src.applications import convnext
 
-from keras2gp.conversion.context import Call
+from keras2gp.conversion.call import Call
 from keras2gp.conversion.priors import bias_mean, initial_constants
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer

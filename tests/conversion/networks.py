@@ -5,7 +5,7 @@ import numpy as np
 from keras import layers
 
 import keras2gp
-from keras2gp.conversion.context import State
+from keras2gp.conversion.call import State
 from keras2gp.conversion.walker import KerasWalker, functional_of
 from keras2gp.errors import UnsupportedModelError
 from keras2gp.graph.ops import Activation, Affine, Axes, Positions, Reshape

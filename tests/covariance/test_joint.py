@@ -7,8 +7,8 @@ import tensorflow as tf
 
 import keras2gp
 from keras2gp.covariance.joint import apart, joint, scaled, total, weighted_total
+from keras2gp.matrices.blocks import Block, BlockShape
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.matrices.plan import Block, BlockShape
 
 layers = keras.layers
 HE = {"kernel_initializer": "he_normal"}

@@ -302,7 +302,7 @@ def test_stores_know_the_weights(tmp_path):
 
 def test_a_store_of_several_blocks_is_resumed(tmp_path):
     from keras2gp.matrices.api import compute
-    from keras2gp.matrices.plan import BlockShape
+    from keras2gp.matrices.blocks import BlockShape
 
     model, x = dense(), images(dense, 9)
     kernel, shape = empirical_kernel(model), BlockShape(4, 4, 4, 4)

@@ -5,7 +5,7 @@ import numpy as np
 
 import keras2gp
 from keras2gp.matrices.api import compute
-from keras2gp.matrices.plan import BlockShape
+from keras2gp.matrices.blocks import BlockShape
 
 SMALL = BlockShape(16, 16, 8, 16)
 WIDE = BlockShape(32, 16, 16, 16)

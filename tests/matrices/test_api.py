@@ -11,8 +11,9 @@ import keras2gp
 from keras2gp._util import files, memory, progress
 from keras2gp.errors import InputError, NumericalError, StoreError
 from keras2gp.matrices import api, estimate, local, work
+from keras2gp.matrices.blocks import Block, BlockShape
 from keras2gp.matrices.executors import Threads
-from keras2gp.matrices.plan import Block, BlockShape, Partition
+from keras2gp.matrices.plan import Partition
 from keras2gp.matrices.store import GramStore
 from keras2gp.matrices.work import finish
 

@@ -11,7 +11,7 @@ from gram_kernels import SMALL, bytes_of, images, kernel, stored
 from keras2gp._util import memory
 from keras2gp.errors import InputError, NumericalError, StoreError
 from keras2gp.matrices.api import compute
-from keras2gp.matrices.plan import Block
+from keras2gp.matrices.blocks import Block
 from keras2gp.matrices.work import Work
 
 distributed = pytest.importorskip("distributed")

@@ -11,7 +11,7 @@ from keras2gp._util import memory
 from keras2gp.errors import InputError, NumericalError, StoreError
 from keras2gp.matrices import plan
 from keras2gp.matrices.api import compute, estimate
-from keras2gp.matrices.plan import BlockShape
+from keras2gp.matrices.blocks import BlockShape
 from keras2gp.matrices.store import GramStore
 
 SMALL = BlockShape(4, 4, 2, 4)

@@ -6,7 +6,8 @@ import pytest
 
 import keras2gp
 from keras2gp.matrices import api, compiled, plan
-from keras2gp.matrices.plan import BlockShape, block_shape, inner_tiles
+from keras2gp.matrices.blocks import BlockShape
+from keras2gp.matrices.plan import block_shape, inner_tiles
 
 CHANNELS = 20
 

@@ -18,7 +18,8 @@ from benchmarking.networks import images, model
 from benchmarking.serving import serve
 from benchmarking.timing import Meter, Rate
 from keras2gp._util.arrays import Array
-from keras2gp.matrices.plan import Block, BlockShape, block_shape
+from keras2gp.matrices.blocks import Block, BlockShape
+from keras2gp.matrices.plan import block_shape
 
 MANY = 10_000
 """Images of a matrix that is large enough for the plan's largest block."""

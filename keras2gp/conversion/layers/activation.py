@@ -14,7 +14,8 @@ from typing import Any
 
 import keras
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.priors import initial_constant
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import InputError

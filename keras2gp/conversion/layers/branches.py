@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from keras2gp._util.arrays import Array
-from keras2gp.conversion.context import Call, Context, RefusalError
+from keras2gp.conversion.call import Call, RefusalError
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.units import units_of_call
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import Obstacle

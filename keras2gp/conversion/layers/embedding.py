@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.linear import check_weights
 from keras2gp.conversion.tensor import Tensor
 

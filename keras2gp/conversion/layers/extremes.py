@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.activation import bounded
 from keras2gp.conversion.layers.branches import combined, keep_shape, number_of, of_one_shape
 from keras2gp.conversion.tensor import Tensor

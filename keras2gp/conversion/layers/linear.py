@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.activation import fused
 from keras2gp.conversion.layers.branches import number_of
 from keras2gp.conversion.layers.windows import by, patches

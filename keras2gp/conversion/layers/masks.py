@@ -13,7 +13,8 @@ from typing import Any
 
 from keras import ops
 
-from keras2gp.conversion.context import Call, Context, State
+from keras2gp.conversion.call import Call, State
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph

@@ -10,7 +10,8 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.text import numbers_text
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.branches import (
     combined,
     keep_shape,

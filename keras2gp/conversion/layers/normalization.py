@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
-from keras2gp.conversion.context import Call, Context, by_channel
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context, by_channel
 from keras2gp.conversion.priors import (
     Moments,
     initial_constant,

@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.masks import mask_of, shares
 from keras2gp.conversion.layers.windows import by, pads
 from keras2gp.conversion.tensor import Part, Tensor

@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import keras
 
-from keras2gp.conversion.context import Call, Context, RefusalError
+from keras2gp.conversion.call import Call, RefusalError
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.branches import (
     at_the_same_positions,
     combined,

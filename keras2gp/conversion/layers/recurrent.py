@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.activation import fused, named_activation
 from keras2gp.conversion.layers.branches import combined
 from keras2gp.conversion.layers.masks import (

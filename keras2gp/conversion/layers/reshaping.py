@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.units import is_renumbered
 from keras2gp.conversion.layers.windows import by
 from keras2gp.conversion.tensor import Part, Tensor

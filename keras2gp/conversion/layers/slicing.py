@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from keras2gp._util.text import received_text
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import Axes, Crop, Flip, Pad, Patches, Select, Upsample
 

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import keras
 
-from keras2gp.conversion.context import Call, Context, RefusalError
+from keras2gp.conversion.call import Call, RefusalError
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.user_code import UntracedError
 from keras2gp.graph.graph import GraphBuilder, Node

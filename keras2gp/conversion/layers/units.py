@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import keras
 
-from keras2gp.conversion.context import Call, Context
+from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import OtherChannels

@@ -11,7 +11,8 @@ import numpy as np
 from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.gp.inputs import check_labels, check_targets
+from keras2gp.gp.inputs import check_targets
+from keras2gp.gp.labels import check_labels
 from keras2gp.gp.solvers.report import is_number
 
 __all__ = ["LOG_ROOT", "Likelihood", "check_positive", "classes_of", "numbers_of"]

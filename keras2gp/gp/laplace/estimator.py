@@ -14,16 +14,14 @@ from keras2gp._util.progress import Progress, bars_inside
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
-from keras2gp.gp.inputs import (
+from keras2gp.gp.inputs import check_length, feature_names
+from keras2gp.gp.kernel_function import (
     check_kernel,
-    check_length,
     check_variances,
-    classes_from_state,
-    classes_state,
-    feature_names,
     kernel_values,
     prior_variances,
 )
+from keras2gp.gp.labels import classes_from_state, classes_state
 from keras2gp.gp.laplace.likelihoods import likelihood_from_state, likelihood_of, likelihood_state
 from keras2gp.gp.laplace.mode import Mode, find_mode, solved
 from keras2gp.gp.positions import positions_of

@@ -1,0 +1,137 @@
+"""Data at the input of a graph: channels last, integers as tokens, weights of a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras2gp.conversion.call import CallContext
+from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.graph.ops import (
+    Input,
+    Op,
+    Tokens,
+    Weigh,
+)
+
+__all__ = ["InputContext"]
+
+
+class InputContext(CallContext):
+    """Enters tensors of data into the graph, each in the form that the call reads."""
+
+    def as_graph_tensor(self, tensor: Tensor) -> Tensor:
+        """Enter a tensor of data into the graph as an input, channels last; keep any other."""
+        if tensor.outside:
+            self.refuse(
+                "what is before it surrounds the map with -inf, which only max pooling straight "
+                "after that takes no notice of",
+                "zeros around the map (ZeroPadding), or max pooling",
+            )
+        if tensor.split:
+            self.refuse(
+                "the Reshape before it cuts the channels into blocks of positions, and it is not "
+                "followed by Permute((1, 3, 2, 4, 5)) and a Reshape that puts them in their places",
+                "a Reshape that keeps the channels last, or keras.ops.nn.depth_to_space",
+            )
+        if not tensor.is_data:
+            return tensor
+        data = tensor.data
+        if tensor.channel_first:
+            data = keras.ops.moveaxis(data, 1, -1)
+        shape = tuple(data.shape[1:])
+        if data.dtype == "string":
+            self.refuse(
+                "its input is text",
+                "StringLookup, Hashing or TextVectorization before it",
+                by_shape=False,
+            )
+        self._require_sizes(shape)
+        if not shape:
+            self.refuse(
+                "the input of this layer has one number per row and no axis of channels",
+                "an Input of shape (1,)",
+            )
+        inputs = self.state.data
+        # One tensor may be read in either format: its forms are different inputs of the graph.
+        same = (
+            i
+            for i, (t, form) in enumerate(inputs)
+            if t is tensor.data and (form is t) != tensor.channel_first
+        )
+        index = next(same, len(inputs))
+        if index == len(inputs):
+            inputs.append((tensor.data, data))
+        op = Input(index, shape[:-1], shape[-1])
+        node = self.state.builder.add(op, (), self.path)
+        return Tensor(shape, (Part(node, shape[-1]),))
+
+    def _require_sizes(self, shape: tuple[int | None, ...]) -> None:
+        """Refuse data of a size that the model leaves open."""
+        if None in shape:
+            self.refuse(
+                f"the input of this layer has the shape {shape}: its size must be fixed",
+                "input_shape= (--input-shape), or an Input with a fixed size",
+            )
+
+    def as_tokens(self, tensor: Tensor, vocabulary: int) -> Tensor:
+        """Enter a tensor of integers from 0 to `vocabulary` - 1 into the graph as an input."""
+        data, shape = tensor.data, tensor.shape
+        self._require_sizes(shape)
+        if not str(data.dtype).startswith(("int", "uint", "float", "bfloat")):
+            self.refuse(f"its input holds values of type {data.dtype}", "integers")
+        # Data is held in the dtype of the kernel, whose integers have gaps from here on.
+        if vocabulary > 2 / float(np.finfo(self.state.dtype).eps):
+            self.refuse(
+                f"{self.state.dtype} does not tell its {vocabulary} integers apart",
+                "dtype='float64'",
+            )
+        spatial = tuple(int(n or 1) for n in shape)
+        index = self._in_form(data, vocabulary, lambda data: data)
+        node = self.state.builder.add(Tokens(index, spatial, 1, vocabulary), (), self.path)
+        return Tensor((*shape, 1), (Part(node, 1),))
+
+    def weights_of(self, mask: Tensor, form: Callable[[Any], Any]) -> int:
+        """The node of numbers of each position, which Keras computes of a mask of the data.
+
+        form: computes them, [N, *spatial], of the mask as numbers of the kernel's dtype
+        """
+        dtype = self.state.dtype
+        self._require_sizes(mask.shape)
+        index = self._in_form(mask.data, form, lambda data: form(keras.ops.cast(data, dtype)))
+        self.state.masks[index] = (mask.data, form)
+        spatial = tuple(int(n or 1) for n in mask.shape)
+        return self.state.builder.add(Input(index, spatial, 1), (), self.path)
+
+    def weighed(
+        self, tensor: Tensor, mask: Tensor, form: Callable[[Any], Any], op: Op | None = None
+    ) -> Tensor:
+        """Multiply the positions of a tensor by numbers of a mask; see `weights_of`."""
+        weights = self.weights_of(mask, form)
+        add, op = self.state.builder.add, op or Weigh()
+        return tensor.map(lambda node: add(op, (node, weights), self.path), tensor.shape)
+
+    def _in_form(self, data: Any, key: object, form: Callable[[Any], Any]) -> int:
+        """The Input.index of data in a form of its own, with an axis of one channel."""
+        place = (id(data), key)
+        if place not in self.state.forms:
+            self.state.forms[place] = len(self.state.data)
+            made = keras.ops.expand_dims(form(data), -1)
+            self.state.data.append((made, made))
+        return self.state.forms[place]
+
+    def with_channels(self, tensor: Tensor, *, first: bool) -> Tensor:
+        """Enter a tensor into the graph; refuse it if the layer takes another axis for channels."""
+        if tensor.is_data:
+            return self.as_graph_tensor(replace(tensor, channel_first=first))
+        if tensor.channel_first != first and len(tensor.shape) > 1:
+            self.refuse(
+                "its data_format disagrees with the layers before it, so that it would take "
+                "positions for channels",
+                "one data_format throughout",
+            )
+        return self.as_graph_tensor(tensor)

@@ -1,0 +1,135 @@
+"""Reads one call: run by Keras where it is of data alone, else by the reader of its layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from keras2gp.conversion.call import Call, RefusalError
+from keras2gp.conversion.context import Context
+from keras2gp.conversion.on_data import run_by_keras
+from keras2gp.conversion.registry import entry_of, is_deterministic
+from keras2gp.conversion.tensor import Tensor
+from keras2gp.layer_table import NO_RULE
+
+__all__ = ["is_data", "of_each_step", "read_call"]
+
+_LAST_AXIS = frozenset(
+    {
+        "activation.read_activation_layer",
+        "linear.read_dense",
+        "merging.read_rescaling",
+        "normalization.read_identity",
+    }
+)
+"""Readers of layers that treat the steps of a sequence all alike, whatever its axes are."""
+
+_ELEMENTWISE = frozenset(
+    {
+        "activation.read_activation_layer",
+        "activation.read_operation",
+        "merging.read_rescaling",
+        "normalization.read_cast",
+        "normalization.read_identity",
+        "reshaping.read_flatten",
+        "steps.read_time_distributed",
+    }
+)
+"""Readers that take the positions within a step as they are."""
+
+_WEIGHTS = frozenset(
+    {
+        "linear.read_convolution",
+        "linear.read_dense",
+        "linear.read_einsum",
+        "recurrent.read_bidirectional",
+        "recurrent.read_simple_rnn",
+    }
+)
+"""Readers of layers with weights over all numbers of a step."""
+
+_UNITWISE = frozenset(
+    {
+        "activation.read_activation_layer",
+        "activation.read_operation",
+        "cumulative.read_cumsum",
+        "merging.read_add",
+        "merging.read_average",
+        "merging.read_subtract",
+        "normalization.read_cast",
+        "normalization.read_identity",
+        "products.read_product",
+    }
+)
+"""Readers that act on each number alone, or add them: what may follow channels that depend on each
+other."""
+
+
+def of_each_step(operation: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The layer inside of TimeDistributed that acts on the last axis alone; else the operation."""
+    if type(operation) is not keras.layers.TimeDistributed:
+        return operation, kwargs
+    entry = entry_of(operation.layer)
+    if entry is None or entry.reader not in _LAST_AXIS or operation.layer._call_has_mask_arg:  # noqa: SLF001
+        return operation, kwargs
+    return operation.layer, {key: value for key, value in kwargs.items() if key != "mask"}
+
+
+def is_data(call: Call) -> bool:
+    """Whether a call is of data alone."""
+    return bool(call.tensors) and all(t.is_data for t in call.tensors)
+
+
+def read_call(call: Call, context: Context, *, training: bool) -> list[Tensor]:
+    """The results of a call; refuses it where there is no reader or the reader refuses."""
+    if is_data(call) and is_deterministic(call.operation):
+        return run_by_keras(call, context)
+    if call.untraced is not None:
+        weightless = not call.operation.trainable_variables
+        if context.state.tracer.live and is_data(call) and weightless:
+            return run_by_keras(call, context)
+        context.refuse(str(call.untraced), call.untraced.hint, by_shape=False)
+    read = context.state.layers.reader_of(call.operation)
+    if read is None:
+        entry = entry_of(call.operation)
+        context.refuse(*(entry.reason if entry else NO_RULE), by_shape=False)
+    inherits = training and getattr(call.operation, "_call_has_training_arg", False)
+    # Keras calls Resizing with training=True, which makes no difference to it.
+    ignores = isinstance(call.operation, keras.layers.Resizing)
+    if (call.kwargs.get("training") or inherits) and not ignores:
+        context.refuse(
+            "it is called with training=True, which makes it random or dependent on the batch",
+            "calling it without training=True",
+            by_shape=False,
+        )
+    units = next((t.units for t in call.tensors if t.units), None)
+    if units is not None and _reader_of(call) not in _UNITWISE:
+        raise RefusalError(units.why, units.hint, by_shape=True, obstacle=units)
+    result = read(_with_flattened_steps(call, context), context)
+    return result if isinstance(result, list) else [result]
+
+
+def _reader_of(call: Call) -> str:
+    """The reader that the table of layers names; "" without."""
+    entry = entry_of(call.operation)
+    return "" if entry is None else entry.reader
+
+
+def _with_flattened_steps(call: Call, context: Context) -> Call:
+    """The call; for weights, with the mean covariance of what was flattened at each step."""
+    reader = _reader_of(call)
+    if not any(t.kept for t in call.tensors) or reader in _ELEMENTWISE:
+        return call
+    if reader not in _WEIGHTS:
+        context.refuse(
+            "each step was flattened to a vector of positions and channels, and there is a rule "
+            "for layers with weights, activations and dropout alone",
+            "a Dense layer on each step before it",
+        )
+    averaged = tuple(
+        context.over_positions(value) if isinstance(value, Tensor) and value.kept else value
+        for value in call.args
+    )
+    return replace(call, args=averaged)

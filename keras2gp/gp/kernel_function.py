@@ -1,0 +1,123 @@
+"""A kernel as estimators see one: a function with a diagonal, and checks of its values."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from keras2gp._util.arrays import Array, Images, Vector
+from keras2gp._util.checks import refuse_masked
+from keras2gp._util.text import received_text
+from keras2gp.errors import InputError
+from keras2gp.gp.inputs import require_finite_input
+
+__all__ = [
+    "KernelFunction",
+    "check_kernel",
+    "check_variances",
+    "kernel_values",
+    "prior_variances",
+    "takes_text",
+]
+
+
+@runtime_checkable
+class KernelFunction(Protocol):
+    """A covariance function of two sets of inputs.
+
+    >>> from keras2gp.gp import KernelFunction
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> isinstance(RBF(1.0), KernelFunction)
+    True
+    """
+
+    def __call__(self, x1: Any, x2: Any = None, /) -> Any:
+        """The matrix [N1, N2], as an array or tensor; x2=None stands for x1.
+
+        Args:
+            x1: inputs, [N1, ...].
+            x2: inputs, [N2, ...]; None for x1.
+
+        Returns:
+            Covariances k(x1, x2).
+        """
+        ...
+
+    def diag(self, x: Any, /) -> Any:
+        """The variances [N], as an array or tensor.
+
+        Args:
+            x: inputs, [N, ...].
+
+        Returns:
+            Variances k(x, x).
+        """
+        ...
+
+
+def check_kernel(kernel: object) -> None:
+    """Refuse a setting `kernel` that is neither a kernel nor "precomputed".
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(kernel, str) and kernel == "precomputed":
+        return
+    if isinstance(kernel, type) or not isinstance(kernel, KernelFunction):
+        raise InputError(
+            f'kernel is {received_text(kernel)}: expected "precomputed", or a kernel such as '
+            "keras2gp.convert gives: kernel(x1, x2) -> [N1, N2] and kernel.diag(x) -> [N]"
+        )
+
+
+def takes_text(kernel: object) -> bool:
+    """Whether an input of a kernel is text, so that a table for it is text too."""
+    return any(getattr(spec, "dtype", "") == "string" for spec in getattr(kernel, "inputs", ()))
+
+
+def kernel_values(values: Any, shape: tuple[int, ...], what: str) -> Array:
+    """The result of a kernel as an array of the expected shape; its floating-point type is kept.
+
+    Raises:
+        InputError: the shape is another, or a value is masked or not a finite real number.
+    """
+    refuse_masked(what, values)
+    array = np.asarray(values)
+    if array.shape != shape:
+        raise InputError(f"{what} has shape {array.shape}; expected {shape}")
+    if array.dtype.kind in "iub":
+        array = array.astype(np.float64)
+    if array.dtype.kind != "f":
+        raise InputError(f"{what} holds values of type {array.dtype}; expected real numbers")
+    require_finite_input(array, what)
+    return array
+
+
+def check_variances(values: Any, count: int, what: str) -> Vector:
+    """Prior variances, [count], in float64.
+
+    Raises:
+        InputError: the shape is another, or a value is negative or not finite.
+    """
+    variances = kernel_values(values, (count,), what).astype(np.float64)
+    if variances.min() < 0.0:
+        index = int(variances.argmin())
+        raise InputError(f"{what} holds a negative variance: entry {index} is {variances[index]}")
+    return variances
+
+
+def prior_variances(kernel: Any, x: Images, diag: Any) -> Vector:
+    """The variances k(x, x) of inputs, [M]; `diag` has them for a precomputed kernel.
+
+    Raises:
+        InputError: they are not given, or are no variances.
+    """
+    if not isinstance(kernel, str):
+        return check_variances(kernel.diag(x), len(x), "the diagonal of the kernel")
+    if diag is None:
+        raise InputError(
+            "variances of a precomputed kernel need diag=, the prior variance k(x, x) of each "
+            "input, [M]"
+        )
+    return check_variances(diag, len(x), "diag")
