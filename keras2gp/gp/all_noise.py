@@ -29,7 +29,7 @@ def told_of_noise(
     targets: Targets,
     alpha: Matrix,
     shift: Noise,
-    curve: NoiseCurve,
+    curve: NoiseCurve | tuple[NoiseCurve, ...],
     *,
     labels: bool,
     prior: bool = False,
@@ -45,20 +45,24 @@ def told_of_noise(
     Args:
         targets: as fitted, [N, C]; of a classification -1 and 1.
         alpha: A^-1 targets, [N, C].
-        shift: the sum of noise and jitter on the diagonal of A, or that of each row.
-        curve: the choice of the noise.
+        shift: the sum of noise and jitter on the diagonal of A, or that of each row; of outputs
+            with a noise of their own [1, C] or [N, C].
+        curve: the choice of the noise, or that of each output.
         labels: whether the targets are those of a classification.
         prior: whether the targets are less a mean of the kernel.
     """
     spread = targets.std(axis=0)
-    varied = spread > 0.0
-    if not curve.chosen or not varied.any():
+    curves = curve if isinstance(curve, tuple) else (curve,)
+    noisy = np.array([one.chosen > 0.0 for one in curves])
+    varied = (spread > 0.0) & noisy
+    if not varied.any():
         return ""
-    predicted = (targets - np.reshape(shift, (-1, 1)) * alpha).std(axis=0)
+    columns = shift if np.ndim(shift) == 2 else np.reshape(shift, (-1, 1))
+    predicted = (targets - columns * alpha).std(axis=0)
     part = predicted[varied] / spread[varied]
     flat = part < _FLAT
     if labels:
-        if not flat.all() or _gain_over_frequencies(targets, curve) > GAIN:
+        if not flat.all() or _gain_over_frequencies(targets, curves[0]) > GAIN:
             return ""
         return (
             "noise_variance='auto' takes nearly all of the labels for noise: under this kernel the "
@@ -68,7 +72,8 @@ def told_of_noise(
         )
     if not flat.any():
         return ""
-    some = "" if len(part) == 1 else f" of {int(flat.sum())} of {len(part)} outputs"
+    count = int((spread > 0.0).sum())
+    some = "" if count == 1 else f" of {int(flat.sum())} of {count} outputs"
     mean = "the kernel's mean and a constant" if prior else "their mean"
     return (
         f"noise_variance='auto' takes nearly all of the variance of the targets{some} for noise, "

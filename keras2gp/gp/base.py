@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
 
-from keras2gp._util.arrays import Noise, Targets, Vector
+from keras2gp._util.arrays import Matrix, Noise, Targets, Vector
 from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.all_noise import NoiseWarning, told_of_noise
 from keras2gp.gp.inputs import check_length, feature_names
 from keras2gp.gp.kernel_function import check_kernel, kernel_values
-from keras2gp.gp.noise import NoiseCurve
+from keras2gp.gp.noise import BY_OUTPUT
 from keras2gp.gp.positions import Positioned, by_row, require_room
 from keras2gp.gp.posterior import Posterior
 from keras2gp.gp.prior_mean import has_mean
@@ -24,7 +25,14 @@ from keras2gp.gp.solvers.choice import (
 )
 from keras2gp.gp.solvers.jitter import check_jitter, check_noise
 from keras2gp.gp.solvers.training import Training, training_of
-from keras2gp.gp.solving import Task, jitter_message, log_evidence, output_factors, solved
+from keras2gp.gp.solving import (
+    Curves,
+    Task,
+    jitter_message,
+    log_evidence,
+    output_factors,
+    solved,
+)
 
 __all__ = ["GaussianProcess", "JitterWarning"]
 
@@ -47,7 +55,7 @@ class GaussianProcess(Posterior):
     Args:
         kernel: a kernel, or "precomputed".
         noise_variance: variance of the noise on the targets, or that of each; "auto" for the one
-            under which they are most probable.
+            under which they are most probable. A regression may have one for each output.
         jitter: "auto", or a number relative to the mean of the kernel's diagonal.
         solver: "auto", a name, or a solver with settings.
 
@@ -55,10 +63,10 @@ class GaussianProcess(Posterior):
         Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 2.1.
     """
 
-    noise_variance_: float
+    noise_variance_: float | Vector
     relative_noise_: Vector | None
     missing: str = "refuse"
-    noise_curve_: NoiseCurve | None
+    noise_curve_: Curves
     _labels: ClassVar[bool] = True
     """Whether the targets are those of a classification: then `scale_` is one for all."""
 
@@ -130,10 +138,28 @@ class GaussianProcess(Posterior):
         given = weights_of_rows(weights, self._positions, images)
         if y is not None and (given is not None or self.missing != "refuse"):
             check_length(training, np.atleast_1d(np.asarray(y)), "targets" if outputs else "labels")
-        noise = row_noise(self.noise_variance, given, len(training))
+        noise = self._row_noise(y, given, len(training), outputs=outputs)
         y, rows = observed_rows(y, self.missing, given)
         x = training.x.images if isinstance(training.x, Positioned) else training.x
         return training.of_rows(rows), y, UsedRows(noise.of(rows), rows, x, len(training))
+
+    def _row_noise(self, y: Any, weights: Any, rows: int, *, outputs: bool) -> RowNoise:
+        """The noise of rows, or of outputs where y has an axis of them.
+
+        Raises:
+            InputError: it does not fit.
+        """
+        setting = self.noise_variance
+        if not outputs and isinstance(setting, str) and setting == BY_OUTPUT:
+            raise InputError(
+                f'noise_variance="{BY_OUTPUT}" is of a regression: the classes of a label are told '
+                'apart by one noise. Try: noise_variance="auto"'
+            )
+        shape: tuple[int, ...] = ()
+        with suppress(ValueError):  # check_targets says what is wrong with it
+            shape = np.shape(y) if outputs and y is not None else ()
+        columns = shape[1] if len(shape) == 2 else None
+        return row_noise(setting, weights, rows, columns)
 
     def _fit_targets(
         self,
@@ -170,10 +196,16 @@ class GaussianProcess(Posterior):
         if told := self.told_of_noise():
             warnings.warn(told, NoiseWarning, stacklevel=3)
 
-    def _set_noise(self, noise: RowNoise, curve: NoiseCurve | None) -> None:
+    def _set_noise(self, noise: RowNoise, curve: Curves) -> None:
         self.noise_curve_ = curve
-        self.noise_variance_ = curve.chosen if curve is not None else float(noise.common or 0.0)
         self.relative_noise_ = noise.relative
+        if isinstance(curve, tuple):
+            self.noise_variance_ = np.array([one.chosen for one in curve])
+        elif curve is not None:
+            self.noise_variance_ = curve.chosen
+        else:
+            stated = noise.common
+            self.noise_variance_ = np.array(stated) if noise.by_output else float(stated or 0.0)
 
     def told_of_noise(self) -> str:
         """A sentence on a chosen noise that takes nearly all of the targets' variance, or "".
@@ -189,12 +221,11 @@ class GaussianProcess(Posterior):
         self._require_fitted()
         if self.noise_curve_ is None:
             return ""
-        curve, shift = self.noise_curve_, self._shift()
         return told_of_noise(
             self.targets_,
             self.alpha_,
-            shift,
-            curve,
+            self._shift(),
+            self.noise_curve_,
             labels=self._labels,
             prior=has_mean(self.kernel),
         )
@@ -281,17 +312,29 @@ class GaussianProcess(Posterior):
         return output_factors(self.targets_, self.alpha_)
 
     def _shift(self) -> Noise:
-        """The sum of noise and jitter on the diagonal of A."""
+        """The sum of noise and jitter on the diagonal of A.
+
+        Where each output has a noise of its own, that of every one, [1, C] or [N, C].
+        """
+        if isinstance(self.noise_variance_, np.ndarray):
+            system: Any = self.system_
+            added: Matrix = system.added
+            return added
         noise = RowNoise(self.noise_variance_, self.relative_noise_)
         return noise.times(self.noise_variance_) + self.jitter_report_.added
 
-    def _noise_of_observations(self) -> float:
-        """The noise variance of a new observation.
+    @property
+    def _by_output(self) -> bool:
+        """Whether each output has a noise of its own."""
+        return isinstance(self.noise_variance_, np.ndarray)
+
+    def _noise_of_observations(self) -> float | Vector:
+        """The noise variance of a new observation, or that of each output, [C].
 
         Raises:
             InputError: every training row had its own.
         """
-        if np.ndim(self.noise_variance):
+        if np.ndim(self.noise_variance) and not self._by_output:
             raise InputError(
                 "the noise of new observations is not known: noise_variance has one for each "
                 "training row. Try: the deviation of the function, and their noise added to its "

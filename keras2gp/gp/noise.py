@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from scipy.special import log_softmax
 
 from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
 from keras2gp._util.memory import require_memory
-from keras2gp._util.text import received_text
+from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.positions import Positioned
 from keras2gp.gp.probabilities import calibration_rows, fit_temperature
@@ -32,16 +33,20 @@ from keras2gp.gp.solvers.training import Training
 from keras2gp.gp.solvers.tridiagonal import Tridiagonal, profiled_evidence
 
 __all__ = [
+    "BY_OUTPUT",
     "GAIN",
     "ROWS",
     "NoiseCurve",
     "Trial",
     "check_noise_setting",
     "choose_noise",
+    "choose_noises",
     "label_likelihoods",
     "noise_memory",
 ]
 
+BY_OUTPUT = "auto-per-output"
+"""The setting `noise_variance` that chooses a noise for each output."""
 ROWS = 1000
 """Rows of one tridiagonalisation. Its cost is that of eight factorisations, at this size half a
 Cholesky factorisation of 4000 rows; larger matrices are factorised, a handful of times."""
@@ -54,6 +59,8 @@ sets: twice the gain is then half of a chi-square variable of one degree of free
 _STEP = 4.0
 _FACTORISATIONS = 7
 """Ratio and largest number of the noises for which the whole matrix is factorised."""
+
+_ALL_THE_SAME = "every target is the same"
 
 Trial = Callable[[float, Targets], Fit]
 """The outcome of a direct solver for a noise and targets; NumericalError where A is singular."""
@@ -109,17 +116,18 @@ class NoiseCurve:
 
 
 def check_noise_setting(noise_variance: Any) -> float | None:
-    """The noise variance as a float, or None for "auto".
+    """The noise variance as a float, or None where it is chosen.
 
     Raises:
-        InputError: it is neither "auto" nor a finite number, 0 or more.
+        InputError: it is neither "auto" nor "auto-per-output" nor a finite number, 0 or more.
     """
     if isinstance(noise_variance, str):
-        if noise_variance == "auto":
+        if noise_variance in ("auto", BY_OUTPUT):
             return None
         raise InputError(
-            f'noise_variance is {received_text(noise_variance)}: expected "auto" or a finite '
-            "number, 0 or more"
+            f'noise_variance is {received_text(noise_variance)}: expected "auto", "{BY_OUTPUT}" '
+            "(of a regression) or a finite number, 0 or more."
+            + did_you_mean(noise_variance, ("auto", BY_OUTPUT))
         )
     return check_noise(noise_variance)
 
@@ -162,30 +170,95 @@ def choose_noise(
         InputError: the memory does not suffice.
         NumericalError: the variances are beyond the range of float64.
     """
-    count, what = len(training), "leave-one-out likelihood" if labels else "evidence"
+    count = len(training)
     targets = targets[:, np.abs(targets).max(axis=0) > 0.0]
     if count < 3 or not targets.size:
-        reason = "fewer than three rows" if targets.size else "every target is the same"
-        return NoiseCurve((), (), 0.0, count, f"none: {reason}")
-    # With a factor for each output their sizes do not matter; about 1, squares stay in range.
-    size = np.abs(targets).max(axis=0)
-    targets, unit = targets / size, float(np.log(size).sum())
+        return _none(count, "fewer than three rows" if targets.size else _ALL_THE_SAME)
+    targets, size = _scaled(targets, count)
+    pilot = _Pilot(training, targets, labels=labels, jitter=jitter, relative=relative)
+    climb = None if trial is None else _Climb(trial, targets, labels=labels)
+    what = "leave-one-out likelihood" if labels else "evidence"
+    unit = float(np.log(size).sum())
+    return _chosen(pilot, climb, count, unit=unit, what=what, why_not=why_not)
+
+
+def choose_noises(
+    training: Training,
+    targets: Targets,
+    *,
+    jitter: float | None = None,
+    relative: Vector | None = None,
+    trial: Trial,
+) -> tuple[NoiseCurve, ...]:
+    """The noise of each output of a regression under which its targets are most probable.
+
+    Each is chosen as `choose_noise` does. The outputs share the decomposition of up to ROWS rows,
+    and the factorisations of more: those are at noises of one grid.
+
+    Args:
+        training: the covariance of the training inputs.
+        targets: Y, [N, C].
+        jitter: a number relative to the mean variance, part of A; None for "auto".
+        relative: the noise of each row relative to what is chosen, [N]; None for 1.
+        trial: solves with A of all rows.
+
+    Raises:
+        InputError: the memory does not suffice.
+        NumericalError: the variances are beyond the range of float64.
+    """
+    count = len(training)
+    varied = np.flatnonzero(np.abs(targets).max(axis=0) > 0.0)
+    same = "fewer than three rows" if count < 3 else _ALL_THE_SAME
+    curves = [_none(count, same) for _ in range(targets.shape[1])]
+    if count < 3 or not len(varied):
+        return tuple(curves)
+    scaled, size = _scaled(targets[:, varied], count)
+    pilot = _Pilot(training, scaled, labels=False, jitter=jitter, relative=relative)
+    climb = _Climb(trial, scaled, labels=False)
+    for column, output in enumerate(varied):
+        one, unit = pilot.of_output(column), float(np.log(size[column]))
+        own = climb.of_output(column)
+        curves[output] = _chosen(one, own, count, unit=unit, what="evidence", why_not="")
+    return tuple(curves)
+
+
+def _scaled(targets: Targets, count: int) -> tuple[Targets, Vector]:
+    """Targets up to 1, and what they were divided by, [C]; InputError if the memory is short."""
     require_memory(
         noise_memory(count, targets.shape[1]),
         f"the choice of the noise from {min(count, ROWS)} training inputs",
         "a number as noise_variance",
     )
-    rows = _drawn(training)
-    pilot = _Pilot(training, targets, rows, labels=labels, jitter=jitter, relative=relative)
+    # With a factor for each output their sizes do not matter; about 1, squares stay in range.
+    size = np.abs(targets).max(axis=0)
+    return targets / size, size
+
+
+def _none(count: int, reason: str) -> NoiseCurve:
+    return NoiseCurve((), (), 0.0, count, f"none: {reason}")
+
+
+def _chosen(
+    pilot: _Pilot, climb: _Climb | None, count: int, *, unit: float, what: str, why_not: str
+) -> NoiseCurve:
+    """The curve of some rows, or of all where those are more and can be factorised.
+
+    Args:
+        pilot: of some rows.
+        climb: of all rows; None where the solver does not factorise them.
+        count: N.
+        unit: the logarithm of what the targets were divided by, summed over outputs.
+        what: the name of the value.
+        why_not: the reason why the solver does not factorise.
+    """
     if pilot.foreign:
-        return NoiseCurve((), (), 0.0, count, "none: the matrix is no covariance")
-    best = pilot.best()
-    if len(rows) == count:
+        return _none(count, "the matrix is no covariance")
+    best, rows = pilot.best(), pilot.rows
+    if rows == count:
         return _curve(pilot.values, best, count, unit, f"the largest {what} of {count} rows")
-    if trial is None:
-        how = f"the largest {what} of {len(rows)} of {count} rows, drawn at random: {why_not}"
-        return _curve(pilot.values, best, len(rows), unit, how)
-    climb = _Climb(trial, targets, labels=labels)
+    if climb is None:
+        how = f"the largest {what} of {rows} of {count} rows, drawn at random: {why_not}"
+        return _curve(pilot.values, best, rows, unit, how)
     best = climb.top(best, pilot.positive)
     how = f"the largest {what} of {count} rows, factorised {len(climb.values)} times"
     return _curve(climb.values, best, count, unit, how)
@@ -252,6 +325,7 @@ class _Pilot:
     """The curve of some rows at any noise.
 
     Attributes:
+        rows: how many they are.
         values: the curve by noise, of all that were tried.
         foreign: whether the matrix has an eigenvalue below zero that no rounding explains; then no
             noise is learned, and the solver says what is wrong with it.
@@ -262,12 +336,13 @@ class _Pilot:
         self,
         training: Training,
         targets: Targets,
-        rows: Indices,
         *,
         labels: bool,
         jitter: float | None,
         relative: Vector | None,
     ) -> None:
+        rows = _drawn(training)
+        self.rows = len(rows)
         corner = training.corner(rows.tolist())
         # A = K + s R with R of noises is R^1/2 (R^-1/2 K R^-1/2 + s I) R^1/2.
         roots = np.ones(len(rows)) if relative is None else 1.0 / np.sqrt(relative[rows])
@@ -283,8 +358,16 @@ class _Pilot:
         if not self.foreign:
             kind = _LeftOut if labels else _Evidence
             scaled = targets[rows] * roots[:, None]
-            self._spectrum = kind(np.ascontiguousarray(corner) / self._unit, scaled, roots)
-            self.foreign = self._spectrum.smallest < -len(rows) * self._error
+            self.spectrum: Any = kind(np.ascontiguousarray(corner) / self._unit, scaled, roots)
+            self.foreign = self.spectrum.smallest < -len(rows) * self._error
+
+    def of_output(self, column: int) -> _Pilot:
+        """The curve of one output of a regression, from the same decomposition."""
+        one = copy(self)
+        one.values = {}
+        if not self.foreign:
+            one.spectrum = self.spectrum.of_output(column)
+        return one
 
     def best(self) -> float:
         """The noise of the largest value; 0 unless another gains more than GAIN."""
@@ -319,8 +402,8 @@ class _Pilot:
         """The part of each label in the value, or the evidence, [1]; None where A is singular."""
         shift = relative + self._jitter
         # As for a factorisation: a pivot below rounding error is no information.
-        regular = self._spectrum.smallest + shift > self._error
-        return self._spectrum.parts(shift) if regular else None
+        regular = self.spectrum.smallest + shift > self._error
+        return self.spectrum.parts(shift) if regular else None
 
 
 class _LeftOut(Eigenvectors):
@@ -340,12 +423,12 @@ class _Evidence(Tridiagonal):
 
     def __init__(self, matrix: Matrix, targets: Targets, roots: Vector) -> None:
         super().__init__(matrix, targets)
-        self._gain = targets.shape[1] * float(np.log(roots).sum())
+        self._logs = float(np.log(roots).sum())
 
     def parts(self, shift: float) -> Vector | None:
         """The evidence at this noise and jitter, [1], in nats; None where A is singular."""
         value = self.value(shift)
-        return None if value is None else np.array([value + self._gain])
+        return None if value is None else np.array([value + self.outputs * self._logs])
 
 
 class _Climb:
@@ -353,15 +436,25 @@ class _Climb:
 
     def __init__(self, trial: Trial, targets: Targets, *, labels: bool) -> None:
         self._trial, self._targets, self._labels = trial, targets, labels
-        self._parts: dict[float, Vector | None] = {}
+        self.parts: dict[float, Vector | None] = {}
+        self._of_outputs: dict[float, Vector | None] = {}
+        self.output: int | None = None
 
     @property
     def values(self) -> dict[float, float | None]:
         """The curve by noise, of all that were tried."""
-        return {n: None if p is None else float(p.sum()) for n, p in self._parts.items()}
+        return {n: None if p is None else float(p.sum()) for n, p in self.parts.items()}
+
+    def of_output(self, column: int) -> _Climb:
+        """The curve of one output of a regression: what was factorised for another is known."""
+        one = copy(self)
+        one.parts, one.output = {}, column
+        return one
 
     def top(self, start: float, positive: float) -> float:
         """The noise of the largest value, near `start`, or near `positive` if that is 0."""
+        if self.output is not None:  # noises of one grid are shared between outputs
+            start, positive = (_on_grid(noise) for noise in (start, positive))
         self._value(0.0)
         self._value(start or positive)
         if not start and not self._is_worth(positive):
@@ -384,17 +477,32 @@ class _Climb:
 
     def _is_worth(self, noise: float) -> bool:
         """Whether a noise gains enough over none."""
-        some, none = self._parts[noise], self._parts[0.0]
+        some, none = self.parts[noise], self.parts[0.0]
         return none is None or some is None or _gains(some, none)
 
     def _value(self, noise: float) -> float:
         """The value at a noise; minus infinity where the matrix is singular."""
-        if noise not in self._parts:
-            self._parts[noise] = None
+        if noise not in self.parts:
+            self.parts[noise] = None
             with suppress(NumericalError):
-                self._parts[noise] = self._of(self._trial(noise, self._targets))
-        parts = self._parts[noise]
+                self.parts[noise] = self._tried(noise)
+        parts = self.parts[noise]
         return -math.inf if parts is None else float(parts.sum())
+
+    def _tried(self, noise: float) -> Vector | None:
+        """The parts of a noise; NumericalError where the matrix is singular."""
+        if self.output is None:
+            return self._of(self._trial(noise, self._targets))
+        if noise not in self._of_outputs:
+            self._of_outputs[noise] = None
+            fit, rows = self._trial(noise, self._targets), len(self._targets)
+            quadratic = np.einsum("nc,nc->c", self._targets, fit.alpha)
+            logs = fit.log_determinant or 0.0
+            self._of_outputs[noise] = np.array(
+                [profiled_evidence(part, logs, rows) for part in quadratic[:, None]]
+            )
+        values = self._of_outputs[noise]
+        return None if values is None else values[self.output : self.output + 1]
 
     def _of(self, fit: Fit) -> Vector:
         targets, rows = self._targets, len(self._targets)
@@ -404,3 +512,8 @@ class _Climb:
             return label_likelihoods(left_out, targets.argmax(axis=1))
         quadratic = np.einsum("nc,nc->c", targets, fit.alpha)
         return np.array([profiled_evidence(quadratic, fit.log_determinant or 0.0, rows)])
+
+
+def _on_grid(noise: float) -> float:
+    """The power of _STEP that is nearest to a noise; 0 stays."""
+    return float(_STEP ** round(math.log(noise, _STEP))) if noise else 0.0

@@ -242,7 +242,8 @@ def corrections(system: LinearSystem, prior: Matrix, noise: Noise, random: Any) 
     Args:
         system: the linear system of the fit.
         prior: f(X), [N, draws].
-        noise: the sum of noise and jitter on the diagonal of A, or that of each row, [N].
+        noise: the sum of noise and jitter on the diagonal of A, or that of each row, [N]; of
+            outputs with a noise of their own [1, C] or [N, C].
         random: the generator.
 
     Raises:
@@ -254,6 +255,11 @@ def corrections(system: LinearSystem, prior: Matrix, noise: Noise, random: Any) 
             f"sample paths need solves with other targets, which {type(system).__name__} has not "
             "got. Try: solver='cholesky'"
         )
-    noisy = prior + column_of(np.sqrt(noise)) * random.standard_normal(prior.shape)
+    root = np.sqrt(noise)
+    if np.ndim(noise) == 2:  # the draws of an output stand side by side
+        root = np.repeat(root, prior.shape[1] // np.shape(noise)[1], axis=1)
+    else:
+        root = column_of(root)
+    noisy = prior + root * random.standard_normal(prior.shape)
     result: Matrix = -system.solve(noisy)
     return result

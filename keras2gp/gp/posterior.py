@@ -38,6 +38,7 @@ class Posterior(FittedInputs):
     inducing_: Indices | None
     observed_: Indices | None
     jitter_report_: CholeskyReport
+    noise_variance_: float | Vector
     solver_report_: SolverReport
     kernel_dtype_: str
     log_marginal_likelihood_value_: float
@@ -153,30 +154,42 @@ class Posterior(FittedInputs):
         parts = [self._cross(x[rows]) @ self.weights_ for rows in self._batches(len(x))]
         return require_finite(np.concatenate(parts), "a mean")
 
-    def _mean_and_variance(self, x: Images, diag: Any) -> tuple[Matrix, Vector]:
-        """Posterior mean [M, C] and latent variance [M]."""
+    def _mean_and_variance(self, x: Images, diag: Any) -> tuple[Matrix, Array]:
+        """Posterior mean [M, C] and latent variance [M]; [M, C] with a noise for each output."""
         prior = self._prior(x, diag)
         mean = np.empty((len(x), self.alpha_.shape[1]))
-        variance = np.empty(len(x))
+        variances = []
         for rows in self._batches(len(x)):
             cross = self._cross(x[rows])
             mean[rows] = cross @ self.weights_
-            left = prior[rows] - self.system_.explained(cross)
-            variance[rows] = clipped_variance(
-                left, prior[rows], self._bound(prior[rows]), rows.start
-            )
+            before, explained = prior[rows], self.system_.explained(cross)
+            bound = self._bound(before)
+            columns = [
+                clipped_variance(before - column, before, bound, rows.start)
+                for column in explained.reshape(len(cross), -1).T
+            ]
+            variances.append(np.stack(columns, axis=-1).reshape(explained.shape))
+        variance = np.concatenate(variances)
         return require_finite(mean, "a mean"), require_finite(variance, "a variance")
 
-    def _mean_and_covariance(self, x: Images, draws: int = 0) -> tuple[Matrix, Matrix]:
-        """Posterior mean [M, C] and latent covariance [M, M], from which `draws` are drawn."""
-        covariance = self._prior_covariance(x, draws)
+    def _mean_and_covariance(self, x: Images, draws: int = 0) -> tuple[Matrix, Array]:
+        """Posterior mean [M, C] and latent covariance [M, M], from which `draws` are drawn.
+
+        With a noise for each output the covariance is [M, M, C].
+        """
+        prior = self._prior_covariance(x, draws)
         cross = self._cross(x)
-        before = np.diagonal(covariance).copy()
-        covariance -= self.system_.explained_covariance(cross)
-        diagonal = clipped_variance(np.diagonal(covariance), before, self._bound(before), 0)
-        np.fill_diagonal(covariance, diagonal)
+        before = np.diagonal(prior).copy()
+        explained = self.system_.explained_covariance(cross)
+        parts = []
+        spare = prior if explained.ndim == 2 else None
+        for part in np.moveaxis(explained.reshape(*prior.shape, -1), -1, 0):
+            covariance = np.subtract(prior, part, out=spare)
+            diagonal = clipped_variance(np.diagonal(covariance), before, self._bound(before), 0)
+            np.fill_diagonal(covariance, diagonal)
+            parts.append(require_finite((covariance + covariance.T) / 2.0, "a covariance"))
         mean = require_finite(cross @ self.weights_, "a mean")
-        return mean, require_finite((covariance + covariance.T) / 2.0, "a covariance")
+        return mean, parts[0] if explained.ndim == 2 else np.stack(parts, axis=-1)
 
     def _prior_covariance(self, x: Images, draws: int = 0) -> Matrix:
         """Prior covariance of the latent values, [M, M].
@@ -192,7 +205,8 @@ class Posterior(FittedInputs):
             )
         count = len(x)
         # Draws take eigenvectors and their products, and three arrays of their own size.
-        numbers = 3 * self.system_.basis + (5 if draws else 2) * count
+        matrices = 3 * self.alpha_.shape[1] if np.ndim(self.noise_variance_) else 1
+        numbers = 3 * self.system_.basis + (5 if draws else 2) * count * matrices
         require_memory(
             8 * count * (numbers + 3 * draws * self.alpha_.shape[1]),
             f"the covariance of {count} predictions" + (f" and {draws} samples" if draws else ""),
@@ -213,7 +227,7 @@ class Posterior(FittedInputs):
         scale: float = 1.0,
         *,
         factors: Vector | None = None,
-        noise: float = 0.0,
+        noise: float | Vector = 0.0,
     ) -> Array:
         """Draws from the joint posterior of the latent values, [M, C, count].
 
@@ -223,14 +237,21 @@ class Posterior(FittedInputs):
             random_state: an integer, None, or a numpy RandomState.
             scale: a factor on kernel and noise, and so on the covariance.
             factors: such a factor for each output, [C]; None for 1.
-            noise: a variance added to that of every input, for draws of observations.
+            noise: a variance added to that of every input, for draws of observations; that of each
+                output where they have their own, [C].
         """
         count, random = whole_number("n_samples", count, 1), random_generator(random_state)
         mean, covariance = self._mean_and_covariance(x, count)
-        if noise:
-            covariance[np.diag_indices_from(covariance)] += noise
+        covariance[np.diag_indices(len(mean))] += noise
         bound = scale * self._bound(self._prior(x, None))
-        return draw_jointly(mean, scale * covariance, count, bound, random, factors=factors)
+        if covariance.ndim == 2:
+            return draw_jointly(mean, scale * covariance, count, bound, random, factors=factors)
+        parts = []
+        for c in range(mean.shape[1]):
+            one = None if factors is None else factors[c : c + 1]
+            own = mean[:, c : c + 1], scale * covariance[..., c]
+            parts.append(draw_jointly(*own, count, bound, random, factors=one))
+        return np.concatenate(parts, axis=1)
 
     def _leave_one_out_density(self, factors: Vector | None = None) -> Matrix:
         """Log density of each target given all others, [N, C].
@@ -244,14 +265,17 @@ class Posterior(FittedInputs):
             Rasmussen and Williams, equations 5.10 to 5.12.
         """
         mean, variance = self._leave_one_out()
-        spread = variance[:, None] if factors is None else variance[:, None] * factors
+        spread = variance.reshape(len(variance), -1)
+        spread = spread if factors is None else spread * factors
         result: Matrix = -0.5 * (
             np.log(2.0 * math.pi * spread) + (self.targets_ - mean) ** 2 / spread
         )
         return result
 
-    def _leave_one_out(self, rows: Indices | None = None) -> tuple[Matrix, Vector]:
+    def _leave_one_out(self, rows: Indices | None = None) -> tuple[Matrix, Array]:
         """Mean [N, C] and variance [N] of each target given all others, noise included.
+
+        With a noise for each output the variance is [N, C].
 
         Math: variance_i = 1 / (A^-1)_ii;  mean_i = y_i - alpha_i / (A^-1)_ii
 
@@ -264,7 +288,8 @@ class Posterior(FittedInputs):
         self._require_fitted()
         rows = np.arange(len(self.targets_)) if rows is None else rows
         variance = 1.0 / self.system_.inverse_diagonal(rows)
-        return self.targets_[rows] - self.alpha_[rows] * variance[:, None], variance
+        spread = variance.reshape(len(rows), -1)
+        return self.targets_[rows] - self.alpha_[rows] * spread, variance
 
 
 def require_finite(values: Array, what: str) -> Array:

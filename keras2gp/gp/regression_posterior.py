@@ -77,7 +77,7 @@ class RegressionPosterior(UpdatedGaussianProcess):
         units = self._units
         if return_cov:
             mean, covariance = self._mean_and_covariance(x)
-            covariance[np.diag_indices_from(covariance)] += noise
+            covariance[np.diag_indices(len(covariance))] += noise
             squares = self._by_position(units.variances(covariance), pairs=True)
             return self._by_position(units.mean(mean, self._prior_mean(x))), squares
         if return_std:
@@ -120,6 +120,11 @@ class RegressionPosterior(UpdatedGaussianProcess):
         [[1.0, 2.0], [1.0, 2.0]]
         """
         x = self._test_inputs(X)
+        if self._by_output:
+            raise InputError(
+                "derivatives by the inputs: each output has a noise of its own, and so a variance "
+                "of its own. Try: a fit for each column of y"
+            )
         if self.precomputed or self._positions or has_mean(self.kernel):
             raise InputError(
                 "derivatives by the inputs: the kernel is precomputed, has positions or a mean. "
@@ -151,7 +156,10 @@ class RegressionPosterior(UpdatedGaussianProcess):
         >>> GPRegressor(RBF(1.0), 0.1).fit([[0.0], [1.0]], [0.0, 4.0]).prior_variance([[9.0]])
         array([1.])
         """
-        return self._by_position(self._units.variances(self._prior(self._test_inputs(X), None)))
+        prior = self._prior(self._test_inputs(X), None)
+        if self._by_output:
+            prior = np.tile(prior[:, None], len(self.y_scale_))
+        return self._by_position(self._units.variances(prior))
 
     @property
     def scale_(self) -> Vector:
@@ -388,4 +396,4 @@ class RegressionPosterior(UpdatedGaussianProcess):
     @property
     def _units(self) -> Units:
         scales = self.y_shift_, self.y_scale_, self._deviation
-        return Units(*scales, single=self.single_output_)
+        return Units(*scales, single=self.single_output_, by_output=self._by_output)

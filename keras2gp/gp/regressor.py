@@ -45,10 +45,12 @@ class GPRegressor(RegressorMixin, RegressionPosterior):  # type: ignore[misc]
             process is over images at positions: a fit takes a matrix of N P rows, for P of them.
         noise_variance: "auto" for the noise of the largest evidence, and 0 unless a noise raises it
             by more than 2 nats (noise.choose_noise); the scale of the prior is then that of the
-            largest evidence too, one factor on kernel and noise for each output (`scale_`). Or the
-            variance of the noise on the targets as fitted, in their units squared: relative to
-            their variance with normalize_y=True; or those of all targets, [N] or [N, *positions].
-            The kernel is then taken as it is.
+            largest evidence too, one factor on kernel and noise for each output (`scale_`).
+            "auto-per-output" for such a noise of each output, where some are noisier than others.
+            Or the variance of the noise on the targets as fitted, in their units squared: relative
+            to their variance with normalize_y=True; or those of all targets, [N] or
+            [N, *positions]; or one for each output, [C] or [1, C]. The kernel is then taken as it
+            is.
         jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
             number, relative to the mean of the kernel's diagonal.
         normalize_y: subtract the mean of the targets (less the prior's) and divide by their
@@ -66,12 +68,13 @@ class GPRegressor(RegressorMixin, RegressionPosterior):  # type: ignore[misc]
         weights_: weights of the basis, [B, C].
         factor_: Cholesky factor, of the direct solvers.
         noise_variance_: variance of the noise on the targets as fitted, before the factor scale_:
-            that of weight 1, or the mean of those of all targets.
+            that of weight 1, or the mean of those of all targets. [C] with one for each output.
         relative_noise_: the noise of each target over noise_variance_, [N]; None for 1.
         observed_: the rows that have a target and a weight; None for all. All arrays of the fit are
             of these.
         noise_curve_: the noise variances that were tried, and the evidence of each
-            (noise.NoiseCurve); None where the noise is stated.
+            (noise.NoiseCurve); None where the noise is stated. One for each output, a tuple, with
+            "auto-per-output".
         solver_report_: solver, reason, memory and time.
         jitter_report_: jitter and pivots.
         log_marginal_likelihood_value_: natural logarithm, summed over outputs, of the targets as

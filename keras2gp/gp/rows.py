@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Indices, Noise, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
 from keras2gp._util.checks import one_of
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.gp.noise import check_noise_setting
+from keras2gp.gp.noise import BY_OUTPUT, check_noise_setting
 
 __all__ = ["RowNoise", "UsedRows", "lacking", "observed_rows", "row_noise", "weights_of_rows"]
 
@@ -22,22 +22,30 @@ class RowNoise:
     """The noise of the rows of a fit: row i has the variance common * relative_i.
 
     Attributes:
-        common: None where it is to be chosen.
+        common: None where it is to be chosen; those of the outputs, [C], where each has its own.
         relative: [N]; None for 1.
+        by_output: whether each output has a noise of its own.
     """
 
-    common: float | None
+    common: float | Vector | None
     relative: Vector | None
+    by_output: bool = False
 
     def of(self, rows: Indices | None) -> RowNoise:
         """The noise of some of the rows; None for all."""
         if rows is None or self.relative is None:
             return self
-        return RowNoise(self.common, self.relative[rows])
+        return replace(self, relative=self.relative[rows])
 
     def times(self, common: float) -> Noise:
         """The variances of the rows for a common factor."""
         return common if self.relative is None else common * self.relative
+
+    def of_outputs(self, common: Vector) -> Matrix:
+        """The variances of rows and outputs, [N, C], or [1, C] where rows are alike."""
+        rows = np.ones(1) if self.relative is None else self.relative
+        result: Matrix = rows[:, None] * common
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +65,25 @@ class UsedRows:
     count: int
 
 
-def row_noise(setting: Any, weights: Vector | None, rows: int) -> RowNoise:
+def row_noise(
+    setting: Any, weights: Vector | None, rows: int, outputs: int | None = None
+) -> RowNoise:
     """The noise of every row, from the setting `noise_variance` and the weights.
 
     Math: variance_i = noise_variance_i / weight_i
 
     Args:
-        setting: "auto", a number, or one for each row.
+        setting: "auto", "auto-per-output", a number, one for each row, or one for each output.
         weights: of the rows, positive where the row is used; None for 1.
         rows: their number.
+        outputs: C, of targets with an axis of outputs; None without one.
 
     Raises:
-        InputError: a variance or weight is out of range, or there are not as many as rows.
+        InputError: a variance or weight is out of range, or there are not as many as rows or
+            outputs.
     """
+    by_output = isinstance(setting, str) and setting == BY_OUTPUT and (outputs or 1) > 1
+    common: float | Vector | None
     if isinstance(setting, str) or np.ndim(setting) == 0:
         common, relative = check_noise_setting(setting), None
         if weights is not None and np.ptp(weights[weights > 0.0]) > 0.0 and common == 0.0:
@@ -85,23 +99,45 @@ def row_noise(setting: Any, weights: Vector | None, rows: int) -> RowNoise:
                 f"noise_variance is {received_text(setting)}: expected 'auto', a number, or one "
                 "for each row"
             ) from error
-        if noises.size > rows and noises.size % rows == 0:
+        by_output = outputs is not None and _is_of_outputs(np.shape(setting), rows, outputs)
+        count = outputs if by_output else rows
+        if noises.size > rows and noises.size % rows == 0 and not by_output:
             raise InputError(
-                f"noise_variance has {noises.size} numbers for {rows} rows: with a noise for each "
-                "output every output would have a matrix of its own. Try: a fit for each column of "
-                "y, with gram= so that the kernel is computed once"
+                f"noise_variance has {noises.size} numbers for {rows} rows: with noises of rows "
+                "that differ between outputs every output would have a matrix of its own. Try: one "
+                "for each row or each output; or a fit for each column of y, with gram= so that "
+                "the kernel is computed once"
             )
-        if noises.shape != (rows,) or not np.isfinite(noises).all() or noises.min() < 0.0:
+        if noises.shape != (count,) or not np.isfinite(noises).all() or noises.min() < 0.0:
+            other = "" if outputs is None else f", or {outputs}, one for each output"
             raise InputError(
                 f"noise_variance is {received_text(setting)}: expected {rows} numbers, one for "
-                "each target, finite and 0 or more"
+                f"each target{other}, finite and 0 or more"
             )
-        common = float(noises.mean())
-        relative = noises / common if common > 0.0 else None
-    if weights is not None and common != 0.0:
+        if by_output:
+            common, relative = (noises, None) if noises.size > 1 else (float(noises[0]), None)
+            by_output = noises.size > 1
+        else:
+            common = float(noises.mean())
+            relative = noises / common if common > 0.0 else None
+    if weights is not None and (common is None or np.any(common)):
         inverse = 1.0 / np.where(weights > 0.0, weights, 1.0)
         relative = inverse if relative is None else relative * inverse
-    return RowNoise(common, relative)
+    return RowNoise(common, relative, by_output)
+
+
+def _is_of_outputs(shape: tuple[int, ...], rows: int, outputs: int) -> bool:
+    """Whether a noise of this shape is one for each output.
+
+    Raises:
+        InputError: it may be one for each row as well.
+    """
+    if shape == (outputs,) == (rows,) and outputs > 1:
+        raise InputError(
+            f"noise_variance has {rows} numbers, and y has {rows} rows and {outputs} outputs: of "
+            "which are they? Try: shape [N, 1] for those of rows, [1, C] for those of outputs"
+        )
+    return shape in ((outputs,), (1, outputs)) and (rows, 1) != shape
 
 
 def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Vector | None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.noise import NoiseCurve, check_noise_setting
 from keras2gp.gp.rows import RowNoise
+from keras2gp.gp.solvers.by_output import system_of
 from keras2gp.gp.solvers.choice import (
     SOLVERS,
     solver_from_dict,
@@ -21,6 +22,7 @@ from keras2gp.gp.solvers.choice import (
 from keras2gp.gp.solvers.jitter import check_jitter
 from keras2gp.gp.solvers.report import CholeskyReport, SolverReport, finite_number
 from keras2gp.gp.solvers.system import PROBE, Origin
+from keras2gp.gp.solving import Curves
 
 __all__ = ["SavedGaussianProcess", "plain"]
 
@@ -61,7 +63,7 @@ class SavedGaussianProcess(GaussianProcess):
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """The facts of a fit as data for JSON, and its arrays by file name; `save` uses it."""
         value = self.log_marginal_likelihood_value_
-        facts = {
+        facts: dict[str, Any] = {
             "input_shape": list(self.input_shape_),
             "kernel_dtype": self.kernel_dtype_,
             "log_marginal_likelihood": None if math.isnan(value) else value,
@@ -82,9 +84,12 @@ class SavedGaussianProcess(GaussianProcess):
         if self.observed_ is not None:
             arrays["observed.npy"] = self.observed_.astype(np.float64)
         if np.ndim(self.noise_variance):
-            facts["mean_noise"] = self.noise_variance_
+            facts["mean_noise"] = float(np.mean(self.noise_variance_))
+            facts["noise_by_output"] = self._by_output
             arrays["noise.npy"] = np.asarray(self.noise_variance, dtype=np.float64)
-        if self.noise_curve_ is not None:
+        if isinstance(self.noise_curve_, tuple):
+            facts["noise_curves"] = [curve.state() for curve in self.noise_curve_]
+        elif self.noise_curve_ is not None:
             facts["noise_curve"] = self.noise_curve_.state()
         return facts, arrays
 
@@ -127,9 +132,15 @@ class SavedGaussianProcess(GaussianProcess):
         self.solver_report_ = SolverReport.from_state(facts["solver_report"])
         self.jitter_report_ = CholeskyReport.from_state(facts["jitter_report"])
         self._restore_noise(facts, arrays)
-        origin = Origin(self._saved_training(gram), self.solver, self._shift())
-        system = SOLVERS[self.solver_report_.solver].system
-        self.system_ = system.from_state(arrays, origin)
+        by_output = self._by_output
+        added = 0.0 if by_output else self._shift()  # the systems of outputs know it
+        origin = Origin(self._saved_training(gram), self.solver, added)
+        if by_output:
+            self.system_ = system_of(arrays, origin)
+            _require(self.system_.added.shape[1] == targets.shape[1])
+        else:
+            system = SOLVERS[self.solver_report_.solver].system
+            self.system_ = system.from_state(arrays, origin)
         rows, count = facts.get("inducing"), self.system_.basis
         self.inducing_, self.weights_ = None, alpha
         _require(("weights.npy" in arrays) == (rows is not None))
@@ -144,17 +155,29 @@ class SavedGaussianProcess(GaussianProcess):
     def _restore_noise(self, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """Set the noise of a fit from its state; raises as `restore_fit`."""
         relative, curve = arrays.get("relative_noise.npy"), facts.get("noise_curve")
+        curves, outputs = facts.get("noise_curves"), self.targets_.shape[1]
+        by_output = curves is not None
+        stated: float | Vector | None
         if self.noise_variance == _OF_ROWS:
             self.noise_variance = arrays["noise.npy"]
-            stated: float | None = finite_number(facts["mean_noise"])
+            stated = finite_number(facts["mean_noise"])
+            by_output = facts.get("noise_by_output") is True  # earlier releases: of rows
+            if by_output:
+                noises = self.noise_variance.reshape(-1)
+                _require(len(noises) == outputs > 1)
+                stated = noises
         else:
             stated = check_noise_setting(self.noise_variance)
-        _require((stated is None) == (curve is not None))
+        _require((stated is None) == (curve is not None or curves is not None))
+        _require(not (by_output and self._labels))
         if relative is not None:
             _require(relative.shape == (len(self.targets_),) and relative.dtype.kind == "f")
             _require(bool((np.isfinite(relative) & (relative >= 0.0)).all()))
-        chosen = None if curve is None else NoiseCurve.from_state(curve)
-        self._set_noise(RowNoise(stated, relative), chosen)
+        chosen: Curves = None if curve is None else NoiseCurve.from_state(curve)
+        if curves is not None:
+            chosen = tuple(NoiseCurve.from_state(one) for one in curves)
+            _require(curve is None and len(chosen) == outputs > 1)
+        self._set_noise(RowNoise(stated, relative, by_output), chosen)
 
     def probe(self) -> tuple[Any, Matrix]:
         """The kernel's values between a few inputs of the basis, and those that the fit had."""

@@ -24,6 +24,7 @@ from keras2gp.gp.kernel_function import check_kernel, kernel_values
 from keras2gp.gp.laplace.estimator import GPLaplace
 from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.solvers.by_output import OutputFactors, OutputSpectrum
 from keras2gp.gp.solvers.choice import SOLVERS
 
 __all__ = ["Head", "load_head", "save_head"]
@@ -42,6 +43,8 @@ _FILES = {
     *DirichletPosterior.files,
     *TrainedEnsemble.files,
     *LinearMap.files,
+    *OutputFactors.files,
+    *OutputSpectrum.files,
 }
 """Every array file that a fit may have."""
 

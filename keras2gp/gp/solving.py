@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from keras2gp._util.arrays import Matrix, Targets, Vector
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.noise import NoiseCurve, choose_noise, noise_memory
+from keras2gp.gp.noise import NoiseCurve, choose_noise, choose_noises, noise_memory
 from keras2gp.gp.projected_noise import PASSES, choose_projected_noise
 from keras2gp.gp.rows import RowNoise
+from keras2gp.gp.solvers.by_output import fit_outputs
 from keras2gp.gp.solvers.choice import chosen_solver
+from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import precision_hint
@@ -23,7 +25,10 @@ from keras2gp.gp.solvers.report import SolverReport
 from keras2gp.gp.solvers.system import Fit, Solver
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["Task", "jitter_message", "log_evidence", "output_factors", "solved"]
+__all__ = ["Curves", "Task", "jitter_message", "log_evidence", "output_factors", "solved"]
+
+Curves = NoiseCurve | tuple[NoiseCurve, ...] | None
+"""The choice of the noise, or those of all outputs; None where it is stated."""
 
 _WITHOUT_MATRIX = ("nystroem", "projected")
 """Names of the solvers that take covariances with inducing inputs alone."""
@@ -52,9 +57,7 @@ class Task:
     noiseless: str
 
 
-def solved(
-    task: Task, progress: Progress | None = None
-) -> tuple[Fit, SolverReport, NoiseCurve | None]:
+def solved(task: Task, progress: Progress | None = None) -> tuple[Fit, SolverReport, Curves]:
     """The outcome of the chosen solver, its report, and the choice of the noise.
 
     Args:
@@ -66,10 +69,13 @@ def solved(
         InputError: settings or memory do not fit.
         NumericalError: the matrix is not positive definite, or the solution beyond float64.
     """
-    training, targets, noise, curve = task.training, task.targets, task.noise.common, None
+    training, targets, noise = task.training, task.targets, task.noise.common
+    curve: Curves = None
     check_jitter(task.jitter)
     outputs = targets.shape[1]
     solver, reason = chosen_solver(task.solver, training, outputs)
+    if task.noise.by_output:
+        _require_factors(solver, reason)
     if task.noise.relative is not None and isinstance(solver, ProjectedProcess):
         raise InputError(ONE_NOISE)
     memory = solver.memory(training, outputs)
@@ -80,11 +86,15 @@ def solved(
     started = time.perf_counter()
     if noise is None and isinstance(solver, ProjectedProcess):
         fit, curve = _projected(task, solver, progress)
+    elif task.noise.by_output:
+        fit, curve, how = _by_output(task, solver, progress)
+        reason = f"{reason}; {how}"
     else:
         if noise is None:
-            training, curve = _chosen_noise(task, solver, progress)
-            noise = curve.chosen
-        fit = solver.fit(training, targets, task.noise.times(noise), task.jitter, progress)
+            training, one = _chosen_noise(task, solver, progress)
+            noise, curve = one.chosen, one
+        noises = task.noise.times(cast("float", noise))
+        fit = solver.fit(training, targets, noises, task.jitter, progress)
     _require_range(targets, fit.alpha)
     name, reason, memory = fit.instead or (solver.name, reason, memory)
     report = SolverReport(
@@ -126,6 +136,43 @@ def _chosen_noise(
         trial=trial if direct else None,
         why_not=f'solver "{solver.name}" computes no exact determinant of all',
     )
+
+
+def _require_factors(solver: Solver, reason: str) -> None:
+    """Refuse a solver that is not direct, with an InputError."""
+    if not isinstance(solver, Cholesky | TensorFlowCholesky):
+        raise InputError(
+            f'a noise for each output gives each a matrix of its own, and solver "{solver.name}" '
+            f"({reason}) solves for all outputs with one. Try: solver='cholesky'; or a fit for "
+            "each column of y, with gram= so that the kernel is computed once"
+        )
+
+
+def _by_output(
+    task: Task, solver: Any, progress: Progress | None
+) -> tuple[Fit, tuple[NoiseCurve, ...] | None, str]:
+    """A fit whose outputs have noises of their own, the choice of them, and the way in words."""
+    training, noises = task.training, task.noise.common
+    solver.require(training, task.targets.shape[1])
+    training, curves = training.computed(), None
+
+    def trial(noise: float, targets: Targets) -> Fit:
+        jitter = check_jitter(task.jitter) or 0.0
+        fit: Fit = solver.fit(training, targets, task.noise.times(noise), jitter, progress)
+        return fit
+
+    if noises is None:
+        curves = choose_noises(
+            training,
+            task.targets,
+            jitter=check_jitter(task.jitter),
+            relative=task.noise.relative,
+            trial=trial,
+        )
+        noises = np.array([curve.chosen for curve in curves])
+    whole = task.noise.of_outputs(np.asarray(noises))
+    fit, how = fit_outputs(training, task.targets, whole, solver, task.jitter, progress=progress)
+    return fit, curves, how
 
 
 def _projected(

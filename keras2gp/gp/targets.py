@@ -54,14 +54,17 @@ class Units:
         scale: divisor of the targets.
         deviation: factor of standard deviations, with the square root of that on the kernel.
         single: whether the targets had no axis of outputs.
+        by_output: whether each output has variances of its own, [..., C].
 
     Shapes:
         shift, scale and deviation [C]; results [..., C], or [...] if single.
     """
 
-    def __init__(self, shift: Vector, scale: Vector, deviation: Vector, *, single: bool) -> None:
+    def __init__(
+        self, shift: Vector, scale: Vector, deviation: Vector, *, single: bool, by_output: bool
+    ) -> None:
         self._shift, self._scale, self._deviation = shift, scale, deviation
-        self._single = single
+        self._single, self._by_output = single, by_output
 
     def mean(self, mean: Matrix, prior: Matrix | float) -> Array:
         """Means [M, C] in the units of the targets, the prior's [M, C] or [M, 1] added."""
@@ -71,7 +74,7 @@ class Units:
         return result[:, 0] if self._single else result
 
     def deviations(self, std: Array) -> Array:
-        """Standard deviations common to all outputs in the units of each."""
+        """Standard deviations, common to all outputs unless by_output, in the units of each."""
         return self._spread(std, self._deviation)
 
     def variances(self, values: Array) -> Array:
@@ -96,4 +99,6 @@ class Units:
         return result[:, 0] if self._single else result
 
     def _spread(self, values: Array, scale: Vector) -> Array:
-        return values * scale[0] if self._single else values[..., None] * scale
+        if self._single:
+            return np.asarray(values * scale[0])
+        return np.asarray((values if self._by_output else values[..., None]) * scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -190,6 +190,11 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
 
     def _updated_factor(self) -> CholeskyFactor:
         self._require_fitted()
+        if self._by_output:
+            raise InputError(
+                "each output has a noise of its own, and so a matrix of its own: rows that come "
+                "and go update one factor. Try: a new fit"
+            )
         if not isinstance(self.system_, CholeskyFactor):
             raise InputError(
                 f'solver "{self.solver_report_.solver}" keeps no Cholesky factor in float64, which '
@@ -226,7 +231,8 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
             given = RowNoise(1.0, None) if weights is None else row_noise(1.0, weights, rows)
             return np.ones(rows) if given.relative is None else given.relative
         whole = row_noise(np.broadcast_to(np.asarray(noise), (rows,)), weights, rows)
-        variances = np.broadcast_to(np.asarray(whole.times(whole.common or 0.0)), (rows,))
+        common = cast("float", whole.common)
+        variances = np.broadcast_to(np.asarray(whole.times(common)), (rows,))
         if not self.noise_variance_:
             if variances.any():
                 raise InputError("every row of `fit` had noise 0: expected 0 for new rows too")

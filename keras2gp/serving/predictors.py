@@ -191,6 +191,11 @@ def _labels(estimator: GPClassifier) -> Tensor:
 
 def _factor_of(estimator: Any) -> Factor:
     factor = getattr(estimator, "factor_", None)
+    if np.ndim(estimator.noise_variance_):
+        raise InputError(
+            "each output has a noise of its own, and an export holds the factor of one. Try: "
+            "variance=False, or a fit for each column of y"
+        )
     if factor is None:
         raise InputError(
             "this fit has no Cholesky factor, which variances need. Try: variance=False"

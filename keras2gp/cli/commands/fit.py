@@ -32,6 +32,7 @@ from keras2gp.errors import InputError, Keras2GPError, StoreError
 from keras2gp.gp.classifier import UNUSED_MEAN, GPClassifier
 from keras2gp.gp.fit_files import save_fit
 from keras2gp.gp.labels import check_labels
+from keras2gp.gp.noise import NoiseCurve
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
@@ -150,7 +151,7 @@ def fitted(
         "solver": asdict(estimator.solver_report_),
         "log_marginal_likelihood": estimator.log_marginal_likelihood_value_,
         "noise_variance": estimator.noise_variance_,
-        "noise_curve": None if curve is None else curve.state(),
+        "noise_curve": curve.state() if isinstance(curve, NoiseCurve) else None,
         "noise_note": estimator.told_of_noise() or None,
         "scale": np.atleast_1d(estimator.scale_).tolist(),
         "jitter": report.jitter,

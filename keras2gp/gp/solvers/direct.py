@@ -27,7 +27,7 @@ from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.system import Fit, LinearSystem
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["Cholesky", "TensorFlowCholesky", "factorize_tensorflow"]
+__all__ = ["Cholesky", "TensorFlowCholesky", "dense_matrix", "factorize_tensorflow"]
 
 _TILE = 512
 _HINT = "fewer training images, solver='cg', or solver='nystroem'"
@@ -203,7 +203,7 @@ def factorize_tensorflow(
     )
     started = time.perf_counter()
     error = relative_error(read_block(matrix, slice(0, 1), slice(0, 1)).dtype, size)
-    dense = _dense(matrix)
+    dense = dense_matrix(matrix)
     diagonal = np.diagonal(dense).copy()
     lower = dense
 
@@ -223,7 +223,7 @@ def factorize_tensorflow(
     return CholeskyFactor(panels, replace(report, seconds=time.perf_counter() - started))
 
 
-def _dense(matrix: MatrixLike) -> Matrix:
+def dense_matrix(matrix: MatrixLike) -> Matrix:
     """The matrix in float64, checked, with its lower triangle mirrored onto the upper."""
     size = check_shape(matrix)
     dense = np.empty((size, size))

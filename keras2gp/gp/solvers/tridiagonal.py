@@ -7,6 +7,8 @@ fifth of a decomposition with vectors. Every further noise variance costs N C op
 from __future__ import annotations
 
 import math
+from copy import copy
+from typing import Self
 
 import numpy as np
 from scipy.linalg import LinAlgError, eigvalsh_tridiagonal, lapack, solveh_banded
@@ -69,8 +71,23 @@ class Tridiagonal:
             "L", "T", reduced[1:, :-1], tau, rotated[1:], lwork=_PANEL * max(size, targets.shape[1])
         )
         rotated[1:] = part
-        self._rotated = rotated
+        self.rotated = rotated
         self._eigenvalues = eigvalsh_tridiagonal(self._diagonal, self._below)
+
+    @property
+    def outputs(self) -> int:
+        """C."""
+        return int(self.rotated.shape[1])
+
+    def of_output(self, column: int) -> Self:
+        """The same matrix with the targets of one output.
+
+        Args:
+            column: which.
+        """
+        one = copy(self)
+        one.rotated = self.rotated[:, column : column + 1]
+        return one
 
     @staticmethod
     def memory(size: int, outputs: int) -> int:
@@ -92,10 +109,10 @@ class Tridiagonal:
             return None
         banded = np.stack([self._diagonal + shift, np.append(self._below, 0.0)])
         try:
-            solved = solveh_banded(banded, self._rotated, lower=True, check_finite=False)
+            solved = solveh_banded(banded, self.rotated, lower=True, check_finite=False)
         except LinAlgError:
             return None
-        quadratic = np.einsum("nc,nc->c", self._rotated, solved)
+        quadratic = np.einsum("nc,nc->c", self.rotated, solved)
         if not (np.isfinite(quadratic).all() and (quadratic > 0.0).all()):
             return None
         log_determinant = float(np.log(self._eigenvalues + shift).sum())
