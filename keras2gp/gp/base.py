@@ -157,7 +157,7 @@ class GaussianProcess(Posterior):
             )
         shape: tuple[int, ...] = ()
         with suppress(ValueError):  # check_targets says what is wrong with it
-            shape = np.shape(y) if outputs and y is not None else ()
+            shape = np.asarray(y).shape if outputs else ()
         columns = shape[1] if len(shape) == 2 else None
         return row_noise(setting, weights, rows, columns)
 
