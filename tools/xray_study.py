@@ -28,8 +28,8 @@ from scipy.stats import beta, spearmanr
 
 from keras2gp._util.files import write_file
 from keras2gp.data import load
-from keras2gp.xrays.api import Examination
 from keras2gp.xrays.comparisons import Sample, differences
+from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.scores import Scores, Task, scored, subsets_of
 from keras2gp.xrays.variants import Variant
 

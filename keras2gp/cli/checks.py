@@ -185,10 +185,23 @@ def check_xray(options: argparse.Namespace) -> None:
         raise UsageError(f"--most-work {options.most_work:g}: expected a number from 1")
     if not 2 <= options.subsets <= options.train // 2:
         raise UsageError(f"--subsets {options.subsets}: expected 2 to {options.train // 2}")
-    if options.seed < 0:
-        raise UsageError(f"--seed {options.seed}: expected a whole number from 0")
+    options.own = _own_variants(options.variants)
     _check_data(options.data)
     check_directory(options, XRAY)
+
+
+def _own_variants(given: Sequence[str]) -> dict[str, ModelSource]:
+    """The models of --variants by name. Raises: UsageError; ModelFileError."""
+    found: dict[str, ModelSource] = {}
+    for text in given:
+        named, equals, rest = text.partition("=")
+        name, model = (named, rest) if equals and not Path(text).exists() else ("", text)
+        source = _model_source(model, kernels=False)
+        name = name.strip() or Path(source.name).stem
+        if name in found:
+            raise UsageError(f"--variants: {name!r} is there twice. Try: NAME={model}")
+        found[name] = source
+    return found
 
 
 def check_plot_document(options: argparse.Namespace) -> None:

@@ -46,6 +46,8 @@ _NPZ_NAMES = (
     {"mean.npy", "std.npy"},
     {"mean.npy", "std.npy", "observation_std.npy"},
 )
+_INPUTS = ("model", "fit", "data", "ood", "overrides", "gram", "source", "space")
+"""Options that name what a command reads."""
 _HEADER = 2**16
 """Bytes at the start of a file by which it is known."""
 _LARGEST = 2**26
@@ -252,8 +254,9 @@ def _check_inputs(options: argparse.Namespace, out: Path) -> None:
 
 def _inputs(options: argparse.Namespace) -> Iterator[Path]:
     """The files and directories that the options name as inputs."""
-    for name in ("model", "fit", "data", "ood", "overrides", "gram", "source", "space"):
-        value = getattr(options, name, None)
+    given = [(name, getattr(options, name, None)) for name in _INPUTS]
+    own = getattr(options, "own", {})  # of --variants
+    for name, value in [*given, *(("own", source.name) for source in own.values())]:
         if not isinstance(value, str | Path):
             continue
         text = str(value).rpartition(":")[0] if name == "space" else str(value)

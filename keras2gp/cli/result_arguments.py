@@ -181,7 +181,22 @@ def add_xray(commands: Any) -> None:
     arguments.add_training_rows(xray)
     xray.add_argument("--test", metavar="M", type=arguments.count, help="test rows (default none)")
     xray.add_argument(
-        "--kinds", metavar="K,K,...", type=_names, help=f"of {', '.join(KINDS)} (default all)"
+        "--kinds",
+        metavar="K,K,...",
+        type=_names,
+        help=f"of {', '.join(KINDS)} (default all); none: the variants of --variants alone",
+    )
+    xray.add_argument(
+        "--variants",
+        metavar="[NAME=]FILE",
+        action="append",
+        default=[],
+        help="a model of your own beside the ablations, as MODEL; once for each",
+    )
+    xray.add_argument(
+        "--regression",
+        action="store_true",
+        help="take whole numbers for real targets, and not for labels",
     )
     xray.add_argument(
         "--most-work",
@@ -204,16 +219,19 @@ def add_xray(commands: Any) -> None:
         default=200,
         help="rows that show how signal flows (default 200)",
     )
-    xray.add_argument("--seed", metavar="S", type=int, default=0, help="of the groups (default 0)")
+    xray.add_argument(
+        "--seed", metavar="S", type=arguments.seed, default=0, help="of the groups (default 0)"
+    )
     xray.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
     arguments.add_output(xray, "directory of the report")
     arguments.add_conversion(xray)
     arguments.add_position(xray)
+    arguments.add_kind(xray)
     arguments.add_dtype(xray)
 
 
 def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
+    return [] if text == "none" else [part.strip() for part in text.split(",")]
 
 
 def add_plot(commands: Any) -> None:

@@ -99,12 +99,14 @@ def rows_to_xray(options: argparse.Namespace) -> Rows:
     held = len(whole.x_train)
     if held < options.train:
         raise DataError(f"{whole.name}: --train {options.train}: it has {held} rows to train on")
-    if options.test is None:
-        return _training(whole, options.train)
-    split = whole.split(options.train, options.test)
-    test = _test(split)
-    x, y = np.concatenate([split.x_train, test.x]), np.concatenate([split.y_train, test.y])
-    return Rows(split.name, x, y, split.notes)
+    split = whole.split(options.train, options.test or 0)
+    x, y = split.x_train, split.y_train
+    if options.test is not None:
+        test = _test(split)
+        x, y = np.concatenate([x, test.x]), np.concatenate([y, test.y])
+    if options.regression:
+        y = _targets(y, split.name, regression=True)
+    return Rows(split.name, x, y, whole.notes)
 
 
 def rows_of_matrix(options: argparse.Namespace) -> Rows:

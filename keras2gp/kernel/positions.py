@@ -57,12 +57,16 @@ def place_of(position: Any, positions: tuple[int, ...]) -> tuple[int, ...]:
     """
     position = position.tolist() if hasattr(position, "tolist") else position  # of numpy
     given = position if isinstance(position, tuple | list) else (position,)
+    if given and not positions:
+        raise InputError(
+            f"position={received_text(position)}: the model's output is a vector, which has no "
+            "positions. Try: without it"
+        )
     whole = all(hasattr(i, "__index__") and not isinstance(i, bool) for i in given)
     if not whole or len(given) != len(positions):
-        axes = f"{len(positions)} whole numbers" if positions else "none: the output has one"
         raise InputError(
-            f"position={received_text(position)}: expected {axes}, an index for each of the "
-            f"output's axes of positions {positions}"
+            f"position={received_text(position)}: expected {len(positions)} whole numbers, an "
+            f"index for each of the output's axes of positions {positions}"
         )
     for i, n in zip(given, positions, strict=True):
         if not -n <= int(i) < n:

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Targets
+from keras2gp._util.arrays import Array, Indices, Targets
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_length, check_targets
 from keras2gp.gp.labels import check_labels
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.xrays.images import Inputs, arrays_of, of_each
-from keras2gp.xrays.scores import Task
+from keras2gp.xrays.scores import Task, subsets_of
 
-__all__ = ["checked_conversion", "checked_names", "checked_rows", "without_mean"]
+__all__ = ["checked_conversion", "checked_names", "checked_rows", "checked_subsets", "without_mean"]
 
 _ALLOWED = ("output", "max_pooling", "tolerance", "activations", "layers", "input_shape")
 _FEWEST = 8
@@ -60,6 +60,21 @@ def _check_lengths(x: Inputs, y: Targets, name: str) -> None:
         if not array.ndim:
             raise InputError(f"x={received_text(array.item())}: expected an array of images")
         check_length(array, y, name)
+
+
+def checked_subsets(task: Task, groups: int, seed: int) -> list[Indices]:
+    """The subsets of the rows. Raises: InputError if one holds one class."""
+    subsets = subsets_of(len(task.y), groups, seed)
+    if task.regression:
+        return subsets
+    if len(np.unique(task.y)) < 2:
+        raise InputError("the labels of all rows are the same: two or more classes are told apart")
+    if any(len(np.unique(task.y[rows])) < 2 for rows in subsets):
+        raise InputError(
+            "the labels of all rows but those of one group are the same, and every group is left "
+            "out once. Try: rows with more of the rare class, more subsets, or another seed"
+        )
+    return subsets
 
 
 def checked_names(variants: Any) -> dict[str, Any]:

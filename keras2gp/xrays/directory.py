@@ -16,11 +16,12 @@ from keras2gp._util.files import read_if_regular, write_file
 from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
+from keras2gp.xrays.identity import differing
 from keras2gp.xrays.images import Inputs
 from keras2gp.xrays.scores import Scores
 from keras2gp.xrays.variants import OWN, Variant
 
-__all__ = ["MARKER", "Directory", "scores_file"]
+__all__ = ["MARKER", "Directory", "require_same", "scores_file"]
 
 MARKER = "xray.json"
 """The record of an X-ray in its directory."""
@@ -31,6 +32,40 @@ _LONGEST_NAME = 40
 def scores_file(key: str) -> str:
     """Name of the scores of a kernel in a directory."""
     return f"scores/{key}.json"
+
+
+def require_same(path: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse a directory of another X-ray; nothing is made or written.
+
+    Args:
+        path: where it is, if it is there.
+        facts: some of those of this X-ray.
+
+    Raises:
+        StoreError: it is of another one, or its record is damaged.
+    """
+    marker = path / MARKER
+    if not marker.exists():
+        return
+    earlier = _read(marker)
+    if earlier is None:
+        raise StoreError(f"{marker} is damaged. Try: another directory")
+    if clauses := differing(earlier, facts):
+        raise StoreError(
+            f"{path} is of another X-ray, which differs in {'; '.join(clauses)}. "
+            "Try: another directory"
+        )
+
+
+def _read(path: Path) -> Any:
+    """The content of a JSON file of ours; None where there is none, or it is damaged."""
+    try:
+        data = json.loads(read_if_regular(path, _LARGEST) or b"null")
+        if data is not None:
+            check_digest(data, str(path))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, Keras2GPError):
+        return None
+    return data
 
 
 class Directory:
@@ -47,6 +82,7 @@ class Directory:
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
         self._names: dict[str, int] = {}
+        require_same(path, identity)
         try:
             for folder in ("kernels", "scores", "variants"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
@@ -55,25 +91,10 @@ class Directory:
         marker = path / MARKER
         if not marker.exists():
             write_file(marker, json.dumps(with_digest(identity), indent=1) + "\n")
-            return
-        earlier = self.read(MARKER)
-        if earlier is None:
-            raise StoreError(f"{marker} is damaged. Try: another directory")
-        if differing := [key for key in identity if earlier.get(key) != identity[key]]:
-            raise StoreError(
-                f"{path} is of another X-ray: {', '.join(differing)} differ. Try: another directory"
-            )
 
     def read(self, name: str) -> Any:
         """The content of a JSON file of ours; None where there is none, or it is damaged."""
-        path = self.path / name
-        try:
-            data = json.loads(read_if_regular(path, _LARGEST) or b"null")
-            if data is not None:
-                check_digest(data, str(path))
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError, Keras2GPError):
-            return None
-        return data
+        return _read(self.path / name)
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a JSON file with its digest."""

@@ -95,6 +95,7 @@ class Findings:
         rows, test_rows: numbers of images.
         classes: number of classes; 0 of a regression.
         subsets, seed: of the jackknife.
+        kind: of all kernels, "nngp" or "ntk".
         comparisons: differences that are tested together.
         base: the model as it is.
         findings: every variant; the computed ones by their difference of the log likelihood.
@@ -110,6 +111,7 @@ class Findings:
     classes: int
     subsets: int
     seed: int
+    kind: str
     comparisons: int
     base: Summary
     findings: tuple[Finding, ...]

@@ -99,9 +99,9 @@ def _variants(xray: Findings) -> Iterator[str]:
     if not computed:
         yield "<p>No variant was computed.</p></section>"
         return
-    measures = [("error", 100.0, "error, percentage points"), ("nats", 1.0, "nats per image")]
+    measures = [("error", 100.0, "error, points of %"), ("nats", 1.0, "nats per image")]
     if xray.test_rows:
-        measures.append(("test_error", 100.0, "test error, percentage points"))
+        measures.append(("test_error", 100.0, "test error, points of %"))
     scales = {m: scale([getattr(f, m) for f in computed], factor) for m, factor, _ in measures}
     yield '<div class="scroll" tabindex="0" role="region" aria-labelledby="variants-title">'
     yield '<table class="forest"><thead><tr><th scope="col">variant</th>'

@@ -13,7 +13,7 @@ from keras2gp.xrays.variants import GraphRow
 
 __all__ = ["curves", "flow", "interval", "scale", "ticks"]
 
-_WIDTH, _HEIGHT = 190, 22
+_WIDTH, _HEIGHT = 165, 22
 _ROW = 24
 _COLUMN = 158
 _NAMES = 190
@@ -45,7 +45,7 @@ def ticks(ends: tuple[float, float]) -> str:
     parts = [f'<svg width="{_WIDTH}" height="18" aria-hidden="true">']
     for n in range(first, math.floor(ends[1] / step) + 1):
         x = _at(n * step, ends)
-        if 4.0 <= x <= _WIDTH - 8.0:
+        if 12.0 <= x <= _WIDTH - 12.0:
             parts.append(_label(x, 13, f"{n * step:g}", "middle"))
     return "".join(parts) + "</svg>"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,14 @@ class LayerSignal:
     error: float | None
     change: str
     fixed: FixedPoint | None
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> LayerSignal:
+        """The signal of what `dataclasses.asdict` gave, after JSON."""
+        fixed = state["fixed"]
+        curve = tuple((float(a), float(b)) for a, b in state["curve"])
+        point = None if fixed is None else FixedPoint(**fixed)
+        return cls(**{**state, "curve": curve, "fixed": point})
 
 
 def signals_of(

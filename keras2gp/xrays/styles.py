@@ -31,13 +31,15 @@ caption{text-align:left;padding:.6rem .8rem;color:var(--soft);caption-side:top}
 th,td{padding:.35rem .7rem;border-top:1px solid var(--line);text-align:left;vertical-align:middle}
 thead th{border-top:0;color:var(--soft);font-weight:600;vertical-align:bottom}
 tbody th{font-weight:400}
-.forest tbody th{min-width:13rem}
+.forest tbody th{min-width:12rem;max-width:19rem;overflow-wrap:anywhere}
+.forest td,.forest thead th{padding-left:.4rem;padding-right:.4rem}
+.forest tbody tr:hover{background:var(--back)}
 .forest td svg,.forest thead svg{display:block}
 .kind{margin-left:.5rem;padding:0 .4rem;border:1px solid var(--line);border-radius:.8rem;
 color:var(--soft);font-size:.75rem;white-space:nowrap}
 .text{display:block;color:var(--soft);font-size:.8rem}
-.number{font-size:.8rem;color:var(--soft)}
-.verdict{min-width:11rem}
+.number{font-size:.8rem;color:var(--soft);white-space:nowrap}
+.verdict{min-width:12.5rem}
 .verdict span{display:block;color:var(--soft);font-size:.8rem}
 svg text{fill:var(--ink);font:12px system-ui,-apple-system,"Segoe UI",sans-serif}
 svg .soft{fill:var(--soft)}
@@ -62,7 +64,10 @@ details{margin:1rem 0}
 summary{cursor:pointer;padding:.3rem 0}
 @media (max-width:44rem){body{padding:1rem}.forest thead{position:absolute;left:-99rem}
 .forest,.forest tbody,.forest tr,.forest td,.forest tbody th{display:block;width:100%}
-.forest td{border-top:0;padding-top:0}.forest tr{padding:.4rem 0;border-top:1px solid var(--line)}
+.forest tbody th{max-width:none}.forest td{border-top:0;padding:0 .7rem}
+.forest td.verdict{padding-top:.3rem}
+.forest td:not(.verdict){display:flex;flex-wrap:wrap;align-items:center;column-gap:.6rem}
+.forest td::before{flex-basis:100%}.forest tr{padding:.4rem 0;border-top:1px solid var(--line)}
 .forest tbody th{border-top:0}
 .forest td::before{content:attr(data-label);display:block;color:var(--soft);font-size:.8rem}}
 """

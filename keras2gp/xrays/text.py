@@ -30,6 +30,8 @@ def _text(xray: Findings) -> Iterator[str]:
     yield f"X-ray of {one_line(xray.model)[:60]}"
     test = f", {xray.test_rows} test images" if xray.test_rows else ""
     yield f"{xray.rows} images{test}; errors paired over images, and over {xray.subsets} subsets"
+    if xray.kind == "ntk":
+        yield "tangent kernels: the means of infinitely wide networks that were trained"
     yield f"claims hold together with {1 - ALPHA:.0%} ({xray.comparisons} comparisons, Holm)"
     yield ""
     kind = "leave-one-out squared error" if xray.regression else "leave-one-out error"

@@ -15,6 +15,7 @@ from keras2gp._util.text import received_text
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.overrides import apply_overrides
 from keras2gp.conversion.pipeline import convert
+from keras2gp.conversion.walker import functional_of
 from keras2gp.errors import InputError, Keras2GPError, UnsupportedModelError, one_line
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
@@ -68,8 +69,8 @@ class Settings:
             )
         if self.position is not None and not positions:
             raise InputError(
-                f"position={received_text(self.position)}: the output has no positions. Try: "
-                "without it"
+                f"position={received_text(self.position)}: the model's output is a vector, which "
+                "has no positions. Try: without it"
             )
         if self.position is not None:
             return kernel.at(self.position)
@@ -146,6 +147,8 @@ class Subject:
         with opened(model, **self._opening()) as ready:
             whole = settings.base(ready)
             self._ready: Opened = ready
+        # Code is traced to calls on tensors of one size; a graph is calls already.
+        self._declared = functional_of(model) is not None
         self._positions = whole.positions
         self.kernel = kernel = settings.of_images(whole, whole.positions)
         self.work = work_of(kernel)
@@ -173,7 +176,8 @@ class Subject:
 
     @property
     def _has_graph(self) -> bool:
-        return isinstance(self._ready.functional, keras.Model)
+        ready = self._ready
+        return isinstance(ready.functional, keras.Model) or not ready.tracer.live or self._declared
 
     def variants(
         self,
@@ -222,7 +226,7 @@ class Subject:
         for ablation in ablations(self._ready.functional, self.kernel.parameters, chosen):
             named = ablation.kind, ablation.name, ablation.text
             try:
-                model = rebuilt(self._ready.functional, ablation.changes)
+                model = rebuilt(self._ready.functional, ablation.changes, self.name)
             except InputError as error:
                 yield Variant(*named, reason=f"Keras cannot build it: {error}")
             else:

@@ -52,10 +52,14 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
         "Numbers of images that would be needed take the difference for the true one, and show it "
         "in four cases of five, as long as errors fall with the square root of their number."
     )
-    limit = (
-        "All of this is the infinitely wide network before training, as a Gaussian process. "
-        "Finite, trained networks can differ."
+    network = (
+        "network before training, as a Gaussian process"
+        if xray.kind == "nngp"
+        else "network after gradient descent without end: a Gaussian process with its tangent "
+        "kernel has the same mean, and its likelihoods take that kernel for a covariance. The "
+        "signal flow is that before training"
     )
+    limit = f"All of this is the infinitely wide {network}. Finite, trained networks can differ."
     left_out = (
         f"{loss}; nats are minus the log probability of what was left out. Both are leave-one-out: "
         "each image is predicted from all others, in closed form. Every variant has a noise and a "

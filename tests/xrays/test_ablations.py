@@ -169,6 +169,26 @@ def test_a_model_that_is_code_has_variants_of_its_owner_alone():
     assert subject.graph == ()
 
 
+def test_a_graph_whose_sizes_are_stated_later_has_variants(tmp_path):
+    """Of a live model and of its file; copies have the stated sizes."""
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 1)),
+            layers.Conv2D(4, 3, activation="relu", name="conv"),
+            layers.GlobalAveragePooling2D(name="pool"),
+            layers.Dense(2),
+        ]
+    )
+    model.save(tmp_path / "open.keras")
+    for source in (model, tmp_path / "open.keras"):
+        subject = Subject(source, Settings(None, "float64", {"input_shape": (6, 6, 1)}), X)
+        found = {v.name: v for v in subject.variants(["pooling", "padding"])}
+        assert set(found) == {"pool as a Flatten", "padding same"}
+        assert found["padding same"].kernel is not None
+        assert found["pool as a Flatten"].model.input_shape == (None, 6, 6, 1)
+        assert [row.path for row in subject.graph][:2] == ["conv", "pool"]
+
+
 def test_kinds_are_checked():
     with pytest.raises(InputError, match="There are: skip, normalization"):
         list(ablations(residual(), {}, ["skips"]))

@@ -1,8 +1,10 @@
 """X-rays as a whole: what is planted is found, and nothing else; interrupted runs; the page."""
 
 import json
+import re
 import shutil
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -15,9 +17,10 @@ import keras2gp
 from keras2gp.cli.main import main
 from keras2gp.errors import InputError, StoreError, UnsupportedModelError
 from keras2gp.matrices import api as api_of_matrices
-from keras2gp.xrays import api, cost, flow
-from keras2gp.xrays.api import Examination
+from keras2gp.xrays import cost, examination, flow, variants
+from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.report import FILES
+from keras2gp.xrays.scores import Task, scored
 
 KINDS = ["activation", "bias"]
 
@@ -107,15 +110,16 @@ def test_an_interrupted_run_goes_on_and_writes_the_same_bytes(
         seen.append(1)
         return scored(*arguments, **others)
 
-    scored = api.scored
-    monkeypatch.setattr(api, "scored", interrupt)
+    scored = examination.scored
+    monkeypatch.setattr(examination, "scored", interrupt)
     with pytest.raises(KeyboardInterrupt):
         keras2gp.xray(dense(), x[:60], y[:60], out=tmp_path / "out", **settings)
     assert not (tmp_path / "out" / "report.html").exists()
     assert len(list((tmp_path / "out" / "scores").glob("*.json"))) == 2
-    monkeypatch.setattr(api, "scored", scored)
+    monkeypatch.setattr(examination, "scored", scored)
     counted = []
-    monkeypatch.setattr(api, "scored", lambda *a, **k: counted.append(1) or scored(*a, **k))
+    counting = lambda *a, **k: counted.append(1) or scored(*a, **k)  # noqa: E731
+    monkeypatch.setattr(examination, "scored", counting)
     again = keras2gp.xray(dense(), x[:60], y[:60], out=tmp_path / "out", **settings)
     assert again == report
     assert len(counted) == len(report.computed) + 1 - 2
@@ -131,8 +135,43 @@ def test_damaged_scores_are_computed_again_and_other_data_is_refused(made, produ
     damaged = next((tmp_path / "out" / "scores").glob("*.json"))
     damaged.write_text(damaged.read_text().replace("0.", "1.", 1))
     assert keras2gp.xray(dense(), x[:60], y[:60], out=tmp_path / "out", **settings) == report
-    with pytest.raises(StoreError, match="of another X-ray: data_sha256"):
+    with pytest.raises(StoreError, match="of another X-ray, which differs in the targets"):
         keras2gp.xray(dense(), x[:60], 1 - y[:60], out=tmp_path / "out", **settings)
+
+
+def test_another_xray_is_refused_before_anything_is_built(made, products, monkeypatch):
+    """Other data before the model is read, and another model before its variants are built."""
+    _, out, settings = made
+    (x, y), words = products, "of another X-ray, which differs in "
+    monkeypatch.setattr(variants.Subject, "variants", None)
+    other = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
+    with pytest.raises(StoreError, match=words + r"the model, or its settings \(.*\)\. Try"):
+        Examination(other, x[:60], y[:60], out=out, **settings)
+    with pytest.raises(StoreError, match=words + r"the dtype \(float32 there, float64 here\)\."):
+        Examination(dense(), x[:60], y[:60], out=out, dtype="float64", **settings)
+    monkeypatch.setattr(examination, "Subject", None)
+    with pytest.raises(StoreError, match=words + r"the targets; subsets \(6 there, 5 here\)\."):
+        Examination(dense(), x[:60], 1 - y[:60], out=out, **{**settings, "subsets": 5})
+    with pytest.raises(StoreError, match=words + r"the number of test rows \(30 there, 0 here\);"):
+        Examination(dense(), x[:60], y[:60], out=out, **{**settings, "test": None})
+
+
+@pytest.mark.slow
+def test_tangent_kernels(products):
+    """Of a linear network it is a sum of covariances; errors are those of its own matrix."""
+    x, y = products
+    settings = {"kinds": ["activation"], "subsets": 4, "signal_rows": 0}
+    report = keras2gp.xray(dense(), x, y, kind="ntk", **settings)
+    matrix = keras2gp.convert(dense(), kind="ntk").matrix(x)
+    alone = scored(matrix, Task(y, None, regression=False))
+    assert report.base.nats == pytest.approx(np.mean(alone.nats), rel=1e-6)
+    assert report.base.nats != keras2gp.xray(dense(), x, y, **settings).base.nats
+    assert report.finding("linear").nats.verdict == "worse"
+    assert "tangent kernel" in report.to_text()
+    assert "tangent kernel" in report.to_html()
+    assert report.to_dict()["kind"] == "ntk"
+    with pytest.raises(InputError, match="kind='nkt'"):
+        keras2gp.xray(dense(), x, y, kind="nkt")
 
 
 def test_the_report_in_its_forms(made):
@@ -149,6 +188,16 @@ def test_the_report_in_its_forms(made):
     assert kept == {f"variants/{p.name}" for p in (out / "variants").glob("*.keras")}
     assert all(f"<code>{name}</code>" in html for name in kept)
     assert "variants/my-own.keras" in kept
+
+
+def test_the_guide_names_every_key_of_the_document(made):
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "xray.md"
+    section = guide.read_text().partition("`report.json` holds")[2].partition("Errors are shares")[0]
+    named = set(re.findall(r"`(\w+)`", section))
+    data = json.loads(made[0].to_json())
+    parts = [data, data["base"], *data["findings"], *data["signals"], *data["graph"]]
+    parts += [f["nats"] for f in data["findings"] if f["nats"]]
+    assert {key for part in parts for key in part} <= named
 
 
 @pytest.mark.slow
@@ -190,6 +239,10 @@ def test_what_does_not_fit_is_refused(products):
         keras2gp.xray(dense(), x, y, signal_rows=1)
     with pytest.raises(InputError, match="x has 5 rows: 8 or more"):
         keras2gp.xray(dense(), x[:5], y[:5])
+    with pytest.raises(InputError, match="the labels of all rows are the same"):
+        keras2gp.xray(dense(), x, np.ones_like(y))
+    with pytest.raises(InputError, match="the labels of all rows but those of one group"):
+        keras2gp.xray(dense(), x, (np.arange(90) == 3).astype(int))
     with pytest.raises(InputError, match="subsets=50: expected a whole number, from 2 to 45"):
         keras2gp.xray(dense(), x, y, subsets=50)
     with pytest.raises(InputError, match="'linear' is taken"):
@@ -213,9 +266,9 @@ def test_what_does_not_fit_is_refused(products):
 
 def test_the_cost_is_stated_before_anything_is_computed(products, tmp_path):
     x, y = products
-    examination = Examination(dense(), x, y, kinds=KINDS, subsets=4)
-    cost = examination.cost(tmp_path, measure=False)
-    assert cost.kernels == len(examination.computed) >= 4
+    xray = Examination(dense(), x, y, kinds=KINDS, subsets=4, out=tmp_path)
+    cost = xray.cost(measure=False)
+    assert cost.kernels == len(xray.computed) >= 4
     assert cost.pairs == cost.kernels * 90 * 91 // 2
     assert cost.seconds is None
     assert not list(tmp_path.iterdir())
@@ -229,8 +282,10 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
     monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x: (0.0, 1e12))
     monkeypatch.setattr(cost, "_fit_seconds", float)
     monkeypatch.setattr(cost, "seconds_of", lambda _kernel, x, count: (1000.0 * count, len(x)))
-    examination = Examination(dense(), x[:60], y[:60], **settings)
-    new, old = examination.cost(tmp_path), examination.cost(out)
+    new, old = (
+        Examination(dense(), x[:60], y[:60], out=place, **settings).cost()
+        for place in (tmp_path, out)
+    )
     assert new.there == 0
     flow = 1000.0 * (20 + 16) + 20 * 20
     assert new.seconds == pytest.approx(new.kernels * 7 * 60 + flow, rel=1e-6)
@@ -337,7 +392,7 @@ def test_an_output_with_positions_is_refused_for_the_true_reason(products, rng):
         keras2gp.xray(sequence(), x, y)
     with pytest.raises(InputError, match=r"position=9: the output has \(6,\)"):
         keras2gp.xray(sequence(), x, y, position=9)
-    with pytest.raises(InputError, match="position=1: the output has no positions"):
+    with pytest.raises(InputError, match="position=1: the model's output is a vector"):
         keras2gp.xray(dense(), *products, position=1)
 
 
@@ -369,6 +424,42 @@ def test_the_command(products, tmp_path, capsys):
     assert main([*words[:-4], "--subsets", "5"]) != 0, "another X-ray than that in OUT"
     assert main([*words, "--prior", "weights"]) == 2
     assert main([*words, "--kinds", "skips"]) == 2
+
+
+def test_the_command_checks_variants_before_anything_is_read(products, tmp_path, capsys):
+    words = ["xray", *data_file(products, tmp_path), "--train", "40", "--out", str(tmp_path / "o")]
+    assert main([*words, "--variants", f"one={tmp_path / 'none.keras'}"]) != 0
+    assert "none.keras: no such file" in capsys.readouterr().err
+    model = str(tmp_path / "model.keras")
+    assert main([*words, "--variants", model, "--variants", model]) == 2
+    assert "'model' is there twice. Try: NAME=" in capsys.readouterr().err
+    words[-1] = str(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    dense().save(tmp_path / "out" / "own.keras")
+    assert main([*words, "--variants", str(tmp_path / "out" / "own.keras")]) == 2
+
+
+@pytest.mark.slow
+def test_the_command_on_variants_of_files_alone(products, tmp_path, capsys):
+    words = ["xray", *data_file(products, tmp_path), "--train", "40", "--out", str(tmp_path / "o")]
+    keras.Sequential([keras.Input((2,)), layers.Dense(2)]).save(tmp_path / "line.keras")
+    words += ["--kinds", "none", "--subsets", "4", "--signal-rows", "10", "--kind", "ntk", "--json"]
+    own = ["--variants", str(tmp_path / "line.keras"), "--variants", "a twin="]
+    assert main([*words, *own[:-1], f"a twin={tmp_path / 'model.keras'}"]) == 0
+    found = {f["name"]: f for f in json.loads(capsys.readouterr().out)["report"]["findings"]}
+    assert list(found) == ["line", "a twin"]
+    assert found["line"]["nats"]["verdict"] == "worse"
+    assert found["a twin"]["same_as"] == "the model"
+
+
+@pytest.mark.slow
+def test_the_command_takes_whole_numbers_for_real_targets(products, tmp_path, capsys):
+    x, _ = products
+    words = ["xray", *data_file(products, tmp_path), "--train", "40", "--out", str(tmp_path / "o")]
+    np.savez(tmp_path / "data.npz", x=x, y=np.round(3 * x[:, 0]).astype(int))
+    words += ["--kinds", "activation", "--subsets", "4", "--signal-rows", "10", "--json"]
+    assert main([*words, "--regression"]) == 0
+    assert json.loads(capsys.readouterr().out)["report"]["regression"] is True
 
 
 def chromium():

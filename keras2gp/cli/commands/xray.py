@@ -14,7 +14,7 @@ from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import conversion_settings, image_shape, kernel_of, model_of, prepared
-from keras2gp.xrays.api import Examination
+from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.report import FILES
 
 __all__ = ["xray"]
@@ -29,7 +29,7 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         examination = _examination(options, rows, out)
     computed = examination.computed
     with stage("measuring a few rows"):
-        cost = examination.cost(options.out)
+        cost = examination.cost()
     out.line(str(cost))
     document: dict[str, Any] = {"out": str(options.out), "cost": cost.to_dict()}
     if options.dry_run:
@@ -42,7 +42,7 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     cost.require()
     began = time.perf_counter()
     with stage(f"{len(computed)} kernels") as advance:
-        report = examination.run(options.out, told=lambda _name, done, total: advance(done, total))
+        report = examination.run(told=lambda _name, done, total: advance(done, total))
     if not options.json:
         out.raw(f"\n{report.to_text()}\n")
     seconds = duration_text(time.perf_counter() - began)
@@ -65,11 +65,13 @@ def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examin
     conversion = {k: v for k, v in settings.items() if k not in _OTHERS and v is not None}
     count = options.train
     test = None if options.test is None else (images[count:], rows.y[count:])
+    shape = options.input_shape or image_shape(rows.x)
     return Examination(
-        model_of(options.source, options.input_shape or image_shape(rows.x)),
+        model_of(options.source, shape),
         images[:count],
         rows.y[:count],
         test=test,
+        variants={name: model_of(source, shape) for name, source in options.own.items()},
         kinds=options.kinds,
         most_work=options.most_work,
         subsets=options.subsets,
@@ -78,5 +80,7 @@ def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examin
         position=options.position,
         overrides=settings["overrides"],
         dtype=options.dtype or "float32",
+        kind=options.kind or "nngp",
         conversion=conversion,
+        out=options.out,
     )

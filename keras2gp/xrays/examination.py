@@ -1,0 +1,215 @@
+"""An X-ray that is to be made: its variants, its cost, its run, and how it goes on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.checks import as_path, one_of, whole_number
+from keras2gp._util.text import received_text
+from keras2gp.conversion.overrides import check_overrides
+from keras2gp.errors import InputError, NumericalError, StoreError
+from keras2gp.xrays.ablations import check_kinds
+from keras2gp.xrays.arguments import (
+    checked_conversion,
+    checked_names,
+    checked_rows,
+    checked_subsets,
+    without_mean,
+)
+from keras2gp.xrays.cost import Cost, Plan, cost_of
+from keras2gp.xrays.directory import Directory, require_same, scores_file
+from keras2gp.xrays.findings import Summary, ordered
+from keras2gp.xrays.identity import identity_of, of_data
+from keras2gp.xrays.images import taken
+from keras2gp.xrays.report import XRay
+from keras2gp.xrays.scores import Scores, scored
+from keras2gp.xrays.signals import LayerSignal, signals_of
+from keras2gp.xrays.variants import Settings, Subject, Variant
+from keras2gp.xrays.worth import findings_of, measures_of
+
+__all__ = ["Examination"]
+
+
+class Examination:
+    """An X-ray that is to be made; arguments and errors are those of `xray`.
+
+    Attributes:
+        variants: the model as it is, and all variants.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        x: Any,
+        y: Any,
+        *,
+        test: tuple[Any, Any] | None = None,
+        variants: Mapping[str, Any] | None = None,
+        kinds: Collection[str] | None = None,
+        most_work: float = 20.0,
+        subsets: int = 10,
+        signal_rows: int = 200,
+        seed: int = 0,
+        position: Any = None,
+        overrides: Mapping[str, Any] | None = None,
+        dtype: str = "float32",
+        kind: str = "nngp",
+        conversion: Mapping[str, Any] | None = None,
+        out: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.x, self.task, self.test = checked_rows(x, y, test)
+        one_of("dtype", dtype, ("float32", "float64"))
+        one_of("kind", kind, ("nngp", "ntk"))
+        self._rows = len(self.task.y)
+        self._groups = whole_number("subsets", subsets, 2, self._rows // 2)
+        self._seed = whole_number("seed", seed, 0, 2**32 - 1)
+        self._signal_rows = min(whole_number("signal_rows", signal_rows, 0), self._rows)
+        if self._signal_rows == 1:
+            raise InputError("signal_rows=1: pairs of images show how signal flows. Try: 2 or more")
+        if not isinstance(most_work, int | float) or not most_work >= 1.0:
+            raise InputError(f"most_work={received_text(most_work)}: expected a number from 1")
+        own, chosen = checked_names(variants), check_kinds(kinds)
+        self._subsets = checked_subsets(self.task, self._groups, self._seed)
+        others = checked_conversion(conversion or {})
+        self._out = None if out is None else as_path("out", out, StoreError)
+        facts = of_data(self.x, self.task, self.test, self._groups, self._seed)
+        if self._out is not None:
+            require_same(self._out, facts)
+        settings = Settings(check_overrides(overrides), dtype, {**others, "kind": kind}, position)
+        self._subject = Subject(model, settings, self.x)
+        base = self._subject.base
+        self._identity = identity_of(facts, self._subject.kernel, base.key)
+        if self._out is not None:  # before the variants are built
+            require_same(self._out, self._identity)
+        found = self._subject.variants(chosen, own, most_work)
+        self.variants: list[Variant] = [base, *found]
+
+    @property
+    def computed(self) -> list[Variant]:
+        """The variants whose kernels are computed, the model as it is first."""
+        return [v for v in self.variants if v.kernel is not None]
+
+    @property
+    def _test_rows(self) -> int:
+        return 0 if self.task.test is None else len(self.task.test)
+
+    @property
+    def _signals_file(self) -> str:
+        return f"signals-{self._signal_rows}.json"
+
+    def cost(self, *, measure: bool = True) -> Cost:
+        """Time, memory and disk that it will take, less what `out` holds already.
+
+        Args:
+            measure: whether the time is measured, on a few rows.
+        """
+
+        def there(name: str) -> bool:
+            return self._out is not None and (self._out / name).is_file()
+
+        works = [(v, (v.kernel, v.work)) for v in self.computed if v.kernel is not None]
+        signals = bool(self._signal_rows) and not there(self._signals_file)
+        plan = Plan(
+            base=self._subject.kernel,
+            kernels=[work for _, work in works],
+            left=[work for v, work in works if not there(scores_file(v.key))],
+            x=self.x,
+            rows=self._rows,
+            test=self._test_rows,
+            subsets=self._groups,
+            signal_rows=self._signal_rows if signals else 0,
+        )
+        return cost_of(plan, self._out, measure=measure)
+
+    def run(
+        self,
+        *,
+        executor: Any = "auto",
+        told: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
+    ) -> XRay:
+        """Make the X-ray; errors are those of `xray`.
+
+        Args:
+            executor: as for `gram`.
+            told: called with (name of a variant, variants done, variants in all).
+        """
+        if self._out is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return self._made(Directory(Path(folder), self._identity), executor, told)
+        report = self._made(Directory(self._out, self._identity), executor, told)
+        report.save(self._out)
+        return report
+
+    def _made(self, work: Directory, executor: Any, told: Callable[[str, int, int], None]) -> XRay:
+        scores: dict[str, Scores] = {}
+        reasons: dict[str, str] = {}
+        files = {variant.name: work.keep(variant) for variant in self.variants}
+        for number, variant in enumerate(self.computed):
+            told(variant.name, number, len(self.computed))
+            try:
+                scores[variant.name] = self._scores(variant, work, executor)
+            except NumericalError as error:
+                if variant is self._subject.base:
+                    raise
+                reasons[variant.name] = str(error)
+        told("signal flow", len(self.computed), len(self.computed))
+        signals: tuple[LayerSignal, ...] = ()
+        if self._signal_rows:
+            signals = self._signals(work)
+        labels = self.task.y
+        base = scores.pop(self._subject.base.name)
+        findings = findings_of(self.variants[1:], scores, base, files, reasons)
+        return XRay(
+            model=self._subject.name,
+            regression=self.task.regression,
+            rows=self._rows,
+            test_rows=self._test_rows,
+            classes=0 if self.task.regression else len(np.unique(labels)),
+            subsets=self._groups,
+            seed=self._seed,
+            kind=self._subject.kernel.kind,
+            comparisons=len(scores) * len(measures_of(tested=self.test is not None)),
+            base=Summary.of(base),
+            findings=ordered(findings),
+            signals=signals,
+            signal_rows=self._signal_rows if signals else 0,
+            graph=self._subject.graph,
+        )
+
+    def _scores(self, variant: Variant, work: Directory, executor: Any) -> Scores:
+        kernel, earlier = variant.kernel, work.scores(variant.key)
+        if earlier is not None or kernel is None:
+            return earlier  # type: ignore[return-value]
+        task = self.task
+        if task.regression:
+            task = without_mean(task, kernel, self.x, self.test)
+        matrix = work.matrix(kernel, f"{variant.key}.zarr", self.x, executor=executor)
+        cross = None
+        if self.test is not None:
+            name = f"{variant.key}.cross.zarr"
+            cross = work.matrix(kernel, name, self.test, self.x, executor=executor)
+        found = scored(matrix, task, self._subsets, cross)
+        work.write(scores_file(variant.key), found.state())
+        return found
+
+    def _signals(self, work: Directory) -> tuple[LayerSignal, ...]:
+        rows = slice(0, self._signal_rows)
+        state = work.read(self._signals_file)
+        if state is None:
+            found = signals_of(
+                self._subject.kernel,
+                taken(self.x, rows),
+                self.task.y[rows],
+                regression=self.task.regression,
+                seed=self._seed,
+            )
+            work.write(self._signals_file, {"signals": [asdict(s) for s in found]})
+            return found
+        return tuple(LayerSignal.from_state(entry) for entry in state["signals"])
