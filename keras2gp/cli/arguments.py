@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.text import received_text
 from keras2gp.cli.loading import Command
+from keras2gp.cli.option_values import (
+    count,
+    position,
+    seed,
+    shape,
+    tolerance,
+    variance,
+    variance_or_auto,
+)
 
 __all__ = [
     "DATA_SOURCES",
@@ -30,14 +37,6 @@ __all__ = [
     "add_target_noise",
     "add_test_rows",
     "add_training_rows",
-    "count",
-    "counts",
-    "position",
-    "seed",
-    "shape",
-    "tolerance",
-    "variance",
-    "variance_or_auto",
 ]
 
 ZOO_NAMES = ("convnet", "residual-cnn", "resnet32")
@@ -49,8 +48,6 @@ MODEL = "a .keras, .h5 or .json file, or zoo:convnet, zoo:residual-cnn, zoo:resn
 MODEL_OR_KERNEL = (
     "a .keras, .h5 or .json file, zoo:convnet, zoo:residual-cnn, zoo:resnet32, or a saved kernel"
 )
-_DIGITS = 19
-"""Numbers of so many digits do not fit into 64 bits."""
 _SOLVERS = ("auto", "cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected")
 
 
@@ -276,75 +273,3 @@ def _add_method(group: Any) -> None:
         help="of cg: random vectors that estimate the log marginal likelihood, with its standard "
         "error (default none: it is not known)",
     )
-
-
-def _refusal(text: str, expected: str) -> argparse.ArgumentTypeError:
-    return argparse.ArgumentTypeError(f"{received_text(text)}: expected {expected}")
-
-
-def count(text: str) -> int:
-    """A whole number from 1."""
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else 0
-    if number < 1:
-        raise _refusal(text, "a whole number from 1")
-    return number
-
-
-def seed(text: str) -> int:
-    """A whole number from 0 to 2^32 - 1."""
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else -1
-    if not 0 <= number < 2**32:
-        raise _refusal(text, "a whole number from 0 to 2^32 - 1")
-    return number
-
-
-def position(text: str) -> tuple[int, ...]:
-    """An index for each axis, such as 3,4."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(p.isascii() and p.isdigit() and len(p) < _DIGITS for p in parts):
-        raise _refusal(text, "whole numbers from 0, such as 3,4")
-    return tuple(map(int, parts))
-
-
-def counts(text: str) -> tuple[int, ...]:
-    """Whole numbers from 1, such as 32,128,512."""
-    return tuple(count(part.strip()) for part in text.split(","))
-
-
-def _number(text: str) -> float:
-    """A number, NaN for any other text."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def variance(text: str) -> float:
-    """A finite number from 0."""
-    number = _number(text)
-    if not 0.0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{received_text(text)}: expected a finite number, 0 or more"
-        )
-    return number
-
-
-def tolerance(text: str) -> float:
-    """A number between 0 and 1."""
-    number = _number(text)
-    if not 0.0 < number < 1.0:
-        raise argparse.ArgumentTypeError(
-            f"{received_text(text)}: expected a number between 0 and 1"
-        )
-    return number
-
-
-def variance_or_auto(text: str) -> float | str:
-    """A finite number from 0, or "auto" for one that is chosen."""
-    return text if text == "auto" else variance(text)
-
-
-def shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Sizes such as 28,28,1, with the input's name before them: image=28,28,1."""
-    name, _, sizes = text.rpartition("=")
-    return name, tuple(count(part.strip()) for part in sizes.replace("x", ",").split(","))

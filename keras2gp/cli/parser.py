@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp._util.version import VERSION
-from keras2gp.cli import arguments, checks
+from keras2gp.cli import arguments, checks, option_values
 from keras2gp.cli import result_arguments as results
 from keras2gp.cli.arguments import MODEL, MODEL_OR_KERNEL
 from keras2gp.cli.described import Parser
@@ -108,21 +108,21 @@ def _add_verify(commands: Any) -> None:
     verify.add_argument(
         "--widths",
         metavar="N,N,...",
-        type=arguments.counts,
+        type=option_values.counts,
         default=(8, 16, 64),
         help="channels of the narrowest hidden layer; the others grow with it (default 8,16,64)",
     )
     verify.add_argument(
         "--samples",
         metavar="N",
-        type=arguments.count,
+        type=option_values.count,
         default=300,
         help="networks of each width (default 300)",
     )
     verify.add_argument(
         "--images",
         metavar="N",
-        type=arguments.count,
+        type=option_values.count,
         default=3,
         help="images to compare on: the first of D (default 3)",
     )
@@ -145,7 +145,7 @@ def _add_gram(commands: Any) -> None:
     gram.add_argument("model", metavar="KERNEL", help="a saved kernel, or a model as for fit")
     arguments.add_data(gram)
     gram.add_argument(
-        "--rows", metavar="N", type=arguments.count, help="training rows of D (default: all)"
+        "--rows", metavar="N", type=option_values.count, help="training rows of D (default: all)"
     )
     arguments.add_output(gram, "directory of the store, such as K.zarr")
     gram.add_argument(

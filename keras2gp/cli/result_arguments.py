@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from keras2gp.cli import arguments, checks
+from keras2gp.cli import arguments, checks, option_values
 from keras2gp.cli.arguments import MODEL, MODEL_OR_KERNEL
 from keras2gp.cli.completion import SHELLS
 from keras2gp.cli.loading import Command
@@ -68,7 +68,7 @@ def add_predict(commands: Any) -> None:
     predict.add_argument(
         "--limit",
         metavar="N",
-        type=arguments.count,
+        type=option_values.count,
         help="predict the first N images (default: all)",
     )
     arguments.add_store_of_fit(predict)
@@ -120,11 +120,11 @@ def add_search(commands: Any) -> None:
     search.add_argument(
         "--validation",
         metavar="V",
-        type=arguments.count,
+        type=option_values.count,
         help="rows after those to train on (default N / 5; none for another --score)",
     )
     search.add_argument(
-        "--samples", metavar="M", required=True, type=arguments.count, help="networks in all"
+        "--samples", metavar="M", required=True, type=option_values.count, help="networks in all"
     )
     search.add_argument(
         "--score",
@@ -155,7 +155,7 @@ def add_tune(commands: Any) -> None:
     arguments.add_data(tune)
     arguments.add_training_rows(tune)
     tune.add_argument(
-        "--steps", metavar="K", type=arguments.count, default=30, help="at most (default 30)"
+        "--steps", metavar="K", type=option_values.count, default=30, help="at most (default 30)"
     )
     arguments.add_target_noise(
         tune, None, "to start from; 0: none; default: 1%% of the kernel's mean variance"
@@ -179,7 +179,9 @@ def add_xray(commands: Any) -> None:
     xray.add_argument("model", metavar="MODEL", help=MODEL)
     arguments.add_data(xray)
     arguments.add_training_rows(xray)
-    xray.add_argument("--test", metavar="M", type=arguments.count, help="test rows (default none)")
+    xray.add_argument(
+        "--test", metavar="M", type=option_values.count, help="test rows (default none)"
+    )
     xray.add_argument(
         "--kinds",
         metavar="K,K,...",
@@ -201,21 +203,21 @@ def add_xray(commands: Any) -> None:
     xray.add_argument(
         "--most-work",
         metavar="F",
-        type=arguments.variance,
+        type=option_values.variance,
         default=20.0,
         help="leave out variants that take F times the time of the model (default 20)",
     )
     xray.add_argument(
         "--subsets",
         metavar="G",
-        type=arguments.count,
+        type=option_values.count,
         default=10,
         help="random groups of rows, each left out once for standard errors (default 10)",
     )
     xray.add_argument(
         "--signal-rows",
         metavar="R",
-        type=arguments.count,
+        type=option_values.count,
         default=200,
         help="rows that show how signal flows (default 200)",
     )
@@ -279,7 +281,7 @@ def add_plot(commands: Any) -> None:
     kernel.add_argument(
         "--rows",
         metavar="N",
-        type=arguments.count,
+        type=option_values.count,
         default=_PLOT_ROWS,
         help=f"(default {_PLOT_ROWS})",
     )
@@ -307,7 +309,7 @@ def add_demo(commands: Any) -> None:
         demo.add_argument(
             f"--{name}",
             metavar="N",
-            type=arguments.count,
+            type=option_values.count,
             default=default,
             help=f"digits to {name} on (default {default})",
         )

@@ -3,58 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from keras2gp._util.checks import one_of
-from keras2gp.conversion.call import RefusalError, State
-from keras2gp.conversion.layers.masks import without_gaps
-from keras2gp.conversion.opening import Opened, opened
+from keras2gp.conversion.examination import examined, opened_as_set
 from keras2gp.conversion.output import (
-    channels_of,
     choice_of_output,
-    chosen_output,
-    graph_of,
-    mean_notes,
-    mean_of,
-    no_such_layer,
-    obstacles_before,
-    output_obstacles,
-    precision_notes,
-    unit_notes,
-    with_heads_apart,
-    with_inputs_numbered,
-    without_output_activation,
 )
-from keras2gp.conversion.overrides import apply_overrides, check_overrides
-from keras2gp.conversion.preprocessing import (
-    deterministic_model,
-    mixing_obstacles,
-    side_by_side,
-)
-from keras2gp.conversion.registry import OwnLayers
+from keras2gp.conversion.overrides import check_overrides
 from keras2gp.conversion.settings import Settings
-from keras2gp.conversion.walker import KerasWalker
 from keras2gp.covariance.duals.hermite import TOLERANCE
-from keras2gp.covariance.expansion import with_degrees
 from keras2gp.covariance.own_activations import OwnActivations
-from keras2gp.covariance.program import check_rules, check_tangent
-from keras2gp.errors import Obstacle, OutputError, PriorError, UnsupportedModelError
-from keras2gp.graph.calls import join_calls
-from keras2gp.graph.distributions import check_gaussianity
-from keras2gp.graph.graph import Graph
-from keras2gp.graph.joins import without_joins
-from keras2gp.graph.means import array_obstacles, split_mean
-from keras2gp.graph.offsets import check_offsets
-from keras2gp.graph.positivity import without_idle_activations
-from keras2gp.graph.sums import resolve_sums
-from keras2gp.graph.variances import LayerVariances
-from keras2gp.kernel.inputs import InputSpec
+from keras2gp.covariance.program import check_tangent
+from keras2gp.errors import OutputError, UnsupportedModelError
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.kernel.mean import Mean
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.report import ConversionReport, LayerRow
+from keras2gp.report import ConversionReport
 
 __all__ = ["convert", "inspect"]
 
@@ -144,8 +109,8 @@ def convert(
         trained_until,
         dtype,
     )
-    with _opened(model, settings) as ready:
-        conversion = _walked(ready, settings)
+    with opened_as_set(model, settings) as ready:
+        conversion = examined(ready, settings)
     report, graph = conversion.report, conversion.graph
     obstacles = report.obstacles
     if graph is not None and kind == "ntk":
@@ -222,149 +187,11 @@ def inspect(
         input_shape,
         trained_until,
     )
-    with _opened(model, settings) as ready:
+    with opened_as_set(model, settings) as ready:
         try:
-            return _walked(ready, settings).report
+            return examined(ready, settings).report
         except OutputError as error:
             # The layers are the same for every output; which of them matter is not known.
-            report = _walked(ready, replace(settings, output=0)).report
+            report = examined(ready, replace(settings, output=0)).report
             choice = choice_of_output(report.model, error)
             return replace(report, obstacles=(choice,), output="", notes=())
-
-
-@dataclass(frozen=True)
-class _Conversion:
-    """The report of a conversion, and the parts of the kernel if there are no obstacles."""
-
-    report: ConversionReport
-    graph: Graph | None = None
-    parameters: Mapping[str, LayerVariances] = field(default_factory=dict)
-    inputs: tuple[InputSpec, ...] = ()
-    preprocessor: Any | None = None
-    mean: Mean | None = None
-
-
-def _opened(source: Any, settings: Settings) -> AbstractContextManager[Opened]:
-    """The model, opened as the settings ask for it."""
-    return opened(
-        source,
-        weights=settings.takes_weights,
-        activations=settings.activations.functions,
-        layers=settings.layers,
-        input_shape=settings.input_shape,
-    )
-
-
-def _walked(model: Opened, settings: Settings) -> _Conversion:
-    """Walk over the model, simplify its graph, and collect every obstacle."""
-    functional, unreadable, name = model.functional, model.unreadable, model.name
-    if functional is None:
-        reasons = (model.obstacle,) if model.obstacle else tuple(unreadable.values())
-        rows = tuple(
-            LayerRow(path, kind, "refused" if path in unreadable else "")
-            for path, kind in model.layers
-        )
-        return _Conversion(ConversionReport(name, settings.prior, rows, reasons))
-    state = State(
-        settings.prior,
-        settings.states_both,
-        settings.dtype,
-        settings.max_pooling,
-        settings.activations.activation,
-        OwnLayers(settings.layers),
-        model.tracer,
-        settings.trained_until,
-    )
-    walker = KerasWalker(functional, state, dict(unreadable))
-    if settings.trained_until is not None and settings.trained_until not in walker.results:
-        raise no_such_layer("trained_until", settings.trained_until, list(walker.results))
-    if settings.takes_weights and model.tracer.made_weights:
-        raise PriorError(
-            f"{name}: it has layers without weights, which were never called, or which its code "
-            "makes anew. Try: call the model on data; or prior='initializers', without "
-            "trained_until="
-        )
-    output = chosen_output(walker, functional, settings.output)
-
-    inputs = tuple(InputSpec(t.name, tuple(t.shape[1:]), _dtype(t)) for t in functional.inputs)
-    try:
-        output = with_heads_apart(output, state, walker)
-        whole, notes, removed = without_output_activation(graph_of(output, state, walker))
-    except RefusalError as refusal:
-        obstacle = Obstacle(name, "the output", refusal.why, refusal.hint)
-        rows = tuple(row for c in walker.calls for row in (c.row, *c.extra_rows))
-        shapes = tuple(spec.shape for spec in inputs)
-        return _Conversion(ConversionReport(name, settings.prior, rows, (obstacle,), shapes))
-    graph, terms = split_mean(whole, channels_of(output))
-    arrays = array_obstacles(graph)
-    graph, held = without_gaps(graph, state, terms.data)
-    shared = join_calls(graph, len(state.data))
-    graph, sum_obstacles = _with_sums_resolved(without_idle_activations(shared.graph))
-    guessed = walker.has_unknown_shape(output)
-    obstacles = [
-        *obstacles_before(walker, graph),
-        *([] if guessed else output_obstacles(output, graph)),
-        *arrays,
-        *held,
-        *sum_obstacles,
-        *([] if arrays else check_gaussianity(graph)),
-        *shared.obstacles,
-        *check_rules(graph),
-        *([] if guessed else check_offsets(graph)),
-    ]
-    graph, expansions = with_degrees(graph, settings.tolerance)
-    state.data += [(None, data) for data in side_by_side(shared, state.data)]
-    used = [op.index for op in graph.inputs]
-    tensors = list(dict.fromkeys([*used, *terms.data]))
-    preprocessor = mean = None
-    if not obstacles:
-        preprocessor = deterministic_model(walker.inputs, [state.data[i][1] for i in tensors])
-        obstacles += mixing_obstacles(preprocessor)
-        mean = mean_of(terms, output, graph.positions, state.constants, tensors)
-
-    alive = {layer: state.parameters[layer] for layer in graph.layers}
-    # A layer that was refused has no variances: an override of it is no mistake of its own.
-    overrides = settings.overrides_of(alive) if obstacles else settings.overrides
-    parameters = apply_overrides(alive, overrides)
-    report = ConversionReport(
-        name,
-        settings.prior,
-        tuple(_row(row, parameters) for c in walker.calls for row in (c.row, *c.extra_rows)),
-        tuple(obstacles),
-        tuple(spec.shape for spec in inputs),
-        whole.nodes[whole.output].path,
-        (
-            *settings.notes,
-            *notes,
-            *unit_notes(output),
-            *mean_notes(mean),
-            *precision_notes(walker, settings.dtype),
-            *expansions,
-        ),
-        graph.positions,
-        removed,
-    )
-    if obstacles:
-        return _Conversion(report)
-    graph = with_inputs_numbered(graph, used)
-    return _Conversion(report, graph, parameters, inputs, preprocessor, mean)
-
-
-def _with_sums_resolved(graph: Graph) -> tuple[Graph, list[Obstacle]]:
-    """The graph with sums of independent terms, also of fields that were joined; and obstacles."""
-    resolved, obstacles = resolve_sums(graph)
-    if obstacles:
-        apart, left = resolve_sums(without_joins(graph))
-        if not left:
-            return apart, left
-    return resolved, obstacles
-
-
-def _dtype(tensor: Any) -> str:
-    """The dtype of an input of integers, booleans or text; "" of real numbers."""
-    return "" if "float" in str(tensor.dtype) else str(tensor.dtype)
-
-
-def _row(row: LayerRow, parameters: Mapping[str, LayerVariances]) -> LayerRow:
-    """The row with the variances that hold after overrides."""
-    return replace(row, variances=parameters.get(row.path)) if row.variances else row

@@ -54,7 +54,7 @@ _UNITWISE = frozenset(
     {
         "activation.read_activation_layer",
         "activation.read_operation",
-        "cumulative.read_cumsum",
+        "pooling.read_cumsum",
         "merging.read_add",
         "merging.read_average",
         "merging.read_subtract",

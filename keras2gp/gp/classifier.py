@@ -14,15 +14,17 @@ from keras2gp._util.arrays import Array, Indices, Matrix, Vector
 from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.class_posterior import ClassPosterior
-from keras2gp.gp.class_settings import (
-    check_label_setting,
-    check_probabilities,
-    class_weights,
-    targets_of,
-)
 from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
 from keras2gp.gp.inputs import check_length
-from keras2gp.gp.labels import check_labels, classes_from_state, classes_state
+from keras2gp.gp.labels import (
+    check_label_setting,
+    check_labels,
+    check_probabilities,
+    class_weights,
+    classes_from_state,
+    classes_state,
+    targets_of,
+)
 from keras2gp.gp.linear_map import LinearMap, fit_linear_map
 from keras2gp.gp.positions import scored_rows
 from keras2gp.gp.prior_mean import MeanWarning, has_mean

@@ -19,7 +19,7 @@ from keras2gp.errors import Keras2GPError, ModelFileError, NotFittedError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.ensemble import TrainedEnsemble
-from keras2gp.gp.heads import FORMAT, described, version_of, write_head
+from keras2gp.gp.fit_files import FORMAT, described, version_of, write_head
 from keras2gp.gp.kernel_function import check_kernel, kernel_values
 from keras2gp.gp.laplace.estimator import GPLaplace
 from keras2gp.gp.linear_map import LinearMap

@@ -64,7 +64,7 @@ LAYERS = table_of(
         "variances.", "filters",
     ),
     weighted_rows(
-        "embedding.read_embedding", "Embedding", "embedding",
+        "linear.read_embedding", "Embedding", "embedding",
         "Random weights on one-hot vectors: k'[d][g] = w2 if the integers at g and g + d are "
         "equal, else 0.", "output_dim",
     ),

@@ -160,7 +160,7 @@ OPERATIONS = table_of(
         becomes="A map several times, side by side along axes of positions.",
     ),
     ops(
-        "numpy", "Cumsum", reader="cumulative.read_cumsum", channelwise=True,
+        "numpy", "Cumsum", reader="pooling.read_cumsum", channelwise=True,
         becomes="Sums over the positions up to each along one axis; at the output over units too.",
     ),
     # Without a rule

@@ -10,11 +10,20 @@ the first layer; and writes the calls of a layer as [[["before", 0, 0, {}]]].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from keras2gp.layer_table import LAYERS, OPERATIONS
 from keras2gp.modelfile.config_values import Config, UnreadableError
+from keras2gp.modelfile.keras_2_references import (
+    call_of,
+    ends_of,
+    first_calls,
+    is_model,
+    name_in_keras_3,
+    own_name,
+    plain_value,
+)
 from keras2gp.modelfile.keras_2_settings import (
     RENAMED,
     is_of_keras,
@@ -29,7 +38,6 @@ REFUSAL = "refusal"
 """Key of the reason for which a layer is not built."""
 
 _MODELS = {"Functional": "keras.src.models.functional", "Sequential": "keras"}
-_CONSTANT = "_CONSTANT_VALUE"
 
 
 def is_older_form(config: Config, version: str | None) -> bool:
@@ -40,7 +48,7 @@ def is_older_form(config: Config, version: str | None) -> bool:
         version: the version of Keras that the file states, if any.
     """
     module = config.get("module")
-    if not _is_model(config):
+    if not is_model(config):
         return False
     stated = (version or "").startswith("2.")
     return module is None or stated or ".engine" in module or not module.startswith("keras")
@@ -85,34 +93,34 @@ class _Translation:
 
     def _wired(self, inner: Config, kind: str) -> Config:
         """The settings of a model: its layers, and which of their tensors go in and out."""
-        start = _first_calls(inner)
+        start = first_calls(inner)
         layers = [self._layer(layer, start) for layer in inner["layers"]]
         kept: Config = {key: inner[key] for key in ("name", "trainable") if key in inner}
         kept.setdefault("name", kind.lower())
         if kind == "Sequential":
-            shape = _plain(inner.get("build_input_shape"))
+            shape = plain_value(inner.get("build_input_shape"))
             entrance = _entrance(inner["layers"][0]) if inner["layers"] else None
             kept |= {"layers": [entrance, *layers] if entrance else layers}
             return {**kept, "build_input_shape": shape} if shape is not None else kept
         kept |= {key: inner.get(key) for key in ("input_layers", "output_layers")}
         if not self.newer:
-            kept["input_layers"] = _ends(inner.get("input_layers"), {}, [])
-            kept["output_layers"] = _ends(inner.get("output_layers"), start, inner["layers"])
+            kept["input_layers"] = ends_of(inner.get("input_layers"), {}, [])
+            kept["output_layers"] = ends_of(inner.get("output_layers"), start, inner["layers"])
         return {**kept, "layers": layers}
 
     def _layer(self, config: Any, start: dict[str, int]) -> Any:
-        """A layer of a model, with its calls. start: see `_first_calls`."""
+        """A layer of a model, with its calls. start: see `first_calls`."""
         if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
             return config
         nodes, calls = config.get("inbound_nodes"), None
         if isinstance(nodes, list):
-            calls = [_call(node, start) for node in nodes]
-        rest = {"name": _name(config["name"])} if "name" in config else {}
+            calls = [call_of(node, start) for node in nodes]
+        rest = {"name": name_in_keras_3(config["name"])} if "name" in config else {}
         try:
             new = self._object(config, calls)
         except UnreadableError as refusal:
             inner: Any = config.get("config")
-            kept = {"name": _name(inner["name"])} if _is_named(inner) else {}
+            kept = {"name": name_in_keras_3(inner["name"])} if _is_named(inner) else {}
             new = {"module": None, "class_name": config["class_name"], "config": kept}
             new[REFUSAL] = refusal
         new |= rest
@@ -125,7 +133,7 @@ class _Translation:
     def _object(self, config: Config, calls: list[Any] | None) -> Config:
         """A layer, operation or model without its calls, which an operation changes in place."""
         name, inner, module = config["class_name"], config.get("config"), config.get("module")
-        if _is_model(config):
+        if is_model(config):
             return self.model(config)
         if not isinstance(inner, dict) or not is_of_keras(module):
             return {key: config.get(key) for key in _HEAD} | {"config": inner}
@@ -142,7 +150,9 @@ class _Translation:
             registered = registered or (name if ">" in name else None)
             head = {"module": module, "class_name": name.rsplit(">", 1)[-1]}
             inner = {
-                key: _plain(value) for key, value in inner.items() if key != "batch_input_shape"
+                key: plain_value(value)
+                for key, value in inner.items()
+                if key != "batch_input_shape"
             }
             return {**head, "config": inner, "registered_name": registered}
         settings = keras_3_settings(
@@ -158,13 +168,6 @@ class _Translation:
 
 
 _HEAD = ("module", "class_name", "registered_name")
-
-
-def _is_model(config: Config) -> bool:
-    """Whether an object is a Sequential or functional model, and of no class of the user's own."""
-    name = config.get("class_name")
-    keras_name = name in ("Functional", "Model", "Sequential") and is_of_keras(config.get("module"))
-    return keras_name and config.get("registered_name") in (None, name)
 
 
 def _shared(config: Config) -> frozenset[Any]:
@@ -204,114 +207,8 @@ def _operation(name: str, inner: Config, calls: list[Any] | None) -> Config:
         raise UnreadableError(name, "its calls differ in more than their tensors.")
     for call, (_, new) in zip(calls or (), made, strict=True):
         call.update(new)
-    new_name = {"name": _name(inner["name"])} if _is_named(inner) else {}
+    new_name = {"name": name_in_keras_3(inner["name"])} if _is_named(inner) else {}
     return {**made[0][0], "config": {**made[0][0]["config"], **new_name}}
-
-
-def _call(node: Any, start: dict[str, int]) -> Any:
-    """A call of a layer in the form of Keras 3: arguments, of which some are tensors."""
-    if isinstance(node, dict) and "args" in node:
-        return node
-    keywords: Config = {}
-    first = _tensors(node, start, keywords)
-    if isinstance(first, list) and len(first) == 1 and _reference(node) is None:
-        first = first[0]
-    named = {key: _tensors(value, start, {}) for key, value in keywords.items()}
-    return {"args": [first], "kwargs": {k: v for k, v in named.items() if v is not None}}
-
-
-def _tensors(value: Any, start: dict[str, int], keywords: Config) -> Any:
-    """Arguments with references in the form of Keras 3. keywords: gets the named arguments."""
-    value = _plain(value)
-    if (found := _reference(value)) is not None:
-        name, node, tensor, named = found
-        keywords |= named
-        if name == _CONSTANT:
-            return tensor
-        history = [_name(name), node - start.get(name, 0), tensor]
-        settings = {"shape": [], "dtype": "float32", "keras_history": history}
-        return {"class_name": "__keras_tensor__", "config": settings}
-    if isinstance(value, list):
-        return [_tensors(item, start, keywords) for item in value]
-    if isinstance(value, dict) and value.get("class_name") == "__ellipsis__":
-        return {"class_name": "__ellipsis__", "config": {}}
-    if isinstance(value, dict) and "class_name" not in value:
-        if value.keys() == {"start", "stop", "step"}:
-            return {"class_name": "__slice__", "config": value}
-        return {key: _tensors(item, start, keywords) for key, item in value.items()}
-    return value
-
-
-def _reference(value: Any) -> tuple[str, int, Any, Config] | None:
-    """Layer, call, tensor and named arguments of ["before", 0, 0, {}]; None for other values."""
-    if not isinstance(value, list) or len(value) not in (3, 4) or not isinstance(value[0], str):
-        return None
-    if not isinstance(value[1], int) or isinstance(value[1], bool):
-        return None
-    if value[0] != _CONSTANT and not isinstance(value[2], int):
-        return None
-    named = value[3] if len(value) == 4 else {}
-    return (value[0], value[1], value[2], named) if isinstance(named, dict) else None
-
-
-def _first_calls(inner: Config) -> dict[str, int]:
-    """The number by which each nested model's first call goes: Keras 2 counts from 1 for most.
-
-    A model keeps only calls whose results are used: the least number that occurs is the first.
-    """
-    found: dict[str, int] = {}
-    nodes = [layer.get("inbound_nodes") for layer in inner["layers"] if isinstance(layer, dict)]
-    for name, node in _references([nodes, inner.get("output_layers")]):
-        found[name] = min(node, found.get(name, node))
-    nested = {
-        str(_own_name(layer))
-        for layer in inner["layers"]
-        if isinstance(layer, dict) and _is_model(layer)
-    }
-    return {name: node for name, node in found.items() if name in nested}
-
-
-def _references(value: Any) -> Iterator[tuple[str, int]]:
-    """Layer and call of every reference in old form."""
-    value = _plain(value)
-    if (found := _reference(value)) is not None:
-        yield found[0], found[1]
-        value = found[3]
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _references(item)
-
-
-def _ends(value: Any, start: dict[str, int], layers: list[Any]) -> Any:
-    """References to a model's inputs or outputs; a list of one stands for that one in Keras 2.
-
-    Keras 3 counts the calls of a Functional model from 1 here.
-    """
-    value = _plain(value)
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    functional = {
-        str(_own_name(layer))
-        for layer in layers
-        if isinstance(layer, dict) and _is_model(layer) and layer["class_name"] != "Sequential"
-    }
-
-    def renumbered(item: Any) -> Any:
-        item = _plain(item)
-        if (found := _reference(item)) is not None:
-            name, node, tensor, _ = found
-            return [_name(name), node - start.get(name, 0) + (name in functional), tensor]
-        return _mapped(renumbered, item)
-
-    return renumbered(value)
-
-
-def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, list):
-        return [function(item) for item in value]
-    if isinstance(value, dict):
-        return {key: function(item) for key, item in value.items()}
-    return value
 
 
 def _entrance(config: Any) -> Config | None:
@@ -322,31 +219,14 @@ def _entrance(config: Any) -> Config | None:
     while isinstance(inner, dict) and "batch_input_shape" not in inner:
         inside = inner.get("layer")
         inner = inside.get("config") if isinstance(inside, dict) else None
-    shape = _plain(inner.get("batch_input_shape")) if isinstance(inner, dict) else None
+    shape = plain_value(inner.get("batch_input_shape")) if isinstance(inner, dict) else None
     if not isinstance(shape, list) or not isinstance(inner, dict):
         return None
     dtype = inner.get("dtype")
     dtype = dtype if isinstance(dtype, str) and not dtype.startswith("mixed") else "float32"
-    settings = {"batch_shape": shape, "dtype": dtype, "name": f"{_own_name(config)}_input"}
+    settings = {"batch_shape": shape, "dtype": dtype, "name": f"{own_name(config)}_input"}
     return {"module": "keras.layers", "class_name": "InputLayer", "config": settings}
-
-
-def _plain(value: Any) -> Any:
-    """A tuple or a shape as Keras 2 writes them: {"class_name": "__tuple__", "items": [...]}."""
-    while isinstance(value, dict) and value.get("class_name") in ("__tuple__", "TensorShape"):
-        value = value.get("items")
-    return value
-
-
-def _own_name(layer: Config) -> Any:
-    inner = layer.get("config")
-    return layer.get("name") or (inner.get("name") if isinstance(inner, dict) else None)
 
 
 def _is_named(inner: Any) -> bool:
     return isinstance(inner, dict) and isinstance(inner.get("name"), str)
-
-
-def _name(name: Any) -> Any:
-    """A layer's name without "/", which Keras 3 does not take."""
-    return name.replace("/", "_") if isinstance(name, str) else name

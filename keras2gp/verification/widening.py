@@ -14,7 +14,8 @@ import numpy as np
 from keras.src.applications import convnext
 
 from keras2gp.conversion.call import Call
-from keras2gp.conversion.priors import bias_mean, initial_constants
+from keras2gp.conversion.initial_values import initial_constants
+from keras2gp.conversion.priors import bias_mean
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.errors import GraphError, WideningError

@@ -14,7 +14,7 @@ from keras2gp._util.files import free_disk
 from keras2gp._util.memory import available_memory
 from keras2gp._util.text import duration_text, size_text
 from keras2gp.errors import StoreError
-from keras2gp.gp.noise import ROWS, noise_memory
+from keras2gp.gp.noise_pilot import ROWS, noise_memory
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import estimate, speed_of
 from keras2gp.xrays.flow import seconds_of

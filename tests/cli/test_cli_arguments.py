@@ -6,7 +6,7 @@ import json
 import pytest
 
 from keras2gp import __version__
-from keras2gp.cli import arguments, rows
+from keras2gp.cli import arguments, option_values, rows
 from keras2gp.cli.exit_codes import MEANINGS
 from keras2gp.cli.parser import build_parser
 
@@ -133,16 +133,16 @@ def test_the_zoo_has_the_names_that_the_arguments_know():
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "1e3", "nan", "²"])
 def test_counts_are_whole_numbers_from_one(text):
     with pytest.raises(argparse.ArgumentTypeError):
-        arguments.count(text)
+        option_values.count(text)
 
 
 def test_values_of_options():
-    assert arguments.variance_or_auto("auto") == "auto"
-    assert arguments.variance_or_auto("1e-6") == 1e-6
-    assert arguments.shape("28,28,1") == arguments.shape("28x28x1") == ("", (28, 28, 1))
-    assert arguments.shape("a=b=7") == ("a=b", (7,))
+    assert option_values.variance_or_auto("auto") == "auto"
+    assert option_values.variance_or_auto("1e-6") == 1e-6
+    assert option_values.shape("28,28,1") == option_values.shape("28x28x1") == ("", (28, 28, 1))
+    assert option_values.shape("a=b=7") == ("a=b", (7,))
     with pytest.raises(argparse.ArgumentTypeError):
-        arguments.shape("28,x")
+        option_values.shape("28,x")
 
 
 def test_every_command_can_be_checked_and_run():

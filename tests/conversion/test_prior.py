@@ -7,7 +7,8 @@ from keras import initializers as init
 from keras import layers
 
 import keras2gp
-from keras2gp.conversion.priors import TRUNCATED_VARIANCE, _fans, element_variance, read_variances
+from keras2gp.conversion.initial_values import TRUNCATED_VARIANCE, _fans, element_variance
+from keras2gp.conversion.priors import read_variances
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
 

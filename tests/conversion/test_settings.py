@@ -10,7 +10,7 @@ import pytest
 from keras import initializers, layers, ops
 
 import keras2gp
-from keras2gp.conversion.priors import element_variance
+from keras2gp.conversion.initial_values import element_variance
 from keras2gp.errors import Keras2GPError, PriorError, UnsupportedModelError
 from keras2gp.graph.ops import Activation
 

@@ -10,7 +10,7 @@ from oracles import quadrature
 from scipy import integrate, stats
 
 import keras2gp
-from keras2gp.conversion.priors import moments_of
+from keras2gp.conversion.initial_values import moments_of
 from keras2gp.errors import UnsupportedModelError
 
 W2, B2 = 2.0, 0.09

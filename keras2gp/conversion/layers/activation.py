@@ -16,7 +16,7 @@ import keras
 
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
-from keras2gp.conversion.priors import initial_constant
+from keras2gp.conversion.initial_values import initial_constant
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Activation

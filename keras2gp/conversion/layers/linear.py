@@ -21,6 +21,7 @@ __all__ = [
     "read_dense",
     "read_depthwise",
     "read_einsum",
+    "read_embedding",
     "read_separable",
     "read_transposed",
 ]
@@ -212,3 +213,17 @@ def _depthwise(
         for part, begin in zip(result.parts, begins, strict=False)
     )
     return replace(result, parts=parts)
+
+
+def read_embedding(call: Call, context: Context) -> Tensor:
+    """Read Embedding: a Dense layer without biases on one-hot vectors, k' = w2 [t1 = t2]."""
+    layer, tensor = call.operation, call.tensors[0]
+    if not tensor.is_data:
+        context.refuse(
+            "it looks vectors up by what random weights give, which are no integers",
+            "an Embedding of the input itself",
+        )
+    check_weights(layer, context)
+    context.became = "embedding"
+    tokens = context.as_tokens(tensor, int(layer.input_dim))
+    return context.affine(tokens, layer, 1, call.output, kernel="embeddings")

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context, by_channel
-from keras2gp.conversion.priors import (
+from keras2gp.conversion.initial_values import (
     Moments,
     initial_constant,
     initial_constants,

@@ -25,8 +25,6 @@ from keras2gp.graph.ops.channels import (
     Depthwise,
     Input,
     Mixture,
-    Normalize,
-    NormalizeAdded,
     Opaque,
     Scale,
     Sum,
@@ -34,7 +32,6 @@ from keras2gp.graph.ops.channels import (
     Weighted,
 )
 from keras2gp.graph.ops.functions import Composed, Shift, Steps
-from keras2gp.graph.ops.gains import Gain
 from keras2gp.graph.ops.mixing import (
     AveragePool,
     Combination,
@@ -43,6 +40,7 @@ from keras2gp.graph.ops.mixing import (
     Select,
     Upsample,
 )
+from keras2gp.graph.ops.normalization import Gain, Normalize, NormalizeAdded
 from keras2gp.graph.ops.positions import (
     Crop,
     Dilate,

@@ -13,6 +13,7 @@ from keras2gp.graph.linear_maps import SeparableMap
 
 __all__ = [
     "FEW_CHANNELS",
+    "WEIGHTS_FIRST",
     "Kind",
     "Margin",
     "NotGaussian",
@@ -113,6 +114,7 @@ class Refusal(NamedTuple):
     hint: str
 
 
+WEIGHTS_FIRST = "a convolution or Dense layer on the input's branch (a 1x1 convolution will do)"
 FEW_CHANNELS = (
     "the input has a fixed number of channels, each with a random factor of its own: what follows "
     "sums over few of them, and stays random however wide the network grows"

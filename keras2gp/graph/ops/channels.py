@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
 from keras2gp.graph.linear_maps import SeparableMap, identity
-from keras2gp.graph.ops.base import Kind, NotGaussian, Op, Refusal, Spatial, along
+from keras2gp.graph.ops.base import WEIGHTS_FIRST, Kind, NotGaussian, Op, Refusal, Spatial
 
 __all__ = [
     "Activation",
@@ -16,8 +16,6 @@ __all__ = [
     "Depthwise",
     "Input",
     "Mixture",
-    "Normalize",
-    "NormalizeAdded",
     "Opaque",
     "Scale",
     "Sum",
@@ -36,7 +34,6 @@ _ODD = frozenset({"arctan", "erf", "sin", "sinh", "softsign", "tanh"})
 """Functions with phi(-u) = -phi(u)."""
 _EVEN = frozenset({"abs", "absolute", "cos", "square"})
 """Functions with phi(-u) = phi(u)."""
-_WEIGHTS_FIRST = "a convolution or Dense layer on the input's branch (a 1x1 convolution will do)"
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ class Depthwise(Weighted):
             "of them: what follows sees a few random filters, whose second moments stay random "
             "however wide the network grows"
         )
-        return Refusal("depthwise convolution of the input", why, _WEIGHTS_FIRST)
+        return Refusal("depthwise convolution of the input", why, WEIGHTS_FIRST)
 
 
 @dataclass(frozen=True)
@@ -268,7 +265,7 @@ class Sum(Op):
             "channel to channel, and there is no rule for that"
         )
         received = "sum of the input and a random branch"
-        return Refusal(received, why, f"{_WEIGHTS_FIRST} before the sum")
+        return Refusal(received, why, f"{WEIGHTS_FIRST} before the sum")
 
 
 @dataclass(frozen=True)
@@ -296,97 +293,3 @@ class Scale(Op):
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
         """The factor times the identity."""
         return (SeparableMap(self.factor, tuple(identity(n) for n in size)),)
-
-
-@dataclass(frozen=True)
-class Normalize(Op):
-    """One group of channels over the root mean square (or deviation) of all: A / sqrt(v + epsilon).
-
-    inputs:    all channel groups that are normalised together
-    group:     which of them this node is about
-    weights:   C_i / sum C of the groups
-    axes:      for each spatial axis, whether the statistics are taken over it too
-    centered:  whether the mean over channels (and axes) is taken away from A first
-    deviation: whether v is the variance, not the mean square
-    epsilon:   added to v; where both are 0 the result is 0
-
-    Raises: GraphError from `spatial`, if the fields do not fit the inputs.
-    """
-
-    group: int
-    weights: tuple[float, ...]
-    axes: tuple[bool, ...]
-    centered: bool
-    deviation: bool
-    epsilon: float
-
-    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of every input."""
-        if len(set(inputs)) != 1 or len(inputs) != len(self.weights):
-            raise GraphError(f"a normalisation of {len(self.weights)} groups of shapes {inputs}")
-        if not 0 <= self.group < len(inputs) or len(self.axes) != len(inputs[0]):
-            raise GraphError(f"group {self.group} and axes {self.axes} of the shapes {inputs}")
-        if self.centered and not self.deviation:
-            raise GraphError("a normalisation that is centered divides by the deviation")
-        return inputs[0]
-
-    @property
-    def packs_offsets(self) -> bool:
-        """It multiplies every position by numbers of both images."""
-        return True
-
-    @property
-    def keeps_zeros(self) -> bool:
-        """Both images are multiplied by a number."""
-        return True
-
-    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Each call has statistics of its own."""
-        return (replace(self, axes=along(self.axes, False, rank)),)
-
-    def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """That of its group: the divisor is not random at infinite width."""
-        return Kind.UNKNOWN if Kind.UNKNOWN in inputs else inputs[self.group]
-
-    def sources(self, index: int, inputs: Sequence[frozenset[int]]) -> frozenset[int]:
-        """Those of its group: the divisor is not random at infinite width."""
-        return inputs[self.group]
-
-    def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """As its group, if no mean is taken away."""
-        return not self.centered and inputs[self.group]
-
-    def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """If its groups are."""
-        return all(inputs)
-
-    def needs_means(self, inputs: Sequence[Kind]) -> bool:
-        """The mean of features is taken away, from them or from their mean square."""
-        return self.deviation and Kind.FEATURES in inputs
-
-    def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """Its group."""
-        return (inputs[self.group],)
-
-    @property
-    def refuses_data(self) -> Refusal | None:
-        """The mean of data over channels."""
-        if not self.deviation:
-            return None
-        why = "the mean of the input over its channels, which would be taken away, has no rule here"
-        return Refusal("normalisation of the input, concatenated", why, _WEIGHTS_FIRST)
-
-
-@dataclass(frozen=True)
-class NormalizeAdded(Normalize):
-    """A group beside its own normalisation: skip A + factor (A - mean) / sqrt(v + epsilon).
-
-    It is A times a number that depends on the image, less a mean: Gaussian where A is.
-    """
-
-    skip: float
-    factor: float
-
-    def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """As its group, if nothing is taken away."""
-        return min(self.skip, self.factor) >= 0.0 and super().never_negative(inputs)

@@ -1,0 +1,94 @@
+"""Values of options: numbers, counts and shapes from the text of a command line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from keras2gp._util.text import received_text
+
+__all__ = [
+    "count",
+    "counts",
+    "position",
+    "seed",
+    "shape",
+    "tolerance",
+    "variance",
+    "variance_or_auto",
+]
+
+_DIGITS = 19
+"""Numbers of so many digits do not fit into 64 bits."""
+
+
+def _refusal(text: str, expected: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{received_text(text)}: expected {expected}")
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else 0
+    if number < 1:
+        raise _refusal(text, "a whole number from 1")
+    return number
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^32 - 1."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else -1
+    if not 0 <= number < 2**32:
+        raise _refusal(text, "a whole number from 0 to 2^32 - 1")
+    return number
+
+
+def position(text: str) -> tuple[int, ...]:
+    """An index for each axis, such as 3,4."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(p.isascii() and p.isdigit() and len(p) < _DIGITS for p in parts):
+        raise _refusal(text, "whole numbers from 0, such as 3,4")
+    return tuple(map(int, parts))
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Whole numbers from 1, such as 32,128,512."""
+    return tuple(count(part.strip()) for part in text.split(","))
+
+
+def _number(text: str) -> float:
+    """A number, NaN for any other text."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def variance(text: str) -> float:
+    """A finite number from 0."""
+    number = _number(text)
+    if not 0.0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{received_text(text)}: expected a finite number, 0 or more"
+        )
+    return number
+
+
+def tolerance(text: str) -> float:
+    """A number between 0 and 1."""
+    number = _number(text)
+    if not 0.0 < number < 1.0:
+        raise argparse.ArgumentTypeError(
+            f"{received_text(text)}: expected a number between 0 and 1"
+        )
+    return number
+
+
+def variance_or_auto(text: str) -> float | str:
+    """A finite number from 0, or "auto" for one that is chosen."""
+    return text if text == "auto" else variance(text)
+
+
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Sizes such as 28,28,1, with the input's name before them: image=28,28,1."""
+    name, _, sizes = text.rpartition("=")
+    return name, tuple(count(part.strip()) for part in sizes.replace("x", ",").split(","))
