@@ -7,16 +7,14 @@ The check of a command takes its options, and adds to them the facts that it has
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from keras2gp._util.fit_record import read_record
 from keras2gp._util.text import did_you_mean
-from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
+from keras2gp.cli.arguments import DATA_SOURCES
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.fit_directory import expanded, identity
+from keras2gp.cli.model_source import model_source, stated_shape
 from keras2gp.cli.outputs import (
     EXPORT,
     FIT,
@@ -33,12 +31,11 @@ from keras2gp.cli.outputs import (
     is_store,
 )
 from keras2gp.conversion.overrides import read_overrides
-from keras2gp.errors import DataError, ModelFileError
+from keras2gp.errors import DataError
 from keras2gp.plots.style import SUFFIXES, new_figure
 from keras2gp.xrays.kinds import KINDS
 
 __all__ = [
-    "ModelSource",
     "check_completion",
     "check_convert",
     "check_demo",
@@ -57,19 +54,10 @@ __all__ = [
     "check_xray",
 ]
 
-_MODEL_SUFFIXES = (".h5", ".hdf5", ".json", ".keras")
 _CONVERSION = (
     *("prior", "overrides", "output", "max_pooling", "tolerance", "trained_until"),
     *("input_shape", "dtype", "kind"),
 )
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """The model that MODEL names: a "file" (.keras, .h5, .json), "zoo" or a saved "kernel"."""
-
-    kind: str
-    name: str
 
 
 def check_inspect(options: argparse.Namespace) -> None:
@@ -242,73 +230,16 @@ def _check_conversion(options: argparse.Namespace, *, kernels: bool) -> None:
 
     Raises: UsageError; ModelFileError for MODEL; PriorError for a file of overrides.
     """
-    source = _model_source(options.model, kernels=kernels)
+    source = model_source(options.model, kernels=kernels)
     given = [name for name in _CONVERSION if getattr(options, name, None) is not None]
     if source.kind == "kernel" and given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{flags}: {source.name} is a kernel, which is converted already")
-    options.input_shape = _stated_shape(options.input_shape, zoo=source.kind == "zoo")
+    options.input_shape = stated_shape(options.input_shape, zoo=source.kind == "zoo")
     if options.overrides is not None:
         _check_file(options.overrides, "--overrides")
     options.source = source
     options.variances = None if options.overrides is None else read_overrides(options.overrides)
-
-
-def _stated_shape(stated: Sequence[tuple[str, tuple[int, ...]]] | None, *, zoo: bool) -> Any:
-    """The value of `input_shape` that options state: a shape, a list, or a dict by input name."""
-    if stated is None:
-        return None
-    names, shapes = zip(*stated, strict=True)
-    if zoo and (len(shapes) > 1 or any(names) or len(shapes[0]) != 3):
-        raise UsageError("--input-shape: a network of the zoo takes one, height,width,channels")
-    if any(names) and (not all(names) or len(set(names)) < len(names)):
-        raise UsageError("--input-shape: expected NAME= before each of them, a name once")
-    if any(names):
-        return dict(zip(names, shapes, strict=True))
-    return shapes[0] if len(shapes) == 1 else list(shapes)
-
-
-def _model_source(text: str, *, kernels: bool) -> ModelSource:
-    """The model that MODEL names. Raises: UsageError; ModelFileError if there is no such file."""
-    if text.startswith("zoo:"):
-        name = text.removeprefix("zoo:")
-        if name not in ZOO_NAMES:
-            names = ", ".join(f"zoo:{entry}" for entry in ZOO_NAMES)
-            hint = did_you_mean(name, ZOO_NAMES)
-            raise UsageError(f"{text!r}: no network of the zoo; there are {names}.{hint}")
-        return ModelSource("zoo", name)
-    path = Path(text)
-    if path.is_dir():
-        if _is_unzipped(path):
-            return ModelSource("file", text)
-        if not kernels or not (path / "kernel.json").is_file():
-            raise ModelFileError(_no_model_in(path, kernels=kernels))
-        return ModelSource("kernel", text)
-    if not path.is_file():
-        problem = "is no regular file" if path.exists() else "no such file or directory"
-        raise ModelFileError(f"{text}: {problem}")
-    if path.suffix.lower() not in _MODEL_SUFFIXES:
-        raise ModelFileError(
-            f"{text}: models are read from .keras, .h5 and .hdf5 files, and from the .json of "
-            "model.to_json()"
-        )
-    return ModelSource("file", text)
-
-
-def _is_unzipped(path: Path) -> bool:
-    """Whether a directory is what model.save(DIR, zipped=False) writes, or a SavedModel."""
-    if (path / "kernel.json").is_file():
-        return False
-    return (path / "config.json").is_file() or (path / "saved_model.pb").is_file()
-
-
-def _no_model_in(path: Path, *, kernels: bool) -> str:
-    if (path / "kernel" / "kernel.json").is_file():
-        hint = f". Try: its kernel, {path / 'kernel'}" if kernels else ""
-        return f"{path} is a fitted model, not a model to convert{hint}"
-    if (path / "kernel.json").is_file():
-        return f"{path} is a kernel already: this command takes a model"
-    return f"{path} is a directory without a saved kernel (no kernel.json)"
 
 
 def _check_solver(options: argparse.Namespace) -> None:

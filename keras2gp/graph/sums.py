@@ -17,38 +17,31 @@ independence.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations, product
+from itertools import combinations
 
 from keras2gp.errors import Obstacle
-from keras2gp.graph.composition import composed
 from keras2gp.graph.graph import Graph, GraphBuilder, Node
-from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
+from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.normed import beside, slopes
 from keras2gp.graph.ops import (
     Activation,
     Combination,
-    Composed,
     Gain,
     Kind,
     Mixture,
     Op,
-    Polynomial,
     Product,
     Scale,
     Shift,
     Sum,
     Total,
 )
+from keras2gp.graph.products import ProductRewriting
+from keras2gp.graph.rewriting import Terms
 
 __all__ = ["OtherChannels", "resolve_sums"]
 
-Terms = dict[int, float]
 Chain = tuple[Op, ...]
-Products = dict[tuple[int, ...], float]
-"""Coefficients of products, by the nodes that are their factors, sorted."""
-_MOST_PRODUCTS = 512
-_ROUNDING = 1e-14
 
 
 def resolve_sums(graph: Graph) -> tuple[Graph, list[Obstacle]]:
@@ -56,16 +49,13 @@ def resolve_sums(graph: Graph) -> tuple[Graph, list[Obstacle]]:
     return _Resolver(graph).run()
 
 
-class _Resolver:
+class _Resolver(ProductRewriting):
+    """Writes a graph anew, every sum as one of independent terms."""
+
     def __init__(self, graph: Graph) -> None:
+        super().__init__(moves=any(node.op.moves_channels for node in graph.nodes))
         self.graph = graph
-        self.builder = GraphBuilder()
-        self.sources: list[frozenset[int]] = []
-        self.origins: list[Origins] = []
-        self.kinds: list[Kind] = []
         self.obstacles: list[Obstacle] = []
-        self.shifted: dict[tuple[int, int], int] = {}
-        self.moves = any(node.op.moves_channels for node in graph.nodes)
 
     def run(self) -> tuple[Graph, list[Obstacle]]:
         renamed: list[int] = []
@@ -76,56 +66,6 @@ class _Resolver:
                 continue
             renamed.append(self._read(node.op, inputs, node.path))
         return _unmarked(self.builder.graph(renamed[self.graph.output])), self.obstacles
-
-    def _shifted(self, index: int, shift: int) -> int:
-        """The node with its channels renumbered, down to its sources.
-
-        A stack and no recursion: networks are deeper than Python's calls may be.
-        """
-        stack = [(index, shift)]
-        while stack:
-            key = stack[-1]
-            if key in self.shifted:
-                stack.pop()
-                continue
-            needed = self._shifted_inputs(*key)
-            missing = [other for other in needed if other not in self.shifted]
-            stack += reversed(missing)
-            if not missing:
-                self.shifted[key] = self._renumbered(*key, [self.shifted[n] for n in needed])
-        return self.shifted[index, shift]
-
-    def _shifted_inputs(self, index: int, shift: int) -> list[tuple[int, int]]:
-        """The nodes that a renumbered node is made of, and how they are renumbered."""
-        node = self.builder.nodes[index]
-        if isinstance(node.op, OtherChannels):
-            return [(node.inputs[0], shift + node.op.shift)]
-        if shift == 0 or node.op.random:
-            return []
-        return [(i, shift) for i in node.inputs]
-
-    def _renumbered(self, index: int, shift: int, inputs: Sequence[int]) -> int:
-        """A node with its channels renumbered, from the same of its inputs."""
-        node = self.builder.nodes[index]
-        if isinstance(node.op, OtherChannels):
-            return inputs[0]
-        if shift == 0:
-            return index
-        if node.op.random or not node.inputs:
-            return self._add(OtherChannels(shift), (index,), node.path)
-        return self._add(node.op, tuple(inputs), node.path)
-
-    def _add(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
-        index = self.builder.add(op, inputs, path)
-        if index == len(self.sources):
-            sources = op.sources(index, [self.sources[i] for i in inputs])
-            if self.moves and isinstance(op, OtherChannels):
-                # What moves channels may bring those of one number together with others.
-                sources |= self.sources[inputs[0]]
-            self.sources.append(sources)
-            self.origins.append(origins(op, index, [self.origins[i] for i in inputs]))
-            self.kinds.append(op.kind([self.kinds[i] for i in inputs]))
-        return index
 
     def _read(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
         """A node of the network: a sum, product or activation as what it is of independent ones."""
@@ -147,16 +87,6 @@ class _Resolver:
                 return self._shift(self._add(op, shifted.inputs, path), factor * constant, path)
         return self._add(op, inputs, path)
 
-    def _shift(self, index: int, constant: float, path: str) -> int:
-        return self._add(Shift(constant), (index,), path) if constant else index
-
-    def _fused(
-        self, op: Activation | Sum | Product, inputs: tuple[int, ...], path: str
-    ) -> int | None:
-        """The op as one activation of a Gaussian tensor; None if it is none."""
-        found = composed(op, inputs, self.builder.nodes, self.kinds)
-        return None if found is None else self._add(found[1], (found[0],), path)
-
     def _before_gain(self, op: Activation, index: int, path: str) -> int | None:
         """phi(gamma u) as |gamma| phi(u), for a homogeneous phi; None if it is no such.
 
@@ -176,30 +106,6 @@ class _Resolver:
         for link in reversed(between):
             index = self._add(link.op, (index,), link.path)
         return self._add(gain.positive, (self._read(op, (index,), path),), node.path)
-
-    def _add_product(self, inputs: tuple[int, ...], path: str) -> int:
-        """A product of independent factors: those of one Gaussian tensor are one activation."""
-        factors = list(inputs)
-        while (pair := self._dependent_factors(factors)) is not None:
-            fused = self._fused(Product(), pair, path)
-            if fused is None:
-                self.obstacles.append(self._refused_product(pair, path))
-                break
-            for index in pair:
-                factors.remove(index)
-            factors.append(fused)
-        return factors[0] if len(factors) == 1 else self._add(Product(), tuple(factors), path)
-
-    def _dependent_factors(self, factors: Sequence[int]) -> tuple[int, int] | None:
-        for first, second in combinations(factors, 2):
-            if may_depend(self.origins[first], self.origins[second]):
-                return first, second
-        return None
-
-    def _refused_product(self, pair: tuple[int, int], path: str) -> Obstacle:
-        shared = may_depend(*(self.origins[i] for i in pair))
-        why = ", so that the moments of their product are not products of theirs"
-        return self._shared_layer(pair, path, "product", shared, why)
 
     def _add_sum(self, op: Sum, inputs: tuple[int, ...], path: str) -> int:
         terms: Terms = {}
@@ -338,79 +244,6 @@ class _Resolver:
         node = self._polynomial({(i,): c for i, c in terms.items() if c}, path, squares=True)
         return None if node is None else {node: 1.0}
 
-    def _polynomial(self, products: Products, path: str, *, squares: bool) -> int | None:
-        """The node of a sum of products whose factors are or become independent.
-
-        squares: whether products may hold a factor twice on the way
-        """
-        while (dependent := self._dependent_factors(_factors(products))) is not None:
-            for index in sorted(dependent, reverse=True):
-                written = self._written_out(products, index, path, squares=squares)
-                if written is not None:
-                    products = written
-                    break
-            else:
-                return None
-        constant = products.pop((), 0.0)
-        if all(len(factors) == 1 for factors in products):
-            return None  # a sum
-        if any(len(set(factors)) < len(factors) for factors in products):
-            return None
-        read = _factors(products)
-        op = Polynomial(
-            tuple((c, tuple(read.index(i) for i in factors)) for factors, c in products.items())
-        )
-        return self._shift(self._add(op, tuple(read), path), constant, path)
-
-    def _written_out(
-        self, products: Products, index: int, path: str, *, squares: bool
-    ) -> Products | None:
-        """The products with one factor as what it is made of; None if it is no sum or product."""
-        node = self.builder.nodes[index]
-        squared = self._squared(index) if squares else None
-        if squared is not None:
-            inner: Products = {(squared, squared): 1.0}
-        elif isinstance(node.op, Product):
-            inner = {tuple(sorted(node.inputs)): 1.0}
-        elif isinstance(node.op, Polynomial):
-            inner = {tuple(sorted(node.inputs[i] for i in s)): c for c, s in node.op.terms}
-        elif isinstance(node.op, Shift):
-            inner = {node.inputs: 1.0, (): node.op.constant}
-        else:
-            parts = self._parts(index, path)
-            if parts is None:
-                return None
-            inner = {(i,): c for i, c in parts.items()}
-        result: Products = {}
-        for factors, coefficient in products.items():
-            made: Products = {tuple(i for i in factors if i != index): coefficient}
-            for _ in range(factors.count(index)):
-                made = _multiplied(made, inner)
-            for both, c in made.items():
-                if not squares and len(set(both)) < len(both):
-                    return None
-                result[both] = result.get(both, 0.0) + c
-        # n times 1 / n is 1 but for the last digit: what is left of it is no product.
-        least = _ROUNDING * max(map(abs, result.values()), default=0.0)
-        result = {factors: c for factors, c in result.items() if abs(c) > least}
-        return result if 0 < len(result) <= _MOST_PRODUCTS else None
-
-    def _squared(self, index: int) -> int | None:
-        """The node that another one is the square of; None if it is no square."""
-        node = self.builder.nodes[index]
-        op = node.op
-        twice = isinstance(op, Composed) and op.steps == ((Product(), (0, 0)),)
-        square = isinstance(op, Activation) and op.name == "square"
-        return node.inputs[0] if square or twice else None
-
-    def _written_parts(self, indices: Sequence[int]) -> list[int]:
-        """The nodes, and those that they are sums of."""
-        found = list(indices)
-        for index in found:
-            node = self.builder.nodes[index]
-            found += [i for i in node.inputs if node.op.sum_weights and i not in found]
-        return found
-
     def _as_total(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
         """Two sums over the same channels as the sum over channels of a sum; None if they are not.
 
@@ -464,56 +297,10 @@ class _Resolver:
             return expanded
         return None
 
-    def _parts(self, index: int, path: str) -> Terms | None:
-        """The node as a sum of others: a Sum's terms, a Scale's input, L(a + b) as L(a) + L(b)."""
-        node = self.builder.nodes[index]
-        if node.op.sum_weights:
-            return dict(zip(node.inputs, node.op.sum_weights, strict=True))
-        if node.op.additive:
-            inner = self._parts(node.inputs[0], path)
-            if inner is not None:
-                parts: Terms = {}
-                for part, coefficient in inner.items():
-                    moved = self._add(node.op, (part,), path)
-                    parts[moved] = parts.get(moved, 0.0) + coefficient
-                return parts
-        return None
-
     def _refusal(self, pair: tuple[int, int], path: str) -> Obstacle:
         shared = self.sources[pair[0]] & self.sources[pair[1]]
         why = " through different maps, so their covariances do not simply add"
         return self._shared_layer(pair, path, "sum", shared, why)
-
-    def _shared_layer(
-        self, pair: tuple[int, int], path: str, what: str, shared: frozenset[int], why: str
-    ) -> Obstacle:
-        """The obstacle of two branches, from the nodes of the random layers that both are made of.
-
-        what, why: what is made of the branches, and what follows from the layer
-        """
-        layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared}))
-        ends = " and ".join(self.builder.nodes[i].path for i in pair)
-        return Obstacle(
-            path,
-            f"{what} of branches that end in {ends}",
-            f"both branches are made of the same random layer ({layers}){why}, and there is no "
-            "rule for this combination",
-            "weights of their own on one of the branches (a 1x1 convolution will do)",
-        )
-
-
-def _factors(products: Products) -> list[int]:
-    """All factors of the products, sorted."""
-    return sorted({index for factors in products for index in factors})
-
-
-def _multiplied(first: Products, second: Products) -> Products:
-    """The product of two sums of products."""
-    made: Products = {}
-    for (one, a), (two, b) in product(first.items(), second.items()):
-        both = tuple(sorted((*one, *two)))
-        made[both] = made.get(both, 0.0) + a * b
-    return made
 
 
 def _unmarked(graph: Graph) -> Graph:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from functools import reduce
 from numbers import Real
 from operator import mul
@@ -15,7 +13,6 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Images, Matrix
 from keras2gp._util.checks import as_path
-from keras2gp._util.text import received_text
 from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.graph.variances import LayerVariances
@@ -23,6 +20,14 @@ from keras2gp.kernel.composed_files import save_composed
 from keras2gp.kernel.derivatives import derived
 from keras2gp.kernel.functions import function_state
 from keras2gp.kernel.inputs import InputSpec, checked
+from keras2gp.kernel.operands import (
+    OwnKernel,
+    checked_kernel,
+    checked_number,
+    is_ours,
+    require_plain,
+    require_same_inputs,
+)
 from keras2gp.kernel.variances import changed_variances
 from keras2gp.matrices.composed import (
     ComposedProgram,
@@ -35,10 +40,8 @@ from keras2gp.matrices.local import diagonal_of, matrix_of
 __all__ = ["Algebra", "ComposedKernel", "composed"]
 
 
-class Algebra:
+class Algebra(OwnKernel):
     """The operators of kernels: `k1 + k2`, `k1 * k2`, `2.0 * k`, `k + 0.5`."""
-
-    __array_ufunc__ = None  # numpy's numbers leave the operators to this class
 
     def __add__(self, other: Any) -> ComposedKernel:
         return _composed("sum", self, other)
@@ -87,7 +90,7 @@ class ComposedKernel(Algebra):
         self.operation: Operation = operation
         self.parts = tuple(parts)
         self.number = number
-        networks = [part for part in self.parts if _is_ours(part)]
+        networks = [part for part in self.parts if is_ours(part)]
         self.inputs: tuple[InputSpec, ...] = networks[0].inputs
         dtypes = {part.dtype for part in networks}
         self.dtype = "float64" if "float64" in dtypes else "float32"
@@ -126,7 +129,7 @@ class ComposedKernel(Algebra):
         parameters, count = changed_variances(self.parameters, changes), len(self.parts)
         parts = [
             part.with_parameters(part_parameters(parameters, i, count))
-            if _is_ours(part) and hasattr(part, "with_parameters")
+            if is_ours(part) and hasattr(part, "with_parameters")
             else part
             for i, part in enumerate(self.parts)
         ]
@@ -187,7 +190,7 @@ class ComposedKernel(Algebra):
     def _own(self) -> tuple[Any, ...]:
         """The parts, all of which have derivatives by the inputs. Raises: InputError else."""
         for part in self.parts:
-            if not _is_ours(part):
+            if not is_ours(part):
                 raise InputError(
                     f"{part!r} is a kernel of scikit-learn, whose derivatives by the inputs are "
                     "not known here"
@@ -213,7 +216,7 @@ class ComposedKernel(Algebra):
         """
         tensors: list[Images] = []
         for part in self.parts:
-            if _is_ours(part):
+            if is_ours(part):
                 tensors += part.images(x, name)
             else:
                 tensors += checked(x, self.inputs, self.dtype, name)
@@ -264,7 +267,7 @@ class ComposedKernel(Algebra):
             if isinstance(part, ComposedKernel):
                 if (found := part.unsaved) is not None:
                     return found
-            elif not _is_ours(part):
+            elif not is_ours(part):
                 try:
                     function_state(part)
                 except ModelFileError:
@@ -293,25 +296,20 @@ def composed(operation: Operation, parts: Sequence[Any], number: float) -> Compo
     """
     neutral = float(operation == "product")
     if number != neutral:
-        _checked_number(operation, number)
+        checked_number(operation, number)
     for part in parts:
-        _require_plain(part)
-    if not any(map(_is_ours, parts)):
+        require_plain(part)
+    if not any(map(is_ours, parts)):
         raise InputError("no part is a network's kernel")
-    _require_same_inputs(parts)
+    require_same_inputs(parts)
     return ComposedKernel(operation, parts, number)
-
-
-def _is_ours(part: Any) -> bool:
-    """Whether a kernel is one of keras2gp's, and not of scikit-learn's."""
-    return isinstance(part, Algebra)
 
 
 def _program_of(part: Any, get: KernelKind | None, dtype: str) -> Any:
     """The program of a part. Raises: InputError for a kind that it has not."""
     if isinstance(part, ComposedKernel):
         return part._program(get)  # noqa: SLF001 (of the same class)
-    if _is_ours(part):
+    if is_ours(part):
         return part.program_of(get=get)
     if get in ("ntk", "both"):
         raise InputError(
@@ -323,7 +321,7 @@ def _program_of(part: Any, get: KernelKind | None, dtype: str) -> Any:
 def _inputs_of(part: Any) -> int:
     if isinstance(part, ComposedKernel):
         return sum(map(_inputs_of, part.parts))
-    return len(part.graph.inputs) if _is_ours(part) else 1
+    return len(part.graph.inputs) if is_ours(part) else 1
 
 
 def _composed(
@@ -336,79 +334,22 @@ def _composed(
     """
     neutral = float(operation == "product")
     if isinstance(other, Real) and not isinstance(other, bool):
-        number = _checked_number(operation, float(other))
-        _require_plain(kernel)
+        number = checked_number(operation, float(other))
+        require_plain(kernel)
         if isinstance(kernel, ComposedKernel) and kernel.operation == operation:
             combined = number + kernel.number if operation == "sum" else number * kernel.number
             return ComposedKernel(operation, kernel.parts, combined)
         return ComposedKernel(operation, [kernel], number)
-    other = _checked_kernel(other)
+    other = checked_kernel(other)
     sides = [other, kernel] if swapped else [kernel, other]
     parts: list[Any] = []
     number = neutral
     for side in sides:
-        _require_plain(side)
+        require_plain(side)
         if isinstance(side, ComposedKernel) and side.operation == operation:
             parts += side.parts
             number = number + side.number if operation == "sum" else number * side.number
         else:
             parts.append(side)
-    _require_same_inputs(parts)
+    require_same_inputs(parts)
     return ComposedKernel(operation, parts, number)
-
-
-def _checked_number(operation: Operation, number: float) -> float:
-    least = 0.0 if operation == "sum" else math.ulp(0.0)
-    if not least <= number < math.inf:
-        what = "a variance that is added" if operation == "sum" else "a factor of a covariance"
-        raise InputError(f"{number:g}: {what} is a finite number above 0")
-    return number
-
-
-def _checked_kernel(other: Any) -> Any:
-    """A kernel of keras2gp; or one of scikit-learn's, a copy that nobody changes."""
-    if _is_ours(other):
-        return other
-    names = {f"{base.__module__}.{base.__qualname__}" for base in type(other).__mro__}
-    if "sklearn.gaussian_process.kernels.Kernel" not in names:
-        raise InputError(
-            f"{received_text(other)} is no kernel: expected one of keras2gp.convert or "
-            "keras2gp.load, one of scikit-learn, or a number"
-        )
-    if any(type(v).__name__ == "WhiteKernel" for v in [other, *other.get_params().values()]):
-        raise InputError(
-            "WhiteKernel is noise, no covariance of a function. Try: noise_variance of the "
-            "estimator"
-        )
-    return deepcopy(other)
-
-
-def _require_plain(kernel: Any) -> None:
-    """Refuse kernels with positions or a mean, of which sums and products are something else."""
-    if not _is_ours(kernel):
-        return
-    if positions := kernel.positions:
-        raise InputError(
-            f"the kernel's output has positions {positions}, and sums and products are of one "
-            "number for each pair of images. Try: kernel.at(position)"
-        )
-    if kernel.mean is not None:
-        raise InputError(
-            "the kernel's process has a mean, which sums and products of covariances leave out. "
-            "Try: kernel.without_mean()"
-        )
-
-
-def _require_same_inputs(parts: Sequence[Any]) -> None:
-    """Refuse kernels of different inputs."""
-    described = [
-        [(spec.shape, spec.dtype) for spec in part.inputs] for part in parts if _is_ours(part)
-    ]
-    if any(one != described[0] for one in described[1:]):
-        shapes = " and ".join(str([list(shape) for shape, _ in one]) for one in described)
-        raise InputError(f"the kernels take different inputs: {shapes}")
-    others = [part for part in parts if not _is_ours(part)]
-    if others and len(described[0]) != 1:
-        raise InputError(
-            f"a kernel of scikit-learn takes one array, and this one {len(described[0])} inputs"
-        )

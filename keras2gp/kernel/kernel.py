@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras2gp._util import html
-from keras2gp._util.arrays import Array, Images, Matrix
+from keras2gp._util.arrays import Images, Matrix
 from keras2gp._util.checks import as_path, one_of
-from keras2gp._util.memory import require_memory
 from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError, one_line
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.ops import Patches, Weigh
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.algebra import Algebra
+from keras2gp.kernel.data import data_tensors, require_pair
 from keras2gp.kernel.derivatives import Derivatives
 from keras2gp.kernel.inputs import (
     InputSpec,
-    as_inputs,
     checked,
-    numbers_per_image,
-    require_tokens,
 )
 from keras2gp.kernel.mean import Mean, MeanFunction
 from keras2gp.kernel.parts import KernelParts
@@ -39,9 +33,6 @@ from keras2gp.matrices.local import diagonal_of, matrix_of, within_of
 from keras2gp.report import ConversionReport
 
 __all__ = ["Kernel"]
-
-_BATCH = 2**28
-"""Most numbers that the preprocessor gives at once."""
 
 
 class Kernel(Algebra):
@@ -398,12 +389,7 @@ class Kernel(Algebra):
         one_of("positions", positions, ("equal", "all"))
         if position is not None and positions != "equal":
             raise InputError("positions='all' and position=: at most one of the two")
-        largest = _largest_map(self.graph)
-        require_memory(
-            2 * largest * np.dtype(self.dtype).itemsize,
-            f"one pair of images, of maps of {largest} positions,",
-            "smaller images or windows, or less padding and upsampling",
-        )
+        require_pair(self.graph, self.dtype)
         place = positions if position is None else place_of(position, self.positions)
         if get is not None:
             one_of("get", get, ("nngp", "ntk", "both"))
@@ -443,31 +429,7 @@ class Kernel(Algebra):
     def _tensors(self, x: Any, name: str = "x") -> list[Images]:
         """The data tensors of x, and behind them those that the mean alone is made of."""
         arrays = checked(x, self.inputs, self.dtype, name)
-        if self.preprocessor is None:
-            return [array.astype(self.dtype, copy=False) for array in arrays]
-        size, count = numbers_per_image(self.preprocessor), len(arrays[0])
-        batch = min(1024, count, max(1, _BATCH // size))
-        results = sum(math.prod(n or 1 for n in t.shape[1:]) for t in self.preprocessor.outputs)
-        require_memory(
-            (batch * size + 2 * count * results) * np.dtype(self.dtype).itemsize,
-            f"{name}: {count} images behind the layers before the first weights",
-            "fewer images, or a smaller size of Resizing, padding or upsampling",
-        )
-        batches = _batches(arrays, batch)
-        outputs = [self.preprocessor(as_inputs(batch), training=False) for batch in batches]
-        columns = zip(*(o if isinstance(o, list | tuple) else [o] for o in outputs), strict=True)
-        images = [np.concatenate([np.asarray(part) for part in parts]) for parts in columns]
-        for image in images:
-            if not np.isfinite(image).all():
-                place = np.argwhere(~np.isfinite(image))[0][0]
-                raise InputError(
-                    f"{name}: the layers before the first weights give values that are not finite, "
-                    f"first of image {place}{_of_masks(self.graph)}"
-                )
-        images = [image.astype(self.dtype) for image in images]
-        inputs = self.graph.inputs
-        require_tokens(images[: len(inputs)], inputs, name)
-        return images
+        return data_tensors(arrays, self.preprocessor, self.graph, self.dtype, name)
 
     def save(self, directory: str | Path) -> None:
         """Write a SavedModel that runs without keras2gp, and a kernel.json that load() reads.
@@ -515,29 +477,3 @@ class Kernel(Algebra):
         output = f", positions {list(self.positions)}" if self.positions else ""
         output += "" if self._mean is None else f", mean {self._mean.text}"
         return f"<Kernel of {name}, input {shapes}{output}, {count} layers>"
-
-
-def _largest_map(graph: Graph) -> int:
-    """Positions of the largest map, those that are padded for a window included."""
-    sizes = [node.spatial for node in graph.nodes]
-    for node in graph.nodes:
-        if isinstance(node.op, Patches):
-            read = graph.nodes[node.inputs[0]].spatial
-            sizes.append(tuple(n + sum(p) for n, p in zip(read, node.op.pads, strict=True)))
-    return max(map(math.prod, sizes))
-
-
-def _of_masks(graph: Graph) -> str:
-    """Why a mask may have no weights."""
-    if not any(isinstance(node.op, Weigh) for node in graph.nodes):
-        return ""
-    return (
-        ". Its mask may leave out all steps, or, in a recurrence, steps between others, where the "
-        "state is carried on"
-    )
-
-
-def _batches(arrays: list[Array], size: int) -> list[list[Array]]:
-    count = len(arrays[0])
-    starts = range(0, count, size)
-    return [[a[i : i + size] for a in arrays] for i in starts]

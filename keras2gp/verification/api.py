@@ -20,11 +20,12 @@ from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.errors import InputError, NumericalError, WideningError
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.verification.costs import Scale, cost_of
 from keras2gp.verification.positions import matrix_at, places_of
 from keras2gp.verification.report import VerificationReport, estimate, make_report
 from keras2gp.verification.sampling import PILOT_WORK, PILOTS, Draws, Sampler, images_of
 from keras2gp.verification.statistics import moments_of, test_limit
-from keras2gp.verification.survey import UNITS, Scale, Survey, cost_of, scales_of
+from keras2gp.verification.survey import UNITS, Survey, scales_of
 from keras2gp.verification.widening import Widened, deviations
 
 __all__ = ["IMAGES", "SAMPLES", "WIDTHS", "Verification", "converted", "verify"]

@@ -10,12 +10,12 @@ from typing import Any
 
 import keras
 
-from keras2gp._util.memory import require_memory
 from keras2gp.conversion.call import Call, State
 from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.errors import InputError, WideningError
+from keras2gp.verification.costs import Scale, Work, cost_of
 from keras2gp.verification.layers import (
     channel_ends,
     channels_first,
@@ -29,26 +29,12 @@ from keras2gp.verification.layers import (
 )
 from keras2gp.verification.steps import StepByStep
 
-__all__ = [
-    "UNITS",
-    "Cost",
-    "Random",
-    "Scale",
-    "Survey",
-    "Work",
-    "cost_of",
-    "scales_of",
-    "state_of_copies",
-]
+__all__ = ["UNITS", "Random", "Survey", "scales_of", "state_of_copies"]
 
 UNITS = (1024, 512, 256, 128, 64, 32)
 """Numbers of output units to choose from."""
 _CHEAP = 10**5
 """Weights whose drawing takes no longer than the rest of a small network."""
-
-_ITEM = 4
-_REST = 2**28
-"""Bytes beyond weights and activations: buffers of convolutions, TensorFlow's graph."""
 
 
 @dataclass(frozen=True)
@@ -62,44 +48,6 @@ class Random(Tensor):
 
     origins: frozenset[int] = frozenset()
     dead: bool = False
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The sizes of a widened copy.
-
-    Attributes:
-        factor: Channels of every hidden layer, relative to those of the model.
-        width: Channels of the copy's narrowest hidden layer; of its output, if no layer is hidden.
-        units: Units of the output.
-        outputs: Layers whose units are the output's alone, by identity: they have `units`.
-    """
-
-    factor: Fraction
-    width: int
-    units: int
-    outputs: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Work:
-    """The work of one call of the model for one image.
-
-    Attributes:
-        outputs: Elements of the result, whose channels grow.
-        origins: The layers whose units the result's channels are, by identity.
-        weights: Elements of the layer's weights.
-        positions: Positions at which the weights are applied.
-        joins: Whether the weights join each output to channels that grow.
-        units: Channels of a layer that states them, else 0.
-    """
-
-    outputs: int
-    origins: frozenset[int]
-    weights: int = 0
-    positions: int = 0
-    joins: bool = False
-    units: int = 0
 
 
 @dataclass
@@ -276,45 +224,6 @@ def _work(call: Call) -> Work:
 
 def _size(shape: tuple[int | None, ...]) -> int:
     return math.prod(int(n or 1) for n in shape)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of networks of one width.
-
-    Attributes:
-        weights: Elements that are drawn for one network.
-        multiplications: Multiplications, with additions, of one network on all images.
-        memory: Bytes at the peak, as if all activations were kept.
-    """
-
-    weights: int
-    multiplications: int
-    memory: int
-
-    def require(self, width: int) -> None:
-        """Raise InputError, with both figures, if the available memory is too little."""
-        require_memory(
-            self.memory, f"a network of width {width}", "smaller widths, or fewer images"
-        )
-
-    def __str__(self) -> str:
-        return f"{self.weights:.1e} weights, {self.multiplications:.1e} multiplications a network"
-
-
-def cost_of(work: Sequence[Work], scale: Scale, images: int) -> Cost:
-    """The cost of one copy of a model, from the work that a survey noted."""
-    weights = multiplications = activations = 0
-    for call in work:
-        free = call.units and call.origins <= scale.outputs
-        growth = Fraction(scale.units, call.units) if free else scale.factor
-        activations += math.ceil(call.outputs * growth)
-        drawn = math.ceil(call.weights * growth * (scale.factor if call.joins else 1))
-        weights += drawn
-        multiplications += drawn * call.positions
-    # The copy's variables, and the values drawn in their place; three copies of all activations.
-    memory = _ITEM * (2 * weights + 3 * images * activations) + _REST
-    return Cost(weights, images * multiplications, memory)
 
 
 def scales_of(survey: Survey, widths: Sequence[int], units: Sequence[int]) -> list[Scale]:

@@ -20,6 +20,7 @@ from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.errors import GraphError, WideningError
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.verification.costs import Scale
 from keras2gp.verification.layers import (
     channel_ends,
     channel_index,
@@ -35,7 +36,7 @@ from keras2gp.verification.layers import (
     weighted,
 )
 from keras2gp.verification.steps import StepByStep
-from keras2gp.verification.survey import Random, Scale, state_of_copies
+from keras2gp.verification.survey import Random, state_of_copies
 from keras2gp.verification.taps import Copied, Taps
 
 __all__ = ["Widened", "deviations"]

@@ -196,9 +196,9 @@ def test_no_noise_where_there_is_none(labels):
     np.testing.assert_array_equal(ours.alpha_, again.alpha_)
 
 
-@pytest.mark.parametrize("rows", [noise.ROWS, 100])
+@pytest.mark.parametrize("rows", [noise_pilot.ROWS, 100])
 def test_noise_of_wrong_labels(monkeypatch, rows):
-    monkeypatch.setattr(noise, "ROWS", rows)
+    monkeypatch.setattr(noise_pilot, "ROWS", rows)
     x, y, _ = labelled(300, wrong=60)
     ours, bare = GPClassifier(RBF(1.0)).fit(x, y), GPClassifier(RBF(1.0), 1e-3).fit(x, y)
     test, _, right = labelled(500, seed=1)
@@ -227,7 +227,7 @@ def test_duplicates_need_no_jitter():
 def test_many_rows_are_factorised_a_handful_of_times(monkeypatch, solver):
     x, y, *_ = problem(200)
     exact = GPRegressor(KERNEL, solver=solver).fit(x, y)
-    monkeypatch.setattr(noise, "ROWS", 40)
+    monkeypatch.setattr(noise_pilot, "ROWS", 40)
     ours = GPRegressor(KERNEL, solver=solver).fit(x, y)
     curve = ours.noise_curve_
     assert curve.rows == 200
@@ -246,7 +246,7 @@ def test_many_rows_are_factorised_a_handful_of_times(monkeypatch, solver):
 
 def test_no_noise_of_many_rows(monkeypatch):
     x = np.random.default_rng(0).uniform(-2.0, 2.0, (120, 2))
-    monkeypatch.setattr(noise, "ROWS", 30)
+    monkeypatch.setattr(noise_pilot, "ROWS", 30)
     ours = GPRegressor(RBF(0.5)).fit(x, np.sin(2.0 * x[:, 0]) + x[:, 1])
     assert ours.noise_variance_ == 0.0
     assert len(ours.noise_curve_.candidates) == 2
@@ -255,7 +255,7 @@ def test_no_noise_of_many_rows(monkeypatch):
 @pytest.mark.parametrize("solver", ["cg", ConjugateGradients(rank=50), Nystroem(rank=60), "mixed"])
 def test_solvers_without_a_factor_take_some_rows(monkeypatch, solver):
     x, y, test, truth = problem(150)
-    monkeypatch.setattr(noise, "ROWS", 100)
+    monkeypatch.setattr(noise_pilot, "ROWS", 100)
     ours = GPRegressor(KERNEL, solver=solver).fit(x, y)
     assert ours.noise_curve_.rows == 100
     assert "100 of 150 rows" in ours.noise_curve_.reason
@@ -277,7 +277,7 @@ def test_a_store_is_read_by_panels(monkeypatch):
             return self._matrix[key]
 
     x, y, *_ = problem(150)
-    monkeypatch.setattr(noise, "ROWS", 60)
+    monkeypatch.setattr(noise_pilot, "ROWS", 60)
     for solver in ("cholesky", "cg"):
         direct = GPRegressor("precomputed", solver=solver).fit(KERNEL(x), y)
         ours = GPRegressor("precomputed", solver=solver).fit(None, y, gram=Store(KERNEL(x)))

@@ -117,7 +117,7 @@ def test_a_weight_is_so_many_rows():
 
 @pytest.mark.parametrize("rows", [50, 20])
 def test_a_common_factor_is_chosen(rows, monkeypatch):
-    monkeypatch.setattr(noise, "ROWS", rows)  # 20: by factorisations of all rows
+    monkeypatch.setattr(noise_pilot, "ROWS", rows)  # 20: by factorisations of all rows
     weights = 1.0 / NOISES
     ours = GPRegressor(KERNEL).fit(X, Y, sample_weight=weights)
     curve, targets = ours.noise_curve_, ours.targets_

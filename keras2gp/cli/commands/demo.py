@@ -11,9 +11,10 @@ from keras import layers
 
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text
-from keras2gp.cli.commands.fit import fitted, show_fit
+from keras2gp.cli.commands.fit import fitted
 from keras2gp.cli.commands.predict import show_measures
 from keras2gp.cli.exit_codes import ExitCode
+from keras2gp.cli.fit_text import show_fit
 from keras2gp.cli.output import Output, show_report
 from keras2gp.cli.predictions import measures_of, predictions_of
 from keras2gp.cli.rows import Rows

@@ -1,0 +1,80 @@
+"""The words of a fit: its times, and what had to be done to solve it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras2gp._util.text import duration_text
+from keras2gp.cli.output import Output
+
+__all__ = ["show_fit"]
+
+
+def show_fit(out: Output, facts: dict[str, Any]) -> None:
+    """The times of a fit, and what had to be done to solve it."""
+    inducing = facts["solver"]["solver"] in ("nystroem", "projected")
+    columns = facts["solver"]["rank"] if inducing else (facts["rows"] + 1) / 2
+    pairs = facts["rows"] * columns
+    rate = f"{pairs / max(facts['kernel_seconds'], 1e-9):,.0f}".replace(",", " ")
+    kernel = f"{duration_text(facts['kernel_seconds'])}, {rate} pairs/s with compilation"
+    out.pairs(
+        [
+            ("kernel", kernel),
+            ("solve", f"{_solver_text(facts)}, {_jitter_text(facts)}"),
+            ("noise", _noise_text(facts)),
+            ("evidence", _evidence_text(facts)),
+        ]
+    )
+    if facts["temperature"] is not None:
+        text = f"softmax of the mean / {facts['temperature']:.4g}, by leave-one-out"
+        out.pairs([("probabilities", text)])
+    if facts["linear_map"] is not None:
+        out.pairs([("probabilities", _linear_text(facts["linear_map"]))])
+    if facts["dirichlet"] is not None:
+        text = "Dirichlet, of concentration {concentration:.3g} and scale {scale:.4g}"
+        out.pairs([("probabilities", text.format(**facts["dirichlet"]))])
+    if facts["noise_note"] is not None:
+        out.line(f"  note: {facts['noise_note']}", style="yellow")
+    if facts["equal_rows"] is not None:
+        first, second = facts["equal_rows"]
+        out.line(f"  note: training rows {first} and {second} agree to five digits")
+
+
+def _solver_text(facts: dict[str, Any]) -> str:
+    report = facts["solver"]
+    text = f"{duration_text(facts['solve_seconds'])}, {report['solver']} ({report['reason']})"
+    if report["iterations"] is not None:
+        text += f", {report['iterations']} iterations to residual {report['residual']:.2g}"
+    if report["rank"] is not None:
+        text += f", rank {report['rank']}"
+    return text
+
+
+def _jitter_text(facts: dict[str, Any]) -> str:
+    if not facts["jitter"]:
+        return "no jitter needed" if len(facts["jitter_steps"]) == 1 else "no jitter"
+    tries = len(facts["jitter_steps"])
+    return f"jitter {facts['jitter']:g} of the mean diagonal" + (
+        f" (singular without; {tries} attempts)" if tries > 1 else ""
+    )
+
+
+def _noise_text(facts: dict[str, Any]) -> str:
+    curve, value = facts["noise_curve"], f"{facts['noise_variance']:.4g}"
+    return f"{value}, stated" if curve is None else f"{value}, {curve['reason']}"
+
+
+def _linear_text(linear: dict[str, Any]) -> str:
+    if linear["ridge"] is None:
+        return f"softmax of the mean / {linear['temperature']:.4g}: {linear['reason']}"
+    return f"softmax of a linear map of the mean, ridge {linear['ridge']:g}: {linear['reason']}"
+
+
+def _evidence_text(facts: dict[str, Any]) -> str:
+    value, error = facts["log_marginal_likelihood"], facts["solver"]["evidence_error"]
+    if math.isnan(value):
+        return "not known: conjugate gradients give no determinant without --probes"
+    if error is None:
+        return f"log p(y | x) = {value:.6g}"
+    return f"log p(y | x) ~ {value:.6g}, an estimate with the standard error {error:.2g}"

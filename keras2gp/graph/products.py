@@ -1,0 +1,138 @@
+"""Products of tensors: factors that depend on each other are written out until none do.
+
+t h + (1 - t) x is a polynomial in independent tensors, and (a + b)^2 - a^2 - b^2 is 2 a b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from keras2gp.errors import Obstacle
+from keras2gp.graph.independence import may_depend
+from keras2gp.graph.ops import (
+    Activation,
+    Composed,
+    Polynomial,
+    Product,
+    Shift,
+)
+from keras2gp.graph.rewriting import Rewriting
+
+__all__ = ["ProductRewriting"]
+
+Products = dict[tuple[int, ...], float]
+"""Coefficients of products, by the nodes that are their factors, sorted."""
+_MOST_PRODUCTS = 512
+_ROUNDING = 1e-14
+
+
+class ProductRewriting(Rewriting):
+    """Writes products, and polynomials in independent tensors."""
+
+    obstacles: list[Obstacle]
+
+    def _add_product(self, inputs: tuple[int, ...], path: str) -> int:
+        """A product of independent factors: those of one Gaussian tensor are one activation."""
+        factors = list(inputs)
+        while (pair := self._dependent_factors(factors)) is not None:
+            fused = self._fused(Product(), pair, path)
+            if fused is None:
+                self.obstacles.append(self._refused_product(pair, path))
+                break
+            for index in pair:
+                factors.remove(index)
+            factors.append(fused)
+        return factors[0] if len(factors) == 1 else self._add(Product(), tuple(factors), path)
+
+    def _refused_product(self, pair: tuple[int, int], path: str) -> Obstacle:
+        shared = may_depend(*(self.origins[i] for i in pair))
+        why = ", so that the moments of their product are not products of theirs"
+        return self._shared_layer(pair, path, "product", shared, why)
+
+    def _polynomial(self, products: Products, path: str, *, squares: bool) -> int | None:
+        """The node of a sum of products whose factors are or become independent.
+
+        squares: whether products may hold a factor twice on the way
+        """
+        while (dependent := self._dependent_factors(_factors(products))) is not None:
+            for index in sorted(dependent, reverse=True):
+                written = self._written_out(products, index, path, squares=squares)
+                if written is not None:
+                    products = written
+                    break
+            else:
+                return None
+        constant = products.pop((), 0.0)
+        if all(len(factors) == 1 for factors in products):
+            return None  # a sum
+        if any(len(set(factors)) < len(factors) for factors in products):
+            return None
+        read = _factors(products)
+        op = Polynomial(
+            tuple((c, tuple(read.index(i) for i in factors)) for factors, c in products.items())
+        )
+        return self._shift(self._add(op, tuple(read), path), constant, path)
+
+    def _written_out(
+        self, products: Products, index: int, path: str, *, squares: bool
+    ) -> Products | None:
+        """The products with one factor as what it is made of; None if it is no sum or product."""
+        node = self.builder.nodes[index]
+        squared = self._squared(index) if squares else None
+        if squared is not None:
+            inner: Products = {(squared, squared): 1.0}
+        elif isinstance(node.op, Product):
+            inner = {tuple(sorted(node.inputs)): 1.0}
+        elif isinstance(node.op, Polynomial):
+            inner = {tuple(sorted(node.inputs[i] for i in s)): c for c, s in node.op.terms}
+        elif isinstance(node.op, Shift):
+            inner = {node.inputs: 1.0, (): node.op.constant}
+        else:
+            parts = self._parts(index, path)
+            if parts is None:
+                return None
+            inner = {(i,): c for i, c in parts.items()}
+        result: Products = {}
+        for factors, coefficient in products.items():
+            made: Products = {tuple(i for i in factors if i != index): coefficient}
+            for _ in range(factors.count(index)):
+                made = _multiplied(made, inner)
+            for both, c in made.items():
+                if not squares and len(set(both)) < len(both):
+                    return None
+                result[both] = result.get(both, 0.0) + c
+        # n times 1 / n is 1 but for the last digit: what is left of it is no product.
+        least = _ROUNDING * max(map(abs, result.values()), default=0.0)
+        result = {factors: c for factors, c in result.items() if abs(c) > least}
+        return result if 0 < len(result) <= _MOST_PRODUCTS else None
+
+    def _squared(self, index: int) -> int | None:
+        """The node that another one is the square of; None if it is no square."""
+        node = self.builder.nodes[index]
+        op = node.op
+        twice = isinstance(op, Composed) and op.steps == ((Product(), (0, 0)),)
+        square = isinstance(op, Activation) and op.name == "square"
+        return node.inputs[0] if square or twice else None
+
+    def _written_parts(self, indices: Sequence[int]) -> list[int]:
+        """The nodes, and those that they are sums of."""
+        found = list(indices)
+        for index in found:
+            node = self.builder.nodes[index]
+            found += [i for i in node.inputs if node.op.sum_weights and i not in found]
+        return found
+
+
+def _factors(products: Products) -> list[int]:
+    """All factors of the products, sorted."""
+    return sorted({index for factors in products for index in factors})
+
+
+def _multiplied(first: Products, second: Products) -> Products:
+    """The product of two sums of products."""
+    made: Products = {}
+    for (one, a), (two, b) in product(first.items(), second.items()):
+        both = tuple(sorted((*one, *two)))
+        made[both] = made.get(both, 0.0) + a * b
+    return made

@@ -1,0 +1,137 @@
+"""A graph that is written anew, and the random layers that each of its tensors is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from keras2gp.errors import Obstacle
+from keras2gp.graph.composition import composed
+from keras2gp.graph.graph import GraphBuilder
+from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
+from keras2gp.graph.ops import (
+    Activation,
+    Kind,
+    Op,
+    Product,
+    Shift,
+    Sum,
+)
+
+__all__ = ["Rewriting", "Terms"]
+
+Terms = dict[int, float]
+"""Coefficients of the terms of a sum, by node."""
+
+
+class Rewriting:
+    """The nodes that were written so far: their sources, origins and kinds.
+
+    moves: whether an op of the network moves channels
+    """
+
+    def __init__(self, *, moves: bool) -> None:
+        self.builder = GraphBuilder()
+        self.sources: list[frozenset[int]] = []
+        self.origins: list[Origins] = []
+        self.kinds: list[Kind] = []
+        self.shifted: dict[tuple[int, int], int] = {}
+        self.moves = moves
+
+    def _add(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
+        index = self.builder.add(op, inputs, path)
+        if index == len(self.sources):
+            sources = op.sources(index, [self.sources[i] for i in inputs])
+            if self.moves and isinstance(op, OtherChannels):
+                # What moves channels may bring those of one number together with others.
+                sources |= self.sources[inputs[0]]
+            self.sources.append(sources)
+            self.origins.append(origins(op, index, [self.origins[i] for i in inputs]))
+            self.kinds.append(op.kind([self.kinds[i] for i in inputs]))
+        return index
+
+    def _shift(self, index: int, constant: float, path: str) -> int:
+        return self._add(Shift(constant), (index,), path) if constant else index
+
+    def _shifted(self, index: int, shift: int) -> int:
+        """The node with its channels renumbered, down to its sources.
+
+        A stack and no recursion: networks are deeper than Python's calls may be.
+        """
+        stack = [(index, shift)]
+        while stack:
+            key = stack[-1]
+            if key in self.shifted:
+                stack.pop()
+                continue
+            needed = self._shifted_inputs(*key)
+            missing = [other for other in needed if other not in self.shifted]
+            stack += reversed(missing)
+            if not missing:
+                self.shifted[key] = self._renumbered(*key, [self.shifted[n] for n in needed])
+        return self.shifted[index, shift]
+
+    def _shifted_inputs(self, index: int, shift: int) -> list[tuple[int, int]]:
+        """The nodes that a renumbered node is made of, and how they are renumbered."""
+        node = self.builder.nodes[index]
+        if isinstance(node.op, OtherChannels):
+            return [(node.inputs[0], shift + node.op.shift)]
+        if shift == 0 or node.op.random:
+            return []
+        return [(i, shift) for i in node.inputs]
+
+    def _renumbered(self, index: int, shift: int, inputs: Sequence[int]) -> int:
+        """A node with its channels renumbered, from the same of its inputs."""
+        node = self.builder.nodes[index]
+        if isinstance(node.op, OtherChannels):
+            return inputs[0]
+        if shift == 0:
+            return index
+        if node.op.random or not node.inputs:
+            return self._add(OtherChannels(shift), (index,), node.path)
+        return self._add(node.op, tuple(inputs), node.path)
+
+    def _fused(
+        self, op: Activation | Sum | Product, inputs: tuple[int, ...], path: str
+    ) -> int | None:
+        """The op as one activation of a Gaussian tensor; None if it is none."""
+        found = composed(op, inputs, self.builder.nodes, self.kinds)
+        return None if found is None else self._add(found[1], (found[0],), path)
+
+    def _dependent_factors(self, factors: Sequence[int]) -> tuple[int, int] | None:
+        for first, second in combinations(factors, 2):
+            if may_depend(self.origins[first], self.origins[second]):
+                return first, second
+        return None
+
+    def _parts(self, index: int, path: str) -> Terms | None:
+        """The node as a sum of others: a Sum's terms, a Scale's input, L(a + b) as L(a) + L(b)."""
+        node = self.builder.nodes[index]
+        if node.op.sum_weights:
+            return dict(zip(node.inputs, node.op.sum_weights, strict=True))
+        if node.op.additive:
+            inner = self._parts(node.inputs[0], path)
+            if inner is not None:
+                parts: Terms = {}
+                for part, coefficient in inner.items():
+                    moved = self._add(node.op, (part,), path)
+                    parts[moved] = parts.get(moved, 0.0) + coefficient
+                return parts
+        return None
+
+    def _shared_layer(
+        self, pair: tuple[int, int], path: str, what: str, shared: frozenset[int], why: str
+    ) -> Obstacle:
+        """The obstacle of two branches, from the nodes of the random layers that both are made of.
+
+        what, why: what is made of the branches, and what follows from the layer
+        """
+        layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared}))
+        ends = " and ".join(self.builder.nodes[i].path for i in pair)
+        return Obstacle(
+            path,
+            f"{what} of branches that end in {ends}",
+            f"both branches are made of the same random layer ({layers}){why}, and there is no "
+            "rule for this combination",
+            "weights of their own on one of the branches (a 1x1 convolution will do)",
+        )
