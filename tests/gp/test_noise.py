@@ -24,7 +24,7 @@ from keras2gp.gp import (
     Nystroem,
     fit_temperature,
     load_head,
-    noise,
+    noise_pilot,
     save_head,
     tempered_softmax,
 )
@@ -101,11 +101,11 @@ def test_the_only_member_of_a_class_does_not_count():
     columns = np.array([0, 0, 0, 2])
     temperature = fit_temperature(mean, columns)
     p = tempered_softmax(mean[:3], temperature)[:, 0]
-    nothing = noise.label_likelihoods(mean[:3], np.array([0, 1, 2]))
+    nothing = noise_pilot.label_likelihoods(mean[:3], np.array([0, 1, 2]))
     assert len(nothing) == 0
     few = GPClassifier(RBF(1.0)).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
     assert few.noise_variance_ == 0.0
-    assert noise.label_likelihoods(mean, columns).sum() == pytest.approx(np.log(p).sum())
+    assert noise_pilot.label_likelihoods(mean, columns).sum() == pytest.approx(np.log(p).sum())
 
 
 @pytest.mark.parametrize("outputs", [None, 3])
@@ -208,7 +208,7 @@ def test_noise_of_wrong_labels(monkeypatch, rows):
     assert ("factorised" in ours.noise_curve_.reason) == (rows < 300)
     whole = GPClassifier(RBF(1.0), ours.noise_variance_).fit(x, y)
     columns = np.unique(y, return_inverse=True)[1]
-    value = noise.label_likelihoods(whole.leave_one_out()[0], columns).sum()
+    value = noise_pilot.label_likelihoods(whole.leave_one_out()[0], columns).sum()
     known = [v for v in ours.noise_curve_.values if v is not None]
     assert value == pytest.approx(max(known), abs=0.5)
 

@@ -16,7 +16,7 @@ from keras2gp.gp import (
     MixedPrecision,
     Nystroem,
     load_head,
-    noise,
+    noise_pilot,
     save_head,
 )
 
@@ -149,7 +149,7 @@ def test_the_noise_of_weighted_labels():
     curve, index = ours.noise_curve_, np.unique(LABELS, return_inverse=True)[1]
     for variance, value in list(zip(curve.candidates, curve.values, strict=True))[18:24:2]:
         peer = GPClassifier(KERNEL, variance).fit(X, LABELS, sample_weight=weights)
-        expected = noise.label_likelihoods(peer.leave_one_out()[0], index).sum()
+        expected = noise_pilot.label_likelihoods(peer.leave_one_out()[0], index).sum()
         assert value == pytest.approx(expected, abs=1e-5)
 
 
