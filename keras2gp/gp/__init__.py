@@ -22,7 +22,7 @@ from keras2gp.gp.metrics import (
     out_of_distribution_auroc,
     reliability,
 )
-from keras2gp.gp.noise import NoiseCurve
+from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.paths import Paths
 from keras2gp.gp.prior_mean import MeanWarning
 from keras2gp.gp.probabilities import (

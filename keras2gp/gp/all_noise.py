@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix, Noise, Targets, Vector
-from keras2gp.gp.noise import NoiseCurve
+from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.noise_pilot import GAIN
 
 __all__ = ["NoiseWarning", "told_of_noise"]

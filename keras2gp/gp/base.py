@@ -15,7 +15,7 @@ from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.all_noise import NoiseWarning, told_of_noise
 from keras2gp.gp.inputs import check_length, feature_names
 from keras2gp.gp.kernel_function import check_kernel, kernel_values
-from keras2gp.gp.noise import BY_OUTPUT
+from keras2gp.gp.noise_curve import BY_OUTPUT
 from keras2gp.gp.positions import Positioned, by_row, require_room
 from keras2gp.gp.posterior import Posterior
 from keras2gp.gp.prior_mean import has_mean

@@ -11,15 +11,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from keras2gp._util.arrays import Targets, Vector
 from keras2gp._util.memory import require_memory
-from keras2gp._util.text import did_you_mean, received_text
-from keras2gp.errors import InputError, NumericalError
+from keras2gp.errors import NumericalError
+from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.noise_pilot import (
     ROWS,
     Pilot,
@@ -27,23 +25,12 @@ from keras2gp.gp.noise_pilot import (
     label_likelihoods,
     noise_memory,
 )
-from keras2gp.gp.solvers.jitter import check_noise
-from keras2gp.gp.solvers.report import finite_number
 from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training
 from keras2gp.gp.solvers.tridiagonal import profiled_evidence
 
-__all__ = [
-    "BY_OUTPUT",
-    "NoiseCurve",
-    "Trial",
-    "check_noise_setting",
-    "choose_noise",
-    "choose_noises",
-]
+__all__ = ["Trial", "choose_noise", "choose_noises"]
 
-BY_OUTPUT = "auto-per-output"
-"""The setting `noise_variance` that chooses a noise for each output."""
 
 _STEP = 4.0
 _FACTORISATIONS = 7
@@ -53,72 +40,6 @@ _ALL_THE_SAME = "every target is the same"
 
 Trial = Callable[[float, Targets], Fit]
 """The outcome of a direct solver for a noise and targets; NumericalError where A is singular."""
-
-
-@dataclass(frozen=True)
-class NoiseCurve:
-    """The choice of a noise variance.
-
-    Attributes:
-        candidates: noise variances, ascending, in the units of the kernel.
-        values: of each, in nats; None where the matrix is singular. Of a regression the evidence,
-            log p(Y), at the factors on kernel and noise that make it largest. Of a classification
-            the log probability of the labels, each predicted from all others, under the softmax
-            at the temperature that suits them (probabilities.fit_temperature).
-        chosen: the noise variance of the fit.
-        rows: number of rows whose targets these are; fewer than those of the fit for large ones.
-        reason: how it was chosen, in words.
-    """
-
-    candidates: tuple[float, ...]
-    values: tuple[float | None, ...]
-    chosen: float
-    rows: int
-    reason: str
-
-    def state(self) -> dict[str, Any]:
-        """The curve as data for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> NoiseCurve:
-        """The curve of a `state`; KeyError, TypeError or ValueError where it is malformed.
-
-        Args:
-            state: the data.
-
-        Returns:
-            The curve.
-
-        Raises:
-            TypeError: a text is none.
-            ValueError: a number is none.
-        """
-        candidates = tuple(finite_number(value) for value in state["candidates"])
-        values = tuple(None if v is None else finite_number(v) for v in state["values"])
-        rows, reason, chosen = state["rows"], state["reason"], finite_number(state["chosen"])
-        if not isinstance(reason, str) or type(rows) is not int:
-            raise TypeError(f"reason {reason!r}, {rows!r} rows of a choice of noise")
-        if len(candidates) != len(values) or min(chosen, *candidates, 0.0) < 0.0:
-            raise ValueError(f"{len(candidates)} noises, {len(values)} values, chosen {chosen}")
-        return cls(candidates, values, chosen, rows, reason)
-
-
-def check_noise_setting(noise_variance: Any) -> float | None:
-    """The noise variance as a float, or None where it is chosen.
-
-    Raises:
-        InputError: it is neither "auto" nor "auto-per-output" nor a finite number, 0 or more.
-    """
-    if isinstance(noise_variance, str):
-        if noise_variance in ("auto", BY_OUTPUT):
-            return None
-        raise InputError(
-            f'noise_variance is {received_text(noise_variance)}: expected "auto", "{BY_OUTPUT}" '
-            "(of a regression) or a finite number, 0 or more."
-            + did_you_mean(noise_variance, ("auto", BY_OUTPUT))
-        )
-    return check_noise(noise_variance)
 
 
 def choose_noise(

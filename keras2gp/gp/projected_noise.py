@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 
 from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
 from keras2gp._util.memory import require_memory
-from keras2gp.gp.noise import NoiseCurve
+from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.noise_pilot import label_likelihoods
 from keras2gp.gp.solvers.projected import NormalEquations
 from keras2gp.gp.solvers.tridiagonal import profiled_evidence

@@ -12,7 +12,7 @@ from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
 from keras2gp._util.checks import one_of
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.gp.noise import BY_OUTPUT, check_noise_setting
+from keras2gp.gp.noise_curve import BY_OUTPUT, check_noise_setting
 
 __all__ = ["RowNoise", "UsedRows", "lacking", "observed_rows", "row_noise", "weights_of_rows"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.base import GaussianProcess
-from keras2gp.gp.noise import NoiseCurve, check_noise_setting
+from keras2gp.gp.noise_curve import NoiseCurve, check_noise_setting
 from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.by_output import system_of
 from keras2gp.gp.solvers.choice import (

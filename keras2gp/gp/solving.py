@@ -11,7 +11,8 @@ import numpy as np
 
 from keras2gp._util.arrays import Matrix, Targets, Vector
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.noise import NoiseCurve, choose_noise, choose_noises
+from keras2gp.gp.noise import choose_noise, choose_noises
+from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.noise_pilot import noise_memory
 from keras2gp.gp.projected_noise import PASSES, choose_projected_noise
 from keras2gp.gp.rows import RowNoise

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.gaussian_process.kernels import RBF
 
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp import GPClassifier, GPRegressor, load_head, noise, save_head
+from keras2gp.gp import GPClassifier, GPRegressor, load_head, noise, noise_pilot, save_head
 from keras2gp.gp.solvers import by_output
 
 KERNEL, ROWS, OUTPUTS = RBF(1.0), 40, 4
@@ -117,7 +117,7 @@ def test_each_output_chooses_its_own(way):
 
 
 def test_factorisations_are_shared(monkeypatch):
-    monkeypatch.setattr(noise, "ROWS", 20)
+    monkeypatch.setattr(noise_pilot, "ROWS", 20)
     counted = []
     climb = noise._Climb._tried
     monkeypatch.setattr(noise._Climb, "_tried", lambda self, n: counted.append(n) or climb(self, n))

@@ -33,7 +33,7 @@ from keras2gp.errors import InputError, Keras2GPError, StoreError
 from keras2gp.gp.classifier import UNUSED_MEAN, GPClassifier
 from keras2gp.gp.fit_files import save_fit
 from keras2gp.gp.labels import check_labels
-from keras2gp.gp.noise import NoiseCurve
+from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
