@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from keras2gp.matrices.api import gram
     from keras2gp.matrices.product import ClusterProduct
     from keras2gp.report import ConversionReport
-    from keras2gp.search.evidence import optimize_variances
+    from keras2gp.search.ascent import optimize_variances
     from keras2gp.search.random_search import random_search
     from keras2gp.serving.export import export
     from keras2gp.verification.api import verify
@@ -93,7 +93,7 @@ _HOMES = {
     "gram": "matrices.api",
     "inspect": "conversion.pipeline",
     "load": "fits.loading",
-    "optimize_variances": "search.evidence",
+    "optimize_variances": "search.ascent",
     "random_search": "search.random_search",
     "reader": "conversion.registry",
     "rule": "covariance.registry",

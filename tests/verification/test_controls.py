@@ -11,9 +11,10 @@ from keras import layers
 from scipy import integrate, stats
 from small_models import drawn, grouped, inputs, mlp, pooled, separable, sums, transposed
 
-from keras2gp.verification.api import Verification, converted
+from keras2gp.verification.api import converted
 from keras2gp.verification.controls import departures, influences
 from keras2gp.verification.taps import Tap
+from keras2gp.verification.verification import Verification
 
 FAR = 4.5
 

@@ -8,7 +8,8 @@ from small_models import biased
 
 import keras2gp
 from keras2gp.errors import InputError
-from keras2gp.verification.api import Verification, converted
+from keras2gp.verification.api import converted
+from keras2gp.verification.verification import Verification
 
 
 def conv(x, window=3, units=8, **settings):

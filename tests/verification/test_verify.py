@@ -32,7 +32,8 @@ from small_models import (
 
 import keras2gp
 from keras2gp.errors import InputError, UnsupportedModelError
-from keras2gp.verification.api import Verification, converted
+from keras2gp.verification.api import converted
+from keras2gp.verification.verification import Verification
 from keras2gp.verification.widening import Widened, deviations
 
 WIDTHS = (8, 16, 64)

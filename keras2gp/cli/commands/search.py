@@ -26,7 +26,7 @@ from keras2gp.data.images import prepare_images
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.plots.style import save
 from keras2gp.plots.trials import read_rows, trials
-from keras2gp.search.evidence import OptimizedVariances, optimize_variances
+from keras2gp.search.ascent import OptimizedVariances, optimize_variances
 from keras2gp.search.random_search import SearchResult, Split, random_search
 from keras2gp.search.spaces import Space, space_of
 

@@ -12,8 +12,9 @@ from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.session import conversion_settings, image_shape, model_of, prepared
-from keras2gp.verification.api import Verification, converted
+from keras2gp.verification.api import converted
 from keras2gp.verification.report import VerificationReport
+from keras2gp.verification.verification import Verification
 
 __all__ = ["verify"]
 
