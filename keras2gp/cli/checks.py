@@ -7,6 +7,7 @@ The check of a command takes its options, and adds to them the facts that it has
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras2gp._util.fit_record import read_record
@@ -14,7 +15,7 @@ from keras2gp._util.text import did_you_mean
 from keras2gp.cli.arguments import DATA_SOURCES
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.fit_directory import expanded, identity
-from keras2gp.cli.model_source import model_source, stated_shape
+from keras2gp.cli.model_source import ModelSource, model_source, stated_shape
 from keras2gp.cli.outputs import (
     EXPORT,
     FIT,
@@ -184,7 +185,7 @@ def _own_variants(given: Sequence[str]) -> dict[str, ModelSource]:
     for text in given:
         named, equals, rest = text.partition("=")
         name, model = (named, rest) if equals and not Path(text).exists() else ("", text)
-        source = _model_source(model, kernels=False)
+        source = model_source(model, kernels=False)
         name = name.strip() or Path(source.name).stem
         if name in found:
             raise UsageError(f"--variants: {name!r} is there twice. Try: NAME={model}")

@@ -222,7 +222,7 @@ def add_xray(commands: Any) -> None:
         help="rows that show how signal flows (default 200)",
     )
     xray.add_argument(
-        "--seed", metavar="S", type=arguments.seed, default=0, help="of the groups (default 0)"
+        "--seed", metavar="S", type=option_values.seed, default=0, help="of the groups (default 0)"
     )
     xray.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
     arguments.add_output(xray, "directory of the report")
