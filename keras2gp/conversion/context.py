@@ -54,7 +54,7 @@ def by_channel(values: float | Array, tensor: Tensor) -> float | Array:
 
 
 class Context(InputContext):
-    """What a reader adds to the graph: ops, constants and random weights of its call."""
+    """Adds ops, constants and random weights of a call to the graph, for its reader."""
 
     def spatial(self, tensor: Tensor) -> Spatial:
         """Sizes of the spatial axes of a tensor's maps in the graph, () for a vector.

@@ -1,4 +1,4 @@
-"""What the initialisers of Keras draw: variances, means and moments of one weight."""
+"""Initial values of weights: variances, means and moments of what Keras's initialisers draw."""
 
 from __future__ import annotations
 
