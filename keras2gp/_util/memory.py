@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError, Keras2GPError
 
-__all__ = ["NEGLIGIBLE", "available_memory", "require_memory"]
+__all__ = ["NEGLIGIBLE", "available_memory", "peak_memory", "require_memory"]
 
 NEGLIGIBLE = 2**24
 """Bytes that a frequent call may take without a comparison, which costs a fraction of 1 ms."""
@@ -31,6 +32,16 @@ def available_memory() -> int | None:
     """
     amounts = [*_of_machine(), *_of_groups(), *_of_process()]
     return max(min(amounts), 0) if amounts else None
+
+
+def peak_memory() -> int | None:
+    """The largest resident memory of this process so far, in bytes; None if it is not known."""
+    try:
+        import resource  # noqa: PLC0415 (not on every system)
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def require_memory(

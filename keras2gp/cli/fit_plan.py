@@ -17,12 +17,13 @@ from keras2gp.gp.noise_pilot import noise_memory
 from keras2gp.gp.solvers.choice import chosen_solver, inducing_rows
 from keras2gp.gp.solvers.training import Training
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.matrices.api import estimate, speed_of
+from keras2gp.matrices.api import estimate
+from keras2gp.matrices.speed import Speed, speed_of, tried_images
 
 __all__ = ["plan_lines", "planned"]
 
 _TRIED = 128
-"""Images of the kernel that is timed."""
+"""Images of the kernel that is timed, at most."""
 _FACTORED = 1000
 """Rows of the matrix whose factor is timed."""
 _CUBIC = {"cholesky": 1.0, "tensorflow": 1.0, "mixed": 0.5}
@@ -64,14 +65,12 @@ def planned(
     elif options.noise_variance == "auto":
         memory = max(memory, noise_memory(count, outputs))
     with stage("timing the kernel"):
-        compilation, rate = speed_of(kernel, x[:_TRIED])
+        speed = speed_of(kernel, x[: tried_images(kernel, _TRIED)])
     factor = _CUBIC.get(chosen.name)
     return {
         "estimate": needed.to_dict(),
         "solver": {"name": chosen.name, "reason": reason, "memory": memory},
-        "compilation_seconds": compilation,
-        "pairs_per_second": rate,
-        "kernel_seconds": compilation + needed.pairs / rate,
+        **speed.to_dict(needed.pairs),
         "factor_seconds": None if factor is None else factor * _factor_seconds(count),
     }
 
@@ -87,9 +86,7 @@ def _factor_seconds(count: int) -> float:
 def plan_lines(plan: dict[str, Any], options: argparse.Namespace) -> list[tuple[str, str]]:
     """The plan in words: names and values."""
     needed, solver = plan["estimate"], plan["solver"]
-    rate = f"{plan['pairs_per_second']:,.0f}".replace(",", " ")
-    of_kernel = f"about {duration_text(plan['kernel_seconds'])}: {needed['pairs']} pairs, "
-    of_kernel += f"{rate} a second, and {duration_text(plan['compilation_seconds'])} to compile"
+    of_kernel = Speed(plan["compilation_seconds"], plan["pairs_per_second"]).stated(needed["pairs"])
     if options.gram is not None:
         of_kernel += f"; less for what {options.gram} holds"
     memory = f"{size_text(needed['memory'] + solver['memory'])} of "

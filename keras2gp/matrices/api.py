@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping
 from contextlib import closing
@@ -24,7 +23,7 @@ from keras2gp.matrices.local import in_memory
 from keras2gp.matrices.store import LARGEST_SIDE, GramStore
 from keras2gp.matrices.work import BlockProgram, Executor, Work
 
-__all__ = ["estimate", "gram", "speed_of"]
+__all__ = ["estimate", "gram"]
 
 _TITLE = "kernel matrix"
 
@@ -252,21 +251,3 @@ def estimate(
     program = _program_of(kernel, positions)
     path = None if out is None else Path(out)
     return estimate_of(program, program.partition(rows, columns), path)
-
-
-def speed_of(kernel: Any, x: Any) -> tuple[float, float]:
-    """The speed of a kernel, measured by its matrix of a few images, computed twice.
-
-    Args:
-        kernel: as for `estimate`.
-        x: the images, as for the kernel.
-
-    Returns:
-        Seconds of compilation, and pairs a second after it.
-    """
-    times, count = [], 0
-    for _ in range(2):
-        began = time.perf_counter()
-        count = len(kernel.matrix(x, positions="all"))
-        times.append(max(time.perf_counter() - began, 1e-9))
-    return max(times[0] - times[1], 0.0), estimate(kernel, count, positions="all").pairs / times[1]

@@ -16,7 +16,8 @@ from keras2gp._util.text import duration_text, size_text
 from keras2gp.errors import StoreError
 from keras2gp.gp.noise_pilot import ROWS, noise_memory
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.matrices.api import estimate, speed_of
+from keras2gp.matrices.api import estimate
+from keras2gp.matrices.speed import speed_of, tried_images
 from keras2gp.xrays.flow import seconds_of
 from keras2gp.xrays.images import Inputs, taken
 from keras2gp.xrays.scores import Task, scored
@@ -25,7 +26,7 @@ from keras2gp.xrays.signals import PAIRS
 __all__ = ["Cost", "Plan", "cost_of"]
 
 _PILOT = 64
-"""Rows of the kernel whose time is measured."""
+"""Rows of the kernel whose time is measured, at most."""
 _FEWEST = 20
 """Rows of the smallest fit whose time is measured."""
 _COMPILES = 1.5
@@ -158,9 +159,9 @@ def _seconds(plan: Plan, pairs: float) -> float:
     """The time of all that is left, where each kernel has so many entries."""
     seconds, count = 0.0, plan.signal_rows
     if plan.left:
-        compilation, rate = speed_of(plan.base, taken(plan.x, slice(0, _PILOT)))
-        seconds += _COMPILES * compilation * len(plan.left)
-        seconds += sum(work for _, work in plan.left) * pairs / rate
+        speed = speed_of(plan.base, taken(plan.x, slice(0, tried_images(plan.base, _PILOT))))
+        seconds += _COMPILES * speed.compilation * len(plan.left)
+        seconds += sum(work for _, work in plan.left) * pairs / speed.rate
         seconds += (plan.subsets + 1) * len(plan.left) * _fit_seconds(plan.rows)
     if count:
         flow, layers = seconds_of(plan.base, taken(plan.x, slice(0, count)), count + PAIRS)

@@ -6,16 +6,20 @@ import argparse
 import time
 
 from keras2gp._util.progress import stage
-from keras2gp._util.text import duration_text
+from keras2gp._util.text import duration_text, size_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import open_session
 from keras2gp.matrices.api import estimate
 from keras2gp.matrices.api import gram as compute
+from keras2gp.matrices.speed import speed_of, tried_images
 from keras2gp.matrices.store import GramStore
 
 __all__ = ["gram"]
+
+_TRIED = 128
+"""Images of the kernel that is timed, at most."""
 
 
 def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
@@ -30,7 +34,16 @@ def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     if options.dry_run:
         if not needed.fits:
             out.line(f"refused: {needed.shortage}. Try{needed.remedy}", style="red")
-        out.document(document)
+            out.document(document)
+            return ExitCode.FINE
+        with stage("timing the kernel"):
+            few = session.images[: tried_images(session.kernel, _TRIED)]
+            speed = speed_of(session.kernel, few, positions)
+        less = "" if not options.out.exists() else f"; less for what {options.out} holds"
+        out.line(f"time: {speed.stated(needed.pairs)}{less}")
+        if speed.peak is not None:
+            out.line(f"TensorFlow and compiled programs beside it: {size_text(speed.peak)}")
+        out.document({**document, **speed.to_dict(needed.pairs)})
         return ExitCode.FINE
     needed.require()
     began = time.perf_counter()

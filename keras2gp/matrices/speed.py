@@ -1,0 +1,83 @@
+"""Speed of a kernel: measured by a matrix of a few images, before that of many is computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from keras2gp._util.memory import peak_memory
+from keras2gp._util.text import duration_text
+from keras2gp.matrices.api import estimate
+from keras2gp.matrices.plan import footprint_of
+
+__all__ = ["Speed", "speed_of", "tried_images"]
+
+_ENTRIES = 4 * 10**9
+"""Entries of all maps of a pilot's pairs, which take some seconds."""
+_FEWEST = 16
+"""Images of the smallest pilot: the columns of the smallest tile."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed of a kernel on this machine.
+
+    Attributes:
+        compilation: seconds that the first matrix takes longer than the second.
+        rate: pairs of images, or of images at positions, a second after it.
+        peak: the largest memory of the process up to then, in bytes, with TensorFlow and the
+            compiled programs; None where the system does not say.
+    """
+
+    compilation: float
+    rate: float
+    peak: int | None = None
+
+    def seconds(self, pairs: int) -> float:
+        """The time of so many pairs, compilation included."""
+        return self.compilation + pairs / self.rate
+
+    def to_dict(self, pairs: int) -> dict[str, Any]:
+        """The numbers for so many pairs as data for JSON."""
+        return {
+            "compilation_seconds": self.compilation,
+            "pairs_per_second": self.rate,
+            "kernel_seconds": self.seconds(pairs),
+            "process_memory": self.peak,
+        }
+
+    def stated(self, pairs: int) -> str:
+        """The time of so many pairs in words."""
+        rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.2g}"
+        return (
+            f"about {duration_text(self.seconds(pairs))}: {pairs} pairs, {rate.replace(',', ' ')} "
+            f"a second, and {duration_text(self.compilation)} to compile"
+        )
+
+
+def tried_images(kernel: Any, most: int) -> int:
+    """The number of images, up to `most`, whose matrix takes some seconds at most."""
+    entries, count = footprint_of(kernel.graph).entries, most
+    while count > _FEWEST and count * (count + 1) // 2 * entries > _ENTRIES:
+        count = max(count // 2, _FEWEST)
+    return count
+
+
+def speed_of(kernel: Any, x: Any, positions: Literal["equal", "all"] = "all") -> Speed:
+    """The speed of a kernel, measured by its matrix of a few images, computed twice.
+
+    Args:
+        kernel: as for `estimate`.
+        x: the images, as for the kernel; `tried_images` says how many.
+        positions: as for `estimate`.
+    """
+    times, count = [], 0
+    for _ in range(2):
+        began = time.perf_counter()
+        matrix: Sequence[Any] = kernel.matrix(x, positions=positions)
+        times.append(max(time.perf_counter() - began, 1e-9))
+        count = len(matrix)
+    pairs = estimate(kernel, count, positions=positions).pairs
+    return Speed(max(times[0] - times[1], 0.0), pairs / times[1], peak_memory())
