@@ -10,7 +10,7 @@ from typing import Any, Literal
 from keras2gp._util.memory import peak_memory
 from keras2gp._util.text import duration_text
 from keras2gp.matrices.api import estimate
-from keras2gp.matrices.plan import footprint_of
+from keras2gp.matrices.footprint import footprint_of
 
 __all__ = ["Speed", "speed_of", "tried_images"]
 

@@ -51,7 +51,11 @@ def test_the_store_holds_the_matrix_and_is_used_by_fit(files, capsys):
 def test_a_dry_run_writes_nothing(files, capsys):
     directory, *_ = files
     assert gram(directory, "--dry-run") == ExitCode.FINE
-    assert "465 pairs" in capsys.readouterr().out
+    words = capsys.readouterr().out
+    assert "465 pairs in" in words
+    assert "time: about" in words
+    assert "465 pairs, " in words
+    assert "TensorFlow and compiled programs beside it:" in words
     assert not (directory / "K.zarr").exists()
 
 

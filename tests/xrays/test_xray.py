@@ -16,7 +16,7 @@ from xray_networks import pooled, shifted
 import keras2gp
 from keras2gp.cli.main import main
 from keras2gp.errors import InputError, StoreError, UnsupportedModelError
-from keras2gp.matrices import api as api_of_matrices
+from keras2gp.matrices.speed import Speed
 from keras2gp.xrays import cost, examination, flow, variants
 from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.report import FILES
@@ -279,7 +279,7 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
 ):
     _, out, settings = made
     x, y = products
-    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x: (0.0, 1e12))
+    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x: Speed(0.0, 1e12))
     monkeypatch.setattr(cost, "_fit_seconds", float)
     monkeypatch.setattr(cost, "seconds_of", lambda _kernel, x, count: (1000.0 * count, len(x)))
     new, old = (
@@ -328,13 +328,6 @@ def test_several_inputs_are_as_one_that_holds_all(products):
         assert one.nats.mean == pytest.approx(other.nats.mean, rel=1e-4, abs=1e-6)
     assert found.base.nats == pytest.approx(expected.base.nats, rel=1e-4)
     assert found.base.test_error == expected.base.test_error
-
-
-def test_the_speed_of_a_kernel_of_several_inputs(monkeypatch):
-    clock = iter([0.0, 3.0, 3.0, 5.0])
-    monkeypatch.setattr(api_of_matrices, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    parts = [np.ones((5, 1), "float32")] * 2
-    assert api_of_matrices.speed_of(keras2gp.convert(two_inputs()), parts) == (1.0, 15 / 2.0)
 
 
 @pytest.mark.slow
