@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,6 +20,7 @@ __all__ = [
     "harmless_cell",
     "numbers_text",
     "printable",
+    "quoted_text",
     "received_text",
     "size_text",
 ]
@@ -27,6 +29,10 @@ __all__ = [
 _PIPE_WIDTH = 400
 _MOST_NUMBERS = 4
 """Numbers that are written out."""
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\))")
+"""Colours, and other sequences by which a terminal is told something."""
+_TAIL = re.compile(r"\n\s*(Arguments received|Call arguments received)")
+_HEAD = re.compile(r"(Exception|Error) encountered(:| when calling [^\n]*)")
 
 
 def duration_text(seconds: float) -> str:
@@ -69,6 +75,25 @@ def received_text(value: Any, length: int = 60) -> str:
         text = " ".join(repr(value).split())
     except Exception:  # noqa: BLE001 (a stranger's repr, or an integer of too many digits)
         text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def quoted_text(error: BaseException, length: int = 300) -> str:
+    """What another library says in an error, as one short line of plain text.
+
+    Terminal colours are left out, and what Keras puts around the cause: the layer that it was
+    calling, its arguments and whole configurations. Of code that TensorFlow traced it is the last
+    line, below those of the code.
+    """
+    try:
+        text = _ESCAPES.sub("", str(error))
+    except Exception:  # noqa: BLE001 (a stranger's)
+        text = ""
+    text = _HEAD.split(_TAIL.split(text)[0])[-1].strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0] == "in user code:":
+        lines = lines[-1:]
+    text = one_line(" ".join(lines)) or type(error).__name__
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 

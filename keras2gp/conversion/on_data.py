@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras2gp._util.text import received_text
+from keras2gp._util.text import quoted_text
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.encoders import encoder_settings, is_sparse
@@ -45,7 +45,7 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
     try:
         operation = _copied(call.operation, context)
     except Exception as error:  # noqa: BLE001 (of a layer without a vocabulary, or of a user's)
-        context.refuse(f"Keras cannot copy it: {received_text(str(error), 200)}", by_shape=False)
+        context.refuse(f"Keras cannot copy it: {quoted_text(error)}", by_shape=False)
     _check_constants(operation, context)
     args, kwargs = _data(call.args), _data(call.kwargs)
     # Always run as for a prediction; some of Keras's layers state training=True by default.
@@ -57,7 +57,7 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
         results = operation(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 (whatever Keras or a user's layer raises)
         dtype = context.state.dtype
-        context.refuse(f"Keras cannot run it on data of {dtype}: {received_text(str(error), 200)}")
+        context.refuse(f"Keras cannot run it on data of {dtype}: {quoted_text(error)}")
     _hand_weights(operation, call, context, trained=trained)
     interpolates = type(call.operation).__name__ in _INTERPOLATED and (
         call.operation.interpolation != "nearest"
@@ -79,7 +79,7 @@ def _hand_weights(operation: Any, call: Call, context: Context, *, trained: bool
         operation.set_weights(call.operation.get_weights())
     except ValueError as error:  # those of a quantised layer
         context.refuse(
-            f"its weights do not fit a copy of it: {received_text(str(error), 200)}",
+            f"its weights do not fit a copy of it: {quoted_text(error)}",
             "the model as it was before model.quantize()",
             by_shape=False,
         )

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras2gp._util.memory import require_memory
-from keras2gp._util.text import received_text
+from keras2gp._util.text import quoted_text
 from keras2gp.conversion.encoders import vocabulary_of
 from keras2gp.errors import Obstacle
 from keras2gp.graph.calls import SharedCalls
@@ -61,7 +61,7 @@ def mixing_obstacles(model: Any | None) -> list[Obstacle]:
     try:
         together = _run(model, images)
     except Exception as error:  # noqa: BLE001 (whatever Keras or a user's layer raises)
-        why = f"Keras cannot run them: {received_text(str(error), 300)}"
+        why = f"Keras cannot run them: {quoted_text(error)}"
         return [Obstacle(model.name, "the layers before the first weights", why)]
     for tensor, whole in zip(model.outputs, together, strict=True):
         stated, given = tensor.shape[1:], whole.shape[1:]

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.text import quoted_text
 from keras2gp.conversion.unchanged import counted_anew
 from keras2gp.conversion.user_code import (
     RANDOM,
@@ -19,7 +20,6 @@ from keras2gp.conversion.user_code import (
     NoValues,
     Record,
     UntracedError,
-    cause_of,
     reason_of,
 )
 from keras2gp.modelfile.unvalued import without_values
@@ -144,7 +144,7 @@ class Tracer:
                     )
                     raise UntracedError(
                         f"{node.operation.name} ({type(node.operation).__name__}) is made for "
-                        f"{shapes}, and does not take {sizes}: {cause_of(error)}",
+                        f"{shapes}, and does not take {sizes}: {quoted_text(error)}",
                         "another input_shape=",
                     ) from error
                 known.update(zip(map(id, node.outputs), keras.tree.flatten(results), strict=True))

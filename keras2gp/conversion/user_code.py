@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import linecache
-import re
 import sys
 import sysconfig
 import threading
@@ -19,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 from keras.src.ops.node import Node
 
-from keras2gp._util.text import received_text
+from keras2gp._util.text import quoted_text, received_text
 
-__all__ = ["RANDOM", "SEED", "NoValues", "Record", "UntracedError", "cause_of", "reason_of"]
+__all__ = ["RANDOM", "SEED", "NoValues", "Record", "UntracedError", "reason_of"]
 
 SEED = "seed_generator_state"
 """Keras's name of the state of random numbers."""
@@ -173,14 +172,6 @@ def _line(frame: FrameType, number: int = 0) -> str:
     return f"{place} ({received_text(text, 120)})" if text else place
 
 
-def cause_of(error: Exception) -> str:
-    """The first line of an error's own message, without what Keras puts around it."""
-    text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("\n\nArguments received")[0]
-    text = text.rpartition("Error encountered:")[2].strip()
-    lines = [line for line in text.splitlines() if line and "Exception encountered" not in line]
-    return received_text(lines[0] if lines else type(error).__name__, 300)
-
-
 def reason_of(error: Exception, layer: Any) -> UntracedError:
     """The reason why code of the user's could not be traced, with the line that failed."""
     frames = [
@@ -194,13 +185,13 @@ def reason_of(error: Exception, layer: Any) -> UntracedError:
     if "used as input to a TensorFlow function" in text:
         why = "a function of TensorFlow, which acts on numbers, is called on a symbolic tensor"
     elif "fully-defined" in text or "NoneType" in text:
-        why = f"it needs the size of the batch, which is not known: {cause_of(error)}"
+        why = f"it needs the size of the batch, which is not known: {quoted_text(error)}"
     elif any(sign in text for sign in _DEPENDS_ON_DATA):
         why = "a branch or a loop of Python depends on the values of the data"
     elif any(sign in text for sign in _NEEDS_VALUES):
-        why = f"it needs the values of a symbolic tensor, which has none: {cause_of(error)}"
+        why = f"it needs the values of a symbolic tensor, which has none: {quoted_text(error)}"
     else:
-        why = f"it fails on symbolic tensors: {type(error).__name__}: {cause_of(error)}"
+        why = f"it fails on symbolic tensors: {type(error).__name__}: {quoted_text(error)}"
     if own:
         why += f"; and it has weights of its own ({', '.join(own)}), which no reader describes"
     return UntracedError(why, _HINT, line)

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
+from keras2gp._util.text import quoted_text
 from keras2gp.data.files import read_idx_folder, read_npy_folder, read_npz
 from keras2gp.data.images import as_floats, not_finite
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_image_folder
@@ -249,8 +250,7 @@ def _tfds(source: str, *, download: bool) -> Dataset:
     except DataError:
         raise
     except Exception as error:  # each data set's own code is run, and may raise anything
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(f"{source}: tensorflow_datasets says: {reason}") from error
+        raise DataError(f"{source}: tensorflow_datasets says: {quoted_text(error)}") from error
 
 
 def _prepared(source: str, builder: Any) -> Dataset:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, Tensor
 from keras2gp._util.memory import require_memory
-from keras2gp._util.text import received_text
+from keras2gp._util.text import quoted_text, received_text
 from keras2gp.conversion.walker import functional_of
 from keras2gp.empirical.inputs import ImageInputs
 from keras2gp.empirical.weights import Weight, weights_of
@@ -97,8 +97,7 @@ class Network:
         except InputError:
             raise
         except (ValueError, TypeError, AttributeError, tf.errors.OpError) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            text = one_line(" ".join(line.strip() for line in lines[:3] if line.strip()))
+            text = quoted_text(error)
             raise InputError(f"{self.name} cannot be called on these images: {text}") from error
         if first.dtype.kind != "f":
             raise InputError(f"{self.name} gives an output of type {first.dtype}")

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import distributed
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
+from keras2gp._util.text import quoted_text
 from keras2gp._util.version import VERSION
 from keras2gp.covariance.program import KernelKind
 from keras2gp.covariance.registry import OWN
@@ -134,9 +135,11 @@ def _local_workers(blocks: int) -> int:
 
 def _connected(address: str) -> Any:
     """A client of the scheduler at an address. Raises: InputError if there is none."""
+    client = _dask.Client.__new__(_dask.Client)  # at hand where it cannot connect
     try:
-        return _dask.Client(address, timeout=20)
+        client.__init__(address, timeout=20)
     except Exception as error:
+        _abandon(client)
         if address.startswith(("tls:", "wss:")) and isinstance(error, TypeError):
             hint = (
                 "its certificates are not known. Try: set distributed.comm.tls in Dask's "
@@ -144,8 +147,21 @@ def _connected(address: str) -> Any:
                 "..__CLIENT__KEY"
             )
             raise InputError(f"executor={address!r}: {hint}") from error
-        reason = str(error) or type(error).__name__
+        reason = quoted_text(error)
         raise InputError(f"executor={address!r}: no Dask scheduler there: {reason}") from error
+    return client
+
+
+def _abandon(client: Any) -> None:
+    """Close a client that could not connect, and end its thread.
+
+    Dask leaves both to the collection of garbage, which waits for ever where it comes while another
+    client starts: each holds the lock that the other takes.
+    """
+    with suppress(Exception):
+        client.close(timeout=5)
+    with suppress(Exception):  # which is left running by a client that closed itself
+        client._loop_runner.stop()  # noqa: SLF001
 
 
 def _require_versions(client: Any) -> None:

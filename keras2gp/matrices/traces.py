@@ -26,8 +26,9 @@ import tensorflow as tf
 from keras2gp._util.files import read_if_regular
 from keras2gp._util.program_cache import VARIABLE, ProgramCache
 from keras2gp._util.starting import silent_stderr
+from keras2gp._util.text import quoted_text
 from keras2gp.covariance.registry import has_outside
-from keras2gp.errors import StoreError, one_line
+from keras2gp.errors import StoreError
 from keras2gp.matrices.xla import set_up_xla
 
 __all__ = ["KeptFunctions"]
@@ -117,7 +118,7 @@ class KeptFunctions:
             if str(kept.directory) not in str(error):
                 raise
             raise StoreError(
-                f"TensorFlow cannot write a compiled program: {one_line(str(error))}. Try: "
+                f"TensorFlow cannot write a compiled program: {quoted_text(error)}. Try: "
                 f"{VARIABLE}=off, or a disk with more room"
             ) from error
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras.src.utils.naming import to_snake_case
 
+from keras2gp._util.text import quoted_text
 from keras2gp.errors import ModelFileError
 from keras2gp.modelfile.archive import printable
 from keras2gp.modelfile.hdf5 import fault_of, names_of, opened, text_of
@@ -32,8 +33,7 @@ _DEEPEST = 6
 
 def cause_of(error: Exception) -> str:
     """The innermost message of an error of Keras, which repeats whole configurations around it."""
-    text = str(error).rsplit("Exception encountered:", 1)[-1].strip()
-    return f"{printable(text, 300)} ({type(error).__name__})"
+    return f"{quoted_text(error)} ({type(error).__name__})"
 
 
 def load_weights(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.text import quoted_text
 from keras2gp.conversion.pipeline import convert
 from keras2gp.errors import (
     InputError,
@@ -140,6 +141,7 @@ class Attempts:
 
 
 def _failed(number: int, settings: Settings, where: str, error: BaseException) -> Outcome:
-    text = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
-    reason = " ".join(text.split()) or type(error).__name__
-    return Outcome(Trial(number, "failed", settings, reason=f"{where}: {reason}"), None)
+    text = (
+        f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else quoted_text(error, 2000)
+    )
+    return Outcome(Trial(number, "failed", settings, reason=f"{where}: {text}"), None)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
+from keras2gp._util.text import quoted_text
 from keras2gp.errors import InputError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor
@@ -186,7 +187,7 @@ def _labels(estimator: GPClassifier) -> Tensor:
     try:
         return tf.constant(classes if classes.dtype.kind in "biuf" else list(classes))
     except (TypeError, ValueError) as error:
-        raise InputError(f"TensorFlow cannot hold the labels: {error}") from error
+        raise InputError(f"TensorFlow cannot hold the labels: {quoted_text(error)}") from error
 
 
 def _factor_of(estimator: Any) -> Factor:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras.src.applications import convnext
 
+from keras2gp._util.text import quoted_text
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.initial_values import initial_constants
 from keras2gp.conversion.priors import bias_mean
@@ -133,7 +134,7 @@ class Widened(StepByStep):
             kind = type(call.operation).__name__
             raise WideningError(
                 f"{path} ({kind}): Keras cannot build it with {float(self.scale.factor):g} times "
-                f"the channels: {str(error).splitlines()[0]}"
+                f"the channels: {quoted_text(error)}"
             ) from error
         return results
 

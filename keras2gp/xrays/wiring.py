@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras2gp._util.text import quoted_text
 from keras2gp.conversion.tracing import nodes_of, replaced
 from keras2gp.conversion.walker import functional_of
 from keras2gp.errors import InputError
@@ -196,8 +197,7 @@ def rebuilt(functional: Any, changes: Mapping[str, Change], name: str = "") -> A
     try:
         return _Builder(changes).model(Wiring(functional), inputs, name or functional.name)
     except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(lines[0] if lines else type(error).__name__) from error
+        raise InputError(quoted_text(error)) from error
 
 
 class _Builder:

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -84,14 +85,22 @@ def test_faults_come_back_as_they_are(address, tmp_path, monkeypatch):
 
 
 def test_a_wrong_address(monkeypatch):
-    distributed_client = distributed.Client
+    made = []
 
-    def impatient(address, timeout):
-        return distributed_client(address, timeout=1)
+    class Impatient(distributed.Client):
+        def __init__(self, address, timeout):
+            made.append(self)
+            super().__init__(address, timeout=1)
 
-    monkeypatch.setattr(distributed, "Client", impatient)
-    with pytest.raises(InputError, match="no Dask scheduler"):
-        compute(kernel(), images(9), executor="tcp://127.0.0.1:9")
+    monkeypatch.setattr(distributed, "Client", Impatient)
+    threads = threading.active_count()
+    for address in ("tcp://127.0.0.1:9", "foo://x"):
+        with pytest.raises(InputError, match="no Dask scheduler"):
+            compute(kernel(), images(9), executor=address)
+    # What is left to the collection of garbage can lock up a client that starts meanwhile.
+    assert [client.status for client in made] == ["closed", "closed"]
+    assert not any(client._loop_runner.is_started() for client in made)
+    assert threading.active_count() <= threads + 1
 
 
 @pytest.mark.parametrize(("address", "words"), [

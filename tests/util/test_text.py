@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from keras2gp._util.text import duration_text, printable, received_text, size_text
+from keras2gp._util.text import (
+    duration_text,
+    printable,
+    quoted_text,
+    received_text,
+    size_text,
+)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
@@ -37,3 +43,20 @@ def test_received_values(value, text):
 
 def test_control_characters_are_spelt_out():
     assert printable("a\x1b[31m\nb") == "a\\x1b[31m\nb"
+
+
+KERAS = (
+    "Exception encountered when calling Dense.call().\n\n\x1b[1mno such \x1b[38;5;1mmode\x1b[0m\n\n"
+    "Arguments received by Dense.call():\n  • x=[[0.0]]"
+)
+
+
+@pytest.mark.parametrize(("error", "text"), [
+    (ValueError(KERAS), "no such mode"), (ValueError("a\n\n  b"), "a b"), (KeyError(), "KeyError"),
+    (ValueError("<x> config={'a': 1}.\n\nException encountered: why"), "why"),
+    (ValueError("in user code:\n\n    File 'x', line 3\n        f()\n\n    TypeError: why\n"),
+     "TypeError: why"),
+    (ValueError("a\x1b]0;title\x07b\x9bc"), "ab\\x9bc"), (ValueError("x" * 400), "x" * 297 + "..."),
+])  # fmt: skip
+def test_errors_of_other_libraries_are_quoted_in_plain_text(error, text):
+    assert quoted_text(error) == text

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor, Vector
-from keras2gp._util.text import received_text
+from keras2gp._util.text import quoted_text, received_text
 from keras2gp.covariance.duals.coefficients import ValueAndSlope, compiled
 from keras2gp.covariance.duals.hermite import Hermite
 from keras2gp.errors import InputError
@@ -94,10 +94,10 @@ def _checked(function: Callable[[Tensor], Tensor]) -> ValueAndSlope:
         some = tf.constant(_PROBES[4:0:-1].reshape(2, 2))
         block, again = np.asarray(function(some)), np.asarray(function(some))
     except Exception as error:  # a stranger's function may raise anything
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise InputError(
-            f"it cannot be run on a float64 tensor: {type(error).__name__}: {reason}. Try: "
-            "operations of TensorFlow or keras.ops, which keep the dtype"
+            f"it cannot be run on a float64 tensor: {type(error).__name__}: "
+            f"{quoted_text(error, 200)}. Try: operations of TensorFlow or keras.ops, which keep "
+            "the dtype"
         ) from error
     if not np.array_equal(block, again, equal_nan=True):
         raise InputError("it gives something else at every call. Try: one without randomness")
