@@ -78,6 +78,18 @@ class Context(InputContext):
                 left += nodes[index].op.mean_inputs(nodes[index].inputs)
         return False
 
+    def made_of(self, tensor: Tensor) -> set[int]:
+        """The nodes that its channels are made of, back to random layers that sum over channels."""
+        nodes = self.state.builder.nodes
+        left, seen = [part.node for part in tensor.parts], set[int]()
+        while left:
+            index = left.pop()
+            op = nodes[index].op
+            if index not in seen and (not op.random or op.channelwise):
+                left += nodes[index].inputs
+            seen.add(index)
+        return seen
+
     def apply(self, op: Op, tensor: Tensor, shape: tuple[int | None, ...] | None = None) -> Tensor:
         """Add an op of one input on every channel group."""
         tensor = self.as_graph_tensor(tensor)

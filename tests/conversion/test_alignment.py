@@ -250,3 +250,36 @@ def test_groups_of_a_normalisation_keep_their_place():
     found = np.asarray(keras2gp.convert(model, dtype="float64")(X.reshape(2, 1, 1, 3)))
     scale = np.sqrt(np.outer(Q.diagonal(), Q.diagonal()))
     np.testing.assert_allclose(found, 8 * (Q / scale + Q), rtol=1e-6)
+
+
+def shuffled(h, rows=2):
+    """Channels as rows of a matrix that is transposed: not in their order."""
+    matrix = layers.Reshape((rows, h.shape[-1] // rows))(h)
+    return layers.Flatten()(layers.Permute((2, 1))(matrix))
+
+
+def test_channels_in_another_order_are_told_apart():
+    """Each is 4 Q in place of 2 Q where every unit meets itself, and 2.5 Q here."""
+    n = InKeras()
+    a, shape = n.units(8), (2, 4)
+    branches = {
+        "itself": (a, shuffled(a)),
+        "flattened": (layers.Flatten()(layers.Reshape(shape)(a)), shuffled(a)),
+        "concatenated": (n.concat(a, a), n.concat(shuffled(a), a)),
+        "in a sum": (n.add(shuffled(n.units(8)), a), shuffled(a)),
+        "relu": (n.relu(a), shuffled(a)),
+    }
+    for one, other in branches.values():
+        for layer in (layers.Add(), layers.Multiply(), layers.Maximum()):
+            with pytest.raises(keras2gp.UnsupportedModelError, match="units in different orders"):
+                n.kernel(layer([one, other]))
+
+
+def test_orders_of_independent_channels_do_not_matter():
+    n = InKeras()
+    a, b = n.units(8), n.units(8)
+    for one, other, factor in (
+        (shuffled(a), b, 16), (shuffled(a), shuffled(b), 16), (shuffled(a), shuffled(a), 32),
+        (layers.Flatten()(layers.Reshape((2, 4))(a)), a, 32),
+    ):  # fmt: skip
+        np.testing.assert_allclose(n.kernel(n.add(one, other))(X), factor * Q, rtol=1e-12)

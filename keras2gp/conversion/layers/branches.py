@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any, NoReturn
 
 import keras
@@ -142,6 +143,7 @@ def _repeated(
 
 def combined(op: Op, tensors: Sequence[Tensor], context: Context) -> Tensor:
     """An op of several inputs on tensors of one shape, by channel groups that all of them have."""
+    _require_one_order(tensors, context)
     tensors = _over_the_same_positions(tensors, context)
     parts = []
     for group in zip(*_common_groups(tensors, context), strict=True):
@@ -149,6 +151,31 @@ def combined(op: Op, tensors: Sequence[Tensor], context: Context) -> Tensor:
         node = context.state.builder.add(op, nodes, context.path)
         parts.append(replace(group[0], node=node))
     return replace(tensors[0], parts=tuple(parts))
+
+
+def _require_one_order(tensors: Sequence[Tensor], context: Context) -> None:
+    """Refuse branches whose units are numbered in other orders, the channels first in one of them.
+
+    The graph has them at positions, and cannot tell which unit meets which: that is no matter for
+    independent ones alone.
+    """
+    flat = [t for t in tensors if t.flat and context.spatial(t)]
+    if not any(t.channel_first or any(first for _, first in t.pieces) for t in flat):
+        return
+    nodes = context.state.builder.nodes
+    orders = {t.channel_first for t in flat if not t.pieces}
+    mixed = len(orders) > 1
+    for one, other in combinations(tensors, 2):
+        shared = context.made_of(one) & context.made_of(other)
+        spread = any(isinstance(nodes[index].op, Spread) for index in shared)
+        alike = context.spatial(one) == context.spatial(other) and not spread
+        mixed |= bool(shared) and one.parts != other.parts and not alike
+    if mixed:
+        context.refuse(
+            "its branches number their units in different orders, since one was flattened with its "
+            "channels first: each unit meets another one, at another position",
+            "both branches flattened alike, or the sum before they are flattened",
+        )
 
 
 def _aligned(part: Part, offset: int, context: Context) -> int:
