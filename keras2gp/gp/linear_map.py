@@ -237,21 +237,26 @@ class _Problem:
     def __init__(self, mean: Matrix, columns: Indices, known: Array) -> None:
         rows, classes = mean.shape
         self._center, self._unit = mean.mean(axis=0), float(mean.std())
-        self._base = mean / self._unit
+        # Rows are innermost: sums over a few classes are then sums of vectors.
+        self._base = np.ascontiguousarray((mean / self._unit).T)
         features = np.column_stack([(mean - self._center) / self._unit, np.ones(rows)])
         self.temperature = fit_temperature(mean, columns)
         once = 1.0 / (rows + 1)
-        self._targets: Targets = np.full((rows, classes), once / classes)
-        self._targets[np.arange(rows), columns] += 1.0 - once
+        targets: Targets = np.full((rows, classes), once / classes)
+        targets[np.arange(rows), columns] += 1.0 - once
         # Corrections of known classes alone, whose sum is 0.
         self._spread = np.diag(known.astype(np.float64)) - np.outer(known, known) / known.sum()
         # In the coordinates in which the features are white the curvature is nearly the same in all
         # directions: a few iterations suffice.
         p = tempered_softmax(mean, self.temperature)
         self._weight = float((p * (1.0 - p)).mean())
-        self._values, vectors = np.linalg.eigh(features.T @ features)
-        self._features, self._vectors = features @ vectors, vectors
+        self._values, self._vectors = np.linalg.eigh(features.T @ features)
+        features @= self._vectors
+        self._features = np.ascontiguousarray(features.T)
         self._width = classes, features.shape[1]
+        # sum_n t_n . z_n is linear in the map.
+        self._label_base = float(np.vdot(targets.T, self._base))
+        self._label_features: Matrix = targets.T @ features
 
     def solved(self, ridge: float, start: Vector | None, tolerance: float) -> Vector:
         """(a, D and b in the basis of the vectors) of the smallest loss."""
@@ -271,7 +276,7 @@ class _Problem:
             start / units,
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": 500, "ftol": tolerance, "gtol": 1e-9 * len(self._base)},
+            options={"maxiter": 500, "ftol": tolerance, "gtol": 1e-9 * self._base.shape[1]},
         )
         result: Vector = found.x * units
         return result
@@ -284,15 +289,19 @@ class _Problem:
 
     def _loss(self, x: Vector, ridge: float) -> tuple[float, Vector]:
         weights = x[1:].reshape(self._width)
-        logits = x[0] * self._base + self._features @ (self._spread @ weights).T
-        fitted = float(np.einsum("nc,nc->", self._targets, logits))
-        top = logits.max(axis=1, keepdims=True)
-        p = np.exp(logits - top)
-        total = p.sum(axis=1, keepdims=True)
-        value = float(np.log(total).sum() + top.sum()) - fitted
+        spread = self._spread @ weights
+        p = spread @ self._features
+        p += x[0] * self._base
+        top = p.max(axis=0)
+        p -= top
+        np.exp(p, out=p)
+        total = p.sum(axis=0)
+        fitted = x[0] * self._label_base + np.vdot(spread, self._label_features)
+        value = float(np.log(total).sum() + top.sum() - fitted)
         p /= total
-        p -= self._targets
         slope = np.empty_like(x)
-        slope[0] = np.einsum("nc,nc->", p, self._base)
-        slope[1:] = (self._spread @ (p.T @ self._features) + ridge * weights).ravel()
-        return value + 0.5 * ridge * float(np.einsum("cf,cf->", weights, weights)), slope
+        # No BLAS here: it starts threads for so short a sum.
+        slope[0] = np.einsum("cn,cn->", p, self._base) - self._label_base
+        error = p @ self._features.T - self._label_features
+        slope[1:] = (self._spread @ error + ridge * weights).ravel()
+        return value + 0.5 * ridge * float(np.vdot(weights, weights)), slope

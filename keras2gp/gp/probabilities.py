@@ -142,10 +142,12 @@ def fit_temperature(mean: Matrix, columns: Indices) -> float:
     once = 1.0 / (len(m) + 1)
     label = m[np.arange(len(m)), columns]
     target = float(((1.0 - once) * label + once * m.mean(axis=1)).mean())
+    by_class = np.ascontiguousarray(m.T)  # sums over classes are sums of vectors
 
     def slope(log_inverse: float) -> float:
-        p = softmax(math.exp(log_inverse) * m, axis=1)
-        return float(np.einsum("nc,nc->", p, m)) / len(m) - target
+        p = np.exp(math.exp(log_inverse) * by_class)  # the largest of each row is 1
+        expected = np.einsum("cn,cn->n", p, by_class) / p.sum(axis=0)
+        return float(expected.sum()) / len(m) - target
 
     if slope(_LOWEST) >= 0.0:
         return largest * math.exp(-_LOWEST)
