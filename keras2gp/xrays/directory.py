@@ -12,7 +12,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Matrix
 from keras2gp._util.digest import check_digest, with_digest
-from keras2gp._util.files import read_if_regular, write_file
+from keras2gp._util.files import read_if_regular, sweep, write_file
 from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
@@ -88,6 +88,7 @@ class Directory:
                 (path / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{path} cannot be made: {error.strerror}") from error
+        sweep(path)
         marker = path / MARKER
         if not marker.exists():
             write_file(marker, json.dumps(with_digest(identity), indent=1) + "\n")
