@@ -92,7 +92,8 @@ class Paths:
     def left_out(self, x: Any) -> Array:
         """The share of the prior variance at inputs that the features of the prior leave, [M].
 
-        Between inputs where it is 0 the covariance of the paths is exactly the posterior's. Where
+        Between inputs where it is 0, as at all training inputs, the covariance of the paths is
+        exactly the posterior's. Where
         it is not, that share is drawn independently for each input.
 
         Args:

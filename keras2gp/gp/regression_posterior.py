@@ -302,7 +302,9 @@ class RegressionPosterior(UpdatedGaussianProcess):
         `sample_y` draws at M inputs jointly, and takes time with M^3; a path takes one solve for
         each sample, and then time with M N. It is a draw of the prior, through features of the
         kernel at Z, less what the data correct of it. Z are training inputs, and those of `around`.
-        The variance of the paths is the posterior's everywhere. Their covariance is the
+        Where Z holds all training inputs (N up to `rank`), the variance of the paths is the
+        posterior's; of more, both are approximate, for the prior is drawn at those that Z leaves
+        without the covariances between them. The covariance is the
         posterior's too, but for the part of the prior's that Z leaves, which is drawn
         independently for each input: `left_out` of the paths says how much that is.
 
