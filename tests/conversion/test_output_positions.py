@@ -119,7 +119,7 @@ def test_one_position_is_a_vector(rng):
     x = rng.normal(size=(3, *SHAPE))
     np.testing.assert_array_equal(kernel(x, positions="all"), kernel(x))
     np.testing.assert_array_equal(kernel.at(())(x), kernel(x))
-    with pytest.raises(InputError, match="position=0: expected none"):
+    with pytest.raises(InputError, match="position=0: the model's output is a vector"):
         kernel(x, position=0)
 
 
