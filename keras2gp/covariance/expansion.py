@@ -82,5 +82,5 @@ def _compact_note(dual: Dual) -> str:
 
 
 def _within_its_limit(dual: Limited) -> str:
-    form = f"in {dual.width} terms" if dual.width else "by its two slopes next to 0"
+    form = f"in {dual.width} {dual.parts}" if dual.width else "by its two slopes next to 0"
     return f"{dual.limit:.4g}, {form} with an error of at most {dual.errors[0]:.1g}"

@@ -239,9 +239,11 @@ class Limited(Dual):
         limit: the largest variance.
         errors: bounds of the error of the covariance, and of the derivative if there is one,
             relative to the root of both images' variances.
-        width: statistics that the covariance reads beside root and mean.
+        width: how many parts the covariance is made of; 0 for a closed form.
+        parts: what they are.
     """
 
     limit: float
     errors: list[float]
     width: int
+    parts: ClassVar[str] = "terms"

@@ -23,9 +23,8 @@ from itertools import pairwise, product
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import ImageMap, PairMap, Tensor
+from keras2gp._util.arrays import ImageMap, PairMap
 from keras2gp.covariance.duals.base import LARGEST_ERROR, Dual, Limited, Statistics, rounding_of
-from keras2gp.covariance.duals.compact import Compact, compact_of
 from keras2gp.covariance.duals.densities import (
     Integrand,
     bell,
@@ -39,9 +38,10 @@ from keras2gp.covariance.duals.densities import (
     truncated_moments,
     with_root,
 )
-from keras2gp.covariance.duals.elementary import arcsin, correlation_statistics, polynomial
+from keras2gp.covariance.duals.elementary import arcsin, correlation_statistics
 from keras2gp.covariance.duals.far_corners import far_corners_of
 from keras2gp.covariance.duals.hermite import TOLERANCE
+from keras2gp.covariance.duals.sampled import Sampled, sampled_of
 
 __all__ = ["Piecewise"]
 
@@ -58,8 +58,9 @@ _LEAST_SCALE = {tf.float32: 1e-5, tf.float64: 1e-9}
 """Least size of corners that the steep integral resolves: its points y are next to 1 by as much."""
 _SLOPE_TOLERANCE = 1e-5
 """Of E[phi'(u) phi'(v)] in compact form, relative to the variances: that of the integrals."""
-_LEAST_LIMIT = 1.05
-"""Least variance up to which a form is worth its program: normalised maps have one of 1."""
+_LIMITS = 1.05, 4.0
+"""Least variance up to which a form is worth its program, as normalised maps have one of 1, and the
+largest that is tried: networks of such functions have none beyond it at their initialisers."""
 _ROUNDING = 1e-12
 _FAR = 40.0
 
@@ -98,6 +99,11 @@ class Piecewise(Dual):
         return tuple(self._orders[0])
 
     @property
+    def slope_jumps(self) -> tuple[float, ...]:
+        """The jumps of its slope at the corners."""
+        return tuple(self._jumps[1])
+
+    @property
     def differentiable(self) -> bool:  # type: ignore[override]
         """Whether phi is continuous."""
         return not any(self._jumps[0])
@@ -132,15 +138,18 @@ class Piecewise(Dual):
         return self._taylor(c, s1, s2, 1)
 
     def compact(self, *, tangent: bool = False, narrow: bool = False) -> Limited | None:
-        """The same at small variances, which corners apart from 0 are far beyond.
+        """The same at small variances, by fewer points.
 
-        Two slopes where nothing else is seen of the function (far_corners.py), or the sums of
-        compact.py.
+        The narrow form is that of two slopes where nothing else is seen of the function
+        (far_corners.py), or the one in the fewest points (sampled.py).
         """
-        if narrow or not (self.differentiable and self.edges):
+        if not (self.differentiable and self.edges):
             return None
-        far = far_corners_of(self.edges, self.polynomials, TOLERANCE, _LEAST_LIMIT)
-        return far or _compact(self.edges, self.polynomials, tangent=tangent)
+        far = far_corners_of(self.edges, self.polynomials, TOLERANCE, _LIMITS[0])
+        forms = [*[far] * (far is not None), *_sampled(self.edges, self.polynomials)]
+        if narrow:
+            return forms[0] if len(forms) > 1 else None
+        return forms[-1] if forms else None
 
     def _taylor(self, c: PairMap, s1: Statistics, s2: Statistics, first: int) -> PairMap:
         """E[D_first(u) D_first(v)] by Taylor's formula."""
@@ -263,19 +272,13 @@ class Piecewise(Dual):
 
 
 @cache
-def _compact(
-    edges: tuple[float, ...], polynomials: tuple[Polynomial, ...], *, tangent: bool
-) -> Compact | None:
-    def phi(u: Tensor) -> Tensor:
-        first, *rest = (polynomial((*p, 0.0), u) for p in polynomials)
-        for t, piece in zip(edges, rest, strict=True):
-            first = tf.where(u > t, piece, first)
-        return first
-
-    slopes = [_slope(p)[0] for p in polynomials]
-    kappa = (slopes[edges.index(0.0) + 1] - slopes[edges.index(0.0)]) / 2 if 0.0 in edges else 0.0
+def _sampled(edges: tuple[float, ...], polynomials: tuple[Polynomial, ...]) -> list[Sampled]:
+    if any(len(p) > 2 for p in polynomials):
+        return []
+    whole = Piecewise(edges, polynomials)
+    tolerances = TOLERANCE, _SLOPE_TOLERANCE
     with tf.init_scope():
-        return compact_of(phi, edges, kappa, (TOLERANCE, _SLOPE_TOLERANCE)[: 1 + tangent])
+        return sampled_of(whole, edges, whole.slope_jumps, limits=_LIMITS, tolerances=tolerances)
 
 
 def _slope(polynomial: Polynomial) -> Polynomial:
