@@ -14,12 +14,14 @@ from keras2gp.covariance import (  # noqa: F401
     affine,
     duals,
     elementwise,
+    multiples,
     normalization,
     reshaping,
     sequences,
     windows,
 )
 from keras2gp.covariance.base import Pairs, Parameters, Rule, Statistics, WindowMethod
+from keras2gp.covariance.duals.base import Dual
 from keras2gp.covariance.duals.composed import reason_of_steps
 from keras2gp.covariance.forward_pass import ForwardPass
 from keras2gp.covariance.pairs import CrossPairs, ImageBlock, SelfPairs, with_margin
@@ -27,7 +29,7 @@ from keras2gp.covariance.registry import OWN, dual_of, has_dual, rule_of
 from keras2gp.errors import Obstacle
 from keras2gp.graph.analysis import Analysis
 from keras2gp.graph.graph import Graph, Node
-from keras2gp.graph.ops import Activation, Composed, Input
+from keras2gp.graph.ops import Activation, Composed, Input, Rest
 
 __all__ = ["KernelKind", "Program", "check_rules", "check_tangent"]
 
@@ -37,11 +39,26 @@ KernelKind = Literal["nngp", "ntk", "both"]
 
 def check_rules(graph: Graph) -> list[Obstacle]:
     """Obstacles: activations that are not known here, or not functions of one number."""
-    return [
+    unknown = [
         Obstacle(node.path, f"activation {_described(function)}", *_unknown(function))
         for node, function in _activations(graph)
         if not has_dual(function)
     ]
+    return unknown + [
+        Obstacle(
+            node.path,
+            f"activation {_described(node.op.of)} beside a tensor that its argument is made of",
+            "the mean of its slope, which their covariance is made of, is not known here",
+            "a Dual with a `slope`, or weights of its own on one of the branches",
+        )
+        for node in graph.nodes
+        if isinstance(node.op, Rest) and has_dual(node.op.of) and not _has_slope(node.op.of)
+    ]
+
+
+def _has_slope(op: Activation) -> bool:
+    dual = dual_of(op)
+    return dual.differentiable and type(dual).slope is not Dual.slope
 
 
 def _unknown(op: Activation) -> tuple[str, str]:

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keras2gp.graph.graph import Node
-from keras2gp.graph.ops import Activation, Composed, Kind, Op, Product, Scale, Shift, Steps, Sum
+from keras2gp.graph.ops import (
+    Activation,
+    Composed,
+    Kind,
+    Op,
+    Product,
+    Rest,
+    Scale,
+    Shift,
+    Steps,
+    Sum,
+)
 
 __all__ = ["composed", "function_of"]
 
@@ -51,7 +62,8 @@ def function_of(
             continue
         op = nodes[index].op
         gaussian = kinds[index] is Kind.GAUSSIAN
-        if isinstance(op, _ELEMENTWISE) and (not gaussian or isinstance(op, Scale)):
+        elementwise = isinstance(op, _ELEMENTWISE) and not isinstance(op, Rest)
+        if elementwise and (not gaussian or isinstance(op, Scale)):
             inner.add(index)
             left += nodes[index].inputs
         elif gaussian:

@@ -10,6 +10,7 @@ from itertools import product
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import may_depend
+from keras2gp.graph.multiples import gated, times
 from keras2gp.graph.ops import (
     Activation,
     Composed,
@@ -36,7 +37,7 @@ class ProductRewriting(Rewriting):
         """A product of independent factors: those of one Gaussian tensor are one activation."""
         factors = list(inputs)
         while (pair := self._dependent_factors(factors)) is not None:
-            fused = self._fused(Product(), pair, path)
+            fused = self._fused(Product(), pair, path) or self._gated(pair, path)
             if fused is None:
                 self.obstacles.append(self._refused_product(pair, path))
                 break
@@ -44,6 +45,15 @@ class ProductRewriting(Rewriting):
                 factors.remove(index)
             factors.append(fused)
         return factors[0] if len(factors) == 1 else self._add(Product(), tuple(factors), path)
+
+    def _gated(self, pair: tuple[int, int], path: str) -> int | None:
+        """A product of a Gaussian tensor and a function of its normalisation; None if it is not."""
+        found = gated(pair, self.builder.nodes, self.kinds)
+        if found is None:
+            return None
+        v, function, terms = found
+        whole = times(self._add(function, (v,), path), v, terms)
+        return self._add(whole.op, whole.inputs, path)
 
     def _refused_product(self, pair: tuple[int, int], path: str) -> Obstacle:
         shared = may_depend(*(self.origins[i] for i in pair))

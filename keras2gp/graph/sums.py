@@ -22,6 +22,7 @@ from itertools import combinations
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, GraphBuilder, Node
 from keras2gp.graph.independence import OtherChannels
+from keras2gp.graph.multiples import added, split
 from keras2gp.graph.normed import beside, slopes
 from keras2gp.graph.ops import (
     Activation,
@@ -31,6 +32,7 @@ from keras2gp.graph.ops import (
     Mixture,
     Op,
     Product,
+    Rest,
     Scale,
     Shift,
     Sum,
@@ -126,12 +128,13 @@ class _Resolver(ProductRewriting):
                 or self._beside_its_norm(terms, pair, path)
                 or self._as_function(terms, pair, path)
                 or self._beside_its_size(terms, pair, path)
+                or self._beside_its_function(terms, pair, path)
                 or self._as_polynomial(terms, pair, path)
                 or self._as_pairs(terms, pair, path)
                 or self._as_total(terms, pair, path)
                 or self._expanded(terms, pair, path)
             )
-            if resolved is None and self._is_even_of_gaussian(pair):
+            if resolved is None and self._is_apart(pair):
                 apart.add(pair)
                 continue
             if resolved is None:
@@ -153,14 +156,14 @@ class _Resolver(ProductRewriting):
                 return pair
         return None
 
-    def _is_even_of_gaussian(self, pair: tuple[int, int]) -> bool:
-        """Whether one is Gaussian and the other phi(v) with phi(-v) = phi(v), v Gaussian too.
+    def _is_apart(self, pair: tuple[int, int]) -> bool:
+        """Whether one is Gaussian, and the other phi(v) with E[phi'(v)] = 0, v Gaussian too.
 
         Math: E[u phi(v)] = Cov(u, v) E[phi'(v)] = 0, also for u and v of other positions and images
         """
         for first, second in (pair, pair[::-1]):
             node = self.builder.nodes[second]
-            even = isinstance(node.op, Activation) and node.op.even
+            even = isinstance(node.op, Activation) and (node.op.even or isinstance(node.op, Rest))
             gaussian = self.kinds[first] is Kind.GAUSSIAN
             if even and gaussian and self.kinds[node.inputs[0]] is Kind.GAUSSIAN:
                 return True
@@ -214,6 +217,23 @@ class _Resolver(ProductRewriting):
                 for node, factor in zip((v, size), factors, strict=True):
                     left[node] = left.get(node, 0.0) + terms[index] * factor
                 return left
+        return None
+
+    def _beside_its_function(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """The terms with the two as a multiple of one tensor, and what is uncorrelated with it."""
+        left = {i: c for i, c in terms.items() if i not in pair}
+        for index, other in (pair, pair[::-1]):
+            factors, nodes = (terms[index], terms[other]), self.builder.nodes
+            multiple = added((index, other), factors, nodes, self.kinds)
+            if multiple is None:
+                found = split(index, other, factors, nodes, self.kinds)
+                if found is None:
+                    continue
+                multiple, rest, v = found
+                beside = self._add(rest, (v,), path)
+                left[beside] = left.get(beside, 0.0) + terms[index]
+            whole = self._add(multiple.op, multiple.inputs, path)
+            return {**left, whole: left.get(whole, 0.0) + 1.0}
         return None
 
     def _as_function(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:

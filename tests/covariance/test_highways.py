@@ -50,6 +50,32 @@ class BesideSize(Beside):
     """A tensor beside a function of two slopes of its LayerNormalization: slope, both factors."""
 
 
+class BesideFunction(Beside):
+    """A tensor beside a function of its LayerNormalization: phi, both factors."""
+
+
+class TimesFunction(Beside):
+    """A tensor times a function of its LayerNormalization."""
+
+
+FUNCTIONS = {"erf": ops.erf, "gelu": keras.activations.gelu, "relu": ops.relu, "sin": ops.sin}
+
+
+def written_beside_function(phi, skip, factor):
+    def call(h):
+        norm = layers.LayerNormalization(epsilon=Beside.epsilon)(h)
+        return skip * h + factor * FUNCTIONS[phi](norm)
+
+    return call
+
+
+def written_times_function(phi):
+    def call(h):
+        return h * FUNCTIONS[phi](layers.LayerNormalization(epsilon=Beside.epsilon)(h))
+
+    return call
+
+
 def written_beside_size(slope, skip, factor):
     def call(h):
         norm = layers.LayerNormalization(epsilon=Beside.epsilon)(h)
@@ -81,11 +107,19 @@ def written_gated(h, g):
 
 
 WRITTEN = {"highway": written_highway, "gated": written_gated, "beside": written_beside,
-           "size": written_beside_size}  # fmt: skip
+           "size": written_beside_size, "function": written_beside_function,
+           "times": written_times_function}  # fmt: skip
 
 
 def oracles():
-    return {"highway": Highway(), "gated": Gated(), "beside": Beside, "size": BesideSize}
+    return {
+        "highway": Highway(),
+        "gated": Gated(),
+        "beside": Beside,
+        "size": BesideSize,
+        "function": BesideFunction,
+        "times": TimesFunction,
+    }
 
 
 def conv(x, window=2, activation=None):
@@ -131,6 +165,14 @@ GATES = {
         o["size"](0.3, -0.5, 1.0)(conv(x)))),
     "the size of a normalisation beside a tensor": (IMAGE, lambda x, o: pool(
         o["size"](-1.0, 1.0, 2.0)(conv(x)))),
+    "gelu of its normalisation beside a tensor": ((5,), lambda x, o: o["function"](
+        "gelu", 1.0, 1.0)((h := dense(x)) + dense(layers.ReLU()(h)))),
+    "erf of its normalisation less a tensor": (IMAGE, lambda x, o: pool(
+        o["function"]("erf", -0.5, 1.5)(conv(x)))),
+    "sin of its normalisation beside a tensor": (IMAGE, lambda x, o: pool(
+        o["function"]("sin", 1.0, 0.5)(conv(x)))),
+    "a tensor times relu of its normalisation": (IMAGE, lambda x, o: pool(
+        o["times"]("relu")(conv(x)))),
     "a gate on a sum of branches": (IMAGE, lambda x, o: pool(o["gated"](
         (h := conv(x)) + conv(conv(h, activation="relu")), conv(h, 1, "relu")))),
 }  # fmt: skip
@@ -241,8 +283,8 @@ REFUSED = {
         lambda x: dense(layers.ReLU()(written_highway(dense(x, "relu"), dense(x), dense(x)))),
         "sum of products of random branches",
     ),
-    "gelu of its normalisation beside a tensor": (
-        lambda x: dense((h := dense(x)) + ops.gelu(layers.LayerNormalization()(h))),
+    "tanh beside gelu of its normalisation": (
+        lambda x: dense(ops.tanh(h := dense(x)) + ops.gelu(layers.LayerNormalization()(h))),
         "same random layer",
     ),
     "a square of a gate": (
@@ -263,6 +305,21 @@ def test_a_tensor_beside_its_normalisation_and_a_relu_is_one_function(rng):
         ops.relu(norm) + norm + h,
         h + 1.5 * norm + 0.5 * ops.abs(norm),
     )
+    kernels = [keras2gp.convert(keras.Model(x, dense(s, units=1)), dtype="float64") for s in sums]
+    first, *others = [kernel(values, None) for kernel in kernels]
+    for other in others:
+        np.testing.assert_allclose(first, other, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_sums_with_a_function_of_a_normalisation_are_one_in_any_order(rng):
+    """h + n + gelu(n), n the normalisation of h; a size of another function beside a slope."""
+    x = keras.Input((5,))
+    h = dense(x)
+    norm = layers.LayerNormalization(epsilon=Beside.epsilon)(h)
+    gelu = keras.activations.gelu(norm)
+    values = rng.normal(size=(3, 5))
+    sums = (h + norm + gelu, gelu + norm + h, h + (gelu + norm), (h + gelu) - -1.0 * norm)
     kernels = [keras2gp.convert(keras.Model(x, dense(s, units=1)), dtype="float64") for s in sums]
     first, *others = [kernel(values, None) for kernel in kernels]
     for other in others:

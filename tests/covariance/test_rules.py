@@ -87,6 +87,18 @@ class Beside(layers.Layer):
         return h
 
 
+class BesideFunction(Beside):
+    """h + erf(LayerNormalization(h)), which the oracle knows."""
+
+    def __init__(self, *factors):
+        super().__init__()
+        self.factors = factors
+
+
+class TimesFunction(BesideFunction):
+    """h relu(LayerNormalization(h)), which the oracle knows."""
+
+
 def highway(x, mix):
     return mix(conv(x), conv(x, activation="leaky_relu"), linear(x))
 
@@ -120,6 +132,10 @@ CASES = {
     ops.Normalize: (IMAGE, lambda x: pool(layers.LayerNormalization()(conv(x)))),
     ops.NormalizeAdded: (IMAGE, lambda x: pool((h := conv(x)) + layers.LayerNormalization(
         epsilon=0.1)(h))),
+    ops.Multiple: (IMAGE, lambda x: pool((h := linear(x)) * keras.ops.relu(
+        layers.LayerNormalization(epsilon=0.1)(h)))),
+    ops.Rest: (IMAGE, lambda x: pool((h := linear(x)) + keras.ops.erf(layers.LayerNormalization(
+        epsilon=0.1)(h)))),
     ops.Patches: (IMAGE, lambda x: pool(conv(conv(x), (3, 2), strides=(1, 2)))),
     ops.Positions: (IMAGE, lambda x: layers.Dense(4, "relu", **HE)(layers.Flatten()(conv(x)))),
     ops.Pad: (IMAGE, lambda x: pool(layers.ZeroPadding2D(((1, 0), (0, 2)))(conv(x)))),
@@ -151,6 +167,8 @@ CASES = {
 ALIKE = {
     ops.NormalizeAdded: (IMAGE, lambda x: pool(Beside()(conv(x)))),
     ops.Polynomial: (IMAGE, lambda x: pool(highway(x, Highway()))),
+    ops.Multiple: (IMAGE, lambda x: pool(TimesFunction("relu")(linear(x)))),
+    ops.Rest: (IMAGE, lambda x: pool(BesideFunction("erf", 1.0, 1.0)(linear(x)))),
     ops.Composed: (IMAGE, lambda x: pool(2.0 * layers.LeakyReLU(0.5)(linear(x)))),
 }
 """The same function as one activation, for an oracle that takes activations as sources."""

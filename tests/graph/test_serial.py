@@ -28,6 +28,12 @@ def network():
     d = add(Depthwise("d", 2), h)
     n = add(Normalize(1, (0.25, 0.75), (False, True), False, False, 1e-3), h, d)
     n = add(op.NormalizeAdded(0, (1.0,), (False, True), True, True, 0.1, 1.0, -0.5), n)
+    phi = op.Activation("gelu")
+    n = add(
+        op.Sum((1.0, 1.0)),
+        add(op.Multiple((0.5,), (phi,)), n, n, n),
+        add(op.Rest.beside_slope(phi), n),
+    )
     n = add(op.Calls(((1.0, 0.0, 0.5, -1.0), (0.0, 0.0, 0.0, 1.0))), n)
     first, second = (add(op.Calls(((a, 1.0),)), n) for a in (0.0, 1.0))
     n = add(op.Stack(), first, second)

@@ -38,6 +38,7 @@ from oracles.full_products import (
     gathered,
     highway,
     multiplied,
+    of_its_norm,
     regrouped,
     same_positions,
     scaled_by_one_and,
@@ -324,6 +325,12 @@ OTHERS = {
     ),
     "BesideSize": lambda sources, node: beside_its_size(
         sources[0], node.operation.epsilon, *node.operation.factors
+    ),
+    "BesideFunction": lambda sources, node: of_its_norm(
+        sources[0], node.operation.epsilon, *node.operation.factors
+    ),
+    "TimesFunction": lambda sources, node: of_its_norm(
+        sources[0], node.operation.epsilon, *node.operation.factors, product=True
     ),
     "DepthToSpace": lambda sources, node: shuffled(sources[0], node.operation.block_size),
     "Dot": inner,

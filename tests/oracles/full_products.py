@@ -7,6 +7,7 @@ from functools import reduce
 from itertools import combinations
 
 import numpy as np
+from scipy.special import erf, ndtr
 
 from oracles.full_functions import product_of
 from oracles.full_maps import (
@@ -135,6 +136,75 @@ def beside_its_size(source, epsilon, slope, skip, factor):
         function=True,
     )
     return Map(source.spatial, [Group(group.channels, {(made, 0): np.eye(q.shape[1])})])
+
+
+FUNCTIONS = {
+    "erf": erf,
+    "gelu": lambda u: u * ndtr(u),
+    "relu": lambda u: np.maximum(u, 0),
+    "sin": np.sin,
+    "tanh": np.tanh,
+}
+
+
+def of_its_norm(source, epsilon, phi, skip=1.0, factor=1.0, *, product=False):
+    """skip A + factor phi(A r), or A phi(A r), of a Gaussian A of mean 0, by quadrature.
+
+    Where phi is relu, over each quadrant of (A, B) by angle and radius, where it is smooth.
+    """
+    (group,) = source.groups
+    k = group.second
+    q = np.einsum("iipp->ip", k)
+    r = 1 / np.sqrt(q + epsilon)
+
+    def value(a, r):
+        phi_a = FUNCTIONS[phi](a * r)
+        return a * phi_a if product else skip * a + factor * phi_a
+
+    q1, q2, r1, r2 = (
+        np.broadcast_to(a[index], k.shape)
+        for a in (q, r)
+        for index in (np.s_[:, None, :, None], np.s_[None, :, None, :])
+    )
+    rho = np.clip(k / np.sqrt(q1 * q2), -1, 1)
+    second = np.zeros_like(k)
+    for z, w, weight in _nodes(rho):
+        a, b = np.sqrt(q1) * z, np.sqrt(q2) * w
+        second += weight * value(a, r1) * value(b, r2)
+    x, weights = _half_line()
+    mean = sum(
+        weight * value(s * t * np.sqrt(q), r)
+        for t, weight in zip(x, weights, strict=True)
+        for s in (1.0, -1.0)
+    )
+    mean = np.where(np.abs(mean) < 1e-13, 0.0, mean)
+    made = made_of([group], second, mean, function=True)
+    return Map(source.spatial, [Group(group.channels, {(made, 0): np.eye(q.shape[1])})])
+
+
+def _half_line():
+    """Points and weights of the density of a standard Gaussian from 0 on."""
+    x, w = np.polynomial.legendre.leggauss(80)
+    t = 5.0 * (x + 1)
+    return t, 5.0 * w * np.exp(-t * t / 2) / np.sqrt(2 * np.pi)
+
+
+def _nodes(rho):
+    """Pairs (z, w) of correlation rho with weights: polar, between the zeros of z and of w.
+
+    Math: z = s sin(a + t), w = s sin(t), for cos a = rho: both change sign at multiples of pi only.
+    """
+    a = np.arccos(rho)
+    radii, at_radii = np.polynomial.legendre.leggauss(60)
+    radii, at_radii = 5.0 * (radii + 1), 5.0 * at_radii
+    angles, at_angles = np.polynomial.legendre.leggauss(24)
+    for start, length in ((0.0, np.pi - a), (np.pi - a, a)):
+        for x, wx in zip(angles, at_angles, strict=True):
+            t = start + (x + 1) / 2 * length
+            for s, ws in zip(radii, at_radii, strict=True):
+                weight = ws * s * np.exp(-s * s / 2) * wx * length / 2 / (2 * np.pi)
+                for sign in (1.0, -1.0):
+                    yield sign * s * np.sin(a + t), sign * s * np.sin(t), weight
 
 
 def shuffled(source, size):

@@ -147,12 +147,12 @@ FAMILIES = (
     ),
     _family(
         "Normalisations beside their input",
-        """A tensor may stand beside its LayerNormalization, and beside relu, leaky_relu or abs of
-        that. Other functions of it (gelu) are refused there.""",
+        """A tensor may stand beside its LayerNormalization, beside a function of that, and times
+        one: the function's mean slope, by Stein's lemma, is what both have in common.""",
         """
         x = inputs = keras.Input((6,))
         x = layers.Dense(32)(x)
-        x = x + ops.relu(layers.LayerNormalization()(x))
+        x = x + keras.activations.gelu(layers.LayerNormalization()(x))
         kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(1)(x)))
         """,
     ),

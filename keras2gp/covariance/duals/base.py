@@ -167,6 +167,21 @@ class Dual:
         """
         raise NotImplementedError
 
+    def slope(self, q: ImageMap) -> ImageMap:
+        """E[phi'(u)], by which a sum of u and phi(u) is split.
+
+        Args:
+            q: variances of u.
+
+        Returns:
+            The expectations, of the shape of q.
+
+        Raises:
+            NotImplementedError: The subclass does not define it: phi cannot stand beside a
+                multiple of its argument.
+        """
+        raise NotImplementedError
+
     def with_degree(self, degree: int) -> Self:
         """The same function at another degree of its expansion.
 

@@ -202,6 +202,11 @@ class Hermite(Dual):
         """E[phi(u)] for variances q."""
         return self.prepare(q)[0]
 
+    def slope(self, q: ImageMap) -> ImageMap:
+        """E[phi'(u)] for variances q: b_0, to which a kink at 0 adds nothing."""
+        powers = _series(self).powers
+        return self.prepare(q)[3][..., 0, :] if 0 in powers else tf.zeros_like(q)
+
 
 @cache
 def _series(dual: Hermite) -> Series:

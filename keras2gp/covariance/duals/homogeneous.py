@@ -122,6 +122,9 @@ class Relu(Dual):
     def mean(self, q: ImageMap) -> ImageMap:
         return tf.sqrt(q / (2 * math.pi))
 
+    def slope(self, q: ImageMap) -> ImageMap:
+        return tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
+
 
 class TwoSlopes(Dual):
     """b u if u > 0 else a u: ((b+a)/2)^2 c + ((b-a)/2)^2 E|u||v|.
@@ -159,6 +162,9 @@ class TwoSlopes(Dual):
 
     def mean(self, q: ImageMap) -> ImageMap:
         return self.size * tf.sqrt(2 * q / math.pi)
+
+    def slope(self, q: ImageMap) -> ImageMap:
+        return tf.fill(tf.shape(q), tf.constant((self.left + self.right) / 2, q.dtype))
 
 
 @dual("leaky_relu")

@@ -124,6 +124,9 @@ class Piecewise(Dual):
         expected = self._expected(q, self._orders[0])
         return tf.cast(tf.where(q > 0, expected, self.phi(0.0)), q.dtype)
 
+    def slope(self, q: ImageMap) -> ImageMap:
+        return tf.cast(self._expected(q, self._orders[1]), q.dtype)
+
     def second_moment(self, q: ImageMap) -> ImageMap:
         expected = self._expected(q, [_product(p, p) for p in self._orders[0]])
         return tf.cast(tf.where(q > 0, expected, self.phi(0.0) ** 2), q.dtype)

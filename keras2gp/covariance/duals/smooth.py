@@ -62,6 +62,9 @@ class Erf(Dual):
     def mean(self, q: ImageMap) -> ImageMap:
         return tf.zeros_like(q)
 
+    def slope(self, q: ImageMap) -> ImageMap:
+        return (2 / math.sqrt(math.pi)) * tf.math.rsqrt(1 + 2 * q)
+
 
 @dual("gelu")
 class Gelu(Dual):
@@ -100,6 +103,9 @@ class Gelu(Dual):
     def mean(self, q: ImageMap) -> ImageMap:
         return q * tf.math.rsqrt(2 * math.pi * (1 + q))
 
+    def slope(self, q: ImageMap) -> ImageMap:
+        return tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
+
     def _terms(self, c: PairMap, s1: Statistics, s2: Statistics) -> tuple[PairMap, ...]:
         """1/4 + arcsin(r) / 2 pi, D and q1 q2 - c^2.
 
@@ -134,6 +140,9 @@ class Sin(Dual):
     def mean(self, q: ImageMap) -> ImageMap:
         return tf.zeros_like(q)
 
+    def slope(self, q: ImageMap) -> ImageMap:
+        return tf.exp(-q / 2)
+
 
 @dual("cos")
 class Cos(Dual):
@@ -156,6 +165,9 @@ class Cos(Dual):
 
     def mean(self, q: ImageMap) -> ImageMap:
         return tf.exp(-q / 2)
+
+    def slope(self, q: ImageMap) -> ImageMap:
+        return tf.zeros_like(q)
 
 
 def _wave(c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
@@ -180,6 +192,9 @@ class Exp(Dual):
         return self.covariance(c, s1, s2)
 
     def mean(self, q: ImageMap) -> ImageMap:
+        return tf.exp(q / 2)
+
+    def slope(self, q: ImageMap) -> ImageMap:
         return tf.exp(q / 2)
 
 

@@ -40,6 +40,7 @@ from keras2gp.graph.ops.mixing import (
     Select,
     Upsample,
 )
+from keras2gp.graph.ops.multiples import STRAIGHT, Multiple, Rest
 from keras2gp.graph.ops.normalization import Gain, Normalize, NormalizeAdded
 from keras2gp.graph.ops.positions import (
     Crop,
@@ -55,6 +56,7 @@ from keras2gp.graph.ops.rearranging import Axes, Permute, Reshape, Shuffle, Spre
 from keras2gp.graph.ops.sequences import Recurrent, Weigh
 
 __all__ = [
+    "STRAIGHT",
     "Activation",
     "Affine",
     "AveragePool",
@@ -73,6 +75,7 @@ __all__ = [
     "Margin",
     "Mixing",
     "Mixture",
+    "Multiple",
     "Normalize",
     "NormalizeAdded",
     "Offset",
@@ -90,6 +93,7 @@ __all__ = [
     "Refusal",
     "Repeat",
     "Reshape",
+    "Rest",
     "Scale",
     "Select",
     "Shift",
