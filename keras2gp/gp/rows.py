@@ -93,6 +93,8 @@ def row_noise(
             )
     else:
         try:
+            if np.iscomplexobj(setting):
+                raise TypeError("complex numbers")
             noises = np.asarray(setting, dtype=np.float64).reshape(-1)
         except (TypeError, ValueError) as error:
             raise InputError(
@@ -149,6 +151,8 @@ def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Ve
     if weights is None:
         return None
     try:
+        if np.iscomplexobj(weights):
+            raise TypeError("they are complex")
         array: Array = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"sample_weight holds no numbers: {error}") from error

@@ -241,6 +241,7 @@ def test_missing_labels_at_positions():
         ({}, NOISES[:3], r"sample_weight has shape \(3,\)"),
         ({}, -NOISES, "sample_weight: expected finite numbers"),
         ({}, 0.0 * NOISES, "every weight is zero"),
+        ({}, NOISES + 0j, "they are complex"),
         ({}, ["a"] * 50, "holds no numbers"),
         ({"missing": "drop"}, None, "missing='drop'"),
     ],
