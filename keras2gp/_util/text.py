@@ -79,7 +79,7 @@ def received_text(value: Any, length: int = 60) -> str:
 
 
 def quoted_text(error: BaseException, length: int = 300) -> str:
-    """What another library says in an error, as one short line of plain text.
+    """The message of another library's error, as one short line of plain text.
 
     Terminal colours are left out, and what Keras puts around the cause: the layer that it was
     calling, its arguments and whole configurations. Of code that TensorFlow traced it is the last
