@@ -67,11 +67,16 @@ def numbers_text(values: Any) -> str:
 
 
 def received_text(value: Any, length: int = 60) -> str:
-    """A received value for an error message: one short line, an array by its shape and type."""
+    """A received value for an error message: one short line, an array by its shape and type.
+
+    A number or a text of numpy reads as Python's: 1, not np.int64(1).
+    """
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {shape} and type {getattr(value, 'dtype', '?')}"
     try:
+        if shape == () and type(value).__module__ == "numpy":
+            value = value.item()
         text = " ".join(repr(value).split())
     except Exception:  # noqa: BLE001 (a stranger's repr, or an integer of too many digits)
         text = f"a value of type {type(value).__name__}"

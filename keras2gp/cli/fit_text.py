@@ -62,6 +62,8 @@ def _jitter_text(facts: dict[str, Any]) -> str:
 
 def _noise_text(facts: dict[str, Any]) -> str:
     curve, value = facts["noise_curve"], f"{facts['noise_variance']:.4g}"
+    if facts["noise_std"] is not None:
+        value += f" (deviation {facts['noise_std']:.3g} of a target)"
     return f"{value}, stated" if curve is None else f"{value}, {curve['reason']}"
 
 

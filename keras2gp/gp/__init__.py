@@ -23,7 +23,7 @@ from keras2gp.gp.metrics import (
     reliability,
 )
 from keras2gp.gp.noise_curve import NoiseCurve
-from keras2gp.gp.paths import Paths
+from keras2gp.gp.paths import Paths, PathWarning
 from keras2gp.gp.prior_mean import MeanWarning
 from keras2gp.gp.probabilities import (
     expected_softmax,
@@ -68,6 +68,7 @@ __all__ = [
     "NoiseWarning",
     "Nystroem",
     "Ordinal",
+    "PathWarning",
     "Paths",
     "Poisson",
     "Prediction",

@@ -110,7 +110,8 @@ def targets_of(labels: Vector) -> tuple[Vector, Indices, Targets]:
     classes, index = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise InputError(
-            f"y holds one class, {classes[0]!r}: a classifier needs at least two classes"
+            f"y holds one class, {received_text(classes[0])}: a classifier needs at least two "
+            "classes"
         )
     targets = np.full((len(labels), len(classes)), -1.0)
     targets[np.arange(len(labels)), index] = 1.0

@@ -13,6 +13,7 @@ References: Wilson et al. 2020, Efficiently sampling functions from Gaussian pro
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -33,11 +34,44 @@ from keras2gp.gp.solvers.preconditioner import partial_cholesky, randomly_pivote
 from keras2gp.gp.solvers.system import LinearSystem, Solving
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["DEFAULT_RANK", "Paths", "Prior", "corrections", "normals_of", "prior_of"]
+__all__ = [
+    "DEFAULT_RANK",
+    "PathWarning",
+    "Paths",
+    "Prior",
+    "corrections",
+    "normals_of",
+    "prior_of",
+    "warn_of_left_out",
+]
 
 DEFAULT_RANK = 2000
 _GOLDEN = 0x9E3779B97F4A7C15
+_LEFT = 0.01
+"""The mean share of the prior variance that features may leave of training inputs unsaid."""
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+class PathWarning(UserWarning):
+    """The features of sample paths leave much of the training inputs' prior variance."""
+
+
+def warn_of_left_out(shares: Vector, rank: int, *, stacklevel: int) -> None:
+    """Warn where the variance of paths is not the posterior's.
+
+    Args:
+        shares: the share of the prior variance that the features leave of training inputs, [N].
+        rank: the number of features.
+        stacklevel: of the warning, from the caller.
+    """
+    if (mean := float(np.mean(shares))) > _LEFT:
+        told = (
+            f"{rank} features of the prior leave {mean:.2g} of its variance at the training inputs "
+            "(up to "
+            f"{float(np.max(shares)):.2g}), which is drawn without the covariances between them: "
+            "the variance of the paths is not the posterior's. Try: a larger rank, or sample_y"
+        )
+        warnings.warn(told, PathWarning, stacklevel=stacklevel + 1)
 
 
 class Paths:

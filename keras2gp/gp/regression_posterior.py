@@ -9,7 +9,14 @@ import numpy as np
 from keras2gp._util.arrays import Array, Matrix, Tensor, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
-from keras2gp.gp.paths import DEFAULT_RANK, Paths, Prior, corrections, prior_of
+from keras2gp.gp.paths import (
+    DEFAULT_RANK,
+    Paths,
+    Prior,
+    corrections,
+    prior_of,
+    warn_of_left_out,
+)
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.sampling import random_generator
 from keras2gp.gp.solvers.fitc import InducingSystem
@@ -304,7 +311,8 @@ class RegressionPosterior(UpdatedGaussianProcess):
         kernel at Z, less what the data correct of it. Z are training inputs, and those of `around`.
         Where Z holds all training inputs (N up to `rank`), the variance of the paths is the
         posterior's; of more, both are approximate, for the prior is drawn at those that Z leaves
-        without the covariances between them. The covariance is the
+        without the covariances between them, and a PathWarning says so where that is more than a
+        hundredth of the variance of training inputs. The covariance is the
         posterior's too, but for the part of the prior's that Z leaves, which is drawn
         independently for each input: `left_out` of the paths says how much that is.
 
@@ -361,7 +369,8 @@ class RegressionPosterior(UpdatedGaussianProcess):
             training = self._saved_training(None)
             prior = prior_of(training, covariance, near, rank=rank, random=random, draws=draws)
             parts = (training.x[part] for part in self._batches(len(training)))
-            at_data = [prior(part)[2] for part in parts]
+            _, shares, at_data = zip(*map(prior, parts), strict=True)
+            warn_of_left_out(np.concatenate(shares), len(prior.lower), stacklevel=2)
             taken = corrections(system, np.concatenate(at_data), self._shift(), random)
         root = np.sqrt(self.scale_)[:, None]
 

@@ -228,7 +228,9 @@ def test_a_noise_that_is_all_of_the_variance_is_told(files, run, run_json, tmp_p
     fit = ["fit", files / "tiny.keras", "--data", tmp_path / "noise.npz", "--train", 80]
     fit += ["--regression", "--out", tmp_path / "fit"]
     assert "takes nearly all of the variance" in run_json(*fit)[1]["fit"]["noise_note"]
-    assert "note: noise_variance='auto' takes nearly all of the variance" in run(*fit)[1]
+    out = run(*fit)[1]
+    assert "note: noise_variance='auto' takes nearly all of the variance" in out
+    assert f"(deviation {load_fit(tmp_path / 'fit').noise_std_:.3g} of a target)" in out
     assert run_json(*fit, "--noise-variance", "0.1")[1]["fit"]["noise_note"] is None
 
 
@@ -241,6 +243,7 @@ def test_noise_is_learned_as_in_python(files, run_json, tmp_path):
         x, y = archive["x"], archive["y"]
     ours = GPRegressor(estimator.kernel).fit(x[:80], y[:80])
     assert document["fit"]["noise_variance"] == pytest.approx(ours.noise_variance_, rel=1e-3)
+    assert document["fit"]["noise_std"] == pytest.approx(estimator.noise_std_)
     assert document["fit"]["scale"] == pytest.approx(ours.scale_, rel=1e-3)
     assert document["fit"]["noise_curve"]["rows"] == 80
     assert (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from gp_kernels import ImageKernel, images
@@ -17,7 +19,7 @@ from keras2gp.gp import (
     load_head,
     save_head,
 )
-from keras2gp.gp.paths import normals_of
+from keras2gp.gp.paths import PathWarning, normals_of
 from keras2gp.gp.solvers.preconditioner import randomly_pivoted
 from keras2gp.gp.solvers.training import Training
 
@@ -74,8 +76,15 @@ def test_the_covariance_is_exact_where_the_features_explain_all(solver):
 def test_what_the_features_leave_is_independent(rank):
     x, y, test = problem()
     gp = GPRegressor(KERNEL, NOISE).fit(x, y)
-    paths = gp.sample_paths(DRAWS, random_state=5, rank=rank)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        paths = gp.sample_paths(DRAWS, random_state=5, rank=rank)
     assert paths.rank == rank
+    left = paths.left_out(x)
+    assert [str(each.message).split(" of its")[0] for each in told] == (
+        [f"10 features of the prior leave {left.mean():.2g}"] if rank == 10 else []
+    )
+    assert all(each.category is PathWarning and each.filename == __file__ for each in told)
     share = paths.left_out(test)
     assert (share[:7] > 0.01).all()
     mean, exact = gp.predict(test, return_cov=True)

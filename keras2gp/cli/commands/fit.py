@@ -29,7 +29,7 @@ from keras2gp.cli.output import Output, show_report
 from keras2gp.cli.predictions import Estimator, require_targets
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import Session, open_session
-from keras2gp.errors import InputError, Keras2GPError, StoreError
+from keras2gp.errors import InputError, Keras2GPError, NumericalError, StoreError
 from keras2gp.gp.classifier import UNUSED_MEAN, GPClassifier
 from keras2gp.gp.fit_files import save_fit
 from keras2gp.gp.labels import check_labels
@@ -152,6 +152,7 @@ def fitted(
         "solver": asdict(estimator.solver_report_),
         "log_marginal_likelihood": estimator.log_marginal_likelihood_value_,
         "noise_variance": estimator.noise_variance_,
+        "noise_std": _noise_std(estimator),
         "noise_curve": curve.state() if isinstance(curve, NoiseCurve) else None,
         "noise_note": estimator.told_of_noise() or None,
         "scale": np.atleast_1d(estimator.scale_).tolist(),
@@ -164,6 +165,16 @@ def fitted(
         "dirichlet": None if dirichlet is None else asdict(dirichlet.transformation),
     }
     return estimator, facts
+
+
+def _noise_std(estimator: GPClassifier | GPRegressor) -> float | None:
+    """The noise of one real target in its unit; None for classes and several outputs."""
+    if not isinstance(estimator, GPRegressor) or not estimator.single_output_:
+        return None
+    try:
+        return float(estimator.noise_std_)
+    except NumericalError:  # beyond float64 in the unit of the targets: no reason to lose a fit
+        return None
 
 
 def _estimator(kernel: Any, options: argparse.Namespace) -> GPClassifier | GPRegressor:

@@ -148,5 +148,5 @@ def classes_of(y: Any) -> tuple[Vector, Array]:
     """The classes of labels, sorted, and the number of each label; InputError for one class."""
     classes, index = np.unique(check_labels(y), return_inverse=True)
     if len(classes) < 2:
-        raise InputError(f"y holds one class, {classes[0]!r}: expected at least two")
+        raise InputError(f"y holds one class, {received_text(classes[0])}: expected at least two")
     return classes, index
