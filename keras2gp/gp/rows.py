@@ -93,9 +93,10 @@ def row_noise(
             )
     else:
         try:
-            if np.iscomplexobj(setting):
+            noises = np.asarray(setting)
+            if noises.dtype.kind == "c":
                 raise TypeError("complex numbers")
-            noises = np.asarray(setting, dtype=np.float64).reshape(-1)
+            noises = noises.astype(np.float64).reshape(-1)
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"noise_variance is {received_text(setting)}: expected 'auto', a number, or one "
@@ -151,9 +152,10 @@ def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Ve
     if weights is None:
         return None
     try:
-        if np.iscomplexobj(weights):
+        array: Array = np.asarray(weights)
+        if array.dtype.kind == "c":
             raise TypeError("they are complex")
-        array: Array = np.asarray(weights, dtype=np.float64)
+        array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"sample_weight holds no numbers: {error}") from error
     if array.shape == (images,):

@@ -196,7 +196,7 @@ def test_tfds_downloads_only_when_asked(tfds, tmp_path, monkeypatch, download):
 
     monkeypatch.setattr(builder, "download_and_prepare", fail)
     monkeypatch.setattr(tfds, "builder", lambda name: builder)
-    says = "tensorflow_datasets says: no network$" if download else "not prepared"
+    says = "tensorflow_datasets says: no network more$" if download else "not prepared"
     with pytest.raises(DataError, match=says):
         load("tfds:fashion_mnist", download=download)
     assert calls == (["download"] if download else [])
