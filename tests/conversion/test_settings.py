@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLW0108 (a layer belongs to one model: it is made when it is called)
 
+import functools
 import json
 
 import keras
@@ -13,6 +14,7 @@ import keras2gp
 from keras2gp.conversion.initial_values import element_variance
 from keras2gp.errors import Keras2GPError, PriorError, UnsupportedModelError
 from keras2gp.graph.ops import Activation
+from keras2gp.matrices import compiled
 
 NAN, INF = float("nan"), float("inf")
 
@@ -168,3 +170,44 @@ def test_functions_of_keras_activations_on_tensors(name, tmp_path):
     assert activation_of(model) == expected
     model.save(tmp_path / "m.keras")
     assert activation_of(tmp_path / "m.keras") == expected
+
+
+@pytest.mark.parametrize("form", ["fused", "layer", "file"])
+def test_an_activation_whose_arguments_nothing_states_is_refused(form, tmp_path):
+    dense = layers.Dense(8, name="first", activation="threshold" if form != "layer" else None)
+    act = [layers.Activation("threshold", name="act")] if form == "layer" else []
+    model = keras.Sequential([keras.Input((4,)), dense, *act, layers.Dense(1, name="head")])
+    if form == "file":
+        model.save(tmp_path / "model.keras")
+        model = tmp_path / "model.keras"
+    with pytest.raises(UnsupportedModelError, match="threshold and default_value") as caught:
+        keras2gp.convert(model)
+    (obstacle,) = caught.value.obstacles
+    assert obstacle.where == ("act" if form == "layer" else "first")
+
+
+class Doubled:
+    """An activation that is an object, and has no name and no hash."""
+
+    __hash__ = None
+
+    def __call__(self, u):
+        return ops.tanh(2.0 * u)
+
+
+@pytest.mark.parametrize(
+    ("activation", "same"),
+    [
+        (functools.partial(ops.leaky_relu, negative_slope=0.3), layers.LeakyReLU(0.3)),
+        (Doubled(), lambda u: ops.tanh(2.0 * u)),
+    ],
+    ids=["partial", "object"],
+)
+def test_functions_without_a_name_are_activations(activation, same, monkeypatch):
+    monkeypatch.setattr(compiled, "XLA", False)
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    one, other = (
+        keras2gp.convert(model_of(lambda h: h, activation=phi), dtype="float64", tolerance=1e-4)
+        for phi in (activation, same)
+    )
+    np.testing.assert_allclose(one(x, x), other(x, x), rtol=1e-3)

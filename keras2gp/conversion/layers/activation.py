@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import keras
@@ -45,9 +45,17 @@ def named_activation(function: Any, context: Context) -> Activation:
         return Activation(name)
     if not callable(function) or getattr(keras.activations, name, None) is not function:
         return _own(function, name, context)
+    parameters = list(inspect.signature(function).parameters.values())
+    unstated = [p.name for p in parameters[1:] if p.default is p.empty]
+    if unstated:
+        context.refuse(
+            f"its activation {name!r} needs {' and '.join(unstated)}, which nothing states: Keras "
+            "cannot call it either",
+            f"keras.ops.{name} with its arguments, called on the tensor",
+        )
     defaults = {
         parameter.name: parameter.default
-        for parameter in inspect.signature(getattr(keras.activations, name)).parameters.values()
+        for parameter in parameters
         if isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
     }
     if name == "softmax":
@@ -66,9 +74,14 @@ def _own(function: Any, name: str, context: Context) -> Activation:
     hint = "an activation of keras.activations, or activations={name: function}"
     if not callable(function) or context.state.activation is None:
         context.refuse(f"its activation {name!r} is not one of Keras's", hint)
-    names = [keras.saving.get_registered_name(function), name]
     try:
-        return context.state.activation(function, names)
+        registered = keras.saving.get_registered_name(function)
+    except (AttributeError, TypeError):  # functools.partial, or an object with a call of its own
+        registered = name
+    if not isinstance(function, Hashable):  # its method is, by the object's identity
+        function = function.__call__
+    try:
+        return context.state.activation(function, [registered, name])
     except InputError as error:
         context.refuse(f"its activation is not one of Keras's: {error}", hint)
 
