@@ -18,6 +18,7 @@ __all__ = [
     "offset_weights",
     "selection",
     "source_offsets",
+    "trimmed",
 ]
 
 Band = tuple[tuple[int, tuple[float, ...]], ...]
@@ -39,6 +40,12 @@ def identity(size: int) -> Band:
 def selection(positions: Sequence[int | None]) -> Band:
     """One input position for each output position; None: 0."""
     return tuple((0, ()) if place is None else (place, (1.0,)) for place in positions)
+
+
+def trimmed(weights: Sequence[float]) -> tuple[int, tuple[float, ...]]:
+    """A row of a band from the weights of all positions, without the zeros at either end."""
+    used = [place for place, weight in enumerate(weights) if weight]
+    return (used[0], tuple(weights[used[0] : used[-1] + 1])) if used else (0, ())
 
 
 def composed(outer: Band, inner: Band) -> Band:

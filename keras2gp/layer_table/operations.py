@@ -14,7 +14,7 @@ _EXTREME = (
     "Add or Average of the branches",
 )
 _PRODUCT = (
-    "it sums products of two random branches over axes of its own, and has no rule here",
+    "it sums products over axes of its own, and has no rule here",
     "Multiply of independent branches with a layer with weights after it",
 )
 _PHI_OF_OPERATION = "phi of a Gaussian tensor, written as a keras.ops function."
@@ -163,9 +163,13 @@ OPERATIONS = table_of(
         "numpy", "Cumsum", reader="pooling.read_cumsum", channelwise=True,
         becomes="Sums over the positions up to each along one axis; at the output over units too.",
     ),
+    ops(
+        "numpy", "Matmul", reader="matrices.read_matmul",
+        becomes="A matrix of constants on the positions of one axis, as in graph convolutions.",
+    ),
     # Without a rule
     ops("numpy", "Amax Amin Fmax Fmin Max Min", reason=_EXTREME),
-    ops("numpy", "Dot Inner Matmul Outer Tensordot Vdot", reason=_PRODUCT),
+    ops("numpy", "Dot Inner Outer Tensordot Vdot", reason=_PRODUCT),
     ops("nn", "DotProductAttention", reason=wording.ATTENTION),
     ops("nn", "AdaptiveMaxPool", reason=wording.LARGEST),
     ops(

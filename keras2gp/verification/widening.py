@@ -335,7 +335,7 @@ class Widened(StepByStep):
         if isinstance(value, dict):
             return {key: self._value(v, call) for key, v in value.items()}
         if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
-            listed = type(call.operation).__name__ == "Take"  # positions, and no constants
+            listed = type(call.operation).__name__ in ("Take", "Matmul")  # of positions
             return value if listed else _first(value)
         return value
 

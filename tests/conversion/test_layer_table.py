@@ -128,6 +128,7 @@ OPERATION_CASES = {
     "Clip": (0, of(lambda h: ops.clip(h, -1.0, 0.5))),
     "Einsum": (0, lambda x: ops.expand_dims(ops.einsum("ij,ij->i", dense(x), dense(x)), 1)),
     "Take": (2, of(lambda h: ops.take(h, np.array([0, 2, 2]), axis=1))),
+    "Matmul": (2, of(lambda h: ops.matmul(np.eye(6)[1:3] - 0.5, h))),
     "Cumsum": (2, of(lambda h: ops.cumsum(h, axis=1))),
     "Roll": (2, of(lambda h: ops.roll(h, 1, axis=2))),
     "Tile": (2, of(lambda h: ops.tile(h, [1, 2, 1, 1]))),

@@ -150,6 +150,8 @@ CASES = {
     ops.Permute: (IMAGE, lambda x: pool(conv(layers.Permute((2, 1, 3))(conv(x)), (2, 1)))),
     ops.Interpolate: ((2, 3, 2), lambda x: pool(
         layers.UpSampling2D(2, interpolation="bilinear")(conv(x)))),
+    ops.Matrix: (IMAGE, lambda x: pool(conv(keras.ops.matmul(
+        np.array([[1.0, -0.5, 0.0], [0.25, 0.0, 2.0]]), conv(x))))),
     ops.Select: (IMAGE, lambda x: pool(conv(keras.ops.roll(conv(x), 1, axis=2)))),
     ops.Repeat: (IMAGE, lambda x: pool(layers.ReLU()(
         linear(x) + layers.GlobalAveragePooling2D(keepdims=True)(linear(x, 1))))),

@@ -58,7 +58,13 @@ def network():
     h = add(op.Sum((1.0, 0.5)), h, add(op.Total(4.0), h))
     h = add(op.Gain("g", 1.25, 1.0, 1.0, 0.25), h)
     h = add(op.Product(), h, add(op.Repeat((2, 3)), add(op.Reshape((1, 1), 0), flat)))
-    h = add(op.Scale(0.5), add(op.Reshape((6,), 2), add(op.Select(((1, 0), ())), h)))
+    h = add(
+        op.Scale(0.5),
+        add(
+            op.Reshape((6,), 2),
+            add(op.Matrix(0, ((0.5, -1.0), (0.0, 1.0))), add(op.Select(((1, 0), ())), h)),
+        ),
+    )
     return b.graph(add(op.Affine("c"), add(op.Positions(1), h)))
 
 

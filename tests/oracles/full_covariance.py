@@ -315,10 +315,18 @@ def extreme(sign):
     return of
 
 
+def by_matrix(sources, node):
+    """Constants times the positions of the last axis."""
+    constants, _ = node.arguments.args
+    made = matrix_of(lambda basis: np.matmul(constants, basis), sources[0].spatial)
+    return mapped(sources[0], *made)
+
+
 OTHERS = {
     "Einsum": lambda sources, node: total(multiplied(sources), 1),
     "Maximum": extreme(1.0),
     "Minimum": extreme(-1.0),
+    "Matmul": by_matrix,
     "Take": taken,
     "Beside": lambda sources, node: beside_its_norm(
         sources[0], node.operation.epsilon, *node.operation.factors

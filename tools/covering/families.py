@@ -194,6 +194,19 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Graph convolutions",
+        """Of a graph that is the same for all inputs: `ops.matmul` of a matrix of constants and the
+        positions of one axis.""",
+        """
+        graph = np.array([[0.5, 0.5, 0.0], [0.25, 0.5, 0.25], [0.0, 0.5, 0.5]])
+        x = nodes = keras.Input((3, 6))
+        for _ in range(2):
+            x = ops.relu(ops.matmul(graph, layers.Dense(16)(x)))
+        x = layers.GlobalAveragePooling1D()(x)
+        kernel = keras2gp.convert(keras.Model(nodes, layers.Dense(2)(x)))
+        """,
+    ),
+    _family(
         "The larger of two",
         """Maximum and Minimum of two Gaussian branches: maxout, max-feature-map. Of a tensor and a
         number they are an activation, as clip is.""",

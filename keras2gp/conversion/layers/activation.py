@@ -45,7 +45,7 @@ def named_activation(function: Any, context: Context) -> Activation:
         return Activation(name)
     if not callable(function) or getattr(keras.activations, name, None) is not function:
         return _own(function, name, context)
-    parameters = list(inspect.signature(function).parameters.values())
+    parameters = list(inspect.signature(getattr(keras.activations, name)).parameters.values())
     unstated = [p.name for p in parameters[1:] if p.default is p.empty]
     if unstated:
         context.refuse(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.linear_maps import SeparableMap, identity
+from keras2gp.graph.linear_maps import SeparableMap, identity, trimmed
 from keras2gp.graph.ops.base import Op, Ratios, Spatial
 from keras2gp.graph.ops.mixing import Mixing
 
@@ -64,10 +64,4 @@ class Calls(Mixing):
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
         """The rows along the first axis."""
         rest = (identity(n) for n in size[1:])
-        return (SeparableMap(1.0, (tuple(map(_trimmed, self.rows)), *rest)),)
-
-
-def _trimmed(row: tuple[float, ...]) -> tuple[int, tuple[float, ...]]:
-    """A row of a band, without the zeros at either end."""
-    used = [c for c, weight in enumerate(row) if weight]
-    return (used[0], row[used[0] : used[-1] + 1]) if used else (0, ())
+        return (SeparableMap(1.0, (tuple(map(trimmed, self.rows)), *rest)),)

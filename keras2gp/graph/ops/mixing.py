@@ -21,10 +21,11 @@ from keras2gp.graph.linear_maps import (
     identity,
     selection,
     source_offsets,
+    trimmed,
 )
 from keras2gp.graph.ops.base import Offset, Op, Ratios, Spatial, along
 
-__all__ = ["AveragePool", "Combination", "Interpolate", "Mixing", "Select", "Upsample"]
+__all__ = ["AveragePool", "Combination", "Interpolate", "Matrix", "Mixing", "Select", "Upsample"]
 
 _MOST = 2**21
 """Most offsets that one offset may need: global pooling of 724 x 724 positions."""
@@ -210,6 +211,39 @@ class Select(Mixing):
         """One selection along each axis."""
         axes = zip(size, self.places, strict=True)
         bands = (selection(places) if places else identity(n) for n, places in axes)
+        return (SeparableMap(1.0, tuple(bands)),)
+
+
+@dataclass(frozen=True)
+class Matrix(Mixing):
+    """A matrix of constants times the positions of one axis: A'_g = sum of rows[g][a] A_a.
+
+    rows: one weight for each position of the input, for each one of the output
+    """
+
+    axis: int
+    rows: tuple[tuple[float, ...], ...]
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """The axis after that of the calls."""
+        return (replace(self, axis=self.axis + 1),)
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """As many positions as rows along the axis."""
+        (size,) = inputs
+        fits = 0 <= self.axis < len(size) and self.rows
+        if not fits or {len(row) for row in self.rows} != {size[self.axis]}:
+            raise GraphError(f"a matrix of {len(self.rows)} rows for axis {self.axis} of {size}")
+        return (*size[: self.axis], len(self.rows), *size[self.axis + 1 :])
+
+    def never_negative(self, inputs: Sequence[bool]) -> bool:
+        """Unless a weight is negative."""
+        return inputs[0] and min(map(min, self.rows)) >= 0.0
+
+    def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
+        """The rows along the axis."""
+        bands = [identity(n) for n in size]
+        bands[self.axis] = tuple(map(trimmed, self.rows))
         return (SeparableMap(1.0, tuple(bands)),)
 
 
