@@ -211,3 +211,13 @@ def test_functions_without_a_name_are_activations(activation, same, monkeypatch)
         for phi in (activation, same)
     )
     np.testing.assert_allclose(one(x, x), other(x, x), rtol=1e-3)
+
+
+def test_weights_on_positions_alone_stay_random():
+    x = keras.Input((6, 3))
+    steps = layers.Permute((2, 1))(layers.Dense(8)(x))
+    mixed = layers.Dense(6, activation="gelu", name="mixer")(steps)
+    model = keras.Model(x, layers.Dense(1)(layers.Flatten()(layers.Permute((2, 1))(mixed))))
+    with pytest.raises(UnsupportedModelError, match="stays random at any width") as caught:
+        keras2gp.convert(model)
+    assert caught.value.obstacles[0].where == "mixer"

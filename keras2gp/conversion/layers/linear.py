@@ -32,8 +32,9 @@ def read_dense(call: Call, context: Context) -> Tensor:
     layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     if tensor.channel_first and not tensor.flat:
         context.refuse(
-            "it sums over the last axis, which holds positions here, not channels",
-            "Flatten before it, or data_format='channels_last' throughout",
+            "it sums over the last axis, which holds positions here, with the same weights for all "
+            "channels: of a fixed number of positions that sum stays random at any width",
+            "a Permute or Flatten before it, so that it sums over channels",
         )
     check_weights(layer, context)
     context.became = "dense"
