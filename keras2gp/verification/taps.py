@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,7 @@ class Taps:
             return
         if any(tuple(s.data.shape[1:]) != tuple(result.shape[1:]) for s in sources):
             return
-        centre = older[0].data if len(older) == 1 else ops.sum([s.data for s in older], axis=0)
+        centre = reduce(ops.add, [s.data for s in older])
         tap = Tap(linear.draw, result, centre, linear.variance, linear.axis)
         self._sums[linear.draw] = tap, linear.chain
 

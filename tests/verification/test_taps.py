@@ -150,3 +150,12 @@ def test_a_second_call_of_weights_has_no_tap():
     assert len(copy.drawn) == 2
     for _, stated, true in laws(copy, images):
         assert stated == pytest.approx(true, rel=1e-4)
+
+
+def test_a_sum_of_three_has_two_older_summands():
+    x = keras.Input((4, 4, 2))
+    a, b, c = conv(x), conv(x), conv(x)
+    h = layers.ReLU()(layers.Add()([a, b, c]))
+    copy, images = copied(head(x, layers.Flatten()(h)))
+    centres = [tap.centre is not None for tap, _, _ in laws(copy, images)]
+    assert sum(centres) == 1
