@@ -13,7 +13,7 @@ from keras2gp.xrays.findings import Evidence, Finding, Summary
 from keras2gp.xrays.scores import Scores
 from keras2gp.xrays.variants import Variant
 
-__all__ = ["findings_of", "measures_of"]
+__all__ = ["findings_of", "measures_of", "sample_of"]
 
 
 def measures_of(*, tested: bool) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ def findings_of(
     """
     names = [v.name for v in variants if v.name in scores]
     measures = measures_of(tested=bool(base.test_error))
-    families = [[_sample(scores[n], base, measure) for n in names] for measure in measures]
+    families = [[sample_of(scores[n], base, measure) for n in names] for measure in measures]
     tested = differences(families)
     by_name = {
         name: dict(zip(measures, found, strict=True))
@@ -88,7 +88,7 @@ def _parts(scores: Scores, base: Scores, measure: str) -> Vector:
     return np.array([getattr(a, measure) - getattr(b, measure) for a, b in pairs])
 
 
-def _sample(scores: Scores, base: Scores, measure: str) -> Sample:
+def sample_of(scores: Scores, base: Scores, measure: str) -> Sample:
     """The paired losses of a variant less those of the model."""
     rows = np.array(getattr(scores, measure)) - np.array(getattr(base, measure))
     return Sample(rows, _parts(scores, base, measure), apart=measure == "test_error")

@@ -1,0 +1,101 @@
+"""Verdicts against the truth: nulls by symmetry, rows that no fit saw, and skips that matter."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from scipy.stats import binom
+from sklearn.gaussian_process.kernels import RBF
+
+from keras2gp.xrays.comparisons import differences
+from keras2gp.xrays.examination import Examination
+from keras2gp.xrays.scores import Task, scored, subsets_of
+from keras2gp.xrays.worth import sample_of
+
+ROWS, SETS = 40, 40
+FEATURES = 4
+MOST_FALSE = int(binom.ppf(0.99, SETS, 0.05))
+"""Of so many data sets, those with a false claim, where 5% have one: at most, in 99% of cases."""
+
+
+def symmetric(rng, count):
+    """Labels that every one of four features tells as well as any other."""
+    x = rng.normal(size=(count, FEATURES))
+    return x, (x.sum(axis=1) + 0.5 * rng.normal(size=count) > 0).astype(int)
+
+
+def kernel_of(feature, *x):
+    """Sees one of the features, and no other."""
+    return RBF(1.0)(*(values[:, [feature]] for values in x))
+
+
+@pytest.mark.slow
+def test_differences_that_are_none_by_symmetry_are_seldom_claimed():
+    """Three variants, two measures, forty data sets: 5% of them at most have a claim."""
+    rng, false = np.random.default_rng(7), 0
+    for _ in range(SETS):
+        x, y = symmetric(rng, ROWS)
+        task, subsets = Task(y, None, regression=False), subsets_of(ROWS, 4, 0)
+        base, *others = (scored(kernel_of(i, x), task, subsets) for i in range(FEATURES))
+        families = [[sample_of(s, base, m) for s in others] for m in ("error", "nats")]
+        found = [d for family in differences(families) for d in family]
+        assert len(found) == 2 * (FEATURES - 1)
+        assert all(d.mean != 0.0 for d in found[FEATURES - 1 :])
+        false += any(d.verdict != "no difference" for d in found)
+    assert false <= MOST_FALSE
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_difference_on_rows_that_no_fit_saw():
+    """Leave-one-out differences against those on 400 new rows, averaged over fits."""
+    rng, truths, intervals = np.random.default_rng(11), [], []
+    for _ in range(SETS):
+        x, y = symmetric(rng, ROWS)
+        new, labels = symmetric(rng, 400)
+        task, subsets = Task(y, labels, regression=False), subsets_of(ROWS, 4, 0)
+        one = scored(kernel_of(0, x), task, subsets, kernel_of(0, new, x))
+        every = scored(RBF(2.0)(x), task, subsets, RBF(2.0)(new, x))
+        truths.append(np.mean(one.test_error) - np.mean(every.test_error))
+        ((found,),) = differences([[sample_of(one, every, "error")]])
+        intervals.append((found.low, found.high))
+    truth = float(np.mean(truths))
+    outside = sum(not low <= truth <= high for low, high in intervals)
+    assert truth > 0.1, "four features tell more than one"
+    assert outside <= MOST_FALSE
+
+
+def chaotic(blocks):
+    """A network in which two inputs lose correlation with every layer, but for its skips.
+
+    Its weights have the variance 9, so that tanh is nearly the sign of its input: a correlation c
+    becomes about (2 / pi) arcsin(c) in a layer. A sum with its input keeps what was known before.
+    """
+    wide = keras.initializers.RandomNormal(stddev=3.0 / math.sqrt(8))
+    image = keras.Input((5,))
+    x = layers.Dense(8, kernel_initializer="lecun_normal", name="stem")(image)
+    for i in range(blocks):
+        y = layers.Activation("tanh", name=f"tanh{i}")(x)
+        y = layers.Dense(8, kernel_initializer=wide, use_bias=False, name=f"dense{i}")(y)
+        x = layers.Add(name=f"add{i}")([x, y])
+    return keras.Model(image, layers.Dense(1, name="out")(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False])
+def test_a_deep_chaotic_network_needs_its_skips(known):
+    """Without them inputs become strangers, so that a row says less of the others."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(80, 5)).astype("float32")
+    y = x.sum(axis=1) if known else rng.normal(size=80)
+    deep = Examination(chaotic(12), x, y, kinds=["skip"], subsets=8, signal_rows=0)
+    deep.variants = [v for v in deep.variants if v.name in ("the model", "no skips")]
+    report = deep.run()
+    found = report.finding("no skips")
+    if known:
+        assert report.base.error < 0.5
+        assert found.summary.error > 2.0 * report.base.error
+        assert found.error.verdict == found.nats.verdict == "worse"
+    else:
+        assert found.error.verdict == found.nats.verdict == "no difference"
