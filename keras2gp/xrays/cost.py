@@ -29,8 +29,10 @@ _PILOT = 64
 """Rows of the kernel whose time is measured, at most."""
 _FEWEST = 20
 """Rows of the smallest fit whose time is measured."""
-_COMPILES = 1.5
-"""Programs of the first run of a kernel, in those of its first block: statistics and tiles."""
+_FITS = 3
+"""Fits whose mean time is taken, after a first one: a single one may take many times as long."""
+_OF_TEST = 0.3
+"""Compilation of the kernel of test rows and rows, in that of the rows': statistics are shared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,8 @@ class Cost:
         disk_available: bytes free there.
         seconds: of what is left, signal flow included, measured on a few rows and scaled; None if
             not measured.
+        parts: of these seconds those of each kernel, 0 for one that is there, and those of the
+            signal flow; empty if not measured.
     """
 
     kernels: int
@@ -83,6 +87,7 @@ class Cost:
     disk: int
     disk_available: int | None
     seconds: float | None
+    parts: tuple[float, ...] = ()
 
     def require(self) -> None:
         """Refuse an X-ray that does not fit.
@@ -99,6 +104,10 @@ class Cost:
                     f"an X-ray of {self.kernels} kernels needs {size_text(needed)} of {what}, and "
                     f"{size_text(there)} is available. Try: fewer rows, or fewer kinds of ablations"
                 )
+
+    def progress(self, done: int) -> tuple[int, int]:
+        """Milliseconds that so many kernels take, and those of all of the work."""
+        return round(1000 * sum(self.parts[:done])), round(1000 * sum(self.parts))
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers as data for JSON."""
@@ -137,6 +146,7 @@ def cost_of(plan: Plan, out: Path | None, *, measure: bool) -> Cost:
         if id(kernel) in left:
             disk += sum(store.disk for store in stores)
             memory = max(memory, *(store.memory for store in stores))
+    parts = _parts(plan, pairs / len(plan.kernels)) if measure else ()
     fits = noise_memory(count, 16) + 8 * 4 * count * (count + test)
     return Cost(
         kernels=len(plan.kernels),
@@ -147,7 +157,8 @@ def cost_of(plan: Plan, out: Path | None, *, measure: bool) -> Cost:
         memory_available=available_memory(),
         disk=disk,
         disk_available=None if out is None else free_disk(out),
-        seconds=_seconds(plan, pairs / len(plan.kernels)) if measure else None,
+        seconds=sum(parts) if measure else None,
+        parts=parts,
     )
 
 
@@ -155,18 +166,23 @@ def _place(out: Path | None, name: str) -> Path | None:
     return None if out is None else out / "kernels" / name
 
 
-def _seconds(plan: Plan, pairs: float) -> float:
-    """The time of all that is left, where each kernel has so many entries."""
-    seconds, count = 0.0, plan.signal_rows
+def _parts(plan: Plan, pairs: float) -> tuple[float, ...]:
+    """The time of each kernel, of so many entries, and of the signal flow."""
+    parts, count = [0.0] * len(plan.kernels), plan.signal_rows
     if plan.left:
         speed = speed_of(plan.base, taken(plan.x, slice(0, tried_images(plan.base, _PILOT))))
-        seconds += _COMPILES * speed.compilation * len(plan.left)
-        seconds += sum(work for _, work in plan.left) * pairs / speed.rate
-        seconds += (plan.subsets + 1) * len(plan.left) * _fit_seconds(plan.rows)
+        same = speed.compilation * (1.0 + _OF_TEST * (plan.test > 0))
+        same += (plan.subsets + 1) * _fit_seconds(plan.rows)
+        left = {id(kernel) for kernel, _ in plan.left}
+        parts = [
+            same + work * pairs / speed.rate if id(kernel) in left else 0.0
+            for kernel, work in plan.kernels
+        ]
+    flow = 0.0
     if count:
         flow, layers = seconds_of(plan.base, taken(plan.x, slice(0, count)), count + PAIRS)
-        seconds += flow + layers * _fit_seconds(count)
-    return seconds
+        flow += layers * _fit_seconds(count)
+    return (*parts, flow)
 
 
 def _fit_seconds(rows: int) -> float:
@@ -177,7 +193,10 @@ def _fit_seconds(rows: int) -> float:
     size = min(max(rows, _FEWEST), ROWS)
     points = np.random.default_rng(0).normal(size=(size, size))
     labels = np.arange(size) % 10
+    matrix, task = points @ points.T / size + np.eye(size), Task(labels, None, regression=False)
+    scored(matrix, task)
     began = time.perf_counter()
-    scored(points @ points.T / size + np.eye(size), Task(labels, None, regression=False))
-    fit = time.perf_counter() - began
+    for _ in range(_FITS):
+        scored(matrix, task)
+    fit = (time.perf_counter() - began) / _FITS
     return fit * (1.0 + 4.0 * max(rows / ROWS - 1.0, 0.0) ** 3)

@@ -290,8 +290,26 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
     flow = 1000.0 * (20 + 16) + 20 * 20
     assert new.seconds == pytest.approx(new.kernels * 7 * 60 + flow, rel=1e-6)
     assert old.there == old.kernels == new.kernels
-    assert old.seconds == old.disk == 0
+    assert new.progress(0) == (0, round(1000 * new.seconds))
+    assert new.progress(new.kernels)[0] == pytest.approx(1000 * new.kernels * 7 * 60, rel=1e-6)
+    assert old.seconds == old.disk == old.progress(old.kernels)[0] == 0
     assert f"{old.kernels} of {old.kernels} kernels are there already" in str(old)
+
+
+def test_the_work_of_a_kernel_and_programs_of_test_rows_count(products, monkeypatch):
+    x, y = products
+    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x: Speed(100.0, 1.0))
+    monkeypatch.setattr(cost, "_fit_seconds", lambda _rows: 0.0)
+    settings = {"kinds": ["depth"], "subsets": 4, "signal_rows": 0}
+    alone = Examination(dense(), x[:60], y[:60], **settings)
+    tested = Examination(dense(), x[:60], y[:60], test=(x[60:], y[60:]), **settings)
+    works = [v.work for v in alone.computed]
+    assert len(set(works)) > 1
+    pairs, more = 60 * 61 // 2, 30 * 60
+    expected = [100.0 + work * pairs for work in works]
+    assert alone.cost().parts == pytest.approx([*expected, 0.0])
+    expected = [100.0 * (1.0 + cost._OF_TEST) + work * (pairs + more) for work in works]
+    assert tested.cost().parts == pytest.approx([*expected, 0.0])
 
 
 def test_a_fit_of_few_rows_is_timed_by_one_of_more():

@@ -42,7 +42,7 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     cost.require()
     began = time.perf_counter()
     with stage(f"{len(computed)} kernels") as advance:
-        report = examination.run(told=lambda _name, done, total: advance(done, total))
+        report = examination.run(told=lambda _name, done, _total: advance(*cost.progress(done)))
     if not options.json:
         out.raw(f"\n{report.to_text()}\n")
     seconds = duration_text(time.perf_counter() - began)
