@@ -65,7 +65,7 @@ def planned(
     elif options.noise_variance == "auto":
         memory = max(memory, noise_memory(count, outputs))
     with stage("timing the kernel"):
-        speed = speed_of(kernel, x[: tried_images(kernel, _TRIED)])
+        speed = speed_of(kernel, x[: tried_images(kernel, _TRIED)], whole=count)
     factor = _CUBIC.get(chosen.name)
     return {
         "estimate": needed.to_dict(),

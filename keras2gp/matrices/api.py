@@ -116,7 +116,7 @@ def compute(
             f"kernel={received_text(kernel)}: expected a kernel that keras2gp.convert, "
             "keras2gp.load or keras2gp.empirical_kernel gave"
         )
-    program = _program_of(kernel, positions)
+    program = program_of(kernel, positions)
     _require_room(program, x1, x2, out)
     first = kernel.images(x1, "x1")
     second = None if x2 is None else kernel.images(x2, "x2")
@@ -139,8 +139,12 @@ def compute(
     return _fill(path, work, driver, progress)
 
 
-def _program_of(kernel: _Kernel, positions: str) -> Any:
-    """The program of a kernel at equal positions of its output, or between all of them."""
+def program_of(kernel: _Kernel, positions: str) -> Any:
+    """The program of a kernel at equal positions of its output, or between all of them.
+
+    Raises:
+        InputError: the output has no positions, or `positions` is neither "equal" nor "all".
+    """
     one_of("positions", positions, ("equal", "all"))
     if positions == "equal":
         return kernel.program
@@ -248,6 +252,6 @@ def estimate(
     """
     rows = whole_number("n1", n1, 1)
     columns = None if n2 is None else whole_number("n2", n2, 1)
-    program = _program_of(kernel, positions)
+    program = program_of(kernel, positions)
     path = None if out is None else Path(out)
     return estimate_of(program, program.partition(rows, columns), path)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
 from typing import Any, Literal
 
 from keras2gp._util.memory import peak_memory
 from keras2gp._util.text import duration_text
-from keras2gp.matrices.api import estimate
+from keras2gp.matrices.api import estimate, program_of
 from keras2gp.matrices.footprint import footprint_of
+from keras2gp.matrices.room import room_of
 
 __all__ = ["Speed", "speed_of", "tried_images"]
 
 _ENTRIES = 4 * 10**9
 """Entries of all maps of a pilot's pairs, which take some seconds."""
+_MOST = 4096
+"""Images of the largest matrix whose blocks are counted: larger ones keep all cores as busy."""
 _FEWEST = 16
 """Images of the smallest pilot: the columns of the smallest tile."""
 
@@ -65,13 +69,19 @@ def tried_images(kernel: Any, most: int) -> int:
     return count
 
 
-def speed_of(kernel: Any, x: Any, positions: Literal["equal", "all"] = "all") -> Speed:
+def speed_of(
+    kernel: Any, x: Any, positions: Literal["equal", "all"] = "all", *, whole: int | None = None
+) -> Speed:
     """The speed of a kernel, measured by its matrix of a few images, computed twice.
+
+    Few images have few blocks, so that cores stand idle, and their tiles reach far below the
+    diagonal. Both are counted, and the rate is that of a matrix of `whole` images.
 
     Args:
         kernel: as for `estimate`.
         x: the images, as for the kernel; `tried_images` says how many.
         positions: as for `estimate`.
+        whole: the number of images of the matrix that the speed is wanted for; None for x.
     """
     times, count = [], 0
     for _ in range(2):
@@ -79,5 +89,24 @@ def speed_of(kernel: Any, x: Any, positions: Literal["equal", "all"] = "all") ->
         matrix: Sequence[Any] = kernel.matrix(x, positions=positions)
         times.append(max(time.perf_counter() - began, 1e-9))
         count = len(matrix)
-    pairs = estimate(kernel, count, positions=positions).pairs
-    return Speed(max(times[0] - times[1], 0.0), pairs / times[1], peak_memory())
+    program = program_of(kernel, positions)
+    images = count if whole is None else min(max(whole, count), _MOST)
+    pairs = estimate(kernel, images, positions=positions).pairs
+    longer = _longest(program, images) / _longest(program, count)
+    compilation = max(times[0] - times[1], 0.0)
+    return Speed(compilation, pairs / (times[1] * longer), peak_memory())
+
+
+def _longest(program: Any, images: int) -> int:
+    """The pairs in the tiles of the thread that has most of a symmetric matrix, in rows of it.
+
+    The first block goes before the others, as it compiles; each of these to the first free thread.
+    """
+    partition = program.partition(images, None)
+    shape = partition.shape
+    tile = shape.tile_rows * shape.tile_columns
+    first, *others = (int(tile * sum(1 for _ in shape.tiles(b))) for b in partition.blocks())
+    busy = [first] * room_of(program, shape, partition.count, 0).threads
+    for pairs in others:
+        heapreplace(busy, busy[0] + pairs)
+    return max(busy)

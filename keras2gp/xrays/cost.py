@@ -170,7 +170,8 @@ def _parts(plan: Plan, pairs: float) -> tuple[float, ...]:
     """The time of each kernel, of so many entries, and of the signal flow."""
     parts, count = [0.0] * len(plan.kernels), plan.signal_rows
     if plan.left:
-        speed = speed_of(plan.base, taken(plan.x, slice(0, tried_images(plan.base, _PILOT))))
+        few = taken(plan.x, slice(0, tried_images(plan.base, _PILOT)))
+        speed = speed_of(plan.base, few, whole=plan.rows)
         same = speed.compilation * (1.0 + _OF_TEST * (plan.test > 0))
         same += (plan.subsets + 1) * _fit_seconds(plan.rows)
         left = {id(kernel) for kernel, _ in plan.left}

@@ -1,5 +1,6 @@
 """Time of a matrix, stated from a few images."""
 
+import os
 from types import SimpleNamespace
 
 import keras
@@ -27,6 +28,21 @@ def test_the_first_matrix_compiles_and_the_second_one_counts(clock):
     assert (found.compilation, found.rate) == (1.0, 15 / 2.0)
     assert found.peak is None or found.peak > 2**20
     assert found.seconds(75) == 11.0
+
+
+def test_the_rate_is_that_of_a_large_matrix(clock, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    inputs = keras.Input((28, 28, 1))
+    parts = [layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(1)]
+    kernel = keras2gp.convert(keras.Sequential([inputs, *parts]))
+    count, whole = 16, 2000
+    found = speed_of(kernel, np.ones((count, 28, 28, 1), "float32"), whole=whole)
+    shape = kernel.program.partition(count, None).shape
+    assert shape.rows == 16  # one block, on one core
+    assert shape.tile_columns == 16  # whose tiles take 256 pairs, of which 136 count
+    shape = kernel.program.partition(whole, None).shape
+    assert found.rate == pytest.approx(2 * 256 / 2.0, rel=0.2)
+    assert shape.rows < whole / 2
 
 
 def test_pairs_between_positions_count_each(clock):

@@ -279,7 +279,7 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
 ):
     _, out, settings = made
     x, y = products
-    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x: Speed(0.0, 1e12))
+    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x, **_: Speed(0.0, 1e12))
     monkeypatch.setattr(cost, "_fit_seconds", float)
     monkeypatch.setattr(cost, "seconds_of", lambda _kernel, x, count: (1000.0 * count, len(x)))
     new, old = (
@@ -298,7 +298,7 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
 
 def test_the_work_of_a_kernel_and_programs_of_test_rows_count(products, monkeypatch):
     x, y = products
-    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x: Speed(100.0, 1.0))
+    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x, **_: Speed(100.0, 1.0))
     monkeypatch.setattr(cost, "_fit_seconds", lambda _rows: 0.0)
     settings = {"kinds": ["depth"], "subsets": 4, "signal_rows": 0}
     alone = Examination(dense(), x[:60], y[:60], **settings)

@@ -38,7 +38,7 @@ def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
             return ExitCode.FINE
         with stage("timing the kernel"):
             few = session.images[: tried_images(session.kernel, _TRIED)]
-            speed = speed_of(session.kernel, few, positions)
+            speed = speed_of(session.kernel, few, positions, whole=count)
         less = "" if not options.out.exists() else f"; less for what {options.out} holds"
         out.line(f"time: {speed.stated(needed.pairs)}{less}")
         if speed.peak is not None:
