@@ -22,8 +22,6 @@ from keras2gp.matrices.speed import Speed, speed_of, tried_images
 
 __all__ = ["plan_lines", "planned"]
 
-_TRIED = 128
-"""Images of the kernel that is timed, at most."""
 _FACTORED = 1000
 """Rows of the matrix whose factor is timed."""
 _CUBIC = {"cholesky": 1.0, "tensorflow": 1.0, "mixed": 0.5}
@@ -65,7 +63,7 @@ def planned(
     elif options.noise_variance == "auto":
         memory = max(memory, noise_memory(count, outputs))
     with stage("timing the kernel"):
-        speed = speed_of(kernel, x[: tried_images(kernel, _TRIED)], whole=count)
+        speed = speed_of(kernel, x[: tried_images(kernel)], whole=count)
     factor = _CUBIC.get(chosen.name)
     return {
         "estimate": needed.to_dict(),

@@ -26,9 +26,14 @@ def _refusal(text: str, expected: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f"{received_text(text)}: expected {expected}")
 
 
+def _whole(text: str) -> int:
+    """A whole number from 0, or -1 for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else -1
+
+
 def count(text: str) -> int:
     """A whole number from 1."""
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else 0
+    number = _whole(text)
     if number < 1:
         raise _refusal(text, "a whole number from 1")
     return number
@@ -36,7 +41,7 @@ def count(text: str) -> int:
 
 def seed(text: str) -> int:
     """A whole number from 0 to 2^32 - 1."""
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else -1
+    number = _whole(text)
     if not 0 <= number < 2**32:
         raise _refusal(text, "a whole number from 0 to 2^32 - 1")
     return number
@@ -44,10 +49,10 @@ def seed(text: str) -> int:
 
 def position(text: str) -> tuple[int, ...]:
     """An index for each axis, such as 3,4."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(p.isascii() and p.isdigit() and len(p) < _DIGITS for p in parts):
+    index = tuple(_whole(part.strip()) for part in text.split(","))
+    if min(index) < 0:
         raise _refusal(text, "whole numbers from 0, such as 3,4")
-    return tuple(map(int, parts))
+    return index
 
 
 def counts(text: str) -> tuple[int, ...]:
@@ -67,9 +72,7 @@ def variance(text: str) -> float:
     """A finite number from 0."""
     number = _number(text)
     if not 0.0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{received_text(text)}: expected a finite number, 0 or more"
-        )
+        raise _refusal(text, "a finite number, 0 or more")
     return number
 
 
@@ -77,9 +80,7 @@ def tolerance(text: str) -> float:
     """A number between 0 and 1."""
     number = _number(text)
     if not 0.0 < number < 1.0:
-        raise argparse.ArgumentTypeError(
-            f"{received_text(text)}: expected a number between 0 and 1"
-        )
+        raise _refusal(text, "a number between 0 and 1")
     return number
 
 

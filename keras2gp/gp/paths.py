@@ -65,10 +65,10 @@ def warn_of_left_out(shares: Vector, rank: int, *, stacklevel: int) -> None:
         stacklevel: of the warning, from the caller.
     """
     if (mean := float(np.mean(shares))) > _LEFT:
+        most = float(np.max(shares))
         told = (
             f"{rank} features of the prior leave {mean:.2g} of its variance at the training inputs "
-            "(up to "
-            f"{float(np.max(shares)):.2g}), which is drawn without the covariances between them: "
+            f"(up to {most:.2g}), which is drawn without the covariances between them: "
             "the variance of the paths is not the posterior's. Try: a larger rank, or sample_y"
         )
         warnings.warn(told, PathWarning, stacklevel=stacklevel + 1)
@@ -126,9 +126,9 @@ class Paths:
     def left_out(self, x: Any) -> Array:
         """The share of the prior variance at inputs that the features of the prior leave, [M].
 
-        Between inputs where it is 0, as at all training inputs, the covariance of the paths is
-        exactly the posterior's. Where
-        it is not, that share is drawn independently for each input.
+        If it is 0 at all training inputs, the covariance of the paths between inputs where it is 0
+        too is exactly the posterior's. Where it is not 0, that share is drawn independently for
+        each input.
 
         Args:
             x: inputs, [M, ...].

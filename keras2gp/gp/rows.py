@@ -93,10 +93,7 @@ def row_noise(
             )
     else:
         try:
-            noises = np.asarray(setting)
-            if noises.dtype.kind == "c":
-                raise TypeError("complex numbers")
-            noises = noises.astype(np.float64).reshape(-1)
+            noises = _real_numbers(setting).reshape(-1)
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"noise_variance is {received_text(setting)}: expected 'auto', a number, or one "
@@ -152,10 +149,7 @@ def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Ve
     if weights is None:
         return None
     try:
-        array: Array = np.asarray(weights)
-        if array.dtype.kind == "c":
-            raise TypeError("they are complex")
-        array = array.astype(np.float64)
+        array = _real_numbers(weights)
     except (TypeError, ValueError) as error:
         raise InputError(f"sample_weight holds no numbers: {error}") from error
     if array.shape == (images,):
@@ -169,6 +163,14 @@ def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Ve
     if not array.any():
         raise InputError("sample_weight: every weight is zero, and no row is left")
     return array
+
+
+def _real_numbers(values: Any) -> Array:
+    """Numbers in float64; ValueError or TypeError for others, complex ones included."""
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise TypeError("they are complex")
+    return array.astype(np.float64)
 
 
 def observed_rows(y: Any, missing: Any, weights: Vector | None) -> tuple[Any, Indices | None]:

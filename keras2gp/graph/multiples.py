@@ -9,10 +9,11 @@ a multiple of x and a rest that is uncorrelated with it (Stein's lemma). A produ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from keras2gp.graph.composition import function_of
 from keras2gp.graph.graph import Node
+from keras2gp.graph.normed import unscaled
 from keras2gp.graph.ops import (
     STRAIGHT,
     Activation,
@@ -62,7 +63,7 @@ def split(
         if base in signs:
             straight = ((factors[1] * c, function, node) for c, function, node in terms)
             whole = (*straight, (factors[0] * signs[base], phi, v))
-            return _multiple(base, base, whole), Rest.beside_slope(phi), v
+            return times(base, base, whole), Rest.beside_slope(phi), v
     return None
 
 
@@ -79,11 +80,11 @@ def added(
     for base in first:
         if base in second and base not in pair and (len(first[base]) + len(second[base])) > 2:
             both = zip(factors, (first[base], second[base]), strict=True)
-            return _multiple(base, base, tuple((f * c, phi, v) for f, t in both for c, phi, v in t))
+            return times(base, base, tuple((f * c, phi, v) for f, t in both for c, phi, v in t))
         if base in pair and base in second and len(second[base]) > 1:
             straight = (factors[0], STRAIGHT, base)
             whole = (straight, *((factors[1] * c, phi, v) for c, phi, v in second[base]))
-            return _multiple(base, base, whole) if base == pair[0] else None
+            return times(base, base, whole) if base == pair[0] else None
     return None
 
 
@@ -109,10 +110,6 @@ def gated(
 
 def times(index: int, base: int, terms: Terms) -> Split:
     """A node times a number that multiples of `base` state."""
-    return _multiple(index, base, terms)
-
-
-def _multiple(index: int, base: int, terms: Terms) -> Split:
     coefficients, functions, others = zip(*terms, strict=True)
     return Split(Multiple(coefficients, functions), (index, base, *others))
 
@@ -137,12 +134,10 @@ def _forms(index: int, nodes: Sequence[Node]) -> dict[int, Terms]:
     forms: dict[int, Terms] = {
         base: ((sign, STRAIGHT, index),) for base, sign in _signs(index, nodes).items()
     }
-    factor, node = 1.0, nodes[index]
-    while isinstance(node.op, Scale):
-        factor *= node.op.factor
-        node = nodes[node.inputs[0]]
-    if type(node.op) is NormalizeAdded:
-        norm = Normalize(**{each.name: getattr(node.op, each.name) for each in fields(Normalize)})
+    factor, index = unscaled(index, nodes)
+    node = nodes[index]
+    if isinstance(node.op, NormalizeAdded):
+        norm = node.op.plain
         known = [i for i, n in enumerate(nodes) if n.op == norm and n.inputs == node.inputs]
         base = node.inputs[node.op.group]
         for at in known[:1]:

@@ -9,14 +9,12 @@ and E[u |v|] = 0 for jointly Gaussian u and v: what is left beside |v| are sums 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from keras2gp.graph.graph import Node
 from keras2gp.graph.ops import Activation, Composed, Kind, Normalize, NormalizeAdded, Scale
 
-__all__ = ["Normed", "beside", "slopes"]
-
-_NAMES = tuple(each.name for each in fields(Normalize))
+__all__ = ["Normed", "beside", "slopes", "unscaled"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,7 @@ class Normed:
     @property
     def op(self) -> NormalizeAdded | None:
         """The op that it is, of the inputs of the normalisation."""
-        if self.norm is None:
-            return None
-        stated = {name: getattr(self.norm[0], name) for name in _NAMES}
-        return NormalizeAdded(**stated, skip=self.skip, factor=self.factor)
+        return None if self.norm is None else self.norm[0].beside(self.skip, self.factor)
 
 
 def beside(
@@ -105,16 +100,21 @@ def _value(op: Activation, u: float) -> float | None:
 
 def _forms(index: int, nodes: Sequence[Node]) -> list[Normed]:
     """A node as a factor times a tensor, and as that of the tensor which it normalises."""
-    scale, node = 1.0, nodes[index]
-    while isinstance(node.op, Scale):
-        scale *= node.op.factor
-        (index,) = node.inputs
-        node = nodes[index]
+    scale, index = unscaled(index, nodes)
     forms = [Normed(index, None, scale, 0.0)]
+    node = nodes[index]
     op = node.op
     if isinstance(op, Normalize):
-        plain = Normalize(**{name: getattr(op, name) for name in _NAMES})
         skip, factor = (op.skip, op.factor) if isinstance(op, NormalizeAdded) else (0.0, 1.0)
-        norm = plain, node.inputs
+        norm = op.plain, node.inputs
         forms.append(Normed(node.inputs[op.group], norm, scale * skip, scale * factor))
     return forms
+
+
+def unscaled(index: int, nodes: Sequence[Node]) -> tuple[float, int]:
+    """A node as a number times another node, which is no such multiple."""
+    factor = 1.0
+    while isinstance(op := nodes[index].op, Scale):
+        factor *= op.factor
+        (index,) = nodes[index].inputs
+    return factor, index

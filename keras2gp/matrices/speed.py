@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from keras2gp._util.memory import peak_memory
 from keras2gp._util.text import duration_text
-from keras2gp.matrices.api import estimate, program_of
+from keras2gp.matrices.api import program_of
 from keras2gp.matrices.footprint import footprint_of
+from keras2gp.matrices.plan import Partition
 from keras2gp.matrices.room import room_of
 
 __all__ = ["Speed", "speed_of", "tried_images"]
@@ -61,7 +62,7 @@ class Speed:
         )
 
 
-def tried_images(kernel: Any, most: int) -> int:
+def tried_images(kernel: Any, most: int = 128) -> int:
     """The number of images, up to `most`, whose matrix takes some seconds at most."""
     entries, count = footprint_of(kernel.graph).entries, most
     while count > _FEWEST and count * (count + 1) // 2 * entries > _ENTRIES:
@@ -78,9 +79,9 @@ def speed_of(
     diagonal. Both are counted, and the rate is that of a matrix of `whole` images.
 
     Args:
-        kernel: as for `estimate`.
+        kernel: as for `gram`.
         x: the images, as for the kernel; `tried_images` says how many.
-        positions: as for `estimate`.
+        positions: as for `gram`.
         whole: the number of images of the matrix that the speed is wanted for; None for x.
     """
     times, count = [], 0
@@ -91,21 +92,20 @@ def speed_of(
         count = len(matrix)
     program = program_of(kernel, positions)
     images = count if whole is None else min(max(whole, count), _MOST)
-    pairs = estimate(kernel, images, positions=positions).pairs
-    longer = _longest(program, images) / _longest(program, count)
+    tried, wanted = (program.partition(n, None) for n in (count, images))
+    longer = _longest(program, wanted) / _longest(program, tried)
     compilation = max(times[0] - times[1], 0.0)
-    return Speed(compilation, pairs / (times[1] * longer), peak_memory())
+    return Speed(compilation, wanted.pairs / (times[1] * longer), peak_memory())
 
 
-def _longest(program: Any, images: int) -> int:
-    """The pairs in the tiles of the thread that has most of a symmetric matrix, in rows of it.
+def _longest(program: Any, partition: Partition) -> int:
+    """The pairs in the tiles of the thread that has most of a symmetric matrix.
 
     The first block goes before the others, as it compiles; each of these to the first free thread.
     """
-    partition = program.partition(images, None)
     shape = partition.shape
     tile = shape.tile_rows * shape.tile_columns
-    first, *others = (int(tile * sum(1 for _ in shape.tiles(b))) for b in partition.blocks())
+    first, *others = (tile * sum(1 for _ in shape.tiles(b)) for b in partition.blocks())
     busy = [first] * room_of(program, shape, partition.count, 0).threads
     for pairs in others:
         heapreplace(busy, busy[0] + pairs)

@@ -18,9 +18,6 @@ from keras2gp.matrices.store import GramStore
 
 __all__ = ["gram"]
 
-_TRIED = 128
-"""Images of the kernel that is timed, at most."""
-
 
 def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     """Compute the kernel matrix of the rows into a store."""
@@ -37,7 +34,7 @@ def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
             out.document(document)
             return ExitCode.FINE
         with stage("timing the kernel"):
-            few = session.images[: tried_images(session.kernel, _TRIED)]
+            few = session.images[: tried_images(session.kernel)]
             speed = speed_of(session.kernel, few, positions, whole=count)
         less = "" if not options.out.exists() else f"; less for what {options.out} holds"
         out.line(f"time: {speed.stated(needed.pairs)}{less}")

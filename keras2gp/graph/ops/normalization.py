@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
@@ -113,6 +113,16 @@ class Normalize(Op):
     deviation: bool
     epsilon: float
 
+    @property
+    def plain(self) -> Normalize:
+        """The normalisation alone."""
+        return self
+
+    def beside(self, skip: float, factor: float) -> NormalizeAdded:
+        """The group beside it, with a coefficient each."""
+        stated = {each.name: getattr(self, each.name) for each in fields(Normalize)}
+        return NormalizeAdded(**stated, skip=skip, factor=factor)
+
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """That of every input."""
         if len(set(inputs)) != 1 or len(inputs) != len(self.weights):
@@ -179,6 +189,11 @@ class NormalizeAdded(Normalize):
 
     skip: float
     factor: float
+
+    @property
+    def plain(self) -> Normalize:
+        """The normalisation alone."""
+        return Normalize(**{each.name: getattr(self, each.name) for each in fields(Normalize)})
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
         """As its group, if nothing is taken away."""
