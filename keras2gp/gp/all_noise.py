@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from keras2gp._util.arrays import Array, Matrix, Noise, Targets, Vector
 from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.noise_pilot import GAIN
+from keras2gp.gp.solvers.precision import precision_hint
 
 __all__ = ["NoiseWarning", "told_of_noise"]
 
@@ -16,7 +18,7 @@ _FLAT = 0.1
 """Predictions of the training rows that vary by less than this part of what targets do are flat:
 at most a hundredth of the variance is left to them."""
 _TRY = (
-    "Try: inputs of one scale (each feature less its mean, over its deviation); another "
+    "inputs of one scale (each feature less its mean, over its deviation); another "
     "architecture, larger weight variances or keras2gp.optimize_variances, where targets change "
     "faster than the kernel does; or a noise_variance, if the noise is known to be smaller"
 )
@@ -33,6 +35,7 @@ def told_of_noise(
     curve: NoiseCurve | tuple[NoiseCurve, ...],
     *,
     labels: bool,
+    dtype: npt.DTypeLike,
     prior: bool = False,
 ) -> str:
     """A sentence on a chosen noise under which the predictions are the mean; "" for others.
@@ -50,6 +53,7 @@ def told_of_noise(
             with a noise of their own [1, C] or [N, C].
         curve: the choice of the noise, or that of each output.
         labels: whether the targets are those of a classification.
+        dtype: type of the kernel's entries.
         prior: whether the targets are less a mean of the kernel.
     """
     spread = targets.std(axis=0)
@@ -69,7 +73,7 @@ def told_of_noise(
             "noise_variance='auto' takes nearly all of the labels for noise: under this kernel the "
             "means of the classes hardly depend on the inputs, and labels that are left out are no "
             "more probable from them than from the frequencies of the classes. "
-            f"{_TRY}"
+            f"{_remedies(curves[0], dtype)}"
         )
     if not flat.any():
         return ""
@@ -80,7 +84,20 @@ def told_of_noise(
         f"noise_variance='auto' takes nearly all of the variance of the targets{some} for noise, "
         f"and the predictions are nearly {mean}: from that they differ, at the training inputs, by "
         f"{_share(part[flat])} of what the targets do. Under this kernel the targets hardly depend "
-        f"on the inputs. {_TRY}"
+        f"on the inputs. {_remedies(curves[0], dtype)}"
+    )
+
+
+def _remedies(curve: NoiseCurve, dtype: npt.DTypeLike) -> str:
+    """The noises that the entries were not precise enough for, if there are any, and remedies."""
+    singular = (n for n, v in zip(curve.candidates, curve.values, strict=True) if v is None)
+    largest, (low, _) = max(singular, default=0.0), precision_hint(dtype)
+    if not (low and largest):
+        return f"Try: {_TRY}"
+    return (
+        f"Noises up to {largest:.3g} could not be tried: with them the matrix is not positive "
+        f'definite.{low} Try: dtype="float64" in the kernel\'s convert or load, under which '
+        f"smaller noises are tried too; {_TRY}"
     )
 
 

@@ -227,6 +227,7 @@ class GaussianProcess(Posterior):
             self._shift(),
             self.noise_curve_,
             labels=self._labels,
+            dtype=self.kernel_dtype_,
             prior=has_mean(self.kernel),
         )
 

@@ -164,7 +164,9 @@ def _chosen(
         return _curve(pilot.values, best, rows, unit, how)
     best = climb.top(best, pilot.positive)
     how = f"the largest {what} of {count} rows, factorised {len(climb.values)} times"
-    return _curve(climb.values, best, count, unit, how)
+    # A matrix is no more regular than that of some of its rows.
+    singular = {noise: None for noise, value in pilot.values.items() if value is None}
+    return _curve({**singular, **climb.values}, best, count, unit, how)
 
 
 def _curve(

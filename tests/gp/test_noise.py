@@ -434,6 +434,34 @@ def test_the_remedy_of_that_warning_works():
     assert not warnings_of(lambda: GPRegressor(kernel).fit(mixed / mixed.std(axis=0), y))
 
 
+def float32_of_near_parallel_rows(rows):
+    """A matrix with eigenvalues down to -1e-5 of its diagonal, as float32 gives, and in float64."""
+    x = np.linspace(-3.0, 3.0, rows)[:, None]
+    exact = (x @ x.T + 1.0) ** 2
+    error = np.random.default_rng(2).standard_normal((rows, rows)) * 1e-5
+    return (exact + error + error.T).astype("float32"), exact
+
+
+@pytest.mark.parametrize("rows", [100, pytest.param(1100, marks=pytest.mark.slow)])
+def test_noises_that_float32_is_too_coarse_for_are_told_of(rows):
+    coarse, exact = float32_of_near_parallel_rows(rows)
+    noise_alone = np.random.default_rng(3).standard_normal(rows)
+    ours = GPRegressor("precomputed")
+    (told,) = warnings_of(lambda: ours.fit(coarse, noise_alone))
+    largest = float(told.split("Noises up to ")[1].split(" ")[0])
+    curve = ours.noise_curve_
+    known = dict(zip(curve.candidates, curve.values, strict=True))
+    assert max(n for n, v in known.items() if v is None) == pytest.approx(largest, rel=1e-2)
+    assert 0.0 < largest < min(n for n, v in known.items() if v is not None)
+    smallest = np.linalg.eigvalsh(coarse.astype(float))[0]
+    assert -0.1 * smallest < largest < -4.0 * smallest
+    assert 'The entries are float32, whose rounding may be the cause. Try: dtype="float64"' in told
+    # The remedy: entries in float64 let every noise be tried.
+    (told,) = warnings_of(lambda: ours.fit(exact, noise_alone))
+    assert "float" not in told
+    assert all(v is not None for v in ours.noise_curve_.values[1:])
+
+
 def test_labels_that_are_all_noise_are_warned_of():
     random = np.random.default_rng(1)
     x = random.standard_normal((100, 3))
