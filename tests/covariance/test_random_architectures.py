@@ -4,8 +4,16 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from oracles.architectures import architecture, difference, drawn_inputs
-from oracles.full_covariance import UnknownError
+from keras import layers
+from oracles.architectures import (
+    WEIGHTS,
+    architecture,
+    difference,
+    drawn_inputs,
+    ending_dense,
+    promised,
+)
+from oracles.full_covariance import UnknownError, full_kernel
 
 import keras2gp
 
@@ -44,3 +52,23 @@ def test_maps_agree_between_all_positions(seed):
 def test_most_architectures_are_converted():
     models = (architecture(np.random.default_rng(seed)) for seed in SEEDS)
     assert sum(keras2gp.inspect(model).exact for model in models) > len(SEEDS) / 2
+
+
+def test_errors_that_a_report_states_are_allowed_and_no_others():
+    exact, expanded, integrated = (
+        ending_dense((3,), layers.Dense(4, activation=name, **WEIGHTS))
+        for name in ("relu", "softplus", "hard_tanh")
+    )
+    report = keras2gp.inspect(expanded)
+    stated = float(report.notes[-1].split("relative error at most ")[1].split(" ")[0])
+    assert promised(keras2gp.inspect(exact), "float64") == 1e-9
+    assert promised(keras2gp.inspect(exact), "float32") == 2e-5
+    assert promised(report, "float64") == 1e-9 + stated
+    assert promised(report, "float32") == 2e-5 + stated
+    assert promised(keras2gp.inspect(integrated), "float64") == 2e-9
+    assert promised(keras2gp.inspect(integrated), "float32") == 2e-5 + 1e-5
+    x = drawn_inputs(exact, np.random.default_rng(1), 3)
+    matrix = full_kernel(exact, x, x)
+    error = np.eye(3) * matrix.diagonal()
+    assert 1e-9 < difference(exact, matrix + stated * error, x) < promised(report, "float64")
+    assert difference(exact, matrix + 2 * stated * error, x) > promised(report, "float64")

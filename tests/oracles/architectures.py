@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 from keras import layers
@@ -10,11 +12,13 @@ import keras2gp
 from oracles.full_covariance import between_positions, full_kernel, full_tangent
 
 __all__ = [
+    "EXACT",
     "architecture",
     "assert_both_kernels_agree",
     "difference",
     "drawn_inputs",
     "ending_dense",
+    "promised",
 ]
 
 BIAS = keras.initializers.RandomNormal(stddev=0.3)
@@ -23,6 +27,9 @@ ACTIVATIONS = ("relu", "leaky_relu", "erf", "sin")
 """Functions whose moments the oracle has in closed form."""
 MOST_POSITIONS = 40
 WORDS = 7
+EXACT = {"float64": 1e-9, "float32": 2e-5}
+"""Errors of kernels in closed form, relative to the root of the two variances."""
+_STATED = re.compile(r"relative error at most ([-+.e\d]+)(?: \(float64: ([-+.e\d]+)\))?")
 
 
 def architecture(rng, *, maps=False):
@@ -293,3 +300,11 @@ def difference(model, kernel, x):
     expected = expected.transpose(0, 2, 1, 3).reshape(rows, rows)
     root = expected.diagonal() ** 0.5
     return float((abs(kernel.reshape(rows, rows) - expected) / (root[:, None] * root)).max())
+
+
+def promised(report, dtype):
+    """The largest error that the report of a kernel allows: that of a closed form, and of each
+    function that is expanded or integrated the first that its note states."""
+    stated = filter(None, map(_STATED.search, report.notes))
+    errors = (found[2] if found[2] and dtype == "float64" else found[1] for found in stated)
+    return EXACT[dtype] + sum(map(float, errors))
