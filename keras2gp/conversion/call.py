@@ -87,6 +87,7 @@ class State:
     masks:       data and form of the weights of positions, by Input.index
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
+    patterns:    numbers of the ways in which channels of a node are scattered over a tensor
     constants:   arrays of constants that are added, [*spatial, C] or of one entry along an axis,
                  and the channel of their node at which they begin; by Constants.index
     """
@@ -107,6 +108,7 @@ class State:
     masks: dict[int, tuple[Any, Callable[[Any], Any]]] = field(default_factory=dict)
     names: dict[tuple[int, str], str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    patterns: dict[tuple[tuple[int, int, int], ...], int] = field(default_factory=dict)
     constants: list[tuple[Array, int]] = field(default_factory=list)
 
 

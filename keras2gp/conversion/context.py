@@ -44,6 +44,8 @@ UNITS_APART = "every unit of the output is a position"
 
 
 _MOST_CONSTANTS = 2**20
+_SCATTERED = 2**40
+"""Above all numbers of channels: no slice begins at one of its multiples."""
 
 
 def by_channel(values: float | Array, tensor: Tensor) -> float | Array:
@@ -188,12 +190,7 @@ class Context(InputContext):
         builder = self.state.builder
         if tensor.flat:
             tensor = self.over_positions(tensor)
-        nodes = tuple(map(self.marked, tensor.parts))
-        node = nodes[0]
-        if len(tensor.parts) > 1:
-            total = sum(part.channels for part in tensor.parts)
-            op = Mixture(tuple(part.channels / total for part in tensor.parts))
-            node = builder.add(op, nodes, self.path)
+        node = self.mixed(tensor)
         name, call = self.weights(
             layer, fan_in, kernel=kernel, suffix=suffix, bias_may_have_mean=True
         )
@@ -217,14 +214,39 @@ class Context(InputContext):
             self._add_note(f"{BIASES_OF_MEAN} {numbers_text(mean)}")
         return mean
 
-    def marked(self, part: Part) -> int:
-        """The node of a channel group; another one if its channels are not the node's first ones.
+    def mixed(self, tensor: Tensor) -> int:
+        """The mean over all channels of a tensor."""
+        parts = self.by_node(tensor).values()
+        total = sum(channels for _, channels in parts)
+        nodes = tuple(node for node, _ in parts)
+        if len(nodes) == 1:
+            return nodes[0]
+        op = Mixture(tuple(channels / total for _, channels in parts))
+        return self.state.builder.add(op, nodes, self.path)
 
-        Calls of one layer on different channels of a node are not calls on one tensor.
+    def by_node(self, tensor: Tensor) -> dict[int, tuple[int, int]]:
+        """Each node of a tensor, marked by which of its channels are where, and their number.
+
+        Calls of one layer on different channels of a node are not calls on one tensor. Channels
+        that a shuffle has scattered are one set of them.
         """
-        if not part.offset:
-            return part.node
-        return self.state.builder.add(OtherChannels(part.offset), (part.node,), self.path)
+        places: dict[int, list[tuple[int, int, int]]] = {}
+        begin = 0
+        for part in tensor.parts:
+            places.setdefault(part.node, []).append((begin, part.offset, part.channels))
+            begin += part.channels
+        found = {}
+        for node, runs in places.items():
+            shift = first = runs[0][1]
+            if len(runs) > 1:
+                pattern = tuple((at, offset - first, count) for at, offset, count in runs)
+                known = self.state.patterns
+                shift += _SCATTERED * known.setdefault(pattern, len(known) + 1)
+            found[node] = self._renumbered(node, shift), sum(count for _, _, count in runs)
+        return found
+
+    def _renumbered(self, node: int, shift: int) -> int:
+        return self.state.builder.add(OtherChannels(shift), (node,), self.path) if shift else node
 
     def _note_distributions(self, layer: Any, inputs: int | None, kernel: str, name: str) -> None:
         """Note weights that are not Gaussian at any width but taken as Gaussian.

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras2gp.conversion.call import CallContext
+from keras2gp.conversion.call import CallContext, RefusalError
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.ops import (
     Input,
@@ -38,6 +38,8 @@ class InputContext(CallContext):
                 "followed by Permute((1, 3, 2, 4, 5)) and a Reshape that puts them in their places",
                 "a Reshape that keeps the channels last, or keras.ops.nn.depth_to_space",
             )
+        if tensor.cut is not None and tensor.cut.obstacle is not None:
+            raise RefusalError("", "", by_shape=True, obstacle=tensor.cut.obstacle)
         if not tensor.is_data:
             return tensor
         data = tensor.data

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from keras2gp.errors import Obstacle
 
-__all__ = ["Part", "Tensor"]
+__all__ = ["Cut", "Part", "Tensor", "merged"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,37 @@ class Part:
     offset: int = 0
 
 
+def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The channel groups, with neighbours of one node that follow each other as one group."""
+    joined: list[Part] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if last and last.node == part.node and last.offset + last.channels == part.offset:
+            joined[-1] = replace(last, channels=last.channels + part.channels)
+        else:
+            joined.append(part)
+    return tuple(joined)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Channels that a Reshape has cut into two axes, the groups and the channels of each.
+
+    before:   the tensor before it
+    groups:   how many
+    parts:    of the tensor that it made
+    swapped:  whether a Permute has swapped the two axes, so that another Reshape shuffles channels
+    obstacle: of what follows, unless it is that Permute or Reshape; None where the groups may be
+              positions
+    """
+
+    before: Tensor
+    groups: int
+    parts: tuple[Part, ...]
+    swapped: bool = False
+    obstacle: Obstacle | None = None
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor of the Keras model.
@@ -37,6 +68,8 @@ class Tensor:
     kept:          of flat tensors: how many axes of positions, from the first on, Keras still sees
     split:         of channels that a Reshape has cut into blocks, (rows, columns) of a block and
                    whether they stand beside the positions that they belong to; () for none
+    cut:           of channels that a Reshape has cut into groups of them; it counts while `parts`
+                   are those of the Reshape
     outside:       positions of -inf around the map, (before, after) on each axis, which `shape`
                    counts and the graph does not: pooling after them takes no notice of them
     units:         of channels that depend on each other: in the graph they are positions of one
@@ -54,6 +87,7 @@ class Tensor:
     kept: int = 0
     pieces: tuple[tuple[int, bool], ...] = ()
     split: tuple[int, ...] = ()
+    cut: Cut | None = None
     outside: tuple[tuple[int, int], ...] = ()
     units: Obstacle | None = None
 

@@ -39,9 +39,11 @@ MAX_POOLING = (
     "Exact for a window of 1 (a stride); else refused, or average pooling if so asked for."
 )
 RESHAPE = (
-    "Another shape that keeps the channels last, or flattens, or spreads units over positions."
+    "Another shape that keeps the channels last, flattens, spreads units over positions, or cuts "
+    "channels into groups and joins them again."
 )
 RESIZED = "A map of another size: its nearest positions, or bilinear means of their neighbours."
 PERMUTE = (
-    "Another order of the axes, with the channels first or last; offsets change as positions do."
+    "Another order of the axes, with the channels first or last; offsets change as positions do. "
+    "Between two Reshapes, channels in another order."
 )

@@ -146,8 +146,10 @@ REFUSED = {
         "flattened map",
     ),
     "joined vectors over positions": (
-        lambda x: layers.Reshape((4, 4), name="bad")(
-            layers.Concatenate()([dense(layers.Flatten()(x), 8), dense(layers.Flatten()(x), 8)])
+        lambda x: layers.Conv1D(4, 1)(
+            layers.Reshape((4, 4), name="bad")(
+                layers.Concatenate()([dense(layers.Flatten()(x), 8), dense(layers.Flatten()(x), 8)])
+            )
         ),
         "not alike",
     ),

@@ -13,6 +13,7 @@ from oracles.full_covariance import between_positions, full_kernel, full_tangent
 
 __all__ = [
     "EXACT",
+    "ChannelShuffle",
     "architecture",
     "assert_both_kernels_agree",
     "difference",
@@ -30,6 +31,21 @@ WORDS = 7
 EXACT = {"float64": 1e-9, "float32": 2e-5}
 """Errors of kernels in closed form, relative to the root of the two variances."""
 _STATED = re.compile(r"relative error at most ([-+.e\d]+)(?: \(float64: ([-+.e\d]+)\))?")
+
+
+class ChannelShuffle(layers.Layer):
+    """Channel a n / g + b becomes channel b g + a, by Reshape, Permute and Reshape."""
+
+    def __init__(self, groups, **settings):
+        super().__init__(**settings)
+        self.groups = groups
+
+    def call(self, x):
+        *positions, channels = x.shape[1:]
+        rank = len(positions)
+        x = keras.ops.reshape(x, (-1, *positions, self.groups, channels // self.groups))
+        x = keras.ops.transpose(x, (*range(rank + 1), rank + 2, rank + 1))
+        return keras.ops.reshape(x, (-1, *positions, channels))
 
 
 def architecture(rng, *, maps=False):
@@ -93,8 +109,8 @@ class _Builder:
                  self.transposed, self.depthwise, self.normalization, self.mean_kept,
                  self.gate, self.channel_gate, self.excitation, self.turned,
                  self.shared, self.recurrence, self.shift, self.gain, self.highway,
-                 self.bilinear, self.beside_its_norm, self.each_step]  # fmt: skip
-        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1]
+                 self.bilinear, self.beside_its_norm, self.each_step, self.shuffled]  # fmt: skip
+        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1]
         for _ in range(int(self.rng.integers(0, 8))):
             step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
             drawn = step(h)
@@ -222,6 +238,12 @@ class _Builder:
         if self.rank == 2 and h.shape[2] < 2:
             return h
         return self.activate(layers.TimeDistributed(inner)(h))
+
+    def shuffled(self, h):
+        """Channels in another order."""
+        count = h.shape[-1]
+        groups = next((g for g in self.pick((2, 3), (3, 2)) if count % g == 0 and count > g), 1)
+        return ChannelShuffle(groups)(h) if groups > 1 else h
 
     def branch(self, h):
         """A tensor of the same shape: the same one, a map of it, or one with weights."""

@@ -37,6 +37,7 @@ from oracles.full_products import (
     channels,
     gathered,
     highway,
+    interleaved,
     multiplied,
     of_its_norm,
     regrouped,
@@ -323,6 +324,7 @@ def by_matrix(sources, node):
 
 
 OTHERS = {
+    "ChannelShuffle": lambda sources, node: interleaved(sources[0], node.operation.groups),
     "Einsum": lambda sources, node: total(multiplied(sources), 1),
     "Maximum": extreme(1.0),
     "Minimum": extreme(-1.0),

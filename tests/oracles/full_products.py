@@ -72,6 +72,14 @@ def channels(source, begin, end):
     return Map(source.spatial, groups)
 
 
+def interleaved(source, groups):
+    """The first channel of each group, then the second of each, and so on."""
+    count = sum(g.channels for g in source.groups)
+    size = count // groups
+    order = [a * size + b for b in range(size) for a in range(groups)]
+    return Map(source.spatial, [channels(source, c, c + 1).groups[0] for c in order])
+
+
 def highway(sources):
     """t h + (1 - t) x, by the moments of t and of 1 - t."""
     (t, t2), (h, h2), (x, x2) = ((g.mean, g.second) for g in map(_only, same_positions(sources)))

@@ -218,6 +218,21 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Channels in another order",
+        """ShuffleNet: Reshape into groups, Permute, Reshape. Every channel is followed to its
+        place, so that slices and sums meet the channels that Keras brings together.""",
+        """
+        x = inputs = keras.Input((4, 4, 1))
+        x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+        left, right = x[..., :8], layers.Conv2D(8, 1, activation="relu")(x[..., 8:])
+        x = layers.Concatenate()([left, right])
+        x = layers.Permute((1, 2, 4, 3))(layers.Reshape((4, 4, 2, 8))(x))
+        x = layers.Reshape((4, 4, 16))(x)[..., 8:]
+        x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu")(x))
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(10)(x)))
+        """,
+    ),
+    _family(
         "Pixel shuffles and mirrors",
         """Channels that become positions and the other way round, mirror padding, positions that
         are moved, taken or repeated, bilinear maps of another size.""",

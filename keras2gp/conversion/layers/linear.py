@@ -158,7 +158,14 @@ def _check_groups(layer: Any, tensor: Tensor, context: Context) -> None:
             "outputs have different covariances",
             "groups=1 here, or a convolution before it",
         )
-    if len(tensor.parts) > 1:
+    channels = sum(part.channels for part in tensor.parts)
+    made_of = set()
+    for begin in range(0, channels, channels // layer.groups):
+        counts: dict[int, int] = {}
+        for part in tensor.between(begin, begin + channels // layer.groups):
+            counts[part.node] = counts.get(part.node, 0) + part.channels
+        made_of.add(frozenset(counts.items()))
+    if len(made_of) > 1:
         context.refuse(
             f"its {layer.groups} channel groups see different parts of what was concatenated, so "
             "that their outputs have different covariances",
@@ -203,7 +210,8 @@ def _depthwise(
     name, call = context.weights(
         layer, taps, kernel=kernel, bias=bias, suffix=suffix, bias_may_have_mean=True
     )
-    parts = tuple(replace(part, node=context.marked(part)) for part in window.parts)
+    marked = context.by_node(window)
+    parts = tuple(replace(part, node=marked[part.node][0]) for part in window.parts)
     result = context.apply(Depthwise(name, call), replace(window, parts=parts))
     if bias is not None:
         result = context.shifted(result, number_of(context.bias_mean(layer, name), context))

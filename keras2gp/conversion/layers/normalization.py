@@ -23,7 +23,7 @@ from keras2gp.conversion.initial_values import (
     initial_constants,
     moments_of,
 )
-from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.conversion.tensor import Part, Tensor, merged
 from keras2gp.graph.ops import Gain, Normalize
 
 __all__ = [
@@ -193,16 +193,18 @@ def _normalized(
     """Each run of channel groups normalised by its own statistics."""
     normalized: list[Part] = []
     for run in runs:
-        total = sum(part.channels for part in run)
-        weights = tuple(part.channels / total for part in run)
-        nodes = tuple(part.node for part in run)
-        for group, part in enumerate(run):
-            member = replace(op, group=group, weights=weights)
+        counts: dict[int, int] = {}
+        for part in run:
+            counts[part.node] = counts.get(part.node, 0) + part.channels
+        nodes, total = tuple(counts), sum(counts.values())
+        weights = tuple(count / total for count in counts.values())
+        for part in run:
+            member = replace(op, group=nodes.index(part.node), weights=weights)
             node = context.state.builder.add(member, nodes, context.path)
             normalized.append(replace(part, node=node))
     where = "channels and positions" if any(op.axes) else "channels"
     context.became = f"normalisation over {where}"
-    return replace(tensor, parts=tuple(normalized) if len(runs) == 1 else _merged(normalized))
+    return replace(tensor, parts=tuple(normalized) if len(runs) == 1 else merged(normalized))
 
 
 def _runs(parts: Sequence[Part], size: int) -> list[list[Part]]:
@@ -219,18 +221,6 @@ def _runs(parts: Sequence[Part], size: int) -> list[list[Part]]:
             runs[-1].append(Part(part.node, taken, offset))
             offset, left = offset + taken, left - taken
     return runs
-
-
-def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Join neighbours of one node into one channel group."""
-    merged: list[Part] = []
-    for part in parts:
-        last = merged[-1] if merged else None
-        if last and last.node == part.node and last.offset + last.channels == part.offset:
-            merged[-1] = replace(last, channels=last.channels + part.channels)
-        else:
-            merged.append(part)
-    return tuple(merged)
 
 
 def _factor(gamma: Any, beta: Any, context: Context) -> tuple[float | Moments, float]:

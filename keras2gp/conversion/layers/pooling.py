@@ -18,7 +18,6 @@ from keras2gp.errors import Obstacle
 from keras2gp.graph.ops import (
     AveragePool,
     Axes,
-    Mixture,
     Op,
     Pad,
     Patches,
@@ -117,14 +116,10 @@ def _over_channels(call: Call, tensor: Tensor) -> bool:
 def total(tensor: Tensor, shape: tuple[int | None, ...], context: Context) -> Tensor:
     """The sum over channels, which has to be of mean 0: k' = C k, Gaussian for many channels."""
     count = sum(part.channels for part in tensor.parts)
-    nodes = tuple(map(context.marked, tensor.parts))
-    add, node = context.state.builder.add, nodes[0]
-    if len(nodes) > 1:
-        mixture = Mixture(tuple(part.channels / count for part in tensor.parts))
-        node = add(mixture, nodes, context.path)
     context.became = f"sum over {count} channels"
     context.note = "Gaussian for many channels, of the covariance of as many as the model has"
-    node = add(Total(float(count)), (node,), context.path)
+    mean = context.mixed(tensor)
+    node = context.state.builder.add(Total(float(count)), (mean,), context.path)
     return Tensor(shape, (Part(node, 1),), channel_first=tensor.channel_first)
 
 

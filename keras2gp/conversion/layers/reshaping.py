@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
+from keras2gp.conversion.layers.shuffling import (
+    cut_into_groups,
+    groups_of,
+    joined_again,
+    swapped,
+)
 from keras2gp.conversion.layers.units import is_renumbered
 from keras2gp.conversion.layers.windows import by
 from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.errors import Obstacle
 from keras2gp.graph.ops import (
     Axes,
     Crop,
@@ -43,7 +51,7 @@ __all__ = [
 
 def read_flatten(call: Call, context: Context) -> Tensor:
     """Read Flatten: the next Dense layer averages over positions as well as channels."""
-    tensor = context.as_graph_tensor(call.tensors[0])
+    tensor = context.as_graph_tensor(joined_again(call.tensors[0], call.output))
     first = getattr(call.operation, "data_format", None) == "channels_first"
     if first and not tensor.channel_first and len(tensor.shape) > 1:
         context.refuse(
@@ -69,7 +77,8 @@ def _flattened(tensor: Tensor, call: Call, context: Context) -> Tensor:
 
 def read_reshape(call: Call, context: Context) -> Tensor:
     """Read a Reshape that keeps the channels last, flattens, or spreads channels over positions."""
-    tensor, target = call.tensors[0], call.output
+    target = call.output
+    tensor = joined_again(call.tensors[0], target)
     if tensor.split:
         return _shuffled(tensor, call, context)
     tensor = context.as_graph_tensor(tensor)
@@ -85,17 +94,17 @@ def read_reshape(call: Call, context: Context) -> Tensor:
         return _flattened(tensor, call, context)
     if spatial and math.prod(spatial) == 1 < math.prod(sizes[:-1]) and not tensor.pieces:
         tensor, spatial = context.apply(Reshape((), len(spatial)), tensor), ()
-    if not spatial and math.prod(sizes[:-1]) > 1:
-        return _spread(call, tensor, context)
+    if tensor.shape == target and call.tensors[0].cut is not None:
+        context.became = "channels in another order"
+        return tensor
     plain = not (tensor.channel_first or tensor.pieces or tensor.flat)
-    if plain and len(spatial) == 2 and sizes[:2] == spatial and len(sizes) == 5:
-        context.became = f"channels in blocks of {by(sizes[2:4])}"
-        return replace(_alike(tensor, context), shape=target, split=(*sizes[2:4], 0))
-    if plain and len(spatial) == 4 and sizes == (*spatial[:2], math.prod(spatial[2:]) * channels):
-        context.became = f"blocks of {by(spatial[2:])} as channels"
-        return _gathered(tensor, spatial[2:], Axes((0, 1), 4), call, context)
-    if plain and channels % sizes[-1] == 0 and channels > sizes[-1]:
-        return _beside_positions(call, tensor, channels // sizes[-1], context)
+    groups = groups_of(spatial, channels, sizes) if plain else 0
+    if not spatial and math.prod(sizes[:-1]) > 1:
+        spread = partial(_spread, call, tensor, context)
+        return cut_into_groups(call, tensor, groups, spread, context) if groups else spread()
+    moved = _between_channels_and_positions(call, tensor, groups, context) if plain else None
+    if moved is not None:
+        return moved
     if sizes[-1] != channels or tensor.channel_first or tensor.pieces:
         context.refuse(
             f"from {(*spatial, channels)} to {target} it mixes channels with positions",
@@ -104,6 +113,28 @@ def read_reshape(call: Call, context: Context) -> Tensor:
     context.became = "reshape"
     moved = context.apply(Reshape(sizes[:-1], len(spatial)), tensor, target)
     return replace(moved, flat=False)
+
+
+def _between_channels_and_positions(
+    call: Call, tensor: Tensor, groups: int, context: Context
+) -> Tensor | None:
+    """A Reshape of a map that makes channels of positions or positions of channels; else None.
+
+    groups: that it cuts the channels into, on an axis of their own; 0 if it does not
+    """
+    spatial = context.spatial(tensor)
+    channels = sum(part.channels for part in tensor.parts)
+    sizes = tuple(int(n or 1) for n in call.output)
+    if len(spatial) == 2 and sizes[:2] == spatial and len(sizes) == 5:
+        context.became = f"channels in blocks of {by(sizes[2:4])}"
+        return replace(_alike(tensor, context), shape=call.output, split=(*sizes[2:4], 0))
+    if len(spatial) == 4 and sizes == (*spatial[:2], math.prod(spatial[2:]) * channels):
+        context.became = f"blocks of {by(spatial[2:])} as channels"
+        return _gathered(tensor, spatial[2:], Axes((0, 1), 4), call, context)
+    if channels % sizes[-1] or channels <= sizes[-1]:
+        return None
+    beside = partial(_beside_positions, call, tensor, channels // sizes[-1], context)
+    return cut_into_groups(call, tensor, groups, beside, context) if groups else beside()
 
 
 def read_depth_to_space(call: Call, context: Context) -> Tensor:
@@ -227,24 +258,32 @@ def read_permute(call: Call, context: Context) -> Tensor:
     if tensor.split == (*tensor.split[:2], 0) and _order(call.operation, 6) == [0, 1, 3, 2, 4, 5]:
         context.became = "blocks beside their positions"
         return replace(tensor, shape=call.output, split=(*tensor.split[:2], 1))
-    tensor = context.as_graph_tensor(tensor)
     rank = len(tensor.shape)
     places = _order(call.operation, rank + 1)
     channels = 1 if tensor.channel_first else rank
+    why = (
+        f"it orders the axes as {tuple(places)}: images are mixed, or channels stand between "
+        "positions, and there is no rule for that"
+    )
+    hint = "an order that keeps the images' axis, with the channels first or last"
+    impossible = tensor.flat or places[0] != 0 or places.index(channels) not in (1, rank)
+    cut = swapped(tensor, places)
+    if cut is not None and (impossible or cut.obstacle):
+        context.became = "groups beside their channels"
+        obstacle = cut.obstacle or Obstacle(context.path, call.received, why, hint)
+        cut = replace(cut, parts=cut.before.parts, obstacle=obstacle)
+        return replace(cut.before, shape=call.output, cut=cut)
+    tensor = context.as_graph_tensor(tensor)
+    if impossible:
+        context.refuse(why, hint)
     positions = [axis for axis in range(1, rank + 1) if axis != channels]
-    if tensor.flat or places[0] != 0 or places.index(channels) not in (1, rank):
-        context.refuse(
-            f"it orders the axes as {tuple(places)}: images are mixed, or channels stand between "
-            "positions, and there is no rule for that",
-            "an order that keeps the images' axis, with the channels first or last",
-        )
     order = tuple(positions.index(axis) for axis in places if axis in positions)
     first = rank > 1 and places[1] == channels
     context.became = "channels first" if first else "channels last"
     if order != tuple(range(len(order))):
         context.became = "positions along other axes"
         tensor = context.apply(Permute(order), tensor)
-    return replace(tensor, shape=call.output, channel_first=first)
+    return replace(tensor, shape=call.output, channel_first=first, cut=cut)
 
 
 def _order(operation: Any, rank: int) -> list[int]:
