@@ -35,7 +35,6 @@ from keras2gp.gp.solvers.system import LinearSystem, Solving
 from keras2gp.gp.solvers.training import Training
 
 __all__ = [
-    "DEFAULT_RANK",
     "PathWarning",
     "Paths",
     "Prior",
@@ -45,31 +44,41 @@ __all__ = [
     "warn_of_left_out",
 ]
 
-DEFAULT_RANK = 2000
+WHOLE, DEFAULT_RANK = 10_000, 2000
+"""Up to so many training inputs all are features of the prior, and of more so many."""
 _GOLDEN = 0x9E3779B97F4A7C15
 _LEFT = 0.01
-"""The mean share of the prior variance that features may leave of training inputs unsaid."""
+"""What features may leave of training inputs unsaid, over the noise: the variance of paths was then
+at most 2% above the posterior's, in the mean over inputs, for kernels of networks and RBFs."""
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 class PathWarning(UserWarning):
-    """The features of sample paths leave much of the training inputs' prior variance."""
+    """The features of sample paths leave more of the training inputs' variance than noise hides."""
 
 
-def warn_of_left_out(shares: Vector, rank: int, *, stacklevel: int) -> None:
+def warn_of_left_out(rest: Vector, noise: Noise, rank: int, *, stacklevel: int) -> None:
     """Warn where the variance of paths is not the posterior's.
 
+    The variance that features leave of training inputs is drawn like noise that the data do not
+    have: next to the noise it is what the paths vary too much by.
+
     Args:
-        shares: the share of the prior variance that the features leave of training inputs, [N].
+        rest: the prior variance that the features leave of training inputs, [N].
+        noise: the sum of noise and jitter on the diagonal of A, or that of each row, [N]; of
+            outputs with a noise of their own [1, C] or [N, C].
         rank: the number of features.
         stacklevel: of the warning, from the caller.
     """
-    if (mean := float(np.mean(shares))) > _LEFT:
-        most = float(np.max(shares))
+    least = np.min(noise, axis=1) if np.ndim(noise) == 2 else np.reshape(noise, -1)
+    with np.errstate(divide="ignore"):
+        ratio = float(np.divide(rest, least, out=np.zeros_like(rest), where=rest > 0.0).mean())
+    if ratio > _LEFT:
+        times = "and there is no noise" if np.isinf(ratio) else f"{ratio:.2g} times the noise"
         told = (
-            f"{rank} features of the prior leave {mean:.2g} of its variance at the training inputs "
-            f"(up to {most:.2g}), which is drawn without the covariances between them: "
-            "the variance of the paths is not the posterior's. Try: a larger rank, or sample_y"
+            f"{rank} features of the prior leave a variance of {rest.mean():.2g} at the training "
+            f"inputs, {times}. It is drawn without the covariances between them: the variance of "
+            "the paths is larger than the posterior's. Try: a larger rank, or sample_y"
         )
         warnings.warn(told, PathWarning, stacklevel=stacklevel + 1)
 
@@ -152,6 +161,7 @@ class Prior:
         lower: L, [R, R].
         weights: L^-T w, [R, draws].
         seed: of e.
+        error: relative error of the kernel's entries.
     """
 
     covariance: Any
@@ -159,9 +169,10 @@ class Prior:
     lower: Matrix
     weights: Matrix
     seed: int
+    error: float
 
-    def __call__(self, rows: Any) -> tuple[Matrix, Vector, Matrix]:
-        """k(x, Z), the share of the variance that Z leaves, and f of rows, [M, draws]."""
+    def __call__(self, rows: Any) -> tuple[Vector, Matrix]:
+        """The share of the variance that Z leaves of rows, [M], and f of them, [M, draws]."""
         cross = kernel_values(
             self.covariance(rows, self.basis), (len(rows), len(self.lower)), "the kernel matrix"
         ).astype(np.float64)
@@ -170,54 +181,79 @@ class Prior:
         )
         features = solve_triangular(self.lower, cross.T, lower=True)
         rest = np.maximum(variance - np.einsum("rm,rm->m", features, features), 0.0)
-        # Entries err: what is below their error is nothing that Z leaves.
-        error = relative_error(getattr(self.covariance, "dtype", np.float64), len(self.lower))
-        rest[rest <= 10.0 * error * variance] = 0.0
         values = cross @ self.weights
+        rest = self.add_rest(values, rows, variance, rest)
+        share = np.divide(rest, variance, out=np.zeros_like(rest), where=variance > 0.0)
+        return share, values
+
+    def add_rest(self, values: Matrix, rows: Any, variance: Vector, rest: Vector) -> Vector:
+        """The variance that Z leaves of rows, 0 below rounding; what is drawn of it is added to f.
+
+        Args:
+            values: k(x, Z) L^-T w, [M, draws]; f when this returns.
+            rows: x.
+            variance: k(x, x), [M].
+            rest: r(x), [M].
+        """
+        # Entries err: what is below their error is nothing that Z leaves.
+        rest = np.where(rest > 10.0 * self.error * variance, rest, 0.0)
         some = np.flatnonzero(rest)
         if some.size:
             draws = normals_of(rows[some], self.seed, values.shape[1])
             values[some] += np.sqrt(rest[some])[:, None] * draws
-        share = np.divide(rest, variance, out=np.zeros_like(rest), where=variance > 0.0)
-        return cross, share, values
+        return rest
 
 
 def prior_of(
-    training: Training, covariance: Any, around: Any, *, rank: int, random: Any, draws: int
-) -> Prior:
+    training: Training, covariance: Any, around: Any, *, rank: int | None, random: Any, draws: int
+) -> tuple[Prior, Vector, Matrix]:
     """Draws from the prior with features at training inputs, and at those of `around`.
+
+    Math: K = F F^T + the rest, F of the rows X and those of `around`, L its rows at Z;  f(X) = F w
+        and what is drawn of the rest
 
     Args:
         training: the covariance of the training inputs; its kernel computes what is needed.
         covariance: the kernel of rows.
         around: further rows, or None.
-        rank: the largest number of training inputs in Z; pivots of a partial Cholesky factor.
+        rank: the largest number of training inputs in Z; pivots of a partial Cholesky factor. None
+            for all of up to WHOLE, and DEFAULT_RANK of more.
         random: the generator.
         draws: the number of functions.
+
+    Returns:
+        The draws, and of the training inputs the variance that Z leaves, [N], and the draws'
+        values, [N, draws].
 
     Raises:
         InputError: the memory does not suffice.
     """
     rows, error = training.x, relative_error(training.dtype, len(training))
-    more = 0 if around is None else len(around)
-    size = min(rank, len(rows)) + more
+    count = len(rows)
+    if rank is None:
+        rank = count if count <= WHOLE else DEFAULT_RANK
+    whole, more = rank >= count, 0 if around is None else len(around)
+    size, every = min(rank, count) + more, count + more
     require_memory(
-        8 * (len(rows) * min(rank, len(rows)) + 4 * size**2 + 3 * (len(rows) + size) * draws),
+        8 * (size * (every + size) + whole * every**2 + 3 * (every + size) * draws),
         f"{draws} paths through {size} features of the prior",
         "a lower rank, fewer samples, or fewer inputs in around",
     )
-    chosen = randomly_pivoted(training, min(rank, len(rows)), error, seed=0).pivots
-    basis = rows[np.sort(np.array(chosen, dtype=np.intp))]
-    if around is not None:
-        basis = _joined(basis, around)
-    whole = Training(covariance, basis, None)
-    given = whole.among(list(range(len(basis))))
-    partial = partial_cholesky(Training(covariance, basis, given), range(len(basis)), error)
+    chosen: Any = range(count)
+    if not whole:
+        chosen = sorted(randomly_pivoted(training, rank, error, seed=0).pivots)
+    source = Training(covariance, rows if around is None else _joined(rows, around), None)
+    if whole:
+        source = source.computed()
+    partial = partial_cholesky(source, [*chosen, *range(count, every)], error)
     kept = np.array(partial.pivots, dtype=np.intp)
     lower = partial.factor[kept]
     normal = random.standard_normal((len(kept), draws))
     weights = solve_triangular(lower, normal, lower=True, trans=1)
-    return Prior(covariance, basis[kept], lower, weights, int(random.randint(2**31 - 1)))
+    prior = Prior(covariance, source.x[kept], lower, weights, int(random.randint(2**31 - 1)), error)
+    values = partial.factor[:count] @ normal
+    rest = prior.add_rest(values, rows, partial.diagonal[:count], partial.residual[:count])
+    return prior, rest, values
 
 
 def normals_of(rows: Any, seed: int, count: int) -> Matrix:

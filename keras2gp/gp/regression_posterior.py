@@ -9,17 +9,11 @@ import numpy as np
 from keras2gp._util.arrays import Array, Matrix, Tensor, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
-from keras2gp.gp.paths import (
-    DEFAULT_RANK,
-    Paths,
-    Prior,
-    corrections,
-    prior_of,
-    warn_of_left_out,
-)
+from keras2gp.gp.paths import Paths, Prior, corrections, prior_of, warn_of_left_out
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.sampling import random_generator
 from keras2gp.gp.solvers.fitc import InducingSystem
+from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.targets import Units
 from keras2gp.gp.tensors import mean_and_variance
 from keras2gp.gp.updates import UpdatedGaussianProcess
@@ -301,18 +295,18 @@ class RegressionPosterior(UpdatedGaussianProcess):
         n_samples: int = 1,
         random_state: Any = 0,
         *,
-        rank: int = DEFAULT_RANK,
+        rank: int | None = None,
         around: Any = None,
     ) -> Paths:
         """Functions drawn from the posterior, to be computed at any number of inputs.
 
         `sample_y` draws at M inputs jointly, and takes time with M^3; a path takes one solve for
-        each sample, and then time with M N. It is a draw of the prior, through features of the
-        kernel at Z, less what the data correct of it. Z are training inputs, and those of `around`.
-        Where Z holds all training inputs (N up to `rank`), the variance of the paths is the
-        posterior's; of more, both are approximate, for the prior is drawn at those that Z leaves
-        without the covariances between them, and a PathWarning says so where that is more than a
-        hundredth of the variance of training inputs. The covariance is the
+        each sample, and then time with M (N + R^2) for the R inputs in Z. It is a draw of the
+        prior, through features of the kernel at Z, less what the data correct of it. Z are
+        training inputs, and those of `around`. Where Z holds all training inputs, as it does by
+        default for N up to 10 000, the variance of the paths is the posterior's. Where it does not,
+        the prior is drawn without the covariances between those that Z leaves, and a PathWarning
+        says so where what Z leaves is more than a hundredth of the noise. The covariance is the
         posterior's too, but for the part of the prior's that Z leaves, which is drawn
         independently for each input: `left_out` of the paths says how much that is.
 
@@ -322,7 +316,8 @@ class RegressionPosterior(UpdatedGaussianProcess):
         Args:
             n_samples: number of paths.
             random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
-            rank: the largest number of training inputs in Z.
+            rank: the largest number of training inputs in Z: fewer are faster, and approximate.
+                None for all of up to 10 000, and 2000 of more.
             around: further inputs in Z: some of those where the paths will be asked for.
 
         Returns:
@@ -346,7 +341,8 @@ class RegressionPosterior(UpdatedGaussianProcess):
         """
         self._require_fitted()
         count, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
-        whole_number("rank", rank, 1)
+        if rank is not None:
+            whole_number("rank", rank, 1)
         if self.precomputed:
             raise InputError(
                 "sample paths need the kernel between new inputs and others, which a precomputed "
@@ -363,22 +359,23 @@ class RegressionPosterior(UpdatedGaussianProcess):
                 )
             weights = system.draws(random.standard_normal((system.basis, draws)))
             seed = int(random.randint(2**31 - 1))
-            prior = Prior(covariance, self._basis, system.lower, weights, seed)
+            error = relative_error(getattr(covariance, "dtype", np.float64), system.basis)
+            prior = Prior(covariance, self._basis, system.lower, weights, seed, error)
             taken: Matrix | None = None
         else:
-            training = self._saved_training(None)
-            prior = prior_of(training, covariance, near, rank=rank, random=random, draws=draws)
-            parts = (training.x[part] for part in self._batches(len(training)))
-            _, shares, at_data = zip(*map(prior, parts), strict=True)
-            warn_of_left_out(np.concatenate(shares), len(prior.lower), stacklevel=2)
-            taken = corrections(system, np.concatenate(at_data), self._shift(), random)
+            training, noise = self._saved_training(None), self._shift()
+            prior, rest, at_data = prior_of(
+                training, covariance, near, rank=rank, random=random, draws=draws
+            )
+            warn_of_left_out(rest, noise, len(prior.lower), stacklevel=2)
+            taken = corrections(system, at_data, noise, random)
         root = np.sqrt(self.scale_)[:, None]
 
         def values(x: Any) -> Array:
             parts = []
             for part in self._batches(len(x)):
                 cross = self._cross(x[part])
-                drawn = prior(x[part])[2]
+                drawn = prior(x[part])[1]
                 if taken is not None:
                     drawn += cross @ taken
                 mean = cross @ self.weights_
@@ -387,7 +384,7 @@ class RegressionPosterior(UpdatedGaussianProcess):
             return self._by_position(self._units.draws(found, self._prior_mean(x)))
 
         def left(x: Any) -> Array:
-            parts = [prior(x[part])[1] for part in self._batches(len(x))]
+            parts = [prior(x[part])[0] for part in self._batches(len(x))]
             return self._by_position(np.concatenate(parts))
 
         return Paths(values, left, self._test_inputs, len(prior.lower))

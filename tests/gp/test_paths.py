@@ -10,6 +10,7 @@ from gp_kernels import ImageKernel, images
 from scipy.stats import kstest
 from sklearn.gaussian_process.kernels import RBF
 
+import keras2gp.gp.paths as paths_module
 from keras2gp.errors import InputError
 from keras2gp.gp import (
     ConjugateGradients,
@@ -80,10 +81,12 @@ def test_what_the_features_leave_is_independent(rank):
         warnings.simplefilter("always")
         paths = gp.sample_paths(DRAWS, random_state=5, rank=rank)
     assert paths.rank == rank
-    left = paths.left_out(x)
-    assert [str(each.message).split(" of its")[0] for each in told] == (
-        [f"10 features of the prior leave {left.mean():.2g}"] if rank == 10 else []
+    left = (paths.left_out(x) * np.asarray(KERNEL.diag(x))).mean()
+    said = (
+        f"leave a variance of {left:.2g} at the training inputs, {left / NOISE:.2g} times the noise"
     )
+    assert len(told) == (rank == 10)
+    assert all(said in str(each.message) for each in told)
     assert all(each.category is PathWarning and each.filename == __file__ for each in told)
     share = paths.left_out(test)
     assert (share[:7] > 0.01).all()
@@ -94,6 +97,23 @@ def test_what_the_features_leave_is_independent(rank):
     agree(paths(test), mean, expected)
     if rank == 60:  # the features are all training inputs: variances are the posterior's
         np.testing.assert_allclose(np.diagonal(expected), np.diagonal(exact), rtol=1e-6)
+
+
+def test_all_training_inputs_are_features_by_default(monkeypatch):
+    """Of very many the features are fewer; what they leave is said beside any noise."""
+    x, y, _ = problem()
+    gp = GPRegressor(KERNEL, 0.0).fit(x, y)
+    assert gp.sample_paths(2).rank == COUNT
+    monkeypatch.setattr(paths_module, "WHOLE", COUNT - 1)
+    monkeypatch.setattr(paths_module, "DEFAULT_RANK", 20)
+    with pytest.warns(PathWarning, match="and there is no noise"):
+        assert gp.sample_paths(2).rank == 20
+    noise = np.full((COUNT, 2), [1e6, NOISE])
+    with pytest.warns(PathWarning, match=r"0\.5 times the noise"):
+        paths_module.warn_of_left_out(np.full(COUNT, 0.1), noise, 20, stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paths_module.warn_of_left_out(np.full(COUNT, 0.1), noise[:, :1], 20, stacklevel=1)
 
 
 @pytest.mark.parametrize("name", list(INDUCING))
@@ -121,6 +141,7 @@ def test_scales_of_several_outputs():
         agree(draws[:, c], mean[:, c], covariance[..., c])
 
 
+@pytest.mark.filterwarnings("ignore::keras2gp.gp.PathWarning")
 def test_the_same_at_every_call(tmp_path):
     x, y, test = problem()
     gp = GPRegressor(KERNEL, NOISE).fit(x, y)
