@@ -10,6 +10,7 @@ __all__ = [
     "DataError",
     "GraphError",
     "InputError",
+    "InputTypeError",
     "Keras2GPError",
     "MissingLibraryError",
     "ModelFileError",
@@ -102,6 +103,10 @@ class PriorError(Keras2GPError, ValueError):
 
 class InputError(Keras2GPError, ValueError):
     """An array handed in has a wrong shape or type, is empty, or is not finite."""
+
+
+class InputTypeError(InputError, TypeError):
+    """An array handed in holds objects that are no numbers."""
 
 
 class OutputError(InputError):

@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 from keras2gp._util.arrays import Array, Images, Targets, Vector
 from keras2gp._util.checks import refuse_masked
 from keras2gp._util.text import received_text
-from keras2gp.errors import InputError
+from keras2gp.errors import InputError, InputTypeError
 
 __all__ = [
     "check_feature_names",
@@ -211,11 +211,13 @@ def _numbers(objects: Array, what: str) -> Array:
     """An array of Python objects as float64; InputError for objects that are no real numbers."""
     for value in objects.flat:
         if isinstance(value, str | bytes | complex | np.complexfloating):
-            raise InputError(f"{what} holds objects that are no numbers: {received_text(value)}")
+            raise InputTypeError(
+                f"{what} holds objects that are no numbers: {received_text(value)}"
+            )
     try:
         result = objects.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{what} holds objects that are no numbers: {error}") from error
+        raise InputTypeError(f"{what} holds objects that are no numbers: {error}") from error
     except OverflowError as error:
         raise InputError(f"{what} holds a number beyond float64: {error}") from error
     for value, number in zip(objects.flat, result.flat, strict=True):
