@@ -51,15 +51,16 @@ class Parser(argparse.ArgumentParser):
         if found := _CHOICE.search(message):
             hint = did_you_mean(found[1], re.findall(r"[\w.-]+", found[2]))
         elif message.startswith(("the following arguments are required", "unrecognized")):
-            hint = self._meant()
+            hint = self._meant(message)
         raise UsageError(message + (f".{hint}" if hint else ""), self.prog)
 
-    def _meant(self) -> str:
-        """The option that the first unknown one was meant to be."""
+    def _meant(self, message: str) -> str:
+        """The option that the first unknown one was meant to be; it is named if it is not yet."""
         known = list(self._option_string_actions)
         words = [word.partition("=")[0] for word in self._given if word.startswith("--")]
         unknown = next((word for word in words if word not in known), None)
-        return "" if unknown is None else did_you_mean(unknown, known)
+        hint = "" if unknown is None else did_you_mean(unknown, known)
+        return hint if not hint or str(unknown) in message else f"{hint[:-1]} by {unknown}?"
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does; an unknown option is refused by the command that does not know it."""

@@ -90,7 +90,7 @@ def plan_lines(plan: dict[str, Any], options: argparse.Namespace) -> list[tuple[
     memory = f"{size_text(needed['memory'] + solver['memory'])} of "
     memory += f"{size_text(needed['memory_available'])} available"
     lines = [("kernel", of_kernel), ("memory", memory)]
-    lines.append(("solver", f"{solver['name']} ({solver['reason']})"))
+    lines.append(("solver", f"{solver['name']}: {solver['reason']}"))
     if plan["factor_seconds"] is not None:
         factor = f"about {duration_text(plan['factor_seconds'])} for one factor"
         if options.noise_variance == "auto":

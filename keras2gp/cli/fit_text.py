@@ -18,22 +18,16 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
     pairs = facts["rows"] * columns
     rate = f"{pairs / max(facts['kernel_seconds'], 1e-9):,.0f}".replace(",", " ")
     kernel = f"{duration_text(facts['kernel_seconds'])}, {rate} pairs/s with compilation"
-    out.pairs(
-        [
-            ("kernel", kernel),
-            ("solve", f"{_solver_text(facts)}, {_jitter_text(facts)}"),
-            ("noise", _noise_text(facts)),
-            ("evidence", _evidence_text(facts)),
-        ]
-    )
-    if facts["temperature"] is not None:
-        text = f"softmax of the mean / {facts['temperature']:.4g}, by leave-one-out"
-        out.pairs([("probabilities", text)])
-    if facts["linear_map"] is not None:
-        out.pairs([("probabilities", _linear_text(facts["linear_map"]))])
-    if facts["dirichlet"] is not None:
-        text = "Dirichlet, of concentration {concentration:.3g} and scale {scale:.4g}"
-        out.pairs([("probabilities", text.format(**facts["dirichlet"]))])
+    lines = [
+        ("kernel", kernel),
+        ("solve", f"{duration_text(facts['solve_seconds'])}, {_jitter_text(facts)}"),
+        ("solver", _solver_text(facts)),
+        ("noise", _noise_text(facts)),
+        ("evidence", _evidence_text(facts)),
+    ]
+    if (text := _probabilities_text(facts)) is not None:
+        lines.append(("probabilities", text))
+    out.pairs(lines)
     if facts["noise_note"] is not None:
         out.line(f"  note: {facts['noise_note']}", style="yellow")
     if facts["equal_rows"] is not None:
@@ -43,7 +37,7 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
 
 def _solver_text(facts: dict[str, Any]) -> str:
     report = facts["solver"]
-    text = f"{duration_text(facts['solve_seconds'])}, {report['solver']} ({report['reason']})"
+    text = f"{report['solver']}: {report['reason']}"
     if report["iterations"] is not None:
         text += f", {report['iterations']} iterations to residual {report['residual']:.2g}"
     if report["rank"] is not None:
@@ -65,6 +59,18 @@ def _noise_text(facts: dict[str, Any]) -> str:
     if facts["noise_std"] is not None:
         value += f" (deviation {facts['noise_std']:.3g} of a target)"
     return f"{value}, stated" if curve is None else f"{value}, {curve['reason']}"
+
+
+def _probabilities_text(facts: dict[str, Any]) -> str | None:
+    """How means become probabilities; None for a regression."""
+    if facts["temperature"] is not None:
+        return f"softmax of the mean / {facts['temperature']:.4g}, by leave-one-out"
+    if facts["linear_map"] is not None:
+        return _linear_text(facts["linear_map"])
+    if facts["dirichlet"] is not None:
+        text = "Dirichlet, of concentration {concentration:.3g} and scale {scale:.4g}"
+        return text.format(**facts["dirichlet"])
+    return None
 
 
 def _linear_text(linear: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from keras2gp._util.blas import use_avx512
 from keras2gp._util.text import printable, received_text
 from keras2gp.cli.configuration import with_configuration
 from keras2gp.cli.exit_codes import ExitCode, UsageError, exit_code_of
-from keras2gp.cli.output import Output, short_line
+from keras2gp.cli.output import Output, folded, short_line
 from keras2gp.cli.parser import build_parser
 from keras2gp.errors import Keras2GPError, OutputError, UnsupportedModelError
 
@@ -124,7 +124,8 @@ def _explain(error: BaseException, code: ExitCode, *, json_wanted: bool) -> None
     if code == ExitCode.UNEXPECTED and not isinstance(error, Keras2GPError):
         traceback.print_exception(error)
         sys.stderr.write("This is a defect of keras2gp, and worth a report with the lines above.\n")
-    sys.stderr.write(f"{command}: error: {_ended(printable(_message(error)))}\n")
+    message = f"{command}: error: {_ended(printable(_message(error)))}"
+    sys.stderr.write(f"{folded(message, sys.stderr)}\n")
     if isinstance(error, UsageError):
         sys.stderr.write(f"Try: {command} --help\n")
 

@@ -6,7 +6,9 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,7 +20,7 @@ from keras2gp.report import ConversionReport, LayerRow, positions_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Output", "short_line", "show_obstacles", "show_report"]
+__all__ = ["Output", "folded", "short_line", "show_obstacles", "show_report"]
 
 _HEADER = ("layer", "Keras", "becomes", "w2", "b2", "note")
 _NUMERIC = ("w2", "b2")
@@ -38,17 +40,21 @@ class Output:
         self.json = json_wanted
         self._stream = sys.stdout if stream is None else stream
 
-    def line(self, text: str = "", style: str = "") -> None:
-        """One line, or several; with a rich style on a terminal."""
+    def line(self, text: str = "", style: str = "", *, hang: int | None = None) -> None:
+        """One line, or several; with a rich style on a terminal, and folded there.
+
+        hang: spaces before what goes on in the next line
+        """
         if not self.json:
-            self._print(printable(text), style=style or None, soft_wrap=True)
+            text = folded(printable(text), self._stream, hang=hang)
+            self._print(text, style=style or None, soft_wrap=True)
 
     def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
         """Names and values, aligned."""
         rows = list(rows)
         width = max((len(name) for name, _ in rows), default=0)
         for name, value in rows:
-            self.line(f"  {name.ljust(width)}  {value}")
+            self.line(f"  {name.ljust(width)}  {value}", hang=width + 4)
 
     def table(
         self,
@@ -74,7 +80,7 @@ class Output:
             table.add_column(header[i], justify="right" if right else "left", overflow="fold")
         for row, style in zip(cells, styles or [""] * len(cells), strict=True):
             table.add_row(*(row[i] for i in kept), style=style or None)
-        self._print(table, width=None if self._stream.isatty() else _columns())
+        self._print(table, width=_width(self._stream) or _WIDTH)
 
     def document(self, data: Mapping[str, Any]) -> None:
         """The one JSON document of this command."""
@@ -97,10 +103,30 @@ class Output:
         self._stream.write(text)
 
 
-def _columns() -> int:
-    """The width of a table where no terminal has one."""
+def folded(text: str, stream: TextIO, *, hang: int | None = None) -> str:
+    """Lines no longer than the terminal is wide, or than COLUMNS says; in a pipe as they are.
+
+    hang: spaces before what goes on in the next line; None for two more than the line has
+    """
+    width = _width(stream)
+    if width is None or width < 2 * (hang or 0):
+        return text
+    lines = []
+    for line in text.split("\n"):
+        spaces = len(line) - len(line.lstrip(" ")) + 2 if hang is None else hang
+        indent = " " * spaces
+        lines += textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines)
+
+
+def _width(stream: TextIO) -> int | None:
+    """What COLUMNS says, or the width of a terminal; None for a pipe or a file."""
     stated = os.environ.get("COLUMNS", "")
-    return int(stated) if re.fullmatch("[1-9][0-9]{1,4}", stated) else _WIDTH
+    if re.fullmatch("[1-9][0-9]{1,4}", stated):
+        return int(stated)
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def _empty_table() -> Table:

@@ -17,10 +17,10 @@ from keras2gp.cli.loading import Command
 __all__ = ["build_parser"]
 
 _EPILOG = """\
-MODEL is a .keras or .h5 file, the .json of model.to_json(), or a network of the paper:
-zoo:convnet, zoo:residual-cnn, zoo:resnet32. D is sample (digits in the package),
-tfds:NAME, an .npz file with x and y, a .csv file with a column y, or a folder of images
-(a folder for each class), of x.npy and y.npy, or of IDX files.
+MODEL is a .keras or .h5 file, the .json of model.to_json(), or a network of the
+paper: zoo:convnet, zoo:residual-cnn, zoo:resnet32. D is sample (digits in the
+package), tfds:NAME, an .npz file with x and y, a .csv file with a column y, or a
+folder of images (a folder for each class), of x.npy and y.npy, or of IDX files.
 
 examples:
   keras2gp inspect model.keras

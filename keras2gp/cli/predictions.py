@@ -39,6 +39,7 @@ from keras2gp.matrices.api import gram
 
 __all__ = [
     "Estimator",
+    "columns_text",
     "load_fit",
     "measures_of",
     "ood_scores",
@@ -248,6 +249,26 @@ def write_predictions(path: Path, columns: dict[str, Array]) -> None:
         write_file(path, lambda stream: _write_csv(stream, columns))
     else:
         write_file(path, lambda stream: np.savez(stream, allow_pickle=False, **columns))
+
+
+def columns_text(columns: dict[str, Array], *, csv: bool) -> list[tuple[str, str]]:
+    """What the columns of a file of predictions are: of a .csv file, or the arrays of an .npz."""
+    if "label" not in columns:
+        return [
+            ("mean, std", "of the function, in the unit of the targets"),
+            ("observation_std", "of a new target, which has the noise besides"),
+        ]
+    known = [("label", "the predicted class")]
+    variance = ("variance", "of the latent function: large for inputs unlike all training inputs")
+    if csv:
+        first, *_, last = columns["classes"].tolist()
+        return [*known, variance, (f"p_{first} ... p_{last}", "probabilities of the classes")]
+    return [
+        *known,
+        ("probability", "of each class, in the order of classes"),
+        ("mean", "of the latent function of each class"),
+        variance,
+    ]
 
 
 def _write_csv(stream: BinaryIO, columns: dict[str, Array]) -> None:

@@ -14,7 +14,12 @@ from keras2gp.data.tables import is_table, numbers_of
 from keras2gp.errors import InputError, one_line
 from keras2gp.kernel.inputs import InputSpec
 
-__all__ = ["prepared_table", "takes_table"]
+__all__ = ["dominant_column", "prepared_table", "takes_table"]
+
+_DOMINANT = 0.99
+"""The share of the inputs' variance beyond which one column hides the others."""
+_MOST = 5
+"""Columns that a message tells of."""
 
 
 def takes_table(specs: Sequence[InputSpec], x: Array) -> bool:
@@ -43,7 +48,7 @@ def prepared_table(specs: Sequence[InputSpec], x: Array) -> tuple[Array, list[st
         notes.append(f"columns that are not used: {one_line(', '.join(left))}")
     columns = [x[name] for name in names]
     if not any(spec.dtype == "string" for spec in specs):
-        columns = [_numbers(column, name) for column, name in zip(columns, names, strict=True)]
+        columns = _numbers(columns, names)
     return np.stack(columns, axis=1), notes
 
 
@@ -55,7 +60,7 @@ def _names(specs: Sequence[InputSpec], x: Array) -> list[str]:
         if len(present) != sizes[0]:
             raise InputError(
                 f"{len(present)} columns ({one_line(', '.join(present))}), and the model takes "
-                f"{sizes[0] or specs[0].shape}"
+                f"{sizes[0] or specs[0].shape}. Try: a table of those alone, and y"
             )
         return present
     missing = [spec.name for spec in specs if spec.name not in present]
@@ -69,15 +74,52 @@ def _names(specs: Sequence[InputSpec], x: Array) -> list[str]:
     return [spec.name for spec in specs]
 
 
-def _numbers(column: Vector, name: str) -> Vector:
-    try:
-        return numbers_of(column, np.float64)
-    except ValueError as error:
-        row, cell = next((i, c) for i, c in enumerate(column) if not _is_number(c))
+def dominant_column(x: Array, names: Sequence[str] = ()) -> list[str]:
+    """A sentence on one column that has nearly all of the inputs' variance, if one has.
+
+    Args:
+        x: inputs; [N, columns] of numbers, or others, of which nothing is said.
+        names: of the columns, if they have some.
+    """
+    if x.ndim != 2 or x.dtype.kind != "f" or x.shape[1] < 2:
+        return []
+    with np.errstate(over="ignore", invalid="ignore"):
+        variances = x.var(axis=0, dtype=np.float64)
+        share = variances / variances.sum()
+    largest = int(share.argmax())
+    if not share[largest] > _DOMINANT:
+        return []
+    name = names[largest] if names else f"{largest + 1} of {x.shape[1]}"
+    told = (
+        f"the column {one_line(name)} has {share[largest]:.3%} of the variance of the inputs: the "
+        "kernel sees little of the others. Try: a model whose first layer is a "
+        "keras.layers.Normalization, adapted to the inputs"
+    )
+    return [told]
+
+
+def _numbers(columns: Sequence[Vector], names: Sequence[str]) -> list[Vector]:
+    """Columns of numbers; InputError names every one that holds something else."""
+    numbers, wrong, empty = [], [], False
+    for column, name in zip(columns, names, strict=True):
+        try:
+            numbers.append(numbers_of(column, np.float64))
+        except ValueError:
+            rows = [i for i, cell in enumerate(column) if not _is_number(cell)]
+            cell, more = str(column[rows[0]]), len(rows) - 1
+            empty = empty or not cell.strip()
+            wrong.append(
+                f"the column {one_line(name)} holds {received_text(cell, 80)} in row {rows[0] + 1}"
+                + (f", and no number in {more} more" if more else "")
+            )
+    if wrong:
+        fill = "numbers in the empty cells, or the table without those rows; " if empty else ""
         raise InputError(
-            f"the column {one_line(name)} holds {received_text(str(cell), 80)} in row {row + 1}, "
-            "expected a number"
-        ) from error
+            f"{'; '.join(wrong[:_MOST])}{'; ...' if len(wrong) > _MOST else ''}: expected numbers. "
+            f"Try: {fill}a number for each category, or a model with an input for each column and "
+            "a StringLookup behind those of text"
+        )
+    return numbers
 
 
 def _is_number(cell: Any) -> bool:

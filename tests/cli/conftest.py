@@ -57,8 +57,9 @@ def fitted(files):
 
 
 @pytest.fixture
-def run(capsys):
-    """Run a command in this process: (exit code, stdout, stderr)."""
+def run(capsys, monkeypatch):
+    """Run a command in this process: (exit code, stdout, stderr), lines as long as they are."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def runner(*arguments):
         capsys.readouterr()

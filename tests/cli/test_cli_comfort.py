@@ -21,8 +21,11 @@ from keras2gp.gp.solvers.choice import check_solver
     [
         (["fti"], "Did you mean fit?"),
         (["plot", "reliabilty"], "Did you mean reliability?"),
-        (["fit", "m.keras", "--trian", "9", "--data", "sample", "--out", "o"], "mean --train?"),
-        (["fit", "m.keras", "--trian=9", "--data", "sample", "--out", "o"], "mean --train?"),
+        (
+            ["fit", "m.keras", "--trian", "9", "--data", "sample", "--out", "o"],
+            "--train by --trian?",
+        ),
+        (["fit", "m.keras", "--trian=9", "--data", "sample", "--out", "o"], "train by --trian?"),
         (["export", "fit", "out", "--no-varance"], "Did you mean --no-variance?"),
         (["demo", "--solver", "choleski"], "Did you mean cholesky?"),
         (["inspect", "zoo:convnett"], "Did you mean convnet?"),

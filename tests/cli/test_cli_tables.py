@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 import keras2gp
+from keras2gp.cli.tables import dominant_column
 from keras2gp.data import load
 from keras2gp.errors import DataError
 
@@ -138,7 +139,27 @@ def test_numbers_alone_need_no_text(run, tmp_path):
     (tmp_path / "t.csv").write_text("a,b,y\n1,2,0\n0.5,-1e3,1\n3,4,0\n")
     arguments = ("--data", tmp_path / "t.csv", "--train", 2)
     assert run("fit", tmp_path / "m.keras", *arguments, "--out", tmp_path / "f")[0] == 0
-    (tmp_path / "t.csv").write_text("a,b,y\n1,2,0\n0.5,x,1\n")
+    (tmp_path / "t.csv").write_text("a,b,y\n1,x,0\n,2,1\n3,x,1\n")
     code, _, error = run("fit", tmp_path / "m.keras", *arguments, "--out", tmp_path / "g")
     assert code == 5
-    assert "the column b holds" in error
+    for text in (
+        "the column a holds '' in row 2; the column b holds 'x' in row 1: expected",
+        "without those rows; a number for each category, or a model with an input for each column",
+    ):
+        assert text in error
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_column_that_hides_the_others_is_told_of(normalized, run, tmp_path):
+    x = keras.Input((2,))
+    first = layers.Normalization(mean=[0.0, 0.0], variance=[1e6, 1.0])
+    h = first(x) if normalized else x
+    keras.Model(x, layers.Dense(1, **HE)(h)).save(tmp_path / "m.keras")
+    (tmp_path / "t.csv").write_text("a,b,y\n1000,2,0\n-1000,3,1\n0,4,0\n")
+    arguments = ("--data", tmp_path / "t.csv", "--train", 3, "--dry-run")
+    code, text, _ = run("fit", tmp_path / "m.keras", *arguments, "--out", tmp_path / "f")
+    assert code == 0
+    assert ("the column a has 100.000% of the variance of the inputs" in text) != normalized
+    assert dominant_column(np.array([[1e9, 0.0], [0.0, 1.0]]))[0].startswith("the column 1 of 2")
+    for x in (np.eye(2), np.zeros((3, 2)), np.ones((2, 2), int), np.eye(4).reshape(2, 2, 2, 2)):
+        assert dominant_column(x) == []

@@ -42,6 +42,29 @@ def test_tables_are_folded(monkeypatch, terminal, columns, width):
         assert not any(line.endswith(" ") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("terminal", "columns", "width"), [(False, None, 200), (False, "60", 60), (True, "50", 50)]
+)
+def test_lines_go_on_below_their_words(monkeypatch, terminal, columns, width):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    stream = Stream(terminal)
+    out = Output(json_wanted=False, stream=stream)
+    out.pairs([("solver", NOTE), ("of", "it")])
+    out.line(f"  note: {NOTE}")
+    out.line()
+    out.line("a" * 300)
+    lines = stream.getvalue().splitlines()
+    assert " ".join(lines[: lines.index("")]).split() == f"solver {NOTE} of it note: {NOTE}".split()
+    assert max(map(len, lines[: lines.index("")])) <= width
+    assert lines[-1] == "a" * 300  # a path, say, can be copied
+    if columns is not None:
+        for line, hang in ((lines[1], 10), (lines[-3], 4)):
+            assert len(line) - len(line.lstrip()) == hang
+
+
 def test_a_table_that_fits_is_as_narrow_as_it_is(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     stream = io.StringIO()

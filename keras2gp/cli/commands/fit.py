@@ -29,6 +29,7 @@ from keras2gp.cli.output import Output, show_report
 from keras2gp.cli.predictions import Estimator, require_targets
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import Session, open_session
+from keras2gp.cli.tables import dominant_column
 from keras2gp.errors import InputError, Keras2GPError, NumericalError, StoreError
 from keras2gp.gp.classifier import UNUSED_MEAN, GPClassifier
 from keras2gp.gp.fit_files import save_fit
@@ -56,6 +57,8 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         notes.append(f"targets{less} shifted and scaled to mean 0 and variance 1")
     elif kernel.mean is not None:
         notes.append(UNUSED_MEAN.partition(" Try: ")[0].rstrip("."))
+    if getattr(kernel, "preprocessor", None) is None:
+        notes += dominant_column(session.images, rows.x.dtype.names or ())
     out.line(f"\n{options.train} rows of {rows.name}", style="bold")
     for note in [*notes, *rows.warnings]:
         out.line(f"  note: {note}")

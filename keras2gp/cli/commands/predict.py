@@ -14,6 +14,7 @@ from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import (
     Estimator,
+    columns_text,
     load_fit,
     measures_of,
     ood_scores,
@@ -154,6 +155,7 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
     for note in notes:
         out.line(f"note: {note}")
     out.line(f"wrote {options.out}: {len(images)} rows in {duration_text(seconds)}")
+    out.pairs(columns_text(columns, csv=options.out.suffix == ".csv"))
     out.document(
         {
             "out": str(options.out),
