@@ -73,6 +73,14 @@ class UnsupportedModelError(Keras2GPError):
         model: the model's name.
         obstacles: every reason, not only the first one.
         report: the ConversionReport of the attempt.
+
+    >>> import keras, keras2gp
+    >>> model = keras.Sequential([keras.Input((4, 2)), keras.layers.LSTM(3, name="memory")])
+    >>> try:
+    ...     keras2gp.convert(model)
+    ... except keras2gp.UnsupportedModelError as error:
+    ...     [obstacle.where for obstacle in error.obstacles]
+    ['memory']
     """
 
     def __init__(self, model: str, obstacles: Sequence[Obstacle], report: Any = None) -> None:

@@ -101,8 +101,7 @@ def command_lines():
             for line in block.replace("\\\n", " ").splitlines():
                 for part in re.split(r"&&|\|", line):
                     words = shlex.split(part, comments=True)
-                    words = words[words.index("run") + 1 :] if words[:2] == ["uv", "run"] else words
-                    if words[:1] == ["keras2gp"]:
+                    if words and words[0].removeprefix(".venv/bin/") == "keras2gp":
                         title = f"{name_of(page)}: {' '.join(words)}"
                         yield pytest.param(words[1:], id=title[:120])
 

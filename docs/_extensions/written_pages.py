@@ -94,11 +94,11 @@ def exit_codes() -> str:
 
 
 def file_of_root(name: str) -> str:
-    """A file of the root, its links made those of docs/project/."""
+    """A file of the root, its links made those of docs/project/, and pages that it names links."""
     text = (ROOT / name).read_text(encoding="utf-8")
     for link, to in LINKS.items():
         text = text.replace(f"]({link}", f"]({to}")
-    return text
+    return re.sub(r"(?<![\w(/`])docs/([\w/-]+\.md)\b", r"[docs/\1](../\1)", text)
 
 
 def other_names(module: str) -> str:

@@ -28,6 +28,13 @@ class Prediction(NamedTuple):
         mean: posterior means, [M, C].
         variance: posterior variances, [M].
         probability: class probabilities, [M, C].
+
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> from keras2gp import GPClassifier
+    >>> gp = GPClassifier(RBF(1.0), noise_variance=0.1).fit([[0.0], [2.0]], ["a", "b"])
+    >>> mean, variance, probability = gp.predictive([[0.1], [1.0], [9.0]])
+    >>> probability.shape, bool(variance[2] > variance[0])
+    ((3, 2), True)
     """
 
     mean: Matrix

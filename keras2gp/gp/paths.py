@@ -96,6 +96,15 @@ class Paths:
 
     Attributes:
         rank: the number of features of the prior.
+
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> from keras2gp import GPRegressor
+    >>> gp = GPRegressor(RBF(1.0), noise_variance=0.01).fit([[0.0], [1.0]], [0.0, 1.0])
+    >>> paths = gp.sample_paths(3, random_state=0)
+    >>> paths([[0.5], [2.0]]).shape
+    (2, 3)
+    >>> bool((paths([[2.0]]) == paths([[0.5], [2.0]])[1:]).all())  # the same functions again
+    True
     """
 
     def __init__(

@@ -112,6 +112,15 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> Head:
         InputError: `kernel` is no kernel.
         ModelFileError: a file is missing, damaged or of another format; the arrays do not fit
             each other; the kernel is not that of the fit.
+
+    >>> import tempfile
+    >>> from sklearn.gaussian_process.kernels import RBF
+    >>> from keras2gp import GPRegressor
+    >>> from keras2gp.gp import load_head, save_head
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     save_head(GPRegressor(RBF(1.0), 0.1).fit([[0.0], [1.0]], [0.0, 1.0]), directory)
+    ...     load_head(directory, RBF(1.0)).x_train_.tolist()
+    [[0.0], [1.0]]
     """
     check_kernel(kernel)
     directory = as_path("directory", directory)

@@ -32,6 +32,13 @@ def learning_curve(table: Mapping[str, Any]) -> Figure:
 
     Raises:
         InputError: the table is not of that form, or holds no point.
+
+    >>> from keras2gp import plots
+    >>> points = {"100": {"test_error": 0.2}, "200": {"test_error": 0.12}}
+    >>> row = {"points": points, "extrapolation": None, "title": "A", "paper_test_error": 0.01}
+    >>> table = {"settings": {"test": 500, "data": "sample"}, "rows": {"convnet": row}}
+    >>> plots.learning_curve(table).axes[0].get_xscale()
+    'log'
     """
     try:
         settings, rows = table["settings"], table["rows"]

@@ -31,6 +31,13 @@ def kernel_matrix(matrix: Array, labels: Array, title: str = "") -> Figure:
 
     Raises:
         InputError: the shapes do not fit, or a variance is not positive.
+
+    >>> import numpy as np
+    >>> from keras2gp import plots
+    >>> matrix = np.array([[2.0, 0.5, 1.0], [0.5, 2.0, 0.2], [1.0, 0.2, 2.0]])
+    >>> figure = plots.kernel_matrix(matrix, np.array(["cat", "dog", "cat"]), "three images")
+    >>> figure.axes[0].get_title(loc="left")
+    'three images'
     """
     count = len(labels)
     if matrix.shape != (count, count) or count < 2:

@@ -63,6 +63,11 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
 
     References:
         Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
+
+    >>> from keras2gp import gp, plots
+    >>> bins = gp.reliability([0, 1, 1], [[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]], [0, 1])
+    >>> len(plots.reliability(bins).axes)
+    2
     """
     if not bins or not all(b.count > 0 for b in bins):
         raise InputError(f"{len(bins)} bins: expected those that hold an image, one or more")
@@ -110,6 +115,13 @@ def images(
 
     Raises:
         InputError: the shapes do not fit.
+
+    >>> import numpy as np
+    >>> from keras2gp import plots
+    >>> probabilities, labels = np.array([[0.9, 0.1], [0.4, 0.6]]), np.array(["cat", "cat"])
+    >>> figure = plots.images(np.zeros((2, 8, 8)), probabilities, labels, np.array(["cat", "dog"]))
+    >>> len(figure.axes)  # two images above and two below, with their probabilities
+    8
     """
     _check(probabilities, labels, classes)
     if pictures.ndim == 4 and pictures.shape[-1] not in (1, 3):

@@ -107,6 +107,12 @@ class TensorFlowCholesky:
 
     Args:
         device: such as "GPU:0"; None for the choice of TensorFlow, a GPU if there is one.
+
+    >>> import numpy as np
+    >>> from keras2gp.gp import GPRegressor, TensorFlowCholesky
+    >>> gp = GPRegressor("precomputed", noise_variance=1.0, solver=TensorFlowCholesky("CPU:0"))
+    >>> gp.fit(np.eye(2), [2.0, 4.0]).predict(np.eye(2))
+    array([1., 2.])
     """
 
     device: str | None = None
