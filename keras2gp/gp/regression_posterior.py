@@ -12,7 +12,7 @@ from keras2gp.errors import InputError
 from keras2gp.gp.paths import Paths, Prior, corrections, prior_of, warn_of_left_out
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.sampling import random_generator
-from keras2gp.gp.solvers.fitc import InducingSystem
+from keras2gp.gp.solvers.inducing import InducingSystem
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.targets import Units
 from keras2gp.gp.tensors import mean_and_variance

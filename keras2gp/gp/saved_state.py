@@ -16,6 +16,7 @@ from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.by_output import system_of
 from keras2gp.gp.solvers.choice import (
     SOLVERS,
+    check_solver,
     solver_from_dict,
     solver_to_dict,
 )
@@ -134,13 +135,15 @@ class SavedGaussianProcess(GaussianProcess):
         self._restore_noise(facts, arrays)
         by_output = self._by_output
         added = 0.0 if by_output else self._shift()  # the systems of outputs know it
-        origin = Origin(self._saved_training(gram), self.solver, added)
+        kind, asked = SOLVERS[self.solver_report_.solver], check_solver(self.solver)
+        # The settings that "auto" chose are not saved: they are the defaults.
+        solver = asked if isinstance(asked, kind) else kind()
+        origin = Origin(self._saved_training(gram), solver, added)
         if by_output:
             self.system_ = system_of(arrays, origin)
             _require(self.system_.added.shape[1] == targets.shape[1])
         else:
-            system = SOLVERS[self.solver_report_.solver].system
-            self.system_ = system.from_state(arrays, origin)
+            self.system_ = kind.system.from_state(arrays, origin)
         rows, count = facts.get("inducing"), self.system_.basis
         self.inducing_, self.weights_ = None, alpha
         _require(("weights.npy" in arrays) == (rows is not None))

@@ -72,38 +72,22 @@ class OutputFactors:
         return values[self._of]
 
     def explained(self, cross: Matrix) -> Matrix:
-        """diag(k* A_c^-1 k*^T), [M, C].
-
-        Args:
-            cross: k*, [M, N].
-        """
+        """diag(k* A_c^-1 k*^T), [M, C]."""
         parts = [factor.explained(cross) for factor in self._factors]
         return np.stack(parts, axis=-1)[..., self._of]
 
     def explained_covariance(self, cross: Matrix) -> Array:
-        """k* A_c^-1 k*^T, [M, M, C].
-
-        Args:
-            cross: k*, [M, N].
-        """
+        """k* A_c^-1 k*^T, [M, M, C]."""
         parts = [factor.explained_covariance(cross) for factor in self._factors]
         return np.stack(parts, axis=-1)[..., self._of]
 
     def inverse_diagonal(self, rows: Indices) -> Matrix:
-        """Entries of the diagonals of A_c^-1, [rows, C].
-
-        Args:
-            rows: which of them.
-        """
+        """Entries of the diagonals of A_c^-1, [rows, C]."""
         parts = [factor.inverse_diagonal(rows) for factor in self._factors]
         return np.stack(parts, axis=-1)[..., self._of]
 
     def solve(self, b: Matrix) -> Matrix:
-        """A_c^-1 b_c for b of shape [N, C k], the k columns of an output side by side.
-
-        Args:
-            b: right-hand sides.
-        """
+        """A_c^-1 b_c for b of shape [N, C k], the k columns of an output side by side."""
         parts = b.reshape(len(b), len(self._of), -1)
         result = np.empty_like(parts)
         for number, factor in enumerate(self._factors):
@@ -113,12 +97,7 @@ class OutputFactors:
         return result.reshape(b.shape)
 
     def kernel_corner(self, count: int, added: Noise) -> Matrix:
-        """See LinearSystem.kernel_corner; `added` is not read: the factors know it.
-
-        Args:
-            count: number of rows.
-            added: of a system whose outputs share it.
-        """
+        """See LinearSystem.kernel_corner; `added` is not read: the factors know it."""
         own = self.added[:, int((self._of == 0).argmax())]
         return self._factors[0].kernel_corner(count, own if len(own) > 1 else float(own[0]))
 
@@ -129,15 +108,7 @@ class OutputFactors:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Array], origin: Origin) -> Self:
-        """See LinearSystem.from_state.
-
-        Args:
-            state: the arrays.
-            origin: the facts of the fit.
-
-        Raises:
-            ModelFileError: the arrays do not fit each other.
-        """
+        """See LinearSystem.from_state."""
         noises = _noises_of(state, origin)
         vectors = state["factors.npy"]
         if vectors.ndim != 2 or len(vectors) != len(distinct(noises)[0]):
@@ -179,49 +150,28 @@ class OutputSpectrum:
         return result
 
     def explained(self, cross: Matrix) -> Matrix:
-        """diag(k* A_c^-1 k*^T), [M, C].
-
-        Args:
-            cross: k*, [M, N].
-        """
+        """diag(k* A_c^-1 k*^T), [M, C]."""
         result: Matrix = (cross @ self._vectors) ** 2 @ self._inverse
         return result
 
     def explained_covariance(self, cross: Matrix) -> Array:
-        """k* A_c^-1 k*^T, [M, M, C].
-
-        Args:
-            cross: k*, [M, N].
-        """
+        """k* A_c^-1 k*^T, [M, M, C]."""
         rotated = cross @ self._vectors
         return np.stack([(rotated * inverse) @ rotated.T for inverse in self._inverse.T], axis=-1)
 
     def inverse_diagonal(self, rows: Indices) -> Matrix:
-        """Entries of the diagonals of A_c^-1, [rows, C].
-
-        Args:
-            rows: which of them.
-        """
+        """Entries of the diagonals of A_c^-1, [rows, C]."""
         result: Matrix = self._vectors[rows] ** 2 @ self._inverse
         return result
 
     def solve(self, b: Matrix) -> Matrix:
-        """A_c^-1 b_c for b of shape [N, C k], the k columns of an output side by side.
-
-        Args:
-            b: right-hand sides.
-        """
+        """A_c^-1 b_c for b of shape [N, C k], the k columns of an output side by side."""
         parts = (self._vectors.T @ b).reshape(len(b), self._inverse.shape[1], -1)
         result: Matrix = self._vectors @ (parts * self._inverse[:, :, None]).reshape(b.shape)
         return result
 
     def kernel_corner(self, count: int, added: Noise) -> Matrix:
-        """See LinearSystem.kernel_corner; `added` is not read: the eigenvalues are those of K.
-
-        Args:
-            count: number of rows.
-            added: of a system with a factor.
-        """
+        """See LinearSystem.kernel_corner; `added` is not read: the eigenvalues are those of K."""
         rows = self._vectors[:count]
         corner: Matrix = (rows * self._values) @ rows.T
         return corner
@@ -233,15 +183,7 @@ class OutputSpectrum:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Array], origin: Origin) -> Self:
-        """See LinearSystem.from_state.
-
-        Args:
-            state: the arrays.
-            origin: the facts of the fit.
-
-        Raises:
-            ModelFileError: the arrays do not fit each other.
-        """
+        """See LinearSystem.from_state."""
         noises, count = _noises_of(state, origin), len(origin.training)
         values, vectors = state["eigenvalues.npy"], state["eigenvectors.npy"]
         shapes = values.shape == (count,) and vectors.shape == (count, count) and len(noises) == 1

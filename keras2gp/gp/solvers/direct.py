@@ -24,13 +24,14 @@ from keras2gp.gp.solvers.matrices import (
 )
 from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.precision import relative_error
-from keras2gp.gp.solvers.system import Fit, LinearSystem
+from keras2gp.gp.solvers.system import Fit, LinearSystem, Solver
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["Cholesky", "TensorFlowCholesky", "dense_matrix", "factorize_tensorflow"]
+__all__ = ["REMEDY", "Cholesky", "TensorFlowCholesky", "dense_matrix", "factorize_tensorflow"]
 
 _TILE = 512
-_HINT = "fewer training images, solver='cg', or solver='nystroem'"
+REMEDY = "fewer training images, solver='cg', or solver='nystroem'"
+"""The remedy where a factor does not fit in memory."""
 
 # Rounding makes L L^T v differ from A v by about N eps; the array that TensorFlow returns after a
 # silent failure differs by far more.
@@ -38,7 +39,7 @@ _WRONG_FACTOR = 1e-9
 
 
 @dataclass(frozen=True)
-class Cholesky:
+class Cholesky(Solver):
     """Tiled Cholesky in float64, in half the memory of the matrix, on the CPU. Exact.
 
     Attributes:
@@ -53,27 +54,12 @@ class Cholesky:
 
     name: ClassVar[str] = "cholesky"
     system: ClassVar[type[LinearSystem]] = CholeskyFactor
+    takes: ClassVar[str] = "the Cholesky factor"
+    remedy: ClassVar[str] = REMEDY
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes beyond the kernel matrix.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-
-        Returns:
-            The number of bytes.
-        """
+        """Bytes beyond the kernel matrix."""
         return cholesky_memory(len(training)) + 16 * len(training) * outputs
-
-    def require(self, training: Training, outputs: int) -> None:
-        """See Solver.require.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-        """
-        training.require(self.memory(training, outputs), "the Cholesky factor", _HINT)
 
     def fit(
         self,
@@ -83,18 +69,7 @@ class Cholesky:
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
-        """See Solver.fit.
-
-        Args:
-            training: the covariance of the training inputs.
-            targets: Y, [N, C].
-            noise: the noise variance, or that of each row, [N].
-            jitter: "auto", or a number relative to the mean diagonal.
-            progress: called with (steps done, steps in all).
-
-        Returns:
-            The fit, with alpha [N, C].
-        """
+        """See Solver.fit."""
         self.require(training, targets.shape[1])
         matrix = training.matrix()
         factor = factorize(matrix, noise, jitter, progress=progress, inputs=training.x)
@@ -102,7 +77,7 @@ class Cholesky:
 
 
 @dataclass(frozen=True)
-class TensorFlowCholesky:
+class TensorFlowCholesky(Solver):
     """TensorFlow's Cholesky in float64, with a check of the result. Exact.
 
     Args:
@@ -118,6 +93,8 @@ class TensorFlowCholesky:
     device: str | None = None
     name: ClassVar[str] = "tensorflow"
     system: ClassVar[type[LinearSystem]] = CholeskyFactor
+    takes: ClassVar[str] = "TensorFlow's Cholesky factor"
+    remedy: ClassVar[str] = REMEDY
 
     def __post_init__(self) -> None:
         if self.device is not None and not isinstance(self.device, str):
@@ -126,26 +103,9 @@ class TensorFlowCholesky:
             )
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes beyond the kernel matrix: dense, shifted, and its factor, dense and packed.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-
-        Returns:
-            The number of bytes.
-        """
+        """Bytes beyond the kernel matrix: dense, shifted, and its factor, dense and packed."""
         count = len(training)
         return 24 * count * count + cholesky_memory(count) + 16 * count * outputs
-
-    def require(self, training: Training, outputs: int) -> None:
-        """See Solver.require.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-        """
-        training.require(self.memory(training, outputs), "TensorFlow's Cholesky factor", _HINT)
 
     def fit(
         self,
@@ -155,18 +115,7 @@ class TensorFlowCholesky:
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
-        """See Solver.fit.
-
-        Args:
-            training: the covariance of the training inputs.
-            targets: Y, [N, C].
-            noise: the noise variance, or that of each row, [N].
-            jitter: "auto", or a number relative to the mean diagonal.
-            progress: called with (steps done, steps in all).
-
-        Returns:
-            The fit, with alpha [N, C].
-        """
+        """See Solver.fit."""
         self.require(training, targets.shape[1])
         matrix = training.matrix()
         factor = factorize_tensorflow(
@@ -205,7 +154,7 @@ def factorize_tensorflow(
     size = check_shape(matrix)
     noise = check_noises(noise_variance, size)
     require_memory(
-        24 * size * size + cholesky_memory(size), f"the factor of a {size} x {size} matrix", _HINT
+        24 * size * size + cholesky_memory(size), f"the factor of a {size} x {size} matrix", REMEDY
     )
     started = time.perf_counter()
     error = relative_error(read_block(matrix, slice(0, 1), slice(0, 1)).dtype, size)

@@ -1,202 +1,27 @@
-"""The solver by preconditioned conjugate gradients, and its system of solves to a tolerance."""
+"""The solver by preconditioned conjugate gradients."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
-
-from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
-from keras2gp._util.checks import whole_number
-from keras2gp._util.text import received_text
-from keras2gp.errors import InputError, ModelFileError, NumericalError
-from keras2gp.gp.solvers.conjugate_gradients import IndefiniteError, Solution, conjugate_gradients
-from keras2gp.gp.solvers.jitter import JITTER_LADDER, check_jitter, check_range, column_of
-from keras2gp.gp.solvers.lanczos import LogDeterminant, log_determinant
-from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
-from keras2gp.gp.solvers.precision import precision_hint, relative_error
-from keras2gp.gp.solvers.preconditioner import PartialCholesky, Preconditioner, randomly_pivoted
-from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, is_number
-from keras2gp.gp.solvers.system import PROBE, Fit, LinearSystem, Origin
+from keras2gp._util.arrays import Noise, Targets
+from keras2gp.errors import NumericalError
+from keras2gp.gp.solvers.conjugate_gradients import IndefiniteError
+from keras2gp.gp.solvers.iterative_system import IterativeSolver, IterativeSystem, shortfall
+from keras2gp.gp.solvers.jitter import JITTER_LADDER, check_jitter, check_range
+from keras2gp.gp.solvers.matrices import MatrixProduct, Progress
+from keras2gp.gp.solvers.precision import precision_hint
+from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
+from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["ConjugateGradients", "IterativeSystem"]
-
-_HINT = "fewer training images, a gram on disk, or solver='nystroem'"
-_BATCH = 256
-"""Columns of the identity that are solved for at once."""
-# A rank of N / 10 costs a fifth more for each iteration and saves four fifths of them; beyond 1000
-# its memory counts.
-_LEAST_RANK, _LARGEST_RANK, _RANK_SHARE = 100, 1000, 10
-
-
-class IterativeSystem:
-    """A = K + added I, with solves to a tolerance.
-
-    With X ~ A^-1 K*^T and its residual R = K*^T - A X, K* A^-1 K*^T is computed as (K*^T + R)^T X.
-    This is too small by R^T A^-1 R, of second order in R and positive semi-definite: covariances
-    stay positive semi-definite, and variances are never too small by more than rounding.
-
-    Args:
-        settings: tolerance, rank, iterations and seed.
-        training: has the matrix, or the kernel and inputs to compute it.
-        added: the sum of noise and jitter on the diagonal.
-        corner: the first rows and columns of K, if they are known without the matrix.
-    """
-
-    closed_form: ClassVar[bool] = False
-    files: ClassVar[tuple[str, ...]] = ("leading.npy",)
-
-    def __init__(
-        self,
-        settings: ConjugateGradients,
-        training: Training,
-        added: Noise,
-        corner: Matrix | None = None,
-    ) -> None:
-        self._settings = settings
-        self._training = training
-        self._added = added
-        self._corner = corner
-
-    @property
-    def basis(self) -> int:
-        """N."""
-        return len(self._training)
-
-    @cached_property
-    def product(self) -> MatrixProduct:
-        """K, to be multiplied; computed at the first use after a fit was loaded.
-
-        Raises:
-            InputError: there is no matrix, or too little memory to compute it.
-        """
-        self._settings.require(self._training, _BATCH)
-        return self._training.product()
-
-    @cached_property
-    def partial(self) -> PartialCholesky:
-        """The low-rank approximation of K in the preconditioner."""
-        error = relative_error(self.product.dtype, self.basis)
-        return randomly_pivoted(
-            self.product, self._settings.rank_for(self.basis), error, self._settings.seed
-        )
-
-    @cached_property
-    def _preconditioner(self) -> Preconditioner:
-        # Any positive definite one leaves the solution as it is.
-        return Preconditioner(self.partial, float(np.mean(self._added)))
-
-    def shifted(self, added: Noise) -> IterativeSystem:
-        """The same matrix with another shift of the diagonal."""
-        result = IterativeSystem(self._settings, self._training, added)
-        result.product, result.partial = self.product, self.partial
-        return result
-
-    def solution(self, b: Matrix, progress: Progress | None = None) -> Solution:
-        """A^-1 b for b of shape [N, C], whether or not the tolerance is reached.
-
-        Raises:
-            IndefiniteError: A is not positive definite.
-        """
-        settings = self._settings
-        return conjugate_gradients(
-            self._apply,
-            b,
-            self._preconditioner.apply,
-            tolerance=settings.tolerance,
-            max_iterations=settings.max_iterations,
-            advance=None if progress is None else _percent(progress, settings.tolerance),
-        )
-
-    def log_determinant(self) -> LogDeterminant:
-        """An estimate of log det A, with its standard error.
-
-        Raises:
-            NumericalError: A is not positive definite in float64, or the steps do not suffice.
-        """
-        settings = self._settings
-        return log_determinant(
-            self._apply,
-            self._preconditioner,
-            self.basis,
-            probes=settings.probes,
-            max_steps=settings.max_iterations,
-            seed=settings.seed,
-        )
-
-    def _apply(self, p: Matrix) -> Matrix:
-        result: Matrix = self.product.product(p)
-        result += column_of(self._added) * p
-        return result
-
-    def _solved(self, b: Matrix) -> Solution:
-        """A^-1 b for b of shape [N, C]; NumericalError if the tolerance is not reached."""
-        solution = self.solution(np.ascontiguousarray(b))
-        if not solution.converged:
-            raise NumericalError(
-                f"conjugate gradients: {_shortfall(solution, self._settings.tolerance)}. "
-                "Try: a larger tolerance or rank, or a noise_variance"
-            )
-        return solution
-
-    def solve(self, b: Matrix) -> Matrix:
-        """A^-1 b for b of shape [N, C]; NumericalError if the tolerance is not reached."""
-        return self._solved(b).x
-
-    def explained(self, cross: Matrix) -> Vector:
-        """diag(k* A^-1 k*^T), [M], for k* of shape [M, N]."""
-        solution = self._solved(cross.T)
-        result: Vector = np.einsum("nm,nm->m", cross.T + solution.rest, solution.x)
-        return result
-
-    def explained_covariance(self, cross: Matrix) -> Matrix:
-        """k* A^-1 k*^T, [M, M], for k* of shape [M, N]."""
-        solution = self._solved(cross.T)
-        product = (cross + solution.rest.T) @ solution.x
-        result: Matrix = (product + product.T) / 2.0
-        return result
-
-    def inverse_diagonal(self, rows: Indices) -> Vector:
-        """Entries of the diagonal of A^-1, [rows], by a solve for each column of the identity."""
-        parts = []
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH]
-            columns = np.arange(len(batch))
-            unit = np.zeros((self.basis, len(batch)))
-            unit[batch, columns] = 1.0
-            parts.append(self._solved(unit).x[batch, columns])
-        return np.concatenate(parts)
-
-    def kernel_corner(self, count: int, added: Noise) -> Matrix:
-        """See LinearSystem.kernel_corner."""
-        if self._corner is not None:
-            return self._corner[:count, :count]
-        return self.product.corner(range(min(count, self.basis)))
-
-    def state(self) -> dict[str, Array]:
-        """See LinearSystem.state; the matrix is not saved: it is computed again when needed."""
-        return {"leading.npy": self.kernel_corner(PROBE, self._added)}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Array], origin: Origin) -> IterativeSystem:
-        """See LinearSystem.from_state."""
-        corner, count = state["leading.npy"], min(PROBE, len(origin.training))
-        if corner.shape != (count, count):
-            raise ModelFileError("the arrays do not fit each other")
-        # The settings that "auto" chose are not saved: they are the defaults.
-        chosen = isinstance(origin.solver, ConjugateGradients)
-        settings = origin.solver if chosen else ConjugateGradients()
-        return cls(settings, origin.training, origin.added, corner)
+__all__ = ["ConjugateGradients"]
 
 
 @dataclass(frozen=True)
-class ConjugateGradients:
+class ConjugateGradients(IterativeSolver):
     """Conjugate gradients with a randomly pivoted Cholesky preconditioner; exact to a tolerance.
 
     The matrix is only multiplied, so that it may lie on disk or on Dask workers. Predictive
@@ -229,59 +54,7 @@ class ConjugateGradients:
     'cg'
     """
 
-    tolerance: float = 1e-6
-    rank: int | None = None
-    max_iterations: int = 1000
-    seed: int = 0
-    probes: int = 0
     name: ClassVar[str] = "cg"
-    system: ClassVar[type[LinearSystem]] = IterativeSystem
-
-    def __post_init__(self) -> None:
-        if not is_number(self.tolerance) or not 0.0 < self.tolerance < 1.0:
-            raise InputError(
-                f"tolerance is {received_text(self.tolerance)}: expected a number between 0 and 1"
-            )
-        if self.rank is not None:
-            whole_number("rank", self.rank)
-        whole_number("max_iterations", self.max_iterations, 1)
-        whole_number("seed", self.seed)
-        if whole_number("probes", self.probes) == 1:
-            raise InputError("probes is 1: expected 0, or 2 or more, whose spread is the error")
-
-    def rank_for(self, size: int) -> int:
-        """The largest rank of the preconditioner for N inputs.
-
-        Args:
-            size: N.
-
-        Returns:
-            The rank.
-        """
-        return min(max(_LEAST_RANK, size // _RANK_SHARE) if self.rank is None else self.rank, size)
-
-    def memory(self, training: Training, outputs: int) -> int:
-        """Bytes beyond the kernel matrix: the preconditioner, a panel, and a few vectors.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-
-        Returns:
-            The number of bytes.
-        """
-        count = len(training)
-        vectors = 3 * self.rank_for(count) + 8 * max(outputs, min(_BATCH, count), self.probes)
-        return TiledProduct.memory(count) + 8 * count * vectors
-
-    def require(self, training: Training, outputs: int) -> None:
-        """Refuse a computation for which the memory does not suffice, with an InputError.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-        """
-        training.require(self.memory(training, outputs), "conjugate gradients", _HINT)
 
     def fit(
         self,
@@ -292,16 +65,6 @@ class ConjugateGradients:
         progress: Progress | None,
     ) -> Fit:
         """See Solver.fit.
-
-        Args:
-            training: the covariance of the training inputs.
-            targets: Y, [N, C].
-            noise: the noise variance, or that of each row, [N].
-            jitter: "auto", or a number relative to the mean diagonal.
-            progress: called with (steps done, steps in all).
-
-        Returns:
-            The fit, with alpha [N, C].
 
         Raises:
             NumericalError: the tolerance is not reached; names the residual that was.
@@ -338,29 +101,8 @@ class ConjugateGradients:
                     rank=partial.rank,
                     determinant_error=None if determinant is None else determinant.error,
                 )
-            reached.append(_shortfall(solution, self.tolerance))
+            reached.append(shortfall(solution, self.tolerance))
         raise NumericalError(_failure(bare.product, steps, reached, partial.rank))
-
-
-def _percent(progress: Progress, tolerance: float) -> Callable[[float], None]:
-    """Progress on the logarithm of the residual, from 1 to the tolerance; it never goes back."""
-    best = 0
-
-    def advance(residual: float) -> None:
-        nonlocal best
-        share = math.log(max(residual, tolerance)) / math.log(tolerance)
-        best = max(best, int(100 * share))
-        progress(best, 100)
-
-    return advance
-
-
-def _shortfall(solution: Solution, tolerance: float) -> str:
-    """The residual that a solve reached, in words."""
-    return (
-        f"relative residual {solution.residual:.3g} after {solution.iterations} iterations, "
-        f"tolerance {tolerance:g}"
-    )
 
 
 def _failure(product: MatrixProduct, steps: list[JitterStep], reached: list[str], rank: int) -> str:

@@ -13,7 +13,7 @@ from keras2gp._util.arrays import Noise, Targets
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text, size_text
 from keras2gp.errors import InputError
-from keras2gp.gp.solvers.direct import Cholesky
+from keras2gp.gp.solvers.direct import REMEDY, Cholesky
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
 from keras2gp.gp.solvers.lower import LowerTriangle
@@ -21,16 +21,14 @@ from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.mixed_system import PROBES, MixedSystem
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, is_number
 from keras2gp.gp.solvers.single import factorize_single, single_memory
-from keras2gp.gp.solvers.system import Fit, LinearSystem
+from keras2gp.gp.solvers.system import Fit, LinearSystem, Solver
 from keras2gp.gp.solvers.training import Training
 
 __all__ = ["MixedPrecision"]
 
-_HINT = "fewer training images, solver='cg', or solver='nystroem'"
-
 
 @dataclass(frozen=True)
-class MixedPrecision:
+class MixedPrecision(Solver):
     """A float32 Cholesky factor, with solves that float64 products refine; exact to a tolerance.
 
     The factor takes half the time and half the memory of one in float64, and the matrix is kept.
@@ -68,6 +66,8 @@ class MixedPrecision:
     max_iterations: int = 20
     name: ClassVar[str] = "mixed"
     system: ClassVar[type[LinearSystem]] = MixedSystem
+    takes: ClassVar[str] = "the float32 factor"
+    remedy: ClassVar[str] = REMEDY
 
     def __post_init__(self) -> None:
         for name in ("tolerance", "accuracy"):
@@ -79,29 +79,12 @@ class MixedPrecision:
         whole_number("max_iterations", self.max_iterations, 1)
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes beyond the kernel matrix: the factor, panels, and a few vectors.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-
-        Returns:
-            The number of bytes.
-        """
+        """Bytes beyond the kernel matrix: the factor, panels, and a few vectors."""
         count = len(training)
         held = training.given is None or isinstance(training.given, np.ndarray)
         vectors = 8 * (outputs + PROBES)
         panels = LowerTriangle.memory(count, held=held)
         return single_memory(count) + panels + 8 * count * vectors
-
-    def require(self, training: Training, outputs: int) -> None:
-        """See Solver.require.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-        """
-        training.require(self.memory(training, outputs), "the float32 factor", _HINT)
 
     def fit(
         self,
@@ -111,18 +94,7 @@ class MixedPrecision:
         jitter: float | str,
         progress: Progress | None,
     ) -> Fit:
-        """See Solver.fit.
-
-        Args:
-            training: the covariance of the training inputs.
-            targets: Y, [N, C].
-            noise: the noise variance, or that of each row, [N].
-            jitter: "auto", or a number relative to the mean diagonal.
-            progress: called with (steps done, steps in all).
-
-        Returns:
-            The fit, with alpha [N, C].
-        """
+        """See Solver.fit."""
         outputs, extra = targets.shape[1], training.bytes_to_compute
         self.require(training, outputs)
         training = training.with_matrix(training.matrix())

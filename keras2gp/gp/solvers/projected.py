@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,26 +11,18 @@ import numpy as np
 from scipy.linalg import blas, lapack
 
 from keras2gp._util.arrays import Indices, Matrix, Noise, Targets, Vector
-from keras2gp._util.checks import whole_number
-from keras2gp._util.memory import require_memory
-from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.solvers.fitc import InducingSystem
+from keras2gp.gp.solvers.inducing import InducingSolver, InducingSystem
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
 from keras2gp.gp.solvers.matrices import Progress, rows_at_once
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.rectangle import Features, features_of
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
-from keras2gp.gp.solvers.system import Fit, LinearSystem
+from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training
 
 __all__ = ["NormalEquations", "ProjectedProcess", "Steps"]
 
-_RANK = 1000
-_HINT = (
-    "a lower rank, or the covariances on disk, gram=keras2gp.gram(kernel, X, X[solver.rows(len(X))]"
-    ", out='K_NM.zarr')"
-)
 _PANELS = 4
 """Panels of rows at once: as read, in float64, and two triangular solves."""
 ONE_NOISE = (
@@ -145,7 +137,7 @@ class NormalEquations:
 
 
 @dataclass(frozen=True)
-class ProjectedProcess:
+class ProjectedProcess(InducingSolver):
     """The projected process (subset of regressors, DTC) by streaming passes. Approximate.
 
     Of N training inputs M are inducing, drawn evenly. The function is modelled as the regression on
@@ -184,26 +176,16 @@ class ProjectedProcess:
     True
     """
 
-    rank: int | None = None
-    inducing: tuple[int, ...] | None = None
-    seed: int = 0
     name: ClassVar[str] = "projected"
-    system: ClassVar[type[LinearSystem]] = InducingSystem
+    remedy: ClassVar[str] = (
+        "a lower rank, or the covariances on disk, gram=keras2gp.gram(kernel, X, "
+        "X[solver.rows(len(X))], out='K_NM.zarr')"
+    )
 
     def __post_init__(self) -> None:
-        whole_number("seed", self.seed)
-        if self.rank is not None:
-            whole_number("rank", self.rank, 1)
-        if self.inducing is not None:
-            if not isinstance(self.inducing, Sequence | np.ndarray):
-                raise InputError(f"inducing is {received_text(self.inducing)}: expected rows")
-            rows = tuple(whole_number("inducing: a row", i) for i in self.inducing)
-            object.__setattr__(self, "inducing", rows)
-            if self.rank is not None or not rows or len(set(rows)) < len(rows):
-                raise InputError(
-                    "inducing holds the rows of the training inputs to take, 0 or more each, at "
-                    "least one and none twice, and goes without a rank"
-                )
+        super().__post_init__()
+        if self.inducing is not None and len(set(self.inducing)) < len(self.inducing):
+            raise InputError("inducing holds a row twice: expected none twice")
 
     def rows(self, count: int) -> Indices:
         """Rows of the training inputs that are inducing: the columns of a matrix given as gram.
@@ -221,45 +203,19 @@ class ProjectedProcess:
         >>> ProjectedProcess(rank=4).rows(10)
         array([2, 4, 6, 7])
         """
+        self.check_rows(count)
         if self.inducing is None:
-            rank = min(_RANK if self.rank is None else self.rank, count)
-            return np.sort(np.random.default_rng(self.seed).permutation(count)[:rank])
-        if max(self.inducing) >= count:
-            raise InputError(
-                f"inducing holds row {max(self.inducing)}, and there are {count} training inputs"
-            )
+            chosen = np.random.default_rng(self.seed).permutation(count)[: self.rank_for(count)]
+            return np.sort(chosen)
         return np.array(self.inducing, dtype=np.intp)
 
     def memory(self, training: Training, outputs: int) -> int:
-        """Bytes that a fit takes: the covariances unless they are on disk, and a few M x M.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-
-        Returns:
-            The number of bytes.
-        """
+        """Bytes that a fit takes: the covariances unless they are on disk, and a few M x M."""
         count = len(training)
-        rank = len(self.rows(count))
+        rank = self.rank_for(count)
         panel = min(rows_at_once(training.given_rectangle, count), count)
         sums = 6 * rank * rank + _PANELS * panel * rank + count * (4 * outputs + 4)
         return training.rectangle_bytes(rank) + 8 * sums
-
-    def require(self, training: Training, outputs: int) -> None:
-        """See Solver.require.
-
-        Args:
-            training: the covariance of the training inputs.
-            outputs: C.
-        """
-        count = len(training)
-        require_memory(
-            self.memory(training, outputs),
-            f"the covariances of {count} training inputs with {len(self.rows(count))} inducing "
-            "ones",
-            _HINT,
-        )
 
     def fit(
         self,
@@ -270,16 +226,6 @@ class ProjectedProcess:
         progress: Progress | None,
     ) -> Fit:
         """See Solver.fit.
-
-        Args:
-            training: the covariance of the training inputs.
-            targets: Y, [N, C].
-            noise: the noise variance.
-            jitter: "auto", or a number relative to the mean diagonal.
-            progress: called with (steps done, steps in all).
-
-        Returns:
-            The fit, with alpha [N, C].
 
         Raises:
             NumericalError: there is neither noise nor jitter.

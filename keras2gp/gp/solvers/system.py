@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -23,7 +24,7 @@ class Origin:
 
     Attributes:
         training: the kernel and the training inputs, or the matrix.
-        solver: the setting `solver` of the estimator.
+        solver: the solver that has solved, with its settings.
         added: the sum of noise and jitter on the diagonal, or that of each row, [N].
     """
 
@@ -127,14 +128,19 @@ class Fit:
     instead: tuple[str, str, int] | None = None
 
 
-class Solver(Protocol):
-    """A way to solve for the targets."""
+class Solver(ABC):
+    """A way to solve for the targets; its settings are the fields of a frozen dataclass."""
 
     name: ClassVar[str]
     """The name by which an estimator's setting `solver` asks for it."""
     system: ClassVar[type[LinearSystem]]
     """The class of its linear system."""
+    takes: ClassVar[str]
+    """The part of a fit that takes the memory, in the words of a refusal."""
+    remedy: ClassVar[str]
+    """The remedy of that refusal."""
 
+    @abstractmethod
     def memory(self, training: Training, outputs: int) -> int:
         """Bytes that a fit takes beyond the kernel matrix.
 
@@ -145,7 +151,6 @@ class Solver(Protocol):
         Returns:
             The number of bytes.
         """
-        ...
 
     def require(self, training: Training, outputs: int) -> None:
         """Refuse a fit for which the memory does not suffice, with an InputError.
@@ -154,8 +159,9 @@ class Solver(Protocol):
             training: the covariance of the training inputs.
             outputs: C.
         """
-        ...
+        training.require(self.memory(training, outputs), self.takes, self.remedy)
 
+    @abstractmethod
     def fit(
         self,
         training: Training,
@@ -180,4 +186,3 @@ class Solver(Protocol):
             InputError: the memory does not suffice, or settings do not fit the inputs.
             NumericalError: the matrix is not positive definite, or the tolerance is not reached.
         """
-        ...
