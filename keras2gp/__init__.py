@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keras2gp._util.lazy import importer
+from keras2gp._util.starting import importer
 from keras2gp._util.version import VERSION
 from keras2gp._util.xla_cache import keep_programs
 

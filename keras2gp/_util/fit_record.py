@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.digest import check_digest, with_digest
+from keras2gp._util.checked_files import check_digest, with_digest
 from keras2gp._util.files import read_if_regular, write_file
 from keras2gp.errors import Keras2GPError, ModelFileError
 
@@ -18,7 +20,11 @@ __all__ = [
     "RECORD",
     "SAVED_MODEL_FILES",
     "FitRecord",
+    "data_digest",
+    "expanded",
+    "identity",
     "read_record",
+    "real_path",
 ]
 
 RECORD = "fit.json"
@@ -42,7 +48,6 @@ FIT_FILES = (
     *(f"cross/{'[0-9a-f]' * 32}{ending}" for ending in (".npy", ".json")),
 )
 """Files of a fit, as patterns."""
-
 _FORMAT = 1
 _SHUFFLED = 2
 """Format of a fit to shuffled rows, which earlier versions would take for the first ones."""
@@ -118,3 +123,29 @@ def _wrong_fields(record: FitRecord) -> list[str]:
     if record.shuffle is not None and (type(record.shuffle) is not int or record.shuffle < 0):
         wrong.append("shuffle")
     return wrong or ([] if record.task in _TASKS else ["task"])
+
+
+def identity(source: str) -> str:
+    """One name for all paths of a data source: the resolved path; other sources as they are."""
+    if source == "sample" or source.startswith("tfds:"):
+        return source
+    return str(real_path(expanded(source)))
+
+
+def expanded(text: str) -> Path:
+    """A path as a shell would read it; Path.expanduser() raises where there is no such user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111
+
+
+def real_path(path: Path) -> Path:
+    """A path without links; Path.resolve() raises where links go in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def data_digest(*arrays: Any) -> str:
+    """SHA-256 of arrays: types, shapes and values."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

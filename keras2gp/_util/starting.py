@@ -1,4 +1,4 @@
-"""Starts TensorFlow late, and without the messages of its start."""
+"""Late starts: names that are imported when used, and TensorFlow without its messages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
+from typing import Any
 
 from keras2gp._util.progress import stage
 
-__all__ = ["import_tensorflow", "silent_stderr", "start_tensorflow"]
+__all__ = ["import_tensorflow", "importer", "silent_stderr", "start_tensorflow"]
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -62,3 +63,18 @@ def silent_stderr() -> Iterator[None]:
             os.close(saved)
             with suppress(OSError):  # a full device is no reason to fail
                 sys.stderr.write(text.decode(errors="replace"))
+
+
+def importer(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package.
+
+    package: its name
+    homes:   the module within the package that each name stands in
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{homes[name]}"), name)
+
+    return get

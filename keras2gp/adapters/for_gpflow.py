@@ -7,8 +7,7 @@ from typing import Any
 import gpflow
 import tensorflow as tf
 
-from keras2gp.adapters.in_graph import in_graph
-from keras2gp.adapters.values import KernelValues
+from keras2gp.adapters.values import KernelValues, in_graph
 
 __all__ = ["NetworkKernel"]
 

@@ -7,8 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras2gp.adapters.in_graph import in_graph
-from keras2gp.adapters.values import KernelValues
+from keras2gp.adapters.values import KernelValues, in_graph
 from keras2gp.errors import InputError
 
 __all__ = ["NetworkKernel"]

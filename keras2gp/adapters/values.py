@@ -1,17 +1,18 @@
-"""A kernel's matrix, diagonal and pairs as arrays of float64, for the adapters."""
+"""A kernel's values as arrays of float64, and as an operation of a TensorFlow graph."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, Tensor
 from keras2gp.errors import InputError
 from keras2gp.gp.kernel_function import check_kernel, check_variances, kernel_values
 from keras2gp.gp.prior_mean import has_mean
 
-__all__ = ["KernelValues"]
+__all__ = ["KernelValues", "in_graph"]
 
 _ROWS = 32
 
@@ -74,3 +75,27 @@ class KernelValues:
 
 def _equal(one: Array, other: Array) -> bool:
     return one is other or (one.shape == other.shape and bool((one == other).all()))
+
+
+def in_graph(function: Any, *inputs: Tensor) -> Tensor:
+    """A function of arrays as an operation of TensorFlow, without a gradient.
+
+    Its gradient in the inputs raises InputError, and is NaN in a compiled function: there
+    TensorFlow asks for it whether it is used or not.
+    """
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def operation(*tensors: tf.Tensor) -> Any:
+        values = tf.numpy_function(function, tensors, tf.float64, stateful=False)
+
+        def gradient(*_: Any) -> Any:
+            if tf.executing_eagerly():
+                raise InputError(
+                    "a kernel of keras2gp is not differentiable in its inputs here. Try: inputs "
+                    "that are constants; inducing points that are not trainable"
+                )
+            return [tf.fill(tf.shape(x), tf.cast(float("nan"), x.dtype)) for x in tensors]
+
+        return values, gradient
+
+    return operation(*inputs)

@@ -10,11 +10,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras2gp._util.fit_record import read_record
+from keras2gp._util.fit_record import expanded, identity, read_record
 from keras2gp._util.text import did_you_mean
 from keras2gp.cli.arguments import DATA_SOURCES
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.fit_directory import expanded, identity
 from keras2gp.cli.model_source import ModelSource, model_source, stated_shape
 from keras2gp.cli.outputs import (
     EXPORT,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from keras2gp._util.blas import use_avx512
+from keras2gp._util.cpu import use_avx512
 from keras2gp._util.text import printable, received_text
 from keras2gp.cli.configuration import with_configuration
 from keras2gp.cli.exit_codes import ExitCode, UsageError, exit_code_of

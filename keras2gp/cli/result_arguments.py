@@ -84,7 +84,7 @@ def add_export(commands: Any) -> None:
         "Write a fitted model as a TensorFlow SavedModel that takes images and returns "
         "labels, probabilities, means and variances, and needs no keras2gp.",
         check=checks.check_export,
-        run=Command("export.export"),
+        run=Command("predict.export"),
     )
     export.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
     export.add_argument(

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras2gp._util.arrays import Images, Targets
-from keras2gp._util.fit_record import FitRecord
+from keras2gp._util.fit_record import FitRecord, data_digest, expanded, identity
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
 from keras2gp._util.text import received_text
-from keras2gp.cli.fit_directory import data_digest, expanded, identity
 from keras2gp.data import datasets
 from keras2gp.data.files import read_npy, read_npz
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_images

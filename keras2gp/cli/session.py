@@ -18,7 +18,7 @@ from keras2gp.data.images import prepare_images
 from keras2gp.errors import InputError
 from keras2gp.kernel.algebra import ComposedKernel
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.kernel.loading import load_kernel
+from keras2gp.fits.loading import load_kernel
 from keras2gp.report import ConversionReport
 
 __all__ = [

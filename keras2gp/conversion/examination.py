@@ -40,10 +40,9 @@ from keras2gp.errors import Obstacle, PriorError
 from keras2gp.graph.calls import join_calls
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.joins import without_joins
 from keras2gp.graph.means import array_obstacles, split_mean
 from keras2gp.graph.offsets import check_offsets
-from keras2gp.graph.positivity import without_idle_activations
+from keras2gp.graph.simplification import without_idle_activations, without_joins
 from keras2gp.graph.sums import resolve_sums
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec

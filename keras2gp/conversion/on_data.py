@@ -21,7 +21,7 @@ from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.encoders import encoder_settings, is_sparse
 from keras2gp.conversion.tensor import Tensor
-from keras2gp.modelfile.constants import with_exact_constants
+from keras2gp.modelfile.building import with_exact_constants
 
 __all__ = ["run_by_keras"]
 

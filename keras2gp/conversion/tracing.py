@@ -22,7 +22,7 @@ from keras2gp.conversion.user_code import (
     UntracedError,
     reason_of,
 )
-from keras2gp.modelfile.unvalued import without_values
+from keras2gp.modelfile.building import without_values
 
 __all__ = ["Traced", "Tracer", "mask_of_call", "nodes_of", "replaced"]
 

@@ -11,8 +11,7 @@ import keras
 from keras2gp._util.checks import is_whole_number, one_of, whole_number
 from keras2gp._util.text import received_text
 from keras2gp.empirical.kernel import EmpiricalKernel, Kind, Parameterization
-from keras2gp.empirical.network import Network
-from keras2gp.empirical.output import chosen_model
+from keras2gp.empirical.network import Network, chosen_model
 from keras2gp.empirical.weights import last_weights
 from keras2gp.errors import InputError
 

@@ -25,7 +25,7 @@ from keras2gp.graph.serial import graph_from_dict, graph_to_dict
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec
 from keras2gp.kernel.mean import Mean
-from keras2gp.modelfile.constants import with_exact_constants
+from keras2gp.modelfile.building import with_exact_constants
 from keras2gp.report import ConversionReport
 
 __all__ = ["KernelParts"]

@@ -19,9 +19,9 @@ from keras2gp._util.memory import require_memory
 from keras2gp._util.text import size_text
 from keras2gp.errors import ModelFileError, Obstacle, PriorError
 from keras2gp.modelfile.archive import printable
+from keras2gp.modelfile.building import size_of, without_values
 from keras2gp.modelfile.screening import OWN_LAYER, Screened, screen
 from keras2gp.modelfile.sources import ModelSource, read_config, source_of
-from keras2gp.modelfile.unvalued import size_of, without_values
 from keras2gp.modelfile.vocabularies import fill_vocabularies
 from keras2gp.modelfile.weights import cause_of, load_weights
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keras2gp._util.lazy import importer
+from keras2gp._util.starting import importer
 
 if TYPE_CHECKING:
     from keras2gp.plots.diagnostics import calibration_curve, confusion_matrix, intervals, residuals

@@ -17,6 +17,7 @@ from keras2gp.conversion.tracing import Tracer
 from keras2gp.errors import InputError, WideningError
 from keras2gp.verification.costs import Scale, Work, cost_of
 from keras2gp.verification.layers import (
+    StepByStep,
     channel_ends,
     channels_first,
     channelwise,
@@ -27,7 +28,6 @@ from keras2gp.verification.layers import (
     units_of,
     weighted,
 )
-from keras2gp.verification.steps import StepByStep
 
 __all__ = ["UNITS", "Random", "Survey", "scales_of", "state_of_copies"]
 

@@ -23,6 +23,7 @@ from keras2gp.errors import GraphError, WideningError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.verification.costs import Scale
 from keras2gp.verification.layers import (
+    StepByStep,
     channel_ends,
     channel_index,
     depthwise,
@@ -36,7 +37,6 @@ from keras2gp.verification.layers import (
     units_of,
     weighted,
 )
-from keras2gp.verification.steps import StepByStep
 from keras2gp.verification.survey import Random, state_of_copies
 from keras2gp.verification.taps import Copied, Taps
 

@@ -1,9 +1,9 @@
-"""The arguments of an X-ray, checked."""
+"""The arguments of an X-ray, checked; and its images, of a model with one input or several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,10 +13,42 @@ from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_length, check_targets
 from keras2gp.gp.labels import check_labels
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.xrays.images import Inputs, arrays_of, of_each
 from keras2gp.xrays.scores import Task, subsets_of
 
-__all__ = ["checked_conversion", "checked_names", "checked_rows", "checked_subsets", "without_mean"]
+__all__ = [
+    "Inputs",
+    "arrays_of",
+    "checked_conversion",
+    "checked_names",
+    "checked_rows",
+    "checked_subsets",
+    "of_each",
+    "taken",
+    "without_mean",
+]
+
+Inputs: TypeAlias = Array | list[Array] | dict[str, Array]
+"""An array [N, *shape]; for several inputs a list of them, or a dict by input name."""
+
+
+def arrays_of(x: Inputs) -> list[Array]:
+    """The arrays of all inputs."""
+    if isinstance(x, dict):
+        return list(x.values())
+    return x if isinstance(x, list) else [x]
+
+
+def of_each(x: Any, function: Callable[[Any], Array]) -> Inputs:
+    """A function of the array of every input."""
+    if isinstance(x, Mapping):
+        return {str(name): function(array) for name, array in x.items()}
+    return list(map(function, x)) if isinstance(x, list | tuple) else function(x)
+
+
+def taken(x: Inputs, rows: slice) -> Inputs:
+    """Some rows of every input."""
+    return of_each(x, lambda array: array[rows])
+
 
 _ALLOWED = ("output", "max_pooling", "tolerance", "activations", "layers", "input_shape")
 _FEWEST = 8

@@ -18,8 +18,8 @@ from keras2gp.gp.noise_pilot import ROWS, noise_memory
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import estimate
 from keras2gp.matrices.speed import speed_of, tried_images
+from keras2gp.xrays.arguments import Inputs, taken
 from keras2gp.xrays.flow import seconds_of
-from keras2gp.xrays.images import Inputs, taken
 from keras2gp.xrays.scores import Task, scored
 from keras2gp.xrays.signals import PAIRS
 

@@ -21,18 +21,16 @@ from keras2gp.xrays.arguments import (
     checked_names,
     checked_rows,
     checked_subsets,
+    taken,
     without_mean,
 )
 from keras2gp.xrays.cost import Cost, Plan, cost_of
-from keras2gp.xrays.directory import Directory, require_same, scores_file
-from keras2gp.xrays.findings import Summary, ordered
-from keras2gp.xrays.identity import identity_of, of_data
-from keras2gp.xrays.images import taken
+from keras2gp.xrays.directory import Directory, identity_of, of_data, require_same, scores_file
+from keras2gp.xrays.findings import Summary, findings_of, measures_of, ordered
 from keras2gp.xrays.report import XRay
 from keras2gp.xrays.scores import Scores, scored
 from keras2gp.xrays.signals import LayerSignal, signals_of
 from keras2gp.xrays.variants import Settings, Subject, Variant
-from keras2gp.xrays.worth import findings_of, measures_of
 
 __all__ = ["Examination"]
 

@@ -25,7 +25,7 @@ from keras2gp.graph.offsets import Loop
 from keras2gp.graph.ops import Activation, Input
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.gradient import constants_of
-from keras2gp.xrays.images import taken
+from keras2gp.xrays.arguments import taken
 
 __all__ = ["LayerKernel", "layer_kernels", "seconds_of"]
 

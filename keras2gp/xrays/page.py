@@ -10,7 +10,7 @@ from keras2gp.errors import one_line
 from keras2gp.xrays.findings import Finding, Findings
 from keras2gp.xrays.pictures import curves, flow, interval, scale, ticks
 from keras2gp.xrays.styles import STYLE
-from keras2gp.xrays.words import notes_on, percent, verdict_text
+from keras2gp.xrays.text import notes_on, percent, verdict_text
 
 __all__ = ["page"]
 

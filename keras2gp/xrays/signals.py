@@ -13,10 +13,10 @@ from scipy import stats
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp.errors import Keras2GPError
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.xrays.arguments import Inputs, of_each
 from keras2gp.xrays.comparisons import ALPHA, holm
 from keras2gp.xrays.fixed_points import FixedPoint, fixed_points
 from keras2gp.xrays.flow import LayerKernel, layer_kernels
-from keras2gp.xrays.images import Inputs, of_each
 from keras2gp.xrays.scores import Task, scored
 
 __all__ = ["PAIRS", "LayerSignal", "signals_of"]

@@ -7,7 +7,7 @@ from keras2gp.graph import ops as op
 from keras2gp.graph.distributions import Kind, check_gaussianity, kinds
 from keras2gp.graph.offsets import check_offsets
 from keras2gp.graph.ops import AveragePool, Combination, Depthwise, Normalize, Upsample
-from keras2gp.graph.positivity import without_idle_activations
+from keras2gp.graph.simplification import without_idle_activations
 
 SIZE = (4, 6)
 POOL = AveragePool((2, 2), (2, 2), ((0, 0), (0, 0)))

@@ -6,8 +6,8 @@ import keras
 
 import keras2gp
 from keras2gp.matrices import plan
-from keras2gp.matrices.footprint import footprint_of
 from keras2gp.matrices.plan import block_shape
+from keras2gp.matrices.room import footprint_of
 
 
 def network(depth):

@@ -9,8 +9,8 @@ from keras2gp._util import memory
 from keras2gp.errors import InputError, StoreError
 from keras2gp.matrices import api, compiled, plan, room, work
 from keras2gp.matrices.executors import Threads
-from keras2gp.matrices.footprint import footprint_of
 from keras2gp.matrices.plan import block_shape, images_at_once, working_set
+from keras2gp.matrices.room import footprint_of
 
 
 def pooled(side=6):

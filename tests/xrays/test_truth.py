@@ -11,8 +11,8 @@ from sklearn.gaussian_process.kernels import RBF
 
 from keras2gp.xrays.comparisons import differences
 from keras2gp.xrays.examination import Examination
+from keras2gp.xrays.findings import sample_of
 from keras2gp.xrays.scores import Task, scored, subsets_of
-from keras2gp.xrays.worth import sample_of
 
 ROWS, SETS = 40, 40
 FEATURES = 4

@@ -17,12 +17,11 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, Targets
 from keras2gp._util.files import require_disk
-from keras2gp._util.fit_record import FitRecord
+from keras2gp._util.fit_record import FitRecord, data_digest, identity
 from keras2gp._util.memory import available_memory
 from keras2gp._util.progress import stage
 from keras2gp._util.text import size_text
 from keras2gp.cli.exit_codes import ExitCode
-from keras2gp.cli.fit_directory import data_digest, identity
 from keras2gp.cli.fit_plan import plan_lines, planned
 from keras2gp.cli.fit_text import show_fit
 from keras2gp.cli.output import Output, show_report

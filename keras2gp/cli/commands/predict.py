@@ -1,4 +1,4 @@
-"""evaluate and predict: the errors of a fitted model, and its predictions in a file."""
+"""evaluate, predict and export: a fit's errors, its predictions, and itself as a SavedModel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.fit_record import FitRecord
-from keras2gp._util.text import duration_text
+from keras2gp._util.progress import stage
+from keras2gp._util.text import duration_text, size_text
 from keras2gp.cli.exit_codes import ExitCode, UsageError
 from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.output import Output
@@ -27,8 +28,9 @@ from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import prepared
 from keras2gp.gp.strangeness import SCORES
 from keras2gp.report import positions_text
+from keras2gp.serving.export import export as export_fit
 
-__all__ = ["evaluate", "predict", "show_measures"]
+__all__ = ["evaluate", "export", "predict", "show_measures"]
 
 _MEASURES = {
     "error_rate": ("error", "{:.2%}"),
@@ -166,4 +168,15 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
             "seconds": seconds,
         }
     )
+    return ExitCode.FINE
+
+
+def export(options: argparse.Namespace, _rows: None, out: Output) -> ExitCode:
+    """Write the fit of DIR as a SavedModel."""
+    estimator = load_fit(options.fit)
+    with stage("exporting"):
+        export_fit(estimator, options.out, variance=not options.no_variance)
+    size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
+    out.line(f"wrote {options.out}: {size_text(size)}, images in, predictions out")
+    out.document({"out": str(options.out), "bytes": size})
     return ExitCode.FINE

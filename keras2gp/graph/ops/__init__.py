@@ -41,7 +41,6 @@ from keras2gp.graph.ops.mixing import (
     Select,
     Upsample,
 )
-from keras2gp.graph.ops.multiples import STRAIGHT, Multiple, Rest
 from keras2gp.graph.ops.normalization import Gain, Normalize, NormalizeAdded
 from keras2gp.graph.ops.positions import (
     Crop,
@@ -52,7 +51,7 @@ from keras2gp.graph.ops.positions import (
     Positions,
     Repeat,
 )
-from keras2gp.graph.ops.products import Polynomial, Product, Total
+from keras2gp.graph.ops.products import STRAIGHT, Multiple, Polynomial, Product, Rest, Total
 from keras2gp.graph.ops.rearranging import Axes, Permute, Reshape, Shuffle, Spread
 from keras2gp.graph.ops.sequences import Recurrent, Weigh
 

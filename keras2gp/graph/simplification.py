@@ -1,9 +1,4 @@
-"""Vectors side by side along an axis, and their sums: fields of a factorisation machine.
-
-The mean over an axis along which single positions were joined is the mean of what was joined, also
-after functions of each number. Written so, sums of squares and squares of sums are seen to be made
-of the same tensors.
-"""
+"""Simplifications of a graph: activations that do nothing, and vectors side by side."""
 
 from __future__ import annotations
 
@@ -21,14 +16,43 @@ from keras2gp.graph.ops import (
     Sum,
 )
 
-__all__ = ["without_joins"]
+__all__ = ["without_idle_activations", "without_joins"]
+
+
+def without_idle_activations(graph: Graph) -> Graph:
+    """The same network less the activations of tensors that are never negative.
+
+    relu(average_pool(relu(x))) is average_pool(relu(x)): the mean of numbers from 0 is one.
+    DenseNet begins its blocks so, and its activations would seem to act on features.
+    """
+    builder = GraphBuilder()
+    positive: list[bool] = []
+    renamed: list[int] = []
+    for node in graph.nodes:
+        inputs = tuple(renamed[i] for i in node.inputs)
+        op = node.op
+        if isinstance(op, Activation) and op.identity_from_zero and positive[inputs[0]]:
+            renamed.append(inputs[0])
+            continue
+        index = builder.add(op, inputs, node.path)
+        if index == len(positive):
+            positive.append(op.never_negative([positive[i] for i in inputs]))
+        renamed.append(index)
+    return builder.graph(renamed[graph.output])
+
 
 _EACH = (Activation, Product, Scale, Shift, Sum)
 _MOST = 64
 
 
 def without_joins(graph: Graph) -> Graph:
-    """The same network with means of what was joined in the place of means over the joined axis."""
+    """The same network with means of what was joined in the place of means over the joined axis.
+
+    Vectors side by side along an axis, and their sums, are the fields of a factorisation machine.
+    The mean over an axis along which single positions were joined is the mean of what was joined,
+    also after functions of each number. Written so, sums of squares and squares of sums are seen to
+    be made of the same tensors.
+    """
     builder = GraphBuilder()
     renamed: list[int] = []
     pieces: dict[int, tuple[int, ...]] = {}

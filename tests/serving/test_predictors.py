@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras2gp.gp import expected_softmax, factorize
-from keras2gp.serving.posterior import Factor
-from keras2gp.serving.posterior import expected_softmax as in_tensorflow
+from keras2gp.serving.predictors import Factor
+from keras2gp.serving.predictors import expected_softmax as in_tensorflow
 
 
 def test_solves_over_several_panels(rng):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keras2gp._util import blas, cpu
+from keras2gp._util import cpu
 
 FLAGS = "fpu sse2 avx2 avx512f avx512cd avx512bw avx512dq avx512vl"
 
@@ -25,7 +25,7 @@ def processor(tmp_path, monkeypatch):
         path = tmp_path / "cpuinfo"
         path.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : none\n")
         monkeypatch.setattr(cpu, "_FILE", path)
-        monkeypatch.setattr(blas, "_architecture", lambda: architecture)
+        monkeypatch.setattr(cpu, "_architecture", lambda: architecture)
 
     return pretend
 
@@ -46,21 +46,21 @@ def processor(tmp_path, monkeypatch):
 )
 def test_only_where_it_is_missed(processor, flags, architecture, expected):
     processor(flags, architecture)
-    assert blas.use_avx512() is (expected is not None)
+    assert cpu.use_avx512() is (expected is not None)
     assert os.environ.get("OPENBLAS_CORETYPE") == expected
 
 
 def test_never_too_late_nor_over_a_setting_of_the_user(processor, monkeypatch):
     processor(FLAGS, "Haswell")
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    assert not blas.use_avx512()
+    assert not cpu.use_avx512()
     assert os.environ["OPENBLAS_CORETYPE"] == "Haswell"
     monkeypatch.delenv("OPENBLAS_CORETYPE")
     monkeypatch.setitem(sys.modules, "numpy", None)
-    assert not blas.use_avx512()
+    assert not cpu.use_avx512()
     monkeypatch.delitem(sys.modules, "numpy")
     monkeypatch.setattr(cpu, "_FILE", Path("/nowhere/cpuinfo"))
-    assert not blas.use_avx512()
+    assert not cpu.use_avx512()
     assert "OPENBLAS_CORETYPE" not in os.environ
 
 
@@ -80,8 +80,8 @@ def run(code, **environment):
 
 ASKED = """
 import sys
-from keras2gp._util import blas
-print(blas._architecture())
+from keras2gp._util import cpu
+print(cpu._architecture())
 print("numpy" in sys.modules)
 import numpy
 from threadpoolctl import threadpool_info
@@ -99,10 +99,10 @@ def test_the_child_says_what_numpy_will_take():
 
 COMMAND = """
 import os, sys
-from keras2gp._util import blas
+from keras2gp._util import cpu
 from keras2gp.cli import main
 assert "numpy" not in sys.modules, "the command comes before numpy"
-blas._has_avx512, blas._architecture = (lambda: True), (lambda: "Haswell")
+cpu._has_avx512, cpu._architecture = (lambda: True), (lambda: "Haswell")
 main.main(["inspect", "nothing.keras"])
 print(os.environ["OPENBLAS_CORETYPE"])
 """
@@ -135,6 +135,6 @@ for x, most in ((factorize(a).solve(b), 1e-13),
 """
 
 
-@pytest.mark.skipif(not blas._has_avx512(), reason="the processor has no AVX-512")
+@pytest.mark.skipif(not cpu._has_avx512(), reason="the processor has no AVX-512")
 def test_solves_with_the_kernels_for_avx512_are_right():
     assert run(SOLVED, OPENBLAS_CORETYPE="SkylakeX") == ["True", "True"]
