@@ -164,7 +164,7 @@ OPERATIONS = table_of(
         becomes="Sums over the positions up to each along one axis; at the output over units too.",
     ),
     ops(
-        "numpy", "Matmul", reader="matrices.read_matmul",
+        "numpy", "Matmul", reader="products.read_matmul",
         becomes="A matrix of constants on the positions of one axis, as in graph convolutions.",
     ),
     # Without a rule
