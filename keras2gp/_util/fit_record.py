@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.checked_files import check_digest, with_digest
+from keras2gp._util.digest import check_digest, with_digest
 from keras2gp._util.files import read_if_regular, write_file
 from keras2gp.errors import Keras2GPError, ModelFileError
 

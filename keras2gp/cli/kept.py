@@ -17,15 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.array_files import array_writer, checksum, read_array
 from keras2gp._util.arrays import Array, Images
-from keras2gp._util.checked_files import (
-    array_writer,
-    check_digest,
-    checksum,
-    file_digest,
-    read_array,
-    with_digest,
-)
+from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.files import read_if_regular, require_disk, write_files
 from keras2gp._util.fit_record import HEAD
 from keras2gp.errors import Keras2GPError, ModelFileError, StoreError

@@ -20,19 +20,10 @@ from keras2gp.gp.positions import Positioned, by_row, require_room
 from keras2gp.gp.posterior import Posterior
 from keras2gp.gp.prior_mean import has_mean
 from keras2gp.gp.rows import RowNoise, UsedRows, observed_rows, row_noise, weights_of_rows
-from keras2gp.gp.solvers.choice import (
-    inducing_rows,
-)
+from keras2gp.gp.solvers.choice import inducing_rows
 from keras2gp.gp.solvers.jitter import check_jitter, check_noise
 from keras2gp.gp.solvers.training import Training, training_of
-from keras2gp.gp.solving import (
-    Curves,
-    Task,
-    jitter_message,
-    log_evidence,
-    output_factors,
-    solved,
-)
+from keras2gp.gp.solving import Curves, Task, jitter_message, log_evidence, output_factors, solved
 
 __all__ = ["GaussianProcess", "JitterWarning"]
 

@@ -1,4 +1,4 @@
-"""The posterior of a classification's latent values: moments, probabilities and draws."""
+"""The latent values of a classification, after and before the data, and its probabilities."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Images, Matrix, Tensor, Vector
-from keras2gp._util.checks import whole_number
-from keras2gp._util.memory import require_memory
+from keras2gp._util.arrays import Images, Matrix, Tensor, Vector
 from keras2gp.errors import InputError
 from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.probabilities import expected_softmax, largest_probabilities, tempered_softmax
-from keras2gp.gp.sampling import draw_classes, draw_jointly, random_generator
 from keras2gp.gp.tensors import class_probabilities, mean_and_variance
 from keras2gp.gp.updates import UpdatedGaussianProcess
 
@@ -43,7 +40,7 @@ class Prediction(NamedTuple):
 
 
 class ClassPosterior(UpdatedGaussianProcess):
-    """Moments, probabilities and draws of a fit to targets in {-1, 1}; see GPClassifier."""
+    """Moments and probabilities of a fit to targets in {-1, 1}; see GPClassifier."""
 
     classes_: Vector
     labels: str
@@ -57,29 +54,6 @@ class ClassPosterior(UpdatedGaussianProcess):
             return self._mean(x)
         parts = [self.dirichlet_.mean(self._cross(x[rows])) for rows in self._batches(len(x))]
         return require_finite(np.concatenate(parts), "a mean")
-
-    def labels_of(self, mean: Matrix) -> Vector:
-        """The labels of posterior means [..., C], as `predict` gives them, [...].
-
-        Args:
-            mean: posterior means.
-
-        Returns:
-            Labels.
-
-        >>> import numpy as np
-        >>> from keras2gp import GPClassifier
-        >>> gp = GPClassifier("precomputed").fit(np.eye(4), ["a", "a", "b", "b"])
-        >>> gp.labels_of(np.array([[0.1, 0.2], [0.4, 0.3]])).tolist()
-        ['b', 'a']
-        """
-        labels: Vector = self.classes_[self._scores(mean).argmax(axis=-1)]
-        return labels
-
-    def _scores(self, mean: Matrix) -> Matrix:
-        """Means, or with labels="probabilities" logits: the label is that of the largest."""
-        linear = None if self.labels == "means" else self.linear_map_
-        return mean if linear is None else require_finite(linear.logits(mean), "a logit")
 
     def _softmax(self, mean: Matrix) -> Matrix | None:
         """Probabilities as a function of the means alone; None where they take variances."""
@@ -303,98 +277,3 @@ class ClassPosterior(UpdatedGaussianProcess):
         mean, variance = np.concatenate(means), np.concatenate(variances)
         probability = require_finite(expected_softmax(mean, variance), "a probability")
         return Prediction(mean, variance.mean(axis=1), probability)
-
-    def sample_latent(
-        self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        n_samples: int = 1,
-        random_state: Any = 0,
-    ) -> Array:
-        """Draws from the joint posterior of the latent values at X, [M, C, n_samples].
-
-        The distribution is that of `posterior`, with the kernel scaled by `scale_`, or with
-        probabilities="dirichlet" that of `dirichlet_`.
-
-        Args:
-            X: inputs, [M, features] or [M, *shape].
-            n_samples: number of draws.
-            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
-
-        Returns:
-            Draws, [M, C, n_samples].
-
-        Raises:
-            NotFittedError: the estimator is not fitted.
-            InputError: X does not fit the training inputs, or the memory does not suffice.
-            NumericalError: the posterior covariance has an eigenvalue further below zero than
-                rounding explains.
-
-        >>> from sklearn.gaussian_process.kernels import RBF
-        >>> from keras2gp import GPClassifier
-        >>> gp = GPClassifier(RBF(1.0)).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
-        >>> gp.sample_latent([[0.5], [3.0]], n_samples=5).shape
-        (2, 3, 5)
-        """
-        return self._by_position(self._latent(self._test_inputs(X), n_samples, random_state))
-
-    def _latent(self, x: Any, n_samples: int, random_state: Any) -> Array:
-        """Draws of the latent values of rows, [M, C, n_samples]."""
-        if self.dirichlet_ is None:
-            return self._samples(x, n_samples, random_state, self.scale_)
-        n_samples, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
-        prior = self._prior_covariance(x, n_samples)
-        cross, bound = self._cross(x), self._bound(np.diagonal(prior))
-        mean, dirichlet = self.dirichlet_.mean(cross), self.dirichlet_
-        bound *= dirichlet.transformation.scale
-        draws = np.empty((len(x), mean.shape[1], n_samples))
-        for c, covariance in enumerate(dirichlet.covariances(cross, prior)):
-            part = draw_jointly(mean[:, c : c + 1], covariance, n_samples, bound, random)
-            draws[:, c] = part[:, 0]
-        return draws
-
-    def sample_y(
-        self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        n_samples: int = 1,
-        random_state: Any = 0,
-    ) -> Array:
-        """Draws of the labels at X, [M, n_samples], with the probabilities of `predict_proba`.
-
-        Math: "temperature" and "linear": y ~ softmax of `predict_proba`, each input on its own
-              "largest": y = argmax f, f ~ `sample_latent`, jointly at all inputs
-              "dirichlet": y ~ softmax(f), f ~ `sample_latent`, jointly at all inputs
-
-        Args:
-            X: inputs, [M, features] or [M, *shape].
-            n_samples: number of draws.
-            random_state: an integer, None, or a numpy RandomState, as in scikit-learn.
-
-        Returns:
-            Labels, [M, n_samples].
-
-        Raises:
-            NotFittedError: the estimator is not fitted.
-            InputError: as `sample_latent`.
-            NumericalError: as `sample_latent`.
-
-        >>> import numpy as np
-        >>> from keras2gp import GPClassifier
-        >>> gp = GPClassifier("precomputed").fit(np.eye(4), ["a", "a", "b", "b"])
-        >>> gp.sample_y(np.eye(4)[:2], n_samples=3).shape
-        (2, 3)
-        """
-        self._require_fitted()
-        n_samples, random = whole_number("n_samples", n_samples, 1), random_generator(random_state)
-        if self.temperature_ is not None or self.linear_map_ is not None:
-            mean = self._class_means(self._test_inputs(X))
-            linear, temperature = self.linear_map_, self.temperature_
-            scores = mean / temperature if linear is None else linear.logits(mean)
-            require_memory(
-                32 * scores.size * n_samples, f"{n_samples} samples", "fewer samples at a time"
-            )
-            columns = draw_classes(np.repeat(scores[:, :, None], n_samples, axis=2), random)
-        else:
-            latent = self._latent(self._test_inputs(X), n_samples, random)
-            exact = self.dirichlet_ is None
-            columns = latent.argmax(axis=1) if exact else draw_classes(latent, random)
-        return self._by_position(self.classes_[columns])

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Vector
+from keras2gp._util.arrays import Indices, Matrix, Vector
 from keras2gp._util.progress import Progress
-from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.class_posterior import ClassPosterior
-from keras2gp.gp.dirichlet import DirichletPosterior, fit_dirichlet
+from keras2gp.errors import InputError
+from keras2gp.gp.class_state import SavedClassifier
+from keras2gp.gp.dirichlet import fit_dirichlet
 from keras2gp.gp.inputs import check_length
 from keras2gp.gp.labels import (
     check_label_setting,
     check_labels,
     check_probabilities,
     class_weights,
-    classes_from_state,
-    classes_state,
     targets_of,
 )
-from keras2gp.gp.linear_map import LinearMap, fit_linear_map
+from keras2gp.gp.linear_map import fit_linear_map
 from keras2gp.gp.positions import scored_rows
 from keras2gp.gp.prior_mean import MeanWarning, has_mean
 from keras2gp.gp.probabilities import fit_temperature
 from keras2gp.gp.rows import RowNoise
-from keras2gp.gp.saved_state import plain
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.report import finite_number
 
 __all__ = ["UNUSED_MEAN", "GPClassifier"]
 
@@ -46,7 +41,7 @@ UNUSED_MEAN = (
 )
 
 
-class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
+class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
     """Classification by exact regression: y_nc = 1 if input n is of class c, and -1 otherwise.
 
     The label is the class of the largest posterior mean. The prior mean is 0: a mean of the kernel
@@ -249,55 +244,25 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
             return np.arange(count)
         return np.sort(np.random.default_rng(0).permutation(count)[:_CALIBRATED])
 
-    def decision_function(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
-        """Posterior means of the latent values: of each class, or of the second of two.
+    def leave_one_out(self) -> tuple[Matrix, Vector]:
+        """Mean [N, C] and variance [N] of each training target given all the others.
 
-        With labels="probabilities" they are logits in place of means.
-
-        For two classes it is positive where the second, `classes_[1]`, is predicted, as
-        scikit-learn expects. `posterior` has the means of both.
-
-        Args:
-            X: inputs, [M, features] or [M, *shape].
-
-        Returns:
-            Decision values, [M, C]; the label is the class of the largest. For two classes [M]:
-            half the difference of their means, which is the mean of the second.
+        In closed form; the variance is that of a target, with noise and jitter.
 
         Raises:
             NotFittedError: the estimator is not fitted.
-            InputError: X does not fit the training inputs.
+
+        References:
+            Rasmussen and Williams, equations 5.10 to 5.12.
 
         >>> import numpy as np
         >>> from keras2gp import GPClassifier
-        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
-        >>> gp.decision_function([[1.0, 0.0, 0.0]])
-        array([[ 0.5, -0.5, -0.5]])
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0)
+        >>> gp.fit(3.0 * np.eye(4), [0, 1, 0, 1]).leave_one_out()[1]
+        array([4., 4., 4., 4.])
         """
-        means = self._scores(self._class_means(self._test_inputs(X)))
-        values = means if len(self.classes_) > 2 else (means[:, 1] - means[:, 0]) / 2.0
-        return self._by_position(values)
-
-    def predict(self, X: Any) -> Vector:  # noqa: N803 (scikit-learn's name)
-        """The class of the largest posterior mean, or the most probable one (labels=), [M].
-
-        Args:
-            X: inputs, [M, features] or [M, *shape].
-
-        Returns:
-            Labels, [M].
-
-        Raises:
-            NotFittedError: the estimator is not fitted.
-            InputError: X does not fit the training inputs.
-
-        >>> import numpy as np
-        >>> from keras2gp import GPClassifier
-        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(3), [1, 2, 3])
-        >>> gp.predict([[0.0, 1.0, 0.5]]).tolist()
-        [2]
-        """
-        return self._by_position(self.labels_of(self._class_means(self._test_inputs(X))))
+        mean, variance = self._leave_one_out()
+        return self._of_all_rows(mean), self._of_all_rows(variance)
 
     def score(
         self,
@@ -328,82 +293,3 @@ class GPClassifier(ClassifierMixin, ClassPosterior):  # type: ignore[misc]
             y, self.predict(X), sample_weight, self._positions, outputs=False
         )
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
-
-    def leave_one_out(self) -> tuple[Matrix, Vector]:
-        """Mean [N, C] and variance [N] of each training target given all the others.
-
-        In closed form; the variance is that of a target, with noise and jitter.
-
-        Raises:
-            NotFittedError: the estimator is not fitted.
-
-        References:
-            Rasmussen and Williams, equations 5.10 to 5.12.
-
-        >>> import numpy as np
-        >>> from keras2gp import GPClassifier
-        >>> gp = GPClassifier("precomputed", noise_variance=1.0)
-        >>> gp.fit(3.0 * np.eye(4), [0, 1, 0, 1]).leave_one_out()[1]
-        array([4., 4., 4., 4.])
-        """
-        mean, variance = self._leave_one_out()
-        return self._of_all_rows(mean), self._of_all_rows(variance)
-
-    def settings_state(self) -> dict[str, Any]:
-        """See FittedInputs.settings_state."""
-        settings = super().settings_state()
-        if isinstance(self.class_weight, dict):
-            pairs = self.class_weight.items()
-            settings["class_weight"] = [[plain(label), float(weight)] for label, weight in pairs]
-        return settings
-
-    @classmethod
-    def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """See SavedGaussianProcess.settings_from_state."""
-        settings = super().settings_from_state(state)
-        if isinstance(settings.get("class_weight"), list):
-            settings["class_weight"] = dict(settings["class_weight"])
-        return settings
-
-    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """See SavedGaussianProcess.fit_state."""
-        facts, arrays = super().fit_state()
-        facts["classes"] = classes_state(self.classes_)
-        facts["temperature"], facts["dirichlet"] = self.temperature_, None
-        if self.linear_map_ is not None:
-            facts["temperature"] = self.linear_map_.temperature
-            facts["linear_map"], linear = self.linear_map_.state()
-            arrays |= linear
-        if self.dirichlet_ is not None:
-            facts["dirichlet"] = vars(self.dirichlet_.transformation)
-            arrays |= self.dirichlet_.state()
-        return facts, arrays
-
-    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
-        """See SavedGaussianProcess.restore_fit."""
-        check_probabilities(self.probabilities)
-        check_label_setting(self.labels, self.probabilities)
-        super().restore_fit(facts, arrays, gram)
-        count = self.targets_.shape[1]
-        self.classes_ = classes_from_state(facts["classes"], count)
-        value, tempered = facts["temperature"], self.probabilities in ("linear", "temperature")
-        number = None if value is None else finite_number(value)
-        self.temperature_ = number if self.probabilities == "temperature" else None
-        if tempered != (value is not None) or (tempered and value <= 0.0):
-            raise ModelFileError(f"temperature {value!r} of probabilities {self.probabilities!r}")
-        self.linear_map_ = None
-        parts = [name in arrays for name in LinearMap.files] + ["linear_map" in facts]
-        if set(parts) != {self.probabilities == "linear"}:
-            raise ModelFileError("the arrays are not those of its probabilities")
-        if self.probabilities == "linear":
-            self.linear_map_ = LinearMap.from_state(facts["linear_map"], arrays, count)
-        parts = [name in arrays for name in DirichletPosterior.files]
-        parts.append(facts["dirichlet"] is not None)
-        if set(parts) != {self.probabilities == "dirichlet"}:
-            raise ModelFileError("the arrays are not those of its probabilities")
-        self.dirichlet_ = None
-        if self.probabilities == "dirichlet":
-            columns = self.targets_.argmax(axis=1)
-            self.dirichlet_ = DirichletPosterior.from_state(
-                facts["dirichlet"], arrays, columns, count
-            )

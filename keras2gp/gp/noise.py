@@ -18,13 +18,7 @@ from keras2gp._util.arrays import Targets, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import NumericalError
 from keras2gp.gp.noise_curve import NoiseCurve
-from keras2gp.gp.noise_pilot import (
-    ROWS,
-    Pilot,
-    gains,
-    label_likelihoods,
-    noise_memory,
-)
+from keras2gp.gp.noise_pilot import ROWS, Pilot, gains, label_likelihoods, noise_memory
 from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training
 from keras2gp.gp.solvers.tridiagonal import profiled_evidence

@@ -14,12 +14,7 @@ from keras2gp.gp.base import GaussianProcess
 from keras2gp.gp.noise_curve import NoiseCurve, check_noise_setting
 from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.by_output import system_of
-from keras2gp.gp.solvers.choice import (
-    SOLVERS,
-    check_solver,
-    solver_from_dict,
-    solver_to_dict,
-)
+from keras2gp.gp.solvers.choice import SOLVERS, check_solver, solver_from_dict, solver_to_dict
 from keras2gp.gp.solvers.jitter import check_jitter
 from keras2gp.gp.solvers.report import CholeskyReport, SolverReport, finite_number
 from keras2gp.gp.solvers.system import PROBE, Origin

@@ -20,17 +20,7 @@ from itertools import product
 from keras2gp.errors import InputError, Obstacle
 from keras2gp.graph.distributions import kinds
 from keras2gp.graph.graph import Graph, Node
-from keras2gp.graph.ops import (
-    Input,
-    Margin,
-    Mixing,
-    Offset,
-    Op,
-    Ratios,
-    Spatial,
-    Upsample,
-    wrapped,
-)
+from keras2gp.graph.ops import Input, Margin, Mixing, Offset, Op, Ratios, Spatial, Upsample, wrapped
 
 __all__ = ["Loop", "check_offsets", "demand", "loops", "reach"]
 

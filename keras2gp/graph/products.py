@@ -11,13 +11,7 @@ from itertools import product
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import may_depend
 from keras2gp.graph.multiples import gated, times
-from keras2gp.graph.ops import (
-    Activation,
-    Composed,
-    Polynomial,
-    Product,
-    Shift,
-)
+from keras2gp.graph.ops import Activation, Composed, Polynomial, Product, Shift
 from keras2gp.graph.rewriting import Rewriting
 
 __all__ = ["ProductRewriting"]

@@ -9,14 +9,7 @@ from keras2gp.errors import Obstacle
 from keras2gp.graph.composition import composed
 from keras2gp.graph.graph import GraphBuilder
 from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
-from keras2gp.graph.ops import (
-    Activation,
-    Kind,
-    Op,
-    Product,
-    Shift,
-    Sum,
-)
+from keras2gp.graph.ops import Activation, Kind, Op, Product, Shift, Sum
 
 __all__ = ["Rewriting", "Terms"]
 

@@ -29,12 +29,7 @@ from keras2gp.kernel.operands import (
     require_same_inputs,
 )
 from keras2gp.kernel.variances import changed_variances
-from keras2gp.matrices.composed import (
-    ComposedProgram,
-    FunctionProgram,
-    Operation,
-    part_parameters,
-)
+from keras2gp.matrices.composed import ComposedProgram, FunctionProgram, Operation, part_parameters
 from keras2gp.matrices.local import diagonal_of, matrix_of
 
 __all__ = ["Algebra", "ComposedKernel", "composed"]

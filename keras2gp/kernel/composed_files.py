@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.checked_files import check_digest, file_digest, with_digest
+from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp.errors import ModelFileError
 from keras2gp.kernel.functions import function_from_state, function_state
 from keras2gp.kernel.saving import JSON, malformed_refused, replaced

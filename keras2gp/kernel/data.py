@@ -12,11 +12,7 @@ from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Patches, Weigh
-from keras2gp.kernel.inputs import (
-    as_inputs,
-    numbers_per_image,
-    require_tokens,
-)
+from keras2gp.kernel.inputs import as_inputs, numbers_per_image, require_tokens
 
 __all__ = ["data_tensors", "require_pair"]
 

@@ -9,9 +9,7 @@ from typing import Any
 
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.matrices.composed import (
-    Operation,
-)
+from keras2gp.matrices.composed import Operation
 
 __all__ = [
     "OwnKernel",

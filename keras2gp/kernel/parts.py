@@ -11,12 +11,7 @@ from typing import Any, cast
 import tensorflow as tf
 
 from keras2gp._util.checks import whole_number
-from keras2gp.covariance.program import (
-    KernelKind,
-    Program,
-    check_rules,
-    check_tangent,
-)
+from keras2gp.covariance.program import KernelKind, Program, check_rules, check_tangent
 from keras2gp.covariance.registry import OWN, dual_of, is_outside, own_activation
 from keras2gp.errors import ModelFileError
 from keras2gp.graph.graph import Graph

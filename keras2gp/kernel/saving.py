@@ -20,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
-from keras2gp._util.checked_files import check_digest, file_digest, with_digest
+from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.files import read_if_regular, staged_directory
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.pairs import ImageBlock

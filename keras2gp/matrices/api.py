@@ -19,8 +19,9 @@ from keras2gp.matrices.blocks import BlockShape
 from keras2gp.matrices.estimate import Estimate, estimate_of
 from keras2gp.matrices.executors import executor_of
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
+from keras2gp.matrices.layout import LARGEST_SIDE
 from keras2gp.matrices.local import in_memory
-from keras2gp.matrices.store import LARGEST_SIDE, GramStore
+from keras2gp.matrices.store import GramStore
 from keras2gp.matrices.work import BlockProgram, Executor, Work
 
 __all__ = ["estimate", "gram"]

@@ -29,18 +29,32 @@ import google_crc32c
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import whole_number
 from keras2gp._util.files import read_if_regular, write_file
 from keras2gp.errors import StoreError
-from keras2gp.matrices.fingerprint import digest
+from keras2gp.matrices.blocks import BlockShape
+from keras2gp.matrices.fingerprint import FORMAT, digest
+from keras2gp.matrices.plan import Partition
 
-__all__ = ["CHUNK_EXTRA", "KEY", "ChunkedArray", "read_json", "write_metadata"]
+__all__ = [
+    "CHUNK_EXTRA",
+    "LARGEST_SIDE",
+    "ChunkedArray",
+    "Description",
+    "read_description",
+    "write_metadata",
+]
 
-KEY = "keras2gp"
+_KEY = "keras2gp"
 _TAG = 16
 _END = 4 + 16 + 4
 CHUNK_EXTRA = _TAG + _END + 4096
 """Bytes of a chunk beside its values: tag, checksums, index, and what file systems round up to."""
 _LARGEST_JSON = 2**20
+LARGEST_SIDE = 2**13
+"""Rows or columns of a block."""
+_MOST_ROWS, _MOST_BLOCKS = 2**40, 10**8
+_MOST_AXES, _MOST_ENTRIES = 8, 2**26
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,7 @@ class ChunkedArray:
 
     def require_metadata(self) -> None:
         """Refuse an array whose metadata are not those of this array. Raises: ValueError."""
-        data = read_json(self.store / self.name / "zarr.json")
+        data = _read_json(self.store / self.name / "zarr.json")
         shard = data["codecs"][0]["configuration"]
         layout = (
             data["shape"],
@@ -141,7 +155,7 @@ def _end(checksum: int, length: int) -> bytes:
     return struct.pack("<I16sI", checksum, index, google_crc32c.value(index))
 
 
-def read_json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     """The content of one of a store's JSON files. Raises: ValueError, OSError."""
     data = read_if_regular(path, _LARGEST_JSON)
     if data is None:
@@ -149,12 +163,73 @@ def read_json(path: Path) -> Any:
     return json.loads(data)
 
 
+@dataclass(frozen=True)
+class Description:
+    """The metadata of a store, each number bounded.
+
+    Attributes:
+        fingerprint: hashes of all that the entries depend on.
+        shape: N1 and N2, and the positions of each entry.
+        dtype: type of the entries.
+        symmetric: whether rows and columns are the same images.
+        partition: the blocks.
+        matrix: the array of the blocks.
+        diagonal: the array of the diagonal, [N1, *positions]; it is there if symmetric.
+    """
+
+    fingerprint: dict[str, Any]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    symmetric: bool
+    partition: Partition
+    matrix: ChunkedArray
+    diagonal: ChunkedArray
+
+
+def read_description(path: Path) -> Description:
+    """Read the metadata of a store, each number bounded before anything is made of it.
+
+    Raises:
+        OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError: they are
+            malformed, or of another format.
+    """
+    fingerprint = dict(_read_json(path / "zarr.json")["attributes"][_KEY])
+    recorded = fingerprint.pop("sha256")
+    if fingerprint["format"] != FORMAT:
+        raise ValueError(f"format {fingerprint['format']}, expected {FORMAT}")
+    if digest(fingerprint) != recorded:
+        raise ValueError("its fingerprint was changed")
+    if fingerprint["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"dtype {fingerprint['dtype']!r}, expected 'float32' or 'float64'")
+    n1, n2, *positions = (
+        whole_number("shape", n, 1, _MOST_ROWS) for n in fingerprint["shape"][:_MOST_AXES]
+    )
+    sides = [whole_number("block", n, 1, LARGEST_SIDE) for n in fingerprint["block"]]
+    dtype = np.dtype(fingerprint["dtype"])
+    symmetric = fingerprint["x2"] is None
+    if symmetric and n1 != n2:
+        raise ValueError(f"a symmetric matrix of shape {[n1, n2]}")
+    if math.prod((*sides[:2], *positions)) > _MOST_ENTRIES:
+        raise ValueError(f"blocks of {sides[:2]} entries of {positions} positions")
+    partition = Partition(n1, n2, symmetric, BlockShape(*sides), tuple(positions))
+    blocks = -(-n1 // sides[0]) * -(-n2 // sides[1])
+    if blocks > _MOST_BLOCKS:
+        raise ValueError(f"{blocks} blocks, expected at most {_MOST_BLOCKS}")
+    chunk = (partition.shape.rows, partition.shape.columns, *positions)
+    of_store = dtype, digest(fingerprint)
+    matrix = ChunkedArray(path, "matrix", (n1, n2, *positions), chunk, *of_store)
+    diagonal = ChunkedArray(path, "diagonal", (n1, *positions), (n1, *positions), *of_store)
+    for array in (matrix, diagonal) if symmetric else (matrix,):
+        array.require_metadata()
+    return Description(fingerprint, matrix.shape, dtype, symmetric, partition, matrix, diagonal)
+
+
 def write_metadata(path: Path, fingerprint: Mapping[str, Any]) -> None:
     """Write a new store without chunks. A chunk that is not there reads as NaN."""
     import zarr  # noqa: PLC0415 (slow to import, and needed for new stores alone)
     from zarr.codecs import BytesCodec, Crc32cCodec  # noqa: PLC0415
 
-    attributes = {KEY: {**fingerprint, "sha256": digest(fingerprint)}}
+    attributes = {_KEY: {**fingerprint, "sha256": digest(fingerprint)}}
     group = zarr.create_group(str(path), zarr_format=3, attributes=attributes)
     n1, n2, *positions = fingerprint["shape"]
     arrays: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

@@ -17,25 +17,19 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix, Vector
-from keras2gp._util.checks import whole_number
 from keras2gp._util.files import flush, temporary_name
 from keras2gp.errors import InputError, StoreError
-from keras2gp.matrices.blocks import Block, BlockShape
-from keras2gp.matrices.fingerprint import FORMAT, differences, digest
-from keras2gp.matrices.layout import KEY, ChunkedArray, read_json, write_metadata
-from keras2gp.matrices.plan import Partition
+from keras2gp.matrices.blocks import Block
+from keras2gp.matrices.fingerprint import differences, digest
+from keras2gp.matrices.layout import ChunkedArray, read_description, write_metadata
 from keras2gp.matrices.reading import Selection, gather
 from keras2gp.matrices.work import require_finite
 
-__all__ = ["LARGEST_SIDE", "GramStore"]
+__all__ = ["GramStore"]
 
 _RESUME = (
     "Run keras2gp.gram again with the same arguments and out={path!r} to compute what is missing"
 )
-LARGEST_SIDE = 2**13
-"""Rows or columns of a block."""
-_MOST_ROWS, _MOST_BLOCKS = 2**40, 10**8
-_MOST_AXES, _MOST_ENTRIES = 8, 2**26
 
 
 class GramStore:
@@ -70,12 +64,17 @@ class GramStore:
             problem = "is a file and no store" if self.path.exists() else "no such store"
             raise StoreError(f"{self.path}: {problem}. keras2gp.gram(..., out=PATH) makes one")
         try:
-            self._read_metadata()
+            description = read_description(self.path)
         except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise StoreError(
                 f"{self.path} is not a Gram matrix that this version of keras2gp can read: {e}. "
                 "Try: compute the matrix again at another path, or remove the store"
             ) from e
+        self.fingerprint = description.fingerprint
+        self.shape, self.dtype = description.shape, description.dtype
+        self.symmetric = description.symmetric
+        self._partition = description.partition
+        self._matrix, self._variances = description.matrix, description.diagonal
 
     @classmethod
     def open(cls, path: str | Path) -> GramStore:
@@ -114,43 +113,6 @@ class GramStore:
                 raise StoreError(f"{path} cannot be made: {error}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-    def _read_metadata(self) -> None:
-        """Read the metadata, each number bounded before anything is made of it."""
-        fingerprint = dict(read_json(self.path / "zarr.json")["attributes"][KEY])
-        recorded = fingerprint.pop("sha256")
-        if fingerprint["format"] != FORMAT:
-            raise ValueError(f"format {fingerprint['format']}, expected {FORMAT}")
-        if digest(fingerprint) != recorded:
-            raise ValueError("its fingerprint was changed")
-        if fingerprint["dtype"] not in ("float32", "float64"):
-            raise ValueError(f"dtype {fingerprint['dtype']!r}, expected 'float32' or 'float64'")
-        n1, n2, *positions = (
-            whole_number("shape", n, 1, _MOST_ROWS) for n in fingerprint["shape"][:_MOST_AXES]
-        )
-        sides = [whole_number("block", n, 1, LARGEST_SIDE) for n in fingerprint["block"]]
-        self.fingerprint: dict[str, Any] = fingerprint
-        self.shape: tuple[int, ...] = (n1, n2, *positions)
-        self.dtype: np.dtype[Any] = np.dtype(fingerprint["dtype"])
-        self.symmetric = fingerprint["x2"] is None
-        if self.symmetric and n1 != n2:
-            raise ValueError(f"a symmetric matrix of shape {[n1, n2]}")
-        if math.prod((*sides[:2], *positions)) > _MOST_ENTRIES:
-            raise ValueError(f"blocks of {sides[:2]} entries of {positions} positions")
-        shape = BlockShape(*sides)
-        self._partition = Partition(n1, n2, self.symmetric, shape, tuple(positions))
-        blocks = -(-n1 // sides[0]) * -(-n2 // sides[1])
-        if blocks > _MOST_BLOCKS:
-            raise ValueError(f"{blocks} blocks, expected at most {_MOST_BLOCKS}")
-        self._matrix = self._array("matrix", self.shape, self.chunks)
-        if self.symmetric:
-            self._variances = self._array("diagonal", (n1, *positions), (n1, *positions))
-
-    def _array(self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...]) -> ChunkedArray:
-        identity = digest(self.fingerprint)
-        array = ChunkedArray(self.path, name, shape, chunk, self.dtype, identity)
-        array.require_metadata()
-        return array
 
     # What an array has.
 

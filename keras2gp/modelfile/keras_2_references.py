@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras2gp.modelfile.config_values import Config
-from keras2gp.modelfile.keras_2_settings import (
-    is_of_keras,
-)
+from keras2gp.modelfile.keras_2_settings import is_of_keras
 
 __all__ = [
     "call_of",

@@ -1,66 +1,37 @@
-"""Widened copies of a Keras model: the same layers in the same graph, with other channel counts."""
+"""Widened copies of a Keras model: the same graph, of copies of its layers with more channels."""
 
 from __future__ import annotations
 
-import copy
 import math
-import re
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
-from keras.src.applications import convnext
 
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.call import Call
-from keras2gp.conversion.initial_values import initial_constants
 from keras2gp.conversion.priors import bias_mean
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.errors import GraphError, WideningError
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.verification.copies import Copies, first_number
 from keras2gp.verification.costs import Scale
 from keras2gp.verification.layers import (
     StepByStep,
-    channel_ends,
     channel_index,
-    depthwise,
     drawn_weights,
     entries_of,
     growth_over_channels,
     recurrent,
     recurrent_layers,
-    separable,
-    separated,
-    units_of,
     weighted,
 )
 from keras2gp.verification.survey import Random, state_of_copies
 from keras2gp.verification.taps import Copied, Taps
 
 __all__ = ["Widened", "deviations"]
-
-_INITIALIZERS = (
-    "embeddings_initializer",
-    "kernel_initializer",
-    "bias_initializer",
-    "recurrent_initializer",
-    "depthwise_initializer",
-    "pointwise_initializer",
-)
-_AVERAGES = {
-    getattr(keras.layers, f"{reach}MaxPooling{rank}D"): getattr(
-        keras.layers, f"{reach}AveragePooling{rank}D"
-    )
-    for reach in ("", "Global")
-    for rank in (1, 2, 3)
-}
-
-
-_CONSTANTS = frozenset({"beta_initializer", "gamma_initializer", "moving_mean_initializer"})
-"""Initialisers of variables that are not drawn."""
 
 
 class Widened(StepByStep):
@@ -104,14 +75,14 @@ class Widened(StepByStep):
         self.output = output
         self.removed = removed
         self.bias_means = bias_means
-        self.averages = averages
         self.parameters = parameters
         self.drawn: dict[str, Any] = {}
         self._notes = Taps()
-        self._copies: dict[int, Any] = {}
+        state = state_of_copies(tracer, trained_until, layers)
+        self._copies = Copies(scale, state.dtype, averages=averages)
         self._surrounded: set[int] = set()
         self._paths: dict[int, str] = {}
-        super().__init__(functional, state_of_copies(tracer, trained_until, layers), {})
+        super().__init__(functional, state, {})
         result = self.results[output].data
         self.taps = self._notes.of_model(keras.Model(self.inputs, result))
         tensors = [tensor for tap in self.taps for tensor in tap.tensors]
@@ -156,19 +127,16 @@ class Widened(StepByStep):
         operation, source = call.operation, call.tensors[0]
         if recurrent(operation):
             return self._recurrent(call, path, name)
-        key = id(operation)
-        if key not in self._copies:
-            self._copies[key] = self._by_suffix(call, path)
-            self.drawn |= {name + suffix: layer for suffix, layer in self._copies[key].items()}
         result = source
-        for suffix, layer in self._copies[key].items():
+        for suffix, layer in self._copies.of_weights(call, path).items():
+            self.drawn[name + suffix] = layer
             data = layer(result.data)
             variances = self.parameters[name + suffix]
             drawn = [(w, w.deviation(variances)) for w in drawn_weights(layer)]
             apart = self.depth > 0  # controls are of images, and these are of steps
             result = self._notes.weights(layer, drawn, result, data, apart=apart)
         if name in self.bias_means:  # weights are drawn about 0
-            moved = result.data + _first(bias_mean(operation))
+            moved = result.data + first_number(bias_mean(operation))
             result = self._notes.between(None, [result], moved)
         # The function itself is handed on, since a function of the user's own has no name in Keras.
         # The kernel is that of a Gaussian output: an activation in the output's layer was removed.
@@ -186,143 +154,37 @@ class Widened(StepByStep):
                 f"{path}: its last activation is left out at the output, and Keras gives no state "
                 "before it. Try: a Dense layer after it"
             )
-        key = id(operation)
-        if key not in self._copies:
-            directions = []
-            for layer in recurrent_layers(operation).values():
-                config = layer.get_config()
-                config |= {each: "zeros" for each in _INITIALIZERS if each in config}
-                config |= {"units": self._grown(layer.units), "dtype": self.state.dtype}
-                # The function itself, since a function of the user's own has no name in Keras.
-                config |= {"activation": layer.activation, "name": f"{len(self._copies)}_rnn"}
-                directions.append(type(layer).from_config(config))
-            self._copies[key] = directions[0]
-            if len(directions) > 1:
-                self._copies[key] = keras.layers.Bidirectional(
-                    directions[0], operation.merge_mode, backward_layer=directions[1]
-                )
-        copy = self._copies[key]
+        copy = self._copies.of_recurrent(operation)
         results = copy(source.data, mask=masks[0].data if masks else None)
         results = results if isinstance(results, list | tuple) else [results]
         for suffix, layer in recurrent_layers(copy).items():
             self.drawn |= {f"{name}{suffix}/{part}": layer for part in ("input", "recurrent")}
         return [self._notes.recurrent(copy, source, result) for result in results]
 
-    def _by_suffix(self, call: Call, path: str) -> dict[str, Any]:
-        """Copies of a layer with weights, by the suffix of their names in the parameters."""
-        operation = call.operation
-        config = self._config(call, path)
-        config |= {"activation": "linear"} if "activation" in config else {}
-        # Weights are drawn for every network; some initialisers would take minutes.
-        config |= {key: "zeros" for key in _INITIALIZERS if key in config}
-        if not separable(operation):
-            return {"": type(operation).from_config(config)}
-        steps = separated(operation, config)
-        return {suffix: kind.from_config(settings) for suffix, kind, settings in steps}
-
     def _between(self, call: Call, path: str) -> list[Tensor]:
         """Call the copy of an operation without random weights."""
         if path == self.removed:
             return list(call.tensors)
-        operation = call.operation
-        key = id(operation)
-        if key not in self._copies:
-            self._copies[key] = self._copy(call, path)
+        operation, copied = call.operation, self._copies.of_operation(call, path)
         args, kwargs = (self._value(v, call) for v in (call.args, call.kwargs))
         kwargs.pop("training", None)
         if index := channel_index(call):
             place, channels = index
             keys = list(args[1])
-            keys[place] = slice(self._grown(channels.start), self._grown(channels.stop))
+            keys[place] = slice(
+                self._copies.grown(channels.start), self._copies.grown(channels.stop)
+            )
             args = (args[0], tuple(keys))
         if args and id(args[0]) in self._surrounded:
-            results = _inside(self._copies[key], args[0])
+            results = _inside(copied, args[0])
         else:
-            results = self._copies[key](*args, **kwargs)
+            results = copied(*args, **kwargs)
         if type(operation).__name__ == "Pad" and -math.inf in (*args[1:], *kwargs.values()):
             self._surrounded.add(id(results))
         if power := growth_over_channels(call):
             results = results * float(self.scale.factor) ** -power
         results = results if isinstance(results, list | tuple) else [results]
-        return [self._notes.between(self._copies[key], call.tensors, t) for t in results]
-
-    def _copy(self, call: Call, path: str) -> Any:
-        operation = call.operation
-        if not isinstance(operation, keras.Layer):
-            return self._operation(operation, call, path)
-        kind = type(operation)
-        if self.averages and kind in _AVERAGES:
-            kind = _AVERAGES[kind]
-        return kind.from_config(self._config(call, path))
-
-    def _config(self, call: Call, path: str) -> dict[str, Any]:
-        """The settings of a layer's copy."""
-        config: dict[str, Any] = call.operation.get_config()
-        config |= {"name": self._name(path), "dtype": self.state.dtype, "trainable": True}
-        config |= dict.fromkeys({"lora_alpha", "lora_rank"} & config.keys())
-        for key in _CONSTANTS & config.keys():
-            values = initial_constants(getattr(call.operation, key))
-            if values is None and key == "gamma_initializer" and call.operation.gamma is not None:
-                raise WideningError(f"{path}: its gamma is random, and copies have one that is not")
-            if values is not None:  # the first of several, since the channels grow
-                config[key] = keras.initializers.Constant(_first(values))
-        return config | self._sizes(call)
-
-    def _name(self, path: str) -> str:
-        """The name of the next copy, which no other has."""
-        return f"{len(self._copies)}_{re.sub(r'[^A-Za-z0-9_.-]', '_', path)}"
-
-    def _sizes(self, call: Call) -> dict[str, Any]:
-        """The settings of a layer that change with the number of channels."""
-        layer = call.operation
-        kind = type(layer)
-        if kind is keras.layers.Reshape:
-            return {"target_shape": self._target(call)}
-        if kind is keras.layers.Rescaling:
-            return {"scale": _first(layer.scale), "offset": _first(layer.offset)}
-        if kind is convnext.LayerScale:
-            return {"projection_dim": self._grown(layer.projection_dim)}
-        setting = units_of(layer) if weighted(layer) else None
-        if setting is None:
-            return {}
-        name, units = setting
-        free = id(layer) in self.scale.outputs
-        sizes: dict[str, Any] = {name: self.scale.units if free else self._grown(units)}
-        if name == "output_shape":
-            sizes[name] = (*layer.partial_output_shape[:-1], sizes[name])
-        if depthwise(layer):
-            sizes["groups"] = self._grown(layer.groups)
-        return sizes
-
-    def _operation(self, operation: Any, call: Call, path: str) -> Any:
-        """A copy of an operation of keras.ops, which leaves the nodes of the original alone."""
-        kind = type(operation).__name__
-        if self.averages and kind == "MaxPool":
-            return partial(
-                keras.ops.average_pool,
-                pool_size=operation.pool_size,
-                strides=operation.strides,
-                padding=operation.padding,
-                data_format=operation.data_format,
-            )
-        twin = copy.copy(operation)
-        twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
-        twin.name = self._name(path)
-        if kind == "Split" and not isinstance(operation.indices_or_sections, int):
-            ends = channel_ends(call) or operation.indices_or_sections
-            growth = self.scale.factor if channel_ends(call) else 1
-            twin.indices_or_sections = tuple(int(n * growth) for n in ends)
-        if kind == "Reshape":
-            twin.newshape = (-1, *self._target(call))
-        return twin
-
-    def _target(self, call: Call) -> tuple[int, ...]:
-        """Target shape of the copy of a Reshape: channels are on the last axis."""
-        *positions, channels = (int(n or 1) for n in call.output)
-        return (*positions, self._grown(channels))
-
-    def _grown(self, channels: int) -> int:
-        return int(channels * self.scale.factor)
+        return [self._notes.between(copied, call.tensors, t) for t in results]
 
     def _value(self, value: Any, call: Call) -> Any:
         """An argument of the copy's call: a tensor's copy, or the number in a constant array."""
@@ -336,7 +198,7 @@ class Widened(StepByStep):
             return {key: self._value(v, call) for key, v in value.items()}
         if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
             listed = type(call.operation).__name__ in ("Take", "Matmul")  # of positions
-            return value if listed else _first(value)
+            return value if listed else first_number(value)
         return value
 
     def _repeated(self, data: Any, call: Call) -> Any:
@@ -373,8 +235,3 @@ def deviations(widened: Widened) -> list[float | None]:
             f"{len(by_variable)} weights are to be drawn, and the copy has {drawn} of them"
         )
     return [by_variable.get(id(v)) for v in variables]
-
-
-def _first(value: Any) -> float:
-    """The first number in an array, whose shape has the model's channels."""
-    return float(np.asarray(value).flat[0])

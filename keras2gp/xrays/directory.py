@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
-from keras2gp._util.checked_files import check_digest, with_digest
+from keras2gp._util.digest import check_digest, with_digest
 from keras2gp._util.files import read_if_regular, sweep, write_file
 from keras2gp._util.version import VERSION
 from keras2gp.errors import Keras2GPError, StoreError

@@ -9,13 +9,7 @@ from typing import Any
 from keras import layers
 
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.xrays.parts import (
-    branches,
-    is_merge,
-    is_normalization,
-    signature,
-    unit,
-)
+from keras2gp.xrays.parts import branches, is_merge, is_normalization, signature, unit
 from keras2gp.xrays.wiring import Change, Found, Visit, Wiring, is_weighted
 
 __all__ = ["depths", "normalizations", "passed", "skips"]

@@ -12,7 +12,7 @@ import pytest
 from gp_kernels import Frame, ImageKernel, images
 
 from keras2gp._util import memory
-from keras2gp._util.checked_files import with_digest
+from keras2gp._util.digest import with_digest
 from keras2gp.errors import InputError, ModelFileError, NotFittedError
 from keras2gp.gp import GPClassifier, GPRegressor, load_head, save_head
 

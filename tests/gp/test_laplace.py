@@ -16,7 +16,7 @@ from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 import keras2gp
-from keras2gp._util.checked_files import with_digest
+from keras2gp._util.digest import with_digest
 from keras2gp._util.fit_record import FIT_FILES
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.predictions import load_fit

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from keras2gp._util.checked_files import with_digest
+from keras2gp._util.digest import with_digest
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp import (
     ConjugateGradients,

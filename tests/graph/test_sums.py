@@ -6,13 +6,7 @@ import pytest
 from keras2gp.graph import GraphBuilder
 from keras2gp.graph import ops as op
 from keras2gp.graph.calls import join_calls
-from keras2gp.graph.ops import (
-    AveragePool,
-    Combination,
-    Depthwise,
-    Normalize,
-    Upsample,
-)
+from keras2gp.graph.ops import AveragePool, Combination, Depthwise, Normalize, Upsample
 from keras2gp.graph.sums import OtherChannels, resolve_sums
 
 SIZE = (5, 4)

@@ -22,7 +22,7 @@ from sklearn.gaussian_process.kernels import (
 from sklearn.model_selection import GridSearchCV
 
 import keras2gp
-from keras2gp._util.checked_files import with_digest
+from keras2gp._util.digest import with_digest
 from keras2gp.adapters import sklearn_kernel
 from keras2gp.cli.main import main
 from keras2gp.cli.session import kernel_of

@@ -54,7 +54,7 @@ def test_a_saved_kernel_keeps_its_positions(kernel, tmp_path):
 def test_a_saved_graph_between_positions_is_refused(kernel, tmp_path):
     import json
 
-    from keras2gp._util.checked_files import with_digest
+    from keras2gp._util.digest import with_digest
 
     kernel.save(tmp_path / "kernel")
     file = tmp_path / "kernel" / "kernel.json"

@@ -15,7 +15,7 @@ import pytest
 from keras import layers
 
 import keras2gp
-from keras2gp._util.checked_files import with_digest
+from keras2gp._util.digest import with_digest
 from keras2gp.errors import Keras2GPError, ModelFileError
 
 HE = {"kernel_initializer": "he_normal"}

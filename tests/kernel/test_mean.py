@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 import keras2gp
-from keras2gp._util.checked_files import with_digest
+from keras2gp._util.digest import with_digest
 from keras2gp.errors import InputError, ModelFileError, UnsupportedModelError
 
 W2, B2 = 2.0, 0.09

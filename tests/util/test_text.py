@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from keras2gp._util.text import (
-    duration_text,
-    printable,
-    quoted_text,
-    received_text,
-    size_text,
-)
+from keras2gp._util.text import duration_text, printable, quoted_text, received_text, size_text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [

@@ -9,10 +9,7 @@ import numpy as np
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp.errors import InputError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
-from keras2gp.gp.kernel_function import (
-    kernel_values,
-    prior_variances,
-)
+from keras2gp.gp.kernel_function import kernel_values, prior_variances
 from keras2gp.gp.laplace.base import Likelihood
 from keras2gp.gp.laplace.mode import solved
 from keras2gp.gp.posterior import require_finite

@@ -20,12 +20,7 @@ from keras2gp._util.arrays import Images, Noise
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
-from keras2gp.gp.solvers.jitter import (
-    check_jitter,
-    check_noises,
-    factor_with_jitter,
-    noise_of,
-)
+from keras2gp.gp.solvers.jitter import check_jitter, check_noises, factor_with_jitter, noise_of
 from keras2gp.gp.solvers.matrices import (
     MatrixLike,
     Progress,

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras2gp._util.array_files import array_writer, read_array
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
-from keras2gp._util.checked_files import array_writer, read_array
 from keras2gp._util.files import write_file
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.solvers.jitter import noise_of

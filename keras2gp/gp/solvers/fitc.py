@@ -15,11 +15,7 @@ from keras2gp.gp.solvers.inducing import InducingSolver, InducingSystem
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import relative_error
-from keras2gp.gp.solvers.preconditioner import (
-    PartialCholesky,
-    partial_cholesky,
-    randomly_pivoted,
-)
+from keras2gp.gp.solvers.preconditioner import PartialCholesky, partial_cholesky, randomly_pivoted
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training

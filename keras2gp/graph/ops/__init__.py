@@ -42,15 +42,7 @@ from keras2gp.graph.ops.mixing import (
     Upsample,
 )
 from keras2gp.graph.ops.normalization import Gain, Normalize, NormalizeAdded
-from keras2gp.graph.ops.positions import (
-    Crop,
-    Dilate,
-    Flip,
-    Pad,
-    Patches,
-    Positions,
-    Repeat,
-)
+from keras2gp.graph.ops.positions import Crop, Dilate, Flip, Pad, Patches, Positions, Repeat
 from keras2gp.graph.ops.products import STRAIGHT, Multiple, Polynomial, Product, Rest, Total
 from keras2gp.graph.ops.rearranging import Axes, Permute, Reshape, Shuffle, Spread
 from keras2gp.graph.ops.sequences import Recurrent, Weigh

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keras2gp._util.checked_files import check_digest, digest_of, file_digest, with_digest
+from keras2gp._util.digest import check_digest, digest_of, file_digest, with_digest
 from keras2gp.errors import ModelFileError, StoreError
 
 DATA = {
