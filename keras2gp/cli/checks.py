@@ -33,7 +33,7 @@ from keras2gp.cli.outputs import (
 from keras2gp.conversion.overrides import read_overrides
 from keras2gp.errors import DataError
 from keras2gp.plots.style import SUFFIXES, new_figure
-from keras2gp.xrays.kinds import KINDS
+from keras2gp.xrays import KINDS
 
 __all__ = [
     "check_completion",

@@ -9,7 +9,7 @@ from keras2gp.cli import arguments, checks, option_values
 from keras2gp.cli.arguments import MODEL, MODEL_OR_KERNEL
 from keras2gp.cli.completion import SHELLS
 from keras2gp.cli.loading import Command
-from keras2gp.xrays.kinds import KINDS
+from keras2gp.xrays import KINDS
 
 __all__ = [
     "add_completion",

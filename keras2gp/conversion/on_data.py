@@ -19,7 +19,7 @@ from keras import ops
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
-from keras2gp.conversion.encoders import encoder_settings, is_sparse
+from keras2gp.conversion.preprocessing import encoder_settings, is_sparse
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.modelfile.building import with_exact_constants
 

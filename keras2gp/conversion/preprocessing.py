@@ -1,4 +1,4 @@
-"""The Keras model of all layers before the first random weights, which runs on the images."""
+"""The Keras model of all layers before the first random weights, text encoders included."""
 
 from __future__ import annotations
 
@@ -7,15 +7,63 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import layers
 
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import quoted_text
-from keras2gp.conversion.encoders import vocabulary_of
 from keras2gp.errors import Obstacle
 from keras2gp.graph.calls import SharedCalls
 from keras2gp.kernel.inputs import as_inputs, numbers_per_image
 
-__all__ = ["deterministic_model", "mixing_obstacles", "side_by_side"]
+__all__ = [
+    "deterministic_model",
+    "encoder_settings",
+    "is_sparse",
+    "mixing_obstacles",
+    "side_by_side",
+    "vocabulary_of",
+]
+
+_LOOKUPS = (layers.IntegerLookup, layers.StringLookup)
+
+
+def _lookup_of(layer: Any) -> Any | None:
+    """The lookup of a layer: itself, or the one that TextVectorization keeps."""
+    if isinstance(layer, layers.TextVectorization):
+        return layer._lookup_layer  # noqa: SLF001
+    return layer if isinstance(layer, _LOOKUPS) else None
+
+
+def vocabulary_of(layer: Any) -> list[Any] | None:
+    """The entries that a layer looks up; None for a layer of another kind."""
+    lookup = _lookup_of(layer)
+    return None if lookup is None else list(lookup.get_vocabulary(include_special_tokens=False))
+
+
+def is_sparse(layer: Any) -> bool:
+    """Whether a layer's results are sparse or ragged tensors."""
+    stated = (getattr(part, "sparse", False) is True for part in (layer, _lookup_of(layer)))
+    return any(stated) or getattr(layer, "_ragged", False) is True
+
+
+def encoder_settings(layer: Any) -> dict[str, Any]:
+    """The settings that hold what a lookup was adapted to, which Keras keeps outside of them.
+
+    Args:
+        layer: Any layer.
+
+    Returns:
+        Its vocabulary, and the weights of its entries; nothing for a layer of another kind.
+    """
+    lookup = _lookup_of(layer)
+    if lookup is None:
+        return {}
+    settings: dict[str, Any] = {"vocabulary": vocabulary_of(layer)}
+    if lookup.output_mode == "tf_idf":
+        weights = lookup.idf_weights_const.numpy()
+        settings["idf_weights"] = weights[lookup.num_oov_indices :].tolist()
+    return settings
+
 
 _PROBES = 3
 _TOLERANCE = 1e-3

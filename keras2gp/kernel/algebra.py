@@ -16,9 +16,8 @@ from keras2gp._util.checks import as_path
 from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.kernel.composed_files import save_composed
+from keras2gp.kernel.composed_files import function_state, save_composed
 from keras2gp.kernel.derivatives import derived
-from keras2gp.kernel.functions import function_state
 from keras2gp.kernel.inputs import InputSpec, checked
 from keras2gp.kernel.operands import (
     OwnKernel,

@@ -80,6 +80,8 @@ class ChunkedArray:
     def read_if_valid(self, place: tuple[int, ...]) -> Array | None:
         """The values of a chunk, read-only; None unless it is whole, finite and in its place.
 
+        The tag tells a chunk that was swapped with another, or is of another store.
+
         Raises: StoreError if the file cannot be read at all.
         """
         length = math.prod(self.chunk) * self.dtype.itemsize

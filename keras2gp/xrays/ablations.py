@@ -9,8 +9,7 @@ from typing import Any
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.xrays import exchanges, removals
-from keras2gp.xrays.kinds import KINDS
+from keras2gp.xrays import KINDS, exchanges, removals
 from keras2gp.xrays.wiring import Change, Found, Wiring
 
 __all__ = ["Ablation", "ablations", "check_kinds"]

@@ -29,7 +29,7 @@ from keras2gp.cli.session import kernel_of
 from keras2gp.errors import InputError, ModelFileError, PriorError, StoreError
 from keras2gp.gp import GPRegressor, TrainedEnsemble
 from keras2gp.kernel.algebra import ComposedKernel
-from keras2gp.kernel.functions import function_from_state, function_state
+from keras2gp.kernel.composed_files import function_from_state, function_state
 
 RANDOM = np.random.default_rng(0)
 X, NEW = RANDOM.normal(size=(11, 3)), RANDOM.normal(size=(4, 3))
