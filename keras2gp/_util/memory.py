@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError, Keras2GPError
 
-__all__ = ["NEGLIGIBLE", "available_memory", "peak_memory", "require_memory"]
+__all__ = ["NEGLIGIBLE", "available_memory", "peak_memory", "require_memory", "resident_memory"]
 
 NEGLIGIBLE = 2**24
 """Bytes that a frequent call may take without a comparison, which costs a fraction of 1 ms."""
@@ -42,6 +42,14 @@ def peak_memory() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident_memory() -> int | None:
+    """The resident memory of this process at present, in bytes; None if it is not known."""
+    try:
+        return _entry(f"{_PROC}/self/status", "VmRSS:") * 1024
+    except (OSError, ValueError):
+        return None
 
 
 def require_memory(

@@ -16,9 +16,9 @@ from keras2gp.cli.tables import prepared_table, takes_table
 from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.images import prepare_images
 from keras2gp.errors import InputError
+from keras2gp.fits.loading import load_kernel
 from keras2gp.kernel.algebra import ComposedKernel
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.fits.loading import load_kernel
 from keras2gp.report import ConversionReport
 
 __all__ = [

@@ -16,6 +16,7 @@ from keras2gp.gp.kernel_function import kernel_values
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import mean_of_rows
 from keras2gp.gp.solvers.precision import precision_hint
+from keras2gp.gp.solvers.report import is_number
 
 __all__ = ["EnsembleMoments", "amount"]
 
@@ -190,8 +191,7 @@ class EnsembleMoments(FittedInputs):
 
 def amount(name: str, value: Any, *, infinite: bool = False) -> float:
     """A setting that is a number from 0 on; InputError for anything else."""
-    number = isinstance(value, int | float | np.integer | np.floating)
-    if not number or isinstance(value, bool) or not value >= 0 or (math.isinf(value) > infinite):
+    if not is_number(value) or not value >= 0 or (math.isinf(value) > infinite):
         expected = "a number from 0 on" + (", or math.inf" if infinite else "")
         raise InputError(f"{name} is {received_text(value)}: expected {expected}")
     return float(value)

@@ -16,9 +16,9 @@ import struct
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from keras2gp._util.memory import resident_memory
 from keras2gp._util.program_cache import VARIABLE
 from keras2gp._util.starting import import_tensorflow
 
@@ -27,7 +27,6 @@ __all__ = ["Answer", "main", "receive", "send"]
 Answer = tuple[Literal["done", "unread", "failed"], Any, int | None]
 
 _LENGTH = struct.Struct("<Q")
-_STATM = Path("/proc/self/statm")
 
 
 def send(stream: BinaryIO, message: bytes) -> None:
@@ -61,7 +60,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 (whatever importing a user's module raises)
         send(answers, pickle.dumps(("unread", f"{type(error).__name__}: {error}", None)))
         return
-    send(answers, pickle.dumps(("done", None, _memory())))
+    send(answers, pickle.dumps(("done", None, resident_memory())))
     while True:
         arguments = pickle.loads(messages.get())  # noqa: S301 (as above)
         try:
@@ -69,7 +68,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 (raised again where it was asked for)
             answer = ("failed", _sendable(error), None)
         gc.collect()
-        send(answers, pickle.dumps((*answer[:2], _memory())))
+        send(answers, pickle.dumps((*answer[:2], resident_memory())))
 
 
 def _read(messages: queue.SimpleQueue[bytes]) -> None:
@@ -90,11 +89,3 @@ def _sendable(error: Exception) -> Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
     error.add_note(f"In the process of the trials:\n{where}")
     return error
-
-
-def _memory() -> int | None:
-    """Resident memory of this process in bytes."""
-    try:
-        return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError, AttributeError):
-        return None

@@ -418,7 +418,7 @@ def test_positions_are_refused_with_what_works():
         (("fitted_likelihood", "thresholds"), [0.0], "1 thresholds for 4 classes"),
         (("classes", "values"), [0, 1, 2], "other numbers than those of 3 classes"),
         (("parameters", "likelihood"), "gaussian", "likelihood is 'gaussian'"),
-        (("parameters", "tolerance"), 2.0, "tolerance is 2.0"),
+        (("parameters", "tolerance"), 2.0, "tolerance=2.0"),
         (("mode", "steps"), -1, "steps"),
         (("mode", "residual"), None, "damaged"),
         (("input_shape",), [3], "do not fit each other"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
-from keras2gp._util.checks import whole_number
+from keras2gp._util.checks import proper_share, whole_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.labels import classes_from_state, classes_state
@@ -92,10 +92,7 @@ class SavedLaplace(LatentPosterior):
             raise InputError(
                 f"prior_mean is {received_text(self.prior_mean)}: expected a finite number"
             )
-        if not is_number(self.tolerance) or not 0.0 < self.tolerance < 1.0:
-            raise InputError(
-                f"tolerance is {received_text(self.tolerance)}: expected a number between 0 and 1"
-            )
+        proper_share("tolerance", self.tolerance)
 
     def settings_state(self) -> dict[str, Any]:
         """See FittedInputs.settings_state.

@@ -11,8 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
-from keras2gp._util.checks import whole_number
-from keras2gp._util.text import received_text
+from keras2gp._util.checks import proper_share, whole_number
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.solvers.conjugate_gradients import Solution, conjugate_gradients
 from keras2gp.gp.solvers.jitter import column_of
@@ -20,7 +19,6 @@ from keras2gp.gp.solvers.lanczos import LogDeterminant, log_determinant
 from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.preconditioner import PartialCholesky, Preconditioner, randomly_pivoted
-from keras2gp.gp.solvers.report import is_number
 from keras2gp.gp.solvers.system import PROBE, LinearSystem, Origin, Solver
 from keras2gp.gp.solvers.training import Training
 
@@ -204,10 +202,7 @@ class IterativeSolver(Solver):
     remedy: ClassVar[str] = "fewer training images, a gram on disk, or solver='nystroem'"
 
     def __post_init__(self) -> None:
-        if not is_number(self.tolerance) or not 0.0 < self.tolerance < 1.0:
-            raise InputError(
-                f"tolerance is {received_text(self.tolerance)}: expected a number between 0 and 1"
-            )
+        proper_share("tolerance", self.tolerance)
         if self.rank is not None:
             whole_number("rank", self.rank)
         whole_number("max_iterations", self.max_iterations, 1)

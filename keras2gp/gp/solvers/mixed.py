@@ -10,16 +10,15 @@ import numpy as np
 
 from keras2gp._util import memory
 from keras2gp._util.arrays import Noise, Targets
-from keras2gp._util.checks import whole_number
-from keras2gp._util.text import received_text, size_text
-from keras2gp.errors import InputError
+from keras2gp._util.checks import proper_share, whole_number
+from keras2gp._util.text import size_text
 from keras2gp.gp.solvers.direct import REMEDY, Cholesky
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
 from keras2gp.gp.solvers.lower import LowerTriangle
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.mixed_system import PROBES, MixedSystem
-from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, is_number
+from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.single import factorize_single, single_memory
 from keras2gp.gp.solvers.system import Fit, LinearSystem, Solver
 from keras2gp.gp.solvers.training import Training
@@ -70,12 +69,8 @@ class MixedPrecision(Solver):
     remedy: ClassVar[str] = REMEDY
 
     def __post_init__(self) -> None:
-        for name in ("tolerance", "accuracy"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0.0 < value < 1.0:
-                raise InputError(
-                    f"{name} is {received_text(value)}: expected a number between 0 and 1"
-                )
+        proper_share("tolerance", self.tolerance)
+        proper_share("accuracy", self.accuracy)
         whole_number("max_iterations", self.max_iterations, 1)
 
     def memory(self, training: Training, outputs: int) -> int:
