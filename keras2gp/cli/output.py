@@ -122,7 +122,7 @@ def folded(text: str, stream: TextIO, *, hang: int | None = None) -> str:
 
 
 def _width(stream: TextIO) -> int | None:
-    """What COLUMNS says, or the width of a terminal; None for a pipe or a file."""
+    """The width that COLUMNS states, or that of a terminal; None for a pipe or a file."""
     stated = os.environ.get("COLUMNS", "")
     if re.fullmatch("[1-9][0-9]{1,4}", stated):
         return int(stated)
