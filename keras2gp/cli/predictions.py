@@ -252,7 +252,7 @@ def write_predictions(path: Path, columns: dict[str, Array]) -> None:
 
 
 def columns_text(columns: dict[str, Array], *, csv: bool) -> list[tuple[str, str]]:
-    """The columns of a file of predictions, in words: those of a .csv file, or arrays of an .npz."""
+    """The columns of a file of predictions, in words: of a .csv file, or the arrays of an .npz."""
     if "label" not in columns:
         return [
             ("mean, std", "of the function, in the unit of the targets"),
