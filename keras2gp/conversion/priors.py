@@ -115,7 +115,10 @@ def _initial_variance(layer: keras.Layer, weight: str) -> float:
     attribute = _slot(weight)[1]
     initializer = getattr(layer, attribute, None)
     if initializer is None:
-        raise PriorError(f"layer {layer.name!r} ({type(layer).__name__}) has no {attribute}")
+        raise PriorError(
+            f"layer {layer.name!r} ({type(layer).__name__}) has no {attribute} that is known: "
+            "weights of a layer of your own have one where its build() makes them by add_weight"
+        )
     try:
         return element_variance(initializer, tuple(_find_weight(layer, weight).shape))
     except PriorError as error:

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from keras2gp._util.text import quoted_text
+from keras2gp.conversion.own_weights import OwnWeights
 from keras2gp.conversion.unchanged import counted_anew
 from keras2gp.conversion.user_code import (
     RANDOM,
@@ -92,6 +93,7 @@ class Tracer:
         self._prepare, self.live = prepare, live
         self._known: dict[int, tuple[Any, Traced]] = {}
         self.made_weights = False
+        self._own = OwnWeights()
 
     def inside(self, node: Any) -> Traced:
         """The calls inside of one call of a layer. Raises: UntracedError."""
@@ -238,8 +240,14 @@ class Tracer:
                 )
         if not names:
             names = list(result) if isinstance(result, dict) else [record.name(t) for t in outputs]
-        nodes = record.behind(outputs)
-        return Traced(inputs, outputs, nodes, sources, record.lines, names)
+        nodes, lines = record.behind(outputs), dict(record.lines)
+        if record.weights:
+            with counted_anew():
+                self._own.note(layer)
+                pairs = self._own.as_layers(nodes, outputs, record.refuse_weight)
+            nodes = [node for node, _ in pairs]
+            lines |= {id(new): lines.get(id(old), "") for new, old in pairs}
+        return Traced(inputs, outputs, nodes, sources, lines, names)
 
 
 def mask_of_call(node: Any) -> Any:

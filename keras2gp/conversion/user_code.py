@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras.src.ops.node import Node
 
 from keras2gp._util.text import quoted_text, received_text
+from keras2gp.conversion.own_weights import variables_of
 
 __all__ = ["RANDOM", "SEED", "NoValues", "Record", "UntracedError", "reason_of"]
 
@@ -28,8 +29,8 @@ _HINT = "keras.ops in its place; or a reader of your own: layers={YourLayer: rea
 _OWN_WEIGHTS = (
     "it uses weights of its own ({name}), and nothing here says how one of them enters a sum",
     (
-        "Keras's own layers inside (Dense, EinsumDense, Conv2D); or a reader of your own: "
-        "layers={YourLayer: reader}"
+        "x @ w + b with a matrix w, or Keras's own layers inside (Dense, EinsumDense, Conv2D); or "
+        "a reader of your own: layers={YourLayer: reader}"
     ),
 )
 RANDOM = (
@@ -61,10 +62,16 @@ class NoValues(keras.StatelessScope):  # type: ignore[misc]
 
 
 class Record:
-    """The calls of layers and operations while code is traced, with the lines that made them."""
+    """The calls of layers and operations while code is traced, with the lines that made them.
+
+    Attributes:
+        lines: By the identity of a call's record.
+        weights: Whether weights of the user's own are among the arguments.
+    """
 
     def __init__(self) -> None:
         self.lines: dict[int, str] = {}
+        self.weights = False
         self._nodes: list[Any] = []
 
     @contextlib.contextmanager
@@ -81,17 +88,18 @@ class Record:
             if frame is None:
                 return
             self.lines[id(node)] = _line(frame)
-            arguments = node.arguments
-            for value in keras.tree.flatten((arguments.args, arguments.kwargs)):
-                if isinstance(value, keras.Variable):
-                    why, hint = _OWN_WEIGHTS
-                    raise UntracedError(why.format(name=value.name), hint, _line(frame))
+            self.weights |= bool(variables_of(node))
 
         Node.__init__ = noted
         try:
             yield
         finally:
             Node.__init__ = original
+
+    def refuse_weight(self, node: Any, weight: Any) -> None:
+        """Refuse a call on a weight that no layer of Keras's stands for. Raises: UntracedError."""
+        why, hint = _OWN_WEIGHTS
+        raise UntracedError(why.format(name=weight.name), hint, self.lines.get(id(node), ""))
 
     @property
     def constants(self) -> list[tuple[int, Any]]:

@@ -281,7 +281,6 @@ REFUSED = {
     OfNumpy: ("np.tanh(x)", "values of a symbolic tensor", "keras.ops"),
     Branch: ("if ops.sum(x) > 0", "a branch or a loop of Python", "reader of your own"),
     Loop: ("for row in x", "a branch or a loop of Python", "reader of your own"),
-    Weights: ("ops.matmul(x, self.w)", "weights of its own (mine)", "Dense"),
     ReadWeights: ("ops.square(self.w)", "weights of its own (mine)", "Dense"),
     WeightsOfTensorFlow: ("tf.matmul", "weights of its own (mine), which no reader", "reader"),
     Noise: ("keras.random.normal", "draws random numbers", "Dropout"),

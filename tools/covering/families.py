@@ -233,6 +233,23 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Layers with weights of their own",
+        """Live models: `x @ w + b` with weights from `add_weight` is a Dense layer, and a factor
+        that starts at a constant stays there.""",
+        """
+        class Linear(layers.Layer):
+            def build(self, shape):
+                self.w = self.add_weight(shape=(shape[-1], 64), initializer="he_normal")
+                self.b = self.add_weight(shape=(64,), initializer="random_normal")
+
+            def call(self, x):
+                return ops.relu(x @ self.w + self.b)
+
+        x = inputs = keras.Input((4,))
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(1)(Linear()(Linear()(x)))))
+        """,
+    ),
+    _family(
         "Pixel shuffles and mirrors",
         """Channels that become positions and the other way round, mirror padding, positions that
         are moved, taken or repeated, bilinear maps of another size.""",

@@ -1,0 +1,194 @@
+"""Weights of a user's own layer that act as those of a Keras layer: x @ w + b as Dense.
+
+In the graph that tracing leaves, a product with a matrix of weights, and the biases that are added
+to it alone, become one call of a Dense layer with these weights; a product with a factor that
+starts at a constant becomes a Rescaling. Readers, random copies and reports then see Keras's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras2gp.conversion.initial_values import initial_constant
+from keras2gp.modelfile.unvalued import without_values
+
+__all__ = ["OwnWeights", "StandIn", "variables_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class StandIn:
+    """A record of a call of one of Keras's layers that was not made, as Keras's own records are.
+
+    arguments: Keras's, of the call
+    outputs:   the results of the calls that it stands for
+    """
+
+    operation: Any
+    arguments: Any
+    outputs: Sequence[Any]
+
+    @property
+    def input_tensors(self) -> list[Any]:
+        """The symbolic tensors of the call."""
+        tensors: list[Any] = self.arguments.keras_tensors
+        return tensors
+
+
+def variables_of(node: Any) -> list[Any]:
+    """The weights among the arguments of a call."""
+    arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+    return [value for value in arguments if isinstance(value, keras.Variable)]
+
+
+class OwnWeights:
+    """The layers that weights of users' layers stand for, one for the same weights."""
+
+    def __init__(self) -> None:
+        self._layers: dict[tuple[int, ...], tuple[Any, Sequence[Any]]] = {}
+        self._laws: dict[int, Any] = {}
+        self._names: dict[int, str] = {}
+
+    def note(self, layer: Any) -> None:
+        """Note the names and initialisers of a layer's weights.
+
+        Keras forgets an initialiser when it draws the weight: the weights of another layer of the
+        same settings are made, with shapes only.
+        """
+        own = _own(layer)
+        self._names |= {id(variable): name for name, variable in own}
+        for make in (_built_anew, _made_again):
+            if all(id(variable) in self._laws for _, variable in own):
+                return
+            try:
+                with without_values():
+                    made = [(name, v.shape, v._initializer) for name, v in _own(make(layer))]  # noqa: SLF001
+            except Exception:  # noqa: BLE001, S112 (whatever the user's code raises)
+                continue
+            if [law[:2] for law in made] == [(name, v.shape) for name, v in own]:
+                self._laws |= {id(v): law for (_, v), (*_, law) in zip(own, made, strict=True)}
+
+    def as_layers(
+        self, nodes: Sequence[Any], outputs: Sequence[Any], refuse: Callable[[Any, Any], None]
+    ) -> list[tuple[Any, Any]]:
+        """The records with the calls of Keras's layers in the place of those on weights.
+
+        refuse: raises the reason for a record and a weight that has no such place
+
+        Returns: pairs of a new record and the one that it stands for, whose line it has.
+        """
+        made: list[tuple[Any, Any]] = []
+        done = set[int]()
+        for node in nodes:
+            found = variables_of(node)
+            if id(node) in done or not found:
+                made += [] if id(node) in done else [(node, node)]
+                continue
+            stand_in = None
+            if len(found) == 1 and _is_second(node, found[0]):
+                stand_in = self._stand_in(node, found[0], _last(node, nodes, outputs))
+            if stand_in is None:
+                refuse(node, found[0])
+                continue
+            done |= {id(n) for n in nodes if n.outputs is stand_in.outputs}
+            made.append((stand_in, node))
+        return made
+
+    def _stand_in(self, node: Any, weight: Any, last: Any) -> StandIn | None:
+        """The call of a layer in the place of one on a weight; None if no layer is that.
+
+        last: the call that adds biases to its result, or itself
+        """
+        name = type(node.operation).__name__
+        if name == "Matmul" and len(weight.shape) == 2:
+            bias = None if last is node else variables_of(last)[0]
+            layer = self._dense(weight, bias)
+        else:
+            last = node
+            layer = self._factor(weight, node) if name == "Multiply" else None
+        arguments = type(node.arguments)(node.arguments.keras_tensors[0])
+        return None if layer is None else StandIn(layer, arguments, last.outputs)
+
+    def _dense(self, weight: Any, bias: Any | None) -> Any:
+        weights = [weight] if bias is None else [weight, bias]
+
+        def build() -> Any:
+            layer = keras.layers.Dense(
+                int(weight.shape[1]),
+                use_bias=bias is not None,
+                name=self._names.get(id(weight), "weight"),
+            )
+            layer._kernel, layer.bias = weight, bias  # noqa: SLF001
+            layer.kernel_initializer = self._laws.get(id(weight))
+            layer.bias_initializer = self._laws.get(id(bias))
+            layer.built = True
+            return layer
+
+        return self._once(weights, build)
+
+    def _factor(self, weight: Any, node: Any) -> Any | None:
+        number = initial_constant(self._laws.get(id(weight)))
+        channels = node.outputs[0].shape[-1]
+        if number is None or tuple(weight.shape) not in ((), (1,), (channels,)):
+            return None
+        return self._once(
+            [weight],
+            lambda: keras.layers.Rescaling(
+                float(number), name=self._names.get(id(weight), "weight")
+            ),
+        )
+
+    def _once(self, weights: Sequence[Any], build: Callable[[], Any]) -> Any:
+        key = tuple(map(id, weights))
+        if key not in self._layers:
+            self._layers[key] = build(), weights
+        return self._layers[key][0]
+
+
+def _own(layer: Any) -> list[tuple[str, Any]]:
+    """The weights that a layer made itself, by the names of its attributes."""
+    names = {id(v): name for name, v in vars(layer).items() if isinstance(v, keras.Variable)}
+    return [
+        (names.get(id(variable), "weight"), variable)
+        for kind in ("_trainable_variables", "_non_trainable_variables")
+        for variable in getattr(layer, kind, ())
+    ]
+
+
+def _built_anew(layer: Any) -> Any:
+    """A layer with the attributes of another, whose `build` has made its weights."""
+    kind = type(layer)
+    twin = kind.__new__(kind)
+    keras.Layer.__init__(twin)
+    for name, value in vars(layer).items():
+        if not (isinstance(value, keras.Variable) or name.startswith("_self_")):  # TensorFlow's
+            vars(twin).setdefault(name, value)
+    twin.build_from_config(layer.get_build_config())
+    return twin
+
+
+def _made_again(layer: Any) -> Any:
+    """A layer of the same class and settings, whose __init__ has made its weights."""
+    return type(layer).from_config(layer.get_config())
+
+
+def _is_second(node: Any, weight: Any) -> bool:
+    """Whether a call is of a tensor and a weight, in this order."""
+    args = node.arguments.args
+    tensor = len(args) == 2 and isinstance(args[0], keras.KerasTensor)
+    return tensor and args[1] is weight
+
+
+def _last(node: Any, nodes: Sequence[Any], outputs: Sequence[Any]) -> Any:
+    """The call that adds biases, one for each unit, to the result of another, and nothing else."""
+    result = node.outputs[0]
+    after = [n for n in nodes if any(t is result for t in n.input_tensors)]
+    if len(after) != 1 or any(result is t for t in outputs):
+        return node
+    found = variables_of(after[0])
+    alone = len(found) == 1 and type(after[0].operation).__name__ == "Add"
+    fits = alone and _is_second(after[0], found[0])
+    return after[0] if fits and tuple(found[0].shape) == result.shape[-1:] else node

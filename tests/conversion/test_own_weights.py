@@ -1,0 +1,173 @@
+"""Weights of a user's own layer, read as those of the Keras layer that they act as."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras2gp
+
+X = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0], [0.0, 1.5, -1.0]])
+NORMAL = keras.initializers.RandomNormal(stddev=0.4)
+
+
+class Linear(layers.Layer):
+    """As in Keras's guide: an __init__ that takes no name."""
+
+    def __init__(self, units=8, start=NORMAL):
+        super().__init__()
+        self.units, self.start = units, start
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], self.units), initializer="he_normal")
+        self.b = self.add_weight(shape=(self.units,), initializer=self.start)
+
+    def call(self, x):
+        return ops.matmul(x, self.w) + self.b
+
+
+class Scaled(layers.Layer):
+    """A product without biases, written with @, whose units have one factor at its start."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 6), initializer="glorot_uniform")
+        self.gamma = self.add_weight(shape=(6,), initializer=keras.initializers.Constant(0.5))
+
+    def call(self, x):
+        return ops.relu((x @ self.kernel) * self.gamma)
+
+
+class TwoReaders(layers.Layer):
+    """Biases that are not alone in what reads the product."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 6), initializer="he_normal")
+        self.b = self.add_weight(shape=(6,), initializer=NORMAL)
+
+    def call(self, x):
+        h = x @ self.w
+        return ops.concatenate([h, h + self.b], -1)
+
+
+class Drawn(layers.Layer):
+    """A factor that is random from the start."""
+
+    def build(self, shape):
+        self.gamma = self.add_weight(shape=(shape[-1],), initializer=NORMAL)
+
+    def call(self, x):
+        return x * self.gamma
+
+
+class Outer(layers.Layer):
+    """Weights of an __init__ that takes an object."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.w = layer.add_weight(shape=(3, 4), initializer="he_normal")
+
+    def call(self, x):
+        return x @ self.w
+
+
+def dense(units=8, bias=NORMAL, **settings):
+    law = {"kernel_initializer": "he_normal", "bias_initializer": bias}
+    return layers.Dense(units, **(law | settings))
+
+
+def matrix(function, **settings):
+    x = keras.Input((3,))
+    kernel = keras2gp.convert(keras.Model(x, function(x)), dtype="float64", **settings)
+    return kernel.matrix(X, get="both")
+
+
+def scaled(x):
+    plain = {"kernel_initializer": "glorot_uniform", "use_bias": False}
+    return ops.relu(0.5 * layers.Dense(6, **plain)(x))
+
+
+PAIRS = {
+    "x @ w + b": (lambda x: Linear(1)(ops.relu(Linear()(x))), lambda x: dense(1)(ops.relu(
+        dense()(x)))),
+    "zeros as biases": (Linear(1, "zeros"), dense(1, "zeros")),
+    "a mean of the biases": (
+        lambda x: dense(1)(ops.relu(Linear(8, keras.initializers.Constant(0.3))(x))),
+        lambda x: dense(1)(ops.relu(dense(8, keras.initializers.Constant(0.3))(x))),
+    ),
+    "a factor": (lambda x: dense(1)(Scaled()(dense()(x))), lambda x: dense(1)(scaled(dense()(x)))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_kernels_are_those_of_keras_layers(case):
+    own, keras_layers = PAIRS[case]
+    np.testing.assert_allclose(matrix(own), matrix(keras_layers), rtol=1e-12)
+
+
+def test_a_layer_that_is_called_twice_is_one_layer():
+    own, known = Linear(), dense()
+
+    def towers(layer):
+        return lambda x: dense(1)(ops.relu(layer(x)) - ops.relu(layer(ops.flip(x, -1))))
+
+    np.testing.assert_allclose(matrix(towers(own)), matrix(towers(known)), rtol=1e-12)
+
+
+def test_weights_of_their_own_name_and_variances():
+    x = keras.Input((3,))
+    model = keras.Model(x, Linear(4)(x))
+    ((path, variances),) = keras2gp.convert(model).parameters.items()
+    assert path.endswith("/w")
+    assert variances.bias == pytest.approx(0.16)
+    found = keras2gp.convert(model, prior="weights").parameters[path]
+    w, b = model.get_weights()
+    assert found.weight == pytest.approx(3 * np.mean(w**2), rel=1e-6)
+    assert found.bias == pytest.approx(np.mean(b**2), rel=1e-6)
+    stated = keras2gp.convert(model, overrides={path: {"weight": 2.0}}).parameters[path]
+    assert stated.weight == 2.0
+
+
+def test_a_model_that_is_not_built():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = Linear(), Linear(1)
+
+        def call(self, x):
+            return self.last(ops.relu(self.first(x)))
+
+    kernel = keras2gp.convert(Net(), dtype="float64", input_shape=(3,))
+    np.testing.assert_allclose(kernel.matrix(X, get="both"), matrix(PAIRS["x @ w + b"][1]))
+
+
+def test_a_part_with_its_present_weights():
+    x = keras.Input((3,))
+    own = Linear()
+    model = keras.Model(x, dense(1)(layers.ReLU(name="cut")(own(x))))
+    kernel = keras2gp.convert(model, dtype="float64", trained_until="cut")
+    h = np.maximum(X @ own.w.numpy() + own.b.numpy(), 0.0).astype("float64")
+    np.testing.assert_allclose(kernel(X), 0.16 + 2 / 8 * h @ h.T, rtol=1e-5)
+
+
+REFUSED = {
+    "two readers": (TwoReaders(), "weights of its own"),
+    "a random factor": (Drawn(), "weights of its own"),
+    "an unknown start": (Outer(Linear()), "add_weight"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_name_the_reason(case):
+    layer, why = REFUSED[case]
+    x = keras.Input((3,))
+    (obstacle,) = keras2gp.inspect(keras.Model(x, dense(1)(layer(x)))).obstacles
+    assert why in obstacle.why
+    assert obstacle.hint
+
+
+@pytest.mark.slow
+def test_wide_copies_agree():
+    x = keras.Input((3,))
+    model = keras.Model(x, Linear(1)(Scaled()(Linear()(x))))
+    report = keras2gp.verify(model, widths=(16, 32, 64), samples=400)
+    assert report.accepted, report
