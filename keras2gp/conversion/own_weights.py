@@ -160,7 +160,7 @@ def _own(layer: Any) -> list[tuple[str, Any]]:
 
 def _built_anew(layer: Any) -> Any:
     """A layer with the attributes of another, whose `build` has made its weights."""
-    kind = type(layer)
+    kind: Any = type(layer)
     twin = kind.__new__(kind)
     keras.Layer.__init__(twin)
     for name, value in vars(layer).items():
