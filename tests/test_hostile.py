@@ -13,6 +13,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 from keras import layers
 
@@ -124,6 +125,43 @@ def test_two_arrays_of_one_name(tmp_path):
             archive.writestr(f"{name}.npy", npy(array))
     with pytest.raises(DataError, match="two of its arrays are named 'x'"):
         data.load(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("form", ["csr_array", "coo_matrix", "dok_array"])
+def test_sparse_arrays(form):
+    kernel = keras2gp.convert(model())
+    for read in (kernel, kernel.diag, kernel.matrix):
+        with pytest.raises(InputError, match=r"is sparse: .*toarray\(\)"):
+            read(getattr(scipy.sparse, form)(X))
+    with pytest.raises(InputError, match=r"x1 is sparse: .*to_dense"):
+        kernel(tf.sparse.from_dense(X))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_integers_that_are_rounded(dtype):
+    kernel = keras2gp.convert(model(), dtype=dtype)
+    for wrong in (2**53 + 1, -(2**53) - 1, 2**63 - 1):
+        with pytest.raises(InputError, match=rf"x1 holds a number that float64 .* is {wrong}"):
+            kernel(np.array([[1, wrong, 2]]))
+    with pytest.raises(InputError, match="float64 does not hold"):
+        kernel(np.array([[1, 2**64 - 1, 2]], dtype="uint64"))
+    held = np.array([[2**60, 1, 2]])
+    np.testing.assert_array_equal(kernel(held), kernel(held.astype(float)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_variances_that_no_dtype_holds(dtype):
+    kernel = keras2gp.convert(model(), overrides={"hidden": (1e-320, 0.0)}, dtype=dtype)
+    with pytest.raises(NumericalError, match=f"least normal number of {dtype}.*Try: a larger"):
+        kernel(X)
+
+
+@pytest.mark.slow
+def test_variances_beyond_a_table():
+    tanh = keras.Sequential([keras.Input((3,)), layers.Dense(4, activation="tanh", **HE)])
+    kernel = keras2gp.convert(keras.Sequential([tanh, layers.Dense(1, **HE)]), dtype="float64")
+    with pytest.raises(NumericalError, match=r"expansions reach 1e12\. Try smaller variances"):
+        kernel(1e9 * X)
 
 
 def test_masked_values_are_not_shown():
@@ -267,7 +305,10 @@ def test_variances_below_float32():
         keras2gp.convert(network_of(layers.Identity()), dtype="float64")(X)
     )
     np.testing.assert_allclose(keras2gp.convert(small, dtype="float64")(X), expected, rtol=1e-12)
-    with pytest.raises(NumericalError, match=r"hidden: its weight variance 1e-60 is below float32"):
+    with pytest.raises(
+        NumericalError,
+        match=r"hidden: its weight variance 1e-60 is below the .* of float32.* dtype='float64'",
+    ):
         keras2gp.convert(model()).with_parameters({"hidden": (1e-60, 0.0)})(X)
     nothing = keras2gp.convert(model()).with_parameters({"hidden": (0.0, 0.0)})
     np.testing.assert_array_equal(nothing(X), np.zeros((2, 2)))

@@ -11,10 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import Array
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, Keras2GPError
 
-__all__ = ["as_path", "is_whole_number", "one_of", "proper_share", "refuse_masked", "whole_number"]
+__all__ = [
+    "as_float",
+    "as_path",
+    "is_whole_number",
+    "one_of",
+    "proper_share",
+    "require_plain",
+    "whole_number",
+]
 
 
 def is_whole_number(value: Any) -> bool:
@@ -50,18 +59,49 @@ def whole_number(
     raise error(f"{name}={received_text(value)}: expected a whole number, {reach}")
 
 
-def refuse_masked(name: str, value: Any) -> None:
-    """Refuse a masked array with masked values: as a plain array it would show what is masked.
+def require_plain(name: str, value: Any) -> None:
+    """Refuse masked values, which a plain array shows, and sparse ones, which it does not read.
 
     Raises:
-        InputError: values are masked.
+        InputError: values are masked, or the array is sparse.
     """
+    if hasattr(value, "toarray"):
+        raise InputError(f"{name} is sparse: sparse input is not supported. Try: {name}.toarray()")
+    if hasattr(value, "dense_shape"):
+        raise InputError(
+            f"{name} is sparse: sparse input is not supported. Try: tf.sparse.to_dense({name})"
+        )
     masked = np.count_nonzero(value.mask) if isinstance(value, np.ma.MaskedArray) else 0
     if masked:
         raise InputError(
             f"{name}: {masked} of its values are masked, and all of them are needed. Try: "
             f"values in their place, {name}.filled(value), or without the rows that lack some"
         )
+
+
+def as_float(name: str, array: Array, dtype: str = "float64") -> Array:
+    """Return whole numbers, or any others, in a dtype of floating point.
+
+    Args:
+        name: the argument's name in the message.
+        array: real numbers.
+        dtype: "float64" or "float32".
+
+    Raises:
+        InputError: float64 does not hold an integer, and would round it in silence.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        result = array.astype(dtype)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        # Compared as whole numbers: numpy compares int64 with float64 in float64.
+        for place in map(tuple, np.argwhere(np.abs(result) >= 2.0**53).tolist()):
+            if int(float(array[place])) != int(array[place]):
+                raise InputError(
+                    f"{name} holds a number that float64 does not hold: entry {list(place)} is "
+                    f"{array[place]}. Try: subtract a constant, or {name} in another unit; "
+                    f"{name}.astype('float64') rounds"
+                )
+    return result
 
 
 def as_path(name: str, value: Any, error: type[Keras2GPError] = InputError) -> Path:

@@ -115,9 +115,10 @@ class Context(InputContext):
         if not math.isfinite(factor * factor):
             self.refuse(f"its factor {factor:g} has no finite square", "a smaller factor")
         if factor and factor * factor < np.finfo(self.state.dtype).tiny:
+            wider = ", or dtype='float64'" if factor * factor >= np.finfo(np.float64).tiny else ""
             self.refuse(
                 f"the square of its factor {factor:g} is below {self.state.dtype}",
-                "a larger factor, or dtype='float64'",
+                f"a larger factor{wider}",
             )
         self.became = self.became or f"factor {factor:g}"
         return self.apply(Scale(factor), tensor)

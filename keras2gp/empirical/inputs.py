@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras2gp._util.arrays import Array, Images, Tensor
-from keras2gp._util.checks import refuse_masked
+from keras2gp._util.checks import require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.kernel.inputs import InputSpec, checked
@@ -130,7 +130,7 @@ def _separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
 
 
 def _array(value: Any, name: str) -> Array:
-    refuse_masked(name, value)
+    require_plain(name, value)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, NotImplementedError) as error:

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from keras2gp._util.arrays import Array, Images, Targets, Vector
-from keras2gp._util.checks import refuse_masked
+from keras2gp._util.checks import as_float, require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, InputTypeError
 
@@ -31,7 +31,7 @@ def check_texts(x: Any) -> Images:
     Raises:
         InputError: x is empty, has another number of axes, or holds a missing value.
     """
-    refuse_masked("X", x)
+    require_plain("X", x)
     try:
         array = np.asarray(x)
     except ValueError as error:
@@ -171,14 +171,8 @@ def _float64(array: Array, what: str) -> Array:
     if array.dtype.kind not in "fiub":
         raise InputError(f"{what} holds values of type {array.dtype}; expected real numbers")
     require_finite_input(array, what, " (NaN or inf)")
-    with np.errstate(over="ignore", under="ignore"):
-        result = array.astype(np.float64)
+    result = as_float(what, array)
     lost = ~np.isfinite(result) | ((result == 0.0) & (array != 0))
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        # Compared as whole numbers: numpy compares int64 with float64 in float64.
-        large = np.argwhere(np.abs(result) >= 2.0**53)
-        for place in map(tuple, large.tolist()):
-            lost[place] = int(result[place]) != int(array[place])
     if lost.any():
         first = _first_place(lost)
         raise InputError(
@@ -191,9 +185,7 @@ def _float64(array: Array, what: str) -> Array:
 
 def _as_array(x: Any, what: str) -> Array:
     """Real numbers as a numpy array; InputError for a sparse, complex or other array."""
-    refuse_masked(what, x)
-    if hasattr(x, "toarray"):
-        raise InputError(f"{what} is sparse: sparse input is not supported. Try: {what}.toarray()")
+    require_plain(what, x)
     try:
         array = np.asarray(x)
         if array.dtype.kind == "O" and array.ndim:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from keras2gp._util.arrays import Array, Images, Vector
-from keras2gp._util.checks import refuse_masked
+from keras2gp._util.checks import require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import require_finite_input
@@ -82,7 +82,7 @@ def kernel_values(values: Any, shape: tuple[int, ...], what: str) -> Array:
     Raises:
         InputError: the shape is another, or a value is masked or not a finite real number.
     """
-    refuse_masked(what, values)
+    require_plain(what, values)
     array = np.asarray(values)
     if array.shape != shape:
         raise InputError(f"{what} has shape {array.shape}; expected {shape}")

@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from keras2gp._util.arrays import Indices, Targets, Vector
-from keras2gp._util.checks import refuse_masked
+from keras2gp._util.checks import require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.rows import lacking
@@ -38,7 +38,7 @@ def check_labels(y: Any) -> Vector:
     """
     if y is None:
         raise InputError("fit requires y to be passed, but the target y is None")
-    refuse_masked("y", y)
+    require_plain("y", y)
     try:
         labels = np.asarray(y)
         if labels.ndim == 2 and labels.shape[1] == 1:

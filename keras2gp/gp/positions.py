@@ -9,7 +9,7 @@ import numpy as np
 
 from keras2gp._util import memory
 from keras2gp._util.arrays import Array, Images, Indices, Matrix, Vector
-from keras2gp._util.checks import refuse_masked
+from keras2gp._util.checks import require_plain
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.kernel_function import kernel_values
@@ -110,7 +110,7 @@ def by_row(y: Any, positions: tuple[int, ...], count: int, *, outputs: bool) -> 
     """
     if not positions or y is None:
         return y
-    refuse_masked("y", y)
+    require_plain("y", y)
     try:
         array: Array = np.asarray(y)
     except (TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images
-from keras2gp._util.checks import refuse_masked
+from keras2gp._util.checks import as_float, require_plain
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -105,6 +105,7 @@ def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> 
 
 def separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
     """One argument for each input of the model. Raises: InputError if they do not fit."""
+    require_plain(name, x)
     if isinstance(x, Mapping) or (len(specs) > 1 and hasattr(x, "columns")):
         missing = [spec.name for spec in specs if spec.name not in x]
         if missing:
@@ -173,7 +174,7 @@ def _integers(array: Array, dtype: str, name: str) -> Array:
 
 
 def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
-    refuse_masked(name, value)
+    require_plain(name, value)
     try:
         array = np.asarray(value)
     except NotImplementedError as error:
@@ -222,8 +223,7 @@ def _reals(array: Array, dtype: str, name: str) -> Array:
     size = array.size * (np.dtype(dtype).itemsize + 1)
     if size > NEGLIGIBLE:
         require_memory(size, f"{name}: {len(array)} images in {dtype}", "fewer images at a time")
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype)
+    cast = as_float(name, array, dtype)
     if not np.isfinite(cast).all():
         bad = np.argwhere(~np.isfinite(cast))
         place = tuple(int(i) for i in bad[0])

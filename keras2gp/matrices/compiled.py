@@ -117,10 +117,10 @@ class CompiledProgram:
         for layer, both in zip(self.program.layers, ordered, strict=True):
             for name, value in (("weight", both.weight), ("bias", both.bias)):
                 if 0.0 < value < least:
-                    wider = "dtype='float64', or " if self.dtype == "float32" else ""
+                    wider = "dtype='float64', or " if value >= np.finfo(np.float64).tiny else ""
                     raise NumericalError(
-                        f"{layer}: its {name} variance {value:g} is below {self.dtype}. Try: "
-                        f"{wider}a larger variance, or 0"
+                        f"{layer}: its {name} variance {value:g} is below the least normal number "
+                        f"of {self.dtype}, {least:.2g}. Try: {wider}a larger variance, or 0"
                     )
         weights = [tf.constant(v.weight, self.dtype) for v in ordered]
         biases = [tf.constant(v.bias, self.dtype) for v in ordered]

@@ -100,9 +100,15 @@ def _reason(
     """The cause of a variance that is not finite, and a remedy: the same image in float64."""
     dtype = image[0].dtype
     outputs, statistics = _in_double(program, image, weights, biases)
-    numbers = [*outputs, *(tensor for tensors in statistics.values() for tensor in tensors)]
-    if all((np.abs(np.asarray(n)) <= np.finfo(dtype).max).all() for n in numbers):
+    tensors = [*outputs, *(tensor for group in statistics.values() for tensor in group)]
+    numbers = [np.asarray(tensor) for tensor in tensors]
+    if all((np.abs(n) <= np.finfo(dtype).max).all() for n in numbers):
         return f"{dtype} loses the values on the way to it. Try {_wider(dtype)}smaller inputs"
+    if not any(np.isinf(n).any() for n in numbers):
+        return (
+            "an activation is not known at the variance of its input: expansions reach 1e12. Try "
+            "smaller variances, or smaller inputs"
+        )
     return f"variances grow beyond {dtype}. Try {_wider(dtype)}smaller variances, or smaller inputs"
 
 

@@ -351,3 +351,31 @@ def test_the_slope_of_the_arcsine():
         tape.watch(r)
         value = arcsin(r, (1 - r) * (1 + r))
     np.testing.assert_allclose(tape.gradient(value, r), 1 / np.sqrt(1 - r.numpy() ** 2))
+
+
+@pytest.mark.parametrize("name", ["relu6", "hard_tanh", "hard_sigmoid"])
+def test_clipped_functions_at_large_variances(name):
+    """The limit of two levels: the differences of moments were lost beside the variance."""
+    dual = dual_named(name)
+    low, high = (dual.phi(side * 10.0) for side in (-1, 1))
+    width = dual.edges[-1] - dual.edges[0]
+    deviation = np.array([1e6, 1e8, 1e14, 1e100])
+    q, near = deviation**2, 1e-12 + 10 / deviation
+    level = np.full(4, (low**2 + high**2) / 2)
+    slope = (high - low) ** 2 / width / deviation / np.sqrt(2 * np.pi)
+    assert (abs(variances(dual, q) / level - 1) < near).all()
+    assert (abs(variances(dual, q, derivative=True) / slope - 1) < near).all()
+    rho = np.array([-0.99, -0.3, 0.6, 0.999])
+    limit = ((low + high) / 2) ** 2 + (high - low) ** 2 / (2 * np.pi) * np.arcsin(rho)
+    for order in (slice(None), slice(None, None, -1)):
+        ours = entries(dual, rho[order] * q, q, q)
+        assert (abs(ours - limit[order]) < (1e-6 + near) * high**2).all()
+    # That of an image with itself changes by more than it is, within the rounding of q.
+    assert np.isnan(entries(dual, q, q, q, derivative=True)[1:]).all()
+
+
+def test_float32_is_refused_where_differences_of_densities_underflow():
+    q = np.array([1e30, 1e33])
+    finite = np.isfinite(entries(dual_named("hard_tanh"), q / 2, q, q, "float32"))
+    np.testing.assert_array_equal(finite, [True, False])
+    assert np.isfinite(entries(dual_named("soft_shrink"), q / 2, q, q, "float32")).all()

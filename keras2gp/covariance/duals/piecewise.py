@@ -39,6 +39,7 @@ from keras2gp.covariance.duals.densities import (
     with_root,
 )
 from keras2gp.covariance.duals.elementary import arcsin, correlation_statistics
+from keras2gp.covariance.duals.elementary import polynomial as polynomial_of
 from keras2gp.covariance.duals.far_corners import far_corners_of
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.covariance.duals.sampled import Sampled, sampled_of
@@ -63,6 +64,8 @@ _LIMITS = 1.05, 4.0
 largest that is tried: networks of such functions have none beyond it at their initialisers."""
 _ROUNDING = 1e-12
 _FAR = 40.0
+_NARROW, _TERMS = 0.5, 12
+"""Size of corners below which the parts between them are series, and the terms: exact to 1e-17."""
 
 
 class Piecewise(Dual):
@@ -118,7 +121,15 @@ class Piecewise(Dual):
         expected = [tf.cast(self._expected(q, order), q.dtype) for order in self._orders[1:]]
         deviation = tf.sqrt(self.derivative_second_moment(q))
         steepness = tf.math.divide_no_nan(tf.ones_like(q), deviation)
-        return *roots, steepness, self.mean(q), *expected
+        return *roots, steepness, self._within_range(self.mean(q), q), *expected
+
+    def _within_range(self, mean: ImageMap, q: ImageMap) -> ImageMap:
+        """E[phi]; of a clipped function not a number where differences of densities underflow."""
+        slopes = self._orders[1]
+        if any(slopes[0]) or any(slopes[-1]):
+            return mean
+        limits = np.finfo(q.dtype.as_numpy_dtype)
+        return tf.where(q < float(limits.eps / limits.tiny), mean, math.nan)
 
     def mean(self, q: ImageMap) -> ImageMap:
         expected = self._expected(q, self._orders[0])
@@ -196,7 +207,9 @@ class Piecewise(Dual):
         density = self._both(k, inverses, rho)
         if k > 0:
             error = rounding_of(rho)
-            u = tf.maximum(1 - size - error, error / 4)
+            # At corners smaller than that it falls to nothing within the rounding of 1.
+            steepest = tf.minimum((furthest * tf.maximum(*inverses)) ** 2, error / 4)
+            u = tf.maximum(1 - size - error, steepest)
             root = tf.math.rsqrt(u * (2 - u))
             lost = error * tf.abs(density(u, root)) * root * scale > LARGEST_ERROR
             # Within the corners an entry that is hard to tell is next to nothing.
@@ -267,11 +280,47 @@ class Piecewise(Dual):
         inverse = 1 / tf.maximum(root, 1e-150)
         far = tf.fill(tf.shape(root), tf.constant(_FAR, tf.float64))
         ends = [-far, *(tf.clip_by_value(t * inverse, -_FAR, _FAR) for t in self.edges), far]
+        bounds = [None, *pairwise(self.edges), None][: len(order)]
         total = tf.zeros_like(root)
-        for piece, (low, high) in zip(order, pairwise(ends), strict=True):
+        for piece, (low, high), between in zip(order, pairwise(ends), bounds, strict=True):
+            part = tf.zeros_like(root)
             for n, moment in enumerate(truncated_moments(low, high, len(piece))):
-                total += piece[n] * root**n * moment
+                part += piece[n] * root**n * moment
+            if between is not None:
+                narrow, reach = _narrow_part(piece, between, inverse)
+                part = tf.where(reach < _NARROW, narrow, part)
+            total += part
         return total
+
+
+def _narrow_part(
+    polynomial: Polynomial, ends: tuple[float, float], inverse: ImageMap
+) -> tuple[ImageMap, ImageMap]:
+    """E[polynomial(u); u between two corners] at large variances, and the further corner's size.
+
+    The moments of z between two corners are differences next to 1, which q^n multiplies.
+
+    Math: sum_j (-1 / (2 q))^j / j! int p(u) u^(2 j) du / sqrt(2 pi q)
+    """
+    furthest = max(map(abs, ends)) or 1.0
+    size = furthest * inverse
+    low, high = ends
+    coefficients = [
+        (-0.5) ** j
+        / math.factorial(j)
+        * sum(
+            a
+            * (
+                (high / furthest) ** (2 * j) * high ** (n + 1)
+                - (low / furthest) ** (2 * j) * low ** (n + 1)
+            )
+            / (2 * j + n + 1)
+            for n, a in enumerate(polynomial)
+        )
+        for j in range(_TERMS)
+    ]
+    series = polynomial_of(coefficients, size * size)
+    return inverse / math.sqrt(2 * math.pi) * series, size
 
 
 @cache
