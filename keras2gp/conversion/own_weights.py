@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from keras2gp.conversion.initial_values import initial_constant
-from keras2gp.modelfile.unvalued import without_values
+from keras2gp.modelfile.building import without_values
 
 __all__ = ["OwnWeights", "StandIn", "variables_of"]
 
