@@ -23,7 +23,7 @@ from keras2gp.gp.labels import (
     targets_of,
 )
 from keras2gp.gp.linear_map import fit_linear_map
-from keras2gp.gp.positions import scored_rows
+from keras2gp.gp.positions import score_of_rows
 from keras2gp.gp.prior_mean import MeanWarning, has_mean
 from keras2gp.gp.probabilities import fit_temperature
 from keras2gp.gp.rows import RowNoise
@@ -289,7 +289,6 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         >>> GPClassifier("precomputed").fit(np.eye(2), ["a", "b"]).score(np.eye(2), ["a", "b"])
         1.0
         """
-        y, predicted, sample_weight = scored_rows(
-            y, self.predict(X), sample_weight, self._positions, outputs=False
+        return score_of_rows(
+            accuracy_score, y, self.predict(X), sample_weight, self._positions, outputs=False
         )
-        return float(accuracy_score(y, predicted, sample_weight=sample_weight))

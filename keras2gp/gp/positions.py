@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.kernel_function import kernel_values
 
-__all__ = ["AtPositions", "Positioned", "by_row", "positions_of", "require_room", "scored_rows"]
+__all__ = ["AtPositions", "Positioned", "by_row", "positions_of", "require_room", "score_of_rows"]
 
 
 def positions_of(kernel: Any) -> tuple[int, ...]:
@@ -129,27 +130,41 @@ def by_row(y: Any, positions: tuple[int, ...], count: int, *, outputs: bool) -> 
     return array.reshape(-1, *array.shape[rank:])
 
 
-def scored_rows(
-    y: Any, predicted: Array, weights: Any, positions: tuple[int, ...], *, outputs: bool
-) -> tuple[Any, Array, Any]:
-    """Targets, predictions and weights of images as those of rows, each image's at its positions.
+def score_of_rows(
+    metric: Callable[..., Any],
+    y: Any,
+    predicted: Array,
+    weights: Any,
+    positions: tuple[int, ...],
+    *,
+    outputs: bool,
+) -> float:
+    """A score of the predictions, those at all positions of all images together.
 
     Args:
+        metric: a function of scikit-learn of targets, predictions and sample_weight.
         y: as for `by_row`.
         predicted: the predictions, [N, *positions] or [N, *positions, C].
         weights: a weight for each image, or None.
-        positions: of the kernel; without any nothing changes.
+        positions: of the kernel.
         outputs: whether there may be an axis of outputs.
 
     Raises:
-        InputError: y has another shape.
+        InputError: y or the weights do not fit.
     """
-    if not positions:
-        return y, predicted, weights
-    y = by_row(y, positions, len(predicted), outputs=outputs)
-    if weights is not None:
-        weights = np.repeat(weights, math.prod(positions))
-    return y, predicted.reshape(-1, *predicted.shape[1 + len(positions) :]), weights
+    try:
+        if positions:
+            y = by_row(y, positions, len(predicted), outputs=outputs)
+            predicted = predicted.reshape(-1, *predicted.shape[1 + len(positions) :])
+            weights = None if weights is None else np.repeat(weights, math.prod(positions))
+        score = float(metric(y, predicted, sample_weight=weights))
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"y or sample_weight does not fit the predictions: {error}") from error
+    if weights is not None and not math.isfinite(score):
+        raise InputError(f"the score with these weights is {score}: expected some above 0")
+    return score
 
 
 def require_room(images: int, positions: tuple[int, ...], itemsize: int) -> None:

@@ -13,7 +13,7 @@ from keras2gp._util.arrays import Array, Matrix, Targets, Vector
 from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.inputs import check_length, check_targets
-from keras2gp.gp.positions import scored_rows
+from keras2gp.gp.positions import score_of_rows
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.regression_posterior import RegressionPosterior
@@ -227,10 +227,9 @@ class GPRegressor(RegressorMixin, RegressionPosterior):  # type: ignore[misc]
         >>> GPRegressor("precomputed").fit(np.eye(2), [4.0, 8.0]).score(np.eye(2), [4.0, 8.0])
         1.0
         """
-        y, predicted, sample_weight = scored_rows(
-            y, self.predict(X), sample_weight, self._positions, outputs=True
+        return score_of_rows(
+            r2_score, y, self.predict(X), sample_weight, self._positions, outputs=True
         )
-        return float(r2_score(y, predicted, sample_weight=sample_weight))
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """See SavedGaussianProcess.fit_state."""

@@ -12,6 +12,7 @@ from scipy import optimize
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.jitter import check_noise
 from keras2gp.graph.variances import LayerVariances
@@ -115,6 +116,10 @@ def optimize_variances(
     """
     whole_number("steps", steps, 1)
     evidence = Evidence(kernel, x, y)
+    if not callable(progress):
+        raise InputError(
+            f"progress={received_text(progress)}: expected a function of (evaluations done, steps)"
+        )
     if noise_variance is None:
         noise_variance = _START_NOISE * float(evidence.diagonal(kernel.parameters).mean())
     noise = check_noise(noise_variance)

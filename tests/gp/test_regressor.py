@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from fractions import Fraction
 
@@ -476,3 +477,15 @@ def test_a_masked_matrix_is_refused():
     matrix = np.ma.array(np.eye(24), mask=np.eye(24, k=1))
     with pytest.raises(InputError, match="masked"):
         GPRegressor("precomputed", 0.1).fit(None, TARGETS, gram=matrix)
+
+
+def test_scores_of_what_is_no_target():
+    gp = GPRegressor("precomputed").fit(np.eye(2), [4.0, 8.0])
+    labels = GPClassifier("precomputed", 0.1).fit(np.eye(2), ["a", "b"])
+    for one, y in ((gp, [4.0, 8.0]), (labels, ["a", "b"])):
+        assert one.score(np.eye(2), y, [1.0, 2.0]) == 1.0
+        for wrong in (math.nan, "x", [1.0], [math.nan, 1.0]):
+            with pytest.raises(InputError):
+                one.score(np.eye(2), wrong)
+            with pytest.raises(InputError):
+                one.score(np.eye(2), y, sample_weight=wrong)

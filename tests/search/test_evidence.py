@@ -237,6 +237,8 @@ def test_what_is_refused(rng):
         keras2gp.optimize_variances(kernel, x, np.arange(4), steps=0)
     with pytest.raises(InputError, match="noise_variance"):
         keras2gp.optimize_variances(kernel, x, np.arange(4), noise_variance=-1.0)
+    with pytest.raises(InputError, match="progress='x': expected a function"):
+        keras2gp.optimize_variances(kernel, x, np.arange(4), progress="x")
     huge = kernel.with_parameters({"a": {"weight": 1e200}, "b": {"weight": 1e200}})
     with pytest.raises(NumericalError):
         keras2gp.optimize_variances(huge, x, np.arange(4), noise_variance=1.0)
