@@ -245,6 +245,7 @@ FAMILIES = (
             def call(self, x):
                 return ops.relu(x @ self.w + self.b)
 
+
         x = inputs = keras.Input((4,))
         kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(1)(Linear()(Linear()(x)))))
         """,
