@@ -16,7 +16,7 @@ from keras2gp.gp.inputs import check_length, check_targets
 from keras2gp.gp.positions import score_of_rows
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
-from keras2gp.gp.regression_posterior import RegressionPosterior
+from keras2gp.gp.regression_draws import RegressionDraws
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.report import finite_number
 from keras2gp.gp.solvers.system import PROBE
@@ -28,7 +28,7 @@ _MEAN_TOLERANCE = 1e-5
 """Relative difference of the means of one kernel in different precisions, at most."""
 
 
-class GPRegressor(RegressorMixin, RegressionPosterior):  # type: ignore[misc]
+class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
     """Regression with a Gaussian process prior; several outputs share one kernel.
 
     Math: mean = m* + K* A^-1 (y - m);  variance = diag K** - diag K* A^-1 K*^T;
