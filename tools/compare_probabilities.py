@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from compare_defaults import network
+from compare_defaults import many_classes, network
 from sklearn import datasets
 from sklearn.gaussian_process.kernels import RBF
 
@@ -64,6 +64,12 @@ def noisy(x: Any) -> Any:
     return np.clip(x + 0.5 * np.random.default_rng(0).standard_normal(x.shape), 0.0, 1.0)
 
 
+def parts(data: Data, count: int) -> Data:
+    """A regression as a classification: which of so many equal parts of the rows a target is in."""
+    x, y = data
+    return scaled((x, y.argsort().argsort() * count // len(y)))
+
+
 CHOSEN_ON: dict[str, tuple[Callable[[], Data], int]] = {
     "iris": (lambda: scaled(datasets.load_iris(return_X_y=True)), 75),
     "wine": (lambda: scaled(datasets.load_wine(return_X_y=True)), 89),
@@ -82,6 +88,13 @@ FRESH: dict[str, tuple[Callable[[], Data], int]] = {
         n_samples=2000, n_features=5, n_classes=4, random_state=0), 400),
     "Hastie": (lambda: datasets.make_hastie_10_2(2000, random_state=0), 400),
     "moons": (lambda: datasets.make_moons(2000, noise=0.3, random_state=0), 200),
+    "circles": (
+        lambda: datasets.make_circles(2000, noise=0.2, factor=0.5, random_state=0), 200),
+    "diabetes in thirds": (lambda: parts(datasets.load_diabetes(return_X_y=True), 3), 250),
+    "friedman1 in quarters": (
+        lambda: parts(datasets.make_friedman1(2000, noise=1.0, random_state=0), 4), 400),
+    "wine, few": (lambda: scaled(datasets.load_wine(return_X_y=True)), 20),
+    "50 classes": (many_classes, 900),
 }  # fmt: skip
 
 
