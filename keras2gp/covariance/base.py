@@ -30,6 +30,7 @@ __all__ = [
     "Offset",
     "Pairs",
     "Parameters",
+    "Reach",
     "Rule",
     "RuleContext",
     "Statistics",
@@ -46,6 +47,8 @@ ImageStatistics = tuple[Tensor, ...]
 """Per-image statistics, broadcastable against [*spatial, B1, B2]."""
 Statistics = dict[str, ImageStatistics]
 """Statistics of one block of images by the node that needs them; [*spatial, ..., B]."""
+Reach = Literal["narrow", "compact", "wide"]
+"""The variances that a form in fewer operations holds for, compared with the function's others."""
 WindowMethod = Literal["shifts", "conv2d"]
 
 
@@ -206,8 +209,8 @@ class Rule(Generic[AnyOp]):
     limited: bool = False
     """Whether it holds for images of small variances alone: the first statistic of another one is
     not a number."""
-    narrow: bool = False
-    """Whether it is limited more than the compact rule, which takes more operations."""
+    reaches: bool = False
+    """Whether it is the rule of the reach that was asked for, not the compact one in its place."""
 
     def __init__(self, op: AnyOp) -> None:
         self.op = op
@@ -231,12 +234,12 @@ class Rule(Generic[AnyOp]):
             return tf.zeros_like(maps[0])
         return self.covariance(tuple(context.mean(i) for i in range(len(maps))), context)
 
-    def compact(self, *, tangent: bool, narrow: bool = False) -> Rule[AnyOp]:
+    def compact(self, *, tangent: bool, reach: Reach = "compact") -> Rule[AnyOp]:
         """The rule in fewer operations, for images of small variances alone; itself without one.
 
-        narrow: in the fewest operations, for still smaller variances, where there is such a rule
+        reach: where there is such a rule (Dual.compact), else the compact one
         """
-        del tangent, narrow
+        del tangent, reach
         return self
 
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:

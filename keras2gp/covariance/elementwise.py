@@ -8,7 +8,7 @@ from itertools import permutations, product
 from operator import mul
 
 from keras2gp._util.arrays import ImageMap, PairMap
-from keras2gp.covariance.base import Covariance, ImageStatistics, Maps, Rule, RuleContext
+from keras2gp.covariance.base import Covariance, ImageStatistics, Maps, Reach, Rule, RuleContext
 from keras2gp.covariance.registry import dual_of, rule
 from keras2gp.graph.ops import (
     Activation,
@@ -46,14 +46,14 @@ class ActivationRule(Rule[Activation]):
         super().__init__(op)
         self.dual = dual_of(op)
 
-    def compact(self, *, tangent: bool, narrow: bool = False) -> ActivationRule:
+    def compact(self, *, tangent: bool, reach: Reach = "compact") -> ActivationRule:
         """The rule of the compact dual, whose moments are not numbers at larger variances."""
-        narrowed = self.dual.compact(tangent=tangent, narrow=True) if narrow else None
-        dual = narrowed or self.dual.compact(tangent=tangent)
+        own = self.dual.compact(tangent=tangent, reach=reach)
+        dual = own or self.dual.compact(tangent=tangent)
         if dual is None:
             return self
         rule = ActivationRule(self.op)
-        rule.dual, rule.limited, rule.narrow = dual, True, narrowed is not None
+        rule.dual, rule.limited, rule.reaches = dual, True, own is not None
         return rule
 
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:

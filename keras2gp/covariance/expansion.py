@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras2gp.covariance.base import Reach
 from keras2gp.covariance.duals.base import Dual, Limited
 from keras2gp.covariance.duals.composed import known_form
 from keras2gp.covariance.duals.hermite import Hermite
@@ -69,16 +70,12 @@ def _note(name: str, dual: Hermite, tolerance: float) -> str:
 
 
 def _compact_note(dual: Dual) -> str:
-    compact, narrow = dual.compact(), dual.compact(narrow=True)
-    if not isinstance(compact, Limited):
+    reaches: tuple[Reach, ...] = "compact", "narrow", "wide"
+    forms = [form for r in reaches if isinstance(form := dual.compact(reach=r), Limited)]
+    if not forms:
         return ""
-    note = (
-        "; in float32, where no variance of a block of images is above "
-        f"{_within_its_limit(compact)}"
-    )
-    if isinstance(narrow, Limited):
-        note += f", and where none is above {_within_its_limit(narrow)}"
-    return note
+    start = "; in float32, where no variance of a block of images is above "
+    return start + ", and where none is above ".join(map(_within_its_limit, forms))
 
 
 def _within_its_limit(dual: Limited) -> str:

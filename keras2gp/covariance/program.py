@@ -20,7 +20,7 @@ from keras2gp.covariance import (  # noqa: F401
     sequences,
     windows,
 )
-from keras2gp.covariance.base import Pairs, Parameters, Rule, Statistics, WindowMethod
+from keras2gp.covariance.base import Pairs, Parameters, Reach, Rule, Statistics, WindowMethod
 from keras2gp.covariance.duals.base import Dual
 from keras2gp.covariance.duals.composed import reason_of_steps
 from keras2gp.covariance.forward_pass import ForwardPass
@@ -111,9 +111,8 @@ class Program:
     method: how window sums are computed (windows.py)
     kind: which kernels: "nngp", "ntk", or "both", which computes them in one pass
     boundaries: whether maps that several ops read end a fusion (see base.materialised)
-    compact: whether rules are those in fewer operations, for images of small variances: what they
-        give of others is not a number
-    narrow: whether they are those in the fewest operations, for still smaller variances
+    reach: of rules in fewer operations, for images of small variances: what they give of others is
+        not a number; None for those for all images
 
     Shapes:
         images: [*spatial, C, B], the images innermost (see base.py)
@@ -126,11 +125,10 @@ class Program:
         kind: KernelKind = "nngp",
         *,
         boundaries: bool = True,
-        compact: bool = False,
-        narrow: bool = False,
+        reach: Reach | None = None,
     ) -> None:
         self.graph = graph
-        self.compact, self.narrow = compact or narrow, narrow
+        self.reach = reach
         self.boundaries = boundaries
         self.layers = graph.layers
         self.method: WindowMethod = method
@@ -143,10 +141,10 @@ class Program:
         """The rule of every node that a loop computes."""
         nodes = self.graph.nodes
         rules = {i: rule_of(nodes[i].op) for loop in self.analysis.loops for i in loop.nodes}
-        if not self.compact:
+        if self.reach is None:
             return rules
         tangent = self.kind != "nngp"
-        return {i: r.compact(tangent=tangent, narrow=self.narrow) for i, r in rules.items()}
+        return {i: r.compact(tangent=tangent, reach=self.reach) for i, r in rules.items()}
 
     @property
     def limited(self) -> tuple[int, ...]:
@@ -154,9 +152,9 @@ class Program:
         return tuple(i for i, rule in self.rules.items() if rule.limited)
 
     @property
-    def narrowed(self) -> bool:
-        """Whether a rule is narrower than that of a compact program."""
-        return any(rule.narrow for rule in self.rules.values())
+    def reaches(self) -> bool:
+        """Whether a rule is of its reach: a program without one is no other than the compact."""
+        return any(rule.reaches for rule in self.rules.values())
 
     def fits(self, statistics: Statistics) -> Tensor:
         """Whether all images have small variances at the nodes whose rules ask for that."""

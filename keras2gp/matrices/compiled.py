@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
-from keras2gp.covariance.base import WindowMethod
+from keras2gp.covariance.base import Reach, WindowMethod
 from keras2gp.covariance.program import KernelKind, Program
 from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
@@ -75,19 +75,19 @@ class CompiledProgram:
         """The forms of the program, the fastest first; the last one holds for all images."""
         if self.dtype == "float64":
             return [self._general]
-        narrow, compact = (
+        reaches: tuple[Reach, ...] = "narrow", "compact", "wide"
+        limited = (
             Program(
                 self.graph,
                 self.program.method,
                 self.kind,
                 boundaries=self.program.boundaries,
-                compact=True,
-                narrow=narrow,
+                reach=reach,
             )
-            for narrow in (True, False)
+            for reach in reaches
         )
-        limited = [narrow] * narrow.narrowed + [compact] * bool(compact.limited)
-        return [*(Form(p, self.dtype, jit_compile=XLA) for p in limited), self._general]
+        made = [Form(p, self.dtype, jit_compile=XLA) for p in limited if p.reaches]
+        return [*made, self._general]
 
     def partition(self, n1: int, n2: int | None, shape: BlockShape | None = None) -> Partition:
         """How a matrix is cut; n2=None for the symmetric matrix of n1 images."""
@@ -190,7 +190,7 @@ class CompiledProgram:
             images.append((second, block.column, shape.columns))
         form, found = self._formed(images, shape, variances)
         (_, x1, s1), (_, x2, s2) = found[0], found[-1]
-        shape = inner_tiles(self.graph, shape, self.device, compact=form.program.compact)
+        shape = inner_tiles(self.graph, shape, self.device, compact=form.program.reach is not None)
         starts = np.array(list(shape.tiles(block)), np.int32)
         padded = np.zeros((shape.most_tiles, 2), np.int32)
         padded[: len(starts)] = starts

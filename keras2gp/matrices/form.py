@@ -44,7 +44,7 @@ class Form:
 
     def __init__(self, program: Program, dtype: str, *, jit_compile: bool) -> None:
         self.program = program
-        settings = program.method, program.kind, program.boundaries, program.compact, program.narrow
+        settings = program.method, program.kind, program.boundaries, program.reach
         self.kept = KeptFunctions(nameless(program.graph), dtype, *settings)
         self.statistics = tf.function(self._statistics, jit_compile=jit_compile, autograph=False)
         self.cross = tf.function(self._tiles, jit_compile=jit_compile, autograph=False)

@@ -40,7 +40,7 @@ def duals(name, tangent=False, form="compact"):
     """The compact or the narrow form, and the longest series or the integrals."""
     constants = tuple((FAST | SLOW | FAR | NEAR)[name].items())
     dual = dual_of(Activation(name, constants))
-    return dual.compact(tangent=tangent, narrow=form == "narrow"), dual.with_degree(LARGEST_DEGREE)
+    return dual.compact(tangent=tangent, reach=form), dual.with_degree(LARGEST_DEGREE)
 
 
 def grid(limit):
@@ -126,8 +126,16 @@ def test_the_narrow_form_is_within_its_bounds_in_fewer_steps(name):
     assert narrow.errors[0] <= TOLERANCE
 
 
-@pytest.mark.parametrize("form", ["compact", "narrow"])
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        *product(NARROW[:1], ["compact", "narrow"]),
+        *(
+            pytest.param(name, form, marks=pytest.mark.slow)
+            for name, form in [*product(["elu", *SLOW], ["compact", "narrow"]), ("selu", "wide")]
+        ),
+    ],
+)
 def test_it_agrees_with_quadrature(name, form):
     constants = (FAST | SLOW)[name]
     dual, _ = duals(name, tangent=True, form=form)
@@ -142,9 +150,32 @@ def test_it_agrees_with_quadrature(name, form):
                 assert error <= dual.errors[derivative] + rounding
 
 
+@pytest.mark.slow
+def test_the_wide_form_is_within_its_bounds_beyond_the_compact_one():
+    wide, series = duals("selu", tangent=True, form="wide")
+    compact, _ = duals("selu", tangent=True)
+    assert compact.limit < 4 < wide.limit
+    assert wide.cost < 4 * series.columns
+    arrays = grid(wide.limit)
+    for derivative in (False, True):
+        exact = values(series, arrays, derivative=derivative)
+        bound = wide.errors[derivative] + own_error(series, wide.limit, derivative)
+        for dtype, rounding in (("float64", 1e-8), ("float32", 2e-6)):
+            error = np.abs(values(wide, arrays, dtype, derivative) - exact)
+            # In float32 a steep slope shows how coarse c is near |rho| = 1.
+            if not derivative or dtype == "float64":
+                assert (error / scale(series, arrays, derivative)).max() <= bound + rounding
+    assert wide.errors[0] <= TOLERANCE
+
+
+def test_a_form_that_reaches_far_has_no_wide_one():
+    for name in ("tanh", "relu6", "gelu"):
+        assert dual_of(Activation(name)).compact(reach="wide") is None
+
+
 def test_a_form_that_is_cheap_has_no_narrow_one():
     for name in ("gelu", "hard_silu", "sparse_plus"):
-        assert dual_of(Activation(name)).compact(narrow=True) is None
+        assert dual_of(Activation(name)).compact(reach="narrow") is None
 
 
 @pytest.mark.parametrize("name", [*ROWS, "relu6", "clipped_relu"])
@@ -236,6 +267,19 @@ def network(activation):
     )
 
 
+@pytest.mark.slow
+def test_a_kernel_uses_the_wide_form_where_variances_are_beyond_the_compact_one(rng):
+    single, double = (keras2gp.convert(network("selu"), dtype=d) for d in ("float32", "float64"))
+    forms = single._program.forms
+    assert [form.program.reach for form in forms] == ["narrow", "compact", "wide", None]
+    images = np.sign(rng.normal(size=(20, 4, 4, 1))).astype("float32")
+    np.testing.assert_allclose(single.matrix(images), double.matrix(images), rtol=2e-5)
+    assert [f.cross.experimental_get_tracing_count() for f in forms] == [0, 0, 1, 0]
+    (note,) = single.report.notes
+    assert "is above 2, in 13 terms with an error of at most" in note
+    assert "and where none is above 8, in 23 terms with an error of at most" in note
+
+
 @pytest.mark.parametrize("kind", ["nngp", pytest.param("ntk", marks=pytest.mark.slow)])
 def test_a_kernel_uses_it_where_all_variances_of_a_block_allow(kind, rng, monkeypatch):
     monkeypatch.setattr(compiled, "XLA", kind != "nngp")
@@ -246,11 +290,7 @@ def test_a_kernel_uses_it_where_all_variances_of_a_block_allow(kind, rng, monkey
     middle[17] *= 1.5
     far[17] *= 30
     forms = single._program.forms
-    assert [(form.program.narrow, form.program.compact) for form in forms] == [
-        (True, True),
-        (False, True),
-        (False, False),
-    ]
+    assert [form.program.reach for form in forms] == ["narrow", "compact", None]
     assert len(double._program.forms) == 1
     for turn, images in enumerate((near, middle, far)):
         k, exact = (kernel.matrix(images) for kernel in (single, double))

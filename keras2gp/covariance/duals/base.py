@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
+from keras2gp.covariance.base import Reach
 
 __all__ = ["LARGEST_ERROR", "Dual", "Limited", "Statistics", "rounding_of"]
 
@@ -194,18 +195,19 @@ class Dual:
         del degree
         return self
 
-    def compact(self, *, tangent: bool = False, narrow: bool = False) -> Dual | None:
+    def compact(self, *, tangent: bool = False, reach: Reach = "compact") -> Dual | None:
         """The same function in fewer operations, at small variances alone.
 
         Args:
             tangent: whether the derivative is needed too.
-            narrow: in fewer operations still, at smaller variances.
+            reach: "narrow" for one in fewer operations still, at smaller variances; "wide" for
+                one at larger variances, where the form for all takes many times as many.
 
         Returns:
             A dual whose moments are not numbers beyond the variances that it is made for; None
             where there is none.
         """
-        del tangent, narrow
+        del tangent, reach
         return None
 
     def second_moment(self, q: ImageMap) -> ImageMap:

@@ -24,7 +24,7 @@ from keras2gp.covariance.duals.elementary import correlation_statistics
 from keras2gp.covariance.duals.homogeneous import Abs
 from keras2gp.covariance.duals.series import moments_of_abs
 
-__all__ = ["Compact", "compact_of", "narrow_of"]
+__all__ = ["Compact", "compact_of", "narrow_of", "wide_of"]
 
 _LIMITS = 8.0, 4.0, 2.0
 """Largest variances that are tried: those of networks at their initialisers are near 1."""
@@ -32,6 +32,10 @@ _NARROW_LIMITS = 2.0, 1.05
 """The same for the form that is faster still."""
 _NARROWED = 0.85
 """Largest cost of that form, in costs of the other: less of a gain is not worth its program."""
+_WIDE_LIMITS = 8.0, 4.0
+"""The same for the form beyond a compact one that ends before them."""
+_WIDENED = 0.5
+"""Largest cost of that form, in costs of the general one's columns."""
 _LIMIT_BEFORE_CORNERS = 1.05
 """The same for functions with corners apart from 0, which show from a few deviations on."""
 _FAR = 2.5
@@ -113,8 +117,7 @@ class Compact(Limited):
 
     def prepare(self, q: ImageMap) -> Statistics:
         root, inverse = correlation_statistics(q)
-        columns = (tf.linalg.matrix_transpose(t(root)) for t in self._tables)
-        return self._mean(root), root, inverse, *columns
+        return self._mean(root), root, inverse, *(columns(root) for columns in self._tables)
 
     def covariance(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         (m1, root1, inverse1, b1, *_), (m2, root2, inverse2, b2, *_) = s1, s2
@@ -138,17 +141,17 @@ class Compact(Limited):
     def second_moment(self, q: ImageMap) -> ImageMap:
         root, _ = correlation_statistics(q)
         mean = self._mean(root)
-        return mean * mean + q * self._moments(root)[..., 1]
+        return mean * mean + q * self._moments(root)[..., 1, :]
 
     def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         root, _ = correlation_statistics(q)
-        return self._moments(root)[..., 2]
+        return self._moments(root)[..., 2, :]
 
     def mean(self, q: ImageMap) -> ImageMap:
         return self._mean(correlation_statistics(q)[0])
 
     def _mean(self, root: ImageMap) -> ImageMap:
-        return self._at_zero + root * self._moments(root)[..., 0]
+        return self._at_zero + root * self._moments(root)[..., 0, :]
 
 
 def compact_of(
@@ -185,6 +188,22 @@ def narrow_of(
     limits = [limit for limit in _NARROW_LIMITS if limit < compact.limit]
     most = _NARROWED * compact.cost
     return _first(limits, most, phi, kinks, kappa, tolerances=tolerances)
+
+
+def wide_of(
+    phi: Callable[[Tensor], Tensor],
+    kinks: Sequence[float],
+    kappa: float,
+    tolerances: Sequence[float],
+    compact: Compact | None,
+    *,
+    columns: int,
+) -> Compact | None:
+    """A form beyond the compact one's variances that costs a part of the general form's columns."""
+    if compact is None or compact.limit >= min(_WIDE_LIMITS) or any(kinks):
+        return None
+    most = _WIDENED * READ * columns
+    return _first(_WIDE_LIMITS, most, phi, kinks, kappa, tolerances=tolerances)
 
 
 def _first(

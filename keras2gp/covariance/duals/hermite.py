@@ -25,9 +25,10 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
 from keras2gp._util.text import received_text
+from keras2gp.covariance.base import Reach
 from keras2gp.covariance.duals.base import Dual, Statistics
 from keras2gp.covariance.duals.coefficients import INTERPOLATION, moments
-from keras2gp.covariance.duals.compact import Compact, compact_of, narrow_of
+from keras2gp.covariance.duals.compact import Compact, compact_of, narrow_of, wide_of
 from keras2gp.covariance.duals.elementary import correlation_statistics
 from keras2gp.covariance.duals.homogeneous import Abs
 from keras2gp.covariance.duals.series import Series, moments_of_abs
@@ -126,9 +127,9 @@ class Hermite(Dual):
         vars(other)["_degree"] = degree
         return other
 
-    def compact(self, *, tangent: bool = False, narrow: bool = False) -> Dual | None:
+    def compact(self, *, tangent: bool = False, reach: Reach = "compact") -> Dual | None:
         """The sums in fewer terms, at least as exact at small variances (compact.py)."""
-        return (_narrow if narrow else _compact)(self, tangent=tangent)
+        return {"narrow": _narrow, "compact": _compact, "wide": _wide}[reach](self, tangent=tangent)
 
     def bounds(self, q: Vector, *, derivative: bool = False) -> Vector:
         """Bounds of the covariance's error for two equal variances, relative to E[phi(u)^2].
@@ -234,6 +235,14 @@ def _narrow(dual: Hermite, *, tangent: bool) -> Compact | None:
     tolerances, compact = _tolerances(dual, tangent=tangent), _compact(dual, tangent=tangent)
     with tf.init_scope():
         return narrow_of(dual.phi, dual.kinks, dual.kappa, tolerances, compact)
+
+
+@cache
+def _wide(dual: Hermite, *, tangent: bool) -> Compact | None:
+    tolerances, compact = _tolerances(dual, tangent=tangent), _compact(dual, tangent=tangent)
+    with tf.init_scope():
+        columns = _series(dual).width
+        return wide_of(dual.phi, dual.kinks, dual.kappa, tolerances, compact, columns=columns)
 
 
 def _tolerances(dual: Hermite, *, tangent: bool) -> tuple[float, ...]:

@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap
+from keras2gp.covariance.base import Reach
 from keras2gp.covariance.duals.base import LARGEST_ERROR, Dual, Limited, Statistics, rounding_of
 from keras2gp.covariance.duals.densities import (
     Integrand,
@@ -151,17 +152,17 @@ class Piecewise(Dual):
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return self._taylor(c, s1, s2, 1)
 
-    def compact(self, *, tangent: bool = False, narrow: bool = False) -> Limited | None:
+    def compact(self, *, tangent: bool = False, reach: Reach = "compact") -> Limited | None:
         """The same at small variances, by fewer points.
 
         The narrow form is that of two slopes where nothing else is seen of the function
         (far_corners.py), or the one in the fewest points (sampled.py).
         """
-        if not (self.differentiable and self.edges):
+        if reach == "wide" or not (self.differentiable and self.edges):
             return None
         far = far_corners_of(self.edges, self.polynomials, TOLERANCE, _LIMITS[0])
         forms = [*[far] * (far is not None), *_sampled(self.edges, self.polynomials)]
-        if narrow:
+        if reach == "narrow":
             return forms[0] if len(forms) > 1 else None
         return forms[-1] if forms else None
 
