@@ -1,12 +1,15 @@
 """The benchmark runs, without the peer and at small size, and fills its table."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from keras2gp._util.cpu import cpu_facts
 
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "benchmark.py"
 SMALL = ["--no-peer", "--seconds", "0.01", "--rounds", "1", "--side", "16", "--threads", "2"]
@@ -92,14 +95,15 @@ def test_growth_of_the_solvers():
     assert {len(row) for row in rows} == {8}
 
 
+def measured(tool, *arguments):
+    command = [sys.executable, str(TOOL.with_name(tool)), *arguments, "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)  # noqa: S603
+    return json.loads(done.stdout)
+
+
 @pytest.mark.slow
 def test_growth_of_the_kernels():
-    tool = TOOL.with_name("growth.py")
-    command = [sys.executable, str(tool), "--images", "8", "--rounds", "1", "--largest", "3"]
-    done = subprocess.run(  # noqa: S603
-        [*command, "--json"], check=True, capture_output=True, text=True, timeout=300
-    )
-    rows = json.loads(done.stdout)
+    rows = measured("growth.py", "--images", "8", "--rounds", "1", "--largest", "3")
     assert list(rows) == ["images", "depth", "side", "pooled side", "pooling window"]
     for row in rows.values():
         sizes, seconds = (
@@ -107,3 +111,31 @@ def test_growth_of_the_kernels():
         )
         assert row["exponent"] == pytest.approx(np.polyfit(sizes, seconds, 1)[0], abs=1e-9)
         assert row["error"] >= 0
+
+
+@pytest.mark.slow
+def test_a_table_of_activations_goes_on_where_it_was_cut_off(tmp_path):
+    store = tmp_path / "rows.jsonl"
+    few = "--images", "4", "--rounds", "1", "--store", str(store)
+    first = measured("activations.py", "--activations", "relu", *few)
+    assert list(first) == ["relu", *(f"relu, get={kind!r}" for kind in ("nngp", "ntk", "both"))]
+    kept = store.read_text().splitlines()
+    second = measured("activations.py", "--activations", "relu", "gelu", *few)
+    assert {name: second[name] for name in first} == first
+    assert second["gelu"]["ratio"] > 0
+    lines = store.read_text().splitlines()
+    assert lines[:-1] == kept
+    assert json.loads(lines[-1])["name"] == "gelu"
+    other = measured("activations.py", "--activations", "relu", *few, "--rounds", "2")
+    assert other["relu"] != first["relu"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "avx512f" not in cpu_facts().get("flags", "").split() or not shutil.which("cc"),
+    reason="the processor has no AVX-512, or there is no compiler",
+)
+def test_the_limit_computes_the_same_kernel():
+    found = measured("limit.py", "--images", "16", "--rounds", "1")
+    assert found["difference"] < 2e-6
+    assert found["share"] == pytest.approx(found["keras2gp"] / found["limit"])

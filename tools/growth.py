@@ -1,12 +1,15 @@
 """How the time of a Gram matrix grows with images, depth, side of the images, and offsets.
 
-python tools/growth.py [--images N] [--rounds R] [--largest K] [--json]
+python tools/growth.py [--quantities NAME ...] [--images N] [--rounds R] [--largest K]
+                       [--store FILE] [--json]
 
 One quantity at a time is doubled. Networks have 3x3 convolutions with ReLU: four of them on images
 of 16 x 16 where nothing else is said. With "pooled side" a global average pooling ends them, for
 which the covariances between all offsets are computed; "pooling window" averages windows before
-the last layer. Every round computes all matrices in turn; the least time of each counts, after
-programs were compiled. The exponent p of t ~ size^p is fitted by least squares to the logarithms.
+the last layer. Every round computes all matrices of a quantity in turn; the least processor time
+of each counts, after programs were compiled. The exponent p of t ~ size^p is fitted by least
+squares to the logarithms. Rows are printed as they are found; with --store they are kept in a file,
+and a run that was cut off goes on with those that are missing.
 
 Images enter as N (N + 1) / 2 pairs, so that 2 is expected of them; 1 of depth; 2 of the side, and 4
 where all offsets are walked.
@@ -18,10 +21,12 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from benchmarking.rows import Rows
 
 import keras2gp
 
@@ -74,48 +79,47 @@ def exponent(sizes: Any, seconds: Any) -> tuple[float, float]:
     return slope, error
 
 
-def measured(images: int, rounds: int, largest: int) -> dict[str, dict[int, float]]:
-    """Least seconds of a matrix by quantity and size."""
-    cases = {
-        (quantity, size): case(quantity, size, images)
-        for quantity, sizes in SIZES.items()
-        for size in sizes[:largest]
-    }
-    best: dict[str, dict[int, float]] = {quantity: {} for quantity in SIZES}
+def measured(quantity: str, images: int, rounds: int, largest: int) -> dict[str, Any]:
+    """Least seconds of a matrix by size, and the exponent with its error."""
+    cases = {size: case(quantity, size, images) for size in SIZES[quantity][:largest]}
     for kernel, x in cases.values():
         kernel.matrix(x)
+    best = dict.fromkeys(cases, float("inf"))
     for _ in range(rounds):
-        for (quantity, size), (kernel, x) in cases.items():
-            begin = time.perf_counter()
+        for size, (kernel, x) in cases.items():
+            began = time.process_time()
             kernel.matrix(x)
-            seconds = time.perf_counter() - begin
-            best[quantity][size] = min(best[quantity].get(size, seconds), seconds)
-    return best
+            best[size] = min(best[size], time.process_time() - began)
+    slope, error = exponent(list(best), list(best.values()))
+    return {"seconds": best, "exponent": slope, "error": error}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--quantities", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--images", type=int, default=256, metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="R")
     parser.add_argument("--largest", type=int, default=4, metavar="K", help="sizes of each, 2 to 4")
+    parser.add_argument("--store", type=Path, metavar="FILE", help="rows that are kept, or reused")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
-    found = measured(options.images, options.rounds, options.largest)
-    rows = {}
-    for quantity, seconds in found.items():
-        slope, error = exponent(list(seconds), list(seconds.values()))
-        rows[quantity] = {"seconds": seconds, "exponent": slope, "error": error}
-    if options.json:
-        print(json.dumps(rows))
-        return 0
-    print("| doubled | sizes | seconds | exponent |\n|---|---|---|---|")
-    for quantity, row in rows.items():
+    given = options.images, options.rounds, options.largest
+    names = "images", "rounds", "largest"
+    rows = Rows(options.store, {**dict(zip(names, given, strict=True)), "of": keras2gp.__version__})
+    if not options.json:
+        print("| doubled | sizes | seconds | exponent |\n|---|---|---|---|")
+    found = {}
+    for quantity in options.quantities:
+        row = found[quantity] = rows.row(quantity, lambda q=quantity: measured(q, *given))
         scale = options.images if quantity == "images" else 1
-        sizes = ", ".join(str(scale * size) for size in row["seconds"])
+        sizes = ", ".join(str(scale * int(size)) for size in row["seconds"])
         seconds = ", ".join(f"{value:.3g}" for value in row["seconds"].values())
-        exponents = f"{row['exponent']:.2f} ± {row['error']:.2f}"
-        print(f"| {quantity} | {sizes} | {seconds} | {exponents} |")
+        if not options.json:
+            exponents = f"{row['exponent']:.2f} ± {row['error']:.2f}"
+            print(f"| {quantity} | {sizes} | {seconds} | {exponents} |", flush=True)
+    if options.json:
+        print(json.dumps(found))
     return 0
 
 
