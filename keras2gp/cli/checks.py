@@ -169,8 +169,9 @@ def check_xray(options: argparse.Namespace) -> None:
     for kind in options.kinds or ():
         if kind not in KINDS:
             raise UsageError(f"--kinds {kind}: expected {', '.join(KINDS)}")
-    if options.most_work < 1.0:
-        raise UsageError(f"--most-work {options.most_work:g}: expected a number from 1")
+    for name, value in (("most", options.most_work), ("full", options.full_work)):
+        if value < 1.0:
+            raise UsageError(f"--{name}-work {value:g}: expected a number from 1")
     if not 2 <= options.subsets <= options.train // 2:
         raise UsageError(f"--subsets {options.subsets}: expected 2 to {options.train // 2}")
     options.own = _own_variants(options.variants)

@@ -208,6 +208,14 @@ def add_xray(commands: Any) -> None:
         help="leave out variants that take F times the time of the model (default 20)",
     )
     xray.add_argument(
+        "--full-work",
+        metavar="F",
+        type=option_values.variance,
+        default=1.5,
+        help="compare variants that take F times the time of the model, and more than a minute, on "
+        "fewer rows (default 1.5)",
+    )
+    xray.add_argument(
         "--subsets",
         metavar="G",
         type=option_values.count,

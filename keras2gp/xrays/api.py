@@ -22,6 +22,7 @@ def xray(
     variants: Mapping[str, Any] | None = None,
     kinds: Collection[str] | None = None,
     most_work: float = 20.0,
+    full_work: float = 1.5,
     subsets: int = 10,
     signal_rows: int = 200,
     seed: int = 0,
@@ -53,6 +54,9 @@ def xray(
             "window", "receptive field", "depth", "activation" and "bias"; None for all.
         most_work: a variant whose kernel takes more than so many times the time of the model's is
             left out, and listed.
+        full_work: a variant whose kernel takes more than so many times the time of the model's, and
+            more than a minute of a core, is compared on fewer rows, random ones, with the model on
+            the same ones; at least 200.
         subsets: random groups of rows, each of which is left out once, for standard errors.
         signal_rows: the first so many rows show how signal flows; 0 for none.
         seed: of the groups.
@@ -95,6 +99,7 @@ def xray(
         variants=variants,
         kinds=kinds,
         most_work=most_work,
+        full_work=full_work,
         subsets=subsets,
         signal_rows=signal_rows,
         seed=seed,

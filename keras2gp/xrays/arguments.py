@@ -45,7 +45,7 @@ def of_each(x: Any, function: Callable[[Any], Array]) -> Inputs:
     return list(map(function, x)) if isinstance(x, list | tuple) else function(x)
 
 
-def taken(x: Inputs, rows: slice) -> Inputs:
+def taken(x: Inputs, rows: slice | Indices) -> Inputs:
     """Some rows of every input."""
     return of_each(x, lambda array: array[rows])
 

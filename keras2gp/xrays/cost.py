@@ -21,6 +21,7 @@ from keras2gp.matrices.speed import speed_of, tried_images
 from keras2gp.xrays.arguments import Inputs, taken
 from keras2gp.xrays.flow import seconds_of
 from keras2gp.xrays.scores import Task, scored
+from keras2gp.xrays.sharing import Share
 from keras2gp.xrays.signals import PAIRS
 
 __all__ = ["Cost", "Plan", "cost_of"]
@@ -41,8 +42,8 @@ class Plan:
 
     Attributes:
         base: the kernel of the model as it is.
-        kernels: all kernels, with their works relative to that.
-        left: those whose scores are not there yet.
+        shares: how the matrix of every variant is computed.
+        there: for each of them whether its scores are there already.
         x: the rows.
         rows, test: numbers of rows and of test rows.
         subsets: fits of each kernel beside that of all rows.
@@ -50,8 +51,8 @@ class Plan:
     """
 
     base: Kernel
-    kernels: Sequence[tuple[Kernel, float]]
-    left: Sequence[tuple[Kernel, float]]
+    shares: Sequence[Share]
+    there: Sequence[bool]
     x: Inputs
     rows: int
     test: int
@@ -67,7 +68,8 @@ class Cost:
         kernels: kernels of the X-ray.
         there: those of them whose scores are in the directory already.
         pairs: entries of all of them.
-        work: their time relative to that of the model's kernel, in all.
+        work: their time relative to that of the model's kernel, in all; layers that several
+            variants share count once.
         memory: bytes at the peak, of what is left.
         memory_available: bytes; None where the system does not say.
         disk: bytes of the stores of what is left; 0 without a directory.
@@ -137,22 +139,25 @@ def cost_of(plan: Plan, out: Path | None, *, measure: bool) -> Cost:
     """
     count, test = plan.rows, plan.test
     pairs = memory = disk = 0
-    left = {id(kernel) for kernel, _ in plan.left}
-    for kernel, _ in plan.kernels:
-        stores = [estimate(kernel, count, out=_place(out, "a"))]
+    work = 0.0
+    for share, there in zip(plan.shares, plan.there, strict=True):
+        rows = share.rows
+        pairs += rows * (rows + 1) // 2 + rows * test
+        work += share.work * (rows / count) ** 2
+        if there or share.place:  # the first variant of a program has its store
+            continue
+        stores = [estimate(share.kernel, rows, out=_place(out, "a"))]
         if test:
-            stores.append(estimate(kernel, test, count, out=_place(out, "b")))
-        pairs += sum(store.pairs for store in stores)
-        if id(kernel) in left:
-            disk += sum(store.disk for store in stores)
-            memory = max(memory, *(store.memory for store in stores))
-    parts = _parts(plan, pairs / len(plan.kernels)) if measure else ()
+            stores.append(estimate(share.kernel, test, rows, out=_place(out, "b")))
+        disk += sum(store.disk for store in stores)
+        memory = max(memory, *(store.memory for store in stores))
+    parts = _parts(plan) if measure else ()
     fits = noise_memory(count, 16) + 8 * 4 * count * (count + test)
     return Cost(
-        kernels=len(plan.kernels),
-        there=len(plan.kernels) - len(plan.left),
+        kernels=len(plan.shares),
+        there=sum(plan.there),
         pairs=pairs,
-        work=sum(each for _, each in plan.kernels),
+        work=work,
         memory=max(memory, fits),
         memory_available=available_memory(),
         disk=disk,
@@ -166,19 +171,24 @@ def _place(out: Path | None, name: str) -> Path | None:
     return None if out is None else out / "kernels" / name
 
 
-def _parts(plan: Plan, pairs: float) -> tuple[float, ...]:
-    """The time of each kernel, of so many entries, and of the signal flow."""
-    parts, count = [0.0] * len(plan.kernels), plan.signal_rows
-    if plan.left:
+def _parts(plan: Plan) -> tuple[float, ...]:
+    """The time of each variant, and of the signal flow."""
+    parts, count = [0.0] * len(plan.shares), plan.signal_rows
+    if not all(plan.there):
         few = taken(plan.x, slice(0, tried_images(plan.base, _PILOT)))
         speed = speed_of(plan.base, few, whole=plan.rows)
-        same = speed.compilation * (1.0 + _OF_TEST * (plan.test > 0))
-        same += (plan.subsets + 1) * _fit_seconds(plan.rows)
-        left = {id(kernel) for kernel, _ in plan.left}
-        parts = [
-            same + work * pairs / speed.rate if id(kernel) in left else 0.0
-            for kernel, work in plan.kernels
-        ]
+        compiling = speed.compilation * (1.0 + _OF_TEST * (plan.test > 0))
+        fits = {rows: _fit_seconds(rows) for rows in {share.rows for share in plan.shares}}
+        for number, share in enumerate(plan.shares):
+            if plan.there[number]:
+                continue
+            rows = share.rows
+            # The model is fitted to fewer rows too.
+            parts[number] = (plan.subsets + 1) * fits[rows] * (2 if rows < plan.rows else 1)
+            if not share.place:
+                pairs = rows * (rows + 1) // 2 + rows * plan.test
+                nodes = len(share.kernel.graph.nodes) / len(plan.base.graph.nodes)
+                parts[number] += compiling * nodes + share.work * pairs / speed.rate
     flow = 0.0
     if count:
         flow, layers = seconds_of(plan.base, taken(plan.x, slice(0, count)), count + PAIRS)

@@ -116,9 +116,9 @@ _LARGEST = 2**30
 _LONGEST_NAME = 40
 
 
-def scores_file(key: str) -> str:
-    """Name of the scores of a kernel in a directory."""
-    return f"scores/{key}.json"
+def scores_file(name: str) -> str:
+    """The file of scores in a directory."""
+    return f"scores/{name}.json"
 
 
 def require_same(path: Path, facts: Mapping[str, Any]) -> None:
@@ -188,9 +188,9 @@ class Directory:
         """Write a JSON file with its digest."""
         write_file(self.path / name, json.dumps(with_digest(data)) + "\n")
 
-    def scores(self, key: str) -> Scores | None:
+    def scores(self, name: str) -> Scores | None:
         """The scores that an earlier run has left."""
-        state = self.read(scores_file(key))
+        state = self.read(scores_file(name))
         try:
             return None if state is None else Scores.from_state(state)
         except (KeyError, TypeError, ValueError):

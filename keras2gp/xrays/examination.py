@@ -16,19 +16,13 @@ from keras2gp._util.text import received_text
 from keras2gp.conversion.overrides import check_overrides
 from keras2gp.errors import InputError, NumericalError, StoreError
 from keras2gp.xrays.ablations import check_kinds
-from keras2gp.xrays.arguments import (
-    checked_conversion,
-    checked_names,
-    checked_rows,
-    checked_subsets,
-    taken,
-    without_mean,
-)
+from keras2gp.xrays.arguments import checked_conversion, checked_names, checked_rows, taken
 from keras2gp.xrays.cost import Cost, Plan, cost_of
-from keras2gp.xrays.directory import Directory, identity_of, of_data, require_same, scores_file
+from keras2gp.xrays.directory import Directory, identity_of, of_data, require_same
 from keras2gp.xrays.findings import Summary, findings_of, measures_of, ordered
 from keras2gp.xrays.report import XRay
-from keras2gp.xrays.scores import Scores, scored
+from keras2gp.xrays.scores import Scores
+from keras2gp.xrays.scoring import Scoring
 from keras2gp.xrays.signals import LayerSignal, signals_of
 from keras2gp.xrays.variants import Settings, Subject, Variant
 
@@ -52,6 +46,7 @@ class Examination:
         variants: Mapping[str, Any] | None = None,
         kinds: Collection[str] | None = None,
         most_work: float = 20.0,
+        full_work: float = 1.5,
         subsets: int = 10,
         signal_rows: int = 200,
         seed: int = 0,
@@ -71,23 +66,25 @@ class Examination:
         self._signal_rows = min(whole_number("signal_rows", signal_rows, 0), self._rows)
         if self._signal_rows == 1:
             raise InputError("signal_rows=1: pairs of images show how signal flows. Try: 2 or more")
-        if not isinstance(most_work, int | float) or not most_work >= 1.0:
-            raise InputError(f"most_work={received_text(most_work)}: expected a number from 1")
+        for name, value in (("most_work", most_work), ("full_work", full_work)):
+            if not isinstance(value, int | float) or not value >= 1.0:
+                raise InputError(f"{name}={received_text(value)}: expected a number from 1")
         own, chosen = checked_names(variants), check_kinds(kinds)
-        self._subsets = checked_subsets(self.task, self._groups, self._seed)
+        self._scoring = Scoring(self.x, self.task, self.test, self._groups, self._seed)
         others = checked_conversion(conversion or {})
         self._out = None if out is None else as_path("out", out, StoreError)
         facts = of_data(self.x, self.task, self.test, self._groups, self._seed)
         if self._out is not None:
             require_same(self._out, facts)
         settings = Settings(check_overrides(overrides), dtype, {**others, "kind": kind}, position)
-        self._subject = Subject(model, settings, self.x)
+        self._subject = Subject(model, settings, self.x, self.test)
         base = self._subject.base
         self._identity = identity_of(facts, self._subject.kernel, base.key)
         if self._out is not None:  # before the variants are built
             require_same(self._out, self._identity)
         found = self._subject.variants(chosen, own, most_work)
         self.variants: list[Variant] = [base, *found]
+        self._scoring.plan(self.computed, full_work)
 
     @property
     def computed(self) -> list[Variant]:
@@ -112,12 +109,12 @@ class Examination:
         def there(name: str) -> bool:
             return self._out is not None and (self._out / name).is_file()
 
-        works = [(v, (v.kernel, v.work)) for v in self.computed if v.kernel is not None]
         signals = bool(self._signal_rows) and not there(self._signals_file)
+        scoring = self._scoring
         plan = Plan(
             base=self._subject.kernel,
-            kernels=[work for _, work in works],
-            left=[work for v, work in works if not there(scores_file(v.key))],
+            shares=[scoring.shares[v.key] for v in self.computed],
+            there=[there(scoring.file(v)) for v in self.computed],
             x=self.x,
             rows=self._rows,
             test=self._test_rows,
@@ -152,7 +149,7 @@ class Examination:
         for number, variant in enumerate(self.computed):
             told(variant.name, number, len(self.computed))
             try:
-                scores[variant.name] = self._scores(variant, work, executor)
+                scores[variant.name] = self._scoring.scores(variant, work, executor)
             except NumericalError as error:
                 if variant is self._subject.base:
                     raise
@@ -163,7 +160,13 @@ class Examination:
             signals = self._signals(work)
         labels = self.task.y
         base = scores.pop(self._subject.base.name)
-        findings = findings_of(self.variants[1:], scores, base, files, reasons)
+        bases = {
+            count: self._scoring.scores(self._subject.base, work, executor, count)
+            for count in sorted({len(found.error) for found in scores.values()})
+        }
+        findings = findings_of(
+            self.variants[1:], scores, {self._rows: base, **bases}, files, reasons
+        )
         return XRay(
             model=self._subject.name,
             regression=self.task.regression,
@@ -180,22 +183,6 @@ class Examination:
             signal_rows=self._signal_rows if signals else 0,
             graph=self._subject.graph,
         )
-
-    def _scores(self, variant: Variant, work: Directory, executor: Any) -> Scores:
-        kernel, earlier = variant.kernel, work.scores(variant.key)
-        if earlier is not None or kernel is None:
-            return earlier  # type: ignore[return-value]
-        task = self.task
-        if task.regression:
-            task = without_mean(task, kernel, self.x, self.test)
-        matrix = work.matrix(kernel, f"{variant.key}.zarr", self.x, executor=executor)
-        cross = None
-        if self.test is not None:
-            name = f"{variant.key}.cross.zarr"
-            cross = work.matrix(kernel, name, self.test, self.x, executor=executor)
-        found = scored(matrix, task, self._subsets, cross)
-        work.write(scores_file(variant.key), found.state())
-        return found
 
     def _signals(self, work: Directory) -> tuple[LayerSignal, ...]:
         rows = slice(0, self._signal_rows)

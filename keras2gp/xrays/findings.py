@@ -74,6 +74,7 @@ class Finding:
         kind, name, text: of the ablation.
         file: its model in the directory; "" for none.
         work: of a kernel entry, relative to the model as it is.
+        rows: images that it was compared on, with the model as it is on the same ones; 0 for none.
         summary: its scores; None where it is not computed.
         error, nats, test_error: differences of mean losses; above 0 the variant is worse.
         evidence: difference of the evidence.
@@ -86,6 +87,7 @@ class Finding:
     text: str
     file: str
     work: float
+    rows: int = 0
     summary: Summary | None = None
     error: Difference | None = None
     nats: Difference | None = None
@@ -171,7 +173,7 @@ def measures_of(*, tested: bool) -> tuple[str, ...]:
 def findings_of(
     variants: Sequence[Variant],
     scores: Mapping[str, Scores],
-    base: Scores,
+    bases: Mapping[int, Scores],
     files: Mapping[str, str],
     reasons: Mapping[str, str],
 ) -> list[Finding]:
@@ -180,20 +182,21 @@ def findings_of(
     Args:
         variants: without the model as it is.
         scores: of those that were computed, by name.
-        base: of the model as it is.
+        bases: of the model as it is, by the number of rows that they are of.
         files: names of the saved models, by name.
         reasons: why a kernel that was to be computed was not, by name.
     """
     names = [v.name for v in variants if v.name in scores]
-    measures = measures_of(tested=bool(base.test_error))
-    families = [[sample_of(scores[n], base, measure) for n in names] for measure in measures]
+    measures = measures_of(tested=any(base.test_error for base in bases.values()))
+    pairs = {n: (scores[n], bases[len(scores[n].error)]) for n in names}
+    families = [[sample_of(*pairs[n], measure) for n in names] for measure in measures]
     tested = differences(families)
     by_name = {
         name: dict(zip(measures, found, strict=True))
         for name, found in zip(names, zip(*tested, strict=True), strict=True)
     }
     return [
-        _compared(_listed(v, files, reasons), by_name[v.name], scores[v.name], base)
+        _compared(_listed(v, files, reasons), by_name[v.name], *pairs[v.name])
         if v.name in scores
         else _listed(v, files, reasons)
         for v in variants
@@ -222,6 +225,7 @@ def _compared(
     gained = Evidence(scores.evidence - base.evidence, error)
     return replace(
         finding,
+        rows=len(scores.error),
         summary=Summary.of(scores),
         evidence=gained,
         error=found["error"],

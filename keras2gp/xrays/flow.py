@@ -31,8 +31,6 @@ __all__ = ["LayerKernel", "layer_kernels", "seconds_of"]
 
 _TILE = 48
 """Images on a side of a tile: maps of all layers are kept until they are averaged."""
-_PILOT = 16
-"""Images on a side of the tile whose time is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +84,9 @@ def layer_kernels(kernel: Kernel, x: Any) -> tuple[list[LayerKernel], dict[int, 
 
 
 def seconds_of(kernel: Kernel, x: Any, count: int) -> tuple[float, int]:
-    """The time of `layer_kernels` on so many images, measured on a small tile.
+    """The time of `layer_kernels` on so many images, measured on one tile.
+
+    A smaller one would not do: maps of 16 images take half of the time for each pair, or less.
 
     Args:
         kernel: of the whole network.
@@ -96,7 +96,7 @@ def seconds_of(kernel: Kernel, x: Any, count: int) -> tuple[float, int]:
     Returns:
         Seconds, and the number of layers.
     """
-    few = kernel.images(taken(x, slice(0, _PILOT)))
+    few = kernel.images(taken(x, slice(0, _TILE)))
     images = [np.asarray(a, np.float64) for a in few]
     last = _last_nodes(kernel)
     side, tile = _side(images, 0), min(_TILE, count)
@@ -123,12 +123,18 @@ class _Observer:
         self.nodes = tuple(dict.fromkeys(nodes))
         self._program = Program(kernel.graph, "shifts", "nngp", boundaries=False)
         self._variances = constants_of(self._program.layers, kernel.parameters)
-        self._function = tf.function(_observed, autograph=False)
+        self._traced: Any = None
 
     def __call__(self, first: list[Tensor], second: list[Tensor]) -> dict[int, Matrix]:
-        """The covariances of all pairs of two sets of images, by node."""
-        maps = self._function(self._program, first, second, self._variances, self.nodes)
+        """The covariances of all pairs of two sets of images, all of one size, by node."""
+        if self._traced is None:  # one trace: TensorFlow warns of functions that it traces often
+            function = tf.function(self._observed, autograph=False)
+            self._traced = function.get_concrete_function(first, second)
+        maps = self._traced(first, second)
         return {node: values.numpy() for node, values in zip(self.nodes, maps, strict=True)}
+
+    def _observed(self, first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
+        return _observed(self._program, first, second, self._variances, self.nodes)
 
 
 def _read_by_activations(kernel: Kernel) -> list[int]:

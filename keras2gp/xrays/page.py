@@ -90,10 +90,10 @@ def _variants(xray: Findings) -> Iterator[str]:
     yield '<section id="variants" aria-labelledby="variants-title">'
     yield '<h2 id="variants-title">What each part is worth</h2>'
     yield (
-        f"<p>Every row is the model with one change, fitted anew to the same {xray.rows:,} images, "
-        "less the model as it is. To the right of the line the variant is worse: the part that was "
-        "changed is worth something. Thick lines are 95% intervals; thin ones hold together for "
-        f"all {xray.comparisons} comparisons.</p>"
+        f"<p>Every row is the model with one change, fitted anew to the same {xray.rows:,} images "
+        "(or, where it says so, to fewer of them), less the model as it is. To the right of the "
+        "line the variant is worse: the part that was changed is worth something. Thick lines are "
+        f"95% intervals; thin ones hold together for all {xray.comparisons} comparisons.</p>"
     )
     computed = xray.computed
     if not computed:
@@ -109,13 +109,13 @@ def _variants(xray: Findings) -> Iterator[str]:
         yield f'<th scope="col">{label}{ticks(scales[measure])}</th>'
     yield '<th scope="col">what the images say</th></tr></thead><tbody>'
     for finding in computed:
-        yield from _row(xray, finding, measures, scales)
+        yield from _row(finding, xray.rows, measures, scales)
     yield "</tbody></table></div></section>"
 
 
 def _row(
-    xray: Findings,
     finding: Finding,
+    rows: int,
     measures: Sequence[tuple[str, float, str]],
     scales: dict[str, tuple[float, float]],
 ) -> Iterator[str]:
@@ -133,8 +133,9 @@ def _row(
         picture = interval(difference, factor, scales[measure])
         number = f'<span class="number">{number}</span>'
         yield f'<td class="{kind}" data-label="{label}">{picture}{number}</td>'
-    verdict, needed = verdict_text(xray, finding)
-    more = f"<span>{_text(needed)}</span>" if needed else ""
+    verdict, needed = verdict_text(finding)
+    fewer = f"on {finding.rows:,} of the images" if finding.rows < rows else ""
+    more = "".join(f"<span>{_text(words)}</span>" for words in (needed, fewer) if words)
     yield f'<td class="verdict">{_text(verdict)}{more}</td></tr>'
 
 

@@ -26,7 +26,7 @@ def rounded(count: int) -> int:
     return int(-(-count // unit) * unit)
 
 
-def verdict_text(xray: Findings, finding: Finding) -> tuple[str, str]:
+def verdict_text(finding: Finding) -> tuple[str, str]:
     """The verdict of the rows on a variant, and how many would say more; "" for neither."""
     error, nats = finding.error, finding.nats
     if error is None or nats is None:
@@ -39,7 +39,7 @@ def verdict_text(xray: Findings, finding: Finding) -> tuple[str, str]:
         return "better in one measure, worse in another", ""
     needed = [d.needed for d in (error, nats) if d.needed is not None]
     more = f"about {rounded(min(needed)):,} would show one of this size" if needed else ""
-    return f"no difference that {xray.rows:,} images could show", more
+    return f"no difference that {finding.rows:,} images could show", more
 
 
 def notes_on(xray: Findings) -> tuple[str, ...]:
@@ -70,7 +70,8 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
     left_out = (
         f"{loss}; nats are minus the log probability of what was left out. Both are leave-one-out: "
         "each image is predicted from all others, in closed form. Every variant has a noise and a "
-        "scale of its own, chosen as a fit chooses them."
+        "scale of its own, chosen as a fit chooses them. A variant that takes much longer than "
+        "the model is compared with it on fewer images, random ones of these."
     )
     return left_out, errors, needed, limit
 
@@ -105,14 +106,14 @@ def _text(xray: Findings) -> Iterator[str]:
     yield "variants, less the model as it is (above 0: the variant is worse)"
     yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  {'nats/image':>17}  verdict"
     for finding in xray.computed:
-        yield from _row(finding)
+        yield from _row(finding, xray.rows)
     yield from _notes(xray)
     if xray.signals:
         yield ""
         yield from _signals(xray)
 
 
-def _row(finding: Finding) -> Iterator[str]:
+def _row(finding: Finding, rows: int) -> Iterator[str]:
     error, nats = finding.error, finding.nats
     if error is None or nats is None:
         return
@@ -120,7 +121,8 @@ def _row(finding: Finding) -> Iterator[str]:
     errors = f"{100 * error.mean:+6.2f} ± {100 * error.error:<6.2f}"
     likelihoods = f"{nats.mean:+8.4f} ± {nats.error:<6.4f}"
     verdict = " / ".join(sorted(verdicts)) or f"- {_needed(finding)}".rstrip()
-    yield f"  {_cut(finding.name, _NAME):<{_NAME}}  {errors}  {likelihoods}  {verdict}"
+    mark = " *" if finding.rows < rows else ""
+    yield f"  {_cut(finding.name, _NAME):<{_NAME}}  {errors}  {likelihoods}  {verdict}{mark}"
 
 
 def _is_unclear(finding: Finding) -> bool:
@@ -145,6 +147,11 @@ def _notes(xray: Findings) -> Iterator[str]:
         if shown:
             least = float(np.median(shown))
             yield f"   {xray.rows} images show differences of the error from about {least:.1f}% on."
+    fewer = [f for f in xray.computed if f.rows < xray.rows]
+    if fewer:
+        yield "*: on fewer images, with the model as it is on the same ones:"
+        listed = ", ".join(f"{one_line(f.name)} on {f.rows}" for f in fewer)
+        yield from textwrap.wrap(listed, _WIDTH, initial_indent="   ", subsequent_indent="   ")
     others = [f for f in xray.findings if f.summary is None]
     if others:
         yield ""

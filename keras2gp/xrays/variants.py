@@ -21,9 +21,11 @@ from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.work import Work
 from keras2gp.xrays.ablations import ablations, check_kinds
+from keras2gp.xrays.arguments import Inputs
 from keras2gp.xrays.wiring import Wiring, rebuilt
+from keras2gp.xrays.work import work_of
 
-__all__ = ["OWN", "GraphRow", "Settings", "Subject", "Variant", "work_of"]
+__all__ = ["OWN", "GraphRow", "Settings", "Subject", "Variant"]
 
 _LONGEST = 300
 OWN = "own"
@@ -95,6 +97,7 @@ class Variant:
         model: a Keras model; None if Keras cannot build it.
         kernel: None where there is none, or the one of another variant.
         key: names the kernel's matrix; "" without a kernel.
+        data: names the images as the kernel receives them; "" without a kernel.
         work: of a kernel entry, relative to the model as it is.
         same_as: name of an earlier variant with the same kernel; "" for none.
         reason: why it is not computed; "" if it is.
@@ -106,6 +109,7 @@ class Variant:
     model: Any = None
     kernel: Kernel | None = None
     key: str = ""
+    data: str = ""
     work: float = 0.0
     same_as: str = ""
     reason: str = ""
@@ -133,6 +137,7 @@ class Subject:
         model: a Keras model, or the path of its file.
         settings: of all conversions.
         x: the rows, as for the kernel.
+        test: test rows; None for none.
 
     Attributes:
         base: the variant that is the model as it is.
@@ -142,8 +147,10 @@ class Subject:
         InputError: its output has positions, or the rows do not fit.
     """
 
-    def __init__(self, model: Any, settings: Settings, x: Any) -> None:
-        self._settings, self._x = settings, x
+    def __init__(
+        self, model: Any, settings: Settings, x: Inputs, test: Inputs | None = None
+    ) -> None:
+        self._settings, self._x, self._test = settings, x, test
         with opened(model, **self._opening()) as ready:
             whole = settings.base(ready)
             self._ready: Opened = ready
@@ -153,7 +160,7 @@ class Subject:
         self.kernel = kernel = settings.of_images(whole, whole.positions)
         self.work = work_of(kernel)
         name = "the model"
-        self.base = Variant("", name, "as it is", None, kernel, self._key(kernel), 1.0)
+        self.base = Variant("", name, "as it is", None, kernel, *self._keys(kernel), 1.0)
 
     def _opening(self) -> dict[str, Any]:
         others = self._settings.others
@@ -238,7 +245,7 @@ class Subject:
         live = model if isinstance(model, keras.Model) else None
         try:
             kernel = self._settings.of_images(self._settings.variant(model), self._positions)
-            key = self._key(kernel)
+            keys = self._keys(kernel)
         except UnsupportedModelError as error:
             first = error.obstacles[0]
             reason = f"it has no exact kernel: {one_line(f'{first.where}: {first.why}')}"
@@ -246,20 +253,16 @@ class Subject:
         except Keras2GPError as error:
             return Variant(kind, name, text, live, reason=one_line(str(error))[:_LONGEST])
         work = work_of(kernel) / self.work
-        return Variant(kind, name, text, live, kernel, key, work)
+        return Variant(kind, name, text, live, kernel, *keys, work)
 
-    def _key(self, kernel: Kernel) -> str:
-        """Names the matrix of the rows: kernels of the same key have the same entries."""
+    def _keys(self, kernel: Kernel) -> tuple[str, str]:
+        """Names of the matrix of the rows, and of the images that the kernel receives.
+
+        Kernels of the same matrix have the same entries.
+        """
         images: list[Array] = kernel.images(self._x)
-        return digest(fingerprint_of(Work.of(kernel.program, kernel.parameters, images, None)))[:16]
-
-
-def work_of(kernel: Kernel) -> float:
-    """Entries of maps that the forward pass of one pair computes."""
-    nodes = kernel.graph.nodes
-    return float(
-        sum(
-            len(loop.turns) * sum(math.prod(nodes[i].spatial) for i in loop.nodes)
-            for loop in kernel.program.program.analysis.loops
-        )
-    )
+        tested = images if self._test is None else kernel.images(self._test)
+        facts = fingerprint_of(Work.of(kernel.program, kernel.parameters, images, tested))
+        data = digest({side: facts[side] for side in ("x1", "x2")})[:16]
+        matrix = fingerprint_of(Work.of(kernel.program, kernel.parameters, images, None))
+        return digest(matrix)[:16], data

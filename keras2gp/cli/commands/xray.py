@@ -74,6 +74,7 @@ def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examin
         variants={name: model_of(source, shape) for name, source in options.own.items()},
         kinds=options.kinds,
         most_work=options.most_work,
+        full_work=options.full_work,
         subsets=options.subsets,
         signal_rows=options.signal_rows,
         seed=options.seed,

@@ -1,0 +1,122 @@
+"""The scores of an X-ray's variants: from its directory, or from their matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.arrays import Indices, Matrix
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.xrays.arguments import Inputs, checked_subsets, taken, without_mean
+from keras2gp.xrays.directory import Directory, scores_file
+from keras2gp.xrays.scores import Scores, Task, scored
+from keras2gp.xrays.sharing import Share, chosen_rows, shares_of
+from keras2gp.xrays.variants import Variant
+
+__all__ = ["Scoring"]
+
+
+class Scoring:
+    """How the variants of an X-ray are scored.
+
+    Args:
+        x: the rows.
+        task: their targets.
+        test: test rows; None for none.
+        groups: of the jackknife.
+        seed: of the groups, and of the rows of those that have fewer.
+
+    Attributes:
+        rows: number of rows.
+        shares: how the matrix of each variant is computed, by its key; see `plan`.
+
+    Raises:
+        InputError: the rows of a subset have one label.
+    """
+
+    def __init__(self, x: Inputs, task: Task, test: Inputs | None, groups: int, seed: int) -> None:
+        self._x, self._task, self._test = x, task, test
+        self._groups, self._seed = groups, seed
+        self.rows = len(task.y)
+        self.shares: dict[str, Share] = {}
+        self._alone: set[str] = set()
+        checked_subsets(task, groups, seed)
+
+    def plan(self, variants: Sequence[Variant], full_work: float) -> None:
+        """Decide how the matrices of variants with kernels are computed; see `shares_of`."""
+        others = 0 if self._task.test is None else len(self._task.test)
+        shares = shares_of(variants, self.rows, others, full_work)
+        for variant, share in zip(variants, shares, strict=True):
+            self.shares[variant.key] = share
+            try:
+                checked_subsets(self._of_rows(share.rows), self._groups, self._seed)
+            except InputError:  # too few of a rare label
+                self.shares[variant.key] = replace(share, rows=self.rows)
+
+    def file(self, variant: Variant) -> str:
+        """The name of a variant's scores in a directory."""
+        return scores_file(self._name(variant, self.shares[variant.key].rows))
+
+    def scores(
+        self, variant: Variant, work: Directory, executor: Any, rows: int | None = None
+    ) -> Scores:
+        """The scores of a variant that has a kernel.
+
+        Args:
+            variant: it.
+            work: the directory.
+            executor: as for `gram`.
+            rows: number of rows; None for its own.
+
+        Raises:
+            NumericalError: its kernel is singular or overflows.
+        """
+        share = self.shares[variant.key]
+        count = share.rows if rows is None else rows
+        name = self._name(variant, count)
+        earlier = work.scores(name)
+        if earlier is not None:
+            return earlier
+        task = self._of_rows(count)
+        if task.regression:
+            task = without_mean(task, share.own, taken(self._x, self._chosen(count)), self._test)
+        matrix = self._matrix(variant, share, work, executor, None)
+        cross = None
+        if self._test is not None:
+            cross = self._matrix(variant, share, work, executor, self._test)
+        if count < share.rows:  # the model, beside a variant that has fewer rows
+            chosen = self._chosen(count)
+            matrix = matrix[np.ix_(chosen, chosen)]
+            cross = None if cross is None else cross[:, chosen]
+        found = scored(matrix, task, checked_subsets(task, self._groups, self._seed), cross)
+        work.write(scores_file(name), found.state())
+        return found
+
+    def _name(self, variant: Variant, rows: int) -> str:
+        return variant.key if rows == self.rows else f"{variant.key}-{rows}"
+
+    def _chosen(self, count: int) -> Indices:
+        return chosen_rows(count, self.rows, self._seed)
+
+    def _of_rows(self, count: int) -> Task:
+        return replace(self._task, y=self._task.y[self._chosen(count)])
+
+    def _matrix(
+        self, variant: Variant, share: Share, work: Directory, executor: Any, first: Inputs | None
+    ) -> Matrix:
+        """The covariances of a variant's rows, or of other images and its rows."""
+        suffix = ".zarr" if first is None else ".cross.zarr"
+        x = taken(self._x, self._chosen(share.rows))
+        sides = (x,) if first is None else (first, x)
+        if share.place is not None and share.key not in self._alone:
+            try:
+                joint = work.matrix(share.kernel, f"{share.key}{suffix}", *sides, executor=executor)
+            except NumericalError:  # of one of them: the others may have finite entries
+                self._alone.add(share.key)
+            else:
+                return np.ascontiguousarray(joint[..., share.place])
+        name = f"{self._name(variant, share.rows)}{suffix}"
+        return work.matrix(share.own, name, *sides, executor=executor)

@@ -1,0 +1,189 @@
+"""Programs of several variants: those that begin alike compute what they share once.
+
+A variant that differs from the model behind a pooling has the same maps in front of it, at all of
+their offsets, and these are most of its work. So the graphs of such variants are one graph, in
+which equal nodes are one, and its output has a position for each variant. The values are those of
+kernels on their own, up to the last digits of the dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from keras2gp._util.arrays import Indices
+from keras2gp.graph.graph import Graph, GraphBuilder, Node
+from keras2gp.graph.ops import Axes, Op, Pad, Sum, Weighted
+from keras2gp.graph.variances import LayerVariances
+from keras2gp.kernel.kernel import Kernel
+from keras2gp.kernel.parts import KernelParts
+from keras2gp.matrices.fingerprint import digest
+from keras2gp.xrays.variants import Variant
+from keras2gp.xrays.work import work_of, work_of_loops
+
+__all__ = ["Share", "chosen_rows", "joint_kernel", "shares_of"]
+
+_MOST = 12
+"""Kernels of one program: a larger one is compiled for minutes."""
+_MOST_BYTES = 2**29
+"""Memory of the matrices of one program."""
+_HEAVY = 0.5
+"""Share of a kernel's work that it must have in common with others."""
+_GAIN = 0.8
+"""Work of a program relative to that of its kernels on their own, at most."""
+_FEWEST = 200
+"""Rows that every variant is compared on, if there are so many."""
+_SOON = 6e10
+"""Entries of maps that take a minute of one core: a kernel of less has all rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """How the matrix of one variant is computed.
+
+    Attributes:
+        own: the variant's kernel.
+        kernel: of the program, whose output may have a position for each of several variants.
+        key: names the matrix of the program.
+        place: the variant's position; None where the program is of this variant alone.
+        rows: number of images that the variant is compared on.
+        work: of a pair, relative to that of the model: of the whole program for the first variant
+            of a program, 0 for the others.
+    """
+
+    own: Kernel
+    kernel: Kernel
+    key: str
+    place: int | None
+    rows: int
+    work: float
+
+
+def shares_of(variants: Sequence[Variant], rows: int, others: int, full_work: float) -> list[Share]:
+    """How the matrices of variants that have kernels are computed, in their order.
+
+    Args:
+        variants: the model as it is first.
+        rows: number of images.
+        others: number of test images.
+        full_work: a kernel of more work than so many times the model's has fewer rows.
+    """
+    kernels = {v.key: v.kernel for v in variants if v.kernel is not None}
+    base = work_of(kernels[variants[0].key])
+    shares: dict[str, Share] = {}
+    most = min(_MOST, _MOST_BYTES // (4 * rows * (rows + others)))
+    for group in _alike(variants, kernels, most):
+        own = [kernels[v.key] for v in group]
+        kernel = joint_kernel(own)
+        work = work_of(kernel)
+        if work > _GAIN * sum(map(work_of, own)):
+            continue
+        key = digest({"kernels": [v.key for v in group]})[:16]
+        for place, variant in enumerate(group):
+            relative = 0.0 if place else work / base
+            shares[variant.key] = Share(own[place], kernel, key, place, rows, relative)
+    for variant in variants:
+        count = rows
+        if variant.key not in shares and variant is not variants[0]:
+            count = _rows(variant.work, rows, full_work, 0.5 * base * rows**2)
+        kernel = kernels[variant.key]
+        alone = Share(kernel, kernel, variant.key, None, count, variant.work)
+        shares.setdefault(variant.key, alone)
+    return [shares[variant.key] for variant in variants]
+
+
+def chosen_rows(count: int, of: int, seed: int) -> Indices:
+    """The rows that a variant with fewer than all is compared on: random ones, sorted."""
+    order = np.random.default_rng((seed, 0x20F5)).permutation(of)
+    return np.sort(order[:count])
+
+
+def _rows(work: float, rows: int, full_work: float, base: float) -> int:
+    """Rows on which a kernel takes as long as one of the allowed work does on all of them."""
+    allowed = max(full_work, _SOON / base)
+    if work <= allowed:
+        return rows
+    return min(rows, max(_FEWEST, int(rows * (allowed / work) ** 0.5)))
+
+
+def _alike(
+    variants: Sequence[Variant], kernels: Mapping[str, Kernel], most: int
+) -> list[list[Variant]]:
+    """Variants whose heaviest loop gives maps of the first of them, of the same images.
+
+    It takes no more turns than that of the first one: further offsets would be of one variant.
+    """
+    known: dict[Any, int] = {}
+    groups: dict[Any, list[tuple[int, list[Variant]]]] = {}
+    for variant in variants:
+        kernel = kernels[variant.key]
+        loops, works = kernel.program.program.analysis.loops, work_of_loops(kernel)
+        heaviest = int(np.argmax(works))
+        if heaviest == len(loops) - 1 or works[heaviest] < _HEAVY * sum(works):
+            continue
+        turns = len(loops[heaviest].turns)
+        result = _numbered(kernel, known)[loops[heaviest].result]
+        begun = groups.setdefault((variant.data, result), [])
+        for most_turns, group in begun:
+            if turns <= most_turns and len(group) < most:
+                group.append(variant)
+                break
+        else:
+            begun.append((turns, [variant]))
+    every = (group for begun in groups.values() for _, group in begun)
+    return [group for group in every if len(group) > 1]
+
+
+def _numbered(kernel: Kernel, known: dict[Any, int]) -> list[int]:
+    """A number for each node: equal ones have equal values, also in the kernel of another model."""
+    numbers: list[int] = []
+    for node in kernel.graph.nodes:
+        layer = kernel.parameters[node.op.layer] if isinstance(node.op, Weighted) else None
+        fact = (node.op, layer, *(numbers[i] for i in node.inputs))
+        numbers.append(known.setdefault(fact, len(known)))
+    return numbers
+
+
+def joint_kernel(kernels: Sequence[Kernel]) -> Kernel:
+    """One kernel whose output has a position for each kernel, of outputs without positions.
+
+    Args:
+        kernels: of the same inputs, kind and dtype.
+    """
+    first, builder = kernels[0].parts, GraphBuilder()
+    parameters: dict[str, LayerVariances] = {}
+    places: list[int] = []
+    for number, kernel in enumerate(kernels):
+        named = _named(kernel, parameters, number)
+        renamed: list[int] = []
+        for node in kernel.graph.nodes:
+            inputs = tuple(renamed[i] for i in node.inputs)
+            renamed.append(builder.add(_op(node, named), inputs, node.path))
+        output = renamed[kernel.graph.output]
+        rank = len(kernel.graph.nodes[kernel.graph.output].spatial)
+        one = builder.add(Axes((rank,), rank), (output,), "one")
+        zeros = Pad(((number, len(kernels) - 1 - number),))
+        places.append(builder.add(zeros, (one,), "place"))
+    whole = builder.add(Sum((1.0,) * len(places)), tuple(places), "all")
+    graph = Graph(tuple(builder.nodes), whole)
+    facts = first.kind, first.dtype, parameters, first.inputs, first.preprocessor, first.report
+    return Kernel.from_parts(KernelParts(graph, *facts))
+
+
+def _named(kernel: Kernel, parameters: dict[str, LayerVariances], number: int) -> Mapping[str, str]:
+    """A name for each layer, under which its variances stand among those of all kernels."""
+    named = {}
+    for layer in kernel.graph.layers:
+        variances = kernel.parameters[layer]
+        same = parameters.get(layer, variances) == variances
+        named[layer] = layer if same else f"{layer} of {number}"
+        parameters[named[layer]] = variances
+    return named
+
+
+def _op(node: Node, named: Mapping[str, str]) -> Op:
+    op = node.op
+    return replace(op, layer=named[op.layer]) if isinstance(op, Weighted) else op

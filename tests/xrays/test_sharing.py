@@ -1,0 +1,193 @@
+"""Programs that variants share, and variants that are compared on fewer rows."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from xray_networks import HE
+
+import keras2gp
+from keras2gp.errors import NumericalError
+from keras2gp.matrices import compiled
+from keras2gp.xrays import scoring, sharing
+from keras2gp.xrays.directory import Directory
+from keras2gp.xrays.examination import Examination
+from keras2gp.xrays.scores import Task, scored, subsets_of
+from keras2gp.xrays.work import work_of
+
+KINDS = ["pooling", "depth"]
+
+
+def twice_pooled():
+    """Most of the work is in front of the first pooling, at 49 offsets."""
+    x = image = keras.Input((8, 8, 1))
+    for i in (1, 2):
+        x = layers.Conv2D(4, 3, padding="same", kernel_initializer=HE, name=f"conv{i}")(x)
+        x = layers.Activation("relu", name=f"relu{i}")(x)
+        x = layers.AveragePooling2D(2, name=f"pool{i}")(x)
+    x = layers.Dense(4, "relu", kernel_initializer=HE, name="hidden")(layers.Flatten()(x))
+    return keras.Model(image, layers.Dense(2, name="out")(x), name="twice_pooled")
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    monkeypatch.setattr(compiled, "XLA", False)  # many kernels, each for a moment
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(3)
+    return rng.normal(size=(24, 8, 8, 1)).astype("float32"), rng.integers(0, 2, 24)
+
+
+def examined(data, **settings):
+    x, y = data
+    return Examination(twice_pooled(), x, y, **{"subsets": 3, "signal_rows": 0, **settings})
+
+
+def shared(examination):
+    """The variants of the program of the model as it is, with their places in it."""
+    shares = examination._scoring.shares
+    first = shares[examination.computed[0].key]
+    every = [(v, shares[v.key]) for v in examination.computed]
+    return first, [(v, s) for v, s in every if s.key == first.key]
+
+
+def test_variants_share_what_is_in_front_of_the_pooling(data):
+    examination = examined(data, kinds=KINDS)
+    first, group = shared(examination)
+    names = {v.name for v, _ in group}
+    assert {"the model", "no pool2", "conv2 twice", "hidden left out", "hidden twice"} <= names
+    assert not names & {"no pool1", "pool1 as a stride", "conv1 twice", "pooling at the end"}
+    assert [s.place for _, s in group] == list(range(len(group)))
+    assert first.kernel.positions == (len(group),)
+    alone = sum(work_of(s.own) for _, s in group)
+    assert first.work < 0.5 * alone / work_of(first.own)
+    assert not any(s.work for _, s in group[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["nngp", "ntk"])
+def test_shared_values_are_those_of_kernels_on_their_own(kind, data, plain):
+    x, _ = data
+    names = {"no pool2", "pool2 as a stride", "hidden twice", "conv2 left out"}
+    examination = examined(data, kinds=KINDS, kind=kind, dtype="float64")
+    first, group = shared(examination)
+    matrix, cross = first.kernel.matrix(x[:6]), first.kernel.matrix(x[6:9], x[:6])
+    seen = [(v, s) for v, s in group if v.name in names]
+    assert len(seen) == len(names)
+    for _, share in seen:
+        np.testing.assert_allclose(matrix[..., share.place], share.own.matrix(x[:6]), rtol=1e-10)
+        np.testing.assert_allclose(
+            cross[..., share.place], share.own.matrix(x[6:9], x[:6]), rtol=1e-10
+        )
+
+
+def test_layers_of_one_name_and_other_variances_stay_apart(plain):
+    """The fan-in of the last layer, and so its variance, is that of the layer in front of it."""
+
+    def network(units):
+        inner = [layers.Dense(units, "relu", name=f"hidden{units}")] if units else []
+        normal = keras.initializers.RandomNormal(stddev=0.5)
+        last = layers.Dense(2, kernel_initializer=normal, name="out")
+        return keras2gp.convert(keras.Sequential([keras.Input((3,)), *inner, last]))
+
+    kernels = [network(units) for units in (0, 5, 9)]
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    joint = sharing.joint_kernel(kernels).matrix(x)
+    for place, kernel in enumerate(kernels):
+        np.testing.assert_allclose(joint[..., place], kernel.matrix(x), rtol=1e-6)
+
+
+def test_a_variant_that_takes_long_has_fewer_rows(monkeypatch, data):
+    monkeypatch.setattr(sharing, "_SOON", 0.0)
+    monkeypatch.setattr(sharing, "_FEWEST", 12)
+    settings = {"kinds": ["depth", "pooling"], "full_work": 1.0}
+    examination = examined(data, **settings)
+    rows = {v.name: examination._scoring.shares[v.key].rows for v in examination.computed}
+    works = {v.name: v.work for v in examination.computed}
+    assert rows["conv1 twice"] == max(12, int(24 * works["conv1 twice"] ** -0.5)) < 24
+    assert rows["the model"] == rows["hidden twice"] == rows["no pool1"] == 24
+    monkeypatch.undo()  # a kernel of less than a minute has all rows
+    assert {s.rows for s in examined(data, kinds=["depth"])._scoring.shares.values()} == {24}
+
+
+@pytest.mark.slow
+def test_fewer_rows_are_compared_with_the_model_on_the_same_ones(monkeypatch, data, plain):
+    x, y = data
+    monkeypatch.setattr(sharing, "_SOON", 0.0)
+    monkeypatch.setattr(sharing, "_FEWEST", 12)
+    test = (x[:5], y[:5])
+    settings = {"kinds": ["depth"], "full_work": 1.0, "test": test}
+    examination = examined((x[5:], y[5:]), **settings)
+    variant = next(v for v in examination.computed if v.name == "conv1 twice")
+    report = examination.run()
+    finding = report.finding("conv1 twice")
+    count = finding.rows
+    assert 12 <= count < 19 == report.finding("hidden twice").rows == report.rows
+    rows = sharing.chosen_rows(count, 19, 0)
+    chosen, labels = x[5:][rows], y[5:][rows]
+    task, groups = Task(labels, y[:5], regression=False), subsets_of(count, 3, 0)
+    both = [
+        scored(k.matrix(chosen), task, groups, k.matrix(x[:5], chosen))
+        for k in (variant.kernel, examination.computed[0].kernel)
+    ]
+    for measure in ("error", "nats", "test_error"):
+        one, other = (np.mean(getattr(scores, measure)) for scores in both)
+        assert getattr(finding, measure).mean == pytest.approx(one - other, abs=1e-5)
+    assert f"conv1 twice on {count}" in report.to_text()
+    assert f"on {count} of the images" in report.to_html()
+
+
+def test_rows_that_are_chosen_are_nested_and_random():
+    few, more = (set(sharing.chosen_rows(n, 100, 1).tolist()) for n in (20, 50))
+    assert few < more
+    assert len(few) == 20
+    assert sharing.chosen_rows(100, 100, 1).tolist() == list(range(100))
+    assert few != set(sharing.chosen_rows(20, 100, 2).tolist())
+
+
+@pytest.mark.slow
+def test_a_shared_program_without_finite_entries_is_not_used(tmp_path, data, plain, monkeypatch):
+    examination = examined(data, kinds=["depth"])
+    first, group = shared(examination)
+    work = Directory(tmp_path, {"xray": "one"})
+    matrix, names = work.matrix, []
+
+    def failing(kernel, name, *sides, executor):
+        names.append(name)
+        if kernel is first.kernel:
+            raise NumericalError("an entry is not finite")
+        return matrix(kernel, name, *sides, executor=executor)
+
+    monkeypatch.setattr(work, "matrix", failing)
+    for variant, _ in group[:2]:
+        assert examination._scoring.scores(variant, work, "auto").error
+    assert names == [f"{first.key}.zarr", *(f"{v.key}.zarr" for v, _ in group[:2])]
+
+
+@pytest.mark.slow
+def test_a_shared_run_that_was_interrupted_writes_the_same_bytes(
+    tmp_path, data, plain, monkeypatch
+):
+    settings = {"kinds": ["depth"], "test": (data[0][:5], data[1][:5])}
+    whole = examined(data, out=tmp_path / "whole", **settings).run()
+    seen = []
+
+    def interrupt(*arguments):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return scored(*arguments)
+
+    monkeypatch.setattr(scoring, "scored", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        examined(data, out=tmp_path / "again", **settings).run()
+    monkeypatch.setattr(scoring, "scored", scored)
+    assert examined(data, out=tmp_path / "again", **settings).run() == whole
+    for name in ("report.html", "report.json", "report.txt"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    document = json.loads((tmp_path / "whole" / "report.json").read_text())
+    assert {f["rows"] for f in document["findings"] if f["summary"]} == {24}
