@@ -86,7 +86,7 @@ def layer_kernels(kernel: Kernel, x: Any) -> tuple[list[LayerKernel], dict[int, 
 def seconds_of(kernel: Kernel, x: Any, count: int) -> tuple[float, int]:
     """The time of `layer_kernels` on so many images, measured on one tile.
 
-    A smaller one would not do: maps of 16 images take half of the time for each pair, or less.
+    It is of the size that is computed: smaller maps stay in the cache.
 
     Args:
         kernel: of the whole network.
