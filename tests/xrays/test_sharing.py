@@ -27,7 +27,8 @@ def twice_pooled():
         x = layers.Conv2D(4, 3, padding="same", kernel_initializer=HE, name=f"conv{i}")(x)
         x = layers.Activation("relu", name=f"relu{i}")(x)
         x = layers.AveragePooling2D(2, name=f"pool{i}")(x)
-    x = layers.Dense(4, "relu", kernel_initializer=HE, name="hidden")(layers.Flatten(name="flat")(x))
+    x = layers.Flatten(name="flat")(x)
+    x = layers.Dense(4, "relu", kernel_initializer=HE, name="hidden")(x)
     return keras.Model(image, layers.Dense(2, name="out")(x), name="twice_pooled")
 
 
