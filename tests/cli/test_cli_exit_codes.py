@@ -21,6 +21,7 @@ CASES = [
     (errors.ModelFileError("no"), 4),
     (errors.PriorError("no"), 5),
     (errors.InputError("no"), 5),
+    (errors.InputTypeError("no"), 5),
     (errors.OutputError("no", ["no", "other"]), 5),
     (errors.DataError("no"), 5),
     (errors.NumericalError("no"), 6),
