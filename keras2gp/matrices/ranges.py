@@ -104,7 +104,7 @@ def _reason(
     numbers = [np.asarray(tensor) for tensor in tensors]
     if all((np.abs(n) <= np.finfo(dtype).max).all() for n in numbers):
         return f"{dtype} loses the values on the way to it. Try {_wider(dtype)}smaller inputs"
-    if not any(np.isinf(n).any() for n in numbers):
+    if any(np.isnan(n).any() for n in numbers) and not any(np.isinf(n).any() for n in numbers):
         return (
             "an activation is not known at the variance of its input: expansions reach 1e12. Try "
             "smaller variances, or smaller inputs"

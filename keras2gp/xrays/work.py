@@ -1,4 +1,4 @@
-"""What the entries of a kernel cost: maps that its forward pass computes, by their ops."""
+"""The cost of a kernel's entries: maps that its forward pass computes, by their ops."""
 
 from __future__ import annotations
 

@@ -21,11 +21,6 @@ class Custom(keras.layers.Layer):
         return tf.abs(inputs)
 
 
-class OwnDense(keras.layers.Dense):
-    def call(self, inputs):
-        return 2 * super().call(inputs)
-
-
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
@@ -110,7 +105,6 @@ CASES = {
     ),
     "MaxPooling": (lambda x: layers.MaxPooling2D(name="bad")(conv()(x)), "bad", "MaxPooling2D"),
     "custom": (lambda x: Custom(name="bad")(conv()(x)), "bad", "Custom"),
-    "subclass of Dense": (lambda x: OwnDense(3, name="bad")(conv()(x)), "bad", "OwnDense"),
     "unknown at depth": (nested(Custom(name="bad")), "middle/inner/bad", "Custom"),
     "ResNet v1": (resnet_v1, "late", "activation relu of the output of sum"),
     "data plus gaussian": (

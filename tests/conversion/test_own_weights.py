@@ -149,6 +149,22 @@ def test_a_part_with_its_present_weights():
     np.testing.assert_allclose(kernel(X), 0.16 + 2 / 8 * h @ h.T, rtol=1e-5)
 
 
+class Doubled(layers.Dense):
+    """A Dense whose own call goes on."""
+
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+def test_a_subclass_of_dense_that_doubles_its_output():
+    x = keras.Input((3,))
+    own, plain = (
+        keras2gp.convert(keras.Model(x, dense(1)(layers.ReLU()(layer))), dtype="float64")
+        for layer in (Doubled(8)(x), layers.Dense(8)(x))
+    )
+    np.testing.assert_allclose(own(X) - 0.16, 4 * (plain(X) - 0.16), rtol=1e-12)
+
+
 REFUSED = {
     "two readers": (TwoReaders(), "weights of its own"),
     "a random factor": (Drawn(), "weights of its own"),
