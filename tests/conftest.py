@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.pop("COLUMNS", None)  # commands fold their lines at the width that it states
 os.environ["KERAS2GP_CACHE"] = "off"  # what one run compiles is not what another one tests
 
 import numpy as np

@@ -57,9 +57,8 @@ def fitted(files):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(capsys):
     """Run a command in this process: (exit code, stdout, stderr), lines as long as they are."""
-    monkeypatch.delenv("COLUMNS", raising=False)
 
     def runner(*arguments):
         capsys.readouterr()

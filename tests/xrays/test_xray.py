@@ -446,7 +446,7 @@ def test_the_command(products, tmp_path, capsys):
 def test_the_command_checks_variants_before_anything_is_read(products, tmp_path, capsys):
     words = ["xray", *data_file(products, tmp_path), "--train", "40", "--out", str(tmp_path / "o")]
     assert main([*words, "--variants", f"one={tmp_path / 'none.keras'}"]) != 0
-    assert "none.keras: no such file" in " ".join(capsys.readouterr().err.split())
+    assert "none.keras: no such file" in capsys.readouterr().err
     model = str(tmp_path / "model.keras")
     assert main([*words, "--variants", model, "--variants", model]) == 2
     assert "'model' is there twice. Try: NAME=" in capsys.readouterr().err
