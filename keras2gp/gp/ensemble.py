@@ -168,17 +168,7 @@ class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
 
     @classmethod
     def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a `settings_state`; KeyError and the like where it is malformed.
-
-        Args:
-            state: what `settings_state` gave.
-
-        Returns:
-            Arguments of the class.
-
-        Raises:
-            InputError: a setting is out of range.
-        """
+        """See FittedInputs.settings_from_state."""
         time = math.inf if state["time"] == "infinity" else amount("time", state["time"])
         return {"time": time, "regularization": amount("regularization", state["regularization"])}
 
@@ -200,14 +190,7 @@ class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
         return facts, arrays
 
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
-        """Set the attributes of a fit from its `fit_state`; `load_head` uses it.
-
-        Malformed facts raise KeyError, TypeError, ValueError and the like.
-
-        Args:
-            facts: the first part of a fit_state.
-            arrays: the second part.
-            gram: None: a fit keeps what it needs of the matrices.
+        """See FittedInputs.restore_fit; a fit keeps what it needs of the matrices.
 
         Raises:
             ModelFileError: the arrays do not fit each other.

@@ -150,10 +150,42 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
         """
         raise NotImplementedError
 
+    @classmethod
+    def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a `settings_state`; KeyError and the like where it is malformed.
+
+        Args:
+            state: what `settings_state` gave.
+
+        Returns:
+            Arguments of the class.
+
+        Raises:
+            InputError: a setting is out of range.
+            NotImplementedError: always, here.
+        """
+        raise NotImplementedError
+
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """The facts of a fit as data for JSON, and its arrays by file name; `save` uses it.
 
         Raises:
+            NotImplementedError: always, here.
+        """
+        raise NotImplementedError
+
+    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+        """Set the attributes of a fit from its `fit_state`; `load_head` uses it.
+
+        Malformed facts raise KeyError, TypeError, ValueError and the like.
+
+        Args:
+            facts: the first part of a fit_state.
+            arrays: the second part.
+            gram: the matrix of the training inputs, if it exists already.
+
+        Raises:
+            ModelFileError: the arrays do not fit each other.
             NotImplementedError: always, here.
         """
         raise NotImplementedError

@@ -40,17 +40,7 @@ class SavedGaussianProcess(GaussianProcess):
 
     @classmethod
     def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a `settings_state`; KeyError and the like where it is malformed.
-
-        Args:
-            state: what `settings_state` gave.
-
-        Returns:
-            Arguments of the class.
-
-        Raises:
-            InputError: a setting is out of range.
-        """
+        """See FittedInputs.settings_from_state."""
         if state["noise_variance"] != _OF_ROWS:
             check_noise_setting(state["noise_variance"])
         check_jitter(state["jitter"])
@@ -90,18 +80,7 @@ class SavedGaussianProcess(GaussianProcess):
         return facts, arrays
 
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
-        """Set the attributes of a fit from its `fit_state`; `load_head` uses it.
-
-        Malformed facts raise KeyError, TypeError, ValueError and the like.
-
-        Args:
-            facts: the first part of a fit_state.
-            arrays: the second part.
-            gram: the matrix of the training inputs, if it exists already.
-
-        Raises:
-            ModelFileError: the arrays do not fit each other.
-        """
+        """See FittedInputs.restore_fit."""
         targets, alpha = arrays["y.npy"], arrays["alpha.npy"]
         shape, x = tuple(int(n) for n in facts["input_shape"]), arrays.get("x_train.npy")
         positions = tuple(facts.get("positions", ()))

@@ -106,17 +106,7 @@ class SavedLaplace(LatentPosterior):
 
     @classmethod
     def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a `settings_state`; KeyError and the like where it is malformed.
-
-        Args:
-            state: what `settings_state` gave.
-
-        Returns:
-            Arguments of the class.
-
-        Raises:
-            InputError: a setting is out of range.
-        """
+        """See FittedInputs.settings_from_state."""
         return {**state, "likelihood": likelihood_from_state(state["likelihood"])}
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -148,14 +138,7 @@ class SavedLaplace(LatentPosterior):
         return facts, arrays
 
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
-        """Set the attributes of a fit from its `fit_state`; `load_head` uses it.
-
-        Malformed facts raise KeyError, TypeError, ValueError and the like.
-
-        Args:
-            facts: the first part of a fit_state.
-            arrays: the second part.
-            gram: the matrix of the training inputs, if it exists already.
+        """See FittedInputs.restore_fit.
 
         Raises:
             ModelFileError: the arrays do not fit each other.
