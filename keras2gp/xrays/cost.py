@@ -142,7 +142,7 @@ def cost_of(plan: Plan, out: Path | None, *, measure: bool) -> Cost:
     work = 0.0
     for share, there in zip(plan.shares, plan.there, strict=True):
         rows = share.rows
-        pairs += rows * (rows + 1) // 2 + rows * test
+        pairs += share.pairs(test)
         work += share.work * (rows / count) ** 2
         if there or share.place:  # the first variant of a program has its store
             continue
@@ -186,9 +186,9 @@ def _parts(plan: Plan) -> tuple[float, ...]:
             # The model is fitted to fewer rows too.
             parts[number] = (plan.subsets + 1) * fits[rows] * (2 if rows < plan.rows else 1)
             if not share.place:
-                pairs = rows * (rows + 1) // 2 + rows * plan.test
                 nodes = len(share.kernel.graph.nodes) / len(plan.base.graph.nodes)
-                parts[number] += compiling * nodes + share.work * pairs / speed.rate
+                matrices = share.work * share.pairs(plan.test) / speed.rate
+                parts[number] += compiling * nodes + matrices
     flow = 0.0
     if count:
         flow, layers = seconds_of(plan.base, taken(plan.x, slice(0, count)), count + PAIRS)

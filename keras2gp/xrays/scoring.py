@@ -51,6 +51,8 @@ class Scoring:
         shares = shares_of(variants, self.rows, others, full_work)
         for variant, share in zip(variants, shares, strict=True):
             self.shares[variant.key] = share
+            if share.rows == self.rows:
+                continue
             try:
                 checked_subsets(self._of_rows(share.rows), self._groups, self._seed)
             except InputError:  # too few of a rare label
@@ -88,7 +90,7 @@ class Scoring:
         if self._test is not None:
             cross = self._matrix(variant, share, work, executor, self._test)
         if count < share.rows:  # the model, beside a variant that has fewer rows
-            chosen = self._chosen(count)
+            chosen = chosen_rows(count, self.rows, self._seed)
             matrix = matrix[np.ix_(chosen, chosen)]
             cross = None if cross is None else cross[:, chosen]
         found = scored(matrix, task, checked_subsets(task, self._groups, self._seed), cross)
@@ -98,8 +100,9 @@ class Scoring:
     def _name(self, variant: Variant, rows: int) -> str:
         return variant.key if rows == self.rows else f"{variant.key}-{rows}"
 
-    def _chosen(self, count: int) -> Indices:
-        return chosen_rows(count, self.rows, self._seed)
+    def _chosen(self, count: int) -> slice | Indices:
+        """The rows of so many: of all a slice, which copies no images."""
+        return slice(None) if count == self.rows else chosen_rows(count, self.rows, self._seed)
 
     def _of_rows(self, count: int) -> Task:
         return replace(self._task, y=self._task.y[self._chosen(count)])

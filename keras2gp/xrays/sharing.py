@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Indices
-from keras2gp.graph.graph import Graph, GraphBuilder, Node
+from keras2gp.graph.graph import Graph, GraphBuilder
 from keras2gp.graph.ops import Axes, Op, Pad, Sum, Weighted
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.kernel import Kernel
@@ -60,6 +60,10 @@ class Share:
     place: int | None
     rows: int
     work: float
+
+    def pairs(self, others: int) -> int:
+        """Entries of the matrix of the variant's rows, and of that of so many others with them."""
+        return self.rows * (self.rows + 1) // 2 + self.rows * others
 
 
 def shares_of(variants: Sequence[Variant], rows: int, others: int, full_work: float) -> list[Share]:
@@ -116,7 +120,7 @@ def _alike(
 
     It takes no more turns than that of the first one: further offsets would be of one variant.
     """
-    known: dict[Any, int] = {}
+    merged = _Merged()
     groups: dict[Any, list[tuple[int, list[Variant]]]] = {}
     for variant in variants:
         kernel = kernels[variant.key]
@@ -125,7 +129,7 @@ def _alike(
         if heaviest == len(loops) - 1 or works[heaviest] < _HEAVY * sum(works):
             continue
         turns = len(loops[heaviest].turns)
-        result = _numbered(kernel, known)[loops[heaviest].result]
+        result = merged.add(kernel)[loops[heaviest].result]
         begun = groups.setdefault((variant.data, result), [])
         for most_turns, group in begun:
             if turns <= most_turns and len(group) < most:
@@ -137,14 +141,34 @@ def _alike(
     return [group for group in every if len(group) > 1]
 
 
-def _numbered(kernel: Kernel, known: dict[Any, int]) -> list[int]:
-    """A number for each node: equal ones have equal values, also in the kernel of another model."""
-    numbers: list[int] = []
-    for node in kernel.graph.nodes:
-        layer = kernel.parameters[node.op.layer] if isinstance(node.op, Weighted) else None
-        fact = (node.op, layer, *(numbers[i] for i in node.inputs))
-        numbers.append(known.setdefault(fact, len(known)))
-    return numbers
+class _Merged:
+    """The nodes of several kernels in one graph, where equal ones with equal variances are one."""
+
+    def __init__(self) -> None:
+        self.builder = GraphBuilder()
+        self.parameters: dict[str, LayerVariances] = {}
+        self._names: dict[tuple[str, LayerVariances], str] = {}
+
+    def add(self, kernel: Kernel) -> list[int]:
+        """Add a kernel. Returns: the node of the graph for each of its nodes."""
+        places: list[int] = []
+        for node in kernel.graph.nodes:
+            inputs = tuple(places[i] for i in node.inputs)
+            places.append(self.builder.add(self._named(node.op, kernel), inputs, node.path))
+        return places
+
+    def _named(self, op: Op, kernel: Kernel) -> Op:
+        """The op with a layer's name that no layer of other variances has."""
+        if not isinstance(op, Weighted):
+            return op
+        fact = op.layer, kernel.parameters[op.layer]
+        if fact not in self._names:
+            name, number = op.layer, 0
+            while name in self.parameters:
+                number += 1
+                name = f"{op.layer} of {number}"
+            self._names[fact], self.parameters[name] = name, fact[1]
+        return replace(op, layer=self._names[fact])
 
 
 def joint_kernel(kernels: Sequence[Kernel]) -> Kernel:
@@ -153,37 +177,18 @@ def joint_kernel(kernels: Sequence[Kernel]) -> Kernel:
     Args:
         kernels: of the same inputs, kind and dtype.
     """
-    first, builder = kernels[0].parts, GraphBuilder()
-    parameters: dict[str, LayerVariances] = {}
+    first, merged = kernels[0].parts, _Merged()
+    builder = merged.builder
     places: list[int] = []
     for number, kernel in enumerate(kernels):
-        named = _named(kernel, parameters, number)
-        renamed: list[int] = []
-        for node in kernel.graph.nodes:
-            inputs = tuple(renamed[i] for i in node.inputs)
-            renamed.append(builder.add(_op(node, named), inputs, node.path))
-        output = renamed[kernel.graph.output]
+        output = merged.add(kernel)[kernel.graph.output]
         rank = len(kernel.graph.nodes[kernel.graph.output].spatial)
         one = builder.add(Axes((rank,), rank), (output,), "one")
         zeros = Pad(((number, len(kernels) - 1 - number),))
         places.append(builder.add(zeros, (one,), "place"))
     whole = builder.add(Sum((1.0,) * len(places)), tuple(places), "all")
     graph = Graph(tuple(builder.nodes), whole)
-    facts = first.kind, first.dtype, parameters, first.inputs, first.preprocessor, first.report
-    return Kernel.from_parts(KernelParts(graph, *facts))
-
-
-def _named(kernel: Kernel, parameters: dict[str, LayerVariances], number: int) -> Mapping[str, str]:
-    """A name for each layer, under which its variances stand among those of all kernels."""
-    named = {}
-    for layer in kernel.graph.layers:
-        variances = kernel.parameters[layer]
-        same = parameters.get(layer, variances) == variances
-        named[layer] = layer if same else f"{layer} of {number}"
-        parameters[named[layer]] = variances
-    return named
-
-
-def _op(node: Node, named: Mapping[str, str]) -> Op:
-    op = node.op
-    return replace(op, layer=named[op.layer]) if isinstance(op, Weighted) else op
+    others = first.inputs, first.preprocessor, first.report
+    return Kernel.from_parts(
+        KernelParts(graph, first.kind, first.dtype, merged.parameters, *others)
+    )
