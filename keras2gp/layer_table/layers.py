@@ -190,18 +190,18 @@ LAYERS = table_of(
     ),
     read_rows("reshaping.read_permute", "Permute", wording.PERMUTE),
     read_rows(
-        "reshaping.read_upsampling", "UpSampling1D UpSampling2D UpSampling3D",
+        "resizing.read_upsampling", "UpSampling1D UpSampling2D UpSampling3D",
         "Every position repeated: k'[d][g] = k[(g + d) // u - g // u][g // u]; or bilinear.",
         channelwise=True,
     ),
-    read_rows("reshaping.read_resizing", "Resizing", wording.RESIZED, channelwise=True),
+    read_rows("resizing.read_resizing", "Resizing", wording.RESIZED, channelwise=True),
     read_rows(
-        "reshaping.read_zero_padding", "ZeroPadding1D ZeroPadding2D ZeroPadding3D",
+        "resizing.read_zero_padding", "ZeroPadding1D ZeroPadding2D ZeroPadding3D",
         "Zeros around the map, which a convolution after it sees.",
         channelwise=True,
     ),
     read_rows(
-        "reshaping.read_cropping", "Cropping1D Cropping2D Cropping3D",
+        "resizing.read_cropping", "Cropping1D Cropping2D Cropping3D",
         "Positions removed from the borders.",
         channelwise=True,
     ),

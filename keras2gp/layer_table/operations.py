@@ -126,7 +126,7 @@ OPERATIONS = table_of(
         "nn", "SpaceToDepth", reader="reshaping.read_space_to_depth",
         becomes="The positions of a block become groups of channels, which weights average over.",
     ),
-    ops("image", "Resize", reader="reshaping.read_resizing", becomes=wording.RESIZED),
+    ops("image", "Resize", reader="resizing.read_resizing", becomes=wording.RESIZED),
     ops(
         "numpy", "Flip", reader="slicing.read_flip",
         becomes="Positions in the opposite order: k'[d][g] = k[-d][n - 1 - g].",

@@ -1,4 +1,4 @@
-"""Layers that move positions: Flatten, Reshape, Permute, ZeroPadding, Cropping, UpSampling."""
+"""Layers that move positions or trade them for channels: Flatten, Reshape, Permute, blocks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
+from keras2gp.conversion.layers.resizing import located
 from keras2gp.conversion.layers.shuffling import (
     cut_into_groups,
     groups_of,
@@ -23,9 +24,7 @@ from keras2gp.errors import Obstacle
 from keras2gp.graph.ops import (
     Axes,
     Crop,
-    Interpolate,
     Op,
-    Pad,
     Patches,
     Permute,
     Reshape,
@@ -36,16 +35,12 @@ from keras2gp.graph.ops import (
 )
 
 __all__ = [
-    "read_cropping",
     "read_depth_to_space",
     "read_flatten",
     "read_permute",
     "read_repeat_vector",
     "read_reshape",
-    "read_resizing",
     "read_space_to_depth",
-    "read_upsampling",
-    "read_zero_padding",
 ]
 
 
@@ -140,14 +135,14 @@ def _between_channels_and_positions(
 def read_depth_to_space(call: Call, context: Context) -> Tensor:
     """Read depth_to_space: blocks of channels become positions, k'[d][g] = k[d / r][g // r]."""
     size = int(call.operation.block_size)
-    tensor = _alike(_located(call, context), context)
+    tensor = _alike(located(call, context), context)
     return _blocks(tensor, (size, size), call, context)
 
 
 def read_space_to_depth(call: Call, context: Context) -> Tensor:
     """Read space_to_depth: the positions of a block are groups of channels side by side."""
     size = int(call.operation.block_size)
-    tensor = _located(call, context)
+    tensor = located(call, context)
     ones, around = (1, 1), ((0, 0), (0, 0))
     context.became = f"blocks of {by((size, size))} as channels"
     op = Patches(ones, (size, size), ones, around)
@@ -297,81 +292,3 @@ def _order(operation: Any, rank: int) -> list[int]:
         return order
     axes = getattr(operation, "axes", None)
     return [axis % rank for axis in axes] if axes else order[::-1]
-
-
-def read_upsampling(call: Call, context: Context) -> Tensor:
-    """Read upsampling by repetition, k'[d][g] = k[(g + d) // u - g // u][g // u], or smooth."""
-    layer, tensor = call.operation, _located(call, context)
-    factors = (layer.size,) if isinstance(layer.size, int) else tuple(layer.size)
-    context.became = f"upsampling {by(factors)}"
-    if set(factors) == {1}:
-        return tensor
-    method = getattr(layer, "interpolation", "nearest")
-    if method != "nearest":
-        size = tuple(n * u for n, u in zip(context.spatial(tensor), factors, strict=True))
-        return _interpolated(call, tensor, size, method, context)
-    return context.apply(Upsample(factors), tensor, call.output)
-
-
-def read_resizing(call: Call, context: Context) -> Tensor:
-    """Read a map of another size, by its nearest positions or the means of their neighbours."""
-    operation, tensor = call.operation, _located(call, context)
-    size = getattr(operation, "size", None) or (operation.height, operation.width)
-    size = tuple(int(n) for n in size)
-    for setting in ("antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
-        if getattr(operation, setting):
-            context.refuse(f"its {setting}=True has no rule here", f"{setting}=False")
-    context.became = f"resized to {by(size)}"
-    if size == context.spatial(tensor):
-        return tensor
-    return _interpolated(call, tensor, size, operation.interpolation, context)
-
-
-def _interpolated(
-    call: Call, tensor: Tensor, size: Spatial, method: str, context: Context
-) -> Tensor:
-    if method not in ("bilinear", "nearest"):
-        context.refuse(f"its interpolation {method!r} has no rule here", "'bilinear' or 'nearest'")
-    if method == "nearest" and any(map(_has_ties, context.spatial(tensor), size)):
-        context.refuse(
-            f"from {context.spatial(tensor)} to {size} some positions are as near to one neighbour "
-            "as to the other, so that rounding decides",
-            "interpolation='bilinear', or sizes that divide one another",
-        )
-    return context.apply(Interpolate(size, method == "bilinear"), tensor, call.output)
-
-
-def _has_ties(n: int, m: int) -> bool:
-    """Whether a position of m lies in the middle between two of n, in the rounding of n / m.
-
-    Math: (g + 1/2) n / m is whole for some g where, in lowest terms, n is even and m is odd.
-    """
-    divisor = math.gcd(n, m)
-    return n // divisor % 2 == 0 and m // divisor % 2 == 1 and m != divisor
-
-
-def read_zero_padding(call: Call, context: Context) -> Tensor:
-    """Read zero padding."""
-    layer = call.operation
-    tensor = _located(call, context)
-    context.became = "zeros around"
-    return context.apply(Pad(_pairs(layer.padding)), tensor, call.output)
-
-
-def read_cropping(call: Call, context: Context) -> Tensor:
-    """Read cropping: positions are removed from the borders."""
-    tensor = _located(call, context)
-    context.became = "cropping"
-    return context.apply(Crop(_pairs(call.operation.cropping)), tensor, call.output)
-
-
-def _located(call: Call, context: Context) -> Tensor:
-    first = getattr(call.operation, "data_format", None) == "channels_first"
-    return context.with_channels(call.tensors[0], first=first)
-
-
-def _pairs(values: Any) -> tuple[tuple[int, int], ...]:
-    """Keras's padding: two numbers for one axis, a pair for each of several."""
-    if isinstance(values[0], int):
-        return ((int(values[0]), int(values[1])),)
-    return tuple((int(before), int(after)) for before, after in values)
