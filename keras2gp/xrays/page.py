@@ -92,8 +92,9 @@ def _variants(xray: Findings) -> Iterator[str]:
     yield (
         f"<p>Every row is the model with one change, fitted anew to the same {xray.rows:,} images "
         "(or, where it says so, to fewer of them), less the model as it is. To the right of the "
-        "line the variant is worse: the part that was changed is worth something. Thick lines are "
-        f"95% intervals; thin ones hold together for all {xray.comparisons} comparisons.</p>"
+        "line the variant is worse: the part that was changed is worth something. Behind ± is the "
+        "standard error. Thick lines are 95% intervals; thin ones hold together for all "
+        f"{xray.comparisons} comparisons.</p>"
     )
     computed = xray.computed
     if not computed:

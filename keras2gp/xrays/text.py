@@ -103,7 +103,7 @@ def _text(xray: Findings) -> Iterator[str]:
         tested = f", test error {factor * base.test_error:.2f}{unit}"
     yield f"  evidence {base.evidence:.4f} nats/image, {calibration} {base.calibration:.1%}{tested}"
     yield ""
-    yield "variants, less the model as it is (above 0: the variant is worse)"
+    yield "variants, less the model as it is, ± a standard error (above 0: it is worse)"
     yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  {'nats/image':>17}  verdict"
     for finding in xray.computed:
         yield from _row(finding, xray.rows)
