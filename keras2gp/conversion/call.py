@@ -82,7 +82,9 @@ class State:
     inside:      reads a layer that another one wraps (see KerasWalker.inside)
     tracer:      traces the user's own code
     trained_until: path of the last layer that runs with its present weights
+    inputs:      Keras's symbolic inputs of the deterministic model
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
+    fixed:       tensors of data that are the same for all images, by shape and values
     forms:       the Input.index of data in another form, by the identity of its tensor and the form
     masks:       data and form of the weights of positions, by Input.index
     names:       the path of the first call of each layer's weights, by its identity and their name
@@ -103,7 +105,9 @@ class State:
     inside: Callable[..., list[Tensor]] = field(default=lambda *_: [])
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
+    inputs: Sequence[Any] = ()
     data: list[Any] = field(default_factory=list)
+    fixed: dict[object, Any] = field(default_factory=dict)
     forms: dict[tuple[int, object], int] = field(default_factory=dict)
     masks: dict[int, tuple[Any, Callable[[Any], Any]]] = field(default_factory=dict)
     names: dict[tuple[int, str], str] = field(default_factory=dict)

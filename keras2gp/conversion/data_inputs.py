@@ -72,6 +72,25 @@ class InputContext(CallContext):
         node = self.state.builder.add(op, (), self.path)
         return Tensor(shape, (Part(node, shape[-1]),))
 
+    def data_of(self, values: Any) -> Tensor:
+        """Constants, [1, *shape], as a tensor of data that is the same for all images."""
+        array = np.asarray(values)
+        if array.shape[:1] != (1,):
+            self.refuse(
+                f"it joins constants of the shape {array.shape} to the images of a batch",
+                "constants of the shape (1, ...), the same for all images",
+            )
+        place = ("constants", array.shape, str(array.dtype), array.tobytes())
+        if place not in self.state.fixed:
+            first = self.state.inputs[0]
+            if first.dtype == "string":
+                self.refuse("it joins constants, and the input is text", "an input of numbers")
+            number = first[(slice(None), *(0,) * (len(first.shape) - 1))]
+            zeros = keras.ops.zeros_like(number, self.state.dtype)
+            each = keras.ops.reshape(zeros, (-1, *(1,) * (array.ndim - 1)))
+            self.state.fixed[place] = each + array.astype(self.state.dtype)
+        return Tensor(array.shape[1:], data=self.state.fixed[place])
+
     def _require_sizes(self, shape: tuple[int | None, ...]) -> None:
         """Refuse data of a size that the model leaves open."""
         if None in shape:

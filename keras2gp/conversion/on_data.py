@@ -76,7 +76,10 @@ def _hand_weights(operation: Any, call: Call, context: Context, *, trained: bool
     if not isinstance(operation, keras.Layer) or not operation.weights:
         return
     try:
-        operation.set_weights(call.operation.get_weights())
+        values = call.operation.get_weights()
+        # Biases of a user's own are a Dense layer whose kernel, zero, is no weight.
+        own = operation.get_weights()[: max(0, len(operation.weights) - len(values))]
+        operation.set_weights([*own, *values])
     except ValueError as error:  # those of a quantised layer
         context.refuse(
             f"its weights do not fit a copy of it: {quoted_text(error)}",

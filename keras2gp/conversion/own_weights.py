@@ -1,8 +1,9 @@
 """Weights of a user's own layer that act as those of a Keras layer: x @ w + b as Dense.
 
 In the graph that tracing leaves, a product with a matrix of weights, and the biases that are added
-to it alone, become one call of a Dense layer with these weights; a product with a factor that
-starts at a constant becomes a Rescaling. Readers, random copies and reports then see Keras's own.
+to it alone, become one call of a Dense layer with these weights; biases that are added elsewhere a
+Dense layer of no other weights; a product with a factor that starts at a constant becomes a
+Rescaling. Readers, random copies and reports then see Keras's own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras2gp.conversion.initial_values import initial_constant
 from keras2gp.modelfile.building import without_values
@@ -88,7 +90,12 @@ class OwnWeights:
                 made += [] if id(node) in done else [(node, node)]
                 continue
             stand_in = None
-            if len(found) == 1 and _is_second(node, found[0]):
+            if len(found) == 1 and type(node.operation).__name__ == "Add":
+                biases = self._biases(node, found[0])
+                if biases:
+                    made += [(each, node) for each in biases]
+                    continue
+            elif len(found) == 1 and _is_pair(node, found[0]):
                 stand_in = self._stand_in(node, found[0], _last(node, nodes, outputs))
             if stand_in is None:
                 refuse(node, found[0])
@@ -111,6 +118,48 @@ class OwnWeights:
             layer = self._factor(weight, node) if name == "Multiply" else None
         arguments = type(node.arguments)(node.arguments.keras_tensors[0])
         return None if layer is None else StandIn(layer, arguments, last.outputs)
+
+    def _biases(self, node: Any, weight: Any) -> list[StandIn]:
+        """Calls that add biases, one for each channel, or constants; none if a weight is neither.
+
+        Biases are a Dense layer whose kernel is zero, in a sum with what they are added to.
+        """
+        (tensor,), (result,) = node.arguments.keras_tensors, node.outputs
+        shape, channels = tuple(weight.shape), result.shape[-1]
+        arguments = type(node.arguments)
+        if tensor.shape != result.shape:
+            return []
+        if set(shape[:-1]) <= {1} and shape[-1:] == (channels,):
+            biases = keras.KerasTensor(result.shape, result.dtype, name="biases")
+            layer = self._zero_dense(weight, channels)
+            total = type(node.operation)(name=node.operation.name)
+            return [
+                StandIn(layer, arguments(tensor), [biases]),
+                StandIn(total, arguments(tensor, biases), node.outputs),
+            ]
+        number = initial_constant(self._laws.get(id(weight)))
+        if number is None or set(shape) - {1}:
+            return []
+        shift = self._once(
+            [weight],
+            lambda: keras.layers.Rescaling(
+                1.0, float(number), name=self._names.get(id(weight), "weight")
+            ),
+        )
+        return [StandIn(shift, arguments(tensor), node.outputs)]
+
+    def _zero_dense(self, bias: Any, channels: int) -> Any:
+        def build() -> Any:
+            layer = keras.layers.Dense(
+                channels, kernel_initializer="zeros", name=self._names.get(id(bias), "weight")
+            )
+            # Zeros that take no memory, however many channels there are.
+            layer._kernel = np.broadcast_to(np.float32(0.0), (channels, channels))  # noqa: SLF001
+            layer.bias, layer.bias_initializer = bias, self._laws.get(id(bias))
+            layer.built = True
+            return layer
+
+        return self._once([bias], build)
 
     def _dense(self, weight: Any, bias: Any | None) -> Any:
         weights = [weight] if bias is None else [weight, bias]
@@ -175,9 +224,11 @@ def _made_again(layer: Any) -> Any:
     return type(layer).from_config(layer.get_config())
 
 
-def _is_second(node: Any, weight: Any) -> bool:
-    """Whether a call is of a tensor and a weight, in this order."""
+def _is_pair(node: Any, weight: Any) -> bool:
+    """Whether a call is of a tensor and a weight, in this order unless that makes no difference."""
     args = node.arguments.args
+    if len(args) == 2 and type(node.operation).__name__ in ("Add", "Multiply"):
+        args = args if args[1] is weight else args[::-1]
     tensor = len(args) == 2 and isinstance(args[0], keras.KerasTensor)
     return tensor and args[1] is weight
 
@@ -190,5 +241,5 @@ def _last(node: Any, nodes: Sequence[Any], outputs: Sequence[Any]) -> Any:
         return node
     found = variables_of(after[0])
     alone = len(found) == 1 and type(after[0].operation).__name__ == "Add"
-    fits = alone and _is_second(after[0], found[0])
+    fits = alone and _is_pair(after[0], found[0])
     return after[0] if fits and tuple(found[0].shape) == result.shape[-1:] else node

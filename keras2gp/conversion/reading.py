@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras2gp.conversion.call import Call, RefusalError
 from keras2gp.conversion.context import Context
@@ -14,7 +15,10 @@ from keras2gp.conversion.registry import entry_of, is_deterministic
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.layer_table import NO_RULE
 
-__all__ = ["is_data", "of_each_step", "read_call"]
+__all__ = ["is_data", "of_each_step", "read_call", "with_data_of_constants"]
+
+_JOINS = frozenset({"Concatenate", "Stack"})
+"""Operations that join tensors, and constants."""
 
 _LAST_AXIS = frozenset(
     {
@@ -84,6 +88,7 @@ def is_data(call: Call) -> bool:
 
 def read_call(call: Call, context: Context, *, training: bool) -> list[Tensor]:
     """The results of a call; refuses it where there is no reader or the reader refuses."""
+    call = with_data_of_constants(call, context)
     if is_data(call) and is_deterministic(call.operation):
         return run_by_keras(call, context)
     if call.untraced is not None:
@@ -109,6 +114,25 @@ def read_call(call: Call, context: Context, *, training: bool) -> list[Tensor]:
         raise RefusalError(units.why, units.hint, by_shape=True, obstacle=units)
     result = read(_with_flattened_steps(call, context), context)
     return result if isinstance(result, list) else [result]
+
+
+def with_data_of_constants(call: Call, context: Context) -> Call:
+    """A call that joins tensors, with its constants as tensors of data: channels of CoordConv.
+
+    Raises: RefusalError for constants of several images.
+    """
+    if type(call.operation).__name__ not in _JOINS:
+        return call
+    return replace(call, args=_of_data(call.args, context), kwargs=_of_data(call.kwargs, context))
+
+
+def _of_data(value: Any, context: Context) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_of_data(item, context) for item in value)
+    if isinstance(value, dict):
+        return {key: _of_data(item, context) for key, item in value.items()}
+    is_array = isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
+    return context.data_of(value) if is_array else value
 
 
 def _reader_of(call: Call) -> str:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 
 from keras2gp._util.text import quoted_text
+from keras2gp.conversion.batches import SIZES, of_any_batch, reads_batch, with_open_batch
 from keras2gp.conversion.own_weights import OwnWeights
 from keras2gp.conversion.unchanged import counted_anew
 from keras2gp.conversion.user_code import (
+    NEEDS_BATCH,
     RANDOM,
     SEED,
     NoValues,
@@ -166,12 +168,35 @@ class Tracer:
 
     def called(self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Traced:
         """The calls inside of `layer.call(*args, **kwargs)`. Raises: UntracedError."""
+        try:
+            traced = self._at_size(layer, args, kwargs, None)
+            if not reads_batch(traced.nodes):
+                return traced
+            raise UntracedError(*NEEDS_BATCH, reads_batch=True)
+        except UntracedError as error:
+            if not error.reads_batch:
+                raise
+            try:
+                first, second = (self._at_size(layer, args, kwargs, size) for size in SIZES)
+            except UntracedError:
+                raise error from None
+            nodes = of_any_batch(first.nodes, second.nodes)
+            if nodes is None:
+                raise
+            by_old = zip(nodes, second.nodes, strict=True)
+            lines = {id(new): second.lines.get(id(old), "") for new, old in by_old}
+            return replace(second, nodes=nodes, lines=lines)
+
+    def _at_size(
+        self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any], size: int | None
+    ) -> Traced:
+        """The calls inside of a layer, in a batch of a size; None for any."""
         tensors = [
             t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)
         ]
         masks = [mask for mask in map(_mask_of, tensors) if mask is not None]
         sources = list({id(t): t for t in (*tensors, *masks)}.values())
-        inputs = [_twin(t, t.name) for t in sources]
+        inputs = [_twin(t, t.name, size) for t in sources]
         known = {id(t): new for t, new in zip(sources, inputs, strict=True)}
         for tensor in tensors:
             _hand_mask(known[id(tensor)], _mask_of(tensor), known)
@@ -247,7 +272,9 @@ class Tracer:
                 pairs = self._own.as_layers(nodes, outputs, record.refuse_weight)
             nodes = [node for node, _ in pairs]
             lines |= {id(new): lines.get(id(old), "") for new, old in pairs}
-        return Traced(inputs, outputs, nodes, sources, lines, names)
+        opened = [(with_open_batch(node), node) for node in nodes]
+        lines |= {id(new): lines.get(id(old), "") for new, old in opened}
+        return Traced(inputs, outputs, [node for node, _ in opened], sources, lines, names)
 
 
 def mask_of_call(node: Any) -> Any:
@@ -279,5 +306,7 @@ def _hand_mask(tensor: Any, mask: Any, known: Mapping[int, Any]) -> None:
         tensor._keras_mask = known[id(mask)]  # noqa: SLF001
 
 
-def _twin(tensor: Any, name: str) -> Any:
-    return keras.KerasTensor(tensor.shape, tensor.dtype, name=name)
+def _twin(tensor: Any, name: str, batch: int | None = None) -> Any:
+    shape = tuple(tensor.shape)
+    shape = (batch, *shape[1:]) if shape[:1] == (None,) else shape
+    return keras.KerasTensor(shape, tensor.dtype, name=name)

@@ -21,7 +21,7 @@ from keras.src.ops.node import Node
 from keras2gp._util.text import quoted_text, received_text
 from keras2gp.conversion.own_weights import variables_of
 
-__all__ = ["RANDOM", "SEED", "NoValues", "Record", "UntracedError", "reason_of"]
+__all__ = ["NEEDS_BATCH", "RANDOM", "SEED", "NoValues", "Record", "UntracedError", "reason_of"]
 
 SEED = "seed_generator_state"
 """Keras's name of the state of random numbers."""
@@ -39,14 +39,22 @@ RANDOM = (
 )
 
 
+NEEDS_BATCH = (
+    "it needs the size of the batch, which is not known",
+    "-1 as that size in a Reshape; or a reader of your own: layers={YourLayer: reader}",
+)
+
+
 class UntracedError(Exception):
     """Code that leaves no graph of Keras's layers and operations."""
 
     _keras_call_info_injected = True  # Keras would raise another with its own message instead.
 
-    def __init__(self, why: str, hint: str = _HINT, line: str = "") -> None:
+    def __init__(
+        self, why: str, hint: str = _HINT, line: str = "", *, reads_batch: bool = False
+    ) -> None:
         super().__init__(f"{line}: {why}" if line else why)
-        self.hint, self.line = hint, line
+        self.hint, self.line, self.reads_batch = hint, line, reads_batch
 
 
 class NoValues(keras.StatelessScope):  # type: ignore[misc]
@@ -59,6 +67,33 @@ class NoValues(keras.StatelessScope):  # type: ignore[misc]
             why, hint = RANDOM if variable.name == SEED else _OWN_WEIGHTS
             raise UntracedError(why.format(name=variable.name), hint, _line(frame))
         return super().get_current_value(variable)
+
+
+@contextlib.contextmanager
+def _weights_first() -> Iterator[None]:
+    """Let `weight + x` and `weight * x` of a symbolic x be recorded as x + weight and x * weight.
+
+    Keras reads the value of the weight for them.
+    """
+    names = ("__add__", "__mul__")
+    owner = next(kind for kind in keras.Variable.__mro__ if names[0] in vars(kind))
+    originals = {name: vars(owner)[name] for name in names}
+
+    def turned(name: str) -> Any:
+        def method(weight: Any, other: Any) -> Any:
+            if isinstance(other, keras.KerasTensor):
+                return getattr(other, name)(weight)
+            return originals[name](weight, other)
+
+        return method
+
+    for name in originals:
+        setattr(owner, name, turned(name))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(owner, name, original)
 
 
 class Record:
@@ -92,7 +127,8 @@ class Record:
 
         Node.__init__ = noted
         try:
-            yield
+            with _weights_first():
+                yield
         finally:
             Node.__init__ = original
 
@@ -138,6 +174,7 @@ class Record:
 
 
 _DEPENDS_ON_DATA = ("used as a boolean", "as a Python `bool`", "Iterating over a symbolic")
+_NEEDS_BATCH = ("fully-defined", "NoneType", "elements of [None")
 _NEEDS_VALUES = (
     "KerasTensor is symbolic",
     "Cannot convert a symbolic",
@@ -189,10 +226,11 @@ def reason_of(error: Exception, layer: Any) -> UntracedError:
     ]
     line = _line(*frames[-1]) if frames else ""
     text = str(error)
+    reads_batch = any(sign in text for sign in _NEEDS_BATCH)
     own = [v.name for v in getattr(layer, "_trainable_variables", ())]
     if "used as input to a TensorFlow function" in text:
         why = "a function of TensorFlow, which acts on numbers, is called on a symbolic tensor"
-    elif "fully-defined" in text or "NoneType" in text:
+    elif reads_batch:
         why = f"it needs the size of the batch, which is not known: {quoted_text(error)}"
     elif any(sign in text for sign in _DEPENDS_ON_DATA):
         why = "a branch or a loop of Python depends on the values of the data"
@@ -202,4 +240,4 @@ def reason_of(error: Exception, layer: Any) -> UntracedError:
         why = f"it fails on symbolic tensors: {type(error).__name__}: {quoted_text(error)}"
     if own:
         why += f"; and it has weights of its own ({', '.join(own)}), which no reader describes"
-    return UntracedError(why, _HINT, line)
+    return UntracedError(why, _HINT, line, reads_batch=reads_batch)

@@ -80,7 +80,7 @@ class KerasWalker:
             keras.Input(batch_shape=t.shape, dtype=_dtype(t, state), name=t.name)
             for t in functional.inputs
         ]
-        state.inside = self.inside
+        state.inside, state.inputs = self.inside, self.inputs
         images = [Tensor(tuple(t.shape[1:]), data=t) for t in self.inputs]
         self.outputs = self._model(functional, images, "")
 

@@ -15,6 +15,8 @@ from keras import layers
 from keras.activations import linear
 
 from keras2gp.conversion.call import Call
+from keras2gp.conversion.context import Context
+from keras2gp.conversion.reading import with_data_of_constants
 from keras2gp.conversion.registry import entry_of
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
@@ -243,7 +245,8 @@ class StepByStep(KerasWalker):
 
     def _call(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
         if type(call.operation) is not keras.layers.TimeDistributed or self.cut.active:
-            return self._single(call, path, count, shapes)
+            joined = with_data_of_constants(call, Context(self.state, path))
+            return self._single(joined, path, count, shapes)
         tensor, known = call.tensors[0], set(self.results)
         steps, shape = int(tensor.shape[0] or 1), call.output[1:]
         folded = self._folded(tensor)

@@ -49,6 +49,41 @@ class TwoReaders(layers.Layer):
         return ops.concatenate([h, h + self.b], -1)
 
 
+class FeedForward(layers.Layer):
+    """Biases that are added after the residual sum, and a constant that is added first."""
+
+    def build(self, shape):
+        (*_, units) = shape
+        self.w1 = self.add_weight(shape=(units, 12), initializer="he_normal")
+        self.w2 = self.add_weight(shape=(12, units), initializer="he_normal")
+        self.b1 = self.add_weight(shape=(12,), initializer="zeros")
+        self.b2 = self.add_weight(shape=(1, units), initializer=NORMAL)
+        self.level = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.25))
+
+    def call(self, x):
+        return x + ops.relu(self.level + (x @ self.w1 + self.b1)) @ self.w2 + self.b2
+
+
+class Bias(layers.Layer):
+    """Biases alone, before the tensor."""
+
+    def build(self, shape):
+        self.b = self.add_weight(shape=(shape[-1],), initializer=NORMAL)
+
+    def call(self, x):
+        return self.b + x
+
+
+class Places(layers.Layer):
+    """A number for each position, which all channels share."""
+
+    def build(self, shape):
+        self.b = self.add_weight(shape=(shape[1], 1), initializer=NORMAL)
+
+    def call(self, x):
+        return x + self.b
+
+
 class Drawn(layers.Layer):
     """A factor that is random from the start."""
 
@@ -86,6 +121,11 @@ def scaled(x):
     return ops.relu(0.5 * layers.Dense(6, **plain)(x))
 
 
+def split(x, **settings):
+    """Units at three positions."""
+    return dense(8, **settings)(layers.Reshape((3, 1))(x))
+
+
 PAIRS = {
     "x @ w + b": (lambda x: Linear(1)(ops.relu(Linear()(x))), lambda x: dense(1)(ops.relu(
         dense()(x)))),
@@ -93,6 +133,25 @@ PAIRS = {
     "a mean of the biases": (
         lambda x: dense(1)(ops.relu(Linear(8, keras.initializers.Constant(0.3))(x))),
         lambda x: dense(1)(ops.relu(dense(8, keras.initializers.Constant(0.3))(x))),
+    ),
+    "biases of a residual sum": (
+        lambda x: dense(1)(ops.relu(FeedForward()(dense()(x)))),
+        lambda x: dense(1)(ops.relu(
+            (h := dense()(x)) + dense()(ops.relu(dense(12, "zeros")(h) + 0.25)))),
+    ),
+    "two readers": (
+        lambda x: dense(1)(TwoReaders()(x)),
+        lambda x: dense(1)(ops.concatenate(
+            [h := dense(6, use_bias=False)(x), h + dense(6, kernel_initializer="zeros")(h)], -1)),
+    ),
+    "biases of a map": (
+        lambda x: dense(1)(layers.Flatten()(ops.relu(Bias()(split(x, use_bias=False))))),
+        lambda x: dense(1)(layers.Flatten()(ops.relu(split(x)))),
+    ),
+    "biases of units": (
+        lambda x: dense(1)(ops.relu(Bias()(layers.Flatten()(split(x, use_bias=False))))),
+        lambda x: dense(1)(ops.relu((h := layers.Flatten()(split(x, use_bias=False)))
+                                    + dense(24, kernel_initializer="zeros")(h))),
     ),
     "a factor": (lambda x: dense(1)(Scaled()(dense()(x))), lambda x: dense(1)(scaled(dense()(x)))),
 }  # fmt: skip
@@ -165,8 +224,29 @@ def test_a_subclass_of_dense_that_doubles_its_output():
     np.testing.assert_allclose(own(X) - 0.16, 4 * (plain(X) - 0.16), rtol=1e-12)
 
 
+def test_biases_of_ones_own_with_their_present_values():
+    x = keras.Input((3,))
+    own, first = Bias(), dense(8)
+    model = keras.Model(x, dense(1)(layers.ReLU(name="cut")(own(first(x)))))
+    own.b.assign(np.linspace(-1.0, 1.0, 8))
+    kernel = keras2gp.convert(model, dtype="float64", trained_until="cut")
+    h = np.maximum(X @ first.kernel.numpy() + first.bias.numpy() + own.b.numpy(), 0.0)
+    np.testing.assert_allclose(kernel(X), 0.16 + 2 / 8 * h @ h.T, rtol=1e-5)
+    found = keras2gp.convert(model, prior="weights").parameters
+    (variances,) = (v for path, v in found.items() if path.startswith("bias"))
+    assert variances.weight == 0.0
+    assert variances.bias == pytest.approx(np.mean(np.linspace(-1.0, 1.0, 8) ** 2), rel=1e-6)
+
+
+def test_keras_is_left_as_it_was():
+    x = keras.Input((3,))
+    before = dict(vars(keras.Variable)), keras.Variable.__add__, keras.Variable.__mul__
+    keras2gp.inspect(keras.Model(x, Bias()(dense()(x))))
+    assert before == (dict(vars(keras.Variable)), keras.Variable.__add__, keras.Variable.__mul__)
+
+
 REFUSED = {
-    "two readers": (TwoReaders(), "weights of its own"),
+    "a number for each position": (lambda x: Places()(split(x)), "weights of its own"),
     "a random factor": (Drawn(), "weights of its own"),
     "an unknown start": (Outer(Linear()), "add_weight"),
 }
@@ -182,8 +262,9 @@ def test_refusals_name_the_reason(case):
 
 
 @pytest.mark.slow
-def test_wide_copies_agree():
+@pytest.mark.parametrize("layer", [Scaled, FeedForward, Bias])
+def test_wide_copies_agree(layer):
     x = keras.Input((3,))
-    model = keras.Model(x, Linear(1)(Scaled()(Linear()(x))))
+    model = keras.Model(x, Linear(1)(ops.relu(layer()(Linear()(x)))))
     report = keras2gp.verify(model, widths=(16, 32, 64), samples=400)
     assert report.accepted, report

@@ -263,7 +263,14 @@ class NoiseOfTensorFlow(layers.Layer):
 
 class Batch(layers.Layer):
     def call(self, x):
-        return ops.reshape(x, (ops.shape(x)[0], -1))
+        return x / ops.cast(ops.shape(x)[0], "float32")
+
+
+class OtherRows(layers.Layer):
+    """Constants that differ between the images of a batch."""
+
+    def call(self, x):
+        return ops.concatenate([x, ops.reshape(1.0 * ops.arange(x.shape[0]), (-1, 1))], -1)
 
 
 class Constant(layers.Layer):
@@ -287,9 +294,112 @@ REFUSED = {
     Dropping: ("keras.random.dropout", "draws random numbers", "Dropout"),
     NoiseOfNumpy: ("np.random.default_rng", "draws random numbers", "Dropout"),
     NoiseOfTensorFlow: ("tf.random.normal", "draws random numbers", "Dropout"),
-    Batch: ("self.last(", "size of the batch", "reader of your own"),
+    Batch: ("ops.cast(ops.shape(x)[0]", "size of the batch", "reader of your own"),
+    OtherRows: ("ops.arange(x.shape[0])", "size of the batch", "reader of your own"),
     Fails: ("self.nothing(x)", "AttributeError", "reader of your own"),
 }
+
+
+def relu_moment(k):
+    """E[relu(u) relu(v)] of all pairs, of covariances [N, N, ...]."""
+    q = np.einsum("ii...->i...", k)
+    size = np.sqrt(q[:, None] * q)
+    angle = np.arccos(np.clip(k / size, -1.0, 1.0))
+    return size * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
+
+
+class Coordinates(layers.Layer):
+    """CoordConv: the place of each position, as channels beside the others."""
+
+    def call(self, x):
+        count, height, width = ops.shape(x)[0], x.shape[1], x.shape[2]
+        places = ops.meshgrid(ops.arange(height), ops.arange(width), indexing="ij")
+        places = ops.cast(ops.stack(places, -1), "float32") / 2
+        return ops.concatenate([x, ops.tile(places[None], (count, 1, 1, 1))], -1)
+
+
+class Rows(layers.Layer):
+    """Positions in one row, by the size of the batch."""
+
+    def call(self, x):
+        return ops.reshape(x, (ops.shape(x)[0], x.shape[1] * x.shape[2], x.shape[3]))
+
+
+class OpenRows(layers.Layer):
+    """The same, and how many there are is left to Keras."""
+
+    def call(self, x):
+        return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[3]))
+
+
+class Both(layers.Layer):
+    """A layer that reads the size inside of one that does."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = Coordinates()
+
+    def call(self, x):
+        ones = ops.tile(ops.ones((1, *x.shape[1:3], 1)), (ops.shape(x)[0], 1, 1, 1))
+        return ops.concatenate([self.first(x), ones], -1)
+
+
+COORDINATES = {
+    Coordinates: (np.stack(np.meshgrid([0, 0.5, 1], [0, 0.5], indexing="ij"), -1)),
+    Both: np.stack([*np.meshgrid([0, 0.5, 1], [0, 0.5], indexing="ij"), np.ones((3, 2))], -1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", COORDINATES)
+def test_code_that_reads_the_size_of_the_batch(kind, dtype, rng):
+    """Features and constant channels are averaged by how many there are of either."""
+    he = {"kernel_initializer": "he_normal"}
+    x = keras.Input((3, 2, 4))
+    h = kind()(layers.Conv2D(6, 1, activation="relu", **he)(x))
+    h = Rows()(layers.Conv2D(8, 1, activation="relu", **he)(h))
+    model = keras.Model(x, layers.Dense(1, **he)(layers.Flatten()(h)))
+    kernel = keras2gp.convert(model, dtype=dtype)
+    data = rng.normal(size=(3, 3, 2, 4)).astype("float32")
+    k = 2 * np.einsum("ihwc,jhwc->ijhw", data, data, dtype="float64") / 4
+    places = COORDINATES[kind]
+    count = places.shape[-1]
+    mixed = (6 * relu_moment(k) + (places**2).sum(-1)) / (6 + count)
+    expected = 2 * relu_moment(2 * mixed).mean((2, 3))
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(kernel(data), expected, rtol=tolerance)
+    assert (model.predict(data, verbose=0).shape) == (3, 1)
+
+
+@pytest.mark.parametrize("kind", COORDINATES)
+def test_channels_of_places_at_the_input(kind, rng):
+    x = keras.Input((3, 2, 4))
+    h = layers.Conv2D(5, 1, kernel_initializer="he_normal")(kind()(x))
+    kernel = keras2gp.convert(keras.Model(x, h), dtype="float64")
+    data = rng.normal(size=(3, 3, 2, 4)).astype("float32")
+    places = COORDINATES[kind]
+    k = np.einsum("ihwc,jhwc->ijhw", data, data, dtype="float64") + (places**2).sum(-1)
+    np.testing.assert_allclose(kernel(data), 2 * k / (4 + places.shape[-1]), rtol=1e-12)
+
+
+def test_a_reshape_with_two_open_sizes(rng):
+    data = rng.normal(size=(3, 3, 2, 4))
+    kernels = []
+    for kind in (Rows, OpenRows):
+        x = keras.Input((3, 2, 4))
+        h = layers.Conv2D(5, 2, padding="same", kernel_initializer="he_normal")(x)
+        h = layers.GlobalAveragePooling1D()(kind()(h))
+        model = keras.Model(x, layers.Dense(1, kernel_initializer="he_normal")(h))
+        kernels.append(keras2gp.convert(model, dtype="float64")(data))
+    np.testing.assert_array_equal(*kernels)
+
+
+def test_constants_of_several_images_are_refused():
+    x = keras.Input((4,))
+    h = ops.concatenate([layers.Dense(6)(x), np.ones((2, 3), "float32")], -1)
+    (obstacle,) = keras2gp.inspect(keras.Model(x, layers.Dense(1)(h))).obstacles
+    assert "(2, 3)" in obstacle.why
+    assert "(1, ...)" in obstacle.hint
 
 
 @pytest.mark.parametrize("kind", REFUSED, ids=lambda kind: kind.__name__)
