@@ -1,6 +1,7 @@
 """The ensemble of trained networks, beside linear models whose weights are trained explicitly."""
 
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -70,6 +71,40 @@ def test_agrees_with_weights_that_are_trained(time, regularization, rng):
     np.testing.assert_array_equal(again, mean)
     np.testing.assert_allclose(std**2, spread.diagonal(), rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(ensemble.predict(new), mean, rtol=1e-12)
+
+
+THEIRS = np.load(Path(__file__).parent / "neural_tangents.npz")
+"""Matrices, and what neural_tangents.predict makes of them: tools/compare_neural_tangents.py."""
+
+
+class Lookup:
+    """Both kernels as matrices that are there: inputs are indices, [N, 1]."""
+
+    def __call__(self, x1, x2=None, /, *, get="nngp"):
+        rows, columns = (np.asarray(x)[:, 0].astype(int) for x in (x1, x1 if x2 is None else x2))
+        both = np.stack([THEIRS["predict.nngp"], THEIRS["predict.ntk"]])[:, rows[:, None], columns]
+        return {"nngp": both[0], "ntk": both[1], "both": both}[get]
+
+    def diag(self, x, /, *, get="nngp"):
+        return np.diagonal(self(x, get=get), axis1=-2, axis2=-1)
+
+
+@pytest.mark.parametrize(("name", "regularization"), [("flow", 0.0), ("ridge", 1e-3)])
+@pytest.mark.parametrize(("number", "time"), list(enumerate((0.0, 0.05, 1.0, 30.0, math.inf))))
+def test_agrees_with_neural_tangents(name, regularization, number, time):
+    y = THEIRS["predict.y"]
+    index = np.arange(len(y) + 4.0)[:, None]
+    train, test = index[: len(y)], index[len(y) :]
+    fits = {"ntk": TrainedEnsemble(Lookup(), time, regularization)}
+    if math.isinf(time):  # their last layer, trained to the end: the posterior
+        fits["nngp"] = GPRegressor(Lookup(), noise_variance=regularization)
+    for kind, fit in fits.items():
+        mean, covariance = fit.fit(train, y).predict(test, return_cov=True)
+        covariance = covariance[..., 0] if covariance.ndim == 3 else covariance
+        theirs = THEIRS[f"predict.{name}.{number}.{kind}.mean"]
+        np.testing.assert_allclose(mean, theirs, rtol=1e-8, atol=1e-10)
+        theirs = THEIRS[f"predict.{name}.{number}.{kind}.covariance"]
+        np.testing.assert_allclose(covariance, theirs, rtol=1e-8, atol=1e-10)
 
 
 def network():
