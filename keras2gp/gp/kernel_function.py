@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from sklearn.gaussian_process.kernels import KernelOperator
 
 from keras2gp._util.arrays import Array, Images, Vector
 from keras2gp._util.checks import require_plain
@@ -60,10 +61,18 @@ def check_kernel(kernel: object) -> None:
     """Refuse a setting `kernel` that is neither a kernel nor "precomputed".
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither; or it is a sum or product of scikit-learn with a kernel of
+            another library, which it holds as a constant.
     """
     if isinstance(kernel, str) and kernel == "precomputed":
         return
+    settings = kernel.get_params() if isinstance(kernel, KernelOperator) else {}
+    if any(n.endswith("constant_value") and callable(v) for n, v in settings.items()):
+        raise InputError(
+            f"kernel is a {type(kernel).__name__} of scikit-learn, which takes the kernel on the "
+            "right for a constant. Try: the kernel of scikit-learn on the right, k + RBF(1.0); or "
+            "RBF(1.0) + keras2gp.adapters.sklearn_kernel(k)"
+        )
     if isinstance(kernel, type) or not isinstance(kernel, KernelFunction):
         raise InputError(
             f'kernel is {received_text(kernel)}: expected "precomputed", or a kernel such as '

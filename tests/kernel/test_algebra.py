@@ -307,6 +307,16 @@ def test_copies(one, two):
     np.testing.assert_allclose(again.matrix(X), expected, rtol=1e-12)
 
 
+def test_a_kernel_of_scikit_learn_on_the_left(one):
+    x, y = np.random.default_rng(0).normal(size=(5, 3)), np.arange(5.0)
+    for wrong in (RBF(1.0) + one, RBF(1.0) * one, 2.0 * (RBF(1.0) + one)):
+        with pytest.raises(InputError, match="takes the kernel on the right for a constant"):
+            GPRegressor(wrong).fit(x, y)
+    either = (one + RBF(1.0), RBF(1.0) + sklearn_kernel(one))
+    first, second = (GPRegressor(kernel, 0.1).fit(x, y).predict(x) for kernel in either)
+    np.testing.assert_allclose(first, second, rtol=1e-6)
+
+
 def test_what_is_refused(one):
     model = [keras.Input((4, 1)), keras.layers.Conv1D(1, 2)]
     maps = keras2gp.convert(keras.Sequential(model), dtype="float64")
