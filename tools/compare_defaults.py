@@ -2,6 +2,7 @@
 
     python tools/compare_defaults.py             # a few minutes
     python tools/compare_defaults.py --folds 10 --sets diabetes moons
+    python tools/compare_defaults.py --rows 10 20 40 100     # regressions of few rows, half an hour
 
 Inputs are raw, as scikit-learn loads them. The network has two hidden layers of ReLUs; the length
 scale, the scale and the noise of the RBF are scikit-learn's, by the evidence. Each figure is a mean
@@ -21,6 +22,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from scipy.stats import norm
 from sklearn import datasets
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
@@ -193,14 +195,52 @@ def row(name: str, data: Data, folds: Any, measured: Callable[..., tuple[float, 
     return f"| {' | '.join(cells)} |"
 
 
+def few_rows(data: Data, rows: int, draws: int) -> str:
+    """Coverage and negative log density of a Gaussian of certain scale, and of Student's t."""
+    x, y = data
+    random, values = np.random.default_rng(rows), []
+    kernel = network(x.shape[1])
+    for _ in range(draws):
+        order = random.permutation(len(y))
+        train, test = order[:rows], order[rows : rows + 200]
+        gp = keras2gp.GPRegressor(kernel).fit(x[train], y[train])
+        mean, std = gp.predict(x[test], return_std=True, observations=True)
+        certain = norm(mean, std * np.sqrt((gp.degrees_of_freedom_ - 2.0) / rows))
+        for low, high, density in (
+            (*certain.interval(0.95), certain.logpdf(y[test])),
+            (*gp.predict_interval(x[test]), gp.log_density(x[test], y[test])),
+        ):
+            inside = (low <= y[test]) & (y[test] <= high)
+            values.append((100.0 * inside.mean(), -density.mean()))
+    first, second = np.array(values).reshape(draws, 2, 2).mean(axis=0)
+    return f"{first[0]:.0f} to {second[0]:.0f}%, {first[1]:.2f} to {second[1]:.2f}"
+
+
+def print_few_rows(counts: list[int], draws: int, names: list[str] | None) -> None:
+    """Print the table of regressions that are fitted to few rows."""
+    print("| set |" + "".join(f" {count} rows |" for count in counts))
+    print("|---" * (1 + len(counts)) + "|")
+    for name, data_of in REGRESSIONS.items():
+        data = data_of()
+        fitting = [count for count in counts if count + 5 <= len(data[1])]
+        if not names or name in names:
+            cells = (few_rows(data, count, draws) for count in fitting)
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--sets", nargs="*", help="names of sets; all unless some are given")
+    parser.add_argument("--rows", nargs="*", type=int, help="rows of regressions of few rows")
+    parser.add_argument("--draws", type=int, default=40, help="draws of these rows")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if options.rows:
+        print_few_rows(options.rows, options.draws, options.sets)
+        return
     parts: list[tuple[str, Any, Any, Any]] = [
         ("R2, NLL, coverage", REGRESSIONS, KFold, measured_regression),
         ("error, NLL", CLASSIFICATIONS, StratifiedKFold, measured_classification),

@@ -23,6 +23,7 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
         ("solve", f"{duration_text(facts['solve_seconds'])}, {_jitter_text(facts)}"),
         ("solver", _solver_text(facts)),
         ("noise", _noise_text(facts)),
+        *_interval_lines(facts),
         ("evidence", _evidence_text(facts)),
     ]
     if (text := _probabilities_text(facts)) is not None:
@@ -59,6 +60,16 @@ def _noise_text(facts: dict[str, Any]) -> str:
     if facts["noise_std"] is not None:
         value += f" (deviation {facts['noise_std']:.3g} of a target)"
     return f"{value}, stated" if curve is None else f"{value}, {curve['reason']}"
+
+
+def _interval_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The distribution of predictions whose scale was learned."""
+    if facts["degrees_of_freedom"] is None:
+        return []
+    degrees = f"{facts['degrees_of_freedom']:g}"
+    return [
+        ("intervals", f"of Student's t with {degrees} degrees of freedom: the scale is learned")
+    ]
 
 
 def _probabilities_text(facts: dict[str, Any]) -> str | None:

@@ -45,12 +45,20 @@ __all__ = [
 ]
 
 _CSV_CLASSES = ["row", "label", "variance"]
-_CSV_REGRESSION = (["row", "mean", "std"], ["row", "mean", "std", "observation_std"])
+_CSV_REGRESSION = (
+    ["row", "mean", "std"],
+    ["row", "mean", "std", "observation_std"],
+    ["row", "mean", "std", "observation_std", "low", "high"],
+)
 """Version 0.1 wrote the first."""
 _NPZ_NAMES = (
     {"label.npy", "probability.npy", "classes.npy", "mean.npy", "variance.npy"},
     {"mean.npy", "std.npy"},
     {"mean.npy", "std.npy", "observation_std.npy"},
+    {
+        *("mean.npy", "std.npy", "observation_std.npy"),
+        *("low.npy", "high.npy", "degrees_of_freedom.npy"),
+    },
 )
 _INPUTS = ("model", "fit", "data", "ood", "overrides", "gram", "source", "space")
 """Options that name what a command reads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,6 +35,7 @@ from keras2gp.gp.metrics import (
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.saving import load_head
 from keras2gp.gp.strangeness import scores_of
+from keras2gp.gp.student import Student
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 
@@ -52,8 +54,10 @@ __all__ = [
 Estimator = GPClassifier | GPRegressor | TrainedEnsemble
 _BATCH = 512
 _REGRESSION = ("mean", "std", "observation_std")
-_INTERVAL = 1.96
-"""Standard deviations on either side of the mean of an interval of 95%."""
+_ENDS = ("low", "high")
+"""The ends of the intervals of new targets."""
+_LEVEL = 0.95
+"""The probability of an interval."""
 
 
 def load_fit(directory: Path, store: Path | None = None) -> Estimator:
@@ -96,13 +100,15 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
 def predictions_of(
     estimator: Estimator, x: Images, kept: KeptCovariances | None = None
 ) -> dict[str, Array]:
-    """Columns by name: of a regression _REGRESSION, otherwise those of a classification.
+    """Columns by name: of a regression _REGRESSION and _ENDS, or those of a classification.
 
     std is that of the function, observation_std that of a new target, which has the noise besides.
+    Both are deviations of Student's t with degrees_of_freedom, infinite for a Gaussian.
     kept: covariances that are read, and perhaps written, beside the fit
 
-    Shapes: mean, std, observation_std [M]; or label [M], probability [M, C], classes [C],
-        mean [M, C], variance [M]; with positions [M, *positions] for [M]
+    Shapes: mean, std, observation_std, low, high [M], degrees_of_freedom []; or label [M],
+        probability [M, C], classes [C], mean [M, C], variance [M]; with positions
+        [M, *positions] for [M]
     Raises: InputError; NumericalError, also if a prediction is not finite.
     """
     parts, size = [], _BATCH if kept is None else kept.batch(estimator, _BATCH)
@@ -121,7 +127,7 @@ def predictions_of(
                 f"{int((~finite).sum())} of {len(finite)}. Try: fit again, with --dtype float64"
             )
     if not isinstance(estimator, GPClassifier):
-        return dict(zip(_REGRESSION, columns, strict=True))
+        return _with_intervals(dict(zip(_REGRESSION, columns, strict=True)), estimator)
     mean, variance, probability = columns
     return {
         "label": estimator.labels_of(mean),
@@ -142,6 +148,16 @@ def _posterior(estimator: Estimator, x: Images) -> tuple[Array, ...]:
     return mean, std, np.hypot(std, noise)
 
 
+def _with_intervals(
+    columns: dict[str, Array], estimator: GPRegressor | TrainedEnsemble
+) -> dict[str, Array]:
+    """Columns with the ends of the intervals of new targets, and the degrees of freedom."""
+    degrees = getattr(estimator, "degrees_of_freedom_", math.inf)
+    half = Student(degrees).width(_LEVEL) * columns["observation_std"]
+    ends = dict(zip(_ENDS, (columns["mean"] - half, columns["mean"] + half), strict=True))
+    return {**columns, **ends, "degrees_of_freedom": np.array(degrees)}
+
+
 def measures_of(
     columns: dict[str, Array], y: Targets
 ) -> tuple[dict[str, float], list[dict[str, float]] | None]:
@@ -158,7 +174,7 @@ def measures_of(
         flat = {
             name: v.reshape(y.size, *v.shape[y.ndim :])
             for name, v in columns.items()
-            if name != "classes"
+            if name not in ("classes", "degrees_of_freedom")
         }
         columns, y = {**columns, **flat}, y.reshape(-1)
     if "label" not in columns:
@@ -166,7 +182,8 @@ def measures_of(
             "root_mean_squared_error": float(root_mean_squared_error(y, columns["mean"])),
             "r2": float(r2_score(y, columns["mean"])) if len(y) > 1 else float("nan"),
             "mean_std": float(columns["std"].mean()),
-            "interval_coverage": _coverage(columns, y),
+            "interval_coverage": float(((columns["low"] <= y) & (y <= columns["high"])).mean()),
+            **_density(columns, y),
         }, None
     by_class = (y, columns["probability"], columns["classes"])
     return {
@@ -178,9 +195,14 @@ def measures_of(
     }, [asdict(b) for b in reliability(*by_class)]
 
 
-def _coverage(columns: dict[str, Array], y: Targets) -> float:
-    """The share of targets that their intervals of 95% hold."""
-    return float((np.abs(y - columns["mean"]) <= _INTERVAL * columns["observation_std"]).mean())
+def _density(columns: dict[str, Array], y: Targets) -> dict[str, float]:
+    """The mean negative log density of new targets; none where a deviation is 0."""
+    std = columns["observation_std"]
+    if not std.all():
+        return {}
+    student = Student(float(columns["degrees_of_freedom"]))
+    density = student.log_density(y - columns["mean"], std)
+    return {"negative_log_density": -float(density.mean())}
 
 
 def ood_scores(
@@ -257,6 +279,7 @@ def columns_text(columns: dict[str, Array], *, csv: bool) -> list[tuple[str, str
         return [
             ("mean, std", "of the function, in the unit of the targets"),
             ("observation_std", "of a new target, which has the noise besides"),
+            ("low, high", "between them lie 95% of new targets, if the model is right"),
         ]
     known = [("label", "the predicted class")]
     variance = ("variance", "of the latent function: large for inputs unlike all training inputs")
@@ -273,8 +296,9 @@ def columns_text(columns: dict[str, Array], *, csv: bool) -> list[tuple[str, str
 
 def _write_csv(stream: BinaryIO, columns: dict[str, Array]) -> None:
     if "label" not in columns:
-        header = ["row", *_REGRESSION]
-        rows = np.stack([columns[name] for name in _REGRESSION], axis=1).tolist()
+        names = (*_REGRESSION, *_ENDS)
+        header = ["row", *names]
+        rows = np.stack([columns[name] for name in names], axis=1).tolist()
     else:
         header = [
             "row",

@@ -20,8 +20,11 @@ from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
 from keras2gp.gp.solvers.report import CholeskyReport, SolverReport
 from keras2gp.gp.solvers.system import LinearSystem
+from keras2gp.gp.student import Student
 
 __all__ = ["Posterior", "require_finite"]
+
+_GAUSSIAN = Student()
 
 
 class Posterior(FittedInputs):
@@ -227,6 +230,7 @@ class Posterior(FittedInputs):
         scale: float = 1.0,
         *,
         factors: Vector | None = None,
+        student: Student = _GAUSSIAN,
         noise: float | Vector = 0.0,
     ) -> Array:
         """Draws from the joint posterior of the latent values, [M, C, count].
@@ -237,6 +241,7 @@ class Posterior(FittedInputs):
             random_state: an integer, None, or a numpy RandomState.
             scale: a factor on kernel and noise, and so on the covariance.
             factors: such a factor for each output, [C]; None for 1.
+            student: the distribution of a prediction, where these factors were learned.
             noise: a variance added to that of every input, for draws of observations; that of each
                 output where they have their own, [C].
         """
@@ -245,32 +250,16 @@ class Posterior(FittedInputs):
         covariance[np.diag_indices(len(mean))] += noise
         bound = scale * self._bound(self._prior(x, None))
         if covariance.ndim == 2:
-            return draw_jointly(mean, scale * covariance, count, bound, random, factors=factors)
-        parts = []
-        for c in range(mean.shape[1]):
-            one = None if factors is None else factors[c : c + 1]
-            own = mean[:, c : c + 1], scale * covariance[..., c]
-            parts.append(draw_jointly(*own, count, bound, random, factors=one))
-        return np.concatenate(parts, axis=1)
-
-    def _leave_one_out_density(self, factors: Vector | None = None) -> Matrix:
-        """Log density of each target given all others, [N, C].
-
-        Math: -(log(2 pi variance_i) + (y_i - mean_i)^2 / variance_i) / 2
-
-        Args:
-            factors: on kernel and noise of each output, [C]; None for 1.
-
-        References:
-            Rasmussen and Williams, equations 5.10 to 5.12.
-        """
-        mean, variance = self._leave_one_out()
-        spread = variance.reshape(len(variance), -1)
-        spread = spread if factors is None else spread * factors
-        result: Matrix = -0.5 * (
-            np.log(2.0 * math.pi * spread) + (self.targets_ - mean) ** 2 / spread
-        )
-        return result
+            draws = draw_jointly(np.zeros_like(mean), scale * covariance, count, bound, random)
+        else:
+            zero = np.zeros((len(mean), 1))
+            each = (scale * covariance[..., c] for c in range(mean.shape[1]))
+            parts = [draw_jointly(zero, one, count, bound, random) for one in each]
+            draws = np.concatenate(parts, axis=1)
+        if factors is not None:
+            draws *= np.sqrt(student.factors(factors, len(self.targets_), count, random))
+        draws += mean[:, :, None]
+        return draws
 
     def _leave_one_out(self, rows: Indices | None = None) -> tuple[Matrix, Array]:
         """Mean [N, C] and variance [N] of each target given all others, noise included.

@@ -10,7 +10,7 @@ from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
 from keras2gp.gp.paths import Paths, Prior, corrections, prior_of, warn_of_left_out
-from keras2gp.gp.regression_posterior import RegressionPosterior
+from keras2gp.gp.regression_distribution import RegressionDistribution
 from keras2gp.gp.sampling import random_generator
 from keras2gp.gp.solvers.inducing import InducingSystem
 from keras2gp.gp.solvers.precision import relative_error
@@ -18,7 +18,7 @@ from keras2gp.gp.solvers.precision import relative_error
 __all__ = ["RegressionDraws"]
 
 
-class RegressionDraws(RegressionPosterior):
+class RegressionDraws(RegressionDistribution):
     """Samples and sample paths of a fit to real targets; see GPRegressor."""
 
     def sample_y(
@@ -30,6 +30,9 @@ class RegressionDraws(RegressionPosterior):
         observations: bool = False,
     ) -> Array:
         """Draws from the joint posterior at X, of the latent function or of new observations.
+
+        Where the noise is chosen each draw has a scale of its own, drawn too: they are of the
+        multivariate Student's t, and outputs are independent.
 
         Args:
             X: inputs.
@@ -59,7 +62,10 @@ class RegressionDraws(RegressionPosterior):
         """
         x = self._test_inputs(X)
         noise = self._noise_of_observations() if observations else 0.0
-        draws = self._samples(x, n_samples, random_state, factors=self._factors, noise=noise)
+        factors, student = self._factors, self._student
+        draws = self._samples(
+            x, n_samples, random_state, factors=factors, student=student, noise=noise
+        )
         return self._by_position(self._units.draws(draws, self._prior_mean(x)))
 
     def sample_paths(
@@ -141,7 +147,7 @@ class RegressionDraws(RegressionPosterior):
             )
             warn_of_left_out(rest, noise, len(prior.lower), stacklevel=2)
             taken = corrections(system, at_data, noise, random)
-        root = np.sqrt(self.scale_)[:, None]
+        root = np.sqrt(self._student.factors(self.scale_, len(self.targets_), count, random))
 
         def values(x: Any) -> Array:
             parts = []

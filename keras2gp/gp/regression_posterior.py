@@ -1,4 +1,4 @@
-"""The posterior of a regression in the units of its targets: moments, and left-out rows."""
+"""The posterior of a regression in the units of its targets: its moments."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix, Tensor, Vector
+from keras2gp._util.arrays import Array, Matrix, Noise, Tensor, Vector
 from keras2gp.errors import InputError
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
+from keras2gp.gp.student import Student
 from keras2gp.gp.targets import Units
 from keras2gp.gp.tensors import mean_and_variance
 from keras2gp.gp.updates import UpdatedGaussianProcess
@@ -17,12 +18,13 @@ __all__ = ["RegressionPosterior"]
 
 
 class RegressionPosterior(UpdatedGaussianProcess):
-    """Moments and leave-one-out predictions of a fit to real targets; see GPRegressor."""
+    """Moments of a fit to real targets; see GPRegressor."""
 
     _labels = False
     y_shift_: Vector
     y_scale_: Vector
     single_output_: bool
+    degrees_of_freedom_: float
 
     def predict(
         self,
@@ -35,8 +37,10 @@ class RegressionPosterior(UpdatedGaussianProcess):
         """Posterior mean at X, and the standard deviation or covariance there.
 
         They are those of the latent function; with observations=True those of new observations,
-        which have the noise besides: 95% of them lie within 1.96 standard deviations of the mean,
-        if the model is right.
+        which have the noise besides. Where the noise is stated the distribution is Gaussian. Where
+        it is chosen the scale is learned too, and the distribution is Student's t with
+        `degrees_of_freedom_`, whose standard deviation this is: it is wider for few rows, and
+        `predict_interval` has its quantiles.
 
         Args:
             X: inputs.
@@ -77,10 +81,7 @@ class RegressionPosterior(UpdatedGaussianProcess):
             squares = self._by_position(units.variances(covariance), pairs=True)
             return self._by_position(units.mean(mean, self._prior_mean(x))), squares
         if return_std:
-            mean, variance = self._mean_and_variance(x, diag)
-            std = units.deviations(np.sqrt(variance + noise))
-            mean = units.mean(mean, self._prior_mean(x))
-            return self._by_position(mean), self._by_position(std)
+            return self._mean_and_deviation(x, noise, diag)
         return self._by_position(units.mean(self._mean(x), self._prior_mean(x)))
 
     def predict_tensors(self, X: Any) -> tuple[Tensor, Tensor]:  # noqa: N803
@@ -131,7 +132,7 @@ class RegressionPosterior(UpdatedGaussianProcess):
             self.kernel, X, (self.basis_, self.weights_), self.system_, values
         )
         mean = mean * self.y_scale_ + self.y_shift_
-        variance = variance[:, None] * self._deviation**2
+        variance = variance[:, None] * self.deviation_**2
         return (mean[:, 0], variance[:, 0]) if self.single_output_ else (mean, variance)
 
     def prior_variance(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
@@ -164,7 +165,7 @@ class RegressionPosterior(UpdatedGaussianProcess):
         The scale of a network's kernel is that of its last layer's weights, which has no relation
         to the targets. With noise_variance="auto" the prior of output c is scale_c times the
         kernel, with scale_c times noise_variance_: the means do not depend on it, and the evidence
-        is largest at y_c^T A^-1 y_c / N.
+        is largest at y_c^T A^-1 y_c / N. Predictions do not take it for certain: see `deviation_`.
 
         References:
             Rasmussen and Williams, equation 5.8, solved for a factor on K.
@@ -184,6 +185,9 @@ class RegressionPosterior(UpdatedGaussianProcess):
     def noise_std_(self) -> Any:
         """Standard deviation of the noise in the units of the targets: a number, or [C].
 
+        Where it is chosen, the root of the mean of its variance under what the targets say of the
+        scale.
+
         >>> import numpy as np
         >>> from keras2gp import GPRegressor
         >>> GPRegressor("precomputed", noise_variance=4.0).fit(np.eye(2), [4.0, 8.0]).noise_std_
@@ -192,71 +196,42 @@ class RegressionPosterior(UpdatedGaussianProcess):
         std = self._units.deviations(np.sqrt(np.array(self._noise_of_observations())))
         return float(std) if self.single_output_ else std
 
-    def leave_one_out(self) -> tuple[Array, Array]:
-        """Mean and variance of each training target given all the others, in closed form.
-
-        The variance is that of the target, with noise and jitter. With normalize_y, shift and
-        scale are those of all targets. With positions the others are those of other images, and of
-        the other positions of the same image.
-
-        Shapes:
-            mean [N] or [N, C]; variance the same. With positions [N, *positions] stands for [N].
-
-        Raises:
-            NotFittedError: the estimator is not fitted.
-
-        References:
-            Rasmussen and Williams, equations 5.10 to 5.12.
-
-        >>> import numpy as np
-        >>> from keras2gp import GPRegressor
-        >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(3.0 * np.eye(2), [4.0, 8.0])
-        >>> gp.leave_one_out()
-        (array([0., 0.]), array([4., 4.]))
-        """
-        mean, variance = self._leave_one_out()
-        squares = self._by_position(self._of_all_rows(self._units.variances(variance)))
-        prior = self._prior_mean(self._train_rows)
-        return self._by_position(self._of_all_rows(self._units.mean(mean, prior))), squares
-
-    def leave_one_out_log_density(self) -> Array:
-        """Log predictive density of each training target given all the others, in its units.
-
-        The sum is the pseudo-likelihood of leave-one-out cross-validation.
-
-        Shapes:
-            [N] or [N, C].
-
-        Raises:
-            NotFittedError: the estimator is not fitted.
-
-        References:
-            Rasmussen and Williams, equations 5.10 and 5.11.
-
-        >>> import numpy as np
-        >>> from keras2gp import GPRegressor
-        >>> gp = GPRegressor("precomputed", noise_variance=1.0).fit(3.0 * np.eye(2), [0.0, 4.0])
-        >>> gp.leave_one_out_log_density().round(3)
-        array([-1.612, -3.612])
-        """
-        self._require_fitted()
-        density = self._leave_one_out_density(self._factors) - np.log(self.y_scale_)
-        density = self._of_all_rows(density)
-        return self._by_position(density[:, 0] if self.single_output_ else density)
+    def _mean_and_deviation(self, x: Any, noise: Noise, diag: Any) -> tuple[Array, Array]:
+        """Means and deviations of rows, with a variance `noise` besides, in the targets' units."""
+        mean, variance = self._mean_and_variance(x, diag)
+        std = self._units.deviations(np.sqrt(variance + noise))
+        mean = self._units.mean(mean, self._prior_mean(x))
+        return self._by_position(mean), self._by_position(std)
 
     def _prior_mean(self, rows: Any) -> Matrix | float:
         """The prior mean of rows, [M, C] or [M, 1], in the units of the targets."""
         return mean_of_rows(self.kernel, rows, self.targets_.shape[1])
 
     @property
-    def _deviation(self) -> Vector:
-        """Factors of standard deviations in the units of the targets, [C]."""
+    def deviation_(self) -> Vector:
+        """Factors of a prediction's standard deviation in the units of the targets, [C].
+
+        Math: y_scale_, where the noise is chosen times (scale_ N / (R - 2))^(1/2) for R
+            degrees_of_freedom_: the deviation of Student's t
+
+        >>> import numpy as np
+        >>> from keras2gp import GPRegressor
+        >>> gp = GPRegressor("precomputed", normalize_y=False)
+        >>> gp = gp.fit(np.eye(4), [1.0, -1.0, 1.0, -1.0])
+        >>> gp.degrees_of_freedom_, gp.deviation_
+        (4.0, array([1.41421356]))
+        """
         deviation: Vector = self.y_scale_
         if self.noise_curve_ is not None:
-            deviation = deviation * np.sqrt(self.scale_)
+            ratio = len(self.targets_) / self._student.divisor
+            deviation = deviation * np.sqrt(self.scale_ * ratio)
         return deviation
 
     @property
+    def _student(self) -> Student:
+        return Student(self.degrees_of_freedom_)
+
+    @property
     def _units(self) -> Units:
-        scales = self.y_shift_, self.y_scale_, self._deviation
+        scales = self.y_shift_, self.y_scale_, self.deviation_
         return Units(*scales, single=self.single_output_, by_output=self._by_output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from keras2gp.gp.regression_draws import RegressionDraws
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.report import finite_number
 from keras2gp.gp.solvers.system import PROBE
+from keras2gp.gp.student import Student
 from keras2gp.gp.targets import normalizes, standardized
 
 __all__ = ["GPRegressor"]
@@ -33,6 +35,10 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
 
     Math: mean = m* + K* A^-1 (y - m);  variance = diag K** - diag K* A^-1 K*^T;
         A = K + (noise_variance + jitter) I
+
+    With a stated noise this is a Gaussian. With a chosen one the scale of the prior is learned, and
+    the predictive distribution is Student's t: `return_std` is its standard deviation,
+    `predict_interval` has its quantiles, `log_density` its density.
 
     The prior mean m is 0 unless the kernel has one: `kernel.mean`, a function m(x) -> [N, outputs]
     as a converted model has it whose output adds a constant or its input. It is in the units of the
@@ -79,6 +85,8 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         jitter_report_: jitter and pivots.
         log_marginal_likelihood_value_: natural logarithm, summed over outputs, of the targets as
             fitted, under the prior with its factors scale_.
+        degrees_of_freedom_: of the predictive distribution: N, or N - 1 where the targets' mean was
+            subtracted, and 3 at least; infinite, a Gaussian's, where the noise is stated.
         y_shift_: subtracted from the targets, [C].
         y_scale_: divisor of the targets, [C].
         n_features_in_: number of features, if X has two axes.
@@ -165,7 +173,7 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         columns = self._without_prior(targets, training.x)
         columns, shift, scale = self._standard(columns, learned=rows.noise.common is None)
         self._fit_targets(training, X, columns, progress, rows)
-        self.y_shift_, self.y_scale_ = shift, scale
+        self._set_units(shift, scale)
         self.single_output_ = targets.ndim == 1
         return self
 
@@ -200,7 +208,19 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         learned = self.noise_curve_ is not None
         columns, shift, scale = self._standard(values, learned=learned)
         self._set_solution(columns, factor, state)
+        self._set_units(shift, scale)
+
+    def _set_units(self, shift: Vector, scale: Vector) -> None:
+        """Set the units of the targets, and the degrees of freedom of predictions in them."""
         self.y_shift_, self.y_scale_ = shift, scale
+        self.degrees_of_freedom_ = self._degrees()
+
+    def _degrees(self) -> float:
+        """The degrees of freedom that the number of targets of the fit and the settings give."""
+        if self.noise_curve_ is None:
+            return math.inf
+        shifted = normalizes(self.normalize_y, learned=True)
+        return Student.of_rows(len(self.targets_), shifted=shifted).degrees
 
     def score(
         self,
@@ -236,6 +256,8 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         facts, arrays = super().fit_state()
         facts["single_output"] = self.single_output_
         facts["y_shift"], facts["y_scale"] = self.y_shift_.tolist(), self.y_scale_.tolist()
+        if math.isfinite(self.degrees_of_freedom_):
+            facts["degrees_of_freedom"] = self.degrees_of_freedom_
         if has_mean(self.kernel):
             facts["prior_mean"] = self._probed_mean().tolist()
         return facts, arrays
@@ -248,6 +270,12 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         self.y_shift_, self.y_scale_ = (np.array(v) for v in values)
         if not self.y_shift_.shape == self.y_scale_.shape == (self.targets_.shape[1],):
             raise ModelFileError(f"{len(values[0])} shifts, {len(values[1])} scales of the targets")
+        self.degrees_of_freedom_ = self._degrees()  # earlier fits do not state it
+        stated = facts.get("degrees_of_freedom", self.degrees_of_freedom_)
+        if stated != self.degrees_of_freedom_:
+            raise ModelFileError(
+                f"{stated!r} degrees of freedom, and the targets have {self.degrees_of_freedom_:g}"
+            )
         fitted = np.asarray(facts.get("prior_mean", 0.0), dtype=np.float64)
         if has_mean(self.kernel) or "prior_mean" in facts:
             mean = self._probed_mean()

@@ -29,12 +29,10 @@ def draw_jointly(
     count: int,
     bound: Vector,
     random: np.random.RandomState,
-    *,
-    factors: Vector | None = None,
 ) -> Array:
     """Draws from Gaussians that share a covariance over inputs, [M, C, count].
 
-    Math: mean_c + factor_c^(1/2) V S^(1/2) z, with V S V^T the covariance and z standard normal
+    Math: mean_c + V S^(1/2) z, with V S V^T the covariance and z standard normal
 
     Eigenvalues below zero that rounding explains are set to zero: no jitter is needed.
 
@@ -44,10 +42,9 @@ def draw_jointly(
         count: number of draws.
         bound: the largest rounding error of each variance.
         random: the generator.
-        factors: on the covariance of each column; None for 1.
 
     Shapes:
-        mean [M, C], covariance [M, M], bound [M], factors [C].
+        mean [M, C], covariance [M, M], bound [M].
 
     Raises:
         NumericalError: an eigenvalue lies further below zero.
@@ -64,8 +61,6 @@ def draw_jointly(
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     normal = random.standard_normal((len(mean), mean.shape[1] * count))
     draws: Array = (root @ normal).reshape(*mean.shape, count)
-    if factors is not None:
-        draws *= np.sqrt(factors)[:, None]
     draws += mean[:, :, None]
     return draws
 

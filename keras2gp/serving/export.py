@@ -11,6 +11,7 @@ stand in saved_model.pb.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,8 @@ def _described(estimator: Any, predict: Any) -> dict[str, Any]:
             for name, value in outputs.items()
         },
     }
+    if isinstance(estimator, GPRegressor) and math.isfinite(estimator.degrees_of_freedom_):
+        description["degrees_of_freedom"] = estimator.degrees_of_freedom_
     if isinstance(estimator, GPClassifier):
         description["classes"] = estimator.classes_.tolist()
         description["probabilities"] = estimator.probabilities

@@ -244,7 +244,7 @@ class _Regressor(_Predictor):
         mean = estimator.kernel.mean  # a constant
         self._shift = tf.constant(estimator.y_shift_ + (0.0 if mean is None else mean.constant))
         self._scale = tf.constant(estimator.y_scale_)
-        self._deviation = tf.constant(estimator.y_scale_ * np.sqrt(estimator.scale_))
+        self._deviation = tf.constant(estimator.deviation_)
         self._single = estimator.single_output_
         super().__init__(estimator, variance=variance)
 

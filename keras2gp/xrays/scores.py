@@ -17,10 +17,9 @@ from keras2gp.gp.base import JitterWarning
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.metrics import calibration_error_by_chance, expected_calibration_error
 from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.student import Student
 
 __all__ = ["Part", "Scores", "Task", "scored", "subsets_of"]
-
-_NORMAL_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +187,8 @@ class _Fit:
         self._unit = np.where(self._unit > 0.0, self._unit, 1.0)
         self.error = ((columns - mean) ** 2 / self._unit).mean(axis=1)
         self.nats = -_columns(gp.leave_one_out_log_density()).sum(axis=1)
-        outside = np.abs(columns - mean) > _NORMAL_95 * np.sqrt(variance)
+        width = Student(gp.degrees_of_freedom_).left_out.width(0.95)
+        outside = np.abs(columns - mean) > width * np.sqrt(variance)
         self.calibration, self.by_chance = float(outside.mean()), 0.05
         scale = float(np.log(gp.y_scale_).sum())
         self.evidence = gp.log_marginal_likelihood_value_ / len(y) - scale

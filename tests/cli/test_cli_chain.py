@@ -10,7 +10,7 @@ import pytest
 import keras2gp
 from keras2gp._util.fit_record import FitRecord
 from keras2gp.cli import predictions
-from keras2gp.cli.predictions import load_fit, predictions_of
+from keras2gp.cli.predictions import load_fit, measures_of, predictions_of
 from keras2gp.gp import GPRegressor, NoiseCurve
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.saving import load_head
@@ -205,12 +205,15 @@ def test_regression(files, run, run_json, tmp_path):
         "r2",
         "mean_std",
         "interval_coverage",
+        "negative_log_density",
     }
     assert document["reliability"] is None
     with np.load(files / "real.npz") as archive:
         x, y = archive["x"][80:], archive["y"][80:]
     score = load_fit(tmp_path / "fit").score(x, y)
     assert document["measures"]["r2"] == pytest.approx(score, rel=1e-4)
+    density = load_fit(tmp_path / "fit").log_density(x, y)
+    assert document["measures"]["negative_log_density"] == pytest.approx(-density.mean(), rel=1e-4)
     code, document = run_json(
         "evaluate", tmp_path / "fit", "--data", files / "real.npz", "--test", 40,
         "--ood", files / "data.npz",
@@ -218,7 +221,7 @@ def test_regression(files, run, run_json, tmp_path):
     assert 0 <= document["ood"]["auroc"] <= 1
     assert document["ood"]["mean_std"] > 0
     run("predict", tmp_path / "fit", "--data", files / "real.npz", "--out", tmp_path / "p.csv")
-    assert (tmp_path / "p.csv").read_text().startswith("row,mean,std,observation_std\n0,")
+    assert (tmp_path / "p.csv").read_text().startswith("row,mean,std,observation_std,low,high\n0,")
 
 
 def test_a_noise_that_is_all_of_the_variance_is_told(files, run, run_json, tmp_path):
@@ -254,6 +257,14 @@ def test_noise_is_learned_as_in_python(files, run_json, tmp_path):
     expected = ours.predict(x[80:], return_std=True, observations=True)
     np.testing.assert_allclose(columns["observation_std"], expected[1], rtol=1e-3)
     np.testing.assert_allclose(columns["mean"], expected[0], rtol=1e-3)
+    assert document["fit"]["degrees_of_freedom"] == columns["degrees_of_freedom"] == 79.0
+    interval = ours.predict_interval(x[80:])
+    np.testing.assert_allclose([columns["low"], columns["high"]], interval, rtol=1e-3)
+    measures = measures_of(columns, y[80:])[0]
+    density = -ours.log_density(x[80:], y[80:]).mean()
+    assert measures["negative_log_density"] == pytest.approx(density, rel=1e-3)
+    inside = (interval[0] <= y[80:]) & (y[80:] <= interval[1])
+    assert measures["interval_coverage"] == pytest.approx(inside.mean(), abs=0.03)
 
 
 def test_a_failed_fit_leaves_the_last_one_alone(files, run, tmp_path, monkeypatch):

@@ -194,6 +194,7 @@ def test_a_folder_of_a_trial_with_a_users_file(files, run, tmp_path):
 
 @pytest.mark.parametrize(("text", "ours"), [
     ("row,mean,std\n0,1,2\n", True), ("row,mean,std,observation_std\n", True),
+    ("row,mean,std,observation_std,low,high\n0,1,2,3,4,5\n", True),
     ("row,label,variance,p_a,p_b\n", True),
     ('row,label,variance,"p_a,b"\n', True), ("row,mean,std,remark\n", False),
     ("row,label,variance\n", False), ("row,label,variance,p_a,remark\n", False), ("", False),

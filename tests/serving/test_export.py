@@ -124,6 +124,8 @@ def test_a_regressor(dense, shape, noise, tmp_path):
     outputs = in_this_process(tmp_path / "out")
     for name, values in zip(("mean", "std"), before.predict(TEST, return_std=True), strict=True):
         np.testing.assert_allclose(outputs[name], values, rtol=1e-8)
+    described = json.loads((tmp_path / "out" / "predictor.json").read_text())
+    assert described.get("degrees_of_freedom") == (39.0 if noise == "auto" else None)
 
 
 @pytest.mark.parametrize(

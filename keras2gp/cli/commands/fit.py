@@ -158,6 +158,7 @@ def fitted(
         "noise_curve": curve.state() if isinstance(curve, NoiseCurve) else None,
         "noise_note": estimator.told_of_noise() or None,
         "scale": np.atleast_1d(estimator.scale_).tolist(),
+        "degrees_of_freedom": _degrees(estimator),
         "jitter": report.jitter,
         "jitter_steps": [asdict(step) for step in report.steps],
         "smallest_pivot": report.smallest_pivot,
@@ -167,6 +168,12 @@ def fitted(
         "dirichlet": None if dirichlet is None else asdict(dirichlet.transformation),
     }
     return estimator, facts
+
+
+def _degrees(estimator: GPClassifier | GPRegressor) -> float | None:
+    """Those of the predictive distribution of a regression; None for a Gaussian."""
+    degrees = getattr(estimator, "degrees_of_freedom_", math.inf)
+    return degrees if math.isfinite(degrees) else None
 
 
 def _noise_std(estimator: GPClassifier | GPRegressor) -> float | None:

@@ -41,6 +41,7 @@ _MEASURES = {
     "root_mean_squared_error": ("RMSE", "{:.6g}"),
     "r2": ("R2", "{:.4f}"),
     "mean_std": ("mean std", "{:.6g}"),
+    "negative_log_density": ("NLL", "{:.4f} nats, of a target in its unit"),
     "interval_coverage": ("coverage", "{:.2%} of the targets lie in their intervals of 95%"),
 }
 
