@@ -35,7 +35,12 @@ def patches(rank, window, stride, dilation, padding):
 
 
 def keras_sum(k, rank, window, stride, dilation, padding):
-    """A convolution with ones, by Keras itself: k is [*spatial, B]."""
+    """A convolution with ones, by Keras itself: k is [*spatial, B].
+
+    Windows of one position need no padding. TensorFlow's Conv3D pads them by a negative number on
+    processors without AVX-512, where the stride is larger; Conv1D and Conv2D do not.
+    """
+    padding = "valid" if window == 1 else padding
     images = np.moveaxis(k, -1, 0)[..., None]
     layer = getattr(keras.layers, f"Conv{rank}D")(
         1, window, stride, padding, dilation_rate=dilation, kernel_initializer="ones"
