@@ -11,6 +11,7 @@ from oracles.activations import CASES
 
 import keras2gp
 from keras2gp.covariance import program  # noqa: F401 (registers the duals)
+from keras2gp.covariance.duals import sampled
 from keras2gp.covariance.duals.hermite import LARGEST_DEGREE, TOLERANCE
 from keras2gp.covariance.registry import dual_of
 from keras2gp.graph.ops import Activation
@@ -32,13 +33,14 @@ FAR = {
     "clipped_relu": {"max_value": 6.5, "negative_slope": 0.2},
 }
 NEAR = {"hard_sigmoid": {}, "hard_tanh": {}}
+CURVED = {"hard_silu": {}, "sparse_plus": {}}
 ROWS = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 NARROW = ["tanh", *(pytest.param(name, marks=pytest.mark.slow) for name in ("elu", *SLOW))]
 
 
 def duals(name, tangent=False, form="compact"):
     """The compact or the narrow form, and the longest series or the integrals."""
-    constants = tuple((FAST | SLOW | FAR | NEAR)[name].items())
+    constants = tuple((FAST | SLOW | FAR | NEAR | CURVED)[name].items())
     dual = dual_of(Activation(name, constants))
     return dual.compact(tangent=tangent, reach=form), dual.with_degree(LARGEST_DEGREE)
 
@@ -74,28 +76,120 @@ def own_error(dual, limit, derivative=False):
         ("hard_tanh", "narrow"),
         *(
             pytest.param(name, form, marks=pytest.mark.slow)
-            for name, form in product([*FAR, *NEAR], ["compact", "narrow"])
+            for name, form in [
+                *product([*FAR, *NEAR], ["compact", "narrow"]),
+                *product(CURVED, ["compact"]),
+                ("hard_sigmoid", "wide"),
+            ]
         ),
     ],
 )
 def test_corners_are_within_their_bound(name, form, rng):
     dual, integrals = duals(name, form=form)
-    q1, q2 = dual.limit * rng.uniform(size=(2, 500))
-    q2[:200] = np.minimum(q1[:200] * rng.choice([0.9, 0.99, 0.999, 1.0, 1.001], 200), dual.limit)
-    q1[:20] = q2[:20] = dual.limit
-    rho = (1 - 2 * rng.uniform(size=500) ** 3) * rng.choice([-1, 1], 500)
-    for arrays in (grid(dual.limit), (rho * np.sqrt(q1 * q2), q1, q2)):
+    for arrays in (grid(dual.limit), adversarial(dual.limit, rng)):
         for dtype, rounding in (("float64", 1e-11), ("float32", 1e-6)):
             error = np.abs(values(dual, arrays, dtype) - values(integrals, arrays))
             assert (error / scale(integrals, arrays)).max() <= dual.errors[0] + rounding
     assert dual.errors[0] <= TOLERANCE
 
 
-def test_a_narrow_form_of_corners_has_fewer_points():
-    for name in NEAR:
-        (compact, _), (narrow, _) = duals(name), duals(name, form="narrow")
-        assert 1.05 <= narrow.limit < compact.limit == pytest.approx(4)
-        assert narrow.width < compact.width
+def adversarial(limit, rng):
+    """c, q1, q2, [500] each: nearly equal variances, correlations near 1, -1 and 0, the limit."""
+    q1, q2 = limit * rng.uniform(size=(2, 500))
+    q2[:200] = np.minimum(q1[:200] * rng.choice([0.9, 0.99, 0.999, 1.0, 1.001], 200), limit)
+    q1[:20] = q2[:20] = limit
+    rho = (1 - 2 * rng.uniform(size=500) ** 3) * rng.choice([-1, 1], 500)
+    rho[20:60] = 1e-4 * rng.normal(size=40)
+    return rho * np.sqrt(q1 * q2), q1, q2
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("hard_tanh", "narrow"),
+        *(
+            pytest.param(name, form, marks=pytest.mark.slow)
+            for name, form in product(NEAR, ["compact", "narrow", "wide"])
+            if (name, form) != ("hard_tanh", "wide")
+        ),
+    ],
+)
+def test_slopes_at_corners_are_within_their_bound(name, form, rng):
+    dual, integrals = duals(name, tangent=True, form=form)
+    for arrays in (grid(dual.limit), adversarial(dual.limit, rng)):
+        exact, size = values(integrals, arrays, derivative=True), scale(integrals, arrays, True)
+        error = np.abs(values(dual, arrays, derivative=True) - exact) / size
+        assert error.max() <= dual.errors[1] + 1e-8
+        # The slope of the derivative is infinite at |rho| = 1, as that of ReLU's is.
+        error = np.abs(values(dual, arrays, "float32", derivative=True) - exact) / size
+        inside = np.abs(arrays[0]) < 0.999 * np.sqrt(arrays[1] * arrays[2])
+        assert error[inside].max() <= dual.errors[1] + 5e-6
+        assert error.max() <= 5e-4
+    assert dual.errors[1] <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("hard_tanh", "narrow"),
+        *(
+            pytest.param(name, form, marks=pytest.mark.slow)
+            for name, form in [
+                ("hard_tanh", "compact"),
+                *product(["hard_sigmoid"], ["narrow", "compact", "wide"]),
+                ("hard_silu", "compact"),
+            ]
+        ),
+    ],
+)
+def test_corners_agree_with_quadrature(name, form):
+    dual, _ = duals(name, tangent=True, form=form)
+    rho = np.array([-0.9999, -0.8, -1e-5, 0.4, 0.97, 0.99999, 1.0])
+    q2 = np.array([0.3, 0.5, 0.2, 0.02, dual.limit, 0.999, dual.limit])
+    q1 = np.array([0.3, 0.9, 1.0, 1.0, 0.8 * dual.limit, 1.0, dual.limit])
+    arrays = rho * np.sqrt(q1 * q2), q1, q2
+    for derivative in (False, True):
+        exact = quadrature.dual(name, {}, *arrays, derivative=derivative)
+        error = np.abs(values(dual, arrays, derivative=derivative) - exact)
+        error /= scale(dual, arrays, derivative)
+        assert error.max() <= dual.errors[derivative] + 1e-8
+
+
+@pytest.mark.parametrize("name", ["hard_tanh", pytest.param("relu6", marks=pytest.mark.slow)])
+def test_the_bound_of_points_holds_between_its_deviations(name, rng):
+    whole = dual_of(Activation(name))
+    edges, jumps = whole.edges, whole.slope_jumps
+    sigma = np.geomspace(min(t for t in edges if t > 0) / 10, 2, 512)
+    rows = sampled._bounds(whole, edges, jumps, sigma, whole.slope_at_zero)
+    between = sigma[0] * (sigma[-1] / sigma[0]) ** rng.uniform(size=40)
+    nearest = np.abs(np.log(between[:, None] / sigma)).argmin(1)
+    sizes = np.asarray(whole.second_moment(tf.constant(between**2))) / between**2
+    n = np.arange(4000)
+    terms = 0.0
+    for t, a in zip(edges, jumps, strict=True):
+        if t:
+            sign = np.where(n % 2, np.sign(t), 1)
+            terms = terms + a * sign * sampled._densities(abs(t) / between)[:4000].T
+    for count, (x, w) in sampled._points(edges, jumps).items():
+        missed = np.abs(w @ np.array(x)[:, None] ** n - 1 / ((n + 1.0) * (n + 2)))
+        assert (terms**2 @ missed / sizes <= rows[count][nearest]).all()
+
+
+def test_hermite_functions_are_within_their_bound():
+    h = np.linspace(0, 12, 500)
+    squares = (sampled._densities(h) * np.exp(h * h / 4) * np.sqrt(2 * np.pi)) ** 2
+    for n in (0, 1, 2, 3, 4, 7, 20, 99, 1000, 16000):
+        assert (squares[n] <= sampled._sonin(n, h) * (1 + 1e-9)).all()
+
+
+def test_a_narrow_form_of_corners_has_fewer_parts():
+    (compact, _), (narrow, _) = duals("hard_tanh"), duals("hard_tanh", form="narrow")
+    assert 1.05 <= narrow.limit < compact.limit == pytest.approx(4)
+    assert narrow.width < compact.width
+    forms = [duals("hard_sigmoid", form=form)[0] for form in ("narrow", "compact", "wide")]
+    assert forms[0].limit == 1.05 < forms[1].limit < forms[2].limit == pytest.approx(4)
+    assert [form.parts for form in forms] == ["terms", "points", "points"]
+    assert forms[1].width < forms[2].width
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -218,16 +312,14 @@ def test_corners_that_are_not_seen_at_small_variances(name):
 
 @pytest.mark.parametrize(
     ("name", "constants"),
-    [("hard_silu", {}), ("soft_shrink", {"threshold": 4.0}), ("clipped_relu", {"max_value": 0.01})],
+    [("square", {}), ("soft_shrink", {"threshold": 4.0}), ("clipped_relu", {"max_value": 0.01})],
 )
-def test_curves_between_corners_and_corners_too_near_or_all_of_a_function_have_none(
-    name, constants
-):
+def test_corners_too_near_or_all_of_a_function_and_no_corners_have_none(name, constants):
     assert dual_of(Activation(name, tuple(constants.items()))).compact() is None
 
 
-def test_a_tangent_kernel_of_steep_corners_is_that_of_integrals():
-    dual, integrals = duals("hard_sigmoid", tangent=True)
+def test_a_tangent_kernel_of_corners_among_curves_is_that_of_integrals():
+    dual, integrals = duals("sparse_plus", tangent=True)
     arrays = grid(dual.limit)
     found, expected = (values(d, arrays, derivative=True) for d in (dual, integrals))
     np.testing.assert_array_equal(found, expected)

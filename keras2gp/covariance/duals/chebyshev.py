@@ -13,11 +13,14 @@ from functools import cache
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Matrix, Tensor, Vector
-from keras2gp.covariance.duals.coefficients import INTERPOLATION
+from keras2gp._util.arrays import ImageMap, Matrix, Tensor, Vector
+from keras2gp.covariance.duals.base import Limited
+from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments
+from keras2gp.covariance.duals.elementary import correlation_statistics
 
 __all__ = [
     "BETWEEN",
+    "Tabulated",
     "between_nodes",
     "is_smooth",
     "monomials",
@@ -125,3 +128,29 @@ def _by_clenshaw(modes: Matrix, x: Tensor) -> Tensor:
     for row in reversed(rest):
         value, before = 2 * x * value - before + row, value
     return x * value - before + first
+
+
+class Tabulated(Limited):
+    """A dual whose moments of one image are a table over sqrt(q), up to a limit."""
+
+    def _tabulate(self, at_nodes: Moments, limit: float, *, slope: bool = False) -> bool:
+        """Makes the table, with E[phi'] if a form reads it; whether it holds between its nodes."""
+        columns = [at_nodes.mean, at_nodes.energy.sum(1), at_nodes.steepness.sum(1)]
+        values = np.stack([*columns, *[at_nodes.slopes[:, 0]] * slope], 1)
+        self._at_zero, self._columns = at_nodes.at_zero, table(values, limit)
+        return is_smooth(values)
+
+    def second_moment(self, q: ImageMap) -> ImageMap:
+        root, _ = correlation_statistics(q)
+        columns = self._columns(root)
+        mean = self._at_zero + root * columns[..., 0, :]
+        return mean * mean + q * columns[..., 1, :]
+
+    def derivative_second_moment(self, q: ImageMap) -> ImageMap:
+        return self._columns(correlation_statistics(q)[0])[..., 2, :]
+
+    def mean(self, q: ImageMap) -> ImageMap:
+        return self._mean(correlation_statistics(q)[0])
+
+    def _mean(self, root: ImageMap) -> ImageMap:
+        return self._at_zero + root * self._columns(root)[..., 0, :]

@@ -16,15 +16,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor, Vector
-from keras2gp.covariance.duals.base import Limited, Statistics
-from keras2gp.covariance.duals.chebyshev import is_smooth, roots, table
+from keras2gp.covariance.duals.base import Statistics
+from keras2gp.covariance.duals.chebyshev import Tabulated, is_smooth, roots, table
 from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments, moments
 from keras2gp.covariance.duals.compact_sums import READ, CompactSum, Rows, designed
 from keras2gp.covariance.duals.elementary import correlation_statistics
 from keras2gp.covariance.duals.homogeneous import Abs
 from keras2gp.covariance.duals.series import moments_of_abs
 
-__all__ = ["Compact", "compact_of", "narrow_of", "wide_of"]
+__all__ = ["FAR", "Compact", "compact_of", "narrow_of", "wide_of"]
 
 _LIMITS = 8.0, 4.0, 2.0
 """Largest variances that are tried: those of networks at their initialisers are near 1."""
@@ -38,7 +38,7 @@ _WIDENED = 0.5
 """Largest cost of that form, in costs of the general one's columns."""
 _LIMIT_BEFORE_CORNERS = 1.05
 """The same for functions with corners apart from 0, which show from a few deviations on."""
-_FAR = 2.5
+FAR = 2.5
 """Least distance of a corner, in deviations: nearer ones leave terms that fall too slowly."""
 _LONGEST = 400
 _NODES, _MANY_NODES = 28, 96
@@ -51,7 +51,7 @@ _LEAST_COST = 60.0
 """A sum of this cost takes about twice the time of a ReLU: nothing is gained by a cheaper one."""
 
 
-class Compact(Limited):
+class Compact(Tabulated):
     """A dual at variances up to a limit; beyond it its moments are not numbers.
 
     Args:
@@ -81,13 +81,10 @@ class Compact(Limited):
         psi = whole
         if kappa:
             psi = moments(lambda u: phi(u) - kappa * tf.abs(u), kinks, sigma, _LONGEST)
-        self._at_zero = whole.at_zero
         self.sums: list[CompactSum] = []
         self._tables = []
-        columns = np.stack([whole.mean, whole.energy.sum(1), whole.steepness.sum(1)], 1)
-        self._moments = table(columns, limit)
+        smooth = self._tabulate(whole, limit) or not cornered
         sizes = np.sqrt([whole.second / sigma**2, whole.steepness.sum(1)])
-        smooth = not cornered or is_smooth(columns)
         for kind, tolerance in enumerate(tolerances if smooth else ()):
             if not (np.isfinite(psi.slopes).all() and psi.slopes.any() and (sizes[kind] > 0).all()):
                 break  # phi overflows, or is constant
@@ -138,21 +135,6 @@ class Compact(Limited):
             return total
         return total + self.kappa**2 * Abs().derivative(c, (root1, inverse1), (root2, inverse2))
 
-    def second_moment(self, q: ImageMap) -> ImageMap:
-        root, _ = correlation_statistics(q)
-        mean = self._mean(root)
-        return mean * mean + q * self._moments(root)[..., 1, :]
-
-    def derivative_second_moment(self, q: ImageMap) -> ImageMap:
-        root, _ = correlation_statistics(q)
-        return self._moments(root)[..., 2, :]
-
-    def mean(self, q: ImageMap) -> ImageMap:
-        return self._mean(correlation_statistics(q)[0])
-
-    def _mean(self, root: ImageMap) -> ImageMap:
-        return self._at_zero + root * self._moments(root)[..., 0, :]
-
 
 def compact_of(
     phi: Callable[[Tensor], Tensor],
@@ -160,17 +142,23 @@ def compact_of(
     kappa: float,
     tolerances: Sequence[float],
     columns: int | None = None,
+    *,
+    most: float = _LARGEST_COST,
+    nearest: float = FAR,
 ) -> Compact | None:
     """The compact form up to the largest variance at which it is cheap.
 
     columns: statistics of the general form, which costs little more than reading them; None where
         it costs many times as much as any compact form
+    most: largest cost
+    nearest: least distance of a corner apart from 0, in deviations
     """
-    most = _LARGEST_COST if columns is None else min(_LARGEST_COST, 0.9 * READ * columns)
+    if columns is not None:
+        most = min(most, 0.9 * READ * columns)
     limits: tuple[float, ...] = _LIMITS
     corners = [abs(t) for t in kinks if t]
     if corners:
-        far = min(corners) >= _FAR * math.sqrt(_LIMIT_BEFORE_CORNERS)
+        far = min(corners) >= nearest * math.sqrt(_LIMIT_BEFORE_CORNERS)
         limits = (_LIMIT_BEFORE_CORNERS,) if far else ()
     return _first(limits, most, phi, kinks, kappa, tolerances=tolerances)
 

@@ -34,8 +34,10 @@ from keras2gp.covariance.duals.elementary import polynomial
 
 __all__ = ["READ", "CompactSum", "Rows", "designed"]
 
-_KEPT, _SHAPES = 28, 5
+_KEPT, _SHAPES = 32, 5
 """Most terms that are kept of either parity, and most shapes of its tail."""
+_FEW_STEPS = 200.0
+"""Largest cost up to which every number of kept terms is tried: more are tried in steps of four."""
 READ = 8.0
 """What a column of the statistics costs, in steps of a polynomial with constant coefficients."""
 _BEFORE_CURVES = 0.8
@@ -206,7 +208,8 @@ def _tail(
     lost, tolerance = tolerances
     if lost > _BEFORE_CURVES * tolerance:
         return None
-    for kept in range(min(_KEPT + 1, rows.shape[1])):
+    step = 1 if most <= _FEW_STEPS or math.isinf(most) else 4
+    for kept in range(0, min(_KEPT + 1, rows.shape[1]), step):
         if READ * kept > most:
             break
         for plane in _planes(rows[:, kept:], inverse, kink[kept:]):

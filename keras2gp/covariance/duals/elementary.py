@@ -12,10 +12,12 @@ import tensorflow as tf
 from keras2gp._util.arrays import ImageMap, Tensor
 
 __all__ = [
+    "FALL_ERROR",
     "angle_of",
     "arcsin",
     "correlation_statistics",
     "differentiable",
+    "fall",
     "polynomial",
     "root_of",
     "same_sign",
@@ -137,6 +139,11 @@ _TURN = {
 }
 
 
+_FALL, _LAST = [(-1) ** n / math.factorial(n) for n in range(7)], 20.0
+FALL_ERROR = 2e-8
+"""Largest error of `fall` in float32, apart from rounding."""
+
+
 def correlation_statistics(q: ImageMap) -> tuple[ImageMap, ImageMap]:
     """sqrt(q) and 1 / sqrt(q), the latter 0 where q is 0: a constant correlates with nothing."""
     root = root_of(q)
@@ -148,6 +155,19 @@ def polynomial(coefficients: Sequence[float], t: Tensor) -> Tensor:
     value: Tensor = coefficients[-1]
     for coefficient in coefficients[-2::-1]:
         value = value * t + coefficient
+    return value
+
+
+def fall(x: Tensor) -> Tensor:
+    """exp(-x) for x >= 0, in float32 to FALL_ERROR in half of the time of the library's.
+
+    Math: exp(-x / 16)^16, by Taylor's formula for x / 16 up to 5/4; the rest is taken for 20.
+    """
+    if x.dtype != tf.float32:
+        return tf.exp(-x)
+    value = polynomial(_FALL, tf.minimum(x, _LAST) * (1 / 16))
+    for _ in range(4):
+        value *= value
     return value
 
 

@@ -23,9 +23,10 @@ from itertools import pairwise, product
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import ImageMap, PairMap
+from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 from keras2gp.covariance.base import Reach
 from keras2gp.covariance.duals.base import LARGEST_ERROR, Dual, Limited, Statistics, rounding_of
+from keras2gp.covariance.duals.corner_forms import Cornered, forms_of
 from keras2gp.covariance.duals.densities import (
     Integrand,
     bell,
@@ -41,9 +42,6 @@ from keras2gp.covariance.duals.densities import (
 )
 from keras2gp.covariance.duals.elementary import arcsin, correlation_statistics
 from keras2gp.covariance.duals.elementary import polynomial as polynomial_of
-from keras2gp.covariance.duals.far_corners import far_corners_of
-from keras2gp.covariance.duals.hermite import TOLERANCE
-from keras2gp.covariance.duals.sampled import Sampled, sampled_of
 
 __all__ = ["Piecewise"]
 
@@ -58,11 +56,6 @@ variances: 1e-5 and 1e-8 up to a variance of 100, and 1e-4 and 1e-5 at any.
 """
 _LEAST_SCALE = {tf.float32: 1e-5, tf.float64: 1e-9}
 """Least size of corners that the steep integral resolves: its points y are next to 1 by as much."""
-_SLOPE_TOLERANCE = 1e-5
-"""Of E[phi'(u) phi'(v)] in compact form, relative to the variances: that of the integrals."""
-_LIMITS = 1.05, 4.0
-"""Least variance up to which a form is worth its program, as normalised maps have one of 1, and the
-largest that is tried: networks of such functions have none beyond it at their initialisers."""
 _ROUNDING = 1e-12
 _FAR = 40.0
 _NARROW, _TERMS = 0.5, 12
@@ -106,6 +99,11 @@ class Piecewise(Dual):
     def slope_jumps(self) -> tuple[float, ...]:
         """The jumps of its slope at the corners."""
         return tuple(self._jumps[1])
+
+    @property
+    def slope_at_zero(self) -> float:
+        """phi' at 0, or left of a corner there."""
+        return _value(self._orders[1][int(np.searchsorted(self.edges, 0.0))], 0.0)
 
     @property
     def differentiable(self) -> bool:  # type: ignore[override]
@@ -153,18 +151,21 @@ class Piecewise(Dual):
         return self._taylor(c, s1, s2, 1)
 
     def compact(self, *, tangent: bool = False, reach: Reach = "compact") -> Limited | None:
-        """The same at small variances, by fewer points.
-
-        The narrow form is that of two slopes where nothing else is seen of the function
-        (far_corners.py), or the one in the fewest points (sampled.py).
-        """
-        if reach == "wide" or not (self.differentiable and self.edges):
+        """The same at small variances, in fewer operations (corner_forms.py)."""
+        if not (self.differentiable and self.edges):
             return None
-        far = far_corners_of(self.edges, self.polynomials, TOLERANCE, _LIMITS[0])
-        forms = [*[far] * (far is not None), *_sampled(self.edges, self.polynomials)]
-        if reach == "narrow":
-            return forms[0] if len(forms) > 1 else None
-        return forms[-1] if forms else None
+        forms = _forms(self.edges, self.polynomials, tangent=tangent)
+        places = {"narrow": 0, "compact": 1, "wide": 2}
+        if len(forms) == 1:
+            return forms[0] if reach == "compact" else None
+        return forms[places[reach]] if places[reach] < len(forms) else None
+
+    def value_at(self, u: Tensor) -> Tensor:
+        """The function, elementwise."""
+        value = polynomial_of(self.polynomials[0], u) + tf.zeros_like(u)
+        for edge, piece in zip(self.edges, self.polynomials[1:], strict=True):
+            value = tf.where(u > edge, polynomial_of(piece, u) + tf.zeros_like(u), value)
+        return value
 
     def _taylor(self, c: PairMap, s1: Statistics, s2: Statistics, first: int) -> PairMap:
         """E[D_first(u) D_first(v)] by Taylor's formula."""
@@ -325,13 +326,14 @@ def _narrow_part(
 
 
 @cache
-def _sampled(edges: tuple[float, ...], polynomials: tuple[Polynomial, ...]) -> list[Sampled]:
-    if any(len(p) > 2 for p in polynomials):
-        return []
+def _forms(
+    edges: tuple[float, ...], polynomials: tuple[Polynomial, ...], *, tangent: bool
+) -> list[Limited]:
     whole = Piecewise(edges, polynomials)
-    tolerances = TOLERANCE, _SLOPE_TOLERANCE
-    with tf.init_scope():
-        return sampled_of(whole, edges, whole.slope_jumps, limits=_LIMITS, tolerances=tolerances)
+    start, jumps = whole.slope_at_zero, whole.slope_jumps
+    return forms_of(
+        Cornered(edges, polynomials, jumps, start, whole.value_at, whole), tangent=tangent
+    )
 
 
 def _slope(polynomial: Polynomial) -> Polynomial:
