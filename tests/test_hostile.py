@@ -16,6 +16,7 @@ import pytest
 import scipy.sparse
 import tensorflow as tf
 from keras import layers
+from sklearn.gaussian_process.kernels import RBF
 
 import keras2gp
 from keras2gp import data, gp, zoo
@@ -208,6 +209,67 @@ def test_probabilities_of_no_distribution(function, arguments):
 
 def test_probabilities_at_a_temperature_near_0():
     np.testing.assert_array_equal(gp.tempered_softmax([[1.0, 0.0]], 1e-320), [[1.0, 0.0]])
+
+
+TRUTHS = {
+    "return_std": lambda k, gp_, v: gp_.predict(X, return_std=v),
+    "return_cov": lambda k, gp_, v: gp_.predict(X, return_cov=v),
+    "observations": lambda k, gp_, v: gp_.predict(X, observations=v),
+    "observations of draws": lambda k, gp_, v: gp_.sample_y(X, observations=v),
+    "averaged": lambda k, gp_, v: LAPLACE.predict_proba(np.eye(2), averaged=v),
+    "return_std of latent values": lambda k, gp_, v: LAPLACE.latent(np.eye(2), return_std=v),
+    "logits": lambda k, gp_, v: keras2gp.empirical_kernel(model(), logits=v),
+    "variance": lambda k, gp_, v: keras2gp.export(gp_, "exported", variance=v),
+    "download": lambda k, gp_, v: data.load("sample", download=v),
+    "maps": lambda k, gp_, v: data.load("sample", maps=v),
+    "override": lambda k, gp_, v: keras2gp.dual("own_dual", override=v),
+    "override of a reader": lambda k, gp_, v: keras2gp.reader("Own", override=v),
+}
+LAPLACE = gp.GPLaplace("precomputed", "bernoulli").fit(4.0 * np.eye(2), ["a", "b"])
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+@pytest.mark.parametrize("value", [np.nan, 1, 0, None, "no", [], np.ones(2)], ids=range(7))
+def test_what_is_neither_true_nor_false(name, value, fitted):
+    with pytest.raises(InputError, match=f"{name.split(' ')[0]}=.*: expected True or False"):
+        TRUTHS[name](*fitted, value)
+
+
+def test_variances_and_matrices_that_are_not_used():
+    """They may be those of something else: refused, or checked where they could be used."""
+    k = 4.0 * np.eye(3)
+    regressor = keras2gp.GPRegressor("precomputed", 0.1).fit(k, [0.0, 1.0, 2.0])
+    classifier = keras2gp.GPClassifier("precomputed", 0.1).fit(k, [0, 1, 1])
+    for predict in (regressor.predict, classifier.predict_proba, LAPLACE.latent):
+        rows = k[:, :2] if predict == LAPLACE.latent else k
+        predict(rows, diag=[4.0] * 3)
+        with pytest.raises(InputError, match="diag"):
+            predict(rows, diag=[4.0])
+    by_kernel = keras2gp.GPRegressor(RBF(1.0), 0.1).fit(np.eye(3), [0.0, 1.0, 2.0])
+    for asked in ({}, {"return_std": True}, {"return_cov": True}):
+        with pytest.raises(InputError, match="this kernel computes its own"):
+            by_kernel.predict(np.eye(3), diag=[1.0] * 3, **asked)
+    with pytest.raises(InputError, match="gram is of use with noise_variance alone"):
+        by_kernel.log_marginal_likelihood(gram=np.eye(3))
+
+
+def test_a_matrix_beside_a_fit_that_holds_its_factor(tmp_path):
+    fit = keras2gp.GPRegressor(RBF(1.0), 0.1).fit(np.eye(3), [0.0, 1.0, 2.0])
+    gp.save_head(fit, tmp_path / "head")
+    with pytest.raises(InputError, match="gram is not used"):
+        gp.load_head(tmp_path / "head", RBF(1.0), gram=np.eye(3))
+
+
+@pytest.mark.parametrize("missing", [[], np.ones(20), None, True, "no"], ids=range(5))
+def test_a_setting_of_missing_labels_that_is_none(missing):
+    for estimator in (keras2gp.GPRegressor, keras2gp.GPClassifier):
+        with pytest.raises(InputError, match="missing="):
+            estimator(RBF(1.0), 0.1, missing=missing).fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_weights_beyond_float64():
+    with pytest.raises(InputError, match="sample_weight holds no numbers"):
+        keras2gp.GPRegressor(RBF(1.0), 0.1).fit(np.eye(2), [0, 1], sample_weight=10**400)
 
 
 JUNK = [None, 3, True, 2.5, "x", b"x", [], {"a": 1}, np.ones(3), np.array(None), print, 1j, "a\0b"]

@@ -272,3 +272,68 @@ def test_a_function_that_overflows_is_refused_where_it_does(x):
 def test_functions_of_keras_that_have_a_closed_form_are_not_expanded(name):
     report = keras2gp.convert(network(getattr(ops, name))).report
     assert not any("expanded" in note for note in report.notes)
+
+
+def raises(_):
+    raise ValueError("in my code")
+
+
+DUALS = {
+    "it raises": (raises, "its own code does not run: ValueError: in my code"),
+    "no tensor": (lambda u: None, "its own code does not run"),
+    "no number": (lambda u: u * np.nan, "its own code does not run"),
+    "the sum of all": (tf.reduce_sum, "its own code does not run"),
+    "no second moment": (lambda u: tf.exp(u * u), "its mean square is infinite"),
+    "beyond float64": (lambda u: 1e300 * u, "its mean square is infinite"),
+}
+
+
+@pytest.mark.parametrize("case", DUALS)
+@pytest.mark.parametrize("registered", [False, True])
+def test_duals_that_cannot_be_used(case, registered, monkeypatch):
+    """Registered or stated: the layer and the reason are named, and no number comes out."""
+    phi, why = DUALS[case]
+
+    class Own(keras2gp.Hermite):
+        def phi(self, u):
+            return phi(u)
+
+    def own_dual(u):
+        return u
+
+    stated = {} if registered else {own_dual: Own()}
+    if registered:
+        monkeypatch.setitem(registry._DUALS, "own_dual", Own)
+    with pytest.raises(UnsupportedModelError, match=f"hidden.*{why}"):
+        keras2gp.convert(network(own_dual), activations=stated)
+
+
+def test_duals_whose_arguments_are_not_stated(monkeypatch):
+    class Asks(keras2gp.Hermite):
+        def __init__(self, slope):
+            super().__init__()
+            self.slope = slope
+
+    def own_dual(u):
+        return u
+
+    monkeypatch.setitem(registry._DUALS, "own_dual", Asks)
+    with pytest.raises(UnsupportedModelError, match=r"hidden.*TypeError.*'slope'"):
+        keras2gp.convert(network(own_dual))
+
+
+def test_a_dual_without_a_mean_is_used_where_none_is_needed(x):
+    class Twice(keras2gp.Dual):
+        def covariance(self, c, s1, s2):
+            return 4 * c
+
+    def own_dual(u):
+        return 2 * u
+
+    kernel = keras2gp.convert(network(own_dual), activations={own_dual: Twice()}, dtype="float64")
+    np.testing.assert_allclose(kernel(x), 16 * x @ x.T / 6, rtol=1e-12)
+
+
+def test_a_function_that_sums_is_told_of():
+    with pytest.raises(InputError, match="it does not act on each number by itself"):
+        keras2gp.Expanded(tf.reduce_sum)

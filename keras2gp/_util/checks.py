@@ -22,6 +22,7 @@ __all__ = [
     "one_of",
     "proper_share",
     "require_plain",
+    "truth",
     "whole_number",
 ]
 
@@ -128,6 +129,17 @@ def one_of(name: str, value: Any, choices: Iterable[str | None]) -> None:
     if not (value is None or isinstance(value, str)) or value not in choices:
         listed = " or ".join(map(repr, choices))
         raise InputError(f"{name}={received_text(value)}: expected {listed}")
+
+
+def truth(name: str, value: Any) -> bool:
+    """Return a boolean of Python or numpy, or refuse what is none: 0, NaN and text are none.
+
+    Raises:
+        InputError: with the value.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name}={received_text(value)}: expected True or False")
+    return bool(value)
 
 
 def proper_share(name: str, value: Any) -> float:

@@ -28,6 +28,7 @@ __all__ = [
     "require_disk",
     "require_writable",
     "staged_directory",
+    "staged_file",
     "sweep",
     "temporary_name",
     "write_file",
@@ -41,7 +42,7 @@ Content = Writer | str | bytes | bytearray | memoryview
 """The content of a file: text (as UTF-8), bytes, or a function that writes it."""
 
 _SUFFIX = ".partial"
-_OURS = re.compile(rf"\..*\.[0-9a-f]{{32}}{re.escape(_SUFFIX)}", re.DOTALL)
+_OURS = re.compile(rf"\..*\.[0-9a-f]{{32}}{re.escape(_SUFFIX)}(\.\w+)?", re.DOTALL)
 _ATTEMPTS = 10
 _ABANDONED = 3600.0
 
@@ -104,6 +105,32 @@ def _write_all(files: Sequence[tuple[Path, Content]]) -> None:
     finally:
         for partial, _ in staged:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_file(target: Path, error: type[Keras2GPError] = StoreError) -> Iterator[Path]:
+    """A path whose file becomes `target` when the block ends well, and vanishes otherwise.
+
+    It is for libraries that write a file by its name alone, and has the suffix of `target`.
+
+    Yields:
+        The path, at which there is nothing yet.
+
+    Raises:
+        Keras2GPError: of the class `error`, if `target` is something else than a regular file, or
+            cannot be written.
+    """
+    require_writable(target, error)
+    partial = temporary_name(target)
+    partial = partial.with_name(partial.name + target.suffix)
+    try:
+        yield partial
+        _flushed(partial)
+        partial.replace(target)
+    except OSError as fault:
+        raise error(_unwritable(str(target), fault)) from fault
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _write(stream: BinaryIO, content: Content) -> None:
@@ -199,11 +226,15 @@ def foreign_files(directory: Path, ours: Sequence[str]) -> list[str]:
 def flush(directory: Path) -> None:
     """Wait until a directory, and all files in it, are on the disk."""
     for path in (*directory.rglob("*"), directory):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flushed(path)
+
+
+def _flushed(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sweep(target: Path) -> None:
@@ -212,7 +243,7 @@ def sweep(target: Path) -> None:
     Another run may be at work on the same directory: it writes a file again if its temporary file
     is swept, but could not make a directory again, so that only old ones beside it are removed.
     """
-    for partial in list(target.rglob(f".*{_SUFFIX}")):
+    for partial in list(target.rglob(f".*{_SUFFIX}*")):
         if _OURS.fullmatch(partial.name) and partial.is_file():
             partial.unlink(missing_ok=True)
     start = f".{target.name[:40]}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["dominant_column", "prepared_table", "takes_table"]
 
 _DOMINANT = 0.99
 """The share of the inputs' variance beyond which one column hides the others."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _MOST = 5
 """Columns that a message tells of."""
 
@@ -100,7 +102,7 @@ def dominant_column(x: Array, names: Sequence[str] = ()) -> list[str]:
 
 def _numbers(columns: Sequence[Vector], names: Sequence[str]) -> list[Vector]:
     """Columns of numbers; InputError names every one that holds something else."""
-    numbers, wrong, empty = [], [], False
+    numbers, wrong, empty, commas = [], [], False, False
     for column, name in zip(columns, names, strict=True):
         try:
             numbers.append(numbers_of(column, np.float64))
@@ -108,12 +110,14 @@ def _numbers(columns: Sequence[Vector], names: Sequence[str]) -> list[Vector]:
             rows = [i for i, cell in enumerate(column) if not _is_number(cell)]
             cell, more = str(column[rows[0]]), len(rows) - 1
             empty = empty or not cell.strip()
+            commas = commas or _DECIMAL_COMMA.fullmatch(cell.strip()) is not None
             wrong.append(
                 f"the column {one_line(name)} holds {received_text(cell, 80)} in row {rows[0] + 1}"
                 + (f", and no number in {more} more" if more else "")
             )
     if wrong:
         fill = "numbers in the empty cells, or the table without those rows; " if empty else ""
+        fill += "a decimal point in place of the comma; " if commas else ""
         raise InputError(
             f"{'; '.join(wrong[:_MOST])}{'; ...' if len(wrong) > _MOST else ''}: expected numbers. "
             f"Try: {fill}a number for each category, or a model with an input for each column and "

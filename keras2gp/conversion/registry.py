@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.checks import truth
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, RegistryError
 from keras2gp.layer_table import LAYERS, OPERATIONS, Entry
@@ -66,6 +67,7 @@ def reader(*kinds: type | str, override: bool = False) -> Callable[[Reader], Rea
     >>> print(keras2gp.convert(model)([[3.0, 0.0, 0.0]]).numpy())
     [[1.5]]
     """
+    override = truth("override", override)
 
     def register(function: Reader) -> Reader:
         for kind in kinds:

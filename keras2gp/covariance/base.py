@@ -211,6 +211,8 @@ class Rule(Generic[AnyOp]):
     not a number."""
     reaches: bool = False
     """Whether it is the rule of the reach that was asked for, not the compact one in its place."""
+    needs_inside: bool = False
+    """Whether the covariance has to be 0 beyond the border: there it can exceed the variances."""
 
     def __init__(self, op: AnyOp) -> None:
         self.op = op

@@ -45,6 +45,7 @@ class ActivationRule(Rule[Activation]):
     def __init__(self, op: Activation) -> None:
         super().__init__(op)
         self.dual = dual_of(op)
+        self.needs_inside = not self.dual.anywhere
 
     def compact(self, *, tangent: bool, reach: Reach = "compact") -> ActivationRule:
         """The rule of the compact dual, whose moments are not numbers at larger variances."""

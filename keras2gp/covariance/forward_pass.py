@@ -138,7 +138,7 @@ class ForwardPass:
         for number, i in enumerate(node.inputs):
             if i in maps and scales[i] != read:  # one position, computed at offset 0 alone
                 inputs[number] = replace(inputs[number], zeros=False, ntk_zeros=False)
-        if node.op.reads_outside:
+        if node.op.reads_outside or self.rules[index].needs_inside:
             sizes = [self.nodes[i].spatial for i in node.inputs]
             inputs = [borders.cleared(k, n, read, at) for k, n in zip(inputs, sizes, strict=True)]
         cuts = borders.cuts.get(index, ())

@@ -25,7 +25,7 @@ from keras2gp.covariance.duals.base import Dual
 from keras2gp.covariance.duals.composed import reason_of_steps
 from keras2gp.covariance.forward_pass import ForwardPass
 from keras2gp.covariance.pairs import CrossPairs, ImageBlock, SelfPairs, with_margin
-from keras2gp.covariance.registry import OWN, dual_of, has_dual, rule_of
+from keras2gp.covariance.registry import OWN, dual_of, has_dual, reason_of_outside, rule_of
 from keras2gp.errors import Obstacle
 from keras2gp.graph.analysis import Analysis
 from keras2gp.graph.graph import Graph, Node
@@ -73,6 +73,8 @@ def _unknown(op: Activation) -> tuple[str, str]:
         )
         return why, f"activations={{{name!r}: function}}"
     hint = "an activation of each number by itself: relu, gelu, tanh, silu, elu or another"
+    if reason := reason_of_outside(op):
+        return f"the dual that was registered for it cannot be used: {reason}", hint
     if op.name in _MIXES:
         return "it mixes the channels: the covariance of two numbers does not determine it", hint
     return "nothing here says what its covariance is", hint + "; or a dual: keras2gp.dual"

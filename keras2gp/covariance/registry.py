@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import PairMap
+from keras2gp._util.arrays import ImageMap, PairMap
+from keras2gp._util.checks import truth
+from keras2gp._util.text import quoted_text
 from keras2gp.covariance.base import Maps, Rule, RuleContext
 from keras2gp.errors import InputError, RegistryError
 from keras2gp.graph.ops import Activation, Op
@@ -26,6 +29,7 @@ __all__ = [
     "has_outside",
     "is_outside",
     "own_activation",
+    "reason_of_outside",
     "rule",
     "rule_of",
     "rule_table",
@@ -113,6 +117,7 @@ def dual(name: str, *, override: bool = False) -> Callable[[AnyDual], AnyDual]:
     """
     if not isinstance(name, str) or not name:
         raise RegistryError(f"{name!r} is no name of an activation: expected text, such as 'relu'")
+    override = truth("override", override)
 
     def register(kind: AnyDual) -> AnyDual:
         if name in _DUALS and not override:
@@ -132,6 +137,9 @@ def own_activation(name: str, dual: Dual) -> Activation:
     """The op of a user's own activation, whose dual this process knows from now on.
 
     It holds a number that is made of moments, which tells one function from another of its name.
+
+    Raises:
+        InputError: the moments are not finite, or its code cannot be run.
     """
     probe = _probe(dual)
     _OWN[name + OWN, probe] = dual
@@ -140,7 +148,12 @@ def own_activation(name: str, dual: Dual) -> Activation:
 
 def _probe(dual: Dual) -> float:
     q = tf.constant(_PROBES, tf.float64)
-    moments = tf.concat([dual.mean(q), tf.sqrt(dual.second_moment(q))], 0)
+    try:
+        moments = tf.concat([_mean(dual, q), tf.sqrt(dual.second_moment(q))], 0)
+    except Exception as error:
+        raise InputError(f"its own code does not run: {_raised(error)}") from error
+    if moments.shape != 2 * q.shape[0]:
+        raise InputError("its own code does not act on each number by itself")
     if not np.isfinite(moments).all():
         raise InputError(
             "its mean or its mean square is infinite, or not a number, where its argument is "
@@ -149,6 +162,39 @@ def _probe(dual: Dual) -> float:
     weights = tf.sqrt(tf.range(2.0, 8.0, dtype=tf.float64))
     # Rounded: the last digits differ from machine to machine.
     return float(f"{float(tf.reduce_sum(moments * weights)):.6g}")
+
+
+def _mean(dual: Dual, q: ImageMap) -> ImageMap:
+    """The mean, or 0 of a dual that does not state it: sums alone need it."""
+    try:
+        return dual.mean(q)
+    except NotImplementedError:
+        return tf.zeros_like(q)
+
+
+def _raised(error: Exception) -> str:
+    kind = type(error).__name__
+    said = quoted_text(error)
+    return kind if said == kind else f"{kind}: {said}"
+
+
+def reason_of_outside(op: Activation) -> str:
+    """Why the dual that was registered for an activation cannot be used, in words; or ""."""
+    kind: Any = _DUALS.get(op.name)
+    return _reason(kind, op.params) if is_outside(op.name) else ""
+
+
+@cache
+def _reason(kind: Any, params: tuple[tuple[str, float], ...]) -> str:
+    try:
+        made = kind(**dict(params))
+    except Exception as error:  # noqa: BLE001 (a user's own code)
+        return f"its own code does not run: {_raised(error)}"
+    try:
+        _probe(made)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def dual_of_function(op: type[Activation]) -> Callable[[MakeDual], MakeDual]:
@@ -171,7 +217,7 @@ def has_dual(op: Activation) -> bool:
         return True
     if op.name.endswith(OWN):
         return (op.name, dict(op.params).get("probe")) in _OWN
-    return op.name in _DUALS
+    return op.name in _DUALS and not reason_of_outside(op)
 
 
 def is_outside(name: str) -> bool:

@@ -42,6 +42,7 @@ class RecurrentRule(Rule[Recurrent]):
         super().__init__(op)
         function = op.function
         self.dual = dual_of(function) if isinstance(function, Activation) else None
+        self.needs_inside = self.dual is not None and not self.dual.anywhere
 
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
         """k + w2 s of the step before."""

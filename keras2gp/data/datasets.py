@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
-from keras2gp._util.checks import whole_number
+from keras2gp._util.checks import truth, whole_number
 from keras2gp._util.text import quoted_text
 from keras2gp.data.files import read_idx_folder, read_npy_folder, read_npz
 from keras2gp.data.images import as_floats, not_finite
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_image_folder
-from keras2gp.data.tables import TARGET, is_table, read_csv, without_target
-from keras2gp.errors import DataError, InputError
+from keras2gp.data.tables import TARGET, is_table, other_separator, read_csv, without_target
+from keras2gp.errors import DataError, InputError, one_line
 
 __all__ = ["Dataset", "load"]
 
@@ -158,6 +158,7 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
     (2000, 28, 28, 1)
     """
     source = str(source)
+    download, maps = truth("download", download), truth("maps", maps)
     if source == "sample":
         return _sample()
     if source.startswith("tfds:"):
@@ -228,8 +229,9 @@ def _npz(source: str, path: Path, *, maps: bool) -> Dataset:
 def _csv(source: str, path: Path) -> Dataset:
     x, y = without_target(read_csv(path), source)
     if y is None:
-        names = ", ".join(x.dtype.names or ())
-        raise DataError(f"{source}: no column {TARGET} of labels or targets; it has {names}")
+        names = one_line(", ".join(x.dtype.names or ()))
+        other = other_separator(x.dtype.names or ())
+        raise DataError(f"{source}: no column {TARGET} of labels or targets; it has {names}{other}")
     return _dataset(source, {"x_train": x, "y_train": y})
 
 

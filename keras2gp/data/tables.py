@@ -7,7 +7,9 @@ for them, since a column of digits may be one of names, such as post codes.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import DataError
 
-__all__ = ["TARGET", "is_table", "numbers_of", "read_csv", "without_target"]
+__all__ = ["TARGET", "is_table", "numbers_of", "other_separator", "read_csv", "without_target"]
 
 TARGET = "y"
 """The column of labels or targets."""
+_UNEVEN = 2.0**53
+"""The least size at which float64 takes different whole numbers for one."""
 _CELL = 100
 """Bytes of a cell of a few characters while it is read."""
 
@@ -47,27 +51,51 @@ def read_csv(path: Path) -> Array:
     require_memory(_CELL * path.stat().st_size // 4, str(path), "a part of the rows", DataError)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            rows = []
-            for row in reader:
-                if row and len(row) != len(header):
-                    raise DataError(
-                        f"{path}, line {reader.line_num}: {len(row)} cells, and the first line "
-                        f"names {len(header)} columns"
-                    )
-                rows += [row] if row else []
+            header, rows = _cells(csv.reader(stream, strict=True), path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text in UTF-8: {error}. Try: save it as UTF-8") from error
     except (csv.Error, OSError) as error:
+        if "field limit" in str(error):
+            raise DataError(
+                f"{path}: a cell has more than {csv.field_size_limit()} characters. Try: close the "
+                "quote that opens it, or shorter cells"
+            ) from error
         raise DataError(f"{path} is no CSV file: {error}") from error
-    twice = next((name for name in header if header.count(name) > 1 or not name), None)
-    if twice is not None or not header:
+    counts = Counter(header)
+    twice = next((name for name in header if counts[name] > 1 or not name), None)
+    if twice is not None:
         which = f"{twice!r} stands twice" if twice else "a column has no name"
         raise DataError(f"{path}: {which} in its first line, which names the columns")
     if not rows:
         raise DataError(f"{path}: no rows below the line that names the columns")
     return _table(header, rows, path)
+
+
+def _cells(reader: Any, path: Path) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and the cells of all rows below; lines without cells are none."""
+    header = [name.strip() for name in next(reader, [])]
+    if not header:
+        raise DataError(f"{path}: its first line is empty, and has to name the columns")
+    rows = []
+    for row in chain([header], filter(None, reader)):
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}, line {reader.line_num}: {len(row)} cells, and the first line names "
+                f"{len(header)} columns{other_separator(header)}"
+            )
+        if any("\0" in cell for cell in row):
+            raise DataError(
+                f"{path}, line {reader.line_num}: a cell holds a null character, which ends text. "
+                "Try: save it as UTF-8, without such characters"
+            )
+        rows.append(row)
+    return header, rows[1:]
+
+
+def other_separator(header: Sequence[str]) -> str:
+    """A remedy, after a full stop, where the columns' names are told apart by something else."""
+    found = [mark for mark in ";\t|" if len(header) == 1 and mark in header[0]]
+    return f". Try: commas between the cells, in place of {found[0]!r}" if found else ""
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> Array:
@@ -94,7 +122,8 @@ def without_target(table: Array, where: str) -> tuple[Array, Vector | None]:
         there is no such column.
 
     Raises:
-        DataError: there is no other column.
+        DataError: there is no other column, or y has an empty cell, a number that is not finite, or
+            whole numbers of more than 64 bits.
     """
     names = [name for name in table.dtype.names or () if name != TARGET]
     if not names:
@@ -118,6 +147,10 @@ def numbers_of(cells: Vector, dtype: Any) -> Vector:
     return values
 
 
+def _is_whole(cell: str) -> bool:
+    return cell.strip().lstrip("+-").isdecimal()
+
+
 def _typed(cells: Vector, where: str) -> Vector:
     """Integers if all cells are, else real numbers if all are, else text."""
     empty = np.flatnonzero(cells == "")
@@ -128,6 +161,13 @@ def _typed(cells: Vector, where: str) -> Vector:
             typed = numbers_of(cells, dtype)
         except (ValueError, OverflowError):
             continue
+        large = np.abs(typed) >= _UNEVEN
+        if dtype is np.float64 and any(_is_whole(cell) for cell in cells[large]):
+            raise DataError(
+                f"{where}: {TARGET} holds {received_text(cells[large][0])}, a whole number of more "
+                "than 64 bits. Try: a letter before it, for a label; a point at its end, for a "
+                "target"
+            )
         if np.isfinite(typed).all():
             return typed
         raise DataError(f"{where}: {TARGET} holds {received_text(cells[~np.isfinite(typed)][0])}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras2gp._util.checks import is_whole_number, one_of, whole_number
+from keras2gp._util.checks import is_whole_number, one_of, truth, whole_number
 from keras2gp._util.text import received_text
 from keras2gp.empirical.kernel import EmpiricalKernel, Kind, Parameterization
 from keras2gp.empirical.network import Network, chosen_model
@@ -100,6 +100,7 @@ def empirical_kernel(
     one_of("kind", kind, ("ntk", "nngp"))
     one_of("parameterization", parameterization, (None, "standard", "ntk"))
     one_of("dtype", dtype, ("float32", "float64"))
+    logits = truth("logits", logits)
     if unit is not None and not is_whole_number(unit):
         raise InputError(f"unit={received_text(unit)}: expected the number of an output unit")
     if sketch is not None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras2gp._util.arrays import Matrix, Noise, Targets, Vector
+from keras2gp._util.checks import one_of
 from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.all_noise import NoiseWarning, told_of_noise
@@ -124,6 +125,7 @@ class GaussianProcess(Posterior):
         Raises:
             InputError: an argument does not fit.
         """
+        one_of("missing", self.missing, ("refuse", "ignore"))
         images = len(training) // math.prod(self._positions)
         y = by_row(y, self._positions, images, outputs=outputs)
         given = weights_of_rows(weights, self._positions, images)
@@ -273,6 +275,11 @@ class GaussianProcess(Posterior):
         """
         self._require_fitted()
         value: float = self.log_marginal_likelihood_value_
+        if noise_variance is None and gram is not None:
+            raise InputError(
+                "gram is of use with noise_variance alone: the density at the noise of the fit is "
+                "known. Try: without gram"
+            )
         if noise_variance is not None:
             noise = check_noise(noise_variance)
             training = self._saved_training(gram)

@@ -224,6 +224,7 @@ class ClassPosterior(UpdatedGaussianProcess):
         """
         x = self._test_inputs(X)
         by_means = self.temperature_ is not None or self.linear_map_ is not None
+        self._check_diag(x, diag)
         probability = self._softmax(self._mean(x)) if by_means else None
         if probability is None:
             probability = self._predictive(x, diag).probability

@@ -194,11 +194,9 @@ class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
 
         Raises:
             ModelFileError: the arrays do not fit each other.
-            InputError: a matrix is given.
         """
+        del gram
         self._check_settings()
-        if gram is not None:
-            raise InputError("gram: a TrainedEnsemble keeps what it needs of the matrices")
         x, targets, rates = (arrays[name] for name in ("x_train.npy", "y.npy", "rates.npy"))
         square, shape = (len(targets),) * 2, tuple(int(n) for n in facts["input_shape"])
         # LAPACK leaves eigenvectors in columns: products round as before only in that order.

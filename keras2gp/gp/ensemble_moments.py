@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
+from keras2gp._util.checks import truth
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
@@ -63,7 +64,7 @@ class EnsembleMoments(FittedInputs):
             NumericalError: the tangent kernel is singular and the time infinite, or a variance lies
                 further below zero than rounding explains.
         """
-        if return_std and return_cov:
+        if all([truth("return_std", return_std), truth("return_cov", return_cov)]):
             raise InputError("return_std and return_cov: at most one of the two can be asked for")
         x = self._new_inputs(X)
         steps = self._steps(amount("time", self.time if time is None else time, infinite=True))

@@ -116,6 +116,15 @@ def check_variances(values: Any, count: int, what: str) -> Vector:
     return variances
 
 
+def require_no_diag(kernel: Any, diag: Any) -> None:
+    """Refuse prior variances beside a kernel that computes them, with an InputError."""
+    if diag is not None and not isinstance(kernel, str):
+        raise InputError(
+            "diag has the prior variances of a precomputed kernel, and this kernel computes its "
+            "own. Try: without diag"
+        )
+
+
 def prior_variances(kernel: Any, x: Images, diag: Any) -> Vector:
     """The variances k(x, x) of inputs, [M]; `diag` has them for a precomputed kernel.
 
@@ -123,6 +132,7 @@ def prior_variances(kernel: Any, x: Images, diag: Any) -> Vector:
         InputError: they are not given, or are no variances.
     """
     if not isinstance(kernel, str):
+        require_no_diag(kernel, diag)
         return check_variances(kernel.diag(x), len(x), "the diagonal of the kernel")
     if diag is None:
         raise InputError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
-from keras2gp._util.checks import whole_number
+from keras2gp._util.checks import truth, whole_number
 from keras2gp.errors import InputError
 from keras2gp.gp.paths import Paths, Prior, corrections, prior_of, warn_of_left_out
 from keras2gp.gp.regression_distribution import RegressionDistribution
@@ -60,8 +60,9 @@ class RegressionDraws(RegressionDistribution):
         >>> gp.sample_y([[0.5], [3.0]], n_samples=5).shape
         (2, 5)
         """
+        with_noise = truth("observations", observations)
         x = self._test_inputs(X)
-        noise = self._noise_of_observations() if observations else 0.0
+        noise = self._noise_of_observations() if with_noise else 0.0
         factors, student = self._factors, self._student
         draws = self._samples(
             x, n_samples, random_state, factors=factors, student=student, noise=noise

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix, Noise, Tensor, Vector
+from keras2gp._util.checks import truth
 from keras2gp.errors import InputError
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.student import Student
@@ -71,17 +72,20 @@ class RegressionPosterior(UpdatedGaussianProcess):
         >>> gp.predict([[2.0, 0.0]], return_std=True, diag=[2.0], observations=True)[1].round(3)
         array([1.414])
         """
-        if return_std and return_cov:
+        if all([truth("return_std", return_std), truth("return_cov", return_cov)]):
             raise InputError("return_std and return_cov: at most one of the two can be asked for")
-        x, noise = self._test_inputs(X), self._noise_of_observations() if observations else 0.0
+        with_noise = truth("observations", observations)
+        x, noise = self._test_inputs(X), self._noise_of_observations() if with_noise else 0.0
         units = self._units
         if return_cov:
+            self._check_diag(x, diag)
             mean, covariance = self._mean_and_covariance(x)
             covariance[np.diag_indices(len(covariance))] += noise
             squares = self._by_position(units.variances(covariance), pairs=True)
             return self._by_position(units.mean(mean, self._prior_mean(x))), squares
         if return_std:
             return self._mean_and_deviation(x, noise, diag)
+        self._check_diag(x, diag)
         return self._by_position(units.mean(self._mean(x), self._prior_mean(x)))
 
     def predict_tensors(self, X: Any) -> tuple[Tensor, Tensor]:  # noqa: N803

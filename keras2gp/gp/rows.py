@@ -150,7 +150,7 @@ def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Ve
         return None
     try:
         array = _real_numbers(weights)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"sample_weight holds no numbers: {error}") from error
     if array.shape == (images,):
         array = np.repeat(array, math.prod(positions))

@@ -15,7 +15,7 @@ from keras2gp._util.checks import as_path
 from keras2gp._util.digest import check_digest
 from keras2gp._util.files import read_if_regular
 from keras2gp._util.fit_record import HEAD
-from keras2gp.errors import Keras2GPError, ModelFileError, NotFittedError
+from keras2gp.errors import InputError, Keras2GPError, ModelFileError, NotFittedError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.ensemble import TrainedEnsemble
@@ -26,6 +26,7 @@ from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.solvers.by_output import OutputFactors, OutputSpectrum
 from keras2gp.gp.solvers.choice import SOLVERS
+from keras2gp.gp.solvers.factor import CholeskyFactor
 
 __all__ = ["Head", "load_head", "save_head"]
 
@@ -109,7 +110,7 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> Head:
         The fitted estimator.
 
     Raises:
-        InputError: `kernel` is no kernel.
+        InputError: `kernel` is no kernel, or a gram is given that the fit does not use.
         ModelFileError: a file is missing, damaged or of another format; the arrays do not fit
             each other; the kernel is not that of the fit.
 
@@ -131,6 +132,12 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> Head:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, Keras2GPError) as error:
         kind = "" if isinstance(error, Keras2GPError) else f"{type(error).__name__}: "
         raise ModelFileError(f"{directory / HEAD} is damaged: {kind}{error}") from error
+    system = getattr(estimator, "system_", None)
+    if gram is not None and isinstance(system or estimator, CholeskyFactor | TrainedEnsemble):
+        raise InputError(
+            f"{directory} is a fit that holds what it needs of the kernel matrix, and gram is not "
+            "used. Try: without gram"
+        )
     _check_kernel_fits(estimator, directory)
     return estimator
 

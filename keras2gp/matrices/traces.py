@@ -14,7 +14,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary, finalize
 
 import tensorflow as tf
 
-from keras2gp._util.files import read_if_regular
+from keras2gp._util.files import read_if_regular, write_file
 from keras2gp._util.program_cache import VARIABLE, ProgramCache
 from keras2gp._util.starting import silent_stderr
 from keras2gp._util.text import quoted_text
@@ -200,13 +200,9 @@ def _read(content: bytes) -> KeptFunction:
 
 def _write(path: Path, content: bytes | None) -> None:
     """Write a file in one piece, or none where there is no room."""
-    partial = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-    try:
-        if content is not None:
-            partial.write_bytes(content)
-            partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
+    if content is not None:
+        with suppress(StoreError):
+            write_file(path, content)
 
 
 def _structure(nested: Any, leaf: Any) -> Any:

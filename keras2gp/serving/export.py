@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras2gp._util.checks import as_path
+from keras2gp._util.checks import as_path, truth
 from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.files import read_if_regular, staged_directory
 from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreError, one_line
@@ -78,7 +78,7 @@ def export(
     >>> numpy.allclose(outputs["mean"], regressor.predict(x))
     True
     """
-    target = as_path("directory", directory)
+    target, variance = as_path("directory", directory), truth("variance", variance)
     _require_replaceable(target)
     if not isinstance(estimator, GPClassifier | GPRegressor):
         raise InputError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.digest import check_digest, with_digest
-from keras2gp._util.files import read_if_regular, sweep, write_file
+from keras2gp._util.files import read_if_regular, staged_file, sweep, write_file
 from keras2gp._util.version import VERSION
 from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel
@@ -216,14 +216,9 @@ class Directory:
         path = self.path / name
         if variant.kind != OWN and path.exists():
             return name
-        partial = path.with_name(f".{path.name}.partial.keras")
         try:
-            variant.model.save(partial)
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise StoreError(f"{path} cannot be written: {error}") from error
+            with staged_file(path) as partial:
+                variant.model.save(partial)
         except (ValueError, TypeError, NotImplementedError):  # a layer that Keras cannot save
-            partial.unlink(missing_ok=True)
             return ""
         return name

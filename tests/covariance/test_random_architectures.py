@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 from oracles.architectures import (
     WEIGHTS,
     architecture,
@@ -47,6 +47,20 @@ def test_maps_agree_between_all_positions(seed):
         kernel = keras2gp.convert(model, dtype="float64")
         with suppress(UnknownError):
             assert difference(model, kernel.matrix(x, positions="all"), x) < 1e-9
+
+
+@pytest.mark.parametrize(("dtype", "size", "error"), [("float32", 8, 2e-5), ("float64", 30, 1e-9)])
+def test_bright_borders_of_waves(dtype, size, error):
+    """One step beyond the border the window's covariance is larger than the variances at it."""
+
+    def waves(x):
+        h = layers.Conv1D(4, 5, padding="same", **WEIGHTS)(x)
+        return layers.AveragePooling1D(2)(ops.sin(h))
+
+    model = ending_dense((6, 1), waves)
+    x = np.array([[0.1, 0.0, 0.2, 1.0, 1.0, 1.0], [0.0, 0.3, 0.1, 1.0, 0.9, 1.0]])[..., None]
+    kernel = keras2gp.convert(model, dtype=dtype)
+    assert difference(model, np.asarray(kernel(size * x), dtype="float64"), size * x) < error
 
 
 def test_most_architectures_are_converted():

@@ -169,6 +169,42 @@ def test_only_directories_are_replaced(kind, tmp_path):
     assert names(tmp_path) == ["d", "real"]
 
 
+def half_written(target, fault):
+    with files.staged_file(target) as staged:
+        staged.write_text("half")
+        raise fault
+
+
+def test_a_file_that_a_library_writes_by_its_name(tmp_path):
+    target = tmp_path / "model.keras"
+    with files.staged_file(target) as staged:
+        assert staged.suffix == ".keras"
+        staged.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    for fault, raised in (
+        (OSError(28, "No space left on device"), StoreError),
+        (KeyError(), KeyError),
+    ):
+        with pytest.raises(raised):
+            half_written(target, fault)
+    with pytest.raises(StoreError, match="cannot be written"), files.staged_file(target):
+        pass  # nothing was written
+    assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
+    assert target.read_text() == "whole"
+    (tmp_path / "link.keras").symlink_to(target)
+    with (
+        pytest.raises(StoreError, match="symbolic link"),
+        files.staged_file(tmp_path / "link.keras"),
+    ):
+        pass
+    killed = files.temporary_name(target)
+    killed = killed.with_name(killed.name + ".keras")
+    killed.write_text("half")
+    files.sweep(tmp_path)
+    assert not killed.exists()
+
+
 def test_sweeping_leaves_what_is_not_ours(tmp_path):
     target = tmp_path / "K"
     (target / "sub").mkdir(parents=True)

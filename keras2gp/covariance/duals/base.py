@@ -69,6 +69,9 @@ class Dual:
     vanishes: ClassVar[bool] = False
     """Whether the covariance is 0 where all statistics of the second image are 0."""
 
+    anywhere: ClassVar[bool] = False
+    """Whether both duals are finite at every c, also at one that exceeds the variances."""
+
     differentiable: ClassVar[bool] = True
     """Whether E[phi'(u)^2] is finite, which the tangent kernel needs."""
 

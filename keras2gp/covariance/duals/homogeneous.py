@@ -97,6 +97,8 @@ class Relu(Dual):
     References: equation 13 of the paper; Cho and Saul 2009, order 1.
     """
 
+    anywhere = True
+
     def prepare(self, q: ImageMap) -> Statistics:
         return correlation_statistics(q)
 
@@ -131,6 +133,8 @@ class TwoSlopes(Dual):
 
     Exact to rounding, for any slopes; the module says how E|u||v| is computed.
     """
+
+    anywhere = True
 
     def __init__(self, left: float, right: float) -> None:
         self.left, self.right = left, right
@@ -196,6 +200,8 @@ class Step(Dual):
     """
 
     differentiable = False
+
+    anywhere = True
 
     def __init__(self, at_zero: float = 0.0) -> None:
         self.at_zero = at_zero

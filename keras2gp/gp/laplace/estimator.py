@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.checks import truth
 from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_length, feature_names
-from keras2gp.gp.kernel_function import check_kernel, check_variances
+from keras2gp.gp.kernel_function import check_kernel, check_variances, prior_variances
 from keras2gp.gp.laplace.mode import find_mode
 from keras2gp.gp.laplace.saved_state import SavedLaplace, likelihood_of
 from keras2gp.gp.positions import positions_of
@@ -221,7 +222,9 @@ class GPLaplace(SavedLaplace):
             raise InputError(
                 f'likelihood "{self.likelihood_.name}" has no classes. Try: predict, or latent'
             )
-        if not averaged:
+        if not truth("averaged", averaged):
+            if diag is not None:
+                prior_variances(self.kernel, x, diag)
             return self.likelihood_.response(self._mean(x))
         if self.alpha_.shape[1] > 1:
             raise InputError(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
+from keras2gp._util.checks import truth
 from keras2gp.errors import InputError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
 from keras2gp.gp.kernel_function import kernel_values, prior_variances
@@ -70,7 +71,9 @@ class LatentPosterior(FittedInputs):
         x = self._new_inputs(X)
         mean = self._mean(x)
         single = self.classes_ is None or mean.shape[1] == 1
-        if not return_std:
+        if not truth("return_std", return_std):
+            if diag is not None:
+                prior_variances(self.kernel, x, diag)
             return mean[:, 0] if single else mean
         prior = prior_variances(self.kernel, x, diag)
         parts = [

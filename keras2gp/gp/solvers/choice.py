@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from keras2gp._util import memory
 from keras2gp._util.arrays import Indices
-from keras2gp._util.text import did_you_mean, size_text
+from keras2gp._util.text import did_you_mean, received_text, size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.fitc import Nystroem
@@ -52,9 +52,10 @@ def check_solver(solver: Any) -> Solver | None:
         return cast("Solver", solver)
     names = ", ".join(f'"{name}"' for name in SOLVERS)
     classes = ", ".join(f"{kind.__name__}()" for kind in SOLVERS.values())
+    close = did_you_mean(solver, ("auto", *SOLVERS)) if isinstance(solver, str) else ""
     raise InputError(
-        f'solver is {solver!r}: expected "auto", {names}, or one of {classes} with settings.'
-        + did_you_mean(solver, ("auto", *SOLVERS))
+        f'solver is {received_text(solver)}: expected "auto", {names}, or one of {classes} with '
+        f"settings.{close}"
     )
 
 
