@@ -332,6 +332,11 @@ def test_a_dual_without_a_mean_is_used_where_none_is_needed(x):
 
     kernel = keras2gp.convert(network(own_dual), activations={own_dual: Twice()}, dtype="float64")
     np.testing.assert_allclose(kernel(x), 16 * x @ x.T / 6, rtol=1e-12)
+    inputs = keras.Input((6,))
+    h = layers.Add()([layers.Dense(8, activation=own_dual, name=n, **HE)(inputs) for n in "ab"])
+    model = keras.Model(inputs, layers.Dense(2, **HE)(h))
+    with pytest.raises(UnsupportedModelError, match=r"its mean, .* is not stated Try: a Dual with"):
+        keras2gp.convert(model, activations={own_dual: Twice()})
 
 
 def test_a_function_that_sums_is_told_of():

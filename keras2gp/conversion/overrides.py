@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from keras2gp._util.checks import repeated
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
 
@@ -192,9 +193,7 @@ def _parse_json(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{_show(twice)} stands there twice")
+        raise ValueError(f"{_show(repeated(key for key, _ in pairs))} stands there twice")
     return result
 
 
@@ -219,8 +218,7 @@ class _Loader(yaml.SafeLoader):
         if None in keys:
             raise yaml.YAMLError("a key that is no text")
         if len(set(keys)) != len(keys):
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise yaml.YAMLError(f"{_show(twice)} stands there twice")
+            raise yaml.YAMLError(f"{_show(repeated(keys))} stands there twice")
         values = (self.construct_object(value, deep=deep) for _, value in node.value)
         return dict(zip(keys, values, strict=True))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from keras2gp.covariance.pairs import CrossPairs, ImageBlock, SelfPairs, with_ma
 from keras2gp.covariance.registry import OWN, dual_of, has_dual, reason_of_outside, rule_of
 from keras2gp.errors import Obstacle
 from keras2gp.graph.analysis import Analysis
+from keras2gp.graph.distributions import known_means
 from keras2gp.graph.graph import Graph, Node
 from keras2gp.graph.ops import Activation, Composed, Input, Rest
 
@@ -44,16 +45,30 @@ def check_rules(graph: Graph) -> list[Obstacle]:
         for node, function in _activations(graph)
         if not has_dual(function)
     ]
-    return unknown + [
+    without_mean = [
         Obstacle(
             node.path,
-            f"activation {_described(node.op.of)} beside a tensor that its argument is made of",
-            "the mean of its slope, which their covariance is made of, is not known here",
-            "a Dual with a `slope`, or weights of its own on one of the branches",
+            f"activation {_described(function)} in a sum or product",
+            "its mean, which their covariance is made of, is not stated",
+            "a Dual with a `mean`, or weights of their own on the branches",
         )
-        for node in graph.nodes
-        if isinstance(node.op, Rest) and has_dual(node.op.of) and not _has_slope(node.op.of)
+        for node, function in _activations(graph, known_means(graph))
+        if has_dual(function) and type(dual_of(function)).mean is Dual.mean
     ]
+    return (
+        unknown
+        + without_mean
+        + [
+            Obstacle(
+                node.path,
+                f"activation {_described(node.op.of)} beside a tensor that its argument is made of",
+                "the mean of its slope, which their covariance is made of, is not known here",
+                "a Dual with a `slope`, or weights of its own on one of the branches",
+            )
+            for node in graph.nodes
+            if isinstance(node.op, Rest) and has_dual(node.op.of) and not _has_slope(node.op.of)
+        ]
+    )
 
 
 def _has_slope(op: Activation) -> bool:
@@ -94,9 +109,12 @@ def check_tangent(graph: Graph) -> list[Obstacle]:
     ]
 
 
-def _activations(graph: Graph) -> list[tuple[Node, Activation]]:
-    """The nodes that apply an activation, with it."""
-    functions = ((node, node.op.function) for node in graph.nodes)
+def _activations(
+    graph: Graph, indices: Iterable[int] | None = None
+) -> list[tuple[Node, Activation]]:
+    """The nodes that apply an activation, with it; all of them, or those of the indices."""
+    nodes = graph.nodes if indices is None else [graph.nodes[i] for i in sorted(indices)]
+    functions = ((node, node.op.function) for node in nodes)
     return [(node, function) for node, function in functions if isinstance(function, Activation)]
 
 

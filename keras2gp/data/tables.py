@@ -7,7 +7,6 @@ for them, since a column of digits may be one of names, such as post codes.
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Vector
+from keras2gp._util.checks import repeated
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import DataError
@@ -61,10 +61,9 @@ def read_csv(path: Path) -> Array:
                 "quote that opens it, or shorter cells"
             ) from error
         raise DataError(f"{path} is no CSV file: {error}") from error
-    counts = Counter(header)
-    twice = next((name for name in header if counts[name] > 1 or not name), None)
-    if twice is not None:
-        which = f"{twice!r} stands twice" if twice else "a column has no name"
+    twice = repeated(header)
+    if twice is not None or "" in header:
+        which = "a column has no name" if "" in header else f"{twice!r} stands twice"
         raise DataError(f"{path}: {which} in its first line, which names the columns")
     if not rows:
         raise DataError(f"{path}: no rows below the line that names the columns")

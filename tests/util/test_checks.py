@@ -1,9 +1,9 @@
-"""The one check of whole numbers."""
+"""The checks of single arguments: whole numbers, and names that stand twice."""
 
 import numpy as np
 import pytest
 
-from keras2gp._util.checks import whole_number
+from keras2gp._util.checks import repeated, whole_number
 from keras2gp.errors import InputError, PriorError
 
 
@@ -28,3 +28,12 @@ def test_everything_else_is_refused_in_one_short_line(value):
 def test_the_class_of_the_error():
     with pytest.raises(PriorError, match=r"fan_in=-1: expected a whole number, 0 or more"):
         whole_number("fan_in", -1, error=PriorError)
+
+
+def test_the_first_name_that_stands_twice():
+    assert repeated(["a", "b", "b", "a"]) == "b"
+    assert repeated([]) is repeated(["a", ""]) is None
+    reads = iter(range(10**6))
+    assert repeated([*range(300_000), 5]) == 5
+    assert repeated([0, *reads]) == 0
+    assert next(reads) == 1  # it reads no further than it has to
