@@ -216,6 +216,7 @@ TRUTHS = {
     "return_cov": lambda k, gp_, v: gp_.predict(X, return_cov=v),
     "observations": lambda k, gp_, v: gp_.predict(X, observations=v),
     "observations of draws": lambda k, gp_, v: gp_.sample_y(X, observations=v),
+    "observations of intervals": lambda k, gp_, v: gp_.predict_interval(X, observations=v),
     "averaged": lambda k, gp_, v: LAPLACE.predict_proba(np.eye(2), averaged=v),
     "return_std of latent values": lambda k, gp_, v: LAPLACE.latent(np.eye(2), return_std=v),
     "logits": lambda k, gp_, v: keras2gp.empirical_kernel(model(), logits=v),

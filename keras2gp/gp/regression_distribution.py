@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.checks import truth
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_targets
@@ -68,7 +69,8 @@ class RegressionDistribution(RegressionPosterior):
         """
         if not isinstance(level, float | np.floating) or not 0.0 < level < 1.0:
             raise InputError(f"level is {received_text(level)}: expected one between 0 and 1")
-        x, noise = self._test_inputs(X), self._noise_of_observations() if observations else 0.0
+        with_noise = truth("observations", observations)
+        x, noise = self._test_inputs(X), self._noise_of_observations() if with_noise else 0.0
         mean, std = self._mean_and_deviation(x, noise, diag)
         half = self._student.width(float(level)) * std
         return mean - half, mean + half
