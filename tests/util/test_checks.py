@@ -1,5 +1,7 @@
 """The checks of single arguments: whole numbers, and names that stand twice."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 
@@ -35,5 +37,5 @@ def test_the_first_name_that_stands_twice():
     assert repeated([]) is repeated(["a", ""]) is None
     reads = iter(range(10**6))
     assert repeated([*range(300_000), 5]) == 5
-    assert repeated([0, *reads]) == 0
+    assert repeated(chain([0], reads)) == 0
     assert next(reads) == 1  # it reads no further than it has to
