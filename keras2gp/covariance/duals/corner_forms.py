@@ -24,8 +24,8 @@ _SLOPE_TOLERANCE = 1e-5
 _LIMITS = 1.05, 4.0
 """Least variance up to which a form is worth its program, as normalised maps have one of 1, and the
 largest that is tried: networks of such functions have none beyond it at their initialisers."""
-_MOST_STRAIGHT, _MOST_CURVED = 150.0, 400.0
-"""Largest costs of a sum (compact.py): beside a few points, and beside the integrals."""
+_MOST = 400.0
+"""Largest cost of a sum (compact.py), beside the integrals."""
 _NEAREST = 0.9
 """Least distance of edges of curves without corners, in deviations."""
 _NODES = 96
@@ -57,11 +57,12 @@ class Cornered:
 
 
 def forms_of(function: Cornered, *, tangent: bool) -> list[Limited]:
-    """Three forms at most, each up to a larger variance than the one before it.
+    """Two forms at most, each up to a larger variance than the one before it.
 
-    The first is that of two slopes where nothing else is seen of the function (far_corners.py), or
-    a short sum (compact.py). The others are those in the fewest points, and for the largest
-    variance (sampled.py). Two slopes have one form of points beside them.
+    Straight pieces have the form of two slopes where nothing else is seen of the function
+    (far_corners.py), else that in the fewest points, and that in points for the largest variance
+    (sampled.py); curves have a sum (compact.py). A sum for straight pieces takes as long for a pair
+    as three points, and its columns three times as long for an image as theirs.
 
     tangent: whether the derivative is needed too
     """
@@ -76,14 +77,16 @@ def forms_of(function: Cornered, *, tangent: bool) -> list[Limited]:
 
 
 def _sums(function: Cornered) -> list[Limited]:
-    """The short sum of a function whose corners are all far, but for one at 0."""
+    """The sum of a function of curves whose corners are all far, but for one at 0."""
+    if function.is_straight:
+        return []
     kappa = dict(zip(function.edges, function.jumps, strict=True)).get(0.0, 0.0) / 2
     form = compact_of(
         function.phi,
         function.edges,
         kappa,
         (TOLERANCE,),
-        most=_MOST_STRAIGHT if function.is_straight else _MOST_CURVED,
+        most=_MOST,
         # Curves that meet without a corner leave terms that fall faster.
         nearest=FAR if any(function.jumps) else _NEAREST,
     )

@@ -155,10 +155,9 @@ class Piecewise(Dual):
         if not (self.differentiable and self.edges):
             return None
         forms = _forms(self.edges, self.polynomials, tangent=tangent)
-        places = {"narrow": 0, "compact": 1, "wide": 2}
-        if len(forms) == 1:
-            return forms[0] if reach == "compact" else None
-        return forms[places[reach]] if places[reach] < len(forms) else None
+        if reach == "compact":
+            return forms[-1] if forms else None
+        return forms[0] if reach == "narrow" and len(forms) > 1 else None
 
     def value_at(self, u: Tensor) -> Tensor:
         """The function, elementwise."""
