@@ -3,6 +3,8 @@
 Math, for outputs c that share A = K + noise I and alpha = A^-1 Y:
     log p(Y) = -1/2 sum_c (y_c . alpha_c + log det A + N log 2 pi)
     d log p / dv = sum_ij G_ij dK_ij/dv,  G = 1/2 (alpha alpha^T - C A^-1)
+    sum_ij G_ij K_ij = 1/2 (sum_c y_c . alpha_c - C N) - noise trace G, which is all that a kernel
+    asks for that is proportional to powers of its variances
 
 Reference: Rasmussen and Williams, equation 5.9.
 """
@@ -26,7 +28,7 @@ from keras2gp.graph.ops import Affine
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.matrices.gradient import gradient_of
+from keras2gp.matrices.gradient import degrees_of, gradient_of
 from keras2gp.matrices.local import diagonal_of, matrix_of
 
 __all__ = ["Evidence", "targets_of"]
@@ -68,7 +70,7 @@ class Evidence:
         )
         exact = kernel.dtype == "float64" and kernel.kind == "nngp"
         self._program = kernel.program if exact else CompiledProgram(kernel.graph, "float64")
-        self._gradient = gradient_of(kernel.graph)
+        self._graph = kernel.graph
 
     @property
     def entries(self) -> int:
@@ -112,19 +114,26 @@ class Evidence:
     ) -> tuple[float, dict[str, tuple[float, float]], float]:
         """The evidence, its derivatives by (weight, bias) of each layer, and by the noise.
 
+        Those by biases that are 0 are no numbers where the others follow without a pass.
+
         Raises: NumericalError if the matrix is singular or not finite.
         """
         factor, alpha = self._solved(parameters, noise_variance)
-        value = self._density(factor, float(np.einsum("nc,nc->", self._targets, alpha)))
+        fit = float(np.einsum("nc,nc->", self._targets, alpha))
+        value = self._density(factor, fit)
         count, outputs = self._targets.shape
         weights = factor.solve(np.eye(count))
         weights *= -outputs
         weights += alpha @ alpha.T
         weights *= 0.5
         trace = float(np.trace(weights))
+        degrees = degrees_of(self._graph, parameters)
+        if degrees is not None:
+            total = 0.5 * (fit - outputs * count) - noise_variance * trace
+            return value, _by_degrees(degrees, parameters, total), trace
         # The jitter is relative to the mean of the diagonal, which the variances move.
         weights[np.diag_indices(count)] += factor.report.jitter * trace / count
-        return value, self._gradient(parameters, self._images, weights), trace
+        return value, gradient_of(self._graph)(parameters, self._images, weights), trace
 
     def _solved(
         self, parameters: Mapping[str, LayerVariances], noise_variance: float
@@ -137,6 +146,16 @@ class Evidence:
         count, outputs = self._targets.shape
         constant = factor.log_determinant + count * math.log(2.0 * math.pi)
         return -0.5 * (fit + float(outputs * constant))
+
+
+def _by_degrees(
+    degrees: Mapping[str, int], parameters: Mapping[str, LayerVariances], total: float
+) -> dict[str, tuple[float, float]]:
+    """The derivatives of sum_ij G_ij K_ij = total by the weights; the jitter's cancel."""
+    return {
+        layer: (degrees.get(layer, 0) * total / variances.weight, math.nan)
+        for layer, variances in parameters.items()
+    }
 
 
 def targets_of(y: Any) -> Array:

@@ -5,12 +5,12 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import keras2gp
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import GPClassifier
-from keras2gp.matrices.gradient import MatrixGradient
+from keras2gp.matrices.blocks import BlockShape
+from keras2gp.matrices.gradient import MatrixGradient, degrees_of
 from keras2gp.search.evidence import Evidence, targets_of
 
 layers = keras.layers
@@ -55,6 +55,14 @@ def data(rng):
     return x, np.arange(21) % 3
 
 
+def in_small_tiles(gradient):
+    """Ragged blocks of each side, of several tiles."""
+    if gradient.sweeps:
+        gradient._way._shape = BlockShape(16, 16, 4, 8)
+    else:
+        gradient._way.side = 8
+
+
 def slopes(function, value, step=1e-5):
     return (function(value * (1 + step)) - function(value * (1 - step))) / (2 * step * value)
 
@@ -67,7 +75,7 @@ def test_the_derivatives_of_a_matrix(network, data, rng):
     weights = rng.normal(size=(len(x), len(x)))
     weights += weights.T
     gradient = MatrixGradient(kernel.graph)
-    gradient.side = 8  # three ragged tiles of each side
+    in_small_tiles(gradient)
     found = gradient(kernel.parameters, kernel.images(x), weights)
     for layer, variances in kernel.parameters.items():
         for place, name in enumerate(("weight", "bias")):
@@ -117,19 +125,57 @@ def test_the_sweep_is_the_tape(network, rng):
     weights = rng.normal(size=(11, 11))
     found = []
     for sweep in (True, False):
-        gradient = MatrixGradient(kernel.graph, sweep=sweep)
-        gradient.side = 8
-        gradient._tile = tf.function(gradient._gradient, autograph=False)  # without XLA: quick
+        gradient = MatrixGradient(kernel.graph, sweep=sweep, compiled=False)  # quick
+        in_small_tiles(gradient)
         both = gradient(kernel.parameters, kernel.images(x), weights + weights.T)
         found.append(np.array(list(both.values())))
     np.testing.assert_allclose(*found, rtol=1e-8, atol=1e-10 * np.abs(found[1]).max())
 
 
+def branches():
+    """Two branches of as many weights each, and pooling, without biases."""
+    x = image = keras.Input((6, 6, 1))
+    bare = {"use_bias": False}
+    x = layers.LeakyReLU(0.2)(layers.Conv2D(4, 3, name="a", **bare)(x))
+    y = layers.Conv2D(4, 1, name="b", **bare)(x)
+    x = layers.Add()([y, layers.DepthwiseConv2D(3, padding="same", name="c", **bare)(x)])
+    return keras.Model(image, layers.Dense(1, name="d")(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("network", [dense, pooled])
+def test_kernels_that_are_powers_of_their_variances(network, rng):
+    kernel = keras2gp.convert(network(), dtype="float64")
+    x, y = rng.normal(size=(12, *kernel.inputs[0].shape)), rng.normal(size=(12, 2))
+    value, found, _ = Evidence(kernel, x, y)(kernel.parameters, 0.3)
+    singular = kernel.matrix(x) + 0.3 * np.eye(12)
+    alpha, inverse = np.linalg.solve(singular, y), np.linalg.inv(singular)
+    assert value == pytest.approx(
+        -0.5 * ((y * alpha).sum() + 2 * np.linalg.slogdet(2 * np.pi * singular)[1])
+    )
+    weights = 0.5 * (alpha @ alpha.T - 2 * inverse)
+    swept = MatrixGradient(kernel.graph, compiled=False)
+    for layer, both in swept(kernel.parameters, kernel.images(x), weights).items():
+        assert found[layer][0] == pytest.approx(both[0], rel=1e-9)
+        assert np.isnan(found[layer][1])
+
+
+def test_degrees_of_variances():
+    def degrees(model, **changed):
+        kernel = keras2gp.convert(model).with_parameters(changed)
+        return degrees_of(kernel.graph, kernel.parameters)
+
+    assert degrees(dense()) == dict.fromkeys("abcd", 1)
+    assert degrees(pooled()) == {"a": 1, "b": 1}
+    assert degrees(dense(), b={"bias": 0.1}) is None
+    assert degrees(dense(), b={"weight": 0.0}) is None
+    assert degrees(branches()) is None  # a sum of different weights
+    assert degrees(activations()) is None
+
+
 def test_what_mixes_offsets_is_taped():
     swept, taped = (keras2gp.convert(network()).graph for network in (residual, pooled))
-    one, other = MatrixGradient(swept), MatrixGradient(swept, sweep=False)
-    assert one.memory / one.side**2 == other.memory / other.side**2 / 3.0
-    assert MatrixGradient(taped)._sum.__name__ == "_taped"
+    assert MatrixGradient(swept).sweeps
+    assert not MatrixGradient(taped).sweeps
 
 
 def test_the_derivatives_of_the_evidence(data):

@@ -125,10 +125,8 @@ class Dual:
         """
         raise NotImplementedError
 
-    def slopes(
-        self, c: PairMap, s1: Statistics, s2: Statistics
-    ) -> tuple[PairMap, PairMap, PairMap] | None:
-        """Derivatives of the covariance by c and by the first statistic of either image.
+    def slopes(self, c: PairMap, s1: Statistics, s2: Statistics) -> tuple[PairMap, PairMap] | None:
+        """Derivatives of the covariance by c and by the logarithm of sqrt(q1), or of sqrt(q2).
 
         Args:
             c: covariances of u and v.
@@ -139,8 +137,8 @@ class Dual:
             c and the results [*spatial, B1, B2], or broadcastable against them.
 
         Returns:
-            They, as if the covariance depended on no other statistic; None where they are not
-            written out.
+            They, of a dual whose statistics are sqrt(q) and its inverse, by both of which the
+            second is the same; None where they are not written out.
         """
         del c, s1, s2
         return None

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import ImageMap, Tensor
 
 __all__ = [
+    "ANGLE",
     "FALL_ERROR",
     "angle_of",
     "arcsin",
@@ -64,7 +65,7 @@ _ARCSIN = {
 
 # arccos(t) / (2 pi sqrt(1 - t)), interpolated at Chebyshev points. Error of arccos(t) / 2 pi in
 # float32: 4.5e-9, evaluated 3e-8; in float64: evaluated 5.6e-17.
-_ANGLE = {
+ANGLE = {
     tf.float32: (
         0.249999995,
         -0.0341543572,
@@ -204,7 +205,7 @@ def root_of(x: Tensor) -> Tensor:
 
 def angle_of(t: Tensor) -> Tensor:
     """arccos(t) / 2 pi for t in [0, 1] up to rounding."""
-    return root_of(1 - t) * polynomial(_ANGLE[t.dtype], t)
+    return root_of(1 - t) * polynomial(ANGLE[t.dtype], t)
 
 
 def same_sign(r: Tensor, cosine: Tensor) -> Tensor:

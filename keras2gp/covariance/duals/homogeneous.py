@@ -17,8 +17,9 @@ import math
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
-from keras2gp.covariance.duals.base import Dual, Statistics
+from keras2gp.covariance.duals.base import Dual, Statistics, rounding_of
 from keras2gp.covariance.duals.elementary import (
+    ANGLE,
     angle_of,
     arcsin,
     correlation_statistics,
@@ -81,10 +82,19 @@ def _parts(c: PairMap, s1: Statistics, s2: Statistics) -> tuple[PairMap, PairMap
     return size, _g(size * inverse1 * inverse2) * root1 * root2
 
 
-def _sine(c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
-    """sqrt(1 - rho^2) / 2 pi: the derivative of sqrt(q1 q2) g(|rho|) by sqrt(q1 q2), at a c."""
-    rho = c * s1[1] * s2[1]
-    return tf.sqrt(tf.maximum((1 - rho) * (1 + rho), 0)) / (2 * math.pi)
+def _slopes(c: PairMap, s1: Statistics, s2: Statistics) -> tuple[PairMap, PairMap]:
+    """P(u > 0, v > 0), and sqrt(q1 q2 - c^2) / 2 pi.
+
+    The latter is the derivative of sqrt(q1 q2) g(|rho|) by log sqrt(q1), at a c. A correlation
+    within rounding of 1 is 1: of an image with its copy both slopes are then those of its variance,
+    which weights of 1e10 in a nearly singular matrix ask for. sqrt(1 - t) would be 1e-8.
+    """
+    t = tf.abs(c) * s1[1] * s2[1]
+    rest = 1 - t
+    rest = tf.where(rest < 8 * rounding_of(c), tf.zeros_like(rest), rest)
+    angle = tf.sqrt(rest) * polynomial(ANGLE[t.dtype], t)
+    sine = tf.sqrt(rest * (1 + t)) * (s1[0] * s2[0]) / (2 * math.pi)
+    return tf.where(c > 0, 0.5 - angle, angle), sine
 
 
 @dual("relu")
@@ -112,11 +122,8 @@ class Relu(Dual):
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return _same_sign(c, s1, s2)
 
-    def slopes(
-        self, c: PairMap, s1: Statistics, s2: Statistics
-    ) -> tuple[PairMap, PairMap, PairMap]:
-        sine = _sine(c, s1, s2)
-        return _same_sign(c, s1, s2), s2[0] * sine, s1[0] * sine
+    def slopes(self, c: PairMap, s1: Statistics, s2: Statistics) -> tuple[PairMap, PairMap]:
+        return _slopes(c, s1, s2)
 
     def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         return tf.fill(tf.shape(q), tf.constant(0.5, q.dtype))
@@ -155,11 +162,9 @@ class TwoSlopes(Dual):
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         return self.odd + self.even * (4 * _same_sign(c, s1, s2) - 1)
 
-    def slopes(
-        self, c: PairMap, s1: Statistics, s2: Statistics
-    ) -> tuple[PairMap, PairMap, PairMap]:
-        sine = 4 * self.even * _sine(c, s1, s2)
-        return self.derivative(c, s1, s2), s2[0] * sine, s1[0] * sine
+    def slopes(self, c: PairMap, s1: Statistics, s2: Statistics) -> tuple[PairMap, PairMap]:
+        positive, sine = _slopes(c, s1, s2)
+        return self.odd + self.even * (4 * positive - 1), 4 * self.even * sine
 
     def derivative_second_moment(self, q: ImageMap) -> ImageMap:
         return tf.fill(tf.shape(q), tf.constant(self.odd + self.even, q.dtype))
