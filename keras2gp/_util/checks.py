@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ __all__ = [
     "is_whole_number",
     "one_of",
     "proper_share",
-    "repeated",
     "require_plain",
     "truth",
     "whole_number",
@@ -130,16 +129,6 @@ def one_of(name: str, value: Any, choices: Iterable[str | None]) -> None:
     if not (value is None or isinstance(value, str)) or value not in choices:
         listed = " or ".join(map(repr, choices))
         raise InputError(f"{name}={received_text(value)}: expected {listed}")
-
-
-def repeated(items: Iterable[Hashable]) -> Any:
-    """The first of the items that stands there again, in one pass; None if all differ."""
-    seen = set()
-    for item in items:
-        if item in seen:
-            return item
-        seen.add(item)
-    return None
 
 
 def truth(name: str, value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from keras2gp.errors import one_line
@@ -22,6 +22,7 @@ __all__ = [
     "printable",
     "quoted_text",
     "received_text",
+    "repeated",
     "size_text",
 ]
 
@@ -100,6 +101,16 @@ def quoted_text(error: BaseException, length: int = 300) -> str:
         lines = lines[-1:]
     text = one_line(" ".join(lines)) or type(error).__name__
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def repeated(items: Iterable[Hashable]) -> Any:
+    """The first of the items that stands there again, in one pass; None if all differ."""
+    seen = set()
+    for item in items:
+        if item in seen:
+            return item
+        seen.add(item)
+    return None
 
 
 def did_you_mean(received: Any, names: Iterable[str]) -> str:

@@ -172,6 +172,8 @@ def check_xray(options: argparse.Namespace) -> None:
     for name, value in (("most", options.most_work), ("full", options.full_work)):
         if value < 1.0:
             raise UsageError(f"--{name}-work {value:g}: expected a number from 1")
+    if options.train < 4:
+        raise UsageError(f"--train {options.train}: expected 4 rows or more, for 2 subsets of 2")
     if not 2 <= options.subsets <= options.train // 2:
         raise UsageError(f"--subsets {options.subsets}: expected 2 to {options.train // 2}")
     options.own = _own_variants(options.variants)

@@ -92,4 +92,7 @@ def variance_or_auto(text: str) -> float | str:
 def shape(text: str) -> tuple[str, tuple[int, ...]]:
     """Sizes such as 28,28,1, with the input's name before them: image=28,28,1."""
     name, _, sizes = text.rpartition("=")
-    return name, tuple(count(part.strip()) for part in sizes.replace("x", ",").split(","))
+    numbers = tuple(_whole(part.strip()) for part in sizes.replace("x", ",").split(","))
+    if min(numbers) < 1:
+        raise _refusal(text, "sizes such as 28,28,1, whole numbers from 1")
+    return name, numbers

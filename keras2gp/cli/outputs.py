@@ -116,7 +116,7 @@ def check_directory(options: argparse.Namespace, kind: DirectoryKind) -> None:
     _check_place(path)
     if os.path.lexists(path):
         if not path.is_dir():
-            raise UsageError(f"{path} is a file, and a directory is written. Try: another name")
+            raise UsageError(f"{path} is no directory, and one is written. Try: another name")
         _check_content(path, kind)
     _check_inputs(options, path)
     store: Path | None = getattr(options, "gram", None)  # perhaps not there yet
@@ -237,8 +237,10 @@ def _check_place(path: Path) -> None:
     except UnicodeEncodeError as error:
         raise UsageError(f"{str(path)!r}: the name is no UTF-8 text. Try: another name") from error
     if path.is_symlink():
+        ends = real_path(path)
+        instead = "another name" if ends.is_symlink() else ends  # a link that leads to itself
         raise UsageError(
-            f"{path} is a symbolic link, and nothing is written through one. Try: {real_path(path)}"
+            f"{path} is a symbolic link, and nothing is written through one. Try: {instead}"
         )
     if path.is_dir():
         if Path.cwd().is_relative_to(real_path(path)):

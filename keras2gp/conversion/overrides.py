@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from keras2gp._util.checks import repeated
+from keras2gp._util.text import repeated
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
 

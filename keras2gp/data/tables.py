@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Vector
-from keras2gp._util.checks import repeated
 from keras2gp._util.memory import require_memory
-from keras2gp._util.text import received_text
+from keras2gp._util.text import received_text, repeated
 from keras2gp.errors import DataError
 
 __all__ = ["TARGET", "is_table", "numbers_of", "other_separator", "read_csv", "without_target"]

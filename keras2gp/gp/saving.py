@@ -15,7 +15,13 @@ from keras2gp._util.checks import as_path
 from keras2gp._util.digest import check_digest
 from keras2gp._util.files import read_if_regular
 from keras2gp._util.fit_record import HEAD
-from keras2gp.errors import InputError, Keras2GPError, ModelFileError, NotFittedError
+from keras2gp.errors import (
+    InputError,
+    Keras2GPError,
+    ModelFileError,
+    NotFittedError,
+    StoreError,
+)
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.dirichlet import DirichletPosterior
 from keras2gp.gp.ensemble import TrainedEnsemble
@@ -113,6 +119,7 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> Head:
         InputError: `kernel` is no kernel, or a gram is given that the fit does not use.
         ModelFileError: a file is missing, damaged or of another format; the arrays do not fit
             each other; the kernel is not that of the fit.
+        StoreError: the disk is full, so that no compiled program can be written.
 
     >>> import tempfile
     >>> from sklearn.gaussian_process.kernels import RBF
@@ -188,6 +195,8 @@ def _check_kernel_fits(estimator: Head, directory: Path) -> None:
     try:
         values, expected = estimator.probe()
         values = kernel_values(values, expected.shape, "the kernel matrix")
+    except StoreError:  # a full disk, on which no program can be kept, tells nothing of the kernel
+        raise
     except (Keras2GPError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{directory}: the kernel is not the one of the fit: {error}"

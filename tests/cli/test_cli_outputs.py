@@ -110,6 +110,8 @@ def test_links_are_no_outputs(files, fitted, copy, run, tmp_path):
     (tmp_path / "nothing").symlink_to(tmp_path / "absent")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "old").symlink_to(copy)
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    refused(run, tmp_path, "Try: another name", *fit(files, tmp_path / "round"))
     for name in ("nothing", "link", "old"):
         link = tmp_path / name
         data = ["--data", files / "data.npz"]

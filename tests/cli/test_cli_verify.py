@@ -60,6 +60,22 @@ def test_wrong_arguments(line, files, run):
     assert line[0] in err
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (("--input-shape", "x"), "'x': expected sizes such as 28,28,1"),
+        (("--input-shape", "a=4,"), "'a=4,': expected sizes such as 28,28,1"),
+        (("--train", "3"), "--train 3: expected 4 rows or more, for 2 subsets of 2"),
+        (("--train", "8"), "--subsets 10: expected 2 to 4"),
+    ],
+)
+def test_what_was_received_is_told(line, told, files, run, tmp_path):
+    data = ("--data", files / "data.npz", "--train", "20", "--out", tmp_path / "x")
+    code, _, err = run("xray", files / "tiny.keras", *data, *line)
+    assert code == 2
+    assert told in err
+
+
 def test_every_verdict_has_an_exit_code():
     assert {str(v): int(verifying._CODES[v]) for v in Verdict} == {
         "accepted": 0, "rejected": 8, "undecided": 9

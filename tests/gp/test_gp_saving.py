@@ -13,7 +13,7 @@ from gp_kernels import Frame, ImageKernel, images
 
 from keras2gp._util import memory
 from keras2gp._util.digest import with_digest
-from keras2gp.errors import InputError, ModelFileError, NotFittedError
+from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreError
 from keras2gp.gp import GPClassifier, GPRegressor, load_head, save_head
 
 KERNEL = ImageKernel(2.0)
@@ -289,6 +289,16 @@ def test_heads_that_are_no_objects(tmp_path, text):
     (tmp_path / "head.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ModelFileError, match=r"head\.json"):
         load_head(tmp_path, KERNEL)
+
+
+def test_a_full_disk_is_not_taken_for_another_kernel(tmp_path):
+    class Full(ImageKernel):
+        def __call__(self, *arguments):
+            raise StoreError("TensorFlow cannot write a compiled program")
+
+    save_head(classifier(noise_variance=0.3), tmp_path)
+    with pytest.raises(StoreError, match=r"^TensorFlow cannot write"):
+        load_head(tmp_path, Full(2.0))
 
 
 def test_another_kernel_is_refused(tmp_path):

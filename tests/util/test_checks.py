@@ -5,7 +5,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from keras2gp._util.checks import repeated, whole_number
+from keras2gp._util.checks import whole_number
+from keras2gp._util.text import repeated
 from keras2gp.errors import InputError, PriorError
 
 
