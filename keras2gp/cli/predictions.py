@@ -276,11 +276,13 @@ def write_predictions(path: Path, columns: dict[str, Array]) -> None:
 def columns_text(columns: dict[str, Array], *, csv: bool) -> list[tuple[str, str]]:
     """The columns of a file of predictions, in words: of a .csv file, or the arrays of an .npz."""
     if "label" not in columns:
-        return [
+        described = [
             ("mean, std", "of the function, in the unit of the targets"),
             ("observation_std", "of a new target, which has the noise besides"),
             ("low, high", "between them lie 95% of new targets, if the model is right"),
         ]
+        degrees = ("degrees_of_freedom", "of Student's t, which std is of; infinite: a Gaussian")
+        return described if csv else [*described, degrees]
     known = [("label", "the predicted class")]
     variance = ("variance", "of the latent function: large for inputs unlike all training inputs")
     if csv:

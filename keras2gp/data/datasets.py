@@ -231,7 +231,10 @@ def _csv(source: str, path: Path) -> Dataset:
     if y is None:
         names = one_line(", ".join(x.dtype.names or ()))
         other = other_separator(x.dtype.names or ())
-        raise DataError(f"{source}: no column {TARGET} of labels or targets; it has {names}{other}")
+        remedy = other or f". Try: {TARGET} as the name of that column, in the file's first line"
+        raise DataError(
+            f"{source}: no column {TARGET} of labels or targets; it has {names}{remedy}"
+        )
     return _dataset(source, {"x_train": x, "y_train": y})
 
 

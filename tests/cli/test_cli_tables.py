@@ -101,7 +101,7 @@ def test_text_is_fitted_and_predicted(mixed, run, tmp_path):
         ("a,y\n1,2,3\n", "line 2: 3 cells"),
         ("a,y\n1\n", "line 2: 1 cells"),
         ('a,y\n"1,2\n', "no CSV file"),
-        ("a,b\n1,2\n", "no column y"),
+        ("a,b\n1,2\n", "no column y .* Try: y as the name of that column"),
         ("y\n1\n", "no column but y"),
         ("a,y\n1,\n", "row 1 has no y"),
         ("a,y\n1,nan\n", "y holds"),

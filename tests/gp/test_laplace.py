@@ -12,8 +12,12 @@ from scipy.special import softmax
 from scipy.stats import norm, poisson
 from scipy.stats import t as student
 from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils import get_tags
 
 import keras2gp
 from keras2gp._util.digest import with_digest
@@ -273,7 +277,8 @@ def test_progress_and_clones():
     ours = GPLaplace(KERNEL, likelihood).fit(X, y, progress=lambda *step: seen.append(step))
     assert seen == [(i, 100) for i in range(ours.mode_.steps)]
     again = clone(ours).set_params(prior_mean=1.0)
-    assert again.kernel is KERNEL
+    assert again.kernel == KERNEL
+    assert again.kernel is not KERNEL, "it has settings, which set_params changes"
     assert again.likelihood is likelihood
     assert not hasattr(again, "alpha_")
 
@@ -316,7 +321,6 @@ def test_observations_that_do_not_fit(likelihood, y, match):
         lambda: GPLaplace(KERNEL, "poisson", prior_mean=np.nan).fit(X, OBSERVED["poisson"][1]),
         lambda: GPLaplace(KERNEL, "poisson", tolerance=2.0).fit(X, OBSERVED["poisson"][1]),
         lambda: GPLaplace(KERNEL, "poisson", max_iterations=0).fit(X, OBSERVED["poisson"][1]),
-        lambda: fitted("poisson").predict_proba(TEST),
         lambda: fitted("softmax").predict_proba(TEST, averaged=True),
     ],
 )
@@ -458,3 +462,30 @@ def test_a_likelihood_of_ones_own_is_not_saved(tmp_path):
     with pytest.raises(InputError, match="Mine, a class of your own"):
         gp.save(tmp_path / "fit")
     assert not (tmp_path / "fit").exists()
+
+
+def test_searches_and_scores():
+    x = np.linspace(0.0, 3.0, 24)[:, None]
+    labels, numbers = np.where(x[:, 0] > 1.5, "b", "a"), np.sin(x[:, 0])
+    for likelihood, y, metric in (
+        ("bernoulli", labels, accuracy_score),
+        ("softmax", labels, accuracy_score),
+        (StudentT(scale=0.1), numbers, r2_score),
+    ):
+        kernel = RBF(1.0)
+        gp = GPLaplace(kernel, likelihood)
+        assert clone(gp).kernel is not kernel
+        search = GridSearchCV(gp, {"kernel__length_scale": [0.01, 2.0]}, cv=3).fit(x, y)
+        assert search.best_params_ == {"kernel__length_scale": 2.0}
+        assert kernel.length_scale == 1.0, "a search leaves the kernel that it was given alone"
+        fitted = gp.fit(x, y)
+        assert fitted.score(x, y) == pytest.approx(metric(y, fitted.predict(x)))
+        assert hasattr(gp, "predict_proba") == (metric is accuracy_score)
+        with pytest.raises(InputError, match="does not fit"):
+            gp.score(x, y[:5])
+    with pytest.raises(AttributeError, match="no attribute 'predict_proba'") as told:
+        gp.predict_proba(x)
+    assert 'likelihood "student" has no classes' in str(told.value.__cause__)
+    assert get_tags(GPLaplace(kernel, "bernoulli")).classifier_tags.multi_class is False
+    with pytest.warns(DataConversionWarning):
+        gp.fit(x, numbers[:, None])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.utils import column_or_1d
 
 from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp._util.text import received_text
@@ -26,10 +27,12 @@ class Likelihood:
     Attributes:
         name: by which an estimator's setting asks for it.
         classifies: whether observations are labels.
+        many_classes: whether labels may be of more than two classes.
     """
 
     name: ClassVar[str]
     classifies: ClassVar[bool] = False
+    many_classes: ClassVar[bool] = True
 
     def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """The likelihood with all that it takes from the data, the observations, and the classes.
@@ -141,7 +144,8 @@ def numbers_of(y: Any) -> Vector:
             f"y has shape {targets.shape}: expected one target for each input, [N]. Try: a fit for "
             "each column"
         )
-    return targets.reshape(-1)
+    column: Vector = column_or_1d(targets, warn=True)
+    return column
 
 
 def classes_of(y: Any) -> tuple[Vector, Array]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import ClassifierTags, RegressorTags
+from sklearn.utils.metaestimators import available_if
 
 from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.checks import truth
@@ -14,13 +17,25 @@ from keras2gp.gp.inputs import check_length, feature_names
 from keras2gp.gp.kernel_function import check_kernel, check_variances, prior_variances
 from keras2gp.gp.laplace.mode import find_mode
 from keras2gp.gp.laplace.saved_state import SavedLaplace, likelihood_of
-from keras2gp.gp.positions import positions_of
+from keras2gp.gp.positions import positions_of, score_of_rows
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.solvers.matrices import TiledProduct
 from keras2gp.gp.solvers.system import PROBE
 from keras2gp.gp.solvers.training import training_of
 
 __all__ = ["GPLaplace"]
+
+
+def _has_classes(estimator: GPLaplace) -> bool:
+    """True of an estimator of labels.
+
+    Raises:
+        InputError: it is one of numbers, which scikit-learn turns into an AttributeError.
+    """
+    likelihood = likelihood_of(estimator.likelihood)
+    if not likelihood.classifies:
+        raise InputError(f'likelihood "{likelihood.name}" has no classes. Try: predict, or latent')
+    return True
 
 
 class GPLaplace(SavedLaplace):
@@ -89,14 +104,13 @@ class GPLaplace(SavedLaplace):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        classifies = likelihood_of(self.likelihood).classifies
+        likelihood = likelihood_of(self.likelihood)
+        classifies, many = likelihood.classifies, likelihood.many_classes
         tags.estimator_type = "classifier" if classifies else "regressor"
+        tags.classifier_tags = ClassifierTags(multi_class=many) if classifies else None
+        tags.regressor_tags = None if classifies else RegressorTags()
         tags.target_tags.required = True
         return tags
-
-    def __sklearn_clone__(self) -> Any:
-        # A kernel is a function: a clone shares it.
-        return type(self)(**self.get_params(deep=False))
 
     def fit(
         self,
@@ -194,6 +208,37 @@ class GPLaplace(SavedLaplace):
         labels: Array = self.classes_[response.argmax(axis=1)]
         return labels
 
+    def score(
+        self,
+        X: Any,  # noqa: N803 (scikit-learn's name)
+        y: Any,
+        sample_weight: Any = None,
+    ) -> float:
+        """The share of labels that are predicted, or of numbers R^2, 1 for perfect predictions.
+
+        Args:
+            X: inputs.
+            y: labels or numbers, as for `fit`.
+            sample_weight: a weight for each input.
+
+        Returns:
+            The accuracy, or the coefficient of determination.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            InputError: an argument does not fit.
+
+        >>> import numpy as np
+        >>> from keras2gp.gp import GPLaplace
+        >>> gp = GPLaplace("precomputed").fit(4.0 * np.eye(3), ["a", "b", "b"])
+        >>> gp.score(4.0 * np.eye(3), ["a", "b", "a"]) == 2 / 3
+        True
+        """
+        predicted = self.predict(X)
+        metric = r2_score if self.classes_ is None else accuracy_score
+        return score_of_rows(metric, y, predicted, sample_weight, (), outputs=False)
+
+    @available_if(_has_classes)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any, averaged: bool = False, diag: Any = None) -> Matrix:  # noqa: N803
         """Probability of each class, [M, R]; rows sum to 1.
 
@@ -208,7 +253,8 @@ class GPLaplace(SavedLaplace):
 
         Raises:
             NotFittedError: the estimator is not fitted.
-            InputError: the likelihood has no classes, or several latent values to average over.
+            AttributeError: the likelihood has no classes: there is no such method.
+            InputError: the likelihood has several latent values to average over.
             NumericalError: as `latent`.
 
         >>> import numpy as np
@@ -218,10 +264,6 @@ class GPLaplace(SavedLaplace):
         array([[0.5, 0.5]])
         """
         x = self._new_inputs(X)
-        if self.classes_ is None:
-            raise InputError(
-                f'likelihood "{self.likelihood_.name}" has no classes. Try: predict, or latent'
-            )
         if not truth("averaged", averaged):
             if diag is not None:
                 prior_variances(self.kernel, x, diag)

@@ -33,6 +33,7 @@ class Bernoulli(Likelihood):
 
     name: ClassVar[str] = "bernoulli"
     classifies: ClassVar[bool] = True
+    many_classes: ClassVar[bool] = False
 
     def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """See Likelihood.observed."""
