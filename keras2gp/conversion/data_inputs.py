@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 
-from keras2gp.conversion.call import CallContext, RefusalError
+from keras2gp.conversion.call import CallContext, RefusalError, State
 from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.graph.means import Constants
 from keras2gp.graph.ops import (
     Input,
     Op,
+    Spatial,
     Tokens,
     Weigh,
 )
 
-__all__ = ["InputContext"]
+__all__ = ["InputContext", "data_of_constants"]
 
 
 class InputContext(CallContext):
@@ -83,9 +85,9 @@ class InputContext(CallContext):
         place = ("constants", array.shape, str(array.dtype), array.tobytes())
         if place not in self.state.fixed:
             first = self.state.inputs[0]
-            if first.dtype == "string":
-                self.refuse("it joins constants, and the input is text", "an input of numbers")
             number = first[(slice(None), *(0,) * (len(first.shape) - 1))]
+            if first.dtype == "string":
+                number = keras.ops.not_equal(number, number)
             zeros = keras.ops.zeros_like(number, self.state.dtype)
             each = keras.ops.reshape(zeros, (-1, *(1,) * (array.ndim - 1)))
             self.state.fixed[place] = each + array.astype(self.state.dtype)
@@ -156,3 +158,14 @@ class InputContext(CallContext):
                 "one data_format throughout",
             )
         return self.as_graph_tensor(tensor)
+
+
+def data_of_constants(state: State, constants: Constants, size: Spatial, path: str) -> Input:
+    """The data tensor of an array of constants that are added to a map of that size."""
+    values, _ = state.constants[constants.index]
+    channels = values.shape[-1]
+    values = np.broadcast_to(values, (*size, channels))
+    context = InputContext(state, path)
+    entered = context.as_graph_tensor(context.data_of(values[None]))
+    op = state.builder.nodes[entered.parts[0].node].op
+    return cast(Input, op)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from keras2gp.conversion.call import RefusalError, State
+from keras2gp.conversion.data_inputs import data_of_constants
 from keras2gp.conversion.layers.masks import without_gaps
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.output import (
     channels_of,
     chosen_output,
+    data_notes,
     graph_of,
     mean_notes,
     mean_of,
@@ -40,7 +43,7 @@ from keras2gp.errors import Obstacle, PriorError
 from keras2gp.graph.calls import join_calls
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.means import array_obstacles, split_mean
+from keras2gp.graph.means import split_mean, without_arrays
 from keras2gp.graph.offsets import check_offsets
 from keras2gp.graph.simplification import without_idle_activations, without_joins
 from keras2gp.graph.sums import resolve_sums
@@ -116,7 +119,7 @@ def examined(model: Opened, settings: Settings) -> Examination:
         shapes = tuple(spec.shape for spec in inputs)
         return Examination(ConversionReport(name, settings.prior, rows, (obstacle,), shapes))
     graph, terms = split_mean(whole, channels_of(output))
-    arrays = array_obstacles(graph)
+    graph = without_arrays(graph, partial(data_of_constants, state))
     graph, held = without_gaps(graph, state, terms.data)
     shared = join_calls(graph, len(state.data))
     graph, sum_obstacles = _with_sums_resolved(without_idle_activations(shared.graph))
@@ -124,10 +127,9 @@ def examined(model: Opened, settings: Settings) -> Examination:
     obstacles = [
         *obstacles_before(walker, graph),
         *([] if guessed else output_obstacles(output, graph)),
-        *arrays,
         *held,
         *sum_obstacles,
-        *([] if arrays else check_gaussianity(graph)),
+        *check_gaussianity(graph),
         *shared.obstacles,
         *check_rules(graph),
         *([] if guessed else check_offsets(graph)),
@@ -157,6 +159,7 @@ def examined(model: Opened, settings: Settings) -> Examination:
             *settings.notes,
             *notes,
             *unit_notes(output),
+            *data_notes(graph),
             *mean_notes(mean),
             *precision_notes(walker, settings.dtype),
             *expansions,

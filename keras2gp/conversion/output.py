@@ -17,6 +17,7 @@ from keras2gp.conversion.layers.units import units_of
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import InputError, Obstacle, OutputError
+from keras2gp.graph.distributions import holding_data
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.means import MeanTerms
 from keras2gp.graph.ops import (
@@ -43,6 +44,7 @@ __all__ = [
     "channels_of",
     "choice_of_output",
     "chosen_output",
+    "data_notes",
     "graph_of",
     "mean_notes",
     "mean_of",
@@ -215,6 +217,23 @@ def mean_notes(mean: Mean | None) -> list[str]:
     if mean is None:
         return []
     return [f"the process has the mean {mean.text} (kernel.mean); the kernel is its covariance"]
+
+
+def data_notes(graph: Graph) -> list[str]:
+    """A note on data that is added to random channels inside the network."""
+    holding = holding_data(graph)
+    added = sorted(
+        {
+            node.path
+            for node in graph.nodes
+            if node.op.sum_weights and {holding[i] for i in node.inputs} == {True, False}
+        }
+    )
+    if not added:
+        return []
+    where = ", ".join(added)
+    how = "they count as if repeated as often as those have grown"
+    return [f"the input, or constants, are added to random channels ({where}): {how}"]
 
 
 def with_inputs_numbered(graph: Graph, used: list[int]) -> Graph:

@@ -45,6 +45,12 @@ NEEDS_BATCH = (
 )
 
 
+_ON_CONSTANTS = (
+    "its layer {name} has weights and acts on constants: all inputs share what it gives",
+    "those constants as an input of the model (keras.Input), the same for all rows of the data",
+)
+
+
 class UntracedError(Exception):
     """Code that leaves no graph of Keras's layers and operations."""
 
@@ -96,6 +102,29 @@ def _weights_first() -> Iterator[None]:
             setattr(owner, name, original)
 
 
+@contextlib.contextmanager
+def _no_weights_on_constants() -> Iterator[None]:
+    """Refuse a layer with weights on constants: Keras runs it, and its weights become constants."""
+    original = keras.Layer.__call__
+
+    def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(layer, *args, **kwargs)
+        values = [v for v in keras.tree.flatten((args, kwargs)) if hasattr(v, "shape")]
+        eager = all(isinstance(v, np.ndarray) or hasattr(v, "numpy") for v in values)
+        if values and eager and layer.trainable_variables:
+            frame = _user_frame(sys._getframe(1))  # noqa: SLF001
+            why, hint = _ON_CONSTANTS
+            line = "" if frame is None else _line(frame)
+            raise UntracedError(why.format(name=layer.name), hint, line)
+        return result
+
+    keras.Layer.__call__ = called
+    try:
+        yield
+    finally:
+        keras.Layer.__call__ = original
+
+
 class Record:
     """The calls of layers and operations while code is traced, with the lines that made them.
 
@@ -127,7 +156,7 @@ class Record:
 
         Node.__init__ = noted
         try:
-            with _weights_first():
+            with _weights_first(), _no_weights_on_constants():
                 yield
         finally:
             Node.__init__ = original

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from keras2gp._util.arrays import PairMap
+from keras2gp._util.arrays import ImageMap, PairMap
 from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext
 from keras2gp.covariance.joint import scaled, total
 from keras2gp.covariance.registry import rule
@@ -16,11 +16,15 @@ __all__ = ["InputRule", "MixtureRule", "PositionsRule", "TokensRule", "WeightedR
 
 @rule(Input)
 class InputRule(Rule[Input]):
-    """k = mean over channels of x1 x2 (equation 10)."""
+    """k = mean over channels of x1 x2 (equation 10), m = mean over channels of x."""
 
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
         """The products of the images."""
         return context.pairs.data(context.index, self.op, context.offset)
+
+    def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
+        """The mean over channels, by which whatever is alike in all channels is multiplied."""
+        return context.pairs.data_mean(context.index, self.op)
 
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
         """Images are 0 beyond the border."""

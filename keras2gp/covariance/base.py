@@ -146,6 +146,10 @@ class Pairs:
     def store_mean(self, index: int, make: Callable[[], ImageMap]) -> None:
         """Store a node's mean if these pairs have one; called where the maps are at offset 0."""
 
+    def data_mean(self, index: int, op: Input) -> ImageMap:
+        """Mean over channels of x_g, [*spatial, B]."""
+        raise NotImplementedError
+
     def mean(self, index: int) -> ImageMap:
         """E[A_g(x)] of a node, [*spatial, B]."""
         raise NotImplementedError

@@ -160,6 +160,12 @@ class SelfPairs(Pairs):
         here = _moved(images, margin, (0,) * margin.rank)
         return tf.reduce_mean(here * _moved(images, margin, offset), axis=-2)
 
+    def data_mean(self, index: int, op: Input) -> ImageMap:
+        """Mean over channels of x_g."""
+        margin = self.margins[index]
+        here = _moved(self.images[op.index], margin, (0,) * margin.rank)
+        return tf.reduce_mean(here, axis=-2)
+
     def equal(self, index: int, op: Input, offset: Offset) -> PairMap:
         """1 where x_g = x_{g+d}."""
         images, margin = self.images[op.index][..., 0, :], self.margins[index]

@@ -31,10 +31,15 @@ from keras2gp.graph.analysis import Analysis
 from keras2gp.graph.distributions import known_means
 from keras2gp.graph.graph import Graph, Node
 from keras2gp.graph.ops import Activation, Composed, Input, Rest
+from keras2gp.graph.ops.channels import OVER_AXES
 
 __all__ = ["KernelKind", "Program", "check_rules", "check_tangent"]
 
-_MIXES = frozenset({"glu", "log_softmax", "softmax", "sparsemax"})
+_MIXES = OVER_AXES | {"glu"}
+_OVER_POSITIONS = (
+    "it divides each number by a sum over a fixed number of positions, which stays random",
+    "GlobalAveragePooling in the place of a mean by such weights; or gates, each a sigmoid",
+)
 KernelKind = Literal["nngp", "ntk", "both"]
 
 
@@ -90,8 +95,11 @@ def _unknown(op: Activation) -> tuple[str, str]:
     hint = "an activation of each number by itself: relu, gelu, tanh, silu, elu or another"
     if reason := reason_of_outside(op):
         return f"the dual that was registered for it cannot be used: {reason}", hint
+    if op.name in OVER_AXES and dict(op.params).get("positions"):
+        return _OVER_POSITIONS
     if op.name in _MIXES:
-        return "it mixes the channels: the covariance of two numbers does not determine it", hint
+        why = "it mixes the channels: each number is divided by a sum over all of them, or the like"
+        return why, f"sigmoid, or another {hint.removeprefix('an ')}"
     return "nothing here says what its covariance is", hint + "; or a dual: keras2gp.dual"
 
 

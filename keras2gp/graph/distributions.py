@@ -12,8 +12,15 @@ from collections.abc import Sequence
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, Node
 from keras2gp.graph.ops import Kind, Op, Opaque
+from keras2gp.graph.ops.base import NotGaussian
 
-__all__ = ["check_gaussianity", "kinds", "known_means", "mean_readers"]
+__all__ = [
+    "check_gaussianity",
+    "holding_data",
+    "kinds",
+    "known_means",
+    "mean_readers",
+]
 
 
 def kinds(graph: Graph) -> list[Kind]:
@@ -49,17 +56,48 @@ def known_means(graph: Graph) -> frozenset[int]:
 
 def check_gaussianity(graph: Graph) -> list[Obstacle]:
     """Obstacles: activations of features, data where it has no rule, the output."""
-    kind = kinds(graph)
+    kind, holding = kinds(graph), holding_data(graph)
     obstacles = _obstacles_of_totals(graph)
     for node in graph.nodes:
         inputs = [kind[i] for i in node.inputs]
         if node.op.needs_gaussian and inputs[0] is Kind.FEATURES:
             obstacles.append(_op_on_features(graph, node, kind))
-        if Kind.DATA in inputs and node.op.refuses_data is not None:
+        elif any(holding[i] for i in node.inputs) and node.op.refuses_data is not None:
             obstacles.append(Obstacle(node.path, *node.op.refuses_data))
     if kind[graph.output] in (Kind.FEATURES, Kind.DATA):
         obstacles.append(_output_not_gaussian(graph, kind))
     return list(dict.fromkeys(obstacles))  # channel groups of one layer have the same to say
+
+
+def holding_data(graph: Graph) -> list[bool]:
+    """For every node whether data is a term of it, as in x + Dense(x): no channel is as another.
+
+    Means of such nodes are means over their channels.
+    """
+    result: list[bool] = []
+    for node in graph.nodes:
+        read = node.op.mean_inputs(node.inputs)
+        result.append(
+            node.op.kind(()) is Kind.DATA if not node.inputs else any(result[i] for i in read)
+        )
+    return result
+
+
+_DATA_ADDED = NotGaussian(
+    cause="the input, or constants, were added to it, which are another mean in each channel",
+    hint="a convolution or Dense layer between the sum and what follows, or on the branch of the "
+    "input before the sum (a 1x1 convolution will do)",
+    output="the input, or constants, are added to a random branch, and more than slices and shapes "
+    "comes after",
+)
+
+
+def _reason(graph: Graph, node: Node, kind: Sequence[Kind]) -> NotGaussian:
+    """Why the features of a node are not Gaussian."""
+    source = _source(graph, node, kind)
+    kinds_of_terms = {kind[i] for i in source.inputs}
+    added = bool(source.op.sum_weights) and kinds_of_terms == {Kind.DATA, Kind.GAUSSIAN}
+    return _DATA_ADDED if added else source.op.not_gaussian
 
 
 def _obstacles_of_totals(graph: Graph) -> list[Obstacle]:
@@ -103,7 +141,7 @@ def _obstacles_of_totals(graph: Graph) -> list[Obstacle]:
 
 def _op_on_features(graph: Graph, node: Node, kind: Sequence[Kind]) -> Obstacle:
     origin = graph.nodes[node.inputs[0]]
-    reason = _source(graph, origin, kind).op.not_gaussian
+    reason = _reason(graph, origin, kind)
     return Obstacle(
         node.path,
         f"{node.op.title} of the output of {origin.path}",
@@ -129,7 +167,7 @@ def _source(graph: Graph, node: Node, kind: Sequence[Kind]) -> Node:
 
 def _output_not_gaussian(graph: Graph, kind: Sequence[Kind]) -> Obstacle:
     node = graph.nodes[graph.output]
-    why = _source(graph, node, kind).op.not_gaussian.output
+    why = _reason(graph, node, kind).output
     if kind[graph.output] is Kind.DATA:
         why = "the output is a deterministic function of the input: no layer draws weights"
     hint = "end with a Dense layer without activation, or choose an earlier tensor with output="

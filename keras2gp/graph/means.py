@@ -6,26 +6,30 @@ The output is split into a random tensor of mean 0, whose covariance the kernel 
 
 Ops at the output are gone through as far as they are sums, factors and maps of positions. What is
 added before them, inside the network, is another matter: the next layer's covariance depends on it.
+Its weights sum over channels, of which each has a mean of its own,
+
+    k' = b2 + w2 (k + mean over channels of c c'),
+
+so that constants are data there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, GraphBuilder, Node
-from keras2gp.graph.ops import Input, Kind, Op, Patches, Scale, Shift, Spread, Sum
+from keras2gp.graph.ops import Input, Kind, Op, Patches, Scale, Shift, Spatial, Spread, Sum
 
-__all__ = ["Constants", "MeanTerms", "array_obstacles", "split_mean"]
+__all__ = ["Constants", "MeanTerms", "split_mean", "without_arrays"]
 
 
 @dataclass(frozen=True)
 class Constants(Op):
     """An array of constants added, which differ between channels or positions.
 
-    Only the output has a rule for it: infinitely many channels have no constants of their own.
+    At the output they are the mean of the process; elsewhere data, the same for all images.
 
     index: which of the arrays that the conversion holds
     """
@@ -96,20 +100,23 @@ def split_mean(graph: Graph, channels: int) -> tuple[Graph, MeanTerms]:
     return builder.graph(output), mean
 
 
-def array_obstacles(graph: Graph) -> list[Obstacle]:
-    """Obstacles: arrays of constants that are no mean of the output."""
-    return [
-        Obstacle(
-            node.path,
-            "an array of constants added",
-            "they differ between channels or positions. At the output that is the mean of the "
-            "process; what comes after these mixes them, and infinitely many channels have no "
-            "constants of their own",
-            "a single number for all, or random biases",
-        )
-        for node in graph.nodes
-        if isinstance(node.op, Constants)
-    ]
+def without_arrays(graph: Graph, data_of: Callable[[Constants, Spatial, str], Input]) -> Graph:
+    """The same network with arrays of constants as data that is added, the same for all images.
+
+    data_of: the data tensor of an array, for a map of that size, at a path
+    """
+    if not any(isinstance(node.op, Constants) for node in graph.nodes):
+        return graph
+    builder = GraphBuilder()
+    renamed: list[int] = []
+    for node in graph.nodes:
+        inputs = tuple(renamed[i] for i in node.inputs)
+        op: Op = node.op
+        if isinstance(op, Constants):
+            data = builder.add(data_of(op, node.spatial, node.path), (), node.path)
+            op, inputs = Sum((1.0, 1.0)), (*inputs, data)
+        renamed.append(builder.add(op, inputs, node.path))
+    return builder.graph(renamed[graph.output])
 
 
 def _tail(graph: Graph) -> set[int]:

@@ -3,7 +3,8 @@
 LN(x) of a Gaussian x is x times a positive number r of the image. A sum with a function of it is
     s x + f phi(r x) = (s + f r E[phi'(r x)]) x + f (phi(r x) - E[phi'(r x)] r x),
 a multiple of x and a rest that is uncorrelated with it (Stein's lemma). A product with one is
-    x phi(r x) = (1 / r) v phi(v),  v = r x.
+    x phi(r x) = (1 / r) v phi(v),  v = r x,
+and x + x phi(r x) = (1 / r) (v + v phi(v)), one function of v times one number.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from keras2gp.graph.ops import (
     Scale,
 )
 
-__all__ = ["Split", "added", "gated", "split", "times"]
+__all__ = ["Split", "added", "gated", "gates_of", "quotient", "ratio", "split", "times"]
 
 Terms = tuple[tuple[float, Activation, int], ...]
 """Coefficients, functions, and nodes that are positive multiples of one tensor."""
@@ -91,21 +92,99 @@ def added(
 def gated(
     pair: tuple[int, int], nodes: Sequence[Node], kinds: Sequence[Kind]
 ) -> tuple[int, Composed, Terms] | None:
-    """A product of a Gaussian u and a function of its multiple v, as one of v times a number.
+    """A product of u and a function of its multiple v, as a function of v times a number.
 
-    Returns: v, the function v phi(v), and u / v by nodes; None if they are no such tensors.
+    u is a Gaussian tensor, or a homogeneous function of one: relu(u) = (u / v) relu(v) for a number
+    u / v from 0 on.
+
+    Returns: v, the function, and u / v by nodes; None if they are no such tensors.
     """
     for u, other in (pair, pair[::-1]):
-        found = function_of([other], nodes, kinds) if kinds[u] is Kind.GAUSSIAN else None
-        if found is None:
+        head, argument = _homogeneous(u, nodes, kinds)
+        found = None if argument is None else function_of([other], nodes, kinds)
+        if found is None or argument is None:
             continue
         v, steps, (place,) = found
-        signs, forms = _signs(v, nodes), _forms(u, nodes)
-        for base, terms in forms.items():
-            if base in signs:
-                whole = Composed.of((*steps, (Product(), (0, place))))
-                return v, whole, tuple((signs[base] * c, phi, node) for c, phi, node in terms)
+        terms = over(argument, v, nodes)
+        if terms is not None and (head is None or _is_positive(terms)):
+            at = 0 if head is None else len(steps) + 1
+            outer = () if head is None else ((head, (0,)),)
+            return v, Composed.of((*steps, *outer, (Product(), (at, place)))), terms
     return None
+
+
+def quotient(
+    index: int, v: int, nodes: Sequence[Node], kinds: Sequence[Kind]
+) -> tuple[int, Activation | None, Terms] | None:
+    """A node as F, or as a homogeneous function of F, times a number; F is a function of v.
+
+    Returns: F, the homogeneous function or None, and the number by its terms over v.
+    """
+    factor, index = unscaled(index, nodes)
+    node = nodes[index]
+    if isinstance(node.op, Multiple) and node.inputs[1] == v != node.inputs[0]:
+        stated = zip(node.op.coefficients, node.op.functions, node.inputs[2:], strict=True)
+        return node.inputs[0], None, tuple((factor * c, phi, i) for c, phi, i in stated)
+    head, argument = _homogeneous(index, nodes, kinds)
+    terms = None if argument is None else over(argument, v, nodes)
+    if terms is None or (head is not None and not _is_positive(terms)):
+        return None
+    return v, head, tuple((factor * c, phi, i) for c, phi, i in terms)
+
+
+def gates_of(pair: tuple[int, int], nodes: Sequence[Node]) -> list[int]:
+    """The tensors of which one of two nodes is a function, times a number."""
+    found = (nodes[unscaled(index, nodes)[1]] for index in pair)
+    return [n.inputs[1] for n in found if isinstance(n.op, Multiple) and n.inputs[0] != n.inputs[1]]
+
+
+def ratio(first: Terms, second: Terms) -> float | None:
+    """The number that the second is of the first; None if it is none."""
+    if [term[1:] for term in first] != [term[1:] for term in second] or not first[0][0]:
+        return None
+    number = second[0][0] / first[0][0]
+    pairs = zip(first, second, strict=True)
+    return number if all(number * one[0] == other[0] for one, other in pairs) else None
+
+
+def over(u: int, v: int, nodes: Sequence[Node]) -> Terms | None:
+    """u / v by nodes, where both are Gaussian and multiples of one tensor; else None."""
+    signs, forms = _signs(v, nodes), _forms(u, nodes)
+    for base, terms in forms.items():
+        if base in signs:
+            return tuple(
+                _unscaled_term(signs[base] * c, phi, node, nodes) for c, phi, node in terms
+            )
+    return None
+
+
+def _unscaled_term(
+    c: float, phi: Activation, node: int, nodes: Sequence[Node]
+) -> tuple[float, Activation, int]:
+    """A term of a number, of a tensor that is no multiple of another where phi is linear."""
+    if phi != STRAIGHT:
+        return c, phi, node
+    factor, inner = unscaled(node, nodes)
+    return c * abs(factor), phi, inner
+
+
+def _homogeneous(
+    index: int, nodes: Sequence[Node], kinds: Sequence[Kind]
+) -> tuple[Activation | None, int | None]:
+    """A homogeneous function and its Gaussian argument, or None and a Gaussian node."""
+    if kinds[index] is Kind.GAUSSIAN:
+        return None, index
+    op = nodes[index].op
+    if isinstance(op, Activation) and op.homogeneous:
+        (argument,) = nodes[index].inputs
+        if kinds[argument] is Kind.GAUSSIAN:
+            return op, argument
+    return None, None
+
+
+def _is_positive(terms: Terms) -> bool:
+    """Whether a number is from 0 on whatever the image."""
+    return all(c >= 0.0 and phi == STRAIGHT for c, phi, _ in terms)
 
 
 def times(index: int, base: int, terms: Terms) -> Split:

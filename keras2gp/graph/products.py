@@ -10,9 +10,9 @@ from itertools import product
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import may_depend
-from keras2gp.graph.multiples import gated, times
-from keras2gp.graph.ops import Activation, Composed, Polynomial, Product, Shift
-from keras2gp.graph.rewriting import Rewriting
+from keras2gp.graph.multiples import gated, gates_of, quotient, ratio, times
+from keras2gp.graph.ops import Activation, Composed, Polynomial, Product, Shift, Sum
+from keras2gp.graph.rewriting import Rewriting, Terms
 
 __all__ = ["ProductRewriting"]
 
@@ -48,6 +48,30 @@ class ProductRewriting(Rewriting):
         v, function, terms = found
         whole = times(self._add(function, (v,), path), v, terms)
         return self._add(whole.op, whole.inputs, path)
+
+    def _beside_its_gate(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """The terms with x + x phi(LN(x)) as one function of LN(x) times a number."""
+        nodes = self.builder.nodes
+        for v in gates_of(pair, nodes):
+            found = [quotient(index, v, nodes, self.kinds) for index in pair]
+            if found[0] is None or found[1] is None:
+                continue
+            number = found[0][2]
+            factor = ratio(number, found[1][2])
+            if factor is None:
+                continue
+            functions = tuple(
+                index if head is None else self._add(head, (index,), path)
+                for index, head, _ in (found[0], found[1])
+            )
+            weighted = Sum((terms[pair[0]], factor * terms[pair[1]]))
+            fused = self._fused(weighted, functions, path)
+            if fused is not None:
+                made = times(fused, v, number)
+                whole = self._add(made.op, made.inputs, path)
+                left = {i: c for i, c in terms.items() if i not in pair}
+                return {**left, whole: left.get(whole, 0.0) + 1.0}
+        return None
 
     def _refused_product(self, pair: tuple[int, int], path: str) -> Obstacle:
         shared = may_depend(*(self.origins[i] for i in pair))

@@ -10,11 +10,16 @@ from keras2gp.graph.composition import composed
 from keras2gp.graph.graph import GraphBuilder
 from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
 from keras2gp.graph.ops import Activation, Kind, Op, Product, Shift, Sum
+from keras2gp.graph.ops.base import WEIGHTS_FIRST
 
 __all__ = ["Rewriting", "Terms"]
 
 Terms = dict[int, float]
 """Coefficients of the terms of a sum, by node."""
+
+
+_THE_DATA = frozenset([-1])
+"""In the place of random layers: what all tensors of data are made of."""
 
 
 class Rewriting:
@@ -41,6 +46,8 @@ class Rewriting:
             self.sources.append(sources)
             self.origins.append(origins(op, index, [self.origins[i] for i in inputs]))
             self.kinds.append(op.kind([self.kinds[i] for i in inputs]))
+            if self.kinds[index] is Kind.DATA:  # one tensor of data depends on another
+                self.sources[index] = _THE_DATA
         return index
 
     def _shift(self, index: int, constant: float, path: str) -> int:
@@ -119,7 +126,15 @@ class Rewriting:
 
         what, why: what is made of the branches, and what follows from the layer
         """
-        layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared}))
+        if shared <= _THE_DATA:
+            return Obstacle(
+                path,
+                f"{what} of branches that hold the input or constants",
+                "both hold the input or constants themselves, in forms or products of their own, "
+                "and there is no rule for what these are to each other",
+                f"{WEIGHTS_FIRST}; or the sum of input and constants first",
+            )
+        layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared - _THE_DATA}))
         ends = " and ".join(self.builder.nodes[i].path for i in pair)
         return Obstacle(
             path,

@@ -128,6 +128,7 @@ class _Resolver(ProductRewriting):
                 or self._beside_its_norm(terms, pair, path)
                 or self._as_function(terms, pair, path)
                 or self._beside_its_size(terms, pair, path)
+                or self._beside_its_gate(terms, pair, path)
                 or self._beside_its_function(terms, pair, path)
                 or self._as_polynomial(terms, pair, path)
                 or self._as_pairs(terms, pair, path)

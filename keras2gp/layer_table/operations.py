@@ -13,6 +13,14 @@ _EXTREME = (
     "the larger or smaller of two Gaussian variables is not Gaussian, and has no closed form here",
     "Add or Average of the branches",
 )
+_LARGEST_OF_ALL = (
+    "the largest or smallest of several numbers is not Gaussian, and has no closed form here",
+    "keras.ops.maximum of two branches; or a max pooling layer, and max_pooling='average'",
+)
+_STATISTICS = (
+    "it is a step of a normalisation that is written by hand, which has a rule as one layer alone",
+    "LayerNormalization, RMSNormalization, UnitNormalization or keras.ops.normalize",
+)
 _PRODUCT = (
     "it sums products over axes of its own, and has no rule here",
     "Multiply of independent branches with a layer with weights after it",
@@ -164,11 +172,19 @@ OPERATIONS = table_of(
         becomes="Sums over the positions up to each along one axis; at the output over units too.",
     ),
     ops(
+        "nn", "Normalize", reader="normalization.read_normalize", scales=True,
+        becomes="To the norm 1 over channels: as UnitNormalization, for order 2.",
+    ),
+    ops(
         "numpy", "Matmul", reader="products.read_matmul",
         becomes="A matrix of constants on the positions of one axis, as in graph convolutions.",
     ),
     # Without a rule
-    ops("numpy", "Amax Amin Fmax Fmin Max Min", reason=_EXTREME),
+    ops("numpy", "Fmax Fmin", reason=_EXTREME),
+    ops("numpy", "Amax Amin Max Min", reason=_LARGEST_OF_ALL),
+    ops("math", "Rsqrt", reason=_STATISTICS),
+    ops("nn", "Moments", reason=_STATISTICS),
+    ops("numpy", "Sqrt Std Var", reason=_STATISTICS),
     ops("numpy", "Dot Inner Outer Tensordot Vdot", reason=_PRODUCT),
     ops("nn", "DotProductAttention", reason=wording.ATTENTION),
     ops("nn", "AdaptiveMaxPool", reason=wording.LARGEST),
@@ -183,10 +199,10 @@ OPERATIONS = table_of(
         "CropImages ExtractPatches GaussianBlur HSVToRGB PadImages RGBToGrayscale RGBToHSV",
     ),
     ops("linalg", "Det Inv Norm"),
-    ops("math", "Erfc Erfinv Logsumexp Rsqrt TopK"),
+    ops("math", "Erfc Erfinv Logsumexp TopK"),
     ops(
         "nn",
-        "BatchNorm Conv ConvTranspose DepthwiseConv LayerNorm Moments Normalize "
+        "BatchNorm Conv ConvTranspose DepthwiseConv LayerNorm "
         "OneHot RMSNorm SeparableConv Unfold",
     ),
     ops(
@@ -197,8 +213,8 @@ OPERATIONS = table_of(
         "Fmod FullLike Greater GreaterEqual Hsplit Hstack Hypot Isclose Isfinite Isinf Isnan Less "
         "LessEqual Log10 Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor "
         "Median Mod Moveaxis NanToNum NotEqual OnesLike Prod Rad2deg Ravel Real Reciprocal "
-        "Rot90 Round Select Sinc Sort Sqrt Std TakeAlongAxis "
-        "Tan Trace Tril Triu Trunc Var Vsplit Vstack Where ZerosLike",
+        "Rot90 Round Select Sinc Sort TakeAlongAxis "
+        "Tan Trace Tril Triu Trunc Vsplit Vstack Where ZerosLike",
     ),
     # Not read from files: operations that take functions, and others that were not looked at
     ops(

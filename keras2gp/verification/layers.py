@@ -33,6 +33,7 @@ __all__ = [
     "drawn_weights",
     "entries_of",
     "growth_over_channels",
+    "joins",
     "recurrent",
     "recurrent_layers",
     "scales",
@@ -113,6 +114,14 @@ def separated(layer: Any, config: dict[str, Any]) -> Iterator[tuple[str, Any, di
     yield "/pointwise", second, pointwise | {"kernel_initializer": "zeros"}
 
 
+_JOINS = ("Add", "Average", "Concatenate", "Subtract")
+
+
+def joins(call: Call) -> bool:
+    """Whether it adds tensors or puts their channels side by side: data there grows as others."""
+    return type(call.operation).__name__ in _JOINS and len(call.tensors) > 1
+
+
 def recurrent(layer: Any) -> bool:
     """Whether a layer goes through the steps of a sequence with the same weights."""
     return _weights(layer) == "recurrent"
@@ -179,7 +188,7 @@ def growth_over_channels(call: Call) -> float:
     The kernel has the sum over the channels of the user's model, whatever the copy's width.
     """
     operation, name = call.operation, type(call.operation).__name__
-    if name == "UnitNormalization" or (name == "Dot" and operation.normalize):
+    if name in ("Normalize", "UnitNormalization") or (name == "Dot" and operation.normalize):
         return -0.5
     if name in ("Dot", "Einsum"):
         return 0.5

@@ -23,6 +23,7 @@ from keras2gp.verification.layers import (
     channelwise,
     depthwise,
     entries_of,
+    joins,
     recurrent,
     transposed,
     units_of,
@@ -192,8 +193,7 @@ class Survey(StepByStep):
         """Note a call without weights: its sizes, and whether it keeps channels apart."""
         operation, sizes = call.operation, self.sizes
         kind = type(operation).__name__
-        if kind in ("Concatenate", "concatenate") and len(call.tensors) > 1:
-            sizes.joins |= any(not isinstance(t, Random) for t in call.tensors)
+        sizes.joins |= joins(call) and any(not isinstance(t, Random) for t in call.tensors)
         sizes.spread += channel_ends(call)
         if kind == "Reshape" and len(call.output) > 1:
             sizes.spread.append(int(call.output[-1] or 1))

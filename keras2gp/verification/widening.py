@@ -24,6 +24,7 @@ from keras2gp.verification.layers import (
     drawn_weights,
     entries_of,
     growth_over_channels,
+    joins,
     recurrent,
     recurrent_layers,
     weighted,
@@ -189,8 +190,7 @@ class Widened(StepByStep):
     def _value(self, value: Any, call: Call) -> Any:
         """An argument of the copy's call: a tensor's copy, or the number in a constant array."""
         if isinstance(value, Tensor):
-            joined = type(call.operation).__name__ == "Concatenate"
-            grows = joined and not isinstance(value, Random) and len(call.tensors) > 1
+            grows = joins(call) and not isinstance(value, Random)
             return self._repeated(value.data, call) if grows else value.data
         if isinstance(value, list | tuple):
             return type(value)(self._value(v, call) for v in value)
@@ -207,7 +207,7 @@ class Widened(StepByStep):
         The kernel depends on means over channels, which repetition keeps.
         """
         times = int(self.scale.factor)
-        return keras.ops.concatenate([data] * times, axis=call.operation.axis)
+        return keras.ops.concatenate([data] * times, axis=getattr(call.operation, "axis", -1))
 
 
 def _inside(pooling: Any, x: Any) -> Any:

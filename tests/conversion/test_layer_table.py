@@ -133,6 +133,7 @@ OPERATION_CASES = {
     "Roll": (2, of(lambda h: ops.roll(h, 1, axis=2))),
     "Tile": (2, of(lambda h: ops.tile(h, [1, 2, 1, 1]))),
     "Glu": (0, of(ops.glu)),
+    "Normalize": (0, of(ops.normalize)),
     "Log": (0, of(lambda h: ops.log(ops.sigmoid(h)))),
     "Split": (0, lambda x: ops.split(dense(x), 2, axis=-1)[1]),
     "Negative": (0, of(lambda h: -h)),

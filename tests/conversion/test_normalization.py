@@ -34,6 +34,7 @@ FACTORS = {
     "GroupNormalization": (lambda: layers.GroupNormalization(4), 1.0, 1e-3),
     "RMSNormalization": (layers.RMSNormalization, 1.0, 1e-6),
     "UnitNormalization": (layers.UnitNormalization, 1 / 8, 0.0),
+    "ops.normalize": (lambda: keras.ops.normalize, 1 / 8, 0.0),
 }  # fmt: skip
 
 

@@ -108,9 +108,9 @@ CASES = {
     "unknown at depth": (nested(Custom(name="bad")), "middle/inner/bad", "Custom"),
     "ResNet v1": (resnet_v1, "late", "activation relu of the output of sum"),
     "data plus gaussian": (
-        lambda x: layers.Add(name="sum")([x, layers.Conv2D(3, 1)(x)]),
-        "sum",
-        "sum of the input",
+        lambda x: layers.ReLU(name="late")(layers.Add(name="sum")([x, layers.Conv2D(3, 1)(x)])),
+        "late",
+        "activation relu of the output of sum",
     ),
     "activation of a difference of features": (
         lambda x: layers.ReLU(name="late")(
@@ -177,9 +177,13 @@ SEQUENCE = {
     "attention": (lambda h: layers.MultiHeadAttention(2, 4)(h, h), "softmax of products"),
     "dot": (lambda h: layers.Dot(2)([h, h]), "matrix of inner products"),
     "maximum": (lambda h: layers.Maximum()([h, 2 * h, -h]), "the larger of more than two"),
-    "largest channel": (lambda h: keras.ops.max(h, axis=-1), "larger or smaller"),
+    "largest channel": (lambda h: keras.ops.max(h, axis=-1), "largest or smallest"),
     "einsum": (layers.EinsumDense("abc,bd->adc", (5, 4)), "sums over other axes than the last"),
     "spectral": (layers.SpectralNormalization(layers.Dense(3)), "largest singular value"),
+    "softmax over positions": (layers.Softmax(axis=1), "fixed number of positions"),
+    "softmax over channels": (layers.Softmax(), "mixes the channels"),
+    "softmax of one channel": (lambda h: keras.ops.softmax(h[..., :1]), "number of positions"),
+    "by hand": (lambda h: keras.ops.rsqrt(h), "written by hand"),
     "other": (lambda h: keras.ops.sort(h, axis=1), "no exact rule for it here"),
 }
 

@@ -278,6 +278,17 @@ class Constant(layers.Layer):
         return ops.ones((1, 8))
 
 
+class OfConstants(layers.Layer):
+    """Positions through a layer with weights."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.inner = layers.Embedding(8, 8)
+
+    def call(self, x):
+        return x + ops.sum(self.inner(ops.arange(8)), 0)
+
+
 class Fails(layers.Layer):
     def call(self, x):
         return self.nothing(x)
@@ -296,6 +307,7 @@ REFUSED = {
     NoiseOfTensorFlow: ("tf.random.normal", "draws random numbers", "Dropout"),
     Batch: ("ops.cast(ops.shape(x)[0]", "size of the batch", "reader of your own"),
     OtherRows: ("ops.arange(x.shape[0])", "size of the batch", "reader of your own"),
+    OfConstants: ("self.inner(ops.arange", "acts on constants", "as an input of the model"),
     Fails: ("self.nothing(x)", "AttributeError", "reader of your own"),
 }
 

@@ -133,6 +133,18 @@ def depthwise(x, **settings):
 
 
 CASES = {
+    "the input added inside": (IMAGE, lambda x: average(conv(pool(
+        linear(conv(x), units=2) + x, 2, 1)))),
+    "blocks beside the input": (IMAGE, lambda x: average(conv(
+        (h := x - linear(conv(x), units=2)) - 0.5 * linear(conv(h, 1), units=2), 2))),
+    "the input beside its sum": (IMAGE, lambda x: average(conv(concat(
+        x, linear(x, 3, units=2) + x)))),
+    "the input added to features": (IMAGE, lambda x: average(conv(
+        layers.LayerNormalization()(conv(x, units=2) - x), 2))),
+    "features joined to the input and normalised": (IMAGE, lambda x: average(conv(
+        layers.LayerNormalization(axis=(1, 2, 3))(concat(x, conv(x, units=3))) + 0.5))),
+    "a normalised sum with the input": (IMAGE, lambda x: average(conv(
+        layers.RMSNormalization()(linear(conv(x), units=2) - x), 2))),
     **{
         f"pooling {window}/{stride} {padding}": (
             IMAGE,

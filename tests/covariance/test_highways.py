@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from oracles import full_covariance as full_oracle
+from scipy import special
 
 import keras2gp
 from keras2gp.errors import UnsupportedModelError
@@ -292,6 +293,100 @@ REFUSED = {
         "same random layer",
     ),
 }  # fmt: skip
+
+
+EPSILON = 0.1
+
+
+def bend(t):
+    """The derivative of erf."""
+    return 2 / np.sqrt(np.pi) * np.exp(-t * t)
+
+
+SMOOTH = {
+    "a gate beside its tensor": (
+        lambda h, n: h + h * ops.erf(n),
+        lambda u, r: u + u * special.erf(r * u),
+        lambda u, r: 1 + special.erf(r * u) + r * u * bend(r * u),
+    ),
+    "less three times its tensor": (
+        lambda h, n: 2.0 * (h * ops.erf(n)) - 3.0 * h,
+        lambda u, r: 2 * u * special.erf(r * u) - 3 * u,
+        lambda u, r: 2 * (special.erf(r * u) + r * u * bend(r * u)) - 3,
+    ),
+    "two gates and the tensor": (
+        lambda h, n: h * ops.erf(n) + (h * ops.sin(n) + h),
+        lambda u, r: u * special.erf(r * u) + u * np.sin(r * u) + u,
+        lambda u, r: 1 + special.erf(r * u) + r * u * bend(r * u) + np.sin(r * u)
+        + r * u * np.cos(r * u),
+    ),
+    "a gate of the turned tensor": (
+        lambda h, n: h - (-h) * ops.erf(n),
+        lambda u, r: u + u * special.erf(r * u),
+        lambda u, r: 1 + special.erf(r * u) + r * u * bend(r * u),
+    ),
+}  # fmt: skip
+"""Of h and its normalisation n: the sum, f(u, r) = it for n = r h, and its derivative by u."""
+
+
+def gate_kernels(function, x):
+    z = keras.Input((5,))
+    h = dense(z)
+    n = layers.LayerNormalization(epsilon=EPSILON)(h)
+    kernel = keras2gp.convert(keras.Model(z, dense(function(h, n), units=1)), dtype="float64")
+    k = 0.09 + 2 * x @ x.T / 5
+    return np.asarray(kernel.matrix(x, None, "both")), k, 1 / np.sqrt(k.diagonal() + EPSILON)
+
+
+@pytest.mark.parametrize("case", SMOOTH)
+def test_gates_beside_their_tensor_agree_with_quadrature(case, rng):
+    """E[f(u, r) f(v, r')] on a grid of Gauss-Hermite; d/dk of it is E[f'(u, r) f'(v, r')]."""
+    function, f, slope = SMOOTH[case]
+    (nngp, ntk), k, r = gate_kernels(function, rng.normal(size=(4, 5)))
+    points, weights = np.polynomial.hermite_e.hermegauss(120)
+    weights = weights / weights.sum()
+    q = np.sqrt(k.diagonal())
+
+    def moment(g, i, j):
+        rho = min(1.0, k[i, j] / (q[i] * q[j]))
+        other = rho * points[:, None] + np.sqrt(1 - rho * rho) * points
+        first = g(q[i] * points, r[i])
+        return weights @ (first[:, None] * g(q[j] * other, r[j])) @ weights
+
+    pairs = [(i, j) for i in range(4) for j in range(4)]
+    moments = np.array([moment(f, *pair) for pair in pairs]).reshape(4, 4)
+    slopes = np.array([moment(slope, *pair) for pair in pairs]).reshape(4, 4)
+    np.testing.assert_allclose(nngp, 0.09 + 2 * moments, rtol=1e-9)
+    np.testing.assert_allclose(ntk, 0.09 + 2 * (moments + k * slopes), rtol=1e-9)
+
+
+def test_relu_times_relu_of_the_normalisation(rng):
+    """relu(h) relu(n) = r relu(h)^2, whose moments are arc-cosine kernels of degrees 2 and 1."""
+    (nngp, ntk), k, r = gate_kernels(
+        lambda h, n: ops.relu(h) * ops.relu(n), rng.normal(size=(4, 5))
+    )
+    q = np.sqrt(k.diagonal())
+    size = np.outer(q, q)
+    t = np.arccos(np.clip(k / size, -1, 1))
+    second = 3 * np.sin(t) * np.cos(t) + (np.pi - t) * (1 + 2 * np.cos(t) ** 2)
+    first = np.sin(t) + (np.pi - t) * np.cos(t)
+    moments = np.outer(r, r) * size**2 * second / (2 * np.pi)
+    slopes = 4 * np.outer(r, r) * size * first / (2 * np.pi)
+    np.testing.assert_allclose(nngp, 0.09 + 2 * moments, rtol=1e-9)
+    np.testing.assert_allclose(ntk, 0.09 + 2 * (moments + k * slopes), rtol=1e-7)
+
+
+def test_homogeneous_functions_beside_their_gate_are_one_function(rng):
+    """relu(h) erf(n) + relu(h) = relu(h) (erf(n) + 1)."""
+    x = rng.normal(size=(4, 5))
+    one, other = (
+        gate_kernels(function, x)[0]
+        for function in (
+            lambda h, n: ops.relu(h) * ops.erf(n) + ops.relu(h),
+            lambda h, n: ops.relu(h) * (ops.erf(n) + 1.0),
+        )
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 def test_a_tensor_beside_its_normalisation_and_a_relu_is_one_function(rng):

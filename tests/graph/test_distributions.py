@@ -88,16 +88,21 @@ def test_an_activation_of_features_names_residual_networks():
     assert "ResNet v2" in found.hint
 
 
+def beside_data(n):
+    return n.add(op.Sum((1.0, -0.5)), n.data, n.gaussian)
+
+
 DATA = {
-    "sum": (lambda n: n.add(op.Sum((1.0, 1.0)), n.data, n.gaussian, path="here"), "the input"),
+    "an activation of a sum": (
+        lambda n: n.add(RELU, beside_data(n), path="here"),
+        "the input, or constants, were added",
+    ),
+    "a product with a sum": (
+        lambda n: n.add(op.Product(), beside_data(n), n.features, path="here"),
+        "few of them",
+    ),
     "activation": (lambda n: n.add(RELU, n.chain(n.data, POOL), path="here"), "beside random"),
     "depthwise": (lambda n: n.add(Depthwise("d"), n.chain(n.data, POOL), path="here"), "random"),
-    "deviation": (
-        lambda n: n.add(
-            normalize(1, 2, centered=True, deviation=True), n.data, n.gaussian, path="here"
-        ),
-        "mean of the input",
-    ),
 }
 
 
@@ -108,6 +113,17 @@ def test_the_input_among_random_tensors(name):
     found = obstacle(net, make(net))
     assert found.where == "here"
     assert why in found.why
+
+
+def test_the_input_beside_random_tensors_that_weights_or_norms_read():
+    net = Net()
+    norm = normalize(1, 2, centered=True, deviation=True)
+    for index in (
+        net.add(norm, net.data, net.gaussian),
+        net.add(normalize(0, 1, centered=True, deviation=True), beside_data(net)),
+        net.add(op.Shift(0.5), beside_data(net)),
+    ):
+        assert not check_gaussianity(net.graph(net.add(op.Affine("end"), index)))
 
 
 def test_channel_groups_of_one_layer_say_the_same_once():

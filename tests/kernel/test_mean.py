@@ -196,18 +196,48 @@ def test_a_shared_tower_keeps_its_mean(rng):
     np.testing.assert_allclose(kernel_of(siamese).mean(x), x.sum(axis=1, keepdims=True), rtol=1e-12)
 
 
+CONSTANTS = np.array([1.0, 2.0, 3.0])
+INSIDE = {
+    "an array before weights": (
+        lambda x: dense(dense(x) + CONSTANTS),
+        lambda x: CONSTANTS + 0.0 * x,
+    ),
+    "unequal biases before weights": (
+        lambda x: dense(dense(x, bias_initializer=Constant(CONSTANTS))),
+        lambda x: CONSTANTS + 0.0 * x,
+    ),
+    "the input before weights": (lambda x: dense(dense(x) - x), lambda x: x),
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_data_inside_the_network_is_what_weights_sum_over(name, rng):
+    """k' = b2 + w2 (k + mean over channels of d d')."""
+    function, data = INSIDE[name]
+    x = rng.normal(size=(4, 3))
+    kernel = kernel_of(function)
+    first = kernel_of(dense)
+    k, d = np.asarray(first(x)), data(x)
+    (w2, b2), *_ = {(v.weight, v.bias) for v in first.parameters.values()}
+    biased = np.asarray(b2) if "biases" not in name else 0.0
+    expected = b2 + w2 * (k - b2 + biased + d @ d.T / 3)
+    np.testing.assert_allclose(kernel(x), expected, rtol=1e-12)
+    assert kernel.mean is None
+    assert any("as if repeated" in note for note in kernel.report.notes)
+
+
 REFUSED = {
     "an array in front of an activation": (
-        lambda x: ops.relu(dense(x) + np.array([1.0, 2.0, 3.0])), "differ between channels"
-    ),
-    "an array before weights": (
-        lambda x: dense(dense(x) + np.array([1.0, 2.0, 3.0])), "differ between channels"
+        lambda x: ops.relu(dense(x) + np.array([1.0, 2.0, 3.0])), "or constants, were added"
     ),
     "unequal biases inside": (
         lambda x: dense(dense(x, bias_initializer=Constant([1.0, 2.0, 3.0]), activation="relu")),
-        "differ between channels",
+        "or constants, were added",
     ),
-    "the input inside": (lambda x: ops.relu(x + dense(x)), "the input is not random"),
+    "the input inside": (lambda x: ops.relu(x + dense(x)), "the input, or constants, were added"),
+    "the input and an array inside": (
+        lambda x: dense(dense(x) - x + CONSTANTS), "hold the input or constants"
+    ),
     "an activation and a constant": (lambda x: ops.relu(dense(x)) + 1.0, "ends in an activation"),
     "images of a batch": (lambda x: dense(x) + np.arange(6.0).reshape(2, 3), "of one image"),
     "the input alone": (lambda x: x + 1.0, "deterministic function"),

@@ -48,6 +48,21 @@ class ChannelShuffle(layers.Layer):
         return keras.ops.reshape(x, (-1, *positions, channels))
 
 
+class OwnResidual(layers.Layer):
+    """x + x @ kernel + bias, of weights of its own."""
+
+    kernel_initializer = keras.initializers.HeNormal()
+    bias_initializer = BIAS
+
+    def build(self, shape):
+        units = shape[-1]
+        self.kernel = self.add_weight(shape=(units, units), initializer=self.kernel_initializer)
+        self.bias = self.add_weight(shape=(units,), initializer=self.bias_initializer)
+
+    def call(self, x):
+        return x + x @ self.kernel + self.bias
+
+
 def architecture(rng, *, maps=False):
     """A model of one to eight drawn layers between its input and a last Dense layer.
 
@@ -61,7 +76,7 @@ def architecture(rng, *, maps=False):
         h = _Builder(rng, rank).network(layers.Embedding(WORDS, 5, **law)(x))
     else:
         x = keras.Input((*size, int(rng.integers(1, 4))))
-        h = _Builder(rng, rank).network(x)
+        h = _Builder(rng, rank, x).network(x)
     if maps and _positions(h) > 1:
         return keras.Model(x, layers.Dense(2, **WEIGHTS)(h))
     if h.shape[1:-1] and rng.random() < 0.5:
@@ -97,9 +112,10 @@ def assert_both_kernels_agree(model, x):
 class _Builder:
     """Draws layers; a layer that does not fit its tensor is drawn anew."""
 
-    def __init__(self, rng, rank):
+    def __init__(self, rng, rank, data=None):
         self.rng = rng
         self.rank = rank
+        self.data = data
 
     def network(self, x):
         """A layer with weights, and up to seven more of any kind."""
@@ -109,8 +125,10 @@ class _Builder:
                  self.transposed, self.depthwise, self.normalization, self.mean_kept,
                  self.gate, self.channel_gate, self.excitation, self.turned,
                  self.shared, self.recurrence, self.shift, self.gain, self.highway,
-                 self.bilinear, self.beside_its_norm, self.each_step, self.shuffled]  # fmt: skip
-        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1]
+                 self.bilinear, self.beside_its_norm, self.each_step, self.shuffled,
+                 self.own_weights, self.beside_data]  # fmt: skip
+        chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1,
+                   1, 1]  # fmt: skip
         for _ in range(int(self.rng.integers(0, 8))):
             step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
             drawn = step(h)
@@ -244,6 +262,20 @@ class _Builder:
         count = h.shape[-1]
         groups = next((g for g in self.pick((2, 3), (3, 2)) if count % g == 0 and count > g), 1)
         return ChannelShuffle(groups)(h) if groups > 1 else h
+
+    def own_weights(self, h):
+        return OwnResidual()(h)
+
+    def beside_data(self, h):
+        """The input added, or constants of each channel and position; and weights behind them."""
+        if self.data is not None and self.rng.random() < 0.5:
+            if h.shape[1:-1] != self.data.shape[1:-1]:
+                return h
+            h = self.pointwise(h, self.data.shape[-1])
+            added = layers.Add()([h, self.data])
+        else:
+            added = h + self.rng.normal(size=(1, *h.shape[1:])).astype("float32")
+        return self.pointwise(added, 4)
 
     def branch(self, h):
         """A tensor of the same shape: the same one, a map of it, or one with weights."""

@@ -150,6 +150,9 @@ def apply(layer, sources, node):
         return gained(source, layer) if random else mapped(source, factor)
     if kind in COEFFICIENTS:
         numbers = [v for v in node.arguments.args if isinstance(v, int | float)]
+        arrays = [v for v in node.arguments.args if isinstance(v, np.ndarray)]
+        count = len(source.groups[0].mean)
+        sources += [Map(data=np.repeat(v, count, 0).astype(float)).random() for v in arrays]
         total = added(
             same_positions(sources), COEFFICIENTS[kind](layer, len(sources))[: len(sources)]
         )
@@ -323,7 +326,14 @@ def by_matrix(sources, node):
     return mapped(sources[0], *made)
 
 
+def beside_weights(sources, node):
+    """x + x @ kernel + bias."""
+    (source,) = sources
+    return added([source, WEIGHTED["Dense"](node.operation, source)], [1.0, 1.0])
+
+
 OTHERS = {
+    "OwnResidual": beside_weights,
     "ChannelShuffle": lambda sources, node: interleaved(sources[0], node.operation.groups),
     "Einsum": lambda sources, node: total(multiplied(sources), 1),
     "Maximum": extreme(1.0),

@@ -141,7 +141,7 @@ class Map:
     as_random: Map | None = None
 
     def random(self):
-        """With the data as a group; its mean is not alike for channels, and not asked for."""
+        """With the data as a group, whose mean is that over its channels."""
         if self.data is None:
             return self
         if self.as_random is not None:
@@ -149,7 +149,7 @@ class Map:
         count, *spatial, channels = self.data.shape
         x = self.data.reshape(count, -1, channels)
         second = np.einsum("ipc,jqc->ijpq", x, x) / channels
-        source = Source(second, np.zeros(second.shape[1:3]), factors=((frozenset(), False),))
+        source = Source(second, x.mean(-1), factors=((frozenset(), False),))
         group = Group(channels, {(source, 0): np.eye(x.shape[1])})
         self.as_random = Map(tuple(spatial), [group])
         return self.as_random

@@ -157,6 +157,20 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Data inside the network",
+        """The input added to random channels (x + f(x), N-BEATS) with a layer with weights after
+        it, constants of each channel and position, and constants as channels (CoordConv): they
+        count as if repeated as often as the channels beside them have grown.""",
+        """
+        x = inputs = keras.Input((12,))
+        for _ in range(2):
+            h = layers.Dense(64, activation="relu")(x)
+            x = layers.Subtract()([x, layers.Dense(12)(h)])
+        x = layers.Dense(64, activation="relu")(layers.LayerNormalization()(x))
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(1)(x)))
+        """,
+    ),
+    _family(
         "Two towers",
         """Inner products of independent towers, and sums or means over channels of mean 0: Gaussian
         for many channels, with the covariance of as many as the model has.""",

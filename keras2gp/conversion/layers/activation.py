@@ -20,6 +20,7 @@ from keras2gp.conversion.initial_values import initial_constant
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Activation
+from keras2gp.graph.ops.channels import OVER_AXES
 
 __all__ = [
     "bounded",
@@ -155,7 +156,20 @@ def read_activation_layer(call: Call, context: Context) -> Tensor:
     """Read an activation layer."""
     activation = layer_activation(call.operation, context)
     context.became = activation.name
-    return context.activated(activation, context.as_graph_tensor(call.tensors[0]))
+    tensor = context.as_graph_tensor(call.tensors[0])
+    return context.activated(_along_axis(activation, call.operation, tensor), tensor)
+
+
+def _along_axis(activation: Activation, operation: Any, tensor: Tensor) -> Activation:
+    """The activation; of a softmax over positions, one that says so."""
+    axis = getattr(operation, "axis", None)
+    if activation.name not in OVER_AXES or axis is None:
+        return activation
+    rank = len(tensor.shape) + 1
+    channels = 1 if tensor.channel_first else rank - 1
+    axes = {a % rank for a in (axis if isinstance(axis, list | tuple) else [axis])}
+    over = axes != {channels} or tensor.flat or tensor.channels == 1
+    return _with(activation.name, positions=1.0) if over else activation
 
 
 def read_operation(call: Call, context: Context) -> Tensor:
@@ -173,7 +187,8 @@ def read_operation(call: Call, context: Context) -> Tensor:
         name = "gelu_tanh"
     activation = _canonical(name, params)
     context.became = activation.name
-    return context.activated(activation, context.as_graph_tensor(call.tensors[0]))
+    tensor = context.as_graph_tensor(call.tensors[0])
+    return context.activated(_along_axis(activation, operation, tensor), tensor)
 
 
 def read_log(call: Call, context: Context) -> Tensor:

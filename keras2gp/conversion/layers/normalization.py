@@ -32,6 +32,7 @@ __all__ = [
     "read_group_normalization",
     "read_identity",
     "read_layer_normalization",
+    "read_normalize",
     "read_rms_normalization",
     "read_unit_normalization",
     "unit_norm",
@@ -140,6 +141,14 @@ def read_rms_normalization(call: Call, context: Context) -> Tensor:
 def read_unit_normalization(call: Call, context: Context) -> Tensor:
     """Read UnitNormalization over the C channels that the model has: k' = k / (C sqrt(q1 q2))."""
     return unit_norm(context.as_graph_tensor(call.tensors[0]), call.operation.axis, context)
+
+
+def read_normalize(call: Call, context: Context) -> Tensor:
+    """Read ops.normalize: as UnitNormalization, where its norm is that of order 2."""
+    operation = call.operation
+    if operation.order != 2:
+        context.refuse(f"its norm is of order {operation.order}", "order=2")
+    return unit_norm(context.as_graph_tensor(call.tensors[0]), operation.axis, context)
 
 
 def unit_norm(tensor: Tensor, axis: Any, context: Context) -> Tensor:

@@ -26,6 +26,8 @@ __all__ = [
 _NEVER_NEGATIVE = frozenset(
     {"abs", "absolute", "exp", "exponential", "relu", "sigmoid", "softmax", "softplus", "square"}
 )
+OVER_AXES = frozenset({"log_softmax", "softmax", "sparsemax"})
+"""Functions of all numbers along an axis: of channels, or of `positions` if they say so."""
 _IDENTITY_FROM_ZERO = frozenset({"abs", "absolute", "elu", "leaky_relu", "relu"})
 """Functions with phi(u) = u for every u from 0."""
 _HOMOGENEOUS = frozenset({"abs", "absolute", "leaky_relu", "linear", "relu"})
@@ -252,20 +254,8 @@ class Sum(Op):
         return min(self.coefficients) >= 0.0 and all(inputs)
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
-        """Two or more features have means whose products count."""
-        return list(inputs).count(Kind.FEATURES) > 1
-
-    @property
-    def refuses_data(self) -> Refusal | None:
-        """Data plus something random."""
-        if len(self.coefficients) < 2:
-            return None
-        why = (
-            "the input is not random: added to a Gaussian tensor it is a mean that differs from "
-            "channel to channel, and there is no rule for that"
-        )
-        received = "sum of the input and a random branch"
-        return Refusal(received, why, f"{WEIGHTS_FIRST} before the sum")
+        """Of features and data two or more have means whose products count."""
+        return sum(kind in (Kind.FEATURES, Kind.DATA) for kind in inputs) > 1
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.ops.base import Kind, NotGaussian, Op, Refusal, Spatial
+from keras2gp.graph.ops.base import Kind, NotGaussian, Op, Spatial
 from keras2gp.graph.ops.channels import Activation, Scale, Sum
 from keras2gp.graph.ops.products import Product
 
@@ -39,22 +39,13 @@ class Shift(Op):
         return self.constant >= 0.0 and inputs[0]
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
-        """The mean of features is multiplied by the constant."""
-        return Kind.FEATURES in inputs
+        """The mean of features or data is multiplied by the constant."""
+        return not {Kind.FEATURES, Kind.DATA}.isdisjoint(inputs)
 
     @property
     def keeps_zeros(self) -> bool:
         """Never: the constant stands beyond the border too."""
         return False
-
-    @property
-    def refuses_data(self) -> Refusal | None:
-        """Data among random channels; Keras adds a constant to data alone."""
-        why = (
-            "the input is not random, and it stands beside random channels here: the mean of its "
-            "channels is not known from their mean covariance"
-        )
-        return Refusal("a constant added to the input, concatenated", why, "adding it before")
 
 
 Steps = tuple[tuple[Op, tuple[int, ...]], ...]

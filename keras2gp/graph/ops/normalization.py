@@ -9,7 +9,6 @@ from typing import ClassVar
 from keras2gp.errors import GraphError
 from keras2gp.graph.ops.base import (
     FEW_CHANNELS,
-    WEIGHTS_FIRST,
     Kind,
     NotGaussian,
     Op,
@@ -164,20 +163,12 @@ class Normalize(Op):
         return all(inputs)
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
-        """The mean of features is taken away, from them or from their mean square."""
-        return self.deviation and Kind.FEATURES in inputs
+        """The mean of features or data is taken away, from them or from their mean square."""
+        return self.deviation and not {Kind.FEATURES, Kind.DATA}.isdisjoint(inputs)
 
     def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
         """Its group."""
         return (inputs[self.group],)
-
-    @property
-    def refuses_data(self) -> Refusal | None:
-        """The mean of data over channels."""
-        if not self.deviation:
-            return None
-        why = "the mean of the input over its channels, which would be taken away, has no rule here"
-        return Refusal("normalisation of the input, concatenated", why, WEIGHTS_FIRST)
 
 
 @dataclass(frozen=True)
