@@ -9,6 +9,7 @@ import numpy as np
 from keras2gp._util.arrays import Images, Matrix, Tensor, Vector
 from keras2gp.errors import InputError
 from keras2gp.gp.dirichlet import DirichletPosterior
+from keras2gp.gp.kernel_function import check_unused_variances
 from keras2gp.gp.linear_map import LinearMap
 from keras2gp.gp.posterior import require_finite
 from keras2gp.gp.probabilities import expected_softmax, largest_probabilities, tempered_softmax
@@ -224,7 +225,7 @@ class ClassPosterior(UpdatedGaussianProcess):
         """
         x = self._test_inputs(X)
         by_means = self.temperature_ is not None or self.linear_map_ is not None
-        self._check_diag(x, diag)
+        check_unused_variances(self._covariance, x, diag)
         probability = self._softmax(self._mean(x)) if by_means else None
         if probability is None:
             probability = self._predictive(x, diag).probability

@@ -16,6 +16,7 @@ from keras2gp.gp.inputs import require_finite_input
 __all__ = [
     "KernelFunction",
     "check_kernel",
+    "check_unused_variances",
     "check_variances",
     "kernel_values",
     "prior_variances",
@@ -140,3 +141,13 @@ def prior_variances(kernel: Any, x: Images, diag: Any) -> Vector:
             "input, [M]"
         )
     return check_variances(diag, len(x), "diag")
+
+
+def check_unused_variances(kernel: Any, x: Images, diag: Any) -> None:
+    """Refuse prior variances that do not fit, where they are not used.
+
+    Raises:
+        InputError: the kernel is not precomputed, or they are no variances.
+    """
+    if diag is not None:
+        prior_variances(kernel, x, diag)

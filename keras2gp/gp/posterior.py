@@ -152,15 +152,6 @@ class Posterior(FittedInputs):
         """Prior variances, [M]; `diag` gives them for a precomputed kernel."""
         return prior_variances(self._covariance, x, diag)
 
-    def _check_diag(self, x: Images, diag: Any) -> None:
-        """Refuse prior variances that do not fit, where they are not used.
-
-        Raises:
-            InputError: the kernel is not precomputed, or they are no variances.
-        """
-        if diag is not None:
-            self._prior(x, diag)
-
     def _mean(self, x: Images) -> Matrix:
         """Posterior mean, [M, C]."""
         parts = [self._cross(x[rows]) @ self.weights_ for rows in self._batches(len(x))]

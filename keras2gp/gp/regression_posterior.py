@@ -9,6 +9,7 @@ import numpy as np
 from keras2gp._util.arrays import Array, Matrix, Noise, Tensor, Vector
 from keras2gp._util.checks import truth
 from keras2gp.errors import InputError
+from keras2gp.gp.kernel_function import check_unused_variances
 from keras2gp.gp.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.student import Student
 from keras2gp.gp.targets import Units
@@ -78,14 +79,14 @@ class RegressionPosterior(UpdatedGaussianProcess):
         x, noise = self._test_inputs(X), self._noise_of_observations() if with_noise else 0.0
         units = self._units
         if return_cov:
-            self._check_diag(x, diag)
+            check_unused_variances(self._covariance, x, diag)
             mean, covariance = self._mean_and_covariance(x)
             covariance[np.diag_indices(len(covariance))] += noise
             squares = self._by_position(units.variances(covariance), pairs=True)
             return self._by_position(units.mean(mean, self._prior_mean(x))), squares
         if return_std:
             return self._mean_and_deviation(x, noise, diag)
-        self._check_diag(x, diag)
+        check_unused_variances(self._covariance, x, diag)
         return self._by_position(units.mean(self._mean(x), self._prior_mean(x)))
 
     def predict_tensors(self, X: Any) -> tuple[Tensor, Tensor]:  # noqa: N803

@@ -14,7 +14,7 @@ from keras2gp._util.checks import truth
 from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError
 from keras2gp.gp.inputs import check_length, feature_names
-from keras2gp.gp.kernel_function import check_kernel, check_variances, prior_variances
+from keras2gp.gp.kernel_function import check_kernel, check_unused_variances, check_variances
 from keras2gp.gp.laplace.mode import find_mode
 from keras2gp.gp.laplace.saved_state import SavedLaplace, likelihood_of
 from keras2gp.gp.positions import positions_of, score_of_rows
@@ -265,8 +265,7 @@ class GPLaplace(SavedLaplace):
         """
         x = self._new_inputs(X)
         if not truth("averaged", averaged):
-            if diag is not None:
-                prior_variances(self.kernel, x, diag)
+            check_unused_variances(self.kernel, x, diag)
             return self.likelihood_.response(self._mean(x))
         if self.alpha_.shape[1] > 1:
             raise InputError(

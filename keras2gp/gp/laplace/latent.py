@@ -10,7 +10,7 @@ from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.checks import truth
 from keras2gp.errors import InputError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
-from keras2gp.gp.kernel_function import kernel_values, prior_variances
+from keras2gp.gp.kernel_function import check_unused_variances, kernel_values, prior_variances
 from keras2gp.gp.laplace.base import Likelihood
 from keras2gp.gp.laplace.mode import solved
 from keras2gp.gp.posterior import require_finite
@@ -72,8 +72,7 @@ class LatentPosterior(FittedInputs):
         mean = self._mean(x)
         single = self.classes_ is None or mean.shape[1] == 1
         if not truth("return_std", return_std):
-            if diag is not None:
-                prior_variances(self.kernel, x, diag)
+            check_unused_variances(self.kernel, x, diag)
             return mean[:, 0] if single else mean
         prior = prior_variances(self.kernel, x, diag)
         parts = [
