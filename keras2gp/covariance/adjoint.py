@@ -9,6 +9,7 @@ rule alone gives those of all others.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -24,16 +25,14 @@ from keras2gp.covariance.base import (
     Rule,
     RuleContext,
     Statistics,
-    WindowMethod,
     materialised,
 )
 from keras2gp.covariance.duals.elementary import differentiable
 from keras2gp.covariance.elementwise import ActivationRule
 from keras2gp.covariance.forward_pass import ForwardPass
-from keras2gp.covariance.pairs import CrossPairs, ImageBlock
+from keras2gp.covariance.pairs import CrossPairs
 from keras2gp.covariance.windows import PatchesRule, window_adjoint
 from keras2gp.graph.analysis import Analysis
-from keras2gp.graph.ops import Margin
 
 __all__ = ["AdjointPass", "SweptPairs", "can_sweep"]
 
@@ -46,16 +45,9 @@ def can_sweep(analysis: Analysis) -> bool:
 class SweptPairs(CrossPairs):
     """All pairs of two blocks at offset 0, whose statistics are cut once for both ways."""
 
-    def __init__(
-        self,
-        blocks: tuple[ImageBlock, ImageBlock],
-        margins: Mapping[int, Margin],
-        parameters: Parameters,
-        method: WindowMethod,
-        needs_means: frozenset[int],
-    ) -> None:
-        super().__init__(blocks, margins, parameters, method, needs_means)
-        self._cut: dict[int, tuple[ImageStatistics, ImageStatistics]] = {}
+    @cached_property
+    def _cut(self) -> dict[int, tuple[ImageStatistics, ImageStatistics]]:
+        return {}
 
     def statistics(
         self, index: int, offset: Offset, make: Callable[[], ImageStatistics]
