@@ -134,7 +134,10 @@ def examined(model: Opened, settings: Settings) -> Examination:
         *check_rules(graph),
         *([] if guessed else check_offsets(graph)),
     ]
-    graph, expansions = with_degrees(graph, settings.tolerance)
+    # Where the model is refused, nothing is expanded: the search for a form takes seconds.
+    expansions: list[str] = []
+    if not obstacles:
+        graph, expansions = with_degrees(graph, settings.tolerance)
     state.data += [(None, data) for data in side_by_side(shared, state.data)]
     used = [op.index for op in graph.inputs]
     tensors = list(dict.fromkeys([*used, *terms.data]))

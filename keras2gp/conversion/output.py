@@ -30,6 +30,8 @@ from keras2gp.graph.ops import (
     Opaque,
     Patches,
     Permute,
+    Polynomial,
+    Product,
     Reshape,
     Scale,
     Select,
@@ -220,20 +222,21 @@ def mean_notes(mean: Mean | None) -> list[str]:
 
 
 def data_notes(graph: Graph) -> list[str]:
-    """A note on data that is added to random channels inside the network."""
+    """Notes on data that is added to random channels inside the network, or multiplies them."""
     holding = holding_data(graph)
-    added = sorted(
-        {
-            node.path
-            for node in graph.nodes
-            if node.op.sum_weights and {holding[i] for i in node.inputs} == {True, False}
-        }
-    )
-    if not added:
-        return []
-    where = ", ".join(added)
+    joining: dict[str, set[str]] = {"are added to": set(), "multiply": set()}
+    for node in graph.nodes:
+        if {holding[i] for i in node.inputs} == {True, False}:
+            if node.op.sum_weights:
+                joining["are added to"].add(node.path)
+            elif isinstance(node.op, Product | Polynomial):
+                joining["multiply"].add(node.path)
     how = "they count as if repeated as often as those have grown"
-    return [f"the input, or constants, are added to random channels ({where}): {how}"]
+    return [
+        f"the input, or constants, {join} random channels ({', '.join(sorted(where))}): {how}"
+        for join, where in joining.items()
+        if where
+    ]
 
 
 def with_inputs_numbered(graph: Graph, used: list[int]) -> Graph:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, Node
-from keras2gp.graph.ops import Kind, Op, Opaque
+from keras2gp.graph.ops import Kind, Op, Opaque, Polynomial, Product
 from keras2gp.graph.ops.base import NotGaussian
 
 __all__ = [
@@ -92,12 +92,23 @@ _DATA_ADDED = NotGaussian(
 )
 
 
+_DATA_TIMES = NotGaussian(
+    cause="the input multiplies it, which is another variance in each channel",
+    hint=_DATA_ADDED.hint.replace("sum", "product"),
+    output="the input multiplies a random branch, so that the variance of each channel is another, "
+    "and no weights come after it",
+)
+
+
 def _reason(graph: Graph, node: Node, kind: Sequence[Kind]) -> NotGaussian:
     """Why the features of a node are not Gaussian."""
     source = _source(graph, node, kind)
-    kinds_of_terms = {kind[i] for i in source.inputs}
-    added = bool(source.op.sum_weights) and kinds_of_terms == {Kind.DATA, Kind.GAUSSIAN}
-    return _DATA_ADDED if added else source.op.not_gaussian
+    kinds = {kind[i] for i in source.inputs}
+    if kinds != {Kind.DATA, Kind.GAUSSIAN}:
+        return source.op.not_gaussian
+    if source.op.sum_weights:
+        return _DATA_ADDED
+    return _DATA_TIMES if isinstance(source.op, Product | Polynomial) else source.op.not_gaussian
 
 
 def _obstacles_of_totals(graph: Graph) -> list[Obstacle]:

@@ -48,6 +48,7 @@ class Rewriting:
             self.kinds.append(op.kind([self.kinds[i] for i in inputs]))
             if self.kinds[index] is Kind.DATA:  # one tensor of data depends on another
                 self.sources[index] = _THE_DATA
+                self.origins[index] = frozenset((n, None) for n in _THE_DATA)
         return index
 
     def _shift(self, index: int, constant: float, path: str) -> int:

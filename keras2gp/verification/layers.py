@@ -114,11 +114,11 @@ def separated(layer: Any, config: dict[str, Any]) -> Iterator[tuple[str, Any, di
     yield "/pointwise", second, pointwise | {"kernel_initializer": "zeros"}
 
 
-_JOINS = ("Add", "Average", "Concatenate", "Subtract")
+_JOINS = ("Add", "Average", "Concatenate", "Multiply", "Subtract")
 
 
 def joins(call: Call) -> bool:
-    """Whether it adds tensors or puts their channels side by side: data there grows as others."""
+    """Whether tensors meet channel by channel or side by side in it: data there grows as others."""
     return type(call.operation).__name__ in _JOINS and len(call.tensors) > 1
 
 

@@ -190,7 +190,7 @@ class Widened(StepByStep):
     def _value(self, value: Any, call: Call) -> Any:
         """An argument of the copy's call: a tensor's copy, or the number in a constant array."""
         if isinstance(value, Tensor):
-            grows = joins(call) and not isinstance(value, Random)
+            grows = joins(call) and not isinstance(value, Random) and not _weighs(value, call)
             return self._repeated(value.data, call) if grows else value.data
         if isinstance(value, list | tuple):
             return type(value)(self._value(v, call) for v in value)
@@ -208,6 +208,12 @@ class Widened(StepByStep):
         """
         times = int(self.scale.factor)
         return keras.ops.concatenate([data] * times, axis=getattr(call.operation, "axis", -1))
+
+
+def _weighs(data: Tensor, call: Call) -> bool:
+    """Whether data is one number for all channels of what it multiplies."""
+    many = any(t.channels != 1 for t in call.tensors)
+    return type(call.operation).__name__ == "Multiply" and data.channels == 1 and many
 
 
 def _inside(pooling: Any, x: Any) -> Any:

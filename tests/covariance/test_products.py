@@ -96,6 +96,9 @@ CASES = {
         conv(x) * ops.erf(layers.AveragePooling2D((4, 1))(conv(x))), activation="relu")),
     "a mean is added everywhere": (IMAGE, lambda x: layers.ReLU()(layers.Add()([
         conv(x), dense(layers.GlobalAveragePooling2D()(conv(x, activation="relu")))]))),
+    "times the input": (IMAGE, lambda x: pool(conv(x, units=2) * x, 2, 1)),
+    "features times the input": (IMAGE, lambda x: pool(conv(conv(
+        layers.Multiply()([x, conv(x, units=2, activation="relu")])), activation="relu"), 2, 1)),
     "padded after broadcasting": (IMAGE, lambda x: pool(conv(
         conv(x) * layers.GlobalAveragePooling2D(keepdims=True)(conv(x))), 2, 1)),
 }  # fmt: skip
@@ -109,6 +112,53 @@ def model_of(case):
 def test_agrees_with_all_positions(case, rng):
     model = model_of(case)
     assert_both_kernels_agree(model, rng.normal(size=(4, *model.input_shape[1:])))
+
+
+def _relu_moments(k):
+    """E[relu relu] and E[relu] of a Gaussian tensor of the covariance k."""
+    q = np.sqrt(np.diag(k))
+    rho = np.clip(k / np.outer(q, q), -1.0, 1.0)
+    second = np.sqrt(1 - rho**2) + (np.pi - np.arccos(rho)) * rho
+    return np.outer(q, q) * second / (2 * np.pi), q / np.sqrt(2 * np.pi)
+
+
+def test_cross_layers_of_the_input(rng):
+    """Deep and cross: x0 * Dense(x) + x, on the input itself."""
+    x = start = keras.Input((5,))
+    for _ in range(2):
+        x = start * dense(x, 5) + x
+    kernel = keras2gp.convert(keras.Model(start, dense(x)), dtype="float64")
+    data = rng.normal(size=(4, 5))
+    s, b = data @ data.T / 5, 0.09
+    first = 2 * s + b
+    second = 2 * s * (1 + first) + b
+    expected = 2 * s * (1 + first + second) + b
+    slopes = [first, second + 2 * s * first]
+    nngp, ntk = np.asarray(kernel.matrix(data, None, "both"))
+    np.testing.assert_allclose(nngp, expected, rtol=1e-9)
+    np.testing.assert_allclose(ntk, expected + 2 * s * sum(slopes), rtol=1e-9)
+    assert "multiply random channels (add, add_1)" in str(kernel.report)
+
+
+def test_highway_beside_the_input(rng):
+    """t h + (1 - t) x of features t and h, and x the input, whose mean over channels counts."""
+    x = keras.Input((5,))
+    t, h = dense(x, 5, activation="relu"), dense(x, 5, activation="relu")
+    model = keras.Model(x, dense(t * h + (1.0 - t) * x))
+    data = rng.normal(size=(4, 5)) + 0.5
+    s, b, mean = data @ data.T / 5, 0.09, data.mean(1)
+    second, m = _relu_moments(2 * s + b)
+    carried = 1 - m[:, None] - m + second
+    crossed = np.outer(m, mean) * (m[:, None] - second)
+    expected = 2 * (second**2 + s * carried + crossed + crossed.T) + b
+    found = keras2gp.convert(model, dtype="float64")(data)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_the_input_times_random_channels_is_no_output():
+    x = keras.Input((5,))
+    with pytest.raises(UnsupportedModelError, match="variance of each channel is another"):
+        keras2gp.convert(keras.Model(x, x * dense(x, 5)))
 
 
 def test_one_vector_beside_those_of_a_sequence(rng):
@@ -161,7 +211,16 @@ REFUSED = {
         * layers.DepthwiseConv2D(3, padding="same")(h[..., 3:]),
         "both branches are made of the same random layer",
     ),
-    "the input": (lambda x: conv(x, units=2) * x, "fixed number of channels"),
+    "activation of a product with the input": (
+        lambda x: layers.ReLU()(conv(x, units=2) * x), "the input multiplies it"
+    ),
+    "the input twice": (
+        lambda x: x * (x * conv(x, units=2)), "both hold the input or constants themselves"
+    ),
+    "two sums with the input": (
+        lambda x: (x + conv(x, units=2)) * (x - conv(x, units=2)),
+        "both hold the input or constants themselves",
+    ),
     "one channel gates all": (
         lambda x: conv(x) * conv(x, units=1, activation="sigmoid"),
         "shares its randomness across channels",

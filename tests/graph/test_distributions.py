@@ -97,9 +97,9 @@ DATA = {
         lambda n: n.add(RELU, beside_data(n), path="here"),
         "the input, or constants, were added",
     ),
-    "a product with a sum": (
-        lambda n: n.add(op.Product(), beside_data(n), n.features, path="here"),
-        "few of them",
+    "an activation of a product": (
+        lambda n: n.add(RELU, n.add(op.Product(), n.data, n.gaussian), path="here"),
+        "the input multiplies it",
     ),
     "activation": (lambda n: n.add(RELU, n.chain(n.data, POOL), path="here"), "beside random"),
     "depthwise": (lambda n: n.add(Depthwise("d"), n.chain(n.data, POOL), path="here"), "random"),
@@ -122,6 +122,7 @@ def test_the_input_beside_random_tensors_that_weights_or_norms_read():
         net.add(norm, net.data, net.gaussian),
         net.add(normalize(0, 1, centered=True, deviation=True), beside_data(net)),
         net.add(op.Shift(0.5), beside_data(net)),
+        net.add(op.Product(), beside_data(net), net.features),
     ):
         assert not check_gaussianity(net.graph(net.add(op.Affine("end"), index)))
 

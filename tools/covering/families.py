@@ -158,9 +158,10 @@ FAMILIES = (
     ),
     _family(
         "Data inside the network",
-        """The input added to random channels (x + f(x), N-BEATS) with a layer with weights after
-        it, constants of each channel and position, and constants as channels (CoordConv): they
-        count as if repeated as often as the channels beside them have grown.""",
+        """The input added to random channels (x + f(x), N-BEATS) or times them (deep and cross
+        networks, x0 * Dense(x) + x) with a layer with weights after it, constants of each channel
+        and position, and constants as channels (CoordConv): they count as if repeated as often as
+        the channels beside them have grown.""",
         """
         x = inputs = keras.Input((12,))
         for _ in range(2):

@@ -11,13 +11,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Matrix, Tensor, Vector
 
-__all__ = ["INTERPOLATION", "Moments", "Table", "ValueAndSlope", "compiled", "moments", "nodes"]
+__all__ = [
+    "INTERPOLATION",
+    "Moments",
+    "Smooth",
+    "Table",
+    "ValueAndSlope",
+    "compiled",
+    "moments",
+    "nodes",
+]
 
 ValueAndSlope = Callable[[Vector], tuple[Vector, Vector]]
 """A function of points [n] that gives phi and phi' there."""
@@ -27,6 +37,10 @@ INTERPOLATION = 1e-8
 _LARGEST_VARIANCE = 1e12
 _INTERVALS = 96
 _ORDER = 10
+_CACHED = 2**14
+"""Points of which polynomials are computed at once: more leave the cache of a core."""
+_TRACED = 64
+"""Functions whose programs are kept."""
 _END = math.log1p(math.sqrt(_LARGEST_VARIANCE))
 _CHEBYSHEV = np.polynomial.chebyshev.chebpts1(_ORDER)
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(16)
@@ -78,7 +92,7 @@ def moments(
     kinks: where phi or a derivative jumps
     """
     reach = math.ceil(2 * math.sqrt(degree) + 9)
-    points, evaluate = [_points(s, kinks, reach) for s in sigma], compiled(phi)
+    points, evaluate = [_points(s, kinks, reach) for s in sigma], _kept(phi)
     with np.errstate(over="ignore", invalid="ignore"):  # where phi overflows, so do its moments
         return _moments(evaluate, sigma, points, degree)
 
@@ -90,17 +104,38 @@ def _moments(
     u = np.concatenate([s * z for s, (z, _) in zip(sigma, points, strict=True)])
     parts = [np.split(a, ends) for a in _even_and_odd(evaluate(u), evaluate(-u))]
     at_zero = float(evaluate(np.zeros(1))[0][0])
-    rows = []
+    rows: list[tuple[float, Vector, Vector]] = []
+    sides = []
     for s, (z, w), even, odd, slope_even, slope_odd in zip(sigma, points, *parts, strict=True):
         density = w * np.exp(-z * z / 2) * math.sqrt(2 / math.pi)
         mean = density @ (even - at_zero)
         energy = density @ (odd**2), density @ ((even - at_zero - mean) ** 2)
         steepness = density @ slope_even**2, density @ slope_odd**2
         half = w * np.exp(-z * z / 4) * math.sqrt(2 / math.pi)
-        sides = half * slope_even, half * slope_odd
-        slopes = [sides[n % 2] @ h for n, h in enumerate(_hermite(z, degree))]
-        rows.append((mean / s, slopes, np.array(energy) / s**2, steepness))
-    return Moments(sigma, at_zero, *(np.array(c) for c in zip(*rows, strict=True)))
+        sides.append(np.stack([half * slope_even, half * slope_odd]))
+        rows.append((mean / s, np.array(energy) / s**2, np.array(steepness)))
+    means, energies, steep = (np.array(c) for c in zip(*rows, strict=True))
+    slopes = _slopes([z for z, _ in points], sides, degree)
+    return Moments(sigma, at_zero, means, slopes, energies, steep)
+
+
+def _slopes(points: Sequence[Vector], sides: Sequence[Matrix], degree: int) -> Matrix:
+    """b_n for every sigma: polynomials of all sigmas with as many points are computed at once.
+
+    sides: phi' times the weights of the points, its even part and its odd one, [2, points]
+    """
+    alike: dict[int, list[int]] = {}
+    for row, z in enumerate(points):
+        alike.setdefault(len(z), []).append(row)
+    slopes = np.empty((len(points), degree + 1))
+    for size, members in alike.items():
+        together = max(1, _CACHED // size)
+        for begin in range(0, len(members), together):
+            chosen = members[begin : begin + together]
+            parities = np.stack([sides[row] for row in chosen], 1)[:, :, None]
+            for n, h in enumerate(_hermite(np.stack([points[row] for row in chosen]), degree)):
+                slopes[chosen, n] = (parities[n % 2] @ h[..., None])[:, 0, 0]
+    return slopes
 
 
 def _even_and_odd(right: tuple[Vector, Vector], left: tuple[Vector, Vector]) -> Iterator[Vector]:
@@ -108,6 +143,18 @@ def _even_and_odd(right: tuple[Vector, Vector], left: tuple[Vector, Vector]) -> 
     for plus, minus in zip(right, left, strict=True):
         yield (plus + minus) / 2
         yield (plus - minus) / 2
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """phi(u) - kappa |u|: equal ones are one function, which is traced once."""
+
+    phi: Callable[[Tensor], Tensor]
+    kappa: float
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Its values."""
+        return self.phi(u) - self.kappa * tf.abs(u)
 
 
 def compiled(phi: Callable[[Tensor], Tensor]) -> ValueAndSlope:
@@ -136,6 +183,9 @@ def compiled(phi: Callable[[Tensor], Tensor]) -> ValueAndSlope:
     return evaluate
 
 
+_kept = lru_cache(_TRACED)(compiled)
+
+
 def _points(sigma: float, kinks: Sequence[float], reach: float) -> tuple[Vector, Vector]:
     """Quadrature points and weights on [0, reach]."""
     fine = 0.5 / sigma * 2.0 ** np.arange(60)
@@ -145,7 +195,7 @@ def _points(sigma: float, kinks: Sequence[float], reach: float) -> tuple[Vector,
     return (middle + half * _POINTS).ravel(), (half * _WEIGHTS).ravel()
 
 
-def _hermite(z: Vector, degree: int) -> Iterator[Vector]:
+def _hermite(z: Array, degree: int) -> Iterator[Array]:
     """h_n(z) exp(-z^2 / 4) for n from 0 to degree: with that factor they do not overflow."""
     before, current = np.zeros_like(z), np.exp(-z * z / 4)
     for n in range(degree + 1):

@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor, Vector
 from keras2gp.covariance.duals.base import Statistics
 from keras2gp.covariance.duals.chebyshev import Tabulated, is_smooth, roots, table
-from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments, moments
+from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments, Smooth, moments
 from keras2gp.covariance.duals.compact_sums import READ, CompactSum, Rows, designed
 from keras2gp.covariance.duals.elementary import correlation_statistics
 from keras2gp.covariance.duals.homogeneous import Abs
@@ -80,7 +80,7 @@ class Compact(Tabulated):
         whole = moments(phi, kinks, sigma, _LONGEST)
         psi = whole
         if kappa:
-            psi = moments(lambda u: phi(u) - kappa * tf.abs(u), kinks, sigma, _LONGEST)
+            psi = moments(Smooth(phi, kappa), kinks, sigma, _LONGEST)
         self.sums: list[CompactSum] = []
         self._tables = []
         smooth = self._tabulate(whole, limit) or not cornered

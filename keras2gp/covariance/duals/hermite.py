@@ -27,7 +27,7 @@ from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
 from keras2gp._util.text import received_text
 from keras2gp.covariance.base import Reach
 from keras2gp.covariance.duals.base import Dual, Statistics
-from keras2gp.covariance.duals.coefficients import INTERPOLATION, moments
+from keras2gp.covariance.duals.coefficients import INTERPOLATION, Smooth, moments
 from keras2gp.covariance.duals.compact import Compact, compact_of, narrow_of, wide_of
 from keras2gp.covariance.duals.elementary import correlation_statistics
 from keras2gp.covariance.duals.homogeneous import Abs
@@ -245,6 +245,7 @@ def _wide(dual: Hermite, *, tangent: bool) -> Compact | None:
         return wide_of(dual.phi, dual.kinks, dual.kappa, tolerances, compact, columns=columns)
 
 
+@cache
 def _tolerances(dual: Hermite, *, tangent: bool) -> tuple[float, ...]:
     """The bounds of the series, which a compact form keeps: covariance, and derivative."""
     covariance, slope = (float(rows.max()) for rows in _bounds(dual, _REFERENCE, [dual.degree]))
@@ -261,9 +262,8 @@ def _bounds(dual: Hermite, q: Vector, degrees: Sequence[int]) -> tuple[Matrix, M
     whole = moments(dual.phi, dual.kinks, np.sqrt(q), max(degrees))
     smooth = whole
     if dual.kappa:
-        smooth = moments(
-            lambda u: dual.phi(u) - dual.kappa * tf.abs(u), dual.kinks, np.sqrt(q), max(degrees)
-        )
+        psi = Smooth(dual.phi, dual.kappa)
+        smooth = moments(psi, dual.kinks, np.sqrt(q), max(degrees))
     sizes = whole.second / q, whole.steepness.sum(1)
     rows: tuple[list[Vector], list[Vector]] = [], []
     for degree in degrees:

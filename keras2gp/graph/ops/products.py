@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.ops.base import FEW_CHANNELS, Kind, NotGaussian, Op, Refusal, Spatial
+from keras2gp.graph.ops.base import Kind, NotGaussian, Op, Refusal, Spatial
 from keras2gp.graph.ops.channels import Activation
 
 __all__ = ["STRAIGHT", "Multiple", "Polynomial", "Product", "Rest", "Total"]
@@ -15,7 +15,10 @@ __all__ = ["STRAIGHT", "Multiple", "Polynomial", "Product", "Rest", "Total"]
 
 @dataclass(frozen=True)
 class Product(Op):
-    """The product of independent A_i: k' = product of k_i, features even of Gaussian tensors."""
+    """The product of independent A_i: k' = product of k_i, features even of Gaussian tensors.
+
+    One of them may be data: the others are alike in all of its channels.
+    """
 
     pointwise: ClassVar[bool] = True
     not_gaussian: ClassVar[NotGaussian] = NotGaussian(
@@ -47,12 +50,6 @@ class Product(Op):
     def keeps_zeros(self) -> bool:
         """It is 0 wherever one factor is."""
         return True
-
-    @property
-    def refuses_data(self) -> Refusal | None:
-        """Data times something random."""
-        hint = "a convolution or Dense layer on the input's branch (a 1x1 convolution will do)"
-        return Refusal("product of the input and a random branch", FEW_CHANNELS, hint)
 
 
 @dataclass(frozen=True)
@@ -96,17 +93,12 @@ class Polynomial(Op):
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
         """A factor that stands in one of two products contributes its mean."""
-        return Kind.FEATURES in inputs
+        return not {Kind.FEATURES, Kind.DATA}.isdisjoint(inputs)
 
     @property
     def keeps_zeros(self) -> bool:
         """No product is without factors."""
         return True
-
-    @property
-    def refuses_data(self) -> Refusal | None:
-        """As a product."""
-        return Product().refuses_data
 
 
 @dataclass(frozen=True)
