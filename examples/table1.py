@@ -74,7 +74,7 @@ class Record:
             if self.data["settings"] != settings:
                 raise SystemExit(
                     f"{self.path} is of another run, {self.data['settings']}; this one would be "
-                    f"{settings}. Try another --out"
+                    f"{settings}. Try: another --out"
                 )
 
     def row(self, name):

@@ -57,7 +57,7 @@ class Obstacle:
     hint: str = ""
 
     def __str__(self) -> str:
-        hint = f" Try: {self.hint}" if self.hint else ""
+        hint = f". Try: {self.hint}" if self.hint else ""
         where, received = (_shortened(one_line(text)) for text in (self.where, self.received))
         return f"{where} ({received}): {one_line(self.why + hint)}"
 

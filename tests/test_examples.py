@@ -105,7 +105,7 @@ def test_table1_of_another_data_set(tmp_path, capsys):
     np.savez(tmp_path / "bands.npz", x=x, y=y)
     options = ["--data", tmp_path / "bands.npz", "--train", 60, "--test", 40, "--rows", "nngp"]
     assert table1(*options, "--out", tmp_path / "out") < 0.2
-    with pytest.raises(SystemExit, match="Try another --out"):
+    with pytest.raises(SystemExit, match="Try: another --out"):
         table1("--train", 48, "--test", 40, "--rows", "nngp", "--out", tmp_path / "out")
 
 

@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
 
-from keras2gp._util.text import size_text
+from keras2gp._util.text import did_you_mean, size_text
 from keras2gp.errors import Keras2GPError, StoreError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "flush",
     "foreign_files",
     "free_disk",
+    "missing",
     "read_if_regular",
     "require_disk",
     "require_writable",
@@ -45,6 +46,8 @@ _SUFFIX = ".partial"
 _OURS = re.compile(rf"\..*\.[0-9a-f]{{32}}{re.escape(_SUFFIX)}(\.\w+)?", re.DOTALL)
 _ATTEMPTS = 10
 _ABANDONED = 3600.0
+_MOST = 1000
+"""Names of a folder that are compared with one that it lacks."""
 
 
 def temporary_name(path: Path) -> Path:
@@ -262,6 +265,17 @@ def sweep(target: Path) -> None:
             shutil.rmtree(partial, ignore_errors=True)
         elif abandoned:
             partial.unlink(missing_ok=True)
+
+
+def missing(path: Path, what: str = "no such file") -> str:
+    """The message on a path where nothing is, with a name beside it that resembles it."""
+    try:
+        names = [
+            entry.name for entry, _ in zip(os.scandir(path.parent), range(_MOST), strict=False)
+        ]
+    except OSError:  # its folder is missing too, or may not be read
+        names = []
+    return f"{path}: {what}.{did_you_mean(path.name, names)}".removesuffix(".")
 
 
 def read_if_regular(path: Path, largest: int | None = None) -> bytes | None:

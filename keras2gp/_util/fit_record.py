@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp._util.digest import check_digest, with_digest
-from keras2gp._util.files import read_if_regular, write_file
+from keras2gp._util.files import missing, read_if_regular, write_file
 from keras2gp.errors import Keras2GPError, ModelFileError
 
 __all__ = [
@@ -93,11 +93,17 @@ def read_record(directory: Path) -> FitRecord:
     Raises: ModelFileError if the directory holds none, or it is damaged.
     """
     path = directory / RECORD
+    if directory.is_file():
+        raise ModelFileError(
+            f"{directory} is a file, and a fitted model is a directory. Try: the --out of keras2gp "
+            "fit, which fits a model or a kernel to data"
+        )
     if not directory.is_dir():
-        raise ModelFileError(f"{directory}: no such directory")
+        raise ModelFileError(missing(directory, "no such directory"))
     if not path.is_file():
-        hint = " It is a kernel: fit it first." if (directory / "kernel.json").is_file() else ""
-        raise ModelFileError(f"{directory} holds no fitted model (no {RECORD}).{hint}")
+        is_kernel = (directory / "kernel.json").is_file()
+        hint = f". It is a kernel. Try: keras2gp fit {directory} first" if is_kernel else ""
+        raise ModelFileError(f"{directory} holds no fitted model (no {RECORD}){hint}")
     try:
         data = json.loads(read_if_regular(path, _LARGEST) or b"")
         if data["format"] != (_SHUFFLED if "shuffle" in data else _FORMAT):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from keras2gp.errors import one_line
@@ -23,7 +24,9 @@ __all__ = [
     "quoted_text",
     "received_text",
     "repeated",
+    "shape_text",
     "size_text",
+    "wrong_shape",
 ]
 
 # A pipe has no width: lines are as long as they are, for grep and awk; tables are folded.
@@ -111,6 +114,48 @@ def repeated(items: Iterable[Hashable]) -> Any:
             return item
         seen.add(item)
     return None
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """Sizes as a tuple is written, with None for those that are open: "8, 8, 1"."""
+    return ", ".join(map(str, shape))
+
+
+def wrong_shape(name: str, received: Sequence[int], expected: Sequence[int | None]) -> str:
+    """The message on images of another shape, with what brings them into the one expected.
+
+    Args:
+        name: of the array, as in the expressions that the message has the reader try.
+        received: its whole shape, [N, *sizes].
+        expected: of one image, with None for a size that is open.
+    """
+    sizes, wanted = tuple(received[1:]), tuple(expected)
+    channels = wanted[-1] or 0 if len(wanted) > 1 else 0
+    each = f".repeat({channels}, axis=-1)" if channels > 1 else ""
+    likely = {
+        f"{name}[None], one image": _fits(received, wanted),
+        f"{name}[None, ..., None]{each}, one image": channels and _fits(received, wanted[:-1]),
+        f"{name}[..., None]{each}": channels and _fits(sizes, wanted[:-1]),
+        f"{name}{each}, grey in each channel": each and _fits(sizes, (*wanted[:-1], 1)),
+        f"{name}.mean(axis=-1, keepdims=True), grey": channels == 1
+        and _fits(sizes, (*wanted[:-1], 3)),
+        f"{name}[..., :{channels}], without transparency": channels in (1, 3)
+        and _fits(sizes, (*wanted[:-1], channels + 1)),
+        f"numpy.moveaxis({name}, 1, -1), channels last": channels
+        and _fits(sizes, (channels, *wanted[:-1])),
+        f"{name}.reshape(-1, {shape_text(wanted)})": None not in wanted
+        and math.prod(sizes) == math.prod(map(int, wanted)),  # type: ignore[arg-type]
+        f"images of {' x '.join(map(str, wanted[:-1]))} pixels, or a model whose input has the "
+        f"shape ({shape_text(sizes)})": len(wanted) == len(sizes) == 3 and sizes[-1] == channels,
+    }
+    hint = next((f". Try: {text}" for text, fits in likely.items() if fits), "")
+    return f"{name}: received shape {tuple(received)}, expected (N, {shape_text(wanted)}){hint}"
+
+
+def _fits(sizes: Sequence[int], expected: Sequence[int | None]) -> bool:
+    """Whether sizes are those expected, of which None is any."""
+    pairs = zip(sizes, expected, strict=False)
+    return len(sizes) == len(expected) and all(b is None or a == b for a, b in pairs)
 
 
 def did_you_mean(received: Any, names: Iterable[str]) -> str:

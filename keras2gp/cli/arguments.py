@@ -223,7 +223,8 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="of the targets, which are -1 and 1; of a regression's, scaled to variance 1; auto: "
         "of the largest leave-one-out likelihood of the labels, or evidence of a regression, and 0 "
-        "unless a noise raises it by 2 nats (default)",
+        "unless a noise raises it by more than 2 nats, and that of labels by two standard errors "
+        "(default)",
     )
     group.add_argument(
         "--jitter",

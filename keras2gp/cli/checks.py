@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras2gp._util.files import missing
 from keras2gp._util.fit_record import expanded, identity, read_record
 from keras2gp._util.text import did_you_mean
 from keras2gp.cli.arguments import DATA_SOURCES
@@ -268,9 +269,14 @@ def _check_data(source: str) -> None:
     path = expanded(source)
     if path.is_dir() or (path.is_file() and path.suffix in (".npz", ".npy", ".csv")):
         return
-    problem = "is no .npz, .npy or .csv file" if path.is_file() else "no such file or folder"
-    hint = did_you_mean(source, ("sample", "tfds:"))
-    raise DataError(f"{source}: {problem}.{hint} Expected {DATA_SOURCES}")
+    if path.is_file():
+        problem = f"{source}: is no .npz, .npy or .csv file"
+    elif hint := did_you_mean(source, ("sample", "tfds:")):
+        problem = f"{source}: no such file or folder.{hint}"
+    else:
+        problem = missing(path, "no such file or folder")
+    stop = "" if problem.endswith("?") else "."
+    raise DataError(f"{problem}{stop} Expected {DATA_SOURCES}")
 
 
 def _check_picture(options: argparse.Namespace) -> None:
@@ -283,4 +289,4 @@ def _check_picture(options: argparse.Namespace) -> None:
 def _check_file(path: Path, option: str) -> None:
     """Whether a file to read is there. Raises: UsageError."""
     if not path.is_file():
-        raise UsageError(f"{option} {path}: no such file")
+        raise UsageError(f"{option} {missing(path)}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.files import read_if_regular
+from keras2gp._util.files import missing, read_if_regular
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.cli.described import Option, Parser
 from keras2gp.cli.exit_codes import UsageError
@@ -115,7 +115,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = read_if_regular(path, _LARGEST)
         if content is None:
-            raise UsageError(f"{_OPTION} {path}: no such file")
+            raise UsageError(f"{_OPTION} {missing(path)}")
         return tomllib.loads(content.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = received_text(getattr(error, "strerror", None) or str(error), 200)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras2gp._util.files import missing
 from keras2gp._util.text import did_you_mean
 from keras2gp.cli.arguments import ZOO_NAMES
 from keras2gp.cli.exit_codes import UsageError
@@ -56,8 +57,9 @@ def model_source(text: str, *, kernels: bool) -> ModelSource:
             raise ModelFileError(_no_model_in(path, kernels=kernels))
         return ModelSource("kernel", text)
     if not path.is_file():
-        problem = "is no regular file" if path.exists() else "no such file or directory"
-        raise ModelFileError(f"{text}: {problem}")
+        if path.exists():
+            raise ModelFileError(f"{text}: is no regular file")
+        raise ModelFileError(missing(path, "no such file or directory"))
     if path.suffix.lower() not in _MODEL_SUFFIXES:
         raise ModelFileError(
             f"{text}: models are read from .keras, .h5 and .hdf5 files, and from the .json of "

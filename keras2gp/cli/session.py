@@ -50,7 +50,7 @@ class Session:
 def open_session(options: argparse.Namespace, rows: Rows) -> Session:
     """The kernel of MODEL and the rows prepared for it. Raises: as kernel_of; InputError."""
     kernel = kernel_of(options, image_shape(rows.x))
-    images, notes = prepared(kernel, rows.x)
+    images, notes = prepared(kernel, rows.x, options.data)
     return Session(kernel, images, [*rows.notes, *notes])
 
 
@@ -124,8 +124,24 @@ def image_shape(x: Images) -> tuple[int, ...]:
     return tuple(x.shape[1:]) if x.ndim != 3 else (*x.shape[1:], 1)
 
 
-def prepared(kernel: Kernel | ComposedKernel, x: Images) -> tuple[Images, list[str]]:
-    """Images as the kernel takes them, and what was done to them. Raises: InputError."""
+def prepared(kernel: Kernel | ComposedKernel, x: Images, source: str) -> tuple[Images, list[str]]:
+    """Images as the kernel takes them, and what was done to them.
+
+    Args:
+        kernel: of a network, or a sum or product.
+        x: the images.
+        source: what the user names them by.
+
+    Raises:
+        InputError: they are no images of this kernel; the message starts with the source.
+    """
+    try:
+        return _prepared(kernel, x)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+
+
+def _prepared(kernel: Kernel | ComposedKernel, x: Images) -> tuple[Images, list[str]]:
     if takes_table(kernel.inputs, x):
         return prepared_table(kernel.inputs, x)
     if len(kernel.inputs) != 1:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Vector
-from keras2gp._util.text import received_text
+from keras2gp._util.text import received_text, shape_text
 from keras2gp.data.tables import is_table, numbers_of
 from keras2gp.errors import InputError, one_line
 from keras2gp.kernel.inputs import InputSpec
 
-__all__ = ["dominant_column", "prepared_table", "takes_table"]
+__all__ = ["dominant_column", "prepared_table", "takes_table", "unprepared"]
 
 _DOMINANT = 0.99
 """The share of the inputs' variance beyond which one column hides the others."""
@@ -54,6 +54,18 @@ def prepared_table(specs: Sequence[InputSpec], x: Array) -> tuple[Array, list[st
     return np.stack(columns, axis=1), notes
 
 
+def unprepared(x: Array) -> Array:
+    """Rows for a model that is not built yet: a table's columns as numbers, others as they are.
+
+    Raises:
+        InputError: a column holds something else than numbers.
+    """
+    if not is_table(x):
+        return x
+    names = list(x.dtype.names or ())
+    return np.stack(_numbers([x[name] for name in names], names), axis=1)
+
+
 def _names(specs: Sequence[InputSpec], x: Array) -> list[str]:
     """The columns of the inputs, in their order: by name, or all of them for one input."""
     present = list(x.dtype.names or ())
@@ -62,7 +74,7 @@ def _names(specs: Sequence[InputSpec], x: Array) -> list[str]:
         if len(present) != sizes[0]:
             raise InputError(
                 f"{len(present)} columns ({one_line(', '.join(present))}), and the model takes "
-                f"{sizes[0] or specs[0].shape}. Try: a table of those alone, and y"
+                f"{_taken(specs[0])}"
             )
         return present
     missing = [spec.name for spec in specs if spec.name not in present]
@@ -74,6 +86,20 @@ def _names(specs: Sequence[InputSpec], x: Array) -> list[str]:
             f"{one_line(', '.join(spec.name for spec in specs))}"
         )
     return [spec.name for spec in specs]
+
+
+def _taken(spec: InputSpec) -> str:
+    """The sizes that one input takes, and a remedy for a table of other columns."""
+    if len(spec.shape) == 1 and spec.shape[0] is not None:
+        return (
+            f"{spec.shape[0]}. Try: a table of y and the columns that the model takes; or a model "
+            "whose input has as many numbers as the table has columns"
+        )
+    sizes = shape_text(spec.shape)
+    return (
+        f"inputs of shape ({sizes}). Try: a folder of images, or an .npz file whose x is "
+        f"[N, {sizes}]"
+    )
 
 
 def dominant_column(x: Array, names: Sequence[str] = ()) -> list[str]:

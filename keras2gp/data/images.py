@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.text import wrong_shape
 from keras2gp.errors import InputError
 
 __all__ = ["as_floats", "not_finite", "prepare_images"]
@@ -54,10 +55,7 @@ def prepare_images(
         images = images[..., np.newaxis]
         notes.append("added the channel axis that the model expects")
     if images.shape[1:] != tuple(sample_shape):
-        raise InputError(
-            f"images: received shape {images.shape}, and the model takes "
-            f"(N, {', '.join(map(str, sample_shape))})"
-        )
+        raise InputError(wrong_shape("images", images.shape, sample_shape))
     if images.dtype != np.uint8:
         floats, done = as_floats(images, "images")
         return floats, notes + done

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Images, Tensor
 from keras2gp._util.checks import require_plain
-from keras2gp._util.text import received_text
+from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.errors import InputError
 from keras2gp.kernel.inputs import InputSpec, checked
 
@@ -80,8 +80,7 @@ class ImageInputs:
                 continue
             array = _array(value, name)
             if not spec.fits(array.shape[1:]):
-                expected = ", ".join(["N", *map(str, spec.shape)])
-                raise InputError(f"{name}: received shape {array.shape}, expected ({expected})")
+                raise InputError(wrong_shape(name, array.shape, spec.shape))
             arrays.append(_text(array, name) if kind == "string" else _whole(array, kind, name))
         return arrays
 

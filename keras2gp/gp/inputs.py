@@ -24,6 +24,12 @@ __all__ = [
     "require_finite_input",
 ]
 
+_HINTS = {
+    "X": ". Try: scikit-learn's SimpleImputer, or the rows without it",
+    "y": '. Try: missing="ignore" of a GPClassifier or GPRegressor, or the rows without it',
+}
+"""Remedies for an entry that is NaN."""
+
 
 def check_texts(x: Any) -> Images:
     """Inputs as an array [N, columns] of text, numbers among them written as text.
@@ -158,7 +164,9 @@ def require_finite_input(array: Array, what: str, note: str = "") -> None:
     finite = np.isfinite(array)
     if not finite.all():
         place = _first_place(~finite)
-        raise InputError(f"{what} is not finite: entry {place} is {array[tuple(place)]}{note}")
+        value = array[tuple(place)]
+        hint = _HINTS.get(what, "") if np.isnan(value) else ""
+        raise InputError(f"{what} is not finite: entry {place} is {value}{note}{hint}")
 
 
 def _first_place(wrong: Array) -> list[int]:
@@ -169,7 +177,9 @@ def _first_place(wrong: Array) -> list[int]:
 def _float64(array: Array, what: str) -> Array:
     """Real numbers in float64; InputError where float64 does not hold a number."""
     if array.dtype.kind not in "fiub":
-        raise InputError(f"{what} holds values of type {array.dtype}; expected real numbers")
+        labels = what == "y" and array.dtype.kind in "US"
+        hint = ". Try: a GPClassifier, or y.astype(float) if they are numbers" if labels else ""
+        raise InputError(f"{what} holds values of type {array.dtype}; expected real numbers{hint}")
     require_finite_input(array, what, " (NaN or inf)")
     result = as_float(what, array)
     lost = ~np.isfinite(result) | ((result == 0.0) & (array != 0))

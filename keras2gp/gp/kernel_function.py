@@ -75,9 +75,12 @@ def check_kernel(kernel: object) -> None:
             "RBF(1.0) + keras2gp.adapters.sklearn_kernel(k)"
         )
     if isinstance(kernel, type) or not isinstance(kernel, KernelFunction):
+        # This package does without Keras here; a Keras model is a callable with layers.
+        is_model = hasattr(kernel, "layers") and callable(kernel)
+        hint = ". Try: keras2gp.convert(model), the kernel of a Keras model" if is_model else ""
         raise InputError(
             f'kernel is {received_text(kernel)}: expected "precomputed", or a kernel such as '
-            "keras2gp.convert gives: kernel(x1, x2) -> [N1, N2] and kernel.diag(x) -> [N]"
+            f"keras2gp.convert gives: kernel(x1, x2) -> [N1, N2] and kernel.diag(x) -> [N]{hint}"
         )
 
 

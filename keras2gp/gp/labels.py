@@ -64,7 +64,9 @@ def check_labels(y: Any) -> Vector:
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"y holds no labels: {error}") from error
+        text = str(error).removesuffix(".")
+        hint = ". Try: a GPRegressor" if "continuous" in text else ""
+        raise InputError(f"y holds no labels: {text}{hint}") from error
     return labels
 
 

@@ -18,7 +18,7 @@ from keras2gp._util.arrays import Targets, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import NumericalError
 from keras2gp.gp.noise_curve import NoiseCurve
-from keras2gp.gp.noise_pilot import ROWS, Pilot, gains, label_likelihoods, noise_memory
+from keras2gp.gp.noise_pilot import GAIN, ROWS, Pilot, gains, label_likelihoods, noise_memory
 from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training
 from keras2gp.gp.solvers.tridiagonal import profiled_evidence
@@ -74,9 +74,8 @@ def choose_noise(
     targets, size = _scaled(targets, count)
     pilot = Pilot(training, targets, labels=labels, jitter=jitter, relative=relative)
     climb = None if trial is None else _Climb(trial, targets, labels=labels)
-    what = "leave-one-out likelihood" if labels else "evidence"
     unit = float(np.log(size).sum())
-    return _chosen(pilot, climb, count, unit=unit, what=what, why_not=why_not)
+    return _chosen(pilot, climb, count, unit=unit, labels=labels, why_not=why_not)
 
 
 def choose_noises(
@@ -115,7 +114,7 @@ def choose_noises(
     for column, output in enumerate(varied):
         one, unit = pilot.of_output(column), float(np.log(size[column]))
         own = climb.of_output(column)
-        curves[output] = _chosen(one, own, count, unit=unit, what="evidence", why_not="")
+        curves[output] = _chosen(one, own, count, unit=unit, labels=False, why_not="")
     return tuple(curves)
 
 
@@ -136,7 +135,7 @@ def _none(count: int, reason: str) -> NoiseCurve:
 
 
 def _chosen(
-    pilot: Pilot, climb: _Climb | None, count: int, *, unit: float, what: str, why_not: str
+    pilot: Pilot, climb: _Climb | None, count: int, *, unit: float, labels: bool, why_not: str
 ) -> NoiseCurve:
     """The curve of some rows, or of all where those are more and can be factorised.
 
@@ -145,33 +144,45 @@ def _chosen(
         climb: of all rows; None where the solver does not factorise them.
         count: N.
         unit: the logarithm of what the targets were divided by, summed over outputs.
-        what: the name of the value.
+        labels: whether the value is a leave-one-out likelihood of labels, and not an evidence.
         why_not: the reason why the solver does not factorise.
     """
     if pilot.foreign:
         return _none(count, "the matrix is no covariance")
     best, rows = pilot.best(), pilot.rows
+    what = "leave-one-out likelihood" if labels else "evidence"
+    asked = f"{GAIN:g} nats" + (" and two standard errors" if labels else "")
     if rows == count:
-        return _curve(pilot.values, best, count, unit, f"the largest {what} of {count} rows")
+        how = f"the largest {what} of {count} rows"
+        return _curve(pilot.values, best, count, unit, how, asked=asked)
     if climb is None:
         how = f"the largest {what} of {rows} of {count} rows, drawn at random: {why_not}"
-        return _curve(pilot.values, best, rows, unit, how)
+        return _curve(pilot.values, best, rows, unit, how, asked=asked)
     best = climb.top(best, pilot.positive)
     how = f"the largest {what} of {count} rows, factorised {len(climb.values)} times"
     # A matrix is no more regular than that of some of its rows.
     singular = {noise: None for noise, value in pilot.values.items() if value is None}
-    return _curve({**singular, **climb.values}, best, count, unit, how)
+    return _curve({**singular, **climb.values}, best, count, unit, how, asked=asked)
 
 
 def _curve(
-    tried: Mapping[float, float | None], chosen: float, rows: int, unit: float, how: str
+    tried: Mapping[float, float | None],
+    chosen: float,
+    rows: int,
+    unit: float,
+    how: str,
+    *,
+    asked: str,
 ) -> NoiseCurve:
     """The curve of targets in their own units, which are larger by exp(unit) in all."""
     values = {n: None if v is None else v - rows * unit for n, v in sorted(tried.items())}
     known = [value for value in values.values() if value is not None]
     if not chosen:
         gain = max(known) - (values[0.0] or 0.0)
-        how = f"none: {how} gains {gain:.2g} nats by a noise, too few"
+        how = (
+            f"none: {how} is {gain:.2g} nats above that of no noise, where more than {asked} are "
+            "asked for"
+        )
     return NoiseCurve(tuple(values), tuple(values.values()), chosen, rows, how)
 
 

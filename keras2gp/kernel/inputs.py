@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.checks import as_float, require_plain
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
-from keras2gp._util.text import received_text
+from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Input, Tokens
 
@@ -187,7 +187,7 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
     if array.dtype == np.uint8 and not spec.dtype:
         raise InputError(
             f"{name}: uint8 pixels. They are not scaled here, since the model may rescale them "
-            f"itself. Try {name}.astype('float32') / 255, or without the division if the model "
+            f"itself. Try: {name}.astype('float32') / 255, or without the division if the model "
             "has a Rescaling or Normalization layer"
         )
     if spec.dtype == "string":
@@ -204,15 +204,12 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
 
 def _shaped(array: Array, spec: InputSpec, name: str) -> Array:
     """The array as [N, *shape]. Raises: InputError for other sizes, or no images."""
-    expected = ("N", *spec.shape)
     fixed = [size for size in spec.shape if size is not None]
     whole = len(fixed) == len(spec.shape)
     flat = array.ndim == 2 and whole and array.shape[1] == math.prod(fixed)
     flat |= array.ndim == 1 and spec.shape == (1,)
     if not spec.fits(array.shape[1:]) and not flat:
-        raise InputError(
-            f"{name}: received shape {array.shape}, expected {expected}".replace("'", "")
-        )
+        raise InputError(wrong_shape(name, array.shape, spec.shape))
     if len(array) == 0:
         raise InputError(f"{name}: no images: shape {array.shape}")
     return array.reshape(len(array), *(fixed if whole else array.shape[1:]))

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
 from keras2gp._util.digest import check_digest, file_digest, with_digest
-from keras2gp._util.files import read_if_regular, staged_directory
+from keras2gp._util.files import missing, read_if_regular, staged_directory
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import Program
@@ -224,13 +224,25 @@ def malformed_refused(file: Path) -> Iterator[None]:
         raise ModelFileError(f"{file} is malformed: {type(error).__name__}: {error}") from error
 
 
+def _no_kernel(directory: Path) -> str:
+    """Why there is no kernel at a path."""
+    if directory.is_file():
+        return (
+            f"{directory} is a file, and a saved kernel is a directory. Try: keras2gp.convert, if "
+            "it is a model"
+        )
+    if not directory.exists():
+        return missing(directory, "no such directory")
+    return f"{directory} holds no saved kernel: no file {JSON}"
+
+
 def json_of(directory: Path) -> dict[str, Any]:
     """The object in kernel.json, of any content."""
     file = directory / JSON
     try:
         content = read_if_regular(file, _LARGEST_JSON)
         if content is None:
-            raise ModelFileError(f"{directory} holds no saved kernel: no file {JSON}")
+            raise ModelFileError(_no_kernel(directory))
         data = json.loads(content.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{_short(file)} cannot be read: {_cause(error)}") from error

@@ -134,7 +134,7 @@ def compute(
         needed.require()
     path = Path(f"gram-{digest(fingerprint_of(work))[:12]}.zarr")
     warnings.warn(
-        f"{needed.shortage}: it is stored in {path.absolute()}. Try out=PATH for another place",
+        f"{needed.shortage}: it is stored in {path.absolute()}. Try: out=PATH for another place",
         stacklevel=3,
     )
     return _fill(path, work, driver, progress)

@@ -63,7 +63,9 @@ def dask_workers(purpose: str) -> Any:
     try:
         return import_module("keras2gp.matrices.dask_workers")
     except ModuleNotFoundError as error:
-        raise InputError(f"{purpose}: {error}. Try pip install 'keras2gp[cluster]'") from error
+        raise InputError(
+            f"{purpose}: {error}. Try: python -m pip install 'keras2gp[cluster]'"
+        ) from error
 
 
 class Threads:
@@ -113,7 +115,7 @@ class Mirrored:
         else:
             self.devices = tuple(d.name for d in tf.config.list_logical_devices("GPU"))
         if not self.devices:
-            raise InputError("executor='gpus': TensorFlow finds no GPU. Try executor='threads'")
+            raise InputError("executor='gpus': TensorFlow finds no GPU. Try: executor='threads'")
         self.threads = threads
 
     def run(self, work: Work, missing: Sequence[Block], sink: Sink) -> Generator[Block, None, None]:

@@ -76,7 +76,7 @@ def require_range(
         place = tuple(int(i) for i in lost[0])
         raise NumericalError(
             f"the variance of image {start + place[-1]} is {variances[place]}, and is not 0: "
-            f"variances shrink below {variances.dtype}. Try {_wider(variances.dtype)}larger "
+            f"variances shrink below {variances.dtype}. Try: {_wider(variances.dtype)}larger "
             "variances, or larger inputs"
         )
 
@@ -103,13 +103,15 @@ def _reason(
     tensors = [*outputs, *(tensor for group in statistics.values() for tensor in group)]
     numbers = [np.asarray(tensor) for tensor in tensors]
     if all((np.abs(n) <= np.finfo(dtype).max).all() for n in numbers):
-        return f"{dtype} loses the values on the way to it. Try {_wider(dtype)}smaller inputs"
+        return f"{dtype} loses the values on the way to it. Try: {_wider(dtype)}smaller inputs"
     if any(np.isnan(n).any() for n in numbers) and not any(np.isinf(n).any() for n in numbers):
         return (
             "an activation is not known at the variance of its input: expansions reach 1e12. Try "
             "smaller variances, or smaller inputs"
         )
-    return f"variances grow beyond {dtype}. Try {_wider(dtype)}smaller variances, or smaller inputs"
+    return (
+        f"variances grow beyond {dtype}. Try: {_wider(dtype)}smaller variances, or smaller inputs"
+    )
 
 
 def _in_double(

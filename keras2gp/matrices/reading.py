@@ -51,7 +51,7 @@ def _range(key: Any, count: int) -> range:
     if isinstance(key, bool | np.bool_) or not hasattr(key, "__index__"):
         raise InputError(
             f"a stored matrix takes integers and slices as indices, received {type(key).__name__}. "
-            "Try store[i0:i1, j0:j1], and numpy's indexing on what that gives"
+            "Try: store[i0:i1, j0:j1], and numpy's indexing on what that gives"
         )
     place = operator.index(key)
     if not -count <= place < count:

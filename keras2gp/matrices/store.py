@@ -239,7 +239,7 @@ class GramStore:
             raise StoreError(
                 f"{self.path} holds another matrix: its fingerprint is "
                 f"{digest(self.fingerprint)}, the one asked for {digest(fingerprint)}. They differ "
-                f"in {'; '.join(parts)}. Try another path, or remove the store"
+                f"in {'; '.join(parts)}. Try: another path, or remove the store"
             )
 
     def read(self, block: Block) -> Matrix:
@@ -326,7 +326,9 @@ class GramStore:
 
     def _put(self, array: ChunkedArray, place: tuple[int, ...], values: Array) -> None:
         if not self._writable:
-            raise InputError(f"{self.path} is open for reading. Try GramStore(path, writable=True)")
+            raise InputError(
+                f"{self.path} is open for reading. Try: GramStore(path, writable=True)"
+            )
         try:
             array.write(place, values)
         except StoreError as error:

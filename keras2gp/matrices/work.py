@@ -174,5 +174,5 @@ def require_finite(values: Array, row: int = 0, column: int | None = 0) -> None:
     wider = "" if values.dtype == np.float64 else "dtype='float64', or "
     raise NumericalError(
         f"entry {place} of the kernel's matrix is {value}, although its images have finite "
-        f"variances: {values.dtype} loses the values on the way to it. Try {wider}smaller inputs"
+        f"variances: {values.dtype} loses the values on the way to it. Try: {wider}smaller inputs"
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from keras2gp._util.files import require_disk
+from keras2gp._util.files import missing, require_disk
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import ModelFileError
 from keras2gp.modelfile.archive import copy_member, member_of, member_size, printable, too_large
@@ -84,7 +84,7 @@ def source_of(path: Path) -> ModelSource:
     except OSError as error:  # a name that is too long
         raise ModelFileError(f"{printable(path)}: {error.strerror or error}") from error
     if not exists:
-        raise ModelFileError(f"{path}: no such file")
+        raise ModelFileError(missing(path))
     if is_directory:
         if (path / _CONFIG).exists():
             return ModelSource(path, "directory")

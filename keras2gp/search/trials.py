@@ -119,4 +119,4 @@ def require_same_search(path: Path, identity: Mapping[str, Any]) -> None:
         changes = "; ".join(
             f"{key}: {earlier.get(key)!r}, now {identity[key]!r}" for key in differing
         )
-        raise StoreError(f"{path} is of another search ({changes}). Try another directory")
+        raise StoreError(f"{path} is of another search ({changes}). Try: another directory")

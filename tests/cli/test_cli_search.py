@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 OWN = """\
@@ -21,6 +22,18 @@ def build(settings):
     prior = keras.initializers.VarianceScaling(settings["w2"], "fan_in", "untruncated_normal")
     conv = keras.layers.Conv2D(settings["width"], 3, activation="relu", kernel_initializer=prior)
     return keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(conv(x))))
+"""
+
+OF_TABLES = """\
+import keras
+
+SPACE = {"width": [3, 4]}
+
+
+def build(settings):
+    x = keras.Input((2,))
+    hidden = keras.layers.Dense(settings["width"], activation="relu")
+    return keras.Model(x, keras.layers.Dense(2)(hidden(x)))
 """
 
 
@@ -70,6 +83,19 @@ def test_search_refuses(run, files, tmp_path, arguments, code, told):
     found, _, err = run("search", space, *options, *rest)
     assert found == code
     assert told in err
+
+
+def test_search_of_a_table(run, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [f"{a},{b},{'up' if a > b else 'down'}" for a, b in rng.normal(size=(60, 2)).round(3)]
+    (tmp_path / "table.csv").write_text("\n".join(["a,b,y", *rows]))
+    (tmp_path / "own.py").write_text(OF_TABLES)
+    code, _, err = run(
+        "search", f"{tmp_path / 'own.py'}:build", "--data", tmp_path / "table.csv", "--train", 40,
+        "--samples", 1, "--out", tmp_path / "s",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert float(measures(tmp_path / "s")[0]["validation_error"]) < 0.3
 
 
 @pytest.mark.parametrize("text", ["import sys; sys.exit()", "exit(0)", "raise SystemExit('done')"])

@@ -1,6 +1,7 @@
 """CSV files and text on the command line: columns by name, numbers and text side by side."""
 
 import json
+import re
 import time
 
 import keras
@@ -188,3 +189,37 @@ def test_a_column_that_hides_the_others_is_told_of(normalized, run, tmp_path):
     assert dominant_column(np.array([[1e9, 0.0], [0.0, 1.0]]))[0].startswith("the column 1 of 2")
     for x in (np.eye(2), np.zeros((3, 2)), np.ones((2, 2), int), np.eye(4).reshape(2, 2, 2, 2)):
         assert dominant_column(x) == []
+
+
+def test_rows_of_another_form_name_their_source_and_what_to_try(fitted, files, run, tmp_path):
+    (tmp_path / "table.csv").write_text("a,b,y\n1,2,up\n3,4,down\n")
+    np.savez(tmp_path / "large.npz", x=np.zeros((9, 8, 8, 1)), y=np.arange(9) % 3)
+    own = ["--data", files / "data.npz", "--test", 9, "--ood"]
+    for arguments, told in (
+        (["evaluate", fitted, *own, tmp_path / "large.npz"], "--ood .*large.npz: .*6 x 6 pixels"),
+        (["evaluate", fitted, *own, tmp_path / "table.csv"], "--ood .*table.csv: 2 columns"),
+        (
+            ["evaluate", fitted, "--data", tmp_path / "large.npz", "--test", 9],
+            "large.npz: images: .*6 x 6 pixels, or a model",
+        ),
+        (
+            ["evaluate", fitted, "--data", tmp_path / "table.csv", "--test", 1],
+            "table.csv: 2 columns .a, b., and the model takes inputs of shape .6, 6, 1.. Try: a ",
+        ),
+    ):
+        code, _, err = run(*arguments)
+        assert code == 5
+        assert re.search(told, err), err
+
+
+def test_paths_that_are_no_fit_say_what_they_are(files, fitted, run):
+    code, _, err = run("evaluate", files / "tiny.keras", "--data", "sample", "--test", 9)
+    assert code == 4
+    assert "tiny.keras is a file, and a fitted model is a directory. Try: the --out of" in err
+    code, _, err = run("fit", files / "tiny.kears", "--data", "sample", "--train", 9, "--out", "o")
+    assert code == 4
+    assert "Did you mean tiny.keras?" in err
+    missing = files / "dat.npz"
+    code, _, err = run("fit", files / "tiny.keras", "--data", missing, "--train", 9, "--out", "o")
+    assert code == 5
+    assert "Did you mean data.npz? Expected sample" in err

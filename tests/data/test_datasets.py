@@ -291,8 +291,8 @@ def test_other_numbers_are_cast(x, gives):
 @pytest.mark.parametrize(
     ("x", "shape", "says"),
     [
-        (pixels(2), (3, 4, 1), r"received shape \(2, 4, 3, 1\).*takes \(N, 3, 4, 1\)"),
-        (pixels(2, (4, 3)), (4, 3, 3), r"received shape \(2, 4, 3\).*takes \(N, 4, 3, 3\)"),
+        (pixels(2), (3, 4, 1), r"received shape \(2, 4, 3, 1\).*expected \(N, 3, 4, 1\)"),
+        (pixels(2, (4, 3)), (4, 3, 3), r"received shape \(2, 4, 3\).*expected \(N, 4, 3, 3\)"),
         (pixels(0), SHAPE, "there are none"),
         (np.float32(1), SHAPE, "there are none"),
         (NAN, SHAPE, r"1 of 60 values are NaN or infinite, first at \(3, 1, 2, 0\)"),

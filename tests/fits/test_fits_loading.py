@@ -131,7 +131,7 @@ def test_what_is_no_fit(kernel, tmp_path):
     with pytest.raises(StoreError, match=r"notes\.txt"):
         fit.save(tmp_path / "fit")
     assert (tmp_path / "fit" / "notes.txt").read_text() == "mine"
-    with pytest.raises(ModelFileError, match="no saved kernel"):
+    with pytest.raises(ModelFileError, match="no such directory"):
         keras2gp.load(tmp_path / "mine" / "none")
     kernel.save(tmp_path / "kernel")
     with pytest.raises(InputError, match=r"holds none \(no fit\.json\)"):
@@ -155,3 +155,12 @@ def test_damage_of_the_record(kernel, tmp_path):
     record.write_text(record.read_text().replace('"rows": 14', '"rows": 15'))
     with pytest.raises(ModelFileError, match="its digest differs"):
         keras2gp.load(tmp_path / "fit")
+
+
+def test_a_path_that_is_no_directory(tmp_path):
+    (tmp_path / "model.keras").write_text("")
+    with pytest.raises(ModelFileError, match=r"is a file.*Try: keras2gp\.convert"):
+        keras2gp.load(tmp_path / "model.keras")
+    (tmp_path / "kernel").mkdir()
+    with pytest.raises(ModelFileError, match=r"no such directory\. Did you mean kernel"):
+        keras2gp.load(tmp_path / "kernal")

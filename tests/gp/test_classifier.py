@@ -171,7 +171,7 @@ def test_float32_error_does_not_hide_a_duplicate(offset):
         ([0, 1] * 22, "44 labels and X has 45"),
         (np.eye(45)[:, :3], "one-hot"),
         ([], "shape"),
-        (np.linspace(0.0, 1.0, 45), "no labels.*continuous"),
+        (np.linspace(0.0, 1.0, 45), "no labels.*continuous.*Try: a GPRegressor"),
         (np.full(45, np.nan), "not finite"),
         ([None, "a", 3] * 15, "no labels"),
         (None, "None"),

@@ -51,7 +51,7 @@ def test_float64_is_the_remedy():
     """The ReLU halves a variance: v^6 |x|^2 / 4 / 2^6, times 16 / 9 by the last Glorot layer."""
     expected = 1e-48 / 2**6 * (X**2).sum(1) / 4 * 16 / 9
     np.testing.assert_allclose(kernel(1e-8, dtype="float64")(X).numpy().diagonal(), expected)
-    with pytest.raises(NumericalError, match=r"below float64. Try larger variances"):
+    with pytest.raises(NumericalError, match=r"below float64. Try: larger variances"):
         kernel(1e-60, dtype="float64").diag(X)
 
 
@@ -78,9 +78,9 @@ def test_zeros_that_are_right():
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_overflow_has_its_own_words(activation):
     for call in CALLS.values():
-        with pytest.raises(NumericalError, match=r"grow beyond float32\. Try dtype='float64'"):
+        with pytest.raises(NumericalError, match=r"grow beyond float32\. Try: dtype='float64'"):
             call(kernel(1e30, 3, activation))
-    with pytest.raises(NumericalError, match=r"grow beyond float64\. Try smaller"):
+    with pytest.raises(NumericalError, match=r"grow beyond float64\. Try: smaller"):
         kernel(1e80, 6, "relu", dtype="float64").diag(X)
     with pytest.raises(NumericalError, match="grow beyond float32"):
         kernel(2.0, 2).diag(X * 1e25)

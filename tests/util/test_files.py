@@ -262,3 +262,11 @@ def test_a_kill_leaves_the_old_directory_or_the_new_one(tmp_path):
             [sys.executable, "-c", code, tmp_path / "d", word], check=False
         )
         assert names(tmp_path / "d") == expected
+
+
+def test_a_path_where_nothing_is(tmp_path):
+    (tmp_path / "digits.npz").write_text("")
+    near = files.missing(tmp_path / "digit.npz")
+    assert near == f"{tmp_path / 'digit.npz'}: no such file. Did you mean digits.npz?"
+    assert files.missing(tmp_path / "x").endswith("x: no such file")
+    assert files.missing(tmp_path / "a" / "b", "no such directory").endswith("no such directory")

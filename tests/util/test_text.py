@@ -1,9 +1,18 @@
 """Durations, sizes and received values as text."""
 
+import re
+
 import numpy as np
 import pytest
 
-from keras2gp._util.text import duration_text, printable, quoted_text, received_text, size_text
+from keras2gp._util.text import (
+    duration_text,
+    printable,
+    quoted_text,
+    received_text,
+    size_text,
+    wrong_shape,
+)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
@@ -55,3 +64,41 @@ KERAS = (
 ])  # fmt: skip
 def test_errors_of_other_libraries_are_quoted_in_plain_text(error, text):
     assert quoted_text(error) == text
+
+
+SHAPES = {
+    "one image": ((4, 5, 3), (4, 5, 3)),
+    "one grey image": ((4, 5), (4, 5, 1)),
+    "one grey image for colours": ((4, 5), (4, 5, 3)),
+    "no axis of channels": ((2, 4, 5), (4, 5, 1)),
+    "no axis of channels, for colours": ((2, 4, 5), (4, 5, 3)),
+    "grey for colours": ((2, 4, 5, 1), (4, 5, 3)),
+    "colours for grey": ((2, 4, 5, 3), (4, 5, 1)),
+    "transparency": ((2, 4, 5, 4), (4, 5, 3)),
+    "transparency of grey": ((2, 4, 5, 2), (4, 5, 1)),
+    "channels first": ((2, 3, 4, 5), (4, 5, 3)),
+    "images for a table": ((2, 4, 5, 1), (20,)),
+    "a table for images": ((2, 20), (4, 5, 1)),
+    "one row": ((13,), (13,)),
+    "one sequence of an open length": ((7, 3), (None, 3)),
+    "open sizes, grey for colours": ((2, 9, 9, 1), (None, None, 3)),
+}
+
+
+@pytest.mark.parametrize(("received", "expected"), SHAPES.values(), ids=SHAPES)
+def test_what_is_tried_with_another_shape_gives_the_shape(received, expected):
+    text = wrong_shape("x", received, expected)
+    code = re.sub(r", (one image|grey.*|without.*|channels last)$", "", text.split(". Try: ")[1])
+    tried = eval(code, {"x": np.zeros(received), "numpy": np})  # noqa: S307 (our own message)
+    assert len(tried.shape) == len(expected) + 1
+    assert all(b in (None, a) for a, b in zip(tried.shape[1:], expected, strict=True))
+
+
+@pytest.mark.parametrize(("received", "expected", "told"), [
+    ((2, 28, 28, 1), (8, 8, 1), "images of 8 x 8 pixels, or a model whose input has the shape"),
+    ((2, 5), (13,), "received shape (2, 5), expected (N, 13)"),
+    ((2, 5, 5), (None, None, 3, 3), "expected (N, None, None, 3, 3)"),
+    ((), (3,), "received shape (), expected (N, 3)"),
+])  # fmt: skip
+def test_a_shape_that_no_expression_mends(received, expected, told):
+    assert told in wrong_shape("x", received, expected)

@@ -47,7 +47,7 @@ def _predictions(options: argparse.Namespace, rows: Rows) -> dict[str, Array]:
             f"{options.fit} is of labels at {positions_text(estimator.kernel.positions)}, and the "
             "picture is of one label an image"
         )
-    x, _ = prepared(estimator.kernel, rows.x)
+    x, _ = prepared(estimator.kernel, rows.x, options.data)
     return predictions_of(estimator, x, KeptCovariances(options.fit, keep=options.keep))
 
 

@@ -53,7 +53,7 @@ def evaluate(
     test, elsewhere = rows
     estimator = load_fit(options.fit, options.gram)
     require_targets(estimator.kernel, test)
-    images, notes = prepared(estimator.kernel, test.x)
+    images, notes = prepared(estimator.kernel, test.x, options.data)
     warnings = list(test.warnings)
     twice = repeated_rows(estimator, images)
     if twice:
@@ -100,7 +100,7 @@ def _ood_scores(
     kept: KeptCovariances,
 ) -> dict[str, Any]:
     """How well each score tells images from elsewhere from the test images."""
-    images, notes = prepared(estimator.kernel, elsewhere)
+    images, notes = prepared(estimator.kernel, elsewhere, f"--ood {source}")
     described = {"source": source, "rows": len(images), "notes": notes}
     return described | ood_scores(estimator, pairs, images, kept)
 
@@ -142,7 +142,7 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
             f"--out {options.out}: predictions at {positions_text(positions)} have no rows and "
             "columns. Try: a name that ends in .npz"
         )
-    images, notes = prepared(estimator.kernel, x)
+    images, notes = prepared(estimator.kernel, x, options.data)
     kept = KeptCovariances(options.fit, keep=options.keep)
     began = time.perf_counter()
     columns = predictions_of(estimator, images, kept)

@@ -21,6 +21,7 @@ from keras2gp.cli.output import Output
 from keras2gp.cli.outputs import is_picture
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import image_shape, open_session
+from keras2gp.cli.tables import unprepared
 from keras2gp.conversion.overrides import overrides_template
 from keras2gp.data.images import prepare_images
 from keras2gp.graph.variances import LayerVariances
@@ -43,8 +44,9 @@ def search(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
 
 
 def _search(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
-    shape = image_shape(rows.x)
-    images, notes = prepare_images(rows.x, model_rescales=False, sample_shape=shape)
+    x = unprepared(rows.x)
+    shape = image_shape(x)
+    images, notes = prepare_images(x, model_rescales=False, sample_shape=shape)
     space = space_of(options.space, shape, len(np.unique(rows.y)))
     if options.dry_run:
         return _show_draws(space, options, out)

@@ -54,7 +54,7 @@ def _verification(options: argparse.Namespace, images: Images | None, out: Outpu
         model, kernel = converted(model_of(options.source, shape), **conversion_settings(options))
     data: Any = options.images
     if images is not None:
-        data, notes = prepared(kernel, images)
+        data, notes = prepared(kernel, images, options.data)
         for note in notes:
             out.line(f"note: {note}")
     return Verification(

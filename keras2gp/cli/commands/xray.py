@@ -58,7 +58,7 @@ def _why(variant: Any) -> str:
 def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examination:
     """The X-ray of the options. Raises: as keras2gp.xray."""
     kernel = kernel_of(options, image_shape(rows.x))
-    images, notes = prepared(kernel, rows.x)
+    images, notes = prepared(kernel, rows.x, options.data)
     for note in [*rows.notes, *notes]:
         out.line(f"note: {note}")
     settings = conversion_settings(options)
