@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ from keras2gp.errors import InputError, Keras2GPError
 
 __all__ = [
     "as_float",
-    "as_path",
     "is_whole_number",
     "one_of",
     "proper_share",
@@ -103,20 +100,6 @@ def as_float(name: str, array: Array, dtype: str = "float64") -> Array:
                     f"{name}.astype('float64') rounds"
                 )
     return result
-
-
-def as_path(name: str, value: Any, error: type[Keras2GPError] = InputError) -> Path:
-    """Return a path that is text or os.PathLike, or refuse it.
-
-    Raises:
-        Keras2GPError: of the class `error`; it is something else, or no system takes it.
-    """
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(text, str):
-        raise error(f"{name}={received_text(value)}: expected a path, as text or a pathlib.Path")
-    if "\0" in text:
-        raise error(f"{name}={received_text(value)}: it holds a null character, as no path may")
-    return Path(text)
 
 
 def one_of(name: str, value: Any, choices: Iterable[str | None]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from keras2gp._util.digest import check_digest, with_digest
 from keras2gp._util.files import missing, read_if_regular, write_file
+from keras2gp._util.paths import expanded, real_path
 from keras2gp.errors import Keras2GPError, ModelFileError
 
 __all__ = [
@@ -136,16 +136,6 @@ def identity(source: str) -> str:
     if source == "sample" or source.startswith("tfds:"):
         return source
     return str(real_path(expanded(source)))
-
-
-def expanded(text: str) -> Path:
-    """A path as a shell would read it; Path.expanduser() raises where there is no such user."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111
-
-
-def real_path(path: Path) -> Path:
-    """A path without links; Path.resolve() raises where links go in a circle."""
-    return Path(os.path.realpath(path))
 
 
 def data_digest(*arrays: Any) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from keras2gp.cli.loading import Command
 from keras2gp.cli.option_values import (
     count,
+    path,
     position,
     seed,
     shape,
+    source,
     tolerance,
     variance,
     variance_or_auto,
@@ -67,6 +68,7 @@ def add_command(
     parser.add_argument(
         "--config",
         metavar="FILE",
+        type=path,
         help=f"TOML: options of a run that is repeated, in a table [{name}]; those of the command "
         "line win",
     )
@@ -84,7 +86,7 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--overrides",
         metavar="FILE",
-        type=Path,
+        type=path,
         help="YAML or JSON: variances by layer-name pattern (see inspect --template)",
     )
     group.add_argument("--output", metavar="NAME", help="which output or layer: a name or number")
@@ -158,7 +160,8 @@ def add_shuffle(parser: argparse.ArgumentParser) -> None:
 def add_data(parser: argparse.ArgumentParser, *, required: bool = True, note: str = "") -> None:
     """Add --data and --download."""
     group = parser.add_argument_group("data")
-    group.add_argument("--data", metavar="D", required=required, help=DATA_SOURCES + note)
+    help_text = DATA_SOURCES + note
+    group.add_argument("--data", metavar="D", required=required, type=source, help=help_text)
     group.add_argument(
         "--download", action="store_true", help="let tensorflow_datasets download what is missing"
     )
@@ -166,7 +169,7 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool = True, note: st
 
 def add_output(parser: argparse.ArgumentParser, help_text: str) -> None:
     """Add --out."""
-    parser.add_argument("--out", metavar="OUT", required=True, type=Path, help=help_text)
+    parser.add_argument("--out", metavar="OUT", required=True, type=path, help=help_text)
 
 
 def add_training_rows(parser: argparse.ArgumentParser) -> None:
@@ -207,7 +210,7 @@ def add_store_of_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gram",
         metavar="K",
-        type=Path,
+        type=path,
         help="of a fit by cg or mixed: the store of its kernel matrix, which variances need; "
         "without it the matrix is computed again, in memory",
     )

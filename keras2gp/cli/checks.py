@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras2gp._util.files import missing
-from keras2gp._util.fit_record import expanded, identity, read_record
+from keras2gp._util.fit_record import identity, read_record
+from keras2gp._util.paths import expanded
 from keras2gp._util.text import did_you_mean
 from keras2gp.cli.arguments import DATA_SOURCES
 from keras2gp.cli.exit_codes import UsageError
@@ -188,7 +189,7 @@ def _own_variants(given: Sequence[str]) -> dict[str, ModelSource]:
     for text in given:
         named, equals, rest = text.partition("=")
         name, model = (named, rest) if equals and not Path(text).exists() else ("", text)
-        source = model_source(model, kernels=False)
+        source = model_source(str(expanded(model)), kernels=False)
         name = name.strip() or Path(source.name).stem
         if name in found:
             raise UsageError(f"--variants: {name!r} is there twice. Try: NAME={model}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp._util.files import missing, read_if_regular
+from keras2gp._util.paths import expanded
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.cli.described import Option, Parser
 from keras2gp.cli.exit_codes import UsageError
@@ -48,9 +49,13 @@ def with_configuration(arguments: Sequence[str], parser: Parser) -> list[str]:
         command = command.commands()[words[len(names)]]
         names.append(words[len(names)])
     rest = words[len(names) :]
-    stated = _options_of(Path(path), names, command, parser)
+    stated = _options_of(expanded(path), names, command, parser)
     positional = not rest or rest[0].startswith("-")
-    return [*names, *_words(stated, command.options(), Path(path), positional=positional), *rest]
+    return [
+        *names,
+        *_words(stated, command.options(), expanded(path), positional=positional),
+        *rest,
+    ]
 
 
 def _without_option(words: list[str]) -> tuple[list[str], str | None]:

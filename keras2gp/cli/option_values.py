@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
+from keras2gp._util.paths import expanded, too_deep
 from keras2gp._util.text import received_text
 
 __all__ = [
     "count",
     "counts",
+    "path",
     "position",
     "seed",
     "shape",
+    "source",
     "tolerance",
     "variance",
     "variance_or_auto",
@@ -29,6 +33,18 @@ def _refusal(text: str, expected: str) -> argparse.ArgumentTypeError:
 def _whole(text: str) -> int:
     """A whole number from 0, or -1 for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else -1
+
+
+def path(text: str) -> Path:
+    """A path as a shell would read it, which does not expand ~ in --out=~/fit."""
+    if why := too_deep(text):
+        raise argparse.ArgumentTypeError(f"{received_text(text)}: {why}")
+    return expanded(text)
+
+
+def source(text: str) -> str:
+    """A path as a shell would read it, or a name of something else."""
+    return str(path(text)) if text.startswith("~") or too_deep(text) else text
 
 
 def count(text: str) -> int:

@@ -20,9 +20,8 @@ from keras2gp._util.fit_record import (
     KERNEL_FILES,
     RECORD,
     SAVED_MODEL_FILES,
-    expanded,
-    real_path,
 )
+from keras2gp._util.paths import expanded, real_path
 from keras2gp._util.text import received_text
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.plots.style import MARK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from keras2gp._util.version import VERSION
@@ -64,12 +63,15 @@ def _add_inspect(commands: Any) -> None:
         check=checks.check_inspect,
         run=Command("convert.inspect"),
     )
-    inspect.add_argument("model", metavar="MODEL", help=f"{MODEL}; or a saved kernel")
+    inspect.add_argument(
+        "model", metavar="MODEL", type=option_values.source, help=f"{MODEL}; or a saved kernel"
+    )
     arguments.add_conversion(inspect)
     arguments.add_position(inspect)
     inspect.add_argument(
         "--template",
         metavar="FILE",
+        type=option_values.source,
         help="write the variances as a YAML file for --overrides; - prints it instead of the table",
     )
 
@@ -83,9 +85,12 @@ def _add_convert(commands: Any) -> None:
         check=checks.check_convert,
         run=Command("convert.convert"),
     )
-    convert.add_argument("model", metavar="MODEL", help=MODEL)
+    convert.add_argument("model", metavar="MODEL", type=option_values.source, help=MODEL)
     convert.add_argument(
-        "out", metavar="OUT", type=Path, help="directory; a kernel that it holds is replaced"
+        "out",
+        metavar="OUT",
+        type=option_values.path,
+        help="directory; a kernel that it holds is replaced",
     )
     arguments.add_conversion(convert)
     arguments.add_position(convert)
@@ -104,7 +109,12 @@ def _add_verify(commands: Any) -> None:
         check=checks.check_verify,
         run=Command("verify.verify", rows="images_to_verify"),
     )
-    verify.add_argument("model", metavar="MODEL", help="a .keras, .h5 or .json file, or zoo:NAME")
+    verify.add_argument(
+        "model",
+        metavar="MODEL",
+        type=option_values.source,
+        help="a .keras, .h5 or .json file, or zoo:NAME",
+    )
     verify.add_argument(
         "--widths",
         metavar="N,N,...",
@@ -142,7 +152,12 @@ def _add_gram(commands: Any) -> None:
         check=checks.check_gram,
         run=Command("gram.gram", rows="rows_of_matrix"),
     )
-    gram.add_argument("model", metavar="KERNEL", help="a saved kernel, or a model as for fit")
+    gram.add_argument(
+        "model",
+        metavar="KERNEL",
+        type=option_values.source,
+        help="a saved kernel, or a model as for fit",
+    )
     arguments.add_data(gram)
     gram.add_argument(
         "--rows", metavar="N", type=option_values.count, help="training rows of D (default: all)"
@@ -183,14 +198,14 @@ def _add_fit(commands: Any) -> None:
         check=checks.check_fit,
         run=Command("fit.fit", rows="rows_to_fit"),
     )
-    fit.add_argument("model", metavar="MODEL", help=MODEL_OR_KERNEL)
+    fit.add_argument("model", metavar="MODEL", type=option_values.source, help=MODEL_OR_KERNEL)
     arguments.add_data(fit)
     arguments.add_training_rows(fit)
     arguments.add_shuffle(fit)
     fit.add_argument(
         "--gram",
         metavar="K",
-        type=Path,
+        type=option_values.path,
         help="store of the kernel matrix (see gram); what it lacks is computed into it",
     )
     arguments.add_output(fit, "directory; a fitted model that it holds is replaced at the end")

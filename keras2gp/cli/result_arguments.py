@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from keras2gp.cli import arguments, checks, option_values
@@ -38,12 +37,13 @@ def add_evaluate(commands: Any) -> None:
         check=checks.check_evaluate,
         run=Command("predict.evaluate", rows="rows_to_evaluate"),
     )
-    evaluate.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
+    evaluate.add_argument("fit", metavar="DIR", type=option_values.path, help="what fit wrote")
     arguments.add_data(evaluate)
     arguments.add_test_rows(evaluate)
     evaluate.add_argument(
         "--ood",
         metavar="D2",
+        type=option_values.source,
         help="images that are not of D, of the same shape: how well the variance and other scores "
         "tell up to N of them from the test rows (without it none is measured)",
     )
@@ -62,7 +62,7 @@ def add_predict(commands: Any) -> None:
         check=checks.check_predict,
         run=Command("predict.predict", rows="images_to_predict"),
     )
-    predict.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
+    predict.add_argument("fit", metavar="DIR", type=option_values.path, help="what fit wrote")
     arguments.add_data(predict, note="; an .npz file needs no y")
     arguments.add_output(predict, "a .csv or .npz file; predictions that it holds are replaced")
     predict.add_argument(
@@ -86,9 +86,12 @@ def add_export(commands: Any) -> None:
         check=checks.check_export,
         run=Command("predict.export"),
     )
-    export.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
+    export.add_argument("fit", metavar="DIR", type=option_values.path, help="what fit wrote")
     export.add_argument(
-        "out", metavar="OUT", type=Path, help="directory; an exported fit that it holds is replaced"
+        "out",
+        metavar="OUT",
+        type=option_values.path,
+        help="directory; an exported fit that it holds is replaced",
     )
     export.add_argument(
         "--no-variance",
@@ -112,6 +115,7 @@ def add_search(commands: Any) -> None:
     search.add_argument(
         "space",
         metavar="SPACE",
+        type=option_values.source,
         help="paper, its hyperparameters; or path.py:function, your own code, which is run: a "
         "function from a dict of settings to a Keras model, and a dict SPACE of distributions",
     )
@@ -151,7 +155,7 @@ def add_tune(commands: Any) -> None:
         check=checks.check_tune,
         run=Command("search.tune", rows="rows_to_tune"),
     )
-    tune.add_argument("model", metavar="MODEL", help=MODEL_OR_KERNEL)
+    tune.add_argument("model", metavar="MODEL", type=option_values.source, help=MODEL_OR_KERNEL)
     arguments.add_data(tune)
     arguments.add_training_rows(tune)
     tune.add_argument(
@@ -176,7 +180,7 @@ def add_xray(commands: Any) -> None:
         check=checks.check_xray,
         run=Command("xray.xray", rows="rows_to_xray"),
     )
-    xray.add_argument("model", metavar="MODEL", help=MODEL)
+    xray.add_argument("model", metavar="MODEL", type=option_values.source, help=MODEL)
     arguments.add_data(xray)
     arguments.add_training_rows(xray)
     xray.add_argument(
@@ -262,7 +266,7 @@ def add_plot(commands: Any) -> None:
     ):  # fmt: skip
         run = Command(f"plot_document.{name.replace('-', '_')}", tensorflow=False)
         document = _picture(kinds, name, text, check=checks.check_plot_document, run=run)
-        document.add_argument("source", metavar=metavar, type=Path, help=source)
+        document.add_argument("source", metavar=metavar, type=option_values.path, help=source)
         if name == "trials":
             document.add_argument("--score", choices=_SCORES, default="validation")
     for name, text in (
@@ -271,7 +275,7 @@ def add_plot(commands: Any) -> None:
     ):
         run = Command(f"plot.{name}", rows="rows_to_test")
         of_fit = _picture(kinds, name, text, check=checks.check_plot_fit, run=run)
-        of_fit.add_argument("fit", metavar="DIR", type=Path, help="what fit wrote")
+        of_fit.add_argument("fit", metavar="DIR", type=option_values.path, help="what fit wrote")
         arguments.add_data(of_fit)
         arguments.add_test_rows(of_fit)
         arguments.add_keep(of_fit)
@@ -283,7 +287,10 @@ def add_plot(commands: Any) -> None:
         run=Command("plot.kernel", rows="rows_to_plot"),
     )
     kernel.add_argument(
-        "model", metavar="KERNEL", help="a store that gram wrote, a saved kernel, or a model"
+        "model",
+        metavar="KERNEL",
+        type=option_values.source,
+        help="a store that gram wrote, a saved kernel, or a model",
     )
     arguments.add_data(kernel)
     kernel.add_argument(

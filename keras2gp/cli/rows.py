@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras2gp._util.arrays import Images, Targets
-from keras2gp._util.fit_record import FitRecord, data_digest, expanded, identity
+from keras2gp._util.fit_record import FitRecord, data_digest, identity
+from keras2gp._util.paths import expanded
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
 from keras2gp._util.text import received_text

@@ -10,11 +10,11 @@ import re
 import reprlib
 from collections.abc import Hashable, Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from keras2gp._util.paths import as_path
 from keras2gp._util.text import repeated
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
@@ -77,7 +77,7 @@ def read_overrides(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises: PriorError, naming the file, if it is missing, too large, malformed, names a pattern
         twice, or does not hold a mapping. Patterns and values are checked by `apply_overrides`.
     """
-    file = Path(path)
+    file = as_path("overrides", path, PriorError)
     kind = file.suffix.lower()
     if kind not in (".yaml", ".yml", ".json"):
         raise PriorError(f"{file}: overrides are read from .yaml, .yml or .json files")

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import truth, whole_number
+from keras2gp._util.paths import expanded
 from keras2gp._util.text import quoted_text
 from keras2gp.data.files import read_idx_folder, read_npy_folder, read_npz
 from keras2gp.data.images import as_floats, not_finite
@@ -163,7 +164,7 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
         return _sample()
     if source.startswith("tfds:"):
         return _tfds(source, download=download)
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:

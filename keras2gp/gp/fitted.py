@@ -12,8 +12,8 @@ import sklearn.exceptions
 from sklearn.base import BaseEstimator, clone, is_classifier
 
 from keras2gp._util.arrays import Array, Images, Targets, Vector
-from keras2gp._util.checks import as_path
 from keras2gp._util.fit_record import FitRecord
+from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, ModelFileError, NotFittedError, one_line
 from keras2gp.gp.fit_files import save_fit
 from keras2gp.gp.inputs import check_feature_names, check_inputs, check_texts

@@ -11,15 +11,16 @@ import numpy as np
 
 from keras2gp._util.array_files import read_array
 from keras2gp._util.arrays import Array
-from keras2gp._util.checks import as_path
 from keras2gp._util.digest import check_digest
 from keras2gp._util.files import read_if_regular
 from keras2gp._util.fit_record import HEAD
+from keras2gp._util.paths import as_path
 from keras2gp.errors import (
     InputError,
     Keras2GPError,
     ModelFileError,
     NotFittedError,
+    NumericalError,
     StoreError,
 )
 from keras2gp.gp.classifier import GPClassifier
@@ -120,6 +121,7 @@ def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> Head:
         ModelFileError: a file is missing, damaged or of another format; the arrays do not fit
             each other; the kernel is not that of the fit.
         StoreError: the disk is full, so that no compiled program can be written.
+        NumericalError: the kernel of the first training inputs cannot be computed.
 
     >>> import tempfile
     >>> from sklearn.gaussian_process.kernels import RBF
@@ -197,6 +199,11 @@ def _check_kernel_fits(estimator: Head, directory: Path) -> None:
         values = kernel_values(values, expected.shape, "the kernel matrix")
     except StoreError:  # a full disk, on which no program can be kept, tells nothing of the kernel
         raise
+    except NumericalError as error:
+        raise NumericalError(
+            f"{directory}: the kernel of the first training inputs cannot be computed, so that it "
+            f"is not known whether it is the one of the fit: {error}"
+        ) from error
     except (Keras2GPError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{directory}: the kernel is not the one of the fit: {error}"

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras2gp._util.arrays import Images, Matrix
-from keras2gp._util.checks import as_path
+from keras2gp._util.paths import as_path
 from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.graph.variances import LayerVariances

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp._util import html
-from keras2gp._util.checks import as_path
+from keras2gp._util.paths import as_path
 from keras2gp.errors import ModelFileError, one_line
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.evaluation import Evaluation

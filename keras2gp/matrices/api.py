@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from keras2gp._util.arrays import Array, Matrix
-from keras2gp._util.checks import as_path, one_of, whole_number
+from keras2gp._util.checks import one_of, whole_number
 from keras2gp._util.files import sweep
+from keras2gp._util.paths import as_path
 from keras2gp._util.progress import Progress, counted
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, StoreError
@@ -254,5 +255,5 @@ def estimate(
     rows = whole_number("n1", n1, 1)
     columns = None if n2 is None else whole_number("n2", n2, 1)
     program = program_of(kernel, positions)
-    path = None if out is None else Path(out)
+    path = None if out is None else as_path("out", out, StoreError)
     return estimate_of(program, program.partition(rows, columns), path)

@@ -16,6 +16,7 @@ import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from keras2gp._util.memory import require_memory
+from keras2gp._util.paths import as_path
 from keras2gp._util.text import size_text
 from keras2gp.errors import ModelFileError, Obstacle, PriorError
 from keras2gp.modelfile.archive import printable
@@ -88,7 +89,7 @@ def load_model_file(
         PriorError: weights are asked of a .json file, which holds none.
     """
     activations = activations or {}
-    file = Path(path)
+    file = as_path("path", path, ModelFileError)
     source = source_of(file)
     classes = _own_classes(layers or {})
     config, version = read_config(source)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras2gp._util.files import write_file
+from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, StoreError, one_line
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def save(figure: Figure, path: str | Path) -> None:
     >>> with tempfile.TemporaryDirectory() as directory:
     ...     plots.save(figure, directory + "/confusion.png")
     """
-    path = Path(path)
+    path = as_path("path", path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: pictures are written to {' or '.join(SUFFIXES)} files")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError
 from keras2gp.plots.style import ACCENT, COLOURS, clean, new_figure, plain
 
@@ -45,7 +46,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
         InputError: the file cannot be read, or is no table of trials.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as stream:
+        with as_path("path", path).open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error

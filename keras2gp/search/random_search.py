@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras2gp._util.checks import whole_number
 from keras2gp._util.files import write_file
+from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, StoreError
 from keras2gp.search.attempts import CANDIDATE, Attempts, Outcome, Split
 from keras2gp.search.spaces import OwnModel, PaperNetwork, Space
@@ -144,7 +145,7 @@ def random_search(
         dtype=dtype,
         executor=executor,
     )
-    run = _Run(space=space, attempts=attempts, out=Path(out))
+    run = _Run(space=space, attempts=attempts, out=as_path("out", out))
     run.start(seed)
     left = samples - len(run.trials)
     with _runner(attempts, left, isolated) if left > 0 else nullcontext(attempts) as runner:

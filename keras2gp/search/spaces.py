@@ -18,6 +18,7 @@ from keras import layers
 from scipy import stats
 from sklearn.model_selection import ParameterSampler
 
+from keras2gp._util.paths import expanded
 from keras2gp.errors import InputError
 
 __all__ = [
@@ -84,7 +85,7 @@ def space_of(text: str, image_shape: Sequence[int], classes: int) -> Space:
     path, colon, function = text.rpartition(":")
     if not colon or Path(path).suffix != ".py":
         raise InputError(f"{text!r} is no space: expected paper, or path.py:function")
-    return own_space(Path(path), function)
+    return own_space(expanded(path), function)
 
 
 def own_space(path: Path, function: str) -> Space:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.checks import as_path, one_of, whole_number
+from keras2gp._util.checks import one_of, whole_number
+from keras2gp._util.paths import as_path
 from keras2gp._util.text import received_text
 from keras2gp.conversion.overrides import check_overrides
 from keras2gp.errors import InputError, NumericalError, StoreError

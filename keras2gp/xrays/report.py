@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp._util.files import write_files
+from keras2gp._util.paths import as_path
 from keras2gp._util.version import VERSION
-from keras2gp.errors import one_line
+from keras2gp.errors import StoreError, one_line
 from keras2gp.xrays.comparisons import ALPHA
 from keras2gp.xrays.findings import Findings
 from keras2gp.xrays.page import page
@@ -57,7 +58,8 @@ class XRay(Findings):
             StoreError: they cannot be written.
         """
         contents = (self.to_html(), self.to_json(), self.to_text())
-        write_files([(Path(directory) / n, c) for n, c in zip(FILES, contents, strict=True)])
+        folder = as_path("directory", directory, StoreError)
+        write_files([(folder / n, c) for n, c in zip(FILES, contents, strict=True)])
 
     def __repr__(self) -> str:
         count = len(self.computed)

@@ -13,7 +13,7 @@ from gp_kernels import Frame, ImageKernel, images
 
 from keras2gp._util import memory
 from keras2gp._util.digest import with_digest
-from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreError
+from keras2gp.errors import InputError, ModelFileError, NotFittedError, NumericalError, StoreError
 from keras2gp.gp import GPClassifier, GPRegressor, load_head, save_head
 
 KERNEL = ImageKernel(2.0)
@@ -299,6 +299,17 @@ def test_a_full_disk_is_not_taken_for_another_kernel(tmp_path):
     save_head(classifier(noise_variance=0.3), tmp_path)
     with pytest.raises(StoreError, match=r"^TensorFlow cannot write"):
         load_head(tmp_path, Full(2.0))
+
+
+def test_a_kernel_that_fails_is_not_taken_for_another(tmp_path):
+    class Overflowing(ImageKernel):
+        def __call__(self, *arguments):
+            raise NumericalError("variances grow beyond float32")
+
+    save_head(classifier(noise_variance=0.3), tmp_path)
+    told = r"cannot be computed, so that .* not known .* fit: variances grow beyond float32"
+    with pytest.raises(NumericalError, match=told):
+        load_head(tmp_path, Overflowing(2.0))
 
 
 def test_another_kernel_is_refused(tmp_path):

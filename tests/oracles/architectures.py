@@ -26,6 +26,9 @@ BIAS = keras.initializers.RandomNormal(stddev=0.3)
 WEIGHTS = {"kernel_initializer": "he_normal", "bias_initializer": BIAS}
 ACTIVATIONS = ("relu", "leaky_relu", "erf", "sin")
 """Functions whose moments the oracle has in closed form."""
+BENT = ("hard_tanh", "hard_sigmoid", "hard_silu", "relu6")
+"""Functions whose moments the oracle integrates: drawn where there are few positions."""
+FEW_POSITIONS = 6
 MOST_POSITIONS = 40
 WORDS = 7
 EXACT = {"float64": 1e-9, "float32": 2e-5}
@@ -61,6 +64,37 @@ class OwnResidual(layers.Layer):
 
     def call(self, x):
         return x + x @ self.kernel + self.bias
+
+
+class OwnBias(layers.Layer):
+    """A tensor and biases of the layer's own, random ones or one number."""
+
+    def __init__(self, start, **settings):
+        super().__init__(**settings)
+        self.bias_initializer = start
+
+    def build(self, shape):
+        self.bias = self.add_weight(shape=(shape[-1],), initializer=self.bias_initializer)
+
+    def call(self, x):
+        return self.bias + x
+
+
+class NormGate(layers.Layer):
+    """skip h + h phi(n), or skip h + phi(n), of a tensor h and its LayerNormalization n."""
+
+    epsilon = 0.1
+
+    def __init__(self, phi, skip, *, product, **settings):
+        super().__init__(**settings)
+        self.factors, self.product = (phi, skip), product
+        self.norm = layers.LayerNormalization(epsilon=self.epsilon)
+
+    def call(self, h):
+        phi, skip = self.factors
+        made = getattr(keras.ops, phi)(self.norm(h))
+        made = h * made if self.product else made
+        return skip * h + made if skip else made
 
 
 def architecture(rng, *, maps=False):
@@ -126,9 +160,10 @@ class _Builder:
                  self.gate, self.channel_gate, self.excitation, self.turned,
                  self.shared, self.recurrence, self.shift, self.gain, self.highway,
                  self.bilinear, self.beside_its_norm, self.each_step, self.shuffled,
-                 self.own_weights, self.beside_data]  # fmt: skip
+                 self.own_weights, self.beside_data, self.bent, self.own_gate, self.norm_gate,
+                 self.own_bias]  # fmt: skip
         chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1,
-                   1, 1]  # fmt: skip
+                   1, 1, 1.5, 1.5, 1.5, 1.5]  # fmt: skip
         for _ in range(int(self.rng.integers(0, 8))):
             step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
             drawn = step(h)
@@ -265,6 +300,39 @@ class _Builder:
 
     def own_weights(self, h):
         return OwnResidual()(h)
+
+    def own_bias(self, h):
+        """Biases in front of a function of them or of weights."""
+        layer = OwnBias(self.pick(BIAS, BIAS, keras.initializers.Constant(0.4)))
+        if self.rng.random() < 0.3:
+            return self.pointwise(layer(h), 4)
+        return self.activate(layer(self.pointwise(h, 4)))
+
+    def small(self, h):
+        """A convolution without a function."""
+        window = tuple(min(n, self.pick(1, 2)) for n in h.shape[1:-1])
+        return getattr(layers, f"Conv{self.rank}D")(4, window, **WEIGHTS)(h)
+
+    def bent(self, h):
+        """Weights, and a function of straight pieces or parabolas that has several corners."""
+        h = self.small(h)
+        if 0 < _positions(h) <= FEW_POSITIONS:
+            h = layers.Activation(self.pick(*BENT))(h)
+        return h
+
+    def own_gate(self, h):
+        """A function of a tensor times another function of it, or times it."""
+        h = self.pick(self.convolution, lambda h: self.pointwise(h, 4))(h)
+        return self.activation(h) * self.activate(h)
+
+    def norm_gate(self, h):
+        """A tensor's normalisation in a function, beside the tensor or times it, or both."""
+        h = self.small(h)
+        if not 0 < _positions(h) <= FEW_POSITIONS:
+            return h
+        phi, product = self.pick("erf", "sin", "relu"), bool(self.rng.random() < 0.6)
+        skip = self.pick(0.0, 1.0, -0.5) if product else self.pick(1.0, -0.5)
+        return NormGate(phi, skip, product=product)(h)
 
     def beside_data(self, h):
         """The input added, or constants of each channel and position; and weights behind them."""

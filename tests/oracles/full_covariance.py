@@ -48,7 +48,7 @@ from oracles.full_products import (
 )
 from oracles.full_sequences import SEQUENCES, masked_mean
 from oracles.full_steps import each_step
-from oracles.full_weights import WEIGHTED, correlated, correlation
+from oracles.full_weights import WEIGHTED, correlated, correlation, source_of
 
 __all__ = ["UnknownError", "between_positions", "between_tangents", "full_kernel", "full_tangent"]
 
@@ -332,7 +332,22 @@ def beside_weights(sources, node):
     return added([source, WEIGHTED["Dense"](node.operation, source)], [1.0, 1.0])
 
 
+def beside_biases(sources, node):
+    """x + bias, of biases that all positions share: random ones, or one number."""
+    (source,), start = sources, node.operation.bias_initializer
+    if hasattr(start, "value"):
+        return shifted(source, start.value)
+    size = sum(g.channels for g in source.groups)
+    count, places = source.groups[0].mean.shape
+    second = np.full((count, count, places, places), start.stddev**2)
+    return added([source, Map(source.spatial, [source_of(second, size)])], [1.0, 1.0])
+
+
 OTHERS = {
+    "NormGate": lambda sources, node: of_its_norm(
+        sources[0], node.operation.epsilon, *node.operation.factors, product=node.operation.product
+    ),
+    "OwnBias": beside_biases,
     "OwnResidual": beside_weights,
     "ChannelShuffle": lambda sources, node: interleaved(sources[0], node.operation.groups),
     "Einsum": lambda sources, node: total(multiplied(sources), 1),
@@ -350,7 +365,7 @@ OTHERS = {
         sources[0], node.operation.epsilon, *node.operation.factors
     ),
     "TimesFunction": lambda sources, node: of_its_norm(
-        sources[0], node.operation.epsilon, *node.operation.factors, product=True
+        sources[0], node.operation.epsilon, *node.operation.factors, 0.0, product=True
     ),
     "DepthToSpace": lambda sources, node: shuffled(sources[0], node.operation.block_size),
     "Dot": inner,

@@ -123,7 +123,10 @@ def _of_gaussian(name, constant, argument, gain, positive):
         return Source(second, mean, positive, True, ((held, False),))
     q = np.einsum("iipp->ip", k)
     q1, q2 = np.broadcast_arrays(q[:, None, :, None], q[None, :, None, :])
-    second, mean = oracle.dual_activation(name, constant, k, q1, q2), mean_of(name, constant, q)
+    if any(_function(name, constant)[1]):  # corners apart from 0
+        second, mean = _about(name, constant, 0.0, k)
+    else:
+        second, mean = oracle.dual_activation(name, constant, k, q1, q2), mean_of(name, constant, q)
     of = None
     if gain == 1.0:
         phi, corners = _function(name, constant)

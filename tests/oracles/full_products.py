@@ -156,18 +156,22 @@ FUNCTIONS = {
 
 
 def of_its_norm(source, epsilon, phi, skip=1.0, factor=1.0, *, product=False):
-    """skip A + factor phi(A r), or A phi(A r), of a Gaussian A of mean 0, by quadrature.
+    """skip A + factor phi(A r), or skip A + factor A phi(A r), of a Gaussian A of mean 0.
 
-    Where phi is relu, over each quadrant of (A, B) by angle and radius, where it is smooth.
+    By quadrature, over each quadrant of (A, B) by angle and radius, where it is smooth.
+
+    Raises: UnknownError if A is not Gaussian of mean 0, or its channels are not alike
     """
-    (group,) = source.groups
+    (group, *others) = source.groups
     k = group.second
+    if others or group.mean.any() or any(s.function or s.gain is not None for s, _ in group.terms):
+        raise UnknownError("a function of the normalisation of what is not Gaussian of mean 0")
     q = np.einsum("iipp->ip", k)
     r = 1 / np.sqrt(q + epsilon)
 
     def value(a, r):
         phi_a = FUNCTIONS[phi](a * r)
-        return a * phi_a if product else skip * a + factor * phi_a
+        return skip * a + factor * (a * phi_a if product else phi_a)
 
     q1, q2, r1, r2 = (
         np.broadcast_to(a[index], k.shape)

@@ -1,13 +1,19 @@
-"""The checks of single arguments: whole numbers, and names that stand twice."""
+"""The checks of single arguments: whole numbers, paths, and names that stand twice."""
 
+from argparse import ArgumentTypeError
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras2gp._util.checks import whole_number
+from keras2gp._util.files import write_file
+from keras2gp._util.paths import as_path
 from keras2gp._util.text import repeated
-from keras2gp.errors import InputError, PriorError
+from keras2gp.cli import option_values
+from keras2gp.cli.parser import build_parser
+from keras2gp.errors import InputError, PriorError, StoreError
 
 
 def test_integers_of_python_and_numpy():
@@ -40,3 +46,49 @@ def test_the_first_name_that_stands_twice():
     assert repeated([*range(300_000), 5]) == 5
     assert repeated(chain([0], reads)) == 0
     assert next(reads) == 1  # it reads no further than it has to
+
+
+@pytest.mark.parametrize("of_shell", [lambda text: as_path("out", text), option_values.path])
+def test_paths_are_those_of_a_shell(of_shell, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of/somebody")
+    assert of_shell("~") == Path("/home/of/somebody")
+    assert of_shell("~/fits/a") == Path("/home/of/somebody/fits/a")
+    for text in ("a/~", "./~", "~nobody-of-this-name/a", "~a.npz", "/x y/\u00e9"):
+        assert of_shell(text) == Path(text)
+
+
+def test_names_of_no_file_stay_as_they_are(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of/somebody")
+    for text in ("zoo:convnet", "tfds:mnist", "./a.keras", "a//b", "sample", "paper", "-"):
+        assert option_values.source(text) == text
+    assert option_values.source("~/a.py:f") == "/home/of/somebody/a.py:f"
+
+
+def test_folders_without_end_are_refused(tmp_path):
+    """Python makes and walks through folders by recursion."""
+    deepest = "/".join(["a"] * 200)
+    assert str(as_path("out", deepest)) == str(option_values.path(deepest)) == deepest
+    write_file(as_path("out", tmp_path / "x"), "text")
+    for count in (201, 2000):
+        text = "/".join(["a"] * count)
+        with pytest.raises(StoreError, match=rf"^out=.*{count} folders inside one another. Try: "):
+            as_path("out", text, StoreError)
+        for kind in (option_values.path, option_values.source):
+            with pytest.raises(ArgumentTypeError, match=f"{count} folders inside one another"):
+                kind(text)
+
+
+def test_all_options_that_name_files_read_them_as_a_shell():
+    """Those of words that name files, and no other, have a type that expands ~."""
+    names = ("FILE", "OUT", "DIR", "MODEL", "KERNEL", "D", "D2", "SPACE")
+    pending, seen = [build_parser()], 0
+    while pending:
+        parser = pending.pop()
+        pending += parser.commands().values()
+        for action in parser._actions:
+            words = str(action.metavar)
+            if words in names or (words == "K" and "--gram" in action.option_strings):
+                assert action.type in (option_values.path, option_values.source), action
+                seen += 1
+            assert action.type is not Path, action
+    assert seen > 30

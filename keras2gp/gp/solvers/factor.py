@@ -11,6 +11,7 @@ import numpy as np
 from keras2gp._util.array_files import array_writer, read_array
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
 from keras2gp._util.files import write_file
+from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.solvers.jitter import noise_of
 from keras2gp.gp.solvers.panels import PackedPanels
@@ -219,7 +220,7 @@ class CholeskyFactor:
         Raises:
             ModelFileError: it cannot be written.
         """
-        write_file(Path(path), array_writer(self.as_vector()), ModelFileError)
+        write_file(as_path("path", path), array_writer(self.as_vector()), ModelFileError)
 
     def as_vector(self) -> Vector:
         """The contents of the file: a view of the storage, with its prefix filled in."""
@@ -246,7 +247,7 @@ class CholeskyFactor:
         Raises:
             ModelFileError: the file is missing, damaged, or no factor.
         """
-        path = Path(path)
+        path = as_path("path", path, ModelFileError)
         return cls.from_vector(read_array(path, dimensions=1), str(path))
 
     @classmethod
