@@ -15,15 +15,15 @@ _EXTREME = (
 )
 _LARGEST_OF_ALL = (
     "the largest or smallest of several numbers is not Gaussian, and has no closed form here",
-    "keras.ops.maximum of two branches; or a max pooling layer, and max_pooling='average'",
+    "keras.ops.maximum of two slices; or max pooling over positions, and max_pooling='average'",
 )
 _STATISTICS = (
     "it is a step of a normalisation that is written by hand, which has a rule as one layer alone",
     "LayerNormalization, RMSNormalization, UnitNormalization or keras.ops.normalize",
 )
 _PRODUCT = (
-    "it sums products over axes of its own, and has no rule here",
-    "Multiply of independent branches with a layer with weights after it",
+    "it sums products over axes of its own, or over images too, and has no rule here",
+    "Dot(1) of two vectors; or Multiply of independent branches with a layer with weights after it",
 )
 _PHI_OF_OPERATION = "phi of a Gaussian tensor, written as a keras.ops function."
 _FACTOR = "A constant times a tensor, k' = factor^2 k; or independent branches, k' = k1 k2."

@@ -16,6 +16,7 @@ __all__ = [
     "UnreadableError",
     "asked_for",
     "call_count",
+    "check_no_code",
     "check_number",
     "check_outputs",
     "check_vocabulary",
@@ -234,6 +235,13 @@ def keras_function(config: Config, key: str | None, activations: Collection[str]
         why = "a function that is not one of keras.activations: a file holds its name only."
         raise UnreadableError(_setting(key, name), why, _HINT + _STATED)
     return {**_FUNCTION, "config": name, "registered_name": name}
+
+
+def check_no_code(config: Config, key: str | None) -> None:
+    """Refuse a lambda, of which Keras writes the compiled code as the value of an activation."""
+    if _slot(key) == "activation" and "class_name" not in config:
+        why = "it is a function without a name, whose code is never run from a file."
+        raise UnreadableError(f"{key}=lambda", why)
 
 
 def _stated(name: str, activations: Collection[str]) -> Config | None:

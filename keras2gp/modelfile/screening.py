@@ -20,6 +20,7 @@ from keras2gp.modelfile.config_values import (
     UnreadableError,
     asked_for,
     call_count,
+    check_no_code,
     check_number,
     check_outputs,
     check_vocabulary,
@@ -249,6 +250,7 @@ class _Screening:
         if not isinstance(value, dict):
             return value
         if "class_name" not in value:
+            check_no_code(value, key)
             return {k: self._value(v, k if key else None, path) for k, v in value.items()}
         return self._inner_object(value, key, path)
 

@@ -183,6 +183,10 @@ SEQUENCE = {
     "softmax over positions": (layers.Softmax(axis=1), "fixed number of positions"),
     "softmax over channels": (layers.Softmax(), "mixes the channels"),
     "softmax of one channel": (lambda h: keras.ops.softmax(h[..., :1]), "number of positions"),
+    "one gate for all channels": (
+        lambda h: h * layers.Dense(1, activation="sigmoid")(h),
+        "shares its randomness",
+    ),
     "by hand": (lambda h: keras.ops.rsqrt(h), "written by hand"),
     "other": (lambda h: keras.ops.sort(h, axis=1), "no exact rule for it here"),
 }
@@ -197,6 +201,22 @@ def test_a_layer_without_a_rule_says_why_and_what_would_work(name):
     (obstacle,) = keras2gp.inspect(model).obstacles
     assert why in obstacle.why
     assert obstacle.hint
+
+
+def test_what_the_hints_name_converts():
+    """A gate for each channel, the larger of two slices, inner products side by side."""
+    x, y = keras.Input((6,)), keras.Input((4, 6))
+    a, b, c, d = (layers.Dense(8)(x) for _ in range(4))
+    sums = [keras.ops.sum(u * v, axis=1, keepdims=True) for u, v in ((a, b), (c, d))]
+    steps = layers.Dense(8, activation="relu")(y)
+    gated = steps * layers.Dense(8, activation="sigmoid")(layers.Dense(8, activation="tanh")(steps))
+    for inputs, output in (
+        (y, layers.Dense(1)(keras.ops.sum(gated, axis=1))),
+        (x, layers.Dense(1)(keras.ops.maximum(a[..., :4], a[..., 4:]))),
+        (x, layers.Dot(1)([a, b])),
+        (x, layers.Concatenate()(sums)),
+    ):
+        assert keras2gp.inspect(keras.Model(inputs, output)).exact
 
 
 def test_inspect_never_raises_for_a_layer():

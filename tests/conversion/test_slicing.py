@@ -25,6 +25,8 @@ TAKEN = {
     "the last row": (lambda h: h[:, -1], [cut((5, 0), (0, 0)), Axes((1,), 2)]),
     "one position": (lambda h: h[:, 0, 1], [cut((0, 5), (1, 3))]),
     "a column, all channels": (lambda h: h[..., 1, 0:8], [cut((0, 0), (1, 3)), Axes((0,), 2)]),
+    "a new axis": (lambda h: h[:, None], [Axes((2, 0, 1), 2)]),
+    "new axes between": (lambda h: h[..., None, 1, :], [cut((0, 0), (1, 3)), Axes((0, 2), 2)]),
     "everything": (lambda h: h[:, 0:6, :5], []),
     "repeated": (lambda h: ops.repeat(h, 2, axis=2), [Upsample((1, 2))]),
     "padded": (lambda h: ops.pad(h, [(0, 0), (1, 2), (0, 1), (0, 0)]), [Pad(((1, 2), (0, 1)))]),
@@ -88,7 +90,7 @@ REFUSED = {
         lambda h: ops.pad(h, [(0, 0), (1, 1), (0, 0), (0, 0)], constant_values=-np.inf),
         "surrounds the map with -inf",
     ),
-    "a new axis": (lambda h: h[:, None], "no choice of positions"),
+    "a new axis behind": (lambda h: h[..., None], "beyond that of the channels"),
     "channels repeated": (lambda h: ops.repeat(h, 2, axis=-1), "repeats images or channels"),
     "all numbers repeated": (lambda h: ops.repeat(h, 2), "repeats images or channels"),
     "padded with ones": (

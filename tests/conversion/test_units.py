@@ -157,3 +157,21 @@ def test_units_that_share_channels_are_refused(function, x):
     h = dense(x, 16, activation="relu")
     with pytest.raises(UnsupportedModelError):
         keras2gp.convert(keras.Model(x, function(dense(h, 1), dense(h, 3))))
+
+
+def test_inner_products_side_by_side(rng):
+    """Those of independent towers are independent heads; those that share one have no rule."""
+    x = keras.Input((6,))
+    a, b, c, d = (layers.Dense(8)(x) for _ in range(4))
+    first, second, other = (
+        ops.sum(u * v, axis=1, keepdims=True) for u, v in ((a, b), (c, d), (a, c))
+    )
+    data = rng.normal(size=(3, 6))
+    heads = keras2gp.convert(keras.Model(x, layers.Concatenate()([first, second])), dtype="float64")
+    found = np.asarray(heads(data, positions="all"))
+    alone = np.asarray(keras2gp.convert(keras.Model(x, first), dtype="float64")(data))
+    np.testing.assert_allclose(found[:, 0, :, 0], alone, rtol=1e-12)
+    np.testing.assert_allclose(found[:, 1, :, 1], alone, rtol=1e-12)
+    assert not found[:, 0, :, 1].any()
+    report = keras2gp.inspect(keras.Model(x, layers.Concatenate()([first, other])))
+    assert "same random layer" in report.obstacles[0].why

@@ -87,6 +87,7 @@ def test_every_stranger_at_any_depth_becomes_an_obstacle(tmp_path, untouched, na
     x = inputs = keras.Input((4, 4))
     x = layers.TimeDistributed(lambda_layer(2), name="times")(middle(x))
     x = layers.Dense(4, activation=double, name="fn")(x)
+    x = layers.Dense(4, activation=lambda z: z, name="nameless")(x)
     x = layers.Dense(4, kernel_initializer=Drawn(), name="init")(x)
     x = layers.Dense(4, activation=keras.ops.erf, name="op")(x)
     x = layers.Dense(4, activation=lambda_layer(3), name="held")(x)
@@ -101,6 +102,7 @@ def test_every_stranger_at_any_depth_becomes_an_obstacle(tmp_path, untouched, na
         "times",
         "times/lambda_2",
         "fn",
+        "nameless",
         "init",
         "op",
         "held",
@@ -114,6 +116,7 @@ def test_every_stranger_at_any_depth_becomes_an_obstacle(tmp_path, untouched, na
     assert text["disguised"].startswith("strangers>Dense: it is not one of Keras's own")
     assert text["times"].startswith("TimeDistributed: inside it, times/lambda_2 (Lambda)")
     assert text["fn"].startswith("activation=strangers>double: a function")
+    assert text["nameless"].startswith("activation=lambda: it is a function without a name")
     assert text["init"].startswith("kernel_initializer=strangers>Drawn: a class")
     assert text["op"].startswith("activation=erf: a function")
     # The rest can be read: each stranger is an Identity of the same name.

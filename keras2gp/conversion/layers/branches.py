@@ -74,6 +74,16 @@ def summands(call: Call, context: Context) -> list[Tensor]:
     return units
 
 
+_OTHER_SHAPES = (
+    "branches of as many channels, and of equal or single positions; where these are outputs, such "
+    "as V + A - mean(A), a kernel for each branch (output=)"
+)
+_ONE_GATE = (
+    "a factor for each channel in the place of one for all: a Dense layer of as many units with a "
+    "sigmoid, say (of experts and of attention, too, whose softmax has none)"
+)
+
+
 def of_one_shape(call: Call, context: Context) -> list[Tensor]:
     """The tensors of a call, one position of a branch repeated where others have several."""
     tensors = [context.as_graph_tensor(t) for t in call.tensors]
@@ -92,8 +102,7 @@ def of_one_shape(call: Call, context: Context) -> list[Tensor]:
             context.refuse(
                 f"the branches have different shapes {first.shape} and {tensor.shape}: what is "
                 "broadcast shares its randomness across channels, which then depend on each other",
-                "branches of as many channels, and of equal or single positions; where these are "
-                "outputs, such as V + A - mean(A), a kernel for each branch (output=)",
+                _ONE_GATE if type(call.operation).__name__ == "Multiply" else _OTHER_SHAPES,
             )
     return at_the_same_positions(tensors, context)
 

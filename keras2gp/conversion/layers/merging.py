@@ -139,9 +139,11 @@ def read_stack(call: Call, context: Context) -> Tensor:
     axis = call.operation.axis % (rank + 1) - 1
     plain = not any(t.flat or t.channel_first for t in tensors)
     if not plain or not 0 <= axis < rank - 1:
+        single = "a new axis before the channels: keras.ops.stack(tensors, axis=1)"
+        if rank == 1:
+            single = "sums with keepdims=True, and a Concatenate layer"
         context.refuse(
-            "it puts images or channels beside each other along an axis of their own",
-            "a new axis before the channels: keras.ops.stack(tensors, axis=1)",
+            "it puts images or channels beside each other along an axis of their own", single
         )
     count = rank - 2
     order = (*range(axis), count, *range(axis, count))

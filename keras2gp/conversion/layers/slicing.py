@@ -28,10 +28,14 @@ __all__ = [
 
 
 def read_getitem(call: Call, context: Context) -> Tensor:
-    """Read x[:, 1:, ::2, :32]: a slice of the positions' axes, or one position, and of channels."""
+    """Read x[:, 1:, ::2, None, :32]: a slice of the positions' axes, or one position or a new axis.
+
+    Channels may be a slice, too.
+    """
     tensor = context.as_graph_tensor(call.tensors[0])
     spatial = context.spatial(tensor)
-    keys, channels = _along_axes(call, tensor, context)
+    stated, channels = _along_axes(call, tensor, context)
+    keys = [key for key in stated if key is not None]
     if channels != range(int(tensor.channels or 0)):
         tensor = channels_between(tensor, channels, context)
     ranges = [_range(key, n, context) for key, n in zip(keys, spatial, strict=True)]
@@ -47,27 +51,32 @@ def read_getitem(call: Call, context: Context) -> Tensor:
     if set(steps) - {1}:
         ones, none = (1,) * len(steps), ((0, 0),) * len(steps)
         tensor = context.apply(Patches(ones, steps, ones, none), tensor)
-    kept = tuple(axis for axis, key in enumerate(keys) if isinstance(key, slice))
-    if len(kept) < len(spatial):
-        tensor = context.apply(Axes(kept, len(spatial)), tensor)
+    kept = iter(axis for axis, key in enumerate(keys) if isinstance(key, slice))
+    fresh = iter(range(len(spatial), len(spatial) + len(stated)))
+    axes = tuple(next(fresh if key is None else kept) for key in stated if type(key) is not int)
+    if axes != tuple(range(len(spatial))):
+        tensor = context.apply(Axes(axes, len(spatial)), tensor)
     return replace(tensor, shape=call.output)
 
 
 def _along_axes(call: Call, tensor: Tensor, context: Context) -> tuple[list[Any], range]:
-    """The index of each spatial axis, and the channels; an index of images is refused."""
+    """The index of each spatial axis, None for a new one, and the channels; refuse some images."""
     stated = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
     given = list(stated) if isinstance(stated, list | tuple) else [stated]
     rank = len(tensor.shape) + 1
-    missing = [slice(None)] * (rank - len([key for key in given if key is not Ellipsis]))
+    missing = [slice(None)] * (rank - sum(key is not Ellipsis and key is not None for key in given))
     place = next((i for i, key in enumerate(given) if key is Ellipsis), len(given))
     keys = [*given[:place], *missing, *given[place + 1 :]]
-    if len(keys) != rank or not all(isinstance(key, slice) or type(key) is int for key in keys):
+    whole = [key for key in keys if key is not None]
+    if len(whole) != rank or not all(isinstance(key, slice) or type(key) is int for key in whole):
         _refuse(context, f"its index {received_text(stated)} is no choice of positions")
-    axis = 1 if tensor.channel_first else rank - 1
+    axis = 1 if tensor.channel_first else len(keys) - 1
+    if keys[axis] is None:
+        _refuse(context, "it adds an axis beyond that of the channels")
     # Only that all images are meant can be seen without their number.
-    whole = isinstance(keys[0], slice) and range(1)[keys[0]] == range(1) and keys[0].stop is None
+    every = isinstance(keys[0], slice) and range(1)[keys[0]] == range(1) and keys[0].stop is None
     channels = range(int(tensor.channels or 0))[keys[axis]] if isinstance(keys[axis], slice) else ()
-    if tensor.flat or not whole or not isinstance(channels, range) or channels.step != 1:
+    if tensor.flat or not every or not isinstance(channels, range) or channels.step != 1:
         _refuse(context, "it takes some of the images, or channels that are no slice of step 1")
     if not channels:
         _refuse(context, "it takes no channels")

@@ -16,10 +16,13 @@ from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import Obstacle
+from keras2gp.graph.distributions import kinds
+from keras2gp.graph.graph import Graph
 from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.ops import (
     AveragePool,
     Axes,
+    Kind,
     Mixture,
     Op,
     Pad,
@@ -105,7 +108,8 @@ def _unit(node: int, channels: int, axis: int, context: Context) -> int:
         factor, (source,) = factor * scale.factor, nodes[source].inputs
     total = nodes[source].op
     (inner,) = nodes[source].inputs if isinstance(total, Total) else (None,)
-    if not isinstance(total, Total) or inner is None or isinstance(nodes[inner].op, Mixture):
+    mixed = inner is None or isinstance(nodes[inner].op, Mixture)
+    if not isinstance(total, Total) or inner is None or mixed or not _is_gaussian(inner, context):
         return _added(_along(context, node, 1, axis), node, context)
     # The sum over channels of a tensor, which may stand beside it.
     count = int(total.count)
@@ -114,6 +118,11 @@ def _unit(node: int, channels: int, axis: int, context: Context) -> int:
     ones = (1,) * len(size)
     mean = AveragePool(size, ones, ((0, 0),) * len(size))
     return _added([mean, Scale(count * factor)], spread, context)
+
+
+def _is_gaussian(node: int, context: Context) -> bool:
+    """Whether the channels of a tensor may be positions: features have no rule as such."""
+    return kinds(Graph(tuple(context.state.builder.nodes), node))[node] is Kind.GAUSSIAN
 
 
 def _along(context: Context, node: int, channels: int, axis: int) -> list[Op]:
