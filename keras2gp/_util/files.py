@@ -34,6 +34,7 @@ __all__ = [
     "temporary_name",
     "write_file",
     "write_files",
+    "write_new_file",
 ]
 
 Writer = Callable[[BinaryIO], object]
@@ -59,6 +60,21 @@ def temporary_name(path: Path) -> Path:
 def write_file(path: Path, content: Content, error: type[Keras2GPError] = StoreError) -> None:
     """Write one file in one piece. See `write_files`."""
     write_files([(path, content)], error)
+
+
+def write_new_file(path: Path, text: str) -> None:
+    """Write a file that is not there yet, and the folders that it lies in; see `write_files`.
+
+    Raises:
+        StoreError: there is something already, or nothing can be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(_unwritable(str(path), error)) from error
+    if os.path.lexists(path):
+        raise StoreError(f"{path} exists by now, and is not replaced. Try: another name")
+    write_file(path, text)
 
 
 def write_files(

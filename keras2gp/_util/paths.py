@@ -9,7 +9,7 @@ from typing import Any
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, Keras2GPError
 
-__all__ = ["as_path", "expanded", "real_path", "too_deep"]
+__all__ = ["as_path", "expanded", "no_path", "real_path"]
 
 _DEEPEST = 200
 """Folders inside one another; Python walks through folders by recursion."""
@@ -25,8 +25,10 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def too_deep(text: str) -> str:
-    """Why a path of too many folders is refused, in words; "" for any other."""
+def no_path(text: str) -> str:
+    """Why a text is refused as a path, in words; "" for a path."""
+    if "\0" in text:
+        return "it holds a null character, as no path may"
     count = len(Path(text).parts)
     if count <= _DEEPEST:
         return ""
@@ -42,8 +44,6 @@ def as_path(name: str, value: Any, error: type[Keras2GPError] = InputError) -> P
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str):
         raise error(f"{name}={received_text(value)}: expected a path, as text or a pathlib.Path")
-    if "\0" in text:
-        raise error(f"{name}={received_text(value)}: it holds a null character, as no path may")
-    if why := too_deep(text):
+    if why := no_path(text):
         raise error(f"{name}={received_text(value)}: {why}")
     return expanded(text)

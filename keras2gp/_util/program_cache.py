@@ -130,6 +130,10 @@ class ProgramCache:
         """Whether the compiler has written here."""
         return any(self.directory.glob("*.pb"))
 
+    def is_behind(self, error: Exception) -> bool:
+        """Whether an error of TensorFlow's is of a file of this process's folder."""
+        return str(self.directory) in str(error)
+
     def share(self) -> None:
         """From now on read the programs of other processes, and hand on new ones.
 

@@ -93,10 +93,7 @@ def _options_of(
             raise UsageError(f"{_OPTION} {path}: {key} is an option of no command.{hint}")
         if name in known:
             stated[name] = value
-    table: Any = data
-    for name in names:
-        table = table.get(name, {}) if isinstance(table, Mapping) else {}
-    for key, value in table.items():
+    for key, value in _table(data, names, path).items():
         name = key.replace("_", "-") if key.replace("_", "-") in known else key
         if isinstance(value, Mapping) and f"{' '.join(names)} {key}" in commands:
             continue
@@ -105,6 +102,19 @@ def _options_of(
             raise UsageError(f"{_OPTION} {path}: [{'.'.join(names)}] has no option {key}.{hint}")
         stated[name] = value
     return stated
+
+
+def _table(data: Mapping[str, Any], names: Sequence[str], path: Path) -> Mapping[str, Any]:
+    """The table of a command, {} without it. Raises: UsageError if it is something else."""
+    table: Mapping[str, Any] = data
+    for name in names:
+        table = table.get(name, {})
+        if not isinstance(table, Mapping):
+            received = received_text(table)
+            raise UsageError(
+                f"{_OPTION} {path}: {name} is {received}: expected a table [{'.'.join(names)}]"
+            )
+    return table
 
 
 def _kinds(parser: Parser, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Parser]]:
@@ -158,6 +168,8 @@ def _option_words(value: Any, option: Option, path: Path) -> Iterator[str]:
 
 def _text(value: Any, option: Option, path: Path) -> str:
     """A value as a word; the numbers of a list are separated by commas."""
+    if isinstance(value, list) and option.is_path:
+        raise UsageError(f"{_OPTION} {path}: {option.name} is a list: expected one path")
     if isinstance(value, list) and value and all(type(entry) in (int, str) for entry in value):
         return ",".join(map(str, value))
     if isinstance(value, bool) or not isinstance(value, int | float | str):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from keras2gp._util.text import did_you_mean
+from keras2gp.cli import option_values
 from keras2gp.cli.exit_codes import UsageError
 
 __all__ = ["Option", "Parser"]
@@ -29,6 +30,7 @@ class Option:
         is_flag: whether it takes no value.
         may_be_bare: whether its value may be left out.
         repeats: whether it may be given several times.
+        is_path: whether its value names a file, a folder or data.
     """
 
     names: tuple[str, ...]
@@ -38,6 +40,7 @@ class Option:
     is_flag: bool
     may_be_bare: bool
     repeats: bool
+    is_path: bool
 
 
 class Parser(argparse.ArgumentParser):
@@ -97,4 +100,5 @@ def _described(action: argparse.Action) -> Option:
         is_flag=action.nargs == 0,
         may_be_bare=action.nargs == "?",
         repeats=isinstance(action, argparse._AppendAction),  # noqa: SLF001
+        is_path=action.type in (option_values.path, option_values.source),
     )

@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from keras2gp._util.paths import expanded, too_deep
+from keras2gp._util.paths import expanded, no_path
 from keras2gp._util.text import received_text
 
 __all__ = [
@@ -37,14 +37,14 @@ def _whole(text: str) -> int:
 
 def path(text: str) -> Path:
     """A path as a shell would read it, which does not expand ~ in --out=~/fit."""
-    if why := too_deep(text):
+    if why := no_path(text):
         raise argparse.ArgumentTypeError(f"{received_text(text)}: {why}")
     return expanded(text)
 
 
 def source(text: str) -> str:
     """A path as a shell would read it, or a name of something else."""
-    return str(path(text)) if text.startswith("~") or too_deep(text) else text
+    return str(path(text)) if text.startswith("~") or no_path(text) else text
 
 
 def count(text: str) -> int:

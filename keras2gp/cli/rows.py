@@ -207,20 +207,27 @@ def _images_only(source: str, *, download: bool) -> Images:
             arrays, others = read_npz(path, _NPZ_IMAGES)
         for name in _NPZ_IMAGES:
             if name in arrays:
-                return arrays[name]
+                return _with_rows(arrays[name], source)
         raise DataError(f"{source}: holds {', '.join(others) or 'no arrays'}; expected x")
     if path.suffix == ".csv" and path.is_file():
         with stage(f"reading {source}"):
             return without_target(read_csv(path), source)[0]
     if path.suffix == ".npy" and path.is_file():
         with stage(f"reading {source}"):
-            return read_npy(path)
+            return _with_rows(read_npy(path), source)
     named = source == "sample" or source.startswith("tfds:")
     if not named and holds_images(path) and not holds_class_folders(path):
         with stage(f"reading {source}"):
             return read_images(path)
     data = _data_set(source, download=download, maps=True)
     return data.x_train if data.x_test is None else data.x_test
+
+
+def _with_rows(images: Images, source: str) -> Images:
+    """Images of a file. Raises: DataError if it holds a single number."""
+    if not images.ndim:
+        raise DataError(f"{source}: shape (), expected [N, *shape]")
+    return images
 
 
 def _training(whole: datasets.Dataset, count: int) -> Rows:

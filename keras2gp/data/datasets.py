@@ -331,7 +331,7 @@ def _images(x: Array, where: str) -> tuple[Array, list[str]]:
 
 
 def _targets(y: Array, where: str, *, maps: bool) -> Array:
-    if y.ndim != 1 and not (maps and y.size):
+    if y.ndim != 1 and not (maps and y.size and y.ndim):
         raise DataError(
             f"{where}: shape {y.shape}, expected [N]: one label or target a row. If it is one-hot, "
             "try y.argmax(axis=1)"

@@ -24,12 +24,11 @@ from weakref import WeakValueDictionary, finalize
 import tensorflow as tf
 
 from keras2gp._util.files import read_if_regular, write_file
-from keras2gp._util.program_cache import VARIABLE, ProgramCache
+from keras2gp._util.program_cache import ProgramCache
 from keras2gp._util.starting import silent_stderr
-from keras2gp._util.text import quoted_text
 from keras2gp.covariance.registry import has_outside
 from keras2gp.errors import StoreError
-from keras2gp.matrices.xla import set_up_xla
+from keras2gp.matrices.xla import set_up_xla, unwritten
 
 __all__ = ["KeptFunctions"]
 
@@ -109,18 +108,15 @@ class KeptFunctions:
             with silent_stderr() if silent else nullcontext():
                 return compute(*arguments)
         except tf.errors.OpError as error:
-            if str(kept.directory) not in str(error):
+            if not kept.is_behind(error):
                 raise
             kept.clear()
         try:
             return compute(*arguments)
         except tf.errors.OpError as error:
-            if str(kept.directory) not in str(error):
+            if not kept.is_behind(error):
                 raise
-            raise StoreError(
-                f"TensorFlow cannot write a compiled program: {quoted_text(error)}. Try: "
-                f"{VARIABLE}=off, or a disk with more room"
-            ) from error
+            raise unwritten(error) from error
 
     def _kept(
         self,

@@ -9,10 +9,12 @@ from functools import cache
 import tensorflow as tf
 
 from keras2gp._util.cpu import cpu_facts
-from keras2gp._util.program_cache import ProgramCache
+from keras2gp._util.program_cache import VARIABLE, ProgramCache
+from keras2gp._util.text import quoted_text
 from keras2gp._util.xla_cache import XLA_FLAGS, programs
+from keras2gp.errors import StoreError
 
-__all__ = ["Xla", "set_up_xla"]
+__all__ = ["Xla", "set_up_xla", "unwritten"]
 
 _OPTION = "--xla_cpu_prefer_vector_width"
 _TRIED = ("2.21.",)
@@ -40,6 +42,9 @@ def set_up_xla() -> Xla:
     Loops over pairs are 15 to 35% faster with them. XLA reads its options from the environment,
     once, when a process first compiles; the variable is as it was when this returns, since children
     of this process may have another XLA. An option that the user has set is left alone.
+
+    Raises:
+        StoreError: the first program cannot be written.
     """
     before = os.environ.get(XLA_FLAGS)
     tried = tf.version.VERSION.startswith(_TRIED)
@@ -51,6 +56,10 @@ def set_up_xla() -> Xla:
             os.environ[XLA_FLAGS] = f"{before or ''} {_OPTION}=512".strip()
         try:
             tf.function(tf.identity, jit_compile=True, autograph=False)(tf.zeros([]))
+        except tf.errors.OpError as error:
+            if kept is None or not kept.is_behind(error):
+                raise
+            raise unwritten(error) from error
         finally:
             if before is not None:
                 os.environ[XLA_FLAGS] = before
@@ -62,3 +71,11 @@ def set_up_xla() -> Xla:
         return Xla(wide, None)
     kept.share()
     return Xla(wide, kept)
+
+
+def unwritten(error: Exception) -> StoreError:
+    """The error for one by which TensorFlow gives up a computation over a program's file."""
+    return StoreError(
+        f"TensorFlow cannot write a compiled program: {quoted_text(error)}. Try: {VARIABLE}=off, "
+        "or a disk with more room"
+    )

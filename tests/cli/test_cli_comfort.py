@@ -163,6 +163,9 @@ def test_options_from_a_file(tmp_path):
         ("[fit]\nregression = 'yes'", "regression is true or false"),
         ("[fit]\ntrain = 1979-05-27", "expected text or a number"),
         ("[fit\n", "cannot be read as TOML"),
+        ("fit = 3", r"fit is 3: expected a table \[fit\]"),
+        ("[[fit]]\ntrain = 3", r"fit is \[.*\]: expected a table \[fit\]"),
+        ("[fit]\nout = ['a', 'b']", "out is a list: expected one path"),
         ("a" * 2**21, "larger than 1.0 MiB"),
     ],
 )

@@ -154,3 +154,31 @@ def test_a_kept_kernel_is_read_and_never_believed(files, folders, run_json, tmp_
     assert run_json(*evaluate)[1]["kept"]["read"] == 30
     assert run_json(*fit(files, data, fitted))[0] == 0  # all files of a fit may be replaced
     assert not (fitted / "cross").exists()
+
+
+STRANGE = {
+    "a number": np.float64(3),
+    "one image": np.zeros((6, 6, 1)),
+    "no image": np.zeros((0, 6, 6, 1)),
+    "NaN": np.full((3, 6, 6, 1), np.nan),
+    "beyond float32": np.full((3, 6, 6, 1), 1e39),
+    "complex": np.zeros((3, 6, 6, 1), complex),
+    "words": np.full((3, 6, 6, 1), "a"),
+    "dates": np.zeros((3, 6, 6, 1), "datetime64[s]"),
+    "objects": np.full((3, 6, 6, 1), None),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_strange_images_from_elsewhere(case, files, fitted, run, tmp_path):
+    np.savez(tmp_path / "strange.npz", x=STRANGE[case])
+    data = ["--data", files / "data.npz", "--test", 20]
+    code, out, err = run("evaluate", fitted, *data, "--ood", tmp_path / "strange.npz")
+    assert (code, out) == (5, ""), err
+    assert "strange.npz" in err
+    if case == "a number":
+        np.save(tmp_path / "strange.npy", STRANGE[case])
+        words = ["predict", fitted, "--data", tmp_path / "strange.npy", "--out", tmp_path / "p.csv"]
+        code, out, err = run(*words)
+        assert (code, out) == (5, ""), err
+        assert "shape (), expected [N, *shape]" in err

@@ -304,3 +304,43 @@ def test_a_file_that_appears_while_a_fit_is_computed(files, copy, run, monkeypat
     (saved,) = copy.parent.glob("fit-rescued-*")
     assert str(saved) in err
     assert json.loads((saved / "fit.json").read_text())["rows"] == 20
+
+
+@pytest.mark.parametrize("command", ["inspect --template", "tune"])
+def test_a_full_disk_leaves_no_file_half_written(command, files, run, tmp_path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "v.yaml"
+    data = ["--data", files / "data.npz", "--train", 12, "--steps", 1, "--out", out]
+    words = {
+        "inspect --template": ["inspect", files / "tiny.keras", "--template", out],
+        "tune": ["tune", files / "tiny.keras", *data],
+    }
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = run(*words[command])
+    assert code == 7
+    assert "v.yaml cannot be written: No space left" in err
+    assert not list(tmp_path.iterdir())
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+from keras2gp.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_program_that_cannot_be_kept_is_told_of_as_storage(files, fitted, spawn, tmp_path):
+    """The first that XLA compiles is longer than files may be; what the message says helps."""
+    words = ["predict", fitted, "--data", files / "images.npz", "--limit", 2]
+    words += ["--out", tmp_path / "p.csv"]
+    kept = {"KERAS2GP_CACHE": str(tmp_path / "kept")}
+    result = spawn("-c", LIMITED, *words, env=kept)
+    assert result.returncode == 7, result.stderr
+    assert "cannot write a compiled program: " in result.stderr
+    assert "Try: KERAS2GP_CACHE=off, or a disk with more room" in result.stderr
+    assert "defect" not in result.stderr
+    result = spawn("-c", LIMITED, *words, env={"KERAS2GP_CACHE": "off"})
+    assert result.returncode == 0, result.stderr

@@ -129,6 +129,15 @@ def test_unknown_source(source, tmp_path, monkeypatch):
         load(source)
 
 
+def test_a_single_number_is_no_row(tmp_path):
+    path = tmp_path / "d.npz"
+    for x, y, name in ((np.ones((2, 3)), 1.0, "y_train"), (1.0, 1.0, "x_train")):
+        np.savez(path, x=x, y=y)
+        for maps in (False, True):
+            with pytest.raises(DataError, match=rf"{name}: shape \(\), expected \[N"):
+                load(str(path), maps=maps)
+
+
 def test_file_of_another_kind(tmp_path):
     path = tmp_path / "d.tsv"
     path.write_text("1,2\n")

@@ -78,6 +78,12 @@ def test_folders_without_end_are_refused(tmp_path):
                 kind(text)
 
 
+def test_a_null_character_in_a_path():
+    for kind in (option_values.path, option_values.source):
+        with pytest.raises(ArgumentTypeError, match="it holds a null character"):
+            kind("a\0b")
+
+
 def test_all_options_that_name_files_read_them_as_a_shell():
     """Those of words that name files, and no other, have a type that expands ~."""
     names = ("FILE", "OUT", "DIR", "MODEL", "KERNEL", "D", "D2", "SPACE")

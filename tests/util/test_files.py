@@ -270,3 +270,21 @@ def test_a_path_where_nothing_is(tmp_path):
     assert near == f"{tmp_path / 'digit.npz'}: no such file. Did you mean digits.npz?"
     assert files.missing(tmp_path / "x").endswith("x: no such file")
     assert files.missing(tmp_path / "a" / "b", "no such directory").endswith("no such directory")
+
+
+def test_a_new_file_replaces_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a" / "b.yaml"
+    files.write_new_file(path, "text")
+    with pytest.raises(StoreError, match=r"b\.yaml exists by now, and is not replaced. Try: "):
+        files.write_new_file(path, "other")
+    assert path.read_text() == "text"
+
+    def no_room(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(StoreError, match=r"c\.yaml cannot be written: No space left"):
+        files.write_new_file(tmp_path / "c.yaml", "text")
+    assert [found.name for found in tmp_path.iterdir()] == ["a"]
+    with pytest.raises(StoreError, match=r"b\.yaml.d cannot be written: "):
+        files.write_new_file(path / "d", "text")

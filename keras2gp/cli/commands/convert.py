@@ -6,13 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from keras2gp._util.files import write_new_file
 from keras2gp._util.progress import stage
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output, show_obstacles, show_report
 from keras2gp.cli.session import kernel_of, report_of
 from keras2gp.conversion.overrides import overrides_template
 from keras2gp.errors import UnsupportedModelError
-from keras2gp.report import ConversionReport
 
 __all__ = ["convert", "inspect"]
 
@@ -29,7 +29,7 @@ def inspect(options: argparse.Namespace, _rows: None, out: Output) -> ExitCode:
     if report.obstacles:
         show_obstacles(out, report.obstacles)
     if options.template not in (None, "-"):
-        _write_template(Path(options.template), report)
+        write_new_file(Path(options.template), overrides_template(report.parameters))
         out.line(f"wrote {options.template}")
     out.document(report.to_dict())
     return ExitCode.FINE if report.exact else ExitCode.NOT_CONVERTIBLE
@@ -50,9 +50,3 @@ def convert(options: argparse.Namespace, _rows: None, out: Output) -> ExitCode:
     document = {"kernel": str(options.out), "dtype": kernel.dtype}
     out.document({**document, "conversion": kernel.report.to_dict()})
     return ExitCode.FINE
-
-
-def _write_template(path: Path, report: ConversionReport) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8") as stream:
-        stream.write(overrides_template(report.parameters))

@@ -26,6 +26,7 @@ from keras2gp.cli.predictions import (
 )
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import prepared
+from keras2gp.errors import InputError
 from keras2gp.gp.strangeness import SCORES
 from keras2gp.report import positions_text
 from keras2gp.serving.export import export as export_fit
@@ -102,7 +103,10 @@ def _ood_scores(
     """How well each score tells images from elsewhere from the test images."""
     images, notes = prepared(estimator.kernel, elsewhere, f"--ood {source}")
     described = {"source": source, "rows": len(images), "notes": notes}
-    return described | ood_scores(estimator, pairs, images, kept)
+    try:
+        return described | ood_scores(estimator, pairs, images, kept)
+    except InputError as error:
+        raise InputError(f"--ood {source}: {error}") from error
 
 
 def _show_evaluation(out: Output, record: FitRecord, document: dict[str, Any]) -> None:

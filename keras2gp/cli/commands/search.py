@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.files import write_new_file
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
@@ -147,10 +148,8 @@ def tune(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
             progress=advance,
         )
     seconds = time.perf_counter() - began
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("x", encoding="utf-8") as stream:
-        stream.write(overrides_template(optimum.kernel.parameters))
     _show_optimum(out, session.kernel.parameters, optimum, seconds)
+    write_new_file(options.out, overrides_template(optimum.kernel.parameters))
     out.line(f"wrote {options.out}, for --overrides")
     out.document({"out": str(options.out), **_optimum_data(optimum), "seconds": seconds})
     return ExitCode.FINE
