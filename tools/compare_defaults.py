@@ -205,7 +205,9 @@ def few_rows(data: Data, rows: int, draws: int) -> str:
         train, test = order[:rows], order[rows : rows + 200]
         gp = keras2gp.GPRegressor(kernel).fit(x[train], y[train])
         mean, std = gp.predict(x[test], return_std=True, observations=True)
-        certain = norm(mean, std * np.sqrt((gp.degrees_of_freedom_ - 2.0) / rows))
+        scale = std * np.sqrt((gp.degrees_of_freedom_ - 2.0) / rows)
+        # At a training input without noise it is 0: the density of any other target is 0, too.
+        certain = norm(mean, np.maximum(scale, np.finfo(np.float64).tiny))
         for low, high, density in (
             (*certain.interval(0.95), certain.logpdf(y[test])),
             (*gp.predict_interval(x[test]), gp.log_density(x[test], y[test])),

@@ -86,9 +86,13 @@ def _number(text: str) -> float:
 
 def variance(text: str) -> float:
     """A finite number from 0."""
+    return _variance(text, "a finite number, 0 or more")
+
+
+def _variance(text: str, expected: str) -> float:
     number = _number(text)
     if not 0.0 <= number < math.inf:
-        raise _refusal(text, "a finite number, 0 or more")
+        raise _refusal(text, expected)
     return number
 
 
@@ -102,7 +106,7 @@ def tolerance(text: str) -> float:
 
 def variance_or_auto(text: str) -> float | str:
     """A finite number from 0, or "auto" for one that is chosen."""
-    return text if text == "auto" else variance(text)
+    return text if text == "auto" else _variance(text, "auto, or a finite number, 0 or more")
 
 
 def shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -244,7 +244,10 @@ def _test(split: datasets.Dataset) -> Rows:
 def _targets(y: Targets, source: str, *, regression: bool) -> Targets:
     """Labels, or real numbers for a regression. Raises: DataError if y is of the other kind."""
     if regression and y.dtype.kind not in "biuf":
-        raise DataError(f"{source}: y holds labels of type {y.dtype}: no targets of a regression")
+        raise DataError(
+            f"{source}: y holds labels of type {y.dtype}: no targets of a regression. Try: "
+            "no --regression"
+        )
     if not regression and y.dtype.kind == "f":
         raise DataError(f"{source}: y holds real numbers, not labels. Try: fit --regression")
     return y.astype(np.float64) if regression else y

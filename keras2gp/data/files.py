@@ -189,6 +189,11 @@ def read_idx_folder(folder: Path) -> dict[str, Array]:
         keys += ["x_test", "y_test"]
     missing = [_idx_name(*_IDX_FILES[key]) for key in keys if paths[key] is None]
     if missing:
+        if not any(paths.values()):
+            raise DataError(
+                f"{folder}: a folder without data. Try: one that holds x.npy and y.npy, a folder "
+                f"of images for each class, or IDX files ({missing[0]} and others)"
+            )
         raise DataError(f"{folder}: no {' and no '.join(missing)}, as it is or with .gz")
     return {key: read_idx(path) for key, path in paths.items() if path is not None}
 

@@ -223,3 +223,6 @@ def test_paths_that_are_no_fit_say_what_they_are(files, fitted, run):
     code, _, err = run("fit", files / "tiny.keras", "--data", missing, "--train", 9, "--out", "o")
     assert code == 5
     assert "Did you mean data.npz? Expected sample" in err
+    code, _, err = run("fit", files / "tiny.keras", "--noise-variance", "atuo")
+    assert code == 2
+    assert "'atuo': expected auto, or a finite number" in err

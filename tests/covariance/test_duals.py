@@ -379,3 +379,28 @@ def test_float32_is_refused_where_differences_of_densities_underflow():
     finite = np.isfinite(entries(dual_named("hard_tanh"), q / 2, q, q, "float32"))
     np.testing.assert_array_equal(finite, [True, False])
     assert np.isfinite(entries(dual_named("soft_shrink"), q / 2, q, q, "float32")).all()
+
+
+PROPERTIES = {
+    "odd": (lambda phi, u: np.allclose(phi(-u), -phi(u), atol=1e-12), "is_centered"),
+    "even": (lambda phi, u: np.allclose(phi(-u), phi(u), atol=1e-12), "even"),
+    "never negative": (lambda phi, u: min(phi(u).min(), phi(-u).min()) >= 0.0, "never_negative"),
+    "identity from 0": (lambda phi, u: np.allclose(phi(u), u), "identity_from_zero"),
+    "homogeneous": (
+        lambda phi, u: (
+            np.allclose(phi(2 * u), 2 * phi(u)) and np.allclose(phi(-2 * u), 2 * phi(-u))
+        ),
+        "homogeneous",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("holds", "property_"), PROPERTIES.values(), ids=PROPERTIES)
+def test_the_ops_know_the_symmetries_of_each_function(name, holds, property_):
+    phi = CASES[name].functions()[0]
+    points = np.linspace(0.0123, 20.0, 997)  # no corner of a case
+    known = getattr(Activation(name), property_)
+    known = known([True]) if callable(known) else known
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert holds(lambda u: np.asarray(phi(u)), points) == known

@@ -213,7 +213,9 @@ def test_idx_missing_file(tmp_path, missing):
 
 
 def test_empty_folder(tmp_path):
-    with pytest.raises(DataError, match="train-images-idx3-ubyte and no train-labels-idx1-ubyte"):
+    with pytest.raises(
+        DataError, match=r"without data.*x\.npy and y\.npy.*train-images-idx3-ubyte"
+    ):
         load(str(tmp_path))
 
 

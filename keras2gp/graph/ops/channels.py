@@ -24,15 +24,24 @@ __all__ = [
 ]
 
 _NEVER_NEGATIVE = frozenset(
-    {"abs", "absolute", "exp", "exponential", "relu", "sigmoid", "softmax", "softplus", "square"}
-)
+    {
+        "abs", "absolute", "exp", "exponential", "hard_sigmoid", "heaviside", "relu", "relu6",
+        "sigmoid", "softmax", "softplus", "sparse_plus", "sparse_sigmoid", "square", "squareplus",
+    }
+)  # fmt: skip
+"""Functions with phi(u) >= 0 for every u."""
 OVER_AXES = frozenset({"log_softmax", "softmax", "sparsemax"})
 """Functions of all numbers along an axis: of channels, or of `positions` if they say so."""
-_IDENTITY_FROM_ZERO = frozenset({"abs", "absolute", "elu", "leaky_relu", "relu"})
+_IDENTITY_FROM_ZERO = frozenset({"abs", "absolute", "celu", "elu", "leaky_relu", "relu"})
 """Functions with phi(u) = u for every u from 0."""
 _HOMOGENEOUS = frozenset({"abs", "absolute", "leaky_relu", "linear", "relu"})
 """Functions with phi(t u) = t phi(u) for every t from 0."""
-_ODD = frozenset({"arctan", "erf", "sin", "sinh", "softsign", "tanh"})
+_ODD = frozenset(
+    {
+        "arctan", "erf", "hard_shrink", "hard_tanh", "sin", "sinh", "soft_shrink", "softsign",
+        "tanh", "tanh_shrink",
+    }
+)  # fmt: skip
 """Functions with phi(-u) = -phi(u)."""
 _EVEN = frozenset({"abs", "absolute", "cos", "square"})
 """Functions with phi(-u) = phi(u)."""
