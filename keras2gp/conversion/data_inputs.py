@@ -74,6 +74,16 @@ class InputContext(CallContext):
         node = self.state.builder.add(op, (), self.path)
         return Tensor(shape, (Part(node, shape[-1]),))
 
+    def beside(self, tensor: Tensor, *, first: bool) -> Tensor:
+        """Enter data as it stands beside tensors of a format, in Keras's shape; see above.
+
+        first: whether the channels of those come before their positions
+        """
+        if not tensor.is_data or not first or len(tensor.shape) == 1:
+            return self.as_graph_tensor(tensor)
+        entered = self.as_graph_tensor(replace(tensor, channel_first=True))
+        return replace(entered, shape=tensor.shape, channel_first=True)
+
     def data_of(self, values: Any) -> Tensor:
         """Constants, [1, *shape], as a tensor of data that is the same for all images."""
         array = np.asarray(values)

@@ -18,8 +18,8 @@ _LARGEST_OF_ALL = (
     "keras.ops.maximum of two slices; or max pooling over positions, and max_pooling='average'",
 )
 _STATISTICS = (
-    "it is a step of a normalisation that is written by hand, which has a rule as one layer alone",
-    "LayerNormalization, RMSNormalization, UnitNormalization or keras.ops.normalize",
+    "it is a step of a normalisation that is written by hand, or of a distance, and has no rule",
+    "LayerNormalization, RMSNormalization or keras.ops.normalize; abs(a - b) for a distance",
 )
 _PRODUCT = (
     "it sums products over axes of its own, or over images too, and has no rule here",

@@ -120,7 +120,8 @@ class Copies:
     def _config(self, call: Call, path: str) -> dict[str, Any]:
         """The settings of a layer's copy."""
         config: dict[str, Any] = call.operation.get_config()
-        config |= {"name": self._name(path), "dtype": self._dtype, "trainable": True}
+        config |= {"name": self._name(path), "dtype": self._dtype}
+        config |= dict.fromkeys({"trainable"} & config.keys(), True)  # not of SpatialDropout
         config |= dict.fromkeys({"lora_alpha", "lora_rank"} & config.keys())
         for key in _CONSTANTS & config.keys():
             values = initial_constants(getattr(call.operation, key))

@@ -207,7 +207,13 @@ class Widened(StepByStep):
         The kernel depends on means over channels, which repetition keeps.
         """
         times = int(self.scale.factor)
-        return keras.ops.concatenate([data] * times, axis=getattr(call.operation, "axis", -1))
+        axis = getattr(call.operation, "axis", None)
+        if axis is None:  # that along which the others have grown
+            grown = next(t.data.shape for t in call.tensors if isinstance(t, Random))
+            pairs = enumerate(zip(data.shape, grown, strict=False))
+            axes = [a for a, (n, m) in pairs if a and n is not None and m == times * n]
+            axis = axes[-1] if times > 1 and axes else -1
+        return keras.ops.concatenate([data] * times, axis=axis)
 
 
 def _weighs(data: Tensor, call: Call) -> bool:

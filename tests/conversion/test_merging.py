@@ -31,6 +31,30 @@ def test_channel_groups():
     assert nested == [3, 2, 8]
 
 
+@pytest.mark.parametrize("join", [
+    lambda x, h, axis: concat(x, h, axis=axis),
+    lambda x, h, axis: concat(h, x, axis=axis),
+    lambda x, h, axis: x + h,
+    lambda x, h, axis: layers.Multiply()([h, x]),
+])  # fmt: skip
+def test_the_input_beside_channels_that_come_first(join, rng):
+    """The same network in both formats, on square maps, has one kernel."""
+    x = rng.normal(size=(3, 4, 4, 2))
+
+    def network(form):
+        def function(inputs):
+            h = conv(inputs, units=2, data_format=form, activation="relu")
+            joined = join(inputs, h, 1 if form == "channels_first" else -1)
+            return layers.GlobalAveragePooling2D(data_format=form)(
+                conv(joined, data_format=form, activation="relu")
+            )
+
+        return function
+
+    first = matrix(network("channels_first"), np.moveaxis(x, -1, 1))
+    np.testing.assert_allclose(first, matrix(network("channels_last"), x), rtol=1e-12)
+
+
 def test_activations_and_pooling_map_over_groups_and_weights_mix_them():
     def function(x):
         h = layers.ReLU()(concat(conv(x, units=6), conv(x, units=2)))

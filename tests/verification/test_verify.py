@@ -132,6 +132,19 @@ def test_a_model_without_hidden_layers():
     assert len(report.levels) == 1
 
 
+def test_the_input_times_and_beside_random_channels():
+    """A cross layer, and a sum along another axis; SpatialDropout, whose copies are built."""
+    x = keras.Input((4, 3))
+    h = layers.Conv1D(6, 2, padding="same", activation="relu", **biased())(x)
+    h = layers.Dense(3, **biased())(layers.SpatialDropout1D(0.2)(h))
+    crossed = head(x, layers.Flatten()(layers.Add()([layers.Multiply()([x, h]), x])))
+    h = layers.Dense(4, **biased())(layers.Permute((2, 1))(x))
+    turned = head(x, layers.Permute((2, 1))(layers.Permute((2, 1))(h) - x))
+    for model in (crossed, turned):
+        report = keras2gp.verify(model, widths=(8, 32), samples=400)
+        assert report.accepted, report
+
+
 def test_a_hidden_output_of_a_model_in_a_file(tmp_path):
     model = mlp()
     model.save(tmp_path / "mlp.keras")

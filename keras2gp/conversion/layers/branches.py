@@ -86,8 +86,10 @@ _ONE_GATE = (
 
 def of_one_shape(call: Call, context: Context) -> list[Tensor]:
     """The tensors of a call, one position of a branch repeated where others have several."""
-    tensors = [context.as_graph_tensor(t) for t in call.tensors]
-    rank = max(len(t.shape) for t in tensors)
+    rank = max(len(t.shape) for t in call.tensors)
+    formats = {t.channel_first for t in call.tensors if not t.is_data and len(t.shape) == rank}
+    ahead = formats == {True}
+    tensors = [context.beside(t, first=ahead and len(t.shape) == rank) for t in call.tensors]
     if isinstance(call.operation, keras.Layer):
         tensors = [_with_axes(t, rank, context) for t in tensors]
     first = tensors[0]

@@ -116,7 +116,10 @@ def read_concatenate(call: Call, context: Context) -> Tensor:
     """Read a concatenation: channel groups side by side, or maps side by side."""
     rank = len(call.output)
     first = rank > 1 and next((t.channel_first for t in call.tensors if not t.is_data), False)
-    tensors = [context.with_channels(t, first=first) for t in call.tensors]
+    tensors = [
+        context.beside(t, first=first) if t.is_data else context.with_channels(t, first=first)
+        for t in call.tensors
+    ]
     axis = call.operation.axis % (rank + 1)
     if axis == 0:
         context.refuse("it joins the images of one batch", "an axis of channels")
