@@ -151,7 +151,7 @@ def check_export(directory: str | Path) -> None:
     Traceback (most recent call last):
     keras2gp.errors.ModelFileError: ...saved_model.pb is not the file that was written...
     """
-    root = Path(directory)
+    root = as_path("directory", directory, ModelFileError)
     data = _read_marker(root)
     if data is None:
         raise ModelFileError(f"{root} is no exported fit: it has no {MARKER} of keras2gp's")

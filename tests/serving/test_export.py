@@ -226,6 +226,13 @@ def test_changed_exports_are_refused(dense, tmp_path):
             check_export(tmp_path / name)
     with pytest.raises(ModelFileError, match="is no exported fit"):
         check_export(tmp_path)
+    for name in ("saved_model.pb", "variables/variables.index"):
+        shutil.copytree(tmp_path / "out", tmp_path / "circle")
+        (tmp_path / "circle" / name).unlink()
+        (tmp_path / "circle" / name).symlink_to(name.split("/")[-1])
+        with pytest.raises(ModelFileError, match="is not the file that was written"):
+            check_export(tmp_path / "circle")
+        shutil.rmtree(tmp_path / "circle")
 
 
 def test_files_of_others_are_kept(dense, tmp_path):
