@@ -57,9 +57,9 @@ class Obstacle:
     hint: str = ""
 
     def __str__(self) -> str:
-        hint = f". Try: {self.hint}" if self.hint else ""
+        why = f"{self.why.removesuffix('.')}. Try: {self.hint}" if self.hint else self.why
         where, received = (_shortened(one_line(text)) for text in (self.where, self.received))
-        return f"{where} ({received}): {one_line(self.why + hint)}"
+        return f"{where} ({received}): {one_line(why)}"
 
 
 class Keras2GPError(Exception):

@@ -19,6 +19,12 @@ def test_one_line(text, line):
     assert one_line(text) == line
 
 
+@pytest.mark.parametrize("why", ["it is so", "it is so."])
+def test_a_reason_and_its_hint_are_two_sentences(why):
+    assert str(Obstacle("a", "b", why, "that")) == "a (b): it is so. Try: that"
+    assert str(Obstacle("a", "b", why)) == f"a (b): {why}"
+
+
 def test_names_with_line_breaks():
     model = keras.Sequential([
         keras.Input((4,)), layers.Dense(8, name="a\nb"), layers.Softmax(name="c\nd"),
