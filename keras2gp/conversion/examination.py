@@ -45,7 +45,11 @@ from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.means import split_mean, without_arrays
 from keras2gp.graph.offsets import check_offsets
-from keras2gp.graph.simplification import without_idle_activations, without_joins
+from keras2gp.graph.simplification import (
+    with_running_means,
+    without_idle_activations,
+    without_joins,
+)
 from keras2gp.graph.sums import resolve_sums
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec
@@ -172,7 +176,7 @@ def examined(model: Opened, settings: Settings) -> Examination:
     )
     if obstacles:
         return Examination(report)
-    graph = with_inputs_numbered(graph, used)
+    graph = with_running_means(with_inputs_numbered(graph, used))
     return Examination(report, graph, parameters, inputs, preprocessor, mean)
 
 

@@ -27,10 +27,10 @@ from keras2gp.covariance.base import (
     Statistics,
     materialised,
 )
-from keras2gp.covariance.duals.elementary import differentiable
 from keras2gp.covariance.elementwise import ActivationRule
 from keras2gp.covariance.forward_pass import ForwardPass
 from keras2gp.covariance.pairs import CrossPairs
+from keras2gp.covariance.subprograms import differentiable
 from keras2gp.covariance.windows import PatchesRule, window_adjoint
 from keras2gp.graph.analysis import Analysis
 

@@ -13,7 +13,7 @@ makes of them are handed to every tile that the image is in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 from keras2gp.covariance.seams import Cuts
+from keras2gp.covariance.subprograms import Subprograms
 from keras2gp.graph.ops import Input, Margin, Op
 
 __all__ = [
@@ -115,6 +116,7 @@ class Pairs:
         self.parameters = parameters
         self.method = method
         self.needs_means = needs_means
+        self.subprograms = Subprograms()
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -199,6 +201,10 @@ class RuleContext:
     def materialised(self, k: Tensor) -> Tensor:
         """The tensor, computed once and stored (see the function)."""
         return materialised(k, self.parameters)
+
+    def called(self, name: Hashable, part: Callable[..., Any], *tensors: Tensor) -> Any:
+        """A pure function of tensors, traced once for all nodes (see Subprograms.call)."""
+        return self.pairs.subprograms.call(name, part, *tensors)
 
 
 class Rule(Generic[AnyOp]):

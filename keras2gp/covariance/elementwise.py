@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from itertools import permutations, product
+from itertools import chain, islice, permutations, product
 from operator import mul
+from typing import Any
 
-from keras2gp._util.arrays import ImageMap, PairMap
+from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 from keras2gp.covariance.base import Covariance, ImageStatistics, Maps, Reach, Rule, RuleContext
 from keras2gp.covariance.registry import dual_of, rule
 from keras2gp.graph.ops import (
@@ -61,15 +62,17 @@ class ActivationRule(Rule[Activation]):
         """E[phi(u) phi(v)]."""
         (k,) = maps
         s1, s2 = self._statistics(maps, context)
-        return self.dual.variance(k, s1) if context.is_variance else self.dual.covariance(k, s1, s2)
+        if context.is_variance:
+            return self._called(context, "variance", k, s1)
+        return self._called(context, "covariance", k, s1, s2)
 
     def tangent(self, k: PairMap, maps: Maps, thetas: Maps, context: RuleContext) -> PairMap:
         """Theta E[phi'(u) phi'(v)]."""
         (c,), (theta,) = maps, thetas
         s1, s2 = self._statistics(maps, context)
         if context.is_variance:
-            return theta * self.dual.derivative_variance(c, s1)
-        return theta * self.dual.derivative(c, s1, s2)
+            return theta * self._called(context, "derivative_variance", c, s1)
+        return theta * self._called(context, "derivative", c, s1, s2)
 
     def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
         """E[phi(u)]."""
@@ -88,7 +91,25 @@ class ActivationRule(Rule[Activation]):
     def _statistics(
         self, maps: Maps, context: RuleContext
     ) -> tuple[ImageStatistics, ImageStatistics]:
-        return context.statistics(lambda: self.dual.prepare(maps[0]))
+        return context.statistics(lambda: self._called(context, "prepare", maps[0]))
+
+    def _called(
+        self, context: RuleContext, name: str, k: PairMap, *statistics: ImageStatistics
+    ) -> Any:
+        """The dual's moment of maps and statistics, one subprogram for all equal activations.
+
+        A dual of the user's own is run for each: its code may be any.
+        """
+        method = getattr(self.dual, name)
+        if not type(self.dual).__module__.startswith("keras2gp."):
+            return method(k, *statistics)
+        counts = [len(side) for side in statistics]
+
+        def part(k: PairMap, *tensors: Tensor) -> Any:
+            rest = iter(tensors)
+            return method(k, *(tuple(islice(rest, count)) for count in counts))
+
+        return context.called((self.op, name, *counts), part, k, *chain(*statistics))
 
 
 @rule(Sum)

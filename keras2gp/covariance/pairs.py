@@ -7,7 +7,7 @@ once more, and are cut out of it moved by d.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -86,21 +86,41 @@ class ImageBlock:
     [*spatial, S]. With it they are in runs, [S / run, *spatial, run], so that the images of a tile
     lie together; a tile does not cross the end of a run. Long vectors are rows then, which a matrix
     product reads faster.
+
+    Maps of one rank and margin are cut at the same place, which is computed once for an offset.
     """
 
     images: Sequence[Tensor]
     statistics: Statistics
     start: Tensor | None = None
     count: int = 0
+    _begins: dict[Any, dict[Any, tuple[Offset, Tensor]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def cut(self, tensor: Tensor, margin: Margin, offset: Offset) -> Tensor:
         """The tile's images of one tensor of the block at g + offset, [*spatial, count]."""
         if self.start is None:
             return _moved(tensor, margin, offset)
-        run = tensor.shape[-1]
-        first, size = _window(tensor.shape[1:-1], margin, offset)
-        begin = tf.stack([self.start // run, *first, self.start % run])
-        return tf.slice(tensor, begin, [1, *size, self.count])[0]
+        shape = tensor.shape[1:-1]
+        part = tf.slice(
+            tensor, self._begin(tensor, margin, offset), [1, *_sizes(shape, margin), self.count]
+        )
+        return tf.squeeze(part, 0)
+
+    def _begin(self, tensor: Tensor, margin: Margin, offset: Offset) -> Tensor:
+        """Where the cut of a tensor begins."""
+        if tf.executing_eagerly():
+            places: dict[Any, tuple[Offset, Tensor]] = {}
+        else:  # a tensor of the body of a loop is known nowhere else
+            places = self._begins.setdefault(tf.compat.v1.get_default_graph(), {})
+        run, rank = tensor.shape[-1], tensor.shape.rank
+        key = rank, run, margin, *(d if isinstance(d, int) else id(d) for d in offset)
+        if key not in places:
+            first = _begin(rank - 2, margin, offset)
+            # With the offset, so that no other tensor is given its number.
+            places[key] = offset, tf.stack([self.start // run, *first, self.start % run])
+        return places[key][1]
 
     def rows(self, vectors: Tensor) -> Tensor:
         """The tile's images of a tensor of long vectors, [count, C]."""
@@ -114,19 +134,23 @@ class ImageBlock:
 def _moved(tensor: Tensor, margin: Margin, offset: Offset) -> Tensor:
     if not any(margin.added):
         return tensor
-    begin, size = _window(tensor.shape[:-1], margin, offset)
-    return tf.slice(tensor, tf.stack([*begin, 0]), [*size, -1])
+    begin = tf.stack([*_begin(tensor.shape.rank - 1, margin, offset), 0])
+    return tf.slice(tensor, begin, [*_sizes(tensor.shape[:-1], margin), -1])
 
 
-def _window(shape: Sequence[int], margin: Margin, offset: Offset) -> tuple[list[Any], list[int]]:
-    """Where the map begins within its margin, and its size, of all axes but that of the images."""
-    rank = margin.rank
+def _begin(rank: int, margin: Margin, offset: Offset) -> list[Any]:
+    """Where the map begins within its margin, along all axes but that of the images."""
     begin: list[Any] = [
         m + (d if isinstance(d, int) or period else tf.clip_by_value(d, -m, m))
         for d, m, period in zip(offset, margin.zeros, margin.period, strict=True)
     ]
-    size = [n - more for n, more in zip(shape[:rank], margin.added, strict=True)]
-    return begin + [0] * (len(shape) - rank), size + list(shape[rank:])
+    return begin + [0] * (rank - margin.rank)
+
+
+def _sizes(shape: Sequence[int], margin: Margin) -> list[int]:
+    """The sizes of a map without its margin, along all axes but that of the images."""
+    size = [n - more for n, more in zip(shape[: margin.rank], margin.added, strict=True)]
+    return size + list(shape[margin.rank :])
 
 
 class SelfPairs(Pairs):

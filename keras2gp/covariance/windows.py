@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 import tensorflow as tf
 
 from keras2gp._util.arrays import PairMap, Tensor
-from keras2gp.covariance.base import Maps, Rule, RuleContext, WindowMethod
+from keras2gp.covariance.base import (
+    Maps,
+    Parameters,
+    Rule,
+    RuleContext,
+    WindowMethod,
+    materialised,
+)
 from keras2gp.covariance.joint import scaled
 from keras2gp.covariance.registry import rule
 from keras2gp.covariance.seams import Cuts, cut
@@ -27,8 +34,18 @@ class PatchesRule(Rule[Patches]):
 
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
         """The window sum over the number of taps."""
-        k = window_sum(maps[0], self.op, context.pairs.method, context.materialised, context.cuts)
-        return scaled(k, 1 / self.op.taps)
+        op, method, boundaries = self.op, context.pairs.method, context.parameters.boundaries
+        places = tuple(tuple(factor is not None for factor in taps) for taps in context.cuts)
+
+        def window(k: Tensor, weight: Tensor, *factors: Tensor) -> Tensor:
+            parameters, rest = Parameters((), [weight], [], boundaries), iter(factors)
+            cuts = tuple(tuple(next(rest) if here else None for here in taps) for taps in places)
+            summed = window_sum(k, op, method, lambda k: materialised(k, parameters), cuts)
+            return scaled(summed, 1 / op.taps)
+
+        factors = [factor for taps in context.cuts for factor in taps if factor is not None]
+        name = op, method, boundaries, places
+        return context.called(name, window, maps[0], context.parameters.weights[0], *factors)
 
 
 def window_sum(

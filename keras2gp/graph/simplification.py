@@ -1,4 +1,4 @@
-"""Simplifications of a graph: activations that do nothing, and vectors side by side."""
+"""Simplifications of a graph: activations that do nothing, vectors side by side, running means."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from keras2gp.graph.ops import (
     Activation,
     AveragePool,
     Axes,
+    Mixture,
     Op,
     Pad,
     Product,
@@ -16,7 +17,7 @@ from keras2gp.graph.ops import (
     Sum,
 )
 
-__all__ = ["without_idle_activations", "without_joins"]
+__all__ = ["with_running_means", "without_idle_activations", "without_joins"]
 
 
 def without_idle_activations(graph: Graph) -> Graph:
@@ -43,6 +44,9 @@ def without_idle_activations(graph: Graph) -> Graph:
 
 _EACH = (Activation, Product, Scale, Shift, Sum)
 _MOST = 64
+_FEWEST = 3
+"""Groups of an earlier mean that is worth storing."""
+_ROUNDING = 1e-12
 
 
 def without_joins(graph: Graph) -> Graph:
@@ -98,3 +102,38 @@ def _joined(builder: GraphBuilder, inputs: tuple[int, ...], path: str) -> tuple[
     whole = sorted(places) == list(range(count)) and len(inputs) == count <= _MOST
     vector = Reshape((), 1)
     return tuple(builder.add(vector, (places[i],), path) for i in range(count)) if whole else ()
+
+
+def with_running_means(graph: Graph) -> Graph:
+    """The same network with means over channel groups that are made of earlier ones.
+
+    The layers of a DenseNet block each read the groups of the one before and one more. With the
+    mean of the one before, a block of n layers adds up 2 n maps instead of n^2 / 2.
+
+    Math: sum of w_i k_i over i <= n is W m + sum of w_i k_i over m < i <= n, for a mean m of the
+        groups up to m, in the same proportions, and the sum W of their weights.
+    """
+    builder = GraphBuilder()
+    renamed: list[int] = []
+    known: dict[tuple[int, ...], int] = {}
+    for index, node in enumerate(graph.nodes):
+        op, inputs = node.op, tuple(renamed[i] for i in node.inputs)
+        if isinstance(op, Mixture):
+            known[node.inputs] = index
+            for count in range(len(inputs) - 1, _FEWEST - 1, -1):
+                mean, first = known.get(node.inputs[:count]), op.weights[:count]
+                if mean is not None and _in_proportion(first, graph.nodes[mean].op):
+                    op = Mixture((sum(first), *op.weights[count:]))
+                    inputs = (renamed[mean], *inputs[count:])
+                    break
+        renamed.append(builder.add(op, inputs, node.path))
+    return builder.graph(renamed[graph.output])
+
+
+def _in_proportion(weights: tuple[float, ...], op: Op) -> bool:
+    """Whether the weights are those of a mean times a number."""
+    if not isinstance(op, Mixture):
+        return False
+    total, whole = sum(weights), sum(op.weights)
+    pairs = zip(weights, op.weights, strict=True)
+    return all(abs(a * whole - b * total) <= _ROUNDING * b * total for a, b in pairs)

@@ -13,11 +13,11 @@ import tensorflow as tf
 from keras2gp._util.arrays import Array, Tensor
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp.covariance.adjoint import can_sweep
-from keras2gp.covariance.duals.elementary import differentiable
 from keras2gp.covariance.duals.homogeneous import Relu, TwoSlopes
 from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import Program
 from keras2gp.covariance.registry import dual_of
+from keras2gp.covariance.subprograms import differentiable
 from keras2gp.errors import NumericalError
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation, Affine, Depthwise, Input, Sum

@@ -9,9 +9,9 @@ from functools import lru_cache
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.duals.elementary import differentiable
 from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import KernelKind, Program
+from keras2gp.covariance.subprograms import differentiable
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.footprint import footprint_of

@@ -18,9 +18,9 @@ import tensorflow as tf
 from keras2gp._util.arrays import Array, Tensor
 from keras2gp.covariance.adjoint import AdjointPass, SweptPairs
 from keras2gp.covariance.base import Parameters, Statistics
-from keras2gp.covariance.duals.elementary import differentiable
 from keras2gp.covariance.pairs import ImageBlock, images_in_runs, in_runs
 from keras2gp.covariance.program import Program
+from keras2gp.covariance.subprograms import differentiable
 from keras2gp.matrices.blocks import Block, BlockShape
 from keras2gp.matrices.footprint import footprint_of
 from keras2gp.matrices.form import Variances

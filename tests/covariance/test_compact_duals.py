@@ -13,6 +13,7 @@ import keras2gp
 from keras2gp.covariance import program  # noqa: F401 (registers the duals)
 from keras2gp.covariance.duals import sampled
 from keras2gp.covariance.duals.hermite import LARGEST_DEGREE, TOLERANCE
+from keras2gp.covariance.duals.sample_points import ALL, ODD
 from keras2gp.covariance.registry import dual_of
 from keras2gp.graph.ops import Activation
 from keras2gp.matrices import compiled
@@ -32,7 +33,7 @@ FAR = {
     "relu6": {},
     "clipped_relu": {"max_value": 6.5, "negative_slope": 0.2},
 }
-NEAR = {"hard_sigmoid": {}, "hard_tanh": {}}
+NEAR = {"hard_sigmoid": {}, "hard_tanh": {}, "clipped_relu at 1": {"max_value": 1.0}}
 CURVED = {"hard_silu": {}, "sparse_plus": {}}
 ROWS = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 NARROW = ["tanh", *(pytest.param(name, marks=pytest.mark.slow) for name in ("elu", *SLOW))]
@@ -41,7 +42,7 @@ NARROW = ["tanh", *(pytest.param(name, marks=pytest.mark.slow) for name in ("elu
 def duals(name, tangent=False, form="compact"):
     """The compact or the narrow form, and the longest series or the integrals."""
     constants = tuple((FAST | SLOW | FAR | NEAR | CURVED)[name].items())
-    dual = dual_of(Activation(name, constants))
+    dual = dual_of(Activation(name.partition(" at ")[0], constants))
     return dual.compact(tangent=tangent, reach=form), dual.with_degree(LARGEST_DEGREE)
 
 
@@ -74,6 +75,7 @@ def own_error(dual, limit, derivative=False):
     ("name", "form"),
     [
         ("hard_tanh", "narrow"),
+        ("clipped_relu at 1", "narrow"),
         *(
             pytest.param(name, form, marks=pytest.mark.slow)
             for name, form in [
@@ -135,7 +137,7 @@ def test_slopes_at_corners_are_within_their_bound(name, form, rng):
             pytest.param(name, form, marks=pytest.mark.slow)
             for name, form in [
                 ("hard_tanh", "compact"),
-                *product(["hard_sigmoid"], ["narrow", "compact"]),
+                *product(["hard_sigmoid", "clipped_relu at 1"], ["narrow", "compact"]),
                 ("hard_silu", "compact"),
             ]
         ),
@@ -143,12 +145,13 @@ def test_slopes_at_corners_are_within_their_bound(name, form, rng):
 )
 def test_corners_agree_with_quadrature(name, form):
     dual, _ = duals(name, tangent=True, form=form)
+    function = name.partition(" at ")[0], (NEAR | CURVED)[name]
     rho = np.array([-0.9999, -0.8, -1e-5, 0.4, 0.97, 0.99999, 1.0])
     q2 = np.array([0.3, 0.5, 0.2, 0.02, dual.limit, 0.999, dual.limit])
     q1 = np.array([0.3, 0.9, 1.0, 1.0, 0.8 * dual.limit, 1.0, dual.limit])
     arrays = rho * np.sqrt(q1 * q2), q1, q2
     for derivative in (False, True):
-        exact = quadrature.dual(name, {}, *arrays, derivative=derivative)
+        exact = quadrature.dual(*function, *arrays, derivative=derivative)
         error = np.abs(values(dual, arrays, derivative=derivative) - exact)
         error /= scale(dual, arrays, derivative)
         assert error.max() <= dual.errors[derivative] + 1e-8
@@ -172,6 +175,18 @@ def test_the_bound_of_points_holds_between_its_deviations(name, rng):
     for count, (x, w) in sampled._points(edges, jumps).items():
         missed = np.abs(w @ np.array(x)[:, None] ** n - 1 / ((n + 1.0) * (n + 2)))
         assert (terms**2 @ missed / sizes <= rows[count][nearest]).all()
+
+
+@pytest.mark.parametrize("points", [ALL, ODD])
+def test_terms_beyond_the_longest_are_within_their_bound(points):
+    n = np.arange(sampled._LONGEST, 2**21)
+    n = n[n % 2 == 1] if points is ODD else n
+    for count in sorted(points)[-3:]:
+        x, w = points[count]
+        taken = sum(b * np.exp(n * np.log(a)) for a, b in zip(x, w, strict=True))
+        missed = np.abs(taken - 1 / ((n + 1.0) * (n + 2))) @ np.sqrt(n[0] / n)
+        bound = sampled._missed_beyond(x, w, odd=points is ODD)
+        assert missed <= bound <= 1.3 * missed
 
 
 def test_hermite_functions_are_within_their_bound():

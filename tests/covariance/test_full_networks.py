@@ -66,6 +66,13 @@ def residual_with_pooling(x):
     return layers.ReLU()(h)
 
 
+def densely_connected(x):
+    h = conv(x)
+    for units in (3, 5, 2, 4):
+        h = concat(h, conv(h, 2, units=units))
+    return average(conv(pool(h, 2, 1), 2))
+
+
 def nasnet_like(x):
     h, p = linear(x, 3), linear(x, 2)
     pooled = pool(p, 3, 1, padding="same")
@@ -155,6 +162,7 @@ CASES = {
             ((2, 3), (1, 2), "valid"), ((1, 4), None, "same"), ((3, 2), (2, 1), "same"),
         ]
     },
+    "densely connected": (IMAGE, densely_connected),
     "pooling 1-D": ((9, 3), lambda x: average(conv(pool(conv(x), 3, 2, padding="same")))),
     "pooling 1-D causal": ((9, 3), lambda x: pool(conv(x, padding="causal"), 3, 2)),
     "pooling 3-D": ((4, 3, 5, 2), lambda x: conv(pool(conv(x, 2), (2, 1, 2), padding="same"), 2)),

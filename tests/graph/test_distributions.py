@@ -7,7 +7,7 @@ from keras2gp.graph import ops as op
 from keras2gp.graph.distributions import Kind, check_gaussianity, kinds
 from keras2gp.graph.offsets import check_offsets
 from keras2gp.graph.ops import AveragePool, Combination, Depthwise, Normalize, Upsample
-from keras2gp.graph.simplification import without_idle_activations
+from keras2gp.graph.simplification import with_running_means, without_idle_activations
 
 SIZE = (4, 6)
 POOL = AveragePool((2, 2), (2, 2), ((0, 0), (0, 0)))
@@ -233,3 +233,31 @@ def test_units_of_features_over_positions_have_no_offsets():
         pooled = net.chain(spread, AveragePool((4,), (1,), ((0, 0),)), op.Affine("end"))
         assert [o.where for o in check_offsets(net.graph(pooled))] == expected
         assert check_offsets(net.graph(net.chain(spread, op.Positions(1)))) == []
+
+
+def grown(net, steps, weights):
+    """Each step reads a mean over the groups so far, and adds one: the layers of a DenseNet."""
+    groups = [net.features]
+    means = []
+    for step in range(steps):
+        means.append(net.add(op.Mixture(weights(len(groups))), *groups, path=f"m{step}"))
+        h = net.add(op.Affine(f"l{step}"), means[-1], path=f"l{step}")
+        groups.append(net.add(RELU, h, path=f"r{step}"))
+    return net.graph(means[-1])
+
+
+def test_means_over_more_and_more_groups_are_made_of_the_mean_before():
+    sizes = (7, 2, 3, 5, 1, 4)
+    graph = grown(Net(), 6, lambda n: tuple(s / sum(sizes[:n]) for s in sizes[:n]))
+    found = with_running_means(graph)
+    read = [len(n.inputs) for n in found.nodes if isinstance(n.op, op.Mixture)]
+    assert read == [1, 2, 3, 2, 2, 2]
+    last = found.nodes[found.output]
+    assert last.op.weights == pytest.approx((18 / 22, 4 / 22), rel=1e-14)
+    assert found.nodes[last.inputs[0]].path == "m4"
+    assert found.layers == graph.layers
+
+
+def test_means_in_other_proportions_stay():
+    graph = grown(Net(), 6, lambda n: tuple((1 + i * n) / 100 for i in range(n)))
+    assert with_running_means(graph) == graph

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import keras2gp
 from keras2gp._util.program_cache import ProgramCache
-from keras2gp.covariance import registry
+from keras2gp.covariance import program, registry  # noqa: F401 (program registers the duals)
 from keras2gp.errors import StoreError
 from keras2gp.matrices import traces
 from keras2gp.matrices.traces import KeptFunctions

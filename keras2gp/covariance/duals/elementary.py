@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, Tensor
+from keras2gp.covariance.subprograms import is_differentiable
 
 __all__ = [
     "ANGLE",
@@ -17,14 +16,11 @@ __all__ = [
     "angle_of",
     "arcsin",
     "correlation_statistics",
-    "differentiable",
     "fall",
     "polynomial",
     "root_of",
     "same_sign",
 ]
-
-_DIFFERENTIABLE: ContextVar[bool] = ContextVar("differentiable", default=False)
 
 # (arcsin(s) / s - 1) / s^2 in powers of s^2 on [0, 1/2], interpolated at Chebyshev points. Relative
 # error of arcsin: 8e-9 and 2e-18.
@@ -172,31 +168,13 @@ def fall(x: Tensor) -> Tensor:
     return value
 
 
-@contextmanager
-def differentiable() -> Iterator[None]:
-    """Programs that are traced in this context have the derivatives that `root_of` speaks of.
-
-    tf.custom_gradient would give them to all, but keeps every graph that it was ever traced in: the
-    programs of a model of ten layers, 40 MB, could never be given back.
-    """
-    before = _DIFFERENTIABLE.set(True)
-    try:
-        yield
-    finally:
-        _DIFFERENTIABLE.reset(before)
-
-
-def _is_differentiable() -> bool:
-    return _DIFFERENTIABLE.get() or bool(tf.executing_eagerly())
-
-
 def root_of(x: Tensor) -> Tensor:
     """sqrt(max(x, 0)), with a derivative of 0 where x is not positive (see `differentiable`).
 
     The true derivative is infinite there, and its factor is 0 wherever it is used: for a window
     of black pixels, and for an image paired with itself.
     """
-    if not _is_differentiable():
+    if not is_differentiable():
         return tf.sqrt(tf.maximum(x, 0))
     outside = x <= 0
     root = tf.sqrt(tf.where(outside, tf.ones_like(x), x))
@@ -234,7 +212,7 @@ def arcsin(r: Tensor, square: Tensor) -> Tensor:
     angle = s + s * z * polynomial(_ARCSIN[r.dtype], z)
     angle = tf.where(low, angle, math.pi / 2 - angle)
     angle = tf.where(r < 0, -angle, angle)
-    if not _is_differentiable():
+    if not is_differentiable():
         return angle
     slope = tf.math.divide_no_nan(tf.ones_like(r), tf.sqrt(square))
     return tf.stop_gradient(angle) + (r - tf.stop_gradient(r)) * tf.stop_gradient(slope)

@@ -41,6 +41,8 @@ __all__ = ["Sampled", "sampled_of"]
 _LONGEST = 16384
 _DEVIATIONS, _AT_ONCE = 512, 64
 """Deviations sqrt(q) at which the error is computed, and those whose terms are kept at once."""
+_BLOCKS, _BLOCKS_REACH = 20_000, 1e4
+"""Blocks of n beyond the longest, and how many times as far they reach."""
 _UNSEEN = 10.0
 """Deviations beyond which a corner is not seen: its f_n are below exp(-25)."""
 _BELOW = 1e-11
@@ -273,10 +275,17 @@ def _largest_beyond(
 
 
 def _missed_beyond(points: Sequence[float], weights: Sequence[float], *, odd: bool) -> float:
-    """A bound of the sum of |d_n| sqrt(N / n) from the last n = N on, or over odd n alone."""
-    x, w = np.asarray(points), np.asarray(weights)
-    taken = w @ (x**_LONGEST / (1 - x * x if odd else 1 - x))
-    return float(taken + 2 / 3 / (_LONGEST - 4) / (2 if odd else 1))
+    """A bound of the sum of |d_n| sqrt(N / n) from the last n = N on, or over odd n alone.
+
+    Both parts of d_n fall with n: within a block it is at most one's first less the other's last.
+    """
+    x, w = np.asarray(points)[:, None], np.asarray(weights)[:, None]
+    edges = np.unique(np.round(_LONGEST * np.geomspace(1, _BLOCKS_REACH, _BLOCKS)))
+    taken, due = (w * x**edges).sum(0), 1 / ((edges + 1) * (edges + 2))
+    largest = np.maximum(np.abs(taken[:-1] - due[1:]), np.abs(due[:-1] - taken[1:]))
+    counts = (np.diff(edges) + 1) / 2 if odd else np.diff(edges)
+    rest = (w * x ** edges[-1] / (1 - x)).sum() + 1 / edges[-1]
+    return float((largest * counts * np.sqrt(_LONGEST / edges[:-1])).sum() + rest)
 
 
 def _densities(h: Vector) -> Matrix:
