@@ -24,6 +24,9 @@ LOG_ROOT = 0.5 * math.log(2.0 * math.pi)
 class Likelihood:
     """log p(y | f) of every observation: its value, gradient and curvature in the latent values f.
 
+    A subclass gives `observed`, `value` and `gradient`, and `weights`, or `curvature` where an
+    input has several latent values. It gives `response` where the prediction is not f.
+
     Attributes:
         name: by which an estimator's setting asks for it.
         classifies: whether observations are labels.
@@ -36,6 +39,8 @@ class Likelihood:
 
     def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """The likelihood with all that it takes from the data, the observations, and the classes.
+
+        Loading a fit calls it again, on the likelihood of the fit, and expects the same results.
 
         Args:
             y: targets or labels as `fit` received them.
