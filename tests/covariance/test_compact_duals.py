@@ -125,7 +125,11 @@ def test_slopes_at_corners_are_within_their_bound(name, form, rng):
         error = np.abs(values(dual, arrays, "float32", derivative=True) - exact) / size
         inside = np.abs(arrays[0]) < 0.999 * np.sqrt(arrays[1] * arrays[2])
         assert error[inside].max() <= dual.errors[1] + 5e-6
-        assert error.max() <= 5e-4
+        # At the largest variances float32 may not tell: the general form has no number there.
+        told = np.isfinite(values(integrals, arrays, "float32", derivative=True))
+        assert told.mean() > 0.99
+        assert error[told].max() <= 5e-4
+        assert np.isnan(error[~told]).all()
     assert dual.errors[1] <= 1e-5
 
 
