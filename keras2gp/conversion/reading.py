@@ -97,12 +97,11 @@ def read_call(call: Call, context: Context, *, training: bool) -> list[Tensor]:
             return run_by_keras(call, context)
         context.refuse(str(call.untraced), call.untraced.hint, by_shape=False)
     read = context.state.layers.reader_of(call.operation)
+    entry = entry_of(call.operation)
     if read is None:
-        entry = entry_of(call.operation)
         context.refuse(*(entry.reason if entry else NO_RULE), by_shape=False)
     inherits = training and getattr(call.operation, "_call_has_training_arg", False)
-    # Keras calls Resizing with training=True, which makes no difference to it.
-    ignores = isinstance(call.operation, keras.layers.Resizing)
+    ignores = entry is not None and entry.ignores_training
     if (call.kwargs.get("training") or inherits) and not ignores:
         context.refuse(
             "it is called with training=True, which makes it random or dependent on the batch",

@@ -34,6 +34,7 @@ class Entry:
     width:    the setting that holds its number of channels; "" if that follows from its input
     channelwise: whether each output channel is made of the same channel of its inputs alone
     scales:   whether it multiplies by a constant, or does nothing, before any training
+    ignores_training: whether training=True, with which Keras calls some, makes no difference
     """
 
     name: str
@@ -47,6 +48,7 @@ class Entry:
     width: str = ""
     channelwise: bool = False
     scales: bool = False
+    ignores_training: bool = False
 
 
 NO_RULE = (

@@ -194,7 +194,10 @@ LAYERS = table_of(
         "Every position repeated: k'[d][g] = k[(g + d) // u - g // u][g // u]; or bilinear.",
         channelwise=True,
     ),
-    read_rows("resizing.read_resizing", "Resizing", wording.RESIZED, channelwise=True),
+    read_rows(
+        "resizing.read_resizing", "Resizing", wording.RESIZED,
+        channelwise=True, ignores_training=True,
+    ),
     read_rows(
         "resizing.read_zero_padding", "ZeroPadding1D ZeroPadding2D ZeroPadding3D",
         "Zeros around the map, which a convolution after it sees.",
@@ -204,6 +207,11 @@ LAYERS = table_of(
         "resizing.read_cropping", "Cropping1D Cropping2D Cropping3D",
         "Positions removed from the borders.",
         channelwise=True,
+    ),
+    read_rows(
+        "resizing.read_center_crop", "CenterCrop",
+        "The positions in the middle of a map that is at least as large.",
+        channelwise=True, ignores_training=True,
     ),
     rows(
         "TimeDistributed", reader="steps.read_time_distributed",
@@ -226,7 +234,7 @@ LAYERS = table_of(
         reason=wording.CODE, in_files=False,
     ),
     rows(
-        "AutoContrast CenterCrop Normalization RandomBrightness RandomContrast RandomCrop "
+        "AutoContrast Normalization RandomBrightness RandomContrast RandomCrop "
         "RandomFlip RandomRotation RandomTranslation RandomZoom",
         on_data=True,
     ),

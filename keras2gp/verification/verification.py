@@ -126,7 +126,9 @@ class Verification:
         self, kernel: Kernel | None = None, progress: Progress | None = None
     ) -> VerificationReport:
         """Draw the networks, and compare them with a kernel; errors are those of verify()."""
-        return self.compared(self.stated if kernel is None else kernel, self.draw(progress))
+        kernel = self.stated if kernel is None else kernel
+        self._require(kernel)  # before networks are drawn, which takes minutes
+        return self.compared(kernel, self.draw(progress))
 
     def draw(self, progress: Progress | None = None) -> list[Drawn]:
         """Draw the networks of each width; errors are those of verify()."""
@@ -151,6 +153,7 @@ class Verification:
 
     def compared(self, kernel: Kernel, drawn: Sequence[Drawn]) -> VerificationReport:
         """Test a kernel against the networks; errors are those of verify()."""
+        self._require(kernel)
         matrix = self._matrix(kernel)
         moments, levels = [], []
         for networks in drawn:
@@ -165,8 +168,13 @@ class Verification:
         model, test = self.stated.report.model, test_limit(moments, matrix)
         return make_report(model, test, matrix, levels, seed=self.seed)
 
-    def _matrix(self, kernel: Kernel) -> Matrix:
-        """The kernel's matrix of the images, in float64."""
+    def _require(self, kernel: Any) -> None:
+        """Raise InputError for what is no kernel of inputs and positions as the model's."""
+        if not isinstance(kernel, Kernel):
+            raise InputError(
+                f"kernel={received_text(kernel)}: expected that of one network, as convert() and "
+                "load() return it, or None for the model's own. Try: data= for images"
+            )
         expected, received = ([s.shape for s in k.inputs] for k in (self.stated, kernel))
         if expected != received:
             raise InputError(f"the kernel is of inputs {received}, and the model has {expected}")
@@ -175,6 +183,9 @@ class Verification:
                 f"the kernel is of positions {kernel.positions}, and the model has "
                 f"{self.stated.positions}"
             )
+
+    def _matrix(self, kernel: Kernel) -> Matrix:
+        """The kernel's matrix of the images, in float64."""
         images = self.images if len(self.images) > 1 else self.images[0]
         matrix = np.asarray(matrix_at(kernel, images, self._places), np.float64)
         if np.diagonal(matrix).min() <= 0:

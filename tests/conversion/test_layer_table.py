@@ -101,6 +101,7 @@ LAYER_CASES = {
     "Resizing": (2, of(lambda h: layers.Resizing(2, 3)(h))),
     **ranked("ZeroPadding"),
     **ranked("Cropping"),
+    "CenterCrop": (2, of(lambda h: layers.CenterCrop(2, 3)(h))),
 }  # fmt: skip
 
 
@@ -208,7 +209,7 @@ def test_every_row_says_what_it_becomes_or_why_it_does_not(table):
 UNREAD = {
     "LSTM": lambda x: layers.LSTM(4)(layers.Conv1D(8, 2)(x)),
     "MultiHeadAttention": lambda x: layers.MultiHeadAttention(2, 4)(*[layers.Conv1D(8, 2)(x)] * 2),
-    "CenterCrop": lambda x: layers.CenterCrop(2, 1)(
+    "RandomCrop": lambda x: layers.RandomCrop(2, 1)(
         layers.Reshape((5, 1, 8))(layers.Conv1D(8, 2)(x))
     ),
 }
@@ -257,5 +258,5 @@ def test_layers_with_weights_are_those_that_can_be_widened():
 
 
 def test_a_layer_without_a_reason_of_its_own_names_a_reader():
-    assert LAYERS["CenterCrop"].reason == NO_RULE
-    assert "a reader of your own" in str(report_of((1, UNREAD["CenterCrop"])))
+    assert LAYERS["RandomCrop"].reason == NO_RULE
+    assert "a reader of your own" in str(report_of((1, UNREAD["RandomCrop"])))

@@ -225,6 +225,8 @@ CASES = {
     "transposed 3-D": ((2, 2, 3, 2), lambda x: transposed(conv(x, 2), 2, strides=(1, 2, 1))),
     "padding and cropping around pooling": (IMAGE, lambda x: conv(layers.Cropping2D(
         ((1, 0), (0, 2)))(pool(layers.ZeroPadding2D(((2, 0), (1, 1)))(conv(x)), 2, 1)))),
+    "the middle after pooling": (IMAGE, lambda x: pool(conv(
+        layers.CenterCrop(3, 2)(conv(pool(conv(x), 2, 1)))), 2, 1)),
     "residual with pooled shortcuts": (IMAGE, residual_with_pooling),
     "equal poolings": (IMAGE, nasnet_like),
     "difference of two poolings": (IMAGE, lambda x: layers.ReLU()(

@@ -37,6 +37,7 @@ from keras2gp.gp import (
     load_head,
     save_head,
 )
+from keras2gp.gp.laplace.saved_state import LIKELIHOODS
 
 KERNEL = ConstantKernel(2.0) * RBF(1.0)
 RANDOM = np.random.default_rng(0)
@@ -51,6 +52,10 @@ OBSERVED = {
     "tobit": (Tobit(0.4, lower=-0.5, upper=1.5), np.clip(F + 0.4 * NORMAL, -0.5, 1.5)),
     "ordinal": (Ordinal(0.6), np.digitize(F + 0.6 * NORMAL, [-1.0, 0.0, 1.2])),
 }
+
+
+def test_every_likelihood_has_observations():
+    assert set(OBSERVED) == set(LIKELIHOODS)
 
 
 def fitted(name, **settings):

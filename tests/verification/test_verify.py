@@ -175,7 +175,13 @@ def test_arguments_that_do_not_fit(settings, words):
 def test_a_kernel_of_another_model():
     x = keras.Input((3,))
     with pytest.raises(InputError, match="kernel is of inputs"):
-        keras2gp.verify(mlp(), keras2gp.convert(head(x, x)), samples=20)
+        keras2gp.verify(mlp(), keras2gp.convert(head(x, x)))
+
+
+def test_no_kernel_in_its_place():
+    for kernel in (np.ones((2, 5)), "nngp", 3, 2.0 + keras2gp.convert(mlp())):
+        with pytest.raises(InputError, match=r"^kernel=.* expected that of one network"):
+            keras2gp.verify(mlp(), kernel)
 
 
 def test_a_model_without_an_exact_kernel():

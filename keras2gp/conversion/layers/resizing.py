@@ -13,6 +13,7 @@ from keras2gp.graph.ops import Crop, Interpolate, Pad, Spatial, Upsample
 
 __all__ = [
     "located",
+    "read_center_crop",
     "read_cropping",
     "read_resizing",
     "read_upsampling",
@@ -90,6 +91,19 @@ def read_cropping(call: Call, context: Context) -> Tensor:
     tensor = located(call, context)
     context.became = "cropping"
     return context.apply(Crop(_pairs(call.operation.cropping)), tensor, call.output)
+
+
+def read_center_crop(call: Call, context: Context) -> Tensor:
+    """Read a centred crop: positions are removed from the borders, one more at the end if odd."""
+    tensor = located(call, context)
+    size = (int(call.operation.height), int(call.operation.width))
+    pairs = []
+    for n, m in zip(context.spatial(tensor), size, strict=True):
+        if m > n:
+            context.refuse(f"it makes the map {context.spatial(tensor)} larger", "Resizing")
+        pairs.append(((n - m) // 2, n - m - (n - m) // 2))
+    context.became = "cropping"
+    return context.apply(Crop(tuple(pairs)), tensor, call.output)
 
 
 def _pairs(values: Any) -> tuple[tuple[int, int], ...]:
