@@ -53,7 +53,7 @@ def test_stated_sizes_are_those_of_a_model_that_states_them(
     elif form == ".json":
         (tmp_path / "m.json").write_text(model.to_json())
     source = model if form == "model" else tmp_path / f"m{form}"
-    with pytest.raises(UnsupportedModelError, match=r"size must be fixed Try: input_shape="):
+    with pytest.raises(UnsupportedModelError, match=r"size must be fixed\. Try: input_shape="):
         keras2gp.convert(source)
     expected = ops_of(build(shape if build is maps else shape[0]))
     assert ops_of(source, input_shape=shape) == expected
