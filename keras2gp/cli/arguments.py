@@ -28,6 +28,7 @@ __all__ = [
     "add_conversion",
     "add_data",
     "add_dtype",
+    "add_fit",
     "add_keep",
     "add_kind",
     "add_output",
@@ -165,6 +166,11 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool = True, note: st
     group.add_argument(
         "--download", action="store_true", help="let tensorflow_datasets download what is missing"
     )
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """Add DIR, the fit that a command takes."""
+    parser.add_argument("fit", metavar="DIR", type=path, help="what fit wrote")
 
 
 def add_output(parser: argparse.ArgumentParser, help_text: str) -> None:

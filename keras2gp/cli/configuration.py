@@ -49,13 +49,10 @@ def with_configuration(arguments: Sequence[str], parser: Parser) -> list[str]:
         command = command.commands()[words[len(names)]]
         names.append(words[len(names)])
     rest = words[len(names) :]
-    stated = _options_of(expanded(path), names, command, parser)
+    file = expanded(path)
+    stated = _options_of(file, names, command, parser)
     positional = not rest or rest[0].startswith("-")
-    return [
-        *names,
-        *_words(stated, command.options(), expanded(path), positional=positional),
-        *rest,
-    ]
+    return [*names, *_words(stated, command.options(), file, positional=positional), *rest]
 
 
 def _without_option(words: list[str]) -> tuple[list[str], str | None]:

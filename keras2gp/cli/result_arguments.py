@@ -37,7 +37,7 @@ def add_evaluate(commands: Any) -> None:
         check=checks.check_evaluate,
         run=Command("predict.evaluate", rows="rows_to_evaluate"),
     )
-    evaluate.add_argument("fit", metavar="DIR", type=option_values.path, help="what fit wrote")
+    arguments.add_fit(evaluate)
     arguments.add_data(evaluate)
     arguments.add_test_rows(evaluate)
     evaluate.add_argument(
@@ -62,7 +62,7 @@ def add_predict(commands: Any) -> None:
         check=checks.check_predict,
         run=Command("predict.predict", rows="images_to_predict"),
     )
-    predict.add_argument("fit", metavar="DIR", type=option_values.path, help="what fit wrote")
+    arguments.add_fit(predict)
     arguments.add_data(predict, note="; an .npz file needs no y")
     arguments.add_output(predict, "a .csv or .npz file; predictions that it holds are replaced")
     predict.add_argument(
@@ -86,7 +86,7 @@ def add_export(commands: Any) -> None:
         check=checks.check_export,
         run=Command("predict.export"),
     )
-    export.add_argument("fit", metavar="DIR", type=option_values.path, help="what fit wrote")
+    arguments.add_fit(export)
     export.add_argument(
         "out",
         metavar="OUT",
@@ -275,7 +275,7 @@ def add_plot(commands: Any) -> None:
     ):
         run = Command(f"plot.{name}", rows="rows_to_test")
         of_fit = _picture(kinds, name, text, check=checks.check_plot_fit, run=run)
-        of_fit.add_argument("fit", metavar="DIR", type=option_values.path, help="what fit wrote")
+        arguments.add_fit(of_fit)
         arguments.add_data(of_fit)
         arguments.add_test_rows(of_fit)
         arguments.add_keep(of_fit)
