@@ -7,7 +7,7 @@ options of every command that has them. The command line wins over the file.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,6 @@ def _options_of(
     data = _read(path)
     known = {option.name: option for option in command.options()}
     everywhere = {option.name for _, kind in _kinds(parser) for option in kind.options()}
-    commands = {" ".join(kind): kind for kind, _ in _kinds(parser)}
     stated: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, Mapping):
@@ -84,33 +83,55 @@ def _options_of(
                 hint = did_you_mean(key, list(parser.commands()))
                 raise UsageError(f"{_OPTION} {path}: [{key}] is no command.{hint}")
             continue
-        name = key.replace("_", "-") if key.replace("_", "-") in everywhere else key
-        if name not in everywhere or name in _NEVER:
-            hint = did_you_mean(name, sorted(everywhere))
+        name = _named(key, everywhere)
+        if name is None:
+            hint = did_you_mean(key.replace("_", "-"), sorted(everywhere))
             raise UsageError(f"{_OPTION} {path}: {key} is an option of no command.{hint}")
         if name in known:
             stated[name] = value
-    for key, value in _table(data, names, path).items():
-        name = key.replace("_", "-") if key.replace("_", "-") in known else key
-        if isinstance(value, Mapping) and f"{' '.join(names)} {key}" in commands:
-            continue
-        if name not in known or name in _NEVER:
-            hint = did_you_mean(name, sorted(known))
-            raise UsageError(f"{_OPTION} {path}: [{'.'.join(names)}] has no option {key}.{hint}")
-        stated[name] = value
-    return stated
+    table: Mapping[str, Any] = data
+    for depth in range(len(names)):
+        table = _table(table, names[: depth + 1], path)
+    for (
+        name,
+        kind,
+    ) in parser.commands().items():  # a slip in any table, before the run that needs it
+        _check_table(_table(data, [name], path), kind, [name], path)
+    named = {_named(key, known): value for key, value in table.items()}
+    return stated | {name: value for name, value in named.items() if name is not None}
+
+
+def _named(key: str, known: Collection[str]) -> str | None:
+    """The option that a key names, with hyphens or underscores; None if it is none of a file."""
+    name = key.replace("_", "-")
+    name = name if name in known else key
+    return name if name in known and name not in _NEVER else None
+
+
+def _check_table(table: Mapping[str, Any], command: Parser, names: list[str], path: Path) -> None:
+    """Refuse a key of a command's table that is no option of it. Raises: UsageError."""
+    within = command.commands()
+    known = sorted(within or {option.name for option in command.options()})
+    for key in table:
+        if key in within:
+            _check_table(_table(table, [*names, key], path), within[key], [*names, key], path)
+        elif within or _named(key, known) is None:
+            what = "command" if within else "option"
+            hint = did_you_mean(key.replace("_", "-"), known)
+            raise UsageError(f"{_OPTION} {path}: [{'.'.join(names)}] has no {what} {key}.{hint}")
 
 
 def _table(data: Mapping[str, Any], names: Sequence[str], path: Path) -> Mapping[str, Any]:
-    """The table of a command, {} without it. Raises: UsageError if it is something else."""
-    table: Mapping[str, Any] = data
-    for name in names:
-        table = table.get(name, {})
-        if not isinstance(table, Mapping):
-            received = received_text(table)
-            raise UsageError(
-                f"{_OPTION} {path}: {name} is {received}: expected a table [{'.'.join(names)}]"
-            )
+    """The table of a command in that of its group, {} without it.
+
+    Raises: UsageError if it is something else.
+    """
+    table = data.get(names[-1], {})
+    if not isinstance(table, Mapping):
+        raise UsageError(
+            f"{_OPTION} {path}: {names[-1]} is {received_text(table)}: expected a table "
+            f"[{'.'.join(names)}]"
+        )
     return table
 
 

@@ -166,6 +166,12 @@ def test_options_from_a_file(tmp_path):
         ("fit = 3", r"fit is 3: expected a table \[fit\]"),
         ("[[fit]]\ntrain = 3", r"fit is \[.*\]: expected a table \[fit\]"),
         ("[fit]\nout = ['a', 'b']", "out is a list: expected one path"),
+        ("[evaluate]\ntets = 1", r"\[evaluate\] has no option tets\. Did you mean test\?"),
+        ("[gram.own]\nx = 1", r"\[gram\] has no option own"),
+        ("[plot.kernl]\nrows = 7", r"\[plot\] has no command kernl\. Did you mean kernel\?"),
+        ("[plot]\nrows = 7", r"\[plot\] has no command rows"),
+        ("[plot.kernel]\nrow = 7", r"\[plot\.kernel\] has no option row\. Did you mean rows\?"),
+        ("[plot]\nkernel = 7", r"kernel is 7: expected a table \[plot\.kernel\]"),
         ("a" * 2**21, "larger than 1.0 MiB"),
     ],
 )

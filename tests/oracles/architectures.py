@@ -17,6 +17,7 @@ __all__ = [
     "architecture",
     "assert_both_kernels_agree",
     "difference",
+    "distance",
     "drawn_inputs",
     "ending_dense",
     "promised",
@@ -417,7 +418,14 @@ def difference(model, kernel, x):
 
     Shapes: kernel [N, N], or between positions [N, *positions, N, *positions]
     """
-    expected = between_positions(model, x, x)
+    return distance(kernel, between_positions(model, x, x))
+
+
+def distance(kernel, expected):
+    """The largest error of a kernel matrix beside that of `between_positions`, as `difference`.
+
+    Shapes: kernel [N, N] or [N, *positions, N, *positions]; expected [N, N, P, P]
+    """
     rows = expected.shape[0] * expected.shape[2]
     expected = expected.transpose(0, 2, 1, 3).reshape(rows, rows)
     root = expected.diagonal() ** 0.5
