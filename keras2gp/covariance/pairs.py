@@ -87,6 +87,9 @@ class ImageBlock:
     lie together; a tile does not cross the end of a run. Long vectors are rows then, which a matrix
     product reads faster.
 
+    With `whole` the tile is a run, and `start` its number: XLA on a GPU computes the place of a cut
+    anew for every entry.
+
     Maps of one rank and margin are cut at the same place, which is computed once for an offset.
     """
 
@@ -94,6 +97,7 @@ class ImageBlock:
     statistics: Statistics
     start: Tensor | None = None
     count: int = 0
+    whole: bool = False
     _begins: dict[Any, dict[Any, tuple[Offset, Tensor]]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -118,16 +122,23 @@ class ImageBlock:
         key = rank, run, margin, *(d if isinstance(d, int) else id(d) for d in offset)
         if key not in places:
             first = _begin(rank - 2, margin, offset)
+            number, within = self._place(run)
             # With the offset, so that no other tensor is given its number.
-            places[key] = offset, tf.stack([self.start // run, *first, self.start % run])
+            places[key] = offset, tf.stack([number, *first, within])
         return places[key][1]
+
+    def _place(self, run: int) -> tuple[Any, Any]:
+        """The number of the run in which the tile lies, and the tile's first image in it."""
+        start: Any = self.start
+        return (start, 0) if self.whole else (start // run, start % run)
 
     def rows(self, vectors: Tensor) -> Tensor:
         """The tile's images of a tensor of long vectors, [count, C]."""
         if self.start is None:
             return tf.transpose(vectors)
         run, channels = vectors.shape[1:]
-        begin = tf.stack([self.start // run, self.start % run, 0])
+        number, within = self._place(run)
+        begin = tf.stack([number, within, 0])
         return tf.slice(vectors, begin, [1, self.count, channels])[0]
 
 

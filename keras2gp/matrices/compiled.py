@@ -18,7 +18,7 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.blocks import Block, BlockShape
 from keras2gp.matrices.fingerprint import graph_identity
-from keras2gp.matrices.form import Form, FormResults, Variances, innermost, side_by_side
+from keras2gp.matrices.form import Form, FormResults, Variances, innermost
 from keras2gp.matrices.plan import Device, Partition, images_at_once, inner_tiles, working_set
 from keras2gp.matrices.ranges import require_range
 from keras2gp.matrices.room import demands_of
@@ -265,7 +265,7 @@ class CompiledProgram:
             if part is None:
                 return None
             parts.append(part)
-        return parts[0] if len(parts) == 1 else side_by_side(parts)
+        return parts[0] if len(parts) == 1 else form.side_by_side(parts)
 
     def _checked_statistics(
         self,

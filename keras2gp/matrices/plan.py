@@ -163,7 +163,6 @@ def _gpu_block_shape(footprint: Footprint, images: int) -> BlockShape:
     side = max(min(_GPU_BLOCK, _floor_power(_IMAGES // footprint.image)), tile)
     side = min(side, _power(images, 16), _most_images(footprint.result))
     tile = min(tile, side)
-    tile = min(tile, side)
     return BlockShape(side, side, tile, tile)
 
 

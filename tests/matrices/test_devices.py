@@ -9,9 +9,12 @@ import tensorflow as tf
 
 import keras2gp
 from keras2gp import zoo
+from keras2gp.matrices.blocks import BlockShape
 from keras2gp.matrices.compiled import CompiledProgram
-from keras2gp.matrices.local import matrix_of
+from keras2gp.matrices.executors import executor_of
+from keras2gp.matrices.local import in_memory, matrix_of
 from keras2gp.matrices.plan import block_shape
+from keras2gp.matrices.work import Work
 
 BRANCH = re.compile(r"= .* conditional\(")
 
@@ -43,6 +46,18 @@ def test_a_program_for_a_gpu_gives_the_same_values(kernel, kind, rng):
         )
         for device in ("cpu", "gpu")
     }
+    np.testing.assert_allclose(values["gpu"], values["cpu"], rtol=2e-6)
+
+
+def test_a_partition_that_a_cpu_made_is_computed_on_a_gpu(kernel, rng):
+    """Its tiles are rows of runs: a store may be begun on one machine and finished on another."""
+    x = rng.random((20, 6, 6, 1), np.float32)
+    values = {}
+    for device in ("cpu", "gpu"):
+        program = CompiledProgram(kernel.graph, "float32", device=device)
+        partition = program.partition(20, None, BlockShape(32, 32, 4, 16))
+        work = Work(program, kernel.parameters, [x], None, partition)
+        values[device] = in_memory(work, executor_of("threads"))
     np.testing.assert_allclose(values["gpu"], values["cpu"], rtol=2e-6)
 
 
