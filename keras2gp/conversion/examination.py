@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import keras
+
 from keras2gp.conversion.call import RefusalError, State
 from keras2gp.conversion.data_inputs import data_of_constants
 from keras2gp.conversion.layers.masks import without_gaps
@@ -45,7 +47,9 @@ from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.means import split_mean, without_arrays
 from keras2gp.graph.offsets import check_offsets
+from keras2gp.graph.ops import Input, Spatial
 from keras2gp.graph.simplification import (
+    with_late_reshapes,
     with_running_means,
     without_idle_activations,
     without_joins,
@@ -126,8 +130,10 @@ def examined(model: Opened, settings: Settings) -> Examination:
     graph = without_arrays(graph, partial(data_of_constants, state))
     graph, held = without_gaps(graph, state, terms.data)
     shared = join_calls(graph, len(state.data))
+    state.data += [(None, data) for data in side_by_side(shared, state.data)]
     graph, sum_obstacles = _with_sums_resolved(without_idle_activations(shared.graph))
     guessed = walker.has_unknown_shape(output)
+    graph, lost = (graph, []) if guessed else _with_neighbours(graph, state)
     obstacles = [
         *obstacles_before(walker, graph),
         *([] if guessed else output_obstacles(output, graph)),
@@ -136,13 +142,12 @@ def examined(model: Opened, settings: Settings) -> Examination:
         *check_gaussianity(graph),
         *shared.obstacles,
         *check_rules(graph),
-        *([] if guessed else check_offsets(graph)),
+        *lost,
     ]
     # Where the model is refused, nothing is expanded: the search for a form takes seconds.
     expansions: list[str] = []
     if not obstacles:
         graph, expansions = with_degrees(graph, settings.tolerance)
-    state.data += [(None, data) for data in side_by_side(shared, state.data)]
     used = [op.index for op in graph.inputs]
     tensors = list(dict.fromkeys([*used, *terms.data]))
     preprocessor = mean = None
@@ -178,6 +183,28 @@ def examined(model: Opened, settings: Settings) -> Examination:
         return Examination(report)
     graph = with_running_means(with_inputs_numbered(graph, used))
     return Examination(report, graph, parameters, inputs, preprocessor, mean)
+
+
+def _with_neighbours(graph: Graph, state: State) -> tuple[Graph, list[Obstacle]]:
+    """The graph with reshapes after what looks at neighbours, if they hide them; and obstacles."""
+    obstacles = check_offsets(graph)
+    if not obstacles:
+        return graph, []
+    data, made = list(state.data), dict[tuple[int, Spatial], int]()
+
+    def entered(op: Input, size: Spatial) -> Input:
+        if (op.index, size) not in made:
+            form = data[op.index][1]
+            made[op.index, size] = len(data)
+            data.append((None, keras.ops.reshape(form, (-1, *size, form.shape[-1]))))
+        return replace(op, index=made[op.index, size], size=size)
+
+    late = with_late_reshapes(graph, entered)
+    left = check_offsets(late)
+    if left:
+        return graph, obstacles
+    state.data[:] = data
+    return late, []
 
 
 def _with_sums_resolved(graph: Graph) -> tuple[Graph, list[Obstacle]]:

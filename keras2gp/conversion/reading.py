@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from keras2gp.conversion.call import Call, RefusalError
 from keras2gp.conversion.context import Context
+from keras2gp.conversion.layers.windows import beside_each_other
 from keras2gp.conversion.on_data import run_by_keras
 from keras2gp.conversion.registry import entry_of, is_deterministic
 from keras2gp.conversion.tensor import Tensor
@@ -35,9 +37,13 @@ _ELEMENTWISE = frozenset(
         "activation.read_activation_layer",
         "activation.read_operation",
         "merging.read_rescaling",
+        "normalization.read_batch_normalization",
         "normalization.read_cast",
         "normalization.read_identity",
+        "normalization.read_layer_normalization",
+        "normalization.read_rms_normalization",
         "reshaping.read_flatten",
+        "reshaping.read_reshape",
         "steps.read_time_distributed",
     }
 )
@@ -122,16 +128,13 @@ def with_data_of_constants(call: Call, context: Context) -> Call:
     """
     if type(call.operation).__name__ not in _JOINS:
         return call
-    return replace(call, args=_of_data(call.args, context), kwargs=_of_data(call.kwargs, context))
 
+    def as_data(value: Any) -> Any:
+        is_array = isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
+        return context.data_of(value) if is_array else value
 
-def _of_data(value: Any, context: Context) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_of_data(item, context) for item in value)
-    if isinstance(value, dict):
-        return {key: _of_data(item, context) for key, item in value.items()}
-    is_array = isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
-    return context.data_of(value) if is_array else value
+    args, kwargs = (_of_each(value, as_data) for value in (call.args, call.kwargs))
+    return replace(call, args=args, kwargs=kwargs)
 
 
 def _reader_of(call: Call) -> str:
@@ -141,18 +144,25 @@ def _reader_of(call: Call) -> str:
 
 
 def _with_flattened_steps(call: Call, context: Context) -> Call:
-    """The call; for weights, with the mean covariance of what was flattened at each step."""
+    """The call; with the mean covariance, or groups of channels, of what each step flattened."""
     reader = _reader_of(call)
     if not any(t.kept for t in call.tensors) or reader in _ELEMENTWISE:
         return call
-    if reader not in _WEIGHTS:
-        context.refuse(
-            "each step was flattened to a vector of positions and channels, and there is a rule "
-            "for layers with weights, activations and dropout alone",
-            "a Dense layer on each step before it",
-        )
-    averaged = tuple(
-        context.over_positions(value) if isinstance(value, Tensor) and value.kept else value
-        for value in call.args
-    )
-    return replace(call, args=averaged)
+    form = context.over_positions if reader in _WEIGHTS else None
+
+    def as_read(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.kept:
+            return value
+        return form(value) if form else beside_each_other(value, context)
+
+    args, kwargs = (_of_each(value, as_read) for value in (call.args, call.kwargs))
+    return replace(call, args=args, kwargs=kwargs)
+
+
+def _of_each(value: Any, function: Callable[[Any], Any]) -> Any:
+    """A function of each of the values within lists, tuples and dicts."""
+    if isinstance(value, list | tuple):
+        return type(value)(_of_each(item, function) for item in value)
+    if isinstance(value, dict):
+        return {key: _of_each(item, function) for key, item in value.items()}
+    return function(value)

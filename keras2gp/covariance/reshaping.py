@@ -19,6 +19,7 @@ from keras2gp.graph.ops import (
     Permute,
     Repeat,
     Reshape,
+    ReshapeEach,
     Shuffle,
     Spread,
     Stack,
@@ -32,6 +33,7 @@ __all__ = [
     "PadRule",
     "PermuteRule",
     "RepeatRule",
+    "ReshapeEachRule",
     "ReshapeRule",
     "ShuffleRule",
     "SpreadRule",
@@ -98,6 +100,17 @@ class ReshapeRule(Rule[Reshape]):
         """k in another shape."""
         (k,) = maps
         return tf.reshape(k, [*self.op.size, *tf.unstack(tf.shape(k)[self.op.rank :])])
+
+
+@rule(ReshapeEach)
+class ReshapeEachRule(Rule[ReshapeEach]):
+    """k' = k with its positions behind the first axes in the same order on other axes."""
+
+    def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
+        """k in another shape."""
+        (k,) = maps
+        first, rest = tf.shape(k)[: self.op.lead], tf.shape(k)[self.op.rank :]
+        return tf.reshape(k, tf.concat([first, self.op.size, rest], 0))
 
 
 @rule(Axes)

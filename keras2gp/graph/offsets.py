@@ -151,12 +151,12 @@ def check_offsets(graph: Graph) -> list[Obstacle]:
     kind = kinds(graph)
     obstacles = []
     for node, offsets in zip(graph.nodes, demand(graph, stop=True), strict=True):
-        if _may_refuse(node) and any(map(any, offsets)):
+        if _may_refuse(node) and any(map(node.op.loses_offset, offsets)):
             source = node.inputs[0]
             refusal = node.op.refuses_offsets(graph.nodes[source].spatial, kind[source])
             if refusal is not None:
                 obstacles.append(Obstacle(node.path, *refusal))
-    return obstacles
+    return list(dict.fromkeys(obstacles))  # channel groups of one layer have the same to say
 
 
 def _may_refuse(node: Node) -> bool:
@@ -181,9 +181,10 @@ def loops(graph: Graph) -> tuple[Loop, ...]:
     def begin(loop: int, end: int, offsets: Iterable[Offset], result: int) -> None:
         members[loop], scales[loop] = [], {}
         begun[loop] = Loop(end, tuple(sorted(offsets)), (), {}, result)
-        nonzero = {d for offset in begun[loop].offsets for d in offset} - {0}
         size = graph.nodes[end].spatial
-        readers[end].add((loop, _within((1 if nonzero else 0,) * len(size), size)))
+        along = zip(*begun[loop].offsets, strict=True)
+        scale = tuple(int(any(distances)) for distances in along) or (0,) * len(size)
+        readers[end].add((loop, _within(scale, size)))
 
     apart = {i for node in graph.nodes if not node.op.keeps_axes for i in node.inputs}
     begin(last, graph.output, demanded[graph.output], graph.output)

@@ -1,12 +1,16 @@
-"""Simplifications of a graph: activations that do nothing, vectors side by side, running means."""
+"""Simplifications of a graph: idle activations, late reshapes, joined vectors, running means."""
 
 from __future__ import annotations
 
-from keras2gp.graph.graph import Graph, GraphBuilder
+from collections.abc import Callable
+from dataclasses import replace
+
+from keras2gp.graph.graph import Graph, GraphBuilder, Node
 from keras2gp.graph.ops import (
     Activation,
     AveragePool,
     Axes,
+    Input,
     Mixture,
     Op,
     Pad,
@@ -14,10 +18,17 @@ from keras2gp.graph.ops import (
     Reshape,
     Scale,
     Shift,
+    Spatial,
     Sum,
+    reshape_of,
 )
 
-__all__ = ["with_running_means", "without_idle_activations", "without_joins"]
+__all__ = [
+    "with_late_reshapes",
+    "with_running_means",
+    "without_idle_activations",
+    "without_joins",
+]
 
 
 def without_idle_activations(graph: Graph) -> Graph:
@@ -40,6 +51,96 @@ def without_idle_activations(graph: Graph) -> Graph:
             positive.append(op.never_negative([positive[i] for i in inputs]))
         renamed.append(index)
     return builder.graph(renamed[graph.output])
+
+
+def with_late_reshapes(graph: Graph, entered: Callable[[Input, Spatial], Input]) -> Graph:
+    """The same network with each Reshape after the ops that treat all positions alike.
+
+    A map as a sequence of its positions, with dense layers on each and the mean of all at the end:
+    the mean of a reshaped map is that of the map, whose neighbours are known.
+
+    entered: gives the input of the same data on other axes
+    """
+    return _LateReshapes(entered).run(graph)
+
+
+_DEEPEST = 64
+"""Most ops between data and the place where they meet a map of other axes."""
+
+
+class _LateReshapes:
+    """Builds the network anew: each node on the axes of its first input, as long as it may.
+
+    late: for each node what it has become, and the positions that it is to have
+    """
+
+    def __init__(self, entered: Callable[[Input, Spatial], Input]) -> None:
+        self.builder = GraphBuilder()
+        self.entered = entered
+        self.late: list[tuple[int, Spatial]] = []
+
+    def run(self, graph: Graph) -> Graph:
+        for node in graph.nodes:
+            index = self._on_earlier_axes(node)
+            if index is None:
+                inputs = tuple(self._reshaped(i, node.path) for i in node.inputs)
+                index = self.builder.add(node.op, inputs, node.path)
+            self.late.append((index, node.spatial))
+        output = self._reshaped(graph.output, graph.nodes[graph.output].path)
+        return replace(self.builder.graph(output), between=graph.between)
+
+    def _reshaped(self, index: int, path: str) -> int:
+        """A node with the positions that it is to have."""
+        index, size = self.late[index]
+        before = self.builder.nodes[index].spatial
+        if before == size:
+            return index
+        return self.builder.add(reshape_of(before, size), (index,), path)
+
+    def _on_earlier_axes(self, node: Node) -> int | None:
+        """The node on the axes that an input has so far; None where there are no such."""
+        places = [self.late[i] for i in node.inputs]
+        if isinstance(node.op, Reshape):
+            return places[0][0]
+        nodes = self.builder.nodes
+        moved = [(nodes[i].spatial, size) for i, size in places if nodes[i].spatial != size]
+        if not moved or len({size for _, size in places}) > 1:
+            return None
+        before, size = moved[0]
+        pooled = isinstance(node.op, AveragePool)
+        op = _mean(node.op, size, before) if pooled else node.op.on_axes(len(before))
+        inputs = [self._on_axes(i, before, 0) for i, _ in places]
+        if op is None or None in inputs:
+            return None
+        return self.builder.add(op, tuple(i for i in inputs if i is not None), node.path)
+
+    def _on_axes(self, index: int, size: Spatial, depth: int) -> int | None:
+        """A node of the new network on other axes, from data on; None if it cannot be."""
+        node = self.builder.nodes[index]
+        if node.spatial == size:
+            return index
+        if isinstance(node.op, Input):
+            return self.builder.add(self.entered(node.op, size), (), node.path)
+        op = node.op.on_axes(len(size))
+        if op is None or op.spatial((size,) * len(node.inputs)) != size or depth == _DEEPEST:
+            return None
+        inputs = [self._on_axes(i, size, depth + 1) for i in node.inputs]
+        if None in inputs:
+            return None
+        return self.builder.add(op, tuple(i for i in inputs if i is not None), node.path)
+
+
+def _mean(op: Op, size: Spatial, before: Spatial) -> Op | None:
+    """The mean over all positions behind the first axes, where these were so before the reshape."""
+    for lead in range(len(size)):
+        if size[:lead] != before[:lead] or not isinstance(op, AveragePool):
+            return None
+        if op.window == (1,) * lead + size[lead:] and op.strides[:lead] == (1,) * lead:
+            rank = len(before)
+            window = (1,) * lead + before[lead:]
+            around = any(map(any, op.pads))
+            return None if around else AveragePool(window, (1,) * rank, ((0, 0),) * rank)
+    return None
 
 
 _EACH = (Activation, Product, Scale, Shift, Sum)

@@ -134,6 +134,11 @@ OPERATIONS = table_of(
         "nn", "SpaceToDepth", reader="reshaping.read_space_to_depth",
         becomes="The positions of a block become groups of channels, which weights average over.",
     ),
+    ops(
+        "image", "ExtractPatches", reader="reshaping.read_extract_patches",
+        becomes="The positions of a window become groups of channels, with zeros around the map "
+        "if padded.",
+    ),
     ops("image", "Resize", reader="resizing.read_resizing", becomes=wording.RESIZED),
     ops(
         "numpy", "Flip", reader="slicing.read_flip",
@@ -196,7 +201,7 @@ OPERATIONS = table_of(
     ops("einops", "Rearrange"),
     ops(
         "image",
-        "CropImages ExtractPatches GaussianBlur HSVToRGB PadImages RGBToGrayscale RGBToHSV",
+        "CropImages GaussianBlur HSVToRGB PadImages RGBToGrayscale RGBToHSV",
     ),
     ops("linalg", "Det Inv Norm"),
     ops("math", "Erfc Erfinv Logsumexp TopK"),

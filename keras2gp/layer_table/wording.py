@@ -39,8 +39,9 @@ MAX_POOLING = (
     "Exact for a window of 1 (a stride); else refused, or average pooling if so asked for."
 )
 RESHAPE = (
-    "Another shape that keeps the channels last, flattens, spreads units over positions, or cuts "
-    "channels into groups and joins them again."
+    "Another shape that keeps the channels last, flattens, joins the last positions to the "
+    "channels (columns of a map as steps), spreads units over positions, or cuts channels into "
+    "groups and joins them again."
 )
 RESIZED = "A map of another size: its nearest positions, or bilinear means of their neighbours."
 PERMUTE = (

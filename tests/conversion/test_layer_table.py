@@ -151,6 +151,7 @@ OPERATION_CASES = {
     "Resize": (2, of(lambda h: ops.image.resize(h, (2, 3)))),
     "DepthToSpace": (2, of(lambda h: ops.depth_to_space(h, 2))),
     "SpaceToDepth": (2, of(lambda h: ops.space_to_depth(h, 2))),
+    "ExtractPatches": (2, of(lambda h: ops.image.extract_patches(h, 2))),
     "Flip": (2, of(lambda h: ops.flip(h, axis=2))),
     "Sum": (2, of(lambda h: ops.sum(h, axis=(1, 2)))),
     "Transpose": (2, of(lambda h: ops.transpose(h, (0, 3, 1, 2)))),

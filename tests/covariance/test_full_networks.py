@@ -139,6 +139,12 @@ def depthwise(x, **settings):
     return kind(3, bias_initializer=HE["bias_initializer"], **settings)(x)
 
 
+def mixer(h):
+    """Dense layers on each position, with a residual branch."""
+    r = layers.Dense(8, activation="relu", **HE)(layers.LayerNormalization()(h))
+    return layers.Dense(8, activation="relu", **HE)(h + layers.Dense(8, **HE)(r))
+
+
 CASES = {
     "the input added inside": (IMAGE, lambda x: average(conv(pool(
         linear(conv(x), units=2) + x, 2, 1)))),
@@ -204,6 +210,39 @@ CASES = {
     "sum of all positions": (IMAGE, lambda x: keras.ops.sum(conv(x), axis=(1, 2))),
     "einsum": (IMAGE, lambda x: average(layers.EinsumDense(
         "...x,xy->...y", 7, activation="relu", bias_axes="y", **HE)(conv(x)))),
+    "columns as steps": (IMAGE, lambda x: average(conv(layers.Reshape((5, 4 * 8))(conv(x))))),
+    "columns of groups as steps": (IMAGE, lambda x: layers.Dense(8, activation="relu", **HE)(
+        layers.Reshape((5, 4 * 11))(concat(conv(x), linear(x, units=3))))),
+    "columns beside the input as steps": (IMAGE, lambda x: average(conv(
+        layers.Reshape((5, 4 * 7))(concat(conv(x, units=5), x))))),
+    "rows as steps": (IMAGE, lambda x: layers.Dense(8, activation="relu", **HE)(
+        layers.Reshape((4, 5 * 8))(layers.Permute((2, 1, 3))(conv(x))))),
+    "halves of rows as steps": (IMAGE, lambda x: layers.Dense(8, activation="relu", **HE)(
+        layers.Reshape((10, 2 * 8))(conv(x)))),
+    "planes as channels": ((3, 2, 4, 2), lambda x: average(conv(
+        layers.Reshape((3, 2, 4 * 8))(conv(x, 2)), 2))),
+    "columns normalised": (IMAGE, lambda x: average(conv(
+        layers.LayerNormalization()(layers.Reshape((5, 4 * 8))(linear(x)))))),
+    "columns normalised by initial statistics": (IMAGE, lambda x: average(conv(
+        layers.BatchNormalization()(layers.Reshape((5, 4 * 8))(linear(x)))))),
+    "columns pooled and added": (IMAGE, lambda x: conv(
+        pool(h := layers.Reshape((5, 4 * 8))(conv(x)), 2, 1, padding="same") + 0.5 * h)),
+    "columns as steps and units as columns": (IMAGE, lambda x: pool(conv(layers.Reshape((5, 4, 6))(
+        linear(layers.Reshape((5, 4 * 8))(conv(x)), 3, units=24))), 2)),
+    "patches": (IMAGE, lambda x: average(conv(keras.ops.image.extract_patches(
+        conv(x), (2, 3), strides=(1, 2), padding="same"), 2))),
+    "patches with gaps": ((6, 5, 2), lambda x: conv(concat(x[:, :4, :3],
+        keras.ops.image.extract_patches(conv(x), 2, strides=1, dilation_rate=2)))),
+    "rows cut in two": (IMAGE, lambda x: layers.AveragePooling3D((2, 1, 1))(conv(
+        layers.Reshape((5, 2, 2, 8))(linear(x, 2)), (2, 1, 1)))),
+    "positions as a sequence": (IMAGE, lambda x: average(mixer(
+        layers.Reshape((20, 8))(linear(x, 2))))),
+    "positions as a sequence and back": (IMAGE, lambda x: pool(conv(layers.Reshape((5, 4, 8))(
+        mixer(layers.Reshape((20, 8))(linear(x, 2)))), 2), 2)),
+    "constants on a sequence of positions": (IMAGE, lambda x: average(mixer(
+        layers.Reshape((20, 8))(linear(x, 2)) + np.cos(np.arange(160.0)).reshape(1, 20, 8)))),
+    "a sequence normalised as a whole": (IMAGE, lambda x: average(conv(layers.LayerNormalization(
+        axis=(1, 2))(layers.Reshape((20, 8))(linear(x, 2))), 1))),
     "upsampling 1-D": ((5, 2), lambda x: average(conv(up(conv(x), 3)))),
     "upsampling 3-D": ((2, 3, 2, 2), lambda x: average(conv(up(conv(x, 2), (1, 2, 2)), 2))),
     "repeated vector": ((6,), lambda x: average(conv(layers.RepeatVector(4)(

@@ -144,6 +144,8 @@ CASES = {
     ops.Axes: (IMAGE, lambda x: layers.AveragePooling1D(2, 1)(layers.TimeDistributed(
         layers.GlobalAveragePooling1D())(conv(x)))),
     ops.Reshape: (IMAGE, lambda x: conv(layers.Reshape((2, 6, 6))(conv(x)))),
+    ops.ReshapeEach: (IMAGE, lambda x: layers.AveragePooling3D((2, 1, 1))(
+        layers.TimeDistributed(layers.Reshape((1, 3, 6)))(conv(x)))),
     ops.Shuffle: ((2, 2, 2), lambda x: pool(layers.ReLU()(keras.ops.depth_to_space(
         layers.Conv2D(8, 2, padding="same", **HE)(x), 2)))),
     ops.Flip: (IMAGE, lambda x: pool(conv(conv(x)[:, ::-1]))),

@@ -85,6 +85,13 @@ CASES = {
         layers.LayerNormalization(), dense()(x))))),
     "data changed at each step": (VIDEO, lambda x: average(each(conv(), each(
         layers.MaxPooling2D(2, 1), each(layers.Rescaling(0.5, 0.25), x))))),
+    "other axes at each step": (VIDEO, lambda x: each(network(
+        layers.Reshape((2, 3, 6)), conv(2), shape=(3, 2, 6)), each(conv(), x))),
+    "a sequence of positions at each step": (VIDEO, lambda x: average(over_steps(each(network(
+        conv(), layers.Reshape((6, 6)), dense(), layers.GlobalAveragePooling1D()), x)))),
+    "units over positions at each step": ((3, 4), lambda x: average(over_steps(each(network(
+        dense(12, None), layers.Reshape((2, 2, 3)), conv(), layers.GlobalAveragePooling2D(),
+        shape=(4,)), x)))),
     "padding, cropping, upsampling": (VIDEO, lambda x: average(each(network(
         layers.ZeroPadding2D(1), conv(), layers.Cropping2D(1), layers.UpSampling2D((2, 1)),
         conv(1)), x))),
@@ -169,6 +176,35 @@ def test_steps_that_were_flattened_are_seen_whole(case, rng):
     for kind in ("nngp", "ntk"):
         found, expected = (kernel(x, get=kind) for kernel in kernels)
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_steps_of_steps_that_were_flattened_are_apart(rng):
+    """Each step of each step is a vector of its own: as many steps of one sequence."""
+    x = rng.normal(size=(3, 6, 3, 2))
+
+    def flat(h):
+        return layers.TimeDistributed(layers.Flatten())(each(network(
+            layers.Conv1D(6, 2, activation="relu", **HE), shape=(3, 2)), h))  # fmt: skip
+
+    def nested(h):
+        inside = network(
+            layers.TimeDistributed(layers.Conv1D(6, 2, activation="relu", **HE)),
+            layers.TimeDistributed(layers.Flatten()),
+            shape=(3, 3, 2),
+        )
+        return layers.Reshape((6, 6))(dense()(each(inside, h)))
+
+    models = [
+        model_of((6, 3, 2), lambda h: dense()(flat(h))),
+        model_of((2, 3, 3, 2), nested),
+    ]
+    kernels = [keras2gp.convert(model, dtype="float64") for model in models]
+    for kind in ("nngp", "ntk"):
+        one, other = (
+            k(x.reshape(3, *model.input_shape[1:]), get=kind)
+            for k, model in zip(kernels, models, strict=True)
+        )
+        np.testing.assert_allclose(other, one, rtol=1e-12)
 
 
 @pytest.mark.slow

@@ -65,6 +65,8 @@ def network():
             add(op.Matrix(0, ((0.5, -1.0), (0.0, 1.0))), add(op.Select(((1, 0), ())), h)),
         ),
     )
+    h = add(op.Reshape((2, 3), 1), h)
+    h = add(op.Reshape((6,), 3), add(op.ReshapeEach((3, 1), 2, 1), h))
     return b.graph(add(op.Affine("c"), add(op.Positions(1), h)))
 
 

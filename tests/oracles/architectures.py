@@ -162,9 +162,10 @@ class _Builder:
                  self.shared, self.recurrence, self.shift, self.gain, self.highway,
                  self.bilinear, self.beside_its_norm, self.each_step, self.shuffled,
                  self.own_weights, self.beside_data, self.bent, self.own_gate, self.norm_gate,
-                 self.own_bias]  # fmt: skip
+                 self.own_bias, self.columns, self.patches,
+                 self.sequence]  # fmt: skip
         chances = [5, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, 2, 0.5, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1,
-                   1, 1, 1.5, 1.5, 1.5, 1.5]  # fmt: skip
+                   1, 1, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1]  # fmt: skip
         for _ in range(int(self.rng.integers(0, 8))):
             step = steps[int(self.rng.choice(len(steps), p=[c / sum(chances) for c in chances]))]
             drawn = step(h)
@@ -298,6 +299,36 @@ class _Builder:
         count = h.shape[-1]
         groups = next((g for g in self.pick((2, 3), (3, 2)) if count % g == 0 and count > g), 1)
         return ChannelShuffle(groups)(h) if groups > 1 else h
+
+    def columns(self, h):
+        """The columns of a map as steps, and a map of what weights make of each."""
+        if self.rank == 1:
+            return h
+        *size, channels = h.shape[1:]
+        steps = layers.Reshape((size[0], size[1] * channels))(h)
+        if self.rng.random() < 0.3:
+            steps = self.pick(layers.LayerNormalization, layers.BatchNormalization)()(steps)
+        made = self.pick(
+            layers.Dense(3 * size[1], **WEIGHTS),
+            layers.Conv1D(3 * size[1], 2, padding="same", **WEIGHTS),
+        )
+        return self.activate(layers.Reshape((*size, 3))(made(steps)))
+
+    def sequence(self, h):
+        """Dense layers on each of the positions of a map, which are a sequence there."""
+        *size, channels = h.shape[1:]
+        steps = layers.Reshape((int(np.prod(size)), channels))(h)
+        made = self.activate(layers.Dense(channels, **WEIGHTS)(steps))
+        made = made + steps if self.rng.random() < 0.5 else made
+        return layers.Reshape((*size, channels))(made)
+
+    def patches(self, h):
+        if self.rank == 1 or min(h.shape[1:3]) < 2:
+            return h
+        settings = {"strides": self.pick(1, 2), "padding": self.pick("valid", "same")}
+        return self.activate(
+            self.pointwise(keras.ops.image.extract_patches(h, self.each(1, 2), **settings), 4)
+        )
 
     def own_weights(self, h):
         return OwnResidual()(h)

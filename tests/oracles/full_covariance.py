@@ -35,7 +35,6 @@ from oracles.full_products import (
     beside_its_norm,
     beside_its_size,
     channels,
-    gathered,
     highway,
     interleaved,
     multiplied,
@@ -159,10 +158,18 @@ def apply(layer, sources, node):
         return shifted(total, (-1 if kind == "Subtract" else 1) * sum(numbers))
     if kind in NORMALIZATIONS:
         return normalized(source, *NORMALIZATIONS[kind](layer), layer.epsilon)
-    if kind == "Reshape" and math.prod(layer.target_shape[:-1]) > math.prod(source.spatial):
+    if kind == "Reshape" and len(layer.target_shape) > 1:
+        return reshaped(source, layer)
+    return source if kind in IDENTITIES else linear(layer, source, first)
+
+
+def reshaped(source, layer):
+    """As many positions on other axes, or more of fewer channels, or fewer of more."""
+    count, before = math.prod(layer.target_shape[:-1]), math.prod(source.spatial)
+    if count > before:
         places = regrouped if source.spatial else spread
         return places(source, layer.target_shape)
-    return source if kind in IDENTITIES else linear(layer, source, first)
+    return beside_each_other(source, layer) if count < before else linear(layer, source, False)
 
 
 def on_data(layer, arrays, node):
@@ -191,6 +198,21 @@ def linear(layer, source, first):
     if type(layer) is keras.layers.Reshape:
         changes = {"target_shape": (*layer.target_shape[:-1], 1)}
     return mapped(source, *matrix_of(precise(layer, **changes), source.spatial, first))
+
+
+def beside_each_other(source, layer):
+    """Several positions as groups of channels, by what the layer makes of one channel."""
+    if isinstance(layer, keras.layers.Reshape):
+        *sizes, last = layer.target_shape
+        last //= sum(group.channels for group in source.groups)
+        layer = keras.layers.Reshape((*sizes, last), dtype="float64")
+
+    def in_front(basis):
+        return np.moveaxis(np.asarray(layer(basis)), -1, 1)[..., None]
+
+    matrix, (count, *spatial) = matrix_of(in_front, source.spatial)
+    places = np.split(matrix, count)
+    return Map(tuple(spatial), [g.map(place) for place in places for g in source.groups])
 
 
 def sliced(sources, node):
@@ -369,7 +391,8 @@ OTHERS = {
     ),
     "DepthToSpace": lambda sources, node: shuffled(sources[0], node.operation.block_size),
     "Dot": inner,
-    "SpaceToDepth": lambda sources, node: gathered(sources[0], node.operation.block_size),
+    "SpaceToDepth": lambda sources, node: beside_each_other(sources[0], node.operation),
+    "ExtractPatches": lambda sources, node: beside_each_other(sources[0], node.operation),
     "Highway": lambda sources, node: highway(sources),
     "Gated": lambda sources, node: scaled_by_one_and(sources),
     "Concatenate": joined,

@@ -242,14 +242,3 @@ def _at_places(source, place, phase, spatial):
     made = made_of([group], k, m, moved=True, positive=group.positive)
     channels = group.channels * math.prod(source.spatial) // len(place)
     return Map(spatial, [Group(channels, {(made, 0): np.eye(len(place))})])
-
-
-def gathered(source, size):
-    """The positions of a block as groups of channels."""
-    height, width = source.spatial
-    places = np.arange(height * width).reshape(height, width)
-    groups = []
-    for i, j in np.ndindex(size, size):
-        matrix = np.eye(height * width)[places[i::size, j::size].ravel()]
-        groups += [group.map(matrix) for group in source.groups]
-    return Map((height // size, width // size), groups)

@@ -248,6 +248,23 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Maps as sequences",
+        """Columns of a map as the steps of a sequence (text recognition), positions as a sequence
+        with dense layers on each and their mean at the end, and patches of a map as channels. With
+        pooling after it, a convolution over that sequence is refused: its neighbours are not those
+        of the map.""",
+        """
+        x = inputs = keras.Input((8, 8, 1))
+        x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+        columns = layers.Dense(32, activation="relu")(layers.Reshape((8, 8 * 16))(x))
+        columns = layers.SimpleRNN(32)(columns)
+        x = layers.Reshape((16, 32))(layers.Dense(32)(ops.image.extract_patches(x, 2)))
+        x = x + layers.Dense(32, activation="relu")(layers.LayerNormalization()(x))
+        x = layers.Concatenate()([columns, layers.GlobalAveragePooling1D()(x)])
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(10)(x)))
+        """,
+    ),
+    _family(
         "Layers with weights of their own",
         """Live models: `x @ w + b` with weights from `add_weight` is a Dense layer, and a factor
         that starts at a constant stays there.""",

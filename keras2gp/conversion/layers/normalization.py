@@ -57,7 +57,8 @@ def read_batch_normalization(call: Call, context: Context) -> Tensor:
     """Read BatchNormalization at its initial statistics: k' = gamma^2 / (variance + epsilon) k."""
     layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     axis = (layer.axis if isinstance(layer.axis, int) else layer.axis[0]) % (len(tensor.shape) + 1)
-    if not tensor.flat and axis != (1 if tensor.channel_first else len(tensor.shape)):
+    whole = tensor.flat and not tensor.kept
+    if not whole and axis != (1 if tensor.channel_first else len(tensor.shape)):
         context.refuse("it normalises along an axis that is not the channels", "axis of channels")
     mean = initial_constants(layer.moving_mean_initializer)
     variance = initial_constant(layer.moving_variance_initializer)
@@ -166,7 +167,7 @@ def _axes(axis: Any, tensor: Tensor, context: Context) -> list[int]:
     axes = sorted({a % rank for a in ([axis] if isinstance(axis, int) else axis)})
     if 0 in axes:
         context.refuse("it normalises over the batch", "axes of one sample, such as -1")
-    channels = 1 if tensor.flat or tensor.channel_first else rank - 1
+    channels = 1 if tensor.channel_first and not tensor.flat else rank - 1
     if channels not in axes:
         _refuse_single_channels(context)
     return axes
@@ -192,7 +193,9 @@ def _over(axis: Any, tensor: Tensor, context: Context) -> Normalize:
             "the normalisation of each before they are joined",
         )
     first = 2 if tensor.channel_first else 1
-    over = tuple(tensor.flat or first + i in axes for i in range(len(size)))
+    # What was flattened, as a whole or at each step, is of the axis of channels.
+    joined = tensor.kept if tensor.flat else len(size)
+    over = tuple(i >= joined or first + i in axes for i in range(len(size)))
     return Normalize(0, (1.0,), over, centered=False, deviation=False, epsilon=0.0)
 
 

@@ -18,8 +18,8 @@ from keras2gp.conversion.layers.shuffling import (
     swapped,
 )
 from keras2gp.conversion.layers.units import is_renumbered
-from keras2gp.conversion.layers.windows import by
-from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.conversion.layers.windows import beside_each_other, blocks, by, gathered, pads
+from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.ops import (
     Axes,
@@ -32,10 +32,12 @@ from keras2gp.graph.ops import (
     Spatial,
     Spread,
     Upsample,
+    reshape_of,
 )
 
 __all__ = [
     "read_depth_to_space",
+    "read_extract_patches",
     "read_flatten",
     "read_permute",
     "read_repeat_vector",
@@ -77,8 +79,6 @@ def read_reshape(call: Call, context: Context) -> Tensor:
     if tensor.split:
         return _shuffled(tensor, call, context)
     tensor = context.as_graph_tensor(tensor)
-    spatial = context.spatial(tensor)
-    channels = sum(part.channels for part in tensor.parts)
     sizes = tuple(n for n in target if n is not None)
     if len(sizes) < len(target) or math.prod(sizes) != math.prod(n or 0 for n in tensor.shape):
         context.refuse(
@@ -87,11 +87,20 @@ def read_reshape(call: Call, context: Context) -> Tensor:
         )
     if len(target) == 1:
         return _flattened(tensor, call, context)
-    if spatial and math.prod(spatial) == 1 < math.prod(sizes[:-1]) and not tensor.pieces:
-        tensor, spatial = context.apply(Reshape((), len(spatial)), tensor), ()
     if tensor.shape == target and call.tensors[0].cut is not None:
         context.became = "channels in another order"
         return tensor
+    return _on_other_axes(tensor, sizes, call, context)
+
+
+def _on_other_axes(tensor: Tensor, sizes: Spatial, call: Call, context: Context) -> Tensor:
+    spatial, channels = context.spatial(tensor), sum(part.channels for part in tensor.parts)
+    if tensor.kept and sizes != (*spatial, channels):
+        tensor = beside_each_other(tensor, context)
+        spatial = context.spatial(tensor)
+        channels = sum(part.channels for part in tensor.parts)
+    if spatial and math.prod(spatial) == 1 < math.prod(sizes[:-1]) and not tensor.pieces:
+        tensor, spatial = context.apply(Reshape((), len(spatial)), tensor), ()
     plain = not (tensor.channel_first or tensor.pieces or tensor.flat)
     groups = groups_of(spatial, channels, sizes) if plain else 0
     if not spatial and math.prod(sizes[:-1]) > 1:
@@ -102,12 +111,25 @@ def read_reshape(call: Call, context: Context) -> Tensor:
         return moved
     if sizes[-1] != channels or tensor.channel_first or tensor.pieces:
         context.refuse(
-            f"from {(*spatial, channels)} to {target} it mixes channels with positions",
-            "a target shape that keeps the channels on the last axis, or one axis in all",
+            f"from {(*spatial, channels)} to {call.output} it mixes channels with positions",
+            "a target shape that keeps the channels on the last axis, or joins whole positions to "
+            "them, or has one axis in all",
         )
     context.became = "reshape"
-    moved = context.apply(Reshape(sizes[:-1], len(spatial)), tensor, target)
-    return replace(moved, flat=False)
+    if spatial != sizes[:-1]:
+        tensor = context.apply(reshape_of(spatial, sizes[:-1]), tensor)
+    return replace(tensor, shape=call.output, flat=False, kept=0)
+
+
+def _flattened_steps(tensor: Tensor, call: Call, context: Context) -> Tensor:
+    """The positions of a step joined to its channels: columns of a map as steps of a sequence."""
+    spatial = context.spatial(tensor)
+    *steps, joined = (int(n or 1) for n in call.output)
+    kept, channels = len(steps), sum(part.channels for part in tensor.parts)
+    if spatial[:kept] != tuple(steps):
+        tensor = context.apply(reshape_of(spatial, (*steps, joined // channels)), tensor)
+    context.became = f"positions within each of {by(tuple(steps))} joined to the channels"
+    return replace(tensor, shape=call.output, flat=True, kept=kept)
 
 
 def _between_channels_and_positions(
@@ -125,7 +147,10 @@ def _between_channels_and_positions(
         return replace(_alike(tensor, context), shape=call.output, split=(*sizes[2:4], 0))
     if len(spatial) == 4 and sizes == (*spatial[:2], math.prod(spatial[2:]) * channels):
         context.became = f"blocks of {by(spatial[2:])} as channels"
-        return _gathered(tensor, spatial[2:], Axes((0, 1), 4), call, context)
+        places = blocks(spatial, spatial[2:], Axes((0, 1), 4))
+        return gathered(tensor, places, call.output, context)
+    if spatial and sizes[-1] > channels and sizes[-1] % channels == 0:
+        return _flattened_steps(tensor, call, context)
     if channels % sizes[-1] or channels <= sizes[-1]:
         return None
     beside = partial(_beside_positions, call, tensor, channels // sizes[-1], context)
@@ -141,12 +166,43 @@ def read_depth_to_space(call: Call, context: Context) -> Tensor:
 
 def read_space_to_depth(call: Call, context: Context) -> Tensor:
     """Read space_to_depth: the positions of a block are groups of channels side by side."""
-    size = int(call.operation.block_size)
+    sizes = (int(call.operation.block_size),) * 2
     tensor = located(call, context)
     ones, around = (1, 1), ((0, 0), (0, 0))
-    context.became = f"blocks of {by((size, size))} as channels"
-    op = Patches(ones, (size, size), ones, around)
-    return _gathered(tensor, (size, size), op, call, context)
+    context.became = f"blocks of {by(sizes)} as channels"
+    op = Patches(ones, sizes, ones, around)
+    return gathered(tensor, blocks(context.spatial(tensor), sizes, op), call.output, context)
+
+
+def read_extract_patches(call: Call, context: Context) -> Tensor:
+    """Read extract_patches: the positions of a window are groups of channels side by side."""
+    operation, tensor = call.operation, located(call, context)
+    spatial = context.spatial(tensor)
+    window, strides, dilation = (
+        _on_each_axis(value, len(spatial))
+        for value in (
+            operation.size,
+            operation.strides or operation.size,
+            operation.dilation_rate,
+        )
+    )
+    around = pads(operation.padding, spatial, window, strides, dilation)
+    sizes = Patches(window, strides, dilation, around).spatial((spatial,))
+    context.became = f"patches of {by(window)} as channels"
+    places = []
+    for place in product(*map(range, window)):
+        firsts = [i * r - b for i, r, (b, _) in zip(place, dilation, around, strict=True)]
+        lasts = [f + (m - 1) * s for f, m, s in zip(firsts, sizes, strides, strict=True)]
+        ends = [last + 1 - n for last, n in zip(lasts, spatial, strict=True)]
+        cut = Crop(tuple((max(f, 0), max(-e, 0)) for f, e in zip(firsts, ends, strict=True)))
+        added = tuple((max(-f, 0), max(e, 0)) for f, e in zip(firsts, ends, strict=True))
+        ones = (1,) * len(window)
+        places.append((cut, Patches(ones, strides, ones, added)))
+    return gathered(tensor, places, call.output, context)
+
+
+def _on_each_axis(value: Any, rank: int) -> Spatial:
+    return (int(value),) * rank if isinstance(value, int) else tuple(map(int, value))
 
 
 def _differ(tensor: Tensor, context: Context) -> bool:
@@ -198,29 +254,6 @@ def _blocks(tensor: Tensor, block: Spatial, call: Call, context: Context) -> Ten
     made = context.apply(Shuffle(block), tensor, call.output)
     channels = made.parts[0].channels // math.prod(block)
     return replace(made, parts=(replace(made.parts[0], channels=channels),))
-
-
-_MOST_GROUPS = 64
-
-
-def _gathered(tensor: Tensor, sizes: Spatial, op: Op, call: Call, context: Context) -> Tensor:
-    """The positions of a block as groups of channels: those in the first place of each, and so on.
-
-    sizes: of a block, along the last axes
-    op:    the positions of one place, from what is left when those before it are cut off
-    """
-    if math.prod(sizes) * len(tensor.parts) > _MOST_GROUPS:
-        context.refuse(
-            f"its blocks of {by(sizes)} positions make more than {_MOST_GROUPS} groups of channels",
-            "a convolution with such a window and stride, which has the same weights after it",
-        )
-    parts: list[Part] = []
-    for place in product(*map(range, sizes)):
-        cut = tuple((i, r - 1 - i) for i, r in zip(place, sizes, strict=True))
-        whole = ((0, 0),) * (len(context.spatial(tensor)) - len(sizes))
-        chosen = context.apply(Crop((*whole, *cut)), tensor)
-        parts += context.apply(op, chosen).parts
-    return replace(tensor, shape=call.output, parts=tuple(parts))
 
 
 def _spread(call: Call, tensor: Tensor, context: Context) -> Tensor:

@@ -110,7 +110,7 @@ class _Reading:
             kind = _DataStep if self.context.holds_data(replace(tensor, parts=(part,))) else _Step
             leaf = self.builder.add(kind(part.node, node.spatial[1:], 1), (), node.path)
             parts.append(replace(part, node=leaf))
-        return replace(tensor, parts=tuple(parts), shape=shape, kept=0)
+        return replace(tensor, parts=tuple(parts), shape=shape, kept=max(tensor.kept - 1, 0))
 
     def tensor(self, tensor: Tensor) -> Tensor:
         """All steps of a tensor of one step."""
@@ -119,7 +119,8 @@ class _Reading:
             data = keras.ops.reshape(tensor.data, (-1, *shape))
             return replace(tensor, shape=shape, data=data)
         parts = tuple(replace(part, node=self.node(part.node)) for part in tensor.parts)
-        return replace(tensor, shape=shape, parts=parts, kept=1 if tensor.flat else 0)
+        kept = tensor.kept + 1 if tensor.flat else 0
+        return replace(tensor, shape=shape, parts=parts, kept=kept)
 
     def node(self, index: int) -> int:
         """A node of the graph of one step, at all steps."""
@@ -132,11 +133,13 @@ class _Reading:
 
     def finish(self) -> None:
         """Take over the graph of one step, and the data that entered it."""
+        self._rank = max((len(n.spatial) for n in self.builder.nodes), default=0)
         data = self.context.state.data
         for number in range(self._data, len(data)):
             key, form = data[number]
-            data[number] = (key, keras.ops.reshape(form, (-1, self.steps, *form.shape[1:])))
-        self._rank = max((len(n.spatial) for n in self.builder.nodes), default=0)
+            *size, channels = form.shape[1:]
+            shape = (*along(tuple(size), 1, self._rank)[1:], channels)
+            data[number] = (key, keras.ops.reshape(form, (-1, self.steps, *shape)))
         for node in self.builder.nodes:
             inputs = tuple(self._nodes[i] for i in node.inputs)
             self._nodes.append(self._at_all_steps(node.op, inputs, node))

@@ -1,15 +1,20 @@
-"""Sliding windows: where Keras places those of convolutions and of pooling."""
+"""Sliding windows: where Keras places those of convolutions, of pooling and of patches."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from keras2gp.conversion.context import Context
-from keras2gp.conversion.tensor import Tensor
-from keras2gp.graph.ops import Patches, Spatial
+from keras2gp.conversion.tensor import Part, Tensor
+from keras2gp.graph.ops import Axes, Crop, Op, Patches, Spatial
 
-__all__ = ["by", "pads", "patches"]
+__all__ = ["beside_each_other", "blocks", "by", "gathered", "pads", "patches"]
+
+_MOST_GROUPS = 64
 
 
 def patches(layer: Any, tensor: Tensor, context: Context) -> Tensor:
@@ -42,6 +47,51 @@ def pads(
         else:
             around.append((0, 0))
     return tuple(around)
+
+
+def gathered(
+    tensor: Tensor,
+    places: Iterable[tuple[Op, ...]],
+    shape: tuple[int | None, ...],
+    context: Context,
+) -> Tensor:
+    """The places of a window as groups of channels: those of the first, then of the next.
+
+    places: for each, the ops that give its positions
+    shape:  Keras's, of the result
+    """
+    chains = list(places)
+    if len(chains) * len(tensor.parts) > _MOST_GROUPS:
+        context.refuse(
+            f"{len(chains)} positions of each block become channels, which makes more than "
+            f"{_MOST_GROUPS} groups of them",
+            "a layer with weights straight after it, if it is Flatten or Reshape; a convolution "
+            "with such a window and stride in the place of blocks and the weights after them",
+        )
+    parts: list[Part] = []
+    for chain in chains:
+        chosen = tensor
+        for op in chain:
+            chosen = context.apply(op, chosen)
+        parts += chosen.parts
+    return replace(tensor, shape=shape, parts=tuple(parts), flat=False, kept=0)
+
+
+def blocks(size: Spatial, sizes: Spatial, op: Op) -> Iterable[tuple[Op, ...]]:
+    """Each place of a block of `sizes` along the last axes: it is cut out, and `op` applied."""
+    whole = ((0, 0),) * (len(size) - len(sizes))
+    for place in product(*map(range, sizes)):
+        cut = tuple((i, r - 1 - i) for i, r in zip(place, sizes, strict=True))
+        yield Crop((*whole, *cut)), op
+
+
+def beside_each_other(tensor: Tensor, context: Context) -> Tensor:
+    """A tensor whose positions were flattened at each step, with groups of channels for them."""
+    size, kept = context.spatial(tensor), tensor.kept
+    if len(size) <= kept:
+        return replace(tensor, flat=False, kept=0)
+    steps = Axes(tuple(range(kept)), len(size))
+    return gathered(tensor, blocks(size, size[kept:], steps), tensor.shape, context)
 
 
 def by(sizes: tuple[int, ...]) -> str:

@@ -44,7 +44,15 @@ from keras2gp.graph.ops.mixing import (
 from keras2gp.graph.ops.normalization import Gain, Normalize, NormalizeAdded
 from keras2gp.graph.ops.positions import Crop, Dilate, Flip, Pad, Patches, Positions, Repeat
 from keras2gp.graph.ops.products import STRAIGHT, Multiple, Polynomial, Product, Rest, Total
-from keras2gp.graph.ops.rearranging import Axes, Permute, Reshape, Shuffle, Spread
+from keras2gp.graph.ops.rearranging import (
+    Axes,
+    Permute,
+    Reshape,
+    ReshapeEach,
+    Shuffle,
+    Spread,
+    reshape_of,
+)
 from keras2gp.graph.ops.sequences import Recurrent, Weigh
 
 __all__ = [
@@ -86,6 +94,7 @@ __all__ = [
     "Refusal",
     "Repeat",
     "Reshape",
+    "ReshapeEach",
     "Rest",
     "Scale",
     "Select",
@@ -101,5 +110,6 @@ __all__ = [
     "Upsample",
     "Weigh",
     "Weighted",
+    "reshape_of",
     "wrapped",
 ]

@@ -266,6 +266,15 @@ class Op:
         del size, kind
         return None
 
+    def loses_offset(self, offset: Offset) -> bool:
+        """Whether the offset is one that `refuses_offsets` is about."""
+        return any(offset)
+
+    def on_axes(self, rank: int) -> Op | None:
+        """The op on maps of so many axes for the same positions; None where neighbours matter."""
+        del rank
+        return self if self.pointwise else None
+
     @property
     def reads_outside(self) -> bool:
         """Whether it reads its input beyond the border, where the input has to be 0."""

@@ -146,6 +146,11 @@ class Normalize(Op):
         """Each call has statistics of its own."""
         return (replace(self, axes=along(self.axes, False, rank)),)
 
+    def on_axes(self, rank: int) -> Op | None:
+        """Statistics of each position, or of all of them."""
+        alike = len(set(self.axes)) == 1
+        return replace(self, axes=self.axes[:1] * rank) if alike and rank else None
+
     def kind(self, inputs: Sequence[Kind]) -> Kind:
         """That of its group: the divisor is not random at infinite width."""
         return Kind.UNKNOWN if Kind.UNKNOWN in inputs else inputs[self.group]

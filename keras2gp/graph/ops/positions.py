@@ -111,6 +111,10 @@ class Positions(Op):
         """No spatial axis is left."""
         return ()
 
+    def on_axes(self, rank: int) -> Op:
+        """All of them."""
+        return Positions(rank)
+
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
         """The mean over a window of all positions of one call."""
         ones = (1,) * (rank + 1)

@@ -9,14 +9,16 @@ from fractions import Fraction
 from typing import ClassVar
 
 from keras2gp.errors import GraphError
-from keras2gp.graph.ops.base import Kind, Op, Ratios, Refusal, Spatial, along
+from keras2gp.graph.ops.base import Kind, Offset, Op, Ratios, Refusal, Spatial, along
 
 __all__ = [
     "Axes",
     "Permute",
     "Reshape",
+    "ReshapeEach",
     "Shuffle",
     "Spread",
+    "reshape_of",
 ]
 
 _POOLED = "pooling (or its like) after it needs the covariance between different positions, and "
@@ -65,10 +67,10 @@ class Reshape(Op):
             raise GraphError(f"{inputs[0]} cannot become {self.size}")
         return self.size
 
-    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...] | None:
-        """Nothing, if it takes away or adds axes of one position at the end."""
-        same = along(size, 1, rank) == along(self.size, 1, rank)
-        return () if same else None
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """The positions behind the axis of calls; nothing, if only axes of one position change."""
+        before, after = along(size, 1, rank)[1:], along(self.size, 1, rank)[1:]
+        return () if before == after else (ReshapeEach(after, rank + 1, 1),)
 
     def input_offset(self, offset: Ratios) -> Ratios:
         """Offset 0 only: another one is not the same offset at every position."""
@@ -79,8 +81,55 @@ class Reshape(Op):
     def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
         """Neighbours after the reshape are not neighbours before it."""
         why = f"{_POOLED}neighbours after the reshape are not neighbours before it"
-        hint = "pooling before the Reshape, or global pooling, straight after it"
+        hint = (
+            "pooling before the Reshape, or global pooling after it, and nothing between the two "
+            "that looks at neighbours"
+        )
         return Refusal(f"Reshape of {size} positions to {self.size}", why, hint)
+
+
+@dataclass(frozen=True)
+class ReshapeEach(Reshape):
+    """A Reshape of the positions behind the first axes, which stay as they are.
+
+    size: of the axes behind those
+    lead: how many stay
+    """
+
+    lead: int
+    keeps_axes: ClassVar[bool] = False
+
+    def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
+        """The new spatial shape."""
+        (size,) = inputs
+        first, rest = size[: self.lead], size[self.lead :]
+        if len(size) != self.rank or math.prod(rest) != math.prod(self.size):
+            raise GraphError(f"{rest} behind {first} cannot become {self.size}")
+        return (*first, *self.size)
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """One more axis stays."""
+        rest = (*self.size, *(1,) * (rank - self.lead - len(self.size)))
+        return (ReshapeEach(rest, rank + 1, self.lead + 1),)
+
+    def loses_offset(self, offset: Offset) -> bool:
+        """Along the axes that change."""
+        return any(offset[self.lead :])
+
+    def input_offset(self, offset: Ratios) -> Ratios:
+        """The offset along the axes that stay."""
+        if any(offset[self.lead :]):
+            raise GraphError("an offset other than 0 does not survive a reshape")
+        return (*offset[: self.lead], *(0,) * (self.rank - self.lead))
+
+
+def reshape_of(before: Spatial, size: Spatial) -> Reshape:
+    """The op from one shape to another; the axes that both begin with keep their offsets."""
+    lead = 0
+    while lead < min(len(before), len(size)) and before[lead] == size[lead]:
+        lead += 1
+    rank = len(before)
+    return ReshapeEach(size[lead:], rank, lead) if lead else Reshape(size, rank)
 
 
 @dataclass(frozen=True)
@@ -188,6 +237,10 @@ class Spread(Op):
     def additive(self) -> bool:
         """Each unit goes to one position."""
         return True
+
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """The units of each call over positions of its own: those of a map of one position."""
+        return (Shuffle(along(self.size, 1, rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
         """The new spatial shape."""
