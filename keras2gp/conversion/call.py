@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from keras2gp._util.arrays import Array
 from keras2gp.conversion.registry import OwnLayers
-from keras2gp.conversion.tensor import Tensor
+from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.user_code import UntracedError
 from keras2gp.errors import Obstacle
@@ -90,6 +90,7 @@ class State:
     names:       the path of the first call of each layer's weights, by its identity and their name
     calls:       how often each of them was called so far, by that name
     patterns:    numbers of the ways in which channels of a node are scattered over a tensor
+    holding_data: terms of sums of random tensors and one of data, with coefficients, by their parts
     constants:   arrays of constants that are added, [*spatial, C] or of one entry along an axis,
                  and the channel of their node at which they begin; by Constants.index
     """
@@ -113,6 +114,9 @@ class State:
     names: dict[tuple[int, str], str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     patterns: dict[tuple[tuple[int, int, int], ...], int] = field(default_factory=dict)
+    holding_data: dict[tuple[Part, ...], tuple[tuple[Tensor, float], ...]] = field(
+        default_factory=dict
+    )
     constants: list[tuple[Array, int]] = field(default_factory=list)
 
 

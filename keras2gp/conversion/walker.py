@@ -17,6 +17,7 @@ from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import mask_of_call, nodes_of, replaced
 from keras2gp.conversion.trained import Cut
 from keras2gp.conversion.user_code import UntracedError
+from keras2gp.conversion.written_norms import WrittenNorm, written_norm
 from keras2gp.errors import GraphError, Obstacle
 from keras2gp.graph.ops import Opaque, Weighted
 from keras2gp.report import LayerRow
@@ -74,6 +75,7 @@ class KerasWalker:
         self.cut = Cut(state.trained_until)
         self._training = False
         self.masks = 0
+        self._producers: dict[int, Any] = {}
         self._maybe_data: set[int] = set()
         self._unknown_shapes: set[int] = set()
         self.inputs = [
@@ -96,6 +98,7 @@ class KerasWalker:
             seen[name] = seen.get(name, 0) + 1
             calls.append((node, prefix + (name if seen[name] == 1 else f"{name}#{seen[name]}")))
         outer, before = self.cut.active, self.cut.before(calls)
+        self._producers.update((id(t), node) for node, _ in calls for t in node.outputs)
         for node, path in calls:
             self.cut.active = outer or id(node) in before
             results = self._node(node, tensors, path, lines.get(id(node), ""))
@@ -107,6 +110,9 @@ class KerasWalker:
     def _node(
         self, node: Any, tensors: dict[int, Tensor], path: str, line: str = ""
     ) -> list[Tensor]:
+        norm = written_norm(node, self._producers)
+        if norm is not None and not tensors[id(norm.of)].is_data:
+            return self._normalized(norm, tensors[id(norm.of)], path, line)
         kwargs, mask = node.arguments.kwargs, mask_of_call(node)
         if mask is not None:
             for each in keras.tree.flatten(mask):
@@ -134,6 +140,15 @@ class KerasWalker:
             results = self._call(call, path, len(node.outputs), [t.shape[1:] for t in node.outputs])
         self.results[path] = results[0]
         return results
+
+    def _normalized(self, norm: WrittenNorm, tensor: Tensor, path: str, line: str) -> list[Tensor]:
+        """The result of the layers that compute what a call does, and those before it."""
+        shape = tensor.shape
+        for layer in norm.layers:
+            call = Call(layer, (tensor,), {}, shape, line)
+            (tensor,) = self._call(call, path, 1, [shape])
+        self.results[path] = tensor
+        return [tensor]
 
     def _inside(
         self, node: Any, call: Call, tensors: dict[int, Tensor]

@@ -23,7 +23,7 @@ _THE_DATA = frozenset([-1])
 
 
 class Rewriting:
-    """The nodes that were written so far: their sources, origins and kinds.
+    """The nodes that were written so far: their sources, origins, kinds, and whether of mean 0.
 
     moves: whether an op of the network moves channels
     """
@@ -33,6 +33,7 @@ class Rewriting:
         self.sources: list[frozenset[int]] = []
         self.origins: list[Origins] = []
         self.kinds: list[Kind] = []
+        self.centered: list[bool] = []
         self.shifted: dict[tuple[int, int], int] = {}
         self.moves = moves
 
@@ -46,6 +47,7 @@ class Rewriting:
             self.sources.append(sources)
             self.origins.append(origins(op, index, [self.origins[i] for i in inputs]))
             self.kinds.append(op.kind([self.kinds[i] for i in inputs]))
+            self.centered.append(op.is_centered([self.centered[i] for i in inputs]))
             if self.kinds[index] is Kind.DATA:  # one tensor of data depends on another
                 self.sources[index] = _THE_DATA
                 self.origins[index] = frozenset((n, None) for n in _THE_DATA)
@@ -105,6 +107,19 @@ class Rewriting:
                 return first, second
         return None
 
+    def _has_free_factor(self, index: int, other: int) -> bool:
+        """Whether a node is made of products with a factor of mean 0 that is its own.
+
+        Products that were summed over channels, or moved to other positions, count.
+        """
+        node = self.builder.nodes[index]
+        while len(node.inputs) == 1 and (node.op.linear or node.op.single):
+            node = self.builder.nodes[node.inputs[0]]
+        return isinstance(node.op, Product) and any(
+            self.centered[factor] and not may_depend(self.origins[factor], self.origins[other])
+            for factor in node.inputs
+        )
+
     def _parts(self, index: int, path: str) -> Terms | None:
         """The node as a sum of others: a Sum's terms, a Scale's input, L(a + b) as L(a) + L(b)."""
         node = self.builder.nodes[index]
@@ -136,10 +151,11 @@ class Rewriting:
                 f"{WEIGHTS_FIRST}; or the sum of input and constants first",
             )
         layers = ", ".join(sorted({self.builder.nodes[i].path for i in shared - _THE_DATA}))
-        ends = " and ".join(self.builder.nodes[i].path for i in pair)
+        ends = list(dict.fromkeys(self.builder.nodes[i].path for i in pair))
         return Obstacle(
             path,
-            f"{what} of branches that end in {ends}",
+            f"{what} of branches that {'both ' if len(ends) == 1 else ''}end in "
+            f"{' and '.join(ends)}",
             f"both branches are made of the same random layer ({layers}){why}, and there is no "
             "rule for this combination",
             "weights of their own on one of the branches (a 1x1 convolution will do)",

@@ -158,15 +158,18 @@ class _Resolver(ProductRewriting):
         return None
 
     def _is_apart(self, pair: tuple[int, int]) -> bool:
-        """Whether one is Gaussian, and the other phi(v) with E[phi'(v)] = 0, v Gaussian too.
+        """Whether the two are uncorrelated at all positions and images, though they share a source.
 
-        Math: E[u phi(v)] = Cov(u, v) E[phi'(v)] = 0, also for u and v of other positions and images
+        Math: E[u phi(v)] = Cov(u, v) E[phi'(v)] = 0 for Gaussian u and v and an even phi.
+            E[f g y] = E[f] E[g y] = 0 for a factor f of mean 0 on which neither g nor y depends.
         """
         for first, second in (pair, pair[::-1]):
             node = self.builder.nodes[second]
             even = isinstance(node.op, Activation) and (node.op.even or isinstance(node.op, Rest))
             gaussian = self.kinds[first] is Kind.GAUSSIAN
             if even and gaussian and self.kinds[node.inputs[0]] is Kind.GAUSSIAN:
+                return True
+            if self._has_free_factor(first, second):
                 return True
         return False
 

@@ -18,7 +18,11 @@ _LARGEST_OF_ALL = (
     "keras.ops.maximum of two slices; or max pooling over positions, and max_pooling='average'",
 )
 _STATISTICS = (
-    "it is a step of a normalisation that is written by hand, or of a distance, and has no rule",
+    (
+        "it is a step of a distance, or of a normalisation over other axes or in another order "
+        "than (x - mean) / sqrt(var + epsilon) or x / sqrt(mean of squares + epsilon), and has no "
+        "rule"
+    ),
     "LayerNormalization, RMSNormalization or keras.ops.normalize; abs(a - b) for a distance",
 )
 _PRODUCT = (
@@ -26,7 +30,10 @@ _PRODUCT = (
     "Dot(1) of two vectors; or Multiply of independent branches with a layer with weights after it",
 )
 _PHI_OF_OPERATION = "phi of a Gaussian tensor, written as a keras.ops function."
-_FACTOR = "A constant times a tensor, k' = factor^2 k; or independent branches, k' = k1 k2."
+_FACTOR = (
+    "A constant times a tensor, k' = factor^2 k; independent branches, k' = k1 k2; or the last "
+    "step of a normalisation that is written by hand, as the layer."
+)
 _GATED = "Half of the channels times the sigmoid of the other half: k' = k1 k2, features."
 _PHI_READER: dict[str, Any] = {"reader": "activation.read_operation", "becomes": _PHI_OF_OPERATION}
 _POOL_MAX: dict[str, Any] = {

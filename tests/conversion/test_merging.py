@@ -280,3 +280,80 @@ def test_concatenation_before_the_first_weights_is_keras_s(rng):
     found = kernel_of(lambda x: conv(concat(x, 2 * x)))
     np.testing.assert_allclose(found(x), 5 / 2 * matrix(conv, x), rtol=1e-12)
     assert not any(isinstance(n.op, Mixture) for n in found.graph.nodes)
+
+
+DATA = {
+    "in a chain": (lambda a, b, h, g: a + h + b, lambda a, b, h, g: a + b + h),
+    "as terms of one layer": (
+        lambda a, b, h, g: layers.Average()([a, h, b]),
+        lambda a, b, h, g: ((a + b) + h) / 3.0,
+    ),
+    "with other random terms": (
+        lambda a, b, h, g: (a - h) + g - b, lambda a, b, h, g: (a - b) + (g - h),
+    ),
+    "with the same random term": (
+        lambda a, b, h, g: (h + a) + (b - 0.5 * h), lambda a, b, h, g: (a + b) + 0.5 * h,
+    ),
+    "that cancels": (lambda a, b, h, g: (a + h) + (g - a), lambda a, b, h, g: 0.0 * a + (g + h)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_several_tensors_of_data_in_a_sum_are_their_sum(name, rng):
+    x = rng.normal(size=(4, *IMAGE))
+
+    def network(added):
+        def function(image):
+            h, g = (conv(image, window, units=2) for window in (3, 1))
+            made = added(image, ops.roll(image, 1, axis=1) * image, h, g)
+            return layers.GlobalAveragePooling2D()(conv(conv(made, activation="relu")))
+
+        return function
+
+    for kind in ("nngp", "ntk"):
+        found, expected = (kernel_of(network(f))(x, x, get=kind) for f in DATA[name])
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_flattened_maps_of_other_axes_are_added_unit_by_unit(rng):
+    """Independent ones: each unit of one meets a unit of the other."""
+    x = rng.normal(size=(4, 4, 3, 1))
+
+    def network(along):
+        def function(image):
+            h = along(layers.Permute((2, 1, 3))(conv(image, 2)), conv(image, 3))
+            return layers.Dense(5, activation="relu", **HE)(layers.ReLU()(h))
+
+        return function
+
+    def in_rows(one, other):
+        return layers.Flatten()(layers.Reshape((12, 8))(one) + layers.Reshape((12, 8))(other))
+
+    flat, rows = (
+        matrix(network(f), x)
+        for f in (lambda one, other: layers.Flatten()(one) + layers.Flatten()(other), in_rows)
+    )
+    np.testing.assert_allclose(flat, rows, rtol=1e-12)
+
+
+FLATTENED = {
+    "one map, two ways": lambda x: (h := conv(x, 1), layers.Permute((2, 1, 3))(h)),
+    "of other sizes": lambda x: (conv(x, 2, units=2), conv(x, 2, units=8, strides=2)),
+}
+
+
+@pytest.mark.parametrize("name", FLATTENED)
+@pytest.mark.parametrize("mended", [None, "dense"])
+def test_flattened_maps_that_do_not_meet_are_refused(name, mended):
+    def function(x):
+        one, other = map(layers.Flatten(), FLATTENED[name](x))
+        other = layers.Dense(one.shape[-1])(other) if mended else other
+        return layers.Add(name="bad")([one, other])
+
+    shape = (4, 4, 1) if name == "of other sizes" else (4, 3, 1)
+    if mended:
+        kernel_of(function, shape)
+        return
+    found = refusal(function, "bad", shape)
+    assert "another position" in found.why
+    assert "Dense" in found.hint

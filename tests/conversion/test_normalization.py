@@ -1,9 +1,10 @@
 """What each normalisation layer becomes, and what is refused."""
 
 import keras
+import networks
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import keras2gp
 from keras2gp.errors import GraphError, UnsupportedModelError
@@ -118,3 +119,125 @@ def test_groups_that_cut_across_concatenated_channels(rng):
 def test_fields_that_do_not_fit(op, inputs):
     with pytest.raises(GraphError):
         op.spatial(inputs)
+
+
+def mean(x):
+    return ops.mean(x, axis=-1, keepdims=True)
+
+
+def deviations(x):
+    return x - mean(x)
+
+
+def from_moments(x):
+    first, second = ops.moments(x, [-1], keepdims=True)
+    return (x - first) * ops.rsqrt(second + 0.25)
+
+
+LAYER = layers.LayerNormalization(epsilon=0.25)
+RMS = layers.RMSNormalization(epsilon=0.25)
+WRITTEN = {
+    "by var": (
+        lambda x: (x - mean(x)) / ops.sqrt(ops.var(x, axis=-1, keepdims=True) + 0.25), LAYER,
+    ),
+    "by moments": (from_moments, LAYER),
+    "by the mean of squares": (
+        lambda x: ops.divide(deviations(x), (mean((x - mean(x)) ** 2) + 0.25) ** 0.5),
+        LAYER,
+    ),
+    "by the square of what is divided": (
+        lambda x: (d := deviations(x)) * (1.0 / ops.sqrt(0.25 + mean(ops.square(d)))), LAYER,
+    ),
+    "by the deviation": (
+        lambda x: deviations(x) / ops.std(x, axis=-1, keepdims=True),
+        layers.LayerNormalization(epsilon=0.0),
+    ),
+    "root mean square": (lambda x: x * ops.rsqrt(mean(x * x) + 0.25), RMS),
+    "root mean square, in other words": (
+        lambda x: ops.power(mean(ops.power(x, 2)) + 0.25, -0.5) * ops.cast(x, "float32"), RMS,
+    ),
+    "a norm": (
+        lambda x: x / ops.norm(x, axis=-1, keepdims=True), layers.UnitNormalization(),
+    ),
+    "a norm, in other words": (
+        lambda x: x / ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True)),
+        layers.UnitNormalization(),
+    ),
+    "a norm of deviations": (
+        lambda x: ops.normalize(deviations(x)),
+        lambda x: layers.UnitNormalization()(layers.LayerNormalization(epsilon=1e-12)(x)),
+    ),
+    "factors": (
+        lambda x: 0.5 * ((x - mean(x)) / ops.sqrt(ops.var(x, -1, keepdims=True) + 0.25)) + 0.1,
+        lambda x: 0.5 * layers.LayerNormalization(epsilon=0.25)(x) + 0.1,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_normalisation_written_by_hand_is_the_layer(name, rng):
+    """It computes what the layer does, and has its kernel."""
+    by_hand, layer = WRITTEN[name]
+    numbers = rng.normal(0.5, 2.0, (5, 8)).astype("float32")
+    np.testing.assert_allclose(by_hand(ops.array(numbers)), layer(numbers), rtol=1e-4, atol=1e-5)
+    x = rng.normal(size=(4, 6, 5, 2))
+
+    def network(norm):
+        def function(inputs):
+            h = layers.Conv2D(8, 3, activation="relu", kernel_initializer="he_normal")(inputs)
+            h = layers.Conv2D(8, 1, kernel_initializer="he_normal")(h)
+            h = layers.Conv2D(8, 1, activation="relu")(norm(h))
+            return layers.GlobalAveragePooling2D()(h)
+
+        return function
+
+    for kind in ("nngp", "ntk"):
+        one, other = (
+            networks.kernel_of(network(norm), x.shape[1:])(x, x, get=kind)
+            for norm in (by_hand, fresh(layer))
+        )
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+def fresh(layer):
+    """A layer that belongs to no model yet."""
+    return type(layer).from_config(layer.get_config()) if isinstance(layer, keras.Layer) else layer
+
+
+NOT_A_NORM = {
+    "over positions": (
+        lambda x: (x - ops.mean(x, 1, keepdims=True))
+        / ops.sqrt(ops.var(x, 1, keepdims=True) + 0.25),
+        "every channel by itself",
+    ),
+    "of another tensor": (
+        lambda x: x / ops.sqrt(ops.var(dense(x), axis=-1, keepdims=True) + 0.25),
+        "random denominator",
+    ),
+    "another mean": (
+        lambda x: (x - mean(dense(x))) / ops.sqrt(ops.var(x, axis=-1, keepdims=True) + 0.25),
+        "random denominator",
+    ),
+    "absolute values": (
+        lambda x: x / (mean(ops.abs(x)) + 0.25), "random denominator",
+    ),
+    "deviations over the root mean square": (
+        lambda x: deviations(x) / ops.sqrt(mean(x * x) + 0.25), "random denominator",
+    ),
+    "epsilon outside of the root": (
+        lambda x: x / (ops.sqrt(mean(x * x)) + 0.25), "random denominator",
+    ),
+}  # fmt: skip
+
+
+def dense(x):
+    return layers.Dense(8)(x)
+
+
+@pytest.mark.parametrize("name", NOT_A_NORM)
+def test_what_only_looks_like_a_normalisation_is_refused(name):
+    function, why = NOT_A_NORM[name]
+    x = keras.Input((4, 3))
+    h = layers.Dense(2)(layers.Flatten()(function(dense(x))))
+    with pytest.raises(UnsupportedModelError, match=why):
+        keras2gp.convert(keras.Model(x, h))

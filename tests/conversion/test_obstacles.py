@@ -187,7 +187,7 @@ SEQUENCE = {
         lambda h: h * layers.Dense(1, activation="sigmoid")(h),
         "shares its randomness",
     ),
-    "by hand": (lambda h: keras.ops.rsqrt(h), "written by hand"),
+    "by hand": (lambda h: keras.ops.rsqrt(h), "a normalisation over other axes"),
     "other": (lambda h: keras.ops.sort(h, axis=1), "no exact rule for it here"),
 }
 

@@ -186,6 +186,44 @@ def test_inner_products_by_einsum(rng):
     assert "ij,ij->i" in keras2gp.inspect(other).obstacles[0].hint
 
 
+def test_heads_of_products_that_share_a_factor_are_uncorrelated(rng):
+    """Sums of a b and of a c over many channels: b and c have mean 0 and are apart."""
+    x = keras.Input((4,))
+    a, b, c = (layers.Dense(6, name=name, **HE)(x) for name in "abc")
+    c = ops.tanh(c)
+    sums = [ops.sum(a * each, axis=-1, keepdims=True) for each in (b, c)]
+    images = rng.normal(size=(3, 4))
+    joint = keras2gp.convert(keras.Model(x, ops.concatenate(sums, -1)), dtype="float64")
+    for kind in ("nngp", "ntk"):
+        found = np.asarray(joint(images, get=kind, positions="all"))
+        for i, head in enumerate(sums):
+            alone = keras2gp.convert(keras.Model(x, head), dtype="float64")
+            np.testing.assert_allclose(found[:, i, :, i], alone(images, get=kind), rtol=1e-12)
+        np.testing.assert_array_equal(found[:, 0, :, 1], 0.0)
+    wide, draws = 400, 300
+    heads = np.empty((draws, 3, 2))
+    for draw in range(draws):
+        u, v, w = (
+            rng.normal(size=(wide, 4)) @ images.T * np.sqrt(2 / 4)
+            + 0.3 * rng.normal(size=(wide, 1))
+            for _ in "abc"
+        )
+        heads[draw] = np.stack([(u * v).sum(0), (u * np.tanh(w)).sum(0)], -1) * np.sqrt(6 / wide)
+    sampled = np.einsum("dip,djq->ipjq", heads, heads) / draws
+    expected = np.asarray(joint(images, positions="all"))
+    spread = np.sqrt(np.einsum("ipip->ip", expected))
+    error = (sampled - expected) / np.einsum("ip,jq->ipjq", spread, spread)
+    assert np.abs(error).max() < 5 / np.sqrt(draws)
+
+
+def test_heads_whose_common_factor_has_a_mean_alone_are_refused():
+    x = keras.Input((4,))
+    a, b = layers.Dense(6)(x), layers.Dense(6)(x)
+    sums = [ops.sum(h, axis=-1, keepdims=True) for h in (a * b, a * ops.relu(b))]
+    with pytest.raises(UnsupportedModelError, match="same random layer"):
+        keras2gp.convert(keras.Model(x, ops.concatenate(sums, -1)))
+
+
 def test_channel_slices_of_one_tensor_are_independent(rng):
     """The product of two halves is that of two layers."""
     x = keras.Input((5,))

@@ -92,6 +92,9 @@ CASES = {
     "units over positions at each step": ((3, 4), lambda x: average(over_steps(each(network(
         dense(12, None), layers.Reshape((2, 2, 3)), conv(), layers.GlobalAveragePooling2D(),
         shape=(4,)), x)))),
+    "bilinear upsampling": (VIDEO, lambda x: average(each(network(
+        layers.UpSampling2D((2, 1), interpolation="bilinear"), conv(), shape=(3, 2, 6)),
+        each(conv(), x)))),
     "padding, cropping, upsampling": (VIDEO, lambda x: average(each(network(
         layers.ZeroPadding2D(1), conv(), layers.Cropping2D(1), layers.UpSampling2D((2, 1)),
         conv(1)), x))),
@@ -176,6 +179,18 @@ def test_steps_that_were_flattened_are_seen_whole(case, rng):
     for kind in ("nngp", "ntk"):
         found, expected = (kernel(x, get=kind) for kernel in kernels)
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_the_mean_of_flattened_steps_is_that_of_the_maps(rng):
+    x = rng.normal(size=(3, *VIDEO))
+    models = [
+        model_of(VIDEO, lambda x: average(each(layers.Flatten(), each(conv(), x)))),
+        model_of(VIDEO, lambda x: keras.ops.mean(each(conv(), x), axis=1)),
+    ]
+    kernels = [keras2gp.convert(model, dtype="float64") for model in models]
+    for kind in ("nngp", "ntk"):
+        one, other = (kernel(x, get=kind) for kernel in kernels)
+        np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 def test_steps_of_steps_that_were_flattened_are_apart(rng):
@@ -270,16 +285,10 @@ def test_rows_of_the_report_and_outputs_are_those_of_the_layers_inside(rng, tmp_
 
 
 REFUSED = {
-    "an arrangement of positions": (
-        lambda x: each(layers.Reshape((2, 3, 6)), each(conv(), x)), "another arrangement"
-    ),
     "channels between": (
         lambda x: each(conv(data_format="channels_first"), x), "between the steps"
     ),
     "LSTM inside": (lambda x: each(network(layers.Reshape((6, 2)), layers.LSTM(4)), x), "gates"),
-    "pooled flattened steps": (
-        lambda x: average(each(layers.Flatten(), each(conv(), x))), "flattened to a vector"
-    ),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -17,7 +18,7 @@ from keras2gp.conversion.layers.units import units_of_call
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import OtherChannels
-from keras2gp.graph.ops import Axes, Op, Repeat, Spread
+from keras2gp.graph.ops import Axes, Op, Repeat, Reshape, Spread
 
 __all__ = [
     "at_the_same_positions",
@@ -155,7 +156,7 @@ def _repeated(
 def combined(op: Op, tensors: Sequence[Tensor], context: Context) -> Tensor:
     """An op of several inputs on tensors of one shape, by channel groups that all of them have."""
     _require_one_order(tensors, context)
-    tensors = _over_the_same_positions(tensors, context)
+    tensors = _over_the_same_positions(_of_one_row(tensors, context), context)
     parts = []
     for group in zip(*_common_groups(tensors, context), strict=True):
         nodes = tuple(_aligned(part, group[0].offset, context) for part in group)
@@ -187,6 +188,31 @@ def _require_one_order(tensors: Sequence[Tensor], context: Context) -> None:
             "channels first: each unit meets another one, at another position",
             "both branches flattened alike, or the sum before they are flattened",
         )
+
+
+def _of_one_row(tensors: Sequence[Tensor], context: Context) -> Sequence[Tensor]:
+    """Maps that were flattened from different axes, with all of their positions along one.
+
+    Their units meet at other positions: that is no matter for independent branches alone.
+    """
+    maps = [t for t in tensors if t.flat and context.spatial(t)]
+    if len({context.spatial(t) for t in maps}) < 2:
+        return tensors
+    counts = {(math.prod(context.spatial(t)), *(part.channels for part in t.parts)) for t in maps}
+    shared = any(context.made_of(a) & context.made_of(b) for a, b in combinations(maps, 2))
+    if shared or len(counts) > 1 or any(t.pieces or t.channel_first for t in maps):
+        shapes = " and ".join(str(context.spatial(t)) for t in maps)
+        context.refuse(
+            f"its branches are maps of {shapes} positions that were flattened: each unit meets one "
+            "of another position",
+            "the sum before they are flattened, or a Dense layer after Flatten on all but one",
+        )
+    rows = []
+    for tensor in tensors:
+        spatial = context.spatial(tensor)
+        row = Reshape((math.prod(spatial),), len(spatial))
+        rows.append(context.apply(row, tensor) if len(spatial) > 1 else tensor)
+    return rows
 
 
 def _aligned(part: Part, offset: int, context: Context) -> int:

@@ -97,12 +97,49 @@ def _constant(call: Call, context: Context) -> Array:
 def _sum(
     call: Call, context: Context, coefficients: list[float], constant: float | Array = 0.0
 ) -> Tensor:
+    terms = _written_out(call, coefficients, context)
+    if sum(tensor.is_data for tensor, _ in terms) > 1:
+        terms = _with_data_together(terms, context)
+        call = replace(call, args=([tensor for tensor, _ in terms],), kwargs={})
+        coefficients = [factor for _, factor in terms]
     tensors = summands(call, context)
     keep_shape(call, tensors[0], context)
     context.became = f"sum of {len(tensors)} branches"
     if np.any(constant):
         context.became = f"constant {numbers_text(constant)} added"
-    return context.shifted(_added(tensors, coefficients, context), constant)
+    result = _added(tensors, coefficients, context)
+    if len(terms) > 1 and any(tensor.is_data for tensor, _ in terms):
+        context.state.holding_data[result.parts] = terms
+    return context.shifted(result, constant)
+
+
+Terms = tuple[tuple[Tensor, float], ...]
+"""Tensors with a coefficient each."""
+
+
+def _written_out(call: Call, coefficients: Sequence[float], context: Context) -> Terms:
+    """The terms of a sum, with those of sums that hold data in their place.
+
+    Of tensors of one rank alone: Keras adds axes to others in its own way.
+    """
+    known, terms = context.state.holding_data, list[tuple[Tensor, float]]()
+    for tensor, factor in zip(call.tensors, coefficients, strict=True):
+        inner = known.get(tensor.parts, ((tensor, 1.0),))
+        terms += [(term, factor * c) for term, c in inner]
+    same = {len(term.shape) for term, _ in terms} == {len(call.output)}
+    return tuple(terms) if same else ()
+
+
+def _with_data_together(terms: Terms, context: Context) -> Terms:
+    """One tensor in the place of all data among terms, whose moments are those of the sum."""
+    data = [
+        factor * keras.ops.cast(term.data, context.state.dtype)
+        for term, factor in terms
+        if term.is_data
+    ]
+    whole = sum(data[1:], data[0])
+    together = Tensor(tuple(whole.shape[1:]), data=whole)
+    return (*((term, c) for term, c in terms if not term.is_data), (together, 1.0))
 
 
 def _added(tensors: Sequence[Tensor], coefficients: Sequence[float], context: Context) -> Tensor:

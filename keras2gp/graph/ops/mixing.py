@@ -164,6 +164,15 @@ class Interpolate(Mixing):
             raise GraphError(f"{inputs[0]} positions cannot become {self.size}")
         return self.size
 
+    def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
+        """The weights of the neighbours along each axis after that of the calls."""
+        sizes = enumerate(zip(size, self.size, strict=True))
+        return tuple(Matrix(axis + 1, self._rows(n, m)) for axis, (n, m) in sizes if n != m)
+
+    def _rows(self, n: int, m: int) -> tuple[tuple[float, ...], ...]:
+        ends = ((0.0,) * first + weights for first, weights in self._band(n, m))
+        return tuple(row + (0.0,) * (n - len(row)) for row in ends)
+
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
         """Two neighbours for each position, or one."""
         bands = (self._band(n, m) for n, m in zip(size, self.size, strict=True))
