@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from keras2gp._util.arrays import ImageMap, PairMap
+import tensorflow as tf
+
+from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 from keras2gp.covariance.base import Covariance, Maps, Rule, RuleContext
 from keras2gp.covariance.joint import scaled, total
 from keras2gp.covariance.registry import rule
@@ -81,6 +84,18 @@ class PositionsRule(Rule[Positions]):
 class MixtureRule(Rule[Mixture]):
     """k' = sum of C_i / C k_i over channel groups i."""
 
+    def __init__(self, op: Mixture) -> None:
+        super().__init__(op)
+        self.weights: Sequence[Any] = op.weights
+
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
         """sum of weights[i] k_i."""
-        return sum(weight * k for weight, k in zip(self.op.weights, maps, strict=True))
+        return sum(weight * k for weight, k in zip(self.weights, maps, strict=True))
+
+    def in_turn(self, ops: Sequence[Mixture], turn: Tensor, dtype: Any) -> MixtureRule:
+        """The rule with the weights of one op, which are tensors."""
+        rule = MixtureRule(self.op)
+        if len(set(ops)) > 1:
+            columns = zip(*(op.weights for op in ops), strict=True)
+            rule.weights = [tf.constant(column, dtype)[turn] for column in columns]
+        return rule

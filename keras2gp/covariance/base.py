@@ -13,8 +13,9 @@ makes of them are handed to every tile that the image is in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -94,12 +95,19 @@ class Parameters:
         index = self.order.index(layer)
         return self.weights[index], self.biases[index]
 
+    def with_values(self, values: Mapping[str, tuple[Tensor, Tensor]]) -> Parameters:
+        """The same but for w2 and b2 of some layers."""
+        both = [values.get(layer, self.of(layer)) for layer in self.order]
+        weights, biases = zip(*both, strict=True)
+        return replace(self, weights=weights, biases=biases)
+
 
 class Pairs:
     """The pairs of images that the maps are of: SelfPairs or CrossPairs (pairs.py).
 
     margins:     what surrounds the tensors of each node, so that they are read at an offset
     needs_means: nodes whose statistics are made of the means of their inputs
+    turn:        in a repetition, the number of the stretch: statistics are of all stretches
     """
 
     zero_first: ClassVar[bool] = False
@@ -117,6 +125,25 @@ class Pairs:
         self.method = method
         self.needs_means = needs_means
         self.subprograms = Subprograms()
+        self.turn: Tensor | None = None
+
+    @contextmanager
+    def in_turn(self, turn: Tensor, parameters: Parameters) -> Iterator[None]:
+        """The stretch of a repetition that is computed, and its variances."""
+        before = self.parameters
+        self.turn, self.parameters = turn, parameters
+        try:
+            yield
+        finally:
+            self.turn, self.parameters = None, before
+
+    def statistics_of(self, nodes: Iterable[int]) -> dict[int, ImageStatistics]:
+        """Takes what was made for nodes of a repetition, with their margins."""
+        raise NotImplementedError
+
+    def store_statistics(self, index: int, statistics: ImageStatistics) -> None:
+        """Store those of all stretches of a repetition, [count, ...], for a node of the first."""
+        raise NotImplementedError
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -252,6 +279,11 @@ class Rule(Generic[AnyOp]):
         reach: where there is such a rule (Dual.compact), else the compact one
         """
         del tangent, reach
+        return self
+
+    def in_turn(self, ops: Sequence[AnyOp], turn: Tensor, dtype: Any) -> Rule[AnyOp]:
+        """The rule of one of several ops that are equal but for their numbers and layers."""
+        del ops, turn, dtype
         return self
 
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:

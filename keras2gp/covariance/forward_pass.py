@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -20,13 +21,16 @@ from keras2gp.covariance.base import (
     is_zero,
     materialised,
 )
+from keras2gp.covariance.borders import Borders
 from keras2gp.covariance.joint import apart, joint
 from keras2gp.covariance.offset_mixing import averaged
-from keras2gp.covariance.seams import Cuts, Seams
+from keras2gp.covariance.repeating import Stretches
+from keras2gp.covariance.seams import Seams
 from keras2gp.covariance.stored_maps import LoopResults, StoredMaps
 from keras2gp.graph.analysis import Analysis
 from keras2gp.graph.offsets import Loop
-from keras2gp.graph.ops import Mixing, Ratios, Spatial
+from keras2gp.graph.ops import Mixing, Ratios
+from keras2gp.graph.repetitions import Repetition
 
 __all__ = ["ForwardPass"]
 
@@ -37,16 +41,25 @@ _LONGEST_CHAIN = 16
 class ForwardPass:
     """One pass over a graph with one set of pairs.
 
-    rules:   the rule of every node of the loops
-    tangent: whether the tangent kernel is computed alongside
+    rules:       the rule of every node of the loops
+    tangent:     whether the tangent kernel is computed alongside
+    repetitions: stretches that one body computes, by the node that the first begins with
     """
 
     def __init__(
-        self, analysis: Analysis, rules: Mapping[int, Rule[Any]], pairs: Pairs, *, tangent: bool
+        self,
+        analysis: Analysis,
+        rules: Mapping[int, Rule[Any]],
+        pairs: Pairs,
+        *,
+        tangent: bool,
+        repetitions: Mapping[int, Repetition] | None = None,
     ) -> None:
         self.analysis = analysis
         self.nodes = analysis.graph.nodes
-        self.rules = rules
+        self.rules = dict(rules)
+        self.repetitions = repetitions or {}
+        self.repeated = {i for r in self.repetitions.values() for s in r.nodes for i in s}
         self.pairs = pairs
         self.tangent = tangent
         self.stored: dict[int, StoredMaps] = {}
@@ -78,7 +91,7 @@ class ForwardPass:
             array = results.add(array, at_zero, self._iteration(loop, zero))
             slots.remove(at_zero)
         if slots:
-            self.pairs.before_loop(loop.nodes)
+            self.pairs.before_loop(i for i in loop.nodes if i not in self.repeated)
             order, offsets = tf.constant(slots), tf.constant(loop.turns)
             seams = Seams(self.nodes, loop) if loop.periods else None
 
@@ -108,9 +121,15 @@ class ForwardPass:
         if not loop.nodes:
             return self.stored[loop.last].at(offset)
         maps: dict[int, Covariance] = {}
-        borders = _Borders(self.pairs, offset, seams)
+        borders = Borders(self.pairs, offset, seams)
+        compute = partial(self._stretch, loop, offset)
         for index in loop.nodes:
-            maps[index] = self._map(index, loop, offset, maps, borders)
+            if index in self.repetitions:
+                pairs, tangent = self.pairs, self.tangent
+                found = Stretches(self.repetitions[index], pairs, self.rules, tangent=tangent)
+                maps |= found.last(maps, borders, offset, compute)
+            elif index not in self.repeated:
+                compute([index], maps, borders)
         result = maps[loop.last]
         if loop.mixes:
             return result
@@ -118,13 +137,25 @@ class ForwardPass:
             result, self.nodes[loop.last].spatial, loop.scales[loop.last], offset
         )
 
+    def _stretch(
+        self,
+        loop: Loop,
+        offset: Offset,
+        nodes: Iterable[int],
+        maps: dict[int, Covariance],
+        borders: Borders,
+    ) -> None:
+        """The maps of some nodes, which are put beside those of the nodes before them."""
+        for index in nodes:
+            maps[index] = self._map(index, loop, offset, maps, borders)
+
     def _map(
         self,
         index: int,
         loop: Loop,
         offset: Offset,
         maps: Mapping[int, Covariance],
-        borders: _Borders,
+        borders: Borders,
     ) -> Covariance:
         """The maps of one node, at its scale times the offset of the loop."""
         scales = loop.scales
@@ -230,42 +261,3 @@ def _times(scale: Ratios, offset: Offset) -> Offset:
         (d if r == 1 else d * r.numerator // r.denominator) if r else 0
         for d, r in zip(offset, ratios, strict=True)
     )
-
-
-class _Borders:
-    """Whether g and g + d are both inside, at the offsets of one iteration: 1, else 0.
-
-    One map for each size and offset, computed once: as a condition at every place that needs it,
-    it costs more than the rest of the iteration. In a cyclic loop the cuts of windows at the seams
-    take care of them.
-    """
-
-    def __init__(self, pairs: Pairs, offset: Offset, seams: Seams | None) -> None:
-        self.pairs = pairs
-        self.cyclic = seams is not None
-        self.cuts: dict[int, Cuts] = {}
-        if seams is not None:
-            parameters = pairs.parameters
-            dtype = parameters.weights[0].dtype
-            self.cuts = seams.at(offset, dtype, lambda k: materialised(k, parameters))
-        self.computed: dict[tuple[Spatial, Ratios], Tensor] = {}
-
-    def cleared(self, k: Covariance, size: Spatial, scale: Ratios, offset: Offset) -> Covariance:
-        """The maps of a node at an offset, with zeros where g + d is beyond the border."""
-        clear = k.zeros and (k.ntk is None or k.ntk_zeros)
-        if clear or self.cyclic or is_zero(offset):
-            return k
-        if (size, scale) not in self.computed:
-            self.computed[size, scale] = self._inside(size, offset, k.nngp.dtype)
-        inside = self.computed[size, scale]
-        rest = k.nngp.shape.rank - len(size)
-        inside = tf.reshape(inside, [*size, *[1] * rest])
-        nngp = k.nngp if k.zeros else k.nngp * inside
-        return Covariance(nngp, k.ntk if k.ntk is None or k.ntk_zeros else k.ntk * inside)
-
-    def _inside(self, size: Spatial, offset: Offset, dtype: Any) -> Tensor:
-        inside = tf.ones(size, tf.bool)
-        for axis, (d, n) in enumerate(zip(offset, size, strict=True)):
-            there = tf.range(n) + d
-            inside &= tf.reshape((there >= 0) & (there < n), [n, *[1] * (len(size) - axis - 1)])
-        return materialised(tf.cast(inside, dtype), self.pairs.parameters)

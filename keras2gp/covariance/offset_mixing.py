@@ -10,7 +10,8 @@ so may a map that is stored. The weights of either are 0 at positions of the oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -19,52 +20,18 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, ImageMap, Tensor
-from keras2gp.covariance.joint import scaled, weighted_total
+from keras2gp.covariance.joint import scaled
+from keras2gp.covariance.taps import BandReading, pieces_of
 from keras2gp.graph.linear_maps import Band, SeparableMap, offset_weights
 from keras2gp.graph.ops import Mixing, Offset, Spatial, wrapped
 
 __all__ = ["Addition", "additions", "averaged"]
 
-_MOST_TAPS = 8
+_MOST_PIECES = 16
+"""Pieces of a map that are written out: compiling each takes as long as a layer."""
 
 Held = tuple[Sequence[Offset], Spatial]
 """Offsets, and the periods of the maps that hold them; () if there is a map for each."""
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """How the rows of a band lie in the input: row g reads `taps` positions from s g - p on.
-
-    stride, before: s and p; stride 0 where there is no such order
-    places: the first position that each row reads
-    """
-
-    taps: int
-    stride: int
-    before: int
-    places: Array
-
-    @classmethod
-    def of(cls, band: Band) -> _Reading:
-        starts = np.array([start for start, _ in band])
-        ends = np.array([start + len(weights) for start, weights in band])
-        rows = np.arange(len(band))
-        wide = int((ends - starts).max(initial=1))
-        best = cls(wide, 0, 0, starts)
-        for stride in range(1, max(ends.max(initial=1), 2)):
-            before = int((stride * rows - starts).max())
-            taps = max(int((ends - (stride * rows - before)).max()), 1)
-            if taps < (2 * wide if best.stride == 0 else best.taps):
-                best = cls(taps, stride, before, stride * rows - before)
-        return best
-
-    def aligned(self, band: Band, rows: Sequence[tuple[float, ...]]) -> Array:
-        """Weights [G, taps] over the positions that are read."""
-        table = np.zeros((len(band), self.taps))
-        for g, ((start, _), weights) in enumerate(zip(band, rows, strict=True)):
-            shift = start - int(self.places[g])
-            table[g, shift : shift + len(weights)] = weights
-        return table
 
 
 @dataclass(frozen=True)
@@ -104,7 +71,7 @@ class _Axis:
     row:     the index of each turn e
     """
 
-    reading: _Reading
+    reading: BandReading
     taps: tuple[tuple[int, ...], ...]
     weights: Array
     targets: list[list[int | None]]
@@ -112,7 +79,7 @@ class _Axis:
 
     @classmethod
     def of(cls, first: Band, second: Band, sources: _Along, results: _Along) -> _Axis:
-        reading, turns = _Reading.of(first), sources.turns
+        reading, turns = BandReading.of(first), sources.turns
         row = {turn: i for i, turn in enumerate(turns)}
         tables: list[dict[int, Array]] = [{} for _ in turns]
         for e, d in product(sources.offsets, results.offsets):
@@ -141,9 +108,43 @@ class _Axis:
         return cls(reading, taps, weights, targets, row)
 
     @property
+    def is_regular(self) -> bool:
+        """Whether each piece takes one tap, at positions a stride apart."""
+        return self.reading.stride > 0 and all(len(taps) == 1 for taps in self.taps)
+
+    @property
+    def of_single_taps(self) -> Array:
+        """The weights of the tap of each piece, [E, M, G]."""
+        taps = np.array([tap for (tap,) in self.taps])
+        return np.take_along_axis(self.weights, taps[None, :, None, None], 3)[..., 0]
+
+    def strips(self, size: int) -> _Strips:
+        """The strips that the pieces read of a map of `size` positions."""
+        reading, rows = self.reading, self.weights.shape[2]
+        length = (rows - 1) * reading.stride + 1
+        starts = [tap - reading.before for (tap,) in self.taps]
+        before = max(-min(starts), 0)
+        behind = max(max(starts) + length - size, 0)
+        return _Strips((before, behind), [start + before for start in starts], length)
+
+    @property
     def reads_once(self) -> bool:
         """Whether no position of the input goes into two pieces."""
         return len(set(self.taps)) == len(self.taps) and all(len(t) == 1 for t in self.taps)
+
+
+@dataclass(frozen=True)
+class _Strips:
+    """The positions that single taps read along one axis, of a map with zeros around it.
+
+    widths: the zeros before and behind it
+    begins: [M], where the strip of each piece begins
+    length: of a strip
+    """
+
+    widths: tuple[int, int]
+    begins: list[int]
+    length: int
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,67 @@ class Addition:
     used: Array
 
     @property
-    def reads_once(self) -> bool:
-        """Whether no position of the input is read twice."""
-        return all(axis.reads_once for axis in self.axes)
+    def takes_unstored(self) -> bool:
+        """Whether the map may fuse into it: no position is read twice, or it stores the map."""
+        return self.is_long or all(axis.reads_once for axis in self.axes)
+
+    def added(self, array: Any, t: Any, k: Tensor, keep: Callable[[Tensor], Tensor]) -> Any:
+        """The array of maps with all that in[e] = k adds, e being the offset of iteration t.
+
+        keep: ends a fusion
+        """
+        if self.is_long:
+            return self._added_in_turn(array, t, k, keep)
+        for slot, part in self.parts(t, k):
+            array = array.write(slot, array.read(slot) + part)
+        return array
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its pieces are added in a loop."""
+        return self._count > _MOST_PIECES and all(axis.is_regular for axis in self.axes)
+
+    @property
+    def _count(self) -> int:
+        """The number of pieces."""
+        return math.prod(len(axis.taps) for axis in self.axes)
+
+    def _added_in_turn(
+        self, array: Any, t: Any, k: Tensor, keep: Callable[[Tensor], Tensor]
+    ) -> Any:
+        """The same, piece by piece in a loop."""
+        rows = tf.constant(self.rows, tf.int32)[t]
+        along = [axis.strips(n) for axis, n in zip(self.axes, k.shape, strict=False)]
+        rest = k.shape.rank - len(self.axes)
+        k = keep(tf.pad(scaled(k, self.factor), [s.widths for s in along] + [(0, 0)] * rest))
+        tables = [
+            tf.constant(axis.of_single_taps, k.dtype.real_dtype)[rows[number]]
+            for number, axis in enumerate(self.axes)
+        ]
+        begins = [tf.constant(s.begins, tf.int32) for s in along]
+        places = tf.constant(np.indices(self.slots.shape[1:]).reshape(len(along), -1).T)
+        slots = tf.reshape(tf.constant(self.slots, tf.int32)[t], [-1])
+        used = tf.reshape(tf.constant(self.used, k.dtype.real_dtype)[t], [-1])
+        lengths = [s.length for s in along] + [-1] * rest
+        strides = tuple(slice(None, None, axis.reading.stride) for axis in self.axes)
+
+        def piece(n: Tensor, array: Any) -> tuple[Tensor, Any]:
+            place = [places[n, number] for number in range(len(along))]
+            begin = [b[m] for b, m in zip(begins, place, strict=True)] + [0] * rest
+            part = tf.slice(k, tf.stack(begin), lengths)[strides]
+            for number, (table, m) in enumerate(zip(tables, place, strict=True)):
+                column = table[m] * used[n] if number == 0 else table[m]
+                part = scaled(part, tf.reshape(column, [-1] + [1] * (k.shape.rank - number - 1)))
+            slot = slots[n]
+            return n + 1, array.write(slot, array.read(slot) + part)
+
+        _, array = tf.while_loop(
+            lambda n, _: n < self._count,
+            piece,
+            (tf.constant(0), array),
+            parallel_iterations=1,
+        )
+        return array
 
     def parts(self, t: Any, k: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Slot and map of everything that in[e] = k adds, e being the offset of iteration t."""
@@ -176,7 +235,7 @@ class Addition:
             pieces = [
                 ((*place, m), piece)
                 for place, part in pieces
-                for m, piece in enumerate(_pieces(part, number, axis.reading, table, axis.taps))
+                for m, piece in enumerate(pieces_of(part, number, axis.reading, table, axis.taps))
             ]
         slots = tf.constant(self.slots, tf.int32)[t]
         if self.used.all():
@@ -220,73 +279,14 @@ def _addition(
     return Addition(factor, axes, rows, places, used)
 
 
-def _pieces(
-    k: Tensor, axis: int, reading: _Reading, weights: Tensor, taps: Sequence[Sequence[int]]
-) -> list[Tensor]:
-    """For each m: sum over taps[m] t of weights[m, g, t] k[.., s g - p + t, ..] along one axis.
-
-    weights: [M, G, taps]
-    """
-    read: dict[int, Tensor] = {}
-    results = []
-    for m, chosen in enumerate(taps):
-        if len(chosen) > _MOST_TAPS and reading.stride:
-            results.append(_summed(k, axis, reading, weights[m]))
-            continue
-        total: Tensor = 0
-        for tap in chosen:
-            if tap not in read:
-                read[tap] = _at_tap(k, axis, reading, tap, weights.shape[1])
-            column = tf.reshape(weights[m, :, tap], [-1] + [1] * (k.shape.rank - axis - 1))
-            total += scaled(read[tap], column)
-        results.append(total)
-    return results
-
-
-def _at_tap(k: Tensor, axis: int, reading: _Reading, tap: int, count: int) -> Tensor:
-    """k[.., s g - p + tap, ..] for `count` rows g along one axis; zeros beyond the border."""
-    if reading.stride:
-        part = _strip(k, axis, reading, tap, (count - 1) * reading.stride + 1)
-        return part[(*(slice(None),) * axis, slice(None, None, reading.stride))]
-    return tf.gather(k, np.clip(reading.places + tap, 0, k.shape[axis] - 1), axis=axis)
-
-
-def _summed(k: Tensor, axis: int, reading: _Reading, weights: Tensor) -> Tensor:
-    """A long window: one weighted sum for each position of the output."""
-    count, taps = weights.shape
-    k = _strip(k, axis, reading, 0, (count - 1) * reading.stride + taps)
-    lead = (slice(None),) * axis
-    rows = []
-    for g in range(count):
-        begin = g * reading.stride
-        part = k[(*lead, slice(begin, begin + taps))]
-        column = tf.reshape(weights[g], [taps] + [1] * (k.shape.rank - axis - 1))
-        rows.append(weighted_total(column, part, axis))
-    return tf.stack(rows, axis)
-
-
-def _strip(k: Tensor, axis: int, reading: _Reading, tap: int, length: int) -> Tensor:
-    """Positions tap - p up to `length` of them, zeros where there are none."""
-    begin = tap - reading.before
-    end = begin + length
-    size = k.shape[axis]
-    inside = k[(*(slice(None),) * axis, slice(max(begin, 0), max(min(end, size), 0)))]
-    before, after = min(max(-begin, 0), length), min(max(end - size, 0), length)
-    if not before and not after:
-        return inside
-    widths = [(0, 0)] * k.shape.rank
-    widths[axis] = (before, after)
-    return tf.pad(inside, widths)
-
-
 def averaged(op: Mixing, m: ImageMap, size: Spatial) -> ImageMap:
     """The op applied to a map of one image, [*spatial, B]: to a mean."""
     total: Tensor = 0
     for term in op.maps(size):
         part = m * term.coefficient
         for axis, band in enumerate(term.bands):
-            reading = _Reading.of(band)
+            reading = BandReading.of(band)
             table = tf.constant(reading.aligned(band, [weights for _, weights in band]), m.dtype)
-            (part,) = _pieces(part, axis, reading, table[None], [range(reading.taps)])
+            (part,) = pieces_of(part, axis, reading, table[None], [range(reading.taps)])
         total += part
     return total

@@ -98,33 +98,38 @@ class ImageBlock:
     start: Tensor | None = None
     count: int = 0
     whole: bool = False
-    _begins: dict[Any, dict[Any, tuple[Offset, Tensor]]] = field(
+    _begins: dict[Any, dict[Any, tuple[Any, Tensor]]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
-    def cut(self, tensor: Tensor, margin: Margin, offset: Offset) -> Tensor:
-        """The tile's images of one tensor of the block at g + offset, [*spatial, count]."""
-        if self.start is None:
-            return _moved(tensor, margin, offset)
-        shape = tensor.shape[1:-1]
-        part = tf.slice(
-            tensor, self._begin(tensor, margin, offset), [1, *_sizes(shape, margin), self.count]
-        )
-        return tf.squeeze(part, 0)
+    def cut(
+        self, tensor: Tensor, margin: Margin, offset: Offset, turn: Tensor | None = None
+    ) -> Tensor:
+        """The tile's images of one tensor of the block at g + offset, [*spatial, count].
 
-    def _begin(self, tensor: Tensor, margin: Margin, offset: Offset) -> Tensor:
+        turn: of a tensor of all stretches of a repetition, which are ahead of the spatial axes
+        """
+        if self.start is None:
+            return _moved(tensor if turn is None else tensor[turn], margin, offset)
+        ahead = [1] if turn is None else [1, 1]
+        size = [*ahead, *_sizes(tensor.shape[len(ahead) : -1], margin), self.count]
+        part = tf.slice(tensor, self._begin(tensor, margin, offset, turn), size)
+        return tf.squeeze(part, list(range(len(ahead))))
+
+    def _begin(self, tensor: Tensor, margin: Margin, offset: Offset, turn: Tensor | None) -> Tensor:
         """Where the cut of a tensor begins."""
         if tf.executing_eagerly():
-            places: dict[Any, tuple[Offset, Tensor]] = {}
+            places: dict[Any, tuple[Any, Tensor]] = {}
         else:  # a tensor of the body of a loop is known nowhere else
             places = self._begins.setdefault(tf.compat.v1.get_default_graph(), {})
         run, rank = tensor.shape[-1], tensor.shape.rank
-        key = rank, run, margin, *(d if isinstance(d, int) else id(d) for d in offset)
+        key = rank, run, margin, id(turn), *(d if isinstance(d, int) else id(d) for d in offset)
         if key not in places:
-            first = _begin(rank - 2, margin, offset)
+            turns = [] if turn is None else [turn]
+            first = turns + _begin(rank - 2 - len(turns), margin, offset)
             number, within = self._place(run)
             # With the offset, so that no other tensor is given its number.
-            places[key] = offset, tf.stack([number, *first, within])
+            places[key] = (offset, turn), tf.stack([number, *first, within])
         return places[key][1]
 
     def _place(self, run: int) -> tuple[Any, Any]:
@@ -224,8 +229,21 @@ class SelfPairs(Pairs):
                 self.padded[str(index)] = tuple(with_margin(t, margin) for t in unpadded)
             return self._unpadded[index], self._unpadded[index]
         padded = self.padded[str(index)]
+        if self.turn is not None:
+            padded = tuple(t[self.turn] for t in padded)
         first = tuple(_moved(t, margin, (0,) * margin.rank) for t in padded)
         return first, tuple(_moved(t, margin, offset) for t in padded)
+
+    def statistics_of(self, nodes: Iterable[int]) -> dict[int, ImageStatistics]:
+        """Takes what was made for nodes of a repetition, with their margins."""
+        made = [index for index in nodes if index in self._unpadded]
+        for index in made:
+            del self._unpadded[index]
+        return {index: self.padded.pop(str(index)) for index in made}
+
+    def store_statistics(self, index: int, statistics: ImageStatistics) -> None:
+        """Store those of all stretches of a repetition, [count, ...], for a node of the first."""
+        self.padded[str(index)] = statistics
 
     def store_mean(self, index: int, make: Callable[[], ImageMap]) -> None:
         """Every image has a mean."""
@@ -300,7 +318,7 @@ class CrossPairs(Pairs):
         margin, parameters = self.margins[index], self.parameters
         _, second = self.blocks
         s1 = self._first_images[index] if index in self._first_images else self._first(index)
-        s2 = (second.cut(t, margin, offset) for t in second.statistics[str(index)])
+        s2 = (second.cut(t, margin, offset, self.turn) for t in second.statistics[str(index)])
         if is_zero(offset):
             s2 = (_stored_if_wide(t, margin.rank, parameters) for t in s2)
         else:
@@ -310,5 +328,6 @@ class CrossPairs(Pairs):
     def _first(self, index: int) -> ImageStatistics:
         margin, rank = self.margins[index], self.margins[index].rank
         first, _ = self.blocks
-        cuts = (first.cut(t, margin, (0,) * rank) for t in first.statistics[str(index)])
+        tensors = first.statistics[str(index)]
+        cuts = (first.cut(t, margin, (0,) * rank, self.turn) for t in tensors)
         return tuple(_stored_if_wide(t, rank, self.parameters) for t in cuts)

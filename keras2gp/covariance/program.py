@@ -32,6 +32,7 @@ from keras2gp.graph.distributions import known_means
 from keras2gp.graph.graph import Graph, Node
 from keras2gp.graph.ops import Activation, Composed, Input, Rest
 from keras2gp.graph.ops.channels import OVER_AXES
+from keras2gp.graph.repetitions import repetitions
 
 __all__ = ["KernelKind", "Program", "check_rules", "check_tangent"]
 
@@ -141,6 +142,7 @@ class Program:
     boundaries: whether maps that several ops read end a fusion (see base.materialised)
     reach: of rules in fewer operations, for images of small variances: what they give of others is
         not a number; None for those for all images
+    repeats: whether equal stretches of many nodes are computed by one body, in a loop
 
     Shapes:
         images: [*spatial, C, B], the images innermost (see base.py)
@@ -154,6 +156,7 @@ class Program:
         *,
         boundaries: bool = True,
         reach: Reach | None = None,
+        repeats: bool = False,
     ) -> None:
         self.graph = graph
         self.reach = reach
@@ -163,6 +166,7 @@ class Program:
         self.kind: KernelKind = kind
         # A convolution has one weight for each tap, whatever the position.
         self.analysis = Analysis.of(graph, cyclic=method == "shifts")
+        self.repetitions = repetitions(self.analysis) if repeats else {}
 
     @cached_property
     def rules(self) -> dict[int, Rule[Any]]:
@@ -187,7 +191,11 @@ class Program:
     def fits(self, statistics: Statistics) -> Tensor:
         """Whether all images have small variances at the nodes whose rules ask for that."""
         return tf.reduce_all(
-            [tf.reduce_all(tf.math.is_finite(statistics[str(i)][0])) for i in self.limited]
+            [
+                tf.reduce_all(tf.math.is_finite(statistics[str(i)][0]))
+                for i in self.limited
+                if str(i) in statistics  # else with those of the first stretch of a repetition
+            ]
         )
 
     def statistics(
@@ -254,7 +262,9 @@ class Program:
 
     def _output(self, pairs: Pairs, *, between: bool = False) -> tuple[Tensor, ...]:
         tangent = self.kind != "nngp"
-        forward = ForwardPass(self.analysis, self.rules, pairs, tangent=tangent)
+        forward = ForwardPass(
+            self.analysis, self.rules, pairs, tangent=tangent, repetitions=self.repetitions
+        )
         output = forward.output(between=between)
         nngp, ntk = output.nngp, output.ntk
         kernels = {"nngp": (nngp,), "ntk": (ntk,), "both": (nngp, ntk)}[self.kind]

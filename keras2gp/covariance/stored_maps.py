@@ -120,14 +120,16 @@ class LoopResults:
         k = computed.nngp
         if self.tangent:
             k = joint(k, tf.zeros_like(k) if computed.ntk is None else computed.ntk)
-        if self.additions is None or len(self.additions) > 1 or not self.additions[0].reads_once:
-            k = materialised(k, self.pairs.parameters)
         if self.additions is None:
-            return array.write(t, k)
+            return array.write(t, self._stored(k))
+        if len(self.additions) > 1 or not self.additions[0].takes_unstored:
+            k = self._stored(k)
         for addition in self.additions:
-            for slot, part in addition.parts(t, k):
-                array = array.write(slot, array.read(slot) + part)
+            array = addition.added(array, t, k, self._stored)
         return array
+
+    def _stored(self, k: PairMap) -> PairMap:
+        return materialised(k, self.pairs.parameters)
 
     def stored(self, array: Any) -> StoredMaps:
         """The maps at all offsets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from keras2gp.graph.ops import (
     Shift,
     Spatial,
     Sum,
+    Total,
     reshape_of,
 )
 
@@ -209,11 +211,15 @@ def with_running_means(graph: Graph) -> Graph:
     """The same network with means over channel groups that are made of earlier ones.
 
     The layers of a DenseNet block each read the groups of the one before and one more. With the
-    mean of the one before, a block of n layers adds up 2 n maps instead of n^2 / 2.
+    mean of the one before, a block of n layers adds up 2 n maps instead of n^2 / 2. Its global
+    pooling, which is that of each group, is that of their mean.
 
     Math: sum of w_i k_i over i <= n is W m + sum of w_i k_i over m < i <= n, for a mean m of the
         groups up to m, in the same proportions, and the sum W of their weights.
+        sum of w_i L k_i = L sum of w_i k_i for a linear map L.
     """
+    while (simpler := _with_means_first(graph)) != graph:
+        graph = simpler
     builder = GraphBuilder()
     renamed: list[int] = []
     known: dict[tuple[int, ...], int] = {}
@@ -227,6 +233,27 @@ def with_running_means(graph: Graph) -> Graph:
                     op = Mixture((sum(first), *op.weights[count:]))
                     inputs = (renamed[mean], *inputs[count:])
                     break
+        renamed.append(builder.add(op, inputs, node.path))
+    return builder.graph(renamed[graph.output])
+
+
+def _with_means_first(graph: Graph) -> Graph:
+    """The same network with means before a linear map that each of several groups goes through."""
+    builder = GraphBuilder()
+    renamed: list[int] = []
+    readers = Counter(i for node in graph.nodes for i in node.inputs)
+    for node in graph.nodes:
+        op, inputs = node.op, tuple(renamed[i] for i in node.inputs)
+        groups = [graph.nodes[i] for i in node.inputs]
+        linear = groups[0].op if groups else op
+        if isinstance(op, Mixture) and len(groups) >= _FEWEST and linear.linear:
+            sources = [i for group in groups for i in group.inputs]
+            alike = all(group.op == linear for group in groups)
+            alone = len(sources) == len(groups) and all(readers[i] == 1 for i in node.inputs)
+            sizes = {graph.nodes[i].spatial for i in sources}
+            if alike and alone and len(sizes) == 1 and not isinstance(linear, Mixture | Total):
+                mean = builder.add(op, tuple(renamed[i] for i in sources), groups[0].path)
+                op, inputs = linear, (mean,)
         renamed.append(builder.add(op, inputs, node.path))
     return builder.graph(renamed[graph.output])
 

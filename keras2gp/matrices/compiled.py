@@ -65,7 +65,8 @@ class CompiledProgram:
             tf.config.experimental.enable_tensor_float_32_execution(False)
         else:
             set_up_xla()
-        self.program = Program(graph, method, kind, boundaries=self.device == "cpu")
+        on_cpu = self.device == "cpu"
+        self.program = Program(graph, method, kind, boundaries=on_cpu, repeats=on_cpu)
         self._general = Form(self.program, dtype, jit_compile=XLA)
         self.statistics, self.cross = self._general.statistics, self._general.cross
         self._within = tf.function(self._positions_within, jit_compile=XLA, autograph=False)
@@ -83,6 +84,7 @@ class CompiledProgram:
                 self.kind,
                 boundaries=self.program.boundaries,
                 reach=reach,
+                repeats=self.program.boundaries,
             )
             for reach in reaches
         )

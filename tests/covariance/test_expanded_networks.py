@@ -1,5 +1,8 @@
 """Small networks with activations without closed form, against oracles with quadrature."""
 
+import math
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +10,8 @@ from keras import layers
 from oracles import naive as oracle
 from oracles import quadrature
 from oracles.full_covariance import full_kernel
+from scipy.integrate import quad
+from scipy.special import erf, ndtr
 
 import keras2gp
 
@@ -152,3 +157,54 @@ def test_beyond_the_table_is_a_clear_error(rng):
     assert np.isfinite(kernel.with_parameters({first: {"weight": 1e9}})(x)).all()
     with pytest.raises(keras2gp.errors.NumericalError, match="variances"):
         kernel.with_parameters({first: {"weight": 1e14}})(x)
+
+
+def clipped_mean(low, high, m, s):
+    """E[min(max(v, low), high)] of a Gaussian v."""
+    a, b = (low - m) / s, (high - m) / s
+    density = (np.exp(-t * t / 2) / math.sqrt(2 * math.pi) for t in (a, b))
+    between = m * (ndtr(b) - ndtr(a)) + s * (next(density) - next(density))
+    return low * ndtr(a) + high * ndtr(-b) + between
+
+
+SATURATING = {
+    "hard_tanh": (lambda u: min(max(u, -1), 1), lambda m, s: clipped_mean(-1, 1, m, s)),
+    "relu6": (lambda u: min(max(u, 0), 6), lambda m, s: clipped_mean(0, 6, m, s)),
+    "erf": (erf, lambda m, s: erf(m / math.sqrt(1 + 2 * s * s))),
+}
+
+
+def saturated(name, x, y):
+    """E[phi(u) phi(v)] by adaptive quadrature over u of phi(u) E[phi(v) | u]."""
+    phi, mean = SATURATING[name]
+    slope = (x @ y) / (x @ x)
+    root, s = math.sqrt(x @ x / len(x)), math.sqrt(np.mean((y - slope * x) ** 2))
+
+    def integrand(u):
+        return math.exp(-((u / root) ** 2) / 2) * phi(u) * mean(slope * u, s)
+
+    sizes = {9 * root, *(w * k for k in (1, 3, 10) for w in (1, 6, s, root) if w * k < 9 * root)}
+    ends = sorted({0.0, *sizes, *(-w for w in sizes)})
+    parts = (quad(integrand, a, b, limit=200)[0] for a, b in pairwise(ends))
+    return sum(parts) / (root * math.sqrt(2 * math.pi))
+
+
+@pytest.mark.parametrize("name", SATURATING)
+@pytest.mark.parametrize(
+    "scale", [1e4, *(pytest.param(s, marks=pytest.mark.slow) for s in (1e2, 1e3, 1e5, 1e6))]
+)
+def test_near_copies_of_large_inputs_are_as_exact_as_the_report_says(name, scale, rng):
+    draws = {"kernel_initializer": "lecun_normal", "use_bias": False}
+    activation = keras.ops.erf if name == "erf" else name
+    parts = [layers.Dense(4, activation=activation, **draws), layers.Dense(1, **draws)]
+    model = keras.Sequential([keras.Input((64,)), *parts])
+    kernels = [keras2gp.convert(model, dtype=dtype) for dtype in ("float32", "float64")]
+    assert any("to 5e-4 (float64: 1e-5)" in note for note in kernels[0].report.notes)
+    x = (scale * rng.normal(size=64)).astype("float32")
+    for apart in (1e-1, 1e-3, 1e-4, 1e-5):
+        y = (x * (1 + apart * rng.normal(size=64))).astype("float32")
+        expected = saturated(name, x.astype("float64"), y.astype("float64"))
+        for kernel, error in zip(kernels, (5e-4, 1e-5), strict=True):
+            found = float(np.asarray(kernel(x[None], y[None])).item())
+            size = float(np.asarray(kernels[1].diag(x[None])).item())
+            assert abs(found - expected) < error * size

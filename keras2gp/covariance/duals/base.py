@@ -72,6 +72,10 @@ class Dual:
     anywhere: ClassVar[bool] = False
     """Whether both duals are finite at every c, also at one that exceeds the variances."""
 
+    saturates: bool = False
+    """Whether phi tends to a constant on either side: large inputs see a step, whose covariance
+    grows with the angle between them, the root of 1 - rho."""
+
     differentiable: ClassVar[bool] = True
     """Whether E[phi'(u)^2] is finite, which the tangent kernel needs."""
 

@@ -91,6 +91,12 @@ class Piecewise(Dual):
         return jumps
 
     @property
+    def saturates(self) -> bool:  # type: ignore[override]
+        """Whether it has no slope left and right of all corners."""
+        slopes = self._orders[1]
+        return not (any(slopes[0]) or any(slopes[-1]))
+
+    @property
     def polynomials(self) -> tuple[Polynomial, ...]:
         """The function between the corners."""
         return tuple(self._orders[0])
@@ -124,8 +130,7 @@ class Piecewise(Dual):
 
     def _within_range(self, mean: ImageMap, q: ImageMap) -> ImageMap:
         """E[phi]; of a clipped function not a number where differences of densities underflow."""
-        slopes = self._orders[1]
-        if any(slopes[0]) or any(slopes[-1]):
+        if not self.saturates:
             return mean
         limits = np.finfo(q.dtype.as_numpy_dtype)
         return tf.where(q < float(limits.eps / limits.tiny), mean, math.nan)

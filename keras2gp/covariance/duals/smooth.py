@@ -35,6 +35,7 @@ class Erf(Dual):
     """
 
     vanishes = True
+    saturates = True
 
     def prepare(self, q: ImageMap) -> Statistics:
         steepness = (2 * q) ** (2 / 3) * (1 + 4 * q) ** (1 / 6)
