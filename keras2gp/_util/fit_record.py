@@ -66,6 +66,7 @@ class FitRecord:
     rows:     the number of training rows, the first of the source, or of its shuffled rows
     sha256:   of those rows, images and labels; empty for data of no file
     shuffle:  the seed of the order in which training rows were taken; None for the source's own
+    target:   the column of labels or targets of a table; None for y
     """
 
     task: str
@@ -75,6 +76,7 @@ class FitRecord:
     rows: int
     sha256: str
     shuffle: int | None = None
+    target: str | None = None
 
     def write(self, directory: Path) -> None:
         """Write DIR/fit.json, with its digest."""
@@ -83,6 +85,8 @@ class FitRecord:
             del data["shuffle"]
         else:
             data["format"] = _SHUFFLED
+        if self.target is None:
+            del data["target"]
         text = json.dumps(with_digest(data), indent=1)
         write_file(directory / RECORD, text + "\n")
 
@@ -110,8 +114,9 @@ def read_record(directory: Path) -> FitRecord:
             raise ModelFileError(f"{path} is of another version of keras2gp: fit again")
         check_digest(data, str(path))
         record = FitRecord(
-            **{field.name: data[field.name] for field in fields(FitRecord)[:-1]},
+            **{field.name: data[field.name] for field in fields(FitRecord)[:-2]},
             shuffle=data.get("shuffle"),
+            target=data.get("target"),
         )
         wrong = _wrong_fields(record)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -124,7 +129,8 @@ def read_record(directory: Path) -> FitRecord:
 
 
 def _wrong_fields(record: FitRecord) -> list[str]:
-    kinds: dict[str, Any] = {"rows": int, "shuffle": type(record.shuffle)}
+    texts = type(record.target) if record.target is None else str
+    kinds: dict[str, Any] = {"rows": int, "shuffle": type(record.shuffle), "target": texts}
     wrong = [k for k, v in asdict(record).items() if type(v) is not kinds.get(k, str)]
     if record.shuffle is not None and (type(record.shuffle) is not int or record.shuffle < 0):
         wrong.append("shuffle")

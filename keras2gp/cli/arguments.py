@@ -166,6 +166,11 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool = True, note: st
     group.add_argument(
         "--download", action="store_true", help="let tensorflow_datasets download what is missing"
     )
+    group.add_argument(
+        "--target",
+        metavar="COLUMN",
+        help="of a .csv file: the column of labels or targets (default y, or that of the fit)",
+    )
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:

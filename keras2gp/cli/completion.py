@@ -22,9 +22,10 @@ def completion_script(shell: str, parser: Parser) -> str:
         The script.
     """
     lines = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](parser)
-    return "\n".join(
-        [f"# Completion of keras2gp for {shell}; keras2gp completion {shell}", *lines, ""]
-    )
+    told = f"# Completion of keras2gp for {shell}; keras2gp completion {shell}"
+    # zsh reads the first line alone of a file in a directory of $fpath.
+    first = ["#compdef keras2gp"] if shell == "zsh" else []
+    return "\n".join([*first, told, *lines, ""])
 
 
 def _leaves(parser: Parser, names: tuple[str, ...] = ()) -> Iterator[tuple[str, Parser]]:
@@ -35,9 +36,14 @@ def _leaves(parser: Parser, names: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 
 def _words(parser: Parser) -> list[str]:
-    """The words that may follow: commands, and options."""
+    """The words that may follow: commands, choices without an option, and options."""
     options = [name for option in parser.options() for name in option.names]
-    return [*parser.commands(), *options, "--help"]
+    return [*parser.commands(), *_choices(parser), *options, "--help"]
+
+
+def _choices(parser: Parser) -> list[str]:
+    """The words among which arguments without an option are chosen."""
+    return [str(c) for o in parser.options() if not o.names for c in o.choices or ()]
 
 
 def _bash(parser: Parser) -> Iterator[str]:
@@ -46,6 +52,8 @@ def _bash(parser: Parser) -> Iterator[str]:
     yield "    local words choices"
     yield '    local command="${COMP_WORDS[1]}"'
     nested = [name for name, command in parser.commands().items() if command.commands()]
+    listed = [*nested, *(words for words, command in _leaves(parser) if _choices(command))]
+    known = "".join(f" || $command == '{words}'" for words in listed)
     yield "    (( COMP_CWORD == 1 )) && command="
     for name in nested:
         yield f"    [[ $command == {name} ]] && (( COMP_CWORD > 2 )) &&"
@@ -63,7 +71,7 @@ def _bash(parser: Parser) -> Iterator[str]:
         yield f"        '{words}') words='{' '.join(_words(command))}' ;;"
     yield "    esac"
     yield '    if [[ -n $choices ]]; then COMPREPLY=($(compgen -W "$choices" -- "$cur"))'
-    yield "    elif [[ $cur == -* || -z $command || $command == plot ]]; then"
+    yield f"    elif [[ $cur == -* || -z $command{known} ]]; then"
     yield '        COMPREPLY=($(compgen -W "$words" -- "$cur"))'
     yield '    else COMPREPLY=($(compgen -f -- "$cur")); fi'
     yield "}"
@@ -71,7 +79,6 @@ def _bash(parser: Parser) -> Iterator[str]:
 
 
 def _zsh(parser: Parser) -> Iterator[str]:
-    yield "#compdef keras2gp"
     yield "_keras2gp() {"
     yield '    local command="$words[2]"'
     for name, command in parser.commands().items():
@@ -94,7 +101,9 @@ def _zsh(parser: Parser) -> Iterator[str]:
     yield "    esac"
     yield "    _files"
     yield "}"
-    yield "compdef _keras2gp keras2gp"
+    # From $fpath the file is the function itself, at its first call; else it is sourced.
+    yield 'if [[ $funcstack[1] == _keras2gp ]]; then _keras2gp "$@"'
+    yield "else compdef _keras2gp keras2gp; fi"
 
 
 def _fish(parser: Parser) -> Iterator[str]:
@@ -107,6 +116,8 @@ def _fish(parser: Parser) -> Iterator[str]:
             missing = f"not __fish_seen_subcommand_from {names}"
             condition = f"{seen}; and {missing}" if path else missing
             yield f"complete -c keras2gp -f -n '{condition}' -a '{names}'"
+        if choices := _choices(command):
+            yield f"complete -c keras2gp -f {where}-a '{' '.join(choices)}'"
         for option in command.options():
             yield from _fish_option(option, where)
 

@@ -26,6 +26,9 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
         *_interval_lines(facts),
         ("evidence", _evidence_text(facts)),
     ]
+    if facts["intercept"]:
+        how = "the mean variance of the kernel, by which labels that are left out gain"
+        lines.append(("intercept", f"of variance {facts['intercept']:.4g}, {how}"))
     if (text := _probabilities_text(facts)) is not None:
         lines.append(("probabilities", text))
     out.pairs(lines)

@@ -16,7 +16,7 @@ from keras2gp._util.text import received_text
 from keras2gp.data import datasets
 from keras2gp.data.files import read_npy, read_npz
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_images
-from keras2gp.data.tables import read_csv, without_target
+from keras2gp.data.tables import TARGET, read_csv, without_target
 from keras2gp.errors import DataError
 
 __all__ = [
@@ -139,7 +139,7 @@ def rows_to_test(options: argparse.Namespace) -> Rows:
     Raises: DataError if training and test rows of one source overlap, or there are too few.
     """
     record: FitRecord = options.record
-    whole, warnings = _read(options, maps=True), []
+    whole, warnings = _read(options, maps=True, target=record.target), []
     if identity(options.data) != record.identity:
         data = whole.split(0, options.test)
     else:
@@ -158,7 +158,9 @@ def rows_to_evaluate(options: argparse.Namespace) -> tuple[Rows, Images | None]:
     rows = rows_to_test(options)
     if options.ood is None:
         return rows, None
-    return rows, _images_only(options.ood, download=options.download)[: options.test]
+    target = _target_of(options.ood, options.target or options.record.target)
+    images = _images_only(options.ood, download=options.download, target=target)
+    return rows, images[: options.test]
 
 
 def rows_of_demo(options: argparse.Namespace) -> tuple[Rows, Rows]:
@@ -169,37 +171,51 @@ def rows_of_demo(options: argparse.Namespace) -> tuple[Rows, Rows]:
 
 def images_to_predict(options: argparse.Namespace) -> Images:
     """All images to predict, or the first --limit. Raises: DataError."""
-    return _images_only(options.data, download=options.download)[: options.limit]
+    target = options.target or _target_of(options.data, options.record.target)
+    images = _images_only(options.data, download=options.download, target=target)
+    return images[: options.limit]
 
 
 def images_to_verify(options: argparse.Namespace) -> Images | None:
     """The first images of the data, None for random ones. Raises: DataError."""
     if options.data is None:
         return None
-    return _images_only(options.data, download=options.download)[: options.images]
+    images = _images_only(options.data, download=options.download, target=options.target)
+    return images[: options.images]
 
 
-def _read(options: argparse.Namespace, *, maps: bool = False) -> datasets.Dataset:
-    return _data_set(options.data, download=options.download, maps=maps)
+def _read(
+    options: argparse.Namespace, *, maps: bool = False, target: str | None = None
+) -> datasets.Dataset:
+    """The data; target: that of a fit, where the options name none."""
+    stated = options.target or _target_of(options.data, target)
+    return _data_set(options.data, download=options.download, maps=maps, target=stated)
+
+
+def _target_of(source: str, target: str | None) -> str | None:
+    """The target's column of a fit where the source is a table; None for any other."""
+    return target if source.endswith(".csv") else None
 
 
 def _shuffled(whole: datasets.Dataset, seed: int | None) -> datasets.Dataset:
     return whole if seed is None else whole.shuffled(seed)
 
 
-def _data_set(source: str, *, download: bool, maps: bool = False) -> datasets.Dataset:
+def _data_set(
+    source: str, *, download: bool, maps: bool = False, target: str | None = None
+) -> datasets.Dataset:
     if source.startswith("tfds:"):
         start_tensorflow()
     with stage(f"reading {source}"):
-        return datasets.load(source, download=download, maps=maps)
+        return datasets.load(source, download=download, maps=maps, target=target)
 
 
-def _images_only(source: str, *, download: bool) -> Images:
+def _images_only(source: str, *, download: bool, target: str | None) -> Images:
     """The source's test images if it has any, otherwise all.
 
     An .npz file needs no labels: its x is taken, or else x_test, or x_train. A CSV file needs no
-    column y, an .npy file is the images, and images in a folder need no folders of classes.
-    Raises: DataError.
+    column of targets, an .npy file is the images, and images in a folder need no folders of
+    classes. Raises: DataError.
     """
     path = expanded(source)
     if path.suffix == ".npz" and path.is_file():
@@ -211,7 +227,7 @@ def _images_only(source: str, *, download: bool) -> Images:
         raise DataError(f"{source}: holds {', '.join(others) or 'no arrays'}; expected x")
     if path.suffix == ".csv" and path.is_file():
         with stage(f"reading {source}"):
-            return without_target(read_csv(path), source)[0]
+            return without_target(read_csv(path), source, target or TARGET)[0]
     if path.suffix == ".npy" and path.is_file():
         with stage(f"reading {source}"):
             return _with_rows(read_npy(path), source)
@@ -219,7 +235,7 @@ def _images_only(source: str, *, download: bool) -> Images:
     if not named and holds_images(path) and not holds_class_folders(path):
         with stage(f"reading {source}"):
             return read_images(path)
-    data = _data_set(source, download=download, maps=True)
+    data = _data_set(source, download=download, maps=True, target=target)
     return data.x_train if data.x_test is None else data.x_test
 
 

@@ -17,8 +17,8 @@ from keras2gp._util.text import quoted_text
 from keras2gp.data.files import read_idx_folder, read_npy_folder, read_npz
 from keras2gp.data.images import as_floats, not_finite
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_image_folder
-from keras2gp.data.tables import TARGET, is_table, other_separator, read_csv, without_target
-from keras2gp.errors import DataError, InputError, one_line
+from keras2gp.data.tables import TARGET, is_table, read_csv, require_target, without_target
+from keras2gp.errors import DataError, InputError
 
 __all__ = ["Dataset", "load"]
 
@@ -128,7 +128,9 @@ class Dataset:
         return Dataset(self.name, *train, self.x_test[:n_test], self.y_test[:n_test], self.notes)
 
 
-def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
+def load(
+    source: str, *, download: bool = False, maps: bool = False, target: str | None = None
+) -> Dataset:
     """Load the data set that a source names.
 
     Args:
@@ -139,7 +141,7 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
             - "tfds:NAME": a data set of tensorflow_datasets, its splits train and, if any, test.
             - the path of an .npz archive that holds x and y; or x_train, y_train and, if any,
               x_test and y_test.
-            - the path of a .csv file whose first line names its columns, y among them.
+            - the path of a .csv file whose first line names its columns, y or `target` among them.
             - the path of a folder that holds a folder of images for each class, whose name is the
               label (.png, .jpg, .bmp, .ppm, .webp); or folders train and test of such folders.
             - the path of a folder that holds x.npy and y.npy, or x_train.npy and so on.
@@ -147,12 +149,14 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
         download: let tensorflow_datasets download and prepare a data set that is not prepared.
         maps: whether y may have more axes, as of images or sequences; of an .npz archive
             or .npy files.
+        target: the column of labels or targets of a .csv file; None for "y".
 
     Returns:
         The images and labels, a Dataset.
 
     Raises:
-        DataError: the source is unknown, missing, damaged, or not images with labels.
+        DataError: the source is unknown, missing, damaged, or not images with labels; `target` is
+            stated for another one than a .csv file.
 
     >>> from keras2gp.data import load
     >>> load("sample").x_test.shape
@@ -160,6 +164,11 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
     """
     source = str(source)
     download, maps = truth("download", download), truth("maps", maps)
+    if target is not None and not source.endswith(".csv"):
+        raise DataError(
+            f"{source!r}: target is the name of a column of a .csv file, and this is none. Try: "
+            "without target (--target)"
+        )
     if source == "sample":
         return _sample()
     if source.startswith("tfds:"):
@@ -174,7 +183,7 @@ def load(source: str, *, download: bool = False, maps: bool = False) -> Dataset:
     if is_file and path.suffix == ".npz":
         return _npz(source, path, maps=maps)
     if is_file and path.suffix == ".csv":
-        return _csv(source, path)
+        return _csv(source, path, TARGET if target is None else target)
     if is_file and path.suffix == ".npy":
         raise DataError(
             f"{source}: an .npy file holds one array, and labels are needed beside the images. "
@@ -227,16 +236,11 @@ def _npz(source: str, path: Path, *, maps: bool) -> Dataset:
     return dataset
 
 
-def _csv(source: str, path: Path) -> Dataset:
-    x, y = without_target(read_csv(path), source)
-    if y is None:
-        names = one_line(", ".join(x.dtype.names or ()))
-        other = other_separator(x.dtype.names or ())
-        remedy = other or f". Try: {TARGET} as the name of that column, in the file's first line"
-        raise DataError(
-            f"{source}: no column {TARGET} of labels or targets; it has {names}{remedy}"
-        )
-    return _dataset(source, {"x_train": x, "y_train": y})
+def _csv(source: str, path: Path, target: str) -> Dataset:
+    table = read_csv(path)
+    require_target(table, source, target)
+    x, y = without_target(table, source, target)
+    return _dataset(source, {"x_train": x, "y_train": np.asarray(y)})
 
 
 def _tfds(source: str, *, download: bool) -> Dataset:
@@ -338,6 +342,13 @@ def _targets(y: Array, where: str, *, maps: bool) -> Array:
         )
     if y.dtype.kind not in "biufU":
         raise DataError(f"{where}: values of type {y.dtype}, expected labels or real numbers")
+    if y.dtype.kind == "U":
+        for label in np.unique(y):
+            if any(0xD800 <= ord(character) <= 0xDFFF for character in label):
+                raise DataError(
+                    f"{where}: the label {str(label)!a} is no text in UTF-8. Try: another "
+                    "name of that class, or of its folder"
+                )
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise DataError(f"{where}: {not_finite(y)}")
     # Labels are int64 for every source: tensorflow_datasets gives int64, IDX files uint8.

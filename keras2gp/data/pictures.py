@@ -7,6 +7,7 @@ its name.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -26,6 +27,7 @@ _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "WEBP")
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB", "LA": "L"}
 """Modes of Pillow whose pixels are 8-bit numbers, and the mode that they are read in."""
+_FROM_COPY = "Try: another copy of the file, or move it away"
 _CHANNELS = {"L": 1, "RGB": 3}
 _SPLITS = ("train", "test")
 
@@ -76,13 +78,37 @@ def read_image_folder(folder: Path) -> tuple[dict[str, Array], list[str]]:
         loose = sorted(_image_files(root))
         if loose:
             raise DataError(
-                f"{root}: {loose[0].name} and {len(loose) - 1} more images lie outside the folders "
-                "of the classes. Try: move them into the folder of their class, or away"
+                f"{_path_text(root)}: {one_line(loose[0].name)} and {len(loose) - 1} more images "
+                "lie outside the folders of the classes. Try: move them into the folder of their "
+                "class, or away"
             )
         files, labels = _dealt(root)
         arrays[f"x_{name}"], arrays[f"y_{name}"] = _decoded(files), labels
         notes.append(f"{len(files)} images of {len(set(labels.tolist()))} classes from {root}")
+        notes += _unread(root)
     return arrays, notes
+
+
+def _unread(root: Path) -> list[str]:
+    """Notes on what lies in the folders of the classes and is not read; hidden files are not."""
+    notes, others = [], []
+    for folder in sorted(_folders(root)):
+        read = set(_image_files(folder))
+        others += sorted(p for p in folder.iterdir() if p not in read and p.name[0] != ".")
+        if not read:
+            notes.append(f"{_path_text(folder)} holds no images: it is no class")
+    if others:
+        kinds = ", ".join(_SUFFIXES)
+        notes.append(
+            f"{len(others)} files or folders are not read, the first {_path_text(others[0])}: "
+            f"images are files {kinds} in the folder of their class"
+        )
+    return notes
+
+
+def _path_text(path: Path) -> str:
+    """A path as a message shows it, on one line whatever its name holds."""
+    return one_line(str(path))
 
 
 def _dealt(root: Path) -> tuple[list[Path], Vector]:
@@ -121,7 +147,8 @@ def _decoded(files: Sequence[Path]) -> Images:
     for file, (size, _) in zip(files, headers, strict=True):
         if size != headers[0][0]:
             raise DataError(
-                f"{file} has {size[0]} x {size[1]} pixels, and {files[0].name} has "
+                f"{_path_text(file)} has {size[0]} x {size[1]} pixels, and "
+                f"{one_line(files[0].name)} has "
                 f"{headers[0][0][0]} x {headers[0][0][1]}. Try: bring them to one size first, for "
                 "instance with Image.resize of Pillow"
             )
@@ -146,11 +173,13 @@ def _header(library: Any, file: Path) -> tuple[tuple[int, int], str]:
     with _damage_named(file), library.open(file, formats=_FORMATS) as image:
         size, mode, frames = image.size, image.mode, getattr(image, "n_frames", 1)
     if frames != 1:
-        raise DataError(f"{file} holds {frames} images, and one is expected")
+        raise DataError(
+            f"{_path_text(file)} holds {frames} images, and one is expected. Try: a file for each"
+        )
     if mode not in _MODES:
         raise DataError(
-            f"{file} holds pixels of the mode {one_line(mode)}, and 8-bit ones are expected. Try: "
-            "save it as 8-bit grey or RGB; or all images as numbers in an .npz file"
+            f"{_path_text(file)} holds pixels of the mode {one_line(mode)}, and 8-bit ones are "
+            "expected. Try: save it as 8-bit grey or RGB; or all images as numbers in an .npz file"
         )
     return size, _MODES[mode]
 
@@ -159,10 +188,17 @@ def _header(library: Any, file: Path) -> tuple[tuple[int, int], str]:
 def _damage_named(file: Path) -> Iterator[None]:
     """Turn whatever a decoder raises into a DataError that names the file."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # Pillow's word on large images: their sizes are compared with the memory here.
+            warnings.simplefilter("ignore")
+            yield
     except Exception as error:  # decoders raise anything
         reason = received_text(getattr(error, "strerror", None) or error, 200)
-        raise DataError(f"{file} cannot be read as an image: {reason}") from error
+        if type(error).__name__ == "UnidentifiedImageError":  # its message is the path
+            kinds = ", ".join(_FORMATS)
+            reason = "it is empty" if not file.stat().st_size else f"it is none of {kinds}"
+        where = _path_text(file)
+        raise DataError(f"{where} cannot be read as an image: {reason}. {_FROM_COPY}") from error
 
 
 def _pillow() -> Any:

@@ -16,13 +16,13 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Vector
 from keras2gp._util.memory import require_memory
-from keras2gp._util.text import received_text, repeated
-from keras2gp.errors import DataError
+from keras2gp._util.text import did_you_mean, received_text, repeated
+from keras2gp.errors import DataError, one_line
 
-__all__ = ["TARGET", "is_table", "numbers_of", "other_separator", "read_csv", "without_target"]
+__all__ = ["TARGET", "is_table", "numbers_of", "read_csv", "require_target", "without_target"]
 
 TARGET = "y"
-"""The column of labels or targets."""
+"""The column of labels or targets, unless another is named."""
 _UNEVEN = 2.0**53
 """The least size at which float64 takes different whole numbers for one."""
 _CELL = 100
@@ -79,7 +79,7 @@ def _cells(reader: Any, path: Path) -> tuple[list[str], list[list[str]]]:
         if len(row) != len(header):
             raise DataError(
                 f"{path}, line {reader.line_num}: {len(row)} cells, and the first line names "
-                f"{len(header)} columns{other_separator(header)}"
+                f"{len(header)} columns{_other_separator(header)}"
             )
         if any("\0" in cell for cell in row):
             raise DataError(
@@ -90,7 +90,7 @@ def _cells(reader: Any, path: Path) -> tuple[list[str], list[list[str]]]:
     return header, rows[1:]
 
 
-def other_separator(header: Sequence[str]) -> str:
+def _other_separator(header: Sequence[str]) -> str:
     """A remedy, after a full stop, where the columns' names are told apart by something else."""
     found = [mark for mark in ";\t|" if len(header) == 1 and mark in header[0]]
     return f". Try: commas between the cells, in place of {found[0]!r}" if found else ""
@@ -108,29 +108,54 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> 
     return table
 
 
-def without_target(table: Array, where: str) -> tuple[Array, Vector | None]:
+def without_target(table: Array, where: str, target: str = TARGET) -> tuple[Array, Vector | None]:
     """The columns of a table that a model takes, and its labels or targets.
 
     Args:
         table: the table.
         where: the file, for messages.
+        target: the name of the column of labels or targets.
 
     Returns:
-        The table without the column y, and that column: integers, real numbers or text; None if
+        The table without that column, and the column: integers, real numbers or text; None if
         there is no such column.
 
     Raises:
-        DataError: there is no other column, or y has an empty cell, a number that is not finite, or
-            whole numbers of more than 64 bits.
+        DataError: there is no other column, or it has an empty cell, a number that is not finite,
+            or whole numbers of more than 64 bits.
     """
-    names = [name for name in table.dtype.names or () if name != TARGET]
+    names = [name for name in table.dtype.names or () if name != target]
     if not names:
-        raise DataError(f"{where}: no column but {TARGET}")
-    stated = table[TARGET] if TARGET in (table.dtype.names or ()) else None
+        raise DataError(f"{where}: no column but {one_line(target)}")
+    stated = table[target] if target in (table.dtype.names or ()) else None
     inputs = np.empty(len(table), dtype=[(name, table.dtype[name]) for name in names])
     for name in names:
         inputs[name] = table[name]
-    return inputs, None if stated is None else _typed(stated, where)
+    return inputs, None if stated is None else _typed(stated, where, one_line(target))
+
+
+def require_target(table: Array, where: str, target: str = TARGET) -> None:
+    """Refuse a table without the column of labels or targets, with a DataError.
+
+    Args:
+        table: the table.
+        where: the file, for messages.
+        target: the name of that column.
+    """
+    names = list(table.dtype.names or ())
+    if target in names:
+        return
+    remedy = _other_separator(names)
+    hint = did_you_mean(target, names)
+    if not remedy and not hint:
+        other = one_line(names[-1])
+        remedy = f". Try: the name of that column, as in target={other!r} (--target {other})"
+    listed = one_line(", ".join(names))
+    end = "." if hint else ""
+    raise DataError(
+        f"{where}: no column {one_line(target)} of labels or targets; it has {listed}"
+        f"{remedy}{end}{hint}"
+    )
 
 
 def numbers_of(cells: Vector, dtype: Any) -> Vector:
@@ -149,11 +174,11 @@ def _is_whole(cell: str) -> bool:
     return cell.strip().lstrip("+-").isdecimal()
 
 
-def _typed(cells: Vector, where: str) -> Vector:
+def _typed(cells: Vector, where: str, target: str) -> Vector:
     """Integers if all cells are, else real numbers if all are, else text."""
     empty = np.flatnonzero(cells == "")
     if len(empty):
-        raise DataError(f"{where}: row {empty[0] + 1} has no {TARGET}")
+        raise DataError(f"{where}: row {empty[0] + 1} has no {target}")
     for dtype in (np.int64, np.float64):
         try:
             typed = numbers_of(cells, dtype)
@@ -162,11 +187,11 @@ def _typed(cells: Vector, where: str) -> Vector:
         large = np.abs(typed) >= _UNEVEN
         if dtype is np.float64 and any(_is_whole(cell) for cell in cells[large]):
             raise DataError(
-                f"{where}: {TARGET} holds {received_text(cells[large][0])}, a whole number of more "
+                f"{where}: {target} holds {received_text(cells[large][0])}, a whole number of more "
                 "than 64 bits. Try: a letter before it, for a label; a point at its end, for a "
                 "target"
             )
         if np.isfinite(typed).all():
             return typed
-        raise DataError(f"{where}: {TARGET} holds {received_text(cells[~np.isfinite(typed)][0])}")
+        raise DataError(f"{where}: {target} holds {received_text(cells[~np.isfinite(typed)][0])}")
     return cells

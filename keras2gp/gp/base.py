@@ -15,6 +15,7 @@ from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.all_noise import NoiseWarning, told_of_noise
 from keras2gp.gp.inputs import check_length, feature_names
+from keras2gp.gp.intercept import shifted_training
 from keras2gp.gp.kernel_function import check_kernel, kernel_values
 from keras2gp.gp.noise_curve import BY_OUTPUT
 from keras2gp.gp.positions import Positioned, by_row, require_room
@@ -23,8 +24,17 @@ from keras2gp.gp.prior_mean import has_mean
 from keras2gp.gp.rows import RowNoise, UsedRows, observed_rows, row_noise, weights_of_rows
 from keras2gp.gp.solvers.choice import inducing_rows
 from keras2gp.gp.solvers.jitter import check_jitter, check_noise
+from keras2gp.gp.solvers.matrices import Progress as Advance
 from keras2gp.gp.solvers.training import Training, training_of
-from keras2gp.gp.solving import Curves, Task, jitter_message, log_evidence, output_factors, solved
+from keras2gp.gp.solving import (
+    Curves,
+    Solution,
+    Task,
+    jitter_message,
+    log_evidence,
+    output_factors,
+    solved,
+)
 
 __all__ = ["GaussianProcess", "JitterWarning"]
 
@@ -92,7 +102,7 @@ class GaussianProcess(Posterior):
         """The training covariance of rows, and `gram` if it is given, square or not."""
         given = gram is not None and rows is not None
         inducing = inducing_rows(self.solver, len(rows)) if given else None
-        return training_of(self._covariance, rows, gram, inducing)
+        return training_of(self._stated_covariance, rows, gram, inducing)
 
     def _square(self, gram: Any, images: int) -> Any:
         """A matrix between positions as one of rows; it is compared with the memory if not given.
@@ -170,7 +180,8 @@ class GaussianProcess(Posterior):
         """
         names, images = feature_names(inputs), rows.images
         with bars_inside(progress) as advance:
-            fit, report, curve = solved(self._task(training, targets, rows.noise), advance)
+            solution, intercept = self._solution(training, targets, rows.noise, advance)
+        fit, report, curve = solution
         scaled = curve is not None and not self._labels
         factors = output_factors(targets, fit.alpha) if scaled else None
         evidence = log_evidence(targets, fit, factors)
@@ -182,12 +193,18 @@ class GaussianProcess(Posterior):
         self._set_input_shape((rows.count,) if images is None else images.shape[1:])
         self.observed_ = rows.numbers
         self._set_feature_names(names)
-        self.log_marginal_likelihood_value_ = evidence
+        self.log_marginal_likelihood_value_, self._intercept = evidence, intercept
         self._set_noise(rows.noise, curve)
         if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
             warnings.warn(jitter_message(fit, self._positions), JitterWarning, stacklevel=3)
         if told := self.told_of_noise():
             warnings.warn(told, NoiseWarning, stacklevel=3)
+
+    def _solution(
+        self, training: Training, targets: Targets, noise: RowNoise, advance: Advance | None
+    ) -> tuple[Solution, float]:
+        """The outcome of the solver, and the variance of the intercept that is in the matrix."""
+        return solved(self._task(training, targets, noise), advance), 0.0
 
     def _set_noise(self, noise: RowNoise, curve: Curves) -> None:
         self.noise_curve_ = curve
@@ -300,8 +317,8 @@ class GaussianProcess(Posterior):
             return Training(self._covariance, self._train_rows, None, len(self.targets_))
         if self._positions and self.x_train_ is not None:
             gram = self._square(gram, len(self.x_train_))
-        whole = self._training_of(self._rows(self.x_train_), gram)
-        return whole.of_rows(self.observed_)
+        whole = self._training_of(self._rows(self.x_train_), gram).of_rows(self.observed_)
+        return shifted_training(whole, self._intercept) if self._intercept else whole
 
     @property
     def _factors(self) -> Vector | None:

@@ -163,7 +163,7 @@ class ClassPosterior(UpdatedGaussianProcess):
             )
         values = self._mean_and_variance(x, None)
         mean, variance = mean_and_variance(
-            self.kernel, X, (self.basis_, self.weights_), self.system_, values
+            self._covariance, X, (self.basis_, self.weights_), self.system_, values
         )
         linear, temperature = self.linear_map_, self.temperature_
         known = class_probabilities(mean, linear, temperature, self._softmax(values[0]))

@@ -9,6 +9,7 @@ from keras2gp._util.arrays import Array
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.class_labels import ClassLabels
 from keras2gp.gp.dirichlet import DirichletPosterior
+from keras2gp.gp.intercept import check_intercept
 from keras2gp.gp.labels import (
     check_label_setting,
     check_probabilities,
@@ -27,6 +28,7 @@ class SavedClassifier(ClassLabels):
 
     probabilities: str
     class_weight: Any
+    intercept: float | str
 
     def settings_state(self) -> dict[str, Any]:
         """See FittedInputs.settings_state."""
@@ -47,7 +49,7 @@ class SavedClassifier(ClassLabels):
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """See SavedGaussianProcess.fit_state."""
         facts, arrays = super().fit_state()
-        facts["classes"] = classes_state(self.classes_)
+        facts["classes"], facts["intercept"] = classes_state(self.classes_), self._intercept
         facts["temperature"], facts["dirichlet"] = self.temperature_, None
         if self.linear_map_ is not None:
             facts["temperature"] = self.linear_map_.temperature
@@ -63,6 +65,8 @@ class SavedClassifier(ClassLabels):
         check_probabilities(self.probabilities)
         check_label_setting(self.labels, self.probabilities)
         super().restore_fit(facts, arrays, gram)
+        if check_intercept(self.intercept) not in (None, self._intercept):
+            raise ModelFileError(f"an intercept of {self._intercept}, and {self.intercept} stated")
         count = self.targets_.shape[1]
         self.classes_ = classes_from_state(facts["classes"], count)
         value, tempered = facts["temperature"], self.probabilities in ("linear", "temperature")

@@ -9,12 +9,13 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
-from keras2gp._util.arrays import Indices, Matrix, Vector
+from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
 from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError
 from keras2gp.gp.class_state import SavedClassifier
 from keras2gp.gp.dirichlet import fit_dirichlet
 from keras2gp.gp.inputs import check_length
+from keras2gp.gp.intercept import check_intercept, shifted_training
 from keras2gp.gp.labels import (
     check_label_setting,
     check_labels,
@@ -28,12 +29,17 @@ from keras2gp.gp.prior_mean import MeanWarning, has_mean
 from keras2gp.gp.probabilities import fit_temperature
 from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.factor import CholeskyFactor
+from keras2gp.gp.solvers.matrices import Progress as Advance
+from keras2gp.gp.solvers.training import Training
+from keras2gp.gp.solving import Solution, solved, solved_with_intercept
 
 __all__ = ["UNUSED_MEAN", "GPClassifier"]
 
 # Training inputs that set the temperature, one number: among 1024, an error rate of 2% is known to
 # half a percent.
 _CALIBRATED = 1024
+_BY_MEANS = ("temperature", "linear")
+"""Probabilities that are functions of means alone, and are fitted to labels that are left out."""
 UNUSED_MEAN = (
     "the kernel's process has a mean, constants at the model's output, which a classification does "
     "not use: it is in the units of logits, and targets of -1 and 1 are not. Try: "
@@ -78,6 +84,11 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
             their frequencies, by which sample_weight is multiplied. Probabilities are fitted to the
             labels as they are, without weights.
         missing: "refuse", or "ignore" for labels that are NaN or None: these rows are left out.
+        intercept: a variance that is added to the kernel, that of an intercept of each latent
+            function; "auto" for the mean variance of the training inputs where labels that are left
+            out gain more than 2 nats and two standard errors by it, and 0 otherwise. A network of
+            ReLUs without biases has none. It is 0 too where the probabilities are "largest" or
+            "dirichlet", or the solver keeps no Cholesky factor.
 
     Attributes:
         classes_: labels, sorted, [C].
@@ -125,12 +136,14 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         labels: str = "means",
         class_weight: Any = None,
         missing: str = "refuse",
+        intercept: float | str = "auto",
     ) -> None:
         super().__init__(kernel, noise_variance, jitter, solver)
         self.probabilities = probabilities
         self.labels = labels
         self.class_weight = class_weight
         self.missing = missing
+        self.intercept = intercept
 
     def fit(
         self,
@@ -176,6 +189,7 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         """
         check_probabilities(self.probabilities)
         check_label_setting(self.labels, self.probabilities)
+        check_intercept(self.intercept)
         training = self._training(X, gram)
         if has_mean(self.kernel):
             warnings.warn(UNUSED_MEAN, MeanWarning, stacklevel=2)
@@ -189,11 +203,37 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         self._calibrate(classes, index)
         return self
 
+    @property
+    def intercept_(self) -> float:
+        """The variance of the intercept that is added to the kernel; 0 where it has none.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> GPClassifier("precomputed").fit(np.eye(4), [0, 1, 0, 1]).intercept_
+        0.0
+        """
+        self._require_fitted()
+        return self._intercept
+
+    def _solution(
+        self, training: Training, targets: Targets, noise: RowNoise, advance: Advance | None
+    ) -> tuple[Solution, float]:
+        stated = check_intercept(self.intercept)
+        if stated is None and self.probabilities in _BY_MEANS:
+            return solved_with_intercept(self._task(training, targets, noise), advance)
+        variance = stated or 0.0
+        if variance:
+            training = shifted_training(training, variance)
+        return solved(self._task(training, targets, noise), advance), variance
+
     def _calibrate(self, classes: Vector, index: Indices) -> None:
         """Fit what turns means into probabilities, to the column of each label."""
         self.classes_ = classes
         self.temperature_ = self.linear_map_ = None
-        if self.probabilities in ("temperature", "linear"):
+        if self.probabilities in _BY_MEANS:
             rows = self._calibration_rows()
             left_out = self._leave_one_out(rows)[0]
             if self.probabilities == "linear":

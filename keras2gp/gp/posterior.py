@@ -13,6 +13,7 @@ from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.fitted import FittedInputs, rows_of_batch
+from keras2gp.gp.intercept import ShiftedKernel
 from keras2gp.gp.kernel_function import kernel_values, prior_variances
 from keras2gp.gp.positions import AtPositions, Positioned, positions_of
 from keras2gp.gp.sampling import draw_jointly, random_generator
@@ -44,6 +45,8 @@ class Posterior(FittedInputs):
     noise_variance_: float | Vector
     solver_report_: SolverReport
     kernel_dtype_: str
+    _intercept: float = 0.0
+    """The variance of an intercept, which is added to the kernel of the fit."""
     log_marginal_likelihood_value_: float
 
     @property
@@ -80,9 +83,17 @@ class Posterior(FittedInputs):
         return () if self.precomputed else positions_of(self.kernel)
 
     @property
-    def _covariance(self) -> Any:
-        """The kernel of rows: inputs, or images at positions."""
+    def _stated_covariance(self) -> Any:
+        """The kernel of rows, inputs or images at positions, as it was handed over."""
         return AtPositions(self.kernel) if self._positions else self.kernel
+
+    @property
+    def _covariance(self) -> Any:
+        """The kernel of rows, with the intercept of the fit."""
+        stated = self._stated_covariance
+        if self.precomputed or not self._intercept:
+            return stated
+        return ShiftedKernel(stated, self._intercept)
 
     @property
     def _basis(self) -> Any:
@@ -143,14 +154,16 @@ class Posterior(FittedInputs):
         """Covariances with the basis, [M, B]."""
         if self.precomputed:
             chosen = self._basis_rows
-            return (x if chosen is None else x[:, chosen]).astype(np.float64)
+            stated = x if chosen is None else x[:, chosen]
+            return (stated + self._intercept).astype(np.float64)
         shape = (len(x), self.system_.basis)
         values = kernel_values(self._covariance(x, self._basis), shape, "the kernel matrix")
         return values.astype(np.float64)
 
     def _prior(self, x: Images, diag: Any) -> Vector:
         """Prior variances, [M]; `diag` gives them for a precomputed kernel."""
-        return prior_variances(self._covariance, x, diag)
+        variances = prior_variances(self._covariance, x, diag)
+        return variances + self._intercept if self.precomputed else variances
 
     def _mean(self, x: Images) -> Matrix:
         """Posterior mean, [M, C]."""

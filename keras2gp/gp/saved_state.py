@@ -81,6 +81,8 @@ class SavedGaussianProcess(GaussianProcess):
 
     def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
         """See FittedInputs.restore_fit."""
+        self._intercept = finite_number(facts.get("intercept", 0.0))  # none in earlier releases
+        _require(self._intercept >= 0.0)
         targets, alpha = arrays["y.npy"], arrays["alpha.npy"]
         shape, x = tuple(int(n) for n in facts["input_shape"]), arrays.get("x_train.npy")
         positions = tuple(facts.get("positions", ()))

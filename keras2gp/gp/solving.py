@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
 from keras2gp._util.arrays import Matrix, Targets, Vector
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.intercept import gains_by_intercept, shifted_training
 from keras2gp.gp.noise import choose_noise, choose_noises
 from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.noise_pilot import noise_memory
@@ -19,6 +20,7 @@ from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.by_output import fit_outputs
 from keras2gp.gp.solvers.choice import chosen_solver
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
+from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import precision_hint
@@ -27,11 +29,22 @@ from keras2gp.gp.solvers.report import SolverReport
 from keras2gp.gp.solvers.system import Fit, Solver
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["Curves", "Task", "jitter_message", "log_evidence", "output_factors", "solved"]
+__all__ = [
+    "Curves",
+    "Solution",
+    "Task",
+    "jitter_message",
+    "log_evidence",
+    "output_factors",
+    "solved",
+    "solved_with_intercept",
+]
 
 Curves = NoiseCurve | tuple[NoiseCurve, ...] | None
 """The choice of the noise, or those of all outputs; None where it is stated."""
 
+_DIRECT = ("cholesky", "tensorflow")
+"""Names of the solvers that make a Cholesky factor in float64."""
 _WITHOUT_MATRIX = ("nystroem", "projected")
 """Names of the solvers that take covariances with inducing inputs alone."""
 
@@ -59,7 +72,37 @@ class Task:
     noiseless: str
 
 
-def solved(task: Task, progress: Progress | None = None) -> tuple[Fit, SolverReport, Curves]:
+Solution = tuple[Fit, SolverReport, Curves]
+"""The outcome of a solver, its report, and the choice of the noise."""
+
+
+def solved_with_intercept(task: Task, progress: Progress | None = None) -> tuple[Solution, float]:
+    """The solution with an intercept where labels gain by it, and the variance of the intercept.
+
+    The variance is the mean of the training inputs'. Only a Cholesky factor tells what labels gain
+    without another fit; any other solver's solution has none.
+
+    Args:
+        task: of a classification.
+        progress: as for `solved`; it starts again for the second solution.
+
+    Raises:
+        InputError: as `solved`.
+        NumericalError: as `solved`.
+    """
+    solution, training = _solved(task, progress, keep=True)
+    fit, report, _ = solution
+    if not isinstance(fit.system, CholeskyFactor):
+        return solution, 0.0
+    variance = float(training.diagonal().mean())
+    if not gains_by_intercept(fit.system, task.targets, fit.alpha, variance):
+        return solution, 0.0
+    again = solved(replace(task, training=shifted_training(training, variance)), progress)
+    report = replace(again[1], memory=report.memory, seconds=report.seconds + again[1].seconds)
+    return (again[0], report, again[2]), variance
+
+
+def solved(task: Task, progress: Progress | None = None) -> Solution:
     """The outcome of the chosen solver, its report, and the choice of the noise.
 
     Args:
@@ -71,6 +114,13 @@ def solved(task: Task, progress: Progress | None = None) -> tuple[Fit, SolverRep
         InputError: settings or memory do not fit.
         NumericalError: the matrix is not positive definite, or the solution beyond float64.
     """
+    return _solved(task, progress)[0]
+
+
+def _solved(
+    task: Task, progress: Progress | None, *, keep: bool = False
+) -> tuple[Solution, Training]:
+    """The solution, and the training covariance; keep: with the matrix of a direct solver."""
     training, targets, noise = task.training, task.targets, task.noise.common
     curve: Curves = None
     check_jitter(task.jitter)
@@ -95,6 +145,9 @@ def solved(task: Task, progress: Progress | None = None) -> tuple[Fit, SolverRep
         if noise is None:
             training, one = _chosen_noise(task, solver, progress)
             noise, curve = one.chosen, one
+        elif keep and solver.name in _DIRECT:
+            solver.require(training, outputs)
+            training = training.computed()
         noises = task.noise.times(cast("float", noise))
         fit = solver.fit(training, targets, noises, task.jitter, progress)
     _require_range(targets, fit.alpha)
@@ -111,7 +164,7 @@ def solved(task: Task, progress: Progress | None = None) -> tuple[Fit, SolverRep
             None if fit.determinant_error is None else outputs * fit.determinant_error / 2.0
         ),
     )
-    return fit, report, curve
+    return (fit, report, curve), training
 
 
 def _chosen_noise(
@@ -128,7 +181,7 @@ def _chosen_noise(
     def trial(noise: float, targets: Targets) -> Fit:
         return solver.fit(training, targets, task.noise.times(noise), jitter or 0.0, progress)
 
-    direct = solver.name in ("cholesky", "tensorflow")
+    direct = solver.name in _DIRECT
     return training, choose_noise(
         training,
         task.targets,

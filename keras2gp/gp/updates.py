@@ -217,7 +217,9 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
                 "rows with those of the fit and, last, with each other"
             )
         old = array[:, :before] if self.observed_ is None else array[:, self.observed_]
-        return None, old.astype(np.float64), array[:, before:].astype(np.float64)
+        parts = (part + self._intercept for part in (old, array[:, before:]))
+        old, corner = (part.astype(np.float64) for part in parts)
+        return None, old, corner
 
     def _new_noise(self, noise: Any, weights: Vector | None, rows: int) -> Vector:
         """The noise of new rows relative to noise_variance_, [k]."""

@@ -143,8 +143,19 @@ def optimize_variances(
         best.noise_variance,
         largest,
         tuple(ascent.trace),
-        str(optimum.message),
+        _why_it_ended(optimum.status, steps, str(optimum.message)),
     )
+
+
+def _why_it_ended(status: int, steps: int, message: str) -> str:
+    """The end of an L-BFGS ascent in words; scipy's own for an end that is none of its three."""
+    if status == 1:
+        return f"it took all of its {steps} steps. Try: more of them, if the evidence still rises"
+    if status == 0:
+        return "the evidence rises no further"
+    if status == 2:
+        return "no step along the last direction raises the evidence"
+    return message
 
 
 class _Ascent:

@@ -113,7 +113,7 @@ class Attempts:
         if self.validation is not None:
             cross = self._matrix(kernel, folder / "cross.zarr", self.validation.x, self.train.x)
         computed = time.perf_counter()
-        classifier = GPClassifier("precomputed", self.noise_variance)
+        classifier = GPClassifier("precomputed", self.noise_variance, intercept=0.0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", JitterWarning)  # it is a column of the table
             classifier.fit(matrix, self.train.y)

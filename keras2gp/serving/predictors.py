@@ -110,6 +110,7 @@ class _Predictor(tf.Module):  # type: ignore[misc]
         kernel: Kernel = estimator.kernel
         self._kernel = ExportedKernel(kernel.parts)
         images = kernel.images(estimator.basis_)
+        self._intercept = getattr(estimator, "intercept_", 0.0)
         self._range = estimator.input_range_
         self._train = [tf.Variable(np.moveaxis(x, 0, -1)) for x in images]
         self._alpha = tf.Variable(self._weights(estimator))
@@ -134,7 +135,8 @@ class _Predictor(tf.Module):  # type: ignore[misc]
         cross, prior = self._kernel.cross(
             self._kernel.images([finite]), self._kernel.side(self._train)[1]
         )
-        outputs = self._posterior(tf.cast(cross, tf.float64), tf.cast(prior, tf.float64))
+        moments = (tf.cast(part, tf.float64) + self._intercept for part in (cross, prior))
+        outputs = self._posterior(*moments)
         if self._range is not None and images.dtype.is_floating:
             outputs["outside"] = self._outside(images)
         return outputs

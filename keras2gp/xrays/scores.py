@@ -154,7 +154,7 @@ class _Fit:
             if regression:
                 self.gp: Any = GPRegressor("precomputed")
             else:
-                self.gp = GPClassifier("precomputed", probabilities="temperature")
+                self.gp = GPClassifier("precomputed", probabilities="temperature", intercept=0.0)
             self.gp.fit(matrix, y)
         if regression:
             self._of_regression(y)

@@ -99,6 +99,7 @@ def test_a_script_knows_every_option(shell, run, run_json):
         (["plot", "trials", "--sco"], {"--score"}),
         (["plot", "trials", "--score", "e"], {"evidence"}),
         (["completion", "--js"], {"--json"}),
+        (["completion", "f"], {"fish"}),
     ],
 )
 def test_bash_completes(line, expected):
@@ -109,6 +110,37 @@ def test_bash_completes(line, expected):
         [shutil.which("bash"), "-c", script], capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) == expected
+
+
+def completed(shell, script):
+    """What a shell prints that runs a script."""
+    done = subprocess.run(  # noqa: S603 (a shell of this machine, our own script)
+        [shutil.which(shell), *(["-f"] if shell == "zsh" else ["-N"]), "-c", script],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+def test_zsh_finds_the_script_in_a_directory_of_functions(tmp_path):
+    """It reads the first line alone, and the first call of the function is a completion too."""
+    script = completion_script("zsh", build_parser())
+    assert script.startswith("#compdef keras2gp\n")
+    if shutil.which("zsh"):
+        (tmp_path / "_keras2gp").write_text(script)
+        there = f"fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -D; "
+        assert completed("zsh", there + "print $_comps[keras2gp]") == ["_keras2gp"]
+        called = "compadd() { shift; print $@; }; words=(keras2gp plot ''); CURRENT=3; _keras2gp"
+        assert "kernel" in completed("zsh", f"{there}_files() {{ : }}; {called}")
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("completion ", {"bash", "zsh", "fish"}), ("plot ker", {"kernel"}), ("ev", {"evaluate"})],
+)
+def test_fish_completes(line, expected):
+    script = completion_script("fish", build_parser())
+    assert set(completed("fish", f"{script}\ncomplete -C 'keras2gp {line}'")) == expected
 
 
 CONFIG = """

@@ -91,6 +91,35 @@ def test_text_is_fitted_and_predicted(mixed, run, tmp_path):
     assert run("gram", model, "--data", words, "--out", store, "--rows", 8)[0] == 0
 
 
+def test_a_target_of_another_name(mixed, run, run_json, tmp_path):
+    """It is stated for a fit, which later commands remember, and a slip in it is told."""
+    other, out = tmp_path / "priced.csv", tmp_path / "out"
+    header, *rows = (mixed / "mixed.csv").read_text().splitlines()
+    other.write_text("\n".join([header.replace(",y", ",price"), *rows]) + "\n")
+    whole = load(str(mixed / "mixed.csv"))
+    named = load(str(other), target="price")
+    np.testing.assert_array_equal(named.y_train, whole.y_train)
+    np.testing.assert_array_equal(named.x_train, whole.x_train)
+    with pytest.raises(DataError, match=r"no column prise .*\. Did you mean price\?"):
+        load(str(other), target="prise")
+    with pytest.raises(DataError, match=r"target is the name of a column of a \.csv file"):
+        load("sample", target="price")
+    fit = ("fit", mixed / "mixed.keras", "--data", other, "--train", 30, "--regression")
+    code, _, error = run(*fit, "--out", out)
+    assert code == 5
+    assert "no column y" in error
+    assert run(*fit, "--target", "price", "--out", out)[0] == 0
+    assert json.loads((out / "fit.json").read_text())["target"] == "price"
+    assert run("evaluate", out, "--data", other, "--test", 10)[0] == 0
+    code, document = run_json("evaluate", out, "--data", mixed / "mixed.csv", "--test", 5)
+    assert code == 5
+    assert "no column price" in document["error"]["message"]
+    code, _ = run_json("evaluate", out, "--data", mixed / "mixed.csv", "--test", 5, "--target", "y")
+    assert code == 0
+    assert run("predict", out, "--data", other, "--out", tmp_path / "p.csv")[0] == 0
+    assert "price" not in (tmp_path / "p.csv").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -102,7 +131,7 @@ def test_text_is_fitted_and_predicted(mixed, run, tmp_path):
         ("a,y\n1,2,3\n", "line 2: 3 cells"),
         ("a,y\n1\n", "line 2: 1 cells"),
         ('a,y\n"1,2\n', "no CSV file"),
-        ("a,b\n1,2\n", "no column y .* Try: y as the name of that column"),
+        ("a,b\n1,2\n", r"no column y .* it has a, b\. Try: .* target='b' \(--target b\)"),
         ("y\n1\n", "no column but y"),
         ("a,y\n1,\n", "row 1 has no y"),
         ("a,y\n1,nan\n", "y holds"),

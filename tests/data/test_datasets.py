@@ -322,3 +322,10 @@ def test_integers_that_float64_does_not_hold():
     assert images.dtype == np.float64
     with pytest.raises(InputError, match=r"loses the last digits.*offset"):
         prepare_images(x + 1, model_rescales=False, sample_shape=(4,))
+
+
+def test_labels_that_are_no_text(tmp_path):
+    """A folder's name may be any bytes, and no file of predictions holds half a character."""
+    np.savez(tmp_path / "d.npz", x=np.ones((2, 3)), y=np.array(["a", "\udcff"]))
+    with pytest.raises(DataError, match=r"the label '\\udcff' is no text in UTF-8\. Try: another"):
+        load(str(tmp_path / "d.npz"))

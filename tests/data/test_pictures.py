@@ -35,7 +35,31 @@ def test_classes_are_dealt_in_turn(tmp_path):
     assert data.x_train.shape == (5, 4, 5, 1)
     np.testing.assert_array_equal(data.x_train[1, :, :, 0], pixels(0))
     assert data.x_test is None
-    assert data.notes == (f"5 images of 2 classes from {tmp_path}",)
+    counted, unread = data.notes
+    assert counted == f"5 images of 2 classes from {tmp_path}"
+    assert unread.startswith(f"1 files or folders are not read, the first {tmp_path}/cat/notes.txt")
+
+
+def test_what_is_not_read_is_told(tmp_path):
+    """Formats that are none of these, folders in a class's folder, links that lead nowhere."""
+    write(tmp_path, a=1, b=1, **{"a/more": 2})
+    assert load(str(tmp_path)).notes[1].startswith("1 files or folders are not read, the first")
+    Image.fromarray(pixels()).save(tmp_path / "b" / "2.gif")
+    (tmp_path / "b" / "3.png").symlink_to(tmp_path / "b" / "3.png")
+    (tmp_path / "c\nd").mkdir()
+    data = load(str(tmp_path))
+    assert data.x_train.shape[0] == 2
+    empty, others = data.notes[1:]
+    assert empty == f"{tmp_path}/c\\nd holds no images: it is no class"
+    assert others.startswith(f"3 files or folders are not read, the first {tmp_path}/a/more: ")
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_images_are_compared_with_the_memory_alone(tmp_path, monkeypatch):
+    """Pillow's own limits are those of a web server: it warns from 89 million pixels on."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)
+    write(tmp_path, a=1)
+    assert load(str(tmp_path)).x_train.shape == (1, 4, 5, 1)
 
 
 def test_train_and_test_and_numbers_as_labels(tmp_path):
@@ -62,10 +86,16 @@ def test_colours_and_grey_together(tmp_path):
     [
         (lambda f: f.write_bytes(b"MZ" + f.read_bytes()), "cannot be read as an image"),
         (lambda f: f.write_bytes(f.read_bytes()[:60]), "cannot be read as an image"),
-        (lambda f: f.write_bytes(b""), "cannot be read as an image"),
+        (lambda f: f.write_bytes(b""), r"cannot be read as an image: it is empty\. Try: another"),
         (lambda f: Image.fromarray(pixels(0, (4, 6))).save(f), "6 x 4 pixels, and 0.png has 5 x 4"),
         (lambda f: Image.fromarray(pixels().astype(np.uint16) * 257).save(f), "of the mode I;16"),
-        (lambda f: Image.fromarray(pixels()).save(f, "GIF"), "cannot be read as an image"),
+        (lambda f: Image.fromarray(pixels()).save(f, "GIF"), "it is none of BMP, JPEG, PNG"),
+        (
+            lambda f: Image.fromarray(pixels()).save(
+                f, save_all=True, append_images=[Image.fromarray(pixels(1))]
+            ),
+            r"holds 2 images, and one is expected\. Try: a file for each",
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_is_named(tmp_path, damage, message):
@@ -74,6 +104,14 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, damage, message):
     with pytest.raises(DataError, match=message) as refusal:
         load(str(tmp_path))
     assert "1.png" in str(refusal.value)
+
+
+def test_names_are_told_on_one_line(tmp_path):
+    write(tmp_path, a=2)
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    (tmp_path / "a" / "1.png").rename(tmp_path / "a" / "1\nERROR\x1b[31m.png")
+    with pytest.raises(DataError, match=r"1\\nERROR\\x1b\[31m\.png cannot be read"):
+        load(str(tmp_path))
 
 
 def test_sizes_are_compared_before_memory_is_taken(tmp_path, monkeypatch):

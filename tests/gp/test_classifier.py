@@ -275,6 +275,7 @@ def test_a_clone_shares_the_kernel():
     assert again.get_params() == {
         "kernel": kernel, "noise_variance": 0.5, "jitter": 1e-6, "solver": "auto",
         "probabilities": "linear", "labels": "means", "class_weight": None, "missing": "refuse",
+        "intercept": "auto",
     }  # fmt: skip
     x, y = problem()
     assert cross_val_score(again, x, y, cv=3).mean() > 0.8

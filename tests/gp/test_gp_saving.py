@@ -104,6 +104,7 @@ def test_files_are_as_documented(tmp_path):
         "labels": "means",
         "class_weight": None,
         "missing": "refuse",
+        "intercept": "auto",
     }
     assert head["temperature"] == before.temperature_
     assert head["jitter_report"]["steps"][0]["jitter"] == 0.0

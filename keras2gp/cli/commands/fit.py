@@ -81,6 +81,7 @@ def fit(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         rows=options.train,
         sha256=data_digest(rows.x, rows.y),
         shuffle=options.shuffle,
+        target=options.target,
     )
     _save_or_rescue(options.out, estimator, record)
     out.line(f"wrote {options.out}")
@@ -156,6 +157,7 @@ def fitted(
         "noise_variance": estimator.noise_variance_,
         "noise_std": _noise_std(estimator),
         "noise_curve": curve.state() if isinstance(curve, NoiseCurve) else None,
+        "intercept": getattr(estimator, "intercept_", 0.0),
         "noise_note": estimator.told_of_noise() or None,
         "scale": np.atleast_1d(estimator.scale_).tolist(),
         "degrees_of_freedom": _degrees(estimator),

@@ -135,6 +135,19 @@ class Training:
         """The same inputs with their matrix, which has been computed or read."""
         return Training(self._kernel, self.x, matrix, self._count)
 
+    def plus(
+        self, of_kernel: Callable[[Any], Any], of_matrix: Callable[[MatrixLike], MatrixLike]
+    ) -> Training:
+        """The covariance with something added to the kernel, and to the matrix if it is given.
+
+        Args:
+            of_kernel: the kernel with it, of a kernel.
+            of_matrix: the matrix with it, of a matrix.
+        """
+        kernel = self._kernel if isinstance(self._kernel, str) else of_kernel(self._kernel)
+        given: Any = self.given if self.given is None else of_matrix(self.given)  # type: ignore[arg-type]
+        return Training(kernel, self.x, given, self._count)
+
     def of_rows(self, rows: Indices | None) -> Training:
         """The covariance of some of the inputs; None for all.
 

@@ -1,0 +1,195 @@
+"""The intercept of a classification: added to the kernel, and chosen where labels gain by it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+
+import keras2gp
+from keras2gp import GPClassifier, GPRegressor
+from keras2gp.errors import InputError, ModelFileError
+from keras2gp.gp import ConjugateGradients
+from keras2gp.gp.intercept import gains_by_intercept
+from keras2gp.gp.noise_pilot import gains, label_likelihoods
+from keras2gp.gp.saving import load_head, save_head
+
+SHIFT = 0.7
+
+
+def iris():
+    """The second class against the others, standardised: rows to fit to, and to test on."""
+    x, y = load_iris(return_X_y=True)
+    x, y = (x - x.mean(axis=0)) / x.std(axis=0), np.where(y == 1, "second", "other")
+    return x[::2], y[::2], x[1::2], y[1::2]
+
+
+def network(features=4, **settings):
+    """The kernel of a network of ReLUs, without biases unless they are stated."""
+    hidden = layers.Dense(8, activation="relu", **settings)
+    model = keras.Sequential([keras.Input((features,)), hidden, layers.Dense(2)])
+    return keras2gp.convert(model, dtype="float64")
+
+
+KERNEL = network()
+
+
+@pytest.mark.parametrize("noise", [0.1, "auto"])
+@pytest.mark.parametrize("probabilities", ["linear", "temperature", "largest", "dirichlet"])
+def test_is_a_constant_added_to_the_kernel(noise, probabilities):
+    x, y, new, _ = iris()
+    settings = {"noise_variance": noise, "probabilities": probabilities}
+    ours = GPClassifier(KERNEL, intercept=SHIFT, **settings).fit(x, y)
+    sums = GPClassifier(KERNEL + SHIFT, intercept=0, **settings).fit(x, y)
+    assert (ours.intercept_, sums.intercept_) == (SHIFT, 0.0)
+    for some, other in zip(ours.predictive(new), sums.predictive(new), strict=True):
+        np.testing.assert_allclose(some, other, rtol=1e-9, atol=1e-12)
+    for some, other in zip(ours.leave_one_out(), sums.leave_one_out(), strict=True):
+        np.testing.assert_allclose(some, other, rtol=1e-9, atol=1e-12)
+    assert ours.log_marginal_likelihood() == pytest.approx(sums.log_marginal_likelihood())
+    assert ours.log_marginal_likelihood(0.3) == pytest.approx(sums.log_marginal_likelihood(0.3))
+    np.testing.assert_allclose(ours.prior_variance(new), sums.prior_variance(new), rtol=1e-9)
+    draws = (gp.sample_latent(new[:3], 2, random_state=0) for gp in (ours, sums))
+    np.testing.assert_allclose(*draws, rtol=1e-5, atol=1e-5)
+
+
+def test_precomputed_matrices_and_rows_that_come_and_go():
+    x, y, new, _ = iris()
+    matrix = np.asarray(KERNEL.matrix(np.concatenate([x, new])))
+    n = len(x)
+    rows, diag = slice(5, n), KERNEL.diag(new)
+    ours = GPClassifier("precomputed", 0.1, intercept=SHIFT).fit(matrix[:n, :n], y)
+    sums = GPClassifier(KERNEL + SHIFT, 0.1, intercept=0).fit(x, y)
+
+    def assert_alike(cross):
+        mean, variance, _ = sums.predictive(new)
+        np.testing.assert_allclose(ours.predictive(cross, diag).mean, mean, atol=1e-10)
+        np.testing.assert_allclose(ours.predictive(cross, diag).variance, variance, atol=1e-10)
+
+    assert_alike(matrix[n:, :n])
+    gone = np.arange(5)
+    ours.remove_rows(gone)
+    sums.remove_rows(gone)
+    assert_alike(matrix[n:, rows])
+    order = np.concatenate([np.arange(5, n), gone])
+    ours.add_rows(matrix[np.ix_(gone, order)], y[gone])
+    sums.add_rows(x[gone], y[gone])
+    assert_alike(matrix[n:][:, order])
+
+
+def test_is_chosen_where_labels_gain_clearly():
+    x, y, new, truth = iris()
+    chosen = GPClassifier(KERNEL).fit(x, y)
+    none = GPClassifier(KERNEL, intercept=0).fit(x, y)
+    assert chosen.intercept_ == pytest.approx(float(np.mean(KERNEL.diag(x))))
+    assert chosen.score(new, truth) > none.score(new, truth) + 0.05
+    stated = GPClassifier(KERNEL, intercept=chosen.intercept_).fit(x, y)
+    np.testing.assert_array_equal(stated.predict_proba(new), chosen.predict_proba(new))
+    assert chosen.noise_variance_ == stated.noise_variance_
+
+
+def test_is_not_chosen_by_a_kernel_that_has_one_or_by_others():
+    x, y, _, _ = iris()
+    biased = network(bias_initializer=keras.initializers.RandomNormal(stddev=1.0))
+    assert GPClassifier(ConstantKernel(4.0) + RBF(1.0)).fit(x, y).intercept_ == 0.0
+    assert GPClassifier(biased + 1.0).fit(x, y).intercept_ == 0.0
+    for settings in ({"probabilities": "largest"}, {"solver": ConjugateGradients()}):
+        assert GPClassifier(KERNEL, 0.1, **settings).fit(x, y).intercept_ == 0.0
+    assert not hasattr(GPRegressor(KERNEL), "intercept_")
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_what_labels_gain_is_that_of_two_fits(weights):
+    x, y, _, _ = iris()
+    weight = np.random.default_rng(0).uniform(0.5, 2.0, len(y)) if weights else None
+    for c in (1e-9, 0.01, 1.0, 100.0):
+        none, some = (
+            GPClassifier(KERNEL, 0.2, intercept=v).fit(x, y, sample_weight=weight) for v in (0, c)
+        )
+        columns = none.targets_.argmax(axis=1)
+        both = (label_likelihoods(gp.leave_one_out()[0], columns) for gp in (some, none))
+        found = gains_by_intercept(none.factor_, none.targets_, none.alpha_, c)
+        assert found == gains(*both), c
+    assert found
+
+
+@pytest.mark.parametrize("intercept", ["auto", SHIFT])
+def test_is_saved_and_exported(tmp_path, intercept):
+    x, y, new, _ = iris()
+    fit = GPClassifier(KERNEL, 0.1, intercept=intercept).fit(x, y)
+    fit.save(tmp_path / "fit")
+    again = keras2gp.load(tmp_path / "fit")
+    assert (again.intercept, again.intercept_) == (intercept, fit.intercept_)
+    assert again.intercept_ > 0.0
+    for some, other in zip(fit.predictive(new), again.predictive(new), strict=True):
+        np.testing.assert_allclose(some, other, rtol=1e-10, atol=1e-12)
+    keras2gp.export(fit, tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    outputs = served(images=tf.constant(new))
+    for name, values in zip(("mean", "variance", "probability"), fit.predictive(new), strict=True):
+        np.testing.assert_allclose(outputs[name], values, rtol=1e-8, atol=1e-10)
+
+
+def test_derivatives_by_the_inputs():
+    x, y, new, _ = iris()
+    gp = GPClassifier(KERNEL, 0.1, intercept=SHIFT).fit(x, y)
+    inputs, step = tf.constant(new[:3]), 1e-5
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        mean, variance, _ = gp.predict_tensors(inputs)
+        total = tf.reduce_sum(mean[:, 0] + variance)
+    found = tape.gradient(total, inputs).numpy()
+    moved = (new[:3] + sign * step * np.eye(4)[0] for sign in (1.0, -1.0))
+    above, below = (gp.predictive(at) for at in moved)
+    expected = (above.mean[:, 0] + above.variance - below.mean[:, 0] - below.variance) / (2 * step)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_stated_intercept_is_that_of_the_fit(tmp_path):
+    x, y, _, _ = iris()
+    fit = GPClassifier("precomputed", 0.1, intercept=SHIFT).fit(np.asarray(KERNEL.matrix(x)), y)
+    save_head(fit, tmp_path / "head")
+    fit.intercept = 0.3
+    fit._intercept = SHIFT
+    save_head(fit, tmp_path / "other")
+    assert load_head(tmp_path / "head", "precomputed").intercept_ == SHIFT
+    with pytest.raises(ModelFileError, match=r"an intercept of 0\.7, and 0\.3 stated"):
+        load_head(tmp_path / "other", "precomputed")
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf, "always", None, True, [1.0]])
+def test_settings_that_are_none(value):
+    x, y, _, _ = iris()
+    with pytest.raises(InputError, match=r"intercept is .*: expected"):
+        GPClassifier(KERNEL, intercept=value).fit(x, y)
+
+
+def test_a_matrix_that_can_only_be_multiplied():
+    class Product:
+        shape, dtype = (4, 4), np.dtype("float64")
+
+        def diagonal(self):
+            return np.ones(4)
+
+        def columns(self, indices):
+            return np.eye(4)[:, list(indices)]
+
+        def corner(self, indices):
+            return np.eye(4)[np.ix_(indices, indices)]
+
+        def product(self, b):
+            return b.copy()
+
+    labels = [0, 1, 0, 1]
+    assert GPClassifier("precomputed", 0.1).fit(None, labels, gram=Product()).intercept_ == 0.0
+    with pytest.raises(InputError, match=r"can be read by blocks\. Try: intercept=0"):
+        GPClassifier("precomputed", 0.1, intercept=1.0).fit(None, labels, gram=Product())
+
+
+def test_a_clone_has_the_setting():
+    assert clone(GPClassifier(KERNEL, intercept=SHIFT)).intercept == SHIFT
