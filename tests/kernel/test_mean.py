@@ -70,6 +70,10 @@ CASES = {
     ),
     "another function of the input": (lambda x: dense(x) + ops.sin(x), np.sin, 1, B2),
     "the input that cancels": (lambda x: (x + dense(x)) - x, None, 1, B2),
+    "the input twice": (lambda x: (x + dense(x)) + x, lambda x: 2 * x, 1, B2),
+    "what is left of the input": (
+        lambda x: (x + dense(x)) - x + ops.sin(x), np.sin, 1, B2
+    ),
     "a slice of channels": (
         lambda x: (dense(x, 4) + np.array([1.0, 2.0, 3.0, 4.0]))[:, 1:3], [2.0, 3.0], 1, B2
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -151,13 +152,19 @@ class CholeskyFactor:
         Returns:
             Entries of the diagonal of A^-1.
         """
+        result = self._inverse_diagonal
+        return result.copy() if rows is None else result[rows]
+
+    @cached_property
+    def _inverse_diagonal(self) -> Vector:
+        """[N]; it takes as long as the factor did, and several results read it."""
         result = np.empty(self.size)
         for j in range(len(self._panels)):
             start, stop = self._panels.bounds(j)
             columns = np.eye(self.size - start, stop - start)
             self._panels.solve_lower(columns, first=j)
             result[start:stop] = np.einsum("ki,ki->i", columns, columns)
-        return result if rows is None else result[rows]
+        return result
 
     def leading(self, count: int) -> Matrix:
         """The first rows and columns of A = L L^T, [count, count].
