@@ -55,6 +55,10 @@ _LARGEST = 2**24
 _TASKS = ("classification", "regression")
 
 
+_OPTIONAL = ("shuffle", "target")
+"""Fields that a file has where they are stated alone."""
+
+
 @dataclass(frozen=True)
 class FitRecord:
     """The model and the data of a fit.
@@ -80,13 +84,10 @@ class FitRecord:
 
     def write(self, directory: Path) -> None:
         """Write DIR/fit.json, with its digest."""
-        data: dict[str, Any] = {"format": _FORMAT, **asdict(self)}
-        if self.shuffle is None:
-            del data["shuffle"]
-        else:
-            data["format"] = _SHUFFLED
-        if self.target is None:
-            del data["target"]
+        data: dict[str, Any] = {
+            "format": _FORMAT if self.shuffle is None else _SHUFFLED,
+            **{k: v for k, v in asdict(self).items() if v is not None or k not in _OPTIONAL},
+        }
         text = json.dumps(with_digest(data), indent=1)
         write_file(directory / RECORD, text + "\n")
 
@@ -113,11 +114,8 @@ def read_record(directory: Path) -> FitRecord:
         if data["format"] != (_SHUFFLED if "shuffle" in data else _FORMAT):
             raise ModelFileError(f"{path} is of another version of keras2gp: fit again")
         check_digest(data, str(path))
-        record = FitRecord(
-            **{field.name: data[field.name] for field in fields(FitRecord)[:-2]},
-            shuffle=data.get("shuffle"),
-            target=data.get("target"),
-        )
+        names = [f.name for f in fields(FitRecord) if f.name in data or f.name not in _OPTIONAL]
+        record = FitRecord(**{name: data[name] for name in names})
         wrong = _wrong_fields(record)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         if isinstance(error, Keras2GPError):
@@ -129,10 +127,10 @@ def read_record(directory: Path) -> FitRecord:
 
 
 def _wrong_fields(record: FitRecord) -> list[str]:
-    texts = type(record.target) if record.target is None else str
-    kinds: dict[str, Any] = {"rows": int, "shuffle": type(record.shuffle), "target": texts}
-    wrong = [k for k, v in asdict(record).items() if type(v) is not kinds.get(k, str)]
-    if record.shuffle is not None and (type(record.shuffle) is not int or record.shuffle < 0):
+    kinds = {"rows": int, "shuffle": int}
+    stated = {k: v for k, v in asdict(record).items() if v is not None or k not in _OPTIONAL}
+    wrong = [k for k, v in stated.items() if type(v) is not kinds.get(k, str)]
+    if "shuffle" not in wrong and (record.shuffle or 0) < 0:
         wrong.append("shuffle")
     return wrong or ([] if record.task in _TASKS else ["task"])
 

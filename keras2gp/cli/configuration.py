@@ -92,10 +92,8 @@ def _options_of(
     table: Mapping[str, Any] = data
     for depth in range(len(names)):
         table = _table(table, names[: depth + 1], path)
-    for (
-        name,
-        kind,
-    ) in parser.commands().items():  # a slip in any table, before the run that needs it
+    # A slip in any table is refused before the run that needs it.
+    for name, kind in parser.commands().items():
         _check_table(_table(data, [name], path), kind, [name], path)
     named = {_named(key, known): value for key, value in table.items()}
     return stated | {name: value for name, value in named.items() if name is not None}

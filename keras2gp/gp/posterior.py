@@ -154,8 +154,7 @@ class Posterior(FittedInputs):
         """Covariances with the basis, [M, B]."""
         if self.precomputed:
             chosen = self._basis_rows
-            stated = x if chosen is None else x[:, chosen]
-            return (stated + self._intercept).astype(np.float64)
+            return self._shifted(x if chosen is None else x[:, chosen]).astype(np.float64)
         shape = (len(x), self.system_.basis)
         values = kernel_values(self._covariance(x, self._basis), shape, "the kernel matrix")
         return values.astype(np.float64)
@@ -163,7 +162,11 @@ class Posterior(FittedInputs):
     def _prior(self, x: Images, diag: Any) -> Vector:
         """Prior variances, [M]; `diag` gives them for a precomputed kernel."""
         variances = prior_variances(self._covariance, x, diag)
-        return variances + self._intercept if self.precomputed else variances
+        return self._shifted(variances) if self.precomputed else variances
+
+    def _shifted(self, stated: Array) -> Array:
+        """Covariances that were handed over, with the intercept of the fit."""
+        return stated + self._intercept if self._intercept else stated
 
     def _mean(self, x: Images) -> Matrix:
         """Posterior mean, [M, C]."""

@@ -217,8 +217,8 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
                 "rows with those of the fit and, last, with each other"
             )
         old = array[:, :before] if self.observed_ is None else array[:, self.observed_]
-        parts = (part + self._intercept for part in (old, array[:, before:]))
-        old, corner = (part.astype(np.float64) for part in parts)
+        parts = (old, array[:, before:])
+        old, corner = (self._shifted(part).astype(np.float64) for part in parts)
         return None, old, corner
 
     def _new_noise(self, noise: Any, weights: Vector | None, rows: int) -> Vector:

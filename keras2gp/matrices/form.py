@@ -46,8 +46,8 @@ class Form:
     """Statistics of a block's images, and the tiles of a block, as compiled functions.
 
     XLA on a GPU lays the entries of a map of pairs in the order [B1, B2, *spatial]. Statistics with
-    the images innermost are then each turned in a pass of its own: 162 launches of kernels for a
-    block of ResNet-32 where 39 do. So a program for a GPU keeps them with the images outermost, but
+    the images innermost are then each turned in a pass of its own: 163 launches of kernels for a
+    block of ResNet-32 where 40 do. So a program for a GPU keeps them with the images outermost, but
     for those that walk offsets: with two poolings, 43 launches in place of 30.
     """
 

@@ -10,7 +10,7 @@ images and labels, the next ones of the training split (validation) and the test
 exported program of a block. In float64 it computes the Cholesky factor, the means of the others and
 the leave-one-out means, for N, N/2, ... N/32 training images, into NETWORK-means.npz. `report`
 makes classes and probabilities of them with keras2gp, and prints errors, NLL and calibration.
-Nothing is taken from the network: the same numbers on a CPU are those of examples/table1.py.
+The numbers are those of examples/table1.py, which computes them with TensorFlow and the stores.
 """
 
 from __future__ import annotations
@@ -127,6 +127,17 @@ def solution(upper, cross, targets, count: int):
     return np.concatenate(parts), np.asarray(left_out), jitter
 
 
+class Laps:
+    """The seconds since the last call."""
+
+    def __init__(self) -> None:
+        self.last = time.perf_counter()
+
+    def __call__(self) -> float:
+        before, self.last = self.last, time.perf_counter()
+        return self.last - before
+
+
 def solve(folder: Path, out: Path, names: list[str]) -> None:
     """The matrices of each program, and what follows from them."""
     import jax
@@ -138,19 +149,14 @@ def solve(folder: Path, out: Path, names: list[str]) -> None:
         x, y, train = file["x"], file["y"], int(file["train"])
     targets = np.where(y[:train, None] == np.unique(y), 1.0, -1.0)
     for name in names:
-        clock = [time.perf_counter()]
-
-        def lap(clock=clock) -> float:
-            clock.append(time.perf_counter())
-            return clock[-1] - clock[-2]
-
+        lap = Laps()
         kernel = Kernel(folder, rows[name])
-        compiling = lap()
+        seconds = {"compile": lap()}
         first, others = kernel.sides(x[:train]), kernel.sides(x[train:])
         upper = kernel.matrix(first, first, symmetric=True)
-        of_matrix = lap()
-        cross = kernel.matrix(others, first, symmetric=False)
-        seconds = {"compile": compiling, "kernel": of_matrix, "cross": lap()}
+        seconds["kernel"] = lap()
+        cross = kernel.matrix(others, first, symmetric=False)[: len(x) - train]
+        seconds["cross"] = lap()
         blocks = len(first) * (len(first) + 1) / 2, len(first) * len(others)
         for part, number in zip(("kernel", "cross"), blocks, strict=True):
             rate = number * kernel.side**2 / seconds[part]
@@ -158,14 +164,12 @@ def solve(folder: Path, out: Path, names: list[str]) -> None:
         del first, others
         kept: dict[str, Any] = {}
         for count in sorted(train >> i for i in range(HALVINGS + 1)):
-            lap()
             means, left_out, jitter = solution(upper, cross, targets, count)
             seconds[f"solve-{count}"] = lap()
-            kept[f"means-{count}"] = means[: len(x) - train].astype(np.float32)
+            kept[f"means-{count}"] = means.astype(np.float32)
             kept[f"left_out-{count}"] = left_out.astype(np.float32)
             kept[f"jitter-{count}"] = jitter
-            labels = np.unique(y)[means[: len(x) - train].argmax(axis=1)]
-            wrong = (labels != y[train:])[-TEST:].mean()
+            wrong = (np.unique(y)[means.argmax(axis=1)] != y[train:])[-TEST:].mean()
             print(
                 f"{name}: {count}: {wrong:.2%} in {seconds[f'solve-{count}']:.1f} s, "
                 f"jitter {jitter:g}",

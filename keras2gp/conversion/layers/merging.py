@@ -100,7 +100,7 @@ def _sum(
 ) -> Tensor:
     terms = _written_out(call, coefficients, context)
     if sum(tensor.is_data for tensor, _ in terms) > 1:
-        terms = _with_data_together(_with_data_once(terms), context)
+        terms = _with_data_together(terms, context)
         call = replace(call, args=([tensor for tensor, _ in terms],), kwargs={})
         coefficients = [factor for _, factor in terms]
     tensors = summands(call, context)
@@ -131,29 +131,20 @@ def _written_out(call: Call, coefficients: Sequence[float], context: Context) ->
     return tuple(terms) if same else ()
 
 
-def _with_data_once(terms: Terms) -> Terms:
-    """The terms with each tensor of data once, and without one that cancels."""
-    factors: dict[int, float] = defaultdict(float)
+def _with_data_together(terms: Terms, context: Context) -> Terms:
+    """The terms with one tensor of data, whose moments are those of the sum; none if all cancel."""
+    random = tuple((term, factor) for term, factor in terms if not term.is_data)
     data = {id(term.data): term for term, _ in terms if term.is_data}
+    factors: dict[int, float] = defaultdict(float)
     for term, factor in terms:
         if term.is_data:
             factors[id(term.data)] += factor
-    random = tuple((term, factor) for term, factor in terms if not term.is_data)
-    return (*random, *((data[key], factor) for key, factor in factors.items() if factor))
-
-
-def _with_data_together(terms: Terms, context: Context) -> Terms:
-    """One tensor in the place of several of data, whose moments are those of the sum."""
-    if sum(term.is_data for term, _ in terms) < 2:
-        return terms
-    data = [
-        factor * keras.ops.cast(term.data, context.state.dtype)
-        for term, factor in terms
-        if term.is_data
-    ]
-    whole = sum(data[1:], data[0])
-    together = Tensor(tuple(whole.shape[1:]), data=whole)
-    return (*((term, c) for term, c in terms if not term.is_data), (together, 1.0))
+    left = [(data[key], factor) for key, factor in factors.items() if factor]
+    if len(left) < 2:
+        return (*random, *left)
+    parts = [factor * keras.ops.cast(term.data, context.state.dtype) for term, factor in left]
+    whole = sum(parts[1:], parts[0])
+    return (*random, (Tensor(tuple(whole.shape[1:]), data=whole), 1.0))
 
 
 def _added(tensors: Sequence[Tensor], coefficients: Sequence[float], context: Context) -> Tensor:

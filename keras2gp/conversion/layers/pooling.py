@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import keras
 
@@ -12,7 +11,7 @@ from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.masks import mask_of, shares
 from keras2gp.conversion.layers.units import units_of
-from keras2gp.conversion.layers.windows import by, pads
+from keras2gp.conversion.layers.windows import by, on_each_axis, pads
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.ops import (
@@ -127,7 +126,7 @@ def read_adaptive_pooling(call: Call, context: Context) -> Tensor:
     """Read adaptive average pooling into equal bins; unequal bins are refused."""
     tensor = _located(call, context)
     spatial = context.spatial(tensor)
-    bins = tuple(int(n) for n in _each(call.operation.output_size, len(spatial)))
+    bins = on_each_axis(call.operation.output_size, len(spatial))
     if any(n % m for n, m in zip(spatial, bins, strict=True)):
         context.refuse(
             f"{spatial} positions cannot be divided into {bins} equal bins, and Keras's overlap",
@@ -171,14 +170,9 @@ def _geometry(call: Call) -> tuple[Spatial, Spatial, str]:
     """Window, strides and padding of a pooling layer, or of its counterpart in keras.ops."""
     operation = call.operation
     rank = len(call.output) - 1
-    window = _each(operation.pool_size, rank)
-    strides = window if operation.strides is None else _each(operation.strides, rank)
+    window = on_each_axis(operation.pool_size, rank)
+    strides = window if operation.strides is None else on_each_axis(operation.strides, rank)
     return window, strides, operation.padding.lower()
-
-
-def _each(value: Any, rank: int) -> Spatial:
-    values = (value,) * rank if isinstance(value, int) else tuple(value)
-    return tuple(int(n) for n in values)
 
 
 def _located(call: Call, context: Context) -> Tensor:

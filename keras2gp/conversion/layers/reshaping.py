@@ -18,7 +18,14 @@ from keras2gp.conversion.layers.shuffling import (
     swapped,
 )
 from keras2gp.conversion.layers.units import is_renumbered
-from keras2gp.conversion.layers.windows import beside_each_other, blocks, by, gathered, pads
+from keras2gp.conversion.layers.windows import (
+    beside_each_other,
+    blocks,
+    by,
+    gathered,
+    on_each_axis,
+    pads,
+)
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.ops import (
@@ -179,7 +186,7 @@ def read_extract_patches(call: Call, context: Context) -> Tensor:
     operation, tensor = call.operation, located(call, context)
     spatial = context.spatial(tensor)
     window, strides, dilation = (
-        _on_each_axis(value, len(spatial))
+        on_each_axis(value, len(spatial))
         for value in (
             operation.size,
             operation.strides or operation.size,
@@ -199,10 +206,6 @@ def read_extract_patches(call: Call, context: Context) -> Tensor:
         ones = (1,) * len(window)
         places.append((cut, Patches(ones, strides, ones, added)))
     return gathered(tensor, places, call.output, context)
-
-
-def _on_each_axis(value: Any, rank: int) -> Spatial:
-    return (int(value),) * rank if isinstance(value, int) else tuple(map(int, value))
 
 
 def _differ(tensor: Tensor, context: Context) -> bool:

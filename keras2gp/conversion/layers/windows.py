@@ -12,7 +12,7 @@ from keras2gp.conversion.context import Context
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.ops import Axes, Crop, Op, Patches, Spatial
 
-__all__ = ["beside_each_other", "blocks", "by", "gathered", "pads", "patches"]
+__all__ = ["beside_each_other", "blocks", "by", "gathered", "on_each_axis", "pads", "patches"]
 
 _MOST_GROUPS = 64
 
@@ -92,6 +92,12 @@ def beside_each_other(tensor: Tensor, context: Context) -> Tensor:
         return replace(tensor, flat=False, kept=0)
     steps = Axes(tuple(range(kept)), len(size))
     return gathered(tensor, blocks(size, size[kept:], steps), tensor.shape, context)
+
+
+def on_each_axis(value: Any, rank: int) -> Spatial:
+    """Keras's setting of one number for all axes, or of one for each, as one for each."""
+    values = (value,) * rank if isinstance(value, int) else tuple(value)
+    return tuple(int(n) for n in values)
 
 
 def by(sizes: tuple[int, ...]) -> str:
