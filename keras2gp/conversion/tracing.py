@@ -15,6 +15,7 @@ import keras
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.batches import SIZES, of_any_batch, reads_batch, with_open_batch
 from keras2gp.conversion.own_weights import OwnWeights
+from keras2gp.conversion.tf_calls import functions_of_tensorflow
 from keras2gp.conversion.unchanged import counted_anew
 from keras2gp.conversion.user_code import (
     NEEDS_BATCH,
@@ -233,6 +234,7 @@ class Tracer:
                 counted_anew(),
                 without_values(NoValues()) as made,
                 record.recording(),
+                functions_of_tensorflow(),
             ):
                 result = run()
         except UntracedError:

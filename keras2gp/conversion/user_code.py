@@ -63,6 +63,10 @@ class UntracedError(Exception):
         self.hint, self.line, self.reads_batch = hint, line, reads_batch
 
 
+class _ReadError(UntracedError, ValueError):
+    """A value is read that is not known: to TensorFlow, an argument that it does not take."""
+
+
 class NoValues(keras.StatelessScope):  # type: ignore[misc]
     """Nothing is assigned, and code of the user's that reads a weight or a seed is refused."""
 
@@ -71,7 +75,7 @@ class NoValues(keras.StatelessScope):  # type: ignore[misc]
         frame = _user_frame(sys._getframe(1), through_layers=False)  # noqa: SLF001
         if frame is not None:
             why, hint = RANDOM if variable.name == SEED else _OWN_WEIGHTS
-            raise UntracedError(why.format(name=variable.name), hint, _line(frame))
+            raise _ReadError(why.format(name=variable.name), hint, _line(frame))
         return super().get_current_value(variable)
 
 

@@ -1,4 +1,4 @@
-"""Functions of TensorFlow that Keras 2 wrote into functional models, as operations of Keras 3.
+"""Functions of TensorFlow as operations of Keras 3, in files of Keras 2 and in code that is traced.
 
 Keras 2 wrote `a + b` and `tf.nn.relu(x)` as layers of the classes TFOpLambda and SlicingOpLambda,
 whose calls hold the function's arguments, and before that as TensorFlowOpLayer, which holds a node
@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras2gp.layer_table import OPERATIONS
+from keras2gp.layer_table.entry import Entry
 from keras2gp.modelfile.archive import printable
 from keras2gp.modelfile.config_values import Config, UnreadableError
 
-__all__ = ["OP_LAYERS", "graph_operation", "operation"]
+__all__ = ["OP_LAYERS", "Counterpart", "counterpart", "graph_operation", "operation", "short_name"]
 
 OP_LAYERS = frozenset({"SlicingOpLambda", "TFOpLambda"})
 """Classes of Keras 2 whose layer is one function of TensorFlow."""
@@ -127,8 +128,57 @@ _GRAPH_OPERATIONS = {
 """Operations of TensorFlow's graph, of one or two tensors, and the functions that make them."""
 
 
+@dataclass(frozen=True)
+class Counterpart:
+    """The operation of Keras 3 that computes what a call of a function of TensorFlow does.
+
+    entry:    its row in the table of operations
+    others:   its arguments after the first, by the names of TensorFlow
+    settings: its settings, by the names of Keras
+    """
+
+    entry: Entry
+    others: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def short_name(symbol: object) -> str:
+    """The name of a function of TensorFlow without the modules that it is in."""
+    name = str(symbol)
+    for module in _MODULES:
+        name = name.removeprefix(module)
+    return name
+
+
+def counterpart(symbol: object, arguments: Mapping[str, Any]) -> Counterpart:
+    """The operation that a function of TensorFlow becomes.
+
+    Args:
+        symbol: the function's name, "math.multiply" or "__operators__.getitem".
+        arguments: its arguments after the first, by name.
+
+    Raises:
+        UnreadableError: there is no operation that computes the same.
+    """
+    function = _FUNCTIONS.get(short_name(symbol))
+    given = {key: value for key, value in arguments.items() if key != "name"}
+    if function is None:
+        raise _refused(symbol, "it has no counterpart among the operations that are read.")
+    for key, value in function.fixed.items():
+        if given.pop(key, value) not in (value, None):
+            raise _refused(f"{symbol}, {key}", "Keras 3 has no such setting.")
+    settings = {new: given.pop(old, start) for old, (new, start) in function.settings.items()}
+    others = {key: given.pop(key) for key in function.others if key in given}
+    if given:
+        listed = ", ".join(map(printable, sorted(given)[:5]))
+        raise _refused(f"{symbol}, {listed}", "its arguments are not known here.")
+    if isinstance(settings.get("mode"), str):
+        settings["mode"] = settings["mode"].lower()
+    return Counterpart(OPERATIONS[function.name], others, settings)
+
+
 def operation(symbol: object, first: Any, arguments: Mapping[str, Any]) -> tuple[Config, Config]:
-    """The operation and the call that a function of TensorFlow becomes.
+    """The operation and the call that a function of TensorFlow in a file becomes.
 
     Args:
         symbol: the function's name, "math.multiply" or "__operators__.getitem".
@@ -138,35 +188,18 @@ def operation(symbol: object, first: Any, arguments: Mapping[str, Any]) -> tuple
     Raises:
         UnreadableError: there is no operation that computes the same.
     """
-    name = str(symbol)
-    for module in _MODULES:
-        name = name.removeprefix(module)
-    function = _FUNCTIONS.get(name)
-    given = {key: value for key, value in arguments.items() if key != "name"}
-    if function is None:
-        raise _refused(
-            symbol, "it has no counterpart among the operations that are read from a file."
-        )
-    for key, value in function.fixed.items():
-        if given.pop(key, value) not in (value, None):
-            raise _refused(f"{symbol}, {key}", "Keras 3 has no such setting.")
-    settings = {new: given.pop(old, start) for old, (new, start) in function.settings.items()}
-    others = {key: _constant(key, given.pop(key)) for key in function.others if key in given}
-    if given:
-        listed = ", ".join(map(printable, sorted(given)[:5]))
-        raise _refused(f"{symbol}, {listed}", "its arguments are not known here.")
-    if any(map(_holds_tensor, settings.values())):
+    found = counterpart(symbol, arguments)
+    others = {key: _constant(key, value) for key, value in found.others.items()}
+    if any(map(_holds_tensor, found.settings.values())):
         raise _refused(symbol, "a shape, axis or bound of it is another tensor.")
-    if isinstance(settings.get("mode"), str):
-        settings["mode"] = settings["mode"].lower()
     call: Config = {"args": [first, *others.values()], "kwargs": {}}
-    if name == "pad":
+    if short_name(symbol) == "pad":
         call = {"args": [first], "kwargs": others}
         if others.get("constant_values") == 0:
             call["kwargs"] = {}
-    entry = OPERATIONS[function.name]
+    entry = found.entry
     head = {"module": entry.module, "class_name": entry.name, "registered_name": None}
-    return {**head, "config": settings}, call
+    return {**head, "config": dict(found.settings)}, call
 
 
 def graph_operation(config: Config, tensors: list[Any]) -> tuple[Config, Config]:

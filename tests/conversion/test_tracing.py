@@ -205,7 +205,7 @@ class Wrapped(keras.Model):
 
 class OfTensorFlow(layers.Layer):
     def call(self, x):
-        return tf.abs(x)
+        return tf.math.bessel_i0e(x)
 
 
 class OfNumpy(layers.Layer):
@@ -238,7 +238,7 @@ class ReadWeights(Weights):
 
 class WeightsOfTensorFlow(Weights):
     def call(self, x):
-        return tf.matmul(x, self.w)
+        return tf.math.bessel_i0e(tf.matmul(x, self.w))
 
 
 class Noise(layers.Layer):
@@ -295,12 +295,12 @@ class Fails(layers.Layer):
 
 
 REFUSED = {
-    OfTensorFlow: ("tf.abs(x)", "a function of TensorFlow", "keras.ops"),
+    OfTensorFlow: ("tf.math.bessel_i0e(x)", "a function of TensorFlow", "keras.ops"),
     OfNumpy: ("np.tanh(x)", "values of a symbolic tensor", "keras.ops"),
     Branch: ("if ops.sum(x) > 0", "a branch or a loop of Python", "reader of your own"),
     Loop: ("for row in x", "a branch or a loop of Python", "reader of your own"),
     ReadWeights: ("ops.square(self.w)", "weights of its own (mine)", "Dense"),
-    WeightsOfTensorFlow: ("tf.matmul", "weights of its own (mine), which no reader", "reader"),
+    WeightsOfTensorFlow: ("i0e(tf.matmul", "weights of its own (mine), which no", "reader"),
     Noise: ("keras.random.normal", "draws random numbers", "Dropout"),
     Dropping: ("keras.random.dropout", "draws random numbers", "Dropout"),
     NoiseOfNumpy: ("np.random.default_rng", "draws random numbers", "Dropout"),
@@ -521,7 +521,8 @@ def test_code_on_the_data_runs(layer, tmp_path):
 def test_a_layer_of_ones_own_on_the_data_runs():
     x = keras.Input((3,))
     kernel = keras2gp.convert(keras.Model(x, dense(1)(OfTensorFlow()(x))), dtype="float64")
-    np.testing.assert_allclose(kernel(X), 2 / 3 * np.abs(X) @ np.abs(X).T, rtol=1e-12)
+    values = tf.math.bessel_i0e(X).numpy()
+    np.testing.assert_allclose(kernel(X), 2 / 3 * values @ values.T, rtol=1e-12)
 
     class Random(layers.Layer):
         def call(self, x):

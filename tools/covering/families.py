@@ -322,7 +322,8 @@ FAMILIES = (
     _family(
         "Code of your own",
         """Subclassed models, layers with a `call` of their own and Lambda are traced: the code of a
-        live model is called on symbolic tensors. From a file it is never run.""",
+        live model is called on symbolic tensors, and functions of TensorFlow in it are read as
+        those of keras.ops. From a file it is never run.""",
         """
         class Block(layers.Layer):
             def __init__(self):

@@ -1,0 +1,209 @@
+"""Functions of TensorFlow in code that is traced, as operations of Keras 3.
+
+TensorFlow asks its dispatchers what to do with arguments that it does not take; a symbolic tensor
+of Keras is one. In a thread that traces, the functions below are answered by keras.ops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
+
+from keras2gp.modelfile.config_values import UnreadableError
+from keras2gp.modelfile.tf_functions import counterpart, short_name
+
+__all__ = ["functions_of_tensorflow"]
+
+_TRACING = threading.local()
+
+
+@contextlib.contextmanager
+def functions_of_tensorflow() -> Iterator[None]:
+    """Within it, this thread may call functions of TensorFlow on symbolic tensors of Keras."""
+    _register()
+    before = getattr(_TRACING, "now", False)
+    _TRACING.now = True
+    try:
+        yield
+    finally:
+        _TRACING.now = before
+
+
+class _OnSymbols(tf.__internal__.dispatch.GlobalOpDispatcher):  # type: ignore[misc]
+    """Answers functions of TensorFlow that are called on symbolic tensors of Keras."""
+
+    def handle(self, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """The result of a function, or NOT_SUPPORTED: TensorFlow then raises its own error."""
+        if not getattr(_TRACING, "now", False):
+            return self.NOT_SUPPORTED
+        if not any(map(_is_symbol, keras.tree.flatten((tuple(args), dict(kwargs))))):
+            return self.NOT_SUPPORTED
+        name = short_name(get_canonical_name_for_symbol(op))
+        try:
+            given = inspect.signature(op).bind(*args, **kwargs).arguments
+        except TypeError:
+            return self.NOT_SUPPORTED
+        given = {key: v for key, v in given.items() if key != "name" and v is not None}
+        try:
+            return _composed(name, given) if name in _COMPOSED else _called(name, given)
+        except UnreadableError:
+            return self.NOT_SUPPORTED
+
+
+_registering = threading.Lock()
+_registered: list[Any] = []
+
+
+def _register() -> None:
+    with _registering:
+        if not _registered:
+            _registered.append(_OnSymbols())
+            _registered[0].register()
+
+
+def _is_symbol(value: Any) -> bool:
+    return isinstance(value, keras.KerasTensor)
+
+
+def _called(name: str, given: Mapping[str, Any]) -> Any:
+    """The result of the one operation that a function is. Raises: UnreadableError."""
+    (_, first), *others = given.items()
+    found = counterpart(name, dict(others))
+    settings = {key: _plain(value) for key, value in found.settings.items()}
+    kind = getattr(importlib.import_module(found.entry.module), found.entry.name)
+    if isinstance(first, tuple):
+        first = list(first)
+    if name != "pad":
+        return kind(**settings)(first, *found.others.values())
+    filling = {key: value for key, value in found.others.items() if _plain(value) != 0}
+    return kind(**settings)(first, **filling)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as Python's numbers and lists. Raises: UnreadableError, for a symbolic tensor."""
+    if _is_symbol(value) or isinstance(value, keras.Variable):
+        raise UnreadableError("tf", "a shape, axis or bound of it is another tensor.", "")
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    if isinstance(value, tf.DType):
+        return value.name
+    return np.asarray(value).tolist() if hasattr(value, "numpy") or _is_array(value) else value
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic)
+
+
+def _composed(name: str, given: Mapping[str, Any]) -> Any:
+    """The result of a function that is several operations. Raises: UnreadableError."""
+    function = _COMPOSED[name]
+    (_, first), *rest = given.items()
+    others = {key: value if key in _TENSORS else _plain(value) for key, value in rest}
+    try:
+        inspect.signature(function).bind(first, **others)
+    except TypeError as error:
+        raise UnreadableError(f"tf.{name}", str(error), "") from error
+    return function(first, **others)
+
+
+def _split(value: Any, num_or_size_splits: Any, axis: int = 0) -> Any:
+    sizes = num_or_size_splits
+    if isinstance(sizes, list | tuple):
+        rest = value.shape[axis] - sum(size for size in sizes if size > 0)
+        sizes = np.cumsum([size if size >= 0 else rest for size in sizes])[:-1].tolist()
+    return ops.split(value, sizes, axis)
+
+
+def _unstack(value: Any, num: int | None = None, axis: int = 0) -> list[Any]:
+    axis %= len(value.shape)
+    size = num or value.shape[axis]
+    return [value[(slice(None),) * axis + (i,)] for i in range(size)]
+
+
+def _slice(x: Any, begin: Sequence[int], size: Sequence[int]) -> Any:
+    ends = (None if n < 0 else first + n for first, n in zip(begin, size, strict=True))
+    return x[tuple(slice(first, end) for first, end in zip(begin, ends, strict=True))]
+
+
+def _gather(x: Any, indices: Any, axis: int = 0, batch_dims: int = 0) -> Any:
+    if batch_dims:
+        raise UnreadableError("tf.gather", "it takes others in each image", "")
+    return ops.take(x, indices, axis)
+
+
+def _one_hot(x: Any, depth: int) -> Any:
+    return ops.one_hot(x, depth)
+
+
+def _tensordot(a: Any, b: Any, axes: Any) -> Any:
+    return ops.tensordot(a, b, axes)
+
+
+def _pooling(pool: Callable[..., Any]) -> Callable[..., Any]:
+    def pooled(x: Any, ksize: Any, strides: Any, padding: str) -> Any:
+        rank = len(x.shape) - 2
+        window, step = (_sizes(value, rank) for value in (ksize, strides))
+        return pool(x, window, step, padding.lower(), "channels_last")
+
+    return pooled
+
+
+def _sizes(value: Any, rank: int) -> tuple[int, ...]:
+    """Sizes of a window; TensorFlow also takes one for all axes, and those of images and channels.
+
+    Raises:
+        UnreadableError: it is one over images or channels.
+    """
+    sizes = [value] if isinstance(value, int) else list(value)
+    if len(sizes) == rank + 2:
+        if (sizes[0], sizes[-1]) != (1, 1):
+            raise UnreadableError("tf", "a window over images or channels", "")
+        sizes = sizes[1:-1]
+    return tuple(sizes * rank if len(sizes) == 1 else sizes)
+
+
+_TENSORS = ("inputs", "indices", "y", "b", "bias")
+"""Arguments after the first that may be tensors."""
+
+_COMPOSED: dict[str, Callable[..., Any]] = {
+    "add_n": lambda inputs: sum(inputs[1:], inputs[0]),
+    "avg_pool": _pooling(ops.average_pool),
+    "avg_pool1d": _pooling(ops.average_pool),
+    "avg_pool2d": _pooling(ops.average_pool),
+    "bias_add": lambda x, bias: x + bias,
+    "depth_to_space": ops.nn.depth_to_space,
+    "einsum": lambda equation, inputs: ops.einsum(equation, *inputs),
+    "gather": _gather,
+    "identity": lambda x: x,
+    "l2_normalize": lambda x, axis=None, epsilon=1e-12: ops.normalize(
+        x, axis=axis, order=2, epsilon=math.sqrt(epsilon)
+    ),
+    "max_pool": _pooling(ops.max_pool),
+    "max_pool1d": _pooling(ops.max_pool),
+    "max_pool2d": _pooling(ops.max_pool),
+    "moments": lambda x, axes, keepdims=False: ops.moments(x, axes, keepdims=keepdims),
+    "norm": lambda x, axis=None, keepdims=False: ops.norm(x, axis=axis, keepdims=keepdims),
+    "one_hot": _one_hot,
+    "rank": lambda x: len(x.shape),
+    "reverse": ops.flip,
+    "roll": ops.roll,
+    "shape": ops.shape,
+    "slice": _slice,
+    "space_to_depth": ops.nn.space_to_depth,
+    "split": _split,
+    "squared_difference": lambda x, y: ops.square(x - y),
+    "tensordot": _tensordot,
+    "unstack": _unstack,
+}
+"""Functions of TensorFlow that are no single operation, or whose arguments are of another form."""
