@@ -1,4 +1,4 @@
-"""The warning of a fit whose chosen noise leaves nothing to predict but the mean."""
+"""The warning of a fit whose chosen noise leaves nothing to predict, or is that of copied rows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from keras2gp._util.arrays import Array, Matrix, Noise, Targets, Vector
+from keras2gp._util.arrays import Array, Images, Matrix, Noise, Targets, Vector
 from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.noise_pilot import GAIN
 from keras2gp.gp.solvers.precision import precision_hint
 
-__all__ = ["NoiseWarning", "told_of_noise"]
+__all__ = ["NoiseWarning", "told_of_copies", "told_of_noise"]
 
 _FLAT = 0.1
 """Predictions of the training rows that vary by less than this part of what targets do are flat:
@@ -24,8 +24,16 @@ _TRY = (
 )
 
 
+_COPIED = 0.05
+"""Share of rows from which on copies are warned of: 30% of them raised the error of labels of which
+a tenth were wrong from 16% to 23%, and 10% of them to 17%."""
+_AGREE = 0.9
+"""Share of repeated inputs whose targets agree from which on they are copies: repeated observations
+of targets with noise differ."""
+
+
 class NoiseWarning(UserWarning):
-    """The noise that was chosen takes nearly all of the targets' variance: nothing is predicted."""
+    """The noise that was chosen takes nearly all of the targets' variance, or is that of copies."""
 
 
 def told_of_noise(
@@ -85,6 +93,33 @@ def told_of_noise(
         f"and the predictions are nearly {mean}: from that they differ, at the training inputs, by "
         f"{_share(part[flat])} of what the targets do. Under this kernel the targets hardly depend "
         f"on the inputs. {_remedies(curves[0], dtype)}"
+    )
+
+
+def told_of_copies(x: Images, targets: Targets) -> str:
+    """A sentence on rows that are copies of others, if there are many; "" for others.
+
+    A copy is predicted from its original when it is left out, and tells that observations repeat
+    without noise. Inputs that come again with other targets are observations of their own.
+
+    Args:
+        x: inputs, [N, *shape].
+        targets: [N, C].
+    """
+    first: dict[bytes, int] = {}
+    copies = repeated = 0
+    for number, row in enumerate(np.ascontiguousarray(x)):
+        earlier = first.setdefault(row.tobytes(), number)
+        if earlier != number:
+            repeated += 1
+            copies += bool((targets[earlier] == targets[number]).all())
+    if copies < max(_COPIED * len(x), 2.0) or copies < _AGREE * repeated:
+        return ""
+    return (
+        f"{copies} of {len(x)} rows are copies of earlier ones, inputs and targets alike. Each "
+        "counts as an observation of its own, which says that the noise is small: if they are "
+        "copies, the noise and all uncertainties are too small. Try: the rows without copies "
+        "(numpy.unique, drop_duplicates of pandas), or a noise_variance"
     )
 
 

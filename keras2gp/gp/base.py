@@ -13,7 +13,7 @@ from keras2gp._util.arrays import Matrix, Noise, Targets, Vector
 from keras2gp._util.checks import one_of
 from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.all_noise import NoiseWarning, told_of_noise
+from keras2gp.gp.all_noise import NoiseWarning, told_of_copies, told_of_noise
 from keras2gp.gp.inputs import check_length, feature_names
 from keras2gp.gp.intercept import shifted_training
 from keras2gp.gp.kernel_function import check_kernel, kernel_values
@@ -218,10 +218,11 @@ class GaussianProcess(Posterior):
             self.noise_variance_ = np.array(stated) if noise.by_output else float(stated or 0.0)
 
     def told_of_noise(self) -> str:
-        """A sentence on a chosen noise that takes nearly all of the targets' variance, or "".
+        """Sentences on a chosen noise that takes nearly all of the targets' variance, or on copies.
 
         Returns:
-            What `fit` warned of; "" where the noise is stated, or leaves something to predict.
+            What `fit` warned of; "" where the noise is stated, or leaves something to predict and
+            few rows are copies of others.
 
         >>> import numpy as np
         >>> from keras2gp import GPRegressor
@@ -231,7 +232,7 @@ class GaussianProcess(Posterior):
         self._require_fitted()
         if self.noise_curve_ is None:
             return ""
-        return told_of_noise(
+        told = told_of_noise(
             self.targets_,
             self.alpha_,
             self._shift(),
@@ -240,6 +241,14 @@ class GaussianProcess(Posterior):
             dtype=self.kernel_dtype_,
             prior=has_mean(self.kernel),
         )
+        return ". ".join(sentence for sentence in (told, self._copies()) if sentence)
+
+    def _copies(self) -> str:
+        """A sentence on rows that are copies; "" where the inputs are not known row by row."""
+        x = self.x_train_
+        if x is None or self._positions:
+            return ""
+        return told_of_copies(x if self.observed_ is None else x[self.observed_], self.targets_)
 
     def _noiseless(self) -> str:
         """The reason why "auto" stands for no noise, in words; empty where it is chosen."""

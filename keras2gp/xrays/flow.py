@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,15 @@ from keras2gp.graph.graph import Node
 from keras2gp.graph.offsets import Loop
 from keras2gp.graph.ops import Activation, Input
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.matrices import compiled
 from keras2gp.matrices.gradient import constants_of
+from keras2gp.matrices.speed import tried_images
 from keras2gp.xrays.arguments import taken
 
 __all__ = ["LayerKernel", "layer_kernels", "seconds_of"]
 
 _TILE = 48
-"""Images on a side of a tile: maps of all layers are kept until they are averaged."""
+"""Images on a side of a tile, at most: maps of all layers are kept until they are averaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +66,14 @@ def layer_kernels(kernel: Kernel, x: Any) -> tuple[list[LayerKernel], dict[int, 
     """
     images = [np.asarray(a, np.float64) for a in kernel.images(x)]
     last, read = _last_nodes(kernel), _read_by_activations(kernel)
-    observe = _Observer(kernel, (*last.values(), *read))
+    observe, tile = _observer(kernel), _tile(kernel)
     count = len(images[0])
     matrices = {node: np.empty((count, count)) for node in observe.nodes}
-    for i in range(0, count, _TILE):
-        for j in range(i, count, _TILE):
-            maps = observe(_side(images, i), _side(images, j))
+    for i in range(0, count, tile):
+        for j in range(i, count, tile):
+            maps = observe(_side(images, i, tile), _side(images, j, tile))
             for node, values in maps.items():
-                rows, columns = slice(i, i + _TILE), slice(j, j + _TILE)
+                rows, columns = slice(i, i + tile), slice(j, j + tile)
                 part = values[: count - i, : count - j]
                 matrices[node][rows, columns] = part
                 matrices[node][columns, rows] = part.T
@@ -96,11 +99,11 @@ def seconds_of(kernel: Kernel, x: Any, count: int) -> tuple[float, int]:
     Returns:
         Seconds, and the number of layers.
     """
-    few = kernel.images(taken(x, slice(0, _TILE)))
+    most = _tile(kernel)
+    few = kernel.images(taken(x, slice(0, most)))
     images = [np.asarray(a, np.float64) for a in few]
-    last = _last_nodes(kernel)
-    side, tile = _side(images, 0), min(_TILE, count)
-    observe = _Observer(kernel, (*last.values(), *_read_by_activations(kernel)))
+    side, tile = _side(images, 0, most), min(most, count)
+    observe = _observer(kernel)
     times = []
     for _ in range(2):
         began = time.perf_counter()
@@ -108,7 +111,18 @@ def seconds_of(kernel: Kernel, x: Any, count: int) -> tuple[float, int]:
         times.append(time.perf_counter() - began)
     blocks = -(-count // tile)
     area = blocks * (blocks + 1) / 2 * (tile / len(images[0])) ** 2
-    return max(times[0] - times[1], 0.0) + area * times[1], len(last)
+    return max(times[0] - times[1], 0.0) + area * times[1], len(_last_nodes(kernel))
+
+
+@lru_cache(maxsize=1)
+def _observer(kernel: Kernel) -> _Observer:
+    """The observer of all layers: the measurement and the flow share what is compiled."""
+    return _Observer(kernel, (*_last_nodes(kernel).values(), *_read_by_activations(kernel)))
+
+
+def _tile(kernel: Kernel) -> int:
+    """Images on a side of a tile: few where a pair takes long, so that one is measured soon."""
+    return tried_images(kernel, _TILE)
 
 
 class _Observer:
@@ -121,16 +135,17 @@ class _Observer:
 
     def __init__(self, kernel: Kernel, nodes: tuple[int, ...]) -> None:
         self.nodes = tuple(dict.fromkeys(nodes))
-        self._program = Program(kernel.graph, "shifts", "nngp", boundaries=False)
+        self._program = Program(kernel.graph, "shifts", "nngp")
         self._variances = constants_of(self._program.layers, kernel.parameters)
-        self._traced: Any = None
+        self._traced: dict[Any, Any] = {}
 
     def __call__(self, first: list[Tensor], second: list[Tensor]) -> dict[int, Matrix]:
         """The covariances of all pairs of two sets of images, all of one size, by node."""
-        if self._traced is None:  # one trace: TensorFlow warns of functions that it traces often
-            function = tf.function(self._observed, autograph=False)
-            self._traced = function.get_concrete_function(first, second)
-        maps = self._traced(first, second)
+        shapes = tuple(tuple(image.shape) for image in (*first, *second))
+        if shapes not in self._traced:  # TensorFlow warns of functions that it traces often
+            function = tf.function(self._observed, jit_compile=compiled.XLA, autograph=False)
+            self._traced[shapes] = function.get_concrete_function(first, second)
+        maps = self._traced[shapes](first, second)
         return {node: values.numpy() for node, values in zip(self.nodes, maps, strict=True)}
 
     def _observed(self, first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
@@ -141,12 +156,12 @@ def _read_by_activations(kernel: Kernel) -> list[int]:
     return [n.inputs[0] for n in kernel.graph.nodes if isinstance(n.op.function, Activation)]
 
 
-def _side(images: list[Array], start: int) -> list[Tensor]:
+def _side(images: list[Array], start: int, tile: int) -> list[Tensor]:
     """One side of a tile, the images innermost; the last one is filled up with zeros."""
     parts = []
     for array in images:
-        part = array[start : start + _TILE]
-        short = min(_TILE, len(array)) - len(part)
+        part = array[start : start + tile]
+        short = min(tile, len(array)) - len(part)
         part = np.pad(part, [(0, short)] + [(0, 0)] * (array.ndim - 1))
         parts.append(tf.constant(np.moveaxis(part, 0, -1)))
     return parts

@@ -429,7 +429,45 @@ def test_noise_that_is_all_of_the_variance_is_warned_of(solver):
     assert not few or "of 1 of 2 outputs" in few[0]
 
 
-def test_the_remedy_of_that_warning_works():
+def test_copied_rows_are_warned_of_and_the_remedy_works():
+    """Half of 200 labels are there twice, and a tenth of them is wrong."""
+    x, y, _ = labelled(200, wrong=20)
+    twice, labels = np.concatenate([x, x[:100]]), np.concatenate([y, y[:100]])
+    copied, plain = GPClassifier(RBF(1.0)), GPClassifier(RBF(1.0)).fit(x, y)
+    (told,) = warnings_of(lambda: copied.fit(twice, labels))
+    assert told == copied.told_of_noise()
+    assert "100 of 300 rows are copies" in told
+    assert copied.noise_variance_ < plain.noise_variance_
+    _, rows = np.unique(np.column_stack([twice, labels]), axis=0, return_index=True)
+    cleaned = GPClassifier(RBF(1.0))
+    assert not warnings_of(lambda: cleaned.fit(twice[np.sort(rows)], labels[np.sort(rows)]))
+    assert cleaned.noise_variance_ == plain.noise_variance_
+    assert not warnings_of(lambda: GPClassifier(RBF(1.0), 0.5).fit(twice, labels))
+    assert not warnings_of(lambda: GPClassifier(RBF(1.0)).fit(twice[:205], labels[:205]))
+
+
+def test_copies_of_observed_rows_are_those_of_a_regression():
+    x, y, *_ = problem(60)
+    y = y.copy()
+    y[5:10] = np.nan
+    twice, targets = np.concatenate([x, x[:20]]), np.concatenate([y, y[:20]])
+    (told,) = warnings_of(lambda: GPRegressor(RBF(1.3), missing="ignore").fit(twice, targets))
+    assert "15 of 70 rows are copies" in told
+
+
+def test_repeated_inputs_with_targets_of_their_own_are_no_copies():
+    """Observations of few inputs, of which some agree by chance: they tell the noise."""
+    random = np.random.default_rng(0)
+    x = np.repeat(np.arange(6.0)[:, None], 20, axis=0)
+    votes = (random.random(120) < np.where(x[:, 0] > 2.0, 0.8, 0.2)).astype(int)
+    assert not warnings_of(lambda: GPClassifier(RBF(1.0)).fit(x, votes))
+    y = np.sin(x[:, 0]) + 0.1 * random.standard_normal(120)
+    ours = GPRegressor(RBF(1.0))
+    assert not warnings_of(lambda: ours.fit(x, y))
+    assert ours.noise_std_ == pytest.approx(0.1, rel=0.2)
+
+
+def test_the_remedy_for_noise_that_is_all_works():
     random = np.random.default_rng(0)
     x = random.standard_normal((80, 3))
     y = np.sin(x[:, 0]) + 0.1 * random.standard_normal(80)
