@@ -50,7 +50,7 @@ class ConversionReport:
         output: The path of the layer whose output the kernel describes.
         notes: Changes that concern no single layer, such as a softmax that is left out.
         positions: Sizes of the output's axes of positions; () for a vector.
-        removed: The path of the activation at the output that is left out, if ops come after it.
+        removed: Paths of the activations at the output that are left out, if ops come after them.
 
     >>> import keras, keras2gp
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="out")])
@@ -69,7 +69,7 @@ class ConversionReport:
     output: str = ""
     notes: tuple[str, ...] = field(default=())
     positions: tuple[int, ...] = ()
-    removed: str = ""
+    removed: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -107,7 +107,7 @@ class ConversionReport:
             "obstacles": [vars(obstacle) for obstacle in self.obstacles],
             "notes": list(self.notes),
             "positions": list(self.positions),
-            "removed": self.removed,
+            "removed": list(self.removed),
         }
 
     @classmethod
@@ -135,7 +135,7 @@ class ConversionReport:
             notes=tuple(str(note) for note in data["notes"]),
             # keras2gp 0.1 knew no outputs with positions.
             positions=tuple(map(int, data.get("positions", ()))),
-            removed=str(data.get("removed", "")),
+            removed=tuple(str(path) for path in data.get("removed", ())),
         )
 
     def _repr_html_(self) -> str:

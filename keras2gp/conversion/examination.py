@@ -28,7 +28,6 @@ from keras2gp.conversion.output import (
     unit_notes,
     with_heads_apart,
     with_inputs_numbered,
-    without_output_activation,
 )
 from keras2gp.conversion.overrides import apply_overrides
 from keras2gp.conversion.preprocessing import (
@@ -45,6 +44,7 @@ from keras2gp.errors import Obstacle, PriorError
 from keras2gp.graph.calls import join_calls
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
+from keras2gp.graph.heads import without_output_activation
 from keras2gp.graph.means import split_mean, without_arrays
 from keras2gp.graph.offsets import check_offsets
 from keras2gp.graph.ops import Input, Spatial

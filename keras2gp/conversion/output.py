@@ -21,23 +21,10 @@ from keras2gp.graph.distributions import holding_data
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.means import MeanTerms
 from keras2gp.graph.ops import (
-    Activation,
-    Axes,
-    Crop,
-    Flip,
     Input,
-    Op,
     Opaque,
-    Patches,
-    Permute,
     Polynomial,
     Product,
-    Reshape,
-    Scale,
-    Select,
-    Shift,
-    Shuffle,
-    Spread,
 )
 from keras2gp.kernel.mean import Mean
 from keras2gp.modelfile.archive import printable
@@ -57,11 +44,9 @@ __all__ = [
     "unit_notes",
     "with_heads_apart",
     "with_inputs_numbered",
-    "without_output_activation",
 ]
 
 _LISTED = 50
-_OUTPUT_ACTIVATIONS = ("softmax", "sigmoid", "tanh", "log_softmax", "log_sigmoid")
 
 
 def chosen_output(walker: KerasWalker, functional: Any, output: str | int | None) -> Tensor:
@@ -118,44 +103,6 @@ def graph_of(tensor: Tensor, state: State, walker: KerasWalker) -> Graph:
     path = walker.calls[-1].row.path if walker.calls else "input"
     tensor = Context(state, path).as_graph_tensor(tensor)
     return state.builder.graph(tensor.parts[0].node)
-
-
-def without_output_activation(graph: Graph) -> tuple[Graph, list[str], str]:
-    """Remove a softmax, sigmoid or tanh at the output, which makes values in an interval of it.
-
-    Ops that only move positions may come after it: they act on its argument as they act on it.
-
-    Factors and constants at the very end, as in 2 tanh(u), are left out with it.
-
-    Returns: the graph, notes, and the activation's path if there are such ops
-    """
-    index, after = graph.output, []
-    while isinstance(graph.nodes[index].op, Scale | Shift):
-        (index,) = graph.nodes[index].inputs
-    last = index
-    while _moves_positions(graph.nodes[index].op):
-        after.append(index)
-        (index,) = graph.nodes[index].inputs
-    node = graph.nodes[index]
-    if not isinstance(node.op, Activation) or node.op.name not in _OUTPUT_ACTIVATIONS:
-        return graph, [], ""
-    scaled = "" if last == graph.output else ", with the factor and constant after it"
-    note = (
-        f"{node.op.name} at the output ({node.path}) removed{scaled}: the kernel is of its argument"
-    )
-    nodes = list(graph.nodes)
-    if after:  # the first of them reads the argument
-        nodes[after[-1]] = replace(nodes[after[-1]], inputs=node.inputs)
-        return replace(graph, nodes=tuple(nodes)).pruned(last), [note], node.path
-    return graph.pruned(node.inputs[0]), [note], ""
-
-
-def _moves_positions(op: Op) -> bool:
-    """Whether an op gives numbers of its input, in other places or fewer of them."""
-    single = isinstance(op, Patches) and op.taps == 1 and not op.reads_outside
-    return single or isinstance(
-        op, Axes | Crop | Flip | Permute | Reshape | Select | Shuffle | Spread
-    )
 
 
 def obstacles_before(walker: KerasWalker, graph: Graph) -> list[Obstacle]:

@@ -51,7 +51,7 @@ class Widened(StepByStep):
         tracer: Has traced the user's code in the model.
         trained_until: As for convert().
         layers: As for convert().
-        removed: Path of an activation before the output that is left out; "" for none.
+        removed: Paths of activations before the output that are left out.
         bias_means: Paths of the layers whose biases have a mean in the kernel.
 
     Raises:
@@ -69,7 +69,7 @@ class Widened(StepByStep):
         tracer: Tracer | None = None,
         trained_until: str | None = None,
         layers: Mapping[Any, Any] | None = None,
-        removed: str = "",
+        removed: Collection[str] = (),
         bias_means: Collection[str] = (),
     ) -> None:
         self.scale = scale
@@ -142,7 +142,7 @@ class Widened(StepByStep):
         # The function itself is handed on, since a function of the user's own has no name in Keras.
         # The kernel is that of a Gaussian output: an activation in the output's layer was removed.
         function = getattr(operation, "activation", keras.activations.linear)
-        if path not in (self.output, self.removed) and function is not keras.activations.linear:
+        if path not in (self.output, *self.removed) and function is not keras.activations.linear:
             activation = keras.layers.Activation(function)
             result = self._notes.between(activation, [result], activation(result.data))
         return [result]
@@ -150,7 +150,7 @@ class Widened(StepByStep):
     def _recurrent(self, call: Call, path: str, name: str) -> list[Tensor]:
         """Call the copy of a recurrent layer."""
         operation, (source, *masks) = call.operation, call.tensors
-        if path in (self.output, self.removed):
+        if path in (self.output, *self.removed):
             raise WideningError(
                 f"{path}: its last activation is left out at the output, and Keras gives no state "
                 "before it. Try: a Dense layer after it"
@@ -164,7 +164,7 @@ class Widened(StepByStep):
 
     def _between(self, call: Call, path: str) -> list[Tensor]:
         """Call the copy of an operation without random weights."""
-        if path == self.removed:
+        if path in self.removed:
             return list(call.tensors)
         operation, copied = call.operation, self._copies.of_operation(call, path)
         args, kwargs = (self._value(v, call) for v in (call.args, call.kwargs))

@@ -175,3 +175,52 @@ def test_inner_products_side_by_side(rng):
     assert not found[:, 0, :, 1].any()
     shared = keras2gp.convert(keras.Model(x, layers.Concatenate()([first, other])), dtype="float64")
     np.testing.assert_allclose(np.asarray(shared(data, positions="all")), found, rtol=1e-12)
+
+
+HEADS = {
+    "beside one without": (lambda a, b, c: ops.concatenate([ops.tanh(a), b], -1), 1),
+    "several": (lambda a, b, c: ops.concatenate([ops.tanh(a), ops.sigmoid(b), c], -1), 2),
+    "joined twice": (lambda a, b, c: ops.concatenate([
+        ops.softmax(a), ops.concatenate([ops.sigmoid(b), c], -1)], -1), 2),
+    "stacked": (lambda a, b, c: ops.stack([ops.softmax(a), ops.softmax(c)], axis=1), 2),
+    "as positions": (lambda a, b, c: ops.concatenate([
+        layers.Reshape((1, 3))(ops.sigmoid(a)), layers.Reshape((1, 3))(c)], 1)[:, ::-1], 1),
+    "the same under two": (lambda a, b, c: ops.concatenate([ops.tanh(a), ops.sigmoid(a)], -1), 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_activations_of_joined_heads_are_left_out(case, x, data):
+    function, count = HEADS[case]
+    h = dense(x, 16, activation="relu")
+    a, b, c = dense(h, 3), dense(h, 2), dense(h, 3)
+    kernel = kernel_of(x, function(a, b, c))
+    assert sum("removed" in note for note in kernel.report.notes) == count
+    names = {name: lambda u, *_: u for name in ("tanh", "sigmoid", "softmax")}
+    module = type("Ops", (), {**vars(ops), **names})
+    linear = type(function)(function.__code__, {**function.__globals__, "ops": module})
+    expected = kernel_of(x, linear(a, b, c))
+    for kind in ("nngp", "ntk"):
+        np.testing.assert_array_equal(
+            kernel(data, get=kind, positions="all"), expected(data, get=kind, positions="all")
+        )
+
+
+def test_heads_whose_activations_stay_are_refused(x):
+    h = dense(x, 16, activation="relu")
+    a, b = dense(h, 2), dense(h, 2)
+    p = ops.sigmoid(a)
+    for joined in (
+        ops.concatenate([ops.relu(a), b], -1),
+        2.0 * ops.concatenate([ops.tanh(a), b], -1),
+        ops.concatenate([p, dense(ops.relu(dense(p, 8)), 2)], -1),
+        ops.sigmoid(a) + ops.sigmoid(b),
+    ):
+        with pytest.raises(UnsupportedModelError, match="output ends in an activation"):
+            kernel_of(x, joined)
+
+
+def test_copies_leave_them_out_too(x, data):
+    h = dense(x, 16, activation="relu")
+    joined = ops.stack([dense(h, 3, activation="softmax"), ops.softmax(dense(h, 3))], axis=1)
+    assert keras2gp.verify(keras.Model(x, joined), data=data).accepted
