@@ -2,6 +2,9 @@
 
 TensorFlow has no float64 kernel for three-dimensional pooling, and rounds the slope of a leaky ReLU
 to float32. In a float64 kernel other operations of Keras take their place.
+
+On many CPUs TensorFlow has no convolution of channels that come first, and no derivative of one.
+XLA has both. A layer that is repeated convolves with the channels last, as saved kernels do.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from keras2gp._util.text import quoted_text
@@ -23,7 +27,8 @@ from keras2gp.conversion.preprocessing import encoder_settings, is_sparse
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.modelfile.building import with_exact_constants
 
-__all__ = ["run_by_keras"]
+__all__ = ["called", "run_by_keras"]
+
 
 _INTERPOLATED = ("Resize", "Resizing", "UpSampling2D")
 """Operations that TensorFlow computes in float32 unless they copy the nearest number."""
@@ -54,7 +59,7 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
     if exact is not None:
         return [_checked(exact(operation, args[0], context), call, context)]
     try:
-        results = operation(*args, **kwargs)
+        results = _result(operation, args, kwargs)
     except Exception as error:  # noqa: BLE001 (whatever Keras or a user's layer raises)
         dtype = context.state.dtype
         context.refuse(f"Keras cannot run it on data of {dtype}: {quoted_text(error)}")
@@ -69,6 +74,20 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
         # Of [N, 1] it gives [N, entries], where Keras states [N, 1, entries].
         results = [ops.reshape(results[0], (-1, *results[0].shape[1:]))]
     return [_checked(result, call, context) for result in results]
+
+
+def called(model: Any) -> Callable[..., Any]:
+    """model.stateless_call, by XLA where nothing else may convolve channels that come first."""
+    if tf.config.list_logical_devices("GPU") or not _is_first(model):
+        return model.stateless_call
+    return tf.function(model.stateless_call, jit_compile=True, autograph=False)
+
+
+def _is_first(operation: Any) -> bool:
+    """Whether an operation, or one of a model's, works on [N, C, *spatial]."""
+    parts = getattr(operation, "_operations", None) or getattr(operation, "layers", ())
+    form = getattr(operation, "data_format", "channels_last") or keras.config.image_data_format()
+    return form == "channels_first" or any(_is_first(part) for part in parts)
 
 
 def _hand_weights(operation: Any, call: Call, context: Context, *, trained: bool) -> None:
@@ -100,6 +119,24 @@ def _check_constants(operation: Any, context: Context) -> None:
                 context.refuse(
                     f"its {name} {number:g} is beyond {context.state.dtype}", "dtype='float64'"
                 )
+
+
+def _result(operation: Any, args: Any, kwargs: Any) -> Any:
+    """Call the copy of an operation; that of a convolution has its channels last.
+
+    Not where Keras 3.15 adds a bias [C] along the last axis, which has C positions.
+    """
+    kinds = " ".join(kind.__name__ for kind in type(operation).__mro__)
+    if "Conv" not in kinds or not _is_first(operation) or _ambiguous(operation, args[0]):
+        return operation(*args, **kwargs)
+    operation.data_format = "channels_last"
+    return ops.moveaxis(operation(ops.moveaxis(args[0], 1, -1), *args[1:], **kwargs), -1, 1)
+
+
+def _ambiguous(operation: Any, x: Any) -> bool:
+    """Whether the result of a layer with a bias has as many channels as last positions."""
+    shape = operation.compute_output_shape(x.shape) if getattr(operation, "use_bias", False) else ()
+    return len(shape) > 1 and shape[1] == shape[-1]
 
 
 def _checked(result: Any, call: Call, context: Context) -> Tensor:

@@ -16,6 +16,7 @@ from keras2gp._util.arrays import Array, Images, Tensor
 from keras2gp._util.checks import is_whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import quoted_text, received_text
+from keras2gp.conversion.on_data import called
 from keras2gp.conversion.walker import functional_of
 from keras2gp.empirical.inputs import ImageInputs
 from keras2gp.empirical.weights import Weight, weights_of
@@ -45,6 +46,7 @@ class Network:
         self, model: Any, chosen: int | str | None, values: Sequence[Array] | None = None
     ) -> None:
         self.model, self._chosen = model, chosen
+        self._called = called(model)
         self.weights: tuple[Weight, ...] = tuple(weights_of(model))
         variables = [*model.trainable_variables, *model.non_trainable_variables]
         if values is None:
@@ -77,7 +79,7 @@ class Network:
 
     def outputs(self, values: Sequence[Tensor], images: Sequence[Tensor]) -> Tensor:
         """The outputs at given trainable weights, [B, units]."""
-        result, _ = self.model.stateless_call(
+        result, _ = self._called(
             values, self._constants, self.inputs.packed(images), training=False
         )
         return tf.reshape(self._output(result), [tf.shape(images[0])[0], -1])

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, Tensor
+from keras2gp.conversion.on_data import called
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.graph.ops import Tokens
 from keras2gp.kernel.inputs import checked
@@ -165,6 +166,8 @@ class Sampler:
         mean: float = 0.0,
     ) -> None:
         self._model, self._taps = model, taps
+        self._called = called(model)
+        self._constants = [tf.constant(v.numpy()) for v in model.non_trainable_variables]
         self._deviations = tuple(deviations)
         self._images = [tf.constant(array) for array in images]
         self._count = len(images[0])
@@ -251,9 +254,7 @@ class Sampler:
 
     def _outputs(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The copy's output less its mean, [N, positions, units], and the tensors of its taps."""
-        outputs, _ = self._model.stateless_call(
-            values, self._model.non_trainable_variables, self._images, training=False
-        )
+        outputs, _ = self._called(values, self._constants, self._images, training=False)
         units, *taps = outputs
         return [self._places.units(units) - self._mean, *taps]
 

@@ -110,7 +110,7 @@ class Survey(StepByStep):
         trained_until: str | None = None,
         layers: Mapping[Any, Any] | None = None,
     ) -> None:
-        self.known = known
+        self.known, self._output = known, output
         self.sizes = Sizes()
         self._paths: dict[int, str] = {}
         super().__init__(functional, state_of_copies(tracer, trained_until, layers), {})
@@ -150,7 +150,7 @@ class Survey(StepByStep):
             return self._plain(call, path, count, shapes)
         random = [t for t in call.tensors if isinstance(t, Random)]
         origins = frozenset[int]().union(*(t.origins for t in random))
-        dead = any(t.dead for t in random)
+        dead = self._output in self.results or any(t.dead for t in random)
         if weighted(call.operation) or self._entries(path):
             name = self._paths.setdefault(id(call.operation), path)
             dead = dead or not self._entries(name)

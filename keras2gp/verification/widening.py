@@ -94,7 +94,8 @@ class Widened(StepByStep):
         if self.cut.active or (not random and not weighted(call.operation)):
             return self._plain(call, path, count, shapes)
         name = self._paths.setdefault(id(call.operation), path)
-        if any(t.dead for t in random) or self._is_unknown(call.operation, name):
+        after = self.output in self.results
+        if after or any(t.dead for t in random) or self._is_unknown(call.operation, name):
             return [Random(tuple(shape), dead=True) for shape in shapes]
         try:
             results = (

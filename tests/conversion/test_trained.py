@@ -83,6 +83,34 @@ def test_the_kernel_is_that_of_the_rest_on_the_features(build, until, form, imag
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
 
 
+def convolved(form):
+    """All kinds of convolutions, before the layers that are infinitely wide."""
+    settings = {"activation": "tanh", "data_format": form}
+    last = form == "channels_last"
+    x = keras.Input((5, 4, 2) if last else (2, 5, 4))
+    h = layers.Conv2D(4, 2, groups=2, **settings)(x)
+    h = layers.SeparableConv2D(6, 2, **settings)(layers.DepthwiseConv2D(2, **settings)(h))
+    h = layers.Conv2DTranspose(3, 2, name="until", **settings)(h)
+    if not last:
+        h = layers.Permute((2, 3, 1))(h)
+    model = keras.Model(x, layers.Dense(1, **HE)(layers.Flatten()(h)))
+    trained(model)
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_channels_that_come_first_run_on_every_processor(dtype, rng):
+    images = rng.normal(size=(3, 5, 4, 2))
+    first, last = (
+        keras2gp.convert(convolved(form), trained_until="until", dtype=dtype)
+        for form in ("channels_first", "channels_last")
+    )
+    tolerance = 1e-6 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(
+        first(np.moveaxis(images, -1, 1)), last(images), rtol=tolerance, atol=0
+    )
+
+
 def test_it_runs_in_the_dtype_of_the_kernel(rng):
     x = keras.Input((3,))
     h = layers.Dense(4, activation="relu", name="first")(x)

@@ -474,3 +474,20 @@ def test_float32():
     low = empirical_kernel(model, dtype="float32")
     assert low.matrix(x).dtype == np.float32
     assert np.abs(low.matrix(x) / expected - 1.0).max() < 1e-5
+
+
+@pytest.mark.parametrize("settings", [{}, {"kind": "nngp"}, {"sketch": 32}], ids=str)
+def test_channels_that_come_first_run_on_every_processor(settings):
+    """On CPUs TensorFlow alone has no derivatives of such convolutions."""
+    images = RANDOM.normal(size=(2, 5, 4, 2))
+    models = []
+    for form in ("channels_last", "channels_first"):
+        x = keras.Input((5, 4, 2) if form == "channels_last" else (2, 5, 4))
+        h = layers.Conv2D(5, 2, activation="tanh", data_format=form)(x)
+        h = layers.AveragePooling2D(2, data_format=form)(h)
+        h = layers.Conv2DTranspose(4, 2, data_format=form)(h)
+        h = h if form == "channels_last" else layers.Permute((2, 3, 1))(h)
+        models.append(keras.Model(x, layers.Dense(2)(layers.Flatten()(h))))
+    models[1].set_weights(models[0].get_weights())
+    last, first = (empirical_kernel(model, **settings) for model in models)
+    np.testing.assert_allclose(first(np.moveaxis(images, -1, 1)), last(images), rtol=1e-9)

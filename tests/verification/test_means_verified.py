@@ -73,6 +73,17 @@ def test_the_layer_that_data_is_added_to_can_be_verified():
     assert report.verdict == "accepted"
 
 
+def test_calls_after_the_output_have_no_copies():
+    """A recurrence that has none, and a sum with data that does not grow."""
+
+    def behind(x):
+        out = layers.Dense(3, name="out")(hidden(x))
+        return layers.Add()([x, layers.GRU(3)(layers.Reshape((1, 3))(out))])
+
+    report = keras2gp.verify(model_of(behind), output="out", widths=(4, 8), samples=20)
+    assert report.verdict != "rejected"
+
+
 def test_data_at_the_output_does_not_grow():
     model = model_of(lambda x: layers.Add()([x, layers.Dense(3, name="out")(hidden(x))]))
     with pytest.raises(WideningError, match="output=LAYER"):
