@@ -9,6 +9,7 @@ from keras2gp.conversion.call import State
 from keras2gp.conversion.walker import KerasWalker, functional_of
 from keras2gp.errors import UnsupportedModelError
 from keras2gp.graph.ops import Activation, Affine, Axes, Positions, Reshape
+from keras2gp.matrices.fingerprint import nameless
 
 HE = {"kernel_initializer": "he_normal"}
 IMAGE = (6, 5, 2)
@@ -32,6 +33,27 @@ def kernel_of(function, shape=IMAGE, **settings):
 
 def matrix(function, x, **settings):
     return np.asarray(kernel_of(function, x.shape[1:], **settings)(x))
+
+
+def assert_same(one, other, x, y=None, rtol=1e-9):
+    """Two kernels, NNGP and NTK, are one function: of x, or the first of x and the second of y.
+
+    Equal graphs with equal variances, on equal data, have equal entries: they are not computed.
+    Others are, of every other image with those between.
+    """
+    y = x if y is None else y
+    graphs, variances = zip(
+        *((nameless(k.graph), list(k.parameters.values())) for k in (one, other)), strict=True
+    )
+    if graphs[0] == graphs[1] and variances[0] == variances[1]:
+        for first, second in zip(one.images(x), other.images(y), strict=True):
+            np.testing.assert_allclose(first, second, rtol=rtol, atol=rtol)
+        return
+    for kind in ("nngp", "ntk"):
+        found, expected = (
+            kernel(images[::2], images[1::2], get=kind) for kernel, images in ((one, x), (other, y))
+        )
+        np.testing.assert_allclose(found, expected, rtol=rtol)
 
 
 def specs(function, shape=IMAGE, **settings):
