@@ -76,7 +76,7 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
     return [_checked(result, call, context) for result in results]
 
 
-def called(model: Any) -> Callable[..., Any]:
+def called(model: Any) -> Any:
     """model.stateless_call, by XLA where nothing else may convolve channels that come first."""
     if tf.config.list_logical_devices("GPU") or not _is_first(model):
         return model.stateless_call
@@ -85,7 +85,7 @@ def called(model: Any) -> Callable[..., Any]:
 
 def _is_first(operation: Any) -> bool:
     """Whether an operation, or one of a model's, works on [N, C, *spatial]."""
-    parts = getattr(operation, "_operations", None) or getattr(operation, "layers", ())
+    parts: Any = getattr(operation, "_operations", None) or getattr(operation, "layers", ())
     form = getattr(operation, "data_format", "channels_last") or keras.config.image_data_format()
     return form == "channels_first" or any(_is_first(part) for part in parts)
 
@@ -135,8 +135,10 @@ def _result(operation: Any, args: Any, kwargs: Any) -> Any:
 
 def _ambiguous(operation: Any, x: Any) -> bool:
     """Whether the result of a layer with a bias has as many channels as last positions."""
-    shape = operation.compute_output_shape(x.shape) if getattr(operation, "use_bias", False) else ()
-    return len(shape) > 1 and shape[1] == shape[-1]
+    if not getattr(operation, "use_bias", False):
+        return False
+    shape = operation.compute_output_shape(x.shape)
+    return bool(shape[1] == shape[-1])
 
 
 def _checked(result: Any, call: Call, context: Context) -> Tensor:
