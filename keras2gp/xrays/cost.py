@@ -20,7 +20,7 @@ from keras2gp.matrices.api import estimate
 from keras2gp.matrices.speed import speed_of, tried_images
 from keras2gp.xrays.arguments import Inputs, taken
 from keras2gp.xrays.flow import seconds_of
-from keras2gp.xrays.scores import Task, scored
+from keras2gp.xrays.scores import Task, rounds_of, scored
 from keras2gp.xrays.sharing import Share
 from keras2gp.xrays.signals import PAIRS
 
@@ -184,7 +184,8 @@ def _parts(plan: Plan) -> tuple[float, ...]:
                 continue
             rows = share.rows
             # The model is fitted to fewer rows too.
-            parts[number] = (plan.subsets + 1) * fits[rows] * (2 if rows < plan.rows else 1)
+            parts[number] = (1 + rounds_of(plan.subsets, rows)) * fits[rows]
+            parts[number] *= 2 if rows < plan.rows else 1
             if not share.place:
                 nodes = len(share.kernel.graph.nodes) / len(plan.base.graph.nodes)
                 matrices = share.work * share.pairs(plan.test) / speed.rate

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
+from threadpoolctl import threadpool_limits
 
 from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
 from keras2gp.errors import NumericalError
@@ -19,7 +23,11 @@ from keras2gp.gp.metrics import calibration_error_by_chance, expected_calibratio
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.student import Student
 
-__all__ = ["Part", "Scores", "Task", "scored", "subsets_of"]
+__all__ = ["Part", "Scores", "Task", "rounds_of", "scored", "subsets_of"]
+
+_SMALL = 2000
+"""Rows up to which fits go side by side, each on one core: in matrices of this size the threads of
+one decomposition wait for each other, for many times as long where other work is on the cores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,15 +125,18 @@ def scored(
         NumericalError: the matrix is not positive definite.
         InputError: the targets are of one class.
     """
-    whole = _Fit(matrix, task.y, regression=task.regression)
-    parts = []
-    for rows in subsets:
+
+    def of_subset(rows: Indices) -> Part:
         part = _Fit(matrix[np.ix_(rows, rows)], task.y[rows], regression=task.regression)
         error, nats = float(part.error.mean()), float(part.nats.mean())
         tested = None
         if cross is not None and task.test is not None:
             tested = float(part.tested(cross[:, rows], task.test).mean())
-        parts.append(Part(error, nats, part.evidence, tested))
+        return Part(error, nats, part.evidence, tested)
+
+    with _side_by_side(len(task.y)) as each:
+        (whole,) = each(lambda y: _Fit(matrix, y, regression=task.regression), [task.y])
+        parts = list(each(of_subset, subsets))
     test: tuple[float, ...] = ()
     if cross is not None and task.test is not None:
         test = tuple(whole.tested(cross, task.test).tolist())
@@ -143,19 +154,34 @@ def scored(
     )
 
 
+def rounds_of(fits: int, rows: int) -> int:
+    """The number of fits of so many rows that go one after the other, of so many in all."""
+    return -(-fits // (os.cpu_count() or 1)) if rows <= _SMALL else fits
+
+
+@contextmanager
+def _side_by_side(rows: int) -> Iterator[Callable[[Callable[[Any], Any], Iterable[Any]], Any]]:
+    """Apply a function to each entry of a list, on one core each where fits are small."""
+    with warnings.catch_warnings():  # here: filters are those of all threads
+        for kind in (JitterWarning, NoiseWarning):  # they are numbers of the scores
+            warnings.simplefilter("ignore", kind)
+        if rows > _SMALL:
+            yield map
+            return
+        with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            yield pool.map
+
+
 class _Fit:
     """A Gaussian process of some rows, and the losses of its leave-one-out predictions."""
 
     def __init__(self, matrix: Matrix, y: Targets, *, regression: bool) -> None:
         self.regression = regression
-        with warnings.catch_warnings():
-            for kind in (JitterWarning, NoiseWarning):  # they are numbers of the scores
-                warnings.simplefilter("ignore", kind)
-            if regression:
-                self.gp: Any = GPRegressor("precomputed")
-            else:
-                self.gp = GPClassifier("precomputed", probabilities="temperature", intercept=0.0)
-            self.gp.fit(matrix, y)
+        if regression:
+            self.gp: Any = GPRegressor("precomputed")
+        else:
+            self.gp = GPClassifier("precomputed", probabilities="temperature", intercept=0.0)
+        self.gp.fit(matrix, y, progress=False)
         if regression:
             self._of_regression(y)
         else:

@@ -1,11 +1,11 @@
-"""The style sheet of the page, in light and dark."""
+"""The style sheet of the page: in light and dark, narrow and wide, and on paper."""
 
 __all__ = ["STYLE"]
 
 STYLE = """
 :root{--back:#fff;--card:#f6f7f9;--ink:#1b1f24;--soft:#59636e;--line:#d5dae0;--worse:#b4410e;
 --better:#0b62a8;--none:#6b7580;--accent:#0b62a8}
-@media (prefers-color-scheme:dark){:root{--back:#14171b;--card:#1d2127;--ink:#e7eaee;
+@media screen and (prefers-color-scheme:dark){:root{--back:#14171b;--card:#1d2127;--ink:#e7eaee;
 --soft:#a3adb8;--line:#39414a;--worse:#ff9a5c;--better:#6db7ff;--none:#98a3ae;--accent:#6db7ff}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:80rem;padding:1.5rem;background:var(--back);color:var(--ink);
@@ -62,7 +62,7 @@ figure svg{width:100%;height:auto;max-width:26rem}
 figcaption{color:var(--soft);font-size:.85rem}
 details{margin:1rem 0}
 summary{cursor:pointer;padding:.3rem 0}
-@media (max-width:44rem){body{padding:1rem}.forest thead{position:absolute;left:-99rem}
+@media screen and (max-width:44rem){body{padding:1rem}.forest thead{position:absolute;left:-99rem}
 .forest,.forest tbody,.forest tr,.forest td,.forest tbody th{display:block;width:100%}
 .forest tbody th{max-width:none}.forest td{border-top:0;padding:0 .7rem}
 .forest td.verdict{padding-top:.3rem}
@@ -70,4 +70,8 @@ summary{cursor:pointer;padding:.3rem 0}
 .forest td::before{flex-basis:100%}.forest tr{padding:.4rem 0;border-top:1px solid var(--line)}
 .forest tbody th{border-top:0}
 .forest td::before{content:attr(data-label);display:block;color:var(--soft);font-size:.8rem}}
+@media print{body{padding:0}nav,.skip,details:not([open]){display:none}h2{break-after:avoid}
+.scroll{overflow:visible;zoom:.66}.scroll>svg{display:block;max-width:100%;height:auto}
+tr,figure,.pair>.scroll,.facts div{break-inside:avoid}
+.pair>.scroll{zoom:.8}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """

@@ -20,7 +20,7 @@ from keras2gp.matrices.speed import Speed
 from keras2gp.xrays import cost, examination, flow, scoring, variants
 from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.report import FILES
-from keras2gp.xrays.scores import Task, scored
+from keras2gp.xrays.scores import Task, rounds_of, scored
 
 KINDS = ["activation", "bias"]
 
@@ -289,10 +289,11 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
     )
     assert new.there == 0
     flow = 1000.0 * (20 + 16) + 20 * 20
-    assert new.seconds == pytest.approx(new.kernels * 7 * 60 + flow, rel=1e-6)
+    fits = 1 + rounds_of(6, 60)
+    assert new.seconds == pytest.approx(new.kernels * fits * 60 + flow, rel=1e-6)
     assert old.there == old.kernels == new.kernels
     assert new.progress(0) == (0, round(1000 * new.seconds))
-    assert new.progress(new.kernels)[0] == pytest.approx(1000 * new.kernels * 7 * 60, rel=1e-6)
+    assert new.progress(new.kernels)[0] == pytest.approx(1000 * new.kernels * fits * 60, rel=1e-6)
     assert old.seconds == old.disk == old.progress(old.kernels)[0] == 0
     assert f"{old.kernels} of {old.kernels} kernels are there already" in str(old)
 
@@ -483,18 +484,11 @@ def chromium():
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(chromium() is None, reason="no chromium here")
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (500, False)])
-def test_the_page_opens_in_a_browser(made, tmp_path, width, dark):
-    """The page is drawn, in light and in dark, and nothing sticks out of a narrow window."""
-    _, out, _ = made
+def title_in_browser(text, script, tmp_path, width, *, dark=False):
+    """The title of a page that a browser of this width shows, set by a script at its end."""
     page = tmp_path / "page.html"
-    text = (out / "report.html").read_text()
-    probe = "<script>document.title=document.documentElement.scrollWidth+' '+getComputedStyle("
-    probe += "document.body).backgroundColor+' '+document.querySelectorAll('svg *').length</script>"
     policy = text.replace("default-src 'none'", "default-src 'none';script-src 'unsafe-inline'")
-    page.write_text(policy.replace("</body>", f"{probe}</body>"))
+    page.write_text(policy.replace("</body>", f"<script>document.title={script}</script></body>"))
     words = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     words += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     words += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
@@ -506,8 +500,36 @@ def test_the_page_opens_in_a_browser(made, tmp_path, width, dark):
         timeout=120,
         check=True,
     ).stdout
-    title = shown.partition("<title>")[2].partition("</title>")[0]
+    return shown.partition("<title>")[2].partition("</title>")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium() is None, reason="no chromium here")
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (500, False)])
+def test_the_page_opens_in_a_browser(made, tmp_path, width, dark):
+    """The page is drawn, in light and in dark, and nothing sticks out of a narrow window."""
+    _, out, _ = made
+    script = "document.documentElement.scrollWidth+' '+getComputedStyle("
+    script += "document.body).backgroundColor+' '+document.querySelectorAll('svg *').length"
+    text = (out / "report.html").read_text()
+    title = title_in_browser(text, script, tmp_path, width, dark=dark)
     across, colour, shapes = title.partition(" ")[0], title[title.index("rgb") :], title.split()[-1]
     assert int(across) <= width
     assert colour.startswith("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
     assert int(shapes) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium() is None, reason="no chromium here")
+def test_nothing_is_cut_off_on_paper(made, tmp_path):
+    """The rules of print hold on a screen as wide as a sheet: what scrolls there has room."""
+    _, out, _ = made
+    text = (out / "report.html").read_text()
+    assert text.count("@media print") == 1
+    script = "Array.from(document.querySelectorAll('.scroll')).filter(e=>e.offsetParent)"
+    script += ".map(e=>e.scrollWidth<=e.clientWidth+1).join()"
+    on_screen = title_in_browser(text, script, tmp_path, 698)
+    assert "false" in on_screen, "a picture of all layers is wider than a sheet"
+    on_paper = text.replace("@media screen and", "@media not all and")
+    shown = title_in_browser(on_paper.replace("@media print", "@media all"), script, tmp_path, 698)
+    assert set(shown.split(",")) == {"true"}
