@@ -23,6 +23,7 @@ __all__ = [
     "data_digest",
     "expanded",
     "identity",
+    "input_shape",
     "read_record",
     "real_path",
 ]
@@ -90,6 +91,22 @@ class FitRecord:
         }
         text = json.dumps(with_digest(data), indent=1)
         write_file(directory / RECORD, text + "\n")
+
+
+def input_shape(directory: Path) -> tuple[int | None, ...] | None:
+    """The shape of one image of a fit, with None for a size that is open.
+
+    None where the kernel has several inputs, or one of words or integers; and where the file does
+    not say, which the load of the fit explains.
+    """
+    try:
+        state = json.loads(read_if_regular(directory / "kernel" / "kernel.json", _LARGEST) or b"")
+        (one,) = state["inputs"]
+        shape = tuple(one["shape"])
+        known = all(n is None or (type(n) is int and n > 0) for n in shape)
+        return shape if known and not one.get("dtype") else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def read_record(directory: Path) -> FitRecord:

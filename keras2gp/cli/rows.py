@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from keras2gp._util.arrays import Images, Targets
-from keras2gp._util.fit_record import FitRecord, data_digest, identity
+from keras2gp._util.fit_record import FitRecord, data_digest, identity, input_shape
 from keras2gp._util.paths import expanded
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
-from keras2gp._util.text import received_text
+from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.data import datasets
 from keras2gp.data.files import read_npy, read_npz
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_images
-from keras2gp.data.tables import TARGET, read_csv, without_target
-from keras2gp.errors import DataError
+from keras2gp.data.tables import TARGET, is_table, read_csv, without_target
+from keras2gp.errors import DataError, InputError
 
 __all__ = [
     "Rows",
+    "filled_shape",
     "images_to_predict",
     "images_to_verify",
     "rows_of_demo",
@@ -149,6 +152,7 @@ def rows_to_test(options: argparse.Namespace) -> Rows:
                 f"{options.data} is not what it was: its training rows differ from those fitted"
             )
     rows = _test(data)
+    _require_shape(rows.x, options, options.data)
     y = _targets(rows.y, rows.name, regression=record.task == "regression")
     return Rows(rows.name, rows.x, y, rows.notes, warnings)
 
@@ -160,6 +164,7 @@ def rows_to_evaluate(options: argparse.Namespace) -> tuple[Rows, Images | None]:
         return rows, None
     target = _target_of(options.ood, options.target or options.record.target)
     images = _images_only(options.ood, download=options.download, target=target)
+    _require_shape(images, options, f"--ood {options.ood}")
     return rows, images[: options.test]
 
 
@@ -173,6 +178,7 @@ def images_to_predict(options: argparse.Namespace) -> Images:
     """All images to predict, or the first --limit. Raises: DataError."""
     target = options.target or _target_of(options.data, options.record.target)
     images = _images_only(options.data, download=options.download, target=target)
+    _require_shape(images, options, options.data)
     return images[: options.limit]
 
 
@@ -182,6 +188,29 @@ def images_to_verify(options: argparse.Namespace) -> Images | None:
         return None
     images = _images_only(options.data, download=options.download, target=options.target)
     return images[: options.images]
+
+
+def filled_shape(expected: Sequence[int | None], received: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one image that a kernel takes, with the images' own sizes where it is open.
+
+    expected: of the kernel's input
+    received: of the images, [N, *shape]
+    """
+    sizes = (*received[1:], *[1] * len(expected))
+    return tuple(
+        own if stated is None else stated for stated, own in zip(expected, sizes, strict=False)
+    )
+
+
+def _require_shape(x: Images, options: argparse.Namespace, source: str) -> None:
+    """Refuse images that a fit does not take, before it is loaded. Raises: InputError."""
+    expected = input_shape(options.fit)
+    if expected is None or is_table(x) or x.dtype.kind not in "biuf" or x.ndim < 2:
+        return
+    shape, sizes = filled_shape(expected, x.shape), x.shape[1:]
+    flat = len(shape) == 1 and math.prod(sizes) == shape[0]
+    if sizes != shape and not flat and (*sizes, 1) != shape:
+        raise InputError(f"{source}: {wrong_shape('images', x.shape, shape)}")
 
 
 def _read(

@@ -11,7 +11,7 @@ from keras2gp import zoo
 from keras2gp._util.arrays import Images
 from keras2gp._util.progress import stage
 from keras2gp.cli.model_source import ModelSource
-from keras2gp.cli.rows import Rows
+from keras2gp.cli.rows import Rows, filled_shape
 from keras2gp.cli.tables import prepared_table, takes_table
 from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.images import prepare_images
@@ -151,12 +151,7 @@ def _prepared(kernel: Kernel | ComposedKernel, x: Images) -> tuple[Images, list[
             "Try: a CSV file with a column for each, an .npz file whose x holds them side by side; "
             "or the Python interface, which takes a list of arrays"
         )
-    # Axes of any size take the images' own.
-    sizes = (*x.shape[1:], *[1] * len(kernel.inputs[0].shape))
-    shape = tuple(
-        actual if expected is None else expected
-        for expected, actual in zip(kernel.inputs[0].shape, sizes, strict=False)
-    )
+    shape = filled_shape(kernel.inputs[0].shape, x.shape)
     notes = []
     if len(shape) == 1 and x.ndim > 2 and x[:1].size == shape[0]:
         x = x.reshape(len(x), -1)

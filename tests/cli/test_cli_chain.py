@@ -91,6 +91,15 @@ def test_the_variance_tells_images_from_elsewhere(files, fitted, run, run_json, 
     code, out, _ = run(*evaluate, "--ood", tmp_path / "noise.npz")
     assert code == 0
     assert "AUROC" in out
+    assert "note: uint8 pixels divided by 255" in out
+    with np.load(files / "data.npz") as archive:
+        np.savez(tmp_path / "trained.npz", x=archive["x"][:30])
+    _, out, _ = run(*evaluate, "--ood", tmp_path / "trained.npz")
+    assert "30 of them are training images" in out
+    np.savez(tmp_path / "huge.npz", x=np.full((3, 6, 6, 1), 1e30))
+    code, _, err = run(*evaluate, "--ood", tmp_path / "huge.npz")
+    assert code == 6
+    assert f"--ood {tmp_path / 'huge.npz'}: the variance of image 0" in err.replace("\n", " ")
     np.savez(tmp_path / "wide.npz", x=np.zeros((3, 7, 6, 1)))
     assert run(*evaluate, "--ood", tmp_path / "wide.npz")[0] == 5
     assert run(*evaluate, "--ood", tmp_path / "none.npz")[0] == 5

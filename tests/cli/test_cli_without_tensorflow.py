@@ -1,8 +1,14 @@
 """The commands that compute no kernel, and the refusals, answer without TensorFlow."""
 
+import argparse
 import json
 
 import numpy as np
+import pytest
+
+from keras2gp._util.fit_record import FitRecord, input_shape
+from keras2gp.cli.rows import images_to_predict
+from keras2gp.errors import InputError
 
 KERNEL = [[2.0, 1.0], [1.0, 2.0]]
 CONVERGENCE = {
@@ -33,6 +39,12 @@ def test_what_needs_no_kernel_does_not_wait_for_tensorflow(spawn, tmp_path):
     (tmp_path / "model.keras").touch()
     (tmp_path / "fit").mkdir()
     (tmp_path / "fit" / "fit.json").write_text("{}")
+    np.savez(tmp_path / "wide.npz", x=np.zeros((9, 6, 7, 1)), y=np.arange(9))
+    np.savez(tmp_path / "right.npz", x=np.zeros((9, 6, 6)), y=np.arange(9))
+    (tmp_path / "square" / "kernel").mkdir(parents=True)
+    FitRecord("classification", "m", "sample", "sample", 3, "").write(tmp_path / "square")
+    inputs = {"inputs": [{"name": "image", "shape": [6, 6, 1]}]}
+    (tmp_path / "square" / "kernel" / "kernel.json").write_text(json.dumps(inputs))
     fit = ["fit", "model.keras", "--train", "9", "--out", "out", "--data"]
     lines = [
         (0, ["--version"]),
@@ -48,6 +60,9 @@ def test_what_needs_no_kernel_does_not_wait_for_tensorflow(spawn, tmp_path):
         (4, ["predict", "fit", "--data", "sample", "--out", "p.csv"]),
         (4, ["evaluate", "fit", "--data", "sample", "--test", "9"]),
         (4, ["export", "fit", "served"]),
+        (5, ["predict", "square", "--data", "wide.npz", "--out", "p.csv"]),
+        (5, ["evaluate", "square", "--data", "wide.npz", "--test", "9"]),
+        (5, ["evaluate", "square", "--data", "right.npz", "--test", "9", "--ood", "wide.npz"]),
         (5, [*fit, "none.npz"]),
         (5, [*fit, "broken.npz"]),
         (5, [*fit, "nameless.npz"]),
@@ -64,7 +79,53 @@ def test_what_needs_no_kernel_does_not_wait_for_tensorflow(spawn, tmp_path):
     )
     done = spawn("-c", program, json.dumps(lines), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("wide.npz: images: received shape (9, 6, 7, 1), expected") == 3
     found = json.loads((tmp_path / "result.json").read_text())
     for (code, line), (actual, started) in zip(lines, found, strict=True):
         assert not started, f"keras2gp {' '.join(line)} started TensorFlow"
         assert actual == code, f"keras2gp {' '.join(line)}: {actual}\n{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("stated", "shape"),
+    [
+        ({"inputs": [{"name": "a", "shape": [6, None, 1]}]}, (6, None, 1)),
+        ({"inputs": [{"name": "a", "shape": [3], "dtype": "int32"}]}, None),
+        ({"inputs": [{"name": "a", "shape": [3]}, {"name": "b", "shape": [3]}]}, None),
+        ({"inputs": [{"name": "a", "shape": ["3"]}]}, None),
+        ({"inputs": 3}, None),
+        ([], None),
+    ],
+)
+def test_the_shape_that_a_fit_takes_is_read_or_left_to_its_load(stated, shape, tmp_path):
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel" / "kernel.json").write_text(json.dumps(stated))
+    assert input_shape(tmp_path) == shape
+    (tmp_path / "kernel" / "kernel.json").write_text("{")
+    assert input_shape(tmp_path) is None
+    assert input_shape(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "received"),
+    [
+        ((6, 6, 1), (4, 6, 6)),
+        ((6, 6, 1), (4, 6, 6, 1)),
+        ((36,), (4, 6, 6)),
+        ((6, None, 1), (4, 6, 9, 1)),
+    ],
+)
+def test_shapes_that_a_fit_takes_pass(expected, received, tmp_path):
+    """As in the session, which adds an axis of channels and flattens images for vectors."""
+    (tmp_path / "kernel").mkdir()
+    state = {"inputs": [{"name": "a", "shape": expected}]}
+    (tmp_path / "kernel" / "kernel.json").write_text(json.dumps(state))
+    np.save(tmp_path / "x.npy", np.zeros(received))
+    options = {"fit": tmp_path, "data": str(tmp_path / "x.npy"), "download": False, "limit": None}
+    record = FitRecord("regression", "m", "d", "d", 3, "")
+    options = argparse.Namespace(**options, target=None, record=record)
+    assert images_to_predict(options).shape == received
+    state["inputs"][0]["shape"] = (5, *expected[1:])
+    (tmp_path / "kernel" / "kernel.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match="images: received shape"):
+        images_to_predict(options)

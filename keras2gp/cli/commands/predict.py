@@ -26,7 +26,7 @@ from keras2gp.cli.predictions import (
 )
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import prepared
-from keras2gp.errors import InputError
+from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.strangeness import SCORES
 from keras2gp.report import positions_text
 from keras2gp.serving.export import export as export_fit
@@ -102,11 +102,13 @@ def _ood_scores(
 ) -> dict[str, Any]:
     """How well each score tells images from elsewhere from the test images."""
     images, notes = prepared(estimator.kernel, elsewhere, f"--ood {source}")
-    described = {"source": source, "rows": len(images), "notes": notes}
     try:
-        return described | ood_scores(estimator, pairs, images, kept)
-    except InputError as error:
-        raise InputError(f"--ood {source}: {error}") from error
+        scores = ood_scores(estimator, pairs, images, kept)
+    except (InputError, NumericalError) as error:
+        raise type(error)(f"--ood {source}: {error}") from error
+    if twice := repeated_rows(estimator, images):
+        notes.append(f"{twice} of them are training images, of which the fit is certain")
+    return {"source": source, "rows": len(images), "notes": notes} | scores
 
 
 def _show_evaluation(out: Output, record: FitRecord, document: dict[str, Any]) -> None:
@@ -118,6 +120,8 @@ def _show_evaluation(out: Output, record: FitRecord, document: dict[str, Any]) -
     show_measures(out, document["measures"], document["seconds"])
     if ood is not None:
         out.line(f"{ood['rows']} images of {ood['source']}, from elsewhere", style="bold")
+        for note in ood["notes"]:
+            out.line(f"  note: {note}")
         rows = [
             (
                 name,
