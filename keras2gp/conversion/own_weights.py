@@ -18,7 +18,7 @@ import numpy as np
 from keras2gp.conversion.initial_values import initial_constant
 from keras2gp.modelfile.building import without_values
 
-__all__ = ["OwnWeights", "StandIn", "variables_of"]
+__all__ = ["AffineWeight", "OwnWeights", "StandIn", "variables_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,33 @@ class StandIn:
         return tensors
 
 
+class AffineWeight(keras.Variable):  # type: ignore[misc]
+    """A weight times a number, with another one added, as a weight without values.
+
+    Args:
+        weight: the weight
+        factor: the number that it is multiplied by
+        constant: the number that is added
+    """
+
+    def __init__(self, weight: Any, factor: float, constant: float) -> None:
+        # Keras's own __init__ makes the values.
+        for key in _FACTS:
+            object.__setattr__(self, key, getattr(weight, key))
+        self.of, self.factor, self.constant = weight, factor, constant
+        if isinstance(weight, AffineWeight):
+            self.of, self.factor = weight.of, factor * weight.factor
+            self.constant = factor * weight.constant + constant
+
+    def at(self, number: float | None) -> float | None:
+        """Its value where the weight is a number."""
+        return None if number is None else self.factor * number + self.constant
+
+
+_FACTS = ("_name", "_path", "_shape", "_dtype", "_ndim", "_autocast", "_trainable", "_value")
+"""Attributes of Keras's weights that calls on symbolic tensors read."""
+
+
 def variables_of(node: Any) -> list[Any]:
     """The weights among the arguments of a call."""
     arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
@@ -50,7 +77,7 @@ class OwnWeights:
     """The layers that weights of users' layers stand for, one for the same weights."""
 
     def __init__(self) -> None:
-        self._layers: dict[tuple[int, ...], tuple[Any, Sequence[Any]]] = {}
+        self._layers: dict[tuple[float, ...], tuple[Any, Sequence[Any]]] = {}
         self._laws: dict[int, Any] = {}
         self._names: dict[int, str] = {}
 
@@ -89,8 +116,10 @@ class OwnWeights:
             if id(node) in done or not found:
                 made += [] if id(node) in done else [(node, node)]
                 continue
-            stand_in = None
-            if len(found) == 1 and type(node.operation).__name__ == "Add":
+            stand_in, name = None, type(node.operation).__name__
+            if isinstance(found[0], AffineWeight) and name != "Multiply":
+                refuse(node, found[0])
+            if len(found) == 1 and name == "Add":
                 biases = self._biases(node, found[0])
                 if biases:
                     made += [(each, node) for each in biases]
@@ -179,19 +208,24 @@ class OwnWeights:
         return self._once(weights, build)
 
     def _factor(self, weight: Any, node: Any) -> Any | None:
-        number = initial_constant(self._laws.get(id(weight)))
-        channels = node.outputs[0].shape[-1]
-        if number is None or tuple(weight.shape) not in ((), (1,), (channels,)):
+        derived = weight if isinstance(weight, AffineWeight) else None
+        own = weight if derived is None else derived.of
+        number = initial_constant(self._laws.get(id(own)))
+        if derived is not None:
+            number = derived.at(number)
+        (tensor,), (result,) = node.arguments.keras_tensors, node.outputs
+        ahead, own_channels = tuple(weight.shape)[:-1], tuple(weight.shape)[-1:]
+        fits = set(ahead) <= {1} and own_channels in ((), (1,), (result.shape[-1],))
+        if number is None or not fits or tensor.shape != result.shape:
             return None
         return self._once(
-            [weight],
-            lambda: keras.layers.Rescaling(
-                float(number), name=self._names.get(id(weight), "weight")
-            ),
+            [own],
+            lambda: keras.layers.Rescaling(float(number), name=self._names.get(id(own), "weight")),
+            float(number),
         )
 
-    def _once(self, weights: Sequence[Any], build: Callable[[], Any]) -> Any:
-        key = tuple(map(id, weights))
+    def _once(self, weights: Sequence[Any], build: Callable[[], Any], *numbers: float) -> Any:
+        key = (*map(id, weights), *numbers)
         if key not in self._layers:
             self._layers[key] = build(), weights
         return self._layers[key][0]

@@ -7,7 +7,7 @@ import linecache
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras.src.ops.node import Node
 
 from keras2gp._util.text import quoted_text, received_text
-from keras2gp.conversion.own_weights import variables_of
+from keras2gp.conversion.own_weights import AffineWeight, variables_of
 
 __all__ = ["NEEDS_BATCH", "RANDOM", "SEED", "NoValues", "Record", "UntracedError", "reason_of"]
 
@@ -80,30 +80,43 @@ class NoValues(keras.StatelessScope):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _weights_first() -> Iterator[None]:
-    """Let `weight + x` and `weight * x` of a symbolic x be recorded as x + weight and x * weight.
+def _weights_as_symbols() -> Iterator[None]:
+    """Let arithmetic of weights be recorded, where Keras reads their values for it.
 
-    Keras reads the value of the weight for them.
+    `weight + x` and `weight * x` of a symbolic x are x + weight and x * weight; 1 + weight and its
+    like, of a number, is another weight.
     """
-    names = ("__add__", "__mul__")
-    owner = next(kind for kind in keras.Variable.__mro__ if names[0] in vars(kind))
-    originals = {name: vars(owner)[name] for name in names}
+    owner = next(kind for kind in keras.Variable.__mro__ if "__add__" in vars(kind))
+    originals = {name: vars(owner)[name] for name in _ARITHMETIC}
 
-    def turned(name: str) -> Any:
+    def recorded(name: str) -> Any:
         def method(weight: Any, other: Any) -> Any:
-            if isinstance(other, keras.KerasTensor):
+            if isinstance(other, keras.KerasTensor) and name in ("__add__", "__mul__"):
                 return getattr(other, name)(weight)
+            if isinstance(other, int | float):
+                return AffineWeight(weight, *_ARITHMETIC[name](other))
             return originals[name](weight, other)
 
         return method
 
     for name in originals:
-        setattr(owner, name, turned(name))
+        setattr(owner, name, recorded(name))
     try:
         yield
     finally:
         for name, original in originals.items():
             setattr(owner, name, original)
+
+
+_ARITHMETIC: dict[str, Callable[[float], tuple[float, float]]] = {
+    "__add__": lambda number: (1.0, number),
+    "__radd__": lambda number: (1.0, number),
+    "__sub__": lambda number: (1.0, -number),
+    "__rsub__": lambda number: (-1.0, number),
+    "__mul__": lambda number: (number, 0.0),
+    "__rmul__": lambda number: (number, 0.0),
+}
+"""Factor and constant of a weight in its sum, difference or product with a number."""
 
 
 @contextlib.contextmanager
@@ -160,7 +173,7 @@ class Record:
 
         Node.__init__ = noted
         try:
-            with _weights_first(), _no_weights_on_constants():
+            with _weights_as_symbols(), _no_weights_on_constants():
                 yield
         finally:
             Node.__init__ = original

@@ -74,6 +74,32 @@ class Bias(layers.Layer):
         return self.b + x
 
 
+class AboutOne(layers.Layer):
+    """RMSNormalization with factors 1 + scale, as in language models, and one of 2 - level / 2."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="zeros")
+        self.level = self.add_weight(shape=(1, 1), initializer="ones")
+
+    def call(self, x):
+        square = ops.mean(ops.square(x), axis=-1, keepdims=True)
+        return (2 - self.level * 0.5) * (x * ops.rsqrt(square + 0.1) * (1.0 + self.scale))
+
+
+class MovedBias(Bias):
+    """Biases that are other ones before they are added."""
+
+    def call(self, x):
+        return x + (self.b - 1.0)
+
+
+class DoubleMatrix(Linear):
+    """A matrix that is another one before it is multiplied."""
+
+    def call(self, x):
+        return x @ (2.0 * self.w)
+
+
 class Places(layers.Layer):
     """A number for each position, which all channels share."""
 
@@ -152,6 +178,10 @@ PAIRS = {
         lambda x: dense(1)(ops.relu(Bias()(layers.Flatten()(split(x, use_bias=False))))),
         lambda x: dense(1)(ops.relu((h := layers.Flatten()(split(x, use_bias=False)))
                                     + dense(24, kernel_initializer="zeros")(h))),
+    ),
+    "factors about one": (
+        lambda x: dense(1)(ops.relu(AboutOne()(dense()(x)))),
+        lambda x: dense(1)(ops.relu(1.5 * layers.RMSNormalization(epsilon=0.1)(dense()(x)))),
     ),
     "a factor": (lambda x: dense(1)(Scaled()(dense()(x))), lambda x: dense(1)(scaled(dense()(x)))),
 }  # fmt: skip
@@ -240,14 +270,16 @@ def test_biases_of_ones_own_with_their_present_values():
 
 def test_keras_is_left_as_it_was():
     x = keras.Input((3,))
-    before = dict(vars(keras.Variable)), keras.Variable.__add__, keras.Variable.__mul__
-    keras2gp.inspect(keras.Model(x, Bias()(dense()(x))))
-    assert before == (dict(vars(keras.Variable)), keras.Variable.__add__, keras.Variable.__mul__)
+    before = [dict(vars(kind)) for kind in keras.Variable.__mro__[:3]]
+    keras2gp.inspect(keras.Model(x, AboutOne()(Bias()(dense()(x)))))
+    assert before == [dict(vars(kind)) for kind in keras.Variable.__mro__[:3]]
 
 
 REFUSED = {
     "a number for each position": (lambda x: Places()(split(x)), "weights of its own"),
     "a random factor": (Drawn(), "weights of its own"),
+    "biases less a number": (MovedBias(), "weights of its own"),
+    "twice a matrix": (DoubleMatrix(), "weights of its own"),
     "an unknown start": (Outer(Linear()), "add_weight"),
 }
 
