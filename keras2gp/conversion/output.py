@@ -108,8 +108,13 @@ def graph_of(tensor: Tensor, state: State, walker: KerasWalker) -> Graph:
 def obstacles_before(walker: KerasWalker, graph: Graph) -> list[Obstacle]:
     """The refusals of layers that the output depends on; other refusals do not matter."""
     alive = {node.path for node in graph.nodes if isinstance(node.op, Opaque)}
-    found = [c.obstacle for c in walker.calls if c.obstacle is not None and c.row.path in alive]
-    return list(dict.fromkeys(found))  # several layers may follow what only an output may
+    found: dict[Any, Obstacle] = {}
+    for call in walker.calls:
+        if call.obstacle is not None and call.row.path in alive:
+            # Calls of one layer have the same to say.
+            key = id(call.operation), replace(call.obstacle, where="")
+            found.setdefault(key, call.obstacle)
+    return list(dict.fromkeys(found.values()))  # several layers may follow what only an output may
 
 
 def output_obstacles(output: Tensor, graph: Graph) -> list[Obstacle]:

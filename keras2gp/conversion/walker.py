@@ -17,7 +17,13 @@ from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import mask_of_call, nodes_of, replaced
 from keras2gp.conversion.trained import Cut
 from keras2gp.conversion.user_code import UntracedError
-from keras2gp.conversion.written_norms import WrittenNorm, written_norm
+from keras2gp.conversion.written_norms import (
+    WrittenNorm,
+    before_weights,
+    centred,
+    has_no_mean,
+    written_norm,
+)
 from keras2gp.errors import GraphError, Obstacle
 from keras2gp.graph.ops import Opaque, Weighted
 from keras2gp.report import LayerRow
@@ -34,6 +40,7 @@ class WalkedCall:
     obstacle:   why it was refused
     extra_rows: further rows of a layer with two kinds of weights
     policy:     the name of the layer's dtype policy; "" for an operation
+    operation:  Keras's layer or operation
     """
 
     row: LayerRow
@@ -41,6 +48,7 @@ class WalkedCall:
     obstacle: Obstacle | None = None
     extra_rows: tuple[LayerRow, ...] = ()
     policy: str = ""
+    operation: Any = None
 
 
 def functional_of(model: Any) -> Any | None:
@@ -76,6 +84,7 @@ class KerasWalker:
         self._training = False
         self.masks = 0
         self._producers: dict[int, Any] = {}
+        self._hidden: set[int] = set()
         self._maybe_data: set[int] = set()
         self._unknown_shapes: set[int] = set()
         self.inputs = [
@@ -99,6 +108,7 @@ class KerasWalker:
             calls.append((node, prefix + (name if seen[name] == 1 else f"{name}#{seen[name]}")))
         outer, before = self.cut.active, self.cut.before(calls)
         self._producers.update((id(t), node) for node, _ in calls for t in node.outputs)
+        self._hidden |= before_weights([node for node, _ in calls], functional.outputs)
         for node, path in calls:
             self.cut.active = outer or id(node) in before
             results = self._node(node, tensors, path, lines.get(id(node), ""))
@@ -111,8 +121,12 @@ class KerasWalker:
         self, node: Any, tensors: dict[int, Tensor], path: str, line: str = ""
     ) -> list[Tensor]:
         norm = written_norm(node, self._producers)
-        if norm is not None and not tensors[id(norm.of)].is_data:
+        if norm is not None and self._is_random(tensors[id(norm.of)]):
             return self._normalized(norm, tensors[id(norm.of)], path, line)
+        of = centred(node, self._producers) if id(node) in self._hidden else None
+        if of is not None and self._has_no_mean(tensors[id(of)]):
+            less = WrittenNorm(of, (self._less_mean(),))
+            return self._normalized(less, tensors[id(of)], path, line)
         kwargs, mask = node.arguments.kwargs, mask_of_call(node)
         if mask is not None:
             for each in keras.tree.flatten(mask):
@@ -140,6 +154,18 @@ class KerasWalker:
             results = self._call(call, path, len(node.outputs), [t.shape[1:] for t in node.outputs])
         self.results[path] = results[0]
         return results
+
+    def _is_random(self, tensor: Tensor) -> bool:
+        """Whether random weights come before a tensor."""
+        return not tensor.is_data
+
+    def _has_no_mean(self, tensor: Tensor) -> bool:
+        """Whether the mean over the channels of a random tensor vanishes as they become more."""
+        return has_no_mean(tensor, self.state)
+
+    def _less_mean(self) -> Any:
+        """The layer that is read in the place of x - mean(x), where the mean vanishes."""
+        return keras.layers.Identity()
 
     def _normalized(self, norm: WrittenNorm, tensor: Tensor, path: str, line: str) -> list[Tensor]:
         """The result of the layers that compute what a call does, and those before it."""
@@ -279,7 +305,8 @@ class KerasWalker:
             if not obstacle
         )
         policy = str(getattr(getattr(call.operation, "dtype_policy", None), "name", ""))
-        self.calls.append(WalkedCall(row, tuple(results), obstacle, extra_rows, policy))
+        called = call.operation
+        self.calls.append(WalkedCall(row, tuple(results), obstacle, extra_rows, policy, called))
         return results
 
     def _opaque(self, call: Call, shapes: list[Any], path: str) -> list[Tensor]:

@@ -2,20 +2,28 @@
 
 (x - mean) / sqrt(var + epsilon) is LayerNormalization, x * rsqrt(mean(x^2) + epsilon) is
 RMSNormalization, x / norm is UnitNormalization. The statistics in between have no rule of their
-own; the last step, which divides by them, is read as the layer.
+own; the last step, which divides by them, is read as the layer. x - mean(x) alone is x, where the
+channels of x have mean 0 and weights follow.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-__all__ = ["WrittenNorm", "written_norm"]
+from keras2gp.conversion.call import State
+from keras2gp.conversion.registry import entry_of
+from keras2gp.conversion.tensor import Tensor
+from keras2gp.graph.distributions import kinds
+from keras2gp.graph.graph import Graph
+from keras2gp.graph.ops import Kind
+
+__all__ = ["WrittenNorm", "before_weights", "centred", "has_no_mean", "written_norm"]
 
 Producers = Mapping[int, Any]
 """Keras's record of the call that made a symbolic tensor, by the tensor's identity."""
@@ -66,6 +74,40 @@ def written_norm(node: Any, producers: Producers) -> WrittenNorm | None:
             if divided is not None:
                 return reader.norm(tensor, divided)
     return None
+
+
+def centred(node: Any, producers: Producers) -> Any:
+    """The symbolic tensor x of a call x - mean(x) over its last axis; None for other calls."""
+    if type(node.operation).__name__ != "Subtract":
+        return None
+    return _Reader(producers).less_mean(node, (len(node.outputs[0].shape) - 1,))
+
+
+def before_weights(nodes: Sequence[Any], outputs: Sequence[Any]) -> set[int]:
+    """The calls, by identity, whose results reach the outputs through layers with weights alone.
+
+    nodes: Keras's records of calls, in order
+    """
+    exposed, found = set(map(id, outputs)), set[int]()
+    for node in reversed(nodes):
+        entry = entry_of(node.operation)
+        if all(id(tensor) not in exposed for tensor in node.outputs):
+            found.add(id(node))
+        elif entry is None or not entry.weights:
+            exposed.update(map(id, node.input_tensors))
+    return found
+
+
+def has_no_mean(tensor: Tensor, state: State) -> bool:
+    """Whether the mean over the channels of a tensor vanishes as they become more.
+
+    Then x - mean(x) is x for what has weights after it: the channels are independent, of mean 0.
+    """
+    apart = tensor.is_data or tensor.units or tensor.kept or tensor.channel_first
+    nodes = tuple(state.builder.nodes)
+    return not apart and all(
+        kinds(Graph(nodes, part.node))[part.node] is Kind.GAUSSIAN for part in tensor.parts
+    )
 
 
 class _Reader:
@@ -188,7 +230,11 @@ class _Reader:
     def _centred(self, tensor: Any, axes: tuple[int, ...]) -> Any:
         """The tensor from which its own mean is taken away; None if it is no such."""
         node = self._made(tensor, "Subtract")
-        pair = None if node is None else self.pair(node)
+        return None if node is None else self.less_mean(node, axes)
+
+    def less_mean(self, node: Any, axes: tuple[int, ...]) -> Any:
+        """The tensor from which a call takes its own mean away; None if it does not."""
+        pair = self.pair(node)
         if pair is None:
             return None
         mean = self._made(pair[1], "Mean") or self._made(pair[1], "Moments")

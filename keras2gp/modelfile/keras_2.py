@@ -139,7 +139,9 @@ class _Translation:
             return {key: config.get(key) for key in _HEAD} | {"config": inner}
         if name in OP_LAYERS or name == "TensorFlowOpLayer":
             return _operation(name, inner, calls)
-        of_operation = name in OPERATIONS and not {"trainable", "dtype"} & inner.keys()
+        # Layers state both of these, and some operations a dtype as a setting.
+        of_layer = "trainable" in inner or ("dtype" in inner and name in LAYERS)
+        of_operation = name in OPERATIONS and not of_layer
         if self.newer and of_operation:
             return {"module": OPERATIONS[name].module, "class_name": name, "config": inner}
         name = str(RENAMED.get(name, name))

@@ -24,6 +24,7 @@ from keras2gp.graph.variances import LayerVariances
 
 __all__ = [
     "DrawnWeight",
+    "Random",
     "StepByStep",
     "channel_ends",
     "channel_index",
@@ -244,6 +245,27 @@ def _fan_in(layer: Any) -> int:
     return math.prod(shape[:-1])
 
 
+@dataclass(frozen=True)
+class Random(Tensor):
+    """A tensor that depends on random weights: its channels grow.
+
+    Attributes:
+        origins: The layers whose units its channels are, by identity.
+        dead: It comes from a layer that the kernel does not know: the output does not depend on it.
+    """
+
+    origins: frozenset[int] = frozenset()
+    dead: bool = False
+
+
+class _LessMean(keras.layers.Layer):  # type: ignore[misc]
+    """x - mean(x) over the channels, whose number grows."""
+
+    def call(self, x: Any) -> Any:
+        """The difference."""
+        return x - keras.ops.mean(x, axis=-1, keepdims=True)
+
+
 class StepByStep(KerasWalker):
     """A walk that reads what TimeDistributed wraps on all steps at once.
 
@@ -265,6 +287,15 @@ class StepByStep(KerasWalker):
         for name in self.results.keys() - known:
             self.results[name] = self._unfolded(self.results[name], steps)
         return [self._unfolded(result, steps)]
+
+    def _is_random(self, tensor: Tensor) -> bool:
+        return isinstance(tensor, Random)
+
+    def _has_no_mean(self, tensor: Tensor) -> bool:
+        return isinstance(tensor, Random)  # There is no kernel otherwise.
+
+    def _less_mean(self) -> Any:
+        return _LessMean()
 
     def _single(self, call: Call, path: str, count: int, shapes: list[Any]) -> list[Tensor]:
         """A call of another layer or operation."""

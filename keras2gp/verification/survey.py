@@ -17,6 +17,7 @@ from keras2gp.conversion.tracing import Tracer
 from keras2gp.errors import InputError, WideningError
 from keras2gp.verification.costs import Scale, Work, cost_of
 from keras2gp.verification.layers import (
+    Random,
     StepByStep,
     channel_ends,
     channels_first,
@@ -30,25 +31,12 @@ from keras2gp.verification.layers import (
     weighted,
 )
 
-__all__ = ["UNITS", "Random", "Survey", "scales_of", "state_of_copies"]
+__all__ = ["UNITS", "Survey", "scales_of", "state_of_copies"]
 
 UNITS = (1024, 512, 256, 128, 64, 32)
 """Numbers of output units to choose from."""
 _CHEAP = 10**5
 """Weights whose drawing takes no longer than the rest of a small network."""
-
-
-@dataclass(frozen=True)
-class Random(Tensor):
-    """A tensor that depends on random weights: its channels grow.
-
-    Attributes:
-        origins: The layers whose units its channels are, by identity.
-        dead: It comes from a layer that the kernel does not know: the output does not depend on it.
-    """
-
-    origins: frozenset[int] = frozenset()
-    dead: bool = False
 
 
 @dataclass

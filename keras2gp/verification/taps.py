@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from keras2gp.verification.layers import DrawnWeight, channels_first, scales
-from keras2gp.verification.survey import Random
+from keras2gp.verification.layers import DrawnWeight, Random, channels_first, scales
 
 __all__ = ["Copied", "Linear", "Tap", "Taps"]
 

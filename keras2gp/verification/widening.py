@@ -19,6 +19,7 @@ from keras2gp.graph.variances import LayerVariances
 from keras2gp.verification.copies import Copies, first_number
 from keras2gp.verification.costs import Scale
 from keras2gp.verification.layers import (
+    Random,
     StepByStep,
     channel_index,
     drawn_weights,
@@ -29,7 +30,7 @@ from keras2gp.verification.layers import (
     recurrent_layers,
     weighted,
 )
-from keras2gp.verification.survey import Random, state_of_copies
+from keras2gp.verification.survey import state_of_copies
 from keras2gp.verification.taps import Copied, Taps
 
 __all__ = ["Widened", "deviations"]

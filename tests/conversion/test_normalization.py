@@ -237,3 +237,66 @@ def test_what_only_looks_like_a_normalisation_is_refused(name):
     h = layers.Dense(2)(layers.Flatten()(function(dense(x))))
     with pytest.raises(UnsupportedModelError, match=why):
         keras2gp.convert(keras.Model(x, h))
+
+
+def antirectifier(h):
+    centred = h - mean(h)
+    return ops.concatenate([ops.relu(centred), ops.relu(-centred)], axis=-1)
+
+
+LESS_MEAN = {
+    "before an activation": (lambda h: ops.relu(h - mean(h)), ops.relu),
+    "before weights": (lambda h: h - mean(h), lambda h: h),
+    "both signs": (antirectifier, lambda h: ops.concatenate([ops.relu(h), ops.relu(-h)], -1)),
+    "of joined groups": (
+        lambda h: ops.tanh((g := ops.concatenate([h, dense(ops.relu(h))], -1)) - mean(g)),
+        lambda h: ops.tanh(ops.concatenate([h, dense(ops.relu(h))], -1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LESS_MEAN)
+def test_a_mean_that_vanishes_is_left_out(name, rng):
+    """Of n channels of mean 0 it has 1/n of the variance of one."""
+    x, (function, without) = rng.normal(size=(4, 5)), LESS_MEAN[name]
+    kernels = [networks.kernel_of(lambda i, f=f: f(dense(i)), (5,)) for f in (function, without)]
+    for kind in ("nngp", "ntk"):
+        np.testing.assert_allclose(*(k(x, x, get=kind) for k in kernels), rtol=1e-12)
+
+
+KEPT_MEANS = {
+    "of an activation": lambda h: dense((r := ops.relu(h)) - mean(r)),
+    "at the output too": lambda h: ops.concatenate([c := h - mean(h), dense(ops.relu(c))], -1),
+    "under an activation at the output": lambda h: ops.relu(h - mean(h)),
+    "over a part": lambda h: dense(h - mean(h[:, :4])),
+}
+
+
+@pytest.mark.parametrize("name", KEPT_MEANS)
+def test_a_mean_that_does_not_vanish_is_refused(name):
+    x = keras.Input((5,))
+    with pytest.raises(UnsupportedModelError):
+        keras2gp.convert(keras.Model(x, KEPT_MEANS[name](dense(x))))
+
+
+def test_an_output_less_its_mean_keeps_it(rng):
+    x, i = rng.normal(size=(3, 5)), keras.Input((5,))
+    h = layers.Dense(3, kernel_initializer="he_normal")(i)
+    kernel = keras2gp.convert(keras.Model(i, h - mean(h)), dtype="float64")
+    matrix = kernel(x, x, positions="all").numpy()
+    expected = np.einsum("ij,pq->ipjq", 2 * x @ x.T / 5, np.eye(3) - 1 / 3)
+    np.testing.assert_allclose(matrix, expected, rtol=1e-9, atol=1e-12)
+
+
+WIDE = {
+    "root mean square": lambda h: ops.relu(h * ops.rsqrt(mean(h * h) + 0.25)),
+    "a norm": lambda h: ops.tanh(8 * (h / ops.norm(h, axis=-1, keepdims=True))),
+    "less its mean": antirectifier,
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in WIDE])
+def test_wide_copies_of_what_is_written_by_hand(name, rng):
+    x = keras.Input((5,))
+    model = keras.Model(x, layers.Dense(1)(WIDE[name](dense(x))))
+    assert keras2gp.verify(model, data=rng.normal(size=(3, 5))).accepted

@@ -340,3 +340,12 @@ def test_a_layer_that_is_not_read_from_a_file_has_its_own_name_in_the_report(tmp
     model.save(tmp_path / "m.keras")
     rows = {row.path: row for row in keras2gp.inspect(tmp_path / "m.keras").rows}
     assert (rows["code"].layer, rows["code"].became) == ("Lambda", "refused")
+
+
+def test_a_refused_layer_of_a_shared_tower_is_listed_once():
+    tower = keras.Sequential([keras.Input((6, 4)), layers.LSTM(8, name="lstm")], name="tower")
+    one, two = keras.Input((6, 4)), keras.Input((6, 4))
+    other = layers.LSTM(8, name="other")(two)
+    joined = layers.Concatenate()([tower(one), tower(two), other])
+    obstacles = keras2gp.inspect(keras.Model([one, two], layers.Dense(1)(joined))).obstacles
+    assert [obstacle.where for obstacle in obstacles] == ["tower/lstm", "other"]

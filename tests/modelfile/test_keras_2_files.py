@@ -134,6 +134,17 @@ def test_hdf5_files_of_other_precisions(policy, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_operations_with_a_dtype_in_hdf5_files(tmp_path):
+    x = keras.Input((4,))
+    h = keras.ops.cast(keras.ops.relu(layers.Dense(8, dtype="bfloat16")(x)), "float32")
+    model = keras.Model(x, layers.Dense(1)(h))
+    model.save(tmp_path / "m.h5")
+    loaded = load_model_file(tmp_path / "m.h5", weights=True)
+    assert dict(loaded.unreadable) == {}
+    data = np.ones((2, 4), "float32")
+    np.testing.assert_array_equal(loaded.model(data), model(data))
+
+
 def test_low_rank_updates_are_in_the_file(tmp_path):
     model = filled(convertible)
     model.layers[0].enable_lora(2)
