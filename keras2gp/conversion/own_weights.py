@@ -58,6 +58,11 @@ class AffineWeight(keras.Variable):  # type: ignore[misc]
             self.of, self.factor = weight.of, factor * weight.factor
             self.constant = factor * weight.constant + constant
 
+    @property
+    def value(self) -> Any:
+        """What Keras reads to find the shape of a result; no values of the user's."""
+        return self.of.value * self.factor + self.constant
+
     def at(self, number: float | None) -> float | None:
         """Its value where the weight is a number."""
         return None if number is None else self.factor * number + self.constant

@@ -93,7 +93,7 @@ def _weights_as_symbols() -> Iterator[None]:
         def method(weight: Any, other: Any) -> Any:
             if isinstance(other, keras.KerasTensor) and name in ("__add__", "__mul__"):
                 return getattr(other, name)(weight)
-            if isinstance(other, int | float):
+            if isinstance(other, int | float) and weight.name != SEED:
                 return AffineWeight(weight, *_ARITHMETIC[name](other))
             return originals[name](weight, other)
 

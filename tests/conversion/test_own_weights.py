@@ -86,6 +86,17 @@ class AboutOne(layers.Layer):
         return (2 - self.level * 0.5) * (x * ops.rsqrt(square + 0.1) * (1.0 + self.scale))
 
 
+class Within(layers.Layer):
+    """A layer with weights of its own within another."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return ops.relu(self.inner(x))
+
+
 class MovedBias(Bias):
     """Biases that are other ones before they are added."""
 
@@ -181,6 +192,10 @@ PAIRS = {
     ),
     "factors about one": (
         lambda x: dense(1)(ops.relu(AboutOne()(dense()(x)))),
+        lambda x: dense(1)(ops.relu(1.5 * layers.RMSNormalization(epsilon=0.1)(dense()(x)))),
+    ),
+    "factors about one, deeper": (
+        lambda x: dense(1)(Within(AboutOne())(dense()(x))),
         lambda x: dense(1)(ops.relu(1.5 * layers.RMSNormalization(epsilon=0.1)(dense()(x)))),
     ),
     "a factor": (lambda x: dense(1)(Scaled()(dense()(x))), lambda x: dense(1)(scaled(dense()(x)))),
