@@ -60,7 +60,7 @@ class AffineWeight(keras.Variable):  # type: ignore[misc]
 
     @property
     def value(self) -> Any:
-        """What Keras reads to find the shape of a result; no values of the user's."""
+        """Values that Keras reads to find the shape of a result; none of the user's."""
         return self.of.value * self.factor + self.constant
 
     def at(self, number: float | None) -> float | None:
