@@ -276,6 +276,8 @@ def _check_data(source: str) -> None:
         problem = f"{source}: no such file or folder.{hint}"
     else:
         problem = missing(path, "no such file or folder")
+        if source.isidentifier() and not problem.endswith("?"):
+            problem += f". Did you mean tfds:{source}?"
     stop = "" if problem.endswith("?") else "."
     raise DataError(f"{problem}{stop} Expected {DATA_SOURCES}")
 

@@ -192,7 +192,8 @@ def load(
     problem = (
         "neither an .npz archive, a .csv file nor a folder" if is_file else "no such file or folder"
     )
-    raise DataError(f"{source!r}: {problem}; {_SOURCES}")
+    hint = f". Did you mean tfds:{source}?" if source.isidentifier() else ""
+    raise DataError(f"{source!r}: {problem}; {_SOURCES}{hint}")
 
 
 def _sample() -> Dataset:

@@ -12,7 +12,8 @@ from keras2gp.cli.completion import SHELLS, completion_script
 from keras2gp.cli.configuration import with_configuration
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.parser import build_parser
-from keras2gp.errors import InputError
+from keras2gp.data import load
+from keras2gp.errors import DataError, InputError
 from keras2gp.gp.solvers.choice import check_solver
 
 
@@ -43,6 +44,10 @@ def test_what_was_meant(words, meant, run):
 def test_the_data_and_the_solver_that_were_meant(run, tmp_path, files):
     words = ["--data", "sampel", "--train", "9", "--out", tmp_path / "o"]
     assert "Did you mean sample?" in run("fit", files / "tiny.keras", *words)[2]
+    words = ["--data", "mnist", "--train", 9, "--out", tmp_path / "o"]
+    assert "Did you mean tfds:mnist?" in run("fit", files / "tiny.keras", *words)[2]
+    with pytest.raises(DataError, match=r"Did you mean tfds:mnist\?"):
+        load("mnist")
     with pytest.raises(InputError, match=r"settings\. Did you mean nystroem\?"):
         check_solver("nystrom")
     assert did_you_mean("x", ["cholesky"]) == ""
