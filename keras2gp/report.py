@@ -10,8 +10,10 @@ from keras2gp._util import html
 from keras2gp.errors import Obstacle, one_line
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["ConversionReport", "LayerRow", "positions_text"]
+__all__ = ["IDLE", "ConversionReport", "LayerRow", "positions_text"]
 
+IDLE = "changes nothing"
+"""Words of a note on a setting for which a model has no layer."""
 _HEADER, _NUMERIC = ("layer", "Keras", "becomes", "w2", "b2", "note"), ("w2", "b2")
 _WIDEST = 120
 

@@ -21,8 +21,10 @@ from keras2gp.cli.option_values import (
 
 __all__ = [
     "DATA_SOURCES",
+    "IMAGES_VERIFIED",
     "MODEL",
     "MODEL_OR_KERNEL",
+    "ROWS_PLOTTED",
     "ZOO_NAMES",
     "add_command",
     "add_conversion",
@@ -50,6 +52,8 @@ MODEL = "a .keras, .h5 or .json file, or zoo:convnet, zoo:residual-cnn, zoo:resn
 MODEL_OR_KERNEL = (
     "a .keras, .h5 or .json file, zoo:convnet, zoo:residual-cnn, zoo:resnet32, or a saved kernel"
 )
+IMAGES_VERIFIED, ROWS_PLOTTED = 3, 500
+"""Images that verify compares, and rows of the picture of a kernel, unless others are stated."""
 _SOLVERS = ("auto", "cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected")
 
 

@@ -83,8 +83,7 @@ def check_convert(options: argparse.Namespace) -> None:
 def check_verify(options: argparse.Namespace) -> None:
     """Check the arguments of `verify`."""
     _check_conversion(options, kernels=False)
-    if options.data is not None:
-        _check_data(options.data)
+    _check_data(options)
     if len(set(options.widths)) < 2:
         raise UsageError("--widths: two or more are compared, such as 8,16,64")
 
@@ -92,7 +91,7 @@ def check_verify(options: argparse.Namespace) -> None:
 def check_gram(options: argparse.Namespace) -> None:
     """Check the arguments of `gram`."""
     _check_conversion(options, kernels=True)
-    _check_data(options.data)
+    _check_data(options)
     if options.out.exists() and not options.resume:
         raise UsageError(f"{options.out} exists: leave out --no-resume to go on with it")
     check_directory(options, STORE)
@@ -103,7 +102,7 @@ def check_fit(options: argparse.Namespace) -> None:
     if options.regression and options.probabilities is not None:
         raise UsageError("--probabilities: a regression has none")
     _check_conversion(options, kernels=True)
-    _check_data(options.data)
+    _check_data(options)
     check_store_of_fit(options.gram, new=True)
     check_directory(options, FIT)
     _check_solver(options)
@@ -113,18 +112,16 @@ def check_evaluate(options: argparse.Namespace) -> None:
     """Check the arguments of `evaluate`."""
     options.record = read_record(options.fit)
     check_store_of_fit(options.gram, new=False)
-    _check_data(options.data)
-    if options.ood is not None:
-        _check_data(options.ood)
-        if identity(options.ood) == identity(options.data):
-            raise UsageError(f"--ood {options.ood}: that is the data of --data")
+    _check_data(options)
+    if options.ood is not None and identity(options.ood) == identity(options.data):
+        raise UsageError(f"--ood {options.ood}: that is the data of --data")
 
 
 def check_predict(options: argparse.Namespace) -> None:
     """Check the arguments of `predict`."""
     options.record = read_record(options.fit)
     check_store_of_fit(options.gram, new=False)
-    _check_data(options.data)
+    _check_data(options)
     out: Path = options.out
     if out.suffix not in (".csv", ".npz"):
         raise UsageError(f"--out {out}: expected a name that ends in .csv or .npz")
@@ -146,7 +143,7 @@ def check_search(options: argparse.Namespace) -> None:
         _check_file(Path(path), "SPACE")
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: expected a whole number from 0")
-    _check_data(options.data)
+    _check_data(options)
     check_directory(options, SEARCH)
     if options.validation is None and options.score == "validation":
         options.validation = max(options.train // 5, 1)
@@ -155,7 +152,7 @@ def check_search(options: argparse.Namespace) -> None:
 def check_tune(options: argparse.Namespace) -> None:
     """Check the arguments of `tune`."""
     _check_conversion(options, kernels=True)
-    _check_data(options.data)
+    _check_data(options)
     if options.out.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--out {options.out}: expected a name that ends in .yaml")
     check_new_file(options.out, "--out")
@@ -179,7 +176,9 @@ def check_xray(options: argparse.Namespace) -> None:
     if not 2 <= options.subsets <= options.train // 2:
         raise UsageError(f"--subsets {options.subsets}: expected 2 to {options.train // 2}")
     options.own = _own_variants(options.variants)
-    _check_data(options.data)
+    if options.kinds == [] and not options.own:
+        raise UsageError("--kinds none: nothing is left to compare. Try: --variants, or some kinds")
+    _check_data(options)
     check_directory(options, XRAY)
 
 
@@ -208,16 +207,18 @@ def check_plot_fit(options: argparse.Namespace) -> None:
     options.record = read_record(options.fit)
     if options.record.task != "classification":
         raise UsageError(f"{options.fit} is a regression: it has no classes to draw")
-    _check_data(options.data)
+    _check_data(options)
     _check_picture(options)
 
 
 def check_plot_kernel(options: argparse.Namespace) -> None:
     """Check the arguments of the picture of a kernel matrix."""
     options.store = is_store(Path(options.model))
-    if not options.store:
+    if options.store:
+        _refuse_conversion(options, f"{options.model} is a matrix, which is computed already")
+    else:
         _check_conversion(options, kernels=True)
-    _check_data(options.data)
+    _check_data(options)
     _check_picture(options)
 
 
@@ -236,15 +237,24 @@ def _check_conversion(options: argparse.Namespace, *, kernels: bool) -> None:
     Raises: UsageError; ModelFileError for MODEL; PriorError for a file of overrides.
     """
     source = model_source(options.model, kernels=kernels)
-    given = [name for name in _CONVERSION if getattr(options, name, None) is not None]
-    if source.kind == "kernel" and given:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise UsageError(f"{flags}: {source.name} is a kernel, which is converted already")
+    if source.kind == "kernel":
+        _refuse_conversion(options, f"{source.name} is a kernel, which is converted already")
+    if source.kind == "zoo" and (options.trained_until or options.prior == "weights"):
+        flag = "--trained-until" if options.trained_until else "--prior weights"
+        raise UsageError(f"{flag}: {source.name} has no trained weights. Try: a model's file")
     options.input_shape = stated_shape(options.input_shape, zoo=source.kind == "zoo")
     if options.overrides is not None:
         _check_file(options.overrides, "--overrides")
     options.source = source
     options.variances = None if options.overrides is None else read_overrides(options.overrides)
+
+
+def _refuse_conversion(options: argparse.Namespace, why: str) -> None:
+    """Refuse the options of a conversion where none takes place. Raises: UsageError."""
+    given = [name for name in _CONVERSION if getattr(options, name, None) is not None]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{flags}: {why}")
 
 
 def _check_solver(options: argparse.Namespace) -> None:
@@ -263,7 +273,24 @@ def _check_solver(options: argparse.Namespace) -> None:
         raise UsageError("--probes 1: expected 2 or more, whose spread is the error")
 
 
-def _check_data(source: str) -> None:
+def _check_data(options: argparse.Namespace) -> None:
+    """Whether the data can be there at all, and --download and --target are for a part of it.
+
+    Raises: DataError; UsageError.
+    """
+    sources = [s for s in (options.data, getattr(options, "ood", None)) if s is not None]
+    for source in sources:
+        _check_source(source)
+    named = ", ".join(sources) or "no --data"
+    if options.download and not any(source.startswith("tfds:") for source in sources):
+        raise UsageError(f"--download is for tfds:NAME, and there is {named}. Try: without it")
+    if options.target is not None and not any(source.endswith(".csv") for source in sources):
+        raise UsageError(
+            f"--target {options.target} is for a .csv file, and there is {named}. Try: without it"
+        )
+
+
+def _check_source(source: str) -> None:
     """Whether a data source can be there at all. Raises: DataError."""
     if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
         return

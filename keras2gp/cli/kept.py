@@ -44,7 +44,7 @@ class KeptCovariances:
 
     def __init__(self, directory: Path, *, keep: bool) -> None:
         self._folder, self._keep = directory / "cross", keep
-        self.read = self.written = self.damaged = 0
+        self.read = self.written = self.damaged = self._without = 0
         files = (directory / "kernel" / "kernel.json", directory / "head" / HEAD)
         self._of_fit = "" if not self.used else "".join(str(file_digest(file)) for file in files)
 
@@ -64,7 +64,10 @@ class KeptCovariances:
             "of {} images their kernel with the training images is kept": self.written,
             "what was kept of {} images is damaged, and was computed again": self.damaged,
         }
-        return [text.format(count) for text, count in texts.items() if count]
+        told = [text.format(count) for text, count in texts.items() if count]
+        if self._keep and self._without:
+            told.append("--keep keeps nothing: the predictions of this fit are not of one matrix")
+        return told
 
     def batch(self, estimator: Head, largest: int) -> int:
         """Images of a batch: an estimator asks for the covariances of all of them at once."""
@@ -75,6 +78,7 @@ class KeptCovariances:
     def estimator(self, estimator: Head, x: Images) -> Head:
         """The estimator with a kernel that has the covariances of x. Raises: StoreError."""
         if not self.used or not _has_basis(estimator):
+            self._without += len(x)
             return estimator
         values = self._values(estimator, x)
         known = copy.copy(estimator)

@@ -133,8 +133,8 @@ def _add_verify(commands: Any) -> None:
         "--images",
         metavar="N",
         type=option_values.count,
-        default=3,
-        help="images to compare on: the first of D (default 3)",
+        help="images to compare on: the first of D "
+        f"(default {arguments.IMAGES_VERIFIED}, or as many as there are)",
     )
     verify.add_argument("--seed", metavar="N", type=int, default=0, help="of the networks")
     arguments.add_data(verify, required=False, note=" (default: random images)")

@@ -23,7 +23,6 @@ __all__ = [
 ]
 
 _SCORES = ("validation", "leave-one-out", "evidence")
-_PLOT_ROWS = 500
 
 
 def add_evaluate(commands: Any) -> None:
@@ -297,8 +296,7 @@ def add_plot(commands: Any) -> None:
         "--rows",
         metavar="N",
         type=option_values.count,
-        default=_PLOT_ROWS,
-        help=f"(default {_PLOT_ROWS})",
+        help=f"(default {arguments.ROWS_PLOTTED}, or as many as there are)",
     )
     arguments.add_conversion(kernel)
 

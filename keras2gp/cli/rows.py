@@ -15,14 +15,16 @@ from keras2gp._util.paths import expanded
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
 from keras2gp._util.text import received_text, wrong_shape
+from keras2gp.cli.arguments import IMAGES_VERIFIED, ROWS_PLOTTED
 from keras2gp.data import datasets
 from keras2gp.data.files import read_npy, read_npz
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_images
-from keras2gp.data.tables import TARGET, is_table, read_csv, without_target
+from keras2gp.data.tables import TARGET, is_table, read_csv, require_target, without_target
 from keras2gp.errors import DataError, InputError
 
 __all__ = [
     "Rows",
+    "Unlabelled",
     "filled_shape",
     "images_to_predict",
     "images_to_verify",
@@ -56,6 +58,21 @@ class Rows:
     y: Targets
     notes: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """Images as they are stored, without labels.
+
+    notes: what was done to them, a sentence each
+    """
+
+    x: Images
+    notes: tuple[str, ...] = ()
+
+    def first(self, count: int | None) -> Unlabelled:
+        """The first images, or all."""
+        return Unlabelled(self.x[:count], self.notes)
 
 
 def rows_to_fit(options: argparse.Namespace) -> Rows:
@@ -119,9 +136,9 @@ def rows_of_matrix(options: argparse.Namespace) -> Rows:
 
 
 def rows_to_plot(options: argparse.Namespace) -> Rows:
-    """The first --rows training rows, or as many as there are. Raises: DataError."""
+    """The first --rows training rows, or ROWS_PLOTTED if there are so many. Raises: DataError."""
     whole = _read(options)
-    return _training(whole, min(options.rows, len(whole.x_train)))
+    return _training(whole, options.rows or min(ROWS_PLOTTED, len(whole.x_train)))
 
 
 def rows_to_search(options: argparse.Namespace) -> Rows:
@@ -157,15 +174,16 @@ def rows_to_test(options: argparse.Namespace) -> Rows:
     return Rows(rows.name, rows.x, y, rows.notes, warnings)
 
 
-def rows_to_evaluate(options: argparse.Namespace) -> tuple[Rows, Images | None]:
+def rows_to_evaluate(options: argparse.Namespace) -> tuple[Rows, Unlabelled | None]:
     """The test rows, and as many images of --ood at most. Raises: DataError."""
     rows = rows_to_test(options)
     if options.ood is None:
         return rows, None
-    target = _target_of(options.ood, options.target or options.record.target)
-    images = _images_only(options.ood, download=options.download, target=target)
-    _require_shape(images, options, f"--ood {options.ood}")
-    return rows, images[: options.test]
+    stated = None if options.data.endswith(".csv") else options.target
+    default = options.target or options.record.target
+    images = _unlabelled(options.ood, options.download, stated, default)
+    _require_shape(images.x, options, f"--ood {options.ood}")
+    return rows, images.first(options.test)
 
 
 def rows_of_demo(options: argparse.Namespace) -> tuple[Rows, Rows]:
@@ -174,20 +192,22 @@ def rows_of_demo(options: argparse.Namespace) -> tuple[Rows, Rows]:
     return _training(split, options.train), _test(split)
 
 
-def images_to_predict(options: argparse.Namespace) -> Images:
+def images_to_predict(options: argparse.Namespace) -> Unlabelled:
     """All images to predict, or the first --limit. Raises: DataError."""
-    target = options.target or _target_of(options.data, options.record.target)
-    images = _images_only(options.data, download=options.download, target=target)
-    _require_shape(images, options, options.data)
-    return images[: options.limit]
+    target = options.record.target
+    images = _unlabelled(options.data, options.download, options.target, target)
+    _require_shape(images.x, options, options.data)
+    return images.first(options.limit)
 
 
-def images_to_verify(options: argparse.Namespace) -> Images | None:
+def images_to_verify(options: argparse.Namespace) -> Unlabelled | None:
     """The first images of the data, None for random ones. Raises: DataError."""
     if options.data is None:
         return None
-    images = _images_only(options.data, download=options.download, target=options.target)
-    return images[: options.images]
+    images = _unlabelled(options.data, options.download, options.target)
+    if options.images is not None and options.images > len(images.x):
+        raise DataError(f"{options.data}: --images {options.images}: it has {len(images.x)}")
+    return images.first(options.images or IMAGES_VERIFIED)
 
 
 def filled_shape(expected: Sequence[int | None], received: Sequence[int]) -> tuple[int, ...]:
@@ -217,12 +237,12 @@ def _read(
     options: argparse.Namespace, *, maps: bool = False, target: str | None = None
 ) -> datasets.Dataset:
     """The data; target: that of a fit, where the options name none."""
-    stated = options.target or _target_of(options.data, target)
+    stated = _target_of(options.data, options.target or target)
     return _data_set(options.data, download=options.download, maps=maps, target=stated)
 
 
 def _target_of(source: str, target: str | None) -> str | None:
-    """The target's column of a fit where the source is a table; None for any other."""
+    """The column of the target where the source is a table; None for any other."""
     return target if source.endswith(".csv") else None
 
 
@@ -239,8 +259,13 @@ def _data_set(
         return datasets.load(source, download=download, maps=maps, target=target)
 
 
-def _images_only(source: str, *, download: bool, target: str | None) -> Images:
+def _unlabelled(
+    source: str, download: bool, stated: str | None, target: str | None = None
+) -> Unlabelled:
     """The source's test images if it has any, otherwise all.
+
+    stated: the column of targets of a CSV file, which has to have it
+    target: that column where none is stated, which the file need not have
 
     An .npz file needs no labels: its x is taken, or else x_test, or x_train. A CSV file needs no
     column of targets, an .npy file is the images, and images in a folder need no folders of
@@ -252,20 +277,24 @@ def _images_only(source: str, *, download: bool, target: str | None) -> Images:
             arrays, others = read_npz(path, _NPZ_IMAGES)
         for name in _NPZ_IMAGES:
             if name in arrays:
-                return _with_rows(arrays[name], source)
+                return Unlabelled(_with_rows(arrays[name], source))
         raise DataError(f"{source}: holds {', '.join(others) or 'no arrays'}; expected x")
     if path.suffix == ".csv" and path.is_file():
         with stage(f"reading {source}"):
-            return without_target(read_csv(path), source, target or TARGET)[0]
+            table = read_csv(path)
+            if stated is not None:
+                require_target(table, source, stated)
+            return Unlabelled(without_target(table, source, stated or target or TARGET)[0])
     if path.suffix == ".npy" and path.is_file():
         with stage(f"reading {source}"):
-            return _with_rows(read_npy(path), source)
+            return Unlabelled(_with_rows(read_npy(path), source))
     named = source == "sample" or source.startswith("tfds:")
     if not named and holds_images(path) and not holds_class_folders(path):
         with stage(f"reading {source}"):
-            return read_images(path)
-    data = _data_set(source, download=download, maps=True, target=target)
-    return data.x_train if data.x_test is None else data.x_test
+            images, notes = read_images(path)
+            return Unlabelled(images, tuple(notes))
+    data = _data_set(source, download=download, maps=True)
+    return Unlabelled(data.x_train if data.x_test is None else data.x_test, data.notes)
 
 
 def _with_rows(images: Images, source: str) -> Images:

@@ -19,11 +19,12 @@ from keras2gp.errors import InputError
 from keras2gp.fits.loading import load_kernel
 from keras2gp.kernel.algebra import ComposedKernel
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.report import ConversionReport
+from keras2gp.report import IDLE, ConversionReport
 
 __all__ = [
     "Session",
     "conversion_settings",
+    "idle_settings",
     "image_shape",
     "kernel_of",
     "model_of",
@@ -52,6 +53,12 @@ def open_session(options: argparse.Namespace, rows: Rows) -> Session:
     kernel = kernel_of(options, image_shape(rows.x))
     images, notes = prepared(kernel, rows.x, options.data)
     return Session(kernel, images, [*rows.notes, *notes])
+
+
+def idle_settings(kernel: Any) -> list[str]:
+    """The notes of a conversion on settings for which the model has no layer."""
+    report = getattr(kernel, "report", None)
+    return [] if report is None else [note for note in report.notes if IDLE in note]
 
 
 def report_of(options: argparse.Namespace) -> ConversionReport:

@@ -26,6 +26,7 @@ from keras2gp.conversion.output import (
     output_obstacles,
     precision_notes,
     unit_notes,
+    unused_notes,
     with_heads_apart,
     with_inputs_numbered,
 )
@@ -169,6 +170,7 @@ def examined(model: Opened, settings: Settings) -> Examination:
         whole.nodes[whole.output].path,
         (
             *settings.notes,
+            *(() if obstacles else unused_notes(settings, walker, graph)),
             *notes,
             *unit_notes(output),
             *data_notes(graph),

@@ -13,9 +13,12 @@ from keras2gp._util.arrays import Array
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.conversion.call import State
 from keras2gp.conversion.context import UNITS_APART, Context
+from keras2gp.conversion.layers.pooling import REPLACED
 from keras2gp.conversion.layers.units import units_of
+from keras2gp.conversion.settings import Settings
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
+from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.errors import InputError, Obstacle, OutputError
 from keras2gp.graph.distributions import holding_data
 from keras2gp.graph.graph import Graph
@@ -28,6 +31,7 @@ from keras2gp.graph.ops import (
 )
 from keras2gp.kernel.mean import Mean
 from keras2gp.modelfile.archive import printable
+from keras2gp.report import IDLE
 
 __all__ = [
     "channels_of",
@@ -42,6 +46,7 @@ __all__ = [
     "output_obstacles",
     "precision_notes",
     "unit_notes",
+    "unused_notes",
     "with_heads_apart",
     "with_inputs_numbered",
 ]
@@ -218,3 +223,15 @@ def precision_notes(walker: KerasWalker, dtype: str) -> list[str]:
     """A note on layers of fewer digits than the kernel's dtype."""
     half = sorted({call.policy for call in walker.calls if call.policy.endswith("float16")})
     return [f"layers of {', '.join(half)} are taken in full precision: {dtype}"] if half else []
+
+
+def unused_notes(settings: Settings, walker: KerasWalker, graph: Graph) -> list[str]:
+    """Notes on settings for which a model that converts has no layer."""
+    notes = []
+    if settings.max_pooling is not None and all(c.row.note != REPLACED for c in walker.calls):
+        notes.append(f"max_pooling {IDLE}: the model has no max pooling to replace")
+    functions = [node.op.function for node in graph.nodes]
+    expanded = any(isinstance(f, Activation) and "degree" in dict(f.params) for f in functions)
+    if settings.tolerance != TOLERANCE and not expanded:
+        notes.append(f"tolerance {IDLE}: no activation of the model is expanded")
+    return notes

@@ -110,6 +110,10 @@ class Dataset:
         for word, number in (("training", n_train), ("test", n_test)):
             whole_number(f"{word} rows", number, error=DataError)
         rows = len(self.x_train)
+        if n_train > rows:
+            raise DataError(
+                f"{self.name}: {n_train} rows to train on were asked for; it has {rows}"
+            )
         train = self.x_train[:n_train], self.y_train[:n_train]
         if self.x_test is None or self.y_test is None:
             if n_train + n_test > rows:
@@ -120,11 +124,10 @@ class Dataset:
             test = self.x_train[rows - n_test :], self.y_train[rows - n_test :]
             note = f"it has no test split: its last {n_test} rows of {rows} are tested on"
             return Dataset(self.name, *train, *test, (*self.notes, note))
-        for word, number, held in (("train", n_train, rows), ("test", n_test, len(self.x_test))):
-            if number > held:
-                raise DataError(
-                    f"{self.name}: {number} rows to {word} on were asked for; it has {held}"
-                )
+        if n_test > len(self.x_test):
+            raise DataError(
+                f"{self.name}: {n_test} rows to test on were asked for; it has {len(self.x_test)}"
+            )
         return Dataset(self.name, *train, self.x_test[:n_test], self.y_test[:n_test], self.notes)
 
 

@@ -30,6 +30,23 @@ _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "
 _FROM_COPY = "Try: another copy of the file, or move it away"
 _CHANNELS = {"L": 1, "RGB": 3}
 _SPLITS = ("train", "test")
+_WHITE = 255
+_ORIENTATION = 0x0112
+"""The EXIF tag of the orientation."""
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""By orientation, how Pillow turns the pixels of a file to the image that is shown."""
+_SIDEWAYS = (5, 6, 7, 8)
+_TURNED = "are turned as their EXIF orientation says"
+_TRANSPARENT = "are transparent in places, which have the colour that is stored there"
+_FOUR_COLOURS = "in CMYK are converted to RGB, without a colour profile"
 
 
 def holds_images(folder: Path) -> bool:
@@ -43,13 +60,14 @@ def holds_class_folders(folder: Path) -> bool:
     return any(holds_images(child) for root in roots for child in _folders(root))
 
 
-def read_images(folder: Path) -> Images:
-    """The images that lie in a folder itself, in the order of their names.
+def read_images(folder: Path) -> tuple[Images, list[str]]:
+    """The images that lie in a folder itself, in the order of their names; and notes.
 
     Raises:
         DataError: as `read_image_folder`.
     """
-    return _decoded(sorted(_image_files(folder)))
+    images, notes = _decoded(sorted(_image_files(folder)))
+    return images, [*notes, *_others_told(_others(folder))]
 
 
 def read_image_folder(folder: Path) -> tuple[dict[str, Array], list[str]]:
@@ -83,9 +101,9 @@ def read_image_folder(folder: Path) -> tuple[dict[str, Array], list[str]]:
                 "class, or away"
             )
         files, labels = _dealt(root)
-        arrays[f"x_{name}"], arrays[f"y_{name}"] = _decoded(files), labels
+        (arrays[f"x_{name}"], told), arrays[f"y_{name}"] = _decoded(files), labels
         notes.append(f"{len(files)} images of {len(set(labels.tolist()))} classes from {root}")
-        notes += _unread(root)
+        notes += [*told, *_unread(root)]
     return arrays, notes
 
 
@@ -93,17 +111,25 @@ def _unread(root: Path) -> list[str]:
     """Notes on what lies in the folders of the classes and is not read; hidden files are not."""
     notes, others = [], []
     for folder in sorted(_folders(root)):
-        read = set(_image_files(folder))
-        others += sorted(p for p in folder.iterdir() if p not in read and p.name[0] != ".")
-        if not read:
+        others += _others(folder)
+        if not holds_images(folder):
             notes.append(f"{_path_text(folder)} holds no images: it is no class")
-    if others:
-        kinds = ", ".join(_SUFFIXES)
-        notes.append(
-            f"{len(others)} files or folders are not read, the first {_path_text(others[0])}: "
-            f"images are files {kinds} in the folder of their class"
-        )
-    return notes
+    return notes + _others_told(others)
+
+
+def _others(folder: Path) -> list[Path]:
+    """The files and folders of a folder of images that are no images; hidden ones are left out."""
+    read = set(_image_files(folder))
+    return sorted(p for p in folder.iterdir() if p not in read and p.name[0] != ".")
+
+
+def _others_told(others: Sequence[Path]) -> list[str]:
+    """A note on files that are not read, if there are any."""
+    if not others:
+        return []
+    first, kinds = _path_text(others[0]), ", ".join(_SUFFIXES)
+    told = f"{len(others)} files or folders are not read, the first {first}"
+    return [f"{told}: images are files {kinds}, in no deeper folder"]
 
 
 def _path_text(path: Path) -> str:
@@ -140,18 +166,12 @@ def _image_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _decoded(files: Sequence[Path]) -> Images:
-    """The pixels of files of one size, uint8, [N, height, width, channels]."""
+def _decoded(files: Sequence[Path]) -> tuple[Images, list[str]]:
+    """The pixels of files of one size, uint8, [N, height, width, channels]; and notes."""
     library = _pillow()
     headers = [_header(library, file) for file in files]
     for file, (size, _) in zip(files, headers, strict=True):
-        if size != headers[0][0]:
-            raise DataError(
-                f"{_path_text(file)} has {size[0]} x {size[1]} pixels, and "
-                f"{one_line(files[0].name)} has "
-                f"{headers[0][0][0]} x {headers[0][0][1]}. Try: bring them to one size first, for "
-                "instance with Image.resize of Pillow"
-            )
+        _check_size(file, size, files[0], headers[0][0])
     mode = "L" if all(of_file == "L" for _, of_file in headers) else "RGB"
     (width, height), channels = headers[0][0], _CHANNELS[mode]
     require_memory(
@@ -161,27 +181,78 @@ def _decoded(files: Sequence[Path]) -> Images:
         DataError,
     )
     images = np.empty((len(files), height, width, channels), np.uint8)
+    told: dict[str, list[Path]] = {}
     for i, file in enumerate(files):
         with _damage_named(file), library.open(file, formats=_FORMATS) as image:
-            pixels = np.asarray(image.convert(mode))
+            image.load()
+            if image.mode == "CMYK":
+                told.setdefault(_FOUR_COLOURS, []).append(file)
+            if _is_transparent(image):
+                told.setdefault(_TRANSPARENT, []).append(file)
+            plain = image.convert(mode)
+            turn = _TURNS.get(_orientation(image))
+            if turn is not None:
+                told.setdefault(_TURNED, []).append(file)
+                plain = plain.transpose(library.Transpose[turn])
+            pixels = np.asarray(plain)
+        # A .png file may state its orientation behind its pixels.
+        _check_size(file, plain.size, files[0], headers[0][0])
         images[i] = pixels.reshape(height, width, channels)
-    return images
+    notes = [f"{len(of)} images {how}, the first {_path_text(of[0])}" for how, of in told.items()]
+    return images, notes
+
+
+def _check_size(file: Path, size: tuple[int, int], first: Path, expected: tuple[int, int]) -> None:
+    """Refuse an image of another size than the first, with a DataError."""
+    if size != expected:
+        raise DataError(
+            f"{_path_text(file)} has {size[0]} x {size[1]} pixels, and {one_line(first.name)} has "
+            f"{expected[0]} x {expected[1]}. Try: bring them to one size first, for instance with "
+            "Image.resize of Pillow"
+        )
 
 
 def _header(library: Any, file: Path) -> tuple[tuple[int, int], str]:
-    """Size of an image, and the mode in which it is read; nothing is decoded."""
+    """Size of an image as it is shown, and the mode in which it is read; nothing is decoded."""
     with _damage_named(file), library.open(file, formats=_FORMATS) as image:
-        size, mode, frames = image.size, image.mode, getattr(image, "n_frames", 1)
+        (width, height), mode = image.size, image.mode
+        frames = getattr(image, "n_frames", 1)
+        deep = any(_is_deep(tile[3]) for tile in getattr(image, "tile", ()))
+        # Pillow decodes a .png file to look for what may stand behind its pixels.
+        stated = image.format != "PNG" or "exif" in image.info
+        sideways = stated and _orientation(image) in _SIDEWAYS
     if frames != 1:
         raise DataError(
             f"{_path_text(file)} holds {frames} images, and one is expected. Try: a file for each"
         )
-    if mode not in _MODES:
+    if mode not in _MODES or deep:
+        kind = "of more than 8 bits" if mode in _MODES else f"of the mode {one_line(mode)}"
         raise DataError(
-            f"{_path_text(file)} holds pixels of the mode {one_line(mode)}, and 8-bit ones are "
-            "expected. Try: save it as 8-bit grey or RGB; or all images as numbers in an .npz file"
+            f"{_path_text(file)} holds pixels {kind}, and 8-bit ones are expected. Try: save it as "
+            "8-bit grey or RGB; or all images as numbers in an .npz file"
         )
-    return size, _MODES[mode]
+    return (height, width) if sideways else (width, height), _MODES[mode]
+
+
+def _is_deep(arguments: Any) -> bool:
+    """Whether a decoder of Pillow, by its arguments, cuts numbers of 16 bits to 8."""
+    if isinstance(arguments, str):  # of .png files: the form of the pixels
+        return arguments.endswith(";16B")
+    form, *others = arguments or ("",)  # of .ppm files: the largest number
+    return form in ("L", "RGB") and any(isinstance(n, int) and n > _WHITE for n in others[:1])
+
+
+def _orientation(image: Any) -> int:
+    """The EXIF orientation of an image, 1 where it states none."""
+    stated = image.getexif().get(_ORIENTATION, 1)
+    return stated if isinstance(stated, int) else 1
+
+
+def _is_transparent(image: Any) -> bool:
+    """Whether a pixel of a decoded image is not opaque."""
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return "A" in image.getbands() and image.getchannel("A").getextrema()[0] < _WHITE
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def test_shapes_that_a_fit_takes_pass(expected, received, tmp_path):
     options = {"fit": tmp_path, "data": str(tmp_path / "x.npy"), "download": False, "limit": None}
     record = FitRecord("regression", "m", "d", "d", 3, "")
     options = argparse.Namespace(**options, target=None, record=record)
-    assert images_to_predict(options).shape == received
+    assert images_to_predict(options).x.shape == received
     state["inputs"][0]["shape"] = (5, *expected[1:])
     (tmp_path / "kernel" / "kernel.json").write_text(json.dumps(state))
     with pytest.raises(InputError, match="images: received shape"):

@@ -106,7 +106,7 @@ def test_split_takes_none(data):
     ("data", "n_train", "n_test", "says"),
     [
         (whole(), 7, 4, "10 and no test split.*overlap"),
-        (whole(), 11, 0, "10 and no test split"),
+        (whole(), 11, 0, "11 rows to train on were asked for; it has 10$"),
         (with_test(), 11, 1, "11 rows to train on.*has 10"),
         (with_test(), 1, 7, "7 rows to test on.*has 6"),
         (whole(), -1, 2, "training rows=-1: expected a whole number"),

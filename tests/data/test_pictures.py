@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -106,6 +108,101 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, damage, message):
     assert "1.png" in str(refusal.value)
 
 
+SHOWN = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: lambda a: a.T[:, ::-1],
+    7: lambda a: a[::-1, ::-1].T,
+    8: lambda a: a.T[::-1],
+}
+"""By EXIF orientation, the rows and columns as they are shown: of the value 6, for instance, the
+first row of the file is the right-hand column."""
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("orientation", SHOWN)
+def test_images_are_turned_as_they_are_shown(orientation, suffix, tmp_path):
+    (tmp_path / "a").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / "a" / f"x.{suffix}"
+    quality = {"png": {}, "jpg": {"quality": 100}, "webp": {"lossless": True}}[suffix]
+    blocks = np.kron(pixels(shape=(2, 3)), np.ones((8, 8), "uint8"))
+    Image.fromarray(blocks).save(file, exif=exif, **quality)
+    data = load(str(tmp_path))
+    expected = SHOWN[orientation](blocks)
+    assert data.x_train.shape[1:3] == expected.shape
+    assert abs(data.x_train[0, :, :, 0] - expected.astype(float)).max() < 4
+    told = [note for note in data.notes if "EXIF" in note]
+    assert told == ([f"1 images are turned as their EXIF orientation says, the first {file}"]
+                    if orientation > 1 else [])  # fmt: skip
+
+
+def test_transparent_images_and_four_colours_are_told(tmp_path):
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    colours = pixels(shape=(4, 5, 4))
+    colours[..., 3] = 255
+    Image.fromarray(colours).save(tmp_path / "a" / "opaque.png")
+    colours[1, 2, 3] = 254
+    Image.fromarray(colours).save(tmp_path / "b" / "clear.png")
+    picture = Image.fromarray(colours[..., 0]).convert("P")
+    picture.save(tmp_path / "c" / "palette.png", transparency=picture.getpixel((0, 0)))
+    Image.new("CMYK", (5, 4)).save(tmp_path / "d" / "four.jpg")
+    data = load(str(tmp_path))
+    np.testing.assert_array_equal(data.x_train[0], colours[..., :3])
+    assert data.x_train[3].min() == 255  # no ink
+    told = {note.partition(", the first ")[0]: note for note in data.notes[1:]}
+    assert sorted(told) == [
+        "1 images in CMYK are converted to RGB, without a colour profile",
+        "2 images are transparent in places, which have the colour that is stored there",
+    ]
+    assert told[sorted(told)[1]].endswith(f"{tmp_path}/b/clear.png")
+
+
+def deep_png(kind, channels):
+    """A PNG file of 16 bits, which Pillow reads as one of 8, of 5 x 4 pixels."""
+    rows = np.full((4, 5 * channels), 0x1234, ">u2")
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 5, 4, 16, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts
+    )
+
+
+DEEP = {
+    "grey.png": deep_png(0, 1),
+    "grey-alpha.png": deep_png(4, 2),
+    "rgb.png": deep_png(2, 3),
+    "rgba.png": deep_png(6, 4),
+    "grey.pgm": b"P5 5 4 1023\n" + bytes(40),
+    "rgb.ppm": b"P6 5 4 65535\n" + bytes(120),
+    "plain.ppm": b"P3 1 1 300\n1 2 300\n",
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_pixels_of_more_bits_are_refused(name, tmp_path):
+    """Pillow cuts most of them to 8 bits, and says nothing."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / name).write_bytes(DEEP[name])
+    with pytest.raises(DataError, match=r"holds pixels of .*, and 8-bit ones are expected"):
+        load(str(tmp_path))
+
+
+def test_fewer_grey_levels_are_spread(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.pgm").write_bytes(b"P5 2 1 15\n\x00\x0f")
+    assert load(str(tmp_path)).x_train.reshape(-1).tolist() == [0, 255]
+
+
 def test_names_are_told_on_one_line(tmp_path):
     write(tmp_path, a=2)
     (tmp_path / "a" / "1.png").write_bytes(b"")
@@ -125,7 +222,11 @@ def test_images_without_classes(tmp_path):
     write(tmp_path, a=2)
     with pytest.raises(DataError, match="in no folders of classes"):
         load(str(tmp_path / "a"))
-    assert read_images(tmp_path / "a").shape == (2, 4, 5, 1)
+    images, notes = read_images(tmp_path / "a")
+    assert images.shape == (2, 4, 5, 1)
+    assert not notes
+    (tmp_path / "a" / "2.tif").touch()
+    assert read_images(tmp_path / "a")[1][0].startswith("1 files or folders are not read")
     Image.fromarray(pixels()).save(tmp_path / "loose.png")
     with pytest.raises(DataError, match=r"loose\.png and 0 more images lie outside"):
         load(str(tmp_path))

@@ -10,7 +10,7 @@ from keras2gp._util.text import duration_text, size_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import open_session
+from keras2gp.cli.session import idle_settings, open_session
 from keras2gp.matrices.api import estimate
 from keras2gp.matrices.api import gram as compute
 from keras2gp.matrices.speed import speed_of, tried_images
@@ -22,9 +22,11 @@ __all__ = ["gram"]
 def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     """Compute the kernel matrix of the rows into a store."""
     session = open_session(options, rows)
-    for note in session.notes:
+    for note in [*session.notes, *idle_settings(session.kernel)]:
         out.line(f"note: {note}")
     count, positions = len(session.images), options.positions
+    if positions == "all" and not session.kernel.positions:
+        out.line("note: --positions all changes nothing: the output has one position")
     needed = estimate(session.kernel, count, out=options.out, positions=positions)
     out.line(str(needed))
     document = {"out": str(options.out), "estimate": needed.to_dict()}

@@ -8,13 +8,14 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.progress import stage
+from keras2gp.cli.arguments import ROWS_PLOTTED
 from keras2gp.cli.commands.plot_document import save_picture
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import load_fit, predictions_of
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import open_session, prepared
+from keras2gp.cli.session import idle_settings, open_session, prepared
 from keras2gp.errors import DataError, InputError
 from keras2gp.gp import metrics
 from keras2gp.matrices.store import GramStore
@@ -60,7 +61,11 @@ def kernel(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
                 f"{options.model} holds a map for each pair of images, and the picture is of one "
                 "matrix. Try: keras2gp gram with --position"
             )
-        count = min(options.rows, *store.shape)
+        count = options.rows or min(ROWS_PLOTTED, *store.shape)
+        if count > min(store.shape):
+            raise DataError(
+                f"--rows {count}: {options.model} is of {' x '.join(map(str, store.shape))} entries"
+            )
         if count > len(rows.y):
             raise DataError(
                 f"{rows.name}: {count} rows of the matrix were asked for; it has {len(rows.y)}"
@@ -68,6 +73,8 @@ def kernel(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         matrix = store[:count, :count]
     else:
         session = open_session(options, rows)
+        for note in [*session.notes, *idle_settings(session.kernel)]:
+            out.line(f"note: {note}")
         if positions := session.kernel.positions:
             raise InputError(
                 f"the kernel is of {positions_text(positions)}, and the picture is of one matrix. "

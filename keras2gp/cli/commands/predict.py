@@ -24,7 +24,7 @@ from keras2gp.cli.predictions import (
     require_targets,
     write_predictions,
 )
-from keras2gp.cli.rows import Rows
+from keras2gp.cli.rows import Rows, Unlabelled
 from keras2gp.cli.session import prepared
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.strangeness import SCORES
@@ -48,7 +48,7 @@ _MEASURES = {
 
 
 def evaluate(
-    options: argparse.Namespace, rows: tuple[Rows, Images | None], out: Output
+    options: argparse.Namespace, rows: tuple[Rows, Unlabelled | None], out: Output
 ) -> ExitCode:
     """Measure a fit on test rows, and how its scores tell other images from them."""
     test, elsewhere = rows
@@ -97,11 +97,12 @@ def _ood_scores(
     source: str,
     estimator: Estimator,
     pairs: tuple[Images, dict[str, Array]],
-    elsewhere: Images,
+    elsewhere: Unlabelled,
     kept: KeptCovariances,
 ) -> dict[str, Any]:
     """How well each score tells images from elsewhere from the test images."""
-    images, notes = prepared(estimator.kernel, elsewhere, f"--ood {source}")
+    images, changes = prepared(estimator.kernel, elsewhere.x, f"--ood {source}")
+    notes = [*elsewhere.notes, *changes]
     try:
         scores = ood_scores(estimator, pairs, images, kept)
     except (InputError, NumericalError) as error:
@@ -141,7 +142,7 @@ def show_measures(out: Output, measures: dict[str, float], seconds: float) -> No
     out.pairs([*rows, ("time", duration_text(seconds))])
 
 
-def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
+def predict(options: argparse.Namespace, given: Unlabelled, out: Output) -> ExitCode:
     """Write a fit's predictions of images."""
     estimator = load_fit(options.fit, options.gram)
     positions = estimator.kernel.positions
@@ -150,7 +151,8 @@ def predict(options: argparse.Namespace, x: Images, out: Output) -> ExitCode:
             f"--out {options.out}: predictions at {positions_text(positions)} have no rows and "
             "columns. Try: a name that ends in .npz"
         )
-    images, notes = prepared(estimator.kernel, x, options.data)
+    images, changes = prepared(estimator.kernel, given.x, options.data)
+    notes = [*given.notes, *changes]
     kept = KeptCovariances(options.fit, keep=options.keep)
     began = time.perf_counter()
     columns = predictions_of(estimator, images, kept)

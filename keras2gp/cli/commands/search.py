@@ -21,7 +21,7 @@ from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.outputs import is_picture
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import image_shape, open_session
+from keras2gp.cli.session import idle_settings, image_shape, open_session
 from keras2gp.cli.tables import unprepared
 from keras2gp.conversion.overrides import overrides_template
 from keras2gp.data.images import prepare_images
@@ -135,7 +135,7 @@ def _picture(directory: Path, score: str) -> Path | None:
 def tune(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     """Ascend the evidence of the rows in a model's variances, and write them."""
     session = open_session(options, rows)
-    for note in session.notes:
+    for note in [*session.notes, *idle_settings(session.kernel)]:
         out.line(f"note: {note}")
     began = time.perf_counter()
     with stage(f"ascending, at most {options.steps} steps") as advance:

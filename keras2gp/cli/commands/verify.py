@@ -6,12 +6,13 @@ import argparse
 import time
 from typing import Any
 
-from keras2gp._util.arrays import Images
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text
+from keras2gp.cli.arguments import IMAGES_VERIFIED
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
-from keras2gp.cli.session import conversion_settings, image_shape, model_of, prepared
+from keras2gp.cli.rows import Unlabelled
+from keras2gp.cli.session import conversion_settings, idle_settings, image_shape, model_of, prepared
 from keras2gp.verification.api import converted
 from keras2gp.verification.report import VerificationReport
 from keras2gp.verification.verification import Verification
@@ -26,9 +27,9 @@ _CODES = {
 }
 
 
-def verify(options: argparse.Namespace, images: Images | None, out: Output) -> ExitCode:
+def verify(options: argparse.Namespace, given: Unlabelled | None, out: Output) -> ExitCode:
     """Draw wide networks, and compare the covariance of their outputs with the kernel."""
-    verification = _verification(options, images, out)
+    verification = _verification(options, given, out)
     costs = list(zip(verification.scales, verification.costs, strict=True))
     for scale, cost in costs:
         out.line(f"width {scale.width}: {cost}")
@@ -45,17 +46,21 @@ def verify(options: argparse.Namespace, images: Images | None, out: Output) -> E
     return _CODES[report.verdict]
 
 
-def _verification(options: argparse.Namespace, images: Images | None, out: Output) -> Verification:
+def _verification(
+    options: argparse.Namespace, given: Unlabelled | None, out: Output
+) -> Verification:
     """The networks that are to be drawn. Raises: as keras2gp.verify."""
     shape = options.input_shape or (28, 28, 1)
-    if options.input_shape is None and images is not None:
-        shape = image_shape(images)
+    if options.input_shape is None and given is not None:
+        shape = image_shape(given.x)
     with stage("converting"):
         model, kernel = converted(model_of(options.source, shape), **conversion_settings(options))
-    data: Any = options.images
-    if images is not None:
-        data, notes = prepared(kernel, images, options.data)
-        for note in notes:
+    for note in idle_settings(kernel):
+        out.line(f"note: {note}")
+    data: Any = options.images or IMAGES_VERIFIED
+    if given is not None:
+        data, notes = prepared(kernel, given.x, options.data)
+        for note in [*given.notes, *notes]:
             out.line(f"note: {note}")
     return Verification(
         model,

@@ -13,7 +13,14 @@ from keras2gp._util.text import duration_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import conversion_settings, image_shape, kernel_of, model_of, prepared
+from keras2gp.cli.session import (
+    conversion_settings,
+    idle_settings,
+    image_shape,
+    kernel_of,
+    model_of,
+    prepared,
+)
 from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.report import FILES
 
@@ -59,7 +66,7 @@ def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examin
     """The X-ray of the options. Raises: as keras2gp.xray."""
     kernel = kernel_of(options, image_shape(rows.x))
     images, notes = prepared(kernel, rows.x, options.data)
-    for note in [*rows.notes, *notes]:
+    for note in [*rows.notes, *notes, *idle_settings(kernel)]:
         out.line(f"note: {note}")
     settings = conversion_settings(options)
     conversion = {k: v for k, v in settings.items() if k not in _OTHERS and v is not None}

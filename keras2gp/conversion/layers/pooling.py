@@ -28,6 +28,7 @@ from keras2gp.graph.ops import (
 from keras2gp.layer_table import LAYERS
 
 __all__ = [
+    "REPLACED",
     "read_adaptive_pooling",
     "read_average_pooling",
     "read_cumsum",
@@ -39,6 +40,8 @@ __all__ = [
     "total",
 ]
 
+REPLACED = "max pooling, replaced by average pooling as asked for"
+"""The note of a layer whose maximum became a mean."""
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -163,7 +166,7 @@ def read_global_max_pooling(call: Call, context: Context) -> Tensor:
 def _replace_maximum(context: Context) -> None:
     if context.state.max_pooling != "average":
         context.refuse(*LAYERS["MaxPooling2D"].reason, by_shape=False)
-    context.note = "max pooling, replaced by average pooling as asked for"
+    context.note = REPLACED
 
 
 def _geometry(call: Call) -> tuple[Spatial, Spatial, str]:
