@@ -24,6 +24,7 @@ from keras2gp.graph.distributions import holding_data
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.means import MeanTerms
 from keras2gp.graph.ops import (
+    Activation,
     Input,
     Opaque,
     Polynomial,

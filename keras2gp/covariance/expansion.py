@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -81,8 +82,15 @@ def _note(name: str, dual: Hermite, tolerance: float) -> str:
     return (
         f"{name} expanded to degree {dual.degree}: relative error at most {at_one:.1g} at a "
         f"variance of 1 ({slope:.1g} in a tangent kernel), and at most {tolerance:g} {reach}"
-        f"{_compact_note(dual)}"
+        f"{_end_note(dual)}{_compact_note(dual)}"
     )
+
+
+def _end_note(dual: Hermite) -> str:
+    """The largest variance, where it is less than that of all expansions."""
+    if math.isinf(dual.reach):
+        return ""
+    return f", and refused beyond one of {dual.reach:.3g}, where the bound of the error is 20%"
 
 
 def _compact_note(dual: Dual) -> str:

@@ -106,7 +106,8 @@ def _reason(
         return f"{dtype} loses the values on the way to it. Try: {_wider(dtype)}smaller inputs"
     if any(np.isnan(n).any() for n in numbers) and not any(np.isinf(n).any() for n in numbers):
         return (
-            "an activation is not known at the variance of its input: expansions reach 1e12. Try: "
+            "an activation is not known at the variance of its input: unless the report states a "
+            "smaller one, expansions reach 1e12. Try: "
             "smaller variances, or smaller inputs"
         )
     return (

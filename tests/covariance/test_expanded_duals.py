@@ -6,6 +6,7 @@ import tensorflow as tf
 from oracles.activations import CASES
 
 from keras2gp.covariance import program  # noqa: F401 (registers the duals)
+from keras2gp.covariance.duals.expanded import Expanded
 from keras2gp.covariance.duals.hermite import LARGEST_DEGREE, TOLERANCE
 from keras2gp.covariance.registry import dual_of
 from keras2gp.errors import InputError
@@ -41,6 +42,54 @@ def test_nothing_is_claimed_beyond_the_table():
     values = dual.covariance(0.5 * q, dual.prepare(q), dual.prepare(q)).numpy()
     assert np.isfinite(values[0])
     assert np.isnan(values[1])
+
+
+WAVES = {
+    "sin of relu": lambda u: tf.sin(tf.nn.relu(u)),
+    "sin of leaky_relu": lambda u: tf.sin(tf.nn.leaky_relu(u, 0.2)),
+    "tanh of sin": lambda u: tf.tanh(tf.sin(u)),
+    "exp of -relu": lambda u: tf.exp(-tf.nn.relu(u)),
+    "u cos u": lambda u: u * tf.cos(u),
+    "fine waves": lambda u: u + 0.01 * tf.sin(100 * u),
+}
+"""Functions whose series has no end at large variances, or whose waves no quadrature resolves."""
+
+
+def by_quadrature(function, q, rho):
+    """E[phi(u) phi(v)] and E[phi(u)^2] of variances q and correlation rho, on a fine grid."""
+    z = np.linspace(-8, 8, 1201)
+    weights = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+    u = np.sqrt(q) * z
+    v = rho * u[:, None] + np.sqrt(q * (1 - rho**2)) * z
+    left, right = (np.asarray(function(tf.constant(w, tf.float64))) for w in (u, v))
+    return weights @ (left[:, None] * right) @ weights, weights @ left**2
+
+
+@pytest.mark.parametrize("name", WAVES)
+def test_a_series_is_given_as_far_as_it_is_known(name):
+    """They gave covariances of -13 and 455 times the variances."""
+    dual = Expanded(WAVES[name])
+    assert dual.reach < 1e4
+    q = np.concatenate([np.geomspace(1e-3, 1e12, 46), [0.3, dual.reach]])
+    tensor = tf.constant(q, tf.float64)
+    s = dual.prepare(tensor)
+    values = {r: dual.covariance(r * tensor, s, s).numpy() for r in (-1.0, -0.5, 0.9, 1.0)}
+    known = q <= dual.reach * (1 + 1e-9)
+    for row in values.values():
+        assert np.isnan(row[~known]).all()
+        assert (np.abs(row[known]) <= values[1.0][known] * (1 + 1e-6)).all()
+    bounds = dual.bounds(q[-2:])
+    for rho in (-0.5, 0.9):
+        for value, variance, bound in zip(values[rho][-2:], q[-2:], bounds, strict=True):
+            expected, size = by_quadrature(WAVES[name], variance, rho)
+            assert abs(value - expected) <= (1.1 * bound + 1e-4) * size  # 1e-4: the quadrature's
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_of_keras_are_known_everywhere(name):
+    dual = dual_named(name)
+    assert dual.everywhere
+    assert dual.bounds(np.geomspace(1e-3, 1e12, 31)).max() < 0.11
 
 
 @pytest.mark.parametrize("degree", [-1, 0.5, LARGEST_DEGREE + 1, "3", [2], np.nan])

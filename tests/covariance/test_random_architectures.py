@@ -63,6 +63,22 @@ def test_bright_borders_of_waves(dtype, size, error):
     assert difference(model, np.asarray(kernel(size * x), dtype="float64"), size * x) < error
 
 
+@pytest.mark.parametrize("join", [layers.Add, layers.Subtract])
+def test_constants_beside_groups_that_do_not_line_up(join):
+    """Each stretch of channels has a mean, and constants, of its own."""
+
+    def joined(x):
+        first = layers.ReLU()(layers.Dense(3, **WEIGHTS)(x))
+        second = layers.Dense(2, **WEIGHTS)(x)
+        ends = layers.Concatenate()([first, second]), layers.Concatenate()([second, first])
+        return ops.add(join()(ends), np.array([[1.0, 2.0, 3.0, -1.0, 0.5]], "float32"))
+
+    model = ending_dense((4,), joined)
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    kernel = keras2gp.convert(model, dtype="float64")
+    assert difference(model, np.asarray(kernel(x)), x) < 1e-12
+
+
 def test_most_architectures_are_converted():
     models = (architecture(np.random.default_rng(seed)) for seed in SEEDS)
     assert sum(keras2gp.inspect(model).exact for model in models) > len(SEEDS) / 2

@@ -21,6 +21,7 @@ from oracles.full_maps import (
     Source,
     UnknownError,
     added,
+    cut_alike,
     made_of,
     mapped,
     matrix_of,
@@ -133,7 +134,8 @@ def apply(layer, sources, node):
     first = getattr(layer, "data_format", None) == "channels_first"
     if source.data is not None and first:
         source = Map(data=np.moveaxis(source.data, 1, -1))
-    sources = [s.random() for s in (source, *sources[1:])]
+    stated = [source, *sources[1:]]
+    sources = [s.random() for s in stated]
     source = sources[0]
     if kind in WEIGHTED:
         start = getattr(layer, "bias_initializer", None)
@@ -151,7 +153,8 @@ def apply(layer, sources, node):
         numbers = [v for v in node.arguments.args if isinstance(v, int | float)]
         arrays = [v for v in node.arguments.args if isinstance(v, np.ndarray)]
         count = len(source.groups[0].mean)
-        sources += [Map(data=np.repeat(v, count, 0).astype(float)).random() for v in arrays]
+        stated += [Map(data=np.repeat(v, count, 0).astype(float)) for v in arrays]
+        sources = cut_alike(stated)
         total = added(
             same_positions(sources), COEFFICIENTS[kind](layer, len(sources))[: len(sources)]
         )

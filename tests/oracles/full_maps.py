@@ -146,13 +146,22 @@ class Map:
             return self
         if self.as_random is not None:
             return self.as_random
-        count, *spatial, channels = self.data.shape
-        x = self.data.reshape(count, -1, channels)
-        second = np.einsum("ipc,jqc->ijpq", x, x) / channels
-        source = Source(second, x.mean(-1), factors=((frozenset(), False),))
-        group = Group(channels, {(source, 0): np.eye(x.shape[1])})
-        self.as_random = Map(tuple(spatial), [group])
+        self.as_random = Map(self.data.shape[1:-1], [self._group(self.data)])
         return self.as_random
+
+    def cut(self, ends):
+        """With the data as a group for each stretch of channels up to one of these ends."""
+        if len(ends) < 2 or self.data.shape[-1] != ends[-1]:
+            return self.random()
+        stretches = np.split(self.data, ends[:-1], axis=-1)
+        return Map(self.data.shape[1:-1], [self._group(stretch) for stretch in stretches])
+
+    @staticmethod
+    def _group(data):
+        x = data.reshape(len(data), -1, data.shape[-1])
+        second = np.einsum("ipc,jqc->ijpq", x, x) / x.shape[-1]
+        source = Source(second, x.mean(-1), factors=((frozenset(), False),))
+        return Group(x.shape[-1], {(source, 0): np.eye(x.shape[1])})
 
 
 def mapped(source, matrix, spatial=None):
@@ -187,9 +196,20 @@ def matrix_of(function, spatial, first=False):
     return matrix, made.shape[1:-1]
 
 
+def ends_of(sources):
+    """The channels at which groups of any of the tensors end."""
+    return sorted({int(e) for s in sources for e in np.cumsum([g.channels for g in s.groups])})
+
+
+def cut_alike(sources):
+    """Data beside groups of channels as such groups, each of which has a mean of its own."""
+    ends = ends_of([s for s in sources if s.data is None])
+    return [s if s.data is None else s.cut(ends) for s in sources]
+
+
 def added(sources, coefficients):
     """The sum, channel group by channel group, cut where any of the tensors changes groups."""
-    ends = sorted({int(e) for s in sources for e in np.cumsum([g.channels for g in s.groups])})
+    ends = ends_of(sources)
     groups = []
     for begin, end in zip([0, *ends], ends, strict=False):
         terms = {}

@@ -212,8 +212,9 @@ def nodes() -> Vector:
 class Table:
     """Columns of functions of sqrt(q): polynomials on intervals of log(1 + sqrt(q))."""
 
-    def __init__(self, values: Array) -> None:
-        """Interpolate values at `nodes`, [nodes, columns]."""
+    def __init__(self, values: Array, reach: float = math.inf) -> None:
+        """Interpolate values at `nodes`, [nodes, columns], for variances up to reach."""
+        self._last = min(_INTERVALS, math.log1p(math.sqrt(reach)) * (_INTERVALS / _END))
         values = values.reshape(_INTERVALS, _ORDER, -1)
         powers = np.linalg.inv(np.vander(_CHEBYSHEV, increasing=True))
         self._coefficients = np.einsum("pn,inc->pic", powers, values)
@@ -221,12 +222,12 @@ class Table:
     def __call__(self, root: Tensor) -> Tensor:
         """The columns at sqrt(q), of any shape: [..., columns].
 
-        Not a number beyond the largest variance of the table, 1e12, which a kernel refuses at its
-        end.
+        Not a number beyond the largest variance of the table, 1e12 or its reach, which a kernel
+        refuses at its end.
         """
         x = tf.math.log1p(root) * (_INTERVALS / _END)
         interval = tf.clip_by_value(tf.floor(x), 0, _INTERVALS - 1)
-        t = tf.where(x <= _INTERVALS, 2 * (x - interval) - 1, math.nan)[..., None]
+        t = tf.where(x <= self._last, 2 * (x - interval) - 1, math.nan)[..., None]
         rows = tf.cast(interval, tf.int32)
         first, *rest = (tf.constant(p, root.dtype) for p in reversed(self._coefficients))
         value = tf.gather(first, rows)

@@ -40,6 +40,13 @@ LARGEST_DEGREE = 95
 """A longer sum costs more for every pair than it gains."""
 TOLERANCE = 1e-6
 """Error of the covariance, relative to sqrt(E[phi(u)^2] E[phi(v)^2])."""
+_LIMIT = 0.2
+"""Bound of the relative error above which a sum tells nothing; that of a named function of Keras is
+0.11 at most."""
+_LOST = 1e-6
+"""Share of E[phi^2] by which sums of squares exceed it only where quadrature misses its waves."""
+_TRIED = 10.0 ** np.arange(-3, 12.5, 0.5)
+"""Variances at which the bound is compared with the limit."""
 _REFERENCE = np.array([0.1, 0.5, 1.0, 2.0, 4.0])
 """Variances for which the degree is chosen."""
 
@@ -74,6 +81,8 @@ class Hermite(Dual):
     vanishes = True
     constants: ClassVar[tuple[str, ...]] = ()
     """Names of the attributes that tell one phi of the class from another."""
+    everywhere: ClassVar[bool] = False
+    """Whether the sums are known to hold at all variances of the table."""
 
     def __init__(self, degree: float | None = None) -> None:
         if degree is not None and degree not in range(LARGEST_DEGREE + 1):
@@ -109,6 +118,11 @@ class Hermite(Dual):
     def degree(self) -> int:
         """N of the sums."""
         return self.least_degree(TOLERANCE) if self._degree is None else self._degree
+
+    @property
+    def reach(self) -> float:
+        """The largest variance at which the covariance is known; beyond it is not a number."""
+        return math.inf if self.everywhere else _reach(self)
 
     def least_degree(self, tolerance: float) -> int:
         """The least degree whose error bound is within a tolerance for variances up to 4.
@@ -211,7 +225,14 @@ class Hermite(Dual):
 
 @cache
 def _series(dual: Hermite) -> Series:
-    return Series(dual.phi, dual.kinks, dual.kappa, dual.degree)
+    return Series(dual.phi, dual.kinks, dual.kappa, dual.degree, dual.reach)
+
+
+@cache
+def _reach(dual: Hermite) -> float:
+    """The last variance in turn at which the bound of the error is within the limit."""
+    known = np.logical_and.accumulate(_bounds(dual, _TRIED, [dual.degree])[0][0] <= _LIMIT)
+    return math.inf if known.all() else float(_TRIED[known].max(initial=0.0))
 
 
 @cache
@@ -274,5 +295,7 @@ def _bounds(dual: Hermite, q: Vector, degrees: Sequence[int]) -> tuple[Matrix, M
                 kink = dual.kappa**2 * moments_of_abs(max(degrees)).tails(degree)[kind][:, 1]
                 total = total + 2 * np.sqrt(np.maximum(kink, 0) * tails[:, 1])
             # Nothing is left of a constant's derivative, which is 0.
-            rows[kind].append(2 * total / np.where(size > 0, size, 1))
+            bound = 2 * total / np.where(size > 0, size, 1)
+            missed = smooth.tails(degree)[kind].sum(1) < -_LOST * size
+            rows[kind].append(np.where(missed, np.inf, bound))
     return np.array(rows[0]), np.array(rows[1])

@@ -18,7 +18,7 @@ _NEGLIGIBLE = 1e-13
 
 
 class Series:
-    """The series of one phi: its powers of rho, and the table of its coefficients.
+    """The series of one phi: its powers of rho, and the table of its coefficients up to `reach`.
 
     mean:    table of (E[phi] - phi(0)) / sqrt(q)
     at_zero: phi(0)
@@ -27,7 +27,12 @@ class Series:
     """
 
     def __init__(
-        self, phi: Callable[[Tensor], Tensor], kinks: Sequence[float], kappa: float, degree: int
+        self,
+        phi: Callable[[Tensor], Tensor],
+        kinks: Sequence[float],
+        kappa: float,
+        degree: int,
+        reach: float,
     ) -> None:
         exact = moments(phi, kinks, nodes(), degree)
         coefficients = exact.slopes / np.sqrt(np.arange(1, degree + 2))
@@ -47,8 +52,8 @@ class Series:
         self._parities = tuple(p for p in (0, 1) if any(n % 2 == p for n in self.powers if n > 0))
         self._ends = tuple(degree + 1 + (degree + 1 + p) % 2 for p in self._parities)
         last = [tails[kind][:, [p]] for kind in (0, 1) for p in self._parities]
-        self.mean = Table(exact.mean[:, None])
-        self._table = Table(np.concatenate([coefficients[:, list(self.powers)], *last], 1))
+        self.mean = Table(exact.mean[:, None], reach)
+        self._table = Table(np.concatenate([coefficients[:, list(self.powers)], *last], 1), reach)
 
     @property
     def width(self) -> int:
