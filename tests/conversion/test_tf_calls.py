@@ -148,6 +148,7 @@ def of_keras():
     return keras.Model(x, layers.Dense(4, kernel_initializer="he_normal", name="w")(h))
 
 
+@pytest.mark.slow
 def test_a_network_of_tensorflows_functions_is_that_of_keras_layers(rng):
     x = rng.normal(size=(3, 4, 4, 2))
     model, same = OfTensorFlow(), of_keras()
