@@ -2,7 +2,7 @@
 
     FOLDER/                    the user's own, closed to others
         COMPILER/              one for each compiler: a hash of TensorFlow's build, CPU and options
-            SHA256.NAME        a program, by the checksum of its file
+            SHA256.NAME        a program, by the checksum of its file and name
             run-RANDOM/        what one process sees: links to whole programs, and its new ones
                 lock           held by that process as long as it lives
 
@@ -112,7 +112,7 @@ class ProgramCache:
                 self._known.add(path.name)
                 if path.stat().st_size <= LIMIT // 4:
                     path.chmod(0o600)
-                    _link(path, self._folder / f"{_checksum(path)}.{path.name}")
+                    _link(path, self._folder / f"{_checksum(path, path.name)}.{path.name}")
             _bound(self._folder.parent)
 
     def bound(self) -> None:
@@ -215,7 +215,7 @@ def _links(folder: Path, directory: Path) -> Iterator[Path]:
         checksum, _, name = path.name.partition(".")
         link = directory / name
         with suppress(OSError):
-            whole = _is_own_file(path) and _checksum(path) == checksum
+            whole = _is_own_file(path) and _checksum(path, name) == checksum
             if whole and not link.exists():
                 _link(path, link)
                 yield link
@@ -228,9 +228,12 @@ def _is_own_file(path: Path) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
-def _checksum(path: Path) -> str:
+def _checksum(path: Path, name: str) -> str:
+    """Of a program and its name: under the name of another it would compute something else."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.file_digest(stream, "sha256")
+    digest.update(name.encode())
+    return digest.hexdigest()
 
 
 def _link(path: Path, link: Path) -> None:

@@ -60,7 +60,7 @@ def test_the_next_process_sees_the_programs(root, opened):
     assert not ended.directory.exists()
     assert seen(opened()) == {"a.pb": PROGRAM, "b.pb": b"another"}
     assert stored(root)[0].partition(".")[0] in {
-        hashlib.sha256(content).hexdigest() for content in (PROGRAM, b"another")
+        hashlib.sha256(content).hexdigest() for content in (PROGRAM + b"a.pb", b"anotherb.pb")
     }
 
 
@@ -77,8 +77,9 @@ def test_a_program_of_another_compiler_is_not_seen(root, opened):
         lambda path: path.write_bytes(PROGRAM[:50] + b"X" + PROGRAM[51:]),
         lambda path: path.rename(path.with_name(f"{'0' * 64}.a.pb")),
         lambda path: (path.unlink(), path.symlink_to("/etc/hostname")),
+        lambda path: path.rename(path.with_name(path.name.replace(".a.", ".b."))),
     ],
-    ids=["truncated", "empty", "changed", "renamed", "link"],
+    ids=["truncated", "empty", "changed", "renamed", "link", "another's name"],
 )
 def test_a_damaged_program_is_removed(root, opened, damage):
     filled(opened, a=PROGRAM)
