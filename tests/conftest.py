@@ -64,6 +64,9 @@ UNCOMPILED = {
 }
 """Folders whose tests compare values of many small kernels: TensorFlow runs them without XLA, in
 half of the time, and in bounded memory, since XLA gives no executable back."""
+EAGER = {"conversion", "gp", "kernel"}
+"""Folders among them whose tests compute an entry or two of each kernel: TensorFlow runs them
+without tracing too, in half of the time. The rules themselves are traced, in covariance."""
 LONG = frozenset(Path(__file__).with_name("long_tests.txt").read_text().splitlines())
 """Tests that take seconds each on two cores, by pytest's --durations: they are marked slow, so that
 the default run stays under ten minutes. Of a parametrised test the quickest case stays."""
@@ -100,11 +103,15 @@ def uncompiled(request):
     if not wanted or getattr(request.module, "COMPILED", False):
         yield
         return
+    import tensorflow as tf
+
     from keras2gp.matrices import compiled
 
+    tf.config.run_functions_eagerly(request.path.parent.name in EAGER)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "XLA", False)
         yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
