@@ -115,6 +115,17 @@ def uncompiled(request):
 
 
 @pytest.fixture
+def traced():
+    """TensorFlow traces, in a folder where it does not."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(False)
+    yield
+    tf.config.run_functions_eagerly(before)
+
+
+@pytest.fixture
 def missing_tests(request):
     """Names in SMOKE and LONG that no test has; only a run of all of tests/ can say."""
     if request.config.args != request.config.getini("testpaths"):

@@ -201,7 +201,8 @@ class Sampler:
         size = max(1, -(-count // _CHUNKS))
         for start in range(0, count, size):
             stop = min(start + size, count)
-            for parts, values in zip((moments, products), chunk(start, stop, stream), strict=True):
+            numbers = (tf.constant(n, tf.int64) for n in (start, stop, stream))
+            for parts, values in zip((moments, products), chunk(*numbers), strict=True):
                 parts.append(np.asarray(values))
             advance(stop - start)
         return Draws(_finite(np.concatenate(moments)), _finite(np.concatenate(products)))
@@ -216,7 +217,8 @@ class Sampler:
         pilot = tf.function(self._pilot, input_signature=[number] * 2, autograph=False)
         pilots = []
         for network in range(PILOTS):
-            pilots.append([np.asarray(values) for values in pilot(network, stream)])
+            numbers = (tf.constant(n, tf.int64) for n in (network, stream))
+            pilots.append([np.asarray(values) for values in pilot(*numbers)])
             advance(PILOT_WORK)
         return [influences(_finite(np.stack(taps))) for taps in zip(*pilots, strict=True)]
 

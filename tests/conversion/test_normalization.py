@@ -295,6 +295,7 @@ WIDE = {
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in WIDE])
+@pytest.mark.usefixtures("traced")
 def test_wide_copies_of_what_is_written_by_hand(name, rng):
     x = keras.Input((5,))
     model = keras.Model(x, layers.Dense(1)(WIDE[name](dense(x))))

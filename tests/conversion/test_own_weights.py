@@ -310,6 +310,7 @@ def test_refusals_name_the_reason(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", [Scaled, FeedForward, Bias])
+@pytest.mark.usefixtures("traced")
 def test_wide_copies_agree(layer):
     x = keras.Input((3,))
     model = keras.Model(x, Linear(1)(ops.relu(layer()(Linear()(x)))))

@@ -305,6 +305,7 @@ def test_a_recurrence_that_is_called_twice():
     np.testing.assert_allclose(kernel([first, second]), expected, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_layer_on_the_last_axis_of_each_step_is_that_layer():
     def network(apply):
         def function(x):

@@ -161,6 +161,7 @@ def test_the_batch_is_no_matter(rng):
         np.testing.assert_allclose(both(model, y, **settings)[0], 2 / 3 * y @ y.T, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("traced")
 def test_wide_copies_of_the_stated_sizes():
     report = keras2gp.verify(sequence(None), input_shape=(3, 3), widths=(8, 64), samples=200)
     assert report.verdict != "rejected", report

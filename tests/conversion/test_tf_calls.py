@@ -156,6 +156,7 @@ def test_a_network_of_tensorflows_functions_is_that_of_keras_layers(rng):
     networks.assert_same(kernel, keras2gp.convert(same, dtype="float64"), x)
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_lambda_and_its_copies(rng):
     mean = layers.Lambda(lambda h: tf.reduce_mean(tf.square(h), axis=1))
     x = keras.Input((6, 4))

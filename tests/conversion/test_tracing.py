@@ -571,6 +571,7 @@ def test_a_files_code_never_runs(tmp_path):
     assert "hand over the model itself" in obstacle.hint
 
 
+@pytest.mark.usefixtures("traced")
 def test_wide_copies_of_a_traced_model():
     """Of one that is not built: it stays so."""
     model = LastNet()

@@ -205,6 +205,7 @@ def test_code_before_the_cut_runs_whatever_it_is(rng):
     assert not keras2gp.inspect(model, trained_until="first").exact
 
 
+@pytest.mark.usefixtures("traced")
 def test_wide_copies_keep_the_trained_part():
     x = keras.Input((3,))
     h = layers.Dense(4, activation="tanh", name="first")(x)

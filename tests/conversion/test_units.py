@@ -219,6 +219,7 @@ def test_heads_whose_activations_stay_are_refused(x):
             kernel_of(x, joined)
 
 
+@pytest.mark.usefixtures("traced")
 def test_copies_leave_them_out_too(x, data):
     h = dense(x, 16, activation="relu")
     joined = ops.stack([dense(h, 3, activation="softmax"), ops.softmax(dense(h, 3))], axis=1)

@@ -157,6 +157,7 @@ def test_with_parameters_changes_the_values(changes, kernel):
     np.testing.assert_allclose(biased(IMAGES), 0.5 + np.asarray(kernel(IMAGES)), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("traced")
 def test_with_parameters_compiles_nothing(kernel):
     kernel(IMAGES)
     traced = kernel._program.cross, kernel._program.statistics
