@@ -114,6 +114,19 @@ def uncompiled(request):
     tf.config.run_functions_eagerly(False)
 
 
+STATES = {}
+"""The state of each module's own generator, RANDOM, before the first of its tests."""
+
+
+@pytest.fixture(autouse=True)
+def same_numbers(request):
+    """A module's RANDOM gives each test the same numbers, whatever ran before it."""
+    generator = getattr(getattr(request.node, "module", None), "RANDOM", None)
+    if generator is not None:
+        name = request.node.module.__name__
+        generator.bit_generator.state = STATES.setdefault(name, generator.bit_generator.state)
+
+
 @pytest.fixture
 def traced():
     """TensorFlow traces, in a folder where it does not."""

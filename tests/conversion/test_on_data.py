@@ -9,10 +9,10 @@ from keras import layers, ops
 
 import keras2gp
 
-RNG = np.random.default_rng(0)
-VECTORS = RNG.uniform(-0.5, 0.5, size=(3, 5))
-IMAGES = RNG.random((2, 4, 4, 3))
-VOLUMES = RNG.random((2, 4, 6, 4, 2))
+RANDOM = np.random.default_rng(0)
+VECTORS = RANDOM.uniform(-0.5, 0.5, size=(3, 5))
+IMAGES = RANDOM.random((2, 4, 4, 3))
+VOLUMES = RANDOM.random((2, 4, 6, 4, 2))
 FACTORS = [0.1, 0.2, 0.3, 0.4, 0.7]
 
 
