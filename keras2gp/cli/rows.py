@@ -28,6 +28,7 @@ __all__ = [
     "filled_shape",
     "images_to_predict",
     "images_to_verify",
+    "is_flattened",
     "rows_of_demo",
     "rows_of_matrix",
     "rows_to_evaluate",
@@ -222,14 +223,18 @@ def filled_shape(expected: Sequence[int | None], received: Sequence[int]) -> tup
     )
 
 
+def is_flattened(x: Images, shape: Sequence[int]) -> bool:
+    """Whether images of several axes are handed on as the vectors that a kernel takes."""
+    return len(shape) == 1 and x.ndim > 2 and math.prod(x.shape[1:]) == shape[0]
+
+
 def _require_shape(x: Images, options: argparse.Namespace, source: str) -> None:
     """Refuse images that a fit does not take, before it is loaded. Raises: InputError."""
     expected = input_shape(options.fit)
     if expected is None or is_table(x) or x.dtype.kind not in "biuf" or x.ndim < 2:
         return
     shape, sizes = filled_shape(expected, x.shape), x.shape[1:]
-    flat = len(shape) == 1 and math.prod(sizes) == shape[0]
-    if sizes != shape and not flat and (*sizes, 1) != shape:
+    if sizes != shape and not is_flattened(x, shape) and (*sizes, 1) != shape:
         raise InputError(f"{source}: {wrong_shape('images', x.shape, shape)}")
 
 

@@ -11,7 +11,7 @@ from keras2gp import zoo
 from keras2gp._util.arrays import Images
 from keras2gp._util.progress import stage
 from keras2gp.cli.model_source import ModelSource
-from keras2gp.cli.rows import Rows, filled_shape
+from keras2gp.cli.rows import Rows, filled_shape, is_flattened
 from keras2gp.cli.tables import prepared_table, takes_table
 from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.images import prepare_images
@@ -160,8 +160,8 @@ def _prepared(kernel: Kernel | ComposedKernel, x: Images) -> tuple[Images, list[
         )
     shape = filled_shape(kernel.inputs[0].shape, x.shape)
     notes = []
-    if len(shape) == 1 and x.ndim > 2 and x[:1].size == shape[0]:
-        x = x.reshape(len(x), -1)
+    if is_flattened(x, shape):
+        x = x.reshape(len(x), *shape)
         notes.append("images flattened, since the model takes vectors")
     layers = {type(layer).__name__ for model in _before(kernel) for layer in _layers(model)}
     rescales = bool(layers & {"Rescaling", "Normalization"})

@@ -23,6 +23,7 @@ from keras import ops
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
+from keras2gp.conversion.layers.windows import on_each_axis
 from keras2gp.conversion.preprocessing import encoder_settings, is_sparse
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.modelfile.building import with_exact_constants
@@ -215,25 +216,21 @@ def _leaky_relu(operation: Any, x: Any, context: Context) -> Any:
     return ops.maximum(x, 0.0) + ops.minimum(x, 0.0) * slope
 
 
-def _each(sizes: Any) -> tuple[int, ...]:
-    """One number for each of three axes."""
-    return (sizes,) * 3 if isinstance(sizes, int) else tuple(sizes)
-
-
 def _pool_volumes(operation: Any, x: Any, context: Context) -> Any:
     """Pooling of [N, D, H, W, C] along H and W, then along D: means and maxima are separable."""
-    form = operation.data_format or keras.config.image_data_format()
-    first = form == "channels_first"
+    first = _is_first(operation)
     x = ops.moveaxis(x, 1, -1) if first else x
     if None in x.shape[1:]:
         context.refuse("TensorFlow pools volumes in float32 alone", "dtype='float32'")
     depth, height, width, channels = x.shape[1:]
     if hasattr(operation, "pool_size"):
-        window = _each(operation.pool_size)
-        strides = window if operation.strides is None else _each(operation.strides)
+        window = on_each_axis(operation.pool_size, 3)
+        strides = window if operation.strides is None else on_each_axis(operation.strides, 3)
         padding = operation.padding
     else:  # Adaptive: the window follows from the number of bins.
-        pairs = tuple(zip((depth, height, width), _each(operation.output_size), strict=True))
+        pairs = tuple(
+            zip((depth, height, width), on_each_axis(operation.output_size, 3), strict=True)
+        )
         if any(n % bins for n, bins in pairs):
             context.refuse("TensorFlow pools volumes in float32 alone", "dtype='float32'")
         window = strides = tuple(n // bins for n, bins in pairs)

@@ -201,8 +201,8 @@ class Sampler:
         size = max(1, -(-count // _CHUNKS))
         for start in range(0, count, size):
             stop = min(start + size, count)
-            numbers = (tf.constant(n, tf.int64) for n in (start, stop, stream))
-            for parts, values in zip((moments, products), chunk(*numbers), strict=True):
+            results = chunk(*_int64(start, stop, stream))
+            for parts, values in zip((moments, products), results, strict=True):
                 parts.append(np.asarray(values))
             advance(stop - start)
         return Draws(_finite(np.concatenate(moments)), _finite(np.concatenate(products)))
@@ -217,8 +217,7 @@ class Sampler:
         pilot = tf.function(self._pilot, input_signature=[number] * 2, autograph=False)
         pilots = []
         for network in range(PILOTS):
-            numbers = (tf.constant(n, tf.int64) for n in (network, stream))
-            pilots.append([np.asarray(values) for values in pilot(*numbers)])
+            pilots.append([np.asarray(values) for values in pilot(*_int64(network, stream))])
             advance(PILOT_WORK)
         return [influences(_finite(np.stack(taps))) for taps in zip(*pilots, strict=True)]
 
@@ -273,6 +272,11 @@ class Sampler:
             seed = tf.stack([stream + number, tf.constant(place, tf.int64)])
             values.append(deviation * tf.random.stateless_normal(variable.shape, seed))
         return values
+
+
+def _int64(*numbers: int) -> list[Tensor]:
+    """Numbers as tensors; functions that run eagerly do not make them of their signature's type."""
+    return [tf.constant(number, tf.int64) for number in numbers]
 
 
 def _finite(values: Array) -> Array:
