@@ -149,6 +149,22 @@ class ProgramCache:
         for path in self.directory.glob("*.pb"):
             path.unlink(missing_ok=True)
 
+    def drop(self, names: str) -> None:
+        """Remove programs for all processes, and warn: they are damaged, though the checksum holds.
+
+        Args:
+            names: of files, as a pattern.
+        """
+        warnings.warn(
+            f"compiled programs in {self._folder} are damaged; they are removed, and compiled "
+            "again",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        for path in (*self.directory.glob(names), *self._folder.glob(f"*.{names}")):
+            self._known.discard(path.name)
+            path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Publish, and remove the folder of this process."""
         if os.getpid() != self._process or self._lock < 0:

@@ -22,6 +22,7 @@ from typing import Any
 from weakref import WeakValueDictionary, finalize
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from keras2gp._util.files import read_if_regular, write_file
 from keras2gp._util.program_cache import ProgramCache
@@ -55,9 +56,13 @@ class KeptFunction:
         self.structure = structure
         context = _context()
         with _lock:
-            for function in functions:
-                if not _registered[function.signature.name]:
-                    context.add_function_def(function)
+            for number, function in enumerate(functions):
+                try:
+                    if not _registered[function.signature.name]:
+                        context.add_function_def(function)
+                except tf.errors.OpError:
+                    _forget(self.names[:number])
+                    raise
                 _registered[function.signature.name] += 1
         finalize(self, _forget, self.names)
 
@@ -100,7 +105,8 @@ class KeptFunctions:
             kept.bound()
             self._found[key] = self._kept(name, function, arguments, settings, kept)
         found = self._found[key]
-        compute = partial(function, **settings) if found is None else found
+        fresh = partial(function, **settings)
+        compute = fresh if found is None else found
         # TensorFlow takes features that tune a program for instructions, which the CPU lacks, and
         # says of each program that it reads that it might fail.
         silent = first and os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0"
@@ -108,15 +114,23 @@ class KeptFunctions:
             with silent_stderr() if silent else nullcontext():
                 return compute(*arguments)
         except tf.errors.OpError as error:
-            if not kept.is_behind(error):
+            behind = kept.is_behind(error)
+            out_of_memory = isinstance(error, tf.errors.ResourceExhaustedError)
+            if not behind and (not first or found is None or out_of_memory):
                 raise
             kept.clear()
         try:
-            return compute(*arguments)
+            if behind:
+                return compute(*arguments)
+            # TensorFlow keeps the failure of a function under its name: the trace is not taken.
+            self._found[key] = None
+            results = fresh(*arguments)
         except tf.errors.OpError as error:
             if not kept.is_behind(error):
                 raise
             raise unwritten(error) from error
+        kept.drop("*.pb")
+        return results
 
     def _kept(
         self,
@@ -140,12 +154,15 @@ class KeptFunctions:
         with _lock:
             found = _made.get(name)
             if found is None:
-                content = read_if_regular(path)
-                if content is None:
+                found = _read(name, read_if_regular(path))
+                if found is None:
+                    if path.exists():
+                        kept.drop(path.name)
                     content = _traced(name, function, arguments, settings)
                     _write(path, content)
-                if content is not None:
-                    found = _made[name] = _read(content)
+                    found = _read(name, content)
+                if found is not None:
+                    _made[name] = found
         return found
 
 
@@ -188,10 +205,22 @@ def _called(function: Any) -> Iterator[Any]:
             yield from value.list.func
 
 
-def _read(content: bytes) -> KeptFunction:
+def _read(name: str, content: bytes | None) -> KeptFunction | None:
+    """The function of this name; None where there is none, or another's or half of one."""
+    if content is None:
+        return None
     structure, _, library = content.partition(b"\n")
-    functions = tf.compat.v1.GraphDef.FromString(library).library.function
-    return KeptFunction(functions, json.loads(structure))
+    try:
+        functions = tf.compat.v1.GraphDef.FromString(library).library.function
+        if not functions or functions[0].signature.name != f"{name}_0":
+            return None
+        nested = json.loads(structure)
+        count = len(functions[0].signature.output_arg)
+        if len(list(_leaves(_nested(nested, iter(range(count)))))) != count:
+            return None
+        return KeptFunction(functions, nested)
+    except (DecodeError, ValueError, TypeError, AttributeError, RuntimeError, tf.errors.OpError):
+        return None
 
 
 def _write(path: Path, content: bytes | None) -> None:

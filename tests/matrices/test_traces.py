@@ -65,6 +65,82 @@ def test_values_are_those_without_it(kept, monkeypatch):
         np.testing.assert_array_equal(found, expected)
 
 
+def nothing(_content):
+    return b""
+
+
+def cut(content):
+    return content[: len(content) // 3]
+
+
+def without_functions(content):
+    return content.partition(b"\n")[0] + b"\n"
+
+
+def of_fewer_results(content):
+    return b"[]\n" + content.partition(b"\n")[2]
+
+
+def of_another(content):
+    structure, _, library = content.partition(b"\n")
+    functions = tf.compat.v1.GraphDef.FromString(library)
+    functions.library.function[0].signature.name += "0"
+    return structure + b"\n" + functions.SerializeToString()
+
+
+@pytest.mark.parametrize("damage", [nothing, cut, without_functions, of_fewer_results, of_another])
+def test_damaged_traces_are_made_again(kept, damage):
+    """Whatever their checksum says: it is compared where a process starts."""
+    first = kernel_of().matrix(X)
+    names = stored(kept)
+    for name in names:
+        path = kept.directory / name
+        path.write_bytes(damage(path.read_bytes()))
+        (kept._folder / f"{'0' * 64}.{name}").write_bytes(path.read_bytes())
+    traces._made.clear()
+    gc.collect()
+    with pytest.warns(RuntimeWarning, match="are damaged; they are removed"):
+        np.testing.assert_array_equal(kernel_of().matrix(X), first)
+    assert not list(kept._folder.glob("*.pb"))
+
+
+def test_a_trace_that_fails_when_it_runs(kept):
+    x = tf.constant([3.0])
+    double = tf.function(lambda x: 2 * x)
+    assert float(KeptFunctions("double").call(double, x)[0]) == 6.0
+    (path,) = kept.directory.glob("keras2gp_*.pb")
+    structure, _, library = path.read_bytes().partition(b"\n")
+    functions = tf.compat.v1.GraphDef.FromString(library)
+    (multiplied,) = [n for n in functions.library.function[0].node_def if n.op == "Mul"]
+    multiplied.op = "OfAnotherRelease"
+    path.write_bytes(structure + b"\n" + functions.SerializeToString())
+    traces._made.clear()
+    gc.collect()
+    again = KeptFunctions("double")
+    with pytest.warns(RuntimeWarning, match="are damaged; they are removed"):
+        assert float(again.call(double, x)[0]) == 6.0
+    assert not list(kept.directory.glob("*.pb"))
+    assert float(again.call(double, x)[0]) == 6.0
+
+
+def test_the_trace_of_another_network_under_its_name(kept):
+    first = kernel_of().matrix(X)
+    ours = stored(kept)
+    other = kernel_of(activation="linear").matrix(X)
+    theirs = sorted(set(stored(kept)) - set(ours))
+    assert not np.array_equal(first, other)
+    contents = {name: (kept.directory / name).read_bytes() for name in theirs}
+    sizes = {name: (kept.directory / name).stat().st_size for name in ours}
+    for name, content in zip(
+        sorted(ours, key=sizes.get), sorted(contents.values(), key=len), strict=True
+    ):
+        (kept.directory / name).write_bytes(content)
+    traces._made.clear()
+    gc.collect()
+    with pytest.warns(RuntimeWarning, match="are damaged; they are removed"):
+        np.testing.assert_array_equal(kernel_of().matrix(X), first)
+
+
 @pytest.mark.parametrize("other", ["gelu", "linear"])
 def test_another_network_has_a_trace_of_its_own(kept, other):
     kernel_of().matrix(X)
