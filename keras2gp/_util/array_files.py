@@ -5,6 +5,7 @@ from __future__ import annotations
 import tokenize
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,7 +22,15 @@ _DAMAGE = (EOFError, OSError, SyntaxError, tokenize.TokenError, TypeError, Value
 
 def array_writer(array: Array) -> Writer:
     """A writer of one array in .npy format, without pickle."""
-    return lambda handle: np.save(handle, array, allow_pickle=False)
+    # Into a file numpy writes past Python, and does not say why a disk takes no more.
+    return lambda handle: np.save(_Stream(handle), array, allow_pickle=False)
+
+
+class _Stream:
+    """A stream that numpy takes for no file."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self.write = handle.write
 
 
 def read_array(path: Path, dimensions: int, *, text: bool = False) -> Array:

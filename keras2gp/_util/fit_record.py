@@ -94,13 +94,13 @@ class FitRecord:
 
 
 def input_shape(directory: Path) -> tuple[int | None, ...] | None:
-    """The shape of one image of a fit, with None for a size that is open.
+    """The shape of one image of a saved kernel, with None for a size that is open.
 
     None where the kernel has several inputs, or one of words or integers; and where the file does
-    not say, which the load of the fit explains.
+    not say, which its load explains.
     """
     try:
-        state = json.loads(read_if_regular(directory / "kernel" / "kernel.json", _LARGEST) or b"")
+        state = json.loads(read_if_regular(directory / "kernel.json", _LARGEST) or b"")
         (one,) = state["inputs"]
         shape = tuple(one["shape"])
         known = all(n is None or (type(n) is int and n > 0) for n in shape)

@@ -78,7 +78,7 @@ _FAMILIES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (MemoryError, ExitCode.STORAGE),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
 )
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def exit_code_of(error: BaseException) -> ExitCode:

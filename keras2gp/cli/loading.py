@@ -35,7 +35,9 @@ class Command:
     def __call__(self, options: argparse.Namespace, out: Output) -> ExitCode:
         """Read the data, start TensorFlow, run the command."""
         # Data comes first: a file that cannot be read is reported without waiting for TensorFlow.
-        rows = None if self.rows is None else self._reader()(options)
+        rows = None if self.rows is None else self._of_rows(self.rows)(options)
+        if rows is not None and hasattr(rows, "x"):
+            self._of_rows("require_shape_of_model")(rows.x, options)
         if self.tensorflow:
             start_tensorflow()
         code: ExitCode = self.function()(options, rows, out)
@@ -46,5 +48,5 @@ class Command:
         module, _, function = self.name.partition(".")
         return getattr(import_module(f"keras2gp.cli.commands.{module}"), function)
 
-    def _reader(self) -> Any:
-        return getattr(import_module("keras2gp.cli.rows"), str(self.rows))
+    def _of_rows(self, name: str) -> Any:
+        return getattr(import_module("keras2gp.cli.rows"), name)

@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
 from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.cli.arguments import IMAGES_VERIFIED, ROWS_PLOTTED
+from keras2gp.cli.model_source import ModelSource
 from keras2gp.data import datasets
 from keras2gp.data.files import read_npy, read_npz
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_images
 from keras2gp.data.tables import TARGET, is_table, read_csv, require_target, without_target
 from keras2gp.errors import DataError, InputError
+from keras2gp.modelfile.sources import stated_input
 
 __all__ = [
     "Rows",
@@ -29,6 +32,7 @@ __all__ = [
     "images_to_predict",
     "images_to_verify",
     "is_flattened",
+    "require_shape_of_model",
     "rows_of_demo",
     "rows_of_matrix",
     "rows_to_evaluate",
@@ -230,7 +234,24 @@ def is_flattened(x: Images, shape: Sequence[int]) -> bool:
 
 def _require_shape(x: Images, options: argparse.Namespace, source: str) -> None:
     """Refuse images that a fit does not take, before it is loaded. Raises: InputError."""
-    expected = input_shape(options.fit)
+    _require(x, input_shape(options.fit / "kernel"), source)
+
+
+def require_shape_of_model(x: Images, options: argparse.Namespace) -> None:
+    """Refuse images that MODEL does not take, before TensorFlow starts. Raises: InputError."""
+    source = getattr(options, "source", None)
+    if isinstance(source, ModelSource) and getattr(options, "input_shape", None) is None:
+        path = Path(source.name)
+        if source.kind != "zoo":  # which is built for the images
+            expected = input_shape(path) if source.kind == "kernel" else stated_input(path)
+            _require(x, expected, options.data)
+
+
+def _require(x: Images, expected: Sequence[int | None] | None, source: str) -> None:
+    """Refuse images of another shape than the expected one of each, if there is one.
+
+    Raises: InputError
+    """
     if expected is None or is_table(x) or x.dtype.kind not in "biuf" or x.ndim < 2:
         return
     shape, sizes = filled_shape(expected, x.shape), x.shape[1:]

@@ -11,7 +11,9 @@ kernel.json states its own digest and that of preprocessor.keras; a changed file
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +41,7 @@ __all__ = [
     "read_kernel",
     "replaced",
     "save_kernel",
+    "save_module",
 ]
 
 _ROWS = 16
@@ -131,7 +134,7 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
     """
     with replaced(directory) as target:
         module = _MatrixModule(parts)
-        tf.saved_model.save(module, str(target), signatures=module.matrix)
+        save_module(module, target, module.matrix)
         files = {}
         if parts.preprocessor is not None:
             _check_code(parts.preprocessor)
@@ -139,6 +142,26 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
             files[_PREPROCESSOR] = file_digest(target / _PREPROCESSOR)
         data = with_digest({**parts.to_dict(), "files": files})
         (target / JSON).write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+def save_module(module: Any, directory: Path, function: Any) -> None:
+    """Write a module of TensorFlow's, whose errors of a full disk speak of memory.
+
+    Args:
+        module: the module.
+        directory: to write into.
+        function: the one that is served.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    try:
+        tf.saved_model.save(module, str(directory), signatures=function)
+    except tf.errors.OpError as error:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number)) from error
+        raise
 
 
 @contextmanager

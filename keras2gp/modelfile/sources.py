@@ -29,6 +29,7 @@ __all__ = [
     "extracted_weights",
     "read_config",
     "source_of",
+    "stated_input",
 ]
 
 CONFIG_LIMIT = 64 * 2**20
@@ -165,6 +166,24 @@ def read_config(source: ModelSource) -> tuple[dict[str, Any], str | None]:
             "Keras 2 (python -m pip install tf_keras), save it as .h5, and hand over that file"
         )
     return config, version
+
+
+def stated_input(path: Path) -> tuple[int | None, ...] | None:
+    """The shape of one image of the model that a path holds, with None for a size that is open.
+
+    None where it has several inputs, or one of words or integers; and where it does not say or is
+    damaged, which its load explains.
+    """
+    try:
+        layers = read_config(source_of(path))[0]["config"]["layers"]
+        (entrance,) = [layer["config"] for layer in layers if layer["class_name"] == "InputLayer"]
+        _, *shape = entrance.get("batch_shape", entrance.get("batch_input_shape"))
+        known = all(n is None or (type(n) is int and n > 0) for n in shape)
+        dense = not (entrance.get("sparse") or entrance.get("ragged"))
+        numbers = str(entrance.get("dtype", "float32")).startswith("float")
+        return tuple(shape) if known and dense and numbers else None
+    except (ModelFileError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _texts(source: ModelSource) -> tuple[bytes, Any]:

@@ -15,8 +15,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from keras2gp._util.checks import truth
 from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.files import read_if_regular, staged_directory
@@ -25,6 +23,7 @@ from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreErr
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.kernel.saving import save_module
 from keras2gp.serving.predictors import predictor_of
 
 __all__ = ["MARKER", "check_export", "export"]
@@ -115,7 +114,7 @@ def export(
     module = predictor_of(estimator, variance=variance)
     try:
         with staged_directory(target, _OURS) as staged:
-            tf.saved_model.save(module, str(staged), signatures=module.predict)
+            save_module(module, staged, module.predict)
             files = {
                 path.relative_to(staged).as_posix(): file_digest(path)
                 for path in sorted(staged.rglob("*"))

@@ -55,9 +55,10 @@ def test_every_code_has_a_meaning():
     assert set(MEANINGS) == set(ExitCode)
 
 
-def test_a_full_disk_behind_another_error_is_a_full_disk():
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+def test_a_full_disk_behind_another_error_is_a_full_disk(number):
     error = errors.ModelFileError("cannot be written")
-    error.__cause__ = OSError(errno.ENOSPC, "full")
+    error.__cause__ = OSError(number, "full")
     assert exit_code_of(error) == ExitCode.STORAGE
 
 

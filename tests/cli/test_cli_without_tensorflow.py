@@ -9,6 +9,7 @@ import pytest
 from keras2gp._util.fit_record import FitRecord, input_shape
 from keras2gp.cli.rows import images_to_predict
 from keras2gp.errors import InputError
+from keras2gp.modelfile.sources import stated_input
 
 KERNEL = [[2.0, 1.0], [1.0, 2.0]]
 CONVERGENCE = {
@@ -45,7 +46,11 @@ def test_what_needs_no_kernel_does_not_wait_for_tensorflow(spawn, tmp_path):
     FitRecord("classification", "m", "sample", "sample", 3, "").write(tmp_path / "square")
     inputs = {"inputs": [{"name": "image", "shape": [6, 6, 1]}]}
     (tmp_path / "square" / "kernel" / "kernel.json").write_text(json.dumps(inputs))
+    entrance = {"class_name": "InputLayer", "config": {"batch_shape": [None, 6, 6, 1]}}
+    network = {"class_name": "Sequential", "config": {"layers": [entrance]}}
+    (tmp_path / "network.json").write_text(json.dumps(network))
     fit = ["fit", "model.keras", "--train", "9", "--out", "out", "--data"]
+    wide = ["network.json", "--data", "wide.npz"]
     lines = [
         (0, ["--version"]),
         (0, ["--help"]),
@@ -63,6 +68,13 @@ def test_what_needs_no_kernel_does_not_wait_for_tensorflow(spawn, tmp_path):
         (5, ["predict", "square", "--data", "wide.npz", "--out", "p.csv"]),
         (5, ["evaluate", "square", "--data", "wide.npz", "--test", "9"]),
         (5, ["evaluate", "square", "--data", "right.npz", "--test", "9", "--ood", "wide.npz"]),
+        (5, ["fit", *wide, "--train", "9", "--out", "out"]),
+        (5, ["fit", "square/kernel", *wide[1:], "--train", "9", "--out", "out"]),
+        (5, ["gram", *wide, "--out", "K.zarr"]),
+        (5, ["verify", *wide]),
+        (5, ["tune", *wide, "--train", "9", "--out", "tuned.yaml"]),
+        (5, ["xray", *wide, "--train", "6", "--test", "3", "--subsets", "2", "--out", "x"]),
+        (5, ["plot", "kernel", *wide, "--out", "e.png"]),
         (5, [*fit, "none.npz"]),
         (5, [*fit, "broken.npz"]),
         (5, [*fit, "nameless.npz"]),
@@ -79,7 +91,7 @@ def test_what_needs_no_kernel_does_not_wait_for_tensorflow(spawn, tmp_path):
     )
     done = spawn("-c", program, json.dumps(lines), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("wide.npz: images: received shape (9, 6, 7, 1), expected") == 3
+    assert done.stderr.count("6, 7, 1), expected (N, 6, 6, 1)") == 10
     found = json.loads((tmp_path / "result.json").read_text())
     for (code, line), (actual, started) in zip(lines, found, strict=True):
         assert not started, f"keras2gp {' '.join(line)} started TensorFlow"
@@ -100,10 +112,41 @@ def test_what_needs_no_kernel_does_not_wait_for_tensorflow(spawn, tmp_path):
 def test_the_shape_that_a_fit_takes_is_read_or_left_to_its_load(stated, shape, tmp_path):
     (tmp_path / "kernel").mkdir()
     (tmp_path / "kernel" / "kernel.json").write_text(json.dumps(stated))
-    assert input_shape(tmp_path) == shape
+    assert input_shape(tmp_path / "kernel") == shape
     (tmp_path / "kernel" / "kernel.json").write_text("{")
-    assert input_shape(tmp_path) is None
+    assert input_shape(tmp_path / "kernel") is None
     assert input_shape(tmp_path / "none") is None
+
+
+def config_of(*entrances):
+    layers = [{"class_name": "InputLayer", "config": entrance} for entrance in entrances]
+    layers.append({"class_name": "Dense", "config": {"units": 1}})
+    return {"class_name": "Functional", "config": {"layers": layers}}
+
+
+@pytest.mark.parametrize(
+    ("stated", "shape"),
+    [
+        (config_of({"batch_shape": [None, 6, None, 1], "dtype": "float32"}), (6, None, 1)),
+        (config_of({"batch_input_shape": [None, 3]}), (3,)),
+        (config_of({"batch_shape": [None, 3], "dtype": "int32"}), None),
+        (config_of({"batch_shape": [None, 3], "sparse": True}), None),
+        (config_of({"batch_shape": [None, 3]}, {"batch_shape": [None, 3]}), None),
+        (config_of({"batch_shape": [None, "3"]}), None),
+        (config_of({"batch_shape": None}), None),
+        (config_of({}), None),
+        (config_of(), None),
+        ({"class_name": "Functional", "config": {"layers": 3}}, None),
+        ([], None),
+    ],
+)
+def test_the_shape_that_a_model_takes_is_read_or_left_to_its_conversion(stated, shape, tmp_path):
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(stated))
+    assert stated_input(path) == shape
+    path.write_text("{")
+    assert stated_input(path) is None
+    assert stated_input(tmp_path / "none.json") is None
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import keras2gp
 from keras2gp._util.digest import with_digest
+from keras2gp.cli.exit_codes import ExitCode, exit_code_of
 from keras2gp.errors import Keras2GPError, ModelFileError
 
 HE = {"kernel_initializer": "he_normal"}
@@ -67,6 +69,45 @@ def test_saving_again_replaces_and_nothing_else_is_replaced(saved, double, tmp_p
     with pytest.raises(ModelFileError):
         double.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "words"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "part-00000; No space left on device"), 28),
+        (tf.errors.OutOfRangeError(None, None, "saved_model.pb; File too large"), 27),
+        (tf.errors.UnknownError(None, None, "variables; Input/output error"), 5),
+    ],
+)
+def test_a_full_disk_is_told_as_one_and_leaves_the_old_kernel(
+    saved, double, tmp_path, monkeypatch, error, cause
+):
+    directory = tmp_path / "kernel"
+    shutil.copytree(saved, directory)
+
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(ModelFileError, match=f"cannot be written.*{os.strerror(cause)}") as caught:
+        double.save(directory)
+    assert exit_code_of(caught.value) == ExitCode.STORAGE
+    assert keras2gp.load(directory).parameters == double.parameters
+    assert [p.name for p in tmp_path.iterdir()] == ["kernel"]
+
+
+def test_files_that_may_not_grow(double, tmp_path):
+    """As TensorFlow itself reports it."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**13, before[1]))
+    try:
+        with pytest.raises(ModelFileError, match=r"cannot be written.*File too large") as caught:
+            double.save(tmp_path / "kernel")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert exit_code_of(caught.value) == ExitCode.STORAGE
+    assert not list(tmp_path.iterdir())
 
 
 RUN = """

@@ -1,14 +1,17 @@
 """Files and directories in one piece: what is there before and after, also after a fault."""
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from keras2gp._util import files
+from keras2gp._util.array_files import array_writer
 from keras2gp.errors import ModelFileError, StoreError
 
 
@@ -288,3 +291,28 @@ def test_a_new_file_replaces_nothing(tmp_path, monkeypatch):
     assert [found.name for found in tmp_path.iterdir()] == ["a"]
     with pytest.raises(StoreError, match=r"b\.yaml.d cannot be written: "):
         files.write_new_file(path / "d", "text")
+
+
+def test_an_array_that_the_disk_does_not_take_is_told_with_the_cause(tmp_path):
+    resource = pytest.importorskip("resource")
+    path, array = tmp_path / "a.npy", np.arange(10_000.0).reshape(100, 100)
+    files.write_file(path, array_writer(array[:3]))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**13, before[1]))
+    try:
+        with pytest.raises(StoreError, match="File too large") as caught:
+            files.write_file(path, array_writer(array))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.__cause__.errno == errno.EFBIG
+    np.testing.assert_array_equal(np.load(path), array[:3])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "<U3"])
+def test_arrays_are_the_bytes_that_numpy_saves(tmp_path, order, dtype):
+    array = np.arange(12.0).reshape(3, 4).astype(dtype, order=order)
+    files.write_file(tmp_path / "a.npy", array_writer(array))
+    np.save(tmp_path / "b.npy", array)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
