@@ -1,19 +1,27 @@
 """Fixed points of the map of variances and correlations through an activation and its weights.
 
 Math: V(q) = w2 E[phi(u)^2] + b2,  C(c) = (w2 E[phi(u) phi(v)] + b2) / V(q),  u, v ~ N(0, q)
-  slope = w2 E[phi'(u)^2] at q: how an angle between two inputs grows, seen at correlation 1
+  slope = C'(1) = w2 E[phi'(u)^2] q / V(q): how an angle between two near inputs grows
+  q: the fixed point of V; the data's variance where there is none, or a normalisation sets it
+
+References:
+    Poole, Lahiri, Raghu, Sohl-Dickstein and Ganguli 2016, Exponential expressivity in deep neural
+    networks through transient chaos; Schoenholz, Gilmer, Ganguli and Sohl-Dickstein 2017, Deep
+    information propagation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy.optimize import brentq
 
+from keras2gp._util.arrays import Vector
 from keras2gp.covariance.duals.base import Dual
 from keras2gp.covariance.registry import dual_of
 from keras2gp.graph.graph import Graph
@@ -23,8 +31,12 @@ from keras2gp.kernel.kernel import Kernel
 
 __all__ = ["FixedPoint", "fixed_point", "fixed_points"]
 
-_STEPS = 200
+_STEPS = 20
 _CLOSE = 1e-9
+_REACH = 1e6
+"""Factor from the data's variance within which a fixed point is looked for."""
+_STRIDES = 64
+_HALVINGS = 30
 _EDGE = 0.02
 """Distance of the slope from 1 that counts as the edge: a hundred layers change angles by a
 factor of 7 there, which is what finite data tells from none."""
@@ -37,8 +49,8 @@ class FixedPoint:
 
     Attributes:
         variance: the fixed point of V; None where it grows or falls without end, or a
-            normalisation sets the variance, which then is that of the data.
-        slope: at that variance, or at the data's.
+            normalisation sets the variance: slope and correlation are then those at the data's.
+        slope: of C at correlation 1.
         correlation: the fixed point of C that two different inputs run to.
         phase: "order" (slope below 1: all inputs become alike), "chaos" (above: near ones part), or
             "edge".
@@ -101,43 +113,76 @@ def fixed_point(
     """
     w2, b2 = weights.weight, weights.bias
 
-    def through(q: float) -> float:
-        return w2 * _float(dual.second_moment(_number(q))) + b2
+    def through(q: Vector) -> Vector:
+        return w2 * _values(dual.second_moment(tf.constant(q))) + b2
 
-    fixed = None if normalised else _iterated(through, variance, _BOUNDS)
-    q = variance if fixed is None or fixed <= 0.0 else fixed
-    s = dual.prepare(_number(q))
-    slope = w2 * _float(dual.derivative_second_moment(_number(q)))
-    whole = through(q)
-    if not (math.isfinite(slope) and math.isfinite(whole) and whole > 0.0):
+    fixed = None if normalised else _variance(through, variance)
+    q = np.array([variance if fixed is None else fixed])
+    s, whole = dual.prepare(tf.constant(q)), through(q)
+    slope = w2 * _values(dual.derivative_second_moment(tf.constant(q))) * q / whole
+    if not (whole > 0.0 and np.isfinite(whole) and np.isfinite(slope)):
         return None
 
-    def correlated(c: float) -> float:
-        pair = dual.covariance(_number(min(max(c, -1.0), 1.0) * q), s, s)
-        return (w2 * _float(pair) + b2) / whole
+    def correlated(c: Vector) -> Vector:
+        pair = dual.covariance(tf.constant(np.clip(c, -1.0, 1.0) * q), s, s)
+        return (w2 * _values(pair) + b2) / whole
 
-    correlation = _iterated(correlated, 0.5, (-1.0, 2.0))
     phase = "order" if slope < 1.0 - _EDGE else "chaos" if slope > 1.0 + _EDGE else "edge"
-    reached = 1.0 if correlation is None else min(correlation, 1.0)
-    return FixedPoint(fixed, slope, reached, phase)
+    return FixedPoint(fixed, float(slope[0]), _correlation(correlated), phase)
 
 
-def _number(value: float) -> Any:
-    return tf.constant([value], tf.float64)
+_Map = Callable[[Vector], Vector]
 
 
-def _float(values: Any) -> float:
-    return float(np.asarray(values).reshape(-1)[0])
+def _variance(through: _Map, start: float) -> float | None:
+    """The fixed point that repeated steps from a variance run to; None where there is none."""
+    low, high = start / _REACH, start * _REACH
+    reached, settled = _iterated(through, start)
+    if settled or not low < reached < high:
+        return reached if low < reached < high else None
+    end = high if _rises(through, reached) else low
+    return _between(through, np.geomspace(reached, end, _STRIDES))
 
 
-def _iterated(function: Any, start: float, bounds: tuple[float, float]) -> float | None:
-    """Where repeated application leads; None where it leaves the bounds or does not settle."""
+def _correlation(through: _Map) -> float:
+    """The fixed point of correlations that repeated steps from 1/2 run to."""
+    reached, settled = _iterated(through, 0.5)
+    if settled or not -1.0 < reached < 1.0:
+        return min(max(reached, -1.0), 1.0)
+    end = 1.0 if _rises(through, reached) else -1.0
+    found = _between(through, end - (end - reached) * 0.5 ** np.arange(_HALVINGS))
+    return end if found is None else found
+
+
+def _between(through: _Map, places: Vector) -> float | None:
+    """The first fixed point on the way, for steps that are too short to reach it."""
+    rises = through(places) > places
+    turned = np.flatnonzero(rises[1:] != rises[:-1])
+    if not len(turned):
+        return None
+    ends = sorted(places[turned[0] : turned[0] + 2].tolist())
+    return float(brentq(lambda v: _step(through, v) - v, *ends, xtol=_CLOSE * abs(ends[1])))
+
+
+def _iterated(through: _Map, start: float) -> tuple[float, bool]:
+    """The end of some steps, and whether they have settled."""
     value = start
     for _ in range(_STEPS):
-        new = function(value)
-        if not bounds[0] <= new <= bounds[1]:
-            return None
-        if abs(new - value) <= _CLOSE * max(abs(new), _CLOSE):
-            return float(new)
+        new = _step(through, value)
+        if abs(new - value) <= _CLOSE * max(abs(new), _CLOSE) or not math.isfinite(new):
+            return new, True
         value = new
-    return float(value)
+    return value, False
+
+
+def _step(through: _Map, value: float) -> float:
+    return float(through(np.array([value]))[0])
+
+
+def _rises(through: _Map, value: float) -> bool:
+    return _step(through, value) > value
+
+
+def _values(tensor: Any) -> Vector:
+    """The numbers of a dual, which may be one for all."""
+    return np.asarray(tensor, np.float64).reshape(-1)

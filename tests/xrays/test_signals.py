@@ -49,8 +49,36 @@ def test_a_rectifier_is_at_the_edge_with_the_variances_of_he():
     assert found.phase == "edge"
     assert found.slope == pytest.approx(1.0, abs=1e-12)
     assert found.variance == pytest.approx(1.3, rel=1e-9)
-    assert point("relu", 1.0).phase == "order"
+    assert found.correlation == 1.0
     assert point("relu", 3.0).variance is None, "it grows without end"
+
+
+@pytest.mark.parametrize("w2", [0.97, 1.0, 1.9])
+def test_a_variance_that_falls_without_end_changes_no_correlation_of_a_rectifier(w2):
+    """A ReLU is homogeneous: its correlations are those of any weights, at any depth."""
+    found = point("relu", w2)
+    assert found.variance is None
+    assert found.slope == pytest.approx(1.0, abs=1e-12)
+    assert (found.phase, found.correlation) == ("edge", 1.0)
+
+
+@pytest.mark.parametrize("b2", [0.1, 0.001])
+def test_a_variance_that_is_reached_slowly(b2):
+    """V(q) = w2 q / 2 + b2 has the fixed point b2 / (1 - w2 / 2), and C'(1) is w2 / 2."""
+    found = point("relu", 1.98, b2)
+    assert found.variance == pytest.approx(b2 / 0.01, rel=1e-7)
+    assert found.slope == pytest.approx(0.99, rel=1e-7)
+    assert found.correlation == 1.0
+
+
+def test_a_normalisation_keeps_the_variance_of_the_data():
+    """Sines of unit variance: their correlation is sinh(c) / sinh(1), of slope 1 / tanh(1)."""
+    weights = LayerVariances(0.7, 0.0)
+    found = fixed_point(dual_of(Activation("sin")), weights, 1.0, normalised=True)
+    assert found.variance is None
+    assert found.slope == pytest.approx(1.0 / np.tanh(1.0), rel=1e-9)
+    assert found.phase == "chaos"
+    assert found.correlation == pytest.approx(0.0, abs=1e-6)
 
 
 def test_saturation_makes_chaos_of_large_weights_and_order_of_small_ones():
@@ -72,7 +100,8 @@ def test_signals_of_a_pooled_network():
     assert signals["input"].growth == pytest.approx(1.0)
     assert signals["pool"].growth < 1.0, "pooling makes near images nearer"
     assert signals["pool"].error <= signals["input"].error
-    assert signals["conv"].fixed.phase == "order", "the last layer has less than 2"
+    assert signals["conv"].fixed.phase == "edge"
+    assert signals["conv"].fixed.variance is None, "the last layer has less than 2"
     assert 1.0 <= signals["conv"].dimension <= 39.0
     assert 0.0 < signals["pool"].alignment <= 1.0
     assert signals["pool"].same > signals["pool"].other
