@@ -12,6 +12,7 @@ from keras2gp._util.text import received_text
 __all__ = [
     "count",
     "counts",
+    "minutes",
     "path",
     "position",
     "seed",
@@ -82,6 +83,14 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def minutes(text: str) -> float:
+    """A finite number above 0."""
+    number = _number(text)
+    if not 0.0 < number < math.inf:
+        raise _refusal(text, "a finite number above 0")
+    return number
 
 
 def variance(text: str) -> float:

@@ -235,6 +235,13 @@ def add_xray(commands: Any) -> None:
     xray.add_argument(
         "--seed", metavar="S", type=option_values.seed, default=0, help="of the groups (default 0)"
     )
+    xray.add_argument(
+        "--minutes",
+        metavar="M",
+        type=option_values.minutes,
+        help="leave out what does not fit into M minutes, the variants that say least first; a run "
+        "with more goes on (default any time)",
+    )
     xray.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
     arguments.add_output(xray, "directory of the report")
     arguments.add_conversion(xray)

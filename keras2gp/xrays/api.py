@@ -26,12 +26,14 @@ def xray(
     subsets: int = 10,
     signal_rows: int = 200,
     seed: int = 0,
+    minutes: float | None = None,
     position: Any = None,
     overrides: Mapping[str, Any] | None = None,
     dtype: str = "float32",
     kind: str = "nngp",
     executor: Any = "auto",
     told: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
+    stated: Callable[[str], None] | None = None,
     **conversion: Any,
 ) -> XRay:
     """Measure what each part of an architecture is worth on given rows, without training it.
@@ -60,6 +62,9 @@ def xray(
         subsets: random groups of rows, each of which is left out once, for standard errors.
         signal_rows: the first so many rows show how signal flows; 0 for none.
         seed: of the groups.
+        minutes: what all of it is to be done in, earlier runs included; None for any time. A few
+            rows are measured, and what does not fit is left out: the variants that say least
+            first, and rows of all of them last. A call with more minutes goes on.
         position: of an output with positions the one that the targets are of, as for `Kernel.at`.
         overrides: variances by layer, as for `convert`; a variant without such a layer is as it is.
         dtype: of the kernels' entries, "float32" or "float64".
@@ -67,6 +72,8 @@ def xray(
             tangent kernel, whose fit has the mean of networks that gradient descent has trained.
         executor: as for `gram`.
         told: called with (name of a variant, variants done, variants in all).
+        stated: called with time, memory and disk in words before the first kernel, such as
+            `print`; the time is measured on a few rows.
         **conversion: output, max_pooling, tolerance, activations, layers or input_shape, as for
             `convert`.
 
@@ -75,7 +82,7 @@ def xray(
 
     Raises:
         UnsupportedModelError: the model as it is has no exact kernel.
-        InputError: an argument does not fit.
+        InputError: an argument does not fit, or `minutes` are too few for the model as it is.
         NumericalError: the kernel of the model as it is is singular or overflows.
         StoreError: `out` is of another X-ray, or cannot be written.
 
@@ -103,6 +110,7 @@ def xray(
         subsets=subsets,
         signal_rows=signal_rows,
         seed=seed,
+        minutes=minutes,
         position=position,
         overrides=overrides,
         dtype=dtype,
@@ -110,4 +118,6 @@ def xray(
         conversion=conversion,
         out=out,
     )
+    if stated is not None:
+        stated(str(examination.cost()))
     return examination.run(executor=executor, told=told)

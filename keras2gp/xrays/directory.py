@@ -28,13 +28,14 @@ __all__ = [
     "Directory",
     "differing",
     "identity_of",
+    "kept",
     "of_data",
     "of_model",
     "require_same",
     "scores_file",
 ]
 
-_FORMAT = 2
+_FORMAT = 3
 _MEANINGS = {
     "keras2gp": "the version of keras2gp",
     "format": "the format of the directory",
@@ -134,7 +135,7 @@ def require_same(path: Path, facts: Mapping[str, Any]) -> None:
     marker = path / MARKER
     if not marker.exists():
         return
-    earlier = _read(marker)
+    earlier = kept(marker)
     if earlier is None:
         raise StoreError(f"{marker} is damaged. Try: another directory")
     if clauses := differing(earlier, facts):
@@ -144,7 +145,7 @@ def require_same(path: Path, facts: Mapping[str, Any]) -> None:
         )
 
 
-def _read(path: Path) -> Any:
+def kept(path: Path) -> Any:
     """The content of a JSON file of ours; None where there is none, or it is damaged."""
     try:
         data = json.loads(read_if_regular(path, _LARGEST) or b"null")
@@ -182,7 +183,7 @@ class Directory:
 
     def read(self, name: str) -> Any:
         """The content of a JSON file of ours; None where there is none, or it is damaged."""
-        return _read(self.path / name)
+        return kept(self.path / name)
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a JSON file with its digest."""

@@ -19,7 +19,7 @@ from keras2gp.xrays.parts import (
     is_pooling,
     window_of,
 )
-from keras2gp.xrays.removals import passed
+from keras2gp.xrays.removals import merges_of, passed
 from keras2gp.xrays.wiring import Change, Found, Visit, Wired, Wiring, is_weighted
 
 __all__ = [
@@ -127,13 +127,21 @@ def strides(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found
 
 
 def paddings(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
-    """All convolutions with the other padding."""
+    """All convolutions with the other padding, and those outside of blocks: merges need sizes."""
     del parameters
     found = _convolutions(wirings)
+    blocks = {
+        wiring.calls[i].path for wiring in wirings for m in merges_of(wiring) for i in m.block
+    }
     for old, new in (("same", "valid"), ("valid", "same")):
         paths = [path for path, call in found.items() if call.operation.padding == old]
         text = f'with padding "{new}" in {len(paths)} convolutions that have "{old}"'
         yield f"padding {new}", text, dict.fromkeys(paths, _with(padding=new))
+        outside = [path for path in paths if path not in blocks]
+        if len(outside) < len(paths):
+            name, where = f"padding {new} outside of blocks", "outside of blocks with a skip"
+            text = f'with padding "{new}" in {len(outside)} convolutions {where} that have "{old}"'
+            yield name, text, dict.fromkeys(outside, _with(padding=new))
 
 
 def windows(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:

@@ -103,12 +103,15 @@ class Findings:
 
     Attributes:
         model: its name.
+        unit: "images" or "rows": what the model is given.
         regression: whether the targets are real numbers.
         rows, test_rows: numbers of images.
         classes: number of classes; 0 of a regression.
         subsets, seed: of the jackknife.
         kind: of all kernels, "nngp" or "ntk".
         comparisons: differences that are tested together.
+        minutes: what the X-ray was to be done in; None for any.
+        notes: what was left out for that, a sentence each.
         base: the model as it is.
         findings: every variant; the computed ones by their difference of the log likelihood.
         signals: every layer of the model.
@@ -117,6 +120,7 @@ class Findings:
     """
 
     model: str
+    unit: str
     regression: bool
     rows: int
     test_rows: int
@@ -125,6 +129,8 @@ class Findings:
     seed: int
     kind: str
     comparisons: int
+    minutes: float | None
+    notes: tuple[str, ...]
     base: Summary
     findings: tuple[Finding, ...]
     signals: tuple[LayerSignal, ...]

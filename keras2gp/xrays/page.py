@@ -8,7 +8,7 @@ from typing import Any
 
 from keras2gp.errors import one_line
 from keras2gp.xrays.findings import Finding, Findings
-from keras2gp.xrays.pictures import curves, flow, interval, scale, ticks
+from keras2gp.xrays.pictures import curves, flow, interval, scale, spectra, ticks
 from keras2gp.xrays.styles import STYLE
 from keras2gp.xrays.text import notes_on, percent, verdict_text
 
@@ -65,13 +65,13 @@ def _text(value: Any) -> str:
 
 
 def _summary(xray: Findings) -> Iterator[str]:
-    factor, unit = percent(xray)
+    (factor, unit), each = percent(xray), xray.unit
     base = xray.base
     facts = [
-        ("images", f"{xray.rows:,}"),
+        (each, f"{xray.rows:,}"),
         ("leave-one-out error", f"{factor * base.error:.2f}{unit}"),
-        ("minus log likelihood", f"{base.nats:.4f} nats/image"),
-        ("evidence", f"{base.evidence:.4f} nats/image"),
+        ("minus log likelihood", f"{base.nats:.4f} nats/{each[:-1]}"),
+        ("evidence", f"{base.evidence:.4f} nats/{each[:-1]}"),
     ]
     if xray.regression:
         facts.append(("outside of 95% intervals", f"{base.calibration:.1%}"))
@@ -79,7 +79,7 @@ def _summary(xray: Findings) -> Iterator[str]:
         chance = f" (perfect: {base.calibration_by_chance:.1%})"
         facts.append(("calibration error", f"{base.calibration:.1%}{chance}"))
     if base.test_error is not None:
-        name = f"error on {xray.test_rows:,} test images"
+        name = f"error on {xray.test_rows:,} test {each}"
         facts.insert(2, (name, f"{factor * base.test_error:.2f}{unit}"))
     yield '<dl class="facts">'
     yield from (f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts)
@@ -87,20 +87,22 @@ def _summary(xray: Findings) -> Iterator[str]:
 
 
 def _variants(xray: Findings) -> Iterator[str]:
+    each = xray.unit
     yield '<section id="variants" aria-labelledby="variants-title">'
     yield '<h2 id="variants-title">What each part is worth</h2>'
     yield (
-        f"<p>Every row is the model with one change, fitted anew to the same {xray.rows:,} images "
-        "(or, where it says so, to fewer of them), less the model as it is. To the right of the "
-        "line the variant is worse: the part that was changed is worth something. Behind ± is the "
-        "standard error. Thick lines are 95% intervals; thin ones hold together for all "
-        f"{xray.comparisons} comparisons.</p>"
+        "<p>Every line is the model with one change, fitted anew to the same "
+        f"{xray.rows:,} {each} (or, where it says so, to fewer of them), less the model as it is. "
+        "To the right of the line the variant is worse: the part that was changed is worth "
+        "something. Behind ± is the standard error. Thick lines are 95% intervals; thin ones hold "
+        f"together for all {xray.comparisons} comparisons.</p>"
     )
+    yield from (f'<p class="note">{_text(note[0].upper() + note[1:])}.</p>' for note in xray.notes)
     computed = xray.computed
     if not computed:
         yield "<p>No variant was computed.</p></section>"
         return
-    measures = [("error", 100.0, "error, points of %"), ("nats", 1.0, "nats per image")]
+    measures = [("error", 100.0, "error, points of %"), ("nats", 1.0, f"nats per {each[:-1]}")]
     if xray.test_rows:
         measures.append(("test_error", 100.0, "test error, points of %"))
     scales = {m: scale([getattr(f, m) for f in computed], factor) for m, factor, _ in measures}
@@ -108,15 +110,15 @@ def _variants(xray: Findings) -> Iterator[str]:
     yield '<table class="forest"><thead><tr><th scope="col">variant</th>'
     for measure, _, label in measures:
         yield f'<th scope="col">{label}{ticks(scales[measure])}</th>'
-    yield '<th scope="col">what the images say</th></tr></thead><tbody>'
+    yield f'<th scope="col">what the {each} say</th></tr></thead><tbody>'
     for finding in computed:
-        yield from _row(finding, xray.rows, measures, scales)
+        yield from _row(finding, xray, measures, scales)
     yield "</tbody></table></div></section>"
 
 
 def _row(
     finding: Finding,
-    rows: int,
+    xray: Findings,
     measures: Sequence[tuple[str, float, str]],
     scales: dict[str, tuple[float, float]],
 ) -> Iterator[str]:
@@ -134,31 +136,35 @@ def _row(
         picture = interval(difference, factor, scales[measure])
         number = f'<span class="number">{number}</span>'
         yield f'<td class="{kind}" data-label="{label}">{picture}{number}</td>'
-    verdict, needed = verdict_text(finding)
-    fewer = f"on {finding.rows:,} of the images" if finding.rows < rows else ""
+    verdict, needed = verdict_text(finding, xray.unit)
+    fewer = f"on {finding.rows:,} of the {xray.unit}" if finding.rows < xray.rows else ""
     more = "".join(f"<span>{_text(words)}</span>" for words in (needed, fewer) if words)
     yield f'<td class="verdict">{_text(verdict)}{more}</td></tr>'
 
 
 def _flow(xray: Findings) -> Iterator[str]:
+    each = xray.unit
     yield '<section id="flow" aria-labelledby="flow-title">'
     yield '<h2 id="flow-title">How signal flows</h2>'
     if not xray.signals:
-        yield "<p>It was not asked for.</p></section>"
+        why = "It was left out, see above." if xray.minutes is not None else "It was not asked for."
+        yield f"<p>{why}</p></section>"
         return
     yield (
-        f"<p>The model as it is, layer by layer, on {xray.signal_rows:,} images. Arcs are "
+        f"<p>The model as it is, layer by layer, on {xray.signal_rows:,} {each}. Arcs are "
         "connections that pass other layers by. The error is that of a wide readout of the layer "
-        "alone, each image predicted from all others: where it falls, label information appears; "
-        "where it rises, it is lost.</p>"
+        f"alone, each {each[:-1]} predicted from all others: where it falls, label information "
+        "appears; where it rises, it is lost.</p>"
     )
     yield '<div class="scroll" tabindex="0" role="region" aria-labelledby="flow-title">'
     yield flow(xray.graph, xray.signals)
     yield "</div>"
     yield '<div class="pair">'
-    yield f"<figure>{curves(xray.signals)}<figcaption>Correlation of two images in the data, and "
-    yield "behind each layer. A curve that ends above the diagonal makes images alike.</figcaption>"
-    yield "</figure>"
+    yield f"<figure>{curves(xray.signals)}<figcaption>Correlation of two {each} in the data, and "
+    yield f"behind each layer. A curve that ends above the diagonal makes {each} alike."
+    yield f"</figcaption></figure><figure>{spectra(xray.signals)}<figcaption>Eigenvalues of each "
+    yield "layer's centred kernel, largest first, as shares of their sum: a steep curve is a layer "
+    yield "of few dimensions.</figcaption></figure>"
     yield from _phases(xray)
     yield "</div>"
     yield from _signal_table(xray)
@@ -171,7 +177,7 @@ def _phases(xray: Findings) -> Iterator[str]:
         return
     yield '<div class="scroll" tabindex="0" role="region" aria-label="Fixed points"><table>'
     yield "<caption>Activations with the weights behind them, repeated for ever: below slope 1 all "
-    yield "images become alike (order), above it near ones part (chaos).</caption><thead><tr>"
+    yield f"{xray.unit} become alike (order), above it near ones part (chaos).</caption><thead><tr>"
     heads = ("layer", "phase", "slope", "correlation", "variance")
     yield "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr></thead><tbody>"
     for path, point in phases:

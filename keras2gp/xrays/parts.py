@@ -31,6 +31,11 @@ _NORMALIZATIONS = (
     *(layers.RMSNormalization, layers.UnitNormalization),
 )
 _ACTIVATIONS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)
+_FUNCTIONS = (
+    *("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Silu", "Gelu", "Tanh", "Sigmoid"),
+    *("Softplus", "Softsign", "Mish", "HardSigmoid", "HardSilu", "HardTanh", "Erf", "Sin", "Cos"),
+)
+"""Operations that are activations: `keras.ops.relu(x)` in a functional graph is a call of one."""
 _POOLINGS = tuple(
     getattr(layers, f"{kind}Pooling{rank}D") for kind in ("Average", "Max") for rank in _RANKS
 )
@@ -52,8 +57,12 @@ def is_normalization(operation: Any) -> bool:
 
 
 def is_activation(operation: Any) -> bool:
-    """Whether it is an activation that stands alone."""
-    return isinstance(operation, _ACTIVATIONS)
+    """Whether it is an activation that stands alone, a layer or a function."""
+    return isinstance(operation, _ACTIVATIONS) or _is_function(operation)
+
+
+def _is_function(operation: Any) -> bool:
+    return not isinstance(operation, keras.Layer) and type(operation).__name__ in _FUNCTIONS
 
 
 def is_pooling(operation: Any) -> bool:

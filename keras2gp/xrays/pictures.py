@@ -11,7 +11,7 @@ from keras2gp.xrays.comparisons import Difference
 from keras2gp.xrays.signals import LayerSignal
 from keras2gp.xrays.variants import GraphRow
 
-__all__ = ["curves", "flow", "interval", "scale", "ticks"]
+__all__ = ["curves", "flow", "interval", "scale", "spectra", "ticks"]
 
 _WIDTH, _HEIGHT = 165, 22
 _ROW = 24
@@ -206,35 +206,83 @@ def _number(x: float, y: float, text: str) -> str:
     return f'<text x="{x:.1f}" y="{y + 4}">{escape(text)}</text>'
 
 
+_SIDE, _LEFT, _TOP = 300.0, 46.0, 10.0
+"""Side of the square of a figure of curves, and where it begins."""
+
+
 def curves(signals: Sequence[LayerSignal]) -> str:
-    """Correlations of two images in the data and behind some of the layers."""
-    known = [s for s in signals if s.curve and not s.path.startswith("input")]
-    step = max(len(known) - 1, 1) / max(min(_CURVES, len(known)) - 1, 1)
-    chosen = [known[round(i * step)] for i in range(min(_CURVES, len(known)))]
-    points = [p for s in chosen for p in s.curve]
-    low = min([0.0, *(v for p in points for v in p)])
-    size, left, top = 300.0, 40.0, 10.0
+    """Correlations of two inputs in the data and behind some of the layers."""
+    known = _some([s for s in signals if s.curve and not s.path.startswith("input")])
+    low = min([0.0, *(v for s in known for p in s.curve for v in p)])
 
     def at(c: float) -> float:
-        return size * (min(max(c, low), 1.0) - low) / (1.0 - low)
+        return _SIDE * (min(max(c, low), 1.0) - low) / (1.0 - low)
 
-    box = f"0 0 {left + size + 10} {top + size + 34 + 18 * len(chosen)}"
-    label = "correlations behind layers against those in the data"
+    diagonal = f"M{_LEFT} {_TOP + _SIDE}L{_LEFT + _SIDE} {_TOP}"
+    parts = [f'<path class="arc" stroke-dasharray="4 4" d="{diagonal}"/>']
+    for value in sorted({low, 0.0, 0.5, 1.0}):
+        if value == low or value - low > _APART:
+            parts.append(_label(_LEFT + at(value), _TOP + _SIDE + 16, f"{value:.2g}", "middle"))
+            parts.append(_label(_LEFT - 6, _TOP + _SIDE - at(value) + 4, f"{value:.2g}", "end"))
+    drawn = [(s.path, [(at(a), at(b)) for a, b in s.curve]) for s in known]
+    return _figure("correlations behind layers against those in the data", parts, drawn)
+
+
+def spectra(signals: Sequence[LayerSignal]) -> str:
+    """Eigenvalues of the data's kernel and of some of the layers', by rank; both axes in powers."""
+    known = _some([s for s in signals if s.spectrum])
+    points = [p for s in known for p in s.spectrum]
+    most = max([2, *(n for n, _ in points)])
+    least = min([0.1, *(share for _, share in points)])
+
+    def x(rank: float) -> float:
+        return _SIDE * math.log(rank) / math.log(most)
+
+    def y(share: float) -> float:
+        return _SIDE * (1.0 - math.log(share) / math.log(least))
+
+    lowest = math.floor(-math.log10(least))
+    parts = [
+        *(
+            _label(_LEFT + x(10**n), _TOP + _SIDE + 16, f"{10**n}", "middle")
+            for n in range(math.floor(math.log10(most)) + 1)
+        ),
+        *(
+            _label(_LEFT - 6, _TOP + _SIDE - y(0.1**n) + 4, f"{0.1**n:g}", "end")
+            for n in range(0, lowest + 1, max(1, -(-lowest // _MOST_TICKS)))
+        ),
+    ]
+    drawn = [(s.path, [(x(n), y(share)) for n, share in s.spectrum]) for s in known]
+    return _figure("shares of eigenvalues by their rank", parts, drawn)
+
+
+_MOST_TICKS = 6
+_APART = 0.1
+"""Distance on the axis below which two numbers would touch."""
+
+
+def _some(known: Sequence[LayerSignal]) -> list[LayerSignal]:
+    """A few layers, from the first to the last."""
+    step = max(len(known) - 1, 1) / max(min(_CURVES, len(known)) - 1, 1)
+    return [known[round(i * step)] for i in range(min(_CURVES, len(known)))]
+
+
+def _figure(
+    label: str, axes: Sequence[str], drawn: Sequence[tuple[str, Sequence[tuple[float, float]]]]
+) -> str:
+    """A square with named curves, points from its lower left, and a legend below it."""
+    box = f"0 0 {_LEFT + _SIDE + 10} {_TOP + _SIDE + 34 + 18 * len(drawn)}"
     parts = [
         f'<svg viewBox="{box}" role="img" aria-label="{label}">',
-        f'<path class="arc" stroke-dasharray="4 4" d="M{left} {top + size}L{left + size} {top}"/>',
-        f'<rect class="arc" x="{left}" y="{top}" width="{size}" height="{size}"/>',
+        f'<rect class="arc" x="{_LEFT}" y="{_TOP}" width="{_SIDE}" height="{_SIDE}"/>',
+        *axes,
     ]
-    for value in (low, 0.5, 1.0):
-        x, y = left + at(value), top + size - at(value)
-        parts.append(_label(x, top + size + 16, f"{value:.2g}", "middle"))
-        parts.append(_label(left - 6, y + 4, f"{value:.2g}", "end"))
-    for n, s in enumerate(chosen):
-        colour = _COLOURS[round(n * (len(_COLOURS) - 1) / max(len(chosen) - 1, 1))]
-        path = " ".join(f"{left + at(a):.1f},{top + size - at(b):.1f}" for a, b in s.curve)
-        y = top + size + 38 + 18 * n
+    for n, (name, points) in enumerate(drawn):
+        colour = _COLOURS[round(n * (len(_COLOURS) - 1) / max(len(drawn) - 1, 1))]
+        path = " ".join(f"{_LEFT + a:.1f},{_TOP + _SIDE - b:.1f}" for a, b in points)
+        y = _TOP + _SIDE + 38 + 18 * n
         line = f'fill="none" stroke="{colour}" stroke-width="2.2"'
         parts.append(f'<polyline points="{path}" {line}/>')
-        parts.append(f'<path d="M{left} {y - 4}h24" {line}/>')
-        parts.append(f'<text x="{left + 32}" y="{y}">{escape(one_line(s.path)[:36])}</text>')
+        parts.append(f'<path d="M{_LEFT} {y - 4}h24" {line}/>')
+        parts.append(f'<text x="{_LEFT + 32}" y="{y}">{escape(one_line(name)[:36])}</text>')
     return "".join(parts) + "</svg>"

@@ -12,7 +12,7 @@ from keras2gp.graph.variances import LayerVariances
 from keras2gp.xrays.parts import branches, is_merge, is_normalization, signature, unit
 from keras2gp.xrays.wiring import Change, Found, Visit, Wiring, is_weighted
 
-__all__ = ["depths", "normalizations", "passed", "skips"]
+__all__ = ["depths", "merges_of", "normalizations", "passed", "skips"]
 
 Parameters = Mapping[str, LayerVariances]
 
@@ -60,7 +60,7 @@ class _Merge:
         return self.wiring.calls[self.number].path
 
 
-def _merges(wiring: Wiring) -> Iterator[_Merge]:
+def merges_of(wiring: Wiring) -> Iterator[_Merge]:
     """The merges whose inputs differ in the number of layers with weights since the fork."""
     for number, call in enumerate(wiring.calls):
         if not is_merge(call.operation) or len(call.sources) < 2:
@@ -80,7 +80,7 @@ def _merges(wiring: Wiring) -> Iterator[_Merge]:
 def skips(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
     """Each skip connection removed, and all of them."""
     del parameters
-    changes = {m.path: _only(m.long) for wiring in wirings for m in _merges(wiring)}
+    changes = {m.path: _only(m.long) for wiring in wirings for m in merges_of(wiring)}
     for path, change in changes.items():
         yield f"no skip into {path}", f"without the skip connection into {path}", {path: change}
     if len(changes) > 1:
@@ -103,7 +103,7 @@ def depths(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]
     """A layer or a block fewer and more, one of each kind that differs."""
     del parameters
     for wiring in wirings:
-        merges = list(_merges(wiring))
+        merges = list(merges_of(wiring))
         yield from _layers(wiring, merges)
         yield from _blocks(wiring, merges)
 

@@ -45,22 +45,38 @@ class Scoring:
         self._alone: set[str] = set()
         checked_subsets(task, groups, seed)
 
-    def plan(self, variants: Sequence[Variant], full_work: float) -> None:
-        """Decide how the matrices of variants with kernels are computed; see `shares_of`."""
+    def plan(self, variants: Sequence[Variant], full_work: float, rows: int | None = None) -> None:
+        """Decide how the matrices of variants with kernels are computed; see `shares_of`.
+
+        Args:
+            variants: the model as it is first.
+            full_work: as for `shares_of`.
+            rows: random ones on which all of them are compared at most; None for all rows.
+
+        Raises:
+            InputError: the fewer rows have too few of a rare label.
+        """
         others = 0 if self._task.test is None else len(self._task.test)
-        shares = shares_of(variants, self.rows, others, full_work)
+        most = self.rows if rows is None else rows
+        if most < self.rows:
+            checked_subsets(self._of_rows(most), self._groups, self._seed)
+        shares = shares_of(variants, most, others, full_work)
         for variant, share in zip(variants, shares, strict=True):
             self.shares[variant.key] = share
-            if share.rows == self.rows:
+            if share.rows == most:
                 continue
             try:
                 checked_subsets(self._of_rows(share.rows), self._groups, self._seed)
             except InputError:  # too few of a rare label
-                self.shares[variant.key] = replace(share, rows=self.rows)
+                self.shares[variant.key] = replace(share, rows=most)
 
     def file(self, variant: Variant) -> str:
         """The name of a variant's scores in a directory."""
-        return scores_file(self._name(variant, self.shares[variant.key].rows))
+        return scores_file(self._named(variant.key, self.shares[variant.key].rows))
+
+    def there(self, variant: Variant, work: Directory) -> Scores | None:
+        """The scores of a variant that an earlier run has left."""
+        return work.scores(self._named(variant.key, self.shares[variant.key].rows))
 
     def scores(
         self, variant: Variant, work: Directory, executor: Any, rows: int | None = None
@@ -78,7 +94,7 @@ class Scoring:
         """
         share = self.shares[variant.key]
         count = share.rows if rows is None else rows
-        name = self._name(variant, count)
+        name = self._named(variant.key, count)
         earlier = work.scores(name)
         if earlier is not None:
             return earlier
@@ -91,14 +107,17 @@ class Scoring:
             cross = self._matrix(variant, share, work, executor, self._test)
         if count < share.rows:  # the model, beside a variant that has fewer rows
             chosen = chosen_rows(count, self.rows, self._seed)
+            if share.rows < self.rows:  # fewer rows are some of the more
+                more = chosen_rows(share.rows, self.rows, self._seed)
+                chosen = np.searchsorted(more, chosen)
             matrix = matrix[np.ix_(chosen, chosen)]
             cross = None if cross is None else cross[:, chosen]
         found = scored(matrix, task, checked_subsets(task, self._groups, self._seed), cross)
         work.write(scores_file(name), found.state())
         return found
 
-    def _name(self, variant: Variant, rows: int) -> str:
-        return variant.key if rows == self.rows else f"{variant.key}-{rows}"
+    def _named(self, key: str, rows: int) -> str:
+        return key if rows == self.rows else f"{key}-{rows}"
 
     def _chosen(self, count: int) -> slice | Indices:
         """The rows of so many: of all a slice, which copies no images."""
@@ -116,10 +135,11 @@ class Scoring:
         sides = (x,) if first is None else (first, x)
         if share.place is not None and share.key not in self._alone:
             try:
-                joint = work.matrix(share.kernel, f"{share.key}{suffix}", *sides, executor=executor)
+                name = f"{self._named(share.key, share.rows)}{suffix}"
+                joint = work.matrix(share.kernel, name, *sides, executor=executor)
             except NumericalError:  # of one of them: the others may have finite entries
                 self._alone.add(share.key)
             else:
                 return np.ascontiguousarray(joint[..., share.place])
-        name = f"{self._name(variant, share.rows)}{suffix}"
+        name = f"{self._named(variant.key, share.rows)}{suffix}"
         return work.matrix(share.own, name, *sides, executor=executor)

@@ -24,7 +24,7 @@ from keras2gp.matrices.fingerprint import digest
 from keras2gp.xrays.variants import Variant
 from keras2gp.xrays.work import work_of, work_of_loops
 
-__all__ = ["Share", "chosen_rows", "joint_kernel", "shares_of"]
+__all__ = ["FEWEST", "Share", "chosen_rows", "joint_kernel", "shares_of"]
 
 _MOST = 12
 """Kernels of one program: a larger one is compiled for minutes."""
@@ -34,7 +34,7 @@ _HEAVY = 0.5
 """Share of a kernel's work that it must have in common with others."""
 _GAIN = 0.8
 """Work of a program relative to that of its kernels on their own, at most."""
-_FEWEST = 200
+FEWEST = 200
 """Rows that every variant is compared on, if there are so many."""
 _SOON = 6e10
 """Entries of maps that take a minute of one core: a kernel of less has all rows."""
@@ -50,8 +50,7 @@ class Share:
         key: names the matrix of the program.
         place: the variant's position; None where the program is of this variant alone.
         rows: number of images that the variant is compared on.
-        work: of a pair, relative to that of the model: of the whole program for the first variant
-            of a program, 0 for the others.
+        work: of a pair of the whole program, relative to that of the model.
     """
 
     own: Kernel
@@ -87,8 +86,7 @@ def shares_of(variants: Sequence[Variant], rows: int, others: int, full_work: fl
             continue
         key = digest({"kernels": [v.key for v in group]})[:16]
         for place, variant in enumerate(group):
-            relative = 0.0 if place else work / base
-            shares[variant.key] = Share(own[place], kernel, key, place, rows, relative)
+            shares[variant.key] = Share(own[place], kernel, key, place, rows, work / base)
     for variant in variants:
         count = rows
         if variant.key not in shares and variant is not variants[0]:
@@ -110,7 +108,7 @@ def _rows(work: float, rows: int, full_work: float, base: float) -> int:
     allowed = max(full_work, _SOON / base)
     if work <= allowed:
         return rows
-    return min(rows, max(_FEWEST, int(rows * (allowed / work) ** 0.5)))
+    return min(rows, max(FEWEST, int(rows * (allowed / work) ** 0.5)))
 
 
 def _alike(

@@ -26,6 +26,8 @@ _NEAR = 0.05
 PAIRS = 16
 """Images that have a near one."""
 _BINS = 24
+_ROUNDING = 1e-12
+"""Share of an eigenvalue that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class LayerSignal:
         growth: 1 - correlation of an image and a near one, relative to that in the data.
         dimension: effective dimension of the centred kernel, (sum t)^2 / sum t^2 of eigenvalues t.
         top: share of the largest eigenvalue in their sum.
+        spectrum: points (rank of an eigenvalue, its share in their sum), largest first.
         alignment: correlation of the centred kernel with that of the labels.
         error: leave-one-out error of a wide readout of this layer; None where it has none.
         change: "gained" or "lost": what that error says of label information, against the best
@@ -62,6 +65,7 @@ class LayerSignal:
     growth: float | None
     dimension: float
     top: float
+    spectrum: tuple[tuple[int, float], ...]
     alignment: float
     error: float | None
     change: str
@@ -72,8 +76,9 @@ class LayerSignal:
         """The signal of what `dataclasses.asdict` gave, after JSON."""
         fixed = state["fixed"]
         curve = tuple((float(a), float(b)) for a, b in state["curve"])
+        spectrum = tuple((int(n), float(share)) for n, share in state["spectrum"])
         point = None if fixed is None else FixedPoint(**fixed)
-        return cls(**{**state, "curve": curve, "fixed": point})
+        return cls(**{**state, "curve": curve, "spectrum": spectrum, "fixed": point})
 
 
 def signals_of(
@@ -202,6 +207,7 @@ def _signal(
         growth=_growth(data, c, count),
         dimension=total**2 / float((values**2).sum()) if total > 0.0 else 0.0,
         top=float(values[-1]) / total if total > 0.0 else 0.0,
+        spectrum=_spectrum(values[::-1] / total) if total > 0.0 else (),
         alignment=_alignment(matrix, y, regression=regression),
         **facts,
     )
@@ -218,6 +224,13 @@ def _curve(data: Vector, here: Vector) -> tuple[tuple[float, float], ...]:
     order: Indices = np.argsort(data, kind="stable")
     parts = np.array_split(order, min(_BINS, len(order)))
     return tuple((float(data[p].mean()), float(here[p].mean())) for p in parts)
+
+
+def _spectrum(shares: Vector) -> tuple[tuple[int, float], ...]:
+    """Eigenvalues at ranks that are even on a logarithmic axis, above rounding errors."""
+    last = max(int((shares > _ROUNDING).sum()), 1)
+    ranks = np.unique(np.geomspace(1, last, min(_BINS, last)).round().astype(int))
+    return tuple((int(n), float(shares[n - 1])) for n in ranks)
 
 
 def _growth(data: Matrix, here: Matrix, count: int) -> float | None:

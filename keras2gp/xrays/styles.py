@@ -13,6 +13,7 @@ font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
 h1{font-size:1.7rem;line-height:1.2;margin:.2rem 0 1rem;overflow-wrap:anywhere}
 h2{font-size:1.25rem;margin:2.2rem 0 .5rem}
 p{max-width:46rem}
+.note{padding:.5rem .8rem;border-left:4px solid var(--accent);background:var(--card)}
 a{color:var(--accent)}
 nav a{margin-right:1rem}
 code{font-size:.8rem;color:var(--soft);overflow-wrap:anywhere}

@@ -26,7 +26,7 @@ def rounded(count: int) -> int:
     return int(-(-count // unit) * unit)
 
 
-def verdict_text(finding: Finding) -> tuple[str, str]:
+def verdict_text(finding: Finding, unit: str) -> tuple[str, str]:
     """The verdict of the rows on a variant, and how many would say more; "" for neither."""
     error, nats = finding.error, finding.nats
     if error is None or nats is None:
@@ -39,7 +39,7 @@ def verdict_text(finding: Finding) -> tuple[str, str]:
         return "better in one measure, worse in another", ""
     needed = [d.needed for d in (error, nats) if d.needed is not None]
     more = f"about {rounded(min(needed)):,} would show one of this size" if needed else ""
-    return f"no difference that {finding.rows:,} images could show", more
+    return f"no difference that {finding.rows:,} {unit} could show", more
 
 
 def notes_on(xray: Findings) -> tuple[str, ...]:
@@ -49,14 +49,15 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
         if xray.regression
         else "The error is the share of wrong labels"
     )
+    unit = xray.unit
     errors = (
-        "Errors are standard errors of paired differences. They take in that images differ, and, "
-        f"by a jackknife over {xray.subsets} random groups of images, that other images would "
+        f"Errors are standard errors of paired differences. They take in that {unit} differ, and, "
+        f"by a jackknife over {xray.subsets} random groups of {unit}, that other {unit} would "
         "have given another fit. A verdict is corrected for the number of comparisons (Holm): the "
         f"probability of any wrong one is {ALPHA:.0%} at most."
     )
     needed = (
-        "Numbers of images that would be needed take the difference for the true one, and show it "
+        f"Numbers of {unit} that would be needed take the difference for the true one, and show it "
         "in four cases of five, as long as errors fall with the square root of their number."
     )
     network = (
@@ -69,9 +70,9 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
     limit = f"All of this is the infinitely wide {network}. Finite, trained networks can differ."
     left_out = (
         f"{loss}; nats are minus the log probability of what was left out. Both are leave-one-out: "
-        "each image is predicted from all others, in closed form. Every variant has a noise and a "
-        "scale of its own, chosen as a fit chooses them. A variant that takes much longer than "
-        "the model is compared with it on fewer images, random ones of these."
+        f"each {unit[:-1]} is predicted from all others, in closed form. Every variant has a noise "
+        "and a scale of its own, chosen as a fit chooses them. A variant that takes much longer "
+        f"than the model is compared with it on fewer {unit}, random ones of these."
     )
     return left_out, errors, needed, limit
 
@@ -86,14 +87,16 @@ def text_of(xray: Findings) -> str:
 
 
 def _text(xray: Findings) -> Iterator[str]:
-    factor, unit = percent(xray)
+    (factor, unit), each = percent(xray), xray.unit
     base = xray.base
     yield f"X-ray of {one_line(xray.model)[:60]}"
-    test = f", {xray.test_rows} test images" if xray.test_rows else ""
-    yield f"{xray.rows} images{test}; errors paired over images, and over {xray.subsets} subsets"
+    test = f", {xray.test_rows} test {each}" if xray.test_rows else ""
+    yield f"{xray.rows} {each}{test}; errors paired over {each}, and over {xray.subsets} subsets"
     if xray.kind == "ntk":
         yield "tangent kernels: the means of infinitely wide networks that were trained"
     yield f"claims hold together with {1 - ALPHA:.0%} ({xray.comparisons} comparisons, Holm)"
+    for note in xray.notes:
+        yield from textwrap.wrap(f"note: {note}", _WIDTH, subsequent_indent="  ")
     yield ""
     kind = "leave-one-out squared error" if xray.regression else "leave-one-out error"
     yield f"as it is: {kind} {factor * base.error:.2f}{unit}, {base.nats:.4f} nats,"
@@ -101,12 +104,15 @@ def _text(xray: Findings) -> Iterator[str]:
     tested = ""
     if base.test_error is not None:
         tested = f", test error {factor * base.test_error:.2f}{unit}"
-    yield f"  evidence {base.evidence:.4f} nats/image, {calibration} {base.calibration:.1%}{tested}"
+    evidence = f"evidence {base.evidence:.4f} nats/{each[:-1]}"
+    yield f"  {evidence}, {calibration} {base.calibration:.1%}{tested}"
     yield ""
     yield "variants, less the model as it is, ± a standard error (above 0: it is worse)"
-    yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  {'nats/image':>17}  verdict"
+    yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  {'nats/' + each[:-1]:>17}  verdict"
     for finding in xray.computed:
         yield from _row(finding, xray.rows)
+    if xray.test_rows:
+        yield from _tests(xray)
     yield from _notes(xray)
     if xray.signals:
         yield ""
@@ -125,6 +131,20 @@ def _row(finding: Finding, rows: int) -> Iterator[str]:
     yield f"  {_cut(finding.name, _NAME):<{_NAME}}  {errors}  {likelihoods}  {verdict}{mark}"
 
 
+def _tests(xray: Findings) -> Iterator[str]:
+    yield ""
+    yield f"the same on {xray.test_rows} test {xray.unit}, which no fit saw"
+    yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  verdict"
+    for finding in xray.computed:
+        tested = finding.test_error
+        if tested is None:
+            continue
+        errors = f"{100 * tested.mean:+6.2f} ± {100 * tested.error:<6.2f}"
+        verdict = "-" if tested.verdict == "no difference" else tested.verdict
+        mark = " *" if finding.rows < xray.rows else ""
+        yield f"  {_cut(finding.name, _NAME):<{_NAME}}  {errors}  {verdict}{mark}"
+
+
 def _is_unclear(finding: Finding) -> bool:
     found = (finding.error, finding.nats)
     return all(d is not None and d.verdict == "no difference" for d in found)
@@ -139,17 +159,18 @@ def _needed(finding: Finding) -> str:
 
 def _notes(xray: Findings) -> Iterator[str]:
     yield ""
+    each = xray.unit
     unclear = [f for f in xray.computed if _is_unclear(f)]
     if unclear:
         shown = [100.0 * f.error.detectable for f in unclear if f.error and f.error.error]
-        yield f"-: no difference that {xray.rows} images could show; the number is of images that"
+        yield f"-: no difference that {xray.rows} {each} could show; the number is of {each} that"
         yield "   would show one of this size, in four cases of five."
         if shown:
             least = float(np.median(shown))
-            yield f"   {xray.rows} images show differences of the error from about {least:.1f}% on."
+            yield f"   {xray.rows} {each} show differences of the error from about {least:.1f}% on."
     fewer = [f for f in xray.computed if f.rows < xray.rows]
     if fewer:
-        yield "*: on fewer images, with the model as it is on the same ones:"
+        yield f"*: on fewer {each}, with the model as it is on the same ones:"
         listed = ", ".join(f"{one_line(f.name)} on {f.rows}" for f in fewer)
         yield from textwrap.wrap(listed, _WIDTH, initial_indent="   ", subsequent_indent="   ")
     others = [f for f in xray.findings if f.summary is None]
@@ -163,7 +184,7 @@ def _notes(xray: Findings) -> Iterator[str]:
 
 
 def _signals(xray: Findings) -> Iterator[str]:
-    yield f"signal flow, on {xray.signal_rows} images"
+    yield f"signal flow, on {xray.signal_rows} {xray.unit}"
     head = f"{'variance':>9} {'corr.':>6} {'growth':>7} {'dim.':>6} {'align.':>6} {'error':>6}"
     yield f"  {'layer':<{_LAYER}} {head}  information"
     for s in xray.signals:

@@ -99,6 +99,7 @@ class Variant:
         key: names the kernel's matrix; "" without a kernel.
         data: names the images as the kernel receives them; "" without a kernel.
         work: of a kernel entry, relative to the model as it is.
+        changes: number of calls that are changed; 0 of a model of the user's.
         same_as: name of an earlier variant with the same kernel; "" for none.
         reason: why it is not computed; "" if it is.
     """
@@ -111,6 +112,7 @@ class Variant:
     key: str = ""
     data: str = ""
     work: float = 0.0
+    changes: int = 0
     same_as: str = ""
     reason: str = ""
 
@@ -237,7 +239,8 @@ class Subject:
             except InputError as error:
                 yield Variant(*named, reason=f"Keras cannot build it: {error}")
             else:
-                yield self._converted(model, *named)
+                found = self._converted(model, *named)
+                yield replace(found, changes=len(ablation.changes))
         for name, model in own.items():
             yield self._converted(model, OWN, name, "a variant of your own")
 

@@ -17,7 +17,7 @@ import keras2gp
 from keras2gp.cli.main import main
 from keras2gp.errors import InputError, StoreError, UnsupportedModelError
 from keras2gp.matrices.speed import Speed
-from keras2gp.xrays import cost, examination, flow, scoring, variants
+from keras2gp.xrays import examination, flow, scoring, timing, variants
 from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.report import FILES
 from keras2gp.xrays.scores import Task, rounds_of, scored
@@ -280,9 +280,9 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
 ):
     _, out, settings = made
     x, y = products
-    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x, **_: Speed(0.0, 1e12))
-    monkeypatch.setattr(cost, "_fit_seconds", float)
-    monkeypatch.setattr(cost, "seconds_of", lambda _kernel, x, count: (1000.0 * count, len(x)))
+    monkeypatch.setattr(timing, "speed_of", lambda _kernel, _x, **_: Speed(0.0, 1e12))
+    monkeypatch.setattr(timing, "_fit_seconds", float)
+    monkeypatch.setattr(timing, "seconds_of", lambda _kernel, x, count: (1000.0 * count, len(x)))
     new, old = (
         Examination(dense(), x[:60], y[:60], out=place, **settings).cost()
         for place in (tmp_path, out)
@@ -300,8 +300,8 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
 
 def test_the_work_of_a_kernel_and_programs_of_test_rows_count(products, monkeypatch):
     x, y = products
-    monkeypatch.setattr(cost, "speed_of", lambda _kernel, _x, **_: Speed(100.0, 1.0))
-    monkeypatch.setattr(cost, "_fit_seconds", lambda _rows: 0.0)
+    monkeypatch.setattr(timing, "speed_of", lambda _kernel, _x, **_: Speed(100.0, 1.0))
+    monkeypatch.setattr(timing, "_fit_seconds", lambda _rows: 0.0)
     settings = {"kinds": ["depth"], "subsets": 4, "signal_rows": 0}
     alone = Examination(dense(), x[:60], y[:60], **settings)
     tested = Examination(dense(), x[:60], y[:60], test=(x[60:], y[60:]), **settings)
@@ -313,14 +313,14 @@ def test_the_work_of_a_kernel_and_programs_of_test_rows_count(products, monkeypa
     expected = [c + work * pairs for c, work in zip(compiling, works, strict=True)]
     assert alone.cost().parts == pytest.approx([*expected, 0.0])
     expected = [
-        c * (1.0 + cost._OF_TEST) + work * (pairs + more)
+        c * (1.0 + timing._OF_TEST) + work * (pairs + more)
         for c, work in zip(compiling, works, strict=True)
     ]
     assert tested.cost().parts == pytest.approx([*expected, 0.0])
 
 
 def test_a_fit_of_few_rows_is_timed_by_one_of_more():
-    assert cost._fit_seconds(1) > 0.0
+    assert timing._fit_seconds(1) > 0.0
 
 
 def test_the_flow_is_timed_by_a_tile(monkeypatch):

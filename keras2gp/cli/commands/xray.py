@@ -34,13 +34,15 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     # Keras prints to stdout, which holds the report.
     with redirect_stdout(sys.stderr), stage("building variants"):
         examination = _examination(options, rows, out)
-    computed = examination.computed
     with stage("measuring a few rows"):
         cost = examination.cost()
     out.line(str(cost))
     document: dict[str, Any] = {"out": str(options.out), "cost": cost.to_dict()}
     if options.dry_run:
-        listed = [[v.kind, v.name, f"{v.work:.3g}", _why(v)] for v in examination.variants[1:]]
+        listed = [
+            [v.kind, v.name, f"{v.work:.3g}", examination.left_out(v)]
+            for v in examination.variants[1:]
+        ]
         header = ["kind", "variant", "work", "not computed"]
         out.table(header, listed, ["work"])
         named = [dict(zip(header, entry, strict=True)) for entry in listed]
@@ -48,7 +50,7 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         return ExitCode.FINE
     cost.require()
     began = time.perf_counter()
-    with stage(f"{len(computed)} kernels") as advance:
+    with stage(f"{cost.kernels} kernels") as advance:
         report = examination.run(told=lambda _name, done, _total: advance(*cost.progress(done)))
     if not options.json:
         out.raw(f"\n{report.to_text()}\n")
@@ -56,10 +58,6 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     out.line(f"wrote {options.out}: {', '.join(FILES)} and variants, in {seconds}")
     out.document({**document, "report": report.to_dict()})
     return ExitCode.FINE
-
-
-def _why(variant: Any) -> str:
-    return f"same as {variant.same_as}" if variant.same_as else str(variant.reason)
 
 
 def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examination:
@@ -85,6 +83,7 @@ def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examin
         subsets=options.subsets,
         signal_rows=options.signal_rows,
         seed=options.seed,
+        minutes=options.minutes,
         position=options.position,
         overrides=settings["overrides"],
         dtype=options.dtype or "float32",
