@@ -16,7 +16,7 @@ EFFECTIVE = {
     "--seed", "--samples", "--steps", "--score", "--widths", "--subsets", "--most-work",
     "--full-work", "--signal-rows", "--variants", "--validation", "--noise-variance", "--jitter",
     "--solver", "--template", "--dry-run", "--shuffle", "--executor", "--resume", "--no-resume",
-    "--no-variance", "--ood", "--regression",
+    "--no-variance", "--ood", "--regression", "--minutes",
 }  # fmt: skip
 """Options that act on whatever data, model and estimator there are."""
 MODEL, KERNEL, FIT = "tiny.keras", "fitted/kernel", "fitted"
