@@ -8,6 +8,7 @@ Rescaling. Readers, random copies and reports then see Keras's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -194,6 +195,21 @@ class OwnWeights:
             return layer
 
         return self._once([bias], build)
+
+    def table(self, weight: Any) -> Any:
+        """The Embedding that a weight [*positions, units] is, of the numbers of its positions."""
+
+        def build() -> Any:
+            *positions, units = weight.shape
+            layer = keras.layers.Embedding(
+                math.prod(positions), units, name=self._names.get(id(weight), "weight")
+            )
+            layer._embeddings = weight  # noqa: SLF001
+            layer.embeddings_initializer = self._laws.get(id(weight))
+            layer.built = True
+            return layer
+
+        return self._once([weight], build)
 
     def _dense(self, weight: Any, bias: Any | None) -> Any:
         weights = [weight] if bias is None else [weight, bias]

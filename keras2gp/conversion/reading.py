@@ -94,7 +94,6 @@ def is_data(call: Call) -> bool:
 
 def read_call(call: Call, context: Context, *, training: bool) -> list[Tensor]:
     """The results of a call; refuses it where there is no reader or the reader refuses."""
-    call = with_data_of_constants(call, context)
     if is_data(call) and is_deterministic(call.operation):
         return run_by_keras(call, context)
     if call.untraced is not None:
@@ -124,9 +123,12 @@ def read_call(call: Call, context: Context, *, training: bool) -> list[Tensor]:
 def with_data_of_constants(call: Call, context: Context) -> Call:
     """A call that joins tensors, with its constants as tensors of data: channels of CoordConv.
 
+    Also a layer's call on constants alone, such as the numbers of positions.
+
     Raises: RefusalError for constants of several images.
     """
-    if type(call.operation).__name__ not in _JOINS:
+    alone = isinstance(call.operation, keras.Layer) and not call.tensors
+    if type(call.operation).__name__ not in _JOINS and not alone:
         return call
 
     def as_data(value: Any) -> Any:

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from keras.src.legacy import backend as legacy_backend
 from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
 
 from keras2gp.modelfile.config_values import UnreadableError
@@ -35,9 +36,34 @@ def functions_of_tensorflow() -> Iterator[None]:
     before = getattr(_TRACING, "now", False)
     _TRACING.now = True
     try:
-        yield
+        with _functions_of_the_backend():
+            yield
     finally:
         _TRACING.now = before
+
+
+@contextlib.contextmanager
+def _functions_of_the_backend() -> Iterator[None]:
+    """Let those of tf.keras.backend take symbolic tensors that read attributes of TensorFlow's."""
+    # Where the functions themselves look each other up, and where users' code does.
+    before = [(module, dict(vars(module))) for module in (legacy_backend, tf.keras.backend)]
+    changed = [(m, name, old[name]) for m, old in before for name in _OF_BACKEND if name in old]
+    for module, name, original in changed:
+        setattr(module, name, _answering(original, _OF_BACKEND[name]))
+    try:
+        yield
+    finally:
+        for module, name, original in changed:
+            setattr(module, name, original)
+
+
+def _answering(original: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+    def function(*args: Any, **kwargs: Any) -> Any:
+        tracing = getattr(_TRACING, "now", False)
+        symbolic = any(map(_is_symbol, keras.tree.flatten((args, kwargs))))
+        return (ours if tracing and symbolic else original)(*args, **kwargs)
+
+    return function
 
 
 class _OnSymbols(tf.__internal__.dispatch.GlobalOpDispatcher):  # type: ignore[misc]
@@ -173,6 +199,18 @@ def _sizes(value: Any, rank: int) -> tuple[int, ...]:
     return tuple(sizes * rank if len(sizes) == 1 else sizes)
 
 
+_OF_BACKEND: dict[str, Callable[..., Any]] = {
+    "concatenate": lambda tensors, axis=-1: ops.concatenate(tensors, axis),
+    "dtype": lambda x: x.dtype,
+    "mean": lambda x, axis=None, keepdims=False: ops.mean(x, axis, keepdims),
+    "ndim": lambda x: len(x.shape),
+    "repeat_elements": lambda x, rep, axis: ops.repeat(x, repeats=rep, axis=axis),
+    "softmax": ops.softmax,
+    "std": lambda x, axis=None, keepdims=False: ops.std(x, axis, keepdims),
+    "var": lambda x, axis=None, keepdims=False: ops.var(x, axis, keepdims),
+}
+"""Functions of tf.keras.backend, as Keras 3 keeps them, that no symbolic tensor of its passes."""
+
 _TENSORS = ("inputs", "indices", "y", "b", "bias")
 """Arguments after the first that may be tensors."""
 
@@ -182,6 +220,7 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "avg_pool1d": _pooling(ops.average_pool),
     "avg_pool2d": _pooling(ops.average_pool),
     "bias_add": lambda x, bias: x + bias,
+    "cumsum": ops.cumsum,
     "depth_to_space": ops.nn.depth_to_space,
     "einsum": lambda equation, inputs: ops.einsum(equation, *inputs),
     "gather": _gather,

@@ -5,6 +5,7 @@ Only live models come here, in the user's own process. A file's code is never ru
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import keras
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.batches import SIZES, of_any_batch, reads_batch, with_open_batch
 from keras2gp.conversion.own_weights import OwnWeights
+from keras2gp.conversion.same_for_all import SameForAll
 from keras2gp.conversion.tf_calls import functions_of_tensorflow
 from keras2gp.conversion.unchanged import counted_anew
 from keras2gp.conversion.user_code import (
@@ -225,8 +227,13 @@ class Tracer:
         self.made_weights |= any(v.name != SEED for v in made)
         return model._functional  # noqa: SLF001
 
-    def _noted(self, run: Callable[[], Any], layer: Any) -> tuple[Record, Any]:
-        """Run code of the user's, and note the calls that it makes. Raises: UntracedError."""
+    def _noted(
+        self, run: Callable[[], Any], layer: Any, tables: Sequence[Any] = ()
+    ) -> tuple[Record, Any]:
+        """Run code of the user's, and note the calls that it makes. Raises: UntracedError.
+
+        tables: weights of the layer that are tensors there
+        """
         record = Record()
         try:
             with (
@@ -235,6 +242,7 @@ class Tracer:
                 without_values(NoValues()) as made,
                 record.recording(),
                 functions_of_tensorflow(),
+                record.weights_as_tensors(layer, tables) if tables else contextlib.nullcontext(),
             ):
                 result = run()
         except UntracedError:
@@ -253,9 +261,39 @@ class Tracer:
         layer: Any | None = None,
     ) -> Traced:
         self._prepare()
-        record, result = self._noted(run, layer)
+        try:
+            return self._graph(run, inputs, sources, names, layer)
+        except UntracedError as error:
+            first, tables = error, [error.weight]
+        own = [] if layer is None else [v for v in vars(layer).values() if v is not None]
+        while any(tables[-1] is weight for weight in own):
+            try:
+                return self._graph(run, inputs, sources, names, layer, tables=tables)
+            except UntracedError as error:
+                if error.reads_batch:
+                    raise
+                if any(error.weight is weight for weight in tables):
+                    break
+                tables.append(error.weight)
+        raise first
+
+    def _graph(
+        self,
+        run: Callable[[], Any],
+        inputs: Sequence[Any],
+        sources: Sequence[Any],
+        names: Sequence[str],
+        layer: Any | None,
+        *,
+        tables: Sequence[Any] = (),
+    ) -> Traced:
+        """The calls that code makes. Raises: UntracedError.
+
+        tables: weights of the layer that are added to its tensors or joined with them
+        """
+        record, result = self._noted(run, layer, tables)
         if layer is not None and record.constants:
-            line = record.differs(self._noted(run, layer)[0])
+            line = record.differs(self._noted(run, layer, tables)[0])
             if line is not None:
                 raise UntracedError(*RANDOM, line)
         outputs = keras.tree.flatten(result)
@@ -268,9 +306,20 @@ class Tracer:
         if not names:
             names = list(result) if isinstance(result, dict) else [record.name(t) for t in outputs]
         nodes, lines = record.behind(outputs), dict(record.lines)
-        if record.weights:
+        if record.weights or record.tables:
             with counted_anew():
                 self._own.note(layer)
+        if record.fixed or record.tables:
+            size = inputs[0].shape[0] if inputs else None
+            same = SameForAll(
+                record.fixed, record.tables, size, self._own.table, record.refuse_same
+            )
+            with counted_anew():
+                replacing, outputs = same.with_images(nodes, outputs)
+            nodes = [node for node, _ in replacing]
+            lines |= {id(new): lines.get(id(old), "") for new, old in replacing}
+        if record.weights:
+            with counted_anew():
                 pairs = self._own.as_layers(nodes, outputs, record.refuse_weight)
             nodes = [node for node, _ in pairs]
             lines |= {id(new): lines.get(id(old), "") for new, old in pairs}

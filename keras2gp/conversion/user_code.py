@@ -52,15 +52,25 @@ _ON_CONSTANTS = (
 
 
 class UntracedError(Exception):
-    """Code that leaves no graph of Keras's layers and operations."""
+    """Code that leaves no graph of Keras's layers and operations.
+
+    weight: the weight of the user's own that it is about; None for another reason
+    """
 
     _keras_call_info_injected = True  # Keras would raise another with its own message instead.
 
     def __init__(
-        self, why: str, hint: str = _HINT, line: str = "", *, reads_batch: bool = False
+        self,
+        why: str,
+        hint: str = _HINT,
+        line: str = "",
+        *,
+        reads_batch: bool = False,
+        weight: Any = None,
     ) -> None:
         super().__init__(f"{line}: {why}" if line else why)
         self.hint, self.line, self.reads_batch = hint, line, reads_batch
+        self.weight = weight
 
 
 class _ReadError(UntracedError, ValueError):
@@ -75,7 +85,7 @@ class NoValues(keras.StatelessScope):  # type: ignore[misc]
         frame = _user_frame(sys._getframe(1), through_layers=False)  # noqa: SLF001
         if frame is not None:
             why, hint = RANDOM if variable.name == SEED else _OWN_WEIGHTS
-            raise _ReadError(why.format(name=variable.name), hint, _line(frame))
+            raise _ReadError(why.format(name=variable.name), hint, _line(frame), weight=variable)
         return super().get_current_value(variable)
 
 
@@ -119,27 +129,11 @@ _ARITHMETIC: dict[str, Callable[[float], tuple[float, float]]] = {
 """Factor and constant of a weight in its sum, difference or product with a number."""
 
 
-@contextlib.contextmanager
-def _no_weights_on_constants() -> Iterator[None]:
-    """Refuse a layer with weights on constants: Keras runs it, and its weights become constants."""
-    original = keras.Layer.__call__
+class _WeightTensor(keras.KerasTensor):  # type: ignore[misc]
+    """A weight as a symbolic tensor, of which a slice may be taken as of a weight."""
 
-    def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(layer, *args, **kwargs)
-        values = [v for v in keras.tree.flatten((args, kwargs)) if hasattr(v, "shape")]
-        eager = all(isinstance(v, np.ndarray) or hasattr(v, "numpy") for v in values)
-        if values and eager and layer.trainable_variables:
-            frame = _user_frame(sys._getframe(1))  # noqa: SLF001
-            why, hint = _ON_CONSTANTS
-            line = "" if frame is None else _line(frame)
-            raise UntracedError(why.format(name=layer.name), hint, line)
-        return result
-
-    keras.Layer.__call__ = called
-    try:
-        yield
-    finally:
-        keras.Layer.__call__ = original
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__((key,) if isinstance(key, slice) else key)
 
 
 class Record:
@@ -148,11 +142,15 @@ class Record:
     Attributes:
         lines: By the identity of a call's record.
         weights: Whether weights of the user's own are among the arguments.
+        fixed: Symbolic tensors, by identity, with the constants that they stand for.
+        tables: Symbolic tensors, by identity, with the weights that they stand for.
     """
 
     def __init__(self) -> None:
         self.lines: dict[int, str] = {}
         self.weights = False
+        self.fixed: dict[int, tuple[Any, Any]] = {}
+        self.tables: dict[int, tuple[Any, Any]] = {}
         self._nodes: list[Any] = []
 
     @contextlib.contextmanager
@@ -173,15 +171,69 @@ class Record:
 
         Node.__init__ = noted
         try:
-            with _weights_as_symbols(), _no_weights_on_constants():
+            with _weights_as_symbols(), self._constants_as_symbols():
                 yield
         finally:
             Node.__init__ = original
 
+    @contextlib.contextmanager
+    def _constants_as_symbols(self) -> Iterator[None]:
+        """Let calls of layers with weights on constants be recorded, which Keras would run."""
+        original = keras.Layer.__call__
+
+        def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(layer, *args, **kwargs)
+            values = [v for v in keras.tree.flatten((args, kwargs)) if hasattr(v, "shape")]
+            eager = all(isinstance(v, np.ndarray) or hasattr(v, "numpy") for v in values)
+            inside = isinstance(result, keras.KerasTensor)
+            if not values or not eager or inside or not layer.trainable_variables:
+                return result
+            if len(values) > 1 or not args or values[0] is not args[0]:
+                frame = _user_frame(sys._getframe(1))  # noqa: SLF001
+                why, hint = _ON_CONSTANTS
+                line = "" if frame is None else _line(frame)
+                raise UntracedError(why.format(name=layer.name), hint, line)
+            array = np.asarray(values[0])
+            symbol = keras.KerasTensor(array.shape, str(array.dtype))
+            self.fixed[id(symbol)] = symbol, array
+            return original(layer, symbol, *args[1:], **kwargs)
+
+        keras.Layer.__call__ = called
+        try:
+            yield
+        finally:
+            keras.Layer.__call__ = original
+
+    @contextlib.contextmanager
+    def weights_as_tensors(self, layer: Any, weights: Sequence[Any]) -> Iterator[None]:
+        """Let these weights of a layer be tensors, which code may do anything with."""
+        own = {n: v for n, v in vars(layer).items() if any(v is weight for weight in weights)}
+        for name, weight in own.items():
+            symbol = _WeightTensor(weight.shape, weight.dtype, name=weight.name)
+            self.tables[id(symbol)] = symbol, weight
+            vars(layer)[name] = symbol
+        try:
+            yield
+        finally:
+            vars(layer).update(own)
+
     def refuse_weight(self, node: Any, weight: Any) -> None:
         """Refuse a call on a weight that no layer of Keras's stands for. Raises: UntracedError."""
         why, hint = _OWN_WEIGHTS
-        raise UntracedError(why.format(name=weight.name), hint, self.lines.get(id(node), ""))
+        line = self.lines.get(id(node), "")
+        own = weight.of if isinstance(weight, AffineWeight) else weight
+        raise UntracedError(why.format(name=weight.name), hint, line, weight=own)
+
+    def refuse_same(self, node: Any) -> None:
+        """Refuse a call on what is the same for all images. Raises: UntracedError."""
+        layers = [n.operation.name for n in self._nodes if self._reads_fixed(n)]
+        why, hint = _ON_CONSTANTS if layers else _OWN_WEIGHTS
+        names = layers or [weight.name for _, weight in self.tables.values()]
+        line = self.lines.get(id(node), "")
+        raise UntracedError(why.format(name=names[0]), hint, line)
+
+    def _reads_fixed(self, node: Any) -> bool:
+        return any(id(t) in self.fixed for t in node.input_tensors)
 
     @property
     def constants(self) -> list[tuple[int, Any]]:
@@ -190,6 +242,8 @@ class Record:
         for number, node in enumerate(self._nodes):
             arguments = node.arguments
             for value in keras.tree.flatten((arguments.args, arguments.kwargs)):
+                if id(value) in self.fixed:
+                    found.append((number, self.fixed[id(value)][1]))
                 is_real = isinstance(value, float | np.floating | np.ndarray) or tf.is_tensor(value)
                 if is_real and not isinstance(value, keras.KerasTensor):
                     found.append((number, np.asarray(value)))

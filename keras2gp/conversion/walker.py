@@ -11,7 +11,7 @@ import keras
 from keras2gp.conversion.call import Call, RefusalError, State
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.on_data import run_by_keras
-from keras2gp.conversion.reading import is_data, of_each_step, read_call
+from keras2gp.conversion.reading import is_data, of_each_step, read_call, with_data_of_constants
 from keras2gp.conversion.registry import is_deterministic, is_own_code, runs_code
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import mask_of_call, nodes_of, replaced
@@ -269,6 +269,7 @@ class KerasWalker:
                 context.became = "not examined"
                 results = self._opaque(call, shapes, path)
             else:
+                call = with_data_of_constants(call, context)
                 self.cut.check(call, context)
                 if self.cut.active and not is_data(call):  # a call before it was refused
                     context.became = "not examined"

@@ -121,16 +121,6 @@ class Places(layers.Layer):
         return x + self.b
 
 
-class Drawn(layers.Layer):
-    """A factor that is random from the start."""
-
-    def build(self, shape):
-        self.gamma = self.add_weight(shape=(shape[-1],), initializer=NORMAL)
-
-    def call(self, x):
-        return x * self.gamma
-
-
 class Outer(layers.Layer):
     """Weights of an __init__ that takes an object."""
 
@@ -180,6 +170,11 @@ PAIRS = {
         lambda x: dense(1)(TwoReaders()(x)),
         lambda x: dense(1)(ops.concatenate(
             [h := dense(6, use_bias=False)(x), h + dense(6, kernel_initializer="zeros")(h)], -1)),
+    ),
+    "biases less a number": (
+        lambda x: dense(1)(ops.relu(MovedBias()(dense()(x)))),
+        lambda x: dense(1)(ops.relu(
+            (h := dense()(x)) + dense(kernel_initializer="zeros")(h) - 1.0)),
     ),
     "biases of a map": (
         lambda x: dense(1)(layers.Flatten()(ops.relu(Bias()(split(x, use_bias=False))))),
@@ -291,9 +286,7 @@ def test_keras_is_left_as_it_was():
 
 
 REFUSED = {
-    "a number for each position": (lambda x: Places()(split(x)), "weights of its own"),
-    "a random factor": (Drawn(), "weights of its own"),
-    "biases less a number": (MovedBias(), "weights of its own"),
+    "a number for each position": (lambda x: Places()(split(x)), "shares its randomness"),
     "twice a matrix": (DoubleMatrix(), "weights of its own"),
     "an unknown start": (Outer(Linear()), "add_weight"),
 }

@@ -35,7 +35,17 @@ CASES = {
     "gelu": (STEPS, tf.nn.gelu),
     "gelu of tanh": (STEPS, lambda x: tf.nn.gelu(x, approximate=True)),
     "identity": (STEPS, tf.identity),
+    "cumsum": (STEPS, lambda x: tf.cumsum(x, 1)),
     "keras.backend": (STEPS, lambda x: tf.keras.backend.sum(x, axis=1)),
+    "keras.backend.concatenate": (STEPS, lambda x: tf.keras.backend.concatenate([x, 2 * x])),
+    "keras.backend.dtype": (
+        STEPS, lambda x: tf.keras.backend.cast(x, tf.keras.backend.dtype(x))),
+    "keras.backend.mean": (STEPS, lambda x: tf.keras.backend.mean(x, axis=[1], keepdims=True)),
+    "keras.backend.repeat_elements": (
+        STEPS, lambda x: tf.keras.backend.repeat_elements(x, 2, axis=1)),
+    "keras.backend.softmax": (STEPS, lambda x: tf.keras.backend.softmax(x, axis=1)),
+    "keras.backend.std": (STEPS, lambda x: tf.keras.backend.std(x, -1)),
+    "keras.backend.var": (STEPS, lambda x: tf.keras.backend.var(x, -1, keepdims=True)),
     "l2_normalize": (STEPS, lambda x: tf.math.l2_normalize(1e-6 * x, -1)),
     "leaky_relu": (STEPS, tf.nn.leaky_relu),
     "leaky_relu of a slope": (STEPS, lambda x: tf.nn.leaky_relu(x, alpha=0.3)),

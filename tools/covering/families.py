@@ -209,6 +209,29 @@ FAMILIES = (
         """,
     ),
     _family(
+        "Heads side by side",
+        """Outputs that are joined or stacked: linear ones beside those that end in softmax, sigmoid
+        or tanh, of which each is left out. Every unit of the output is a position.""",
+        """
+        x = inputs = keras.Input((6,))
+        x = layers.Dense(64, activation="relu")(x)
+        steer, speed = layers.Dense(1, activation="tanh")(x), layers.Dense(2)(x)
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Concatenate()([steer, speed])))
+        """,
+    ),
+    _family(
+        "Tensors less their mean",
+        """x - mean(x) over channels of mean 0 is x, as they become many, where weights follow: the
+        antirectifier. Normalisations that are written by hand are those of Keras's layers.""",
+        """
+        x = inputs = keras.Input((6,))
+        x = layers.Dense(32)(x)
+        x = x - ops.mean(x, axis=-1, keepdims=True)
+        x = ops.concatenate([ops.relu(x), ops.relu(-x)], axis=-1)
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(1)(x)))
+        """,
+    ),
+    _family(
         "Graph convolutions",
         """Of a graph that is the same for all inputs: `ops.matmul` of a matrix of constants and the
         positions of one axis.""",
@@ -280,6 +303,31 @@ FAMILIES = (
 
         x = inputs = keras.Input((4,))
         kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(1)(Linear()(Linear()(x)))))
+        """,
+    ),
+    _family(
+        "Positions that are embedded, and class tokens",
+        """Live models: a layer with weights on constants (an Embedding of `ops.arange`), and
+        weights of a layer's own that are added to the positions of a tensor or joined to them.""",
+        """
+        class TokenAndPosition(layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.tokens, self.positions = layers.Embedding(50, 16), layers.Embedding(12, 16)
+
+            def build(self, shape):
+                self.first = self.add_weight(shape=(1, 1, 16), initializer="random_normal")
+
+            def call(self, x):
+                x = self.tokens(x) + self.positions(ops.arange(x.shape[1]))
+                first = ops.broadcast_to(self.first, (ops.shape(x)[0], 1, 16))
+                return ops.concatenate([first, x], axis=1)
+
+
+        x = inputs = keras.Input((12,), dtype="int32")
+        x = layers.Dense(32, activation="relu")(TokenAndPosition()(x))
+        x = layers.GlobalAveragePooling1D()(x)
+        kernel = keras2gp.convert(keras.Model(inputs, layers.Dense(2)(x)))
         """,
     ),
     _family(
