@@ -11,7 +11,7 @@ from itertools import product
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import may_depend
 from keras2gp.graph.multiples import gated, gates_of, quotient, ratio, times
-from keras2gp.graph.ops import Activation, Composed, Polynomial, Product, Shift, Sum
+from keras2gp.graph.ops import Activation, Composed, Polynomial, Product, Scale, Shift, Sum
 from keras2gp.graph.rewriting import Rewriting, Terms
 
 __all__ = ["ProductRewriting"]
@@ -109,7 +109,8 @@ class ProductRewriting(Rewriting):
         node = self.builder.nodes[index]
         squared = self._squared(index) if squares else None
         if squared is not None:
-            inner: Products = {(squared, squared): 1.0}
+            of, factor = squared
+            inner: Products = {(of, of): factor}
         elif isinstance(node.op, Product):
             inner = {tuple(sorted(node.inputs)): 1.0}
         elif isinstance(node.op, Polynomial):
@@ -135,13 +136,17 @@ class ProductRewriting(Rewriting):
         result = {factors: c for factors, c in result.items() if abs(c) > least}
         return result if 0 < len(result) <= _MOST_PRODUCTS else None
 
-    def _squared(self, index: int) -> int | None:
-        """The node that another one is the square of; None if it is no square."""
+    def _squared(self, index: int) -> tuple[int, float] | None:
+        """The node whose square, times a number, another one is; None if it is no square."""
         node = self.builder.nodes[index]
         op = node.op
-        twice = isinstance(op, Composed) and op.steps == ((Product(), (0, 0)),)
-        square = isinstance(op, Activation) and op.name == "square"
-        return node.inputs[0] if square or twice else None
+        if isinstance(op, Activation) and op.name == "square":
+            return node.inputs[0], 1.0
+        steps = op.steps if isinstance(op, Composed) else ()
+        scale = steps[0][0] if len(steps) == 2 else None
+        if isinstance(scale, Scale) and steps[1] == (Product(), (1, 1)):
+            return node.inputs[0], scale.factor**2
+        return (node.inputs[0], 1.0) if steps == ((Product(), (0, 0)),) else None
 
     def _written_parts(self, indices: Sequence[int]) -> list[int]:
         """The nodes, and those that they are sums of."""

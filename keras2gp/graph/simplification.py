@@ -176,6 +176,12 @@ def without_joins(graph: Graph) -> Graph:
         if isinstance(op, Axes | Reshape) and not node.spatial and inputs[0] in means:
             renamed.append(means[inputs[0]])
             continue
+        if inputs and isinstance(op, _EACH) and all(i in means for i in inputs):
+            # Functions of kept axes of one position, as those axes of functions.
+            vector = builder.add(op, tuple(means[i] for i in inputs), node.path)
+            renamed.append(builder.add(Axes((0,), 0), (vector,), node.path))
+            means[renamed[-1]] = vector
+            continue
         index = builder.add(op, inputs, node.path)
         renamed.append(index)
         joined = _joined(builder, inputs, node.path) if isinstance(op, Sum) else ()

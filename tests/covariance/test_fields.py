@@ -52,14 +52,38 @@ def dots(count):
     return inputs, layers.Add()([layers.Dot(1)(list(p)) for p in combinations(looked_up, 2)])
 
 
-WAYS = {"stacked": stacked, "concatenated": concatenated, "added": added, "dots": dots}
+def with_kept_axes(count):
+    """As in DeepCTR: sums that keep the axis of fields, and one over the last that does not."""
+    inputs, looked_up = fields(count)
+    joined = layers.Concatenate(axis=1)(looked_up)
+    total = ops.sum(joined, axis=1, keepdims=True)
+    squares = ops.sum(joined * joined, axis=1, keepdims=True)
+    return inputs, 0.5 * ops.sum(ops.square(total) - squares, axis=2, keepdims=False)
+
+
+def powers(count):
+    inputs, looked_up = fields(count)
+    joined = layers.Concatenate(axis=1)(looked_up)
+    pairs = ops.power(ops.sum(joined, axis=1), 2) - ops.sum(ops.power(joined, 2), axis=1)
+    return inputs, 0.5 * ops.sum(pairs, axis=1, keepdims=True)
+
+
+WAYS = {
+    "stacked": stacked,
+    "concatenated": concatenated,
+    "added": added,
+    "dots": dots,
+    "with kept axes": with_kept_axes,
+    "powers": powers,
+}
 
 
 @pytest.mark.parametrize(
     ("way", "count"),
     [
         ("stacked", 4),
-        *(pytest.param(way, 3, marks=pytest.mark.slow) for way in WAYS),
+        ("with kept axes", 3),
+        *(pytest.param(way, 3, marks=pytest.mark.slow) for way in WAYS if way != "with kept axes"),
         pytest.param("concatenated", 14, marks=pytest.mark.slow),
     ],
 )

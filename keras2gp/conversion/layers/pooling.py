@@ -111,13 +111,17 @@ def _over_channels(call: Call, tensor: Tensor) -> bool:
     axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
     if not isinstance(axis, int) or tensor.flat:
         return False
-    kept = call.operation.keepdims or rank == 2
+    kept = call.operation.keepdims or rank == 2 or set(tensor.spatial) == {1}
     return kept and axis % rank == (1 if tensor.channel_first else rank - 1)
 
 
 def total(tensor: Tensor, shape: tuple[int | None, ...], context: Context) -> Tensor:
     """The sum over channels, which has to be of mean 0: k' = C k, Gaussian for many channels."""
     count = sum(part.channels for part in tensor.parts)
+    spatial = context.spatial(tensor)
+    if len(shape) < len(tensor.shape) and spatial:  # an axis of one position takes its place
+        rank = len(spatial)
+        tensor = context.apply(Axes(tuple(range(rank - 1)), rank), tensor)
     context.became = f"sum over {count} channels"
     context.note = "Gaussian for many channels, of the covariance of as many as the model has"
     mean = context.mixed(tensor)
