@@ -28,6 +28,8 @@ from keras2gp.graph.ops import (
 __all__ = ["without_output_activation"]
 
 _OUTPUT_ACTIVATIONS = ("softmax", "sigmoid", "tanh", "log_softmax", "log_sigmoid")
+_OF_PARAMETERS = ("exp", "exponential", "softplus")
+"""Functions that make a parameter of a distribution, one of several heads, a positive number."""
 
 
 def without_output_activation(graph: Graph) -> tuple[Graph, list[str], tuple[str, ...]]:
@@ -35,7 +37,8 @@ def without_output_activation(graph: Graph) -> tuple[Graph, list[str], tuple[str
 
     Ops that only move positions may come after it: they act on its argument as they act on it. So
     may a join of several heads, of which some end in such an activation. Factors and constants
-    after a single head, as in 2 tanh(u), are left out with it.
+    after it, as in 2 tanh(u), are left out with it. Of several heads, which are parameters of a
+    distribution, exp, softplus, elu + constant and clip are left out too.
 
     Returns: the graph, notes, and the activations' paths if there are such ops
     """
@@ -46,9 +49,10 @@ def without_output_activation(graph: Graph) -> tuple[Graph, list[str], tuple[str
     output = heads.stripped(last)
     if not heads.removed or (scaled and heads.joined):
         return graph, [], ()
-    more = ", with the factor and constant after it" if scaled else ""
+    more = ", with the factor and constant after it"
     notes = [
-        f"{node.op.name} at the output ({node.path}) removed{more}: the kernel is of its argument"
+        f"{node.op.name} at the output ({node.path}) removed"
+        f"{more if scaled or node in heads.moved else ''}: the kernel is of its argument"
         for node in heads.removed
         if isinstance(node.op, Activation)
     ]
@@ -61,19 +65,25 @@ class _Heads:
     """Takes the activations off the heads of an output.
 
     nodes:   those of the graph, and the new ones
-    removed: the activations that are left out
+    removed: the activations that are left out, and factors and constants after them
+    moved:   those activations that have such
     joined:  whether there are several heads
     """
 
     def __init__(self, graph: Graph) -> None:
         self.nodes, self.joined = list(graph.nodes), False
         self.removed: list[Node] = []
+        self.moved: list[Node] = []
         self._known = {(node.op, node.inputs): index for index, node in enumerate(graph.nodes)}
         self._readers = Counter(index for node in graph.nodes for index in node.inputs)
 
     def stripped(self, index: int) -> int:
         """The node that takes the place of one."""
         node = self.nodes[index]
+        if self.joined and (chain := self._parameter(index)):
+            self.removed += [each for each in chain if each not in self.removed]
+            self.moved += chain[1:] if len(chain) > 1 else []
+            return self.stripped(chain[-1].inputs[0])
         if isinstance(node.op, Activation) and node.op.name in _OUTPUT_ACTIVATIONS:
             if self._readers[index] > 1:  # Something else than the output is made of it.
                 return index
@@ -87,6 +97,30 @@ class _Heads:
         else:
             return index
         return self._with_inputs(index, inputs)
+
+    def _parameter(self, index: int) -> list[Node]:
+        """The last ops of a head that makes a parameter in an interval; none of another head."""
+        after, index = self._affine(index)
+        node = self.nodes[index]
+        if not isinstance(node.op, Activation) or self._readers[index] > 1:
+            return []
+        if node.op.name == "clipped_relu":
+            before, _ = self._affine(node.inputs[0])
+            return [*after, node, *before] if after and before else []
+        moved = node.op.name == "elu" and any(isinstance(each.op, Shift) for each in after)
+        known = node.op.name in _OUTPUT_ACTIVATIONS or node.op.name in _OF_PARAMETERS
+        return [*after, node] if moved or known else []
+
+    def _affine(self, index: int) -> tuple[list[Node], int]:
+        """Factors of a node and constants that are added, from the last one on, and that node."""
+        found: list[Node] = []
+        while self._readers[index] <= 1:
+            op = self.nodes[index].op
+            if not isinstance(op, Shift) and not (isinstance(op, Scale) and op.factor):
+                break
+            found.append(self.nodes[index])
+            (index,) = found[-1].inputs
+        return found, index
 
     def _padded(self, index: int) -> int:
         """The same for a head with zeros in the places of the others."""

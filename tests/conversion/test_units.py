@@ -86,6 +86,53 @@ def test_heads_side_by_side_are_positions(x, data):
         np.testing.assert_allclose(found[:, p, :, q], expected, rtol=1e-12)
 
 
+PARAMETERS = {
+    "elu + 1": lambda h: keras.activations.elu(h) + 1.0,
+    "elu + 1 + small": lambda h: 1.0 + keras.activations.elu(h) + 1e-6,
+    "softplus": keras.activations.softplus,
+    "exp": ops.exp,
+    "clip": lambda h: ops.clip(h, -20.0, 2.0),
+    "exp of clip": lambda h: ops.exp(ops.clip(h, -20.0, 2.0)),
+    "tanh in an interval": lambda h: -5.0 + 3.5 * (ops.tanh(h) + 1.0),
+    "exp of a layer": layers.Activation("exponential"),
+}
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_functions_of_the_parameters_of_a_distribution(x, data, case):
+    """Mixture densities, means beside deviations: each head is the process before its function."""
+    h = dense(x, 16, activation="relu")
+    first, second = dense(h, 2), dense(h, 2)
+    plain, made = (
+        layers.Concatenate()([first, f(second)]) for f in (lambda h: h, PARAMETERS[case])
+    )
+    kernel = kernel_of(x, made)
+    expected = kernel_of(x, plain)(data, positions="all")
+    np.testing.assert_array_equal(kernel(data, positions="all"), expected)
+    assert kernel.mean is None
+    notes = [note for note in kernel.report.notes if "removed" in note]
+    assert len(notes) == 1 + (case == "exp of clip")
+    moved = case not in ("softplus", "exp", "exp of a layer")
+    assert any("with the factor" in note for note in notes) == moved
+    assert kernel.report.removed
+
+
+def test_a_factor_of_all_heads_stays_on_those_without_a_function(x, data):
+    h = dense(x, 16, activation="relu")
+    first, second = dense(h, 2), dense(h, 2)
+    kernel = kernel_of(x, 2.0 * layers.Concatenate()([ops.tanh(first), second]))
+    expected = kernel_of(x, layers.Concatenate()([first, 2.0 * second]))(data, positions="all")
+    np.testing.assert_array_equal(kernel(data, positions="all"), expected)
+
+
+@pytest.mark.parametrize("function", ["relu", "elu"])
+def test_other_functions_of_a_head_are_refused(x, function):
+    h = dense(x, 16, activation="relu")
+    model = keras.Model(x, layers.Concatenate()([dense(h, 2), dense(h, 2, activation=function)]))
+    with pytest.raises(UnsupportedModelError, match="ends in an activation"):
+        keras2gp.convert(model)
+
+
 def test_heads_of_a_map(rng):
     image = keras.Input((4, 3, 2))
     h = layers.Conv2D(8, 2, padding="same", activation="relu", **HE)(image)
@@ -211,7 +258,6 @@ def test_heads_whose_activations_stay_are_refused(x):
     p = ops.sigmoid(a)
     for joined in (
         ops.concatenate([ops.relu(a), b], -1),
-        2.0 * ops.concatenate([ops.tanh(a), b], -1),
         ops.concatenate([p, dense(ops.relu(dense(p, 8)), 2)], -1),
         ops.sigmoid(a) + ops.sigmoid(b),
     ):

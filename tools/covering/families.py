@@ -211,12 +211,15 @@ FAMILIES = (
     _family(
         "Heads side by side",
         """Outputs that are joined or stacked: linear ones beside those that end in softmax, sigmoid
-        or tanh, of which each is left out. Every unit of the output is a position.""",
+        or tanh, or in exp, softplus, elu + 1 or clip, of which each is left out. Every unit of the
+        output is a position.""",
         """
         x = inputs = keras.Input((6,))
         x = layers.Dense(64, activation="relu")(x)
-        steer, speed = layers.Dense(1, activation="tanh")(x), layers.Dense(2)(x)
-        kernel = keras2gp.convert(keras.Model(inputs, layers.Concatenate()([steer, speed])))
+        mean, deviation = layers.Dense(1)(x), layers.Dense(1, activation="softplus")(x)
+        weights = layers.Dense(3, activation="softmax")(x)
+        heads = layers.Concatenate()([mean, deviation, weights])
+        kernel = keras2gp.convert(keras.Model(inputs, heads))
         """,
     ),
     _family(
