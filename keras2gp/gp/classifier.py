@@ -86,9 +86,9 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         missing: "refuse", or "ignore" for labels that are NaN or None: these rows are left out.
         intercept: a variance that is added to the kernel, that of an intercept of each latent
             function; "auto" for the mean variance of the training inputs where labels that are left
-            out gain more than 2 nats and two standard errors by it, and 0 otherwise. A network of
-            ReLUs without biases has none. It is 0 too where the probabilities are "largest" or
-            "dirichlet", or the solver keeps no Cholesky factor.
+            out gain by it (intercept.chosen_intercept), and 0 otherwise. A network of ReLUs without
+            biases has none. It is 0 too where the probabilities are "largest" or "dirichlet", or
+            the solver does not factorise the matrix.
 
     Attributes:
         classes_: labels, sorted, [C].

@@ -11,17 +11,31 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Targets, Vector
+from keras2gp._util.arrays import Targets
 from keras2gp._util.text import received_text
-from keras2gp.errors import InputError
-from keras2gp.gp.noise_pilot import gains, label_likelihoods
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.noise_pilot import Pilot, drawn_rows, label_likelihoods, plus_constant
+from keras2gp.gp.rows import RowNoise
+from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.jitter import LARGEST
+from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
 from keras2gp.gp.solvers.matrices import MatrixLike
 from keras2gp.gp.solvers.report import is_number
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["ShiftedKernel", "check_intercept", "gains_by_intercept", "shifted_training"]
+__all__ = [
+    "ShiftedKernel",
+    "check_intercept",
+    "chosen_intercept",
+    "gain_by_intercept",
+    "shifted_training",
+]
+
+GAIN = 0.05
+"""Nats that labels have to gain. An intercept where there is none costs little: among 1116 fits of
+24 tasks, any gain makes an error of 7.78%, none 9.55%, and one that is always there 7.75%."""
+ROWS = 512
+"""Rows that decide, at most: the larger the data, the less an intercept matters."""
 
 
 class ShiftedKernel:
@@ -37,11 +51,19 @@ class ShiftedKernel:
 
     def __call__(self, x1: Any, x2: Any = None, /) -> Any:
         """The matrix [N1, N2], as the kernel gives it."""
-        return self._kernel(x1, x2) + self._variance
+        return _plus(self._kernel(x1, x2), self._variance)
 
     def diag(self, x: Any, /) -> Any:
         """The variances [N], as the kernel gives them."""
-        return self._kernel.diag(x) + self._variance
+        return _plus(self._kernel.diag(x), self._variance)
+
+
+def _plus(values: Any, variance: float) -> Any:
+    """The sum: of tensors a tensor, and of what can only be read as an array, an array."""
+    try:
+        return values + variance
+    except TypeError:
+        return np.asarray(values) + variance
 
 
 class _ShiftedMatrix:
@@ -89,33 +111,53 @@ def check_intercept(value: Any) -> float | None:
     return float(value)
 
 
-def gains_by_intercept(factor: CholeskyFactor, targets: Targets, alpha: Targets, c: float) -> bool:
-    """Whether labels that are left out gain enough by an intercept of variance c.
+def chosen_intercept(
+    training: Training, targets: Targets, noise: RowNoise, jitter: float | str
+) -> float:
+    """The mean variance of the training inputs where labels gain by it as an intercept; else 0.
 
-    More than 2 nats, and two standard errors of what they gain, as noise has to (gains).
-
-    Math: (A + c 1 1^T)^-1 = A^-1 - g u u^T,  u = A^-1 1,  g = c / (1 + c 1^T u);
-        the mean of a target that is left out is y_i - alpha_i / (A^-1)_ii, with both inverses
+    Labels that are left out have to gain more than GAIN; a noise that is to be chosen is the best
+    one with the intercept, and the best one without it. Of more than ROWS rows as many are drawn.
 
     Args:
-        factor: of A.
-        targets: Y, -1 and 1.
-        alpha: A^-1 Y.
-        c: the variance of the intercept.
+        training: the covariance, with its matrix.
+        targets: Y, -1 and 1, [N, C].
+        noise: of the rows; its common factor is None where it is to be chosen.
+        jitter: "auto", or a number relative to the mean of the kernel's diagonal.
 
-    Shapes:
-        targets and alpha [N, C].
-
-    References:
-        Rasmussen and Williams, equations 5.10 to 5.12, and A.9.
+    Raises:
+        InputError: the matrix is no kernel's.
     """
-    diagonal = factor.inverse_diagonal()
-    u: Vector = factor.solve(np.ones(len(targets)))
-    g = c / (1.0 + c * float(u.sum()))
-    with_one = alpha - g * np.outer(u, u @ targets)
-    columns = targets.argmax(axis=1)
-    none, some = (
-        label_likelihoods(targets - solved / inverse[:, None], columns)
-        for solved, inverse in ((alpha, diagonal), (with_one, diagonal - g * u**2))
+    variance = float(training.diagonal().mean())
+    rows = drawn_rows(training, ROWS)
+    corner = training.corner(rows.tolist()).astype(training.dtype)
+    some, targets = noise.of(rows), targets[rows]
+    if some.common is None:
+        part, stated = Training("precomputed", None, corner), check_jitter(jitter)
+        pilot = Pilot(part, targets, labels=True, jitter=stated, relative=some.relative)
+        gain = pilot.gain_by(variance)
+    else:
+        try:
+            factor = factorize(corner, some.times(float(some.common)), jitter)
+        except NumericalError:  # nor is the whole matrix regular: its solver says why
+            return 0.0
+        gain = gain_by_intercept(factor, targets, variance)
+    return variance if gain > GAIN else 0.0
+
+
+def gain_by_intercept(factor: CholeskyFactor, targets: Targets, c: float) -> float:
+    """What labels that are left out gain by an intercept of variance c, in nats.
+
+    Args:
+        factor: of A, [N, N].
+        targets: Y, -1 and 1, [N, C].
+        c: the variance of the intercept.
+    """
+    columns, ones = targets.argmax(axis=1), np.ones(len(targets))
+    inverse = factor.solve(targets), factor.inverse_diagonal(), factor.solve(ones)
+    with_one = plus_constant(*inverse, ones, c)
+    some, none = (
+        label_likelihoods(targets - alpha / diagonal[:, None], columns)
+        for alpha, diagonal in (with_one, inverse[:2])
     )
-    return gains(some, none)
+    return float(some.sum() - none.sum())

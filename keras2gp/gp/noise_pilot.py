@@ -18,7 +18,17 @@ from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.training import Training
 from keras2gp.gp.solvers.tridiagonal import Tridiagonal
 
-__all__ = ["GAIN", "ROWS", "Eigenvectors", "Pilot", "gains", "label_likelihoods", "noise_memory"]
+__all__ = [
+    "GAIN",
+    "ROWS",
+    "Eigenvectors",
+    "Pilot",
+    "drawn_rows",
+    "gains",
+    "label_likelihoods",
+    "noise_memory",
+    "plus_constant",
+]
 
 ROWS = 1000
 """Rows of one tridiagonalisation. Its cost is that of eight factorisations, at this size half a
@@ -68,20 +78,41 @@ def gains(some: Vector, none: Vector) -> bool:
     return float(gain.sum()) > max(GAIN, 2.0 * math.sqrt(len(gain)) * float(gain.std()))
 
 
-def _drawn(training: Training) -> Indices:
-    """The rows of the pilot, sorted: all, or ROWS of them; whole images, where those are computed.
+def drawn_rows(training: Training, most: int) -> Indices:
+    """Rows that stand for all, sorted: all, or `most` of them; whole images, if they are computed.
 
     A kernel with positions computes all positions of an image together.
     """
     count, x = len(training), training.x
-    if count <= ROWS:
+    if count <= most:
         return np.arange(count)
     random = np.random.default_rng(0)
     if training.given is None and isinstance(x, Positioned):
-        images = np.sort(random.permutation(count // x.count)[: max(ROWS // x.count, 1)])
+        images = np.sort(random.permutation(count // x.count)[: max(most // x.count, 1)])
         rows: Indices = (images[:, None] * x.count + np.arange(x.count)).reshape(-1)
-        return rows[:ROWS]
-    return np.sort(random.permutation(count)[:ROWS])
+        return rows[:most]
+    return np.sort(random.permutation(count)[:most])
+
+
+def plus_constant(
+    alpha: Targets, diagonal: Vector, u: Vector, ones: Vector, c: float
+) -> tuple[Targets, Vector]:
+    """A^-1 Y and the diagonal of A^-1, of A + c 1 1^T in place of A.
+
+    Math: (A + c 1 1^T)^-1 = A^-1 - g u u^T,  u = A^-1 1,  g = c / (1 + c 1^T u)
+
+    Args:
+        alpha: A^-1 Y, [N, C].
+        diagonal: of A^-1, [N].
+        u: A^-1 1, [N].
+        ones: 1, [N], or what stands for it where the rows are scaled.
+        c: the constant.
+
+    References:
+        Rasmussen and Williams, equation A.9.
+    """
+    g = c / (1.0 + c * float(ones @ u))
+    return alpha - g * np.outer(u, ones @ alpha), diagonal - g * u**2
 
 
 class Pilot:
@@ -104,7 +135,7 @@ class Pilot:
         jitter: float | None,
         relative: Vector | None,
     ) -> None:
-        rows = _drawn(training)
+        rows = drawn_rows(training, ROWS)
         self.rows = len(rows)
         corner = training.corner(rows.tolist())
         # A = K + s R with R of noises is R^1/2 (R^-1/2 K R^-1/2 + s I) R^1/2.
@@ -154,6 +185,21 @@ class Pilot:
             else (self.positive)
         )
 
+    def gain_by(self, intercept: float) -> float:
+        """What labels gain by a constant in the kernel, in nats, each at its best noise of a grid.
+
+        0.0 of a matrix with which no noise is learned.
+        """
+        if self.foreign:
+            return 0.0
+        none, some = (self._best_with(c) for c in (0.0, intercept / self._unit))
+        return some - none if some > -math.inf else 0.0
+
+    def _best_with(self, intercept: float) -> float:
+        """The largest value over the grid; minus infinity where A is singular throughout."""
+        tried = (self._parts(noise, intercept) for noise in (0.0, *_GRID))
+        return max((float(parts.sum()) for parts in tried if parts is not None), default=-math.inf)
+
     def _value(self, relative: float) -> float:
         """The value of a noise relative to the unit; minus infinity where A is singular."""
         parts = self._parts(relative)
@@ -161,12 +207,12 @@ class Pilot:
         self.values[relative * self._unit] = value
         return -math.inf if value is None else value
 
-    def _parts(self, relative: float) -> Vector | None:
+    def _parts(self, relative: float, *intercept: float) -> Vector | None:
         """The part of each label in the value, or the evidence, [1]; None where A is singular."""
         shift = relative + self._jitter
         # As for a factorisation: a pivot below rounding error is no information.
         regular = self.spectrum.smallest + shift > self._error
-        return self.spectrum.parts(shift) if regular else None
+        return self.spectrum.parts(shift, *intercept) if regular else None
 
 
 class Eigenvectors:
@@ -200,12 +246,11 @@ class Eigenvectors:
         """The smallest eigenvalue of K."""
         return float(self._eigenvalues[0])
 
-    def left_out(self, shift: float) -> Matrix:
-        """The mean of each target given all others, [N, C], for noise and jitter `shift`."""
+    def solved(self, shift: float) -> tuple[Matrix, Vector]:
+        """A^-1 Y, [N, C], and the diagonal of A^-1, [N], for noise and jitter `shift`."""
         inverse = 1.0 / (self._eigenvalues + shift)
-        alpha = self._vectors @ (inverse[:, None] * self._rotated)
-        result: Matrix = self._targets - alpha / (self._squares @ inverse)[:, None]
-        return result
+        alpha: Matrix = self._vectors @ (inverse[:, None] * self._rotated)
+        return alpha, self._squares @ inverse
 
 
 class _LeftOut(Eigenvectors):
@@ -215,9 +260,20 @@ class _LeftOut(Eigenvectors):
         super().__init__(matrix, targets)
         self._columns, self._roots = targets.argmax(axis=1), roots[:, None]
 
-    def parts(self, shift: float) -> Vector:
-        """The part of each label in the likelihood at this noise and jitter, in nats."""
-        return label_likelihoods(self.left_out(shift) / self._roots, self._columns)
+    def parts(self, shift: float, intercept: float = 0.0) -> Vector:
+        """The part of each label in the likelihood at this noise and jitter, in nats.
+
+        Args:
+            shift: noise and jitter.
+            intercept: a constant that is added to the kernel.
+        """
+        alpha, diagonal = self.solved(shift)
+        if intercept:
+            ones = self._roots[:, 0]
+            u = self._vectors @ ((self._vectors.T @ ones) / (self._eigenvalues + shift))
+            alpha, diagonal = plus_constant(alpha, diagonal, u, ones, intercept)
+        left_out = (self._targets - alpha / diagonal[:, None]) / self._roots
+        return label_likelihoods(left_out, self._columns)
 
 
 class _Evidence(Tridiagonal):

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Matrix, Targets, Vector
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.intercept import gains_by_intercept, shifted_training
+from keras2gp.gp.intercept import chosen_intercept, shifted_training
 from keras2gp.gp.noise import choose_noise, choose_noises
 from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.noise_pilot import noise_memory
@@ -20,7 +20,6 @@ from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.by_output import fit_outputs
 from keras2gp.gp.solvers.choice import chosen_solver
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
-from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import precision_hint
@@ -45,6 +44,8 @@ Curves = NoiseCurve | tuple[NoiseCurve, ...] | None
 
 _DIRECT = ("cholesky", "tensorflow")
 """Names of the solvers that make a Cholesky factor in float64."""
+_BY_ENTRIES = (*_DIRECT, "mixed")
+"""Names of the solvers that factorise the matrix, and read its entries for it."""
 _WITHOUT_MATRIX = ("nystroem", "projected")
 """Names of the solvers that take covariances with inducing inputs alone."""
 
@@ -79,27 +80,32 @@ Solution = tuple[Fit, SolverReport, Curves]
 def solved_with_intercept(task: Task, progress: Progress | None = None) -> tuple[Solution, float]:
     """The solution with an intercept where labels gain by it, and the variance of the intercept.
 
-    The variance is the mean of the training inputs'. Only a Cholesky factor tells what labels gain
-    without another fit; any other solver's solution has none.
+    The variance is the mean of the training inputs'. A solver that reads no entries has none.
 
     Args:
         task: of a classification.
-        progress: as for `solved`; it starts again for the second solution.
+        progress: as for `solved`.
 
     Raises:
         InputError: as `solved`.
         NumericalError: as `solved`.
     """
-    solution, training = _solved(task, progress, keep=True)
-    fit, report, _ = solution
-    if not isinstance(fit.system, CholeskyFactor):
-        return solution, 0.0
-    variance = float(training.diagonal().mean())
-    if not gains_by_intercept(fit.system, task.targets, fit.alpha, variance):
-        return solution, 0.0
-    again = solved(replace(task, training=shifted_training(training, variance)), progress)
-    report = replace(again[1], memory=report.memory, seconds=report.seconds + again[1].seconds)
-    return (again[0], report, again[2]), variance
+    training, outputs = task.training, task.targets.shape[1]
+    check_jitter(task.jitter)
+    solver, reason = chosen_solver(task.solver, training, outputs)
+    if solver.name not in _BY_ENTRIES or not training.whole:
+        return _solved(task, solver, reason, progress), 0.0
+    started, computed = time.perf_counter(), training.bytes_to_compute
+    solver.require(training, outputs)
+    training = training.computed()
+    variance = chosen_intercept(training, task.targets, task.noise, task.jitter)
+    if variance:
+        training = shifted_training(training, variance)
+    seconds = time.perf_counter() - started
+    task = replace(task, training=training)
+    fit, report, curve = _solved(task, solver, reason, progress)
+    report = replace(report, memory=report.memory + computed, seconds=report.seconds + seconds)
+    return (fit, report, curve), variance
 
 
 def solved(task: Task, progress: Progress | None = None) -> Solution:
@@ -114,18 +120,16 @@ def solved(task: Task, progress: Progress | None = None) -> Solution:
         InputError: settings or memory do not fit.
         NumericalError: the matrix is not positive definite, or the solution beyond float64.
     """
-    return _solved(task, progress)[0]
+    check_jitter(task.jitter)
+    solver, reason = chosen_solver(task.solver, task.training, task.targets.shape[1])
+    return _solved(task, solver, reason, progress)
 
 
-def _solved(
-    task: Task, progress: Progress | None, *, keep: bool = False
-) -> tuple[Solution, Training]:
-    """The solution, and the training covariance; keep: with the matrix of a direct solver."""
+def _solved(task: Task, solver: Solver, reason: str, progress: Progress | None) -> Solution:
+    """The outcome of a solver, and the reason for it."""
     training, targets, noise = task.training, task.targets, task.noise.common
     curve: Curves = None
-    check_jitter(task.jitter)
     outputs = targets.shape[1]
-    solver, reason = chosen_solver(task.solver, training, outputs)
     if task.noise.by_output:
         _require_factors(solver, reason)
     if task.noise.relative is not None and isinstance(solver, ProjectedProcess):
@@ -145,9 +149,6 @@ def _solved(
         if noise is None:
             training, one = _chosen_noise(task, solver, progress)
             noise, curve = one.chosen, one
-        elif keep and solver.name in _DIRECT:
-            solver.require(training, outputs)
-            training = training.computed()
         noises = task.noise.times(cast("float", noise))
         fit = solver.fit(training, targets, noises, task.jitter, progress)
     _require_range(targets, fit.alpha)
@@ -164,7 +165,7 @@ def _solved(
             None if fit.determinant_error is None else outputs * fit.determinant_error / 2.0
         ),
     )
-    return (fit, report, curve), training
+    return fit, report, curve
 
 
 def _chosen_noise(

@@ -14,10 +14,11 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 import keras2gp
 from keras2gp import GPClassifier, GPRegressor
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp import ConjugateGradients
-from keras2gp.gp.intercept import gains_by_intercept
-from keras2gp.gp.noise_pilot import gains, label_likelihoods
+from keras2gp.gp import ConjugateGradients, intercept
+from keras2gp.gp.intercept import gain_by_intercept
+from keras2gp.gp.noise_pilot import Pilot, label_likelihoods
 from keras2gp.gp.saving import load_head, save_head
+from keras2gp.gp.solvers.training import Training
 
 SHIFT = 0.7
 
@@ -82,7 +83,7 @@ def test_precomputed_matrices_and_rows_that_come_and_go():
     assert_alike(matrix[n:][:, order])
 
 
-def test_is_chosen_where_labels_gain_clearly():
+def test_is_chosen_where_labels_gain():
     x, y, new, truth = iris()
     chosen = GPClassifier(KERNEL).fit(x, y)
     none = GPClassifier(KERNEL, intercept=0).fit(x, y)
@@ -93,38 +94,94 @@ def test_is_chosen_where_labels_gain_clearly():
     assert chosen.noise_variance_ == stated.noise_variance_
 
 
-def test_is_not_chosen_by_a_kernel_that_has_one_or_by_others():
+def test_is_not_chosen_where_nothing_is_gained_or_no_entries_are_read():
     x, y, _, _ = iris()
-    biased = network(bias_initializer=keras.initializers.RandomNormal(stddev=1.0))
     assert GPClassifier(ConstantKernel(4.0) + RBF(1.0)).fit(x, y).intercept_ == 0.0
-    assert GPClassifier(biased + 1.0).fit(x, y).intercept_ == 0.0
+    assert GPClassifier(KERNEL + 1e9, 0.1).fit(x, y).intercept_ == 0.0
     for settings in ({"probabilities": "largest"}, {"solver": ConjugateGradients()}):
         assert GPClassifier(KERNEL, 0.1, **settings).fit(x, y).intercept_ == 0.0
     assert not hasattr(GPRegressor(KERNEL), "intercept_")
 
 
+def left_out(fit):
+    """The logarithms of the probabilities of labels that are left out, in a fit."""
+    return label_likelihoods(fit.leave_one_out()[0], fit.targets_.argmax(axis=1))
+
+
 @pytest.mark.parametrize("weights", [False, True])
-def test_what_labels_gain_is_that_of_two_fits(weights):
+@pytest.mark.parametrize("c", [1e-9, 0.01, 1.0, 100.0])
+def test_what_labels_gain_is_that_of_two_fits(weights, c):
     x, y, _, _ = iris()
     weight = np.random.default_rng(0).uniform(0.5, 2.0, len(y)) if weights else None
-    for c in (1e-9, 0.01, 1.0, 100.0):
-        none, some = (
-            GPClassifier(KERNEL, 0.2, intercept=v).fit(x, y, sample_weight=weight) for v in (0, c)
+    none, some = (
+        GPClassifier(KERNEL, 0.2, intercept=v).fit(x, y, sample_weight=weight) for v in (0, c)
+    )
+    expected = left_out(some).sum() - left_out(none).sum()
+    found = gain_by_intercept(none.factor_, none.targets_, c)
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_what_labels_gain_at_their_best_noises(weights):
+    x, y, _, _ = iris()
+    weight = np.random.default_rng(0).uniform(0.5, 2.0, len(y)) if weights else None
+    fits = [GPClassifier(KERNEL, 0.2, intercept=0).fit(x, y)]
+    targets, matrix = fits[0].targets_, np.asarray(KERNEL.matrix(x))
+    relative = None if weight is None else 1.0 / weight
+    pilot = Pilot(
+        Training("precomputed", None, matrix), targets, labels=True, jitter=None, relative=relative
+    )
+    c, unit = 0.7, np.diagonal(matrix if weight is None else matrix * weight).mean()
+    best = []
+    for variance in (0.0, c):
+        noises = unit * 10.0 ** (0.5 * np.arange(-16, 7))
+        fits = (
+            GPClassifier(KERNEL, noise, intercept=variance).fit(x, y, sample_weight=weight)
+            for noise in noises
         )
-        columns = none.targets_.argmax(axis=1)
-        both = (label_likelihoods(gp.leave_one_out()[0], columns) for gp in (some, none))
-        found = gains_by_intercept(none.factor_, none.targets_, none.alpha_, c)
-        assert found == gains(*both), c
-    assert found
+        best.append(max(left_out(fit).sum() for fit in fits))
+    assert pilot.gain_by(c) == pytest.approx(best[1] - best[0], rel=1e-6)
 
 
-@pytest.mark.parametrize("intercept", ["auto", SHIFT])
-def test_is_saved_and_exported(tmp_path, intercept):
+def test_a_kernel_whose_values_can_only_be_read_as_arrays():
+    class Values:
+        def __init__(self, values):
+            self._values = values
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(self._values, dtype)
+
+    class Kernel:
+        dtype = np.dtype("float64")
+
+        def __call__(self, x1, x2=None):
+            return Values(KERNEL(x1, x2))
+
+        def diag(self, x):
+            return Values(KERNEL.diag(x))
+
     x, y, new, _ = iris()
-    fit = GPClassifier(KERNEL, 0.1, intercept=intercept).fit(x, y)
+    some, other = (GPClassifier(k, 0.1, intercept=SHIFT).fit(x, y) for k in (Kernel(), KERNEL))
+    np.testing.assert_allclose(some.predict_proba(new), other.predict_proba(new), rtol=1e-9)
+
+
+def test_some_rows_decide_for_many(monkeypatch):
+    x, y, _, _ = iris()
+    monkeypatch.setattr(intercept, "ROWS", 40)
+    some = GPClassifier(KERNEL, 0.1).fit(x, y)
+    assert some.intercept_ == pytest.approx(float(np.mean(KERNEL.diag(x))))
+    mixed = GPClassifier(KERNEL, 0.1, solver="mixed").fit(x, y)
+    assert mixed.intercept_ == some.intercept_
+    np.testing.assert_allclose(mixed.alpha_, some.alpha_, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("added", ["auto", SHIFT])
+def test_is_saved_and_exported(tmp_path, added):
+    x, y, new, _ = iris()
+    fit = GPClassifier(KERNEL, 0.1, intercept=added).fit(x, y)
     fit.save(tmp_path / "fit")
     again = keras2gp.load(tmp_path / "fit")
-    assert (again.intercept, again.intercept_) == (intercept, fit.intercept_)
+    assert (again.intercept, again.intercept_) == (added, fit.intercept_)
     assert again.intercept_ > 0.0
     for some, other in zip(fit.predictive(new), again.predictive(new), strict=True):
         np.testing.assert_allclose(some, other, rtol=1e-10, atol=1e-12)
