@@ -7,6 +7,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.pop("COLUMNS", None)  # commands fold their lines at the width that it states
+# Two processes test side by side, and threads of BLAS that wait for a core of the other spin.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["KERAS2GP_CACHE"] = "off"  # what one run compiles is not what another one tests
 
 import numpy as np
