@@ -21,7 +21,7 @@ def test_labels_against_refits(data):
     x, y = data
     matrix = RBF(1.0)(x)
     scores = scored(matrix, Task(y, None, regression=False))
-    gp = GPClassifier("precomputed", probabilities="temperature").fit(matrix, y)
+    gp = GPClassifier("precomputed", probabilities="temperature", intercept=0).fit(matrix, y)
     for i in range(len(y)):
         rest = np.delete(np.arange(len(y)), i)
         weights = np.linalg.solve(
@@ -38,7 +38,7 @@ def test_evidence_of_labels_is_that_of_the_best_scale(data):
     x, y = data
     matrix = RBF(1.0)(x)
     scores = scored(matrix, Task(y, None, regression=False))
-    gp = GPClassifier("precomputed", probabilities="temperature").fit(matrix, y)
+    gp = GPClassifier("precomputed", probabilities="temperature", intercept=0).fit(matrix, y)
     covariance = matrix + gp.noise_variance_ * np.eye(len(y))
 
     def evidence(scale):
@@ -80,7 +80,7 @@ def test_subsets_and_test_rows(data, rng):
     )
     matrix, cross = RBF(1.0)(x), RBF(1.0)(new, x)
     scores = scored(matrix, Task(y, labels, regression=False), subsets, cross)
-    gp = GPClassifier("precomputed", probabilities="temperature").fit(matrix, y)
+    gp = GPClassifier("precomputed", probabilities="temperature", intercept=0).fit(matrix, y)
     assert list(scores.test_error) == list((gp.predict(cross) != labels) * 1.0)
     rows = subsets[2]
     alone = scored(
