@@ -146,7 +146,7 @@ def chosen_intercept(
 
 
 def gain_by_intercept(factor: CholeskyFactor, targets: Targets, c: float) -> float:
-    """What labels that are left out gain by an intercept of variance c, in nats.
+    """The gain of labels that are left out by an intercept of variance c, in nats.
 
     Args:
         factor: of A, [N, N].
