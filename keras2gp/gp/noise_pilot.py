@@ -186,7 +186,7 @@ class Pilot:
         )
 
     def gain_by(self, intercept: float) -> float:
-        """The gain of labels by a constant in the kernel, in nats, each at its best noise of a grid.
+        """The gain of labels by a constant in the kernel, in nats, each at a grid's best noise.
 
         0.0 of a matrix with which no noise is learned.
         """
