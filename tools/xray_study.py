@@ -157,8 +157,7 @@ class Job:
         assert kernel is not None
 
         def examine() -> Any:
-            groups = options.subsets
-            subsets = subsets_of(options.rows, groups, 0) if groups else ()
+            subsets = subsets_of(self.task, options.subsets, 0)
             return scored(kernel.matrix(data.train[0]), self.task, subsets).state()
 
         def train(seed: int) -> Any:

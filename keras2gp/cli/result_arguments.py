@@ -223,7 +223,7 @@ def add_xray(commands: Any) -> None:
         metavar="G",
         type=option_values.count,
         default=10,
-        help="random groups of rows, each left out once for standard errors (default 10)",
+        help="random halvings of the rows, fitted for standard errors (default 10)",
     )
     xray.add_argument(
         "--signal-rows",
@@ -233,7 +233,11 @@ def add_xray(commands: Any) -> None:
         help="rows that show how signal flows (default 200)",
     )
     xray.add_argument(
-        "--seed", metavar="S", type=option_values.seed, default=0, help="of the groups (default 0)"
+        "--seed",
+        metavar="S",
+        type=option_values.seed,
+        default=0,
+        help="of the halvings (default 0)",
     )
     xray.add_argument(
         "--minutes",

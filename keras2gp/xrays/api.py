@@ -59,9 +59,9 @@ def xray(
         full_work: a variant whose kernel takes more than so many times the time of the model's, and
             more than a minute of a core, is compared on fewer rows, random ones, with the model on
             the same ones; at least 200.
-        subsets: random groups of rows, each of which is left out once, for standard errors.
+        subsets: random halvings of the rows, both halves of which are fitted for standard errors.
         signal_rows: the first so many rows show how signal flows; 0 for none.
-        seed: of the groups.
+        seed: of the halvings.
         minutes: what all of it is to be done in, earlier runs included; None for any time. A few
             rows are measured, and what does not fit is left out: the variants that say least
             first, and rows of all of them last. A call with more minutes goes on.

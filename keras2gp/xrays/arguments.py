@@ -94,17 +94,17 @@ def _check_lengths(x: Inputs, y: Targets, name: str) -> None:
         check_length(array, y, name)
 
 
-def checked_subsets(task: Task, groups: int, seed: int) -> list[Indices]:
-    """The subsets of the rows. Raises: InputError if one holds one class."""
-    subsets = subsets_of(len(task.y), groups, seed)
+def checked_subsets(task: Task, halvings: int, seed: int) -> list[Indices]:
+    """The halves of the rows. Raises: InputError if one holds one class."""
+    subsets = subsets_of(task, halvings, seed)
     if task.regression:
         return subsets
     if len(np.unique(task.y)) < 2:
         raise InputError("the labels of all rows are the same: two or more classes are told apart")
     if any(len(np.unique(task.y[rows])) < 2 for rows in subsets):
         raise InputError(
-            "the labels of all rows but those of one group are the same, and every group is left "
-            "out once. Try: rows with more of the rare class, more subsets, or another seed"
+            "the labels of all rows but one are the same, and every half of the rows is fitted "
+            "too. Try: rows with more of the rare class"
         )
     return subsets
 

@@ -1,10 +1,18 @@
 """Paired differences of two kernels' losses, their errors, and tests that count all comparisons.
 
 Two things are random: the rows that are predicted, and the rows that predict them. The first gives
-the standard error of a mean of paired differences, s / sqrt(N). Leave-one-out predictions share
-their rows, so that these differences depend on each other; a jackknife over random groups of rows
-sees both. The standard error here is the larger of the two, where the first is raised by the
-square root of the mean ratio of their squares over all variants, if that is above 1.
+the standard error of a mean of paired differences, s / sqrt(N), which is right for leave-one-out
+predictions of stable fits. Fits whose noise or scale depends on few rows vary more. Random halves
+of the rows see all of it, as both halves are fitted anew and have no row in common:
+
+Math: half^2 = mean over halvings of (d_1 - d_2)^2 / 4
+  error^2 = max(row^2, half * pooled),  pooled^2 = row^2 sum(half^2) / sum(row^2) over all variants
+
+A variant's own half^2 has the noise of few halvings, and is drawn towards that of all.
+
+References:
+    McCarthy 1969, Pseudo-replication: half samples; Bayle, Bayle, Janson and Mackey 2020,
+    Cross-validation confidence intervals for test error.
 """
 
 from __future__ import annotations
@@ -34,7 +42,7 @@ class Sample:
 
     Attributes:
         rows: of each row, [N].
-        parts: mean losses of subsets that leave out one group each, [G].
+        parts: mean losses of halves of the rows, [2 H]; those of one halving follow each other.
         apart: whether the rows were not those of the fit, so that both errors add up.
     """
 
@@ -53,12 +61,11 @@ class Sample:
         return float(self.rows.std(ddof=1)) / math.sqrt(len(self.rows))
 
     @property
-    def group_error(self) -> float:
-        """Jackknife standard error over the groups that subsets leave out; 0 without subsets."""
-        if len(self.parts) < 2:
+    def half_error(self) -> float:
+        """Standard error of the mean over new rows and fits, by halves; 0 without any."""
+        if not len(self.parts):
             return 0.0
-        spread = float(((self.parts - self.parts.mean()) ** 2).sum())
-        return math.sqrt((len(self.parts) - 1) / len(self.parts) * spread)
+        return math.sqrt(float(((self.parts[::2] - self.parts[1::2]) ** 2).mean())) / 2.0
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,7 @@ def differences(families: Sequence[Sequence[Sample]]) -> list[list[Difference]]:
         families: for each measure the samples of all variants.
 
     References:
-        Holm 1979, A simple sequentially rejective multiple test procedure; Efron and Tibshirani
-        1993, An introduction to the bootstrap, chapter 11, for the jackknife.
+        Holm 1979, A simple sequentially rejective multiple test procedure.
     """
     samples = [sample for family in families for sample in family]
     errors = [error for family in families for error in _errors(family)]
@@ -136,17 +142,18 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def _errors(family: Sequence[Sample]) -> list[tuple[float, int]]:
     """Standard error and degrees of freedom of each sample's mean."""
-    ratios = [(s.group_error / s.row_error) ** 2 for s in family if s.row_error > 0.0]
-    raised = math.sqrt(max(1.0, float(np.mean(ratios)))) if ratios else 1.0
+    rows, halves = (
+        np.array([getattr(s, name) ** 2 for s in family]) for name in ("row_error", "half_error")
+    )
+    ratio = float(halves.sum() / rows.sum()) if rows.any() else 1.0
     result = []
-    for sample in family:
-        rows, groups, freedom = sample.row_error, sample.group_error, len(sample.rows) - 1
+    for sample, row, half in zip(family, rows.tolist(), halves.tolist(), strict=True):
         if sample.apart:
-            result.append((math.hypot(rows, groups), freedom))
-        elif rows * raised >= groups:
-            result.append((rows * raised, freedom))
+            error, raised = math.sqrt(row + half), half > row
         else:
-            result.append((groups, len(sample.parts) - 1))
+            drawn = math.sqrt(half * row * ratio) if row else half
+            error, raised = math.sqrt(max(row, drawn)), drawn > row
+        result.append((error, len(sample.parts) if raised else len(sample.rows) - 1))
     return result
 
 

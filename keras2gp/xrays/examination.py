@@ -76,7 +76,7 @@ class Examination:
         one_of("dtype", dtype, ("float32", "float64"))
         one_of("kind", kind, ("nngp", "ntk"))
         self._rows = len(self.task.y)
-        self._groups = whole_number("subsets", subsets, 2, self._rows // 2)
+        self._halvings = whole_number("subsets", subsets, 2, self._rows // 2)
         self._seed = whole_number("seed", seed, 0, 2**32 - 1)
         self._signal_rows = min(whole_number("signal_rows", signal_rows, 0), self._rows)
         if self._signal_rows == 1:
@@ -90,10 +90,10 @@ class Examination:
             )
         self._minutes = minutes
         own, chosen = checked_names(variants), check_kinds(kinds)
-        self._scoring = Scoring(self.x, self.task, self.test, self._groups, self._seed)
+        self._scoring = Scoring(self.x, self.task, self.test, self._halvings, self._seed)
         others = checked_conversion(conversion or {})
         self._out = None if out is None else as_path("out", out, StoreError)
-        facts = of_data(self.x, self.task, self.test, self._groups, self._seed)
+        facts = of_data(self.x, self.task, self.test, self._halvings, self._seed)
         if self._out is not None:
             require_same(self._out, facts)
         settings = Settings(check_overrides(overrides), dtype, {**others, "kind": kind}, position)
@@ -158,7 +158,7 @@ class Examination:
             x=self.x,
             rows=scoring.shares[variants[0].key].rows,
             test=self._test_rows,
-            subsets=self._groups,
+            subsets=self._halvings,
             signal_rows=self._signal_rows if signals else 0,
             signals_there=there(self._signals_file),
         )
@@ -175,7 +175,7 @@ class Examination:
         if self._minutes is None:
             self._choice = Choice(self.computed, bool(self._signal_rows), self._rows, {})
         else:
-            fewest = max(FEWEST, 2 * self._groups)
+            fewest = max(FEWEST, 2 * self._halvings)
             self._choice = chosen_within(
                 self._minutes, self.computed, self._rows, fewest, self._planned
             )
@@ -254,7 +254,7 @@ class Examination:
             rows=choice.rows,
             test_rows=self._test_rows,
             classes=0 if self.task.regression else len(np.unique(labels)),
-            subsets=self._groups,
+            subsets=self._halvings,
             seed=self._seed,
             kind=self._subject.kernel.kind,
             comparisons=len(scores) * len(measures_of(tested=self.test is not None)),

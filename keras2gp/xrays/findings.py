@@ -57,7 +57,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence of a variant less that of the model, in nats for each row, with a jackknife error.
+    """Evidence of a variant less that of the model, in nats for each row, with an error by halves.
 
     It is no mean over rows, and is not among the tested differences.
     """
@@ -107,7 +107,7 @@ class Findings:
         regression: whether the targets are real numbers.
         rows, test_rows: numbers of images.
         classes: number of classes; 0 of a regression.
-        subsets, seed: of the jackknife.
+        subsets, seed: of the halvings.
         kind: of all kernels, "nngp" or "ntk".
         comparisons: differences that are tested together.
         minutes: what the X-ray was to be done in; None for any.
@@ -227,7 +227,7 @@ def _compared(
     finding: Finding, found: Mapping[str, Difference], scores: Scores, base: Scores
 ) -> Finding:
     """A variant with its scores, beside those of the model."""
-    error = Sample(np.zeros(2), _parts(scores, base, "evidence")).group_error
+    error = Sample(np.zeros(2), _parts(scores, base, "evidence")).half_error
     gained = Evidence(scores.evidence - base.evidence, error)
     return replace(
         finding,

@@ -47,7 +47,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Part:
-    """Mean losses of one subset of the rows, which the Gaussian process has seen alone.
+    """Mean losses of one half of the rows, which the Gaussian process has seen alone.
 
     Attributes:
         error, nats: of leave-one-out predictions, see Scores.
@@ -70,7 +70,7 @@ class Scores:
             the squared error relative to the variance of the targets.
         nats: minus the log probability of the row's label, or of its targets.
         test_error: the same as `error` of each test row, predicted from all rows.
-        parts: of subsets of the rows.
+        parts: of halves of the rows.
         evidence: log p(Y) at the best scale, in nats for each row.
         calibration: expected calibration error of the leave-one-out probabilities; of a regression
             the share of targets outside of their intervals of 95%.
@@ -104,10 +104,15 @@ class Scores:
         return cls(error, nats, test, parts, *(float(state[name]) for name in names))
 
 
-def subsets_of(count: int, groups: int, seed: int) -> list[Indices]:
-    """Random subsets of the rows: all but one of `groups` random groups, each once."""
-    order = np.random.default_rng(seed).permutation(count)
-    return [np.sort(np.setdiff1d(order, group)) for group in np.array_split(order, groups)]
+def subsets_of(task: Task, halvings: int, seed: int) -> list[Indices]:
+    """Both halves of the rows, at random, so many times; of each label a half where it has two."""
+    random, result = np.random.default_rng(seed), []
+    for _ in range(halvings):
+        order = random.permutation(len(task.y))
+        if not task.regression:
+            order = order[np.argsort(task.y[order], kind="stable")]
+        result += [np.sort(order[::2]), np.sort(order[1::2])]
+    return result
 
 
 def scored(
@@ -118,7 +123,7 @@ def scored(
     Args:
         matrix: of the rows, [N, N].
         task: the targets.
-        subsets: of the rows.
+        subsets: of the rows; the halves of each halving follow each other.
         cross: of test rows and rows, [M, N]; None without test rows.
 
     Raises:

@@ -26,24 +26,26 @@ class Scoring:
         x: the rows.
         task: their targets.
         test: test rows; None for none.
-        groups: of the jackknife.
-        seed: of the groups, and of the rows of those that have fewer.
+        halvings: of the rows, for standard errors.
+        seed: of the halvings, and of the rows of those that have fewer.
 
     Attributes:
         rows: number of rows.
         shares: how the matrix of each variant is computed, by its key; see `plan`.
 
     Raises:
-        InputError: the rows of a subset have one label.
+        InputError: the rows of a half have one label.
     """
 
-    def __init__(self, x: Inputs, task: Task, test: Inputs | None, groups: int, seed: int) -> None:
+    def __init__(
+        self, x: Inputs, task: Task, test: Inputs | None, halvings: int, seed: int
+    ) -> None:
         self._x, self._task, self._test = x, task, test
-        self._groups, self._seed = groups, seed
+        self._halvings, self._seed = halvings, seed
         self.rows = len(task.y)
         self.shares: dict[str, Share] = {}
         self._alone: set[str] = set()
-        checked_subsets(task, groups, seed)
+        checked_subsets(task, halvings, seed)
 
     def plan(self, variants: Sequence[Variant], full_work: float, rows: int | None = None) -> None:
         """Decide how the matrices of variants with kernels are computed; see `shares_of`.
@@ -59,14 +61,14 @@ class Scoring:
         others = 0 if self._task.test is None else len(self._task.test)
         most = self.rows if rows is None else rows
         if most < self.rows:
-            checked_subsets(self._of_rows(most), self._groups, self._seed)
+            checked_subsets(self._of_rows(most), self._halvings, self._seed)
         shares = shares_of(variants, most, others, full_work)
         for variant, share in zip(variants, shares, strict=True):
             self.shares[variant.key] = share
             if share.rows == most:
                 continue
             try:
-                checked_subsets(self._of_rows(share.rows), self._groups, self._seed)
+                checked_subsets(self._of_rows(share.rows), self._halvings, self._seed)
             except InputError:  # too few of a rare label
                 self.shares[variant.key] = replace(share, rows=most)
 
@@ -112,7 +114,7 @@ class Scoring:
                 chosen = np.searchsorted(more, chosen)
             matrix = matrix[np.ix_(chosen, chosen)]
             cross = None if cross is None else cross[:, chosen]
-        found = scored(matrix, task, checked_subsets(task, self._groups, self._seed), cross)
+        found = scored(matrix, task, checked_subsets(task, self._halvings, self._seed), cross)
         work.write(scores_file(name), found.state())
         return found
 

@@ -52,9 +52,9 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
     unit = xray.unit
     errors = (
         f"Errors are standard errors of paired differences. They take in that {unit} differ, and, "
-        f"by a jackknife over {xray.subsets} random groups of {unit}, that other {unit} would "
-        "have given another fit. A verdict is corrected for the number of comparisons (Holm): the "
-        f"probability of any wrong one is {ALPHA:.0%} at most."
+        f"by {xray.subsets} random halvings of them, each half fitted anew, that other {unit} "
+        "would have given another fit. A verdict is corrected for the number of comparisons "
+        f"(Holm): the probability of any wrong one is {ALPHA:.0%} at most."
     )
     needed = (
         f"Numbers of {unit} that would be needed take the difference for the true one, and show it "
@@ -91,7 +91,7 @@ def _text(xray: Findings) -> Iterator[str]:
     base = xray.base
     yield f"X-ray of {one_line(xray.model)[:60]}"
     test = f", {xray.test_rows} test {each}" if xray.test_rows else ""
-    yield f"{xray.rows} {each}{test}; errors paired over {each}, and over {xray.subsets} subsets"
+    yield f"{xray.rows} {each}{test}; errors paired over {each}, and {xray.subsets} halvings"
     if xray.kind == "ntk":
         yield "tangent kernels: the means of infinitely wide networks that were trained"
     yield f"claims hold together with {1 - ALPHA:.0%} ({xray.comparisons} comparisons, Holm)"

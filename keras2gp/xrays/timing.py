@@ -44,7 +44,7 @@ class Plan:
         there: for each of them whether its scores are there already.
         x: the rows.
         rows, test: numbers of rows and of test rows.
-        subsets: fits of each kernel beside that of all rows.
+        subsets: halvings, of which each kernel has two fits beside that of all rows.
         signal_rows: rows that show how signal flows; 0 for none.
         signals_there: whether that is there already.
     """
@@ -107,8 +107,9 @@ class Pilot:
 
     def scoring(self, share: Share, plan: Plan) -> float:
         """Seconds of the fits of a variant; the model is fitted to fewer rows too."""
-        fits = 1 + rounds_of(plan.subsets, share.rows)
-        return (2 if share.rows < plan.rows else 1) * fits * dict(self.fits)[share.rows]
+        fits, half = dict(self.fits), _half(share.rows)
+        seconds = fits[share.rows] + rounds_of(2 * plan.subsets, share.rows) * fits[half]
+        return (2 if share.rows < plan.rows else 1) * seconds
 
     def program(self, share: Share, plan: Plan) -> float:
         """Seconds of the matrices of a variant, or of all that share its program."""
@@ -161,9 +162,13 @@ def measured(plan: Plan, earlier: Pilot | None, *, left: bool = True) -> Pilot:
         images = taken(plan.x, slice(0, count))
         flow = (count, *seconds_of(plan.base, images, count + PAIRS))
         pilot = replace(pilot, flows=(*pilot.flows, flow))
-    wanted = (todo | {count}) - {0} - {n for n, _ in pilot.fits}
+    wanted = (todo | set(map(_half, todo)) | {count}) - {0} - {n for n, _ in pilot.fits}
     fits = [(rows, _fit_seconds(rows)) for rows in sorted(wanted)]
     return replace(pilot, fits=(*pilot.fits, *fits))
+
+
+def _half(rows: int) -> int:
+    return -(-rows // 2)
 
 
 def _fit_seconds(rows: int) -> float:

@@ -60,11 +60,11 @@ def test_what_says_most_comes_first():
 
 @pytest.fixture
 def work():
-    """Programs of 10 s; the last two variants share one. Fits take a second, 3 in a row."""
+    """Programs of 10 s; the last two variants share one. Fits take a second."""
     shares = [share(10, key) for key in ("a", "b", "c", "c")]
     kernel = shares[0].kernel
     plan = Plan(kernel, shares, [False] * 4, None, 10, 0, 3, 5, signals_there=False)
-    pilot = Pilot(4.0, 10.0, 1e12, ((5, 0.0), (10, 1.0)), ((5, 6.0, 2),))
+    pilot = Pilot(4.0, 10.0, 1e12, ((5, 1.0), (10, 1.0)), ((5, 4.0, 2),))
     return plan, pilot
 
 

@@ -17,15 +17,32 @@ def test_holm_against_its_definition(rng):
         assert holm(p.tolist())[index] == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_jackknife_of_a_mean_is_its_standard_error(rng):
+def halves(rows, halvings, rng):
+    """The means of both halves of the rows, so many times."""
+    orders = [rng.permutation(len(rows)) for _ in range(halvings)]
+    return np.array([rows[order[i::2]].mean() for order in orders for i in (0, 1)])
+
+
+def test_the_halves_of_a_mean_give_its_standard_error(rng):
     rows = rng.normal(size=40)
-    parts = np.array([np.delete(rows, i).mean() for i in range(40)])
-    sample = Sample(rows, parts)
-    assert sample.group_error == pytest.approx(rows.std(ddof=1) / math.sqrt(40), rel=1e-9)
-    ((found,),) = differences([[sample]])
+    sample = Sample(rows, halves(rows, 4000, rng))
+    assert sample.half_error == pytest.approx(rows.std(ddof=1) / math.sqrt(40), rel=0.05)
+    ((found,),) = differences([[Sample(rows, np.zeros(0))]])
     assert found.p == pytest.approx(stats.ttest_1samp(rows, 0.0).pvalue, rel=1e-9)
     low, high = stats.t.interval(0.95, 39, rows.mean(), found.error)
     assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
+
+
+def test_an_error_is_its_own_drawn_towards_that_of_all():
+    rows = np.array([1.0, -1.0] * 8)
+    row = rows.std(ddof=1) / 4.0
+    family = [Sample(rows, np.array([k * row, -k * row])) for k in (4.0, 2.0, 0.5)]
+    assert [s.half_error for s in family] == pytest.approx([4.0 * row, 2.0 * row, 0.5 * row])
+    pooled = math.sqrt((16.0 + 4.0 + 0.25) / 3.0)
+    expected = [row * math.sqrt(max(1.0, k * pooled)) for k in (4.0, 2.0, 0.5)]
+    assert [d.error for d in differences([family])[0]] == pytest.approx(expected)
+    apart = Sample(rows, family[0].parts, apart=True)
+    assert differences([[apart]])[0][0].error == pytest.approx(math.sqrt(17.0) * row)
 
 
 def test_the_number_of_rows_that_would_show_a_difference(rng):
@@ -53,9 +70,8 @@ def test_claims_are_seldom_false(rng):
         family = []
         for _ in range(10):
             rows = rng.normal(size=60)
-            groups = np.array_split(np.arange(60), 6)
-            shared = 0.1 * rng.normal(size=6)  # another fit, whatever is predicted
-            parts = np.array([np.delete(rows, g).mean() for g in groups]) + 0.2 * shared
-            family.append(Sample(rows + shared.mean(), parts))
+            fits = 0.2 * rng.normal(size=60)  # another fit, whatever is predicted
+            shared = halves(fits, 10, rng)
+            family.append(Sample(rows + fits.mean(), halves(rows, 10, rng) + shared))
         false += any(d.verdict != "no difference" for d in differences([family])[0])
     assert false <= 300 * 0.05 + 3 * math.sqrt(300 * 0.05)

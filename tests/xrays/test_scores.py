@@ -74,10 +74,11 @@ def test_subsets_and_test_rows(data, rng):
     x, y = data
     new = rng.normal(size=(5, 2))
     labels = np.array(["a", "a", "b", "c", "b"])
-    subsets = subsets_of(24, 4, seed=1)
-    assert sorted(np.concatenate([np.setdiff1d(np.arange(24), s) for s in subsets])) == list(
-        range(24)
-    )
+    subsets = subsets_of(Task(y, None, regression=False), 4, seed=1)
+    for one, other in zip(subsets[::2], subsets[1::2], strict=True):
+        assert sorted([*one, *other]) == list(range(24))
+        for label in "abc":
+            assert abs(int((y[one] == label).sum()) - int((y[other] == label).sum())) <= 1
     matrix, cross = RBF(1.0)(x), RBF(1.0)(new, x)
     scores = scored(matrix, Task(y, labels, regression=False), subsets, cross)
     gp = GPClassifier("precomputed", probabilities="temperature", intercept=0).fit(matrix, y)

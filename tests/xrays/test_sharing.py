@@ -130,9 +130,9 @@ def test_fewer_rows_are_compared_with_the_model_on_the_same_ones(monkeypatch, da
     assert 12 <= count < 19 == report.finding("hidden twice").rows == report.rows
     rows = sharing.chosen_rows(count, 19, 0)
     chosen, labels = x[5:][rows], y[5:][rows]
-    task, groups = Task(labels, y[:5], regression=False), subsets_of(count, 3, 0)
+    task = Task(labels, y[:5], regression=False)
     both = [
-        scored(k.matrix(chosen), task, groups, k.matrix(x[:5], chosen))
+        scored(k.matrix(chosen), task, subsets_of(task, 3, 0), k.matrix(x[:5], chosen))
         for k in (variant.kernel, examination.computed[0].kernel)
     ]
     for measure in ("error", "nats", "test_error"):

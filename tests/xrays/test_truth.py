@@ -14,7 +14,7 @@ from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.findings import sample_of
 from keras2gp.xrays.scores import Task, scored, subsets_of
 
-ROWS, SETS = 40, 40
+ROWS, SETS, HALVINGS = 40, 40, 10
 FEATURES = 4
 MOST_FALSE = int(binom.ppf(0.99, SETS, 0.05))
 """Of so many data sets, those with a false claim, where 5% have one: at most, in 99% of cases."""
@@ -37,7 +37,8 @@ def test_differences_that_are_none_by_symmetry_are_seldom_claimed():
     rng, false = np.random.default_rng(7), 0
     for _ in range(SETS):
         x, y = symmetric(rng, ROWS)
-        task, subsets = Task(y, None, regression=False), subsets_of(ROWS, 4, 0)
+        task = Task(y, None, regression=False)
+        subsets = subsets_of(task, HALVINGS, 0)
         base, *others = (scored(kernel_of(i, x), task, subsets) for i in range(FEATURES))
         families = [[sample_of(s, base, m) for s in others] for m in ("error", "nats")]
         found = [d for family in differences(families) for d in family]
@@ -54,7 +55,8 @@ def test_intervals_hold_the_difference_on_rows_that_no_fit_saw():
     for _ in range(SETS):
         x, y = symmetric(rng, ROWS)
         new, labels = symmetric(rng, 400)
-        task, subsets = Task(y, labels, regression=False), subsets_of(ROWS, 4, 0)
+        task = Task(y, labels, regression=False)
+        subsets = subsets_of(task, HALVINGS, 0)
         one = scored(kernel_of(0, x), task, subsets, kernel_of(0, new, x))
         every = scored(RBF(2.0)(x), task, subsets, RBF(2.0)(new, x))
         truths.append(np.mean(one.test_error) - np.mean(every.test_error))
