@@ -19,6 +19,8 @@ from keras2gp.graph.ops import Activation, Composed
 __all__ = ["with_degrees"]
 
 _VARIANCES = np.array([1.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 5.0, 10.0, 20.0, 50.0, 100.0])
+_LARGE = 10.0 ** np.arange(0, 12.5, 0.5)
+"""Variances whose largest error is that at any."""
 
 
 def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
@@ -54,9 +56,10 @@ def with_degrees(graph: Graph, tolerance: float) -> tuple[Graph, list[str]]:
 
 def _integrated(name: str, dual: Piecewise) -> str:
     error = "1e-5 (float64: 1e-9)" if dual.differentiable else "2e-4 (float64: 1e-6)"
+    beyond = "1e-4 (float64: 1e-7)" if dual.differentiable else "2e-4 (float64: 1e-5)"
     return (
-        f"{name} integrated numerically: relative error at most {error} up to a variance of 100"
-        f"{_compact_note(dual)}{_rounding_note(dual)}"
+        f"{name} integrated numerically: relative error at most {error} up to a variance of 100, "
+        f"and {beyond} beyond{_compact_note(dual)}{_rounding_note(dual)}"
     )
 
 
@@ -82,8 +85,27 @@ def _note(name: str, dual: Hermite, tolerance: float) -> str:
     return (
         f"{name} expanded to degree {dual.degree}: relative error at most {at_one:.1g} at a "
         f"variance of 1 ({slope:.1g} in a tangent kernel), and at most {tolerance:g} {reach}"
-        f"{_end_note(dual)}{_compact_note(dual)}"
+        f"{_beyond_note(dual)}{_end_note(dual)}{_compact_note(dual)}"
     )
+
+
+def _beyond_note(dual: Hermite) -> str:
+    """The errors at larger variances: up to 10, up to 100, and at any that is not refused."""
+    parts = []
+    for largest in (10.0, 100.0, math.inf):
+        q = _LARGE[min(largest, dual.reach) >= _LARGE]
+        if len(q) == 0 or (math.isfinite(largest) and largest > dual.reach):
+            continue
+        error, slope = (_rounded_up(dual.bounds(q, derivative=d).max()) for d in (False, True))
+        where = "at any" if math.isinf(largest) else f"up to {largest:g}"
+        parts.append(f"{error} ({slope}) {where}")
+    return f"; at larger variances at most {', '.join(parts)}" if parts else ""
+
+
+def _rounded_up(bound: float) -> str:
+    """A bound as one digit, which is not below it."""
+    unit = 10.0 ** math.floor(math.log10(bound))
+    return f"{math.ceil(bound / unit - 1e-9) * unit:.1g}"
 
 
 def _end_note(dual: Hermite) -> str:

@@ -1,11 +1,16 @@
 """Duals that are truncated series: the choice of their degree, and their bounds."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from oracles.activations import CASES
 
-from keras2gp.covariance import program  # noqa: F401 (registers the duals)
+from keras2gp.covariance import (
+    expansion,
+    program,  # noqa: F401 (registers the duals)
+)
 from keras2gp.covariance.duals.expanded import Expanded
 from keras2gp.covariance.duals.hermite import LARGEST_DEGREE, TOLERANCE
 from keras2gp.covariance.registry import dual_of
@@ -96,3 +101,44 @@ def test_functions_of_keras_are_known_everywhere(name):
 def test_a_degree_is_a_count(degree):
     with pytest.raises(InputError, match="degree="):
         dual_of(Activation("tanh", (("degree", degree),)))
+
+
+FEW = {"silu", "tanh"}
+_PAIR = r"([-.e\d]+) \(([-.e\d]+)\)"
+BEYOND = re.compile(
+    f"; at larger variances at most {_PAIR} up to 10, {_PAIR} up to 100, {_PAIR} at any"
+)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
+def test_a_report_states_the_errors_at_large_variances(name):
+    """They are 2% for tanh at a variance of 100, of which it said nothing."""
+    dual = dual_named(name)
+    stated = BEYOND.search(expansion._note(name, dual, TOLERANCE))
+    up_to_10, slope_10, up_to_100, slope_100, at_any, slope_any = map(float, stated.groups())
+    assert up_to_10 <= up_to_100 <= at_any
+    assert slope_10 <= slope_100 <= slope_any
+    for largest, error, slope in (
+        (10.0, up_to_10, slope_10),
+        (100.0, up_to_100, slope_100),
+        (1e12, at_any, slope_any),
+    ):
+        q = np.array([0.5 * largest, largest])
+        assert dual.bounds(q).max() <= error
+        assert dual.bounds(q, derivative=True).max() <= slope
+    for q, error in ((10.0, up_to_10), (100.0, up_to_100)):
+        for rho in (-0.95, 0.99):
+            expected, second = by_quadrature(dual.phi, q, rho)
+            s = dual.prepare(tf.constant([q], tf.float64))
+            found = float(dual.covariance(tf.constant([rho * q], tf.float64), s, s)[0])
+            assert abs(found - expected) <= error * second + 1e-6 * second, (q, rho)
+
+
+def test_tanh_at_huge_variances_is_a_step_within_what_its_report_states():
+    dual, q, rho = dual_named("tanh"), 1e10, np.array([-0.9, 0.5, 0.99, 0.9999])
+    at_any = float(BEYOND.search(expansion._note("tanh", dual, TOLERANCE))[5])
+    s = dual.prepare(tf.constant(q, tf.float64, rho.shape))
+    found = dual.covariance(tf.constant(rho * q), s, s).numpy()
+    assert (np.abs(found - 2 / np.pi * np.arcsin(rho)) <= at_any).all()
