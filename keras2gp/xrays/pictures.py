@@ -248,7 +248,7 @@ def spectra(signals: Sequence[LayerSignal]) -> str:
             for n in range(math.floor(math.log10(most)) + 1)
         ),
         *(
-            _label(_LEFT - 6, _TOP + _SIDE - y(0.1**n) + 4, f"{0.1**n:g}", "end")
+            _label(_LEFT - 6, _TOP + _SIDE - y(0.1**n) + 4, _power(n), "end")
             for n in range(0, lowest + 1, max(1, -(-lowest // _MOST_TICKS)))
         ),
     ]
@@ -256,7 +256,12 @@ def spectra(signals: Sequence[LayerSignal]) -> str:
     return _figure("shares of eigenvalues by their rank", parts, drawn)
 
 
-_MOST_TICKS = 6
+def _power(n: int) -> str:
+    """0.1^n in few enough letters for the margin."""
+    return f"{0.1**n:g}" if n < _MOST_ZEROS else f"1e-{n}"
+
+
+_MOST_TICKS, _MOST_ZEROS = 6, 4
 _APART = 0.1
 """Distance on the axis below which two numbers would touch."""
 
