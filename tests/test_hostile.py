@@ -138,6 +138,73 @@ def test_sparse_arrays(form):
         kernel(tf.sparse.from_dense(X))
 
 
+class Batches(keras.utils.PyDataset):
+    """Two batches of one row."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return X[index : index + 1], np.arange(2)[index : index + 1]
+
+
+STREAMS = {
+    "a ragged tensor": (lambda: tf.ragged.constant([[1.0, 2.0], [3.0]]), r"to_tensor\(\)"),
+    "a data set": (lambda: tf.data.Dataset.from_tensor_slices(X).batch(1), "as_numpy_iterator"),
+    "a data set of Keras": (Batches, r"\[i\]\[0\] for i in range\(len"),
+    "a generator": (lambda: (row for row in X), r"np\.array\(list\("),
+    "a map": (lambda: map(np.copy, X), r"np\.array\(list\("),
+    "a set": (lambda: {1.0, 2.0}, "Try: a list"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Your `PyDataset` class")
+@pytest.mark.parametrize("name", STREAMS)
+def test_what_gives_its_rows_one_after_another(name):
+    make, remedy = STREAMS[name]
+    kernel = keras2gp.convert(model())
+    for read in (kernel, kernel.diag, kernel.matrix):
+        with pytest.raises(InputError, match=remedy):
+            read(make())
+    for head in (gp.GPClassifier, gp.GPRegressor):
+        for arguments in ((make(), [0, 1]), (X, make())):
+            with pytest.raises(InputError, match=remedy):
+                head(kernel, 0.1).fit(*arguments)
+
+
+def test_the_remedies_for_batches():
+    stream = tf.data.Dataset.from_tensor_slices((X, np.arange(2))).batch(1)
+    for part, expected in ((0, X), (1, np.arange(2))):
+        rows = np.concatenate([batch[part] for batch in stream.as_numpy_iterator()])
+        np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ([1, "a"], "numbers and texts"),
+        (("a", 2.5), "numbers and texts"),
+        ([None, 1], r"missing label, None\. Try: missing="),
+        ([{}, 1], "neither whole numbers nor texts$"),
+        ({"a": 1}, r"y is .*expected one label for each input, \[N\]$"),
+        ("ab", r"y is 'ab'; expected one label for each input, \[N\]$"),
+        ([], r"shape \(0,\); expected one label for each input, \[N\]$"),
+        (np.eye(2), "one-hot"),
+        ([0.5, 1.2], "Try: a GPRegressor"),
+    ],
+)
+def test_labels_that_are_none(y, words):
+    with pytest.raises(InputError, match=words):
+        gp.GPClassifier(RBF(1.0), 0.1).fit(X, y)
+
+
+@pytest.mark.parametrize("x", [{"a": 1}, "text", 3.0])
+def test_inputs_that_are_no_arrays(x):
+    with pytest.raises(InputError, match="expected an array") as caught:
+        gp.GPRegressor(RBF(1.0), 0.1).fit(x, [0.0, 1.0])
+    assert ("Reshape your data" in str(caught.value)) == isinstance(x, float)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_integers_that_are_rounded(dtype):
     kernel = keras2gp.convert(model(), dtype=dtype)

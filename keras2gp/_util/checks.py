@@ -57,12 +57,37 @@ def whole_number(
     raise error(f"{name}={received_text(value)}: expected a whole number, {reach}")
 
 
+_STREAMS = (
+    ("a ragged tensor", "nested_row_splits", "{name}.to_tensor(), which fills its rows up"),
+    (
+        "a data set that is read in batches",
+        "element_spec",
+        "np.concatenate([batch for batch in {name}.as_numpy_iterator()]), or of batch[0] of pairs",
+    ),
+    (
+        "a data set that is read in batches",
+        "on_epoch_end",
+        "np.concatenate([{name}[i][0] for i in range(len({name}))]), and of [1]",
+    ),
+    ("an iterator", "__next__", "np.array(list({name}))"),
+)
+"""What gives its rows one after another: what it is, an attribute that only it has, a remedy."""
+
+
 def require_plain(name: str, value: Any) -> None:
-    """Refuse masked values, which a plain array shows, and sparse ones, which it does not read.
+    """Refuse what is no array with all of its values: sparse or ragged ones, streams, sets.
 
     Raises:
-        InputError: values are masked, or the array is sparse.
+        InputError: it is one of these, or an array of which values are masked.
     """
+    for kind, mark, remedy in _STREAMS:
+        if hasattr(value, mark):
+            raise InputError(
+                f"{name} is {kind}, {received_text(value)}: expected an array of all rows. Try: "
+                f"{remedy.format(name=name)}"
+            )
+    if isinstance(value, set | frozenset):
+        raise InputError(f"{name} is a set, which has no order. Try: a list")
     if hasattr(value, "toarray"):
         raise InputError(f"{name} is sparse: sparse input is not supported. Try: {name}.toarray()")
     if hasattr(value, "dense_shape"):

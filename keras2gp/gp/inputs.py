@@ -60,9 +60,9 @@ def check_inputs(x: Any, *, precomputed: bool) -> Images:
     """
     array = _as_array(x, "X")
     if not array.ndim:
+        hint = ". Reshape your data: X.reshape(1, 1)" if array.dtype.kind in "fiub" else ""
         raise InputError(
-            f"X is {received_text(x)}: expected an array, [N, features] or [N, *shape]. Reshape "
-            "your data if it is a single number"
+            f"X is {received_text(x)}: expected an array, [N, features] or [N, *shape]{hint}"
         )
     if array.ndim < 2:
         raise InputError(

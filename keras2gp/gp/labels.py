@@ -40,34 +40,58 @@ def check_labels(y: Any) -> Vector:
         raise InputError("fit requires y to be passed, but the target y is None")
     require_plain("y", y)
     try:
-        labels = np.asarray(y)
-        if labels.ndim == 2 and labels.shape[1] == 1:
-            warnings.warn(
-                "A column-vector y was passed when a 1d array was expected: its one column is "
-                "taken",
-                DataConversionWarning,
-                stacklevel=3,
-            )
-            labels = labels[:, 0]
-        if labels.ndim != 1 or not labels.size:
-            raise InputError(
-                f"y has shape {labels.shape}; expected one label for each input, [N]. Try: "
-                "y.argmax(axis=1) if it is one-hot"
-            )
-        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise InputError("y is not finite: it holds NaN or inf")
-        if labels.dtype.kind == "O" and any(isinstance(v, float) and math.isnan(v) for v in labels):
-            raise InputError("y holds a missing label, NaN")
-        if labels.dtype.kind == "c":
-            raise InputError(f"Complex data not supported: y holds values of type {labels.dtype}")
+        labels = _one_axis(np.asarray(y), y)
+        _require_values(labels, y)
         check_classification_targets(labels)
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         text = str(error).removesuffix(".")
-        hint = ". Try: a GPRegressor" if "continuous" in text else ""
+        hint = ". Try: a GPRegressor" if "label type: continuous" in text else ""
+        if "label type: unknown" in text:  # of which scikit-learn says "continuous", too
+            text = "Unknown label type: neither whole numbers nor texts"
         raise InputError(f"y holds no labels: {text}{hint}") from error
     return labels
+
+
+def _one_axis(labels: Vector, y: Any) -> Vector:
+    """Labels [N], of a column too; InputError for other shapes."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected: its one column is taken",
+            DataConversionWarning,
+            stacklevel=4,
+        )
+        labels = labels[:, 0]
+    if not labels.ndim:
+        raise InputError(f"y is {received_text(y)}; expected one label for each input, [N]")
+    if labels.ndim != 1 or not labels.size:
+        hint = ". Try: y.argmax(axis=1) if it is one-hot" if labels.size else ""
+        raise InputError(
+            f"y has shape {labels.shape}; expected one label for each input, [N]{hint}"
+        )
+    return labels
+
+
+def _require_values(labels: Vector, y: Any) -> None:
+    """Refuse missing and mixed values with an InputError."""
+    kind = labels.dtype.kind
+    read = kind in "US" and not isinstance(y, np.ndarray)
+    if read and any(isinstance(value, int | float | np.number) for value in y):
+        raise InputError(
+            "y holds numbers and texts, and numbers would be taken for texts. Try: labels of one "
+            "type"
+        )
+    if kind == "f" and not np.isfinite(labels).all():
+        raise InputError("y is not finite: it holds NaN or inf")
+    if kind == "O" and any(isinstance(v, float) and math.isnan(v) for v in labels):
+        raise InputError("y holds a missing label, NaN")
+    if kind == "O" and any(value is None for value in labels):
+        raise InputError(
+            'y holds a missing label, None. Try: missing="ignore", or the rows without it'
+        )
+    if kind == "c":
+        raise InputError(f"Complex data not supported: y holds values of type {labels.dtype}")
 
 
 def classes_state(classes: Vector) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def test_float32_error_does_not_hide_a_duplicate(offset):
         ([], "shape"),
         (np.linspace(0.0, 1.0, 45), "no labels.*continuous.*Try: a GPRegressor"),
         (np.full(45, np.nan), "not finite"),
-        ([None, "a", 3] * 15, "no labels"),
+        ([None, "a", 3] * 15, "missing label, None"),
         (None, "None"),
     ],
 )
