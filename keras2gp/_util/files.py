@@ -19,6 +19,7 @@ from keras2gp._util.text import did_you_mean, size_text
 from keras2gp.errors import Keras2GPError, StoreError
 
 __all__ = [
+    "DISK_ERRORS",
     "Content",
     "Writer",
     "flush",
@@ -42,6 +43,9 @@ Writer = Callable[[BinaryIO], object]
 
 Content = Writer | str | bytes | bytearray | memoryview
 """The content of a file: text (as UTF-8), bytes, or a function that writes it."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Numbers of the errors of a disk that takes no more."""
 
 _SUFFIX = ".partial"
 _OURS = re.compile(rf"\..*\.[0-9a-f]{{32}}{re.escape(_SUFFIX)}(\.\w+)?", re.DOTALL)

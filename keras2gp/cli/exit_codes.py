@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from enum import IntEnum
 
+from keras2gp._util.files import DISK_ERRORS
 from keras2gp.errors import (
     DataError,
     InputError,
@@ -78,7 +78,6 @@ _FAMILIES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (MemoryError, ExitCode.STORAGE),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
 )
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
@@ -99,5 +98,5 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _is_exhaustion(error: BaseException) -> bool:
     """Whether disk or memory ran out; TensorFlow's own error is known by name, not imported."""
-    full = isinstance(error, OSError) and error.errno in _DISK_FULL
+    full = isinstance(error, OSError) and error.errno in DISK_ERRORS
     return full or type(error).__name__ == "ResourceExhaustedError"

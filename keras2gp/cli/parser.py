@@ -12,6 +12,7 @@ from keras2gp.cli.arguments import MODEL, MODEL_OR_KERNEL
 from keras2gp.cli.described import Parser
 from keras2gp.cli.exit_codes import MEANINGS
 from keras2gp.cli.loading import Command
+from keras2gp.cli.xray_arguments import add_xray
 
 __all__ = ["build_parser"]
 
@@ -47,7 +48,7 @@ def build_parser() -> Parser:
     for add in (
         *(_add_inspect, _add_convert, _add_verify, _add_gram, _add_fit),
         *(results.add_evaluate, results.add_predict, results.add_export, results.add_search),
-        *(results.add_tune, results.add_xray, results.add_plot, results.add_demo),
+        *(results.add_tune, add_xray, results.add_plot, results.add_demo),
         results.add_completion,
     ):
         add(commands)

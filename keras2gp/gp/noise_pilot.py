@@ -259,6 +259,7 @@ class _LeftOut(Eigenvectors):
     def __init__(self, matrix: Matrix, targets: Targets, roots: Vector) -> None:
         super().__init__(matrix, targets)
         self._columns, self._roots = targets.argmax(axis=1), roots[:, None]
+        self._ones = self._vectors.T @ roots
 
     def parts(self, shift: float, intercept: float = 0.0) -> Vector:
         """The part of each label in the likelihood at this noise and jitter, in nats.
@@ -270,7 +271,7 @@ class _LeftOut(Eigenvectors):
         alpha, diagonal = self.solved(shift)
         if intercept:
             ones = self._roots[:, 0]
-            u = self._vectors @ ((self._vectors.T @ ones) / (self._eigenvalues + shift))
+            u = self._vectors @ (self._ones / (self._eigenvalues + shift))
             alpha, diagonal = plus_constant(alpha, diagonal, u, ones, intercept)
         left_out = (self._targets - alpha / diagonal[:, None]) / self._roots
         return label_likelihoods(left_out, self._columns)

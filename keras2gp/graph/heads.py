@@ -82,7 +82,7 @@ class _Heads:
         node = self.nodes[index]
         if self.joined and (chain := self._parameter(index)):
             self.removed += [each for each in chain if each not in self.removed]
-            self.moved += chain[1:] if len(chain) > 1 else []
+            self.moved += chain[1:]
             return self.stripped(chain[-1].inputs[0])
         if isinstance(node.op, Activation) and node.op.name in _OUTPUT_ACTIVATIONS:
             if self._readers[index] > 1:  # Something else than the output is made of it.

@@ -11,7 +11,6 @@ kernel.json states its own digest and that of preprocessor.keras; a changed file
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
 from keras2gp._util.digest import check_digest, file_digest, with_digest
-from keras2gp._util.files import missing, read_if_regular, staged_directory
+from keras2gp._util.files import DISK_ERRORS, missing, read_if_regular, staged_directory
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import Program
@@ -158,7 +157,7 @@ def save_module(module: Any, directory: Path, function: Any) -> None:
     try:
         tf.saved_model.save(module, str(directory), signatures=function)
     except tf.errors.OpError as error:
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+        for number in DISK_ERRORS:
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number)) from error
         raise

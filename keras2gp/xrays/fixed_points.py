@@ -40,7 +40,6 @@ _HALVINGS = 30
 _EDGE = 0.02
 """Distance of the slope from 1 that counts as the edge: a hundred layers change angles by a
 factor of 7 there, which is what finite data tells from none."""
-_BOUNDS = 1e-12, 1e12
 
 
 @dataclass(frozen=True)
