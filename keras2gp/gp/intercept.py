@@ -24,10 +24,12 @@ from keras2gp.gp.solvers.report import is_number
 from keras2gp.gp.solvers.training import Training
 
 __all__ = [
+    "ROWS",
     "ShiftedKernel",
     "check_intercept",
     "chosen_intercept",
     "gain_by_intercept",
+    "gainful",
     "shifted_training",
 ]
 
@@ -130,19 +132,29 @@ def chosen_intercept(
     """
     variance = float(training.diagonal().mean())
     rows = drawn_rows(training, ROWS)
-    corner = training.corner(rows.tolist()).astype(training.dtype)
     some, targets = noise.of(rows), targets[rows]
     if some.common is None:
+        corner = training.corner(rows.tolist()).astype(training.dtype)
         part, stated = Training("precomputed", None, corner), check_jitter(jitter)
         pilot = Pilot(part, targets, labels=True, jitter=stated, relative=some.relative)
-        gain = pilot.gain_by(variance)
-    else:
-        try:
-            factor = factorize(corner, some.times(float(some.common)), jitter)
-        except NumericalError:  # nor is the whole matrix regular: its solver says why
-            return 0.0
-        gain = gain_by_intercept(factor, targets, variance)
-    return variance if gain > GAIN else 0.0
+        return variance if pilot.gain_by(variance) > GAIN else 0.0
+    corner = training.unchecked_corner(rows.tolist()).astype(training.dtype)
+    try:
+        factor = factorize(corner, some.times(float(some.common)), jitter)
+    except (InputError, NumericalError):  # the solver names the place in the whole matrix
+        return 0.0
+    return gainful(factor, targets, variance)
+
+
+def gainful(factor: CholeskyFactor, targets: Targets, c: float) -> float:
+    """c where left-out labels gain more than GAIN by an intercept of that variance; else 0.
+
+    Args:
+        factor: of A, [N, N].
+        targets: Y, -1 and 1, [N, C].
+        c: the variance of the intercept.
+    """
+    return c if gain_by_intercept(factor, targets, c) > GAIN else 0.0
 
 
 def gain_by_intercept(factor: CholeskyFactor, targets: Targets, c: float) -> float:

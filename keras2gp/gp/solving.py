@@ -11,7 +11,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Matrix, Targets, Vector
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.intercept import chosen_intercept, shifted_training
+from keras2gp.gp.intercept import ROWS, chosen_intercept, gainful, shifted_training
 from keras2gp.gp.noise import choose_noise, choose_noises
 from keras2gp.gp.noise_curve import NoiseCurve
 from keras2gp.gp.noise_pilot import noise_memory
@@ -20,6 +20,7 @@ from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.by_output import fit_outputs
 from keras2gp.gp.solvers.choice import chosen_solver
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
+from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import precision_hint
@@ -97,14 +98,20 @@ def solved_with_intercept(task: Task, progress: Progress | None = None) -> tuple
         return _solved(task, solver, reason, progress), 0.0
     started, computed = time.perf_counter(), training.bytes_to_compute
     solver.require(training, outputs)
-    training = training.computed()
-    variance = chosen_intercept(training, task.targets, task.noise, task.jitter)
+    task, solution = replace(task, training=training.computed()), None
+    if task.noise.common is not None and len(training) <= ROWS and solver.name in _DIRECT:
+        solution = _solved(task, solver, reason, progress)  # its factor decides, and may stay
+        factor = cast("CholeskyFactor", solution[0].system)
+        variance = gainful(factor, task.targets, float(task.training.diagonal().mean()))
+    else:
+        variance = chosen_intercept(task.training, task.targets, task.noise, task.jitter)
     if variance:
-        training = shifted_training(training, variance)
+        task = replace(task, training=shifted_training(task.training, variance))
+    if variance or solution is None:
+        solution = _solved(task, solver, reason, progress)
+    fit, report, curve = solution
     seconds = time.perf_counter() - started
-    task = replace(task, training=training)
-    fit, report, curve = _solved(task, solver, reason, progress)
-    report = replace(report, memory=report.memory + computed, seconds=report.seconds + seconds)
+    report = replace(report, memory=report.memory + computed, seconds=seconds)
     return (fit, report, curve), variance
 
 

@@ -14,7 +14,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 import keras2gp
 from keras2gp import GPClassifier, GPRegressor
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp import ConjugateGradients, intercept
+from keras2gp.gp import ConjugateGradients, intercept, solving
 from keras2gp.gp.intercept import gain_by_intercept
 from keras2gp.gp.noise_pilot import Pilot, label_likelihoods
 from keras2gp.gp.saving import load_head, save_head
@@ -167,12 +167,39 @@ def test_a_kernel_whose_values_can_only_be_read_as_arrays():
 
 def test_some_rows_decide_for_many(monkeypatch):
     x, y, _, _ = iris()
-    monkeypatch.setattr(intercept, "ROWS", 40)
+    for module in (intercept, solving):
+        monkeypatch.setattr(module, "ROWS", 40)
     some = GPClassifier(KERNEL, 0.1).fit(x, y)
     assert some.intercept_ == pytest.approx(float(np.mean(KERNEL.diag(x))))
     mixed = GPClassifier(KERNEL, 0.1, solver="mixed").fit(x, y)
     assert mixed.intercept_ == some.intercept_
     np.testing.assert_allclose(mixed.alpha_, some.alpha_, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("rows", [40, 512])
+def test_a_choice_against_an_intercept_leaves_the_fit_as_it_is(monkeypatch, rows):
+    x, y, _, _ = iris()
+    for module in (intercept, solving):
+        monkeypatch.setattr(module, "ROWS", rows)
+    some, none = (GPClassifier(KERNEL + 1e3, 0.1, intercept=c).fit(x, y) for c in ("auto", 0))
+    assert some.intercept_ == 0.0
+    np.testing.assert_array_equal(some.alpha_, none.alpha_)
+    assert some.solver_report_.memory == none.solver_report_.memory
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "said"),
+    [((70, 3), 1e9, r"\[3, 70\] and .* differ"), ((70, 3), np.nan, r"entry \[70, 3\]")],
+)
+@pytest.mark.parametrize("rows", [40, 70, 512])
+def test_a_wrong_matrix_is_refused_by_its_own_places(monkeypatch, place, wrong, said, rows):
+    x, y, _, _ = iris()
+    for module in (intercept, solving):
+        monkeypatch.setattr(module, "ROWS", rows)
+    matrix = np.array(KERNEL.matrix(x))
+    matrix[place] = wrong
+    with pytest.raises(InputError, match=said):
+        GPClassifier("precomputed", 0.1).fit(matrix, y)
 
 
 @pytest.mark.parametrize("added", ["auto", SHIFT])

@@ -205,6 +205,16 @@ class Training:
             return self._source.corner(indices)
         return self._values(self._inputs[list(indices)], indices)
 
+    def unchecked_corner(self, indices: Sequence[int]) -> Matrix:
+        """As `corner`; of an array that is given, these entries alone are read, and none checked.
+
+        For a question about some rows, before a solver that reads and checks all of them.
+        """
+        if isinstance(self.given, np.ndarray):
+            entries: Matrix = self.given[np.ix_(indices, indices)].astype(np.float64)
+            return entries
+        return self.corner(indices)
+
     def among(self, indices: Sequence[int]) -> Matrix:
         """Covariances of some training inputs with each other, symmetric, [count, count]."""
         if self._source is not None:
