@@ -9,7 +9,7 @@ from typing import Any
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.xrays import KINDS, exchanges, removals
+from keras2gp.xrays import KINDS, exchanges, poolings, removals
 from keras2gp.xrays.wiring import Change, Found, Wiring
 
 __all__ = ["Ablation", "ablations", "check_kinds"]
@@ -36,7 +36,7 @@ _Generator = Callable[[Sequence[Wiring], Mapping[str, LayerVariances]], Iterator
 _GENERATORS: dict[str, _Generator] = {
     "skip": removals.skips,
     "normalization": removals.normalizations,
-    "pooling": exchanges.poolings,
+    "pooling": poolings.poolings,
     "stride": exchanges.strides,
     "padding": exchanges.paddings,
     "window": exchanges.windows,

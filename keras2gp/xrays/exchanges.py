@@ -1,10 +1,10 @@
-"""Ablations that exchange settings: pooling, strides, padding, windows, activations, biases."""
+"""Ablations that exchange settings: strides, padding, windows, activations, biases."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,20 +13,20 @@ from keras import layers
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.xrays.parts import (
     activation_name,
+    calls_of,
     is_activation,
     is_convolution,
-    is_global_pooling,
-    is_pooling,
+    sides_of,
     window_of,
 )
-from keras2gp.xrays.removals import merges_of, passed
+from keras2gp.xrays.removals import merges_of
 from keras2gp.xrays.wiring import Change, Found, Visit, Wired, Wiring, is_weighted
 
 __all__ = [
     "activations",
     "biases",
+    "instead",
     "paddings",
-    "poolings",
     "receptive_fields",
     "strides",
     "windows",
@@ -39,91 +39,33 @@ _BIAS = 0.1
 """Bias variance for a model that has none."""
 
 
-def _calls(wirings: Sequence[Wiring], wanted: Callable[[Any], bool]) -> dict[str, Wired]:
-    """The calls of some operations, by path."""
-    calls = (call for wiring in wirings for call in wiring.calls)
-    return {call.path: call for call in calls if wanted(call.operation)}
-
-
 def _with(**settings: Any) -> Change:
     return lambda visit: visit.result(**settings)
 
 
-def _instead(layer: Callable[[Visit], Any]) -> Change:
+def instead(layer: Callable[[Visit], Any]) -> Change:
+    """Another layer on the call's first input."""
     return lambda visit: layer(visit)(visit.inputs[0])
-
-
-def poolings(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
-    """Each pooling left out or exchanged for a stride, all of them at the end, and the last one."""
-    del parameters
-    found = _calls(wirings, is_pooling)
-    for path, call in found.items():
-        yield f"no {path}", f"without the pooling {path}", {path: passed}
-        if any(n > 1 for n in _sides(call.operation.strides)):
-            text = f"with every position that the pooling {path} moves to, and no averaging"
-            yield f"{path} as a stride", text, {path: _instead(_stride)}
-    if len(found) > 1:
-        yield "no pooling", f"without all {len(found)} poolings", dict.fromkeys(found, passed)
-    flat = [c for c in _calls(wirings, _is_flatten).values() if len(c.shape) > 1]
-    if found and flat:
-        changes: dict[str, Change] = dict.fromkeys(found, passed)
-        moved = [call.operation for call in found.values()]
-        changes[flat[-1].path] = _behind(moved)
-        yield "pooling at the end", "with all poolings in front of the Flatten", changes
-    for path in _calls(wirings, is_global_pooling):
-        text = f"with a Flatten in the place of the pooling {path}"
-        yield f"{path} as a Flatten", text, {path: _instead(lambda _visit: layers.Flatten())}
-    for call in flat:
-        text = f"with the average over all positions in the place of {call.path}"
-        yield f"{call.path} as an average", text, {call.path: _instead(_average)}
-
-
-def _is_flatten(operation: Any) -> bool:
-    return isinstance(operation, layers.Flatten)
-
-
-def _sides(setting: Any) -> tuple[int, ...]:
-    return (setting,) if isinstance(setting, int) else tuple(setting)
-
-
-def _stride(visit: Visit) -> Any:
-    """A pooling of one position: nothing but the stride of another."""
-    operation = visit.call.operation
-    kind = getattr(layers, type(operation).__name__.replace("Max", "Average"))
-    return kind(1, operation.strides, data_format=operation.data_format, name=operation.name)
-
-
-def _average(visit: Visit) -> Any:
-    operation = visit.call.operation
-    kind = getattr(layers, f"GlobalAveragePooling{len(visit.call.shape) - 1}D")
-    return kind(data_format=operation.data_format, name=operation.name)
-
-
-def _behind(operations: Sequence[Any]) -> Change:
-    """The call on what layers make of its input."""
-
-    def change(visit: Visit) -> Any:
-        tensor = visit.inputs[0]
-        for operation in operations:
-            tensor = visit.builder.copied(operation, {})(tensor)
-        return visit.builder.copied(visit.call.operation, {})(tensor)
-
-    return change
 
 
 def _convolutions(wirings: Sequence[Wiring]) -> dict[str, Wired]:
     """The convolutions of windows of more than one position."""
-    found = _calls(wirings, is_convolution)
+    found = calls_of(wirings, is_convolution)
     return {path: call for path, call in found.items() if max(window_of(call.operation)) > 1}
+
+
+def _counted(found: Collection[str], noun: str = "convolution") -> str:
+    """The number of calls, with their noun."""
+    return f"{len(found)} {noun}" + "s" * (len(found) != 1)
 
 
 def strides(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
     """All convolutions with stride 1."""
     del parameters
-    found = _calls(wirings, is_convolution)
-    found = {p: c for p, c in found.items() if max(_sides(c.operation.strides)) > 1}
+    found = calls_of(wirings, is_convolution)
+    found = {p: c for p, c in found.items() if max(sides_of(c.operation.strides)) > 1}
     changes = dict.fromkeys(found, _with(strides=1))
-    yield "stride 1", f"with stride 1 in all {len(found)} convolutions that have another", changes
+    yield "stride 1", f"with stride 1 in {_counted(found)} that had another", changes
 
 
 def paddings(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
@@ -135,12 +77,12 @@ def paddings(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Foun
     }
     for old, new in (("same", "valid"), ("valid", "same")):
         paths = [path for path, call in found.items() if call.operation.padding == old]
-        text = f'with padding "{new}" in {len(paths)} convolutions that have "{old}"'
+        text = f'with padding "{new}" in {_counted(paths)} that had "{old}"'
         yield f"padding {new}", text, dict.fromkeys(paths, _with(padding=new))
         outside = [path for path in paths if path not in blocks]
         if len(outside) < len(paths):
             name, where = f"padding {new} outside of blocks", "outside of blocks with a skip"
-            text = f'with padding "{new}" in {len(outside)} convolutions {where} that have "{old}"'
+            text = f'with padding "{new}" in {_counted(outside)} {where} that had "{old}"'
             yield name, text, dict.fromkeys(outside, _with(padding=new))
 
 
@@ -153,7 +95,8 @@ def windows(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found
             path: tuple(max(n + step, 1) if n > 1 else 1 for n in window_of(call.operation))
             for path, call in found.items()
         }
-        text = f"with windows {name.split()[0]} by 2 in all {len(sizes)} convolutions"
+        least = ", 1 at least," if step < 0 else ""
+        text = f"with windows {name.split()[0]} by 2{least} in {_counted(sizes)}"
         yield name, text, {path: _with(kernel_size=size) for path, size in sizes.items()}
 
 
@@ -162,10 +105,10 @@ def receptive_fields(wirings: Sequence[Wiring], parameters: Parameters) -> Itera
     del parameters
     found = _convolutions(wirings)
     if any(max(window_of(call.operation)) > 3 for call in found.values()) or len(found) > 1:
-        text = "with windows of one position in all convolutions"
+        text = f"with windows of one position in {_counted(found)}"
         yield "windows of 1", text, dict.fromkeys(found, _with(kernel_size=1))
-    even = [path for path, call in found.items() if max(_sides(call.operation.strides)) == 1]
-    text = f"with dilation 2 in {len(even)} convolutions of stride 1"
+    even = [path for path, call in found.items() if max(sides_of(call.operation.strides)) == 1]
+    text = f"with dilation 2 in {_counted(even)} of stride 1"
     yield "dilation 2", text, dict.fromkeys(even, _with(dilation_rate=2))
 
 
@@ -192,28 +135,29 @@ def activations(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[F
 def _activated(call: Wired, name: str) -> Change:
     if is_weighted(call.operation):
         return _with(activation=name)
-    return _instead(lambda visit: layers.Activation(name, name=visit.call.operation.name))
+    return instead(lambda visit: layers.Activation(name, name=visit.call.operation.name))
 
 
 def biases(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
     """Other variances of all biases."""
-    found = _calls(wirings, lambda o: is_weighted(o) and hasattr(o, "use_bias"))
+    found = calls_of(wirings, lambda o: is_weighted(o) and hasattr(o, "use_bias"))
     present = {
         path: parameters[path].bias
         for path, call in found.items()
         if call.operation.use_bias and path in parameters
     }
     if not any(present.values()):
-        text = f"with biases of variance {_BIAS:g} in all {len(found)} layers"
+        text = f"with biases of variance {_BIAS:g} in {_counted(found, 'layer')}"
         yield f"biases {_BIAS:g}", text, dict.fromkeys(found, _biased(_BIAS))
         return
     yield (
         "no biases",
-        f"without the biases of {len(present)} layers",
+        f"without the biases of {_counted(present, 'layer')}",
         dict.fromkeys(present, _with(use_bias=False)),
     )
     for name, factor in (("biases x 4", 4.0), ("biases / 4", 0.25)):
-        text = f"with the bias variances of {len(present)} layers {name.removeprefix('biases ')}"
+        times = name.removeprefix("biases ")
+        text = f"with the bias variances of {_counted(present, 'layer')} {times}"
         yield name, text, {path: _biased(factor * b2) for path, b2 in present.items() if b2}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -14,12 +14,15 @@ from keras2gp.xrays.wiring import CONVOLUTIONS, Wired, Wiring
 __all__ = [
     "activation_name",
     "branches",
+    "calls_of",
     "is_activation",
+    "is_attached",
     "is_convolution",
     "is_global_pooling",
     "is_merge",
     "is_normalization",
     "is_pooling",
+    "sides_of",
     "signature",
     "unit",
     "window_of",
@@ -65,6 +68,13 @@ def _is_function(operation: Any) -> bool:
     return not isinstance(operation, keras.Layer) and type(operation).__name__ in _FUNCTIONS
 
 
+def is_attached(call: Wired) -> bool:
+    """Whether it is an activation, a normalisation or a dropout of one tensor."""
+    operation = call.operation
+    kinds = is_activation(operation), is_normalization(operation), isinstance(operation, _IDLE)
+    return any(kinds) and len(call.sources) == 1
+
+
 def is_pooling(operation: Any) -> bool:
     """Whether it is a pooling over windows."""
     return isinstance(operation, _POOLINGS)
@@ -94,6 +104,12 @@ def activation_name(operation: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
+def calls_of(wirings: Sequence[Wiring], wanted: Callable[[Any], bool]) -> dict[str, Wired]:
+    """The calls of some operations, by path."""
+    calls = (call for wiring in wirings for call in wiring.calls)
+    return {call.path: call for call in calls if wanted(call.operation)}
+
+
 def window_of(operation: Any) -> tuple[int, ...]:
     """The window of a convolution."""
     return tuple(int(n) for n in operation.kernel_size)
@@ -111,11 +127,15 @@ def unit(wiring: Wiring, number: int) -> tuple[int, ...]:
     found = [number]
     while len(readers := wiring.readers[found[-1]]) == 1:
         reader = wiring.calls[readers[0]]
-        attached = is_activation(reader.operation) or is_normalization(reader.operation)
-        if not (attached or isinstance(reader.operation, _IDLE)) or len(reader.sources) > 1:
+        if not is_attached(reader):
             break
         found.append(readers[0])
     return tuple(found)
+
+
+def sides_of(setting: Any) -> tuple[int, ...]:
+    """A setting of Keras's that is one number for all axes, or one for each."""
+    return (setting,) if isinstance(setting, int) else tuple(setting)
 
 
 def signature(calls: Iterable[Wired]) -> str:

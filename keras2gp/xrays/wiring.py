@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -147,6 +147,19 @@ class Visit:
         operation = self.builder.copied(self.call.operation, settings)
         return operation(*self.args, **self.kwargs)
 
+    def behind(self, operations: Sequence[Any], reading: int) -> Any:
+        """The result of the call on what copies of operations make of one tensor that it reads.
+
+        Args:
+            operations: layers, in order.
+            reading: identity of the tensor of the original; other tensors are read as they are.
+        """
+        made = self.builder.applied(operations, self.tensors[reading])
+        tensors = {**self.tensors, reading: made}
+        arguments = self.call.node.arguments
+        args, kwargs = (replaced(v, tensors) for v in (arguments.args, arguments.kwargs))
+        return self.builder.plain(replace(self, args=args, kwargs=kwargs, tensors=tensors))
+
     def again(self, numbers: Sequence[int], start: int, result: Any) -> Any:
         """Copies of calls once more, with other weights, behind `result`.
 
@@ -206,6 +219,7 @@ class _Builder:
     def __init__(self, changes: Mapping[str, Change]) -> None:
         self._changes = changes
         self._copies: dict[tuple[int, str], Any] = {}
+        self._applied: dict[tuple[int, int], Any] = {}
 
     def model(self, wiring: Wiring, inputs: list[Any], name: str) -> Any:
         """The copy of one graph."""
@@ -216,13 +230,14 @@ class _Builder:
             args, kwargs = (replaced(v, tensors) for v in (arguments.args, arguments.kwargs))
             visit = Visit(call, args, kwargs, tensors, wiring, self)
             change = self._changes.get(call.path)
-            results = self._plain(visit) if change is None else change(visit)
+            results = self.plain(visit) if change is None else change(visit)
             results = results if isinstance(results, list | tuple) else [results]
             tensors |= {id(t): r for t, r in zip(call.node.outputs, results, strict=True)}
         outputs = [tensors[id(t)] for t in functional.outputs]
         return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=name)
 
-    def _plain(self, visit: Visit) -> Any:
+    def plain(self, visit: Visit) -> Any:
+        """The result of a call as it is, whose nested model is a copy too."""
         inner = functional_of(visit.call.operation)
         if inner is None:
             return visit.result()
@@ -239,6 +254,15 @@ class _Builder:
         if key not in self._copies:
             self._copies[key] = _copy(operation, settings, operation.name + suffix)
         return self._copies[key]
+
+    def applied(self, operations: Sequence[Any], tensor: Any) -> Any:
+        """Copies of layers behind a tensor, one after the other; made once for each tensor."""
+        for operation in operations:
+            key = (id(operation), id(tensor))
+            if key not in self._applied:
+                self._applied[key] = self.copied(operation, {})(tensor)
+            tensor = self._applied[key]
+        return tensor
 
 
 def _copy(operation: Any, settings: Mapping[str, Any], name: str) -> Any:
