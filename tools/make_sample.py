@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from keras2gp.data.datasets import load  # noqa: E402
+from keras2gp.data.loading import load  # noqa: E402
 
 SEED = 2018
 TRAIN_PER_CLASS, TEST_PER_CLASS, CLASSES = 400, 200, 10

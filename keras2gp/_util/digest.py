@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.files import read_if_regular
+from keras2gp._util.paths import read_if_regular
 from keras2gp._util.version import VERSION
 from keras2gp.errors import Keras2GPError, ModelFileError
 

@@ -1,4 +1,4 @@
-"""Files and directories that are written in one piece, and files that are read without waiting."""
+"""Files and directories that are written in one piece."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
 
-from keras2gp._util.text import did_you_mean, size_text
 from keras2gp.errors import Keras2GPError, StoreError
 
 __all__ = [
@@ -24,10 +23,6 @@ __all__ = [
     "Writer",
     "flush",
     "foreign_files",
-    "free_disk",
-    "missing",
-    "read_if_regular",
-    "require_disk",
     "require_writable",
     "staged_directory",
     "staged_file",
@@ -51,8 +46,6 @@ _SUFFIX = ".partial"
 _OURS = re.compile(rf"\..*\.[0-9a-f]{{32}}{re.escape(_SUFFIX)}(\.\w+)?", re.DOTALL)
 _ATTEMPTS = 10
 _ABANDONED = 3600.0
-_MOST = 1000
-"""Names of a folder that are compared with one that it lacks."""
 
 
 def temporary_name(path: Path) -> Path:
@@ -285,74 +278,6 @@ def sweep(target: Path) -> None:
             shutil.rmtree(partial, ignore_errors=True)
         elif abandoned:
             partial.unlink(missing_ok=True)
-
-
-def missing(path: Path, what: str = "no such file") -> str:
-    """The message on a path where nothing is, with a name beside it that resembles it."""
-    try:
-        names = [
-            entry.name for entry, _ in zip(os.scandir(path.parent), range(_MOST), strict=False)
-        ]
-    except OSError:  # its folder is missing too, or may not be read
-        names = []
-    return f"{path}: {what}.{did_you_mean(path.name, names)}".removesuffix(".")
-
-
-def read_if_regular(path: Path, largest: int | None = None) -> bytes | None:
-    """The bytes of a regular file; None where there is none, or something else.
-
-    A pipe or device is never waited for.
-
-    Raises:
-        OSError: the file cannot be read, or has more than `largest` bytes.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        # Not blocking, in case a pipe has taken the file's place since.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        if error.errno == errno.ELOOP:  # a link that leads to itself
-            return None
-        raise
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        if largest is not None and status.st_size > largest:
-            raise OSError(errno.EFBIG, f"larger than {size_text(largest)}", str(path))
-        return stream.read()
-
-
-def require_disk(path: Path, needed: int, purpose: str, hint: str = "another disk") -> None:
-    """Refuse a computation whose result the disk of `path` cannot hold.
-
-    Args:
-        path: where the result will be written; it need not exist yet.
-        needed: bytes.
-        purpose: what needs them, the subject of the message's first sentence.
-        hint: what to try instead.
-
-    Raises:
-        StoreError: with both figures, if less is free.
-    """
-    free = free_disk(path)
-    if free is not None and needed > free:
-        raise StoreError(
-            f"{purpose} needs {size_text(needed)} on the disk of {path}, and {size_text(free)} is "
-            f"free. Try: {hint}"
-        )
-
-
-def free_disk(path: Path) -> int | None:
-    """Bytes free where `path` is or will be; None where the system does not say."""
-    path = path.absolute()
-    try:
-        return shutil.disk_usage(next(p for p in (path, *path.parents) if p.is_dir())).free
-    except (OSError, StopIteration):
-        return None
 
 
 def _mode(path: Path) -> int | None:

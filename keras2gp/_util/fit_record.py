@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp._util.digest import check_digest, with_digest
-from keras2gp._util.files import missing, read_if_regular, write_file
-from keras2gp._util.paths import expanded, real_path
+from keras2gp._util.files import write_file
+from keras2gp._util.paths import expanded, missing, read_if_regular, real_path
 from keras2gp.errors import Keras2GPError, ModelFileError
 
 __all__ = [

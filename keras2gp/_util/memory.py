@@ -1,15 +1,25 @@
-"""Memory: compares what a computation needs with what this process can get, beforehand."""
+"""Memory and disk: compares what a computation needs with what it can get, beforehand."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from keras2gp._util.text import size_text
-from keras2gp.errors import InputError, Keras2GPError
+from keras2gp.errors import InputError, Keras2GPError, StoreError
 
-__all__ = ["NEGLIGIBLE", "available_memory", "peak_memory", "require_memory", "resident_memory"]
+__all__ = [
+    "NEGLIGIBLE",
+    "available_memory",
+    "free_disk",
+    "peak_memory",
+    "require_disk",
+    "require_memory",
+    "resident_memory",
+]
 
 NEGLIGIBLE = 2**24
 """Bytes that a frequent call may take without a comparison, which costs a fraction of 1 ms."""
@@ -141,3 +151,32 @@ def _entry(path: str, name: str) -> int:
 def _text(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (ten a call: speed)
         return file.read()
+
+
+def require_disk(path: Path, needed: int, purpose: str, hint: str = "another disk") -> None:
+    """Refuse a computation whose result the disk of `path` cannot hold.
+
+    Args:
+        path: where the result will be written; it need not exist yet.
+        needed: bytes.
+        purpose: what needs them, the subject of the message's first sentence.
+        hint: what to try instead.
+
+    Raises:
+        StoreError: with both figures, if less is free.
+    """
+    free = free_disk(path)
+    if free is not None and needed > free:
+        raise StoreError(
+            f"{purpose} needs {size_text(needed)} on the disk of {path}, and {size_text(free)} is "
+            f"free. Try: {hint}"
+        )
+
+
+def free_disk(path: Path) -> int | None:
+    """Bytes free where `path` is or will be; None where the system does not say."""
+    path = path.absolute()
+    try:
+        return shutil.disk_usage(next(p for p in (path, *path.parents) if p.is_dir())).free
+    except (OSError, StopIteration):
+        return None

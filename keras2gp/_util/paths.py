@@ -1,15 +1,23 @@
-"""Paths as people write them: read as a shell does, or refused where no system takes them."""
+"""Paths as people write them, and files that are read without waiting.
+
+A path is read as a shell does, or refused where no system takes it.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.text import received_text
+from keras2gp._util.text import did_you_mean, received_text, size_text
 from keras2gp.errors import InputError, Keras2GPError
 
-__all__ = ["as_path", "expanded", "no_path", "real_path"]
+__all__ = ["as_path", "expanded", "missing", "no_path", "read_if_regular", "real_path"]
+
+_MOST = 1000
+"""Names of a folder that are compared with one that it lacks."""
 
 _DEEPEST = 200
 """Folders inside one another; Python walks through folders by recursion."""
@@ -47,3 +55,42 @@ def as_path(name: str, value: Any, error: type[Keras2GPError] = InputError) -> P
     if why := no_path(text):
         raise error(f"{name}={received_text(value)}: {why}")
     return expanded(text)
+
+
+def missing(path: Path, what: str = "no such file") -> str:
+    """The message on a path where nothing is, with a name beside it that resembles it."""
+    try:
+        names = [
+            entry.name for entry, _ in zip(os.scandir(path.parent), range(_MOST), strict=False)
+        ]
+    except OSError:  # its folder is missing too, or may not be read
+        names = []
+    return f"{path}: {what}.{did_you_mean(path.name, names)}".removesuffix(".")
+
+
+def read_if_regular(path: Path, largest: int | None = None) -> bytes | None:
+    """The bytes of a regular file; None where there is none, or something else.
+
+    A pipe or device is never waited for.
+
+    Raises:
+        OSError: the file cannot be read, or has more than `largest` bytes.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        # Not blocking, in case a pipe has taken the file's place since.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link that leads to itself
+            return None
+        raise
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if largest is not None and status.st_size > largest:
+            raise OSError(errno.EFBIG, f"larger than {size_text(largest)}", str(path))
+        return stream.read()

@@ -10,13 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras2gp._util.files import missing
 from keras2gp._util.fit_record import identity, read_record
-from keras2gp._util.paths import expanded
-from keras2gp._util.text import did_you_mean
-from keras2gp.cli.arguments import DATA_SOURCES
+from keras2gp._util.paths import expanded, missing
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.model_source import ModelSource, model_source, stated_shape
 from keras2gp.cli.outputs import (
     EXPORT,
     FIT,
@@ -32,8 +28,8 @@ from keras2gp.cli.outputs import (
     is_predictions,
     is_store,
 )
+from keras2gp.cli.sources import ModelSource, check_data, model_source, stated_shape
 from keras2gp.conversion.overrides import read_overrides
-from keras2gp.errors import DataError
 from keras2gp.plots.style import SUFFIXES, new_figure
 from keras2gp.xrays import KINDS
 
@@ -83,7 +79,7 @@ def check_convert(options: argparse.Namespace) -> None:
 def check_verify(options: argparse.Namespace) -> None:
     """Check the arguments of `verify`."""
     _check_conversion(options, kernels=False)
-    _check_data(options)
+    check_data(options)
     if len(set(options.widths)) < 2:
         raise UsageError("--widths: two or more are compared, such as 8,16,64")
 
@@ -91,7 +87,7 @@ def check_verify(options: argparse.Namespace) -> None:
 def check_gram(options: argparse.Namespace) -> None:
     """Check the arguments of `gram`."""
     _check_conversion(options, kernels=True)
-    _check_data(options)
+    check_data(options)
     if options.out.exists() and not options.resume:
         raise UsageError(f"{options.out} exists: leave out --no-resume to go on with it")
     check_directory(options, STORE)
@@ -102,7 +98,7 @@ def check_fit(options: argparse.Namespace) -> None:
     if options.regression and options.probabilities is not None:
         raise UsageError("--probabilities: a regression has none")
     _check_conversion(options, kernels=True)
-    _check_data(options)
+    check_data(options)
     check_store_of_fit(options.gram, new=True)
     check_directory(options, FIT)
     _check_solver(options)
@@ -112,7 +108,7 @@ def check_evaluate(options: argparse.Namespace) -> None:
     """Check the arguments of `evaluate`."""
     options.record = read_record(options.fit)
     check_store_of_fit(options.gram, new=False)
-    _check_data(options)
+    check_data(options)
     if options.ood is not None and identity(options.ood) == identity(options.data):
         raise UsageError(f"--ood {options.ood}: that is the data of --data")
 
@@ -121,7 +117,7 @@ def check_predict(options: argparse.Namespace) -> None:
     """Check the arguments of `predict`."""
     options.record = read_record(options.fit)
     check_store_of_fit(options.gram, new=False)
-    _check_data(options)
+    check_data(options)
     out: Path = options.out
     if out.suffix not in (".csv", ".npz"):
         raise UsageError(f"--out {out}: expected a name that ends in .csv or .npz")
@@ -143,7 +139,7 @@ def check_search(options: argparse.Namespace) -> None:
         _check_file(Path(path), "SPACE")
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: expected a whole number from 0")
-    _check_data(options)
+    check_data(options)
     check_directory(options, SEARCH)
     if options.validation is None and options.score == "validation":
         options.validation = max(options.train // 5, 1)
@@ -152,7 +148,7 @@ def check_search(options: argparse.Namespace) -> None:
 def check_tune(options: argparse.Namespace) -> None:
     """Check the arguments of `tune`."""
     _check_conversion(options, kernels=True)
-    _check_data(options)
+    check_data(options)
     if options.out.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--out {options.out}: expected a name that ends in .yaml")
     check_new_file(options.out, "--out")
@@ -178,7 +174,7 @@ def check_xray(options: argparse.Namespace) -> None:
     options.own = _own_variants(options.variants)
     if options.kinds == [] and not options.own:
         raise UsageError("--kinds none: nothing is left to compare. Try: --variants, or some kinds")
-    _check_data(options)
+    check_data(options)
     check_directory(options, XRAY)
 
 
@@ -207,7 +203,7 @@ def check_plot_fit(options: argparse.Namespace) -> None:
     options.record = read_record(options.fit)
     if options.record.task != "classification":
         raise UsageError(f"{options.fit} is a regression: it has no classes to draw")
-    _check_data(options)
+    check_data(options)
     _check_picture(options)
 
 
@@ -218,7 +214,7 @@ def check_plot_kernel(options: argparse.Namespace) -> None:
         _refuse_conversion(options, f"{options.model} is a matrix, which is computed already")
     else:
         _check_conversion(options, kernels=True)
-    _check_data(options)
+    check_data(options)
     _check_picture(options)
 
 
@@ -271,42 +267,6 @@ def _check_solver(options: argparse.Namespace) -> None:
         raise UsageError(f"--probes {options.probes} is one of --solver cg")
     if options.probes == 1:
         raise UsageError("--probes 1: expected 2 or more, whose spread is the error")
-
-
-def _check_data(options: argparse.Namespace) -> None:
-    """Whether the data can be there at all, and --download and --target are for a part of it.
-
-    Raises: DataError; UsageError.
-    """
-    sources = [s for s in (options.data, getattr(options, "ood", None)) if s is not None]
-    for source in sources:
-        _check_source(source)
-    named = ", ".join(sources) or "no --data"
-    if options.download and not any(source.startswith("tfds:") for source in sources):
-        raise UsageError(f"--download is for tfds:NAME, and there is {named}. Try: without it")
-    if options.target is not None and not any(source.endswith(".csv") for source in sources):
-        raise UsageError(
-            f"--target {options.target} is for a .csv file, and there is {named}. Try: without it"
-        )
-
-
-def _check_source(source: str) -> None:
-    """Whether a data source can be there at all. Raises: DataError."""
-    if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
-        return
-    path = expanded(source)
-    if path.is_dir() or (path.is_file() and path.suffix in (".npz", ".npy", ".csv")):
-        return
-    if path.is_file():
-        problem = f"{source}: is no .npz, .npy or .csv file"
-    elif hint := did_you_mean(source, ("sample", "tfds:")):
-        problem = f"{source}: no such file or folder.{hint}"
-    else:
-        problem = missing(path, "no such file or folder")
-        if source.isidentifier() and not problem.endswith("?"):
-            problem += f". Did you mean tfds:{source}?"
-    stop = "" if problem.endswith("?") else "."
-    raise DataError(f"{problem}{stop} Expected {DATA_SOURCES}")
 
 
 def _check_picture(options: argparse.Namespace) -> None:

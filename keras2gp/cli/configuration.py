@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.files import missing, read_if_regular
-from keras2gp._util.paths import expanded
+from keras2gp._util.paths import expanded, missing, read_if_regular
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.cli.described import Option, Parser
 from keras2gp.cli.exit_codes import UsageError

@@ -20,8 +20,10 @@ import numpy as np
 from keras2gp._util.array_files import array_writer, checksum, read_array
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.digest import check_digest, file_digest, with_digest
-from keras2gp._util.files import read_if_regular, require_disk, write_files
+from keras2gp._util.files import write_files
 from keras2gp._util.fit_record import HEAD
+from keras2gp._util.memory import require_disk
+from keras2gp._util.paths import read_if_regular
 from keras2gp.errors import Keras2GPError, ModelFileError, StoreError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.fitted import rows_of_batch

@@ -29,12 +29,11 @@ from keras2gp.gp.metrics import (
     error_rate,
     expected_calibration_error,
     negative_log_likelihood,
-    out_of_distribution_auroc,
     reliability,
 )
 from keras2gp.gp.regressor import GPRegressor
 from keras2gp.gp.saving import load_head
-from keras2gp.gp.strangeness import scores_of
+from keras2gp.gp.strangeness import out_of_distribution_auroc, scores_of
 from keras2gp.gp.student import Student
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram

@@ -12,16 +12,14 @@ import numpy as np
 
 from keras2gp._util.arrays import Images, Targets
 from keras2gp._util.fit_record import FitRecord, data_digest, identity, input_shape
-from keras2gp._util.paths import expanded
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
 from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.cli.arguments import IMAGES_VERIFIED, ROWS_PLOTTED
-from keras2gp.cli.model_source import ModelSource
-from keras2gp.data import datasets
-from keras2gp.data.files import read_npy, read_npz
-from keras2gp.data.pictures import holds_class_folders, holds_images, read_images
-from keras2gp.data.tables import TARGET, is_table, read_csv, require_target, without_target
+from keras2gp.cli.sources import ModelSource
+from keras2gp.data.datasets import Dataset
+from keras2gp.data.loading import images_of, load
+from keras2gp.data.tables import is_table
 from keras2gp.errors import DataError, InputError
 from keras2gp.modelfile.sources import stated_input
 
@@ -46,7 +44,6 @@ __all__ = [
 
 _NAMED = 10
 """Labels that are named."""
-_NPZ_IMAGES = ("x", "x_test", "x_train")
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +190,7 @@ def rows_to_evaluate(options: argparse.Namespace) -> tuple[Rows, Unlabelled | No
 
 def rows_of_demo(options: argparse.Namespace) -> tuple[Rows, Rows]:
     """Digits to train on and to test on. Raises: DataError if there are too few."""
-    split = datasets.load("sample").split(options.train, options.test)
+    split = load("sample").split(options.train, options.test)
     return _training(split, options.train), _test(split)
 
 
@@ -259,9 +256,7 @@ def _require(x: Images, expected: Sequence[int | None] | None, source: str) -> N
         raise InputError(f"{source}: {wrong_shape('images', x.shape, shape)}")
 
 
-def _read(
-    options: argparse.Namespace, *, maps: bool = False, target: str | None = None
-) -> datasets.Dataset:
+def _read(options: argparse.Namespace, *, maps: bool = False, target: str | None = None) -> Dataset:
     """The data; target: that of a fit, where the options name none."""
     stated = _target_of(options.data, options.target or target)
     return _data_set(options.data, download=options.download, maps=maps, target=stated)
@@ -272,70 +267,35 @@ def _target_of(source: str, target: str | None) -> str | None:
     return target if source.endswith(".csv") else None
 
 
-def _shuffled(whole: datasets.Dataset, seed: int | None) -> datasets.Dataset:
+def _shuffled(whole: Dataset, seed: int | None) -> Dataset:
     return whole if seed is None else whole.shuffled(seed)
 
 
 def _data_set(
     source: str, *, download: bool, maps: bool = False, target: str | None = None
-) -> datasets.Dataset:
+) -> Dataset:
     if source.startswith("tfds:"):
         start_tensorflow()
     with stage(f"reading {source}"):
-        return datasets.load(source, download=download, maps=maps, target=target)
+        return load(source, download=download, maps=maps, target=target)
 
 
 def _unlabelled(
     source: str, download: bool, stated: str | None, target: str | None = None
 ) -> Unlabelled:
-    """The source's test images if it has any, otherwise all.
-
-    stated: the column of targets of a CSV file, which has to have it
-    target: that column where none is stated, which the file need not have
-
-    An .npz file needs no labels: its x is taken, or else x_test, or x_train. A CSV file needs no
-    column of targets, an .npy file is the images, and images in a folder need no folders of
-    classes. Raises: DataError.
-    """
-    path = expanded(source)
-    if path.suffix == ".npz" and path.is_file():
-        with stage(f"reading {source}"):
-            arrays, others = read_npz(path, _NPZ_IMAGES)
-        for name in _NPZ_IMAGES:
-            if name in arrays:
-                return Unlabelled(_with_rows(arrays[name], source))
-        raise DataError(f"{source}: holds {', '.join(others) or 'no arrays'}; expected x")
-    if path.suffix == ".csv" and path.is_file():
-        with stage(f"reading {source}"):
-            table = read_csv(path)
-            if stated is not None:
-                require_target(table, source, stated)
-            return Unlabelled(without_target(table, source, stated or target or TARGET)[0])
-    if path.suffix == ".npy" and path.is_file():
-        with stage(f"reading {source}"):
-            return Unlabelled(_with_rows(read_npy(path), source))
-    named = source == "sample" or source.startswith("tfds:")
-    if not named and holds_images(path) and not holds_class_folders(path):
-        with stage(f"reading {source}"):
-            images, notes = read_images(path)
-            return Unlabelled(images, tuple(notes))
-    data = _data_set(source, download=download, maps=True)
-    return Unlabelled(data.x_train if data.x_test is None else data.x_test, data.notes)
+    """The images of a source; see `images_of`. Raises: DataError."""
+    if source.startswith("tfds:"):
+        start_tensorflow()
+    with stage(f"reading {source}"):
+        return Unlabelled(*images_of(source, download=download, stated=stated, target=target))
 
 
-def _with_rows(images: Images, source: str) -> Images:
-    """Images of a file. Raises: DataError if it holds a single number."""
-    if not images.ndim:
-        raise DataError(f"{source}: shape (), expected [N, *shape]")
-    return images
-
-
-def _training(whole: datasets.Dataset, count: int) -> Rows:
+def _training(whole: Dataset, count: int) -> Rows:
     split = whole.split(count, 0)
     return Rows(split.name, split.x_train, split.y_train, whole.notes)
 
 
-def _test(split: datasets.Dataset) -> Rows:
+def _test(split: Dataset) -> Rows:
     if split.x_test is None or split.y_test is None:
         raise DataError(f"{split.name}: it has no rows to test on")
     return Rows(split.name, split.x_test, split.y_test, split.notes)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from keras2gp import zoo
 from keras2gp._util.arrays import Images
 from keras2gp._util.progress import stage
-from keras2gp.cli.model_source import ModelSource
 from keras2gp.cli.rows import Rows, filled_shape, is_flattened
+from keras2gp.cli.sources import ModelSource
 from keras2gp.cli.tables import prepared_table, takes_table
 from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.images import prepare_images

@@ -133,7 +133,7 @@ def examined(model: Opened, settings: Settings) -> Examination:
     shared = join_calls(graph, len(state.data))
     state.data += [(None, data) for data in side_by_side(shared, state.data)]
     graph, sum_obstacles = _with_sums_resolved(without_idle_activations(shared.graph))
-    guessed = walker.has_unknown_shape(output)
+    guessed = walker.stand_ins.shape_unknown(output)
     graph, lost = (graph, []) if guessed else _with_neighbours(graph, state)
     obstacles = [
         *obstacles_before(walker, graph),

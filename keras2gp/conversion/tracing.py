@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ import keras
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.batches import SIZES, of_any_batch, reads_batch, with_open_batch
 from keras2gp.conversion.own_weights import OwnWeights
+from keras2gp.conversion.recording import Record, Traced, hand_mask, mask_of, nodes_of, replaced
 from keras2gp.conversion.same_for_all import SameForAll
 from keras2gp.conversion.tf_calls import functions_of_tensorflow
 from keras2gp.conversion.unchanged import counted_anew
@@ -24,13 +25,12 @@ from keras2gp.conversion.user_code import (
     RANDOM,
     SEED,
     NoValues,
-    Record,
     UntracedError,
     reason_of,
 )
 from keras2gp.modelfile.building import without_values
 
-__all__ = ["Traced", "Tracer", "mask_of_call", "nodes_of", "replaced"]
+__all__ = ["Tracer"]
 
 _FROM_FILE = (
     "it is code, and code is never run for a model from a file",
@@ -39,47 +39,6 @@ _FROM_FILE = (
         "layers={YourLayer: reader}"
     ),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Traced:
-    """The calls of layers and operations inside of a layer, as a functional model has them.
-
-    inputs:       its symbolic inputs
-    outputs:      its results
-    nodes:        Keras's records of the calls that the results depend on, in order
-    sources:      the tensors that it was called with, one for each input
-    lines:        the line of the user's code that made a call, by the identity of its record
-    output_names: the names of the results
-    """
-
-    inputs: Sequence[Any]
-    outputs: Sequence[Any]
-    nodes: Sequence[Any]
-    sources: Sequence[Any] = ()
-    lines: Mapping[int, str] = field(default_factory=dict)
-    output_names: Sequence[str] = ()
-
-
-def nodes_of(graph: Any) -> Iterator[Any]:
-    """The records of the calls of a functional model, or of a traced one, in order."""
-    if isinstance(graph, Traced):
-        yield from graph.nodes
-        return
-    by_depth = graph._nodes_by_depth  # noqa: SLF001
-    for depth in sorted(by_depth, reverse=True):
-        yield from by_depth[depth]
-
-
-def replaced(value: Any, tensors: Mapping[int, Any]) -> Any:
-    """The arguments of a call with other objects in the place of its symbolic tensors."""
-    if isinstance(value, keras.KerasTensor):
-        return tensors[id(value)]
-    if isinstance(value, list | tuple):
-        return type(value)(replaced(item, tensors) for item in value)
-    if isinstance(value, dict):
-        return {key: replaced(item, tensors) for key, item in value.items()}
-    return value
 
 
 class Tracer:
@@ -131,7 +90,7 @@ class Tracer:
         known = {id(t): new for t, new in zip(graph.inputs, inputs, strict=False)}
         made = {id(t): new for t, new in zip(sources, inputs, strict=True)}
         for new, mask in zip(inputs, masks, strict=False):
-            _hand_mask(new, mask, made)
+            hand_mask(new, mask, made)
 
         def run() -> list[Any]:
             for node in nodes_of(graph):
@@ -197,12 +156,12 @@ class Tracer:
         tensors = [
             t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)
         ]
-        masks = [mask for mask in map(_mask_of, tensors) if mask is not None]
+        masks = [mask for mask in map(mask_of, tensors) if mask is not None]
         sources = list({id(t): t for t in (*tensors, *masks)}.values())
         inputs = [_twin(t, t.name, size) for t in sources]
         known = {id(t): new for t, new in zip(sources, inputs, strict=True)}
         for tensor in tensors:
-            _hand_mask(known[id(tensor)], _mask_of(tensor), known)
+            hand_mask(known[id(tensor)], mask_of(tensor), known)
         given = replaced(dict(kwargs), known)
         names = layer.call_signature_parameters
         if "training" in names and "training" not in given and len(args) <= names.index("training"):
@@ -326,35 +285,6 @@ class Tracer:
         opened = [(with_open_batch(node), node) for node in nodes]
         lines |= {id(new): lines.get(id(old), "") for new, old in opened}
         return Traced(inputs, outputs, [node for node, _ in opened], sources, lines, names)
-
-
-def mask_of_call(node: Any) -> Any:
-    """The mask that a call of a layer is handed, or one for each of several tensors; else None.
-
-    Keras hands on that of the one tensor that a layer is called with, and does not always note it.
-    """
-    layer, (args, kwargs) = node.operation, (node.arguments.args, node.arguments.kwargs)
-    if not isinstance(layer, keras.Layer) or not layer._call_has_mask_arg:  # noqa: SLF001
-        return None
-    if kwargs.get("mask") is not None:
-        return kwargs["mask"]
-    leaves = [keras.tree.flatten(value) for value in (*args, *kwargs.values())]
-    holding = [v for v in leaves if any(isinstance(t, keras.KerasTensor) for t in v)]
-    masks = [_mask_of(tensor) for tensor in holding[0]] if len(holding) == 1 else []
-    if all(mask is None for mask in masks):
-        return None
-    return masks if len(masks) > 1 else masks[0]
-
-
-def _mask_of(tensor: Any) -> Any:
-    """The mask that Keras has for a symbolic tensor; None for none."""
-    return getattr(tensor, "_keras_mask", None)
-
-
-def _hand_mask(tensor: Any, mask: Any, known: Mapping[int, Any]) -> None:
-    """Give a symbolic tensor the twin of a mask, which layers hand on as Keras does."""
-    if mask is not None:
-        tensor._keras_mask = known[id(mask)]  # noqa: SLF001
 
 
 def _twin(tensor: Any, name: str, batch: int | None = None) -> Any:

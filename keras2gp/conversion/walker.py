@@ -12,9 +12,10 @@ from keras2gp.conversion.call import Call, RefusalError, State
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.on_data import run_by_keras
 from keras2gp.conversion.reading import is_data, of_each_step, read_call, with_data_of_constants
-from keras2gp.conversion.registry import is_deterministic, is_own_code, runs_code
-from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.conversion.tracing import mask_of_call, nodes_of, replaced
+from keras2gp.conversion.recording import mask_of_call, nodes_of, replaced
+from keras2gp.conversion.registry import is_deterministic, is_own_code
+from keras2gp.conversion.stand_ins import StandIns
+from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.trained import Cut
 from keras2gp.conversion.user_code import UntracedError
 from keras2gp.conversion.written_norms import (
@@ -25,7 +26,6 @@ from keras2gp.conversion.written_norms import (
     written_norm,
 )
 from keras2gp.errors import GraphError, Obstacle
-from keras2gp.graph.ops import Opaque, Weighted
 from keras2gp.report import LayerRow
 
 __all__ = ["KerasWalker", "WalkedCall", "functional_of", "runs_own_code"]
@@ -77,7 +77,7 @@ class KerasWalker:
 
     def __init__(self, functional: Any, state: State, unreadable: dict[str, Obstacle]) -> None:
         self.state = state
-        self.unreadable = unreadable
+        self.stand_ins = StandIns(state, unreadable)
         self.calls: list[WalkedCall] = []
         self.results: dict[str, Tensor] = {}
         self.cut = Cut(state.trained_until)
@@ -85,8 +85,6 @@ class KerasWalker:
         self.masks = 0
         self._producers: dict[int, Any] = {}
         self._hidden: set[int] = set()
-        self._maybe_data: set[int] = set()
-        self._unknown_shapes: set[int] = set()
         self.inputs = [
             keras.Input(batch_shape=t.shape, dtype=_dtype(t, state), name=t.name)
             for t in functional.inputs
@@ -227,16 +225,15 @@ class KerasWalker:
 
         Raises: UntracedError for code that leaves no graph.
         """
-        outer = self.state.builder, self._maybe_data, self._unknown_shapes
-        known, own = set(self.results), (set[int](), set[int]())
-        self.state.builder, (self._maybe_data, self._unknown_shapes) = apart.builder, own
+        outer, known = (self.state.builder, self.stand_ins), set(self.results)
+        own = StandIns(self.state, self.stand_ins.unreadable)
+        self.state.builder, self.stand_ins = apart.builder, own
         try:
             results = self._wrapped(layer, tensor, path, shape)
         finally:
-            self.state.builder, self._maybe_data, self._unknown_shapes = outer
+            self.state.builder, self.stand_ins = outer
         apart.finish()
-        self._maybe_data |= set(map(apart.node, own[0]))
-        self._unknown_shapes |= set(map(apart.node, own[1]))
+        self.stand_ins.take(own, apart.node)
         for name in self.results.keys() - known:
             self.results[name] = apart.tensor(self.results[name])
         return [apart.tensor(result) for result in results]
@@ -262,18 +259,18 @@ class KerasWalker:
         context = Context(self.state, path)
         obstacle = None
         try:
-            if path in self.unreadable:
-                obstacle = self.unreadable[path]
-                results = self._opaque(call, shapes, path)
-            elif self._may_be_data(call):
+            if path in self.stand_ins.unreadable:
+                obstacle = self.stand_ins.unreadable[path]
+                results = self.stand_ins.results_of(call, shapes, path)
+            elif self.stand_ins.may_be_data(call):
                 context.became = "not examined"
-                results = self._opaque(call, shapes, path)
+                results = self.stand_ins.results_of(call, shapes, path)
             else:
                 call = with_data_of_constants(call, context)
                 self.cut.check(call, context)
                 if self.cut.active and not is_data(call):  # a call before it was refused
                     context.became = "not examined"
-                    results = self._opaque(call, shapes, path)
+                    results = self.stand_ins.results_of(call, shapes, path)
                 elif self.cut.active:
                     results = run_by_keras(call, context, trained=True)
                     self.cut.note(call, path, results)
@@ -285,19 +282,19 @@ class KerasWalker:
                         "a layer with one output",
                     )
         except RefusalError as refusal:
-            if not (refusal.by_shape and self.has_unknown_shape(*call.tensors)):
+            if not (refusal.by_shape and self.stand_ins.shape_unknown(*call.tensors)):
                 stated = Obstacle(path, call.received, refusal.why, refusal.hint)
                 obstacle = refusal.obstacle or stated
             context.became = "not examined"
-            results = self._opaque(call, shapes, path)
+            results = self.stand_ins.results_of(call, shapes, path)
         except GraphError as error:
-            if not self.has_unknown_shape(*call.tensors):
+            if not self.stand_ins.shape_unknown(*call.tensors):
                 obstacle = Obstacle(path, call.received, str(error))
             context.became = "not examined"
-            results = self._opaque(call, shapes, path)
+            results = self.stand_ins.results_of(call, shapes, path)
         became = "refused" if obstacle else context.became
         # In the place of an unreadable layer stands another, which is not the user's.
-        unreadable = self.unreadable.get(path)
+        unreadable = self.stand_ins.unreadable.get(path)
         kind = unreadable.received if unreadable else type(call.operation).__name__
         row = LayerRow(path, kind, became, context.variances, context.note)
         extra_rows = tuple(
@@ -309,45 +306,6 @@ class KerasWalker:
         called = call.operation
         self.calls.append(WalkedCall(row, tuple(results), obstacle, extra_rows, policy, called))
         return results
-
-    def _opaque(self, call: Call, shapes: list[Any], path: str) -> list[Tensor]:
-        """Stand-ins of the shapes that Keras states, so that later layers are examined too."""
-        first = any(t.channel_first for t in call.tensors)
-        # It keeps its inputs, so that the output depends on obstacles before it too.
-        sources = tuple(part.node for t in call.tensors for part in t.parts)
-        results = []
-        for number, shape in enumerate(shapes):
-            sizes = tuple(int(n or 1) for n in shape) or (1,)
-            spatial, channels = (sizes[1:], sizes[0]) if first else (sizes[:-1], sizes[-1])
-            name = path if number == 0 else f"{path}:{number}"
-            node = self.state.builder.add(Opaque(name, spatial), sources, path)
-            if path in self.unreadable:
-                self._unknown_shapes.add(node)
-            if not sources and (path in self.unreadable or runs_code(call.operation)):
-                self._maybe_data.add(node)
-            results.append(Tensor(sizes, (Part(node, channels),), channel_first=first))
-        return results
-
-    def has_unknown_shape(self, *tensors: Tensor) -> bool:
-        """Whether a tensor depends on a layer that a file only names: its shapes are guessed."""
-        return bool(self._unknown_shapes and self._unknown_shapes & self._behind(tensors))
-
-    def _may_be_data(self, call: Call) -> bool:
-        """Whether Keras would run this call if an unknown layer before it only changed data."""
-        if not self._maybe_data or not is_deterministic(call.operation):
-            return False
-        return bool(self._maybe_data & self._behind(call.tensors, weights=False))
-
-    def _behind(self, tensors: Sequence[Tensor], *, weights: bool = True) -> set[int]:
-        """The nodes that tensors depend on; weights: also through layers that draw weights."""
-        nodes = self.state.builder.nodes
-        left, seen = [part.node for tensor in tensors for part in tensor.parts], set[int]()
-        while left:
-            index = left.pop()
-            if index not in seen and (weights or not isinstance(nodes[index].op, Weighted)):
-                seen.add(index)
-                left += nodes[index].inputs
-        return seen
 
 
 def _dtype(tensor: Any, state: State) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.files import read_if_regular
 from keras2gp._util.fit_record import HEAD, RECORD, read_record
-from keras2gp._util.paths import as_path
+from keras2gp._util.paths import as_path, read_if_regular
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.kernel.algebra import ComposedKernel, composed

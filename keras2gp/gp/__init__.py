@@ -19,7 +19,6 @@ from keras2gp.gp.metrics import (
     error_rate,
     expected_calibration_error,
     negative_log_likelihood,
-    out_of_distribution_auroc,
     reliability,
 )
 from keras2gp.gp.noise_curve import NoiseCurve
@@ -42,7 +41,7 @@ from keras2gp.gp.solvers.matrices import MatrixProduct
 from keras2gp.gp.solvers.mixed import MixedPrecision
 from keras2gp.gp.solvers.projected import ProjectedProcess
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, SolverReport
-from keras2gp.gp.strangeness import InputRange, RangeWarning, strangeness
+from keras2gp.gp.strangeness import InputRange, RangeWarning, out_of_distribution_auroc, strangeness
 
 __all__ = [
     "Bernoulli",

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from keras2gp._util.array_files import array_writer, checksum
 from keras2gp._util.arrays import Array
 from keras2gp._util.digest import with_digest
-from keras2gp._util.files import Content, read_if_regular, staged_directory, write_files
+from keras2gp._util.files import Content, staged_directory, write_files
 from keras2gp._util.fit_record import FIT_FILES, HEAD, RECORD, FitRecord
+from keras2gp._util.paths import read_if_regular
 from keras2gp.errors import ModelFileError
 
 __all__ = ["FORMAT", "Fitted", "described", "save_fit", "version_of", "write_head"]

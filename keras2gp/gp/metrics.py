@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import log_loss, roc_auc_score, zero_one_loss
+from sklearn.metrics import log_loss, zero_one_loss
 
 from keras2gp._util.arrays import Indices, Matrix, Vector
 from keras2gp._util.checks import whole_number
@@ -24,7 +24,6 @@ __all__ = [
     "error_rate",
     "expected_calibration_error",
     "negative_log_likelihood",
-    "out_of_distribution_auroc",
     "reliability",
 ]
 
@@ -250,37 +249,6 @@ def calibration_error_by_chance(probabilities: Any, bins: int = 15) -> float:
     index = _bin_of(confidence, bins)
     variance = np.bincount(index, weights=confidence * (1.0 - confidence), minlength=bins)
     return float(np.sqrt(2.0 / math.pi * variance).sum() / len(confidence))
-
-
-def out_of_distribution_auroc(inside: Any, outside: Any) -> float:
-    """Area under the ROC curve of a score that detects foreign inputs, 0 to 1.
-
-    It is P(score outside > score inside), where equal scores count half; 0.5 is chance. Posterior
-    variances are such scores.
-
-    Args:
-        inside: scores of inputs like those of the fit.
-        outside: scores of foreign inputs.
-
-    Shapes:
-        inside [M], outside [M'].
-
-    Returns:
-        The area.
-
-    Raises:
-        InputError: an array is empty, or holds values that are not finite.
-
-    >>> from keras2gp.gp import out_of_distribution_auroc
-    >>> out_of_distribution_auroc([0.1, 0.2], [0.2, 0.3])
-    0.875
-    """
-    scores = [np.asarray(values, dtype=np.float64) for values in (inside, outside)]
-    if any(s.ndim != 1 or not s.size or not np.isfinite(s).all() for s in scores):
-        shapes = " and ".join(str(s.shape) for s in scores)
-        raise InputError(f"scores have shapes {shapes}; expected [M] and [M'], finite, not empty")
-    labels = np.repeat([0, 1], [len(s) for s in scores])
-    return float(roc_auc_score(labels, np.concatenate(scores)))
 
 
 def _bin_of(confidence: Vector, bins: int) -> Indices:

@@ -12,9 +12,8 @@ import numpy as np
 from keras2gp._util.array_files import read_array
 from keras2gp._util.arrays import Array
 from keras2gp._util.digest import check_digest
-from keras2gp._util.files import read_if_regular
 from keras2gp._util.fit_record import HEAD
-from keras2gp._util.paths import as_path
+from keras2gp._util.paths import as_path, read_if_regular
 from keras2gp.errors import (
     InputError,
     Keras2GPError,

@@ -1,4 +1,4 @@
-"""Scores of strange inputs: how far an input is from those of the fit, by several measures.
+"""Scores of strange inputs: how far an input is from those of the fit, and what a score detects.
 
 No score suffices alone. A network of ReLUs without biases is homogeneous: its variance follows the
 squared norm of an input, so that a dimmed or blank image has a small one.
@@ -12,10 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from keras2gp._util.arrays import Array, Images, Vector
+from keras2gp.errors import InputError
 
-__all__ = ["SCORES", "InputRange", "RangeWarning", "scores_of", "strangeness"]
+__all__ = [
+    "SCORES",
+    "InputRange",
+    "RangeWarning",
+    "out_of_distribution_auroc",
+    "scores_of",
+    "strangeness",
+]
 
 SCORES = {
     "variance": "posterior variance",
@@ -237,3 +246,34 @@ def _norms(x: Images) -> Vector:
     flat = x.reshape(len(x), -1)
     norms: Vector = np.sqrt(np.einsum("ij,ij->i", flat, flat).astype(np.float64))
     return norms
+
+
+def out_of_distribution_auroc(inside: Any, outside: Any) -> float:
+    """Area under the ROC curve of a score that detects foreign inputs, 0 to 1.
+
+    It is P(score outside > score inside), where equal scores count half; 0.5 is chance. Posterior
+    variances are such scores.
+
+    Args:
+        inside: scores of inputs like those of the fit.
+        outside: scores of foreign inputs.
+
+    Shapes:
+        inside [M], outside [M'].
+
+    Returns:
+        The area.
+
+    Raises:
+        InputError: an array is empty, or holds values that are not finite.
+
+    >>> from keras2gp.gp import out_of_distribution_auroc
+    >>> out_of_distribution_auroc([0.1, 0.2], [0.2, 0.3])
+    0.875
+    """
+    scores = [np.asarray(values, dtype=np.float64) for values in (inside, outside)]
+    if any(s.ndim != 1 or not s.size or not np.isfinite(s).all() for s in scores):
+        shapes = " and ".join(str(s.shape) for s in scores)
+        raise InputError(f"scores have shapes {shapes}; expected [M] and [M'], finite, not empty")
+    labels = np.repeat([0, 1], [len(s) for s in scores])
+    return float(roc_auc_score(labels, np.concatenate(scores)))

@@ -22,7 +22,8 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
 from keras2gp._util.digest import check_digest, file_digest, with_digest
-from keras2gp._util.files import DISK_ERRORS, missing, read_if_regular, staged_directory
+from keras2gp._util.files import DISK_ERRORS, staged_directory
+from keras2gp._util.paths import missing, read_if_regular
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.pairs import ImageBlock
 from keras2gp.covariance.program import Program

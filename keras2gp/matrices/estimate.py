@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util import memory
-from keras2gp._util.files import free_disk
+from keras2gp._util.memory import free_disk
 from keras2gp._util.text import size_text
 from keras2gp.errors import StoreError
 from keras2gp.matrices.layout import CHUNK_EXTRA

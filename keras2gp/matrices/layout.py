@@ -30,7 +30,8 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
-from keras2gp._util.files import read_if_regular, write_file
+from keras2gp._util.files import write_file
+from keras2gp._util.paths import read_if_regular
 from keras2gp.errors import StoreError
 from keras2gp.matrices.blocks import BlockShape
 from keras2gp.matrices.fingerprint import FORMAT, digest

@@ -24,7 +24,8 @@ from weakref import WeakValueDictionary, finalize
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from keras2gp._util.files import read_if_regular, write_file
+from keras2gp._util.files import write_file
+from keras2gp._util.paths import read_if_regular
 from keras2gp._util.program_cache import ProgramCache
 from keras2gp._util.starting import silent_stderr
 from keras2gp.covariance.registry import has_outside

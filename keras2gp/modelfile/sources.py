@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from keras2gp._util.files import missing, require_disk
-from keras2gp._util.memory import require_memory
+from keras2gp._util.memory import require_disk, require_memory
+from keras2gp._util.paths import missing
 from keras2gp.errors import ModelFileError
 from keras2gp.modelfile.archive import copy_member, member_of, member_size, printable, too_large
 from keras2gp.modelfile.hdf5 import fault_of, opened, text_of

@@ -17,8 +17,8 @@ from typing import Any
 
 from keras2gp._util.checks import truth
 from keras2gp._util.digest import check_digest, file_digest, with_digest
-from keras2gp._util.files import read_if_regular, staged_directory
-from keras2gp._util.paths import as_path
+from keras2gp._util.files import staged_directory
+from keras2gp._util.paths import as_path, read_if_regular
 from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreError, one_line
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.regressor import GPRegressor

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.files import free_disk
-from keras2gp._util.memory import available_memory
+from keras2gp._util.memory import available_memory, free_disk
 from keras2gp._util.text import duration_text, size_text
 from keras2gp.errors import StoreError
 from keras2gp.gp.noise_pilot import noise_memory

@@ -13,7 +13,8 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.digest import check_digest, with_digest
-from keras2gp._util.files import read_if_regular, staged_file, sweep, write_file
+from keras2gp._util.files import staged_file, sweep, write_file
+from keras2gp._util.paths import read_if_regular
 from keras2gp._util.version import VERSION
 from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel

@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from keras2gp._util.text import quoted_text
-from keras2gp.conversion.tracing import nodes_of, replaced
+from keras2gp.conversion.recording import nodes_of, replaced
 from keras2gp.conversion.walker import functional_of
 from keras2gp.errors import InputError
 

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras2gp.data.datasets import load
+from keras2gp.data.loading import load
 from keras2gp.errors import DataError
 
 SHAPE = (4, 3, 1)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras2gp.data.datasets import Dataset, load
+from keras2gp.data.datasets import Dataset
 from keras2gp.data.images import prepare_images
+from keras2gp.data.loading import load
 from keras2gp.errors import DataError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +62,7 @@ def test_sample_is_small_and_licensed():
 
 def test_import_is_light():
     code = (
-        "import sys, keras2gp.data.datasets; keras2gp.data.datasets.load('sample'); "
+        "import sys, keras2gp.data.loading; keras2gp.data.loading.load('sample'); "
         "heavy = {'tensorflow', 'keras', 'scipy', 'sklearn', 'tensorflow_datasets'}; "
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras2gp.data.datasets import load
+from keras2gp.data.loading import load
 from keras2gp.data.pictures import read_images
 from keras2gp.errors import DataError
 

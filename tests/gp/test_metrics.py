@@ -13,7 +13,6 @@ from keras2gp.gp import (
     error_rate,
     expected_calibration_error,
     negative_log_likelihood,
-    out_of_distribution_auroc,
     reliability,
 )
 
@@ -141,16 +140,6 @@ def test_calibration_error_by_chance(count):
         calibration_error_by_chance(np.zeros((0, 3)))
     with pytest.raises(InputError, match="bins"):
         calibration_error_by_chance(p, bins=0)
-
-
-def test_out_of_distribution_auroc():
-    inside, outside = [1.0, 2.0, 2.0, 5.0], [2.0, 6.0]
-    pairs = [(b > a) + 0.5 * (b == a) for a in inside for b in outside]
-    assert out_of_distribution_auroc(inside, outside) == pytest.approx(np.mean(pairs))
-    assert out_of_distribution_auroc([0.0], [1.0]) == 1.0
-    for bad in ([], [np.nan], [[1.0]]):
-        with pytest.raises(InputError, match="scores"):
-            out_of_distribution_auroc(inside, bad)
 
 
 def test_bins_are_checked():

@@ -10,7 +10,14 @@ from gp_kernels import ImageKernel, images
 from sklearn.gaussian_process.kernels import RBF
 
 from keras2gp.errors import InputError
-from keras2gp.gp import GPClassifier, GPRegressor, InputRange, RangeWarning, strangeness
+from keras2gp.gp import (
+    GPClassifier,
+    GPRegressor,
+    InputRange,
+    RangeWarning,
+    out_of_distribution_auroc,
+    strangeness,
+)
 from keras2gp.gp.strangeness import SCORES, scores_of
 
 KERNEL = ImageKernel(2.0)
@@ -115,3 +122,13 @@ def test_the_range_of_a_loaded_fit(tmp_path):
     again = load_head(tmp_path, RBF(1.0))
     np.testing.assert_array_equal(again.input_range_.width, gp.input_range_.width)
     assert again.input_range_.norm == gp.input_range_.norm
+
+
+def test_out_of_distribution_auroc():
+    inside, outside = [1.0, 2.0, 2.0, 5.0], [2.0, 6.0]
+    pairs = [(b > a) + 0.5 * (b == a) for a in inside for b in outside]
+    assert out_of_distribution_auroc(inside, outside) == pytest.approx(np.mean(pairs))
+    assert out_of_distribution_auroc([0.0], [1.0]) == 1.0
+    for bad in ([], [np.nan], [[1.0]]):
+        with pytest.raises(InputError, match="scores"):
+            out_of_distribution_auroc(inside, bad)

@@ -229,31 +229,6 @@ def test_sweeping_leaves_what_is_not_ours(tmp_path):
     assert all(path.exists() for path in mine)
 
 
-def test_reading_regular_files_only(tmp_path):
-    path = tmp_path / "f"
-    assert files.read_if_regular(path) is None
-    assert files.read_if_regular(path / "below") is None
-    path.write_bytes(b"abc")
-    assert files.read_if_regular(path) == b"abc"
-    assert files.read_if_regular(path / "below") is None
-    assert files.read_if_regular(path, largest=3) == b"abc"
-    with pytest.raises(OSError, match="larger than 2 bytes"):
-        files.read_if_regular(path, largest=2)
-    assert files.read_if_regular(tmp_path) is None
-    os.mkfifo(tmp_path / "pipe")
-    assert files.read_if_regular(tmp_path / "pipe") is None
-    (tmp_path / "link").symlink_to(path)
-    assert files.read_if_regular(tmp_path / "link") == b"abc"
-
-
-def test_the_disk_is_compared(tmp_path, monkeypatch):
-    usage = files.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=2048))
-    files.require_disk(tmp_path / "not" / "there", 2048, "it")
-    with pytest.raises(StoreError, match=r"it needs 3\.0 KiB on the disk of .*, and 2\.0 KiB is"):
-        files.require_disk(tmp_path, 3072, "it")
-
-
 def test_a_kill_leaves_the_old_directory_or_the_new_one(tmp_path):
     code = (
         "import sys, os, pathlib; from keras2gp._util import files\n"
@@ -265,14 +240,6 @@ def test_a_kill_leaves_the_old_directory_or_the_new_one(tmp_path):
             [sys.executable, "-c", code, tmp_path / "d", word], check=False
         )
         assert names(tmp_path / "d") == expected
-
-
-def test_a_path_where_nothing_is(tmp_path):
-    (tmp_path / "digits.npz").write_text("")
-    near = files.missing(tmp_path / "digit.npz")
-    assert near == f"{tmp_path / 'digit.npz'}: no such file. Did you mean digits.npz?"
-    assert files.missing(tmp_path / "x").endswith("x: no such file")
-    assert files.missing(tmp_path / "a" / "b", "no such directory").endswith("no such directory")
 
 
 def test_a_new_file_replaces_nothing(tmp_path, monkeypatch):

@@ -114,3 +114,11 @@ def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
         memory.require_memory(2**35, "it", "less")
     with pytest.raises(StoreError, match=expected):
         memory.require_memory(2**35, "it", "less", StoreError)
+
+
+def test_the_disk_is_compared(tmp_path, monkeypatch):
+    usage = memory.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda _: usage._replace(free=2048))
+    memory.require_disk(tmp_path / "not" / "there", 2048, "it")
+    with pytest.raises(StoreError, match=r"it needs 3\.0 KiB on the disk of .*, and 2\.0 KiB is"):
+        memory.require_disk(tmp_path, 3072, "it")

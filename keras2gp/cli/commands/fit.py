@@ -16,9 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, Targets
-from keras2gp._util.files import require_disk
 from keras2gp._util.fit_record import FitRecord, data_digest, identity
-from keras2gp._util.memory import available_memory
+from keras2gp._util.memory import available_memory, require_disk
 from keras2gp._util.progress import stage
 from keras2gp._util.text import size_text
 from keras2gp.cli.exit_codes import ExitCode

@@ -1,19 +1,23 @@
-"""The model that MODEL names: a file, a network of the zoo, a kernel; and its input shape."""
+"""The sources of a command: the model that MODEL names, its input shape, and the data.
+
+Nothing is read here: a source that cannot be there is refused before anything heavy is imported.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.files import missing
+from keras2gp._util.paths import expanded, missing
 from keras2gp._util.text import did_you_mean
-from keras2gp.cli.arguments import ZOO_NAMES
+from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.errors import ModelFileError
+from keras2gp.errors import DataError, ModelFileError
 
-__all__ = ["ModelSource", "model_source", "stated_shape"]
+__all__ = ["ModelSource", "check_data", "model_source", "stated_shape"]
 
 _MODEL_SUFFIXES = (".h5", ".hdf5", ".json", ".keras")
 
@@ -82,3 +86,39 @@ def _no_model_in(path: Path, *, kernels: bool) -> str:
     if (path / "kernel.json").is_file():
         return f"{path} is a kernel already: this command takes a model"
     return f"{path} is a directory without a saved kernel (no kernel.json)"
+
+
+def check_data(options: argparse.Namespace) -> None:
+    """Whether the data can be there at all, and --download and --target are for a part of it.
+
+    Raises: DataError; UsageError.
+    """
+    sources = [s for s in (options.data, getattr(options, "ood", None)) if s is not None]
+    for source in sources:
+        _check_source(source)
+    named = ", ".join(sources) or "no --data"
+    if options.download and not any(source.startswith("tfds:") for source in sources):
+        raise UsageError(f"--download is for tfds:NAME, and there is {named}. Try: without it")
+    if options.target is not None and not any(source.endswith(".csv") for source in sources):
+        raise UsageError(
+            f"--target {options.target} is for a .csv file, and there is {named}. Try: without it"
+        )
+
+
+def _check_source(source: str) -> None:
+    """Whether a data source can be there at all. Raises: DataError."""
+    if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
+        return
+    path = expanded(source)
+    if path.is_dir() or (path.is_file() and path.suffix in (".npz", ".npy", ".csv")):
+        return
+    if path.is_file():
+        problem = f"{source}: is no .npz, .npy or .csv file"
+    elif hint := did_you_mean(source, ("sample", "tfds:")):
+        problem = f"{source}: no such file or folder.{hint}"
+    else:
+        problem = missing(path, "no such file or folder")
+        if source.isidentifier() and not problem.endswith("?"):
+            problem += f". Did you mean tfds:{source}?"
+    stop = "" if problem.endswith("?") else "."
+    raise DataError(f"{problem}{stop} Expected {DATA_SOURCES}")
