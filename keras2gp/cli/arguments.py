@@ -260,6 +260,13 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
         "value being the largest; or of a regression on the logarithms of Dirichlet variables, "
         "which sets the labels too",
     )
+    parser.add_argument(
+        "--intercept",
+        metavar="V",
+        type=variance_or_auto,
+        help="of a classification: a variance that is added to the kernel, that of an intercept; "
+        "auto: the mean variance of the kernel where labels that are left out gain (default)",
+    )
 
 
 def _add_method(group: Any) -> None:

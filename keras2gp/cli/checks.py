@@ -97,6 +97,8 @@ def check_fit(options: argparse.Namespace) -> None:
     """Check the arguments of `fit`."""
     if options.regression and options.probabilities is not None:
         raise UsageError("--probabilities: a regression has none")
+    if options.regression and options.intercept is not None:
+        raise UsageError("--intercept: a regression has none. Its mean is that of the targets")
     _check_conversion(options, kernels=True)
     check_data(options)
     check_store_of_fit(options.gram, new=True)

@@ -28,6 +28,7 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
     ]
     if facts["intercept"]:
         how = "the mean variance of the kernel, by which labels that are left out gain"
+        how = "stated" if facts["intercept_stated"] else how
         lines.append(("intercept", f"of variance {facts['intercept']:.4g}, {how}"))
     if (text := _probabilities_text(facts)) is not None:
         lines.append(("probabilities", text))

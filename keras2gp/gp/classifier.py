@@ -87,8 +87,7 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         intercept: a variance that is added to the kernel, that of an intercept of each latent
             function; "auto" for the mean variance of the training inputs where labels that are left
             out gain by it (intercept.chosen_intercept), and 0 otherwise. A network of ReLUs without
-            biases has none. It is 0 too where the probabilities are "largest" or "dirichlet", or
-            the solver does not factorise the matrix.
+            biases has none. It is 0 too where the probabilities are "largest" or "dirichlet".
 
     Attributes:
         classes_: labels, sorted, [C].

@@ -7,11 +7,13 @@ to a kernel is the variance of a random intercept of each latent function.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Targets
+from keras2gp._util.arrays import Matrix, Targets
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.noise_pilot import Pilot, drawn_rows, label_likelihoods, plus_constant
@@ -19,7 +21,7 @@ from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
-from keras2gp.gp.solvers.matrices import MatrixLike
+from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, product_of
 from keras2gp.gp.solvers.report import is_number
 from keras2gp.gp.solvers.training import Training
 
@@ -68,33 +70,65 @@ def _plus(values: Any, variance: float) -> Any:
         return np.asarray(values) + variance
 
 
-class _ShiftedMatrix:
-    """K + c, of an array or a store [N, N], block by block as it is read."""
+class _ShiftedProduct:
+    """K + c, of a matrix [N, N] that can be multiplied: its products and some of its entries.
 
-    def __init__(self, matrix: MatrixLike, variance: float) -> None:
+    Math: (K + c 1 1^T) b = K b + c 1 (1^T b)
+    """
+
+    def __init__(self, matrix: MatrixLike | MatrixProduct, variance: float) -> None:
         self._matrix, self._variance = matrix, variance
         self.shape = tuple(matrix.shape)
+
+    @cached_property
+    def _product(self) -> MatrixProduct:
+        return product_of(self._matrix)
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the entries."""
+        return self._product.dtype
+
+    def diagonal(self) -> Any:
+        """Variances, [N]."""
+        return self._product.diagonal() + self._variance
+
+    def columns(self, indices: Sequence[int], /) -> Matrix:
+        """Columns by their indices, [N, count]."""
+        return self._product.columns(indices) + self._variance
+
+    def corner(self, indices: Sequence[int], /) -> Matrix:
+        """The entries between these rows and the same columns, [count, count]."""
+        return self._product.corner(indices) + self._variance
+
+    def product(self, b: Matrix, /) -> Matrix:
+        """The matrix times b, [N, C]."""
+        result: Matrix = self._product.product(b) + self._variance * b.sum(axis=0)
+        return result
+
+
+class _ShiftedMatrix(_ShiftedProduct):
+    """K + c, of an array or a store, which is read block by block as well."""
+
+    def __init__(self, matrix: MatrixLike, variance: float) -> None:
+        super().__init__(matrix, variance)
+        self._entries = matrix
         self.chunks = getattr(matrix, "chunks", self.shape)
 
     def __getitem__(self, key: Any, /) -> Any:
         """A block, for a pair of slices."""
-        return np.asarray(self._matrix[key]) + self._variance
+        return np.asarray(self._entries[key]) + self._variance
 
 
 def shifted_training(training: Training, variance: float) -> Training:
-    """The training covariance with a constant added to the kernel.
-
-    Raises:
-        InputError: the matrix can only be multiplied, or is one of two sets of inputs.
-    """
-    if not training.whole or training.given_rectangle is not None:
-        raise InputError(
-            "an intercept is added to the entries of a kernel matrix, and gram is none that can "
-            "be read by blocks. Try: intercept=0, or a kernel that has one (kernel + variance)"
-        )
+    """The training covariance with a constant added to the kernel, and to what is given of it."""
     return training.plus(
         lambda kernel: ShiftedKernel(kernel, variance),
-        lambda matrix: _ShiftedMatrix(matrix, variance),
+        lambda matrix: (
+            _ShiftedMatrix(matrix, variance)
+            if hasattr(matrix, "__getitem__")
+            else _ShiftedProduct(matrix, variance)
+        ),
     )
 
 
@@ -122,7 +156,7 @@ def chosen_intercept(
     one with the intercept, and the best one without it. Of more than ROWS rows as many are drawn.
 
     Args:
-        training: the covariance, with its matrix.
+        training: the covariance.
         targets: Y, -1 and 1, [N, C].
         noise: of the rows; its common factor is None where it is to be chosen.
         jitter: "auto", or a number relative to the mean of the kernel's diagonal.

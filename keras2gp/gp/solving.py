@@ -45,8 +45,6 @@ Curves = NoiseCurve | tuple[NoiseCurve, ...] | None
 
 _DIRECT = ("cholesky", "tensorflow")
 """Names of the solvers that make a Cholesky factor in float64."""
-_BY_ENTRIES = (*_DIRECT, "mixed")
-"""Names of the solvers that factorise the matrix, and read its entries for it."""
 _WITHOUT_MATRIX = ("nystroem", "projected")
 """Names of the solvers that take covariances with inducing inputs alone."""
 
@@ -81,7 +79,7 @@ Solution = tuple[Fit, SolverReport, Curves]
 def solved_with_intercept(task: Task, progress: Progress | None = None) -> tuple[Solution, float]:
     """The solution with an intercept where labels gain by it, and the variance of the intercept.
 
-    The variance is the mean of the training inputs'. A solver that reads no entries has none.
+    The variance is the mean of the training inputs'.
 
     Args:
         task: of a classification.
@@ -94,11 +92,11 @@ def solved_with_intercept(task: Task, progress: Progress | None = None) -> tuple
     training, outputs = task.training, task.targets.shape[1]
     check_jitter(task.jitter)
     solver, reason = chosen_solver(task.solver, training, outputs)
-    if solver.name not in _BY_ENTRIES or not training.whole:
-        return _solved(task, solver, reason, progress), 0.0
-    started, computed = time.perf_counter(), training.bytes_to_compute
-    solver.require(training, outputs)
-    task, solution = replace(task, training=training.computed()), None
+    started, computed = time.perf_counter(), 0
+    if solver.name not in _WITHOUT_MATRIX:
+        solver.require(training, outputs)
+        computed, training = training.bytes_to_compute, training.computed()
+    task, solution = replace(task, training=training), None
     if task.noise.common is not None and len(training) <= ROWS and solver.name in _DIRECT:
         solution = _solved(task, solver, reason, progress)  # its factor decides, and may stay
         factor = cast("CholeskyFactor", solution[0].system)

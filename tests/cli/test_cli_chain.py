@@ -137,6 +137,20 @@ def test_how_probabilities_are_made(files, run, run_json, tmp_path):
     assert run(*fit, "--regression", "--probabilities", "largest")[0] == 2
 
 
+def test_an_intercept(files, run, run_json, tmp_path):
+    fit = ["fit", files / "tiny.keras", "--data", files / "data.npz", "--train", 40]
+    fit += ["--out", tmp_path / "fit", "--noise-variance", 0.1]
+    for stated, said in ((0, None), (0.75, "of variance 0.75, stated"), ("auto", "labels that")):
+        code, out, _ = run(*fit, "--intercept", stated)
+        assert code == 0
+        assert ("intercept" in out) == (said is not None)
+        assert (said or "") in " ".join(out.split())
+        head = load_fit(tmp_path / "fit")
+        assert head.intercept == stated
+        assert head.intercept_ == pytest.approx(0.4669 if stated == "auto" else stated, rel=0.2)
+    assert run_json(*fit, "--intercept", 0)[1]["fit"]["intercept"] == 0.0
+
+
 def test_fit_says_what_it_did(files, run, tmp_path):
     arguments = ["fit", files / "tiny.keras", "--data", files / "data.npz", "--train", "30"]
     code, out, err = run(*arguments, "--out", tmp_path / "fit")

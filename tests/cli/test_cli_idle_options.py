@@ -48,6 +48,7 @@ REFUSED = [
     ("inspect", "zoo:convnet", "--prior", "weights"),
     ("inspect", "zoo:convnet", "--trained-until", "conv1"),
     (*RUN, "--regression", "--probabilities", "linear"),
+    (*RUN, "--regression", "--intercept", 0.5),
     (*RUN, "--residual", 0.1),
     (*RUN, "--rank", 5),
     (*RUN, "--solver", "nystroem", "--probes", 5),

@@ -152,7 +152,7 @@ def test_tune(run, run_json, files, tmp_path):
     noise = document["noise_variance"]
     code, fit = run_json(
         "fit", files / "tiny.keras", *options, "--overrides", tuned, "--noise-variance", noise,
-        "--dtype", "float64", "--out", tmp_path / "fit",
+        "--intercept", 0, "--dtype", "float64", "--out", tmp_path / "fit",
     )  # fmt: skip
     assert code == 0
     assert fit["fit"]["log_marginal_likelihood"] == pytest.approx(document["evidence"], rel=1e-6)
@@ -177,7 +177,8 @@ def test_plot_of_a_fit_and_a_kernel(run, run_json, files, fitted, tmp_path):
     for source in (model, store):
         out = tmp_path / "kernel.svg"
         code, told, err = run("plot", "kernel", source, *data, "--rows", 20, "--out", out)
-        assert (code, told, err) == (0, f"wrote {out}\n", "")
+        note = "note: uint8 pixels divided by 255, to [0, 1]\n" if source == model else ""
+        assert (code, told, err) == (0, f"{note}wrote {out}\n", "")
         assert f"{source}, 20 rows" in out.read_text()
 
 

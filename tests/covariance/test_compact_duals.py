@@ -383,8 +383,8 @@ def test_a_kernel_uses_the_wide_form_where_variances_are_beyond_the_compact_one(
     np.testing.assert_allclose(single.matrix(images), double.matrix(images), rtol=2e-5)
     assert [f.cross.experimental_get_tracing_count() for f in forms] == [0, 0, 1, 0]
     (note,) = single.report.notes
-    assert "is above 2, in 13 terms with an error of at most" in note
-    assert "and where none is above 8, in 23 terms with an error of at most" in note
+    assert "is above 2.05, in 11 terms with an error of at most" in note
+    assert "and where none is above 8, in 19 terms with an error of at most" in note
 
 
 @pytest.mark.parametrize("kind", ["nngp", pytest.param("ntk", marks=pytest.mark.slow)])

@@ -14,7 +14,16 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 import keras2gp
 from keras2gp import GPClassifier, GPRegressor
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp import ConjugateGradients, intercept, solving
+from keras2gp.gp import (
+    Cholesky,
+    ConjugateGradients,
+    MixedPrecision,
+    Nystroem,
+    ProjectedProcess,
+    TensorFlowCholesky,
+    intercept,
+    solving,
+)
 from keras2gp.gp.intercept import gain_by_intercept
 from keras2gp.gp.noise_pilot import Pilot, label_likelihoods
 from keras2gp.gp.saving import load_head, save_head
@@ -94,12 +103,13 @@ def test_is_chosen_where_labels_gain():
     assert chosen.noise_variance_ == stated.noise_variance_
 
 
-def test_is_not_chosen_where_nothing_is_gained_or_no_entries_are_read():
+def test_is_not_chosen_where_nothing_is_gained_or_probabilities_are_not_of_means():
     x, y, _, _ = iris()
     assert GPClassifier(ConstantKernel(4.0) + RBF(1.0)).fit(x, y).intercept_ == 0.0
     assert GPClassifier(KERNEL + 1e9, 0.1).fit(x, y).intercept_ == 0.0
-    for settings in ({"probabilities": "largest"}, {"solver": ConjugateGradients()}):
-        assert GPClassifier(KERNEL, 0.1, **settings).fit(x, y).intercept_ == 0.0
+    for probabilities in ("largest", "dirichlet"):
+        fit = GPClassifier(KERNEL, 0.1, probabilities=probabilities).fit(x, y)
+        assert fit.intercept_ == 0.0
     assert not hasattr(GPRegressor(KERNEL), "intercept_")
 
 
@@ -200,6 +210,70 @@ def test_a_wrong_matrix_is_refused_by_its_own_places(monkeypatch, place, wrong, 
     matrix[place] = wrong
     with pytest.raises(InputError, match=said):
         GPClassifier("precomputed", 0.1).fit(matrix, y)
+
+
+class Products:
+    """A matrix of which products and some entries can be had, as that on a cluster."""
+
+    def __init__(self, matrix):
+        self._matrix, self.shape, self.dtype = matrix, matrix.shape, matrix.dtype
+
+    def diagonal(self):
+        return np.diagonal(self._matrix)
+
+    def columns(self, indices):
+        return self._matrix[:, list(indices)]
+
+    def corner(self, indices):
+        return self._matrix[np.ix_(indices, indices)]
+
+    def product(self, b):
+        return self._matrix @ b
+
+
+WHOLE = np.arange(75)
+
+
+@pytest.mark.parametrize("given", ["nothing", "array", "store", "product", "rectangle"])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Cholesky(),
+        MixedPrecision(),
+        TensorFlowCholesky(),
+        ConjugateGradients(tolerance=1e-10, rank=20),
+        Nystroem(rank=75),
+        ProjectedProcess(inducing=tuple(WHOLE)),
+    ],
+    ids=lambda solver: solver.name,
+)
+def test_every_solver_chooses_the_same_and_solves_the_same(tmp_path, solver, given):
+    x, y, new, _ = iris()
+    expected = GPClassifier(KERNEL, 0.1).fit(x, y)
+    assert expected.intercept_ > 0.0
+    matrix = np.array(KERNEL.matrix(x))
+    iterative = solver.name in ("cg", "nystroem", "projected")
+    if given in ("product", "rectangle") and not iterative:
+        pytest.skip("a direct solver reads a square matrix")
+    if given == "rectangle" and solver.name != "projected":
+        pytest.skip("only the projected process takes a rectangle")
+    if given == "product" and solver.name == "projected":
+        pytest.skip("the projected process reads no product")
+    gram = {"nothing": None, "array": matrix, "product": Products(matrix)}.get(given)
+    if given == "store":
+        gram = keras2gp.gram(KERNEL, x, out=tmp_path / "K.zarr")
+    if given == "rectangle":
+        gram = matrix[:, WHOLE]
+    fit = GPClassifier(KERNEL, 0.1, solver=solver).fit(x, y, gram=gram)
+    assert fit.intercept_ == pytest.approx(expected.intercept_, rel=1e-12)
+    for some, other in zip(fit.predictive(new), expected.predictive(new), strict=True):
+        np.testing.assert_allclose(some, other, rtol=1e-5, atol=1e-6)
+    if solver.name != "cg":
+        evidence = expected.log_marginal_likelihood()
+        assert fit.log_marginal_likelihood() == pytest.approx(evidence, rel=1e-6)
+        if given != "product":
+            again = fit.log_marginal_likelihood(0.3, None if given == "nothing" else gram)
+            assert again == pytest.approx(expected.log_marginal_likelihood(0.3), rel=1e-6)
 
 
 @pytest.mark.parametrize("added", ["auto", SHIFT])

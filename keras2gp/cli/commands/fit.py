@@ -157,6 +157,7 @@ def fitted(
         "noise_std": _noise_std(estimator),
         "noise_curve": curve.state() if isinstance(curve, NoiseCurve) else None,
         "intercept": getattr(estimator, "intercept_", 0.0),
+        "intercept_stated": getattr(estimator, "intercept", "auto") != "auto",
         "noise_note": estimator.told_of_noise() or None,
         "scale": np.atleast_1d(estimator.scale_).tolist(),
         "degrees_of_freedom": _degrees(estimator),
@@ -196,8 +197,8 @@ def _estimator(kernel: Any, options: argparse.Namespace) -> GPClassifier | GPReg
     }
     if options.regression:
         return GPRegressor(kernel, normalize_y=True, **settings)
-    if options.probabilities is not None:
-        settings["probabilities"] = options.probabilities
+    stated = ((name, getattr(options, name)) for name in ("probabilities", "intercept"))
+    settings |= {name: value for name, value in stated if value is not None}
     return GPClassifier(kernel, **settings)
 
 

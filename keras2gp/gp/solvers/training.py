@@ -136,17 +136,22 @@ class Training:
         return Training(self._kernel, self.x, matrix, self._count)
 
     def plus(
-        self, of_kernel: Callable[[Any], Any], of_matrix: Callable[[MatrixLike], MatrixLike]
+        self,
+        of_kernel: Callable[[Any], Any],
+        of_matrix: Callable[[Any], Any],
     ) -> Training:
-        """The covariance with something added to the kernel, and to the matrix if it is given.
+        """The covariance with something added to the kernel, and to matrices that are given.
 
         Args:
             of_kernel: the kernel with it, of a kernel.
-            of_matrix: the matrix with it, of a matrix.
+            of_matrix: the matrix with it, of one that can be read, or only multiplied.
         """
         kernel = self._kernel if isinstance(self._kernel, str) else of_kernel(self._kernel)
-        given: Any = self.given if self.given is None else of_matrix(self.given)  # type: ignore[arg-type]
-        return Training(kernel, self.x, given, self._count)
+        given, rectangle = (
+            None if matrix is None else of_matrix(matrix)
+            for matrix in (self.given, self.given_rectangle)
+        )
+        return Training(kernel, self.x, given, self._count, rectangle)
 
     def of_rows(self, rows: Indices | None) -> Training:
         """The covariance of some of the inputs; None for all.
