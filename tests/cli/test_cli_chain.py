@@ -143,7 +143,7 @@ def test_an_intercept(files, run, run_json, tmp_path):
     for stated, said in ((0, None), (0.75, "of variance 0.75, stated"), ("auto", "labels that")):
         code, out, _ = run(*fit, "--intercept", stated)
         assert code == 0
-        assert ("intercept" in out) == (said is not None)
+        assert ("  intercept " in out) == (said is not None)
         assert (said or "") in " ".join(out.split())
         head = load_fit(tmp_path / "fit")
         assert head.intercept == stated
