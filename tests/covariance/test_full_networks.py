@@ -337,9 +337,22 @@ def test_agrees_with_all_positions(case, rng):
 
 BIAS_ALONE = {
     "transposed 2/3 same None 1", "transposed 3/2 valid 1 1", "transposed 1/2 same None 1",
-    "transposed (2, 3)/(3, 1) same None 1", "transposed 3-D",
+    "transposed (2, 3)/(3, 1) same None 1", "transposed 3-D", "one position padded",
 }  # fmt: skip
 """Positions that no tap hits are the same in all images: the oracle has no derivative there."""
+
+
+def test_the_tangent_kernel_of_biases_alone(rng):
+    """Math: b2 + w2 E[phi(u)^2] + w2 q E[phi'(u)^2], u of variance q = 0.09 in every image."""
+    model = ending_dense(
+        IMAGE,
+        lambda x: layers.Cropping2D(((0, 2), (0, 0)))(
+            conv(layers.ZeroPadding2D(((2, 0), (1, 1)))(mean_kept(linear(x))))
+        ),
+    )
+    images = rng.normal(size=(3, *IMAGE))
+    found = keras2gp.convert(model, dtype="float64")(images, get="ntk")
+    np.testing.assert_allclose(found, 0.09 + 2 * 0.09 / 2 + 2 * 0.09 / 2, rtol=1e-12)
 
 
 @pytest.mark.slow

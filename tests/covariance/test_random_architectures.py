@@ -16,6 +16,7 @@ from oracles.architectures import (
 from oracles.full_covariance import UnknownError, full_kernel
 
 import keras2gp
+from keras2gp.errors import InputError
 
 SEEDS = range(16)
 
@@ -45,8 +46,14 @@ def test_maps_agree_between_all_positions(seed):
     x = drawn_inputs(model, rng, 2)
     if keras2gp.inspect(model).exact:
         kernel = keras2gp.convert(model, dtype="float64")
+        try:
+            matrix = kernel.matrix(x, positions="all")
+        except InputError as error:
+            if "no covariance between different positions" not in str(error):
+                raise
+            return
         with suppress(UnknownError):
-            assert difference(model, kernel.matrix(x, positions="all"), x) < 1e-9
+            assert difference(model, matrix, x) < 1e-9
 
 
 @pytest.mark.parametrize(("dtype", "size", "error"), [("float32", 8, 2e-5), ("float64", 30, 1e-9)])

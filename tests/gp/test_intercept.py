@@ -327,26 +327,13 @@ def test_settings_that_are_none(value):
         GPClassifier(KERNEL, intercept=value).fit(x, y)
 
 
-def test_a_matrix_that_can_only_be_multiplied():
-    class Product:
-        shape, dtype = (4, 4), np.dtype("float64")
-
-        def diagonal(self):
-            return np.ones(4)
-
-        def columns(self, indices):
-            return np.eye(4)[:, list(indices)]
-
-        def corner(self, indices):
-            return np.eye(4)[np.ix_(indices, indices)]
-
-        def product(self, b):
-            return b.copy()
-
-    labels = [0, 1, 0, 1]
-    assert GPClassifier("precomputed", 0.1).fit(None, labels, gram=Product()).intercept_ == 0.0
-    with pytest.raises(InputError, match=r"can be read by blocks\. Try: intercept=0"):
-        GPClassifier("precomputed", 0.1, intercept=1.0).fit(None, labels, gram=Product())
+def test_a_stated_intercept_of_a_matrix_that_can_only_be_multiplied():
+    labels, gram = [0, 1, 0, 1], np.diag([1.0, 2.0, 3.0, 4.0])
+    products, matrix = (
+        GPClassifier("precomputed", 0.1, intercept=SHIFT, solver=solver).fit(None, labels, gram=of)
+        for solver, of in ((ConjugateGradients(), Products(gram)), (Cholesky(), gram))
+    )
+    np.testing.assert_allclose(products.alpha_, matrix.alpha_, rtol=1e-6)
 
 
 def test_a_clone_has_the_setting():
