@@ -285,6 +285,7 @@ def test_deterministic_layers_beyond_the_memory_are_not_run(monkeypatch):
         keras2gp.convert(model)
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_kernel_that_is_given_up_leaves_no_graph():
     """TensorFlow keeps what holds a custom gradient: 40 to 120 MB for each model of a search."""
 
