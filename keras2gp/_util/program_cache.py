@@ -1,22 +1,25 @@
 """A folder of compiled programs for each user, so that a process need not compile what another did.
 
     FOLDER/                    the user's own, closed to others
+        key                    32 random bytes, for the user alone
         COMPILER/              one for each compiler: a hash of TensorFlow's build, CPU and options
-            SHA256.NAME        a program, by the checksum of its file and name
+            HMAC.NAME          a program, by the keyed digest of its file and name
             run-RANDOM/        what one process sees: links to whole programs, and its new ones
                 lock           held by that process as long as it lives
 
 A compiled program is code, and TensorFlow, which reads and writes the files, checks neither who
-wrote one nor whether it is whole: a damaged one fails the computation. So only programs of the
-user's own whose checksum holds are linked into the folder that TensorFlow is told, and new ones get
-a second name outside of it, each in one piece, when the process ends.
+wrote one nor whether it is whole: a damaged one fails the computation, or the process. So only
+programs whose digest holds are linked into the folder that TensorFlow is told, and new ones get a
+second name outside of it, each in one piece, when the process ends. The digest is an HMAC-SHA256:
+whoever has not the key of this folder cannot make one, not by chance and not for programs from
+another place.
 """
 
 from __future__ import annotations
 
 import atexit
 import errno
-import hashlib
+import hmac
 import os
 import re
 import shutil
@@ -44,6 +47,8 @@ LIMIT = 2**28
 _OFF = ("0", "false", "no", "none", "off")
 _LEAST_FREE = 2**30
 """Bytes free on the disk, below which nothing is kept: a full one would fail the computation."""
+_KEY = "key"
+_KEY_BYTES = 32
 _RUN = "run-"
 _YOUNG = 60.0
 """Seconds in which a folder may not be locked yet, and a new program still be read."""
@@ -57,11 +62,12 @@ class ProgramCache:
     directory: the folder of this process, which TensorFlow reads and writes
     """
 
-    def __init__(self, folder: Path, directory: Path, lock: int) -> None:
+    def __init__(self, folder: Path, directory: Path, lock: int, key: bytes) -> None:
         self.compiler = folder.name
         self.directory = directory
         self._folder = folder
         self._lock = lock
+        self._key = key
         self._process = os.getpid()
         self._shared = False
         self._known: set[str] = set()
@@ -93,10 +99,11 @@ class ProgramCache:
             if shutil.disk_usage(folder).free < _LEAST_FREE:
                 return None
             _sweep(root)
+            key = _key(root)
             directory = Path(tempfile.mkdtemp(prefix=_RUN, dir=folder))
             lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return cls(folder, directory, lock)
+            return cls(folder, directory, lock, key)
         except OSError:  # a home that cannot be written to, or without locks
             return None
 
@@ -112,7 +119,8 @@ class ProgramCache:
                 self._known.add(path.name)
                 if path.stat().st_size <= LIMIT // 4:
                     path.chmod(0o600)
-                    _link(path, self._folder / f"{_checksum(path, path.name)}.{path.name}")
+                    digest = _digest(path, path.name, self._key)
+                    _link(path, self._folder / f"{digest}.{path.name}")
             _bound(self._folder.parent)
 
     def bound(self) -> None:
@@ -131,8 +139,10 @@ class ProgramCache:
         return any(self.directory.glob("*.pb"))
 
     def is_behind(self, error: Exception) -> bool:
-        """Whether an error of TensorFlow's is of a file of this process's folder."""
-        return str(self.directory) in str(error)
+        """Whether an error of TensorFlow's is of a file that this process could not write."""
+        return str(self.directory) in str(error) and not any(
+            name in str(error) for name in self._known
+        )
 
     def share(self) -> None:
         """From now on read the programs of other processes, and hand on new ones.
@@ -141,16 +151,18 @@ class ProgramCache:
         """
         self.clear()
         with suppress(OSError):
-            self._known = {path.name for path in _links(self._folder, self.directory)}
+            links = _links(self._folder, self.directory, self._key)
+            self._known = {path.name for path in links}
         self._shared = True
 
     def clear(self) -> None:
         """Remove the programs that this process sees, which makes room on a full disk."""
         for path in self.directory.glob("*.pb"):
             path.unlink(missing_ok=True)
+        self._known.clear()
 
     def drop(self, names: str) -> None:
-        """Remove programs for all processes, and warn: they are damaged, though the checksum holds.
+        """Remove programs for all processes, and warn: they are damaged, though the digest holds.
 
         Args:
             names: of files, as a pattern.
@@ -223,15 +235,35 @@ def _make(folder: Path) -> str:
     return ""
 
 
-def _links(folder: Path, directory: Path) -> Iterator[Path]:
+def _key(root: Path) -> bytes:
+    """The key of a user's folder, made where there is none.
+
+    Raises: OSError if it cannot be read or made.
+    """
+    path = root / _KEY
+    with suppress(FileNotFoundError):
+        if _is_own_file(path) and len(key := path.read_bytes()) == _KEY_BYTES:
+            return key
+        path.unlink()
+    draft = root / f"{_RUN}{os.urandom(8).hex()}"
+    try:
+        draft.touch(mode=0o600, exist_ok=False)
+        draft.write_bytes(os.urandom(_KEY_BYTES))
+        _link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path.read_bytes()  # of another process, if that was the first
+
+
+def _links(folder: Path, directory: Path, key: bytes) -> Iterator[Path]:
     """Link the whole programs of a folder into a directory, and remove all that is damaged."""
     for path in sorted(folder.iterdir()):
         if not _PROGRAM.fullmatch(path.name):
             continue
-        checksum, _, name = path.name.partition(".")
+        digest, _, name = path.name.partition(".")
         link = directory / name
         with suppress(OSError):
-            whole = _is_own_file(path) and _checksum(path, name) == checksum
+            whole = _is_own_file(path) and _digest(path, name, key) == digest
             if whole and not link.exists():
                 _link(path, link)
                 yield link
@@ -244,12 +276,14 @@ def _is_own_file(path: Path) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
-def _checksum(path: Path, name: str) -> str:
+def _digest(path: Path, name: str, key: bytes) -> str:
     """Of a program and its name: under the name of another it would compute something else."""
+    keyed = hmac.new(key, digestmod="sha256")
     with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-    digest.update(name.encode())
-    return digest.hexdigest()
+        while part := stream.read(2**20):
+            keyed.update(part)
+    keyed.update(name.encode())
+    return keyed.hexdigest()
 
 
 def _link(path: Path, link: Path) -> None:
@@ -259,9 +293,9 @@ def _link(path: Path, link: Path) -> None:
     except FileExistsError:
         pass
     except OSError:
-        partial = link.with_name(f"{_RUN}{os.urandom(8).hex()}")
-        shutil.copyfile(path, partial)
-        partial.replace(link)
+        copy = link.with_name(f"{_RUN}{os.urandom(8).hex()}")
+        shutil.copy(path, copy)
+        copy.replace(link)
 
 
 def _sweep(root: Path) -> None:

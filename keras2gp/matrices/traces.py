@@ -37,6 +37,7 @@ __all__ = ["KeptFunctions"]
 _TRIED = ("2.21.",)
 """Releases of TensorFlow whose context takes functions as they are registered here."""
 _LEAF = 0
+_DAMAGED = DecodeError, ValueError, TypeError, AttributeError, RuntimeError, StopIteration
 _made: WeakValueDictionary[str, KeptFunction] = WeakValueDictionary()
 _registered: Counter[str] = Counter()
 """How many of the functions above TensorFlow holds each function for."""
@@ -220,7 +221,7 @@ def _read(name: str, content: bytes | None) -> KeptFunction | None:
         if len(list(_leaves(_nested(nested, iter(range(count)))))) != count:
             return None
         return KeptFunction(functions, nested)
-    except (DecodeError, ValueError, TypeError, AttributeError, RuntimeError, tf.errors.OpError):
+    except (*_DAMAGED, tf.errors.OpError):
         return None
 
 

@@ -1,14 +1,14 @@
 """Programs that one process compiles are used by the next, and never taken for others."""
 
+import hmac
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-
-from keras2gp._util.program_cache import _checksum
 
 SCRIPT = """
 import json, os, sys
@@ -50,7 +50,8 @@ def ran(folder, activation="relu", scale=2.0, before="", then="", **environment)
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {**found, "damaged": "are damaged; they are removed" in done.stderr}
 
 
 pytestmark = pytest.mark.slow
@@ -92,32 +93,60 @@ def test_other_variances_share_the_program(filled):
     np.testing.assert_allclose(found["values"], np.array(first["values"]) / 2, rtol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def whole(filled, tmp_path_factory):
+    """A copy of that folder, before other tests add to it."""
+    folder = tmp_path_factory.mktemp("whole") / "programs"
+    shutil.copytree(filled[0], folder)
+    return folder
+
+
+def truncated(content, _random):
+    return content[: len(content) // 3]
+
+
+def empty(_content, _random):
+    return b""
+
+
+def flipped(content, _random):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+
+
+def noise(content, random):
+    return random.bytes(len(content))
+
+
+def short_noise(_content, random):
+    return random.bytes(7)
+
+
 @pytest.mark.parametrize(
-    ("damage", "checksum"),
+    ("damage", "digest"),
     [
-        *((damage, "old") for damage in ("truncated", "empty", "garbage", "flipped")),
-        *((damage, "new") for damage in ("truncated", "empty", "flipped")),
+        *((damage, "old") for damage in (truncated, empty, noise, flipped)),
+        *((damage, "without a key") for damage in (truncated, noise, flipped)),
+        *((damage, "right") for damage in (truncated, empty, noise, short_noise)),
     ],
 )
-def test_damaged_programs_change_nothing(filled, tmp_path, damage, checksum):
+def test_damaged_programs_change_nothing(filled, whole, tmp_path, damage, digest):
     _, first = filled
     again = tmp_path / "programs"
-    assert ran(again)["values"] == first["values"]
-    for path in again.rglob("*.pb"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 255
-        path.write_bytes({
-            "truncated": bytes(content[: len(content) // 3]),
-            "empty": b"",
-            "garbage": os.urandom(len(content)),
-            "flipped": bytes(content),
-        }[damage])  # fmt: skip
-        if checksum == "new":
-            name = path.name.partition(".")[2]
-            path.rename(path.with_name(f"{_checksum(path, name)}.{name}"))
+    shutil.copytree(whole, again)
+    (key,) = again.rglob("key")
+    for number, path in enumerate(sorted(again.rglob("*.pb"))):
+        name = path.name.partition(".")[2]
+        content = damage(path.read_bytes(), np.random.default_rng(number))
+        path.write_bytes(content)
+        if digest != "old":
+            secret = key.read_bytes() if digest == "right" else b""
+            made = hmac.digest(secret, content + name.encode(), "sha256").hex()
+            path.rename(path.with_name(f"{made}.{name}"))
     found = ran(again)
     assert found["values"] == first["values"]
-    if checksum == "old":
+    assert found["damaged"] == (digest == "right")
+    if digest != "right":
         assert found["linked"] == 0
         assert found["new"] == first["new"]
 

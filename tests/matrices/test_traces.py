@@ -1,6 +1,7 @@
 """Traced functions are found again by what they compute, and give the values of the function."""
 
 import gc
+import json
 
 import keras
 import numpy as np
@@ -81,6 +82,11 @@ def of_fewer_results(content):
     return b"[]\n" + content.partition(b"\n")[2]
 
 
+def of_more_results(content):
+    structure = {"dict": {f"{number}": 0 for number in range(99)}}
+    return json.dumps(structure).encode() + b"\n" + content.partition(b"\n")[2]
+
+
 def of_another(content):
     structure, _, library = content.partition(b"\n")
     functions = tf.compat.v1.GraphDef.FromString(library)
@@ -88,9 +94,12 @@ def of_another(content):
     return structure + b"\n" + functions.SerializeToString()
 
 
-@pytest.mark.parametrize("damage", [nothing, cut, without_functions, of_fewer_results, of_another])
+DAMAGES = [nothing, cut, without_functions, of_fewer_results, of_more_results, of_another]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_traces_are_made_again(kept, damage):
-    """Whatever their checksum says: it is compared where a process starts."""
+    """Whatever their digest says: it is compared where a process starts."""
     first = kernel_of().matrix(X)
     names = stored(kept)
     for name in names:

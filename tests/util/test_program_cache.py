@@ -1,6 +1,7 @@
 """The folder of compiled programs: whose it is, what is in it, and what is never handed on."""
 
 import hashlib
+import hmac
 import os
 import shutil
 import stat
@@ -59,8 +60,9 @@ def test_the_next_process_sees_the_programs(root, opened):
     ended = filled(opened, a=PROGRAM, b=b"another")
     assert not ended.directory.exists()
     assert seen(opened()) == {"a.pb": PROGRAM, "b.pb": b"another"}
-    assert stored(root)[0].partition(".")[0] in {
-        hashlib.sha256(content).hexdigest() for content in (PROGRAM + b"a.pb", b"anotherb.pb")
+    key = (root / "key").read_bytes()
+    assert {name.partition(".")[0] for name in stored(root)} == {
+        hmac.digest(key, content, "sha256").hex() for content in (PROGRAM + b"a.pb", b"anotherb.pb")
     }
 
 
@@ -78,14 +80,68 @@ def test_a_program_of_another_compiler_is_not_seen(root, opened):
         lambda path: path.rename(path.with_name(f"{'0' * 64}.a.pb")),
         lambda path: (path.unlink(), path.symlink_to("/etc/hostname")),
         lambda path: path.rename(path.with_name(path.name.replace(".a.", ".b."))),
+        lambda path: path.rename(
+            path.with_name(f"{hashlib.sha256(PROGRAM + b'a.pb').hexdigest()}.a.pb")
+        ),
     ],
-    ids=["truncated", "empty", "changed", "renamed", "link", "another's name"],
+    ids=["truncated", "empty", "changed", "renamed", "link", "another's name", "without the key"],
 )
 def test_a_damaged_program_is_removed(root, opened, damage):
     filled(opened, a=PROGRAM)
     damage(next(root.glob("*/*.pb")))
     assert not seen(opened())
     assert not stored(root)
+
+
+def test_a_program_of_another_place_is_removed(root, opened, tmp_path, monkeypatch):
+    filled(opened, a=PROGRAM)
+    (program,) = root.glob("*/*.pb")
+    monkeypatch.setenv("KERAS2GP_CACHE", str(tmp_path / "other"))
+    filled(opened, b=PROGRAM)
+    elsewhere = tmp_path / "other" / "keras2gp" / "programs" / "compiler"
+    shutil.copy2(program, elsewhere)
+    assert list(seen(opened())) == ["b.pb"]
+    assert not (elsewhere / program.name).exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda key: key.write_bytes(b""),
+        lambda key: key.write_bytes(b"x" * 33),
+        lambda key: key.unlink(),
+        lambda key: (key.unlink(), key.symlink_to("/etc/hostname")),
+        lambda key: (key.unlink(), os.mkfifo(key)),
+    ],
+    ids=["empty", "longer", "none", "link", "pipe"],
+)
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_damaged_key_is_made_again(root, opened, damage, links, monkeypatch):
+    filled(opened, a=PROGRAM)
+    damage(root / "key")
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    assert not seen(opened())
+    assert not stored(root)
+    assert stat.S_IMODE((root / "key").lstat().st_mode) == 0o600
+    filled(opened, b=PROGRAM)
+    assert seen(opened()) == {"b.pb": PROGRAM}
+    assert sorted(path.name for path in root.iterdir()) == ["compiler", "key"]
+
+
+def test_a_folder_in_the_place_of_the_key(root):
+    (root / "key").mkdir(parents=True)
+    assert ProgramCache.open("compiler") is None
+
+
+def test_an_error_of_a_file_that_was_read_is_no_full_disk(root, opened):
+    filled(opened, a=PROGRAM)
+    cache = opened()
+    read, written = (OSError(f"{cache.directory}/{name}") for name in ("a.pb", "b.pb"))
+    assert not cache.is_behind(read)
+    assert cache.is_behind(written)
+    cache.clear()  # now the process writes its own
+    assert cache.is_behind(read)
 
 
 def test_only_the_user_can_look_into_it(root, opened):
@@ -231,10 +287,11 @@ def test_a_fork_publishes_nothing(root, opened, monkeypatch):
     assert cache.directory.exists()
 
 
-def test_without_links(root, opened, monkeypatch):
-    def refuse(*_names):
-        raise OSError
+def refuse(*_names):
+    raise OSError
 
+
+def test_without_links(root, opened, monkeypatch):
     monkeypatch.setattr(os, "link", refuse)
     filled(opened, a=PROGRAM)
     assert seen(opened()) == {"a.pb": PROGRAM}
