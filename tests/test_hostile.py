@@ -8,6 +8,8 @@ import io
 import json
 import struct
 import zipfile
+from decimal import Decimal
+from fractions import Fraction
 
 import h5py
 import keras
@@ -203,6 +205,97 @@ def test_inputs_that_are_no_arrays(x):
     with pytest.raises(InputError, match="expected an array") as caught:
         gp.GPRegressor(RBF(1.0), 0.1).fit(x, [0.0, 1.0])
     assert ("Reshape your data" in str(caught.value)) == isinstance(x, float)
+
+
+class NAType:
+    """As pandas marks what is missing."""
+
+    def __ne__(self, _other):
+        return self
+
+    def __eq__(self, _other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+    def __repr__(self):
+        return "<NA>"
+
+    __hash__ = None
+
+
+NA = NAType()
+
+
+class Frame:
+    """As a data frame with columns of several types is read."""
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._rows, dtype=dtype or object)
+
+
+def test_columns_of_several_types():
+    """Whole numbers, truth and numbers beside each other are an array of objects."""
+    mixed = Frame([[1, True, 2.5], [Fraction(3, 2), np.int64(-4), Decimal("0.25")]])
+    kernel = keras2gp.convert(model(), dtype="float64")
+    plain = np.array([[1, 1, 2.5], [1.5, -4, 0.25]])
+    np.testing.assert_array_equal(kernel.matrix(mixed), kernel.matrix(plain))
+    found = gp.GPRegressor(kernel, noise_variance=0.1).fit(mixed, [1, 2]).predict(mixed)
+    plainly = gp.GPRegressor(kernel, noise_variance=0.1).fit(plain, [1, 2]).predict(plain)
+    np.testing.assert_array_equal(found, plainly)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (NA, r"1 values are not finite .* the first at \(0, 1\)"),
+        (None, r"the first at \(0, 1\)"),
+        (np.datetime64("NaT"), r"the first at \(0, 1\)"),
+        ("2.0", r"no numbers: '2.0' at \(0, 1\)"),
+        (b"2", "no numbers: b'2'"),
+        (1j, "no numbers: 1j"),
+        ([1.0, 2.0], r"no numbers: \[1.0, 2.0\]"),
+        (np.datetime64("2024-01-01"), "no numbers: .*2024"),
+        (2**53 + 1, "a number that float64 does not hold: 9007199254740993"),
+        (10**400, "a number beyond float64"),
+    ],
+    ids=range(10),
+)
+def test_a_cell_that_is_no_number(value, words):
+    rows = np.ones((2, 3), dtype=object)
+    rows[0, 1] = value
+    kernel = keras2gp.convert(model(), dtype="float64")
+    with pytest.raises(InputError, match=words):
+        kernel.matrix(Frame(rows))
+    with pytest.raises(InputError, match="not finite" if "finite" in words else "number|finite"):
+        gp.GPRegressor(kernel).fit(Frame(rows), [1.0, 2.0])
+
+
+def test_labels_of_which_some_are_missing():
+    kernel = keras2gp.convert(model(), dtype="float64")
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    for one, other in (("a", "b"), (True, False), (3, 5)):
+        y = np.array([one, other] * 4, dtype=object)
+        expected = gp.GPClassifier(kernel, noise_variance=0.1).fit(x[:6], y[:6]).predict(x)
+        y[6], y[7] = NA, None
+        with pytest.raises(InputError, match=r'label, <NA>\. Try: missing="ignore"'):
+            gp.GPClassifier(kernel, noise_variance=0.1).fit(x, y)
+        found = gp.GPClassifier(kernel, noise_variance=0.1, missing="ignore").fit(x, y)
+        assert found.predict(x).tolist() == expected.tolist()
+    mixed = np.array([True, 3] * 4, dtype=object)
+    with pytest.raises(InputError, match="neither whole numbers nor texts"):
+        gp.GPClassifier(kernel, noise_variance=0.1).fit(x, mixed)
+
+
+def test_two_columns_of_one_name():
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table([np.ones(2), np.zeros(2)], names=["a", "a"])
+    with pytest.raises(InputError, match="X: Expected unique column names, got: - 'a' 2 times"):
+        gp.GPRegressor(RBF()).fit(table, [1.0, 2.0])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

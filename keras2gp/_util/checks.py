@@ -11,11 +11,13 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.text import received_text
-from keras2gp.errors import InputError, Keras2GPError
+from keras2gp.errors import InputError, InputTypeError, Keras2GPError
 
 __all__ = [
     "as_float",
+    "is_missing",
     "is_whole_number",
+    "numbers_of",
     "one_of",
     "proper_share",
     "require_plain",
@@ -124,6 +126,46 @@ def as_float(name: str, array: Array, dtype: str = "float64") -> Array:
                     f"{array[place]}. Try: subtract a constant, or {name} in another unit; "
                     f"{name}.astype('float64') rounds"
                 )
+    return result
+
+
+def is_missing(value: Any) -> bool:
+    """Whether an entry of an array of objects is none: None, NaN, NaT, or pandas's NA."""
+    if isinstance(value, float | np.floating):
+        return bool(np.isnan(value))
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def numbers_of(name: str, objects: Array) -> Array:
+    """An array of Python objects in float64, as a data frame of several types is read.
+
+    Args:
+        name: the argument's name, for messages.
+        objects: real numbers of any type, or true and false; a missing one becomes NaN.
+
+    Raises:
+        InputError: an object is no real number, or one that float64 does not hold.
+    """
+    result = np.empty(objects.shape)
+    for place, value in np.ndenumerate(objects):
+        # float() takes text for a number.
+        wrong = isinstance(value, str | bytes | bytearray | complex | np.complexfloating)
+        try:
+            result[place] = np.nan if is_missing(value) else float("no" if wrong else value)
+        except (TypeError, ValueError) as error:
+            raise InputTypeError(
+                f"{name} holds objects that are no numbers: {received_text(value)} at {place}, "
+                "expected real numbers"
+            ) from error
+        except OverflowError as error:
+            raise InputError(f"{name} holds a number beyond float64: {error}") from error
+        if isinstance(value, int | np.integer) and int(value) != int(result[place]):
+            raise InputError(
+                f"{name} holds a number that float64 does not hold: {received_text(value)}. Try: "
+                f"subtract a constant, or {name} in another unit"
+            )
     return result
 
 

@@ -10,7 +10,7 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +23,7 @@ __all__ = [
     "Writer",
     "flush",
     "foreign_files",
+    "made_folders",
     "require_writable",
     "staged_directory",
     "staged_file",
@@ -65,13 +66,33 @@ def write_new_file(path: Path, text: str) -> None:
     Raises:
         StoreError: there is something already, or nothing can be written.
     """
+    with made_folders(path.parent):
+        if os.path.lexists(path):
+            raise StoreError(f"{path} exists by now, and is not replaced. Try: another name")
+        write_file(path, text)
+
+
+@contextmanager
+def made_folders(*paths: Path) -> Iterator[None]:
+    """Folders, made where they are missing; those that are still empty when the block fails go.
+
+    Raises:
+        StoreError: one cannot be made.
+    """
+    new: list[Path] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(_unwritable(str(path), error)) from error
-    if os.path.lexists(path):
-        raise StoreError(f"{path} exists by now, and is not replaced. Try: another name")
-    write_file(path, text)
+        for path in paths:
+            new += reversed([part for part in (path, *path.parents) if not part.exists()])
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"{path} cannot be made: {error.strerror or error}") from error
+        yield
+    except BaseException:
+        for folder in reversed(new):
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+        raise
 
 
 def write_files(
@@ -190,24 +211,27 @@ def staged_directory(target: Path, ours: Sequence[str] | None = None) -> Iterato
     staged = temporary_name(target)
     old = staged.with_suffix(".earlier")  # never swept: a kill between two renames leaves it
     try:
-        staged.mkdir(parents=True)
-        yield staged
-        flush(staged)
-        _require_replaceable(target, ours)
-        if target.exists():
-            target.rename(old)
-        try:
-            staged.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+        with made_folders(target.parent):
+            staged.mkdir()
+            try:
+                yield staged
+                flush(staged)
+                _require_replaceable(target, ours)
+                if target.exists():
+                    target.rename(old)
+                try:
+                    staged.rename(target)
+                except OSError:
+                    if old.exists():
+                        old.rename(target)
+                    raise
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
     except OSError as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(_unwritable(str(target), error)) from error
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
 

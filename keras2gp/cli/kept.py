@@ -20,11 +20,11 @@ import numpy as np
 from keras2gp._util.array_files import array_writer, checksum, read_array
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.digest import check_digest, file_digest, with_digest
-from keras2gp._util.files import write_files
+from keras2gp._util.files import made_folders, write_files
 from keras2gp._util.fit_record import HEAD
 from keras2gp._util.memory import require_disk
 from keras2gp._util.paths import read_if_regular
-from keras2gp.errors import Keras2GPError, ModelFileError, StoreError
+from keras2gp.errors import Keras2GPError, ModelFileError
 from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.fitted import rows_of_batch
 from keras2gp.gp.regressor import GPRegressor
@@ -124,13 +124,10 @@ class KeptCovariances:
     def _write(self, key: str, values: Array) -> None:
         require_disk(self._folder, values.nbytes, "what --keep keeps", "without --keep")
         stated = json.dumps(with_digest({"key": key, "crc32": checksum(values)})) + "\n"
-        try:
-            self._folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{self._folder} cannot be written: {error}") from error
         # The array first: a process that is killed in between leaves nothing that is read.
         array = (self._folder / f"{key}.npy", array_writer(values))
-        write_files([array, (self._folder / f"{key}.json", stated)])
+        with made_folders(self._folder):
+            write_files([array, (self._folder / f"{key}.json", stated)])
 
 
 class _Known:

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 from keras2gp._util.arrays import Array, Images, Targets
-from keras2gp._util.files import write_file
+from keras2gp._util.files import made_folders, write_file
 from keras2gp._util.progress import stage
 from keras2gp._util.text import harmless_cell
 from keras2gp.cli.exit_codes import UsageError
@@ -265,11 +265,11 @@ def write_predictions(path: Path, columns: dict[str, Array]) -> None:
 
     Raises: StoreError if the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        write_file(path, lambda stream: _write_csv(stream, columns))
-    else:
-        write_file(path, lambda stream: np.savez(stream, allow_pickle=False, **columns))
+    with made_folders(path.parent):
+        if path.suffix == ".csv":
+            write_file(path, lambda stream: _write_csv(stream, columns))
+        else:
+            write_file(path, lambda stream: np.savez(stream, allow_pickle=False, **columns))
 
 
 def columns_text(columns: dict[str, Array], *, csv: bool) -> list[tuple[str, str]]:

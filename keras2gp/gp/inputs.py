@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from keras2gp._util.arrays import Array, Images, Targets, Vector
-from keras2gp._util.checks import as_float, require_plain
+from keras2gp._util.checks import as_float, numbers_of, require_plain
 from keras2gp._util.text import received_text
-from keras2gp.errors import InputError, InputTypeError
+from keras2gp.errors import InputError
 
 __all__ = [
     "check_feature_names",
@@ -89,14 +89,14 @@ def feature_names(x: Any) -> Vector | None:
     """The names of the columns of a data frame, [features]; None for anything else.
 
     Raises:
-        InputError: some columns have names that are strings, and some have not.
+        InputError: some columns have names that are strings, and some have not; or two are equal.
     """
     # scikit-learn finds the names, and sets them on the estimator that it is given.
     holder = BaseEstimator()
     try:
         validate_data(holder, x, reset=True, skip_check_array=True, ensure_2d=False)
-    except TypeError as error:
-        raise InputError(str(error)) from error
+    except (TypeError, ValueError) as error:  # not all are text, or two are equal
+        raise InputError(f"X: {' '.join(str(error).split())}") from error
     names: Vector | None = getattr(holder, "feature_names_in_", None)
     if names is None and hasattr(x, "__dataframe__"):
         columns = list(x.__dataframe__().column_names())
@@ -199,7 +199,7 @@ def _as_array(x: Any, what: str) -> Array:
     try:
         array = np.asarray(x)
         if array.dtype.kind == "O" and array.ndim:
-            return _numbers(array, what)
+            return numbers_of(what, array)
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
@@ -207,25 +207,3 @@ def _as_array(x: Any, what: str) -> Array:
     if array.dtype.kind == "c":
         raise InputError(f"Complex data not supported: {what} holds values of type {array.dtype}")
     return array
-
-
-def _numbers(objects: Array, what: str) -> Array:
-    """An array of Python objects as float64; InputError for objects that are no real numbers."""
-    for value in objects.flat:
-        if isinstance(value, str | bytes | complex | np.complexfloating):
-            raise InputTypeError(
-                f"{what} holds objects that are no numbers: {received_text(value)}"
-            )
-    try:
-        result = objects.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputTypeError(f"{what} holds objects that are no numbers: {error}") from error
-    except OverflowError as error:
-        raise InputError(f"{what} holds a number beyond float64: {error}") from error
-    for value, number in zip(objects.flat, result.flat, strict=True):
-        if isinstance(value, int | np.integer) and int(value) != int(number):
-            raise InputError(
-                f"{what} holds a number that float64 does not hold: {received_text(value)}. Try: "
-                f"subtract a constant, or {what} in another unit"
-            )
-    return result

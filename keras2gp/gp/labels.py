@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from keras2gp._util.arrays import Indices, Targets, Vector
-from keras2gp._util.checks import require_plain
+from keras2gp._util.checks import is_missing, require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.rows import lacking
@@ -42,6 +41,7 @@ def check_labels(y: Any) -> Vector:
     try:
         labels = _one_axis(np.asarray(y), y)
         _require_values(labels, y)
+        labels = _of_one_type(labels)
         check_classification_targets(labels)
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
@@ -84,14 +84,22 @@ def _require_values(labels: Vector, y: Any) -> None:
         )
     if kind == "f" and not np.isfinite(labels).all():
         raise InputError("y is not finite: it holds NaN or inf")
-    if kind == "O" and any(isinstance(v, float) and math.isnan(v) for v in labels):
-        raise InputError("y holds a missing label, NaN")
-    if kind == "O" and any(value is None for value in labels):
+    if kind == "O" and (missing := [value for value in labels if is_missing(value)]):
+        value = "NaN" if isinstance(missing[0], float) else str(missing[0])
         raise InputError(
-            'y holds a missing label, None. Try: missing="ignore", or the rows without it'
+            f'y holds a missing label, {value}. Try: missing="ignore", or the rows without it'
         )
     if kind == "c":
         raise InputError(f"Complex data not supported: y holds values of type {labels.dtype}")
+
+
+def _of_one_type(labels: Vector) -> Vector:
+    """Objects of Python that are all true or false, all whole numbers, or all real, as these."""
+    if labels.dtype.kind == "O":
+        kinds = {np.asarray(label).dtype.kind for label in labels}
+        if len(kinds) == 1 and kinds <= set("biuf"):
+            return np.array(labels.tolist())
+    return labels
 
 
 def classes_state(classes: Vector) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
-from keras2gp._util.checks import one_of
+from keras2gp._util.checks import is_missing, one_of
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.gp.noise_curve import BY_OUTPUT, check_noise_setting
@@ -208,10 +208,11 @@ def observed_rows(y: Any, missing: Any, weights: Vector | None) -> tuple[Any, In
 
 
 def lacking(array: Array) -> Array:
-    """Which entries are NaN or None, as an array of the same shape."""
+    """Which entries are missing, as an array of the same shape."""
     if array.dtype.kind == "f":
         return np.isnan(array)
     if array.dtype.kind == "O":
-        flat = [value is None or value != value for value in array.flat]  # noqa: PLR0124 (NaN)
-        return np.array(flat, dtype=bool).reshape(array.shape)
+        return np.array([is_missing(value) for value in array.flat], dtype=bool).reshape(
+            array.shape
+        )
     return np.zeros(array.shape, dtype=bool)

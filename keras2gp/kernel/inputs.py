@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images
-from keras2gp._util.checks import as_float, require_plain
+from keras2gp._util.checks import as_float, numbers_of, require_plain
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.errors import InputError
@@ -192,6 +192,8 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
         )
     if spec.dtype == "string":
         array = _texts(array, name)
+    elif array.dtype.kind == "O" and array.ndim:
+        array = numbers_of(name, array)
     elif array.dtype.kind not in "fiub":
         raise InputError(f"{name}: values of type {array.dtype}, expected real numbers")
     array = _shaped(array, spec, name)

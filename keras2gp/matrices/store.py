@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix, Vector
-from keras2gp._util.files import flush, temporary_name
+from keras2gp._util.files import flush, made_folders, temporary_name
 from keras2gp.errors import InputError, StoreError
 from keras2gp.matrices.blocks import Block
 from keras2gp.matrices.fingerprint import differences, digest
@@ -103,16 +103,16 @@ class GramStore:
             StoreError: it cannot be made.
         """
         temporary = temporary_name(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_metadata(temporary, fingerprint)
-            flush(temporary)
-            temporary.rename(path)
-        except OSError as error:
-            if not path.exists():
-                raise StoreError(f"{path} cannot be made: {error}") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with made_folders(path.parent):
+            try:
+                write_metadata(temporary, fingerprint)
+                flush(temporary)
+                temporary.rename(path)
+            except OSError as error:
+                if not path.exists():
+                    raise StoreError(f"{path} cannot be made: {error}") from error
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
 
     # What an array has.
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.checks import whole_number
-from keras2gp._util.files import write_file
+from keras2gp._util.files import made_folders, write_file
 from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, StoreError
 from keras2gp.search.attempts import CANDIDATE, Attempts, Outcome, Split
@@ -209,10 +209,6 @@ class _Run:
 
     def start(self, seed: int) -> None:
         """Make the directory, or read the trials of an earlier run from it."""
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{self.out} cannot be made: {error.strerror}") from error
         shared = self.attempts
         parts = [shared.train] if shared.validation is None else [shared.train, shared.validation]
         identity = {
@@ -225,7 +221,8 @@ class _Run:
             "noise_variance": shared.noise_variance,
             "dtype": shared.dtype,
         }
-        require_same_search(self.out / "search.json", identity)
+        with made_folders(self.out):
+            require_same_search(self.out / "search.json", identity)
         earlier = read_trials(self.table, self.names)
         self.trials = [
             Trial(**{**vars(t), "settings": self.space.draw(seed, t.trial)}) for t in earlier

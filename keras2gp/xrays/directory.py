@@ -13,7 +13,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.digest import check_digest, with_digest
-from keras2gp._util.files import staged_file, sweep, write_file
+from keras2gp._util.files import made_folders, staged_file, sweep, write_file
 from keras2gp._util.paths import read_if_regular
 from keras2gp._util.version import VERSION
 from keras2gp.errors import Keras2GPError, StoreError
@@ -172,15 +172,11 @@ class Directory:
         self.path = path
         self._names: dict[str, int] = {}
         require_same(path, identity)
-        try:
-            for folder in ("kernels", "scores", "variants"):
-                (path / folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{path} cannot be made: {error.strerror}") from error
-        sweep(path)
-        marker = path / MARKER
-        if not marker.exists():
-            write_file(marker, json.dumps(with_digest(identity), indent=1) + "\n")
+        with made_folders(*(path / folder for folder in ("kernels", "scores", "variants"))):
+            sweep(path)
+            marker = path / MARKER
+            if not marker.exists():
+                write_file(marker, json.dumps(with_digest(identity), indent=1) + "\n")
 
     def read(self, name: str) -> Any:
         """The content of a JSON file of ours; None where there is none, or it is damaged."""

@@ -306,21 +306,25 @@ def test_a_file_that_appears_while_a_fit_is_computed(files, copy, run, monkeypat
     assert json.loads((saved / "fit.json").read_text())["rows"] == 20
 
 
-@pytest.mark.parametrize("command", ["inspect --template", "tune"])
+@pytest.mark.parametrize("command", ["inspect --template", "tune", "search", "xray"])
 def test_a_full_disk_leaves_no_file_half_written(command, files, run, tmp_path, monkeypatch):
+    """Nor the folders that were made for it."""
+
     def full(*_arguments):
         raise OSError(28, "No space left on device")
 
-    out = tmp_path / "v.yaml"
-    data = ["--data", files / "data.npz", "--train", 12, "--steps", 1, "--out", out]
+    out = tmp_path / "new" / "folders" / "v.yaml"
+    data = ["--data", files / "data.npz", "--train", 12, "--out", out]
     words = {
         "inspect --template": ["inspect", files / "tiny.keras", "--template", out],
-        "tune": ["tune", files / "tiny.keras", *data],
+        "tune": ["tune", files / "tiny.keras", *data, "--steps", 1],
+        "search": ["search", "paper", *data, "--samples", 1, "--score", "evidence"],
+        "xray": ["xray", files / "tiny.keras", *data, "--subsets", 2],
     }
     monkeypatch.setattr(os, "fsync", full)
     code, _, err = run(*words[command])
     assert code == 7
-    assert "v.yaml cannot be written: No space left" in err
+    assert "cannot be written: No space left" in err
     assert not list(tmp_path.iterdir())
 
 

@@ -256,7 +256,7 @@ def test_a_new_file_replaces_nothing(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match=r"c\.yaml cannot be written: No space left"):
         files.write_new_file(tmp_path / "c.yaml", "text")
     assert [found.name for found in tmp_path.iterdir()] == ["a"]
-    with pytest.raises(StoreError, match=r"b\.yaml.d cannot be written: "):
+    with pytest.raises(StoreError, match=r"b\.yaml cannot be made: File exists"):
         files.write_new_file(path / "d", "text")
 
 
@@ -283,3 +283,23 @@ def test_arrays_are_the_bytes_that_numpy_saves(tmp_path, order, dtype):
     files.write_file(tmp_path / "a.npy", array_writer(array))
     np.save(tmp_path / "b.npy", array)
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_folders_that_nothing_was_written_into_go_again(tmp_path):
+    old = tmp_path / "old"
+    with files.made_folders(old / "a", old / "b"):
+        pass
+    assert sorted(path.name for path in old.iterdir()) == ["a", "b"]
+
+    def stopped(*folders):
+        with files.made_folders(*folders):
+            (folders[0] / "file").touch()
+            raise KeyboardInterrupt
+
+    new = tmp_path / "new"
+    with pytest.raises(KeyboardInterrupt):
+        stopped(new / "y", new / "z", old / "a")
+    assert [path.name for path in new.iterdir()] == ["y"]
+    assert sorted(path.name for path in old.iterdir()) == ["a", "b"]
+    with pytest.raises(StoreError, match="file/a cannot be made: "):
+        stopped(new / "y" / "file" / "a")
