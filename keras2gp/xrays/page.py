@@ -8,7 +8,7 @@ from typing import Any
 
 from keras2gp.errors import one_line
 from keras2gp.xrays.findings import Finding, Findings
-from keras2gp.xrays.pictures import curves, flow, interval, scale, spectra, ticks
+from keras2gp.xrays.pictures import curves, flow, interval, is_beyond, scale, spectra, ticks
 from keras2gp.xrays.styles import STYLE
 from keras2gp.xrays.text import notes_on, percent, verdict_text
 
@@ -90,22 +90,29 @@ def _variants(xray: Findings) -> Iterator[str]:
     each = xray.unit
     yield '<section id="variants" aria-labelledby="variants-title">'
     yield '<h2 id="variants-title">What each part is worth</h2>'
+    measures = [("error", 100.0, "error, points of %"), ("nats", 1.0, f"nats per {each[:-1]}")]
+    if xray.test_rows:
+        measures.append(("test_error", 100.0, "test error, points of %"))
+    computed = xray.computed
+    scales = {m: scale([getattr(f, m) for f in computed], factor) for m, factor, _ in measures}
+    far = any(
+        is_beyond(factor * getattr(f, m).mean, scales[m])
+        for f in computed
+        for m, factor, _ in measures
+    )
     yield (
         "<p>Every line is the model with one change, fitted anew to the same "
         f"{xray.rows:,} {each} (or, where it says so, to fewer of them), less the model as it is. "
         "To the right of the line the variant is worse: the part that was changed is worth "
         "something. Behind ± is the standard error. Thick lines are 95% intervals; thin ones hold "
-        f"together for all {xray.comparisons} comparisons.</p>"
+        f"together for all {xray.comparisons} comparisons."
+        + (" A line with a gap ends beyond the axis." if far else "")
+        + "</p>"
     )
     yield from (f'<p class="note">{_text(note[0].upper() + note[1:])}.</p>' for note in xray.notes)
-    computed = xray.computed
     if not computed:
         yield "<p>No variant was computed.</p></section>"
         return
-    measures = [("error", 100.0, "error, points of %"), ("nats", 1.0, f"nats per {each[:-1]}")]
-    if xray.test_rows:
-        measures.append(("test_error", 100.0, "test error, points of %"))
-    scales = {m: scale([getattr(f, m) for f in computed], factor) for m, factor, _ in measures}
     yield '<div class="scroll" tabindex="0" role="region" aria-labelledby="variants-title">'
     yield '<table class="forest"><thead><tr><th scope="col">variant</th>'
     for measure, _, label in measures:

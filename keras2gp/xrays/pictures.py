@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
+from statistics import median
 
 from keras2gp.errors import one_line
 from keras2gp.xrays.comparisons import Difference
 from keras2gp.xrays.signals import LayerSignal
 from keras2gp.xrays.variants import GraphRow
 
-__all__ = ["curves", "flow", "interval", "scale", "spectra", "ticks"]
+__all__ = ["curves", "flow", "interval", "is_beyond", "scale", "spectra", "ticks"]
 
 _WIDTH, _HEIGHT = 165, 22
+_FAR = 10.0
+"""Times the median reach of all intervals that an axis goes to at most."""
+_INSET = 8.0
+"""Of a marker beyond the axis, from its end."""
 _ROW = 24
 _COLUMN = 158
 _NAMES = 190
@@ -25,9 +30,10 @@ _COLOURS = ("#5b8fd6", "#3aa0a0", "#5aa64a", "#b59a2a", "#d9822b", "#c4553b")
 
 
 def scale(found: Iterable[Difference | None], factor: float) -> tuple[float, float]:
-    """The ends of an axis that shows all means, and all intervals but for extreme ones."""
-    known = [d for d in found if d is not None]
-    ends = [factor * v for d in known for v in (d.low, d.high, d.mean)]
+    """The ends of an axis that shows all intervals, but those far beyond the others."""
+    known = [(factor * d.low, factor * d.high) for d in found if d is not None]
+    far = _FAR * median(max(-low, high) for low, high in known) if known else 0.0
+    ends = [min(max(v, -far), far) for pair in known for v in pair]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     margin = 0.05 * (high - low) or 1.0
     return low - margin, high + margin
@@ -44,9 +50,9 @@ def ticks(ends: tuple[float, float]) -> str:
     first = math.ceil(ends[0] / step)
     parts = [f'<svg width="{_WIDTH}" height="18" aria-hidden="true">']
     for n in range(first, math.floor(ends[1] / step) + 1):
-        x = _at(n * step, ends)
-        if 12.0 <= x <= _WIDTH - 12.0:
-            parts.append(_label(x, 13, f"{n * step:g}", "middle"))
+        x, text = _at(n * step, ends), f"{n * step:g}"
+        if 3.5 * len(text) <= x <= _WIDTH - 3.5 * len(text):
+            parts.append(_label(x, 13, text, "middle"))
     return "".join(parts) + "</svg>"
 
 
@@ -67,14 +73,32 @@ def interval(difference: Difference, factor: float, ends: tuple[float, float]) -
     zero, middle = _at(0.0, ends), _HEIGHT / 2
     text = f"{factor * difference.mean:+.3g}, 95% interval {factor * difference.low:.3g} to "
     text += f"{factor * difference.high:.3g}: {difference.verdict}"
+    lines = _line("mark", least, middle, most, middle, width=1)
+    lines += _line("mark", low, middle, high, middle, width=4)
+    if is_beyond(factor * difference.mean, ends):
+        mean = min(max(mean, _INSET), _WIDTH - _INSET)
+        lines = _broken(zero, mean)
     return (
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{escape(text)}">'
-        f"<title>{escape(text)}</title>"
-        f"{_line('zero', zero, 0, zero, _HEIGHT)}"
-        f"{_line('mark', least, middle, most, middle, width=1)}"
-        f"{_line('mark', low, middle, high, middle, width=4)}"
-        f"{_marker(difference.verdict, mean, middle)}</svg>"
+        f"<title>{escape(text)}</title>{_line('zero', zero, 0, zero, _HEIGHT)}"
+        f"{lines}{_marker(difference.verdict, mean, middle)}</svg>"
     )
+
+
+def is_beyond(mean: float, ends: tuple[float, float]) -> bool:
+    """Whether a mean is far beyond the ends of the axis."""
+    return not ends[0] <= mean <= ends[1]
+
+
+def _broken(zero: float, end: float) -> str:
+    """A line with a gap, from 0 to a marker of a mean beyond the axis."""
+    near, middle = zero + 0.8 * (end - zero), _HEIGHT / 2
+    left, right = sorted((zero, end))
+    lines = _line("zero", left, middle, round(near - 2.5, 1), middle)
+    lines += _line("zero", round(near + 2.5, 1), middle, right, middle)
+    for x in (near - 1.0, near + 4.0):
+        lines += _line("zero", round(x, 1), middle - 5, round(x - 3.0, 1), middle + 5)
+    return lines
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float, *, width: int = 0) -> str:

@@ -15,7 +15,7 @@ h2{font-size:1.25rem;margin:2.2rem 0 .5rem}
 p{max-width:46rem}
 .note{padding:.5rem .8rem;border-left:4px solid var(--accent);background:var(--card)}
 a{color:var(--accent)}
-nav a{margin-right:1rem}
+nav a{margin-right:1rem;display:inline-block}
 code{font-size:.8rem;color:var(--soft);overflow-wrap:anywhere}
 .skip{position:absolute;left:-99rem}
 .skip:focus{left:1rem;top:.5rem;background:var(--card);padding:.4rem .8rem}
@@ -55,6 +55,7 @@ svg .gained{fill:var(--better)}
 .worse .mark{fill:var(--worse);stroke:var(--worse)}
 .better .mark{fill:var(--better);stroke:var(--better)}
 .no-difference .mark{fill:var(--none);stroke:var(--none)}
+.pair th,.pair td{padding-left:.5rem;padding-right:.4rem}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(19rem,1fr));gap:1rem;
 margin:1rem 0;align-items:start}
 figure{margin:0;padding:.8rem;background:var(--card);border:1px solid var(--line);

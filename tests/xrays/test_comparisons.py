@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from keras2gp.xrays import pictures
 from keras2gp.xrays.comparisons import Sample, differences, holm
 
 
@@ -43,6 +44,22 @@ def test_an_error_is_its_own_drawn_towards_that_of_all():
     assert [d.error for d in differences([family])[0]] == pytest.approx(expected)
     apart = Sample(rows, family[0].parts, apart=True)
     assert differences([[apart]])[0][0].error == pytest.approx(math.sqrt(17.0) * row)
+
+
+def test_an_axis_shows_small_differences_beside_a_very_large_one():
+    """The large one ends in a line with a gap; it made dots of all others."""
+    rows = np.array([1.0, -1.0] * 50)
+    family = [Sample(rows + shift, np.zeros(0)) for shift in (0.1, -0.2, 0.3, 90.0, -80.0)]
+    found = differences([family])[0]
+    ends = pictures.scale(found, 100.0)
+    reach = np.median([100.0 * max(-d.low, d.high) for d in found])
+    assert ends == pytest.approx((-11.0 * reach, 11.0 * reach)), "10 times, and a margin"
+    assert [pictures.is_beyond(100.0 * d.mean, ends) for d in found] == [False] * 3 + [True] * 2
+    drawn = [pictures.interval(d, 100.0, ends) for d in found]
+    assert [text.count('class="zero"') for text in drawn] == [1, 1, 1, 5, 5]
+    assert ">0</text>" in pictures.ticks(ends)
+    near = pictures.scale(found[:3], 100.0)
+    assert all(near[0] < 100.0 * d.low < 100.0 * d.high < near[1] for d in found[:3])
 
 
 def test_the_number_of_rows_that_would_show_a_difference(rng):

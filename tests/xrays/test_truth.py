@@ -8,11 +8,15 @@ import pytest
 from keras import layers
 from scipy.stats import binom
 from sklearn.gaussian_process.kernels import RBF
+from xray_networks import pooled, shifted
 
+import keras2gp
+from keras2gp.xrays.ablations import ablations
 from keras2gp.xrays.comparisons import differences
 from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.findings import sample_of
 from keras2gp.xrays.scores import Task, scored, subsets_of
+from keras2gp.xrays.wiring import rebuilt
 
 ROWS, SETS, HALVINGS = 40, 40, 10
 FEATURES = 4
@@ -84,6 +88,25 @@ def chaotic(blocks):
     return keras.Model(image, layers.Dense(1, name="out")(x))
 
 
+def variant_of(model, name, kind):
+    """The kernels of a model and of one of its variants."""
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    every = {a.name: a for a in ablations(functional, {}, [kind])}
+    return keras2gp.convert(model), keras2gp.convert(rebuilt(functional, every[name].changes))
+
+
+def claims(kernels, sets, *, regression):
+    """The verdicts on the variant's log likelihood and error, of each data set."""
+    found = []
+    for x, y in sets:
+        task = Task(y, None, regression=regression)
+        subsets = subsets_of(task, 8, 0)
+        base, other = (scored(kernel.matrix(x), task, subsets) for kernel in kernels)
+        tested = differences([[sample_of(other, base, m)] for m in ("error", "nats")])
+        found.append({d.verdict for (d,) in tested})
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 def test_a_deep_chaotic_network_needs_its_skips(known):
@@ -101,3 +124,17 @@ def test_a_deep_chaotic_network_needs_its_skips(known):
         assert found.error.verdict == found.nats.verdict == "worse"
     else:
         assert found.error.verdict == found.nats.verdict == "no difference"
+
+
+@pytest.mark.slow
+def test_shifted_patterns_need_pooling_and_patterns_that_stand_still_do_not():
+    kernels = variant_of(pooled(9), "pool as a Flatten", "pooling")
+    moving = [shifted(80, seed, size=9) for seed in range(8)]
+    assert claims(kernels, moving, regression=False) == [{"worse"}] * 8
+    rng = np.random.default_rng(0)
+    still = [
+        (x[[int((y == label).argmax()) for label in y]] + 0.1 * rng.normal(size=x.shape), y)
+        for x, y in moving
+    ]
+    found = claims(kernels, still, regression=False)
+    assert sum("worse" in each for each in found) <= int(binom.ppf(0.99, 8, 0.05))
