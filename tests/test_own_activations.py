@@ -342,3 +342,72 @@ def test_a_dual_without_a_mean_is_used_where_none_is_needed(x):
 def test_a_function_that_sums_is_told_of():
     with pytest.raises(InputError, match="it does not act on each number by itself"):
         keras2gp.Expanded(tf.reduce_sum)
+
+
+def of_float32(u):
+    return tf.add(tf.constant(1.0), tf.nn.elu(u))
+
+
+AT_THE_OUTPUT = {
+    "elu + 1": lambda u: ops.elu(u) + 1.0,
+    "a constant of float32": of_float32,
+    "softplus": lambda u: ops.softplus(u) + 1e-3,
+    "exp of tensorflow": tf.exp,
+    "2 sigmoid - 1": lambda u: 2.0 * ops.sigmoid(u) - 1.0,
+    "softmax of tensorflow": tf.nn.softmax,
+    "softmax with its axis": lambda u: keras.activations.softmax(u, axis=-1),
+}
+
+
+@pytest.mark.parametrize("name", AT_THE_OUTPUT)
+@pytest.mark.parametrize("layer", [False, True])
+def test_a_function_at_the_output_is_left_out_by_its_calls(name, layer, x):
+    """One of several heads, which tells its range: the kernel is of its argument."""
+
+    def heads(activation):
+        inputs = keras.Input((6,))
+        h = layers.Dense(8, activation="relu", **HE)(inputs)
+        head = layers.Dense(2, activation=None if layer else activation, name="head", **HE)(h)
+        if layer and activation is not None:
+            head = layers.Activation(activation)(head)
+        return keras.Model(inputs, layers.Concatenate()([layers.Dense(1, **HE)(h), head]))
+
+    kernel = keras2gp.convert(heads(AT_THE_OUTPUT[name]), dtype="float64")
+    plain = keras2gp.convert(heads(None), dtype="float64")
+    for kind in ("nngp", "ntk"):
+        found, expected = (k(x, get=kind, positions="all") for k in (kernel, plain))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert "at the output" in " ".join(kernel.report.notes)
+
+
+def test_a_head_alone_is_told_by_its_calls(x):
+    for function in (lambda u: 2 * ops.tanh(u), tf.sigmoid, tf.nn.softmax):
+        model = network("relu")
+        model = keras.Model(model.inputs, layers.Activation(function)(model.outputs[0]))
+        plain = keras2gp.convert(network("relu"), dtype="float64")
+        np.testing.assert_array_equal(keras2gp.convert(model, dtype="float64")(x), plain(x))
+    model = network("relu")
+    model = keras.Model(model.inputs, layers.Activation(of_float32)(model.outputs[0]))
+    with pytest.raises(UnsupportedModelError, match="ends in an activation"):
+        keras2gp.convert(model)
+
+
+def test_a_function_that_cannot_be_expanded_is_read_by_its_calls(x):
+    """Its constant is of float32; elu + 1 by its closed form."""
+    kernel = keras2gp.convert(network(of_float32), dtype="float64")
+    expected_values = expected(lambda u: np.where(u > 0, u, np.expm1(np.minimum(u, 0))) + 1, x)
+    np.testing.assert_allclose(kernel(x), expected_values, rtol=1e-9)
+    rows = {row.path: row.became for row in kernel.report.rows}
+    assert rows["hidden"] == "dense, a function of its own"
+    assert any(path.startswith("hidden/lambda") for path in rows), rows
+
+
+def test_a_function_within_a_nested_model_is_read_by_its_calls(x):
+    inner = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(8, activation=lambda u: ops.elu(u) + 1, **HE)]
+    )
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(2, **HE)(inner(inputs)))
+    kernel = keras2gp.convert(model, dtype="float64")
+    expected_values = expected(lambda u: np.where(u > 0, u, np.expm1(np.minimum(u, 0))) + 1, x)
+    np.testing.assert_allclose(kernel(x), expected_values, rtol=1e-9)

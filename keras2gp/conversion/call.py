@@ -11,11 +11,9 @@ from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.user_code import UntracedError
+from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import GraphBuilder
-from keras2gp.graph.ops import (
-    Activation,
-)
 from keras2gp.graph.variances import LayerVariances
 
 __all__ = ["Call", "CallContext", "RefusalError", "State"]
@@ -76,10 +74,11 @@ class State:
     dtype:       what the deterministic layers compute in, that of the kernel
     overridden:  whether the user states both variances of a layer, by its path
     max_pooling: "average" to read max pooling as average pooling; None refuses it
-    activation:  the activation of a function that is not Keras's, from it and its names; raises
-                 InputError with the reason if there is none
+    activations: functions that are not Keras's, as activations
     layers:      readers that the caller handed over
     inside:      reads a layer that another one wraps (see KerasWalker.inside)
+    by_calls:    reads a function of the user's (see KerasWalker.by_calls)
+    at_output:   whether the present call has no weights after it
     tracer:      traces the user's own code
     trained_until: path of the last layer that runs with its present weights
     inputs:      Keras's symbolic inputs of the deterministic model
@@ -99,11 +98,13 @@ class State:
     overridden: Callable[[str], bool]
     dtype: str = "float32"
     max_pooling: str | None = None
-    activation: Callable[[Any, Sequence[str]], Activation] | None = None
+    activations: OwnActivations | None = None
     layers: OwnLayers = field(default_factory=OwnLayers)
     tracer: Tracer = field(default_factory=Tracer)
     trained_until: str | None = None
     inside: Callable[..., list[Tensor]] = field(default=lambda *_: [])
+    by_calls: Callable[[Any, Tensor, str], Tensor | None] = field(default=lambda *_: None)
+    at_output: bool = False
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     parameters: dict[str, LayerVariances] = field(default_factory=dict)
     inputs: Sequence[Any] = ()

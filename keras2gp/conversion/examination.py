@@ -102,7 +102,7 @@ def examined(model: Opened, settings: Settings) -> Examination:
         settings.states_both,
         settings.dtype,
         settings.max_pooling,
-        settings.activations.activation,
+        settings.activations,
         OwnLayers(settings.layers),
         model.tracer,
         settings.trained_until,

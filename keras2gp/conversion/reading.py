@@ -70,6 +70,8 @@ _UNITWISE = frozenset(
         "merging.read_subtract",
         "normalization.read_cast",
         "normalization.read_identity",
+        "products.read_contraction",
+        "products.read_matmul",
         "products.read_product",
     }
 )

@@ -89,7 +89,7 @@ class KerasWalker:
             keras.Input(batch_shape=t.shape, dtype=_dtype(t, state), name=t.name)
             for t in functional.inputs
         ]
-        state.inside, state.inputs = self.inside, self.inputs
+        state.inside, state.by_calls, state.inputs = self.inside, self.by_calls, self.inputs
         images = [Tensor(tuple(t.shape[1:]), data=t) for t in self.inputs]
         self.outputs = self._model(functional, images, "")
 
@@ -149,6 +149,7 @@ class KerasWalker:
             results = self._model(inner, inputs, path + "/")
             self._training = outer
         else:
+            self.state.at_output = id(node) not in self._hidden
             results = self._call(call, path, len(node.outputs), [t.shape[1:] for t in node.outputs])
         self.results[path] = results[0]
         return results
@@ -237,6 +238,29 @@ class KerasWalker:
         for name in self.results.keys() - known:
             self.results[name] = apart.tensor(self.results[name])
         return [apart.tensor(result) for result in results]
+
+    def by_calls(self, function: Any, tensor: Tensor, path: str) -> Tensor | None:
+        """The result of a function of the user's, by the calls of operations that it makes.
+
+        None for a function of a file, one that leaves no graph, and one whose calls are refused.
+
+        path: of the layer that applies it
+        """
+        if not self.state.tracer.live:
+            return None
+        walked, known = len(self.calls), set(self.results)
+        layer = keras.layers.Lambda(function, output_shape=tensor.shape)
+        try:
+            results = self._wrapped(layer, tensor, path, tensor.shape)
+        except UntracedError:
+            results = []
+        obstacles = any(call.obstacle is not None for call in self.calls[walked:])
+        if obstacles or [result.shape for result in results] != [tensor.shape]:
+            del self.calls[walked:]
+            for name in self.results.keys() - known:
+                del self.results[name]
+            return None
+        return results[0]
 
     def _wrapped(
         self, layer: Any, tensor: Tensor, path: str, shape: tuple[int | None, ...]

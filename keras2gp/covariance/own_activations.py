@@ -52,13 +52,20 @@ class OwnActivations:
 
         Raises: InputError, with the reason, if it cannot be expanded.
         """
-        name = _plain(names[-1])
-        for key in (function, *names, name):
-            if key in self._stated:
-                return own_activation(name, self._stated[key])
+        name, stated = _plain(names[-1]), self._stated_for(function, names)
+        if stated is not None:
+            return own_activation(name, stated)
         if is_outside(name):
             return Activation(name)
         return own_activation(name, _dual(function, name))
+
+    def knows(self, function: Any, names: Sequence[str]) -> bool:
+        """Whether a covariance was stated or registered for a function."""
+        return is_outside(_plain(names[-1])) or self._stated_for(function, names) is not None
+
+    def _stated_for(self, function: Any, names: Sequence[str]) -> Dual | None:
+        keys = (function, *names, _plain(names[-1]))
+        return next((self._stated[key] for key in keys if key in self._stated), None)
 
     def register(self) -> None:
         """Make the stated activations known to graphs that are read from files."""

@@ -189,7 +189,12 @@ OPERATIONS = table_of(
     ),
     ops(
         "numpy", "Matmul", reader="products.read_matmul",
-        becomes="A matrix of constants on the positions of one axis, as in graph convolutions.",
+        becomes="A matrix of constants on the positions of one axis, as in graph convolutions; on "
+        "the units of an output.",
+    ),
+    ops(
+        "numpy", "Dot Tensordot", reader="products.read_contraction", reason=_PRODUCT,
+        becomes="A tensor times a matrix of constants over its last axis, as matmul.",
     ),
     # Without a rule
     ops("numpy", "Fmax Fmin", reason=_EXTREME),
@@ -197,7 +202,7 @@ OPERATIONS = table_of(
     ops("math", "Rsqrt", reason=_STATISTICS),
     ops("nn", "Moments", reason=_STATISTICS),
     ops("numpy", "Sqrt Std Var", reason=_STATISTICS),
-    ops("numpy", "Dot Inner Outer Tensordot Vdot", reason=_PRODUCT),
+    ops("numpy", "Inner Outer Vdot", reason=_PRODUCT),
     ops("nn", "DotProductAttention", reason=wording.ATTENTION),
     ops("nn", "AdaptiveMaxPool", reason=wording.LARGEST),
     ops(

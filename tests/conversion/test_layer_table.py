@@ -130,6 +130,8 @@ OPERATION_CASES = {
     "Einsum": (0, lambda x: ops.expand_dims(ops.einsum("ij,ij->i", dense(x), dense(x)), 1)),
     "Take": (2, of(lambda h: ops.take(h, np.array([0, 2, 2]), axis=1))),
     "Matmul": (2, of(lambda h: ops.matmul(np.eye(6)[1:3] - 0.5, h))),
+    "Dot": (0, of(lambda h: ops.dot(h, np.ones((8, 3))))),
+    "Tensordot": (0, of(lambda h: ops.tensordot(h, np.ones((8, 3)), 1))),
     "Cumsum": (2, of(lambda h: ops.cumsum(h, axis=1))),
     "Roll": (2, of(lambda h: ops.roll(h, 1, axis=2))),
     "Tile": (2, of(lambda h: ops.tile(h, [1, 2, 1, 1]))),
@@ -184,7 +186,7 @@ def test_every_row_with_a_reader_is_read(table, name):
     rows = [row for row in report.rows if row.layer == name]
     assert rows
     assert all(row.became != "refused" for row in rows), report
-    assert report.exact == (name not in NO_DUAL | {"Dot", "Einsum"}), (
+    assert report.exact == (name not in NO_DUAL | {"Dot", "Einsum", "Tensordot"}), (
         report
     )  # no weights may follow them
 

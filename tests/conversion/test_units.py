@@ -33,6 +33,7 @@ def data(rng):
     return rng.normal(size=(3, 5))
 
 
+BASIS = np.array([[1.0, 1.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.25, 1.0]])
 MIXED = {
     "centred": (0.0, np.eye(3) - 1 / 3, lambda v, a: a - ops.mean(a, axis=-1, keepdims=True)),
     "dueling": (1.0, np.eye(3) - 1 / 3, lambda v, a: v + (a - ops.mean(a, axis=1, keepdims=True))),
@@ -43,6 +44,10 @@ MIXED = {
     "sums up to each, of a level and its parts": (
         np.outer([1, 2, 3], [1, 2, 3])[:, None, :], np.array([[1, 1, 1], [1, 2, 2], [1, 2, 3]]),
         lambda v, a: ops.cumsum(v + a, axis=1)),
+    "of a basis": (1.0, BASIS.T @ BASIS, lambda v, a: v + ops.matmul(a, BASIS)),
+    "a basis of a level and its parts": (
+        np.outer(BASIS.sum(0), BASIS.sum(0))[:, None, :], BASIS.T @ BASIS,
+        lambda v, a: ops.tensordot(v + a, BASIS, 1)),
     "softmax of it": (1.0, np.eye(3), lambda v, a: layers.Softmax()(v + a)),
 }  # fmt: skip
 
@@ -71,6 +76,41 @@ def test_sums_up_to_each_unit_have_no_weights_after_them(x):
     model = keras.Model(x, dense(ops.cumsum(dense(x, 3), axis=1), 2))
     with pytest.raises(UnsupportedModelError, match="sums that share their terms"):
         keras2gp.convert(model)
+
+
+TIMES_A_BASIS = {
+    "@": lambda h, b: h @ b,
+    "dot": ops.dot,
+    "tensordot": lambda h, b: ops.tensordot(h, b, 1),
+    "tensordot of axes": lambda h, b: ops.tensordot(h, b, [[-1], [0]]),
+}
+
+
+@pytest.mark.parametrize("name", TIMES_A_BASIS)
+def test_units_times_a_basis(name, x, data):
+    """Forecasts of N-BEATS: Cov(y_p, y_q) = k (B^T B)_pq, B of another size than its units."""
+    basis = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 2.0, 3.0]])
+    theta = dense(dense(x, 16, activation="relu"), 2)
+    made, plain = kernel_of(x, TIMES_A_BASIS[name](theta, basis)), kernel_of(x, theta)
+    assert made.positions == (4,)
+    for kind in ("nngp", "ntk"):
+        pair = data[:2], data[2:]
+        expected = np.asarray(plain(*pair, get=kind))[:, None, :, None] * (basis.T @ basis)[:, None]
+        found = made(*pair, get=kind, positions="all")
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_units_times_a_basis_have_no_weights_after_them(x):
+    mixed = ops.matmul(dense(x, 3), BASIS)
+    with pytest.raises(UnsupportedModelError, match="would sum over few numbers that share"):
+        keras2gp.convert(keras.Model(x, dense(mixed, 2)))
+    for product in (
+        lambda h: ops.tensordot(h, BASIS, [[1], [1]]),
+        lambda h: ops.tensordot(BASIS, h, [[0], [1]]),
+        lambda h: ops.tensordot(h, np.ones((3, 2, 2)), 1),
+    ):
+        with pytest.raises(UnsupportedModelError, match="it sums products over axes of its own"):
+            keras2gp.convert(keras.Model(x, product(dense(x, 3))))
 
 
 def test_heads_side_by_side_are_positions(x, data):

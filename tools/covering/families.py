@@ -198,8 +198,9 @@ FAMILIES = (
     ),
     _family(
         "Units that depend on each other",
-        """v + a - mean(a), logits less their mean, sums up to each unit (cumsum), several heads
-        side by side: every unit of the output is a position of the process.""",
+        """v + a - mean(a), logits less their mean, sums up to each unit (cumsum), units times a
+        basis of constants (forecasts of N-BEATS), several heads side by side: every unit of the
+        output is a position of the process.""",
         """
         x = inputs = keras.Input((6,))
         x = layers.Dense(64, activation="relu")(x)

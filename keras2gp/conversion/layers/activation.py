@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from keras2gp.conversion.call import Call
+from keras2gp.conversion.call import Call, RefusalError
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.initial_values import initial_constant
 from keras2gp.conversion.tensor import Tensor
@@ -41,7 +41,7 @@ def named_activation(function: Any, context: Context) -> Activation:
         return Activation("linear")
     if isinstance(function, keras.Layer):
         return layer_activation(function, context)
-    name = str(getattr(function, "__name__", type(function).__name__))
+    name = _name_of(function)
     if name in _CLOSED and getattr(keras.ops, name) is function:
         return Activation(name)
     if not callable(function) or getattr(keras.activations, name, None) is not function:
@@ -73,26 +73,70 @@ def named_activation(function: Any, context: Context) -> Activation:
 def _own(function: Any, name: str, context: Context) -> Activation:
     """The activation of a function that the user wrote."""
     hint = "an activation of keras.activations, or activations={name: function}"
-    if not callable(function) or context.state.activation is None:
+    own = context.state.activations
+    if not callable(function) or own is None:
         context.refuse(f"its activation {name!r} is not one of Keras's", hint)
+    function, names = _with_names(function)
+    try:
+        return own.activation(function, names)
+    except InputError as error:
+        context.refuse(f"its activation is not one of Keras's: {error}", hint)
+
+
+def _with_names(function: Any) -> tuple[Any, list[str]]:
+    """A function of the user's that has a hash, and the names under which it may be stated."""
+    name = _name_of(function)
     try:
         registered = keras.saving.get_registered_name(function)
     except (AttributeError, TypeError):  # functools.partial, or an object with a call of its own
         registered = name
     if not isinstance(function, Hashable):  # its method is, by the object's identity
         function = function.__call__
-    try:
-        return context.state.activation(function, [registered, name])
-    except InputError as error:
-        context.refuse(f"its activation is not one of Keras's: {error}", hint)
+    return function, [registered, name]
+
+
+def _name_of(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def fused(function: Any, tensor: Tensor, context: Context) -> Tensor:
     """Apply the `activation=` of a layer to its result."""
-    activation = named_activation(function, context)
-    if activation.name != "linear":
-        context.became += f", {activation.name}"
-    return context.activated(activation, tensor)
+    applied = _applied(function, tensor, context)
+    if isinstance(applied, Tensor):
+        context.became += ", a function of its own"
+        return applied
+    if applied.name != "linear":
+        context.became += f", {applied.name}"
+    return context.activated(applied, tensor)
+
+
+def _applied(function: Any, tensor: Tensor, context: Context) -> Activation | Tensor:
+    """The activation of a function; or its result, by the calls of operations that it makes.
+
+    A user's function is expanded where weights follow. At the output, and where it cannot be
+    expanded, its calls tell what it is.
+    """
+    own = _users(function, context)
+    if own and context.state.at_output:
+        result = context.state.by_calls(function, tensor, context.path)
+        if result is not None:
+            return result
+    try:
+        return named_activation(function, context)
+    except RefusalError:
+        result = context.state.by_calls(function, tensor, context.path) if own else None
+        if result is None:
+            raise
+        return result
+
+
+def _users(function: Any, context: Context) -> bool:
+    """Whether a function is the user's, and nothing is stated of it."""
+    own = context.state.activations
+    if not callable(function) or isinstance(function, keras.Layer) or own is None:
+        return False
+    known = getattr(keras.activations, _name_of(function), None) is function
+    return not known and not own.knows(*_with_names(function))
 
 
 def _canonical(name: str, params: dict[str, float]) -> Activation:
@@ -154,9 +198,15 @@ _LAYERS: dict[type, Callable[[Any, Context], Activation]] = {
 
 def read_activation_layer(call: Call, context: Context) -> Tensor:
     """Read an activation layer."""
-    activation = layer_activation(call.operation, context)
+    layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
+    if type(layer) is keras.layers.Activation:
+        activation = _applied(layer.activation, tensor, context)
+        if isinstance(activation, Tensor):
+            context.became = "a function of its own"
+            return activation
+    else:
+        activation = layer_activation(layer, context)
     context.became = activation.name
-    tensor = context.as_graph_tensor(call.tensors[0])
     return context.activated(_along_axis(activation, call.operation, tensor), tensor)
 
 

@@ -25,10 +25,21 @@ from keras2gp.conversion.layers.masks import from_zero
 from keras2gp.conversion.layers.normalization import unit_norm
 from keras2gp.conversion.layers.pooling import total
 from keras2gp.conversion.layers.slicing import channels_between
+from keras2gp.conversion.layers.units import units_of
 from keras2gp.conversion.tensor import Tensor
+from keras2gp.errors import Obstacle
 from keras2gp.graph.ops import Activation, Matrix, Product
+from keras2gp.layer_table import OPERATIONS
 
-__all__ = ["read_dot", "read_glu", "read_inner", "read_matmul", "read_power", "read_product"]
+__all__ = [
+    "read_contraction",
+    "read_dot",
+    "read_glu",
+    "read_inner",
+    "read_matmul",
+    "read_power",
+    "read_product",
+]
 
 _MOST_FACTORS = 8
 _QUOTIENTS = ("Divide", "TrueDivide")
@@ -181,7 +192,7 @@ _MOST_ENTRIES = 2**18
 
 
 def read_matmul(call: Call, context: Context) -> Tensor:
-    """Read a matrix of constants times the positions of one axis, from either side."""
+    """Read a matrix of constants times the positions of one axis, or units, from either side."""
     names = ("x1", "x2")
     stated = dict(zip(names, call.args, strict=False)) | call.kwargs
     first, second = (stated.get(name) for name in names)
@@ -202,16 +213,44 @@ def read_matmul(call: Call, context: Context) -> Tensor:
     matrix = _matrix(constants, rank + 1, context)
     axis = rank - 2 if left else rank - 1  # of Keras's shape, which the product sums over
     channels = 0 if tensor.channel_first else rank - 1
-    if tensor.flat or axis in (-1, channels):
-        context.refuse(
-            "its constants mix channels or images, so that its results are not alike",
-            "a Dense layer in its place, or the matrix on an axis of positions",
-        )
+    if axis == channels and not tensor.units:
+        tensor = _units_to_mix(call, tensor, context)
+    elif tensor.flat or axis == -1:
+        context.refuse(*_MIXES)
     rows = matrix if left else matrix.T
     context.became = f"matrix of {rows.shape[0]}x{rows.shape[1]} on positions"
     place = axis - 1 if tensor.channel_first else axis
     op = Matrix(place, tuple(tuple(map(float, row)) for row in rows))
     return context.apply(op, tensor, call.output)
+
+
+def read_contraction(call: Call, context: Context) -> Tensor:
+    """Read ops.dot and ops.tensordot of a tensor and a matrix of constants, as its product."""
+    constants = next((a for a in call.args[1:2] if not isinstance(a, Tensor)), None)
+    axes, rank = getattr(call.operation, "axes", 1), len(call.tensors[0].shape) + 1
+    if not isinstance(axes, int):
+        own, others = ([int(axis) for axis in np.ravel(each)] for each in axes)
+        axes = int((own, others) in (([rank - 1], [0]), ([-1], [0])))
+    if constants is None or np.ndim(constants) != 2 or axes != 1:
+        context.refuse(*OPERATIONS["Vdot"].reason)
+    return read_matmul(call, context)
+
+
+_MIXES = (
+    (
+        "its constants mix channels or images, so that its results depend on each other, and a "
+        "layer with weights would sum over few numbers that share random ones"
+    ),
+    "a Dense layer in its place, the matrix on an axis of positions, or the product as the output",
+)
+
+
+def _units_to_mix(call: Call, tensor: Tensor, context: Context) -> Tensor:
+    """A tensor with its channels as units, which a matrix mixes at an output."""
+    units = units_of(tensor, context)
+    if units is None:
+        context.refuse(*_MIXES)
+    return replace(units, units=Obstacle(context.path, call.received, *_MIXES))
 
 
 def _matrix(stated: Any, rank: int, context: Context) -> Array:
