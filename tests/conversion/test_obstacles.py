@@ -307,7 +307,6 @@ def test_an_override_of_both_variances_stands_for_an_initialiser_without_a_rule(
         lambda h: ops.flip(h, 1),
         lambda h: ops.cumprod(h, 1),
         lambda h: ops.concatenate([h, h]),
-        lambda h: h @ ops.ones((8, 8)),
     ],
 )
 def test_operations_that_have_no_reader(operation):
