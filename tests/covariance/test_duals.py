@@ -1,6 +1,7 @@
 """Every dual activation, by the case table: against quadrature, in float64 and in float32."""
 
 import itertools
+import re
 
 import keras
 import numpy as np
@@ -9,9 +10,10 @@ import tensorflow as tf
 from oracles import quadrature
 from oracles.activations import CASES
 
-from keras2gp.covariance import program  # noqa: F401 (registers the duals)
+from keras2gp.covariance import expansion, program  # noqa: F401 (registers the duals)
 from keras2gp.covariance.duals.elementary import arcsin
 from keras2gp.covariance.duals.hermite import Hermite
+from keras2gp.covariance.duals.piecewise import Piecewise
 from keras2gp.covariance.registry import dual_of, dual_table
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Activation
@@ -333,6 +335,32 @@ def test_float32_at_variances_of_every_size(name, derivative):
     one = variances(dual, q1, "float32", derivative)
     both = variances(dual, q1, "float64", derivative)
     np.testing.assert_allclose(one, both, rtol=4e-6, atol=1e-37)
+
+
+def integrated(case):
+    dual = dual_named(next(name for name, other in CASES.items() if other is case))
+    return isinstance(dual, Piecewise) and bool(dual.edges)
+
+
+@pytest.mark.parametrize("name", rows(integrated))
+def test_the_figures_of_a_report_beyond_100_hold_in_float32(name, rng):
+    """Of covariances of the same rounded inputs, beside those of float64."""
+    dual = dual_named(name)
+    stated = re.search("and (.*) \\(float64: .* beyond", expansion._integrated(name, dual))
+    parallel = re.search("own covariance allows: to ([^ ]*)", expansion._integrated(name, dual))
+    q1 = 10 ** rng.uniform(2, 12, 800)
+    q2 = np.where(rng.random(800) < 0.5, 1.01 * q1, 10 ** rng.uniform(-2, 12, 800))
+    rho = np.concatenate([rng.uniform(-1, 1, 400), 1 - 10 ** rng.uniform(-8, -1, 200),
+                          10 ** rng.uniform(-8, -1, 200) - 1])  # fmt: skip
+    c, q1, q2 = (v.astype("float32").astype("float64") for v in (rho * np.sqrt(q1 * q2), q1, q2))
+    largest = np.sqrt(q1 * q2)
+    c = np.clip(c, -largest, largest)
+    error = np.abs(entries(dual, c, q1, q2, "float32") - entries(dual, c, q1, q2))
+    error /= scale(dual, q1, q2)
+    near = np.abs(c) > 0.999 * largest
+    assert near.sum() > 100
+    assert error[~near].max() <= float(stated[1])
+    assert error[near].max() <= float((parallel if dual.saturates else stated)[1])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-7), ("float64", 6e-16)])
