@@ -27,8 +27,8 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
         ("evidence", _evidence_text(facts)),
     ]
     if facts["intercept"]:
-        how = "the mean variance of the kernel, by which labels that are left out gain"
-        how = "stated" if facts["intercept_stated"] else how
+        chosen = "the mean variance of the kernel, by which labels that are left out gain"
+        how = "stated" if facts["intercept_stated"] else chosen
         lines.append(("intercept", f"of variance {facts['intercept']:.4g}, {how}"))
     if (text := _probabilities_text(facts)) is not None:
         lines.append(("probabilities", text))

@@ -77,8 +77,8 @@ class _ShiftedProduct:
     """
 
     def __init__(self, matrix: MatrixLike | MatrixProduct, variance: float) -> None:
-        self._matrix, self._variance = matrix, variance
-        self.shape = tuple(matrix.shape)
+        self._matrix: Any = matrix
+        self._variance, self.shape = variance, tuple(matrix.shape)
 
     @cached_property
     def _product(self) -> MatrixProduct:
@@ -112,12 +112,11 @@ class _ShiftedMatrix(_ShiftedProduct):
 
     def __init__(self, matrix: MatrixLike, variance: float) -> None:
         super().__init__(matrix, variance)
-        self._entries = matrix
         self.chunks = getattr(matrix, "chunks", self.shape)
 
     def __getitem__(self, key: Any, /) -> Any:
         """A block, for a pair of slices."""
-        return np.asarray(self._entries[key]) + self._variance
+        return np.asarray(self._matrix[key]) + self._variance
 
 
 def shifted_training(training: Training, variance: float) -> Training:

@@ -15,6 +15,25 @@ class TensorLike:
         return np.asarray(self.values, dtype=dtype)
 
 
+class OnlyProducts:
+    """A matrix of which no block can be read, as one on a cluster."""
+
+    def __init__(self, matrix):
+        self.matrix, self.shape, self.dtype = matrix, matrix.shape, matrix.dtype
+
+    def diagonal(self):
+        return np.diagonal(self.matrix)
+
+    def columns(self, indices):
+        return self.matrix[:, list(indices)]
+
+    def corner(self, indices):
+        return self.matrix[np.ix_(list(indices), list(indices))]
+
+    def product(self, b):
+        return self.matrix @ b
+
+
 class ImageKernel:
     """exp(-|x1 - x2|^2 / (2 l^2)) of images of any shape, times a variance."""
 

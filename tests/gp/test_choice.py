@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from gp_kernels import ImageKernel, images
+from gp_kernels import ImageKernel, OnlyProducts, images
 from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel as PeerKernel
@@ -217,25 +217,6 @@ def test_a_gram_of_something_else_is_refused():
     for solver in ("cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected"):
         with pytest.raises(InputError, match=r"not symmetric.*\[90, 3\]"):
             GPRegressor(KERNEL, NOISE, solver=solver).fit(x, y, gram=wrong)
-
-
-class OnlyProducts:
-    """A matrix of which no block can be read."""
-
-    def __init__(self, matrix):
-        self.matrix, self.shape, self.dtype = matrix, matrix.shape, matrix.dtype
-
-    def diagonal(self):
-        return np.diagonal(self.matrix)
-
-    def columns(self, indices):
-        return self.matrix[:, list(indices)]
-
-    def corner(self, indices):
-        return self.matrix[np.ix_(list(indices), list(indices))]
-
-    def product(self, b):
-        return self.matrix @ b
 
 
 def test_what_can_only_be_multiplied():

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from gp_kernels import OnlyProducts, TensorLike
 from keras import layers
 from sklearn.base import clone
 from sklearn.datasets import load_iris
@@ -154,21 +155,14 @@ def test_what_labels_gain_at_their_best_noises(weights):
 
 
 def test_a_kernel_whose_values_can_only_be_read_as_arrays():
-    class Values:
-        def __init__(self, values):
-            self._values = values
-
-        def __array__(self, dtype=None, copy=None):
-            return np.array(self._values, dtype)
-
     class Kernel:
         dtype = np.dtype("float64")
 
         def __call__(self, x1, x2=None):
-            return Values(KERNEL(x1, x2))
+            return TensorLike(KERNEL(x1, x2))
 
         def diag(self, x):
-            return Values(KERNEL.diag(x))
+            return TensorLike(KERNEL.diag(x))
 
     x, y, new, _ = iris()
     some, other = (GPClassifier(k, 0.1, intercept=SHIFT).fit(x, y) for k in (Kernel(), KERNEL))
@@ -212,25 +206,6 @@ def test_a_wrong_matrix_is_refused_by_its_own_places(monkeypatch, place, wrong, 
         GPClassifier("precomputed", 0.1).fit(matrix, y)
 
 
-class Products:
-    """A matrix of which products and some entries can be had, as that on a cluster."""
-
-    def __init__(self, matrix):
-        self._matrix, self.shape, self.dtype = matrix, matrix.shape, matrix.dtype
-
-    def diagonal(self):
-        return np.diagonal(self._matrix)
-
-    def columns(self, indices):
-        return self._matrix[:, list(indices)]
-
-    def corner(self, indices):
-        return self._matrix[np.ix_(indices, indices)]
-
-    def product(self, b):
-        return self._matrix @ b
-
-
 WHOLE = np.arange(75)
 
 
@@ -259,7 +234,7 @@ def test_every_solver_chooses_the_same_and_solves_the_same(tmp_path, solver, giv
         pytest.skip("only the projected process takes a rectangle")
     if given == "product" and solver.name == "projected":
         pytest.skip("the projected process reads no product")
-    gram = {"nothing": None, "array": matrix, "product": Products(matrix)}.get(given)
+    gram = {"nothing": None, "array": matrix, "product": OnlyProducts(matrix)}.get(given)
     if given == "store":
         gram = keras2gp.gram(KERNEL, x, out=tmp_path / "K.zarr")
     if given == "rectangle":
@@ -331,7 +306,7 @@ def test_a_stated_intercept_of_a_matrix_that_can_only_be_multiplied():
     labels, gram = [0, 1, 0, 1], np.diag([1.0, 2.0, 3.0, 4.0])
     products, matrix = (
         GPClassifier("precomputed", 0.1, intercept=SHIFT, solver=solver).fit(None, labels, gram=of)
-        for solver, of in ((ConjugateGradients(), Products(gram)), (Cholesky(), gram))
+        for solver, of in ((ConjugateGradients(), OnlyProducts(gram)), (Cholesky(), gram))
     )
     np.testing.assert_allclose(products.alpha_, matrix.alpha_, rtol=1e-6)
 

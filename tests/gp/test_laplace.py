@@ -7,7 +7,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from gp_kernels import ImageKernel, images
+from gp_kernels import ImageKernel, OnlyProducts, images
 from scipy.special import softmax
 from scipy.stats import norm, poisson
 from scipy.stats import t as student
@@ -214,30 +214,11 @@ def test_what_each_is_for():
     np.testing.assert_allclose(ours.predict_proba(TEST).sum(axis=1), 1.0)
 
 
-class Product:
-    """A matrix of which products alone can be had."""
-
-    def __init__(self, matrix):
-        self.matrix, self.shape, self.dtype = matrix, matrix.shape, matrix.dtype
-
-    def diagonal(self):
-        return np.diagonal(self.matrix)
-
-    def columns(self, indices):
-        return self.matrix[:, indices]
-
-    def corner(self, indices):
-        return self.matrix[np.ix_(indices, indices)]
-
-    def product(self, b):
-        return self.matrix @ b
-
-
 @pytest.mark.parametrize("name", ["softmax", "poisson"])
 def test_a_product_is_enough(name):
     likelihood, y = OBSERVED[name]
-    ours = GPLaplace(KERNEL, likelihood, 0.2).fit(X, y, gram=Product(KERNEL(X)))
-    alone = GPLaplace("precomputed", likelihood, 0.2).fit(None, y, gram=Product(KERNEL(X)))
+    ours = GPLaplace(KERNEL, likelihood, 0.2).fit(X, y, gram=OnlyProducts(KERNEL(X)))
+    alone = GPLaplace("precomputed", likelihood, 0.2).fit(None, y, gram=OnlyProducts(KERNEL(X)))
     expected = fitted(name).latent(TEST, return_std=True)
     for one, other in zip(ours.latent(TEST, return_std=True), expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-8)
