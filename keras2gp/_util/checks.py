@@ -150,15 +150,13 @@ def numbers_of(name: str, objects: Array) -> Array:
     """
     result = np.empty(objects.shape)
     for place, value in np.ndenumerate(objects):
-        # float() takes text for a number.
-        wrong = isinstance(value, str | bytes | bytearray | complex | np.complexfloating)
+        wrong = f"{name} holds objects that are no numbers: {received_text(value)} at {place}"
+        if isinstance(value, str | bytes | bytearray | complex | np.complexfloating):
+            raise InputTypeError(f"{wrong}, expected real numbers")
         try:
-            result[place] = np.nan if is_missing(value) else float("no" if wrong else value)
+            result[place] = np.nan if is_missing(value) else float(value)
         except (TypeError, ValueError) as error:
-            raise InputTypeError(
-                f"{name} holds objects that are no numbers: {received_text(value)} at {place}, "
-                "expected real numbers"
-            ) from error
+            raise InputTypeError(f"{wrong}, expected real numbers: {error}") from error
         except OverflowError as error:
             raise InputError(f"{name} holds a number beyond float64: {error}") from error
         if isinstance(value, int | np.integer) and int(value) != int(result[place]):

@@ -232,7 +232,8 @@ def _reals(array: Array, dtype: str, name: str) -> Array:
                 "hold. Try: inputs of another unit, or convert(..., dtype='float64')"
             )
         raise InputError(
-            f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place}"
+            f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place}. "
+            "Expected real numbers"
         )
     # An image of numbers so small that all become 0 is not a black one.
     rows = tuple(range(1, cast.ndim))
