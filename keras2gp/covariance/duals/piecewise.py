@@ -213,13 +213,18 @@ class Piecewise(Dual):
         density = self._both(k, inverses, rho)
         if k > 0:
             error = rounding_of(rho)
-            # At corners smaller than that it falls to nothing within the rounding of 1.
-            steepest = tf.minimum((furthest * tf.maximum(*inverses)) ** 2, error / 4)
-            u = tf.maximum(1 - size - error, steepest)
-            root = tf.math.rsqrt(u * (2 - u))
-            lost = error * tf.abs(density(u, root)) * root * scale > LARGEST_ERROR
-            # Within the corners an entry that is hard to tell is next to nothing.
-            lost &= a < 1.5
+            # At small corners it falls to nothing within the rounding of 1, within u = (t / s)^2:
+            # at those of the larger s after those of the smaller. Below there it adds 8 u times
+            # its value, the integral of (1 - exp(-u' / 4 u)) / sqrt(u) over u by its value at u'.
+            least, most = ((furthest * of(*inverses)) ** 2 for of in (tf.minimum, tf.maximum))
+            lost = tf.zeros_like(rho, tf.bool)
+            for way, steepest in ((-1, tf.minimum(most, error / 4)), (-1, least), (1, least)):
+                u = tf.maximum(1 - size + way * error, steepest)
+                root = tf.math.rsqrt(u * (2 - u))
+                moved = tf.minimum(8 * u, error) * tf.abs(density(u, root)) * root
+                lost |= moved * scale > LARGEST_ERROR
+            # Within the corners of both an entry that is hard to tell is next to nothing.
+            lost &= least < 1.0
             integral = tf.where(lost, tf.constant(math.nan, rho.dtype), integral)
         start, end = rational(tf.sqrt(1 - size), a), rational(tf.ones_like(a), a)
         for x, weight in zip(*gauss(_POINTS[rho.dtype][True]), strict=True):
