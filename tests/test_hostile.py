@@ -538,9 +538,52 @@ def test_variances_below_float32():
 
 
 def test_a_kernel_in_a_graph_of_tensorflow():
-    kernel = keras2gp.convert(model())
-    with pytest.raises(InputError, match="symbolic tensor"):
-        tf.function(kernel.diag, autograph=False)(tf.constant(X))
+    """Refused before anything is traced; what was refused is right outside, and where it says."""
+    kernel = keras2gp.convert(model(), dtype="float64")
+    expected = keras2gp.convert(model(), dtype="float64").matrix(X)
+    fit = gp.GPRegressor(kernel, noise_variance=0.1).fit(X, X[:, 0])
+    finite = model()
+    asked = {
+        "kernel": lambda: kernel(X),
+        "matrix": lambda: kernel.matrix(X),
+        "diag": lambda: kernel.diag(X),
+        "sum": lambda: (kernel + kernel).matrix(X),
+        "gram": lambda: keras2gp.gram(kernel, X, progress=False),
+        "predict": lambda: fit.predict(X),
+        "conversion": lambda: keras2gp.convert(finite),
+        "finite network": lambda: keras2gp.empirical_kernel(finite),
+    }
+    for name, ask in asked.items():
+        with tf.Graph().as_default(), pytest.raises(InputError, match=r"within a tf\.function"):
+            ask()
+        with pytest.raises(InputError, match=r"outside of it, or in tf\.numpy_function"):
+            tf.function(lambda ask=ask: ask() and None, autograph=False)()
+        assert ask() is not None, name
+    np.testing.assert_array_equal(kernel.matrix(X), expected)
+    inside = tf.function(lambda: tf.numpy_function(lambda: kernel.matrix(X), [], tf.float64))()
+    np.testing.assert_array_equal(inside, expected)
+    for symbolic in (kernel.diag, fit.predict):
+        with pytest.raises(InputError, match=r"symbolic tensor|within a tf\.function"):
+            tf.function(symbolic, autograph=False)(tf.constant(X))
+    for symbolic in (kernel.diag, fit.predict):
+        with pytest.raises(InputError, match="symbolic tensor"):
+            symbolic(keras.Input((3,)))
+
+
+def test_remedies_that_would_lead_back():
+    """Of weights that are not finite, and of models in which nothing is random."""
+    broken = model()
+    hidden = broken.get_layer("hidden")
+    hidden.kernel.assign(np.full(hidden.kernel.shape, np.inf))
+    with pytest.raises(UnsupportedModelError, match=r"not finite.*other weights, prior='init"):
+        keras2gp.convert(broken, prior="weights")
+    with pytest.raises(InputError, match="on the data, up to hidden, give values that are not fin"):
+        keras2gp.convert(broken, trained_until="hidden").matrix(X)
+    for empty in (keras.Sequential(), keras.Sequential([keras.Input((3,))])):
+        with pytest.raises(UnsupportedModelError, match="has no layers, and so no weights"):
+            keras2gp.convert(empty)
+    with pytest.raises(UnsupportedModelError, match="is not built"):
+        keras2gp.convert(keras.Sequential([layers.Dense(1)]))
 
 
 LARGE = {

@@ -77,7 +77,7 @@ _STREAMS = (
 
 
 def require_plain(name: str, value: Any) -> None:
-    """Refuse what is no array with all of its values: sparse or ragged ones, streams, sets.
+    """Refuse what is no array with all of its values: sparse or symbolic ones, streams, sets.
 
     Raises:
         InputError: it is one of these, or an array of which values are masked.
@@ -95,6 +95,11 @@ def require_plain(name: str, value: Any) -> None:
     if hasattr(value, "dense_shape"):
         raise InputError(
             f"{name} is sparse: sparse input is not supported. Try: tf.sparse.to_dense({name})"
+        )
+    if hasattr(value, "graph") or type(value).__name__ == "KerasTensor":
+        raise InputError(
+            f"{name}: a symbolic tensor, which has no values yet. Try: an array, outside of "
+            "tf.function; a saved kernel and an exported fit are SavedModels, which run inside"
         )
     masked = np.count_nonzero(value.mask) if isinstance(value, np.ma.MaskedArray) else 0
     if masked:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,12 @@ def no_path(text: str) -> str:
     """Why a text is refused as a path, in words; "" for a path."""
     if "\0" in text:
         return "it holds a null character, as no path may"
+    if not text:
+        return "it is empty. Try: '.' for the folder that you are in"
+    if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        local = scheme[0].lower() == "file://"
+        remedy = f"the path alone, {text[7:][:200]}" if local else "a copy of it on this machine"
+        return f"it is an address, and no path. Try: {remedy}"
     count = len(Path(text).parts)
     if count <= _DEEPEST:
         return ""

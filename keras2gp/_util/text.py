@@ -26,6 +26,7 @@ __all__ = [
     "repeated",
     "shape_text",
     "size_text",
+    "unique_object",
     "wrong_shape",
 ]
 
@@ -73,13 +74,14 @@ def numbers_text(values: Any) -> str:
 def received_text(value: Any, length: int = 60) -> str:
     """A received value for an error message: one short line, an array by its shape and type.
 
-    A number or a text of numpy reads as Python's: 1, not np.int64(1).
+    A number or a text of numpy reads as Python's: 1, not np.int64(1). An array without axes is
+    named as one, since it is no number.
     """
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {shape} and type {getattr(value, 'dtype', '?')}"
     try:
-        if shape == () and type(value).__module__ == "numpy":
+        if shape == () and type(value).__module__ == "numpy" and type(value).__name__ != "ndarray":
             value = value.item()
         text = " ".join(repr(value).split())
     except Exception:  # noqa: BLE001 (a stranger's repr, or an integer of too many digits)
@@ -119,6 +121,18 @@ def repeated(items: Iterable[Hashable]) -> Any:
 def shape_text(shape: Sequence[int | None]) -> str:
     """Sizes as a tuple is written, with None for those that are open: "8, 8, 1"."""
     return ", ".join(map(str, shape))
+
+
+def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which no key may stand twice: readers take different ones.
+
+    Raises:
+        ValueError: with the first such key.
+    """
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError(f"{received_text(repeated(key for key, _ in pairs))} stands there twice")
+    return result
 
 
 def wrong_shape(name: str, received: Sequence[int], expected: Sequence[int | None]) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from _thread import interrupt_main
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,6 +28,10 @@ _LONGEST = 10_000
 """Characters of a message; what is longer holds the data of a stranger."""
 
 
+_AGAIN = 0.05
+"""Seconds after which an interruption that was dropped comes again."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -39,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     json_wanted = "--json" in arguments
     _open_streams()
     try:
-        code, error = _run(arguments), None
+        with _interrupts_again():
+            code, error = _run(arguments), None
     except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001 (the last handler)
         code, error = exit_code_of(raised), raised
     try:
@@ -52,6 +59,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     if error is not None and code != ExitCode.CLOSED:
         _tell(error, code, json_wanted=json_wanted)
     return int(code)
+
+
+@contextmanager
+def _interrupts_again() -> Iterator[None]:
+    """An interruption that Python drops comes again a moment later.
+
+    It prints one that comes within a destructor, or a callback of the garbage collector (JAX has
+    one, and Keras imports JAX where it is installed), and goes on as if nobody had asked.
+    """
+    before, over = sys.unraisablehook, threading.Event()
+
+    def again() -> None:
+        if not over.wait(_AGAIN):
+            interrupt_main()
+
+    def hook(dropped: Any) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            threading.Thread(target=again, daemon=True).start()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        over.set()
+        sys.unraisablehook = before
 
 
 def _tell(error: BaseException, code: ExitCode, *, json_wanted: bool) -> None:

@@ -303,6 +303,8 @@ class Context(InputContext):
         except PriorError as error:
             if not self.state.overridden(name):
                 hint = "another initialiser, prior='weights', or an override of both variances"
+                if self.state.prior == "weights":
+                    hint = "other weights, prior='initializers', or an override of both variances"
                 self.refuse(str(error), hint, by_shape=False)
             variances = LayerVariances(0.0)  # the override replaces it
         if suffix:

@@ -144,7 +144,10 @@ def _unsized(model: Any) -> Obstacle:
     """The obstacle of a model whose sizes are not known."""
     kind = type(model).__name__
     if isinstance(model, keras.Sequential) and not runs_own_code(model):
-        why = "the Sequential model is empty or not built, so its shapes are not known"
+        if not model.layers:
+            why = "the Sequential model has no layers, and so no weights that are random"
+            return Obstacle(model.name, "Sequential", why, "model.add(keras.layers.Dense(1))")
+        why = "the Sequential model is not built, so its shapes are not known"
         hint = "keras.Input(shape) as its first element, or input_shape="
         return Obstacle(model.name, "Sequential", why, hint)
     why = "it is code, which is called on symbolic tensors, and the shape of its input is not known"

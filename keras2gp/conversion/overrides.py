@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from keras2gp._util.paths import as_path
-from keras2gp._util.text import repeated
+from keras2gp._util.text import repeated, unique_object
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
 
@@ -187,14 +187,7 @@ def _literal_pattern(name: str) -> str:
 
 
 def _parse_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_unique)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError(f"{_show(repeated(key for key, _ in pairs))} stands there twice")
-    return result
+    return json.loads(text, object_pairs_hook=unique_object)
 
 
 def _parse_yaml(text: str) -> Any:

@@ -17,6 +17,7 @@ from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.program import check_tangent
 from keras2gp.errors import OutputError, UnsupportedModelError
+from keras2gp.kernel.inputs import require_eager
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.report import ConversionReport
@@ -95,6 +96,7 @@ def convert(
     [[1.     0.3183]
      [0.3183 1.    ]]
     """
+    require_eager("a conversion")
     one_of("dtype", dtype, ("float32", "float64"))
     one_of("kind", kind, ("nngp", "ntk"))
     settings = Settings(

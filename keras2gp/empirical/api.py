@@ -14,6 +14,7 @@ from keras2gp.empirical.kernel import EmpiricalKernel, Kind, Parameterization
 from keras2gp.empirical.network import Network, chosen_model
 from keras2gp.empirical.weights import last_weights
 from keras2gp.errors import InputError
+from keras2gp.kernel.inputs import require_eager
 
 __all__ = ["empirical_kernel"]
 
@@ -97,6 +98,7 @@ def empirical_kernel(
     >>> keras2gp.empirical_kernel(model, sketch=200).error
     0.1
     """
+    require_eager("the kernel of a finite network")
     one_of("kind", kind, ("ntk", "nngp"))
     one_of("parameterization", parameterization, (None, "standard", "ntk"))
     one_of("dtype", dtype, ("float32", "float64"))

@@ -53,8 +53,9 @@ def data_tensors(
         if not np.isfinite(image).all():
             place = np.argwhere(~np.isfinite(image))[0][0]
             raise InputError(
-                f"{name}: the layers before the first weights give values that are not finite, "
-                f"first of image {place}{_of_masks(graph)}"
+                f"{name}: the layers that Keras runs on the data, up to "
+                f"{preprocessor.layers[-1].name}, give values that are not finite, first of image "
+                f"{place}{_of_masks(graph)}"
             )
     images = [image.astype(dtype) for image in images]
     inputs = graph.inputs

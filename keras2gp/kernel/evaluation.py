@@ -16,7 +16,7 @@ from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.algebra import Algebra
 from keras2gp.kernel.data import data_tensors, require_pair
 from keras2gp.kernel.derivatives import Derivatives
-from keras2gp.kernel.inputs import InputSpec, checked
+from keras2gp.kernel.inputs import InputSpec, checked, require_eager
 from keras2gp.kernel.positions import Positions, Programs, place_of
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.matrices.local import diagonal_of, matrix_of, within_of
@@ -228,6 +228,7 @@ class Evaluation(Algebra):
         Raises:
             InputError: as for calling the kernel.
         """
+        require_eager("a kernel's values")
         one_of("positions", positions, ("equal", "all"))
         if position is not None and positions != "equal":
             raise InputError("positions='all' and position=: at most one of the two")

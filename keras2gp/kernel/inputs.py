@@ -18,7 +18,15 @@ from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Input, Tokens
 
-__all__ = ["InputSpec", "as_inputs", "checked", "numbers_per_image", "require_tokens", "separated"]
+__all__ = [
+    "InputSpec",
+    "as_inputs",
+    "checked",
+    "numbers_per_image",
+    "require_eager",
+    "require_tokens",
+    "separated",
+]
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,23 @@ def require_tokens(images: Sequence[Images], inputs: Sequence[Input], name: str 
             )
 
 
+def require_eager(what: str) -> None:
+    """Refuse to compute where TensorFlow writes operations down and computes nothing.
+
+    Args:
+        what: what is asked for, for the message.
+
+    Raises:
+        InputError: the call is within a tf.function, a function of a tf.data set, or a tf.Graph.
+    """
+    if not tf.executing_eagerly():
+        raise InputError(
+            f"{what} within a tf.function or a tf.Graph, where nothing has values yet. Try: the "
+            "same call outside of it, or in tf.numpy_function; a saved kernel and an exported fit "
+            "are SavedModels, which run inside"
+        )
+
+
 def as_inputs(arrays: Sequence[Array]) -> list[Any]:
     """Arrays as a Keras model takes them: tensors where one is text, which Keras does not mix."""
     text = any(array.dtype.kind == "U" for array in arrays)
@@ -93,6 +118,7 @@ def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> 
     Shapes:
         x [N, *shape] each, or [N, features] where prod(shape) is that number; results [N, *shape].
     """
+    require_eager(f"{name}: a kernel's inputs")
     arrays = [
         _array(value, spec, dtype, name if len(specs) == 1 else f"{name}: the input {spec.name}")
         for value, spec in zip(separated(x, specs, name), specs, strict=True)
@@ -177,11 +203,6 @@ def _array(value: Any, spec: InputSpec, dtype: str, name: str) -> Array:
     require_plain(name, value)
     try:
         array = np.asarray(value)
-    except NotImplementedError as error:
-        raise InputError(
-            f"{name}: a symbolic tensor, which has no values yet. Try: the kernel outside of "
-            "tf.function; a saved kernel is a SavedModel, which runs inside"
-        ) from error
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: not an array: {error}") from error
     if array.dtype == np.uint8 and not spec.dtype:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Literal
 
 from keras2gp._util.memory import require_disk, require_memory
 from keras2gp._util.paths import missing
+from keras2gp._util.text import unique_object
 from keras2gp.errors import ModelFileError
 from keras2gp.modelfile.archive import copy_member, member_of, member_size, printable, too_large
 from keras2gp.modelfile.hdf5 import fault_of, opened, text_of
@@ -147,7 +148,7 @@ def read_config(source: ModelSource) -> tuple[dict[str, Any], str | None]:
         ModelFileError,
     )
     try:
-        config = json.loads(data.decode("utf-8-sig"))
+        config = json.loads(data.decode("utf-8-sig"), object_pairs_hook=unique_object)
     except (ValueError, RecursionError) as error:
         reason = printable(error, 200)
         raise ModelFileError(f"{path}: its configuration is not valid JSON: {reason}") from error

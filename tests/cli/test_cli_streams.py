@@ -86,6 +86,33 @@ def test_interruption_is_quiet(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+DROPS = """
+import signal, sys, time
+import keras2gp.cli.main as cli
+
+class Dropping:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+def command(arguments):
+    Dropping()
+    time.sleep(20)
+    return cli.ExitCode.FINE
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+cli._run = command
+before = sys.unraisablehook
+code = cli.main(["inspect"])
+sys.exit(code if sys.unraisablehook is before else 99)
+"""
+
+
+def test_an_interruption_that_python_drops_comes_again(spawn):
+    """In a destructor, or a callback of the garbage collector, it is printed and forgotten."""
+    done = spawn("-c", DROPS)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 @pytest.mark.parametrize("no_color", [False, True])
 def test_a_terminal_gets_colour_unless_it_does_not_want_it(no_color, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -187,7 +187,7 @@ def test_overflow_is_an_error_and_not_a_number(kernel):
 
 def test_preprocessing_that_gives_nan_is_an_error():
     kernel = keras2gp.convert(network(layers.Rescaling(1e38), layers.Rescaling(1e38)))
-    with pytest.raises(InputError, match="before the first weights"):
+    with pytest.raises(InputError, match="that Keras runs on the data, up to rescaling"):
         kernel(IMAGES)
 
 

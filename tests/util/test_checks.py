@@ -84,6 +84,19 @@ def test_a_null_character_in_a_path():
             kind("a\0b")
 
 
+def test_what_is_no_path_at_all():
+    for text, words in {
+        "": "it is empty",
+        "s3://bucket/m.keras": "it is an address, and no path",
+        "file:///home/m.keras": "Try: the path alone, /home/m.keras",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            as_path("path", text)
+        for kind in (option_values.path, option_values.source):
+            with pytest.raises(ArgumentTypeError, match=words):
+                kind(text)
+
+
 def test_all_options_that_name_files_read_them_as_a_shell():
     """Those of words that name files, and no other, have a type that expands ~."""
     names = ("FILE", "OUT", "DIR", "MODEL", "KERNEL", "D", "D2", "SPACE")

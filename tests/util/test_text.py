@@ -39,7 +39,7 @@ class Mute:
     (3, "3"), (np.zeros((2, 3)), "an array of shape (2, 3) and type float64"),
     ("x" * 100, "'" + "x" * 56 + "..."), ("a\nb", r"'a\nb'"), (Mute(), "a value of type Mute"),
     (10**5000, "a value of type int"), (np.int64(1), "1"), (np.str_("a"), "'a'"),
-    (np.float32(0.5), "0.5"),
+    (np.float32(0.5), "0.5"), (np.array(0.5), "array(0.5)"),
 ], ids=lambda value: type(value).__name__)  # fmt: skip
 def test_received_values(value, text):
     assert received_text(value) == text
