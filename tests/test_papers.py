@@ -23,6 +23,19 @@ def test_files_that_are_named_are_there(paper):
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+NAMED = re.compile(r"`(?:\w+\.)?(\w+)`,? in `(keras2gp/[\w/]+\.py)`")
+"""A name of the code in a file."""
+
+
+@pytest.mark.parametrize("paper", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_names_stand_in_the_files_that_are_said_to_have_them(paper):
+    named = NAMED.findall((ROOT / paper).read_text())
+    assert paper != "ARCHITECTURE.md" or len(named) > 10
+    for name, path in named:
+        stated = re.compile(rf"(?:def|class) {name}\b|^\s*{name}\b.*=", re.MULTILINE)
+        assert stated.search((ROOT / path).read_text()), (name, path)
+
+
 def test_the_order_of_imports_is_the_one_that_is_checked():
     text = (ROOT / "ARCHITECTURE.md").read_text()
     stated = text.split("<!-- order -->")[1].split("<!-- /order -->")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -39,9 +39,7 @@ __all__ = ["Head", "load_head", "save_head"]
 Head = GPClassifier | GPRegressor | TrainedEnsemble | GPLaplace
 """An estimator that can be saved."""
 
-_CLASSES: dict[str, type[Head]] = {
-    kind.__name__: kind for kind in (GPClassifier, GPRegressor, TrainedEnsemble, GPLaplace)
-}
+_CLASSES: dict[str, type[Head]] = {kind.__name__: kind for kind in get_args(Head)}
 _INPUTS = "x_train.npy"
 _FILES = {
     *(_INPUTS, "y.npy", "alpha.npy", "weights.npy", "latent.npy"),

@@ -21,6 +21,7 @@ from keras2gp.covariance.program import Program
 from keras2gp.errors import RegistryError
 from keras2gp.graph import GraphBuilder, ops
 from keras2gp.graph.analysis import Analysis
+from keras2gp.graph.distributions import check_gaussianity
 
 HE = {
     "kernel_initializer": "he_normal",
@@ -246,6 +247,21 @@ class Noise(ops.Op):
     """Independent noise of variance 1 at every position: an op with weights of its own."""
 
     random = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Cubed(ops.Op):
+    """The third power: an op that says nothing of its kind."""
+
+
+def test_an_op_that_is_not_linear_gives_features():
+    assert [op.kind([ops.Kind.GAUSSIAN]) for op in (Tripled(), Cubed(), Noise())] == [
+        ops.Kind.GAUSSIAN, ops.Kind.FEATURES, ops.Kind.GAUSSIAN,
+    ]  # fmt: skip
+    assert Cubed().kind([ops.Kind.DATA]) is ops.Kind.DATA
+    assert Cubed().kind([ops.Kind.UNKNOWN]) is ops.Kind.UNKNOWN
+    obstacles = check_gaussianity(graph_of(ops.Affine("c"), Cubed(), ops.Activation("relu")))
+    assert [obstacle.where for obstacle in obstacles] == ["Activation"]
 
 
 def kernels(graph, x):

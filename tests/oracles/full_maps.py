@@ -192,7 +192,8 @@ def matrix_of(function, spatial, first=False):
         made = np.moveaxis(made, 1, -1)
     *columns, last = made.reshape(count + 1, -1)
     matrix = np.stack(columns, axis=1)
-    np.testing.assert_allclose(matrix @ other, last, rtol=1e-5, atol=1e-5, err_msg=str(function))
+    message = f"{function} is not linear, and not in OTHERS of full_covariance.py"
+    np.testing.assert_allclose(matrix @ other, last, rtol=1e-5, atol=1e-5, err_msg=message)
     return matrix, made.shape[1:-1]
 
 

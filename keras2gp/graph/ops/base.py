@@ -203,12 +203,15 @@ class Op:
         return inputs[0]
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Kind of the output; a mixture of kinds is features."""
+        """Kind of the output; a mixture of kinds is features, and so is a function of Gaussians."""
         if self.random:
             return Kind.GAUSSIAN
         if Kind.UNKNOWN in inputs:
             return Kind.UNKNOWN
-        return inputs[0] if len(set(inputs)) == 1 else Kind.FEATURES
+        alike = len(set(inputs)) == 1
+        if alike and (self.keeps_gaussian or inputs[0] is not Kind.GAUSSIAN):
+            return inputs[0]
+        return Kind.FEATURES
 
     def sources(self, index: int, inputs: Sequence[frozenset[int]]) -> frozenset[int]:
         """The nodes whose random weights the output is made of, for those of the inputs.
@@ -255,6 +258,11 @@ class Op:
     def additive(self) -> bool:
         """Whether op(a + b) = op(a) + op(b)."""
         return self.linear
+
+    @property
+    def keeps_gaussian(self) -> bool:
+        """Whether the output is Gaussian where the inputs are: of linear maps and of sums."""
+        return self.linear or self.additive or bool(self.sum_weights)
 
     @property
     def refuses_data(self) -> Refusal | None:

@@ -27,6 +27,11 @@ class Stack(Op):
         return (len(inputs), *inputs[0][1:])
 
     @property
+    def keeps_gaussian(self) -> bool:
+        """Each call stays what it is."""
+        return True
+
+    @property
     def packs_offsets(self) -> bool:
         """Offset 0 of the calls is alone in its turn."""
         return True
