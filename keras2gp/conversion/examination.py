@@ -134,7 +134,7 @@ def examined(model: Opened, settings: Settings) -> Examination:
     state.data += [(None, data) for data in side_by_side(shared, state.data)]
     graph, sum_obstacles = _with_sums_resolved(without_idle_activations(shared.graph))
     guessed = walker.stand_ins.shape_unknown(output)
-    graph, lost = (graph, []) if guessed else _with_neighbours(graph, state)
+    graph, lost = (graph, []) if guessed else _with_late_reshapes(graph, state)
     obstacles = [
         *obstacles_before(walker, graph),
         *([] if guessed else output_obstacles(output, graph)),
@@ -187,8 +187,8 @@ def examined(model: Opened, settings: Settings) -> Examination:
     return Examination(report, graph, parameters, inputs, preprocessor, mean)
 
 
-def _with_neighbours(graph: Graph, state: State) -> tuple[Graph, list[Obstacle]]:
-    """The graph with reshapes after what looks at neighbours, if they hide them; and obstacles."""
+def _with_late_reshapes(graph: Graph, state: State) -> tuple[Graph, list[Obstacle]]:
+    """The graph, its Reshapes after pooling and its like if that resolves all; and obstacles."""
     obstacles = check_offsets(graph)
     if not obstacles:
         return graph, []

@@ -107,7 +107,7 @@ def hand_mask(tensor: Any, mask: Any, known: Mapping[int, Any]) -> None:
 
 @contextlib.contextmanager
 def _weights_as_symbols() -> Iterator[None]:
-    """Let arithmetic of weights be recorded, where Keras reads their values for it.
+    """A context in which arithmetic of weights is recorded, where Keras would read their values.
 
     `weight + x` and `weight * x` of a symbolic x are x + weight and x * weight; 1 + weight and its
     like, of a number, is another weight.

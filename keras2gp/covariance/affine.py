@@ -39,7 +39,7 @@ class TokensRule(Rule[Tokens]):
     """k = 1 where the two integers are equal, else 0."""
 
     def covariance(self, maps: Maps, context: RuleContext) -> PairMap:
-        """Whether they are equal."""
+        """1 where the two integers are equal, else 0."""
         return context.pairs.equal(context.index, self.op, context.offset)
 
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:

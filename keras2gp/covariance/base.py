@@ -331,7 +331,7 @@ def materialised(k: Tensor, parameters: Parameters) -> Tensor:
 
 @cache
 def _branches(dtype: Any) -> tuple[Any, Any]:
-    """The branches of all conditions: tf.cond would trace two for each, in 10 ms."""
+    """The branches of `materialised`, k and -k, traced once: tf.cond takes 10 ms each time."""
     spec = tf.TensorSpec(None, dtype)
     with tf.init_scope():
         traced = (

@@ -34,7 +34,7 @@ class Borders:
         self.computed: dict[tuple[Spatial, Ratios], Tensor] = {}
 
     def within(self) -> Borders:
-        """The same for the body of a loop, whose tensors are known nowhere else."""
+        """A copy for the body of a loop, whose tensors are known nowhere else."""
         borders = copy(self)
         borders.computed = dict(self.computed)
         return borders

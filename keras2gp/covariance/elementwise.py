@@ -85,7 +85,7 @@ class ActivationRule(Rule[Activation]):
 
     @property
     def columns(self) -> int:
-        """Those of the dual activation."""
+        """As many as the dual activation needs."""
         return self.dual.columns
 
     def _statistics(
@@ -282,7 +282,7 @@ class GainRule(Rule[Gain]):
         return self.op.mean * context.mean(0)
 
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:
-        """Both where the covariance does."""
+        """k' where k does, Theta' where k and Theta do."""
         (k,) = inputs
         return k.zeros, k.zeros and (k.ntk is None or k.ntk_zeros)
 

@@ -43,7 +43,7 @@ class _Along:
 
     @classmethod
     def each(cls, offsets: Sequence[Offset], periods: Spatial) -> list[_Along]:
-        """Those of every axis."""
+        """One for each axis of the offsets."""
         values = zip(*offsets, strict=True)
         periods = periods or (0,) * len(offsets[0])
         return [cls(sorted(set(d)), p) for d, p in zip(values, periods, strict=True)]
@@ -54,7 +54,7 @@ class _Along:
 
     @property
     def turns(self) -> list[int]:
-        """All of them, sorted."""
+        """The turns of all offsets, sorted."""
         return sorted(set(map(self.turn, self.offsets)))
 
 
@@ -191,7 +191,7 @@ class Addition:
     def _added_in_turn(
         self, array: Any, t: Any, k: Tensor, keep: Callable[[Tensor], Tensor]
     ) -> Any:
-        """The same, piece by piece in a loop."""
+        """Add the pieces one by one in a loop of the program."""
         rows = tf.constant(self.rows, tf.int32)[t]
         along = [axis.strips(n) for axis, n in zip(self.axes, k.shape, strict=False)]
         rest = k.shape.rank - len(self.axes)

@@ -313,7 +313,7 @@ class CrossPairs(Pairs):
     def statistics(
         self, index: int, offset: Offset, make: Callable[[], ImageStatistics]
     ) -> tuple[ImageStatistics, ImageStatistics]:
-        """Those of the blocks; they were computed with the variances."""
+        """The blocks' statistics, which were computed with the variances."""
         del make
         margin, parameters = self.margins[index], self.parameters
         _, second = self.blocks

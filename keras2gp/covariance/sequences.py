@@ -71,7 +71,7 @@ class RecurrentRule(Rule[Recurrent]):
 
     @property
     def columns(self) -> int:
-        """Those of the dual activation."""
+        """As many as the dual activation needs."""
         return 1 if self.dual is None else self.dual.columns
 
     def _slope(self, k: PairMap, context: RuleContext) -> PairMap:
@@ -84,7 +84,7 @@ class RecurrentRule(Rule[Recurrent]):
         return self.dual.derivative(k, s1, s2)
 
     def _statistics(self, context: RuleContext) -> tuple[ImageStatistics, ImageStatistics]:
-        """Those that `covariance` has made of the variances at offset 0."""
+        """The statistics that `covariance` has made of the variances at offset 0."""
         return context.statistics(tuple)
 
     def _steps(

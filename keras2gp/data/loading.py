@@ -123,7 +123,7 @@ def images_of(
         arrays, others = read_npz(path, _NPZ_IMAGES)
         for name in _NPZ_IMAGES:
             if name in arrays:
-                return _with_rows(arrays[name], source), ()
+                return _require_rows(arrays[name], source), ()
         raise DataError(f"{source}: holds {', '.join(others) or 'no arrays'}; expected x")
     if path.suffix == ".csv" and path.is_file():
         table = read_csv(path)
@@ -131,7 +131,7 @@ def images_of(
             require_target(table, source, stated)
         return without_target(table, source, stated or target or TARGET)[0], ()
     if path.suffix == ".npy" and path.is_file():
-        return _with_rows(read_npy(path), source), ()
+        return _require_rows(read_npy(path), source), ()
     named = source == "sample" or source.startswith("tfds:")
     if not named and holds_images(path) and not holds_class_folders(path):
         images, notes = read_images(path)
@@ -140,8 +140,8 @@ def images_of(
     return data.x_train if data.x_test is None else data.x_test, data.notes
 
 
-def _with_rows(images: Array, source: str) -> Array:
-    """Images of a file. Raises: DataError if it holds a single number."""
+def _require_rows(images: Array, source: str) -> Array:
+    """The array of a file. Raises: DataError if it is a single number, which has no rows."""
     if not images.ndim:
         raise DataError(f"{source}: shape (), expected [N, *shape]")
     return images

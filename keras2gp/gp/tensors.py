@@ -21,7 +21,7 @@ def mean_and_variance(
     system: LinearSystem,
     values: tuple[Matrix, Vector],
 ) -> tuple[Tensor, Tensor]:
-    """The values as tensors, with the derivatives by x of the posterior that they are of.
+    """Posterior mean and variance at x as tensors, whose derivatives by x a tape finds.
 
     Math: mean = k(x, basis) weights;  d variance = d k(x, x) - 2 (A^-1 k(basis, x))^T d k(basis, x)
 

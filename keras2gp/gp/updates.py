@@ -138,7 +138,7 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
         """
         factor, positions = self._updated_factor(), math.prod(self._positions)
         images = self._received // positions
-        gone = _numbers(indices, images)
+        gone = _row_numbers(indices, images)
         rows = (gone[:, None] * positions + np.arange(positions)).reshape(-1)
         left = np.delete(np.arange(self._received), rows)
         used = np.arange(self._received) if self.observed_ is None else self.observed_
@@ -242,8 +242,8 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
         return variances / self.noise_variance_
 
 
-def _numbers(indices: Any, count: int) -> Indices:
-    """Numbers of inputs, different ones, in their order."""
+def _row_numbers(indices: Any, count: int) -> Indices:
+    """Indices as sorted numbers of rows, below `count` and each of them once; or InputError."""
     listed = [whole_number("indices: a number", i, 0, count - 1) for i in np.atleast_1d(indices)]
     if not listed or len(set(listed)) < len(listed):
         raise InputError("indices: expected at least one number, and each of them once")

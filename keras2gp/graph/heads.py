@@ -123,7 +123,7 @@ class _Heads:
         return found, index
 
     def _padded(self, index: int) -> int:
-        """The same for a head with zeros in the places of the others."""
+        """`stripped` of a head that is padded with zeros in the places of other heads."""
         return self._with_inputs(index, (self.stripped(self.nodes[index].inputs[0]),))
 
     def _with_inputs(self, index: int, inputs: tuple[int, ...]) -> int:

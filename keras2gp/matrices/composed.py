@@ -74,7 +74,7 @@ class ComposedProgram:
         return most + threads * shape.rows * shape.columns
 
     def demands(self, shape: BlockShape, available: int) -> tuple[str, str]:
-        """Those of the part that needs most."""
+        """The demands of the part that needs most."""
         largest = max(self.programs, key=lambda program: program.working_set(shape, 1))
         return largest.demands(shape, available)
 

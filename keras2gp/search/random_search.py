@@ -235,13 +235,13 @@ class _Run:
         least = None if best is None else best.loss(self.attempts.score)
         outcome = runner.run(number, self.space.draw(seed, number), folder, least)
         if outcome.parameters is not None:
-            self._keep(outcome, folder)
+            self._write_best(outcome, folder)
         self.trials.append(outcome.trial)
         write_trials(self.table, self.trials, self.names)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _keep(self, outcome: Outcome, folder: Path) -> None:
-        """Write best.keras and best.json."""
+    def _write_best(self, outcome: Outcome, folder: Path) -> None:
+        """Write best.keras and best.json: the best trial so far."""
         best = self.out / "best.keras"
         try:
             (folder / CANDIDATE).replace(best)

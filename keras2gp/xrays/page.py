@@ -8,7 +8,7 @@ from typing import Any
 
 from keras2gp.errors import one_line
 from keras2gp.xrays.findings import Finding, Findings
-from keras2gp.xrays.pictures import curves, flow, interval, is_beyond, scale, spectra, ticks
+from keras2gp.xrays.pictures import axis_ends, curves, flow, interval, is_beyond, spectra, ticks
 from keras2gp.xrays.styles import STYLE
 from keras2gp.xrays.text import notes_on, percent, verdict_text
 
@@ -94,7 +94,7 @@ def _variants(xray: Findings) -> Iterator[str]:
     if xray.test_rows:
         measures.append(("test_error", 100.0, "test error, points of %"))
     computed = xray.computed
-    scales = {m: scale([getattr(f, m) for f in computed], factor) for m, factor, _ in measures}
+    scales = {m: axis_ends([getattr(f, m) for f in computed], factor) for m, factor, _ in measures}
     far = any(
         is_beyond(factor * getattr(f, m).mean, scales[m])
         for f in computed

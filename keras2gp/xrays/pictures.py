@@ -12,7 +12,7 @@ from keras2gp.xrays.comparisons import Difference
 from keras2gp.xrays.signals import LayerSignal
 from keras2gp.xrays.variants import GraphRow
 
-__all__ = ["curves", "flow", "interval", "is_beyond", "scale", "spectra", "ticks"]
+__all__ = ["axis_ends", "curves", "flow", "interval", "is_beyond", "spectra", "ticks"]
 
 _WIDTH, _HEIGHT = 165, 22
 _FAR = 10.0
@@ -29,7 +29,7 @@ _COLOURS = ("#5b8fd6", "#3aa0a0", "#5aa64a", "#b59a2a", "#d9822b", "#c4553b")
 """From the first layer to the last; readable on light and on dark ground."""
 
 
-def scale(found: Iterable[Difference | None], factor: float) -> tuple[float, float]:
+def axis_ends(found: Iterable[Difference | None], factor: float) -> tuple[float, float]:
     """The ends of an axis that shows all intervals, but those far beyond the others."""
     known = [(factor * d.low, factor * d.high) for d in found if d is not None]
     far = _FAR * median(max(-low, high) for low, high in known) if known else 0.0

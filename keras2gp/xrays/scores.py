@@ -105,7 +105,7 @@ class Scores:
 
 
 def subsets_of(task: Task, halvings: int, seed: int) -> list[Indices]:
-    """Both halves of the rows, at random, so many times; of each label a half where it has two."""
+    """Row numbers of random halves, `halvings` times both; labels are split evenly between them."""
     random, result = np.random.default_rng(seed), []
     for _ in range(halvings):
         order = random.permutation(len(task.y))

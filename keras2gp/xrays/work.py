@@ -34,7 +34,7 @@ def work_of(kernel: Kernel) -> float:
 
 
 def work_of_loops(kernel: Kernel) -> list[float]:
-    """The same of each loop of the forward pass, in their order."""
+    """Work of one pair of images in each loop of the forward pass, in entries of maps."""
     return [_work(kernel.graph, loop) for loop in kernel.program.program.analysis.loops]
 
 

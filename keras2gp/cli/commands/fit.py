@@ -173,7 +173,7 @@ def fitted(
 
 
 def _degrees(estimator: GPClassifier | GPRegressor) -> float | None:
-    """Those of the predictive distribution of a regression; None for a Gaussian."""
+    """Degrees of freedom of the predictions of a regression; None where they are Gaussian."""
     degrees = getattr(estimator, "degrees_of_freedom_", math.inf)
     return degrees if math.isfinite(degrees) else None
 

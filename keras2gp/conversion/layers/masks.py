@@ -61,7 +61,7 @@ def block(mask: Any) -> Any:
 
 
 def block_backwards(mask: Any) -> Any:
-    """The same from the last step to the first."""
+    """`block` with the steps from the last to the first."""
     return block(ops.flip(mask, axis=1))
 
 
@@ -73,7 +73,7 @@ def last_of_block(mask: Any) -> Any:
 
 
 def last_of_block_backwards(mask: Any) -> Any:
-    """The same from the last step to the first."""
+    """`last_of_block` with the steps from the last to the first."""
     return last_of_block(ops.flip(mask, axis=1))
 
 

@@ -79,7 +79,7 @@ def _has_ties(n: int, m: int) -> bool:
 
 
 def read_zero_padding(call: Call, context: Context) -> Tensor:
-    """Read zero padding."""
+    """Read ZeroPadding: zeros around the map."""
     layer = call.operation
     tensor = located(call, context)
     context.became = "zeros around"

@@ -39,7 +39,7 @@ class _Step(Op):
 
 @dataclass(frozen=True)
 class _DataStep(Input):
-    """The same of a tensor that is data, or a linear map of it; `index` is the node."""
+    """A step of a tensor that is data, or a linear map of it; `index` is the node."""
 
 
 def read_time_distributed(call: Call, context: Context) -> Tensor:

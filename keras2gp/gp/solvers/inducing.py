@@ -73,7 +73,7 @@ class InducingSystem:
         return result
 
     def explained_covariance(self, cross: Matrix) -> Matrix:
-        """The same between all pairs, [M*, M*]."""
+        """`explained` between all pairs of test inputs, [M*, M*]."""
         outer, inner = self._solved_columns(cross)
         result: Matrix = outer.T @ outer - inner.T @ inner
         return result

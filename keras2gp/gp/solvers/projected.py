@@ -42,7 +42,7 @@ class Steps:
         self._progress, self._total, self._done = progress, total, 0
 
     def __call__(self) -> None:
-        """One step more."""
+        """Report one step more to the progress."""
         self._done += 1
         if self._progress is not None:
             self._progress(min(self._done, self._total), self._total)
