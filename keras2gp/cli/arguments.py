@@ -1,4 +1,4 @@
-"""The types of options, and the groups of options that several commands share."""
+"""The options that several commands share, by groups, and the words of their help."""
 
 from __future__ import annotations
 

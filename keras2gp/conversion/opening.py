@@ -10,11 +10,11 @@ from typing import Any
 
 import keras
 
+from keras2gp.conversion.registry import functional_of, runs_own_code
 from keras2gp.conversion.sizes import arguments_of, one_shape, sized_inputs
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.unchanged import Unchanged, with_global_state_kept
 from keras2gp.conversion.user_code import UntracedError
-from keras2gp.conversion.walker import functional_of, runs_own_code
 from keras2gp.errors import InputError, Obstacle
 from keras2gp.modelfile.loading import load_model_file
 

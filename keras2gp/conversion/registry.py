@@ -23,12 +23,14 @@ __all__ = [
     "built_in",
     "deterministic",
     "entry_of",
+    "functional_of",
     "is_deterministic",
     "is_keras_operation",
     "is_own_code",
     "reader",
     "reader_of",
     "runs_code",
+    "runs_own_code",
 ]
 
 Reader = Callable[[Any, Any], Any]
@@ -192,3 +194,24 @@ def runs_code(operation: Any) -> bool:
     """Whether an operation runs code that nothing here describes: a user's layer, or Lambda."""
     entry = entry_of(operation)
     return entry is None or entry.reason == LAYERS["Lambda"].reason
+
+
+def functional_of(model: Any) -> Any | None:
+    """The functional graph of a model: itself, or what a built Sequential keeps; else None.
+
+    Also None for a subclass with a `call` of its own, which its graph does not show.
+    """
+    if not isinstance(model, keras.Model) or runs_own_code(model):
+        return None
+    if isinstance(model, keras.Sequential):
+        return model._functional  # noqa: SLF001
+    return model if hasattr(model, "_nodes_by_depth") else None
+
+
+def runs_own_code(model: Any) -> bool:
+    """Whether the model's class overrides the call that Keras makes of its graph."""
+    for method in ("call", "__call__"):
+        function = getattr(type(model), method)
+        if not str(function.__module__).startswith("keras.src."):
+            return True
+    return False

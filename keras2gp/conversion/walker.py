@@ -13,7 +13,7 @@ from keras2gp.conversion.context import Context
 from keras2gp.conversion.on_data import run_by_keras
 from keras2gp.conversion.reading import is_data, of_each_step, read_call, with_data_of_constants
 from keras2gp.conversion.recording import mask_of_call, nodes_of, replaced
-from keras2gp.conversion.registry import is_deterministic, is_own_code
+from keras2gp.conversion.registry import functional_of, is_deterministic, is_own_code
 from keras2gp.conversion.stand_ins import StandIns
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.trained import Cut
@@ -28,7 +28,7 @@ from keras2gp.conversion.written_norms import (
 from keras2gp.errors import GraphError, Obstacle
 from keras2gp.report import LayerRow
 
-__all__ = ["KerasWalker", "WalkedCall", "functional_of", "runs_own_code"]
+__all__ = ["KerasWalker", "WalkedCall"]
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,6 @@ class WalkedCall:
     extra_rows: tuple[LayerRow, ...] = ()
     policy: str = ""
     operation: Any = None
-
-
-def functional_of(model: Any) -> Any | None:
-    """The functional graph of a model: itself, or what a built Sequential keeps; else None.
-
-    Also None for a subclass with a `call` of its own, which its graph does not show.
-    """
-    if not isinstance(model, keras.Model) or runs_own_code(model):
-        return None
-    if isinstance(model, keras.Sequential):
-        return model._functional  # noqa: SLF001
-    return model if hasattr(model, "_nodes_by_depth") else None
-
-
-def runs_own_code(model: Any) -> bool:
-    """Whether the model's class overrides the call that Keras makes of its graph."""
-    for method in ("call", "__call__"):
-        function = getattr(type(model), method)
-        if not str(function.__module__).startswith("keras.src."):
-            return True
-    return False
 
 
 class KerasWalker:

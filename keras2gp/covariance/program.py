@@ -14,7 +14,6 @@ from keras2gp.covariance import (  # noqa: F401
     affine,
     duals,
     elementwise,
-    multiples,
     normalization,
     reshaping,
     sequences,

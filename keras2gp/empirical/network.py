@@ -17,7 +17,7 @@ from keras2gp._util.checks import is_whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import quoted_text, received_text
 from keras2gp.conversion.on_data import called
-from keras2gp.conversion.walker import functional_of
+from keras2gp.conversion.registry import functional_of
 from keras2gp.empirical.inputs import ImageInputs
 from keras2gp.empirical.weights import Weight, weights_of
 from keras2gp.errors import InputError, NumericalError, OutputError, one_line

@@ -9,7 +9,7 @@ from typing import Any
 
 from keras2gp._util.text import received_text
 from keras2gp.conversion.initial_values import element_variance, initial_constant
-from keras2gp.conversion.walker import functional_of
+from keras2gp.conversion.registry import functional_of
 from keras2gp.errors import InputError, PriorError, one_line
 
 __all__ = ["Weight", "last_weights", "weights_of"]

@@ -21,7 +21,8 @@ from keras2gp.gp.rows import RowNoise
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
-from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, product_of
+from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct
+from keras2gp.gp.solvers.products import product_of
 from keras2gp.gp.solvers.report import is_number
 from keras2gp.gp.solvers.training import Training
 

@@ -133,16 +133,16 @@ OPERATIONS = table_of(
         "numpy", "Swapaxes Transpose", reader="reshaping.read_permute", becomes=wording.PERMUTE,
     ),
     ops(
-        "nn", "DepthToSpace", reader="reshaping.read_depth_to_space",
+        "nn", "DepthToSpace", reader="shuffling.read_depth_to_space",
         becomes="Blocks of channels become positions: k'[d][g] = k[d / r][g // r] where r divides "
         "d, else 0.",
     ),
     ops(
-        "nn", "SpaceToDepth", reader="reshaping.read_space_to_depth",
+        "nn", "SpaceToDepth", reader="shuffling.read_space_to_depth",
         becomes="The positions of a block become groups of channels, which weights average over.",
     ),
     ops(
-        "image", "ExtractPatches", reader="reshaping.read_extract_patches",
+        "image", "ExtractPatches", reader="shuffling.read_extract_patches",
         becomes="The positions of a window become groups of channels, with zeros around the map "
         "if padded.",
     ),

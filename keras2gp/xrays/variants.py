@@ -15,7 +15,7 @@ from keras2gp._util.text import received_text
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.overrides import apply_overrides
 from keras2gp.conversion.pipeline import convert
-from keras2gp.conversion.walker import functional_of
+from keras2gp.conversion.registry import functional_of
 from keras2gp.errors import InputError, Keras2GPError, UnsupportedModelError, one_line
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.fingerprint import digest, fingerprint_of

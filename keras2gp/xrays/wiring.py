@@ -13,7 +13,7 @@ from keras import layers
 
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.recording import nodes_of, replaced
-from keras2gp.conversion.walker import functional_of
+from keras2gp.conversion.registry import functional_of
 from keras2gp.errors import InputError
 
 __all__ = ["CONVOLUTIONS", "Change", "Found", "Visit", "Wired", "Wiring", "is_weighted", "rebuilt"]

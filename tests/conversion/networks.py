@@ -6,7 +6,8 @@ from keras import layers
 
 import keras2gp
 from keras2gp.conversion.call import State
-from keras2gp.conversion.walker import KerasWalker, functional_of
+from keras2gp.conversion.registry import functional_of
+from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import UnsupportedModelError
 from keras2gp.graph.ops import Activation, Affine, Axes, Positions, Reshape
 from keras2gp.matrices.fingerprint import nameless

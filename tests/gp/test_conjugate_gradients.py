@@ -9,8 +9,8 @@ from gp_kernels import positive_definite
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import ConjugateGradients, GPRegressor
 from keras2gp.gp.solvers.conjugate_gradients import IndefiniteError, conjugate_gradients
-from keras2gp.gp.solvers.matrices import TiledProduct, product_of
 from keras2gp.gp.solvers.preconditioner import Preconditioner, randomly_pivoted
+from keras2gp.gp.solvers.products import TiledProduct, product_of
 
 
 def no_preconditioner(r):

@@ -9,8 +9,8 @@ from scipy.stats import multivariate_normal
 
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import GPRegressor, Nystroem
-from keras2gp.gp.solvers.matrices import TiledProduct
 from keras2gp.gp.solvers.preconditioner import partial_cholesky, randomly_pivoted
+from keras2gp.gp.solvers.products import TiledProduct
 
 KERNEL = ImageKernel(3.0)
 

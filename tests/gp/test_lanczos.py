@@ -9,8 +9,8 @@ from gp_kernels import ImageKernel
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp import ConjugateGradients, GPClassifier, GPRegressor, load_head, save_head
 from keras2gp.gp.solvers.lanczos import log_determinant
-from keras2gp.gp.solvers.matrices import TiledProduct
 from keras2gp.gp.solvers.preconditioner import Preconditioner, randomly_pivoted
+from keras2gp.gp.solvers.products import TiledProduct
 
 KERNEL = ImageKernel(3.0)
 

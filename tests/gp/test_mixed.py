@@ -19,8 +19,8 @@ from keras2gp.gp import (
     save_head,
 )
 from keras2gp.gp.solvers import choice
-from keras2gp.gp.solvers.lower import LowerTriangle
 from keras2gp.gp.solvers.mixed_system import MixedSystem
+from keras2gp.gp.solvers.products import LowerTriangle
 from keras2gp.gp.solvers.refinement import refine
 from keras2gp.gp.solvers.single import SingleFactor, factorize_single
 from keras2gp.gp.solvers.system import Origin

@@ -124,7 +124,7 @@ def test_the_command_sets_it_before_numpy(tmp_path):
 SOLVED = """
 import numpy as np
 from keras2gp.gp import factorize
-from keras2gp.gp.solvers.lower import LowerTriangle
+from keras2gp.gp.solvers.products import LowerTriangle
 from keras2gp.gp.solvers.single import factorize_single
 random = np.random.default_rng(0)
 f = random.standard_normal((900, 400))

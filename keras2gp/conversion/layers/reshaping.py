@@ -1,38 +1,34 @@
-"""Layers that move positions or trade them for channels: Flatten, Reshape, Permute, blocks."""
+"""Layers that move positions: Flatten, Reshape, Permute, RepeatVector, and several as one."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from typing import Any
 
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
-from keras2gp.conversion.layers.resizing import located
 from keras2gp.conversion.layers.shuffling import (
+    alike,
     cut_into_groups,
+    differ,
     groups_of,
     joined_again,
+    over_blocks,
     swapped,
 )
-from keras2gp.conversion.layers.units import is_renumbered
 from keras2gp.conversion.layers.windows import (
     beside_each_other,
     blocks,
     by,
     gathered,
-    on_each_axis,
-    pads,
 )
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.ops import (
     Axes,
-    Crop,
     Op,
-    Patches,
     Permute,
     Reshape,
     Shuffle,
@@ -43,13 +39,10 @@ from keras2gp.graph.ops import (
 )
 
 __all__ = [
-    "read_depth_to_space",
-    "read_extract_patches",
     "read_flatten",
     "read_permute",
     "read_repeat_vector",
     "read_reshape",
-    "read_space_to_depth",
 ]
 
 
@@ -151,7 +144,7 @@ def _between_channels_and_positions(
     sizes = tuple(int(n or 1) for n in call.output)
     if len(spatial) == 2 and sizes[:2] == spatial and len(sizes) == 5:
         context.became = f"channels in blocks of {by(sizes[2:4])}"
-        return replace(_alike(tensor, context), shape=call.output, split=(*sizes[2:4], 0))
+        return replace(alike(tensor, context), shape=call.output, split=(*sizes[2:4], 0))
     if len(spatial) == 4 and sizes == (*spatial[:2], math.prod(spatial[2:]) * channels):
         context.became = f"blocks of {by(spatial[2:])} as channels"
         places = blocks(spatial, spatial[2:], Axes((0, 1), 4))
@@ -164,67 +157,6 @@ def _between_channels_and_positions(
     return cut_into_groups(call, tensor, groups, beside, context) if groups else beside()
 
 
-def read_depth_to_space(call: Call, context: Context) -> Tensor:
-    """Read depth_to_space: blocks of channels become positions, k'[d][g] = k[d / r][g // r]."""
-    size = int(call.operation.block_size)
-    tensor = _alike(located(call, context), context)
-    return _blocks(tensor, (size, size), call, context)
-
-
-def read_space_to_depth(call: Call, context: Context) -> Tensor:
-    """Read space_to_depth: the positions of a block are groups of channels side by side."""
-    sizes = (int(call.operation.block_size),) * 2
-    tensor = located(call, context)
-    ones, around = (1, 1), ((0, 0), (0, 0))
-    context.became = f"blocks of {by(sizes)} as channels"
-    op = Patches(ones, sizes, ones, around)
-    return gathered(tensor, blocks(context.spatial(tensor), sizes, op), call.output, context)
-
-
-def read_extract_patches(call: Call, context: Context) -> Tensor:
-    """Read extract_patches: the positions of a window are groups of channels side by side."""
-    operation, tensor = call.operation, located(call, context)
-    spatial = context.spatial(tensor)
-    window, strides, dilation = (
-        on_each_axis(value, len(spatial))
-        for value in (
-            operation.size,
-            operation.strides or operation.size,
-            operation.dilation_rate,
-        )
-    )
-    around = pads(operation.padding, spatial, window, strides, dilation)
-    sizes = Patches(window, strides, dilation, around).spatial((spatial,))
-    context.became = f"patches of {by(window)} as channels"
-    places = []
-    for place in product(*map(range, window)):
-        firsts = [i * r - b for i, r, (b, _) in zip(place, dilation, around, strict=True)]
-        lasts = [f + (m - 1) * s for f, m, s in zip(firsts, sizes, strides, strict=True)]
-        ends = [last + 1 - n for last, n in zip(lasts, spatial, strict=True)]
-        cut = Crop(tuple((max(f, 0), max(-e, 0)) for f, e in zip(firsts, ends, strict=True)))
-        added = tuple((max(-f, 0), max(e, 0)) for f, e in zip(firsts, ends, strict=True))
-        ones = (1,) * len(window)
-        places.append((cut, Patches(ones, strides, ones, added)))
-    return gathered(tensor, places, call.output, context)
-
-
-def _differ(tensor: Tensor, context: Context) -> bool:
-    """Whether channels are not independent and alike: several groups, data, sums of neighbours."""
-    single = len(tensor.parts) == 1 and not tensor.parts[0].offset
-    return not single or context.holds_data(tensor) or is_renumbered(tensor.parts[0].node, context)
-
-
-def _alike(tensor: Tensor, context: Context) -> Tensor:
-    """A tensor whose channels are alike and random. Refuses others."""
-    if _differ(tensor, context):
-        context.refuse(
-            "it puts channels that are not alike, or depend on each other, at different positions "
-            "of a map",
-            "a convolution before it",
-        )
-    return tensor
-
-
 def _shuffled(tensor: Tensor, call: Call, context: Context) -> Tensor:
     """The last step of a pixel shuffle that is written as Reshape, Permute and Reshape."""
     *block, moved = tensor.split
@@ -232,12 +164,12 @@ def _shuffled(tensor: Tensor, call: Call, context: Context) -> Tensor:
     sizes = tuple(n * r for n, r in zip(spatial, block, strict=True))
     if not moved or tuple(call.output) != (*sizes, tensor.shape[-1]):
         context.as_graph_tensor(tensor)  # refuses it
-    return _blocks(replace(tensor, split=()), tuple(block), call, context)
+    return over_blocks(replace(tensor, split=()), tuple(block), call, context)
 
 
 def _beside_positions(call: Call, tensor: Tensor, groups: int, context: Context) -> Tensor:
     """Groups of the channels as positions, one after the other at each position of the map."""
-    tensor, spatial = _alike(tensor, context), context.spatial(tensor)
+    tensor, spatial = alike(tensor, context), context.spatial(tensor)
     *size, channels = (int(n or 1) for n in call.output)
     rank = len(spatial)
     if tuple(size) == (*spatial, groups):
@@ -252,16 +184,9 @@ def _beside_positions(call: Call, tensor: Tensor, groups: int, context: Context)
     return replace(tensor, parts=(replace(tensor.parts[0], channels=channels),))
 
 
-def _blocks(tensor: Tensor, block: Spatial, call: Call, context: Context) -> Tensor:
-    context.became = f"channels over blocks of {by(block)}"
-    made = context.apply(Shuffle(block), tensor, call.output)
-    channels = made.parts[0].channels // math.prod(block)
-    return replace(made, parts=(replace(made.parts[0], channels=channels),))
-
-
 def _spread(call: Call, tensor: Tensor, context: Context) -> Tensor:
     """Place the units of a vector at the positions of a map: units are i.i.d."""
-    if _differ(tensor, context):
+    if differ(tensor, context):
         context.refuse(
             f"from {tensor.shape} to {call.output} it puts units that are not alike, or depend on "
             "each other, at different positions of a map",

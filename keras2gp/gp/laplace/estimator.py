@@ -19,7 +19,7 @@ from keras2gp.gp.laplace.mode import find_mode
 from keras2gp.gp.laplace.saved_state import SavedLaplace, likelihood_of
 from keras2gp.gp.positions import positions_of, score_of_rows
 from keras2gp.gp.posterior import require_finite
-from keras2gp.gp.solvers.matrices import TiledProduct
+from keras2gp.gp.solvers.products import TiledProduct
 from keras2gp.gp.solvers.system import PROBE
 from keras2gp.gp.solvers.training import training_of
 

@@ -14,8 +14,9 @@ from keras2gp.gp.kernel_function import check_unused_variances, kernel_values, p
 from keras2gp.gp.laplace.base import Likelihood
 from keras2gp.gp.laplace.mode import solved
 from keras2gp.gp.posterior import require_finite
-from keras2gp.gp.solvers.matrices import MatrixProduct, TiledProduct
+from keras2gp.gp.solvers.matrices import MatrixProduct
 from keras2gp.gp.solvers.precision import clipped_variance, relative_error
+from keras2gp.gp.solvers.products import TiledProduct
 from keras2gp.gp.solvers.training import SAME_VARIANCE, Training, training_of
 
 __all__ = ["LatentPosterior"]

@@ -16,9 +16,10 @@ from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.solvers.conjugate_gradients import Solution, conjugate_gradients
 from keras2gp.gp.solvers.jitter import column_of
 from keras2gp.gp.solvers.lanczos import LogDeterminant, log_determinant
-from keras2gp.gp.solvers.matrices import MatrixProduct, Progress, TiledProduct
+from keras2gp.gp.solvers.matrices import MatrixProduct, Progress
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.preconditioner import PartialCholesky, Preconditioner, randomly_pivoted
+from keras2gp.gp.solvers.products import TiledProduct
 from keras2gp.gp.solvers.system import PROBE, LinearSystem, Origin, Solver
 from keras2gp.gp.solvers.training import Training
 

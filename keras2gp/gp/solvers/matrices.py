@@ -1,4 +1,4 @@
-"""Interfaces and checks of kernel matrices in memory or on disk, and products with their tiles."""
+"""Interfaces and checks of kernel matrices, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from keras2gp._util.arrays import Matrix, Vector
+from keras2gp._util.arrays import Matrix
 from keras2gp.errors import InputError
 
 __all__ = [
     "MatrixLike",
     "MatrixProduct",
     "Progress",
-    "TiledProduct",
     "check_finite",
     "check_mirror",
     "check_shape",
     "check_symmetry",
-    "product_of",
     "read_block",
     "refuse_asymmetry",
     "rows_at_once",
@@ -104,103 +102,6 @@ class MatrixProduct(Protocol):
             The products, [N, C].
         """
         ...
-
-
-class TiledProduct:
-    """Products with an array or a store, of which one triangle is read, panel by panel.
-
-    Math: y[P] = K[P, P:] b[P:];  y[after P] += K[P, after P]^T b[P], for each panel of rows P
-
-    Raises:
-        InputError: an array is not symmetric (checked at the start), or entries are not finite
-            (checked while reading).
-
-    >>> from keras2gp.gp.solvers.matrices import TiledProduct
-    >>> import numpy as np
-    >>> product = TiledProduct(np.array([[2.0, 1.0], [1.0, 3.0]]))
-    >>> product.product(np.array([[1.0], [1.0]]))
-    array([[3.],
-           [4.]])
-    """
-
-    def __init__(self, matrix: MatrixLike) -> None:
-        self._matrix = matrix
-        size = check_shape(matrix)
-        self.shape = (size, size)
-        self.dtype = read_block(matrix, slice(0, 1), slice(0, 1)).dtype
-        self._tile = (
-            min(_TILE, size) if isinstance(matrix, np.ndarray) else rows_at_once(matrix, size)
-        )
-        if isinstance(matrix, np.ndarray):
-            check_symmetry(matrix)
-
-    @staticmethod
-    def memory(size: int, tile: int = _TILE) -> int:
-        """Bytes of one panel in its own type and in float64: an upper bound."""
-        return 16 * min(tile, size) * size
-
-    def diagonal(self) -> Vector:
-        """Variances, [N]."""
-        size, tile = self.shape[0], self._tile
-        parts = []
-        for start in range(0, size, tile):
-            rows = slice(start, min(start + tile, size))
-            parts.append(np.diagonal(read_block(self._matrix, rows, rows)).astype(np.float64))
-        return np.concatenate(parts)
-
-    def columns(self, indices: Sequence[int]) -> Matrix:
-        """Columns by their indices, [N, count]."""
-        asked = np.asarray(indices, dtype=np.intp)
-        if isinstance(self._matrix, np.ndarray):
-            result: Matrix = self._matrix[:, asked].astype(np.float64)
-            return result
-        result = np.empty((self.shape[0], len(asked)))
-        for start, stop, panel in self._panels():
-            right = np.flatnonzero(asked >= start)
-            result[start:stop, right] = panel[:, asked[right] - start]
-            inside = np.flatnonzero((asked >= start) & (asked < stop))
-            result[start:, inside] = panel[asked[inside] - start].T
-        return result
-
-    def corner(self, indices: Sequence[int]) -> Matrix:
-        """The entries between these rows and the same columns, [count, count]."""
-        asked = np.asarray(indices, dtype=np.intp)
-        if isinstance(self._matrix, np.ndarray):
-            entries: Matrix = self._matrix[np.ix_(asked, asked)].astype(np.float64)
-            return entries
-        result = np.empty((len(asked), len(asked)))
-        for start, stop, panel in self._panels():
-            right = np.flatnonzero(asked >= start)
-            inside = np.flatnonzero((asked >= start) & (asked < stop))
-            block = panel[asked[inside] - start][:, asked[right] - start]
-            result[np.ix_(inside, right)] = block
-            result[np.ix_(right, inside)] = block.T
-        return result
-
-    def product(self, b: Matrix) -> Matrix:
-        """The matrix times b, [N, C]."""
-        result = np.zeros_like(b)
-        for start, stop, panel in self._panels():
-            result[start:stop] += panel @ b[start:]
-            result[stop:] += panel[:, stop - start :].T @ b[start:stop]
-        return result
-
-    def _panels(self) -> Any:
-        """Panels of the upper triangle: first row, end row, entries [rows, N - first row]."""
-        size, tile = self.shape[0], self._tile
-        buffer = np.empty(tile * size)
-        for start in range(0, size, tile):
-            stop = min(start + tile, size)
-            panel = buffer[: (stop - start) * (size - start)].reshape(stop - start, size - start)
-            panel[...] = read_block(self._matrix, slice(start, stop), slice(start, size))
-            if not isinstance(self._matrix, np.ndarray):  # an array was checked at the start
-                check_finite(panel, start, start)
-            yield start, stop, panel
-
-
-def product_of(matrix: MatrixLike | MatrixProduct) -> MatrixProduct:
-    """The matrix itself if it is a MatrixProduct, otherwise a TiledProduct of it."""
-    return matrix if isinstance(matrix, MatrixProduct) else TiledProduct(matrix)
 
 
 def check_shape(matrix: Any) -> int:

@@ -15,9 +15,9 @@ from keras2gp._util.text import size_text
 from keras2gp.gp.solvers.direct import REMEDY, Cholesky
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
-from keras2gp.gp.solvers.lower import LowerTriangle
 from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.mixed_system import PROBES, MixedSystem
+from keras2gp.gp.solvers.products import LowerTriangle
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.single import factorize_single, single_memory
 from keras2gp.gp.solvers.system import Fit, LinearSystem, Solver

@@ -18,8 +18,8 @@ from keras2gp.gp.solvers.direct import Cholesky
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import column_of
 from keras2gp.gp.solvers.lanczos import LogDeterminant
-from keras2gp.gp.solvers.lower import LowerTriangle
 from keras2gp.gp.solvers.precision import relative_error
+from keras2gp.gp.solvers.products import LowerTriangle
 from keras2gp.gp.solvers.refinement import Refined, refine
 from keras2gp.gp.solvers.single import SingleFactor
 from keras2gp.gp.solvers.system import PROBE, Origin

@@ -12,14 +12,8 @@ from keras2gp._util.arrays import Images, Indices, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.gp.kernel_function import check_variances, kernel_values
-from keras2gp.gp.solvers.lower import LowerTriangle
-from keras2gp.gp.solvers.matrices import (
-    MatrixLike,
-    MatrixProduct,
-    check_shape,
-    product_of,
-    read_block,
-)
+from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, check_shape, read_block
+from keras2gp.gp.solvers.products import LowerTriangle, product_of
 
 __all__ = ["SAME_VARIANCE", "SLAB", "Training", "training_of"]
 

@@ -18,7 +18,6 @@ from keras2gp.graph.ops.base import (
     Spatial,
     wrapped,
 )
-from keras2gp.graph.ops.calls import Calls, Stack
 from keras2gp.graph.ops.channels import (
     Activation,
     Affine,
@@ -53,7 +52,7 @@ from keras2gp.graph.ops.rearranging import (
     Spread,
     reshape_of,
 )
-from keras2gp.graph.ops.sequences import Recurrent, Weigh
+from keras2gp.graph.ops.sequences import Calls, Recurrent, Stack, Weigh
 
 __all__ = [
     "STRAIGHT",
