@@ -1,4 +1,5 @@
-# Each target is one check; .ci/run calls them in this order. PYTHON=... takes another interpreter.
+# Each target is one check; .ci/run calls all but cover, slow and links. PYTHON=... takes another
+# interpreter.
 PYTHON ?= python
 .PHONY: check lint types tables smoke test cover slow demo docs links build
 

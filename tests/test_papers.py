@@ -43,6 +43,24 @@ def test_the_order_of_imports_is_the_one_that_is_checked():
     assert rows == [set(row) for row in ORDER]
 
 
+def test_the_hook_of_the_tables_watches_what_they_are_made_of():
+    hook = (ROOT / ".pre-commit-config.yaml").read_text().split("- id: tables")[1].split("- id:")[0]
+    watched = re.compile(re.search(r"files: (\S+)", hook)[1])
+    tables = (ROOT / "tools" / "make_tables.py").read_text()
+    sources = re.findall(r"^from (keras2gp\.\w+)", tables, re.MULTILINE)
+    assert sources
+    for package in sources:
+        assert watched.search(f"{package.replace('.', '/')}/any.py"), package
+    assert watched.search("docs/reference/layers.md")
+
+
+def test_ci_calls_targets_of_the_makefile():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    called = re.search(r"for target in (.*); do", (ROOT / ".ci" / "run").read_text())[1].split()
+    assert targets - set(called) == {"check", "cover", "slow", "links"}
+    assert set(called) <= targets
+
+
 def test_every_package_is_in_the_tree():
     tree = (ROOT / "ARCHITECTURE.md").read_text().split("## The tree")[1].split("\n## ")[0]
     named = {name.removesuffix(".py") for name in re.findall(r"`(\w+)(?:/|\.py)`", tree)}
