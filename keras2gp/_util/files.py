@@ -165,6 +165,8 @@ def staged_file(target: Path, error: type[Keras2GPError] = StoreError) -> Iterat
         _flushed(partial)
         partial.replace(target)
     except OSError as fault:
+        if isinstance(fault, Keras2GPError):
+            raise
         raise error(_unwritable(str(target), fault)) from fault
     finally:
         partial.unlink(missing_ok=True)

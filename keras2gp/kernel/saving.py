@@ -31,6 +31,7 @@ from keras2gp.errors import Keras2GPError, ModelFileError, StoreError, one_line
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.modelfile.allowlist import FOREIGN_CODE
+from keras2gp.modelfile.archive import save_archive
 from keras2gp.modelfile.loading import load_model_file
 
 __all__ = [
@@ -138,7 +139,7 @@ def save_kernel(parts: KernelParts, directory: Path) -> None:
         files = {}
         if parts.preprocessor is not None:
             _check_code(parts.preprocessor)
-            parts.preprocessor.save(target / _PREPROCESSOR)
+            save_archive(parts.preprocessor, target / _PREPROCESSOR)
             files[_PREPROCESSOR] = file_digest(target / _PREPROCESSOR)
         data = with_digest({**parts.to_dict(), "files": files})
         (target / JSON).write_text(json.dumps(data, indent=1), encoding="utf-8")

@@ -1,19 +1,22 @@
-"""Bounded reads of the members of .keras archives; nothing is built, imported or run here."""
+"""Bounded reads of the members of .keras archives, where nothing is built, imported or run."""
 
 from __future__ import annotations
 
 import io
 import struct
+import time
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from keras2gp.errors import ModelFileError, one_line
+from keras2gp.errors import ModelFileError, StoreError, one_line
 
-__all__ = ["copy_member", "member_of", "member_size", "printable", "too_large"]
+__all__ = ["copy_member", "member_of", "member_size", "printable", "save_archive", "too_large"]
 
 _CHUNK = 2**20
+_YEARS = 1980, 2107
+"""Years that a zip archive can state of its members."""
 
 # Errors that zipfile raises for damaged archives; RuntimeError stands for an encrypted member.
 _ZIP_ERRORS = (
@@ -26,6 +29,22 @@ _ZIP_ERRORS = (
     RuntimeError,
     ValueError,
 )
+
+
+def save_archive(model: Any, path: Path) -> None:
+    """Save a Keras model as a .keras archive.
+
+    Raises:
+        StoreError: the clock is at a year that a zip archive cannot state.
+        OSError: the file cannot be written.
+    """
+    year = time.localtime(time.time()).tm_year
+    if not _YEARS[0] <= year <= _YEARS[1]:
+        raise StoreError(
+            f"a .keras file cannot be written: the clock of this machine is in the year {year}, "
+            f"and such a file states one from {_YEARS[0]} to {_YEARS[1]}. Try: set the clock"
+        )
+    model.save(path)
 
 
 def printable(text: object, limit: int = 80) -> str:

@@ -27,6 +27,7 @@ from keras2gp.gp.classifier import GPClassifier
 from keras2gp.gp.metrics import error_rate
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
+from keras2gp.modelfile.archive import save_archive
 from keras2gp.search.spaces import Settings
 from keras2gp.search.trials import Trial
 
@@ -101,8 +102,10 @@ class Attempts:
         if loss is None or (least is not None and loss >= least):
             return Outcome(trial, None)
         try:
-            model.save(folder / CANDIDATE)
+            save_archive(model, folder / CANDIDATE)
         except OSError as error:
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(f"{folder / CANDIDATE} cannot be written: {error}") from error
         return Outcome(trial, {layer: asdict(v) for layer, v in kernel.parameters.items()})
 

@@ -20,6 +20,7 @@ from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 from keras2gp.matrices.fingerprint import digest, graph_identity
+from keras2gp.modelfile.archive import save_archive
 from keras2gp.xrays.arguments import Inputs, arrays_of
 from keras2gp.xrays.scores import Scores, Task
 from keras2gp.xrays.variants import OWN, Variant
@@ -216,7 +217,7 @@ class Directory:
             return name
         try:
             with staged_file(path) as partial:
-                variant.model.save(partial)
+                save_archive(variant.model, partial)
         except (ValueError, TypeError, NotImplementedError):  # a layer that Keras cannot save
             return ""
         return name

@@ -5,13 +5,16 @@ import struct
 import zipfile
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from model_files import pack, sequential, write
 
+import keras2gp
 from keras2gp._util import memory
-from keras2gp.errors import ModelFileError
-from keras2gp.modelfile import sources
+from keras2gp._util.files import staged_file
+from keras2gp.errors import Keras2GPError, ModelFileError, StoreError
+from keras2gp.modelfile import archive, sources
 from keras2gp.modelfile.loading import load_model_file
 
 
@@ -220,3 +223,25 @@ def test_weights_missing_damaged_or_too_large(saved, tmp_path):
         path = pack(tmp_path / "m.keras", {"config.json": config, **content}, zipfile.ZIP_DEFLATED)
         with pytest.raises(ModelFileError, match=words):
             load_model_file(path, weights=True)
+
+
+@pytest.mark.parametrize(("seconds", "year"), [(1.0, 1970), (4.4e9, 2109), (1e11, 5138)])
+def test_a_clock_at_a_year_that_no_archive_states(seconds, year, tmp_path, monkeypatch):
+    """Keras dates what it writes: a kernel with layers on the data, a trial, a variant."""
+    on_data = keras.layers.Rescaling(0.5)
+    model = keras.Sequential([keras.Input((3,)), on_data, keras.layers.Dense(1)])
+    kernel = keras2gp.convert(model)
+    monkeypatch.setattr("time.time", lambda: seconds)
+    words = (
+        rf"clock of this machine is in the year {year}, .*from 1980 to 2107\. Try: set the clock"
+    )
+    with pytest.raises(StoreError, match=words):
+        archive.save_archive(model, tmp_path / "m.keras")
+    with pytest.raises(Keras2GPError, match=words):
+        kernel.save(tmp_path / "kernel")
+    with (
+        pytest.raises(StoreError, match=rf"^a \.keras file.*{words}"),
+        staged_file(tmp_path / "v.keras") as partial,
+    ):
+        archive.save_archive(model, partial)
+    assert list(tmp_path.iterdir()) == []
