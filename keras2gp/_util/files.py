@@ -17,12 +17,18 @@ from typing import BinaryIO
 
 from keras2gp.errors import Keras2GPError, StoreError
 
+try:
+    import fcntl
+except ImportError:  # not POSIX: no locks, and no process is told of another
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = [
     "DISK_ERRORS",
     "Content",
     "Writer",
     "flush",
     "foreign_files",
+    "held",
     "made_folders",
     "require_writable",
     "staged_directory",
@@ -93,6 +99,37 @@ def made_folders(*paths: Path) -> Iterator[None]:
             with suppress(OSError):  # it holds something
                 folder.rmdir()
         raise
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """A directory that grows, in which one process is at work at a time.
+
+    The lock goes with the process, however it ends. Where the file system has none, nothing is
+    refused.
+
+    Raises:
+        StoreError: another process, or another thread, holds it.
+    """
+    descriptor = -1
+    try:
+        if fcntl is not None:
+            with suppress(OSError):
+                descriptor = os.open(directory, os.O_RDONLY)
+        if descriptor >= 0:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"another process is at work in {directory}. Try: another directory, or the "
+                    "same again when it has ended, which goes on from there"
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def write_files(

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.checks import whole_number
-from keras2gp._util.files import made_folders, write_file
+from keras2gp._util.files import held, made_folders, write_file
 from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, StoreError
 from keras2gp.search.attempts import CANDIDATE, Attempts, Outcome, Split
@@ -107,7 +107,8 @@ def random_search(
 
     Raises:
         InputError: an argument is none of those above.
-        StoreError: `out` is of another search or cannot be written.
+        StoreError: `out` is of another search, another process is at work in it, or it cannot be
+            written.
         WorkerError: the process of the trials was killed.
 
     References:
@@ -146,13 +147,14 @@ def random_search(
         executor=executor,
     )
     run = _Run(space=space, attempts=attempts, out=as_path("out", out))
-    run.start(seed)
-    left = samples - len(run.trials)
-    with _runner(attempts, left, isolated) if left > 0 else nullcontext(attempts) as runner:
-        while len(run.trials) < samples:
-            progress(len(run.trials), samples)
-            run.add(len(run.trials), seed, runner)
-            told(run.trials[-1])
+    with made_folders(run.out), held(run.out):
+        run.start(seed)
+        left = samples - len(run.trials)
+        with _runner(attempts, left, isolated) if left > 0 else nullcontext(attempts) as runner:
+            while len(run.trials) < samples:
+                progress(len(run.trials), samples)
+                run.add(len(run.trials), seed, runner)
+                told(run.trials[-1])
     progress(samples, samples)
     return SearchResult(tuple(run.trials), run.best)
 
@@ -208,7 +210,7 @@ class _Run:
         return min(losses, key=lambda pair: pair[0])[1] if losses else None
 
     def start(self, seed: int) -> None:
-        """Make the directory, or read the trials of an earlier run from it."""
+        """Read the trials of an earlier run from the directory, if there are any."""
         shared = self.attempts
         parts = [shared.train] if shared.validation is None else [shared.train, shared.validation]
         identity = {
@@ -221,8 +223,7 @@ class _Run:
             "noise_variance": shared.noise_variance,
             "dtype": shared.dtype,
         }
-        with made_folders(self.out):
-            require_same_search(self.out / "search.json", identity)
+        require_same_search(self.out / "search.json", identity)
         earlier = read_trials(self.table, self.names)
         self.trials = [
             Trial(**{**vars(t), "settings": self.space.draw(seed, t.trial)}) for t in earlier

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.checks import one_of, whole_number
+from keras2gp._util.files import held, made_folders
 from keras2gp._util.paths import as_path
 from keras2gp._util.text import received_text
 from keras2gp.conversion.overrides import check_overrides
@@ -206,8 +207,9 @@ class Examination:
         if self._out is None:
             with tempfile.TemporaryDirectory() as folder:
                 return self._made(Directory(Path(folder), self._identity), executor, told)
-        report = self._made(Directory(self._out, self._identity), executor, told)
-        report.save(self._out)
+        with made_folders(self._out), held(self._out):
+            report = self._made(Directory(self._out, self._identity), executor, told)
+            report.save(self._out)
         return report
 
     def _made(self, work: Directory, executor: Any, told: Callable[[str, int, int], None]) -> XRay:

@@ -145,6 +145,20 @@ def test_another_search_is_refused(parts, tmp_path):
             random_search(SPACE, *parts, samples=1, out=tmp_path)
 
 
+def test_two_searches_in_one_directory(parts, tmp_path):
+    """Each would remove the folder of a trial that the other is at work on."""
+    refused = []
+
+    def second(trial):
+        with pytest.raises(StoreError, match="another process is at work in") as caught:
+            random_search(SPACE, *parts, samples=2, out=tmp_path)
+        refused.append(caught.value)
+
+    found = random_search(SPACE, *parts, samples=1, out=tmp_path, told=second)
+    assert len(refused) == len(found.trials) == 1
+    assert len(random_search(SPACE, *parts, samples=2, out=tmp_path).trials) == 2
+
+
 def test_a_cell_that_a_spreadsheet_would_run(parts, tmp_path):
     space = Space("s", {"depth": [1], "w2": [1.0], "phi": ["relu"], "x": ["=1+1"]}, build, "1")
     for _ in range(2):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import subprocess
 import sys
 import time
@@ -303,3 +304,36 @@ def test_folders_that_nothing_was_written_into_go_again(tmp_path):
     assert sorted(path.name for path in old.iterdir()) == ["a", "b"]
     with pytest.raises(StoreError, match="file/a cannot be made: "):
         stopped(new / "y" / "file" / "a")
+
+
+def test_a_directory_in_which_one_is_at_work(tmp_path, monkeypatch):
+    """Others are refused, in this process and in another one, which a kill sets free."""
+    script = f"""
+import pathlib, time
+from keras2gp._util import files
+with files.held(pathlib.Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    words = f"another process is at work in {re.escape(str(tmp_path))}. Try: another directory"
+    with files.held(tmp_path):
+        with pytest.raises(StoreError, match=words), files.held(tmp_path):
+            pass
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)  # noqa: S603, PLW1510
+        assert done.returncode == 1
+        assert re.search(words, done.stderr)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as other:  # noqa: S603
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(StoreError, match=words), files.held(tmp_path):
+            pass
+        other.kill()
+    with files.held(tmp_path):
+        pass
+    assert names(tmp_path) == []
+
+    def without(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", without)
+    with files.held(tmp_path), files.held(tmp_path):
+        pass

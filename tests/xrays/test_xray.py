@@ -14,6 +14,7 @@ from keras import layers
 from xray_networks import pooled, shifted
 
 import keras2gp
+from keras2gp._util.files import held
 from keras2gp.cli.main import main
 from keras2gp.errors import InputError, StoreError, UnsupportedModelError
 from keras2gp.matrices.speed import Speed
@@ -137,6 +138,13 @@ def test_damaged_scores_are_computed_again_and_other_data_is_refused(made, produ
     assert keras2gp.xray(dense(), x[:60], y[:60], out=tmp_path / "out", **settings) == report
     with pytest.raises(StoreError, match="of another X-ray, which differs in the targets"):
         keras2gp.xray(dense(), x[:60], 1 - y[:60], out=tmp_path / "out", **settings)
+
+
+def test_two_xrays_in_one_directory(made, products):
+    _, out, settings = made
+    x, y = products
+    with held(out), pytest.raises(StoreError, match="another process is at work in"):
+        keras2gp.xray(dense(), x[:60], y[:60], out=out, **settings)
 
 
 def test_another_xray_is_refused_before_anything_is_built(made, products, monkeypatch):
