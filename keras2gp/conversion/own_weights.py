@@ -145,7 +145,7 @@ class OwnWeights:
         last: the call that adds biases to its result, or itself
         """
         name = type(node.operation).__name__
-        if name == "Matmul" and len(weight.shape) == 2:
+        if len(weight.shape) == 2 and _multiplies(node):
             bias = None if last is node else variables_of(last)[0]
             layer = self._dense(weight, bias)
         else:
@@ -157,7 +157,7 @@ class OwnWeights:
     def _biases(self, node: Any, weight: Any) -> list[StandIn]:
         """Calls that add biases, one for each channel, or constants; none if a weight is neither.
 
-        Biases are a Dense layer whose kernel is zero, in a sum with what they are added to.
+        Biases are a Dense layer of zeros, in a sum with what they are added to.
         """
         (tensor,), (result,) = node.arguments.keras_tensors, node.outputs
         shape, channels = tuple(weight.shape), result.shape[-1]
@@ -165,11 +165,13 @@ class OwnWeights:
         if tensor.shape != result.shape:
             return []
         if set(shape[:-1]) <= {1} and shape[-1:] == (channels,):
+            zeros = keras.KerasTensor(result.shape, result.dtype, name="zeros")
             biases = keras.KerasTensor(result.shape, result.dtype, name="biases")
             layer = self._zero_dense(weight, channels)
             total = type(node.operation)(name=node.operation.name)
             return [
-                StandIn(layer, arguments(tensor), [biases]),
+                StandIn(self._zeros_for(layer), arguments(tensor), [zeros]),
+                StandIn(layer, arguments(zeros), [biases]),
                 StandIn(total, arguments(tensor, biases), node.outputs),
             ]
         number = initial_constant(self._laws.get(id(weight)))
@@ -195,6 +197,10 @@ class OwnWeights:
             return layer
 
         return self._once([bias], build)
+
+    def _zeros_for(self, layer: Any) -> Any:
+        """The input of biases: the tensor times 0, so that no weights can act on it."""
+        return self._once([layer], lambda: keras.layers.Rescaling(0.0, name=f"{layer.name}_zeros"))
 
     def table(self, weight: Any) -> Any:
         """The Embedding that a weight [*positions, units] is, of the numbers of its positions."""
@@ -277,6 +283,28 @@ def _built_anew(layer: Any) -> Any:
 def _made_again(layer: Any) -> Any:
     """A layer of the same class and settings, whose __init__ has made its weights."""
     return type(layer).from_config(layer.get_config())
+
+
+def _multiplies(node: Any) -> bool:
+    """Whether a call of a tensor and a matrix is x @ w, as matmul, dot, tensordot or einsum."""
+    operation, name = node.operation, type(node.operation).__name__
+    rank = len(node.arguments.keras_tensors[0].shape)
+    if name == "Tensordot":
+        axes = operation.axes
+        if not isinstance(axes, int):
+            own, others = (np.ravel(each).tolist() for each in axes)
+            axes = int(own in ([-1], [rank - 1]) and others in ([0], [-2]))
+        return axes == 1
+    if name == "Einsum":
+        sources, _, result = operation.subscripts.replace(" ", "").partition("->")
+        tensor, _, matrix = sources.partition(",")
+        if len(matrix) != 2 or not matrix.isalpha():
+            return False
+        rows, columns = matrix
+        letters = tensor.replace("...", "")
+        alone = len({*letters, columns}) == len(letters) + 1
+        return alone and letters[-1:] == rows and result == tensor[:-1] + columns
+    return name in ("Matmul", "Dot") and rank > 1
 
 
 def _is_pair(node: Any, weight: Any) -> bool:

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from keras._tf_keras import keras as tf_keras
 from keras.src.legacy import backend as legacy_backend
 from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
 
@@ -46,7 +47,8 @@ def functions_of_tensorflow() -> Iterator[None]:
 def _functions_of_the_backend() -> Iterator[None]:
     """Let those of tf.keras.backend take symbolic tensors that read attributes of TensorFlow's."""
     # Where the functions themselves look each other up, and where users' code does.
-    before = [(module, dict(vars(module))) for module in (legacy_backend, tf.keras.backend)]
+    modules = {id(m): m for m in (legacy_backend, tf.keras.backend, tf_keras.backend)}
+    before = [(module, dict(vars(module))) for module in modules.values()]
     changed = [(m, name, old[name]) for m, old in before for name in _OF_BACKEND if name in old]
     for module, name, original in changed:
         setattr(module, name, _answering(original, _OF_BACKEND[name]))
@@ -173,7 +175,35 @@ def _one_hot(x: Any, depth: int) -> Any:
 
 
 def _tensordot(a: Any, b: Any, axes: Any) -> Any:
+    if not isinstance(axes, int):  # TensorFlow also takes an axis of each as a number.
+        axes = [np.ravel(each).tolist() for each in axes]
     return ops.tensordot(a, b, axes)
+
+
+def _matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+    a, b = (
+        ops.swapaxes(x, -1, -2) if turned else x
+        for x, turned in ((a, transpose_a), (b, transpose_b))
+    )
+    return ops.matmul(a, b)
+
+
+def _bias_add(value: Any, bias: Any, data_format: str | None = None) -> Any:
+    if data_format is not None and data_format.startswith("NC"):
+        raise UnreadableError("tf.nn.bias_add", "its channels are not the last axis", "")
+    return value + bias
+
+
+def _backend_bias_add(x: Any, bias: Any, data_format: str | None = None) -> Any:
+    first = (data_format or keras.config.image_data_format()) == "channels_first"
+    if not first:
+        return x + bias
+    shape = tuple(bias.shape)
+    return x + ops.reshape(bias, (1, shape[-1], *(shape[:-1] or (1,) * (len(x.shape) - 2))))
+
+
+def _backend_dot(x: Any, y: Any) -> Any:
+    return ops.dot(x, y) if len(y.shape) == 2 else ops.tensordot(x, y, [[-1], [len(y.shape) - 2]])
 
 
 def _pooling(pool: Callable[..., Any]) -> Callable[..., Any]:
@@ -200,7 +230,10 @@ def _sizes(value: Any, rank: int) -> tuple[int, ...]:
 
 
 _OF_BACKEND: dict[str, Callable[..., Any]] = {
+    "batch_flatten": lambda x: ops.reshape(x, (-1, math.prod(x.shape[1:]))),
+    "bias_add": _backend_bias_add,
     "concatenate": lambda tensors, axis=-1: ops.concatenate(tensors, axis),
+    "dot": _backend_dot,
     "dtype": lambda x: x.dtype,
     "mean": lambda x, axis=None, keepdims=False: ops.mean(x, axis, keepdims),
     "ndim": lambda x: len(x.shape),
@@ -219,7 +252,7 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "avg_pool": _pooling(ops.average_pool),
     "avg_pool1d": _pooling(ops.average_pool),
     "avg_pool2d": _pooling(ops.average_pool),
-    "bias_add": lambda x, bias: x + bias,
+    "bias_add": _bias_add,
     "cumsum": ops.cumsum,
     "depth_to_space": ops.nn.depth_to_space,
     "einsum": lambda equation, inputs: ops.einsum(equation, *inputs),
@@ -228,6 +261,7 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "l2_normalize": lambda x, axis=None, epsilon=1e-12: ops.normalize(
         x, axis=axis, order=2, epsilon=math.sqrt(epsilon)
     ),
+    "matmul": _matmul,
     "max_pool": _pooling(ops.max_pool),
     "max_pool1d": _pooling(ops.max_pool),
     "max_pool2d": _pooling(ops.max_pool),

@@ -143,10 +143,10 @@ def _obstacles_of_totals(graph: Graph) -> list[Obstacle]:
                     "with other branches after it",
                 )
             )
-        centered.append(node.op.is_centered([centered[i] for i in node.inputs]))
-        single.append(
-            node.op.single or (not node.op.random and any(single[i] for i in node.inputs))
-        )
+        zero = set(node.op.sum_weights) == {0.0}
+        handed_on = not (node.op.random or zero) and any(single[i] for i in node.inputs)
+        centered.append(zero or node.op.is_centered([centered[i] for i in node.inputs]))
+        single.append(node.op.single or handed_on)
     return obstacles
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras2gp
@@ -130,6 +131,65 @@ class Outer(layers.Layer):
 
     def call(self, x):
         return x @ self.w
+
+
+class Product(layers.Layer):
+    """A product with a matrix, as one of several functions writes it, with biases."""
+
+    def __init__(self, multiply):
+        super().__init__()
+        self.multiply = multiply
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 8), initializer="he_normal")
+        self.b = self.add_weight(shape=(8,), initializer=NORMAL)
+
+    def call(self, x):
+        return tf.nn.bias_add(self.multiply(x, self.w), self.b, data_format="NHWC")
+
+
+PRODUCTS = {
+    "dot": ops.dot,
+    "einsum": lambda x, w: ops.einsum("btc,cd->btd", x, w),
+    "einsum of any axes": lambda x, w: tf.einsum("...c,cd->...d", x, w),
+    "keras.backend.dot": lambda x, w: tf.keras.backend.dot(x, w),  # noqa: PLW0108 (its present one)
+    "tensordot": lambda x, w: ops.tensordot(x, w, axes=1),
+    "tensordot over axes": lambda x, w: ops.tensordot(x, w, axes=[[-1], [0]]),
+    "tensordot of TensorFlow": lambda x, w: tf.tensordot(x, w, axes=(-1, 0)),
+    "tensordot over the third axis": lambda x, w: tf.tensordot(x, w, [[2], [-2]]),
+}
+OTHERS = {
+    "einsum over steps": lambda x, w: ops.einsum("btc,td->bcd", x[:, :2], w),
+    "einsum that sums steps": lambda x, w: ops.einsum("btc,cd->bd", x, w),
+    "einsum over columns": lambda x, w: ops.einsum("btc,dc->btd", ops.tile(x, (1, 1, 4)), w),
+    "tensordot over steps": lambda x, w: ops.tensordot(x[:, :2], w, axes=[[1], [0]]),
+    "tensordot over columns": lambda x, w: ops.tensordot(x, w @ ops.ones((8, 2)), axes=[[2], [1]]),
+}
+
+
+def steps(layer):
+    def function(x):
+        x = layers.Conv1D(2, 1)(layers.Reshape((3, 1))(x))
+        return dense(1)(layers.Flatten()(ops.relu(layer(x))))
+
+    return function
+
+
+@pytest.mark.parametrize("case", PRODUCTS)
+def test_products_are_those_of_dense(case):
+    own = matrix(steps(Product(PRODUCTS[case])))
+    np.testing.assert_allclose(own, matrix(steps(dense())), rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_products_are_refused(case):
+    class Other(Product):
+        def call(self, x):
+            return self.multiply(x, self.w)
+
+    x = keras.Input((3,))
+    report = keras2gp.inspect(keras.Model(x, steps(Other(OTHERS[case]))(x)))
+    assert any("weights of its own" in obstacle.why for obstacle in report.obstacles)
 
 
 def dense(units=8, bias=NORMAL, **settings):
@@ -276,6 +336,28 @@ def test_biases_of_ones_own_with_their_present_values():
     (variances,) = (v for path, v in found.items() if path.startswith("bias"))
     assert variances.weight == 0.0
     assert variances.bias == pytest.approx(np.mean(np.linspace(-1.0, 1.0, 8) ** 2), rel=1e-6)
+
+
+def test_variances_of_all_weights_are_not_of_biases_alone():
+    x = keras.Input((3,))
+    model = keras.Model(x, dense(1, "zeros")(ops.relu(Bias()(dense(8, "zeros")(x)))))
+    stated = keras2gp.convert(model, dtype="float64", overrides={"*": {"weight": 2.0}})
+    plain = keras.Model(x, dense(1, "zeros")(ops.relu(dense(8)(x))))
+    expected = keras2gp.convert(plain, dtype="float64")
+    np.testing.assert_allclose(
+        stated.matrix(X, get="both"), expected.matrix(X, get="both"), rtol=1e-12
+    )
+
+
+def test_biases_of_a_sum_over_channels():
+    # The end of a factorisation machine: one number for each image, and a bias.
+    x = keras.Input((3,))
+    dot = layers.Dot(1)([dense()(x), layers.Dense(8)(ops.relu(dense(8)(x)))])
+    with_bias, without = (
+        keras2gp.convert(keras.Model(x, ops.sigmoid(y)), dtype="float64").matrix(X, get="both")
+        for y in (Bias()(dot), dot)
+    )
+    np.testing.assert_allclose(with_bias, np.add(without, 0.16), rtol=1e-12)
 
 
 def test_keras_is_left_as_it_was():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
+from keras._tf_keras.keras import backend  # as `from tensorflow.keras import backend` gives it
 
 import keras2gp
 from keras2gp.conversion.tf_calls import functions_of_tensorflow
@@ -19,6 +20,8 @@ CASES = {
     "avg_pool": (MAP, lambda x: tf.nn.avg_pool2d(x, [1, 2, 1, 1], [1, 2, 1, 1], "SAME")),
     "avg_pool of one size": (MAP, lambda x: tf.nn.avg_pool2d(x, 2, 2, "VALID")),
     "bias_add": (STEPS, lambda x: tf.nn.bias_add(x, MATRIX[:, 0])),
+    "bias_add of a format": (
+        STEPS, lambda x: tf.nn.bias_add(x, MATRIX[:, 0], data_format="N...C")),
     "cast": (STEPS, lambda x: tf.cast(x, tf.float32)),
     "clip_by_value": (STEPS, lambda x: tf.clip_by_value(x, -0.5, 1.0)),
     "concat": (STEPS, lambda x: tf.concat([x, 2 * x], -1)),
@@ -37,6 +40,19 @@ CASES = {
     "identity": (STEPS, tf.identity),
     "cumsum": (STEPS, lambda x: tf.cumsum(x, 1)),
     "keras.backend": (STEPS, lambda x: tf.keras.backend.sum(x, axis=1)),
+    "keras.backend.batch_flatten": (STEPS, tf.keras.backend.batch_flatten),
+    "keras.backend.bias_add": (STEPS, lambda x: tf.keras.backend.bias_add(x, MATRIX[:, 0])),
+    "keras.backend.bias_add, channels first": (
+        STEPS, lambda x: tf.keras.backend.bias_add(x, MATRIX[:4, 0], "channels_first")),
+    "keras.backend.bias_add of a map": (
+        STEPS, lambda x: tf.keras.backend.bias_add(x, np.tile(MATRIX[:4], 2))),
+    "keras.backend.bias_add of a map, channels first": (
+        STEPS, lambda x: tf.keras.backend.bias_add(x, MATRIX @ MATRIX[:4].T, "channels_first")),
+    "keras.backend.dot": (STEPS, lambda x: tf.keras.backend.dot(x, tf.constant(MATRIX))),
+    "keras.backend.dot of more axes": (
+        STEPS, lambda x: tf.keras.backend.dot(x, tf.stack([MATRIX, 2 * MATRIX]))),
+    "keras.backend.ndim": (STEPS, lambda x: x * float(tf.keras.backend.ndim(x))),
+    "keras.backend.ndim, imported": (STEPS, lambda x: x * float(backend.ndim(x))),
     "keras.backend.concatenate": (STEPS, lambda x: tf.keras.backend.concatenate([x, 2 * x])),
     "keras.backend.dtype": (
         STEPS, lambda x: tf.keras.backend.cast(x, tf.keras.backend.dtype(x))),
@@ -51,6 +67,9 @@ CASES = {
     "leaky_relu of a slope": (STEPS, lambda x: tf.nn.leaky_relu(x, alpha=0.3)),
     "log_softmax": (STEPS, tf.nn.log_softmax),
     "matmul": (STEPS, lambda x: tf.matmul(x, MATRIX)),
+    "matmul of a transposed one": (STEPS, lambda x: tf.matmul(x, MATRIX.T, transpose_b=True)),
+    "matmul of both transposed": (
+        STEPS, lambda x: tf.matmul(x, x[:, :, :4], transpose_a=True, transpose_b=True)),
     "max_pool": (MAP, lambda x: tf.nn.max_pool(x, [2, 2], [2, 2], "SAME")),
     "maximum": (STEPS, lambda x: tf.maximum(0.0, x)),
     "moments": (STEPS, lambda x: tf.nn.moments(x, [1])[1]),
@@ -93,6 +112,8 @@ CASES = {
     "subtract": (STEPS, lambda x: tf.subtract(1.0, x)),
     "tanh": (STEPS, tf.tanh),
     "tensordot": (STEPS, lambda x: tf.tensordot(x, MATRIX, 1)),
+    "tensordot over axes": (STEPS, lambda x: tf.tensordot(x, MATRIX, [[2], [0]])),
+    "tensordot over an axis of each": (STEPS, lambda x: tf.tensordot(x, MATRIX, axes=(-1, 0))),
     "tile": (STEPS, lambda x: tf.tile(x, [1, 2, 1])),
     "transpose": (STEPS, lambda x: tf.transpose(x, perm=[0, 2, 1])),
     "unstack": (STEPS, lambda x: tf.unstack(x, axis=1)[2]),
@@ -116,7 +137,8 @@ UNKNOWN = {
     "without a counterpart": tf.math.lgamma,
     "in each image": lambda x: tf.gather(x, [[0]], axis=1, batch_dims=1),
     "a window of images": lambda x: tf.nn.avg_pool2d(x[..., None], [2, 1, 1, 1], 1, "SAME"),
-    "a transposed factor": lambda x: tf.matmul(x, x, transpose_b=True),
+    "an adjoint factor": lambda x: tf.matmul(x, x, adjoint_b=True),
+    "biases of the first axis": lambda x: tf.nn.bias_add(x, MATRIX[:4, 0], data_format="NC..."),
     "another norm": lambda x: tf.norm(x, ord=1, axis=-1),
     "a symbolic axis": lambda x: tf.reduce_sum(x, axis=x),
 }
