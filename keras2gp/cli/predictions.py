@@ -1,21 +1,17 @@
-"""A fit read from disk: its predictions in batches, their measures, and the files of them."""
+"""A fit read from disk: its predictions in batches, and their measures."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 from keras2gp._util.arrays import Array, Images, Targets
-from keras2gp._util.files import made_folders, write_file
 from keras2gp._util.progress import stage
-from keras2gp._util.text import harmless_cell
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.rows import Rows
@@ -39,21 +35,22 @@ from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 
 __all__ = [
+    "ENDS",
+    "REGRESSION",
     "Estimator",
-    "columns_text",
     "load_fit",
     "measures_of",
     "ood_scores",
     "predictions_of",
     "repeated_rows",
     "require_targets",
-    "write_predictions",
 ]
 
 Estimator = GPClassifier | GPRegressor | TrainedEnsemble
 _BATCH = 512
-_REGRESSION = ("mean", "std", "observation_std")
-_ENDS = ("low", "high")
+REGRESSION = ("mean", "std", "observation_std")
+"""Columns of a regression: mean and deviation of the function, deviation of a new target."""
+ENDS = ("low", "high")
 """The ends of the intervals of new targets."""
 _LEVEL = 0.95
 """The probability of an interval."""
@@ -99,7 +96,7 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
 def predictions_of(
     estimator: Estimator, x: Images, kept: KeptCovariances | None = None
 ) -> dict[str, Array]:
-    """Columns by name: of a regression _REGRESSION and _ENDS, or those of a classification.
+    """Columns by name: of a regression REGRESSION and ENDS, or those of a classification.
 
     std is that of the function, observation_std that of a new target, which has the noise besides.
     Both are deviations of Student's t with degrees_of_freedom, infinite for a Gaussian.
@@ -126,7 +123,7 @@ def predictions_of(
                 f"{int((~finite).sum())} of {len(finite)}. Try: fit again, with --dtype float64"
             )
     if not isinstance(estimator, GPClassifier):
-        return _with_intervals(dict(zip(_REGRESSION, columns, strict=True)), estimator)
+        return _with_intervals(dict(zip(REGRESSION, columns, strict=True)), estimator)
     mean, variance, probability = columns
     return {
         "label": estimator.labels_of(mean),
@@ -153,7 +150,7 @@ def _with_intervals(
     """Columns with the ends of the intervals of new targets, and the degrees of freedom."""
     degrees = getattr(estimator, "degrees_of_freedom_", math.inf)
     half = Student(degrees).width(_LEVEL) * columns["observation_std"]
-    ends = dict(zip(_ENDS, (columns["mean"] - half, columns["mean"] + half), strict=True))
+    ends = dict(zip(ENDS, (columns["mean"] - half, columns["mean"] + half), strict=True))
     return {**columns, **ends, "degrees_of_freedom": np.array(degrees)}
 
 
@@ -256,62 +253,3 @@ def require_targets(kernel: Kernel, rows: Rows) -> None:
             f"{rows.name}: y has shape {rows.y.shape}, expected [N]: one label or target a row. "
             "If it is one-hot, try y.argmax(axis=1)"
         )
-
-
-def write_predictions(path: Path, columns: dict[str, Array]) -> None:
-    """Write predictions, by the file's ending; the file has its name only once it is complete.
-
-    columns: as predictions_of returns
-
-    Raises: StoreError if the file cannot be written.
-    """
-    with made_folders(path.parent):
-        if path.suffix == ".csv":
-            write_file(path, lambda stream: _write_csv(stream, columns))
-        else:
-            write_file(path, lambda stream: np.savez(stream, allow_pickle=False, **columns))
-
-
-def columns_text(columns: dict[str, Array], *, csv: bool) -> list[tuple[str, str]]:
-    """The columns of a file of predictions, in words: of a .csv file, or the arrays of an .npz."""
-    if "label" not in columns:
-        described = [
-            ("mean, std", "of the function, in the unit of the targets"),
-            ("observation_std", "of a new target, which has the noise besides"),
-            ("low, high", "between them lie 95% of new targets, if the model is right"),
-        ]
-        degrees = ("degrees_of_freedom", "of Student's t, which std is of; infinite: a Gaussian")
-        return described if csv else [*described, degrees]
-    known = [("label", "the predicted class")]
-    variance = ("variance", "of the latent function: large for inputs unlike all training inputs")
-    if csv:
-        first, *_, last = columns["classes"].tolist()
-        return [*known, variance, (f"p_{first} ... p_{last}", "probabilities of the classes")]
-    return [
-        *known,
-        ("probability", "of each class, in the order of classes"),
-        ("mean", "of the latent function of each class"),
-        variance,
-    ]
-
-
-def _write_csv(stream: BinaryIO, columns: dict[str, Array]) -> None:
-    if "label" not in columns:
-        names = (*_REGRESSION, *_ENDS)
-        header = ["row", *names]
-        rows = np.stack([columns[name] for name in names], axis=1).tolist()
-    else:
-        header = [
-            "row",
-            "label",
-            "variance",
-            *(f"p_{name}" for name in columns["classes"].tolist()),
-        ]
-        values = np.column_stack([columns["variance"], columns["probability"]]).tolist()
-        labels = [harmless_cell(label) for label in columns["label"].tolist()]
-        rows = [[label, *row] for label, row in zip(labels, values, strict=True)]
-    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows([number, *row] for number, row in enumerate(rows))
-    text.detach()  # flushes, and leaves the stream open

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from keras2gp._util.arrays import Array, Images
+from keras2gp._util.files import made_folders, write_file
 from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.progress import stage
-from keras2gp._util.text import duration_text, size_text
+from keras2gp._util.text import duration_text, harmless_cell, size_text
 from keras2gp.cli.exit_codes import ExitCode, UsageError
 from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import (
+    ENDS,
+    REGRESSION,
     Estimator,
-    columns_text,
     load_fit,
     measures_of,
     ood_scores,
     predictions_of,
     repeated_rows,
     require_targets,
-    write_predictions,
 )
 from keras2gp.cli.rows import Rows, Unlabelled
 from keras2gp.cli.session import prepared
@@ -191,3 +197,62 @@ def export(options: argparse.Namespace, _rows: None, out: Output) -> ExitCode:
     out.line(f"wrote {options.out}: {size_text(size)}, images in, predictions out")
     out.document({"out": str(options.out), "bytes": size})
     return ExitCode.FINE
+
+
+def write_predictions(path: Path, columns: dict[str, Array]) -> None:
+    """Write predictions, by the file's ending; the file has its name only once it is complete.
+
+    columns: as predictions_of returns
+
+    Raises: StoreError if the file cannot be written.
+    """
+    with made_folders(path.parent):
+        if path.suffix == ".csv":
+            write_file(path, lambda stream: _write_csv(stream, columns))
+        else:
+            write_file(path, lambda stream: np.savez(stream, allow_pickle=False, **columns))
+
+
+def columns_text(columns: dict[str, Array], *, csv: bool) -> list[tuple[str, str]]:
+    """The columns of a file of predictions, in words: of a .csv file, or the arrays of an .npz."""
+    if "label" not in columns:
+        described = [
+            ("mean, std", "of the function, in the unit of the targets"),
+            ("observation_std", "of a new target, which has the noise besides"),
+            ("low, high", "between them lie 95% of new targets, if the model is right"),
+        ]
+        degrees = ("degrees_of_freedom", "of Student's t, which std is of; infinite: a Gaussian")
+        return described if csv else [*described, degrees]
+    known = [("label", "the predicted class")]
+    variance = ("variance", "of the latent function: large for inputs unlike all training inputs")
+    if csv:
+        first, *_, last = columns["classes"].tolist()
+        return [*known, variance, (f"p_{first} ... p_{last}", "probabilities of the classes")]
+    return [
+        *known,
+        ("probability", "of each class, in the order of classes"),
+        ("mean", "of the latent function of each class"),
+        variance,
+    ]
+
+
+def _write_csv(stream: BinaryIO, columns: dict[str, Array]) -> None:
+    if "label" not in columns:
+        names = (*REGRESSION, *ENDS)
+        header = ["row", *names]
+        rows = np.stack([columns[name] for name in names], axis=1).tolist()
+    else:
+        header = [
+            "row",
+            "label",
+            "variance",
+            *(f"p_{name}" for name in columns["classes"].tolist()),
+        ]
+        values = np.column_stack([columns["variance"], columns["probability"]]).tolist()
+        labels = [harmless_cell(label) for label in columns["label"].tolist()]
+        rows = [[label, *row] for label, row in zip(labels, values, strict=True)]
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([number, *row] for number, row in enumerate(rows))
+    text.detach()  # flushes, and leaves the stream open
