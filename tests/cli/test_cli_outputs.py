@@ -147,8 +147,9 @@ def test_a_link_among_the_parents(files, copy, run, tmp_path):
 def test_the_working_directory(files, run, tmp_path, monkeypatch):
     (tmp_path / "here" / "below").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here" / "below")
-    for place in (".", "..", "", tmp_path / "here"):
+    for place in (".", "..", tmp_path / "here"):
         refused(run, tmp_path, "working directory", *fit(files, place))
+    refused(run, tmp_path, "it is empty", *fit(files, ""))
 
 
 def test_a_directory_where_a_disk_is_mounted(monkeypatch, tmp_path):
