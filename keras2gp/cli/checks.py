@@ -31,6 +31,7 @@ from keras2gp.cli.outputs import (
 from keras2gp.cli.sources import ModelSource, check_data, model_source, stated_shape
 from keras2gp.conversion.overrides import read_overrides
 from keras2gp.plots.style import SUFFIXES, new_figure
+from keras2gp.search import PAPER_SPACES, SPACE_NAMES
 from keras2gp.xrays import KINDS
 
 __all__ = [
@@ -135,8 +136,8 @@ def check_export(options: argparse.Namespace) -> None:
 def check_search(options: argparse.Namespace) -> None:
     """Check the arguments of `search`, and set the default of --validation."""
     path, colon, _ = options.space.rpartition(":")
-    if options.space != "paper" and (not colon or Path(path).suffix != ".py"):
-        raise UsageError(f"{options.space!r} is no space: expected paper, or path.py:function")
+    if options.space not in PAPER_SPACES and (not colon or Path(path).suffix != ".py"):
+        raise UsageError(f"{options.space!r} is no space: {SPACE_NAMES}")
     if colon:
         _check_file(Path(path), "SPACE")
     if options.seed < 0:

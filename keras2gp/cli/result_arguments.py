@@ -113,8 +113,9 @@ def add_search(commands: Any) -> None:
         "space",
         metavar="SPACE",
         type=option_values.source,
-        help="paper, its hyperparameters; or path.py:function, your own code, which is run: a "
-        "function from a dict of settings to a Keras model, and a dict SPACE of distributions",
+        help="paper, its hyperparameters, paper-convnet of networks without skips, paper-residual "
+        "of those with skips; or path.py:function, your own code, which is run: a function from a "
+        "dict of settings to a Keras model, and a dict SPACE of distributions",
     )
     arguments.add_data(search)
     arguments.add_training_rows(search)

@@ -20,6 +20,7 @@ from sklearn.model_selection import ParameterSampler
 
 from keras2gp._util.paths import expanded
 from keras2gp.errors import InputError
+from keras2gp.search import PAPER_SPACES, SPACE_NAMES
 
 __all__ = [
     "OwnModel",
@@ -76,15 +77,15 @@ class Space:
 
 
 def space_of(text: str, image_shape: Sequence[int], classes: int) -> Space:
-    """The space that a text names: "paper", or path.py:function.
+    """The space that a text names: one of PAPER_SPACES, or path.py:function.
 
     Raises: InputError if it names none.
     """
-    if text == "paper":
-        return paper_space(image_shape, classes)
+    if text in PAPER_SPACES:
+        return paper_space(image_shape, classes, text)
     path, colon, function = text.rpartition(":")
     if not colon or Path(path).suffix != ".py":
-        raise InputError(f"{text!r} is no space: expected paper, or path.py:function")
+        raise InputError(f"{text!r} is no space: {SPACE_NAMES}")
     return own_space(expanded(path), function)
 
 
@@ -146,8 +147,11 @@ class OwnModel:
         return vars(module)
 
 
-def paper_space(image_shape: Sequence[int], classes: int) -> Space:
+def paper_space(image_shape: Sequence[int], classes: int, name: str = "paper") -> Space:
     """The hyperparameters that the paper searches, section 4; the ranges are ours.
+
+    "paper" draws from all its networks, "paper-convnet" from those without skips, and
+    "paper-residual" from those with skips.
 
     The paper names the parameters and the best values, and not the ranges: these ranges hold all
     of its best values. weight_variance is the variance of one element of a filter times the input
@@ -156,7 +160,8 @@ def paper_space(image_shape: Sequence[int], classes: int) -> Space:
     """
     shape = tuple(image_shape)
     build = PaperNetwork(shape, classes)
-    return Space("paper", _PAPER, build, f"paper 1, {shape}, {classes}", _paper_fits(shape))
+    identity = f"{name} 1, {shape}, {classes}"
+    return Space(name, _PAPER | _PARTS[name], build, identity, _paper_fits(shape))
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,11 @@ _PAPER: dict[str, Any] = {
     "skip": [0, 1, 2, 3],
     "weight_variance": stats.loguniform(0.5, 20.0),
     "bias_variance": stats.loguniform(0.1, 20.0),
+}
+_PARTS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "paper-convnet": {"skip": [0]},
+    "paper-residual": {"skip": [1, 2, 3], "stride": [1], "padding": ["same"]},
 }
 
 

@@ -247,6 +247,14 @@ def test_the_papers_space_is_drawn_everywhere():
     assert {d["layers"] for d in draws} == set(range(2, 13))
 
 
+def test_parts_of_the_papers_space():
+    for part, skips in (("paper-convnet", {0}), ("paper-residual", {1, 2, 3})):
+        space = space_of(part, (28, 28, 1), 10)
+        assert {space.draw(0, number)["skip"] for number in range(60)} == skips
+        assert space.name == part
+        assert space.identity != space_of("paper", (28, 28, 1), 10).identity
+
+
 @pytest.mark.parametrize("changes", [
     {"skip": 2, "activation": "erf"}, {"padding": "valid", "stride": 2}, {"skip": 1},
 ])  # fmt: skip
