@@ -21,6 +21,7 @@ LIMITS = {"own_activation": 1e-12, "own_layer": 1e-12, "own_model": 0.2}
 def test_all_examples_are_listed():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         *LIMITS,
+        "beyond_table1",
         "denoise",
         "sensitivity",
         "strange_inputs",
@@ -41,6 +42,22 @@ def test_denoise(tmp_path, capsys):
     assert runpy.run_path(str(EXAMPLES / "denoise.py"))["main"](str(picture)) < 0.6
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "2560 rows" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_beyond_table1(tmp_path, capsys):
+    """Every kernel has a row with four heads; a second run computes no kernel again."""
+    main = runpy.run_path(str(EXAMPLES / "beyond_table1.py"))["main"]
+    options = ["--train", "100", "--test", "100", "--networks", "resnet32", "--ends", "flatten",
+               "average", "--out", str(tmp_path)]  # fmt: skip
+    assert main(options) < 0.35
+    stores = sorted(tmp_path.glob("resnet32-*.zarr"))
+    assert len(stores) == 8
+    written = [path.stat().st_mtime_ns for store in stores for path in store.rglob("c/*")]
+    main(options)
+    assert [path.stat().st_mtime_ns for store in stores for path in store.rglob("c/*")] == written
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ResNet")]
+    assert [row.count("%, ") for row in rows] == [4] * 8
 
 
 @pytest.mark.slow
