@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 from keras._tf_keras import keras as tf_keras
+from keras.src.layers.merging.dot import batch_dot
 from keras.src.legacy import backend as legacy_backend
 from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
 
@@ -206,6 +207,24 @@ def _backend_dot(x: Any, y: Any) -> Any:
     return ops.dot(x, y) if len(y.shape) == 2 else ops.tensordot(x, y, [[-1], [len(y.shape) - 2]])
 
 
+_BATCH_DOT = legacy_backend.batch_dot
+
+
+def _batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
+    # Keras's own has no symbolic form beyond three axes.
+    flat = max(len(x.shape), len(y.shape)) <= 3
+    return (batch_dot if flat else _BATCH_DOT)(x, y, axes)
+
+
+def _resize_images(
+    x: Any, height_factor: int, width_factor: int, data_format: str, interpolation: str = "nearest"
+) -> Any:
+    first = 2 if data_format == "channels_first" else 1
+    height, width = x.shape[first : first + 2]
+    size = (height * height_factor, width * width_factor)
+    return ops.image.resize(x, size, interpolation, data_format=data_format)
+
+
 def _pooling(pool: Callable[..., Any]) -> Callable[..., Any]:
     def pooled(x: Any, ksize: Any, strides: Any, padding: str) -> Any:
         rank = len(x.shape) - 2
@@ -230,6 +249,7 @@ def _sizes(value: Any, rank: int) -> tuple[int, ...]:
 
 
 _OF_BACKEND: dict[str, Callable[..., Any]] = {
+    "batch_dot": _batch_dot,
     "batch_flatten": lambda x: ops.reshape(x, (-1, math.prod(x.shape[1:]))),
     "bias_add": _backend_bias_add,
     "concatenate": lambda tensors, axis=-1: ops.concatenate(tensors, axis),
@@ -237,7 +257,9 @@ _OF_BACKEND: dict[str, Callable[..., Any]] = {
     "dtype": lambda x: x.dtype,
     "mean": lambda x, axis=None, keepdims=False: ops.mean(x, axis, keepdims),
     "ndim": lambda x: len(x.shape),
+    "prod": lambda x, axis=None, keepdims=False: ops.prod(x, axis, keepdims),
     "repeat_elements": lambda x, rep, axis: ops.repeat(x, repeats=rep, axis=axis),
+    "resize_images": _resize_images,
     "softmax": ops.softmax,
     "std": lambda x, axis=None, keepdims=False: ops.std(x, axis, keepdims),
     "var": lambda x, axis=None, keepdims=False: ops.var(x, axis, keepdims),
@@ -268,6 +290,7 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "moments": lambda x, axes, keepdims=False: ops.moments(x, axes, keepdims=keepdims),
     "norm": lambda x, axis=None, keepdims=False: ops.norm(x, axis=axis, keepdims=keepdims),
     "one_hot": _one_hot,
+    "ones_like": lambda x, dtype=None: ops.ones_like(x, dtype),
     "rank": lambda x: len(x.shape),
     "reverse": ops.flip,
     "roll": ops.roll,
@@ -278,5 +301,6 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
     "squared_difference": lambda x, y: ops.square(x - y),
     "tensordot": _tensordot,
     "unstack": _unstack,
+    "zeros_like": lambda x, dtype=None: ops.zeros_like(x, dtype),
 }
 """Functions of TensorFlow that are no single operation, or whose arguments are of another form."""

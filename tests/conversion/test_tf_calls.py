@@ -57,6 +57,15 @@ CASES = {
     "keras.backend.dtype": (
         STEPS, lambda x: tf.keras.backend.cast(x, tf.keras.backend.dtype(x))),
     "keras.backend.mean": (STEPS, lambda x: tf.keras.backend.mean(x, axis=[1], keepdims=True)),
+    "keras.backend.batch_dot": (STEPS, lambda x: tf.keras.backend.batch_dot(x, x, [2, 2])),
+    "keras.backend.batch_dot of vectors": (
+        (6,), lambda x: tf.keras.backend.batch_dot(x, 2 * x, axes=1)),
+    "keras.backend.prod": (STEPS, lambda x: tf.keras.backend.prod(x, -1)),
+    "keras.backend.resize_images": (
+        MAP, lambda x: tf.keras.backend.resize_images(x, 2, 3, "channels_last")),
+    "keras.backend.resize_images, channels first": (
+        MAP, lambda x: tf.keras.backend.resize_images(
+            x, 2, 1, "channels_first", interpolation="bilinear")),
     "keras.backend.repeat_elements": (
         STEPS, lambda x: tf.keras.backend.repeat_elements(x, 2, axis=1)),
     "keras.backend.softmax": (STEPS, lambda x: tf.keras.backend.softmax(x, axis=1)),
@@ -76,6 +85,7 @@ CASES = {
     "moments, kept": (STEPS, lambda x: tf.nn.moments(x, [-1], keepdims=True)[0]),
     "norm": (STEPS, lambda x: tf.norm(x, axis=-1)),
     "one_hot": ((3,), lambda x: tf.one_hot(tf.cast(x, "int32"), 4)),
+    "ones_like": (STEPS, lambda x: tf.ones_like(x) - x),
     "pad": (STEPS, lambda x: tf.pad(x, [[0, 0], [1, 1], [0, 0]])),
     "pad by reflection": (STEPS, lambda x: tf.pad(
         x, tf.constant([[0, 0], [2, 1], [0, 0]]), "REFLECT")),
@@ -117,6 +127,7 @@ CASES = {
     "tile": (STEPS, lambda x: tf.tile(x, [1, 2, 1])),
     "transpose": (STEPS, lambda x: tf.transpose(x, perm=[0, 2, 1])),
     "unstack": (STEPS, lambda x: tf.unstack(x, axis=1)[2]),
+    "zeros_like": (STEPS, lambda x: tf.zeros_like(x, dtype=tf.float32) - x),
 }  # fmt: skip
 
 
