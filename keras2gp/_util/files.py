@@ -224,7 +224,9 @@ def require_writable(path: Path, error: type[Keras2GPError] = StoreError) -> Non
     """
     mode = _mode(path)
     if mode is not None and not stat.S_ISREG(mode):
-        raise error(f"{path} is {_kind(mode)}: no file is written there. Try: another name")
+        raise error(
+            f"{path} is {_kind(mode)}: no file is written there. Try: another name, or move it away"
+        )
 
 
 @contextmanager
