@@ -7,13 +7,20 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import Any
 
 from keras2gp._util.progress import stage
 
-__all__ = ["import_tensorflow", "importer", "silent_stderr", "start_tensorflow"]
+__all__ = [
+    "import_tensorflow",
+    "importer",
+    "quiet",
+    "quiet_from_now",
+    "silent_stderr",
+    "start_tensorflow",
+]
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -30,39 +37,66 @@ def import_tensorflow() -> None:
 
     Their messages are shown where TF_CPP_MIN_LOG_LEVEL is set to 0, 1 or 2.
     """
-    os.environ.setdefault(_LEVEL, "3")
     # keras2gp speaks TensorFlow, whatever Keras's own settings say.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    silent = os.environ[_LEVEL] not in ("0", "1", "2")
     if "tensorflow" not in sys.modules or "keras" not in sys.modules:
-        with silent_stderr() if silent else nullcontext():
+        with quiet_from_now():
             import_module("tensorflow")
             import_module("keras")
-    if silent:
+    if _hidden():
         for name in ("tensorflow", "absl"):
             logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _hidden() -> bool:
+    return os.environ.get(_LEVEL) not in ("0", "1", "2")
+
+
+def quiet() -> AbstractContextManager[None]:
+    """`silent_stderr`, where the user has not asked for TensorFlow's messages."""
+    return silent_stderr() if _hidden() else nullcontext()
+
+
+def quiet_from_now() -> AbstractContextManager[None]:
+    """`quiet`, for the import of TensorFlow: its later messages are hidden too.
+
+    TensorFlow reads the variable when it is imported.
+    """
+    os.environ.setdefault(_LEVEL, "3")
+    return quiet()
 
 
 @contextmanager
 def silent_stderr() -> Iterator[None]:
     """Keep all output to descriptor 2, C++'s too, and show it only if the block fails."""
-    saved = os.dup(2)
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept:
+    with ExitStack() as opened:
+        try:
+            saved = os.dup(2)
+            opened.callback(os.close, saved)
+            kept = opened.enter_context(tempfile.TemporaryFile())
+        except OSError:  # a process without stderr, or no place to keep its text
+            yield
+            return
+        _flush()
         os.dup2(kept.fileno(), 2)
         text = b""
         try:
             yield
         except Exception:
-            sys.stderr.flush()
+            _flush()
             kept.seek(0)
             text = kept.read()
             raise
         finally:
             os.dup2(saved, 2)
-            os.close(saved)
             with suppress(OSError):  # a full device is no reason to fail
-                sys.stderr.write(text.decode(errors="replace"))
+                if text and sys.stderr is not None:
+                    sys.stderr.write(text.decode(errors="replace"))
+
+
+def _flush() -> None:
+    with suppress(AttributeError, ValueError):  # None, or closed
+        sys.stderr.flush()
 
 
 def importer(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:

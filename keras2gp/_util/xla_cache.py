@@ -23,6 +23,7 @@ from typing import Any
 
 from keras2gp._util.cpu import cpu_facts
 from keras2gp._util.program_cache import ProgramCache
+from keras2gp._util.starting import quiet_from_now
 
 __all__ = ["XLA_FLAGS", "keep_programs", "programs"]
 
@@ -74,7 +75,8 @@ class _AfterImport:
 
 
 def _executed(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    execute(module)
+    with quiet_from_now():
+        execute(module)
     _connect(module)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from keras2gp._util.html import lines, page, table
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.errors import InputError
 from keras2gp.gp.solvers.jitter import check_noise
@@ -37,6 +38,19 @@ class NoiseCurve:
     chosen: float
     rows: int
     reason: str
+
+    def _repr_html_(self) -> str:
+        """The curve as a table, for notebooks."""
+        rows = [
+            (
+                f"{noise:.4g}",
+                "singular" if value is None else f"{value:.2f}",
+                "chosen" if noise == self.chosen else "",
+            )
+            for noise, value in zip(self.candidates, self.values, strict=True)
+        ]
+        curve = table(("noise", "nats", ""), rows, ("noise", "nats"))
+        return page(f"noise variance {self.chosen:.4g}", lines([self.reason]), curve)
 
     def state(self) -> dict[str, Any]:
         """The curve as data for JSON."""

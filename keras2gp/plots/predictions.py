@@ -59,7 +59,7 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
         A figure of two panels.
 
     Raises:
-        InputError: there is no bin, or one without an image.
+        InputError: bins are none, or there is no bin, or one without an image.
 
     References:
         Guo, Pleiss, Sun and Weinberger (2017), On Calibration of Modern Neural Networks.
@@ -69,6 +69,12 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
     >>> len(plots.reliability(bins).axes)
     2
     """
+    bins = list(bins)
+    if not all(hasattr(b, "confidence") for b in bins):
+        raise InputError(
+            "bins holds other things than bins. Try: "
+            "plots.reliability(gp.reliability(labels, probabilities, classes))"
+        )
     if not bins or not all(b.count > 0 for b in bins):
         raise InputError(f"{len(bins)} bins: expected those that hold an image, one or more")
     counts, mean, accuracy = (

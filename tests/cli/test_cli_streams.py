@@ -202,3 +202,20 @@ def test_progress_on_a_terminal_comes_late_and_goes(monkeypatch):
     assert "slow" in text
     assert "25%" in text
     assert text.endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize("end", ["", "; sys.stderr = None; os.close(2)"], ids=["open", "closed"])
+def test_python_hears_nothing_of_tensorflow(spawn, end):
+    """After keras2gp, whoever imports TensorFlow; a process without stderr goes on."""
+    code = f"""
+import os, sys
+import keras2gp{end}
+import keras
+layers = [keras.layers.Dense(4, "relu"), keras.layers.Dense(1)]
+kernel = keras2gp.convert(keras.Sequential([keras.Input((3,)), *layers]))
+print(kernel.matrix([[1.0, 2.0, 3.0]]).shape)
+"""
+    done = spawn("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(1, 1)\n"
+    assert done.stderr == ""

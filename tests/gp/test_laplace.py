@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -214,6 +215,26 @@ def test_what_each_is_for():
     np.testing.assert_allclose(ours.predict_proba(TEST).sum(axis=1), 1.0)
 
 
+def test_ordered_classes_of_texts(tmp_path):
+    """A scale of texts is no alphabet: its order is stated, or a fit says which one it takes."""
+    y = OBSERVED["ordinal"][1]
+    names = ("poor", "fair", "good", "best")
+    numbers = GPLaplace(KERNEL, Ordinal(0.6)).fit(X, y)
+    texts = np.array(names)[y]
+    stated = GPLaplace(KERNEL, Ordinal(0.6, classes=names)).fit(X, texts)
+    assert stated.classes_.tolist() == list(names)
+    np.testing.assert_array_equal(stated.predict_proba(TEST), numbers.predict_proba(TEST))
+    np.testing.assert_array_equal(stated.predict(TEST), np.array(names)[numbers.predict(TEST)])
+    with pytest.warns(UserWarning, match="alphabet: best, fair, good, poor. Try"):
+        alphabet = GPLaplace(KERNEL, Ordinal(0.6)).fit(X, texts)
+    save_head(alphabet, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_head(tmp_path, KERNEL).classes_.tolist() == sorted(names)
+    turned = GPLaplace(KERNEL, Ordinal(0.6, classes=(3, 2, 1, 0))).fit(X, y).predict_proba(TEST)
+    np.testing.assert_allclose(turned[:, ::-1], numbers.predict_proba(TEST), atol=1e-8)
+
+
 @pytest.mark.parametrize("name", ["softmax", "poisson"])
 def test_a_product_is_enough(name):
     likelihood, y = OBSERVED[name]
@@ -289,6 +310,8 @@ def test_a_mode_that_is_not_found():
         ("student", np.column_stack([F, F]), "one target for each input"),
         ("tobit", np.full(40, np.nan), "not finite"),
         (Ordinal(1.0, (0.0,)), OBSERVED["ordinal"][1], "1 thresholds for 4 classes"),
+        (Ordinal(classes=(0, 1, 2)), OBSERVED["ordinal"][1], "holds 3, which is none"),
+        (Ordinal(classes=(0, 1, 2, 3, 4)), OBSERVED["ordinal"][1], "no row of y is of the class 4"),
     ],
 )
 def test_observations_that_do_not_fit(likelihood, y, match):
@@ -304,6 +327,8 @@ def test_observations_that_do_not_fit(likelihood, y, match):
         lambda: Tobit(lower=1.0, upper=1.0),
         lambda: Tobit(scale="wide"),
         lambda: Ordinal(thresholds=(1.0, 0.0)),
+        lambda: Ordinal(classes=("a", "a")),
+        lambda: Ordinal(classes=(1, "a")),
         lambda: GPLaplace(KERNEL, "poisson", prior_mean=np.nan).fit(X, OBSERVED["poisson"][1]),
         lambda: GPLaplace(KERNEL, "poisson", tolerance=2.0).fit(X, OBSERVED["poisson"][1]),
         lambda: GPLaplace(KERNEL, "poisson", max_iterations=0).fit(X, OBSERVED["poisson"][1]),
@@ -313,6 +338,13 @@ def test_observations_that_do_not_fit(likelihood, y, match):
 def test_settings(call):
     with pytest.raises(InputError):
         call()
+
+
+def test_a_mode_in_words():
+    words = repr(fitted("softmax").mode_)
+    assert "steps=" in words
+    assert "products=" in words
+    assert "array" not in words
 
 
 def test_before_a_fit():
@@ -350,9 +382,12 @@ def network():
 
 
 def test_a_fit_with_its_kernel(tmp_path, network):
-    gp = GPLaplace(network, "ordinal").fit(X, OBSERVED["ordinal"][1])
-    gp.save(tmp_path / "fit")
+    names = ("poor", "fair", "good", "best")
+    gp = GPLaplace(network, Ordinal(classes=names))
+    gp.fit(X, np.array(names)[OBSERVED["ordinal"][1]]).save(tmp_path / "fit")
     again = keras2gp.load(tmp_path / "fit")
+    np.testing.assert_array_equal(again.predict(TEST), gp.predict(TEST))
+    assert again.likelihood == gp.likelihood
     np.testing.assert_array_equal(again.predict_proba(TEST), gp.predict_proba(TEST))
     np.testing.assert_array_equal(again.latent(TEST, True)[1], gp.latent(TEST, True)[1])
     with pytest.raises(UsageError, match="holds a GPLaplace"):

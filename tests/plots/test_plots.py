@@ -158,6 +158,7 @@ def test_no_global_state():
     lambda: convergence(report() | {"levels": [report()["levels"][0] | {"width": 0}]}),
     lambda: convergence(report() | {"levels": []}),
     lambda: reliability([]),
+    lambda: reliability(np.full((5, 2), 0.5)),
     lambda: images(np.ones((2, 2)), np.ones((2, 3)), np.ones(2), np.ones(3)),
     lambda: kernel_matrix(np.ones((2, 3)), np.ones(2)),
     lambda: kernel_matrix(np.zeros((2, 2)), np.ones(2)),

@@ -8,6 +8,7 @@ import keras
 
 import keras2gp
 from keras2gp._util import html
+from keras2gp.gp import NoiseCurve
 from keras2gp.verification.report import Verdict, VerificationReport, WidthEstimate
 
 EVIL = '<script>alert("x")</script>&\x1b[31m'
@@ -61,6 +62,13 @@ def test_kernels_and_reports():
     pooled = [keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3), keras.layers.MaxPooling2D()]
     report = keras2gp.inspect(keras.Sequential(pooled))
     assert any("obstacle: " in text for text in Checked(report._repr_html_()).texts)
+
+
+def test_a_choice_of_noise():
+    curve = NoiseCurve((0.0, 0.125, 2.0), (None, -4.5, -7.0), 0.125, 30, "the largest <evidence>")
+    texts = Checked(curve._repr_html_()).texts
+    assert texts[:2] == ["noise variance 0.125", "the largest <evidence>"]
+    assert texts[4:] == ["0", "singular", "0.125", "-4.50", "chosen", "2", "-7.00"]
 
 
 def test_a_verification():

@@ -13,7 +13,7 @@ Conjugate gradients on K^-1 + W, preconditioned by K, take one product with K in
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,8 +49,8 @@ class Mode:
         residual: largest entry of g - a, relative to the largest of g, or to 1.
     """
 
-    weights: Matrix
-    latent: Matrix
+    weights: Matrix = field(repr=False)
+    latent: Matrix = field(repr=False)
     log_density: float
     steps: int
     products: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.special import expit, log_expit, log_ndtr, log_softmax, ndtr, ndtri, 
 from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
+from keras2gp.gp.labels import check_labels
 from keras2gp.gp.laplace.base import LOG_ROOT, Likelihood, check_positive, classes_of
 
 __all__ = ["Bernoulli", "Ordinal", "Softmax"]
@@ -122,6 +124,8 @@ class Ordinal(Likelihood):
         scale: standard deviation of e, which is normal.
         thresholds: R - 1 numbers, ascending; None for those under which the prior gives every class
             its frequency.
+        classes: the classes in their order, the lowest first; None for the order of their values.
+            That of texts is the alphabet's, of which a fit warns.
 
     >>> import numpy as np
     >>> from keras2gp.gp import Ordinal
@@ -131,6 +135,7 @@ class Ordinal(Likelihood):
 
     scale: float = 1.0
     thresholds: tuple[float, ...] | None = None
+    classes: tuple[Any, ...] | None = None
     name: ClassVar[str] = "ordinal"
     classifies: ClassVar[bool] = True
 
@@ -143,20 +148,58 @@ class Ordinal(Likelihood):
                     f"thresholds is {received_text(self.thresholds)}: expected ascending numbers"
                 )
             object.__setattr__(self, "thresholds", tuple(steps.tolist()))
+        if self.classes is not None:
+            values = check_labels(self.classes).tolist()
+            if len(values) < 2 or len(set(values)) < len(values):
+                raise InputError(
+                    f"classes is {received_text(self.classes)}: expected two or more different "
+                    "labels, in their order"
+                )
+            object.__setattr__(self, "classes", tuple(values))
 
     def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
-        """See Likelihood.observed; classes are in the order of their values."""
-        classes, index = classes_of(y)
+        """See Likelihood.observed; classes are in their order."""
+        classes, index = self._ordered(y)
         if self.thresholds is None:
             shares = np.cumsum(np.bincount(index))[:-1] / len(index)
             steps = ndtri(shares) * math.hypot(self.scale, math.sqrt(variance))
-            return Ordinal(self.scale, tuple(steps.tolist())), index, classes
+            told = replace(self, thresholds=tuple(steps.tolist()), classes=tuple(classes.tolist()))
+            return told, index, classes
         if len(self.thresholds) != len(classes) - 1:
             raise InputError(
                 f"{len(self.thresholds)} thresholds for {len(classes)} classes in y: expected "
                 f"{len(classes) - 1}"
             )
-        return self, index, classes
+        return replace(self, classes=tuple(classes.tolist())), index, classes
+
+    def _ordered(self, y: Any) -> tuple[Vector, Array]:
+        """The classes in their order, and the number of each label."""
+        if self.classes is None:
+            classes, index = classes_of(y)
+            if isinstance(classes[0], str) and len(classes) > 2:
+                order = ", ".join(map(str, classes[:20]))
+                warnings.warn(
+                    f"the classes are texts, and are taken in the order of the alphabet: {order}. "
+                    "Try: numbers, or Ordinal(classes=(...)) with the lowest class first",
+                    UserWarning,
+                    stacklevel=4,
+                )
+            return classes, index
+        places = {label: place for place, label in enumerate(self.classes)}
+        labels = check_labels(y).tolist()
+        if unknown := sorted(set(labels) - set(places), key=str):
+            raise InputError(
+                f"y holds {received_text(unknown[0])}, which is none of the classes "
+                f"{received_text(self.classes)} of the likelihood"
+            )
+        index = np.array([places[label] for label in labels], dtype=np.intp)
+        if self.thresholds is None and len(set(labels)) < len(places):
+            lacking = next(label for label in self.classes if label not in set(labels))
+            raise InputError(
+                f"no row of y is of the class {received_text(lacking)}, so that its thresholds are "
+                "not known. Try: thresholds, or classes without it"
+            )
+        return np.asarray(self.classes), index
 
     def value(self, f: Matrix, y: Array) -> Vector:
         """See Likelihood.value."""
