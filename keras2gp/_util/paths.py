@@ -39,7 +39,7 @@ def no_path(text: str) -> str:
     if "\0" in text:
         return "it holds a null character, as no path may"
     if not text:
-        return "it is empty. Try: '.' for the folder that you are in"
+        return "it is empty, as a shell's variable is that was not set. Try: a path"
     if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         local = scheme[0].lower() == "file://"
         remedy = f"the path alone, {text[7:][:200]}" if local else "a copy of it on this machine"
