@@ -232,8 +232,8 @@ def test_inspect_never_raises_for_a_layer():
     [
         (Subclassed, r"shape of its input is not known.*input_shape="),
         (lambda: keras.Sequential([layers.Dense(3)]), "not built"),
-        (keras.Sequential, "empty"),
-        (lambda: keras.Sequential([keras.Input((4,))]), "empty"),
+        (keras.Sequential, "has no layers, and so no weights"),
+        (lambda: keras.Sequential([keras.Input((4,))]), "has no layers, and so no weights"),
         (lambda: keras.Sequential([keras.Input((4,)), layers.Rescaling(2.0)]), "no layer draws"),
     ],
 )
