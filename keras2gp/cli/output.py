@@ -26,6 +26,10 @@ _HEADER = ("layer", "Keras", "becomes", "w2", "b2", "note")
 _NUMERIC = ("w2", "b2")
 _MOST_ROWS = 30
 _WIDTH = 80
+_GAP, _WIDE_GAP = 2, 3
+"""Spaces between the columns of a table that is folded, and of another one."""
+_LEAST_TEXT = 4
+"""Characters of a column of texts."""
 
 
 class Output:
@@ -74,13 +78,21 @@ class Output:
             return
         cells = [[short_line(cell, 400) for cell in row] for row in rows]
         kept = [i for i in range(len(header)) if any(row[i] for row in cells)]
+        width = _width(self._stream) or _WIDTH
+        columns = [[header[i], *(row[i] for row in cells)] for i in kept]
+        fitted = _fitted(columns, [header[i] in numeric for i in kept], width)
         table = _empty_table()
-        for i in kept:
-            right = header[i] in numeric
-            table.add_column(header[i], justify="right" if right else "left", overflow="fold")
+        table.collapse_padding = fitted is not None
+        for place, i in enumerate(kept):
+            table.add_column(
+                header[i],
+                justify="right" if header[i] in numeric else "left",
+                overflow="fold",
+                width=None if fitted is None else fitted[place],
+            )
         for row, style in zip(cells, styles or [""] * len(cells), strict=True):
             table.add_row(*(row[i] for i in kept), style=style or None)
-        self._print(table, width=_width(self._stream) or _WIDTH)
+        self._print(table, width=width)
 
     def document(self, data: Mapping[str, Any]) -> None:
         """The one JSON document of this command."""
@@ -127,6 +139,31 @@ def _width(stream: TextIO) -> int | None:
     if re.fullmatch("[1-9][0-9]{1,4}", stated):
         return int(stated)
     return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def _fitted(
+    columns: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
+) -> list[int] | None:
+    """Widths of columns in a narrow table, where numbers are not cut into two lines.
+
+    None where all fit as they are, and where not even the numbers do.
+
+    columns: the header and the cells of each
+    """
+    wanted = [max(map(len, column)) for column in columns]
+    if sum(wanted) + _WIDE_GAP * (len(columns) - 1) <= width:
+        return None
+    widths = [
+        max((*map(len, column[1:]), 1)) if whole else min(most, _LEAST_TEXT)
+        for column, most, whole in zip(columns, wanted, numeric, strict=True)
+    ]
+    free = width - sum(widths) - _GAP * (len(columns) - 1)
+    if free < 0:
+        return None
+    for _ in range(free):
+        lacking = max(range(len(columns)), key=lambda i: wanted[i] / widths[i])
+        widths[lacking] += wanted[lacking] > widths[lacking]
+    return widths
 
 
 def _empty_table() -> Table:

@@ -79,3 +79,15 @@ def test_inspect(files, run, monkeypatch):
     rows = out.split("\n\n")[1]
     assert "conv" in rows
     assert max(map(len, rows.splitlines())) <= 80
+
+
+def test_numbers_are_not_cut_into_two_lines(capsys):
+    """Twelve columns of a search in 80 characters: headers are folded, numbers are not."""
+    header = ["trial", "validation", "leave-one-out", "evidence", "layers", "window", "stride",
+              "padding", "activation", "skip", "weight_variance", "bias_variance"]  # fmt: skip
+    row = ["26", "5.90%", "5.00%", "-135522", "7", "7", "1", "valid", "relu", "0", "2.645", "13.28"]
+    Output(json_wanted=False).table(header, [row], header)
+    *folded, _, last = capsys.readouterr().out.splitlines()
+    assert last.split() == row
+    assert len(folded) <= 3
+    assert max(map(len, [*folded, last])) <= 80
