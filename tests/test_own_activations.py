@@ -285,6 +285,10 @@ DUALS = {
     "the sum of all": (tf.reduce_sum, "its own code does not run"),
     "no second moment": (lambda u: tf.exp(u * u), "its mean square is infinite"),
     "beyond float64": (lambda u: 1e300 * u, "its mean square is infinite"),
+    "as steep as 1e7": (
+        lambda u: tf.math.log(tf.clip_by_value(u, 1e-7, 1e4)),
+        "no series of it is exact to the stated error.*less steep",
+    ),
 }
 
 

@@ -156,8 +156,9 @@ def _probe(dual: Dual) -> float:
         raise InputError("its own code does not act on each number by itself")
     if not np.isfinite(moments).all():
         raise InputError(
-            "its mean or its mean square is infinite, or not a number, where its argument is "
-            "Gaussian. Try: a function that grows more slowly"
+            "its mean or its mean square is infinite, or no series of it is exact to the stated "
+            "error, where its argument is Gaussian. Try: a function that grows more slowly, or is "
+            "less steep"
         )
     weights = tf.sqrt(tf.range(2.0, 8.0, dtype=tf.float64))
     # Rounded: the last digits differ from machine to machine.
