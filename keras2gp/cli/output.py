@@ -28,8 +28,8 @@ _MOST_ROWS = 30
 _WIDTH = 80
 _GAP, _WIDE_GAP = 2, 3
 """Spaces between the columns of a table that is folded, and of another one."""
-_LEAST_TEXT = 4
-"""Characters of a column of texts."""
+_LEAST_TEXT = 16
+"""Characters up to which no word of a column of texts is cut."""
 
 
 class Output:
@@ -154,8 +154,8 @@ def _fitted(
     if sum(wanted) + _WIDE_GAP * (len(columns) - 1) <= width:
         return None
     widths = [
-        max((*map(len, column[1:]), 1)) if whole else min(most, _LEAST_TEXT)
-        for column, most, whole in zip(columns, wanted, numeric, strict=True)
+        max((*map(len, column[1:]), 1)) if whole else min(_longest_word(column), _LEAST_TEXT)
+        for column, whole in zip(columns, numeric, strict=True)
     ]
     free = width - sum(widths) - _GAP * (len(columns) - 1)
     if free < 0:
@@ -164,6 +164,10 @@ def _fitted(
         lacking = max(range(len(columns)), key=lambda i: wanted[i] / widths[i])
         widths[lacking] += wanted[lacking] > widths[lacking]
     return widths
+
+
+def _longest_word(texts: Sequence[str]) -> int:
+    return max(len(word) for text in texts for word in text.split() or [""])
 
 
 def _empty_table() -> Table:
