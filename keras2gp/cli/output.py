@@ -28,8 +28,6 @@ _MOST_ROWS = 30
 _WIDTH = 80
 _GAP, _WIDE_GAP = 2, 3
 """Spaces between the columns of a table that is folded, and of another one."""
-_LEAST_TEXT = 16
-"""Characters up to which no word of a column of texts is cut."""
 
 
 class Output:
@@ -80,7 +78,7 @@ class Output:
         kept = [i for i in range(len(header)) if any(row[i] for row in cells)]
         width = _width(self._stream) or _WIDTH
         columns = [[header[i], *(row[i] for row in cells)] for i in kept]
-        fitted = _fitted(columns, [header[i] in numeric for i in kept], width)
+        fitted = _fitted(columns, width) if all(header[i] in numeric for i in kept) else None
         table = _empty_table()
         table.collapse_padding = fitted is not None
         for place, i in enumerate(kept):
@@ -141,10 +139,8 @@ def _width(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def _fitted(
-    columns: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
-) -> list[int] | None:
-    """Widths of columns in a narrow table, where numbers are not cut into two lines.
+def _fitted(columns: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """Widths of columns of numbers in a narrow table, where none is cut into two lines.
 
     None where all fit as they are, and where not even the numbers do.
 
@@ -153,10 +149,7 @@ def _fitted(
     wanted = [max(map(len, column)) for column in columns]
     if sum(wanted) + _WIDE_GAP * (len(columns) - 1) <= width:
         return None
-    widths = [
-        max((*map(len, column[1:]), 1)) if whole else min(_longest_word(column), _LEAST_TEXT)
-        for column, whole in zip(columns, numeric, strict=True)
-    ]
+    widths = [max((*map(len, column[1:]), 1)) for column in columns]
     free = width - sum(widths) - _GAP * (len(columns) - 1)
     if free < 0:
         return None
@@ -164,10 +157,6 @@ def _fitted(
         lacking = max(range(len(columns)), key=lambda i: wanted[i] / widths[i])
         widths[lacking] += wanted[lacking] > widths[lacking]
     return widths
-
-
-def _longest_word(texts: Sequence[str]) -> int:
-    return max(len(word) for text in texts for word in text.split() or [""])
 
 
 def _empty_table() -> Table:
