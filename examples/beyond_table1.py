@@ -68,13 +68,13 @@ def network(name, end, shape, classes):
 
 
 def matrices(name, end, kind, rows, folder):
-    """Kernel matrices of the training images, and of the test images with them, as stores."""
+    """Kernel matrices of the training images, a store, and of the test images with them."""
     shape = rows.x_train.shape[1:]
     classes = len(np.unique(rows.y_train))
     kernel = keras2gp.convert(network(name, end, shape, classes), kind=kind)
     stores = [folder / f"{name}-{end}-{kind}-{part}.zarr" for part in ("train", "test")]
     k = keras2gp.gram(kernel, rows.x_train, out=stores[0])
-    return k, keras2gp.gram(kernel, rows.x_test, rows.x_train, out=stores[1])
+    return k, keras2gp.gram(kernel, rows.x_test, rows.x_train, out=stores[1])[:, :]
 
 
 def measure(k, cross, rows, settings):
@@ -83,9 +83,8 @@ def measure(k, cross, rows, settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JitterWarning)  # it is in the record
         classifier.fit(None, rows.y_train, gram=k, progress=False)
-    p = classifier.predict_proba(cross[:, :])
-    told = rows.y_test, p, classifier.classes_
-    labels = classifier.predict(cross[:, :])
+    told = rows.y_test, classifier.predict_proba(cross), classifier.classes_
+    labels = classifier.predict(cross)
     return {
         "error": float((labels != rows.y_test).mean()),
         "nll": metrics.negative_log_likelihood(*told),

@@ -155,13 +155,12 @@ def numbers_of(name: str, objects: Array) -> Array:
     """
     result = np.empty(objects.shape)
     for place, value in np.ndenumerate(objects):
-        wrong = f"{name} holds objects that are no numbers: {received_text(value)} at {place}"
         if isinstance(value, str | bytes | bytearray | complex | np.complexfloating):
-            raise InputTypeError(f"{wrong}, expected real numbers")
+            raise _no_number(name, value, place)
         try:
             result[place] = np.nan if is_missing(value) else float(value)
         except (TypeError, ValueError) as error:
-            raise InputTypeError(f"{wrong}, expected real numbers: {error}") from error
+            raise _no_number(name, value, place, f": {error}") from error
         except OverflowError as error:
             raise InputError(f"{name} holds a number beyond float64: {error}") from error
         if isinstance(value, int | np.integer) and int(value) != int(result[place]):
@@ -170,6 +169,13 @@ def numbers_of(name: str, objects: Array) -> Array:
                 f"subtract a constant, or {name} in another unit"
             )
     return result
+
+
+def _no_number(name: str, value: Any, place: tuple[int, ...], reason: str = "") -> InputTypeError:
+    return InputTypeError(
+        f"{name} holds objects that are no numbers: {received_text(value)} at {place}, expected "
+        f"real numbers{reason}"
+    )
 
 
 def one_of(name: str, value: Any, choices: Iterable[str | None]) -> None:

@@ -16,7 +16,6 @@ from keras2gp._util.progress import stage
 __all__ = [
     "import_tensorflow",
     "importer",
-    "quiet",
     "quiet_from_now",
     "silent_stderr",
     "start_tensorflow",
@@ -52,18 +51,13 @@ def _hidden() -> bool:
     return os.environ.get(_LEVEL) not in ("0", "1", "2")
 
 
-def quiet() -> AbstractContextManager[None]:
-    """`silent_stderr`, where the user has not asked for TensorFlow's messages."""
-    return silent_stderr() if _hidden() else nullcontext()
-
-
 def quiet_from_now() -> AbstractContextManager[None]:
-    """`quiet`, for the import of TensorFlow: its later messages are hidden too.
+    """`silent_stderr` for the import of TensorFlow, whose later messages are hidden too.
 
-    TensorFlow reads the variable when it is imported.
+    TensorFlow reads the variable when it is imported. Nothing is hidden that the user asked for.
     """
     os.environ.setdefault(_LEVEL, "3")
-    return quiet()
+    return silent_stderr() if _hidden() else nullcontext()
 
 
 @contextmanager

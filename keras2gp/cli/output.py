@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from keras2gp._util.text import console_for, printable
 from keras2gp.errors import Obstacle, one_line
@@ -81,13 +81,10 @@ class Output:
         fitted = _fitted(columns, width) if all(header[i] in numeric for i in kept) else None
         table = _empty_table()
         table.collapse_padding = fitted is not None
-        for place, i in enumerate(kept):
-            table.add_column(
-                header[i],
-                justify="right" if header[i] in numeric else "left",
-                overflow="fold",
-                width=None if fitted is None else fitted[place],
-            )
+        widths: Sequence[int | None] = fitted or [None] * len(kept)
+        for i, fixed in zip(kept, widths, strict=True):
+            justify: Literal["left", "right"] = "right" if header[i] in numeric else "left"
+            table.add_column(header[i], justify=justify, overflow="fold", width=fixed)
         for row, style in zip(cells, styles or [""] * len(cells), strict=True):
             table.add_row(*(row[i] for i in kept), style=style or None)
         self._print(table, width=width)
@@ -149,7 +146,7 @@ def _fitted(columns: Sequence[Sequence[str]], width: int) -> list[int] | None:
     wanted = [max(map(len, column)) for column in columns]
     if sum(wanted) + _WIDE_GAP * (len(columns) - 1) <= width:
         return None
-    widths = [max((*map(len, column[1:]), 1)) for column in columns]
+    widths = [max(map(len, column[1:])) for column in columns]
     free = width - sum(widths) - _GAP * (len(columns) - 1)
     if free < 0:
         return None
