@@ -429,7 +429,7 @@ def test_a_setting_of_missing_labels_that_is_none(missing):
 
 
 def test_weights_beyond_float64():
-    with pytest.raises(InputError, match="sample_weight holds no numbers"):
+    with pytest.raises(InputError, match="sample_weight holds values of type object"):
         keras2gp.GPRegressor(RBF(1.0), 0.1).fit(np.eye(2), [0, 1], sample_weight=10**400)
 
 

@@ -122,7 +122,7 @@ def without_target(table: Array, where: str, target: str = TARGET) -> tuple[Arra
 
     Raises:
         DataError: there is no other column, or it has an empty cell, a number that is not finite,
-            or whole numbers of more than 64 bits.
+            whole numbers of more than 64 bits, or one that is written in two ways (01 and 1).
     """
     names = [name for name in table.dtype.names or () if name != target]
     if not names:
@@ -174,6 +174,20 @@ def _is_whole(cell: str) -> bool:
     return cell.strip().lstrip("+-").isdecimal()
 
 
+def _require_one_spelling(cells: Vector, whole: Vector, where: str, target: str) -> None:
+    """Refuse whole numbers that are written in two ways, as 01 and 1: two labels would be one."""
+    spellings: dict[int, str] = {}
+    for cell, number in zip(cells.tolist(), whole.tolist(), strict=True):
+        text = cell.strip()
+        first = spellings.setdefault(number, text)
+        if text != first:
+            raise DataError(
+                f"{where}: {target} holds {received_text(first)} and {received_text(text)}, two "
+                "texts and one number. Try: a letter before each, for labels; one way of writing a "
+                "number, for targets"
+            )
+
+
 def _typed(cells: Vector, where: str, target: str) -> Vector:
     """Integers if all cells are, else real numbers if all are, else text."""
     empty = np.flatnonzero(cells == "")
@@ -191,6 +205,8 @@ def _typed(cells: Vector, where: str, target: str) -> Vector:
                 "than 64 bits. Try: a letter before it, for a label; a point at its end, for a "
                 "target"
             )
+        if dtype is np.int64:
+            _require_one_spelling(cells, typed, where, target)
         if np.isfinite(typed).all():
             return typed
         raise DataError(f"{where}: {target} holds {received_text(cells[~np.isfinite(typed)][0])}")

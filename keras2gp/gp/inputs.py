@@ -21,6 +21,7 @@ __all__ = [
     "check_targets",
     "check_texts",
     "feature_names",
+    "real_numbers",
     "require_finite_input",
 ]
 
@@ -157,6 +158,16 @@ def check_targets(y: Any) -> Targets:
             "digits. Try: targets in another unit"
         )
     return targets
+
+
+def real_numbers(values: Any, what: str) -> Array:
+    """Finite real numbers in float64, of any shape.
+
+    Raises:
+        InputError: they are text, times, complex, masked or not finite, or float64 does not hold
+            one.
+    """
+    return _float64(_as_array(values, what), what)
 
 
 def require_finite_input(array: Array, what: str, note: str = "") -> None:

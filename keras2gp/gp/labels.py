@@ -15,6 +15,7 @@ from keras2gp._util.arrays import Indices, Targets, Vector
 from keras2gp._util.checks import is_missing, require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
+from keras2gp.gp.inputs import real_numbers
 from keras2gp.gp.rows import lacking
 
 __all__ = [
@@ -182,11 +183,13 @@ def class_weights(setting: Any, y: Any, weights: Any) -> Any:
         return weights
     labels = np.asarray(y)
     by_class, known = np.ones(labels.shape), ~lacking(labels)
+    if isinstance(setting, Mapping):
+        real_numbers(list(setting.values()), "class_weight")
     try:
         by_class[known] = compute_sample_weight(setting, labels[known])
     except (TypeError, ValueError) as error:
         raise InputError(f"class_weight is {received_text(setting)}: {error}") from error
     if weights is None:
         return by_class
-    given = np.asarray(weights, dtype=np.float64)
+    given = real_numbers(weights, "sample_weight")
     return by_class * given.reshape(*given.shape, *[1] * (labels.ndim - given.ndim))

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.metrics import log_loss, zero_one_loss
 
 from keras2gp._util.arrays import Indices, Matrix, Vector
-from keras2gp._util.checks import whole_number
+from keras2gp._util.checks import require_plain, whole_number
 from keras2gp.errors import InputError
 
 __all__ = [
@@ -258,6 +258,7 @@ def _bin_of(confidence: Vector, bins: int) -> Indices:
 
 def _checked(y_true: Any, probabilities: Any, classes: Any) -> tuple[Indices, Matrix]:
     """The column of each label, [M], and the probabilities, [M, C]."""
+    require_plain("y_true", y_true)
     true, names = np.asarray(y_true), np.asarray(classes)
     p = _distributions(probabilities)
     if true.ndim != 1 or p.shape != (true.size, names.size) or names.ndim != 1:
@@ -275,6 +276,7 @@ def _checked(y_true: Any, probabilities: Any, classes: Any) -> tuple[Indices, Ma
 
 def _distributions(probabilities: Any) -> Matrix:
     """Probabilities [M, C], each row a distribution."""
+    require_plain("probabilities", probabilities)
     try:
         p = np.asarray(probabilities, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -14,6 +14,7 @@ from keras2gp._util.checks import require_plain
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.kernel_function import kernel_values
+from keras2gp.gp.rows import weights_of_rows
 
 __all__ = ["AtPositions", "Positioned", "by_row", "positions_of", "require_room", "score_of_rows"]
 
@@ -145,18 +146,22 @@ def score_of_rows(
         metric: a function of scikit-learn of targets, predictions and sample_weight.
         y: as for `by_row`.
         predicted: the predictions, [N, *positions] or [N, *positions, C].
-        weights: a weight for each image, or None.
+        weights: a weight for each image, or for each image at each position; None for 1.
         positions: of the kernel.
         outputs: whether there may be an axis of outputs.
 
     Raises:
         InputError: y or the weights do not fit.
     """
+    require_plain("y", y)
+    images = len(predicted)
+    weights = weights_of_rows(weights, positions, images)
     try:
         if positions:
-            y = by_row(y, positions, len(predicted), outputs=outputs)
+            y = by_row(y, positions, images, outputs=outputs)
             predicted = predicted.reshape(-1, *predicted.shape[1 + len(positions) :])
-            weights = None if weights is None else np.repeat(weights, math.prod(positions))
+        if predicted.dtype.kind == "f" and np.asarray(y).dtype.kind in "SU":
+            raise InputError("y holds texts, and the predictions are numbers")
         score = float(metric(y, predicted, sample_weight=weights))
     except InputError:
         raise

@@ -12,6 +12,7 @@ from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
 from keras2gp._util.checks import is_missing, one_of
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
+from keras2gp.gp.inputs import real_numbers
 from keras2gp.gp.noise_curve import BY_OUTPUT, check_noise_setting
 
 __all__ = ["RowNoise", "UsedRows", "lacking", "observed_rows", "row_noise", "weights_of_rows"]
@@ -92,13 +93,7 @@ def row_noise(
                 'noise_variance="auto", or a number above 0'
             )
     else:
-        try:
-            noises = _real_numbers(setting).reshape(-1)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"noise_variance is {received_text(setting)}: expected 'auto', a number, or one "
-                "for each row"
-            ) from error
+        noises = real_numbers(setting, "noise_variance").reshape(-1)
         by_output = outputs is not None and _is_of_outputs(np.shape(setting), rows, outputs)
         count = outputs if by_output else rows
         if noises.size > rows and noises.size % rows == 0 and not by_output:
@@ -108,7 +103,7 @@ def row_noise(
                 "for each row or each output; or a fit for each column of y, with gram= so that "
                 "the kernel is computed once"
             )
-        if noises.shape != (count,) or not np.isfinite(noises).all() or noises.min() < 0.0:
+        if noises.shape != (count,) or noises.min() < 0.0:
             other = "" if outputs is None else f", or {outputs}, one for each output"
             raise InputError(
                 f"noise_variance is {received_text(setting)}: expected {rows} numbers, one for "
@@ -121,7 +116,14 @@ def row_noise(
             common = float(noises.mean())
             relative = noises / common if common > 0.0 else None
     if weights is not None and (common is None or np.any(common)):
-        inverse = 1.0 / np.where(weights > 0.0, weights, 1.0)
+        with np.errstate(over="ignore"):
+            inverse = 1.0 / np.where(weights > 0.0, weights, 1.0)
+        if not np.isfinite(inverse).all():
+            raise InputError(
+                f"sample_weight holds {weights[weights > 0.0].min():g}, and the noise of a row, "
+                "variance / weight, is beyond float64. Try: 0 for a row to leave out, or "
+                "sample_weight / sample_weight.max()"
+            )
         relative = inverse if relative is None else relative * inverse
     return RowNoise(common, relative, by_output)
 
@@ -148,29 +150,19 @@ def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Ve
     """
     if weights is None:
         return None
-    try:
-        array = _real_numbers(weights)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"sample_weight holds no numbers: {error}") from error
+    array = real_numbers(weights, "sample_weight")
     if array.shape == (images,):
         array = np.repeat(array, math.prod(positions))
     elif array.shape != (images, *positions):
         expected = f"[{images}]" + (f" or {[images, *positions]}" if positions else "")
         raise InputError(f"sample_weight has shape {array.shape}: expected {expected}")
     array = array.reshape(-1)
-    if not np.isfinite(array).all() or array.min() < 0.0:
-        raise InputError("sample_weight: expected finite numbers, 0 or more")
+    if array.min() < 0.0:
+        place = int(array.argmin())
+        raise InputError(f"sample_weight holds {array[place]:g}: expected numbers, 0 or more")
     if not array.any():
         raise InputError("sample_weight: every weight is zero, and no row is left")
     return array
-
-
-def _real_numbers(values: Any) -> Array:
-    """Numbers in float64; ValueError or TypeError for others, complex ones included."""
-    array = np.asarray(values)
-    if array.dtype.kind == "c":
-        raise TypeError("they are complex")
-    return array.astype(np.float64)
 
 
 def observed_rows(y: Any, missing: Any, weights: Vector | None) -> tuple[Any, Indices | None]:

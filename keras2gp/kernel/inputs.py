@@ -248,9 +248,11 @@ def _reals(array: Array, dtype: str, name: str) -> Array:
         bad = np.argwhere(~np.isfinite(cast))
         place = tuple(int(i) for i in bad[0])
         if np.isfinite(array[place]):
+            larger = dtype == "float32" and np.isfinite(np.float64(array[place]))
+            remedy = ", or convert(..., dtype='float64')" if larger else ""
             raise InputError(
-                f"{name}: the value at {place} is {float(array[place]):g}, which {dtype} cannot "
-                "hold. Try: inputs of another unit, or convert(..., dtype='float64')"
+                f"{name}: the value at {place} is {array[place]!s}, which {dtype} cannot hold. "
+                f"Try: inputs of another unit{remedy}"
             )
         raise InputError(
             f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place}. "

@@ -144,6 +144,8 @@ def test_a_target_of_another_name(mixed, run, run_json, tmp_path):
         (f"a,y\n{'x' * 200_000},1\n", "more than 131072 characters"),
         ("a,y\n1,9223372036854775808\n2,9223372036854775809\n", "more than 64 bits"),
         ("a,y\n1,1.5\n2,9007199254740993\n", "more than 64 bits"),
+        ("a,y\n1,01\n2,2\n3,1\n", "'01' and '1', two texts and one number"),
+        ("a,y\n1,1\n2,+1\n", "two texts and one number"),
     ],
 )
 def test_files_that_are_no_tables(text, why, tmp_path):

@@ -101,6 +101,8 @@ def test_calibrated_predictions_have_a_small_calibration_error():
         (["ant"], [[np.nan, 0.5, 0.5]], "between 0 and 1"),
         (["dog"], [[1.0, 0.0, 0.0]], "'dog' is not one of the classes"),
         (["ant"], [["x", "y", "z"]], "numbers"),
+        (np.ma.masked_array(["ant"], [True]), [[1.0, 0.0, 0.0]], "y_true: 1 of its values"),
+        (["ant"], np.ma.masked_array([[1.0, 0.0, 0.0]], True), "probabilities: 3 of its values"),
     ],
 )
 def test_bad_predictions(y, p, message):

@@ -481,11 +481,17 @@ def test_a_masked_matrix_is_refused():
 
 def test_scores_of_what_is_no_target():
     gp = GPRegressor("precomputed").fit(np.eye(2), [4.0, 8.0])
+    with pytest.raises(InputError, match="y holds texts, and the predictions are numbers"):
+        gp.score(np.eye(2), ["4.0", "8.0"])
     labels = GPClassifier("precomputed", 0.1).fit(np.eye(2), ["a", "b"])
     for one, y in ((gp, [4.0, 8.0]), (labels, ["a", "b"])):
         assert one.score(np.eye(2), y, [1.0, 2.0]) == 1.0
-        for wrong in (math.nan, "x", [1.0], [math.nan, 1.0]):
+        masked = np.ma.masked_array(y, [True, False])
+        for wrong in (math.nan, "x", [1.0], [math.nan, 1.0], masked):
             with pytest.raises(InputError):
                 one.score(np.eye(2), wrong)
             with pytest.raises(InputError):
                 one.score(np.eye(2), y, sample_weight=wrong)
+        for weights in ([-1.0, -1.0], [-1.0, 3.0], [0.0, 0.0], ["1", "2"]):
+            with pytest.raises(InputError, match="sample_weight"):
+                one.score(np.eye(2), y, sample_weight=weights)

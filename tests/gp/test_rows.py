@@ -27,6 +27,7 @@ NOISES = np.exp(RANDOM.uniform(-4.0, 1.0, 50))
 Y = np.column_stack([np.sin(X[:, 0]), np.cos(X[:, 1])]) + (
     np.sqrt(NOISES)[:, None] * RANDOM.standard_normal((50, 2))
 )
+MASKED = np.ma.masked_array(NOISES, np.arange(50) < 3)
 LABELS = np.array(["a", "b", "c"])[np.digitize(X[:, 0], [-1.0, 1.0])]
 
 SOLVERS = {
@@ -236,13 +237,19 @@ def test_missing_labels_at_positions():
         ({"noise_variance": NOISES[:3]}, None, "expected 50 numbers"),
         ({"noise_variance": -NOISES}, None, "0 or more"),
         ({"noise_variance": np.ones((50, 2))}, None, "every output would have a matrix of its own"),
-        ({"noise_variance": ["a"] * 50}, None, "noise_variance is"),
+        ({"noise_variance": ["1"] * 50}, None, "noise_variance holds values of type <U1"),
+        ({"noise_variance": [np.nan] * 50}, None, "noise_variance is not finite"),
+        ({"noise_variance": MASKED}, None, "noise_variance: 3 of its values are masked"),
+        ({"noise_variance": NOISES.astype("m8[s]")}, None, "noise_variance holds .* timedelta"),
         ({"noise_variance": 0.0}, NOISES, "weights act on the noise"),
         ({}, NOISES[:3], r"sample_weight has shape \(3,\)"),
-        ({}, -NOISES, "sample_weight: expected finite numbers"),
+        ({}, -NOISES, "sample_weight holds -.*: expected numbers, 0 or more"),
+        ({}, NOISES * np.inf, "sample_weight is not finite"),
+        ({}, MASKED, "sample_weight: 3 of its values are masked"),
+        ({}, np.where(NOISES > 0.1, 1.0, 1e-310), "sample_weight holds 1e-310.* beyond float64"),
         ({}, 0.0 * NOISES, "every weight is zero"),
-        ({}, NOISES + 0j, "they are complex"),
-        ({}, ["a"] * 50, "holds no numbers"),
+        ({}, NOISES + 0j, "sample_weight holds values of type complex"),
+        ({}, ["1"] * 50, "sample_weight holds values of type <U1"),
         ({"missing": "drop"}, None, "missing='drop'"),
     ],
 )
@@ -256,6 +263,11 @@ def test_refusals_of_a_classifier():
         GPClassifier(KERNEL, NOISES, probabilities="dirichlet").fit(X, LABELS)
     with pytest.raises(InputError, match="class_weight is"):
         GPClassifier(KERNEL, class_weight="heavy").fit(X, LABELS)
+    for weight in ("2", np.nan, None, 1j):
+        with pytest.raises(InputError, match="class_weight"):
+            GPClassifier(KERNEL, class_weight={"b": weight}).fit(X, LABELS)
+    with pytest.raises(InputError, match="sample_weight: 3 of its values are masked"):
+        GPClassifier(KERNEL, 0.1, class_weight="balanced").fit(X, LABELS, sample_weight=MASKED)
     with pytest.raises(InputError, match="no row has a target"):
         GPClassifier(KERNEL, missing="ignore").fit(X, [None] * 50)
 

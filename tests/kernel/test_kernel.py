@@ -58,6 +58,7 @@ BAD = {
     "NaN pixel": (with_value(np.nan), r"not finite.*\(2, 1, 0, 1\)"),
     "infinite pixel": (with_value(np.inf), "not finite"),
     "float64 beyond float32": (IMAGES.astype("float64") * 1e300, "float32 cannot hold"),
+    "long double": (IMAGES * np.longdouble("1e4000"), r"e\+\d{4}, which .* of another unit$"),
     "wrong shape": (IMAGES[..., :1], "received shape"),
     "one image": (IMAGES[0], "received shape"),
     "a number": (3.0, "received shape"),
