@@ -52,6 +52,7 @@ def taken(x: Inputs, rows: slice | Indices) -> Inputs:
 
 _ALLOWED = ("output", "max_pooling", "tolerance", "activations", "layers", "input_shape")
 _FEWEST = 8
+_SHOWN = 5
 
 
 def checked_rows(x: Any, y: Any, test: Any) -> tuple[Inputs, Task, Inputs | None]:
@@ -74,7 +75,27 @@ def checked_rows(x: Any, y: Any, test: Any) -> tuple[Inputs, Task, Inputs | None
         raise InputError(f"test={received_text(test)}: expected a pair of images and targets")
     held, others = of_each(test[0], _array), check(test[1])
     _check_lengths(held, others, "targets of test rows")
+    _check_like(targets, others, regression=regression)
     return images, Task(targets, others, regression), held
+
+
+def _check_like(targets: Targets, others: Targets, *, regression: bool) -> None:
+    """Refuse test targets that are of other columns, or labels of none of the rows."""
+    if regression:
+        if targets.shape[1:] != others.shape[1:]:
+            raise InputError(
+                f"test: its targets have shape {others.shape}, and those of the rows "
+                f"{targets.shape}"
+            )
+        return
+    texts = [labels.dtype.kind in "USO" for labels in (targets, others)]
+    if texts[0] != texts[1] or not np.isin(others, targets).any():
+        known = [received_text(label) for label in np.unique(targets)]
+        more = ", ..." if len(known) > _SHOWN else ""
+        raise InputError(
+            f"test: its labels, such as {received_text(others[0])}, are of none of the rows, whose "
+            f"labels are {', '.join(known[:_SHOWN])}{more}. Try: labels of one kind"
+        )
 
 
 def _array(value: Any) -> Array:
@@ -95,9 +116,16 @@ def _check_lengths(x: Inputs, y: Targets, name: str) -> None:
 
 
 def checked_subsets(task: Task, halvings: int, seed: int) -> list[Indices]:
-    """The halves of the rows. Raises: InputError if one holds one class."""
+    """The halves of the rows. Raises: InputError if one holds one class, or one target."""
     subsets = subsets_of(task, halvings, seed)
     if task.regression:
+        if _constant(task.y):
+            raise InputError("the targets of all rows are the same: nothing tells them apart")
+        if any(_constant(task.y[rows]) for rows in subsets):
+            raise InputError(
+                "the targets of half of the rows are the same, and every half is fitted too. "
+                "Try: rows with more of the other targets, or whole numbers, which are labels"
+            )
         return subsets
     if len(np.unique(task.y)) < 2:
         raise InputError("the labels of all rows are the same: two or more classes are told apart")
@@ -107,6 +135,11 @@ def checked_subsets(task: Task, halvings: int, seed: int) -> list[Indices]:
             "too. Try: rows with more of the rare class"
         )
     return subsets
+
+
+def _constant(y: Targets) -> bool:
+    """Whether a column of real targets is the same in all rows."""
+    return bool((y.max(axis=0) == y.min(axis=0)).any())
 
 
 def checked_names(variants: Any) -> dict[str, Any]:

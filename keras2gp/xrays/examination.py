@@ -137,7 +137,8 @@ class Examination:
         if measure and self._pilot is None:
             self._pilot = measured(plan, self._earlier())
         pilot, where = self._pilot, self._out
-        return cost_of(plan, where, pilot, minutes=self._minutes, notes=choice.notes)
+        notes = (*self.task.notes(), *choice.notes)
+        return cost_of(plan, where, pilot, minutes=self._minutes, notes=notes)
 
     def left_out(self, variant: Variant) -> str:
         """Why a variant is not computed; "" if it is. Errors are those of `cost`."""
@@ -261,7 +262,7 @@ class Examination:
             kind=self._subject.kernel.kind,
             comparisons=len(scores) * len(measures_of(tested=self.test is not None)),
             minutes=self._minutes,
-            notes=(*choice.notes, *clock.notes()),
+            notes=(*self.task.notes(), *choice.notes, *clock.notes()),
             base=Summary.of(base),
             findings=ordered(findings),
             signals=signals,

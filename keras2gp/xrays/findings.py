@@ -111,7 +111,7 @@ class Findings:
         kind: of all kernels, "nngp" or "ntk".
         comparisons: differences that are tested together.
         minutes: what the X-ray was to be done in; None for any.
-        notes: what was left out for that, a sentence each.
+        notes: what was left out for that, and what the targets are taken for, a sentence each.
         base: the model as it is.
         findings: every variant; the computed ones by their difference of the log likelihood.
         signals: every layer of the model.

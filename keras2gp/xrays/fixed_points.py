@@ -2,7 +2,8 @@
 
 Math: V(q) = w2 E[phi(u)^2] + b2,  C(c) = (w2 E[phi(u) phi(v)] + b2) / V(q),  u, v ~ N(0, q)
   slope = C'(1) = w2 E[phi'(u)^2] q / V(q): how an angle between two near inputs grows
-  q: the fixed point of V; the data's variance where there is none, or a normalisation sets it
+  q: the fixed point of V; where there is none, far on the way on which V grows or falls without
+     end; the data's variance where a normalisation sets it
 
 References:
     Poole, Lahiri, Raghu, Sohl-Dickstein and Ganguli 2016, Exponential expressivity in deep neural
@@ -47,10 +48,11 @@ class FixedPoint:
     """The behaviour of one activation and the weights that read it, as if repeated for ever.
 
     Attributes:
-        variance: the fixed point of V; None where it grows or falls without end, or a
-            normalisation sets the variance: slope and correlation are then those at the data's.
+        variance: the fixed point of V; None where it grows or falls without end, and slope and
+            correlation are those far on its way, or where a normalisation sets the variance: they
+            are those at the data's.
         slope: of C at correlation 1.
-        correlation: the fixed point of C that two different inputs run to.
+        correlation: where two inputs of correlation 1/2 run to.
         phase: "order" (slope below 1: all inputs become alike), "chaos" (above: near ones part), or
             "edge".
     """
@@ -115,42 +117,57 @@ def fixed_point(
     def through(q: Vector) -> Vector:
         return w2 * _values(dual.second_moment(tf.constant(q))) + b2
 
-    fixed = None if normalised else _variance(through, variance)
-    q = np.array([variance if fixed is None else fixed])
-    s, whole = dual.prepare(tf.constant(q)), through(q)
-    slope = w2 * _values(dual.derivative_second_moment(tf.constant(q))) * q / whole
-    if not (whole > 0.0 and np.isfinite(whole) and np.isfinite(slope)):
-        return None
+    def slope_at(q: Vector) -> float:
+        derivative = _values(dual.derivative_second_moment(tf.constant(q)))
+        return float((w2 * derivative * q / through(q))[0])
 
-    def correlated(c: Vector) -> Vector:
+    def correlated(c: Vector, q: Vector) -> Vector:
+        s = dual.prepare(tf.constant(q))
         pair = dual.covariance(tf.constant(np.clip(c, -1.0, 1.0) * q), s, s)
-        return (w2 * _values(pair) + b2) / whole
+        return (w2 * _values(pair) + b2) / through(q)
 
+    at, c = np.array([variance]), np.array([0.5])
+    fixed, end = (None, None) if normalised else _variance(through, variance)
+    if fixed is not None:
+        at = np.array([fixed])
+    elif end is not None and math.isfinite(slope_at(np.array([end]))):
+        for _ in range(_STEPS):  # correlations change while the variance is on its way
+            c, at = correlated(c, at), through(at)
+            if not min(end, variance) < at[0] < max(end, variance):
+                break
+        at = np.array([end])
+    slope = slope_at(at)
+    if not (through(at) > 0.0 and math.isfinite(slope)):
+        return None
     phase = "order" if slope < 1.0 - _EDGE else "chaos" if slope > 1.0 + _EDGE else "edge"
-    return FixedPoint(fixed, float(slope[0]), _correlation(correlated), phase)
+    return FixedPoint(fixed, slope, _correlation(lambda v: correlated(v, at), float(c[0])), phase)
 
 
 _Map = Callable[[Vector], Vector]
 
 
-def _variance(through: _Map, start: float) -> float | None:
-    """The fixed point that repeated steps from a variance run to; None where there is none."""
+def _variance(through: _Map, start: float) -> tuple[float | None, float]:
+    """The fixed point that repeated steps from a variance run to; None where there is none.
+
+    Returns:
+        It, and the variance far on the way.
+    """
     low, high = start / _REACH, start * _REACH
     reached, settled = _iterated(through, start)
     if settled or not low < reached < high:
-        return reached if low < reached < high else None
+        return (reached if low < reached < high else None), low if reached < start else high
     end = high if _rises(through, reached) else low
-    return _between(through, np.geomspace(reached, end, _STRIDES))
+    return _between(through, np.geomspace(reached, end, _STRIDES)), end
 
 
-def _correlation(through: _Map) -> float:
-    """The fixed point of correlations that repeated steps from 1/2 run to."""
-    reached, settled = _iterated(through, 0.5)
+def _correlation(through: _Map, start: float) -> float:
+    """The fixed point of correlations that repeated steps from one run to."""
+    reached, settled = _iterated(through, start)
     if settled or not -1.0 < reached < 1.0:
         return min(max(reached, -1.0), 1.0)
     end = 1.0 if _rises(through, reached) else -1.0
     found = _between(through, end - (end - reached) * 0.5 ** np.arange(_HALVINGS))
-    return end if found is None else found
+    return end if found is None or abs(end - found) <= _CLOSE else found
 
 
 def _between(through: _Map, places: Vector) -> float | None:

@@ -10,7 +10,7 @@ from keras2gp.errors import one_line
 from keras2gp.xrays.findings import Finding, Findings
 from keras2gp.xrays.pictures import axis_ends, curves, flow, interval, is_beyond, spectra, ticks
 from keras2gp.xrays.styles import STYLE
-from keras2gp.xrays.text import notes_on, percent, verdict_text
+from keras2gp.xrays.text import NO_VARIANCE, notes_on, percent, verdict_text
 
 __all__ = ["page"]
 
@@ -184,7 +184,10 @@ def _phases(xray: Findings) -> Iterator[str]:
         return
     yield '<div class="scroll" tabindex="0" role="region" aria-label="Fixed points"><table>'
     yield "<caption>Activations with the weights behind them, repeated for ever: below slope 1 all "
-    yield f"{xray.unit} become alike (order), above it near ones part (chaos).</caption><thead><tr>"
+    yield f"{xray.unit} become alike (order), above it near ones part (chaos)."
+    if any(point.variance is None for _, point in phases):
+        yield f" {NO_VARIANCE[0].upper()}{NO_VARIANCE[1:]}."
+    yield "</caption><thead><tr>"
     heads = ("layer", "phase", "slope", "correlation", "variance")
     yield "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr></thead><tbody>"
     for path, point in phases:

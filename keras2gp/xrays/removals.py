@@ -122,14 +122,15 @@ def _layers(wiring: Wiring, merges: Sequence[_Merge]) -> Iterator[Found]:
     for members in last.values():
         first, end = calls[members[0]], calls[members[-1]]
         paths = [calls[i].path for i in members]
+        behind = f", and {' and '.join(paths[1:])} behind it" if paths[1:] else ""
         yield (
             f"{first.path} left out",
-            f"without the layer {first.path}",
+            f"without the layer {first.path}{behind}",
             dict.fromkeys(paths, passed),
         )
         yield (
             f"{first.path} twice",
-            f"with the layer {first.path} twice",
+            f"with the layer {first.path}{behind}{',' if behind else ''} twice",
             {end.path: _repeated(members, first.sources[0])},
         )
 

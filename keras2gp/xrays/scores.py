@@ -25,6 +25,8 @@ from keras2gp.gp.student import Student
 
 __all__ = ["Part", "Scores", "Task", "rounds_of", "scored", "subsets_of"]
 
+_MOST_LABELS = 20
+"""Different whole numbers of a floating-point type that may have been meant as labels."""
 _SMALL = 2000
 """Rows up to which fits go side by side, each on one core: in matrices of this size the threads of
 one decomposition wait for each other, for many times as long where other work is on the cores."""
@@ -43,6 +45,14 @@ class Task:
     y: Targets
     test: Targets | None
     regression: bool
+
+    def notes(self) -> tuple[str, ...]:
+        """A sentence where labels may have been meant."""
+        few = self.regression and self.y.ndim == 1 and len(np.unique(self.y)) <= _MOST_LABELS
+        if not few or (self.y != np.round(self.y)).any():
+            return ()
+        why = "the targets are taken for real numbers, as their type is floating-point"
+        return (f"{why}; labels are whole numbers, as of y.astype(int), or texts",)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from keras2gp.errors import one_line
 from keras2gp.xrays.comparisons import ALPHA
 from keras2gp.xrays.findings import Finding, Findings
 
-__all__ = ["notes_on", "percent", "rounded", "text_of", "verdict_text"]
+__all__ = ["NO_VARIANCE", "notes_on", "percent", "rounded", "text_of", "verdict_text"]
 
 
 def percent(xray: Findings) -> tuple[float, str]:
@@ -77,6 +77,11 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
     return left_out, errors, needed, limit
 
 
+NO_VARIANCE = (
+    "variance none: it grows or falls without end, and slope and correlation are those far on "
+    "the way, or a normalisation sets it, and they are those at the data's"
+)
+"""Why a fixed point has no variance."""
 _WIDTH = 80
 _NAME, _LAYER = 30, 19
 
@@ -107,11 +112,14 @@ def _text(xray: Findings) -> Iterator[str]:
     evidence = f"evidence {base.evidence:.4f} nats/{each[:-1]}"
     yield f"  {evidence}, {calibration} {base.calibration:.1%}{tested}"
     yield ""
-    yield "variants, less the model as it is, ± a standard error (above 0: it is worse)"
-    yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  {'nats/' + each[:-1]:>17}  verdict"
+    if xray.computed:
+        yield "variants, less the model as it is, ± a standard error (above 0: it is worse)"
+        yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  {'nats/' + each[:-1]:>17}  verdict"
+    else:
+        yield "no variant was computed"
     for finding in xray.computed:
         yield from _row(finding, xray.rows)
-    if xray.test_rows:
+    if xray.test_rows and xray.computed:
         yield from _tests(xray)
     yield from _notes(xray)
     if xray.signals:
@@ -205,6 +213,8 @@ def _signals(xray: Findings) -> Iterator[str]:
         slope, correlation = f"slope {s.fixed.slope:.3f}", f"{s.fixed.correlation:.3f}"
         line = f"{s.fixed.phase:<6} {slope}, correlation to {correlation}, variance {q}"
         yield f"  {_cut(s.path, _LAYER):<{_LAYER}} {line}"
+    if any(s.fixed is not None and s.fixed.variance is None for s in phases):
+        yield from textwrap.wrap(f"{NO_VARIANCE}.", _WIDTH)
 
 
 def _cut(text: str, length: int) -> str:

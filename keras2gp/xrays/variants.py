@@ -219,7 +219,7 @@ class Subject:
             elif work > most_work:
                 reason = (
                     f"its kernel takes {work:.3g} times the time of the model's. Try: "
-                    f"most_work={math.ceil(work)}, or fewer rows"
+                    f"most_work={math.ceil(work)} (--most-work {math.ceil(work)})"
                 )
                 yield Variant(**{**facts, "kernel": None, "reason": reason})
             else:

@@ -234,7 +234,10 @@ class _Builder:
             results = results if isinstance(results, list | tuple) else [results]
             tensors |= {id(t): r for t, r in zip(call.node.outputs, results, strict=True)}
         outputs = [tensors[id(t)] for t in functional.outputs]
-        return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=name)
+        single = inputs[0] if len(inputs) == 1 else inputs
+        structure = getattr(functional, "_inputs_struct", single)  # one, a list or a dict
+        given = keras.tree.pack_sequence_as(structure, inputs)
+        return keras.Model(given, outputs[0] if len(outputs) == 1 else outputs, name=name)
 
     def plain(self, visit: Visit) -> Any:
         """The result of a call as it is, whose nested model is a copy too."""

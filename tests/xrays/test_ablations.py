@@ -1,5 +1,7 @@
 """Ablations: every one is a model that Keras builds, saves and loads, and it is what it says."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -87,6 +89,25 @@ def test_a_copy_without_changes_has_the_same_kernel_and_other_weights():
     assert identity(model) == identity(copy)
     assert not np.array_equal(model.get_layer("stem").kernel, copy.get_layer("stem").kernel)
     assert model.get_layer("stem") is not copy.get_layer("stem")
+
+
+def test_a_layer_is_named_with_what_goes_with_it():
+    _, every = found(series(), ["depth"])
+    both = "without the layer conv2, and norm behind it", "with the layer conv2, and norm behind it"
+    assert [a.text for a in every.values()][2:] == [both[0], f"{both[1]}, twice"]
+
+
+@pytest.mark.parametrize("given", ["one", "list", "dict"])
+def test_a_copy_takes_what_its_model_takes(given, rng):
+    """Keras warns where a model is called on an array and was built of a list of inputs."""
+    image = keras.Input((2,), name="image")
+    taken = {"one": image, "list": [image], "dict": {"image": image}}[given]
+    copy = rebuilt(keras.Model(taken, layers.Dense(1, name="out")(image)), {})
+    x = rng.normal(size=(3, 2)).astype("float32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = copy({"one": x, "list": [x], "dict": {"image": x}}[given])
+    assert np.allclose(result, x @ copy.get_layer("out").kernel, atol=1e-6)
 
 
 @pytest.mark.slow

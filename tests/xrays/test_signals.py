@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from scipy import special
 from xray_networks import pooled, residual, shifted
 
 import keras2gp
@@ -69,6 +70,35 @@ def test_a_variance_that_is_reached_slowly(b2):
     assert found.variance == pytest.approx(b2 / 0.01, rel=1e-7)
     assert found.slope == pytest.approx(0.99, rel=1e-7)
     assert found.correlation == 1.0
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf"])
+@pytest.mark.parametrize("w2", [0.5, 0.9, 1.0])
+def test_a_saturating_function_of_small_weights_becomes_linear(name, w2):
+    """Schoenholz et al. 2017: without biases variances fall to 0 up to w2 phi'(0)^2 = 1.
+
+    Correlations change as long as they fall, by steps of both together, and no more.
+    """
+    w2 *= 1.0 if name == "tanh" else np.pi / 4.0
+    found = point(name, w2)
+    assert (found.variance, found.phase) == (None, "edge")
+    assert found.slope == pytest.approx(1.0, abs=1e-5)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    weights = weights / weights.sum()
+    phi = np.tanh if name == "tanh" else special.erf
+    q, c = 1.3, 0.5
+    for _ in range(400):
+        u = np.sqrt(q) * nodes
+        v = np.sqrt(q) * (c * nodes[:, None] + np.sqrt(1.0 - c * c) * nodes)
+        square = weights @ phi(u) ** 2
+        q, c = w2 * square, float(weights @ (phi(u)[:, None] * phi(v)) @ weights / square)
+    assert found.correlation == pytest.approx(c, abs=0.01)
+
+
+def test_a_smooth_function_of_large_variances_is_a_rectifier():
+    found = point("gelu", 5.0)
+    assert (found.variance, found.phase) == (None, "edge")
+    assert found.correlation == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_normalisation_keeps_the_variance_of_the_data():

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from xray_networks import pooled, shifted
 import keras2gp
 from keras2gp._util.files import held
 from keras2gp.cli.main import main
-from keras2gp.errors import InputError, StoreError, UnsupportedModelError
+from keras2gp.errors import InputError, NumericalError, StoreError, UnsupportedModelError
 from keras2gp.matrices.speed import Speed
 from keras2gp.xrays import examination, flow, scoring, timing, variants
 from keras2gp.xrays.examination import Examination
@@ -190,6 +191,8 @@ def test_the_report_in_its_forms(made):
     assert max(map(len, lines)) <= 80
     assert any("linear" in line and line.endswith("worse") for line in lines)
     html = report.to_html()
+    assert all("ariance none: it grows or falls" in text for text in (report.to_text(), html))
+    assert "no variant was computed\n" in replace(report, findings=()).to_text()
     for strange in ("http:", "https:", "<script", "url(", "<link", "@import", "src="):
         assert strange not in html
     kept = {f.file for f in report.findings if f.file}
@@ -235,6 +238,17 @@ def test_a_regression_takes_the_mean_of_the_model(rng):
     assert report.regression
     assert report.base.error < report.finding("linear").summary.error
     assert "% of variance" in report.to_text()
+    assert not report.notes
+
+
+def test_labels_that_are_taken_for_real_numbers_are_noted(products, tmp_path):
+    x, y = products
+    noted = Examination(dense(), x, y.astype(float), kinds=[], out=tmp_path / "xray")
+    assert "floating-point; labels are whole numbers" in str(noted.cost(measure=False))
+    assert "floating" not in str(Examination(dense(), x, y, kinds=[]).cost(measure=False))
+    ages = Task(np.arange(30.0), None, regression=True)
+    assert not ages.notes()
+    assert not replace(ages, y=np.array([0.5, 1.0, 1.5])).notes()
 
 
 def test_what_does_not_fit_is_refused(products):
@@ -252,6 +266,19 @@ def test_what_does_not_fit_is_refused(products):
         keras2gp.xray(dense(), x, np.ones_like(y))
     with pytest.raises(InputError, match="the labels of all rows but one"):
         keras2gp.xray(dense(), x, (np.arange(90) == 3).astype(int))
+    few = np.where(np.arange(90) == 3, 1.0, 0.0)
+    for targets in (np.ones(90), np.stack([x[:, 0], np.ones(90)], axis=1)):
+        with pytest.raises(InputError, match="the targets of all rows are the same"):
+            keras2gp.xray(dense(), x, targets)
+    with pytest.raises(InputError, match="the targets of half of the rows are the same"):
+        keras2gp.xray(dense(), x, few)
+    for labels, shown in ((np.full(9, 7), "7"), (np.array(["0", "1", "0"] * 3), "'0'")):
+        with pytest.raises(InputError, match=f"such as {shown}, are of none of the rows, whose la"):
+            keras2gp.xray(dense(), x, y, test=(x[:9], labels))
+    with pytest.raises(InputError, match=r"have shape \(9, 2\), and those of the rows \(90,\)"):
+        keras2gp.xray(dense(), x, x[:, 0], test=(x[:9], x[:9]))
+    with pytest.raises(NumericalError, match=r"the diagonal is 0, .*Try: without that input, a bi"):
+        keras2gp.xray(dense(), np.zeros_like(x), y, kinds=[], subsets=2)
     with pytest.raises(InputError, match="subsets=50: expected a whole number, from 2 to 45"):
         keras2gp.xray(dense(), x, y, subsets=50)
     with pytest.raises(InputError, match="'linear' is taken"):
