@@ -191,7 +191,7 @@ def test_zero_variance_is_named():
     matrix[3] = matrix[:, 3] = 0.0
     with pytest.raises(NumericalError, match="entry 3 of the diagonal is 0"):
         factorize(matrix, jitter=0.0)
-    with pytest.raises(NumericalError, match="rows 0 and 1"):
+    with pytest.raises(NumericalError, match="entry 0 of the diagonal is 0"):
         factorize(np.zeros((2, 2)))
 
 
