@@ -122,7 +122,9 @@ def export(
             }
             data = with_digest({**_described(estimator, module.predict), "files": files})
             (staged / MARKER).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    except (OSError, StoreError) as error:
+    except StoreError as error:
+        raise ModelFileError(str(error)) from error
+    except OSError as error:
         raise ModelFileError(f"{target} cannot be written: {error}") from error
 
 

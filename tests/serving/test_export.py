@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras2gp
+from keras2gp.cli.exit_codes import ExitCode, exit_code_of
 from keras2gp.errors import InputError, ModelFileError, NotFittedError
 from keras2gp.gp import Nystroem
 from keras2gp.serving.export import check_export
@@ -251,6 +253,20 @@ def test_files_of_others_are_kept(dense, tmp_path):
         with pytest.raises(ModelFileError):
             keras2gp.export(before, tmp_path / name)
     assert sorted(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()) == files
+
+
+def test_a_full_disk(dense, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    gp = keras2gp.GPClassifier(dense, 0.1).fit(*data(20))
+    monkeypatch.setattr("keras2gp.serving.export.save_module", full)
+    with pytest.raises(ModelFileError) as caught:
+        keras2gp.export(gp, tmp_path / "exported")
+    said = str(caught.value)
+    assert said == f"{tmp_path / 'exported'} cannot be written: No space left on device"
+    assert exit_code_of(caught.value) == ExitCode.STORAGE
+    assert not list(tmp_path.iterdir())
 
 
 def test_fits_of_rows_that_are_not_alike(dense, tmp_path):
