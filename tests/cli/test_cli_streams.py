@@ -70,7 +70,7 @@ def test_a_full_stderr_is_no_reason_to_fail(files, spawn):
 
 def test_interruption_is_quiet(tmp_path):
     """Interrupted while the kernel is computed."""
-    command = [sys.executable, "-u", "-m", "keras2gp", "fit", "zoo:resnet32", "--data", "sample"]
+    command = [sys.executable, "-u", "-m", "keras2gp", "fit", "zoo:convnet", "--data", "sample"]
     with subprocess.Popen(  # noqa: S603
         [*command, "--train", "4000", "--out", tmp_path / "fit"],
         cwd=Path(__file__).parents[2],
