@@ -122,14 +122,18 @@ def main(argv=None):
     rows = images_and_labels(options.data, options.train, options.test)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "beyond.json"
-    record = json.loads(path.read_text()) if path.exists() else {}
+    settings = {name: getattr(options, name) for name in ("data", "train", "test")}
+    kept = json.loads(path.read_text()) if path.exists() else {"settings": settings, "table": {}}
+    if kept.get("settings") != settings:
+        parser.error(f"{path} is of {kept.get('settings')}. Try: another --out")
+    record = kept["table"]
     for name in options.networks:
         for end in options.ends:
             for kind in options.kinds:
                 k, cross = matrices(name, end, kind, rows, options.out)
                 key = f"{name} {end} {kind}"
                 record[key] = {head: measure(k, cross, rows, s) for head, s in HEADS.items()}
-                path.write_text(json.dumps(record, indent=2) + "\n")
+                path.write_text(json.dumps(kept, indent=2) + "\n")
                 print(f"{key}: {record[key]['paper']['error']:.2%}", flush=True)
     print(as_markdown(record))
     return max(heads["paper"]["error"] for heads in record.values())
