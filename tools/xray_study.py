@@ -1,4 +1,4 @@
-"""Do the X-ray's differences agree with training? Variants of small networks on MNIST.
+"""Do the X-ray's differences agree with training? Variants of small networks on digits or garments.
 
 Every variant is trained with Adam from several seeds, until its error on validation rows stops
 falling, and its mean test error stands beside the leave-one-out error of its Gaussian process on
@@ -7,6 +7,7 @@ errors over the variants, and how often a difference that the X-ray finds (corre
 of comparisons) has the sign of the trained one.
 
     python tools/xray_study.py --rows 2000 --seeds 3 --out study
+    python tools/xray_study.py --data tfds:fashion_mnist --rows 2000 --seeds 3 --out fashion-study
 """
 
 from __future__ import annotations
