@@ -240,9 +240,9 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
         type=variance_or_auto,
         default="auto",
         help="of the targets, which are -1 and 1; of a regression's, scaled to variance 1; auto: "
-        "of the largest leave-one-out likelihood of the labels, or evidence of a regression, and 0 "
-        "unless a noise raises it by more than 2 nats, and that of labels by two standard errors "
-        "(default)",
+        "of the largest evidence of a regression, or the least within half a standard error of the "
+        "largest leave-one-out likelihood of labels, and 0 unless that is raised by more than 2 "
+        "nats, and that of labels by half a standard error (default)",
     )
     group.add_argument(
         "--jitter",

@@ -59,11 +59,11 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
             gives; or "precomputed": X is then the matrix itself, [N, N] in fit and [M, N] in
             predict. Where the kernel has positions (segmentation, labels of a sequence) the process
             is over images at positions, each with a label: a fit takes a matrix of N P rows.
-        noise_variance: "auto" for the noise under which the labels are most probable when each is
-            left out, and 0 unless a noise gains more than 2 nats and two standard errors
-            (noise.choose_noise), or with probabilities="dirichlet", which has noises of its own; or
-            the variance of the noise on the targets -1 and 1, in the units of the kernel: before
-            the factor `scale_`.
+        noise_variance: "auto" for the least noise under which the labels, each left out, are as
+            probable as under the best, within half a standard error, and 0 unless the best gains
+            more than that and 2 nats (noise.choose_noise), or with probabilities="dirichlet", which
+            has noises of its own; or the variance of the noise on the targets -1 and 1, in the
+            units of the kernel: before the factor `scale_`.
         jitter: "auto" for 0, and more only if the matrix is singular, with a JitterWarning; or a
             number, relative to the mean of the kernel's diagonal.
         probabilities: "linear" for the softmax of a linear map of the posterior mean, under which

@@ -1,8 +1,9 @@
 """The noise variance that makes the targets most probable, and the curve it was chosen by.
 
-A regression takes the noise of the largest evidence. A classification takes that under which its
-labels are most probable when each is left out: targets in {-1, 1} are no draw of a Gaussian
-process, and their evidence asks for far more noise than labels need.
+A regression takes the noise of the largest evidence. A classification takes the least one under
+which its labels, each left out, are as probable as under the best, up to what their number can
+tell: targets in {-1, 1} are no draw of a Gaussian process, and their evidence asks for far more
+noise than labels need.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from keras2gp._util.arrays import Targets, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import NumericalError
 from keras2gp.gp.noise_curve import NoiseCurve
-from keras2gp.gp.noise_pilot import GAIN, ROWS, Pilot, gains, label_likelihoods, noise_memory
+from keras2gp.gp.noise_pilot import (
+    GAIN,
+    ROWS,
+    Pilot,
+    as_probable,
+    gains,
+    label_likelihoods,
+    noise_memory,
+)
 from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training
 from keras2gp.gp.solvers.tridiagonal import profiled_evidence
@@ -48,7 +57,8 @@ def choose_noise(
 ) -> NoiseCurve:
     """The noise under which the targets are most probable; 0 unless one gains 2 nats or more.
 
-    What labels gain has to exceed two standard errors over them too.
+    Labels are as probable under a noise as under the best if they lose less than half a standard
+    error over them; the least such noise is chosen, and none where that holds for 0.
 
     Up to ROWS rows are decomposed, and every noise is cheap. Of more rows as many are drawn, with a
     fixed seed; from the noise that is best for them the curve of all is climbed by a handful of
@@ -151,18 +161,17 @@ def _chosen(
         return _none(count, "the matrix is no covariance")
     best, rows = pilot.best(), pilot.rows
     what = "leave-one-out likelihood" if labels else "evidence"
-    asked = f"{GAIN:g} nats" + (" and two standard errors" if labels else "")
     if rows == count:
         how = f"the largest {what} of {count} rows"
-        return _curve(pilot.values, best, count, unit, how, asked=asked)
+        return _curve(pilot.values, best, count, unit, how, labels=labels)
     if climb is None:
         how = f"the largest {what} of {rows} of {count} rows, drawn at random: {why_not}"
-        return _curve(pilot.values, best, rows, unit, how, asked=asked)
+        return _curve(pilot.values, best, rows, unit, how, labels=labels)
     best = climb.top(best, pilot.positive)
     how = f"the largest {what} of {count} rows, factorised {len(climb.values)} times"
     # A matrix is no more regular than that of some of its rows.
     singular = {noise: None for noise, value in pilot.values.items() if value is None}
-    return _curve({**singular, **climb.values}, best, count, unit, how, asked=asked)
+    return _curve({**singular, **climb.values}, best, count, unit, how, labels=labels)
 
 
 def _curve(
@@ -172,12 +181,15 @@ def _curve(
     unit: float,
     how: str,
     *,
-    asked: str,
+    labels: bool,
 ) -> NoiseCurve:
     """The curve of targets in their own units, which are larger by exp(unit) in all."""
     values = {n: None if v is None else v - rows * unit for n, v in sorted(tried.items())}
     known = [value for value in values.values() if value is not None]
-    if not chosen:
+    if chosen and labels:
+        how = f"the least noise within half a standard error of {how}"
+    elif not chosen:
+        asked = f"{GAIN:g} nats" + (" and half a standard error" if labels else "")
         gain = max(known) - (values[0.0] or 0.0)
         how = (
             f"none: {how} is {gain:.2g} nats above that of no noise, where more than {asked} are "
@@ -207,14 +219,19 @@ class _Climb:
         return one
 
     def top(self, start: float, positive: float) -> float:
-        """The noise of the largest value, near `start`, or near `positive` if that is 0."""
+        """The noise of the largest value, near `positive`, and of labels the least as good.
+
+        Args:
+            start: the choice of some rows.
+            positive: the noise above 0 of their largest value.
+        """
         if self.output is not None:  # noises of one grid are shared between outputs
             start, positive = (_on_grid(noise) for noise in (start, positive))
         self._value(0.0)
-        self._value(start or positive)
+        self._value(positive)
         if not start and not self._is_worth(positive):
             return 0.0
-        origin = start or positive
+        origin = positive
         known: dict[int, float] = {}
         steps: Sequence[int] = (0, 1, -1)
         while steps:
@@ -225,6 +242,9 @@ class _Climb:
             steps = outer[: _FACTORISATIONS - len(self.values)]
         if not self._is_worth(origin * _STEP**at):
             return 0.0
+        best, below = (self.parts.get(origin * _STEP**step) for step in (at, at - 1))
+        if self._labels and best is not None and below is not None and as_probable(below, best):
+            return origin * _STEP ** (at - 1)
         left, top, right = (known.get(at + i, -math.inf) for i in (-1, 0, 1))
         bend = left - 2.0 * top + right
         vertex = 0.5 * (left - right) / bend if -math.inf < bend < 0.0 else 0.0
