@@ -38,7 +38,7 @@ SMOKE = {
     ],
     "serving": ["solves_over_several_panels"],
     "verification": ["an_entry_off_the_diagonal_is_rejected", "a_model_without_hidden_layers"],
-    "search": ["the_derivatives_of_a_matrix", "what_is_refused"],
+    "search": ["the_sweep_is_the_tape", "what_is_refused"],
     "adapters": ["scikit_learn_values"],
     "plots": ["learning_curve"],
     "data": ["sample", "npz_x_and_y"],
