@@ -167,7 +167,7 @@ def _chosen(
     if climb is None:
         how = f"the largest {what} of {rows} of {count} rows, drawn at random: {why_not}"
         return _curve(pilot.values, best, rows, unit, how, labels=labels)
-    best = climb.top(best, pilot.positive)
+    best = climb.top(pilot.positive, needed=best > 0.0)
     how = f"the largest {what} of {count} rows, factorised {len(climb.values)} times"
     # A matrix is no more regular than that of some of its rows.
     singular = {noise: None for noise, value in pilot.values.items() if value is None}
@@ -218,20 +218,19 @@ class _Climb:
         one.parts, one.output = {}, column
         return one
 
-    def top(self, start: float, positive: float) -> float:
-        """The noise of the largest value, near `positive`, and of labels the least as good.
+    def top(self, origin: float, *, needed: bool) -> float:
+        """The noise of the largest value, near `origin`, and of labels the least as good.
 
         Args:
-            start: the choice of some rows.
-            positive: the noise above 0 of their largest value.
+            origin: the noise above 0 of the largest value of some rows.
+            needed: whether these rows ask for a noise.
         """
         if self.output is not None:  # noises of one grid are shared between outputs
-            start, positive = (_on_grid(noise) for noise in (start, positive))
+            origin = _on_grid(origin)
         self._value(0.0)
-        self._value(positive)
-        if not start and not self._is_worth(positive):
+        self._value(origin)
+        if not needed and not self._is_worth(origin):
             return 0.0
-        origin = positive
         known: dict[int, float] = {}
         steps: Sequence[int] = (0, 1, -1)
         while steps:
@@ -290,5 +289,5 @@ class _Climb:
 
 
 def _on_grid(noise: float) -> float:
-    """The power of _STEP that is nearest to a noise; 0 stays."""
-    return float(_STEP ** round(math.log(noise, _STEP))) if noise else 0.0
+    """The power of _STEP that is nearest to a noise above 0."""
+    return float(_STEP ** round(math.log(noise, _STEP)))

@@ -213,8 +213,7 @@ class Pilot:
         """The smallest noise down to which labels are as probable as at their best."""
         noise = self.positive / self._unit
         while noise / _DOWN >= _GRID[0]:
-            self._value(noise / _DOWN)
-            parts = self._parts(noise / _DOWN)
+            parts = self._tried(noise / _DOWN)
             if parts is None or not as_probable(parts, best):
                 break
             noise /= _DOWN
@@ -237,10 +236,14 @@ class Pilot:
 
     def _value(self, relative: float) -> float:
         """The value of a noise relative to the unit; minus infinity where A is singular."""
+        parts = self._tried(relative)
+        return -math.inf if parts is None else float(parts.sum())
+
+    def _tried(self, relative: float) -> Vector | None:
+        """The parts of a noise, whose value is kept for the curve."""
         parts = self._parts(relative)
-        value = None if parts is None else float(parts.sum())
-        self.values[relative * self._unit] = value
-        return -math.inf if value is None else value
+        self.values[relative * self._unit] = None if parts is None else float(parts.sum())
+        return parts
 
     def _parts(self, relative: float, *intercept: float) -> Vector | None:
         """The part of each label in the value, or the evidence, [1]; None where A is singular."""
