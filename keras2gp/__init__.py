@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from keras2gp.empirical.kernel import EmpiricalKernel
     from keras2gp.errors import Keras2GPError, UnsupportedModelError
     from keras2gp.fits.loading import load
-    from keras2gp.gp.classifier import GPClassifier
-    from keras2gp.gp.regressor import GPRegressor
+    from keras2gp.gp.classification.classifier import GPClassifier
+    from keras2gp.gp.regression.regressor import GPRegressor
     from keras2gp.graph.variances import LayerVariances
     from keras2gp.kernel.kernel import Kernel
     from keras2gp.matrices.api import gram
@@ -77,8 +77,8 @@ _HOMES = {
     "Dual": "covariance.duals.base",
     "EmpiricalKernel": "empirical.kernel",
     "Expanded": "covariance.own_activations",
-    "GPClassifier": "gp.classifier",
-    "GPRegressor": "gp.regressor",
+    "GPClassifier": "gp.classification.classifier",
+    "GPRegressor": "gp.regression.regressor",
     "Hermite": "covariance.duals.hermite",
     "Keras2GPError": "errors",
     "Kernel": "kernel.kernel",

@@ -24,6 +24,17 @@ ORDER = (
 """The packages from the ground up: each may import what stands in an earlier row, and itself."""
 APART = {"gp": {"graph"}, "adapters": {"graph", "covariance", "matrices"}}
 """Packages that a package avoids although the order lets it: gp knows linear algebra alone."""
+WITHIN_GP = (
+    {"arguments", "metrics"},
+    {"solvers"},
+    {"probabilities"},
+    {"noise"},
+    {"process"},
+    {"classification", "ensemble", "laplace", "regression"},
+    {"saving"},
+    {"__init__"},
+)
+"""The same order for the parts of gp, the largest package."""
 HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "tensorflow_datasets"}
 WITHOUT = {
     "graph": HEAVY | {"numpy"},
@@ -83,6 +94,18 @@ def test_imports_follow_the_order(file):
         if target != part:
             assert ROW[target] < ROW[part], f"{part} imports {name}, which stands above or beside"
             assert target not in APART.get(part, ()), f"{part} imports {name}"
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "gp").rglob("*.py")), ids=lambda f: f.name)
+def test_the_parts_of_gp_follow_their_order(file):
+    row = {part: row for row, parts in enumerate(WITHIN_GP) for part in parts}
+
+    def inner(path):
+        return path.relative_to(PACKAGE / "gp").parts[0].removesuffix(".py")
+
+    for name in modules_read(file):
+        if name.startswith("keras2gp.gp.") and inner(MODULES[name]) != inner(file):
+            assert row[inner(MODULES[name])] < row[inner(file)], f"{module_of(file)}: {name}"
 
 
 def test_no_circles():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from collections.abc import Iterable
@@ -15,7 +16,10 @@ from keras2gp.errors import InputError, InputTypeError, Keras2GPError
 
 __all__ = [
     "as_float",
+    "finite_number",
+    "is_finite_and_not_negative",
     "is_missing",
+    "is_number",
     "is_whole_number",
     "numbers_of",
     "one_of",
@@ -24,6 +28,26 @@ __all__ = [
     "truth",
     "whole_number",
 ]
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number of Python or numpy; bool is none."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def is_finite_and_not_negative(value: object) -> bool:
+    """Whether a value is a number from 0 to the largest of float64."""
+    if not is_number(value):
+        return False
+    plain: Any = value.item() if isinstance(value, np.generic) else value  # float32 may overflow
+    return bool(0.0 <= plain <= np.finfo(np.float64).max)
+
+
+def finite_number(value: Any) -> float:
+    """A finite number of a saved state as a float; ValueError for anything else."""
+    if not is_number(value) or not math.isfinite(value):
+        raise ValueError(f"{value!r} where a finite number is expected")
+    return float(value)
 
 
 def is_whole_number(value: Any) -> bool:

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
 from keras2gp.errors import InputError
-from keras2gp.gp.kernel_function import check_kernel, check_variances, kernel_values
-from keras2gp.gp.prior_mean import has_mean
+from keras2gp.gp.arguments.kernel_function import check_kernel, check_variances, kernel_values
+from keras2gp.gp.process.prior_mean import has_mean
 
 __all__ = ["KernelValues", "in_graph"]
 

@@ -13,7 +13,7 @@ import scipy.linalg
 from keras2gp._util.arrays import Images
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text, size_text
-from keras2gp.gp.noise_pilot import noise_memory
+from keras2gp.gp.noise.pilot import noise_memory
 from keras2gp.gp.solvers.choice import chosen_solver, inducing_rows
 from keras2gp.gp.solvers.training import Training
 from keras2gp.kernel.kernel import Kernel

@@ -25,9 +25,9 @@ from keras2gp._util.fit_record import HEAD
 from keras2gp._util.memory import require_disk
 from keras2gp._util.paths import read_if_regular
 from keras2gp.errors import Keras2GPError, ModelFileError
-from keras2gp.gp.classifier import GPClassifier
-from keras2gp.gp.fitted import rows_of_batch
-from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.classification.classifier import GPClassifier
+from keras2gp.gp.process.fitted import rows_of_batch
+from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.saving import Head
 
 __all__ = ["KeptCovariances"]

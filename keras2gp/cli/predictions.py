@@ -17,8 +17,8 @@ from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.rows import Rows
 from keras2gp.errors import DataError, InputError, NumericalError
 from keras2gp.fits.loading import load
-from keras2gp.gp.classifier import GPClassifier
-from keras2gp.gp.ensemble import TrainedEnsemble
+from keras2gp.gp.classification.classifier import GPClassifier
+from keras2gp.gp.ensemble.estimator import TrainedEnsemble
 from keras2gp.gp.metrics import (
     brier_score,
     calibration_error_by_chance,
@@ -27,10 +27,10 @@ from keras2gp.gp.metrics import (
     negative_log_likelihood,
     reliability,
 )
-from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.process.strangeness import out_of_distribution_auroc, scores_of
+from keras2gp.gp.process.student import Student
+from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.saving import load_head
-from keras2gp.gp.strangeness import out_of_distribution_auroc, scores_of
-from keras2gp.gp.student import Student
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 

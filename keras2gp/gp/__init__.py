@@ -1,17 +1,14 @@
 """Exact Gaussian process inference for any kernel: estimators, solvers, metrics, saved fits."""
 
-from keras2gp.gp.all_noise import NoiseWarning
-from keras2gp.gp.base import GaussianProcess, JitterWarning
-from keras2gp.gp.class_posterior import Prediction
-from keras2gp.gp.classifier import GPClassifier
-from keras2gp.gp.dirichlet import DirichletPosterior, Transformation
-from keras2gp.gp.ensemble import TrainedEnsemble
-from keras2gp.gp.kernel_function import KernelFunction
+from keras2gp.gp.arguments.kernel_function import KernelFunction
+from keras2gp.gp.classification.classifier import GPClassifier
+from keras2gp.gp.classification.dirichlet import DirichletPosterior, Transformation
+from keras2gp.gp.classification.posterior import Prediction
+from keras2gp.gp.ensemble.estimator import TrainedEnsemble
 from keras2gp.gp.laplace.base import Likelihood
 from keras2gp.gp.laplace.estimator import GPLaplace
 from keras2gp.gp.laplace.of_classes import Bernoulli, Ordinal, Softmax
 from keras2gp.gp.laplace.of_numbers import Poisson, StudentT, Tobit
-from keras2gp.gp.linear_map import LinearMap, fit_linear_map
 from keras2gp.gp.metrics import (
     ReliabilityBin,
     brier_score,
@@ -21,16 +18,25 @@ from keras2gp.gp.metrics import (
     negative_log_likelihood,
     reliability,
 )
-from keras2gp.gp.noise_curve import NoiseCurve
-from keras2gp.gp.paths import Paths, PathWarning
-from keras2gp.gp.prior_mean import MeanWarning
-from keras2gp.gp.probabilities import (
+from keras2gp.gp.noise.all_noise import NoiseWarning
+from keras2gp.gp.noise.curve import NoiseCurve
+from keras2gp.gp.probabilities.linear_map import LinearMap, fit_linear_map
+from keras2gp.gp.probabilities.softmax import (
     expected_softmax,
     fit_temperature,
     largest_probabilities,
     tempered_softmax,
 )
-from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.process.base import GaussianProcess, JitterWarning
+from keras2gp.gp.process.prior_mean import MeanWarning
+from keras2gp.gp.process.strangeness import (
+    InputRange,
+    RangeWarning,
+    out_of_distribution_auroc,
+    strangeness,
+)
+from keras2gp.gp.regression.paths import Paths, PathWarning
+from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.saving import load_head, save_head
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
@@ -41,7 +47,6 @@ from keras2gp.gp.solvers.matrices import MatrixProduct
 from keras2gp.gp.solvers.mixed import MixedPrecision
 from keras2gp.gp.solvers.projected import ProjectedProcess
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, SolverReport
-from keras2gp.gp.strangeness import InputRange, RangeWarning, out_of_distribution_auroc, strangeness
 
 __all__ = [
     "Bernoulli",

@@ -22,14 +22,14 @@ from keras2gp.errors import (
     NumericalError,
     StoreError,
 )
-from keras2gp.gp.classifier import GPClassifier
-from keras2gp.gp.dirichlet import DirichletPosterior
-from keras2gp.gp.ensemble import TrainedEnsemble
-from keras2gp.gp.fit_files import FORMAT, described, version_of, write_head
-from keras2gp.gp.kernel_function import check_kernel, kernel_values
+from keras2gp.gp.arguments.kernel_function import check_kernel, kernel_values
+from keras2gp.gp.classification.classifier import GPClassifier
+from keras2gp.gp.classification.dirichlet import DirichletPosterior
+from keras2gp.gp.ensemble.estimator import TrainedEnsemble
 from keras2gp.gp.laplace.estimator import GPLaplace
-from keras2gp.gp.linear_map import LinearMap
-from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.probabilities.linear_map import LinearMap
+from keras2gp.gp.process.fit_files import FORMAT, described, version_of, write_head
+from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.solvers.by_output import OutputFactors, OutputSpectrum
 from keras2gp.gp.solvers.choice import SOLVERS
 from keras2gp.gp.solvers.factor import CholeskyFactor

@@ -18,7 +18,7 @@ __all__ = ["Bin", "images", "reliability"]
 
 
 class Bin(Protocol):
-    """Predictions whose confidence is in (lower, upper]: see keras2gp.gp.metrics.reliability."""
+    """Predictions whose confidence is in (lower, upper]: see keras2gp.gp.reliability."""
 
     @property
     def lower(self) -> float:

@@ -14,7 +14,7 @@ from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.solvers.jitter import check_noise
+from keras2gp.gp.arguments.noise import check_noise
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.search.evidence import Evidence

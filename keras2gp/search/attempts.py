@@ -22,9 +22,9 @@ from keras2gp.errors import (
     StoreError,
     UnsupportedModelError,
 )
-from keras2gp.gp.base import JitterWarning
-from keras2gp.gp.classifier import GPClassifier
+from keras2gp.gp.classification.classifier import GPClassifier
 from keras2gp.gp.metrics import error_rate
+from keras2gp.gp.process.base import JitterWarning
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 from keras2gp.modelfile.archive import save_archive

@@ -21,7 +21,7 @@ from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.gp.prior_mean import mean_of_rows
+from keras2gp.gp.process.prior_mean import mean_of_rows
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.graph.ops import Affine

@@ -20,8 +20,8 @@ from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.files import staged_directory
 from keras2gp._util.paths import as_path, read_if_regular
 from keras2gp.errors import InputError, ModelFileError, NotFittedError, StoreError, one_line
-from keras2gp.gp.classifier import GPClassifier
-from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.classification.classifier import GPClassifier
+from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.saving import save_module
 from keras2gp.serving.predictors import predictor_of

@@ -10,9 +10,9 @@ import tensorflow as tf
 from keras2gp._util.arrays import Tensor
 from keras2gp._util.text import quoted_text
 from keras2gp.errors import InputError
-from keras2gp.gp.classifier import GPClassifier
-from keras2gp.gp.probabilities import DEVIATIONS, LEFT, RIGHT, STEP, WIDEST, quadrature
-from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.classification.classifier import GPClassifier
+from keras2gp.gp.probabilities.softmax import DEVIATIONS, LEFT, RIGHT, STEP, WIDEST, quadrature
+from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.precision import rounding_bound
 from keras2gp.kernel.kernel import Kernel

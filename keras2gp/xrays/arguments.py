@@ -10,8 +10,8 @@ import numpy as np
 from keras2gp._util.arrays import Array, Indices, Targets
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.gp.inputs import check_length, check_targets
-from keras2gp.gp.labels import check_labels
+from keras2gp.gp.arguments.inputs import check_length, check_targets
+from keras2gp.gp.arguments.labels import check_labels
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.xrays.scores import Task, subsets_of
 

@@ -9,7 +9,7 @@ from typing import Any
 from keras2gp._util.memory import available_memory, free_disk
 from keras2gp._util.text import duration_text, size_text
 from keras2gp.errors import StoreError
-from keras2gp.gp.noise_pilot import noise_memory
+from keras2gp.gp.noise.pilot import noise_memory
 from keras2gp.matrices.api import estimate
 from keras2gp.xrays.timing import Pilot, Plan
 

@@ -16,12 +16,15 @@ from threadpoolctl import threadpool_limits
 
 from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
 from keras2gp.errors import NumericalError
-from keras2gp.gp.all_noise import NoiseWarning
-from keras2gp.gp.base import JitterWarning
-from keras2gp.gp.classifier import GPClassifier
-from keras2gp.gp.metrics import calibration_error_by_chance, expected_calibration_error
-from keras2gp.gp.regressor import GPRegressor
-from keras2gp.gp.student import Student
+from keras2gp.gp.classification.classifier import GPClassifier
+from keras2gp.gp.metrics import (
+    calibration_error_by_chance,
+    expected_calibration_error,
+)
+from keras2gp.gp.noise.all_noise import NoiseWarning
+from keras2gp.gp.process.base import JitterWarning
+from keras2gp.gp.process.student import Student
+from keras2gp.gp.regression.regressor import GPRegressor
 
 __all__ = ["Part", "Scores", "Task", "rounds_of", "scored", "subsets_of"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp.gp.noise_pilot import ROWS
+from keras2gp.gp.noise.pilot import ROWS
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.speed import speed_of, tried_images
 from keras2gp.xrays import KINDS

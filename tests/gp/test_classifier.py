@@ -14,8 +14,8 @@ from keras2gp._util import memory
 from keras2gp.errors import InputError, NotFittedError, NumericalError
 from keras2gp.gp import GPClassifier, JitterWarning
 from keras2gp.gp import classifier as classification
-from keras2gp.gp.labels import PROBABILITIES
-from keras2gp.gp.probabilities import fit_temperature
+from keras2gp.gp.arguments.labels import PROBABILITIES
+from keras2gp.gp.probabilities.softmax import fit_temperature
 
 KERNEL = ImageKernel(2.0)
 

@@ -28,7 +28,7 @@ from keras2gp.gp import (
     save_head,
     tempered_softmax,
 )
-from keras2gp.gp.noise_pilot import Eigenvectors
+from keras2gp.gp.noise.pilot import Eigenvectors
 from keras2gp.gp.solvers.tridiagonal import Tridiagonal
 
 KERNEL = RBF(1.3)

@@ -10,7 +10,7 @@ from gp_kernels import ImageKernel, images
 from scipy.stats import kstest
 from sklearn.gaussian_process.kernels import RBF
 
-import keras2gp.gp.paths as paths_module
+import keras2gp.gp.regression.paths as paths_module
 from keras2gp.errors import InputError
 from keras2gp.gp import (
     ConjugateGradients,
@@ -20,7 +20,7 @@ from keras2gp.gp import (
     load_head,
     save_head,
 )
-from keras2gp.gp.paths import PathWarning, normals_of
+from keras2gp.gp.regression.paths import PathWarning, normals_of
 from keras2gp.gp.solvers.preconditioner import randomly_pivoted
 from keras2gp.gp.solvers.training import Training
 

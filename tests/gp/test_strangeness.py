@@ -18,7 +18,7 @@ from keras2gp.gp import (
     out_of_distribution_auroc,
     strangeness,
 )
-from keras2gp.gp.strangeness import SCORES, scores_of
+from keras2gp.gp.process.strangeness import SCORES, scores_of
 
 KERNEL = ImageKernel(2.0)
 X = np.array([[0.0, 5.0], [1.0, 5.0], [0.5, 5.0]])

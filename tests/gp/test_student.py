@@ -14,8 +14,8 @@ from sklearn.gaussian_process.kernels import RBF
 from keras2gp._util.digest import with_digest
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp import GPRegressor, load_head, save_head
-from keras2gp.gp.noise_curve import NoiseCurve
-from keras2gp.gp.student import Student
+from keras2gp.gp.noise.curve import NoiseCurve
+from keras2gp.gp.process.student import Student
 
 KERNEL = RBF(1.0)
 RATIO = 0.3
@@ -26,7 +26,7 @@ RATIO = 0.3
 def known_ratio(monkeypatch):
     """The choice of the noise finds the true one, so that the scale alone is learned."""
     known = NoiseCurve((), (), RATIO, 8, "known")
-    monkeypatch.setattr("keras2gp.gp.solving.choose_noise", lambda *_, **__: known)
+    monkeypatch.setattr("keras2gp.gp.process.solving.choose_noise", lambda *_, **__: known)
 
 
 def draws(train, outputs, *, test=3, scale=4.0, shift=0.0, seed=0):
@@ -158,7 +158,7 @@ def test_draws_have_a_scale_of_their_own(noise):
         assert kstest(standardised, t(8, scale=scale).cdf).pvalue > 1e-4
 
 
-@pytest.mark.filterwarnings("ignore::keras2gp.gp.strangeness.RangeWarning")
+@pytest.mark.filterwarnings("ignore::keras2gp.gp.process.strangeness.RangeWarning")
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_fewer_rows_than_a_deviation_needs(rows):
     x, y, test, _ = draws(rows, 1)

@@ -182,7 +182,7 @@ def solve(folder: Path, out: Path, names: list[str]) -> None:
 def report(folder: Path, out: Path, names: list[str]) -> None:
     """Errors and how honest the probabilities are, by keras2gp."""
     from keras2gp.gp import fit_temperature, metrics, tempered_softmax
-    from keras2gp.gp.labels import targets_of
+    from keras2gp.gp.arguments.labels import targets_of
 
     with np.load(folder / "digits.npz") as file:
         y, train = file["y"], int(file["train"])

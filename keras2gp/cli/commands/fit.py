@@ -29,11 +29,11 @@ from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import Session, open_session
 from keras2gp.cli.tables import dominant_column
 from keras2gp.errors import InputError, Keras2GPError, NumericalError, StoreError
-from keras2gp.gp.classifier import UNUSED_MEAN, GPClassifier
-from keras2gp.gp.fit_files import save_fit
-from keras2gp.gp.labels import check_labels
-from keras2gp.gp.noise_curve import NoiseCurve
-from keras2gp.gp.regressor import GPRegressor
+from keras2gp.gp.arguments.labels import check_labels
+from keras2gp.gp.classification.classifier import UNUSED_MEAN, GPClassifier
+from keras2gp.gp.noise.curve import NoiseCurve
+from keras2gp.gp.process.fit_files import save_fit
+from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.projected import ProjectedProcess

@@ -10,11 +10,11 @@ import numpy as np
 from sklearn.utils import column_or_1d
 
 from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.checks import is_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.gp.inputs import check_targets
-from keras2gp.gp.labels import check_labels
-from keras2gp.gp.solvers.report import is_number
+from keras2gp.gp.arguments.inputs import check_targets
+from keras2gp.gp.arguments.labels import check_labels
 
 __all__ = ["LOG_ROOT", "Likelihood", "check_positive", "classes_of", "numbers_of"]
 

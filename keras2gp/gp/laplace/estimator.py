@@ -13,12 +13,16 @@ from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.checks import truth
 from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError
-from keras2gp.gp.inputs import check_length, feature_names
-from keras2gp.gp.kernel_function import check_kernel, check_unused_variances, check_variances
+from keras2gp.gp.arguments.inputs import check_length, feature_names
+from keras2gp.gp.arguments.kernel_function import (
+    check_kernel,
+    check_unused_variances,
+    check_variances,
+)
+from keras2gp.gp.arguments.positions import positions_of, score_of_rows
 from keras2gp.gp.laplace.mode import find_mode
 from keras2gp.gp.laplace.saved_state import SavedLaplace, likelihood_of
-from keras2gp.gp.positions import positions_of, score_of_rows
-from keras2gp.gp.posterior import require_finite
+from keras2gp.gp.process.posterior import require_finite
 from keras2gp.gp.solvers.products import TiledProduct
 from keras2gp.gp.solvers.system import PROBE
 from keras2gp.gp.solvers.training import training_of

@@ -9,11 +9,15 @@ import numpy as np
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
 from keras2gp._util.checks import truth
 from keras2gp.errors import InputError
-from keras2gp.gp.fitted import FittedInputs, rows_of_batch
-from keras2gp.gp.kernel_function import check_unused_variances, kernel_values, prior_variances
+from keras2gp.gp.arguments.kernel_function import (
+    check_unused_variances,
+    kernel_values,
+    prior_variances,
+)
 from keras2gp.gp.laplace.base import Likelihood
 from keras2gp.gp.laplace.mode import solved
-from keras2gp.gp.posterior import require_finite
+from keras2gp.gp.process.fitted import FittedInputs, rows_of_batch
+from keras2gp.gp.process.posterior import require_finite
 from keras2gp.gp.solvers.matrices import MatrixProduct
 from keras2gp.gp.solvers.precision import clipped_variance, relative_error
 from keras2gp.gp.solvers.products import TiledProduct

@@ -14,7 +14,7 @@ from scipy.special import expit, log_expit, log_ndtr, log_softmax, ndtr, ndtri, 
 from keras2gp._util.arrays import Array, Matrix, Vector
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
-from keras2gp.gp.labels import check_labels
+from keras2gp.gp.arguments.labels import check_labels
 from keras2gp.gp.laplace.base import LOG_ROOT, Likelihood, check_positive, classes_of
 
 __all__ = ["Bernoulli", "Ordinal", "Softmax"]

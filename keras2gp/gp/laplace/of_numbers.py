@@ -10,10 +10,10 @@ import numpy as np
 from scipy.special import gammaln, log_ndtr
 
 from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.checks import is_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.gp.laplace.base import LOG_ROOT, Likelihood, check_positive, numbers_of
-from keras2gp.gp.solvers.report import is_number
 
 __all__ = ["Poisson", "StudentT", "Tobit"]
 

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
-from keras2gp._util.checks import proper_share, whole_number
+from keras2gp._util.checks import finite_number, is_number, proper_share, whole_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.labels import classes_from_state, classes_state
+from keras2gp.gp.arguments.labels import classes_from_state, classes_state
 from keras2gp.gp.laplace.base import Likelihood
 from keras2gp.gp.laplace.latent import LatentPosterior
 from keras2gp.gp.laplace.mode import Mode
 from keras2gp.gp.laplace.of_classes import Bernoulli, Ordinal, Softmax
 from keras2gp.gp.laplace.of_numbers import Poisson, StudentT, Tobit
-from keras2gp.gp.saved_state import plain
-from keras2gp.gp.solvers.report import finite_number, is_number
+from keras2gp.gp.process.saved_state import plain
 from keras2gp.gp.solvers.system import PROBE
 
 __all__ = [

@@ -19,8 +19,9 @@ import numpy as np
 from keras2gp._util.arrays import Images, Noise
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
+from keras2gp.gp.arguments.noise import check_noises, noise_of
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
-from keras2gp.gp.solvers.jitter import check_jitter, check_noises, factor_with_jitter, noise_of
+from keras2gp.gp.solvers.jitter import check_jitter, factor_with_jitter
 from keras2gp.gp.solvers.matrices import (
     MatrixLike,
     Progress,

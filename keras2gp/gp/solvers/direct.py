@@ -12,9 +12,10 @@ from keras2gp._util.arrays import Images, Matrix, Noise, Targets
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.arguments.noise import check_noises
 from keras2gp.gp.solvers.cholesky import cholesky_memory, factorize
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
-from keras2gp.gp.solvers.jitter import check_noises, factor_with_jitter
+from keras2gp.gp.solvers.jitter import factor_with_jitter
 from keras2gp.gp.solvers.matrices import (
     MatrixLike,
     Progress,

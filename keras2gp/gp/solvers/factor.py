@@ -14,7 +14,7 @@ from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
 from keras2gp._util.files import write_file
 from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.solvers.jitter import noise_of
+from keras2gp.gp.arguments.noise import noise_of
 from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 

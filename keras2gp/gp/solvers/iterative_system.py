@@ -13,8 +13,8 @@ import numpy as np
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
 from keras2gp._util.checks import proper_share, whole_number
 from keras2gp.errors import InputError, ModelFileError, NumericalError
+from keras2gp.gp.arguments.noise import column_of
 from keras2gp.gp.solvers.conjugate_gradients import Solution, conjugate_gradients
-from keras2gp.gp.solvers.jitter import column_of
 from keras2gp.gp.solvers.lanczos import LogDeterminant, log_determinant
 from keras2gp.gp.solvers.matrices import MatrixProduct, Progress
 from keras2gp.gp.solvers.precision import relative_error

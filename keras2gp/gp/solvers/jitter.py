@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from keras2gp._util.arrays import Images, Noise, Vector
+from keras2gp._util.checks import is_finite_and_not_negative
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.matrices import MatrixLike, read_block
 from keras2gp.gp.solvers.precision import precision_hint, relative_error
-from keras2gp.gp.solvers.report import CholeskyReport, JitterStep, is_number
+from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 
 __all__ = [
     "JITTER_LADDER",
     "LARGEST",
     "check_jitter",
-    "check_noise",
-    "check_noises",
     "check_range",
-    "column_of",
     "factor_with_jitter",
-    "noise_of",
 ]
 
 LARGEST = 1e280
@@ -32,8 +28,6 @@ LARGEST = 1e280
 
 # Relative to the mean of the diagonal; each is tried only if the one before it fails.
 JITTER_LADDER = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
-
-_MOST = float(np.finfo(np.float64).max)
 
 # Rows are similar if they agree to five digits: float32 entries of one image given twice do. More
 # candidates than the first few come only from a matrix that is no covariance.
@@ -80,52 +74,6 @@ def factor_with_jitter(
     raise NumericalError(_failure(matrix, diagonal, steps, inputs))
 
 
-def _plain(number: Any) -> Any:
-    """A number of numpy as one of Python: a comparison in float32 would overflow."""
-    return number.item() if isinstance(number, np.generic) else number
-
-
-def check_noise(noise_variance: float) -> float:
-    """The noise variance as a float.
-
-    Raises:
-        InputError: it is no finite number, or negative.
-    """
-    if not is_number(noise_variance) or not 0.0 <= _plain(noise_variance) <= _MOST:
-        raise InputError(
-            f"noise_variance is {received_text(noise_variance)}: expected a finite number, 0 or "
-            "more"
-        )
-    return float(noise_variance)
-
-
-def check_noises(noise_variance: Noise, size: int) -> Noise:
-    """The noise variance as a float, or those of all rows as an array.
-
-    Raises:
-        InputError: they are not finite, or negative, or not as many as the rows.
-    """
-    if np.ndim(noise_variance) == 0:
-        return check_noise(noise_variance)  # type: ignore[arg-type]
-    noises: Vector = np.asarray(noise_variance, dtype=np.float64)
-    if noises.shape != (size,) or not np.isfinite(noises).all() or noises.min() < 0.0:
-        raise InputError(
-            f"noise_variance is {received_text(noise_variance)}: expected a number, or {size} of "
-            "them, one for each row, finite and 0 or more"
-        )
-    return noises
-
-
-def noise_of(added: Noise, rows: slice) -> Noise:
-    """The part of a diagonal that belongs to some rows."""
-    return added[rows] if isinstance(added, np.ndarray) else added
-
-
-def column_of(added: Noise) -> Any:
-    """A diagonal as a factor of columns: of b [N, C] in added * b."""
-    return added[:, None] if isinstance(added, np.ndarray) else added
-
-
 def check_jitter(jitter: float | str) -> float | None:
     """The jitter as a float, or None for "auto".
 
@@ -134,7 +82,7 @@ def check_jitter(jitter: float | str) -> float | None:
     """
     if isinstance(jitter, str) and jitter == "auto":
         return None
-    if not is_number(jitter) or not 0.0 <= _plain(jitter) <= _MOST:
+    if not is_finite_and_not_negative(jitter):
         raise InputError(
             f'jitter is {received_text(jitter)}: expected "auto" or a finite number, 0 or more'
         )

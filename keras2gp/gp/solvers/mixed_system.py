@@ -13,10 +13,10 @@ import numpy as np
 from keras2gp._util import memory
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
 from keras2gp.errors import ModelFileError
+from keras2gp.gp.arguments.noise import column_of
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.direct import Cholesky
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.jitter import column_of
 from keras2gp.gp.solvers.lanczos import LogDeterminant
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.products import LowerTriangle

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
+from keras2gp._util.checks import finite_number, is_number
 
-__all__ = ["CholeskyReport", "JitterStep", "SolverReport", "finite_number", "is_number"]
+__all__ = ["CholeskyReport", "JitterStep", "SolverReport"]
 
 
 @dataclass(frozen=True)
@@ -153,15 +152,3 @@ class SolverReport:
         if not all(is_number(v) and abs(v) < float("inf") for v in numbers):
             raise ValueError(f"figures of the solver {numbers}")
         return report
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a real number of Python or numpy; bool is none."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
-def finite_number(value: Any) -> float:
-    """A finite number of a saved state as a float; ValueError for anything else."""
-    if not is_number(value) or not math.isfinite(value):
-        raise ValueError(f"{value!r} where a finite number is expected")
-    return float(value)

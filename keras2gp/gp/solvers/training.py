@@ -11,7 +11,7 @@ import numpy as np
 from keras2gp._util.arrays import Images, Indices, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
-from keras2gp.gp.kernel_function import check_variances, kernel_values
+from keras2gp.gp.arguments.kernel_function import check_variances, kernel_values
 from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, check_shape, read_block
 from keras2gp.gp.solvers.products import LowerTriangle, product_of
 

@@ -1,0 +1,1 @@
+"""The arguments of estimators: inputs, kernel, rows, labels, positions, noise."""

@@ -1,0 +1,1 @@
+"""Classification: the estimator, its probabilities and its labels."""

@@ -1,0 +1,1 @@
+"""The ensemble of infinitely wide networks that were trained by gradient flow."""

@@ -1,0 +1,1 @@
+"""Maps of posterior means to probabilities: a temperature, or a linear map."""

@@ -1,0 +1,1 @@
+"""The Gaussian process that regression and classification share: fit, evidence, posterior."""

@@ -1,0 +1,335 @@
+"""The solution for the targets of a fit: solver, noise, evidence, and the messages about them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+
+from keras2gp._util.arrays import Matrix, Targets, Vector
+from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.arguments.rows import RowNoise
+from keras2gp.gp.noise.choice import choose_noise, choose_noises
+from keras2gp.gp.noise.curve import NoiseCurve
+from keras2gp.gp.noise.pilot import noise_memory
+from keras2gp.gp.noise.projected import PASSES, choose_projected_noise
+from keras2gp.gp.process.intercept import ROWS, chosen_intercept, gainful, shifted_training
+from keras2gp.gp.solvers.by_output import fit_outputs
+from keras2gp.gp.solvers.choice import chosen_solver
+from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
+from keras2gp.gp.solvers.factor import CholeskyFactor
+from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
+from keras2gp.gp.solvers.matrices import Progress
+from keras2gp.gp.solvers.precision import precision_hint
+from keras2gp.gp.solvers.projected import ONE_NOISE, ProjectedProcess
+from keras2gp.gp.solvers.report import SolverReport
+from keras2gp.gp.solvers.system import Fit, Solver
+from keras2gp.gp.solvers.training import Training
+
+__all__ = [
+    "Curves",
+    "Solution",
+    "Task",
+    "jitter_message",
+    "log_evidence",
+    "output_factors",
+    "solved",
+    "solved_with_intercept",
+]
+
+Curves = NoiseCurve | tuple[NoiseCurve, ...] | None
+"""The choice of the noise, or those of all outputs; None where it is stated."""
+
+_DIRECT = ("cholesky", "tensorflow")
+"""Names of the solvers that make a Cholesky factor in float64."""
+_WITHOUT_MATRIX = ("nystroem", "projected")
+"""Names of the solvers that take covariances with inducing inputs alone."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The targets to solve for, and the settings.
+
+    Attributes:
+        training: the covariance of the training inputs.
+        targets: Y, [N, C].
+        noise: of the rows; its common factor is None to choose it.
+        jitter: "auto", or a number relative to the mean of the kernel's diagonal.
+        solver: "auto", a name, or a solver with settings.
+        labels: whether the targets are those of a classification.
+        noiseless: the reason why the noise is 0 where it is not stated; empty to choose it.
+    """
+
+    training: Training
+    targets: Targets
+    noise: RowNoise
+    jitter: float | str
+    solver: Any
+    labels: bool
+    noiseless: str
+
+
+Solution = tuple[Fit, SolverReport, Curves]
+"""The outcome of a solver, its report, and the choice of the noise."""
+
+
+def solved_with_intercept(task: Task, progress: Progress | None = None) -> tuple[Solution, float]:
+    """The solution with an intercept where labels gain by it, and the variance of the intercept.
+
+    The variance is the mean of the training inputs'.
+
+    Args:
+        task: of a classification.
+        progress: as for `solved`.
+
+    Raises:
+        InputError: as `solved`.
+        NumericalError: as `solved`.
+    """
+    training, outputs = task.training, task.targets.shape[1]
+    check_jitter(task.jitter)
+    solver, reason = chosen_solver(task.solver, training, outputs)
+    started, computed = time.perf_counter(), 0
+    if solver.name not in _WITHOUT_MATRIX:
+        solver.require(training, outputs)
+        computed, training = training.bytes_to_compute, training.computed()
+    task, solution = replace(task, training=training), None
+    if task.noise.common is not None and len(training) <= ROWS and solver.name in _DIRECT:
+        solution = _solved(task, solver, reason, progress)  # its factor decides, and may stay
+        factor = cast("CholeskyFactor", solution[0].system)
+        variance = gainful(factor, task.targets, float(task.training.diagonal().mean()))
+    else:
+        variance = chosen_intercept(task.training, task.targets, task.noise, task.jitter)
+    if variance:
+        task = replace(task, training=shifted_training(task.training, variance))
+    if variance or solution is None:
+        solution = _solved(task, solver, reason, progress)
+    fit, report, curve = solution
+    seconds = time.perf_counter() - started
+    report = replace(report, memory=report.memory + computed, seconds=seconds)
+    return (fit, report, curve), variance
+
+
+def solved(task: Task, progress: Progress | None = None) -> Solution:
+    """The outcome of the chosen solver, its report, and the choice of the noise.
+
+    Args:
+        task: the targets and the settings.
+        progress: called with (steps done, steps in all) of the solver; it starts again for each
+            noise.
+
+    Raises:
+        InputError: settings or memory do not fit.
+        NumericalError: the matrix is not positive definite, or the solution beyond float64.
+    """
+    check_jitter(task.jitter)
+    solver, reason = chosen_solver(task.solver, task.training, task.targets.shape[1])
+    return _solved(task, solver, reason, progress)
+
+
+def _solved(task: Task, solver: Solver, reason: str, progress: Progress | None) -> Solution:
+    """The outcome of a solver, and the reason for it."""
+    training, targets, noise = task.training, task.targets, task.noise.common
+    curve: Curves = None
+    outputs = targets.shape[1]
+    if task.noise.by_output:
+        _require_factors(solver, reason)
+    if task.noise.relative is not None and isinstance(solver, ProjectedProcess):
+        raise InputError(ONE_NOISE)
+    memory = solver.memory(training, outputs)
+    if noise is None and not isinstance(solver, ProjectedProcess):
+        memory = max(memory, noise_memory(len(training), outputs))
+    if solver.name not in _WITHOUT_MATRIX:
+        memory += training.bytes_to_compute
+    started = time.perf_counter()
+    if noise is None and isinstance(solver, ProjectedProcess):
+        fit, curve = _projected(task, solver, progress)
+    elif task.noise.by_output:
+        fit, curve, how = _by_output(task, solver, progress)
+        reason = f"{reason}; {how}"
+    else:
+        if noise is None:
+            training, one = _chosen_noise(task, solver, progress)
+            noise, curve = one.chosen, one
+        noises = task.noise.times(cast("float", noise))
+        fit = solver.fit(training, targets, noises, task.jitter, progress)
+    _require_range(targets, fit.alpha)
+    name, reason, memory = fit.instead or (solver.name, reason, memory)
+    report = SolverReport(
+        solver=name,
+        reason=reason,
+        memory=memory,
+        seconds=time.perf_counter() - started,
+        iterations=fit.iterations,
+        residual=fit.residual,
+        rank=fit.rank,
+        evidence_error=(
+            None if fit.determinant_error is None else outputs * fit.determinant_error / 2.0
+        ),
+    )
+    return fit, report, curve
+
+
+def _chosen_noise(
+    task: Task, solver: Solver, progress: Progress | None
+) -> tuple[Training, NoiseCurve]:
+    """The training covariance with the matrix that the choice computed, and the choice."""
+    training, jitter = task.training, check_jitter(task.jitter)
+    if task.noiseless:
+        return training, NoiseCurve((), (), 0.0, len(training), f"none: {task.noiseless}")
+    solver.require(training, task.targets.shape[1])
+    if solver.name not in _WITHOUT_MATRIX:
+        training = training.computed()
+
+    def trial(noise: float, targets: Targets) -> Fit:
+        return solver.fit(training, targets, task.noise.times(noise), jitter or 0.0, progress)
+
+    direct = solver.name in _DIRECT
+    return training, choose_noise(
+        training,
+        task.targets,
+        labels=task.labels,
+        jitter=jitter,
+        relative=task.noise.relative,
+        trial=trial if direct else None,
+        why_not=f'solver "{solver.name}" computes no exact determinant of all',
+    )
+
+
+def _require_factors(solver: Solver, reason: str) -> None:
+    """Refuse a solver that is not direct, with an InputError."""
+    if not isinstance(solver, Cholesky | TensorFlowCholesky):
+        raise InputError(
+            f'a noise for each output gives each a matrix of its own, and solver "{solver.name}" '
+            f"({reason}) solves for all outputs with one. Try: solver='cholesky'; or a fit for "
+            "each column of y, with gram= so that the kernel is computed once"
+        )
+
+
+def _by_output(
+    task: Task, solver: Any, progress: Progress | None
+) -> tuple[Fit, tuple[NoiseCurve, ...] | None, str]:
+    """A fit whose outputs have noises of their own, the choice of them, and the way in words."""
+    training, noises = task.training, task.noise.common
+    solver.require(training, task.targets.shape[1])
+    training, curves = training.computed(), None
+
+    def trial(noise: float, targets: Targets) -> Fit:
+        jitter = check_jitter(task.jitter) or 0.0
+        fit: Fit = solver.fit(training, targets, task.noise.times(noise), jitter, progress)
+        return fit
+
+    if noises is None:
+        curves = choose_noises(
+            training,
+            task.targets,
+            jitter=check_jitter(task.jitter),
+            relative=task.noise.relative,
+            trial=trial,
+        )
+        noises = np.array([curve.chosen for curve in curves])
+    whole = task.noise.of_outputs(np.asarray(noises))
+    fit, how = fit_outputs(training, task.targets, whole, solver, task.jitter, progress=progress)
+    return fit, curves, how
+
+
+def _projected(
+    task: Task, solver: ProjectedProcess, progress: Progress | None
+) -> tuple[Fit, NoiseCurve]:
+    """A fit from sums over the training inputs that every noise shares, and the choice of it."""
+    training, targets = task.training, task.targets
+    if task.noiseless:
+        fit = solver.fit(training, targets, 0.0, task.jitter, progress)
+        return fit, NoiseCurve((), (), 0.0, len(training), f"none: {task.noiseless}")
+    steps = solver.steps(training, progress, passes=PASSES if task.labels else PASSES - 1)
+    equations = solver.equations(training, targets, steps)
+    jitter = (check_jitter(task.jitter) or 0.0) * equations.mean
+    curve = choose_projected_noise(equations, labels=task.labels, jitter=jitter, advance=steps)
+    return equations.fit(curve.chosen, task.jitter, steps), curve
+
+
+def output_factors(targets: Targets, alpha: Matrix) -> Vector:
+    """The factor on kernel and noise under which the targets of each output are most probable, [C].
+
+    Math: y_c^T A^-1 y_c / N; 1 for an output that is 0 throughout
+
+    Raises:
+        NumericalError: it is beyond float64.
+
+    References:
+        Rasmussen and Williams, equation 5.8, solved for a factor on K.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        factors: Vector = np.einsum("nc,nc->c", targets, alpha) / len(targets)
+    flat = ~targets.any(axis=0)
+    if not (np.isfinite(factors) & (flat | (factors > 0.0))).all():
+        raise NumericalError(
+            "the scale of the prior that suits the targets is beyond float64: it has their "
+            f"squares, and they go up to {np.abs(targets).max():.3g}. Try: targets in another "
+            "unit, or normalize_y=True"
+        )
+    return np.where(flat, 1.0, factors)
+
+
+def _require_range(targets: Targets, alpha: Matrix) -> None:
+    """Refuse a solution that left the range of float64, with a NumericalError."""
+    solution, size = np.abs(alpha).max(axis=0), np.abs(targets).max(axis=0)
+    lost = (size > 0.0) & (solution < 1.0 / LARGEST)
+    if not np.isfinite(solution).all() or lost.any():
+        raise NumericalError(
+            f"the solution for the targets {'underflows' if lost.any() else 'overflows'} float64: "
+            f"targets up to {size.max():.3g}, solution up to {solution.max():.3g}. Try: targets in "
+            "another unit, normalize_y=True, or a kernel whose variances are near 1"
+        )
+
+
+def log_evidence(targets: Targets, fit: Fit, factors: Vector | None) -> float:
+    """log p(Y), summed over outputs; NaN where the determinant is not known.
+
+    factors: on kernel and noise of each output, [C]; None for 1
+    """
+    if fit.log_determinant is None:
+        return math.nan
+    count, outputs = targets.shape
+    with np.errstate(over="ignore", invalid="ignore"):
+        if factors is None:
+            explained = float(np.einsum("nc,nc->", targets, fit.alpha))
+        else:
+            explained = float(np.einsum("nc,nc->c", targets, fit.alpha) @ (1.0 / factors))
+            explained += count * float(np.log(factors).sum())
+    if not math.isfinite(explained):
+        raise NumericalError(
+            "the log marginal likelihood is beyond float64: it has the squares of the targets, up "
+            f"to {np.abs(targets).max():.3g}. Try: targets in another unit, or normalize_y=True"
+        )
+    value: float = -0.5 * (
+        explained + outputs * (fit.log_determinant + count * math.log(2.0 * math.pi))
+    )
+    return value
+
+
+def jitter_message(fit: Fit, positions: tuple[int, ...]) -> str:
+    """The warning about jitter that "auto" added.
+
+    Args:
+        fit: the outcome of the solver.
+        positions: of the kernel.
+    """
+    report, (low, remedy) = fit.report, precision_hint(fit.dtype)
+    first = report.steps[0]
+    place = f"smallest pivot {first.smallest_pivot:.3g}, at row {first.index}"
+    if first.index < 0:
+        place = f"smallest curvature {first.smallest_pivot:.3g}"
+    message = (
+        f"the kernel matrix is singular ({place}); solved with jitter {report.jitter:g} of its "
+        f"mean diagonal, {report.added:.3g}."
+    )
+    if report.duplicate is not None:
+        one, other = report.duplicate
+        same = ", of images at positions" if positions else ""
+        message += f" Rows {one} and {other} agree{same}: the same input twice."
+        low = remedy = ""
+    return f"{message}{low} Try: {remedy}a noise_variance, which makes it regular"

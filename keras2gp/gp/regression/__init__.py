@@ -1,0 +1,1 @@
+"""Regression: the estimator, its predictive distribution and its sample paths."""
