@@ -7,6 +7,7 @@ from typing import Any
 import gpflow
 import tensorflow as tf
 
+from keras2gp._util.arrays import InputsLike
 from keras2gp.adapters.values import KernelValues, in_graph
 
 __all__ = ["NetworkKernel"]
@@ -19,14 +20,14 @@ class NetworkKernel(gpflow.kernels.Kernel):  # type: ignore[misc]
         super().__init__(name="network_kernel")
         self._values = KernelValues(kernel)
 
-    def K(self, X: Any, X2: Any = None) -> tf.Tensor:  # noqa: N802, N803 (GPflow's names)
+    def K(self, X: InputsLike, X2: InputsLike = None) -> tf.Tensor:  # noqa: N802, N803 (GPflow's names)
         """The matrix, [N, M]."""
         second = X if X2 is None else X2
         values = in_graph(self._values.matrix, X, second)
         values.set_shape([X.shape[0], second.shape[0]])
         return tf.cast(values, gpflow.default_float())
 
-    def K_diag(self, X: Any) -> tf.Tensor:  # noqa: N802, N803
+    def K_diag(self, X: InputsLike) -> tf.Tensor:  # noqa: N802, N803
         """The variances, [N]."""
         values = in_graph(self._values.diagonal, X)
         values.set_shape([X.shape[0]])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.gaussian_process.kernels import Kernel
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, InputsLike
 from keras2gp.adapters.values import KernelValues
 from keras2gp.errors import InputError
 
@@ -28,8 +28,8 @@ class NetworkKernel(Kernel):  # type: ignore[misc]
 
     def __call__(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        Y: Any = None,  # noqa: N803
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        Y: InputsLike = None,  # noqa: N803
         eval_gradient: bool = False,
     ) -> Any:
         """The matrix [N, M], and with eval_gradient its gradient in theta, [N, N, 0]."""
@@ -39,7 +39,7 @@ class NetworkKernel(Kernel):  # type: ignore[misc]
         values = np.array(self._values.matrix(x, None if Y is None else np.asarray(Y)))
         return (values, np.empty((*values.shape, 0))) if eval_gradient else values
 
-    def diag(self, X: Any) -> Array:  # noqa: N803
+    def diag(self, X: InputsLike) -> Array:  # noqa: N803
         """The variances, [N]."""
         return self._values.diagonal(np.asarray(X))
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.array_files import array_writer, checksum, read_array
-from keras2gp._util.arrays import Array, Images
+from keras2gp._util.arrays import Array, Images, InputsLike
 from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.files import made_folders, write_files
 from keras2gp._util.fit_record import HEAD
@@ -139,11 +139,11 @@ class _Known:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._kernel, name)
 
-    def __call__(self, _x1: Any, _x2: Any = None, /) -> Array:
+    def __call__(self, _x1: InputsLike, _x2: InputsLike = None, /) -> Array:
         known: Array = self._known[:, :-1]
         return known
 
-    def diag(self, _x: Any, /) -> Array:
+    def diag(self, _x: InputsLike, /) -> Array:
         known: Array = self._known[:, -1]
         return known
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp.conversion.call import RefusalError, State
 from keras2gp.conversion.data_inputs import data_of_constants
 from keras2gp.conversion.layers.masks import without_gaps
@@ -219,7 +220,7 @@ def _with_sums_resolved(graph: Graph) -> tuple[Graph, list[Obstacle]]:
     return resolved, obstacles
 
 
-def _dtype(tensor: Any) -> str:
+def _dtype(tensor: KerasTensor) -> str:
     """The dtype of an input of integers, booleans or text; "" of real numbers."""
     return "" if "float" in str(tensor.dtype) else str(tensor.dtype)
 

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
@@ -134,7 +135,7 @@ def _result(operation: Any, args: Any, kwargs: Any) -> Any:
     return ops.moveaxis(operation(ops.moveaxis(args[0], 1, -1), *args[1:], **kwargs), -1, 1)
 
 
-def _ambiguous(operation: Any, x: Any) -> bool:
+def _ambiguous(operation: Any, x: KerasTensor) -> bool:
     """Whether the result of a layer with a bias has as many channels as last positions."""
     if not getattr(operation, "use_bias", False):
         return False
@@ -209,14 +210,14 @@ def _in_float64(call: Call) -> Callable[[Any, Any, Context], Any] | None:
     return None
 
 
-def _leaky_relu(operation: Any, x: Any, context: Context) -> Any:
+def _leaky_relu(operation: Any, x: KerasTensor, context: Context) -> Any:
     """max(x, 0) + slope min(x, 0)."""
     del context
     slope = float(getattr(operation, "negative_slope", 0.2))  # Keras's default for the function
     return ops.maximum(x, 0.0) + ops.minimum(x, 0.0) * slope
 
 
-def _pool_volumes(operation: Any, x: Any, context: Context) -> Any:
+def _pool_volumes(operation: Any, x: KerasTensor, context: Context) -> Any:
     """Pooling of [N, D, H, W, C] along H and W, then along D: means and maxima are separable."""
     first = _is_first(operation)
     x = ops.moveaxis(x, 1, -1) if first else x

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import quoted_text
 from keras2gp.errors import Obstacle
@@ -132,7 +133,7 @@ def mixing_obstacles(model: Any | None) -> list[Obstacle]:
     return []
 
 
-def _probe(model: Any, tensor: Any, rng: np.random.Generator) -> Any:
+def _probe(model: Any, tensor: KerasTensor, rng: np.random.Generator) -> Any:
     """Random values for an input: numbers, or entries of the vocabulary that it is looked up in."""
     shape = [_PROBES, *(n or 8 for n in tensor.shape[1:])]
     if "float" in tensor.dtype:

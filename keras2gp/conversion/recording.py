@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.ops.node import Node
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp.conversion.own_weights import AffineWeight, variables_of
 from keras2gp.conversion.user_code import OWN_WEIGHTS, SEED, UntracedError, line_of, user_frame
 
@@ -94,12 +95,12 @@ def mask_of_call(node: Any) -> Any:
     return masks if len(masks) > 1 else masks[0]
 
 
-def mask_of(tensor: Any) -> Any:
+def mask_of(tensor: KerasTensor) -> Any:
     """The mask that Keras has for a symbolic tensor; None for none."""
     return getattr(tensor, "_keras_mask", None)
 
 
-def hand_mask(tensor: Any, mask: Any, known: Mapping[int, Any]) -> None:
+def hand_mask(tensor: KerasTensor, mask: KerasTensor, known: Mapping[int, Any]) -> None:
     """Give a symbolic tensor the twin of a mask, which layers hand on as Keras does."""
     if mask is not None:
         tensor._keras_mask = known[id(mask)]  # noqa: SLF001
@@ -272,7 +273,7 @@ class Record:
                 left += map(id, node.input_tensors)
         return [node for node in self._nodes if id(node) in needed]
 
-    def name(self, tensor: Any) -> str:
+    def name(self, tensor: KerasTensor) -> str:
         """The name of the layer or operation whose result a tensor is."""
         made = (n.operation.name for n in self._nodes if any(t is tensor for t in n.outputs))
         return next(made, str(tensor.name))

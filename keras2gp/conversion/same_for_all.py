@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp.conversion.own_weights import StandIn
 from keras2gp.conversion.registry import entry_of
 
@@ -88,11 +89,11 @@ class SameForAll:
             self._refuse(nodes[-1])
         return made, [self._with(t) for t in outputs]
 
-    def _with(self, tensor: Any) -> Any:
+    def _with(self, tensor: KerasTensor) -> Any:
         form = self._forms.get(id(tensor))
         return tensor if form is None else form.tensor
 
-    def _table(self, node: Any, tensor: Any) -> StandIn:
+    def _table(self, node: Any, tensor: KerasTensor) -> StandIn:
         """A call of the Embedding that a weight is, on the numbers of its positions."""
         _, weight = self._tables[id(tensor)]
         has_one = len(weight.shape) > 1 and weight.shape[0] == 1

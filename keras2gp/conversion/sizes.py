@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -80,7 +81,7 @@ def _sizes(shape: Any, name: str) -> tuple[int, ...]:
     return tuple(int(whole_number(f"input_shape: {name!r}", n, 1, _LARGEST)) for n in shape)
 
 
-def _sized(tensor: Any, shape: Any) -> Any:
+def _sized(tensor: KerasTensor, shape: Any) -> Any:
     """The input with the sizes that are stated. Raises: InputError if they are not the model's."""
     sizes, own = _sizes(shape, tensor.name), tuple(tensor.shape[1:])
     fits = len(sizes) == len(own) and all(

@@ -23,6 +23,7 @@ from keras.src.layers.merging.dot import batch_dot
 from keras.src.legacy import backend as legacy_backend
 from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp.modelfile.config_values import UnreadableError
 from keras2gp.modelfile.tf_functions import counterpart, short_name
 
@@ -160,28 +161,30 @@ def _unstack(value: Any, num: int | None = None, axis: int = 0) -> list[Any]:
     return [value[(slice(None),) * axis + (i,)] for i in range(size)]
 
 
-def _slice(x: Any, begin: Sequence[int], size: Sequence[int]) -> Any:
+def _slice(x: KerasTensor, begin: Sequence[int], size: Sequence[int]) -> Any:
     ends = (None if n < 0 else first + n for first, n in zip(begin, size, strict=True))
     return x[tuple(slice(first, end) for first, end in zip(begin, ends, strict=True))]
 
 
-def _gather(x: Any, indices: Any, axis: int = 0, batch_dims: int = 0) -> Any:
+def _gather(x: KerasTensor, indices: Any, axis: int = 0, batch_dims: int = 0) -> Any:
     if batch_dims:
         raise UnreadableError("tf.gather", "it takes others in each image", "")
     return ops.take(x, indices, axis)
 
 
-def _one_hot(x: Any, depth: int) -> Any:
+def _one_hot(x: KerasTensor, depth: int) -> Any:
     return ops.one_hot(x, depth)
 
 
-def _tensordot(a: Any, b: Any, axes: Any) -> Any:
+def _tensordot(a: KerasTensor, b: KerasTensor, axes: Any) -> Any:
     if not isinstance(axes, int):  # TensorFlow also takes an axis of each as a number.
         axes = [np.ravel(each).tolist() for each in axes]
     return ops.tensordot(a, b, axes)
 
 
-def _matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+def _matmul(
+    a: KerasTensor, b: KerasTensor, transpose_a: bool = False, transpose_b: bool = False
+) -> Any:
     a, b = (
         ops.swapaxes(x, -1, -2) if turned else x
         for x, turned in ((a, transpose_a), (b, transpose_b))
@@ -189,13 +192,13 @@ def _matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False
     return ops.matmul(a, b)
 
 
-def _bias_add(value: Any, bias: Any, data_format: str | None = None) -> Any:
+def _bias_add(value: Any, bias: KerasTensor, data_format: str | None = None) -> Any:
     if data_format is not None and data_format.startswith("NC"):
         raise UnreadableError("tf.nn.bias_add", "its channels are not the last axis", "")
     return value + bias
 
 
-def _backend_bias_add(x: Any, bias: Any, data_format: str | None = None) -> Any:
+def _backend_bias_add(x: KerasTensor, bias: KerasTensor, data_format: str | None = None) -> Any:
     first = (data_format or keras.config.image_data_format()) == "channels_first"
     if not first:
         return x + bias
@@ -203,21 +206,25 @@ def _backend_bias_add(x: Any, bias: Any, data_format: str | None = None) -> Any:
     return x + ops.reshape(bias, (1, shape[-1], *(shape[:-1] or (1,) * (len(x.shape) - 2))))
 
 
-def _backend_dot(x: Any, y: Any) -> Any:
+def _backend_dot(x: KerasTensor, y: KerasTensor) -> Any:
     return ops.dot(x, y) if len(y.shape) == 2 else ops.tensordot(x, y, [[-1], [len(y.shape) - 2]])
 
 
 _BATCH_DOT = legacy_backend.batch_dot
 
 
-def _batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
+def _batch_dot(x: KerasTensor, y: KerasTensor, axes: Any = None) -> Any:
     # Keras's own has no symbolic form beyond three axes.
     flat = max(len(x.shape), len(y.shape)) <= 3
     return (batch_dot if flat else _BATCH_DOT)(x, y, axes)
 
 
 def _resize_images(
-    x: Any, height_factor: int, width_factor: int, data_format: str, interpolation: str = "nearest"
+    x: KerasTensor,
+    height_factor: int,
+    width_factor: int,
+    data_format: str,
+    interpolation: str = "nearest",
 ) -> Any:
     first = 2 if data_format == "channels_first" else 1
     height, width = x.shape[first : first + 2]
@@ -226,7 +233,7 @@ def _resize_images(
 
 
 def _pooling(pool: Callable[..., Any]) -> Callable[..., Any]:
-    def pooled(x: Any, ksize: Any, strides: Any, padding: str) -> Any:
+    def pooled(x: KerasTensor, ksize: Any, strides: Any, padding: str) -> Any:
         rank = len(x.shape) - 2
         window, step = (_sizes(value, rank) for value in (ksize, strides))
         return pool(x, window, step, padding.lower(), "channels_last")

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.batches import SIZES, of_any_batch, reads_batch, with_open_batch
 from keras2gp.conversion.own_weights import OwnWeights
@@ -65,7 +66,7 @@ class Tracer:
             raise UntracedError(*_FROM_FILE)
         return self._once(node, self._called)
 
-    def wrapped(self, layer: Any, tensor: Any) -> Traced:
+    def wrapped(self, layer: Any, tensor: KerasTensor) -> Traced:
         """The calls inside of a layer that another one calls. Raises: UntracedError."""
         if not self.live:
             raise UntracedError(*_FROM_FILE)
@@ -175,7 +176,7 @@ class Tracer:
 
         return self._recorded(run, inputs, sources, [], layer)
 
-    def built(self, model: Any, tensor: Any) -> Any:
+    def built(self, model: Any, tensor: KerasTensor) -> Any:
         """The graph of a Sequential model that did not state its sizes. Raises: UntracedError."""
         self._prepare()
         try:
@@ -287,7 +288,7 @@ class Tracer:
         return Traced(inputs, outputs, [node for node, _ in opened], sources, lines, names)
 
 
-def _twin(tensor: Any, name: str, batch: int | None = None) -> Any:
+def _twin(tensor: KerasTensor, name: str, batch: int | None = None) -> Any:
     shape = tuple(tensor.shape)
     shape = (batch, *shape[1:]) if shape[:1] == (None,) else shape
     return keras.KerasTensor(shape, tensor.dtype, name=name)

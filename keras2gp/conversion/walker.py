@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp.conversion.call import Call, RefusalError, State
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.on_data import run_by_keras
@@ -182,7 +183,7 @@ class KerasWalker:
         traced = tracer.inside(node)
         return traced, [self._known(t, tensors) for t in traced.sources]
 
-    def _known(self, tensor: Any, tensors: dict[int, Tensor]) -> Tensor:
+    def _known(self, tensor: KerasTensor, tensors: dict[int, Tensor]) -> Tensor:
         """Our tensor of a symbolic one; a mask may hang on operations that nothing else needs."""
         if id(tensor) not in tensors:
             operation, index, _ = tensor._keras_history  # noqa: SLF001
@@ -311,7 +312,7 @@ class KerasWalker:
         return results
 
 
-def _dtype(tensor: Any, state: State) -> str:
+def _dtype(tensor: KerasTensor, state: State) -> str:
     """The kernel's dtype for real inputs; the dtype of the model for integers and text."""
     return state.dtype if "float" in tensor.dtype else str(tensor.dtype)
 

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp.conversion.call import State
 from keras2gp.conversion.registry import entry_of
 from keras2gp.conversion.tensor import Tensor
@@ -116,13 +117,15 @@ class _Reader:
     def __init__(self, producers: Producers) -> None:
         self.producers = producers
 
-    def before(self, tensor: Any) -> Any:
+    def before(self, tensor: KerasTensor) -> Any:
         """A tensor before changes of its dtype to another of real numbers."""
         while (node := self._made(tensor, "Cast")) is not None and "float" in str(tensor.dtype):
             (tensor,) = node.input_tensors
         return tensor
 
-    def norm(self, tensor: Any, divisor: _Statistic, *, bare: bool = False) -> WrittenNorm | None:
+    def norm(
+        self, tensor: KerasTensor, divisor: _Statistic, *, bare: bool = False
+    ) -> WrittenNorm | None:
         """A tensor over the root of a statistic of it.
 
         bare: whether it is read without the layer too, unless its mean is taken away
@@ -153,7 +156,7 @@ class _Reader:
             layers.append(keras.layers.Rescaling(1.0 / math.sqrt(count)))
         return WrittenNorm(tensor if centred is None else centred, tuple(layers))
 
-    def root(self, tensor: Any) -> _Statistic | None:
+    def root(self, tensor: KerasTensor) -> _Statistic | None:
         """The statistic whose root a tensor is."""
         tensor = self.before(tensor)
         node = self._made(tensor, "Std")
@@ -164,7 +167,7 @@ class _Reader:
             return self._over(node, "sum")
         return self._power(tensor, "Sqrt", 0.5)
 
-    def inverse(self, tensor: Any) -> _Statistic | None:
+    def inverse(self, tensor: KerasTensor) -> _Statistic | None:
         """The statistic whose root a tensor divides by."""
         tensor = self.before(tensor)
         node = self._made(tensor, "Reciprocal")
@@ -176,7 +179,7 @@ class _Reader:
                 return self.root(node.input_tensors[0])
         return self._power(tensor, "Rsqrt", -0.5)
 
-    def _power(self, tensor: Any, kind: str, exponent: float) -> _Statistic | None:
+    def _power(self, tensor: KerasTensor, kind: str, exponent: float) -> _Statistic | None:
         node = self._made(tensor, kind) or self._made(tensor, "Power")
         if node is None:
             return None
@@ -184,7 +187,7 @@ class _Reader:
             return None
         return self._spread(node.input_tensors[0])
 
-    def _spread(self, tensor: Any) -> _Statistic | None:
+    def _spread(self, tensor: KerasTensor) -> _Statistic | None:
         """A variance, a mean of squares or their sum, with a number added."""
         tensor = self.before(tensor)
         node = self._made(tensor, "Add")
@@ -215,7 +218,7 @@ class _Reader:
         squared = self._squared(found.of)
         return None if squared is None else _Statistic(kind, squared, found.axes)
 
-    def _squared(self, tensor: Any) -> Any:
+    def _squared(self, tensor: KerasTensor) -> Any:
         """The tensor whose square a tensor is; None if it is no square."""
         node = self._made(tensor, "Square")
         if node is not None:
@@ -227,7 +230,7 @@ class _Reader:
         pair = None if node is None else self.pair(node)
         return pair[0] if pair is not None and pair[0] is pair[1] else None
 
-    def _centred(self, tensor: Any, axes: tuple[int, ...]) -> Any:
+    def _centred(self, tensor: KerasTensor, axes: tuple[int, ...]) -> Any:
         """The tensor from which its own mean is taken away; None if it is no such."""
         node = self._made(tensor, "Subtract")
         return None if node is None else self.less_mean(node, axes)
@@ -257,7 +260,7 @@ class _Reader:
             return None
         return _Statistic(kind, tensor, _axes(axes, tensor))
 
-    def _made(self, tensor: Any, kind: str) -> Any:
+    def _made(self, tensor: KerasTensor, kind: str) -> Any:
         """The record of the call that made a tensor, if it is of that kind."""
         node = self.producers.get(id(tensor))
         return node if node is not None and type(node.operation).__name__ == kind else None
@@ -269,7 +272,7 @@ def _of_deviation(epsilon: float, stated: Mapping[str, Any], *, centred: bool) -
     return keras.layers.LayerNormalization(epsilon=epsilon, **stated, **scaled_only)
 
 
-def _axes(axis: Any, tensor: Any) -> tuple[int, ...]:
+def _axes(axis: Any, tensor: KerasTensor) -> tuple[int, ...]:
     rank = len(tensor.shape)
     return tuple(sorted({a % rank for a in ([axis] if isinstance(axis, int) else axis)}))
 

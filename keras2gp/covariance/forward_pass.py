@@ -95,7 +95,7 @@ class ForwardPass:
             order, offsets = tf.constant(slots), tf.constant(loop.turns)
             seams = Seams(self.nodes, loop) if loop.periods else None
 
-            def iteration(i: Tensor, array: Any) -> tuple[Tensor, Any]:
+            def iteration(i: Tensor, array: Tensor) -> tuple[Tensor, Any]:
                 offset = tuple(tf.unstack(offsets[order[i]], len(zero)))
                 return i + 1, results.add(array, order[i], self._iteration(loop, offset, seams))
 

@@ -167,7 +167,7 @@ class Addition:
         """Whether the map may fuse into it: no position is read twice, or it stores the map."""
         return self.is_long or all(axis.reads_once for axis in self.axes)
 
-    def added(self, array: Any, t: Any, k: Tensor, keep: Callable[[Tensor], Tensor]) -> Any:
+    def added(self, array: Tensor, t: Tensor, k: Tensor, keep: Callable[[Tensor], Tensor]) -> Any:
         """The array of maps with all that in[e] = k adds, e being the offset of iteration t.
 
         keep: ends a fusion
@@ -189,7 +189,7 @@ class Addition:
         return math.prod(len(axis.taps) for axis in self.axes)
 
     def _added_in_turn(
-        self, array: Any, t: Any, k: Tensor, keep: Callable[[Tensor], Tensor]
+        self, array: Tensor, t: Tensor, k: Tensor, keep: Callable[[Tensor], Tensor]
     ) -> Any:
         """Add the pieces one by one in a loop of the program."""
         rows = tf.constant(self.rows, tf.int32)[t]
@@ -207,7 +207,7 @@ class Addition:
         lengths = [s.length for s in along] + [-1] * rest
         strides = tuple(slice(None, None, axis.reading.stride) for axis in self.axes)
 
-        def piece(n: Tensor, array: Any) -> tuple[Tensor, Any]:
+        def piece(n: Tensor, array: Tensor) -> tuple[Tensor, Any]:
             place = [places[n, number] for number in range(len(along))]
             begin = [b[m] for b, m in zip(begins, place, strict=True)] + [0] * rest
             part = tf.slice(k, tf.stack(begin), lengths)[strides]
@@ -225,7 +225,7 @@ class Addition:
         )
         return array
 
-    def parts(self, t: Any, k: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def parts(self, t: Tensor, k: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Slot and map of everything that in[e] = k adds, e being the offset of iteration t."""
         rows = tf.constant(self.rows, tf.int32)[t]
         whole = k if self.factor == 1.0 else scaled(k, self.factor)

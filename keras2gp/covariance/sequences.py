@@ -104,7 +104,7 @@ class RecurrentRule(Rule[Recurrent]):
         count, d = int(x.shape[0]), context.offset[self.op.axis]
         array = tf.TensorArray(x.dtype, count, element_shape=x.shape[1:])
 
-        def step(t: Tensor, left: Tensor, array: Any) -> tuple[Tensor, Tensor, Any]:
+        def step(t: Tensor, left: Tensor, array: Tensor) -> tuple[Tensor, Tensor, Any]:
             y = x[t] + left
             left = carried(y, t)
             for mask in masks:

@@ -115,7 +115,7 @@ class LoopResults:
         array = tf.TensorArray(zeros.dtype, shape[0], clear_after_read=False, element_shape=static)
         return array.unstack(zeros)
 
-    def add(self, array: Any, t: Any, computed: Covariance) -> Any:
+    def add(self, array: Tensor, t: Tensor, computed: Covariance) -> Any:
         """The array after iteration t."""
         k = computed.nngp
         if self.tangent:
@@ -131,6 +131,6 @@ class LoopResults:
     def _stored(self, k: PairMap) -> PairMap:
         return materialised(k, self.pairs.parameters)
 
-    def stored(self, array: Any) -> StoredMaps:
+    def stored(self, array: Tensor) -> StoredMaps:
         """The maps at all offsets."""
         return StoredMaps(self.offsets, array.stack(), self.cyclic)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, InputsLike
 from keras2gp._util.text import wrong_shape
 from keras2gp.errors import InputError
 
@@ -18,7 +17,7 @@ _EXACT_IN_FLOAT32, _EXACT_IN_FLOAT64 = 2**24, 2**53
 
 
 def prepare_images(
-    x: Any, *, model_rescales: bool, sample_shape: tuple[int, ...]
+    x: InputsLike, *, model_rescales: bool, sample_shape: tuple[int, ...]
 ) -> tuple[Array, list[str]]:
     """Bring images into the type and shape that a kernel takes.
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras2gp._util.arrays import Array, Images, Tensor
+from keras2gp._util.arrays import Array, Images, InputsLike, Tensor
 from keras2gp._util.checks import require_plain
 from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.errors import InputError
@@ -41,7 +41,7 @@ class ImageInputs:
         sizes = [tuple(tensor.shape[1:]) for tensor in self._tensors]
         self._specs = tuple(map(InputSpec, names, sizes))
 
-    def arrays(self, x: Any, name: str) -> list[Images]:
+    def arrays(self, x: InputsLike, name: str) -> list[Images]:
         """The arrays of x, one for each input.
 
         Args:
@@ -65,7 +65,7 @@ class ImageInputs:
         """The tensors as the model's argument."""
         return keras.tree.pack_sequence_as(self._structure, list(tensors))
 
-    def _stated(self, x: Any, name: str) -> list[Images]:
+    def _stated(self, x: InputsLike, name: str) -> list[Images]:
         types = [keras.backend.standardize_dtype(tensor.dtype) for tensor in self._tensors]
         if all(kind.startswith(("float", "bfloat")) for kind in types):
             dtype = "float64" if "float64" in types else "float32"
@@ -84,7 +84,7 @@ class ImageInputs:
             arrays.append(_text(array, name) if kind == "string" else _whole(array, kind, name))
         return arrays
 
-    def _free(self, x: Any, name: str) -> list[Images]:
+    def _free(self, x: InputsLike, name: str) -> list[Images]:
         tree = {k: _array(v, name) for k, v in x.items()} if isinstance(x, Mapping) else x
         several = isinstance(x, list | tuple) and any(hasattr(part, "shape") for part in x)
         if several:
@@ -112,7 +112,7 @@ def _zip(arrays: Sequence[Array], types: Sequence[str]) -> Any:
     return zip(arrays, types, strict=True)
 
 
-def _separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
+def _separated(x: InputsLike, specs: Sequence[InputSpec], name: str) -> list[Any]:
     names = [spec.name for spec in specs]
     if isinstance(x, Mapping):
         if missing := [key for key in names if key not in x]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Array, Images, Matrix
+from keras2gp._util.arrays import Array, Images, InputsLike, Matrix
 from keras2gp.empirical.derivatives import Derivatives, Exact, Sketch
 from keras2gp.empirical.network import Network
 from keras2gp.empirical.program import EmpiricalProgram
@@ -93,7 +93,7 @@ class EmpiricalKernel:
         """No prior variances: the weights have values."""
         return {}
 
-    def __call__(self, x1: Any, x2: Any = None) -> tf.Tensor:
+    def __call__(self, x1: InputsLike, x2: InputsLike = None) -> tf.Tensor:
         """Kernel matrix.
 
         Args:
@@ -113,7 +113,7 @@ class EmpiricalKernel:
         values = tf.constant(self.matrix(x1, x2))
         return derived(values, [x1] if x2 is None else [x1, x2], _refuse_derivatives)
 
-    def matrix(self, x1: Any, x2: Any = None) -> Matrix:
+    def matrix(self, x1: InputsLike, x2: InputsLike = None) -> Matrix:
         """Kernel matrix as a numpy array; errors as for calling the kernel.
 
         Args:
@@ -130,7 +130,7 @@ class EmpiricalKernel:
         second = None if x2 is None else self.images(x2, "x2")
         return matrix_of(self._program, {}, first, second)
 
-    def diag(self, x: Any) -> tf.Tensor:
+    def diag(self, x: InputsLike) -> tf.Tensor:
         """The diagonal of kernel(x); errors as for calling the kernel.
 
         Args:
@@ -145,7 +145,7 @@ class EmpiricalKernel:
         values = tf.constant(diagonal_of(self._program, {}, self.images(x, "x")))
         return derived(values, [x], _refuse_derivatives)
 
-    def full(self, x1: Any, x2: Any = None) -> Array:
+    def full(self, x1: InputsLike, x2: InputsLike = None) -> Array:
         """The kernel between all pairs of output units; errors as for calling the kernel.
 
         Math:
@@ -170,7 +170,7 @@ class EmpiricalKernel:
         second = first if x2 is None else self.images(x2, "x2")
         return self._program.full(first, second)
 
-    def images(self, x: Any, name: str = "x") -> list[Images]:
+    def images(self, x: InputsLike, name: str = "x") -> list[Images]:
         """The images of x, checked.
 
         Args:

@@ -225,7 +225,7 @@ def _place(names: list[str], output: int | str | None) -> int:
     return int(output)
 
 
-def _before_activation(tensor: Any) -> Any:
+def _before_activation(tensor: Tensor) -> Any:
     """The argument of the softmax or sigmoid whose result a tensor is."""
     operation, number, _ = tensor._keras_history  # noqa: SLF001
     kind, node = type(operation), operation._inbound_nodes[number]  # noqa: SLF001

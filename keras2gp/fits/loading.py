@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras2gp._util.arrays import GramLike
 from keras2gp._util.fit_record import HEAD, RECORD, read_record
 from keras2gp._util.paths import as_path, read_if_regular
 from keras2gp.covariance.own_activations import OwnActivations
@@ -27,7 +28,7 @@ def load(
     layers: Mapping[Any, Any] | None = None,
     *,
     kernel: Any = None,
-    gram: Any = None,
+    gram: GramLike = None,
 ) -> Any:
     """Load a kernel that Kernel.save wrote, or a fit of an estimator's `save` or of the command.
 
@@ -77,7 +78,7 @@ def load(
     return _load_head(path / "head", kernel, gram)
 
 
-def _load_head(directory: Path, kernel: Any, gram: Any) -> Any:
+def _load_head(directory: Path, kernel: Any, gram: GramLike) -> Any:
     """A fit. scikit-learn and scipy, which a kernel does without, are imported for it alone."""
     from keras2gp.gp.saving import load_head  # noqa: PLC0415
 

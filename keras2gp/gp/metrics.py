@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import log_loss, zero_one_loss
 
-from keras2gp._util.arrays import Indices, Matrix, Vector
+from keras2gp._util.arrays import Indices, LabelsLike, Matrix, ProbabilitiesLike, Vector, VectorLike
 from keras2gp._util.checks import require_plain, whole_number
 from keras2gp.errors import InputError
 
@@ -50,7 +50,7 @@ class ReliabilityBin:
     accuracy: float
 
 
-def error_rate(y_true: Any, y_pred: Any) -> float:
+def error_rate(y_true: LabelsLike, y_pred: Any) -> float:
     """Fraction of labels that are wrong, 0 to 1.
 
     Args:
@@ -81,7 +81,9 @@ def error_rate(y_true: Any, y_pred: Any) -> float:
         raise InputError(f"y_true and y_pred are not labels of one kind: {error}") from error
 
 
-def negative_log_likelihood(y_true: Any, probabilities: Any, classes: Any) -> float:
+def negative_log_likelihood(
+    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike
+) -> float:
     """Mean of -log p(true class), in nats; smaller probabilities count as 2.2e-16.
 
     Args:
@@ -106,7 +108,7 @@ def negative_log_likelihood(y_true: Any, probabilities: Any, classes: Any) -> fl
     return float(log_loss(columns, p, labels=np.arange(p.shape[1])))
 
 
-def brier_score(y_true: Any, probabilities: Any, classes: Any) -> float:
+def brier_score(y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike) -> float:
     """Mean over inputs of sum_c (p_c - [c is the true class])^2, 0 to 2.
 
     For two classes this is twice the score of the second class alone.
@@ -138,7 +140,7 @@ def brier_score(y_true: Any, probabilities: Any, classes: Any) -> float:
 
 
 def expected_calibration_error(
-    y_true: Any, probabilities: Any, classes: Any, bins: int = 15
+    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike, bins: int = 15
 ) -> float:
     """Mean gap between confidence and accuracy, over bins of equal width in confidence, 0 to 1.
 
@@ -177,7 +179,7 @@ def expected_calibration_error(
 
 
 def reliability(
-    y_true: Any, probabilities: Any, classes: Any, bins: int = 15
+    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike, bins: int = 15
 ) -> tuple[ReliabilityBin, ...]:
     """The bins of `expected_calibration_error` that hold a prediction: a reliability diagram.
 
@@ -220,7 +222,7 @@ def reliability(
     )
 
 
-def calibration_error_by_chance(probabilities: Any, bins: int = 15) -> float:
+def calibration_error_by_chance(probabilities: ProbabilitiesLike, bins: int = 15) -> float:
     """The expected calibration error of M perfectly calibrated predictions.
 
     An estimate from M labels is never 0: the number of right labels in a bin is random.
@@ -256,7 +258,9 @@ def _bin_of(confidence: Vector, bins: int) -> Indices:
     return index
 
 
-def _checked(y_true: Any, probabilities: Any, classes: Any) -> tuple[Indices, Matrix]:
+def _checked(
+    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike
+) -> tuple[Indices, Matrix]:
     """The column of each label, [M], and the probabilities, [M, C]."""
     require_plain("y_true", y_true)
     true, names = np.asarray(y_true), np.asarray(classes)
@@ -274,7 +278,7 @@ def _checked(y_true: Any, probabilities: Any, classes: Any) -> tuple[Indices, Ma
     return np.array(indices, dtype=np.intp), p
 
 
-def _distributions(probabilities: Any) -> Matrix:
+def _distributions(probabilities: ProbabilitiesLike) -> Matrix:
     """Probabilities [M, C], each row a distribution."""
     require_plain("probabilities", probabilities)
     try:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from keras2gp._util.array_files import read_array
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, GramLike
 from keras2gp._util.digest import check_digest
 from keras2gp._util.fit_record import HEAD
 from keras2gp._util.paths import as_path, read_if_regular
@@ -100,7 +100,7 @@ def save_head(estimator: Head, directory: str | Path) -> None:
     write_head(estimator, as_path("directory", directory))
 
 
-def load_head(directory: str | Path, kernel: Any, gram: Any = None) -> Head:
+def load_head(directory: str | Path, kernel: Any, gram: GramLike = None) -> Head:
     """Read a fit that `save_head` wrote; its predictions are the same as before.
 
     Args:

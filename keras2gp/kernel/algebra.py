@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Images, Matrix
+from keras2gp._util.arrays import Images, InputsLike, Matrix
 from keras2gp._util.paths import as_path
 from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError, ModelFileError
@@ -129,7 +129,9 @@ class ComposedKernel(Algebra):
         ]
         return ComposedKernel(self.operation, parts, self.number)
 
-    def __call__(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> tf.Tensor:
+    def __call__(
+        self, x1: InputsLike, x2: InputsLike = None, get: KernelKind | None = None
+    ) -> tf.Tensor:
         """Kernel matrix, [N1, N2]; arguments and errors as of `Kernel`.
 
         Args:
@@ -150,7 +152,9 @@ class ComposedKernel(Algebra):
             values, sides, lambda *x: self._combined([p(*x, get=get) for p in self._own])
         )
 
-    def matrix(self, x1: Any, x2: Any = None, get: KernelKind | None = None) -> Matrix:
+    def matrix(
+        self, x1: InputsLike, x2: InputsLike = None, get: KernelKind | None = None
+    ) -> Matrix:
         """Kernel matrix as a numpy array; see calling the kernel.
 
         Args:
@@ -165,7 +169,7 @@ class ComposedKernel(Algebra):
         second = None if x2 is None else self.images(x2, "x2")
         return matrix_of(self._program(get), self.parameters, first, second)
 
-    def diag(self, x: Any, get: KernelKind | None = None) -> tf.Tensor:
+    def diag(self, x: InputsLike, get: KernelKind | None = None) -> tf.Tensor:
         """The diagonal of kernel(x).
 
         Args:
@@ -198,7 +202,7 @@ class ComposedKernel(Algebra):
             return tf.add_n(values)
         return self.number * reduce(mul, values)
 
-    def images(self, x: Any, name: str = "x") -> list[Images]:
+    def images(self, x: InputsLike, name: str = "x") -> list[Images]:
         """The data tensors of all parts, one part after another.
 
         Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Tensor
+from keras2gp._util.arrays import InputsLike, Tensor
 from keras2gp.errors import InputError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.inputs import InputSpec, separated
@@ -40,7 +40,7 @@ class Derivatives:
     program: CompiledProgram
     parameters: Mapping[str, LayerVariances]
 
-    def of_matrix(self, values: Tensor, x1: Any, x2: Any) -> Tensor:
+    def of_matrix(self, values: Tensor, x1: InputsLike, x2: InputsLike) -> Tensor:
         """A kernel matrix whose derivatives by the tensors in x1 and x2 are known to tapes."""
         count = len(self.program.graph.inputs)
 
@@ -51,7 +51,7 @@ class Derivatives:
 
         return self._known(values, [x1] if x2 is None else [x1, x2], pulled)
 
-    def of_diagonal(self, values: Tensor, x: Any) -> Tensor:
+    def of_diagonal(self, values: Tensor, x: InputsLike) -> Tensor:
         """Variances whose derivatives by the tensors in x are known to tapes."""
 
         def pulled(gradient: InputGradient, images: list[Tensor], upstream: Tensor) -> list[Tensor]:
@@ -90,7 +90,7 @@ class Derivatives:
             ) from error
         return result
 
-    def _images(self, x: Any) -> list[Tensor]:
+    def _images(self, x: InputsLike) -> list[Tensor]:
         """The data tensors of the graph in float64, of an argument that was checked before."""
         parts = []
         for part, spec in zip(separated(x, self.specs, "x"), self.specs, strict=True):
@@ -144,7 +144,7 @@ def _recorded(
     return recorded(*map(tf.convert_to_tensor, watched))
 
 
-def _tensors_in(x: Any) -> list[Tensor]:
+def _tensors_in(x: InputsLike) -> list[Tensor]:
     """The tensors and variables of real numbers in an argument, in its order."""
     if isinstance(x, Mapping):
         return [value for value in x.values() if _is_tensor(value)]
@@ -152,7 +152,7 @@ def _tensors_in(x: Any) -> list[Tensor]:
     return [value for value in values if _is_tensor(value)]
 
 
-def _with(x: Any, tensors: Any) -> Any:
+def _with(x: InputsLike, tensors: Any) -> Any:
     """The argument with the next of the tensors in the place of those that it holds."""
     if isinstance(x, Mapping):
         return {key: next(tensors) if _is_tensor(value) else value for key, value in x.items()}

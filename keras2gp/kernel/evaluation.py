@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Images, Matrix
+from keras2gp._util.arrays import Images, InputsLike, Matrix
 from keras2gp._util.checks import one_of
 from keras2gp.covariance.program import KernelKind
 from keras2gp.errors import InputError
@@ -79,8 +79,8 @@ class Evaluation(Algebra):
 
     def __call__(
         self,
-        x1: Any,
-        x2: Any = None,
+        x1: InputsLike,
+        x2: InputsLike = None,
         get: KernelKind | None = None,
         *,
         positions: Positions = "equal",
@@ -129,8 +129,8 @@ class Evaluation(Algebra):
 
     def matrix(
         self,
-        x1: Any,
-        x2: Any = None,
+        x1: InputsLike,
+        x2: InputsLike = None,
         get: KernelKind | None = None,
         *,
         positions: Positions = "equal",
@@ -164,7 +164,7 @@ class Evaluation(Algebra):
 
     def diag(
         self,
-        x: Any,
+        x: InputsLike,
         get: KernelKind | None = None,
         *,
         positions: Positions = "equal",
@@ -254,7 +254,7 @@ class Evaluation(Algebra):
         n1, n2 = n1 // program.rows, n2 // program.rows
         return matrix.reshape(*lead, n1, *self.positions, n2, *self.positions)
 
-    def images(self, x: Any, name: str = "x") -> list[Images]:
+    def images(self, x: InputsLike, name: str = "x") -> list[Images]:
         """The data tensors of x: checked, and run through the deterministic layers by Keras.
 
         Args:
@@ -269,7 +269,7 @@ class Evaluation(Algebra):
         """
         return self._tensors(x, name)[: len(self.graph.inputs)]
 
-    def _tensors(self, x: Any, name: str = "x") -> list[Images]:
+    def _tensors(self, x: InputsLike, name: str = "x") -> list[Images]:
         """The data tensors of x, and behind them those that the mean alone is made of."""
         arrays = checked(x, self.inputs, self.dtype, name)
         return data_tensors(arrays, self.preprocessor, self.graph, self.dtype, name)

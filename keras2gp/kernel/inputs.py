@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Array, Images
+from keras2gp._util.arrays import Array, Images, InputsLike
 from keras2gp._util.checks import as_float, numbers_of, require_plain
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp._util.text import received_text, wrong_shape
@@ -102,7 +102,7 @@ def as_inputs(arrays: Sequence[Array]) -> list[Any]:
     return [tf.constant(array) for array in arrays] if text else list(arrays)
 
 
-def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> list[Images]:
+def checked(x: InputsLike, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> list[Images]:
     """The arrays of x in the given dtype, one for each input of the model.
 
     Args:
@@ -129,7 +129,7 @@ def checked(x: Any, specs: Sequence[InputSpec], dtype: str, name: str = "x") -> 
     return arrays
 
 
-def separated(x: Any, specs: Sequence[InputSpec], name: str) -> list[Any]:
+def separated(x: InputsLike, specs: Sequence[InputSpec], name: str) -> list[Any]:
     """One argument for each input of the model. Raises: InputError if they do not fit."""
     require_plain(name, x)
     if isinstance(x, Mapping) or (len(specs) > 1 and hasattr(x, "columns")):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Images
+from keras2gp._util.arrays import Array, Images, InputsLike
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import numbers_text
 from keras2gp.errors import InputError, ModelFileError
@@ -144,7 +144,7 @@ class MeanFunction:
         self.constant = mean.constant
         self.depends_on_input = bool(mean.data)
 
-    def __call__(self, x: Any) -> Array:
+    def __call__(self, x: InputsLike) -> Array:
         """The mean for each image.
 
         Args:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.arrays import Array, InputsLike, Matrix
 from keras2gp._util.checks import one_of, whole_number
 from keras2gp._util.files import sweep
 from keras2gp._util.paths import as_path
@@ -40,13 +40,13 @@ class _Kernel(Protocol):
     @property
     def parameters(self) -> Mapping[str, LayerVariances]: ...
 
-    def images(self, x: Any, name: str = "x") -> list[Array]: ...
+    def images(self, x: InputsLike, name: str = "x") -> list[Array]: ...
 
 
 def gram(
     kernel: _Kernel,
-    x1: Any,
-    x2: Any = None,
+    x1: InputsLike,
+    x2: InputsLike = None,
     out: str | Path | None = None,
     *,
     executor: Any = "auto",
@@ -99,8 +99,8 @@ def gram(
 
 def compute(
     kernel: _Kernel,
-    x1: Any,
-    x2: Any = None,
+    x1: InputsLike,
+    x2: InputsLike = None,
     out: str | Path | None = None,
     *,
     executor: Any = "auto",
@@ -155,7 +155,7 @@ def program_of(kernel: _Kernel, positions: str) -> Any:
     return kernel.program_of(positions)
 
 
-def _require_room(program: Any, x1: Any, x2: Any, out: str | Path | None) -> None:
+def _require_room(program: Any, x1: InputsLike, x2: InputsLike, out: str | Path | None) -> None:
     """Refuse a matrix that neither memory nor disk holds, before its images are prepared.
 
     Raises: StoreError
@@ -174,7 +174,7 @@ def _require_room(program: Any, x1: Any, x2: Any, out: str | Path | None) -> Non
     needed.require()
 
 
-def _count(x: Any) -> int | None:
+def _count(x: InputsLike) -> int | None:
     """The number of images, as far as the shape of an array says it."""
     first = next(iter(x.values()), None) if isinstance(x, Mapping) else x
     if isinstance(first, list | tuple) and first and hasattr(first[0], "shape"):

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp._util.memory import require_memory
 from keras2gp._util.paths import as_path
 from keras2gp._util.text import size_text
@@ -170,7 +171,7 @@ def _built(
 def _stand_in(name: str, function: Any | None) -> Any:
     """The function that a model calls for an activation that the user has stated."""
 
-    def stand_in(x: Any) -> Any:
+    def stand_in(x: KerasTensor) -> Any:
         return x if function is None else function(x)
 
     stand_in.__name__ = name

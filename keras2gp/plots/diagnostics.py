@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.arrays import Array, LabelsLike, Matrix, Vector, VectorLike
 from keras2gp.errors import InputError
 from keras2gp.plots.style import ACCENT, COLOURS, GREY, clean, new_figure, plain
 
@@ -24,7 +24,13 @@ _MOST_CELLS = 20
 
 
 def intervals(
-    x: Any, mean: Any, std: Any, *, wider: Any = None, data: Any = None, title: str = ""
+    x: VectorLike,
+    mean: VectorLike,
+    std: VectorLike,
+    *,
+    wider: Any = None,
+    data: VectorLike = None,
+    title: str = "",
 ) -> Figure:
     """Draw predictions of one input with their intervals of 95%.
 
@@ -74,7 +80,9 @@ def intervals(
     return figure
 
 
-def calibration_curve(targets: Any, mean: Any, std: Any, title: str = "") -> Figure:
+def calibration_curve(
+    targets: VectorLike, mean: VectorLike, std: VectorLike, title: str = ""
+) -> Figure:
     """Draw the share of targets that lie in their central intervals, against the stated share.
 
     Of a classifier, `reliability` is the like.
@@ -116,7 +124,7 @@ def calibration_curve(targets: Any, mean: Any, std: Any, title: str = "") -> Fig
     return figure
 
 
-def residuals(targets: Any, mean: Any, std: Any, title: str = "") -> Figure:
+def residuals(targets: VectorLike, mean: VectorLike, std: VectorLike, title: str = "") -> Figure:
     """Draw residuals over their standard deviations, against the predictions.
 
     Of the leave-one-out predictions, which `leave_one_out` of an estimator gives, they show targets
@@ -167,7 +175,9 @@ def residuals(targets: Any, mean: Any, std: Any, title: str = "") -> Figure:
     return figure
 
 
-def confusion_matrix(labels: Any, predicted: Any, classes: Any = None, title: str = "") -> Figure:
+def confusion_matrix(
+    labels: LabelsLike, predicted: Any, classes: VectorLike = None, title: str = ""
+) -> Figure:
     """Draw how often each class is taken for each other: rows are the true classes.
 
     The colour is the share of a row, and the number in a cell the count.
@@ -227,7 +237,7 @@ def confusion_matrix(labels: Any, predicted: Any, classes: Any = None, title: st
     return figure
 
 
-def _scores(targets: Any, mean: Any, std: Any) -> Vector:
+def _scores(targets: VectorLike, mean: VectorLike, std: VectorLike) -> Vector:
     """Residuals over their deviations. Raises: InputError."""
     y, m, s = _line(targets, "targets"), _line(mean, "mean"), _line(std, "std")
     _require_alike(targets=y, mean=m, std=s)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import optimize
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, InputsLike, TargetsLike
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
@@ -68,8 +67,8 @@ class OptimizedVariances:
 
 def optimize_variances(
     kernel: Kernel,
-    x: Any,
-    y: Any,
+    x: InputsLike,
+    y: TargetsLike,
     *,
     noise_variance: float | None = None,
     steps: int = 30,

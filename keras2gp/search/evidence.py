@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, InputsLike, TargetsLike
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -44,7 +43,7 @@ class Evidence:
     Raises: InputError for arrays that do not fit.
     """
 
-    def __init__(self, kernel: Kernel, x: Any, y: Any) -> None:
+    def __init__(self, kernel: Kernel, x: InputsLike, y: TargetsLike) -> None:
         if not isinstance(kernel, Kernel):
             raise InputError(
                 f"kernel={received_text(kernel)}: expected a kernel that keras2gp.convert or "
@@ -158,7 +157,7 @@ def _by_degrees(
     }
 
 
-def targets_of(y: Any) -> Array:
+def targets_of(y: TargetsLike) -> Array:
     """Targets [N, C]: labels as -1 and 1, floating-point numbers as they are.
 
     Raises: InputError if y is no array of labels or finite numbers.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from keras2gp._util.arrays import InputsLike
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.covariance.duals.hermite import TOLERANCE
@@ -20,7 +21,7 @@ def verify(
     model: Any,
     kernel: Kernel | None = None,
     *,
-    data: Any = IMAGES,
+    data: InputsLike = IMAGES,
     widths: Sequence[int] = WIDTHS,
     samples: int = SAMPLES,
     units: int | None = None,

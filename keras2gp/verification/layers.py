@@ -14,6 +14,7 @@ import keras
 from keras import layers
 from keras.activations import linear
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.reading import with_data_of_constants
@@ -261,7 +262,7 @@ class Random(Tensor):
 class _LessMean(keras.layers.Layer):  # type: ignore[misc]
     """x - mean(x) over the channels, whose number grows."""
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: KerasTensor) -> Any:
         """The difference."""
         return x - keras.ops.mean(x, axis=-1, keepdims=True)
 

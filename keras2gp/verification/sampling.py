@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Array, Images, Tensor
+from keras2gp._util.arrays import Array, Images, InputsLike, KerasTensor, Tensor
 from keras2gp.conversion.on_data import called
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.graph.ops import Tokens
@@ -43,7 +43,7 @@ _PIXELS = frozenset({"Rescaling", "Normalization"})
 """Layers that bring pixels from 0 to 255 into range."""
 
 
-def images_of(kernel: Kernel, data: Any, seed: int) -> list[Images]:
+def images_of(kernel: Kernel, data: InputsLike, seed: int) -> list[Images]:
     """Arrays for the model's inputs: the user's, or random images of correlation 1/2.
 
     Of integers that an Embedding looks up, two images share half.
@@ -92,7 +92,7 @@ def _vocabularies(kernel: Kernel) -> dict[str, int]:
     return found
 
 
-def _origins(tensor: Any) -> set[str]:
+def _origins(tensor: KerasTensor) -> set[str]:
     """Names of the inputs of a Keras model that one of its tensors is made of."""
     operation, index, _ = tensor._keras_history  # noqa: SLF001
     sources = operation._inbound_nodes[index].input_tensors  # noqa: SLF001

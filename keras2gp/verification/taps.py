@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp.verification.layers import DrawnWeight, Random, channels_first, scales
 
 __all__ = ["Copied", "Linear", "Tap", "Taps"]
@@ -168,7 +169,7 @@ def _scaled(operation: Any, source: Any, result: Any) -> Linear | None:
     return Linear(linear.draw, linear.variance * factor**2, linear.axis, chain)
 
 
-def _latest(tensor: Any) -> int:
+def _latest(tensor: KerasTensor) -> int:
     return tensor.latest if isinstance(tensor, Copied) else -1
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras2gp._util.arrays import Matrix
+from keras2gp._util.arrays import InputsLike, Matrix
 from keras2gp._util.checks import whole_number
 from keras2gp._util.text import received_text
 from keras2gp.conversion.context import BIASES_OF_MEAN, UNITS_APART
@@ -83,7 +83,7 @@ class Verification:
         model: Opened,
         stated: Kernel,
         *,
-        data: Any = IMAGES,
+        data: InputsLike = IMAGES,
         widths: Sequence[int] = WIDTHS,
         samples: int = SAMPLES,
         units: int | None = None,

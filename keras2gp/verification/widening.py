@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp._util.arrays import InputsLike, KerasTensor
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.priors import bias_mean
@@ -203,7 +204,7 @@ class Widened(StepByStep):
             return value if listed else first_number(value)
         return value
 
-    def _repeated(self, data: Any, call: Call) -> Any:
+    def _repeated(self, data: InputsLike, call: Call) -> Any:
         """The data beside random channels, each channel repeated as often as those have grown.
 
         The kernel depends on means over channels, which repetition keeps.
@@ -224,7 +225,7 @@ def _weighs(data: Tensor, call: Call) -> bool:
     return type(call.operation).__name__ == "Multiply" and data.channels == 1 and many
 
 
-def _inside(pooling: Any, x: Any) -> Any:
+def _inside(pooling: Any, x: KerasTensor) -> Any:
     """The average over what is finite in each window of an average pooling."""
     finite = keras.ops.isfinite(x)
     total = pooling(keras.ops.where(finite, x, 0.0))

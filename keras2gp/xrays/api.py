@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from keras2gp._util.arrays import InputsLike, TargetsLike
 from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.report import XRay
 
@@ -14,8 +15,8 @@ __all__ = ["xray"]
 
 def xray(
     model: Any,
-    x: Any,
-    y: Any,
+    x: InputsLike,
+    y: TargetsLike,
     *,
     test: tuple[Any, Any] | None = None,
     out: str | os.PathLike[str] | None = None,

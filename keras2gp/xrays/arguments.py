@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Indices, Targets
+from keras2gp._util.arrays import Array, Indices, InputsLike, Targets, TargetsLike
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.inputs import check_length, check_targets
@@ -38,7 +38,7 @@ def arrays_of(x: Inputs) -> list[Array]:
     return x if isinstance(x, list) else [x]
 
 
-def of_each(x: Any, function: Callable[[Any], Array]) -> Inputs:
+def of_each(x: InputsLike, function: Callable[[Any], Array]) -> Inputs:
     """A function of the array of every input."""
     if isinstance(x, Mapping):
         return {str(name): function(array) for name, array in x.items()}
@@ -55,7 +55,7 @@ _FEWEST = 8
 _SHOWN = 5
 
 
-def checked_rows(x: Any, y: Any, test: Any) -> tuple[Inputs, Task, Inputs | None]:
+def checked_rows(x: InputsLike, y: TargetsLike, test: Any) -> tuple[Inputs, Task, Inputs | None]:
     """The images and targets, checked. Raises: InputError."""
     images = of_each(x, _array)
     if any(array.dtype == np.uint8 for array in arrays_of(images)):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras2gp._util.arrays import InputsLike, TargetsLike
 from keras2gp._util.checks import one_of, whole_number
 from keras2gp._util.files import held, made_folders
 from keras2gp._util.paths import as_path
@@ -53,8 +54,8 @@ class Examination:
     def __init__(
         self,
         model: Any,
-        x: Any,
-        y: Any,
+        x: InputsLike,
+        y: TargetsLike,
         *,
         test: tuple[Any, Any] | None = None,
         variants: Mapping[str, Any] | None = None,

@@ -16,13 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import brentq
 
-from keras2gp._util.arrays import Vector
+from keras2gp._util.arrays import Tensor, Vector
 from keras2gp.covariance.duals.base import Dual
 from keras2gp.covariance.registry import dual_of
 from keras2gp.graph.graph import Graph
@@ -199,6 +198,6 @@ def _rises(through: _Map, value: float) -> bool:
     return _step(through, value) > value
 
 
-def _values(tensor: Any) -> Vector:
+def _values(tensor: Tensor) -> Vector:
     """The numbers of a dual, which may be one for all."""
     return np.asarray(tensor, np.float64).reshape(-1)

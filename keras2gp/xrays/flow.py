@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Array, Matrix, Tensor, Vector
+from keras2gp._util.arrays import Array, InputsLike, Matrix, Tensor, Vector
 from keras2gp.covariance.base import Covariance, Parameters, is_zero
 from keras2gp.covariance.forward_pass import ForwardPass
 from keras2gp.covariance.pairs import CrossPairs, ImageBlock
@@ -53,7 +53,7 @@ class LayerKernel:
     matrix: Matrix
 
 
-def layer_kernels(kernel: Kernel, x: Any) -> tuple[list[LayerKernel], dict[int, Vector]]:
+def layer_kernels(kernel: Kernel, x: InputsLike) -> tuple[list[LayerKernel], dict[int, Vector]]:
     """The kernels of all layers, from one pass over the graph.
 
     Args:
@@ -86,7 +86,7 @@ def layer_kernels(kernel: Kernel, x: Any) -> tuple[list[LayerKernel], dict[int, 
     return layers, {node: np.diagonal(matrices[node]) for node in read}
 
 
-def seconds_of(kernel: Kernel, x: Any, count: int) -> tuple[float, int]:
+def seconds_of(kernel: Kernel, x: InputsLike, count: int) -> tuple[float, int]:
     """The time of `layer_kernels` on so many images, measured on one tile.
 
     It is of the size that is computed: smaller maps stay in the cache.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import Array, Images, Targets
+from keras2gp._util.arrays import Array, Images, InputsLike, Targets
 from keras2gp._util.fit_record import FitRecord, data_digest, identity
 from keras2gp._util.memory import available_memory, require_disk
 from keras2gp._util.progress import stage
@@ -238,7 +238,9 @@ class _TimedKernel:
         self.positions, self.mean = kernel.positions, kernel.mean
         self.seconds = 0.0
 
-    def __call__(self, x1: Any, x2: Any = None, /, *, positions: Positions = "equal") -> Array:
+    def __call__(
+        self, x1: InputsLike, x2: InputsLike = None, /, *, positions: Positions = "equal"
+    ) -> Array:
         began = time.perf_counter()
         matrix = self._kernel.matrix(x1, x2, positions=positions)
         self.seconds += time.perf_counter() - began
@@ -255,7 +257,7 @@ class _TimedKernel:
         self.seconds += time.perf_counter() - began
         return store
 
-    def diag(self, x: Any, /) -> Any:
+    def diag(self, x: InputsLike, /) -> Any:
         return self._kernel.diag(x)
 
 

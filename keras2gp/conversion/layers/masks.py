@@ -13,6 +13,7 @@ from typing import Any
 
 from keras import ops
 
+from keras2gp._util.arrays import KerasTensor
 from keras2gp.conversion.call import Call, State
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.tensor import Tensor
@@ -43,7 +44,7 @@ def mask_of(call: Call, context: Context, place: int) -> Tensor | None:
     return mask
 
 
-def shares(mask: Any) -> Any:
+def shares(mask: KerasTensor) -> Any:
     """Weights of a mean over the steps of a mask, times the number of all steps; [N, T]."""
     return mask * mask.shape[1] / ops.sum(mask, axis=1, keepdims=True)
 
@@ -53,26 +54,26 @@ def from_zero(numbers: Any) -> Any:
     return numbers / ops.cast(numbers >= 0.0, numbers.dtype)
 
 
-def block(mask: Any) -> Any:
+def block(mask: KerasTensor) -> Any:
     """The mask, [N, T], if its steps follow one another without a gap."""
     begins = ops.maximum(mask[:, 1:] - mask[:, :-1], 0.0)
     count = ops.sum(begins, axis=1, keepdims=True) + mask[:, :1]
     return mask / ops.cast(count < 1.5, mask.dtype)
 
 
-def block_backwards(mask: Any) -> Any:
+def block_backwards(mask: KerasTensor) -> Any:
     """`block` with the steps from the last to the first."""
     return block(ops.flip(mask, axis=1))
 
 
-def last_of_block(mask: Any) -> Any:
+def last_of_block(mask: KerasTensor) -> Any:
     """The number of all steps at the last one of the mask, 0 at all others; [N, T]."""
     after = ops.pad(mask[:, 1:], ((0, 0), (0, 1)))
     some = ops.max(mask, axis=1, keepdims=True)
     return block(mask) * (1.0 - after) * mask.shape[1] / some
 
 
-def last_of_block_backwards(mask: Any) -> Any:
+def last_of_block_backwards(mask: KerasTensor) -> Any:
     """`last_of_block` with the steps from the last to the first."""
     return last_of_block(ops.flip(mask, axis=1))
 
@@ -81,7 +82,7 @@ _BACKWARDS = (block_backwards, last_of_block_backwards)
 _MASKS = (shares, block, last_of_block, *_BACKWARDS)
 
 
-def moved_together(data: Any, mask: Any) -> Any:
+def moved_together(data: Any, mask: KerasTensor) -> Any:
     """The steps of data, [N, T, ...], that a mask leaves in, in front; 0 behind them.
 
     mask: [N, T], of the type of the data

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from keras2gp._util.arrays import Array, Images, Targets, Vector
+from keras2gp._util.arrays import Array, Images, InputsLike, Targets, TargetsLike, Vector
 from keras2gp._util.checks import as_float, numbers_of, require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -32,7 +32,7 @@ _HINTS = {
 """Remedies for an entry that is NaN."""
 
 
-def check_texts(x: Any) -> Images:
+def check_texts(x: InputsLike) -> Images:
     """Inputs as an array [N, columns] of text, numbers among them written as text.
 
     Raises:
@@ -52,7 +52,7 @@ def check_texts(x: Any) -> Images:
     return array.astype(str)
 
 
-def check_inputs(x: Any, *, precomputed: bool) -> Images:
+def check_inputs(x: InputsLike, *, precomputed: bool) -> Images:
     """Inputs as an array [N, features] or [N, *shape] of floating-point numbers.
 
     Raises:
@@ -86,7 +86,7 @@ def check_inputs(x: Any, *, precomputed: bool) -> Images:
     return array
 
 
-def feature_names(x: Any) -> Vector | None:
+def feature_names(x: InputsLike) -> Vector | None:
     """The names of the columns of a data frame, [features]; None for anything else.
 
     Raises:
@@ -106,7 +106,7 @@ def feature_names(x: Any) -> Vector | None:
     return names
 
 
-def check_feature_names(estimator: BaseEstimator, x: Any) -> None:
+def check_feature_names(estimator: BaseEstimator, x: InputsLike) -> None:
     """Refuse a data frame whose columns are not those of the fit, in their order.
 
     Raises:
@@ -137,7 +137,7 @@ def check_length(x: Sized, y: Sized, noun: str) -> None:
         )
 
 
-def check_targets(y: Any) -> Targets:
+def check_targets(y: TargetsLike) -> Targets:
     """Targets of a regression in float64, [N] or [N, C].
 
     Raises:
@@ -204,7 +204,7 @@ def _float64(array: Array, what: str) -> Array:
     return result
 
 
-def _as_array(x: Any, what: str) -> Array:
+def _as_array(x: InputsLike, what: str) -> Array:
     """Real numbers as a numpy array; InputError for a sparse, complex or other array."""
     require_plain(what, x)
     try:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from sklearn.gaussian_process.kernels import KernelOperator
 
-from keras2gp._util.arrays import Array, Images, Vector
+from keras2gp._util.arrays import Array, Images, InputsLike, Vector, VectorLike
 from keras2gp._util.checks import require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -34,7 +34,7 @@ class KernelFunction(Protocol):
     True
     """
 
-    def __call__(self, x1: Any, x2: Any = None, /) -> Any:
+    def __call__(self, x1: InputsLike, x2: InputsLike = None, /) -> Any:
         """The matrix [N1, N2], as an array or tensor; x2=None stands for x1.
 
         Args:
@@ -46,7 +46,7 @@ class KernelFunction(Protocol):
         """
         ...
 
-    def diag(self, x: Any, /) -> Any:
+    def diag(self, x: InputsLike, /) -> Any:
         """The variances [N], as an array or tensor.
 
         Args:
@@ -120,7 +120,7 @@ def check_variances(values: Any, count: int, what: str) -> Vector:
     return variances
 
 
-def require_no_diag(kernel: Any, diag: Any) -> None:
+def require_no_diag(kernel: Any, diag: VectorLike) -> None:
     """Refuse prior variances beside a kernel that computes them, with an InputError."""
     if diag is not None and not isinstance(kernel, str):
         raise InputError(
@@ -129,7 +129,7 @@ def require_no_diag(kernel: Any, diag: Any) -> None:
         )
 
 
-def prior_variances(kernel: Any, x: Images, diag: Any) -> Vector:
+def prior_variances(kernel: Any, x: Images, diag: VectorLike) -> Vector:
     """The variances k(x, x) of inputs, [M]; `diag` has them for a precomputed kernel.
 
     Raises:
@@ -146,7 +146,7 @@ def prior_variances(kernel: Any, x: Images, diag: Any) -> Vector:
     return check_variances(diag, len(x), "diag")
 
 
-def check_unused_variances(kernel: Any, x: Images, diag: Any) -> None:
+def check_unused_variances(kernel: Any, x: Images, diag: VectorLike) -> None:
     """Refuse prior variances that do not fit, where they are not used.
 
     Raises:

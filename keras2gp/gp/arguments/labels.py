@@ -11,7 +11,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from keras2gp._util.arrays import Indices, Targets, Vector
+from keras2gp._util.arrays import Indices, LabelsLike, Targets, Vector
 from keras2gp._util.checks import is_missing, require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def check_labels(y: Any) -> Vector:
+def check_labels(y: LabelsLike) -> Vector:
     """Class labels, [N], of any type.
 
     Raises:
@@ -55,7 +55,7 @@ def check_labels(y: Any) -> Vector:
     return labels
 
 
-def _one_axis(labels: Vector, y: Any) -> Vector:
+def _one_axis(labels: Vector, y: LabelsLike) -> Vector:
     """Labels [N], of a column too; InputError for other shapes."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         warnings.warn(
@@ -74,7 +74,7 @@ def _one_axis(labels: Vector, y: Any) -> Vector:
     return labels
 
 
-def _require_values(labels: Vector, y: Any) -> None:
+def _require_values(labels: Vector, y: LabelsLike) -> None:
     """Refuse missing and mixed values with an InputError."""
     kind = labels.dtype.kind
     read = kind in "US" and not isinstance(y, np.ndarray)
@@ -173,7 +173,7 @@ def check_label_setting(labels: Any, probabilities: str) -> None:
         )
 
 
-def class_weights(setting: Any, y: Any, weights: Any) -> Any:
+def class_weights(setting: Any, y: LabelsLike, weights: Any) -> Any:
     """The weights of all labels, from those of classes and of samples; None where all are 1.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util import memory
-from keras2gp._util.arrays import Array, Images, Indices, Matrix, Vector
+from keras2gp._util.arrays import Array, Images, Indices, Matrix, TargetsLike, Vector, VectorLike
 from keras2gp._util.checks import require_plain
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
@@ -95,7 +95,7 @@ class AtPositions:
         return variances.reshape(-1) if rows is None else variances.reshape(-1)[rows]
 
 
-def by_row(y: Any, positions: tuple[int, ...], count: int, *, outputs: bool) -> Any:
+def by_row(y: TargetsLike, positions: tuple[int, ...], count: int, *, outputs: bool) -> Any:
     """Targets or labels of images at positions, [N, *positions] or [N, *positions, C], by row.
 
     Args:
@@ -133,9 +133,9 @@ def by_row(y: Any, positions: tuple[int, ...], count: int, *, outputs: bool) -> 
 
 def score_of_rows(
     metric: Callable[..., Any],
-    y: Any,
+    y: TargetsLike,
     predicted: Array,
-    weights: Any,
+    weights: VectorLike,
     positions: tuple[int, ...],
     *,
     outputs: bool,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Noise, TargetsLike, Vector, VectorLike
 from keras2gp._util.checks import is_missing, one_of
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -142,7 +142,7 @@ def _is_of_outputs(shape: tuple[int, ...], rows: int, outputs: int) -> bool:
     return shape in ((outputs,), (1, outputs)) and (rows, 1) != shape
 
 
-def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Vector | None:
+def weights_of_rows(weights: VectorLike, positions: tuple[int, ...], images: int) -> Vector | None:
     """The weight of every row, from those of images or of images at positions.
 
     Raises:
@@ -165,7 +165,9 @@ def weights_of_rows(weights: Any, positions: tuple[int, ...], images: int) -> Ve
     return array
 
 
-def observed_rows(y: Any, missing: Any, weights: Vector | None) -> tuple[Any, Indices | None]:
+def observed_rows(
+    y: TargetsLike, missing: Any, weights: Vector | None
+) -> tuple[Any, Indices | None]:
     """The targets, and the rows that have one and a weight above 0; None for all of them.
 
     Args:

@@ -9,7 +9,16 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
-from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
+from keras2gp._util.arrays import (
+    GramLike,
+    Indices,
+    InputsLike,
+    LabelsLike,
+    Matrix,
+    Targets,
+    Vector,
+    VectorLike,
+)
 from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.inputs import check_length
@@ -146,12 +155,12 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
 
     def fit(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        y: Any,
-        gram: Any = None,
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        y: LabelsLike,
+        gram: GramLike = None,
         progress: Progress | None = True,
         *,
-        sample_weight: Any = None,
+        sample_weight: VectorLike = None,
     ) -> GPClassifier:
         """Fit to inputs and labels.
 
@@ -248,7 +257,7 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         labels: Vector = self.classes_[self.targets_.argmax(axis=1)]
         return labels
 
-    def _new_values(self, y: Any, rows: Any) -> Vector:
+    def _new_values(self, y: LabelsLike, rows: Any) -> Vector:
         return check_labels(y)
 
     def _set_values(self, values: Vector, factor: CholeskyFactor, state: Any) -> None:
@@ -305,9 +314,9 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
 
     def score(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        y: Any,
-        sample_weight: Any = None,
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        y: LabelsLike,
+        sample_weight: VectorLike = None,
     ) -> float:
         """The share of labels that are predicted.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.arrays import Array, InputsLike, Matrix, Vector
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.gp.classification.posterior import ClassPosterior
@@ -42,7 +42,7 @@ class ClassLabels(ClassPosterior):
         linear = None if self.labels == "means" else self.linear_map_
         return mean if linear is None else require_finite(linear.logits(mean), "a logit")
 
-    def decision_function(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
+    def decision_function(self, X: InputsLike) -> Array:  # noqa: N803 (scikit-learn's name)
         """Posterior means of the latent values: of each class, or of the second of two.
 
         With labels="probabilities" they are logits in place of means.
@@ -71,7 +71,7 @@ class ClassLabels(ClassPosterior):
         values = means if len(self.classes_) > 2 else (means[:, 1] - means[:, 0]) / 2.0
         return self._by_position(values)
 
-    def predict(self, X: Any) -> Vector:  # noqa: N803 (scikit-learn's name)
+    def predict(self, X: InputsLike) -> Vector:  # noqa: N803 (scikit-learn's name)
         """The class of the largest posterior mean, or the most probable one (labels=), [M].
 
         Args:
@@ -94,7 +94,7 @@ class ClassLabels(ClassPosterior):
 
     def sample_latent(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
         n_samples: int = 1,
         random_state: Any = 0,
     ) -> Array:
@@ -125,7 +125,7 @@ class ClassLabels(ClassPosterior):
         """
         return self._by_position(self._latent(self._test_inputs(X), n_samples, random_state))
 
-    def _latent(self, x: Any, n_samples: int, random_state: Any) -> Array:
+    def _latent(self, x: InputsLike, n_samples: int, random_state: Any) -> Array:
         """Draws of the latent values of rows, [M, C, n_samples]."""
         if self.dirichlet_ is None:
             return self._samples(x, n_samples, random_state, self.scale_)
@@ -142,7 +142,7 @@ class ClassLabels(ClassPosterior):
 
     def sample_y(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
         n_samples: int = 1,
         random_state: Any = 0,
     ) -> Array:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from keras2gp._util.arrays import Images, Matrix, Tensor, Vector
+from keras2gp._util.arrays import Images, InputsLike, Matrix, Tensor, Vector, VectorLike
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import check_unused_variances
 from keras2gp.gp.classification.dirichlet import DirichletPosterior
@@ -87,7 +87,7 @@ class ClassPosterior(UpdatedGaussianProcess):
         targets = self.targets_
         return float(np.einsum("nc,nc->", targets, self.alpha_) / targets.size)
 
-    def posterior(self, X: Any, diag: Any = None) -> tuple[Matrix, Vector]:  # noqa: N803
+    def posterior(self, X: InputsLike, diag: VectorLike = None) -> tuple[Matrix, Vector]:  # noqa: N803
         """Mean [M, C] and variance [M] of the latent values, with the kernel scaled by `scale_`.
 
         The classes are independent and share the variance.
@@ -115,11 +115,11 @@ class ClassPosterior(UpdatedGaussianProcess):
         mean, variance = self._scaled_posterior(self._test_inputs(X), diag)
         return self._by_position(mean), self._by_position(variance)
 
-    def _scaled_posterior(self, x: Images, diag: Any) -> tuple[Matrix, Vector]:
+    def _scaled_posterior(self, x: Images, diag: VectorLike) -> tuple[Matrix, Vector]:
         mean, variance = self._mean_and_variance(x, diag)
         return mean, self.scale_ * variance
 
-    def predict_tensors(self, X: Any) -> tuple[Tensor, Tensor, Tensor]:  # noqa: N803
+    def predict_tensors(self, X: InputsLike) -> tuple[Tensor, Tensor, Tensor]:  # noqa: N803
         """Mean and variance of the latent values at X, and the class probabilities, as tensors.
 
         The values are those of `predictive`. A tf.GradientTape that watches X has their derivatives
@@ -173,7 +173,7 @@ class ClassPosterior(UpdatedGaussianProcess):
         known = class_probabilities(mean, linear, temperature, self._softmax(values[0]))
         return mean, self.scale_ * variance, known
 
-    def prior_variance(self, X: Any) -> Vector:  # noqa: N803
+    def prior_variance(self, X: InputsLike) -> Vector:  # noqa: N803
         """Variance of the latent values before the data, in the units of `predictive`.
 
         Args:
@@ -197,7 +197,7 @@ class ClassPosterior(UpdatedGaussianProcess):
         factor = self.scale_ if dirichlet is None else dirichlet.transformation.scale
         return self._by_position(factor * prior)
 
-    def predict_proba(self, X: Any, diag: Any = None) -> Matrix:  # noqa: N803
+    def predict_proba(self, X: InputsLike, diag: VectorLike = None) -> Matrix:  # noqa: N803
         """Probability of each class, [M, C]; rows sum to 1.
 
         Math: "temperature": softmax(mean / temperature_)
@@ -235,7 +235,7 @@ class ClassPosterior(UpdatedGaussianProcess):
             probability = self._predictive(x, diag).probability
         return self._by_position(require_finite(probability, "a probability"))
 
-    def predictive(self, X: Any, diag: Any = None) -> Prediction:  # noqa: N803
+    def predictive(self, X: InputsLike, diag: VectorLike = None) -> Prediction:  # noqa: N803
         """Mean, variance and probabilities, with the kernel evaluated once.
 
         With probabilities="dirichlet", mean and variance are those of `dirichlet_`, and the
@@ -262,7 +262,7 @@ class ClassPosterior(UpdatedGaussianProcess):
         prediction = self._predictive(self._test_inputs(X), diag)
         return Prediction(*(self._by_position(values) for values in prediction))
 
-    def _predictive(self, x: Images, diag: Any) -> Prediction:
+    def _predictive(self, x: Images, diag: VectorLike) -> Prediction:
         if self.dirichlet_ is not None:
             return self._dirichlet_predictive(self.dirichlet_, x, diag)
         mean, variance = self._scaled_posterior(x, diag)
@@ -272,7 +272,7 @@ class ClassPosterior(UpdatedGaussianProcess):
         return Prediction(mean, variance, require_finite(probability, "a probability"))
 
     def _dirichlet_predictive(
-        self, dirichlet: DirichletPosterior, x: Images, diag: Any
+        self, dirichlet: DirichletPosterior, x: Images, diag: VectorLike
     ) -> Prediction:
         prior = self._prior(x, diag)
         means, variances = [], []

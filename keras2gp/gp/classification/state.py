@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, GramLike
 from keras2gp._util.checks import finite_number
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.arguments.labels import (
@@ -60,7 +60,9 @@ class SavedClassifier(ClassLabels):
             arrays |= self.dirichlet_.state()
         return facts, arrays
 
-    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+    def restore_fit(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
+    ) -> None:
         """See SavedGaussianProcess.restore_fit."""
         check_probabilities(self.probabilities)
         check_label_setting(self.labels, self.probabilities)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from sklearn.base import RegressorMixin
 
-from keras2gp._util.arrays import Array, Images, Vector
+from keras2gp._util.arrays import Array, GramLike, Images, InputsLike, TargetsLike, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp._util.progress import bars_inside
 from keras2gp._util.text import received_text
@@ -33,9 +33,9 @@ _MATRICES = 6
 class _BothKernels(Protocol):
     """A kernel that gives NNGP and NTK in one pass, such as keras2gp.convert makes."""
 
-    def __call__(self, x1: Any, x2: Any = None, /, *, get: Any = None) -> Any: ...
+    def __call__(self, x1: InputsLike, x2: InputsLike = None, /, *, get: Any = None) -> Any: ...
 
-    def diag(self, x: Any, /, *, get: Any = None) -> Any: ...
+    def diag(self, x: InputsLike, /, *, get: Any = None) -> Any: ...
 
 
 class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
@@ -100,9 +100,9 @@ class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
 
     def fit(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        y: Any,
-        gram: Any = None,
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        y: TargetsLike,
+        gram: GramLike = None,
         progress: bool = True,
     ) -> TrainedEnsemble:
         """Decompose the kernels of the training inputs: every time of the training follows.
@@ -189,7 +189,9 @@ class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
         }
         return facts, arrays
 
-    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+    def restore_fit(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
+    ) -> None:
         """See FittedInputs.restore_fit; a fit keeps what it needs of the matrices.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Images, Matrix, Vector
+from keras2gp._util.arrays import Array, Images, InputsLike, Matrix, Vector
 from keras2gp._util.checks import is_number, truth
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
@@ -37,7 +37,7 @@ class EnsembleMoments(FittedInputs):
 
     def predict(
         self,
-        X: Any,  # noqa: N803
+        X: InputsLike,  # noqa: N803
         return_std: bool = False,
         return_cov: bool = False,
         time: float | None = None,
@@ -86,7 +86,7 @@ class EnsembleMoments(FittedInputs):
         mean = self._outputs(x, mean)
         return (mean, np.sqrt(variance)) if return_std else mean
 
-    def prior_variance(self, X: Any) -> Vector:  # noqa: N803 (scikit-learn's name)
+    def prior_variance(self, X: InputsLike) -> Vector:  # noqa: N803 (scikit-learn's name)
         """Variances of the untrained networks.
 
         Args:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils import column_or_1d
 
-from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.arrays import Array, Matrix, TargetsLike, Vector
 from keras2gp._util.checks import is_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -37,7 +37,7 @@ class Likelihood:
     classifies: ClassVar[bool] = False
     many_classes: ClassVar[bool] = True
 
-    def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
+    def observed(self, y: TargetsLike, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """The likelihood with all that it takes from the data, the observations, and the classes.
 
         Loading a fit calls it again, on the likelihood of the fit, and expects the same results.
@@ -141,7 +141,7 @@ def check_positive(name: str, value: Any) -> None:
         raise InputError(f"{name} is {received_text(value)}: expected a positive, finite number")
 
 
-def numbers_of(y: Any) -> Vector:
+def numbers_of(y: TargetsLike) -> Vector:
     """Targets as finite numbers, [N]; InputError for any others."""
     targets = check_targets(y)
     if targets.ndim == 2 and targets.shape[1] != 1:
@@ -153,7 +153,7 @@ def numbers_of(y: Any) -> Vector:
     return column
 
 
-def classes_of(y: Any) -> tuple[Vector, Array]:
+def classes_of(y: TargetsLike) -> tuple[Vector, Array]:
     """The classes of labels, sorted, and the number of each label; InputError for one class."""
     classes, index = np.unique(check_labels(y), return_inverse=True)
     if len(classes) < 2:

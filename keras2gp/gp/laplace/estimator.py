@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, RegressorTags
 from sklearn.utils.metaestimators import available_if
 
-from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.arrays import Array, GramLike, InputsLike, Matrix, TargetsLike, VectorLike
 from keras2gp._util.checks import truth
 from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError
@@ -118,9 +118,9 @@ class GPLaplace(SavedLaplace):
 
     def fit(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        y: Any,
-        gram: Any = None,
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        y: TargetsLike,
+        gram: GramLike = None,
         progress: Progress | None = True,
     ) -> GPLaplace:
         """Find the most probable latent values.
@@ -183,7 +183,7 @@ class GPLaplace(SavedLaplace):
         self._set_feature_names(names)
         return self
 
-    def predict(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
+    def predict(self, X: InputsLike) -> Array:  # noqa: N803 (scikit-learn's name)
         """The prediction at the mean of the latent values, [M].
 
         The most probable class; of counts the rate exp(f), which is the median of its posterior;
@@ -214,9 +214,9 @@ class GPLaplace(SavedLaplace):
 
     def score(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        y: Any,
-        sample_weight: Any = None,
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        y: TargetsLike,
+        sample_weight: VectorLike = None,
     ) -> float:
         """The share of labels that are predicted, or of numbers R^2, 1 for perfect predictions.
 
@@ -243,7 +243,12 @@ class GPLaplace(SavedLaplace):
         return score_of_rows(metric, y, predicted, sample_weight, (), outputs=False)
 
     @available_if(_has_classes)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any, averaged: bool = False, diag: Any = None) -> Matrix:  # noqa: N803
+    def predict_proba(
+        self,
+        X: InputsLike,  # noqa: N803
+        averaged: bool = False,
+        diag: VectorLike = None,
+    ) -> Matrix:
         """Probability of each class, [M, R]; rows sum to 1.
 
         Args:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Images, Matrix, Vector
+from keras2gp._util.arrays import Array, Images, InputsLike, Matrix, Vector, VectorLike
 from keras2gp._util.checks import truth
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import (
@@ -44,7 +44,7 @@ class LatentPosterior(FittedInputs):
     _matrix: Any
     _corner: Matrix
 
-    def latent(self, X: Any, return_std: bool = False, diag: Any = None) -> Any:  # noqa: N803
+    def latent(self, X: InputsLike, return_std: bool = False, diag: VectorLike = None) -> Any:  # noqa: N803
         """The latent values at X: their mean, and their standard deviation or covariance.
 
         Args:

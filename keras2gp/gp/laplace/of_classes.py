@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import expit, log_expit, log_ndtr, log_softmax, ndtr, ndtri, softmax
 
-from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.arrays import Array, Matrix, TargetsLike, Vector
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.labels import check_labels
@@ -37,7 +37,7 @@ class Bernoulli(Likelihood):
     classifies: ClassVar[bool] = True
     many_classes: ClassVar[bool] = False
 
-    def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
+    def observed(self, y: TargetsLike, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """See Likelihood.observed."""
         classes, index = classes_of(y)
         if len(classes) != 2:
@@ -80,7 +80,7 @@ class Softmax(Likelihood):
     name: ClassVar[str] = "softmax"
     classifies: ClassVar[bool] = True
 
-    def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
+    def observed(self, y: TargetsLike, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """See Likelihood.observed."""
         classes, index = classes_of(y)
         return self, index, classes
@@ -157,7 +157,7 @@ class Ordinal(Likelihood):
                 )
             object.__setattr__(self, "classes", tuple(values))
 
-    def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
+    def observed(self, y: TargetsLike, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """See Likelihood.observed; classes are in their order."""
         classes, index = self._ordered(y)
         if self.thresholds is None:
@@ -172,7 +172,7 @@ class Ordinal(Likelihood):
             )
         return replace(self, classes=tuple(classes.tolist())), index, classes
 
-    def _ordered(self, y: Any) -> tuple[Vector, Array]:
+    def _ordered(self, y: TargetsLike) -> tuple[Vector, Array]:
         """The classes in their order, and the number of each label."""
         if self.classes is None:
             classes, index = classes_of(y)

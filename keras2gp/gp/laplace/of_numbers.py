@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import gammaln, log_ndtr
 
-from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.arrays import Array, Matrix, TargetsLike, Vector
 from keras2gp._util.checks import is_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -33,7 +33,7 @@ class Poisson(Likelihood):
 
     name: ClassVar[str] = "poisson"
 
-    def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
+    def observed(self, y: TargetsLike, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """See Likelihood.observed."""
         counts = numbers_of(y)
         if (counts < 0.0).any() or (counts != np.floor(counts)).any():
@@ -88,7 +88,7 @@ class StudentT(Likelihood):
         check_positive("df", self.df)
         check_positive("scale", self.scale)
 
-    def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
+    def observed(self, y: TargetsLike, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """See Likelihood.observed."""
         return self, numbers_of(y), None
 
@@ -146,7 +146,7 @@ class Tobit(Likelihood):
                 "expected numbers, the first below the second, or None"
             )
 
-    def observed(self, y: Any, variance: float) -> tuple[Likelihood, Array, Vector | None]:
+    def observed(self, y: TargetsLike, variance: float) -> tuple[Likelihood, Array, Vector | None]:
         """See Likelihood.observed."""
         return self, numbers_of(y), None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import Array, GramLike
 from keras2gp._util.checks import finite_number, is_number, proper_share, whole_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
@@ -136,7 +136,9 @@ class SavedLaplace(LatentPosterior):
             arrays["x_train.npy"] = self.x_train_
         return facts, arrays
 
-    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+    def restore_fit(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
+    ) -> None:
         """See FittedInputs.restore_fit.
 
         Raises:

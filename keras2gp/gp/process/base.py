@@ -9,7 +9,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras2gp._util.arrays import Matrix, Noise, Targets, Vector
+from keras2gp._util.arrays import (
+    GramLike,
+    InputsLike,
+    Matrix,
+    Noise,
+    Targets,
+    TargetsLike,
+    Vector,
+    VectorLike,
+)
 from keras2gp._util.checks import one_of
 from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
@@ -84,7 +93,7 @@ class GaussianProcess(Posterior):
         self.jitter = jitter
         self.solver = solver
 
-    def _training(self, x: Any, gram: Any) -> Training:
+    def _training(self, x: InputsLike, gram: GramLike) -> Training:
         """The training inputs or the precomputed matrix, and `gram` if it is given.
 
         Raises:
@@ -98,13 +107,13 @@ class GaussianProcess(Posterior):
             gram = self._square(gram, len(images))
         return self._training_of(self._rows(images), gram)
 
-    def _training_of(self, rows: Any, gram: Any) -> Training:
+    def _training_of(self, rows: Any, gram: GramLike) -> Training:
         """The training covariance of rows, and `gram` if it is given, square or not."""
         given = gram is not None and rows is not None
         inducing = inducing_rows(self.solver, len(rows)) if given else None
         return training_of(self._stated_covariance, rows, gram, inducing)
 
-    def _square(self, gram: Any, images: int) -> Any:
+    def _square(self, gram: GramLike, images: int) -> Any:
         """A matrix between positions as one of rows; it is compared with the memory if not given.
 
         Raises:
@@ -122,7 +131,7 @@ class GaussianProcess(Posterior):
         return gram
 
     def _observed(
-        self, training: Training, y: Any, weights: Any, *, outputs: bool
+        self, training: Training, y: TargetsLike, weights: VectorLike, *, outputs: bool
     ) -> tuple[Training, Any, UsedRows]:
         """The rows that have a target and a weight: covariance, targets, and which they are.
 
@@ -146,7 +155,9 @@ class GaussianProcess(Posterior):
         x = training.x.images if isinstance(training.x, Positioned) else training.x
         return training.of_rows(rows), y, UsedRows(noise.of(rows), rows, x, len(training))
 
-    def _row_noise(self, y: Any, weights: Any, rows: int, *, outputs: bool) -> RowNoise:
+    def _row_noise(
+        self, y: TargetsLike, weights: VectorLike, rows: int, *, outputs: bool
+    ) -> RowNoise:
         """The noise of rows, or of outputs where y has an axis of them.
 
         Raises:
@@ -266,7 +277,7 @@ class GaussianProcess(Posterior):
         )
 
     def log_marginal_likelihood(
-        self, noise_variance: float | None = None, gram: Any = None
+        self, noise_variance: float | None = None, gram: GramLike = None
     ) -> float:
         """Log probability density of the targets as fitted, summed over outputs (natural log).
 
@@ -320,7 +331,7 @@ class GaussianProcess(Posterior):
             )
         return value
 
-    def _saved_training(self, gram: Any) -> Training:
+    def _saved_training(self, gram: GramLike) -> Training:
         """The training covariance of the fit, to be computed again or read from `gram`."""
         if gram is None:
             return Training(self._covariance, self._train_rows, None, len(self.targets_))

@@ -11,7 +11,7 @@ import numpy as np
 import sklearn.exceptions
 from sklearn.base import BaseEstimator, clone, is_classifier
 
-from keras2gp._util.arrays import Array, Images, Targets, Vector
+from keras2gp._util.arrays import Array, GramLike, Images, InputsLike, Targets, Vector
 from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, ModelFileError, NotFittedError, one_line
@@ -174,7 +174,9 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
         """
         raise NotImplementedError
 
-    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+    def restore_fit(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
+    ) -> None:
         """Set the attributes of a fit from its `fit_state`; `load_head` uses it.
 
         Malformed facts raise KeyError, TypeError, ValueError and the like.
@@ -223,13 +225,13 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "input_shape_"):
             raise UnfittedError(f"this {type(self).__name__} is not fitted: call fit first")
 
-    def _checked_inputs(self, x: Any) -> Images:
+    def _checked_inputs(self, x: InputsLike) -> Images:
         check_kernel(self.kernel)
         if takes_text(self.kernel):
             return check_texts(x)
         return check_inputs(x, precomputed=self.precomputed)
 
-    def _inputs_beside(self, x: Any, gram: Any) -> Images | None:
+    def _inputs_beside(self, x: InputsLike, gram: GramLike) -> Images | None:
         """Training inputs; None where `gram` stands in the place of a precomputed X.
 
         Raises:
@@ -241,7 +243,7 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
             raise InputError("with kernel='precomputed' the matrix is either X or gram: one")
         return None
 
-    def _new_inputs(self, x: Any) -> Images:
+    def _new_inputs(self, x: InputsLike) -> Images:
         """Inputs of the shape of the training inputs; InputError for any others."""
         self._require_fitted()
         check_feature_names(self, x)

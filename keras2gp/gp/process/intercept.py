@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Matrix, Targets
+from keras2gp._util.arrays import InputsLike, Matrix, Targets
 from keras2gp._util.checks import is_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
@@ -54,11 +54,11 @@ class ShiftedKernel:
         """Type of the entries, where the kernel says it."""
         return self._kernel.dtype
 
-    def __call__(self, x1: Any, x2: Any = None, /) -> Any:
+    def __call__(self, x1: InputsLike, x2: InputsLike = None, /) -> Any:
         """The matrix [N1, N2], as the kernel gives it."""
         return _plus(self._kernel(x1, x2), self._variance)
 
-    def diag(self, x: Any, /) -> Any:
+    def diag(self, x: InputsLike, /) -> Any:
         """The variances [N], as the kernel gives them."""
         return _plus(self._kernel.diag(x), self._variance)
 

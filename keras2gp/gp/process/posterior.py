@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Images, Indices, Matrix, Targets, Vector
+from keras2gp._util.arrays import (
+    Array,
+    Images,
+    Indices,
+    InputsLike,
+    Matrix,
+    Targets,
+    Vector,
+    VectorLike,
+)
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
@@ -125,7 +134,7 @@ class Posterior(FittedInputs):
         result[self.observed_] = values
         return result
 
-    def _rows(self, x: Any) -> Any:
+    def _rows(self, x: InputsLike) -> Any:
         """Inputs as rows of the matrix: images at all positions, if there are any."""
         if x is None or not self._positions:
             return x
@@ -140,7 +149,7 @@ class Posterior(FittedInputs):
         sides = (images, *positions) * (1 + pairs)
         return values.reshape(*sides, *rest)
 
-    def _test_inputs(self, x: Any) -> Any:
+    def _test_inputs(self, x: InputsLike) -> Any:
         """Rows of inputs of the shape of the training inputs; InputError for any others."""
         return self._rows(self._new_inputs(x))
 
@@ -159,7 +168,7 @@ class Posterior(FittedInputs):
         values = kernel_values(self._covariance(x, self._basis), shape, "the kernel matrix")
         return values.astype(np.float64)
 
-    def _prior(self, x: Images, diag: Any) -> Vector:
+    def _prior(self, x: Images, diag: VectorLike) -> Vector:
         """Prior variances, [M]; `diag` gives them for a precomputed kernel."""
         variances = prior_variances(self._covariance, x, diag)
         return self._shifted(variances) if self.precomputed else variances
@@ -173,7 +182,7 @@ class Posterior(FittedInputs):
         parts = [self._cross(x[rows]) @ self.weights_ for rows in self._batches(len(x))]
         return require_finite(np.concatenate(parts), "a mean")
 
-    def _mean_and_variance(self, x: Images, diag: Any) -> tuple[Matrix, Array]:
+    def _mean_and_variance(self, x: Images, diag: VectorLike) -> tuple[Matrix, Array]:
         """Posterior mean [M, C] and latent variance [M]; [M, C] with a noise for each output."""
         prior = self._prior(x, diag)
         mean = np.empty((len(x), self.alpha_.shape[1]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix, Vector
+from keras2gp._util.arrays import Array, GramLike, Matrix, Vector
 from keras2gp._util.checks import finite_number
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.arguments.noise import check_noise_setting
@@ -81,7 +81,9 @@ class SavedGaussianProcess(GaussianProcess):
             facts["noise_curve"] = self.noise_curve_.state()
         return facts, arrays
 
-    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+    def restore_fit(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
+    ) -> None:
         """See FittedInputs.restore_fit."""
         self._intercept = finite_number(facts.get("intercept", 0.0))  # none in earlier releases
         _require(self._intercept >= 0.0)

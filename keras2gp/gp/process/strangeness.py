@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from keras2gp._util.arrays import Array, Images, Vector
+from keras2gp._util.arrays import Array, Images, InputsLike, Vector
 from keras2gp.errors import InputError
 
 __all__ = [
@@ -66,7 +66,7 @@ class InputRange:
     norm: tuple[float, float, float]
 
     @classmethod
-    def of(cls, x: Any) -> InputRange | None:
+    def of(cls, x: InputsLike) -> InputRange | None:
         """The range of inputs; None for text, and where there are no inputs.
 
         Args:
@@ -157,7 +157,7 @@ class InputRange:
         )
 
 
-def strangeness(estimator: Any, X: Any) -> dict[str, Vector]:  # noqa: N803 (scikit-learn's name)
+def strangeness(estimator: Any, X: InputsLike) -> dict[str, Vector]:  # noqa: N803 (scikit-learn's name)
     """Scores of how strange inputs are to a fit; of each, larger is stranger.
 
     - variance: posterior variance of the prediction.
@@ -200,7 +200,7 @@ def strangeness(estimator: Any, X: Any) -> dict[str, Vector]:  # noqa: N803 (sci
 
 
 def scores_of(
-    estimator: Any, x: Any, variance: Array, probability: Array | None
+    estimator: Any, x: InputsLike, variance: Array, probability: Array | None
 ) -> dict[str, Vector]:
     """`strangeness` of inputs whose predictions are known.
 

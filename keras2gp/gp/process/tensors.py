@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Images, Matrix, Tensor, Vector
+from keras2gp._util.arrays import Images, InputsLike, Matrix, Tensor, Vector
 from keras2gp.errors import InputError
 from keras2gp.gp.probabilities.linear_map import LinearMap
 from keras2gp.gp.solvers.system import LinearSystem
@@ -16,7 +16,7 @@ __all__ = ["class_probabilities", "mean_and_variance"]
 
 def mean_and_variance(
     kernel: Any,
-    x: Any,
+    x: InputsLike,
     basis: tuple[Images | None, Matrix],
     system: LinearSystem,
     values: tuple[Matrix, Vector],

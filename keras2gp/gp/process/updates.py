@@ -8,7 +8,16 @@ from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
+from keras2gp._util.arrays import (
+    Array,
+    Indices,
+    InputsLike,
+    Matrix,
+    Targets,
+    TargetsLike,
+    Vector,
+    VectorLike,
+)
 from keras2gp._util.checks import whole_number
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.inputs import check_length
@@ -39,10 +48,10 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
 
     def add_rows(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        y: Any,
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        y: TargetsLike,
         *,
-        sample_weight: Any = None,
+        sample_weight: VectorLike = None,
         noise_variance: Any = None,
     ) -> Self:
         """Add inputs with their targets to the fit, as if they had been there from the start.
@@ -110,7 +119,7 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
         self._set_values(np.concatenate([self._values, values]), factor, state)
         return self
 
-    def remove_rows(self, indices: Any) -> Self:
+    def remove_rows(self, indices: VectorLike) -> Self:
         """Remove inputs from the fit, as if they had never been there.
 
         The factor is updated by (N - i)^2 operations for each row, i the first of them. Otherwise
@@ -158,7 +167,7 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
         """Targets or labels of the rows of the fit, as they were before the fit."""
         raise NotImplementedError
 
-    def _new_values(self, y: Any, rows: Any) -> Array:
+    def _new_values(self, y: TargetsLike, rows: Any) -> Array:
         """Targets or labels of new rows, checked, as those of `_values`."""
         raise NotImplementedError
 
@@ -202,7 +211,7 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
             )
         return self.system_
 
-    def _new_covariances(self, x: Any, before: int) -> tuple[Any, Matrix, Matrix]:
+    def _new_covariances(self, x: InputsLike, before: int) -> tuple[Any, Matrix, Matrix]:
         """New inputs, and their covariances with the rows of the fit and with each other."""
         if not self.precomputed:
             images = self._new_inputs(x)
@@ -242,7 +251,7 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
         return variances / self.noise_variance_
 
 
-def _row_numbers(indices: Any, count: int) -> Indices:
+def _row_numbers(indices: VectorLike, count: int) -> Indices:
     """Indices as sorted numbers of rows, below `count` and each of them once; or InputError."""
     listed = [whole_number("indices: a number", i, 0, count - 1) for i in np.atleast_1d(indices)]
     if not listed or len(set(listed)) < len(listed):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.arrays import Array, InputsLike, Matrix, TargetsLike, VectorLike
 from keras2gp._util.checks import truth
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -28,11 +26,11 @@ class RegressionDistribution(RegressionPosterior):
 
     def predict_interval(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
         level: float = 0.95,
         *,
         observations: bool = True,
-        diag: Any = None,
+        diag: VectorLike = None,
     ) -> tuple[Array, Array]:
         """The central interval at X that holds a new observation with probability `level`.
 
@@ -77,9 +75,9 @@ class RegressionDistribution(RegressionPosterior):
 
     def log_density(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        y: Any,
-        diag: Any = None,
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        y: TargetsLike,
+        diag: VectorLike = None,
     ) -> Array:
         """Log predictive density of new observations, each by itself, in nats and their units.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.arrays import Array, InputsLike, Matrix
 from keras2gp._util.checks import truth, whole_number
 from keras2gp.errors import InputError
 from keras2gp.gp.process.sampling import random_generator
@@ -23,7 +23,7 @@ class RegressionDraws(RegressionDistribution):
 
     def sample_y(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
         n_samples: int = 1,
         random_state: Any = 0,
         *,
@@ -150,7 +150,7 @@ class RegressionDraws(RegressionDistribution):
             taken = corrections(system, at_data, noise, random)
         root = np.sqrt(self._student.factors(self.scale_, len(self.targets_), count, random))
 
-        def values(x: Any) -> Array:
+        def values(x: InputsLike) -> Array:
             parts = []
             for part in self._batches(len(x)):
                 cross = self._cross(x[part])
@@ -162,7 +162,7 @@ class RegressionDraws(RegressionDistribution):
             found = np.concatenate(parts)
             return self._by_position(self._units.draws(found, self._prior_mean(x)))
 
-        def left(x: Any) -> Array:
+        def left(x: InputsLike) -> Array:
             parts = [prior(x[part])[0] for part in self._batches(len(x))]
             return self._by_position(np.concatenate(parts))
 

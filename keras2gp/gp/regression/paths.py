@@ -23,7 +23,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import ndtri
 
-from keras2gp._util.arrays import Array, Images, Matrix, Noise, Vector
+from keras2gp._util.arrays import Array, Images, InputsLike, Matrix, Noise, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import check_variances, kernel_values
@@ -118,7 +118,7 @@ class Paths:
         self._values, self._left, self._check = values, left, check
         self.rank = rank
 
-    def __call__(self, x: Any) -> Array:
+    def __call__(self, x: InputsLike) -> Array:
         """The paths at inputs, as functions without noise, in the units of the targets.
 
         Args:
@@ -142,7 +142,7 @@ class Paths:
         """
         return self._values(self._check(x))
 
-    def left_out(self, x: Any) -> Array:
+    def left_out(self, x: InputsLike) -> Array:
         """The share of the prior variance at inputs that the features of the prior leave, [M].
 
         If it is 0 at all training inputs, the covariance of the paths between inputs where it is 0

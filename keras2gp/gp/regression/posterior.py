@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Matrix, Noise, Tensor, Vector
+from keras2gp._util.arrays import Array, InputsLike, Matrix, Noise, Tensor, Vector, VectorLike
 from keras2gp._util.checks import truth
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import check_unused_variances
@@ -30,10 +30,10 @@ class RegressionPosterior(UpdatedGaussianProcess):
 
     def predict(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
         return_std: bool = False,
         return_cov: bool = False,
-        diag: Any = None,
+        diag: VectorLike = None,
         observations: bool = False,
     ) -> Any:
         """Posterior mean at X, and the standard deviation or covariance there.
@@ -89,7 +89,7 @@ class RegressionPosterior(UpdatedGaussianProcess):
         check_unused_variances(self._covariance, x, diag)
         return self._by_position(units.mean(self._mean(x), self._prior_mean(x)))
 
-    def predict_tensors(self, X: Any) -> tuple[Tensor, Tensor]:  # noqa: N803
+    def predict_tensors(self, X: InputsLike) -> tuple[Tensor, Tensor]:  # noqa: N803
         """Posterior mean and variance of the function at X, as tensors.
 
         The values are those of `predict`. A tf.GradientTape that watches X has their derivatives by
@@ -140,7 +140,7 @@ class RegressionPosterior(UpdatedGaussianProcess):
         variance = variance[:, None] * self.deviation_**2
         return (mean[:, 0], variance[:, 0]) if self.single_output_ else (mean, variance)
 
-    def prior_variance(self, X: Any) -> Array:  # noqa: N803 (scikit-learn's name)
+    def prior_variance(self, X: InputsLike) -> Array:  # noqa: N803 (scikit-learn's name)
         """Variance of the function before the data, in the units of the targets squared.
 
         Args:
@@ -201,7 +201,9 @@ class RegressionPosterior(UpdatedGaussianProcess):
         std = self._units.deviations(np.sqrt(np.array(self._noise_of_observations())))
         return float(std) if self.single_output_ else std
 
-    def _mean_and_deviation(self, x: Any, noise: Noise, diag: Any) -> tuple[Array, Array]:
+    def _mean_and_deviation(
+        self, x: InputsLike, noise: Noise, diag: VectorLike
+    ) -> tuple[Array, Array]:
         """Means and deviations of rows, with a variance `noise` besides, in the targets' units."""
         mean, variance = self._mean_and_variance(x, diag)
         std = self._units.deviations(np.sqrt(variance + noise))

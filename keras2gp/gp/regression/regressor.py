@@ -10,7 +10,16 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
-from keras2gp._util.arrays import Array, Matrix, Targets, Vector
+from keras2gp._util.arrays import (
+    Array,
+    GramLike,
+    InputsLike,
+    Matrix,
+    Targets,
+    TargetsLike,
+    Vector,
+    VectorLike,
+)
 from keras2gp._util.checks import finite_number
 from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, ModelFileError
@@ -125,12 +134,12 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
 
     def fit(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        y: Any,
-        gram: Any = None,
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        y: TargetsLike,
+        gram: GramLike = None,
         progress: Progress | None = True,
         *,
-        sample_weight: Any = None,
+        sample_weight: VectorLike = None,
     ) -> GPRegressor:
         """Fit to inputs and targets.
 
@@ -194,7 +203,7 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
     def _values(self) -> Matrix:
         return self.targets_ * self.y_scale_ + self.y_shift_
 
-    def _new_values(self, y: Any, rows: Any) -> Matrix:
+    def _new_values(self, y: TargetsLike, rows: Any) -> Matrix:
         targets = check_targets(y)
         columns = self._without_prior(targets, rows)
         if targets.ndim != 2 - self.single_output_ or columns.shape[1] != len(self.y_scale_):
@@ -224,9 +233,9 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
 
     def score(
         self,
-        X: Any,  # noqa: N803 (scikit-learn's name)
-        y: Any,
-        sample_weight: Any = None,
+        X: InputsLike,  # noqa: N803 (scikit-learn's name)
+        y: TargetsLike,
+        sample_weight: VectorLike = None,
     ) -> float:
         """The coefficient of determination of the predictions, 1 for perfect ones.
 
@@ -262,7 +271,9 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
             facts["prior_mean"] = self._probed_mean().tolist()
         return facts, arrays
 
-    def restore_fit(self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: Any) -> None:
+    def restore_fit(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
+    ) -> None:
         """See SavedGaussianProcess.restore_fit."""
         super().restore_fit(facts, arrays, gram)
         self.single_output_ = bool(facts["single_output"])

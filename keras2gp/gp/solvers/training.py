@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Images, Indices, Matrix, Vector
+from keras2gp._util.arrays import GramLike, Images, Indices, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import check_variances, kernel_values
@@ -274,7 +274,7 @@ class Training:
 
 
 def training_of(
-    kernel: Any, x: Images | None, gram: Any, inducing: Indices | None = None
+    kernel: Any, x: Images | None, gram: GramLike, inducing: Indices | None = None
 ) -> Training:
     """The training covariance of the arguments of `fit`.
 
@@ -310,14 +310,16 @@ def training_of(
     return training
 
 
-def _is_rectangle(gram: Any) -> bool:
+def _is_rectangle(gram: GramLike) -> bool:
     """Whether a matrix is one of two sets of inputs."""
     shape = tuple(gram.shape)
     square = len(shape) != 2 or shape[0] == shape[1]
     return not square or not getattr(gram, "symmetric", True)
 
 
-def _with_rectangle(kernel: Any, x: Images | None, gram: Any, inducing: Indices | None) -> Training:
+def _with_rectangle(
+    kernel: Any, x: Images | None, gram: GramLike, inducing: Indices | None
+) -> Training:
     """The training inputs and their covariances with the inducing ones; InputError for others."""
     if x is None or isinstance(kernel, str):
         raise InputError(
