@@ -246,3 +246,8 @@ def test_inner_products_and_steps_have_the_kernel_of_the_models_channels():
     report = keras2gp.verify(model, kernel, widths=(8, 16, 64), samples=400)
     assert abs(report.variance - 1) < 4 * report.error + 0.1
     assert report.verdict != "rejected"
+
+
+def test_progress_is_a_function_and_no_bar():
+    with pytest.raises(InputError, match=r"progress=True: expected a function of \(work done"):
+        keras2gp.verify(mlp(), progress=True)
