@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import InputsLike, Matrix
-from keras2gp._util.checks import whole_number
+from keras2gp._util.checks import is_whole_number, whole_number
 from keras2gp._util.progress import Advance
 from keras2gp._util.text import received_text
 from keras2gp.conversion.context import BIASES_OF_MEAN, UNITS_APART
@@ -105,7 +105,7 @@ class Verification:
         self.samples, self.seed, self.averages = samples, seed, averages
         self._model, self._trained_until, self._layers = model, trained_until, layers
         self._places = places_of(stated)
-        if isinstance(data, int):
+        if is_whole_number(data):
             whole_number("data", data, 1, _LARGEST)
         self.images = images_of(stated, data, seed)
         survey = Survey(
