@@ -19,6 +19,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras2gp._util.checks import is_whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 
@@ -192,9 +193,10 @@ def build(name: str, input_shape: Sequence[int] = _MNIST, classes: int = 10) -> 
         raise InputError(f"zoo: no model is called {name!r}; it has {', '.join(ZOO)}")
     shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
     sizes = [*shape, classes]
-    if len(sizes) != 4 or not all(isinstance(n, int) and n >= 1 for n in sizes):
+    if len(sizes) != 4 or not all(is_whole_number(n) and n >= 1 for n in sizes):
         raise InputError(
             f"zoo:{name}: input shape {shape} with {classes} classes; expected "
             "(height, width, channels), and whole numbers from 1"
         )
-    return ZOO[name](tuple(input_shape), classes)
+    *image, outputs = map(int, sizes)
+    return ZOO[name](tuple(image), outputs)

@@ -202,3 +202,10 @@ def test_kernel_is_the_papers(name, paper):
     kernel = keras2gp.convert(build(name, SMALL), dtype="float64")
     expected = paper(x[:, None, ..., 0] * x[None, ..., 0])
     np.testing.assert_allclose(kernel(x), expected, rtol=1e-10)
+
+
+def test_sizes_are_whole_numbers_of_python_or_numpy():
+    model = build("convnet", (np.int64(8), 8, 1), np.int32(3))
+    assert model.output_shape == (None, 3)
+    with pytest.raises(InputError, match="whole numbers from 1"):
+        build("convnet", (8, 8, True), 3)

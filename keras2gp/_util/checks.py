@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def finite_number(value: Any) -> float:
     return float(value)
 
 
-def is_whole_number(value: Any) -> bool:
+def is_whole_number(value: object) -> TypeGuard[int]:
     """Whether a value is an integer of Python or numpy; True and 3.0 are none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 

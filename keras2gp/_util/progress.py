@@ -16,10 +16,16 @@ from typing import Protocol, TextIO
 from keras2gp._util.text import console_for, duration_text, received_text
 from keras2gp.errors import InputError
 
-__all__ = ["Advance", "Progress", "bars_inside", "counted", "showing_bars", "stage"]
-
-Progress = bool | Callable[[int, int], None]
-"""True for a bar on a terminal, False for nothing, or a function of (done, total)."""
+__all__ = [
+    "Advance",
+    "Progress",
+    "bars_inside",
+    "check_advance",
+    "check_progress",
+    "counted",
+    "showing_bars",
+    "stage",
+]
 
 _SHOWN: ContextVar[bool] = ContextVar("_SHOWN", default=False)
 """Whether matrices that are computed now have a bar; each thread starts without."""
@@ -34,6 +40,34 @@ class Advance(Protocol):
         """`done` of `total` units are done."""
 
 
+Progress = bool | Advance
+"""True for a bar on a terminal, False for nothing, or a function of (done, total)."""
+
+
+def check_progress(progress: Progress) -> None:
+    """Refuse what is neither True, False nor a function.
+
+    Raises:
+        InputError: with what was received.
+    """
+    if not isinstance(progress, bool) and not callable(progress):
+        raise InputError(f"progress={received_text(progress)}: expected True, False or a function")
+
+
+def check_advance(progress: Advance, arguments: str) -> None:
+    """Refuse a setting that takes a function alone, such as `progress=True` where no bar is shown.
+
+    Args:
+        progress: the setting.
+        arguments: the arguments with which the function is called, for the message.
+
+    Raises:
+        InputError: with what was received.
+    """
+    if not callable(progress):
+        raise InputError(f"progress={received_text(progress)}: expected a function of {arguments}")
+
+
 @contextmanager
 def stage(title: str) -> Iterator[Advance]:
     """A long step: shows nothing for two seconds, then a bar that is gone at the end.
@@ -46,7 +80,7 @@ def stage(title: str) -> Iterator[Advance]:
 
 
 @contextmanager
-def bars_inside(progress: Progress | None) -> Iterator[Callable[[int, int], None] | None]:
+def bars_inside(progress: Progress | None) -> Iterator[Advance | None]:
     """A step whose matrices are computed by others, which do not know what the user asks for.
 
     Args:
@@ -59,8 +93,8 @@ def bars_inside(progress: Progress | None) -> Iterator[Callable[[int, int], None
     Raises:
         InputError: it is none of these.
     """
-    if progress is not None and not isinstance(progress, bool) and not callable(progress):
-        raise InputError(f"progress={received_text(progress)}: expected True, False or a function")
+    if progress is not None:
+        check_progress(progress)
     token = _SHOWN.set(progress is True and _is_alone())
     try:
         yield progress if callable(progress) else None

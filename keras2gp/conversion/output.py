@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.checks import is_whole_number
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.conversion.call import State
 from keras2gp.conversion.context import UNITS_APART, Context
@@ -64,7 +64,7 @@ def chosen_output(walker: KerasWalker, functional: Any, output: str | int | None
                 f"the model has {len(names)} outputs: choose one with output=: {names}", names
             )
         return walker.outputs[0]
-    if isinstance(output, numbers.Integral) and not isinstance(output, bool):
+    if is_whole_number(output):
         if not -len(names) <= output < len(names):
             raise InputError(f"output={output}: the model has {len(names)} outputs: {names}")
         return walker.outputs[int(output)]

@@ -22,69 +22,13 @@ __all__ = ["is_data", "of_each_step", "read_call", "with_data_of_constants"]
 _JOINS = frozenset({"Concatenate", "Stack"})
 """Operations that join tensors, and constants."""
 
-_LAST_AXIS = frozenset(
-    {
-        "activation.read_activation_layer",
-        "linear.read_dense",
-        "merging.read_rescaling",
-        "normalization.read_identity",
-    }
-)
-"""Readers of layers that treat the steps of a sequence all alike, whatever its axes are."""
-
-_ELEMENTWISE = frozenset(
-    {
-        "activation.read_activation_layer",
-        "activation.read_operation",
-        "merging.read_rescaling",
-        "normalization.read_batch_normalization",
-        "normalization.read_cast",
-        "normalization.read_identity",
-        "normalization.read_layer_normalization",
-        "normalization.read_rms_normalization",
-        "reshaping.read_flatten",
-        "reshaping.read_reshape",
-        "steps.read_time_distributed",
-    }
-)
-"""Readers that take the positions within a step as they are."""
-
-_WEIGHTS = frozenset(
-    {
-        "linear.read_convolution",
-        "linear.read_dense",
-        "linear.read_einsum",
-        "recurrent.read_bidirectional",
-        "recurrent.read_simple_rnn",
-    }
-)
-"""Readers of layers with weights over all numbers of a step."""
-
-_UNITWISE = frozenset(
-    {
-        "activation.read_activation_layer",
-        "activation.read_operation",
-        "pooling.read_cumsum",
-        "merging.read_add",
-        "merging.read_average",
-        "merging.read_subtract",
-        "normalization.read_cast",
-        "normalization.read_identity",
-        "products.read_contraction",
-        "products.read_matmul",
-        "products.read_product",
-    }
-)
-"""Readers that act on each number alone, or add them: what may follow channels that depend on each
-other."""
-
 
 def of_each_step(operation: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The layer inside of TimeDistributed that acts on the last axis alone; else the operation."""
     if type(operation) is not keras.layers.TimeDistributed:
         return operation, kwargs
     entry = entry_of(operation.layer)
-    if entry is None or entry.reader not in _LAST_AXIS or operation.layer._call_has_mask_arg:  # noqa: SLF001
+    if entry is None or not entry.on_last_axis or operation.layer._call_has_mask_arg:  # noqa: SLF001
         return operation, kwargs
     return operation.layer, {key: value for key, value in kwargs.items() if key != "mask"}
 
@@ -116,7 +60,7 @@ def read_call(call: Call, context: Context, *, training: bool) -> list[Tensor]:
             by_shape=False,
         )
     units = next((t.units for t in call.tensors if t.units), None)
-    if units is not None and _reader_of(call) not in _UNITWISE:
+    if units is not None and (entry is None or not entry.unitwise):
         raise RefusalError(units.why, units.hint, by_shape=True, obstacle=units)
     result = read(_with_flattened_steps(call, context), context)
     return result if isinstance(result, list) else [result]
@@ -141,18 +85,12 @@ def with_data_of_constants(call: Call, context: Context) -> Call:
     return replace(call, args=args, kwargs=kwargs)
 
 
-def _reader_of(call: Call) -> str:
-    """The reader that the table of layers names; "" without."""
-    entry = entry_of(call.operation)
-    return "" if entry is None else entry.reader
-
-
 def _with_flattened_steps(call: Call, context: Context) -> Call:
     """The call; with the mean covariance, or groups of channels, of what each step flattened."""
-    reader = _reader_of(call)
-    if not any(t.kept for t in call.tensors) or reader in _ELEMENTWISE:
+    entry = entry_of(call.operation)
+    if not any(t.kept for t in call.tensors) or (entry is not None and entry.keeps_steps):
         return call
-    form = context.over_positions if reader in _WEIGHTS else None
+    form = context.over_positions if entry is not None and entry.sums_over_steps else None
 
     def as_read(value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.kept:

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Images, InputsLike, Tensor
 from keras2gp._util.checks import require_plain
-from keras2gp._util.text import received_text, wrong_shape
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.kernel.inputs import InputSpec, checked
 
@@ -38,8 +38,11 @@ class ImageInputs:
         names = [tensor.name for tensor in self._tensors]
         if isinstance(self._structure, Mapping):
             names = sorted(self._structure)  # the order in which Keras flattens a dict
-        sizes = [tuple(tensor.shape[1:]) for tensor in self._tensors]
-        self._specs = tuple(map(InputSpec, names, sizes))
+        self._types = [keras.backend.standardize_dtype(tensor.dtype) for tensor in self._tensors]
+        self._specs = tuple(
+            InputSpec(name, tuple(tensor.shape[1:]), "" if "float" in kind else kind)
+            for name, tensor, kind in zip(names, self._tensors, self._types, strict=True)
+        )
 
     def arrays(self, x: InputsLike, name: str) -> list[Images]:
         """The arrays of x, one for each input.
@@ -66,23 +69,12 @@ class ImageInputs:
         return keras.tree.pack_sequence_as(self._structure, list(tensors))
 
     def _stated(self, x: InputsLike, name: str) -> list[Images]:
-        types = [keras.backend.standardize_dtype(tensor.dtype) for tensor in self._tensors]
-        if all(kind.startswith(("float", "bfloat")) for kind in types):
-            dtype = "float64" if "float64" in types else "float32"
-            arrays = checked(x, self._specs, dtype, name)
-            return [a.astype("float32" if t != "float64" else t) for a, t in _zip(arrays, types)]
-        values = _separated(x, self._specs, name)
-        arrays = []
-        for value, spec, kind in zip(values, self._specs, types, strict=True):
-            if kind.startswith(("float", "bfloat")):
-                wide = "float64" if kind == "float64" else "float32"
-                arrays += checked([value], [spec], wide, name)
-                continue
-            array = _array(value, name)
-            if not spec.fits(array.shape[1:]):
-                raise InputError(wrong_shape(name, array.shape, spec.shape))
-            arrays.append(_text(array, name) if kind == "string" else _whole(array, kind, name))
-        return arrays
+        wide = "float64" if "float64" in self._types else "float32"
+        arrays = checked(x, self._specs, wide, name)
+        return [
+            array.astype("float32") if kind.endswith(("float16", "float32")) else array
+            for array, kind in zip(arrays, self._types, strict=True)
+        ]
 
     def _free(self, x: InputsLike, name: str) -> list[Images]:
         tree = {k: _array(v, name) for k, v in x.items()} if isinstance(x, Mapping) else x
@@ -108,26 +100,6 @@ class ImageInputs:
         return arrays
 
 
-def _zip(arrays: Sequence[Array], types: Sequence[str]) -> Any:
-    return zip(arrays, types, strict=True)
-
-
-def _separated(x: InputsLike, specs: Sequence[InputSpec], name: str) -> list[Any]:
-    names = [spec.name for spec in specs]
-    if isinstance(x, Mapping):
-        if missing := [key for key in names if key not in x]:
-            raise InputError(f"{name}: no array for the inputs {missing}; received {list(x)}")
-        return [x[key] for key in names]
-    if len(specs) == 1:
-        return [x]
-    if not isinstance(x, list | tuple) or len(x) != len(specs):
-        raise InputError(
-            f"{name}: the model has {len(specs)} inputs: hand in a list of as many arrays, or a "
-            f"dict with the keys {', '.join(names)}"
-        )
-    return list(x)
-
-
 def _array(value: Any, name: str) -> Array:
     require_plain(name, value)
     try:
@@ -146,17 +118,6 @@ def _finite(array: Array, name: str) -> Array:
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"{name}: the value at {place} is not finite in {array.dtype}")
     return array
-
-
-def _whole(array: Array, dtype: str, name: str) -> Array:
-    """Whole numbers of the type of an input, from numbers of any type."""
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{name}: values of type {array.dtype}, expected whole numbers")
-    with np.errstate(invalid="ignore"):
-        whole = array.astype(dtype)
-    if not np.array_equal(whole, array):
-        raise InputError(f"{name}: values that {dtype} does not hold, expected whole numbers")
-    return whole
 
 
 def _text(array: Array, name: str) -> Array:

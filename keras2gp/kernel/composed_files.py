@@ -6,12 +6,12 @@ import importlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras2gp._util.checks import is_number, is_whole_number
 from keras2gp._util.digest import check_digest, file_digest, with_digest
 from keras2gp._util.text import received_text
 from keras2gp.errors import ModelFileError
@@ -61,9 +61,9 @@ def function_from_state(state: Mapping[str, Any]) -> Any:
 def _state(value: Any, name: str) -> Any:
     if value is None or (isinstance(value, str) and value == _FIXED):
         return value
-    if isinstance(value, Integral) and not isinstance(value, bool | np.bool_):
+    if is_whole_number(value):
         return int(value)
-    if isinstance(value, Real) and math.isfinite(value) and not isinstance(value, bool):
+    if is_number(value) and math.isfinite(value):
         return float(value)
     if isinstance(value, tuple | list):
         return [_state(entry, name) for entry in value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
+from keras2gp._util.checks import is_whole_number
 from keras2gp._util.text import received_text
 from keras2gp.covariance.program import KernelKind, check_tangent
 from keras2gp.errors import InputError
@@ -62,8 +63,7 @@ def place_of(position: Any, positions: tuple[int, ...]) -> tuple[int, ...]:
             f"position={received_text(position)}: the model's output is a vector, which has no "
             "positions. Try: without it"
         )
-    whole = all(hasattr(i, "__index__") and not isinstance(i, bool) for i in given)
-    if not whole or len(given) != len(positions):
+    if not all(map(is_whole_number, given)) or len(given) != len(positions):
         raise InputError(
             f"position={received_text(position)}: expected {len(positions)} whole numbers, an "
             f"index for each of the output's axes of positions {positions}"

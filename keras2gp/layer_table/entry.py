@@ -35,6 +35,10 @@ class Entry:
     channelwise: whether each output channel is made of the same channel of its inputs alone
     scales:   whether it multiplies by a constant, or does nothing, before any training
     ignores_training: whether training=True, with which Keras calls some, makes no difference
+    on_last_axis: whether it treats the steps of a sequence all alike, whatever its axes are
+    keeps_steps: whether it takes the positions within a step as they are
+    unitwise: whether it acts on each number alone, or adds them: what may follow channels that
+              depend on each other
     """
 
     name: str
@@ -49,6 +53,14 @@ class Entry:
     channelwise: bool = False
     scales: bool = False
     ignores_training: bool = False
+    on_last_axis: bool = False
+    keeps_steps: bool = False
+    unitwise: bool = False
+
+    @property
+    def sums_over_steps(self) -> bool:
+        """Whether it has weights over all numbers of a step."""
+        return self.weights in ("dense", "convolution", "recurrent")
 
 
 NO_RULE = (
@@ -67,9 +79,11 @@ def read_rows(reader: str, names: str, becomes: str, **columns: Any) -> list[Ent
     return rows(names, reader=reader, becomes=becomes, **{"on_data": True, **columns})
 
 
-def weighted_rows(reader: str, names: str, weights: str, becomes: str, width: str) -> list[Entry]:
+def weighted_rows(
+    reader: str, names: str, weights: str, becomes: str, width: str, **columns: Any
+) -> list[Entry]:
     """Layers that draw random weights."""
-    return rows(names, reader=reader, becomes=becomes, weights=weights, width=width)
+    return rows(names, reader=reader, becomes=becomes, weights=weights, width=width, **columns)
 
 
 def ops(module: str, names: str, **columns: Any) -> list[Entry]:

@@ -36,7 +36,7 @@ LAYERS = table_of(
     # Random weights
     weighted_rows(
         "linear.read_dense", "Dense", "dense",
-        "Random weights over the last axis: k' = b2 + w2 k.", "units",
+        "Random weights over the last axis: k' = b2 + w2 k.", "units", on_last_axis=True,
     ),
     weighted_rows(
         "linear.read_einsum", "EinsumDense", "dense",
@@ -81,18 +81,23 @@ LAYERS = table_of(
     # Activations
     read_rows(
         "activation.read_activation_layer",
-        "Activation ELU LeakyReLU PReLU ReLU Softmax", _PHI, channelwise=True,
+        "Activation ELU LeakyReLU PReLU ReLU Softmax", _PHI,
+        channelwise=True, on_last_axis=True, keeps_steps=True, unitwise=True,
     ),
     # Sums, factors and channel groups
-    read_rows("merging.read_add", "Add", wording.ADD, channelwise=True),
-    read_rows("merging.read_subtract", "Subtract", wording.SUBTRACT, channelwise=True),
+    read_rows("merging.read_add", "Add", wording.ADD, channelwise=True, unitwise=True),
+    read_rows(
+        "merging.read_subtract", "Subtract", wording.SUBTRACT, channelwise=True, unitwise=True,
+    ),
     read_rows(
         "merging.read_average", "Average", "Mean of branches: as a sum with coefficients 1/n.",
-        channelwise=True,
+        channelwise=True, unitwise=True,
     ),
     read_rows("extremes.read_maximum", "Maximum", wording.LARGER, channelwise=True),
     read_rows("extremes.read_minimum", "Minimum", wording.LARGER, channelwise=True),
-    read_rows("products.read_product", "Multiply", _BRANCHES, channelwise=True),
+    read_rows(
+        "products.read_product", "Multiply", _BRANCHES, channelwise=True, unitwise=True,
+    ),
     read_rows(
         "products.read_dot", "Dot",
         "Inner product of two independent towers of C units, Gaussian at large C: k' = C k1 k2.",
@@ -102,7 +107,7 @@ LAYERS = table_of(
         "merging.read_rescaling", "Rescaling",
         "Between random layers: k' = scale^2 k, and an offset as a constant that is added; at the "
         "output one for each channel.",
-        channelwise=True, scales=True,
+        channelwise=True, scales=True, on_last_axis=True, keeps_steps=True,
     ),
     read_rows(
         "merging.read_scaled_sum", "CustomScaleLayer",
@@ -151,12 +156,13 @@ LAYERS = table_of(
         "normalization.read_batch_normalization", "BatchNormalization",
         "At its initial statistics: k' = gamma^2 / (variance + epsilon) k, of a random gamma its "
         "second moment.",
-        channelwise=True, scales=True,
+        channelwise=True, scales=True, keeps_steps=True,
     ),
     read_rows(
         "normalization.read_layer_normalization", "LayerNormalization",
         "At initial gamma and beta: k' = gamma^2 (k - m1 m2) / sqrt((v1 + epsilon) (v2 + "
         "epsilon)); of a random gamma the second moment.",
+        keeps_steps=True,
     ),
     read_rows(
         "normalization.read_group_normalization", "GroupNormalization",
@@ -165,6 +171,7 @@ LAYERS = table_of(
     read_rows(
         "normalization.read_rms_normalization", "RMSNormalization",
         "Over channels, or all of a sample: k' = k / sqrt((q1 + epsilon) (q2 + epsilon)).",
+        keeps_steps=True,
     ),
     read_rows(
         "normalization.read_unit_normalization", "UnitNormalization",
@@ -175,15 +182,15 @@ LAYERS = table_of(
         "ActivityRegularization AlphaDropout Dropout GaussianDropout GaussianNoise Identity "
         "SpatialDropout1D SpatialDropout2D SpatialDropout3D",
         "Does nothing to a prediction: dropout, noise, regularisation of activities.",
-        channelwise=True, scales=True,
+        channelwise=True, scales=True, on_last_axis=True, keeps_steps=True, unitwise=True,
     ),
     # Positions
     read_rows(
         "reshaping.read_flatten", "Flatten",
         "The next Dense layer averages over positions as well as channels.",
-        channelwise=True,
+        channelwise=True, keeps_steps=True,
     ),
-    read_rows("reshaping.read_reshape", "Reshape", wording.RESHAPE),
+    read_rows("reshaping.read_reshape", "Reshape", wording.RESHAPE, keeps_steps=True),
     read_rows(
         "reshaping.read_repeat_vector", "RepeatVector",
         "A vector at every position: k'[d][g] = k.",
@@ -217,6 +224,7 @@ LAYERS = table_of(
         "TimeDistributed", reader="steps.read_time_distributed",
         becomes="The same layer or model at each step of a sequence: its ops beside an axis of "
         "steps.",
+        keeps_steps=True,
     ),
     # Without a rule
     rows(

@@ -35,7 +35,12 @@ _FACTOR = (
     "step of a normalisation that is written by hand, as the layer."
 )
 _GATED = "Half of the channels times the sigmoid of the other half: k' = k1 k2, features."
-_PHI_READER: dict[str, Any] = {"reader": "activation.read_operation", "becomes": _PHI_OF_OPERATION}
+_PHI_READER: dict[str, Any] = {
+    "reader": "activation.read_operation",
+    "becomes": _PHI_OF_OPERATION,
+    "keeps_steps": True,
+    "unitwise": True,
+}
 _POOL_MAX: dict[str, Any] = {
     "reader": "pooling.read_max_pooling",
     "becomes": wording.MAX_POOLING,
@@ -66,17 +71,20 @@ OPERATIONS = table_of(
     ops(
         "core", "Cast ConvertToTensor", reader="normalization.read_cast",
         becomes="Does nothing to real numbers, which the kernel has in its own dtype.",
-        channelwise=True, scales=True,
+        channelwise=True, scales=True, keeps_steps=True, unitwise=True,
     ),
     # Sums, factors and channel groups
-    ops("numpy", "Add", reader="merging.read_add", becomes=wording.ADD, channelwise=True),
+    ops(
+        "numpy", "Add", reader="merging.read_add", becomes=wording.ADD,
+        channelwise=True, unitwise=True,
+    ),
     ops(
         "numpy", "Subtract", reader="merging.read_subtract",
-        becomes=wording.SUBTRACT, channelwise=True,
+        becomes=wording.SUBTRACT, channelwise=True, unitwise=True,
     ),
     ops(
         "numpy", "Divide Multiply Negative TrueDivide", reader="products.read_product",
-        becomes=_FACTOR, channelwise=True,
+        becomes=_FACTOR, channelwise=True, unitwise=True,
     ),
     ops(
         "numpy", "Power", reader="products.read_power", channelwise=True,
@@ -127,7 +135,7 @@ OPERATIONS = table_of(
     # Positions
     ops(
         "numpy", "ExpandDims Reshape Squeeze", reader="reshaping.read_reshape",
-        becomes=wording.RESHAPE,
+        becomes=wording.RESHAPE, keeps_steps=True,
     ),
     ops(
         "numpy", "Swapaxes Transpose", reader="reshaping.read_permute", becomes=wording.PERMUTE,
@@ -180,7 +188,7 @@ OPERATIONS = table_of(
         becomes="A map several times, side by side along axes of positions.",
     ),
     ops(
-        "numpy", "Cumsum", reader="pooling.read_cumsum", channelwise=True,
+        "numpy", "Cumsum", reader="pooling.read_cumsum", channelwise=True, unitwise=True,
         becomes="Sums over the positions up to each along one axis; at the output over units too.",
     ),
     ops(
@@ -188,12 +196,13 @@ OPERATIONS = table_of(
         becomes="To the norm 1 over channels: as UnitNormalization, for order 2.",
     ),
     ops(
-        "numpy", "Matmul", reader="products.read_matmul",
+        "numpy", "Matmul", reader="products.read_matmul", unitwise=True,
         becomes="A matrix of constants on the positions of one axis, as in graph convolutions; on "
         "the units of an output.",
     ),
     ops(
         "numpy", "Dot Tensordot", reader="products.read_contraction", reason=_PRODUCT,
+        unitwise=True,
         becomes="A tensor times a matrix of constants over its last axis, as matmul.",
     ),
     # Without a rule

@@ -12,7 +12,7 @@ from keras2gp._util.arrays import Array, InputsLike, Matrix
 from keras2gp._util.checks import one_of, whole_number
 from keras2gp._util.files import sweep
 from keras2gp._util.paths import as_path
-from keras2gp._util.progress import Progress, counted
+from keras2gp._util.progress import Progress, check_progress, counted
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, StoreError
 from keras2gp.graph.variances import LayerVariances
@@ -110,9 +110,7 @@ def compute(
 ) -> Matrix | GramStore:
     """`gram`, with a choice of the block shape."""
     driver = executor_of(executor)
-    if not isinstance(progress, bool) and not callable(progress):
-        received = received_text(progress)
-        raise InputError(f"progress={received}: expected True, False or a function")
+    check_progress(progress)
     if not isinstance(kernel, _Kernel):
         raise InputError(
             f"kernel={received_text(kernel)}: expected a kernel that keras2gp.convert, "

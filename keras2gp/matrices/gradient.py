@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp._util.progress import Advance
 from keras2gp.covariance.adjoint import can_sweep
 from keras2gp.covariance.duals.homogeneous import Relu, TwoSlopes
 from keras2gp.covariance.pairs import ImageBlock
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 Derivatives = dict[str, tuple[float, float]]
-Advance = Callable[[int, int], None]
 
 _TAPE_BYTES = 2**29
 _TENSORS = 6

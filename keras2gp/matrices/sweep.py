@@ -8,7 +8,7 @@ statistics alone, once for each side of a block, takes it to the variances.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
+from keras2gp._util.progress import Advance
 from keras2gp.covariance.adjoint import AdjointPass, SweptPairs
 from keras2gp.covariance.base import Parameters, Statistics
 from keras2gp.covariance.pairs import ImageBlock, images_in_runs, in_runs
@@ -89,7 +90,7 @@ class Sweep:
         weights: Array,
         *,
         threads: int,
-        advance: Callable[[int, int], None],
+        advance: Advance,
     ) -> Array:
         """The derivatives by weights and biases, [2, layers].
 

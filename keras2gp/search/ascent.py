@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import optimize
 
 from keras2gp._util.arrays import Array, InputsLike, TargetsLike
 from keras2gp._util.checks import whole_number
-from keras2gp._util.text import received_text
+from keras2gp._util.progress import Advance, check_advance
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.noise import check_noise
 from keras2gp.graph.variances import LayerVariances
@@ -20,7 +20,6 @@ from keras2gp.search.evidence import Evidence
 
 __all__ = ["AscentStep", "OptimizedVariances", "optimize_variances"]
 
-Advance = Callable[[int, int], None]
 
 _LARGEST_STEP = math.log(1e4)
 """Largest distance of the logarithm of a variance from its start."""
@@ -115,10 +114,7 @@ def optimize_variances(
     """
     whole_number("steps", steps, 1)
     evidence = Evidence(kernel, x, y)
-    if not callable(progress):
-        raise InputError(
-            f"progress={received_text(progress)}: expected a function of (evaluations done, steps)"
-        )
+    check_advance(progress, "(evaluations done, steps)")
     if noise_variance is None:
         noise_variance = _START_NOISE * float(evidence.diagonal(kernel.parameters).mean())
     noise = check_noise(noise_variance)

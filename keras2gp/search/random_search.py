@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras2gp._util.checks import whole_number
 from keras2gp._util.files import held, made_folders, write_file
 from keras2gp._util.paths import as_path
+from keras2gp._util.progress import Advance, check_advance
 from keras2gp.errors import InputError, StoreError
 from keras2gp.search.attempts import CANDIDATE, Attempts, Outcome, Split
 from keras2gp.search.spaces import OwnModel, PaperNetwork, Space
@@ -33,7 +34,6 @@ from keras2gp.search.worker import NotSentError, Worker
 
 __all__ = ["InProcessWarning", "SearchResult", "Split", "random_search"]
 
-Advance = Callable[[int, int], None]
 
 _FEW = 10
 """So many trials leave about as much memory behind as another process takes."""
@@ -134,6 +134,7 @@ def random_search(
     if score == "validation" and validation is None:
         raise InputError("score='validation' needs validation images. Try: 'leave-one-out'")
     whole_number("samples", samples, 1)
+    check_advance(progress, "(trials done, samples)")
     if reserved := COLUMNS & set(space.distributions):
         names = ", ".join(sorted(reserved))
         raise InputError(f"the space {space.name}: the table of trials needs the name {names}")

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from keras2gp._util.arrays import InputsLike
+from keras2gp._util.progress import Advance, check_advance
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.verification.report import VerificationReport
-from keras2gp.verification.verification import IMAGES, SAMPLES, WIDTHS, Progress, Verification
+from keras2gp.verification.verification import IMAGES, SAMPLES, WIDTHS, Verification
 
 __all__ = ["converted", "verify"]
 
@@ -34,7 +35,7 @@ def verify(
     layers: Mapping[Any, Any] | None = None,
     input_shape: Any = None,
     trained_until: str | None = None,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> VerificationReport:
     """Test whether a kernel is that of the model, by random wide networks.
 
@@ -70,7 +71,7 @@ def verify(
             more channels; the rest of its code is not looked at.
         input_shape: As for convert().
         trained_until: As for convert().
-        progress: Is told how much of how much work is done.
+        progress: Called with (work done, all of it); None for nobody.
 
     Returns:
         The estimates at each width, their limit, and the verdict.
@@ -103,6 +104,8 @@ def verify(
         >>> [level.width for level in report.levels]
         [8, 32]
     """
+    if progress is not None:
+        check_advance(progress, "(work done, all of it)")
     with _converting(
         model,
         prior,

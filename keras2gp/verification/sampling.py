@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, InputsLike, KerasTensor, Tensor
+from keras2gp._util.checks import is_whole_number
 from keras2gp.conversion.on_data import called
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.graph.ops import Tokens
@@ -53,7 +54,7 @@ def images_of(kernel: Kernel, data: InputsLike, seed: int) -> list[Images]:
         data: The user's images, as for a kernel; or a number of random ones.
         seed: Of the random images.
     """
-    if not isinstance(data, int):
+    if not is_whole_number(data):
         return checked(data, kernel.inputs, "float32", "data")
     if any(None in spec.shape for spec in kernel.inputs):
         raise InputError("the model takes images of any size. Try: data, images to compare on")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from keras2gp._util.arrays import InputsLike, Matrix
-from keras2gp._util.checks import whole_number
+from keras2gp._util.checks import is_whole_number, whole_number
+from keras2gp._util.progress import Advance
 from keras2gp._util.text import received_text
 from keras2gp.conversion.context import UNITS_APART
 from keras2gp.conversion.opening import Opened
@@ -27,10 +28,7 @@ from keras2gp.verification.statistics import moments_of, test_limit
 from keras2gp.verification.survey import UNITS, Survey, scales_of
 from keras2gp.verification.widening import Widened, deviations
 
-__all__ = ["IMAGES", "SAMPLES", "WIDTHS", "Progress", "Verification"]
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""A function that is told how much of how much work is done."""
+__all__ = ["IMAGES", "SAMPLES", "WIDTHS", "Verification"]
 
 WIDTHS = (8, 16, 64)
 """Widths of the networks."""
@@ -108,7 +106,7 @@ class Verification:
         self.samples, self.seed, self.averages = samples, seed, averages
         self._model, self._trained_until, self._layers = model, trained_until, layers
         self._places = places_of(stated)
-        if isinstance(data, int):
+        if is_whole_number(data):
             whole_number("data", data, 1, _LARGEST)
         self.images = images_of(stated, data, seed)
         survey = Survey(
@@ -124,14 +122,14 @@ class Verification:
         self.costs = [cost_of(survey.sizes.work, scale, count) for scale in self.scales]
 
     def run(
-        self, kernel: Kernel | None = None, progress: Progress | None = None
+        self, kernel: Kernel | None = None, progress: Advance | None = None
     ) -> VerificationReport:
         """Draw the networks, and compare them with a kernel; errors are those of verify()."""
         kernel = self.stated if kernel is None else kernel
         self._require(kernel)  # before networks are drawn, which takes minutes
         return self.compared(kernel, self.draw(progress))
 
-    def draw(self, progress: Progress | None = None) -> list[Drawn]:
+    def draw(self, progress: Advance | None = None) -> list[Drawn]:
         """Draw the networks of each width; errors are those of verify()."""
         for scale, cost in zip(self.scales, self.costs, strict=True):
             cost.require(scale.width)
@@ -237,7 +235,7 @@ class Verification:
 class _Counter:
     """Counts the work that is done, in multiplications, since widths differ in time."""
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    def __init__(self, total: int, progress: Advance | None) -> None:
         self._done, self._total, self._progress = 0, total, progress
 
     def add(self, work: int, times: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import InputsLike, TargetsLike
-from keras2gp._util.checks import one_of, whole_number
+from keras2gp._util.checks import is_number, one_of, whole_number
 from keras2gp._util.files import held, made_folders
 from keras2gp._util.paths import as_path
 from keras2gp._util.text import received_text
@@ -84,9 +84,9 @@ class Examination:
         if self._signal_rows == 1:
             raise InputError("signal_rows=1: pairs of images show how signal flows. Try: 2 or more")
         for name, value in (("most_work", most_work), ("full_work", full_work)):
-            if not isinstance(value, int | float) or not value >= 1.0:
+            if not is_number(value) or not value >= 1.0:
                 raise InputError(f"{name}={received_text(value)}: expected a number from 1")
-        if minutes is not None and not (isinstance(minutes, int | float) and 0.0 < minutes < 1e9):
+        if minutes is not None and not (is_number(minutes) and 0.0 < minutes < 1e9):
             raise InputError(
                 f"minutes={received_text(minutes)}: expected a number above 0, or None"
             )

@@ -33,6 +33,7 @@ from small_models import (
 import keras2gp
 from keras2gp.errors import InputError, UnsupportedModelError
 from keras2gp.verification.api import converted
+from keras2gp.verification.sampling import images_of
 from keras2gp.verification.verification import Verification
 from keras2gp.verification.widening import Widened, deviations
 
@@ -246,3 +247,13 @@ def test_inner_products_and_steps_have_the_kernel_of_the_models_channels():
     report = keras2gp.verify(model, kernel, widths=(8, 16, 64), samples=400)
     assert abs(report.variance - 1) < 4 * report.error + 0.1
     assert report.verdict != "rejected"
+
+
+def test_progress_is_a_function_and_no_bar():
+    with pytest.raises(InputError, match=r"progress=True: expected a function of \(work done"):
+        keras2gp.verify(mlp(), progress=True)
+
+
+def test_the_number_of_random_images_may_be_of_numpy():
+    images = images_of(keras2gp.convert(mlp()), np.int64(4), 0)
+    assert [len(array) for array in images] == [4]

@@ -145,9 +145,11 @@ def test_all_rows_are_given_up_last(slow, monkeypatch):
 def test_minutes_that_are_too_few_or_none(slow):
     with pytest.raises(InputError, match=r"does not fit into them\. Try: minutes=\d, for all of"):
         keras2gp.xray(dense(), X, Y, minutes=0.1, **SETTINGS)
-    for wrong in (0, -1.0, float("nan"), "5"):
+    for wrong in (0, -1.0, float("nan"), "5", True):
         with pytest.raises(InputError, match=r"minutes=.*: expected a number above 0"):
             Examination(dense(), X, Y, minutes=wrong, **SETTINGS)
+    with pytest.raises(InputError, match=r"minutes=0\b"):  # numbers of numpy before it are taken
+        Examination(dense(), X, Y, most_work=np.int64(3), full_work=np.float32(2), minutes=0)
 
 
 def test_a_clock_stops_what_is_slower_than_measured(monkeypatch):

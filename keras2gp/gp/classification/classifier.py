@@ -19,7 +19,7 @@ from keras2gp._util.arrays import (
     Vector,
     VectorLike,
 )
-from keras2gp._util.progress import Progress
+from keras2gp._util.progress import Advance, Progress
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.inputs import check_length
 from keras2gp.gp.arguments.labels import (
@@ -39,7 +39,6 @@ from keras2gp.gp.process.intercept import check_intercept, shifted_training
 from keras2gp.gp.process.prior_mean import MeanWarning, has_mean
 from keras2gp.gp.process.solving import Solution, solved, solved_with_intercept
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.matrices import Progress as Advance
 from keras2gp.gp.solvers.training import Training
 
 __all__ = ["UNUSED_MEAN", "GPClassifier"]

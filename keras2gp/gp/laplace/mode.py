@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
+from keras2gp._util.progress import Advance
 from keras2gp.errors import NumericalError
 from keras2gp.gp.laplace.base import Likelihood
-from keras2gp.gp.solvers.matrices import Progress
 
 __all__ = ["Mode", "find_mode", "solved"]
 
@@ -66,7 +66,7 @@ def find_mode(
     prior_mean: float,
     tolerance: float,
     max_steps: int,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Mode:
     """The mode of the posterior.
 

@@ -20,7 +20,7 @@ from keras2gp._util.arrays import (
     VectorLike,
 )
 from keras2gp._util.checks import one_of
-from keras2gp._util.progress import Progress, bars_inside
+from keras2gp._util.progress import Advance, Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.inputs import check_length, feature_names
 from keras2gp.gp.arguments.kernel_function import check_kernel, kernel_values
@@ -42,7 +42,6 @@ from keras2gp.gp.process.solving import (
 )
 from keras2gp.gp.solvers.choice import inducing_rows
 from keras2gp.gp.solvers.jitter import check_jitter
-from keras2gp.gp.solvers.matrices import Progress as Advance
 from keras2gp.gp.solvers.training import Training, training_of
 
 __all__ = ["GaussianProcess", "JitterWarning"]

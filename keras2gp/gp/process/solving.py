@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from keras2gp._util.arrays import Matrix, Targets, Vector
+from keras2gp._util.progress import Advance
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.rows import RowNoise
 from keras2gp.gp.noise.choice import choose_noise, choose_noises
@@ -22,7 +23,6 @@ from keras2gp.gp.solvers.choice import chosen_solver
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
-from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import precision_hint
 from keras2gp.gp.solvers.projected import ONE_NOISE, ProjectedProcess
 from keras2gp.gp.solvers.report import SolverReport
@@ -76,7 +76,7 @@ Solution = tuple[Fit, SolverReport, Curves]
 """The outcome of a solver, its report, and the choice of the noise."""
 
 
-def solved_with_intercept(task: Task, progress: Progress | None = None) -> tuple[Solution, float]:
+def solved_with_intercept(task: Task, progress: Advance | None = None) -> tuple[Solution, float]:
     """The solution with an intercept where labels gain by it, and the variance of the intercept.
 
     The variance is the mean of the training inputs'.
@@ -113,7 +113,7 @@ def solved_with_intercept(task: Task, progress: Progress | None = None) -> tuple
     return (fit, report, curve), variance
 
 
-def solved(task: Task, progress: Progress | None = None) -> Solution:
+def solved(task: Task, progress: Advance | None = None) -> Solution:
     """The outcome of the chosen solver, its report, and the choice of the noise.
 
     Args:
@@ -130,7 +130,7 @@ def solved(task: Task, progress: Progress | None = None) -> Solution:
     return _solved(task, solver, reason, progress)
 
 
-def _solved(task: Task, solver: Solver, reason: str, progress: Progress | None) -> Solution:
+def _solved(task: Task, solver: Solver, reason: str, progress: Advance | None) -> Solution:
     """The outcome of a solver, and the reason for it."""
     training, targets, noise = task.training, task.targets, task.noise.common
     curve: Curves = None
@@ -174,7 +174,7 @@ def _solved(task: Task, solver: Solver, reason: str, progress: Progress | None) 
 
 
 def _chosen_noise(
-    task: Task, solver: Solver, progress: Progress | None
+    task: Task, solver: Solver, progress: Advance | None
 ) -> tuple[Training, NoiseCurve]:
     """The training covariance with the matrix that the choice computed, and the choice."""
     training, jitter = task.training, check_jitter(task.jitter)
@@ -210,7 +210,7 @@ def _require_factors(solver: Solver, reason: str) -> None:
 
 
 def _by_output(
-    task: Task, solver: Any, progress: Progress | None
+    task: Task, solver: Any, progress: Advance | None
 ) -> tuple[Fit, tuple[NoiseCurve, ...] | None, str]:
     """A fit whose outputs have noises of their own, the choice of them, and the way in words."""
     training, noises = task.training, task.noise.common
@@ -237,7 +237,7 @@ def _by_output(
 
 
 def _projected(
-    task: Task, solver: ProjectedProcess, progress: Progress | None
+    task: Task, solver: ProjectedProcess, progress: Advance | None
 ) -> tuple[Fit, NoiseCurve]:
     """A fit from sums over the training inputs that every noise shares, and the choice of it."""
     training, targets = task.training, task.targets

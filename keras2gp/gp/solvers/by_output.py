@@ -13,11 +13,11 @@ import numpy as np
 import scipy.linalg
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
+from keras2gp._util.progress import Advance
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky, dense_matrix
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
-from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.system import Fit, Origin
@@ -216,7 +216,7 @@ def fit_outputs(
     solver: Cholesky | TensorFlowCholesky,
     jitter: float | str,
     *,
-    progress: Progress | None,
+    progress: Advance | None,
 ) -> tuple[Fit, str]:
     """Solve for targets [N, C] whose columns have noises of their own; the way, in words.
 

@@ -19,12 +19,12 @@ import numpy as np
 from keras2gp._util.arrays import Images, Noise
 from keras2gp._util.checks import whole_number
 from keras2gp._util.memory import require_memory
+from keras2gp._util.progress import Advance
 from keras2gp.gp.arguments.noise import check_noises, noise_of
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
 from keras2gp.gp.solvers.jitter import check_jitter, factor_with_jitter
 from keras2gp.gp.solvers.matrices import (
     MatrixLike,
-    Progress,
     check_mirror,
     check_shape,
     read_block,
@@ -44,7 +44,7 @@ def factorize(
     noise_variance: Noise = 0.0,
     jitter: float | str = "auto",
     tile: int = 512,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
     *,
     inputs: Images | None = None,
 ) -> CholeskyFactor:
@@ -165,7 +165,7 @@ def read_lower(
 
 
 def attempt(
-    panels: PackedPanels, added: Noise, error: float, progress: Progress | None
+    panels: PackedPanels, added: Noise, error: float, progress: Advance | None
 ) -> tuple[bool, float, int]:
     """Factorise in place; returns whether it succeeded, the smallest pivot, and its row."""
     smallest, index, succeeded = math.inf, 0, True

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Images, Matrix, Noise, Targets
 from keras2gp._util.memory import require_memory
+from keras2gp._util.progress import Advance
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.noise import check_noises
@@ -18,7 +19,6 @@ from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
 from keras2gp.gp.solvers.jitter import factor_with_jitter
 from keras2gp.gp.solvers.matrices import (
     MatrixLike,
-    Progress,
     check_shape,
     check_symmetry,
     read_block,
@@ -68,7 +68,7 @@ class Cholesky(Solver):
         targets: Targets,
         noise: Noise,
         jitter: float | str,
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> Fit:
         """See Solver.fit."""
         self.require(training, targets.shape[1])
@@ -114,7 +114,7 @@ class TensorFlowCholesky(Solver):
         targets: Targets,
         noise: Noise,
         jitter: float | str,
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> Fit:
         """See Solver.fit."""
         self.require(training, targets.shape[1])
@@ -136,7 +136,7 @@ def factorize_tensorflow(
     noise_variance: Noise = 0.0,
     jitter: float | str = "auto",
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
     *,
     inputs: Images | None = None,
 ) -> CholeskyFactor:

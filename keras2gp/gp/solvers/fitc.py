@@ -10,10 +10,10 @@ import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
 from keras2gp._util.arrays import Matrix, Noise, Targets, Vector
+from keras2gp._util.progress import Advance
 from keras2gp.errors import NumericalError
 from keras2gp.gp.solvers.inducing import InducingSolver, InducingSystem
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
-from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.preconditioner import PartialCholesky, partial_cholesky, randomly_pivoted
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
@@ -81,7 +81,7 @@ class Nystroem(InducingSolver):
         targets: Targets,
         noise: Noise,
         jitter: float | str,
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> Fit:
         """See Solver.fit.
 

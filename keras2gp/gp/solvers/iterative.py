@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from keras2gp._util.arrays import Noise, Targets
+from keras2gp._util.progress import Advance
 from keras2gp.errors import NumericalError
 from keras2gp.gp.solvers.conjugate_gradients import IndefiniteError
 from keras2gp.gp.solvers.iterative_system import IterativeSolver, IterativeSystem, shortfall
 from keras2gp.gp.solvers.jitter import JITTER_LADDER, check_jitter, check_range
-from keras2gp.gp.solvers.matrices import MatrixProduct, Progress
+from keras2gp.gp.solvers.matrices import MatrixProduct
 from keras2gp.gp.solvers.precision import precision_hint
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.system import Fit
@@ -62,7 +63,7 @@ class ConjugateGradients(IterativeSolver):
         targets: Targets,
         noise: Noise,
         jitter: float | str,
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> Fit:
         """See Solver.fit.
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
 from keras2gp._util.checks import proper_share, whole_number
+from keras2gp._util.progress import Advance
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.arguments.noise import column_of
 from keras2gp.gp.solvers.conjugate_gradients import Solution, conjugate_gradients
 from keras2gp.gp.solvers.lanczos import LogDeterminant, log_determinant
-from keras2gp.gp.solvers.matrices import MatrixProduct, Progress
+from keras2gp.gp.solvers.matrices import MatrixProduct
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.preconditioner import PartialCholesky, Preconditioner, randomly_pivoted
 from keras2gp.gp.solvers.products import TiledProduct
@@ -95,7 +96,7 @@ class IterativeSystem:
         result.product, result.partial = self.product, self.partial
         return result
 
-    def solution(self, b: Matrix, progress: Progress | None = None) -> Solution:
+    def solution(self, b: Matrix, progress: Advance | None = None) -> Solution:
         """A^-1 b for b of shape [N, C], whether or not the tolerance is reached.
 
         Raises:
@@ -229,8 +230,8 @@ class IterativeSolver(Solver):
         return TiledProduct.memory(count) + 8 * count * vectors
 
 
-def _percent(progress: Progress, tolerance: float) -> Callable[[float], None]:
-    """Progress on the logarithm of the residual, from 1 to the tolerance; it never goes back."""
+def _percent(progress: Advance, tolerance: float) -> Callable[[float], None]:
+    """Advance on the logarithm of the residual, from 1 to the tolerance; it never goes back."""
     best = 0
 
     def advance(residual: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +14,6 @@ from keras2gp.errors import InputError
 __all__ = [
     "MatrixLike",
     "MatrixProduct",
-    "Progress",
     "check_finite",
     "check_mirror",
     "check_shape",
@@ -23,8 +22,6 @@ __all__ = [
     "refuse_asymmetry",
     "rows_at_once",
 ]
-
-Progress = Callable[[int, int], None]
 
 # Rows read at once, unless the matrix lies in larger chunks.
 _TILE = 512

@@ -11,11 +11,11 @@ import numpy as np
 from keras2gp._util import memory
 from keras2gp._util.arrays import Noise, Targets
 from keras2gp._util.checks import proper_share, whole_number
+from keras2gp._util.progress import Advance
 from keras2gp._util.text import size_text
 from keras2gp.gp.solvers.direct import REMEDY, Cholesky
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
-from keras2gp.gp.solvers.matrices import Progress
 from keras2gp.gp.solvers.mixed_system import PROBES, MixedSystem
 from keras2gp.gp.solvers.products import LowerTriangle
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
@@ -87,7 +87,7 @@ class MixedPrecision(Solver):
         targets: Targets,
         noise: Noise,
         jitter: float | str,
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> Fit:
         """See Solver.fit."""
         outputs, extra = targets.shape[1], training.bytes_to_compute
@@ -107,7 +107,7 @@ class MixedPrecision(Solver):
         targets: Targets,
         noise: Noise,
         jitter: float,
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> Fit | str:
         """The fit, or the reason why float32 is not enough for it."""
         started = time.perf_counter()

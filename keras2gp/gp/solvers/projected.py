@@ -11,10 +11,11 @@ import numpy as np
 from scipy.linalg import blas, lapack
 
 from keras2gp._util.arrays import Indices, Matrix, Noise, Targets, Vector
+from keras2gp._util.progress import Advance
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.solvers.inducing import InducingSolver, InducingSystem
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
-from keras2gp.gp.solvers.matrices import Progress, rows_at_once
+from keras2gp.gp.solvers.matrices import rows_at_once
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.rectangle import Features, features_of
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
@@ -38,7 +39,7 @@ _FLOOR = 1e-6
 class Steps:
     """The steps of a fit: parts of the covariances that are computed, and panels that are read."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: Advance | None, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
 
     def __call__(self) -> None:
@@ -223,7 +224,7 @@ class ProjectedProcess(InducingSolver):
         targets: Targets,
         noise: Noise,
         jitter: float | str,
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> Fit:
         """See Solver.fit.
 
@@ -235,7 +236,7 @@ class ProjectedProcess(InducingSolver):
             raise InputError(ONE_NOISE)
         return self.equations(training, targets, steps).fit(noise, jitter, steps)
 
-    def steps(self, training: Training, progress: Progress | None, passes: int) -> Steps:
+    def steps(self, training: Training, progress: Advance | None, passes: int) -> Steps:
         """The steps of a fit of so many passes.
 
         Args:

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from keras2gp._util.arrays import Matrix, Noise, Vector
+from keras2gp._util.progress import Advance
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.solvers.cholesky import attempt, read_lower
-from keras2gp.gp.solvers.matrices import MatrixLike, Progress
+from keras2gp.gp.solvers.matrices import MatrixLike
 from keras2gp.gp.solvers.panels import PackedPanels
 
 __all__ = ["SingleFactor", "factorize_single", "single_memory"]
@@ -95,7 +96,7 @@ class SingleFactor:
 
 
 def factorize_single(
-    matrix: MatrixLike, diagonal: Vector, added: Noise, progress: Progress | None
+    matrix: MatrixLike, diagonal: Vector, added: Noise, progress: Advance | None
 ) -> tuple[SingleFactor | None, float, int]:
     """Factor A = matrix + added I in float32, if A is regular far above rounding in float32.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
-from keras2gp.gp.solvers.matrices import Progress
+from keras2gp._util.progress import Advance
 from keras2gp.gp.solvers.report import CholeskyReport
 from keras2gp.gp.solvers.training import Training
 
@@ -168,7 +168,7 @@ class Solver(ABC):
         targets: Targets,
         noise: Noise,
         jitter: float | str,
-        progress: Progress | None,
+        progress: Advance | None,
     ) -> Fit:
         """Solve for targets [N, C].
 
