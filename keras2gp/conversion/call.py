@@ -23,13 +23,20 @@ class RefusalError(Exception):
     """Raised by `CallContext.refuse`; an Obstacle is made of it, or the one it holds taken."""
 
     def __init__(
-        self, why: str, hint: str, *, by_shape: bool, obstacle: Obstacle | None = None
+        self,
+        why: str,
+        hint: str,
+        *,
+        by_shape: bool,
+        by_layout: bool = False,
+        obstacle: Obstacle | None = None,
     ) -> None:
         super().__init__(why)
         self.obstacle = obstacle
         self.why = why
         self.hint = hint
         self.by_shape = by_shape
+        self.by_layout = by_layout
 
 
 @dataclass(frozen=True)
@@ -138,9 +145,12 @@ class CallContext:
         self.variances: LayerVariances | None = None
         self.extra_rows: dict[str, LayerVariances] = {}
 
-    def refuse(self, why: str, hint: str = "", *, by_shape: bool = True) -> NoReturn:
+    def refuse(
+        self, why: str, hint: str = "", *, by_shape: bool = True, by_layout: bool = False
+    ) -> NoReturn:
         """Refuse this call, which has no exact rule; the walk goes on and collects all refusals.
 
-        by_shape: whether other shapes of the arguments might have a rule
+        by_shape:  whether other shapes of the arguments might have a rule
+        by_layout: whether they might with the channels on another axis
         """
-        raise RefusalError(why, hint, by_shape=by_shape)
+        raise RefusalError(why, hint, by_shape=by_shape, by_layout=by_layout)
