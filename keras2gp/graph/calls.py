@@ -42,7 +42,7 @@ from keras2gp.graph.ops.base import along
 
 __all__ = ["SharedCalls", "join_calls"]
 
-_OWN = "a layer of its own for each call"
+_OWN = "a layer of its own for each call; or SimpleRNN, if the calls are steps of a sequence"
 Group = int | str
 """A node by its index, or all calls of a layer by its name."""
 
