@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Images, InputsLike, Matrix, Tensor, Vector
+from keras2gp._util.arrays import Array, ArrayLike, Images, InputsLike, Matrix, Tensor, Vector
 from keras2gp.errors import InputError
 from keras2gp.gp.probabilities.linear_map import LinearMap
 from keras2gp.gp.solvers.system import LinearSystem
@@ -51,7 +51,7 @@ def mean_and_variance(
 
 
 def class_probabilities(
-    mean: Tensor, linear: LinearMap | None, temperature: float | None, values: Any
+    mean: Tensor, linear: LinearMap | None, temperature: float | None, values: ArrayLike
 ) -> Tensor:
     """Probabilities of classes as tensors, with the derivatives of the softmax of their means.
 
@@ -70,7 +70,7 @@ def class_probabilities(
     return _with_values(tf.nn.softmax(logits), values)
 
 
-def _with_values(tensor: Tensor, values: Any) -> Tensor:
+def _with_values(tensor: Tensor, values: Array) -> Tensor:
     """A tensor of these values, with the derivatives of another."""
     import tensorflow as tf  # noqa: PLC0415
 
