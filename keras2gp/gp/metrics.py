@@ -1,7 +1,8 @@
-"""Measures of predictions: errors, likelihood, calibration, and detection of foreign inputs.
+"""Measures of class predictions: errors, likelihood, Brier score and calibration.
 
-scikit-learn computes the error rate, the likelihood and the ROC area. The Brier score of several
-classes is there only from version 1.7, and its calibration curve is of two classes alone.
+scikit-learn computes the error rate and the likelihood. It has the Brier score of several classes
+only from version 1.7, and its calibration curve is of two classes alone. The measure of scores
+that detect foreign inputs is in process/strangeness.py.
 """
 
 from __future__ import annotations

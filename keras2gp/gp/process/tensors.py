@@ -35,8 +35,7 @@ def mean_and_variance(
     Raises:
         InputError: the solver solves no further systems.
     """
-    import tensorflow as tf  # noqa: PLC0415 (numpy alone does for all else)
-
+    tf = _tensorflow()
     if not hasattr(system, "solve"):
         raise InputError(
             "derivatives of the variance need the inverse of the kernel matrix, which this solver "
@@ -61,8 +60,7 @@ def class_probabilities(
         temperature: the divisor of the means.
         values: the probabilities, [M, C].
     """
-    import tensorflow as tf  # noqa: PLC0415
-
+    tf = _tensorflow()
     if linear is None:
         logits = mean / temperature
     else:
@@ -72,6 +70,12 @@ def class_probabilities(
 
 def _with_values(tensor: Tensor, values: Array) -> Tensor:
     """A tensor of these values, with the derivatives of another."""
+    tf = _tensorflow()
+    return tf.stop_gradient(tf.constant(values) - tensor) + tensor
+
+
+def _tensorflow() -> Any:
+    """TensorFlow, which derivatives alone take; numpy does for all else."""
     import tensorflow as tf  # noqa: PLC0415
 
-    return tf.stop_gradient(tf.constant(values) - tensor) + tensor
+    return tf
