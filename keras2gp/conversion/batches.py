@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras2gp.conversion.own_weights import StandIn
+from keras2gp.conversion.weight_calls import StandIn
 
 __all__ = ["SIZES", "of_any_batch", "reads_batch", "with_open_batch"]
 

@@ -23,13 +23,20 @@ class RefusalError(Exception):
     """Raised by `CallContext.refuse`; an Obstacle is made of it, or the one it holds taken."""
 
     def __init__(
-        self, why: str, hint: str, *, by_shape: bool, obstacle: Obstacle | None = None
+        self,
+        why: str,
+        hint: str,
+        *,
+        by_shape: bool,
+        by_layout: bool = False,
+        obstacle: Obstacle | None = None,
     ) -> None:
         super().__init__(why)
         self.obstacle = obstacle
         self.why = why
         self.hint = hint
         self.by_shape = by_shape
+        self.by_layout = by_layout
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class State:
     forms:       the Input.index of data in another form, by the identity of its tensor and the form
     masks:       data and form of the weights of positions, by Input.index
     names:       the path of the first call of each layer's weights, by its identity and their name
+    owners:      weights, by identity: each with its layer and that layer's path
     calls:       how often each of them was called so far, by that name
     patterns:    numbers of the ways in which channels of a node are scattered over a tensor
     holding_data: terms of sums of random tensors and one of data, with coefficients, by their parts
@@ -113,6 +121,7 @@ class State:
     forms: dict[tuple[int, object], int] = field(default_factory=dict)
     masks: dict[int, tuple[Any, Callable[[Any], Any]]] = field(default_factory=dict)
     names: dict[tuple[int, str], str] = field(default_factory=dict)
+    owners: dict[int, tuple[Any, Any, str]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     patterns: dict[tuple[tuple[int, int, int], ...], int] = field(default_factory=dict)
     holding_data: dict[tuple[Part, ...], tuple[tuple[Tensor, float], ...]] = field(
@@ -136,9 +145,12 @@ class CallContext:
         self.variances: LayerVariances | None = None
         self.extra_rows: dict[str, LayerVariances] = {}
 
-    def refuse(self, why: str, hint: str = "", *, by_shape: bool = True) -> NoReturn:
+    def refuse(
+        self, why: str, hint: str = "", *, by_shape: bool = True, by_layout: bool = False
+    ) -> NoReturn:
         """Refuse this call, which has no exact rule; the walk goes on and collects all refusals.
 
-        by_shape: whether other shapes of the arguments might have a rule
+        by_shape:  whether other shapes of the arguments might have a rule
+        by_layout: whether they might with the channels on another axis
         """
-        raise RefusalError(why, hint, by_shape=by_shape)
+        raise RefusalError(why, hint, by_shape=by_shape, by_layout=by_layout)

@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
-from keras2gp._util.text import numbers_text
 from keras2gp.conversion.call import RefusalError
-from keras2gp.conversion.data_inputs import InputContext
-from keras2gp.conversion.priors import bias_mean, distribution_of, read_variances
 from keras2gp.conversion.tensor import Part, Tensor
-from keras2gp.errors import PriorError
+from keras2gp.conversion.weight_context import WeightContext
 from keras2gp.graph.independence import OtherChannels
 from keras2gp.graph.means import Constants
 from keras2gp.graph.ops import (
@@ -30,13 +27,8 @@ from keras2gp.graph.ops import (
     Shift,
     Spatial,
 )
-from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["BIASES_OF_MEAN", "UNITS_APART", "Context", "by_channel"]
-
-
-BIASES_OF_MEAN = "biases of mean"
-"""The note on a layer whose initial biases have a mean, before that number."""
+__all__ = ["UNITS_APART", "Context", "by_channel"]
 
 
 UNITS_APART = "every unit of the output is a position"
@@ -55,7 +47,7 @@ def by_channel(values: float | Array, tensor: Tensor) -> float | Array:
     return np.reshape(values, (-1, *(1,) * (len(tensor.shape) - 1)))
 
 
-class Context(InputContext):
+class Context(WeightContext):
     """Adds ops, constants and random weights of a call to the graph, for its reader."""
 
     def spatial(self, tensor: Tensor) -> Spatial:
@@ -195,25 +187,11 @@ class Context(InputContext):
         name, call = self.weights(
             layer, fan_in, kernel=kernel, suffix=suffix, bias_may_have_mean=True
         )
-        self._note_distributions(layer, fan_in if self.holds_data(tensor) else None, kernel, name)
+        self.note_distributions(layer, fan_in if self.holds_data(tensor) else None, kernel, name)
         node = builder.add(Affine(name, call), (node,), self.path)
         channels = shape[0] if channel_first else shape[-1]
         result = Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
         return self.shifted(result, by_channel(self.bias_mean(layer, name), result))
-
-    def bias_mean(self, layer: Any, name: str) -> float | Array:
-        """The mean of a layer's initial biases; 0 where the user states its variances.
-
-        An array where it differs between channels, which broadcasts against Keras's shape.
-
-        name: of its weights in the parameters
-        """
-        if self.state.prior != "initializers" or self.state.overridden(name):
-            return 0.0
-        mean = bias_mean(layer)
-        if np.any(mean):
-            self._add_note(f"{BIASES_OF_MEAN} {numbers_text(mean)}")
-        return mean
 
     def mixed(self, tensor: Tensor) -> int:
         """The mean over all channels of a tensor."""
@@ -248,81 +226,6 @@ class Context(InputContext):
 
     def _renumbered(self, node: int, shift: int) -> int:
         return self.state.builder.add(OtherChannels(shift), (node,), self.path) if shift else node
-
-    def _note_distributions(self, layer: Any, inputs: int | None, kernel: str, name: str) -> None:
-        """Note weights that are not Gaussian at any width but taken as Gaussian.
-
-        inputs: how many numbers of the data one output sums over; None for a sum over channels
-        """
-        variances = self.state.parameters[name]
-        if self.state.prior != "initializers" or self.state.overridden(name):
-            return
-        distributions = {}
-        if inputs is not None and variances.weight > 0:
-            what = "entries" if kernel == "embeddings" else f"weights on {inputs} inputs"
-            distributions[what] = distribution_of(layer, kernel)
-        if variances.bias > 0:
-            distributions["biases"] = distribution_of(layer, "bias")
-        other = [f"{kind} {what}" for what, kind in distributions.items() if kind != "normal"]
-        if other:
-            text = f"{' and '.join(other)}, taken as Gaussian"
-            if text not in self.note:  # both directions of a recurrence have the same to say
-                self._add_note(text)
-
-    def _add_note(self, text: str) -> None:
-        self.note = f"{self.note}; {text}" if self.note else text
-
-    def weights(
-        self,
-        layer: Any,
-        fan_in: int,
-        *,
-        kernel: str = "kernel",
-        bias: str | None = "bias",
-        suffix: str = "",
-        bias_may_have_mean: bool = False,
-    ) -> tuple[str, int]:
-        """Enter a layer's weights into the parameters: their name, and which call of them this is.
-
-        fan_in: how many weights one output sums over
-        kernel, bias: which weights of the layer, as for `read_variances`
-        suffix: appended to the path of a layer with two kinds of weights
-        bias_may_have_mean: the reader adds it, by `bias_mean`; else biases with a mean are refused
-        """
-        # By identity: nested models may call one layer object under several paths.
-        name = self.state.names.setdefault((id(layer), suffix), self.path + suffix)
-        try:
-            variances = read_variances(
-                layer,
-                prior=self.state.prior,
-                fan_in=fan_in,
-                kernel=kernel,
-                bias=bias,
-                bias_may_have_mean=bias_may_have_mean,
-            )
-        except PriorError as error:
-            if not self.state.overridden(name):
-                hint = "another initialiser, prior='weights', or an override of both variances"
-                if self.state.prior == "weights":
-                    hint = "other weights, prior='initializers', or an override of both variances"
-                self.refuse(str(error), hint, by_shape=False)
-            variances = LayerVariances(0.0)  # the override replaces it
-        if suffix:
-            self.extra_rows[suffix] = variances
-        else:
-            self.variances = variances
-        self.state.parameters[name] = variances
-        return name, self.calls_before(layer, suffix)
-
-    def calls_before(self, layer: Any, suffix: str) -> int:
-        """Count a call of a layer's weights that are no parameters: how many there were before.
-
-        suffix: names the weights
-        """
-        name = self.state.names.setdefault((id(layer), suffix), self.path + suffix)
-        count = self.state.calls.get(name, 0)
-        self.state.calls[name] = count + 1
-        return count
 
     def over_positions(self, tensor: Tensor) -> Tensor:
         """The mean covariance over the positions of a flattened tensor, which weights see."""

@@ -1,7 +1,8 @@
 """Weights of a user's own layer that act as those of a Keras layer: x @ w + b as Dense.
 
 In the graph that tracing leaves, a product with a matrix of weights, and the biases that are added
-to it alone, become one call of a Dense layer with these weights; biases that are added elsewhere a
+to it alone, become one call of a Dense layer with these weights, and a convolution one of a
+convolution layer; biases that are added elsewhere a
 Dense layer of no other weights; a product with a factor that starts at a constant becomes a
 Rescaling. Readers, random copies and reports then see Keras's own.
 """
@@ -10,82 +11,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras2gp.conversion.initial_values import initial_constant
+from keras2gp.conversion.own_filters import convolution_of, is_convolution
+from keras2gp.conversion.weight_calls import (
+    AffineWeight,
+    StandIn,
+    is_pair,
+    last_of,
+    multiplies,
+    uses_of,
+    variables_of,
+)
 from keras2gp.modelfile.building import without_values
 
-__all__ = ["AffineWeight", "OwnWeights", "StandIn", "variables_of"]
+__all__ = ["OwnWeights"]
 
 
-@dataclass(frozen=True, eq=False)
-class StandIn:
-    """A record of a call of one of Keras's layers that was not made, as Keras's own records are.
-
-    arguments: Keras's, of the call
-    outputs:   the results of the calls that it stands for
-    """
-
-    operation: Any
-    arguments: Any
-    outputs: Sequence[Any]
-
-    @property
-    def input_tensors(self) -> list[Any]:
-        """The symbolic tensors of the call."""
-        tensors: list[Any] = self.arguments.keras_tensors
-        return tensors
-
-
-class AffineWeight(keras.Variable):  # type: ignore[misc]
-    """A weight times a number, with another one added, as a weight without values.
-
-    Args:
-        weight: the weight
-        factor: the number that it is multiplied by
-        constant: the number that is added
-    """
-
-    def __init__(self, weight: Any, factor: float, constant: float) -> None:
-        # Keras's own __init__ makes the values.
-        for key in _FACTS:
-            object.__setattr__(self, key, getattr(weight, key))
-        self.of, self.factor, self.constant = weight, factor, constant
-        if isinstance(weight, AffineWeight):
-            self.of, self.factor = weight.of, factor * weight.factor
-            self.constant = factor * weight.constant + constant
-
-    @property
-    def value(self) -> Any:
-        """Values that Keras reads to find the shape of a result; none of the user's."""
-        return self.of.value * self.factor + self.constant
-
-    def at(self, number: float | None) -> float | None:
-        """Its value where the weight is a number."""
-        return None if number is None else self.factor * number + self.constant
-
-
-_FACTS = ("_name", "_path", "_shape", "_dtype", "_ndim", "_autocast", "_trainable", "_value")
-"""Attributes of Keras's weights that calls on symbolic tensors read."""
-
-
-def variables_of(node: Any) -> list[Any]:
-    """The weights among the arguments of a call."""
-    arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
-    return [value for value in arguments if isinstance(value, keras.Variable)]
+_SETTINGS = ("strides", "padding", "output_padding", "data_format", "dilation_rate")
+"""What tells two convolutions with the same filters apart."""
 
 
 class OwnWeights:
     """The layers that weights of users' layers stand for, one for the same weights."""
 
     def __init__(self) -> None:
-        self._layers: dict[tuple[float, ...], tuple[Any, Sequence[Any]]] = {}
+        self._layers: dict[tuple[Any, ...], tuple[Any, Sequence[Any]]] = {}
         self._laws: dict[int, Any] = {}
         self._names: dict[int, str] = {}
+        self._biases_of: dict[int, Any] = {}
 
     def note(self, layer: Any) -> None:
         """Note the names and initialisers of a layer's weights.
@@ -130,8 +88,10 @@ class OwnWeights:
                 if biases:
                     made += [(each, node) for each in biases]
                     continue
-            elif len(found) == 1 and _is_pair(node, found[0]):
-                stand_in = self._stand_in(node, found[0], _last(node, nodes, outputs))
+            elif len(found) == 1 and is_pair(node, found[0]):
+                bias = self._bias_of(found[0], nodes, outputs)
+                last = node if bias is None else last_of(node, nodes, outputs)
+                stand_in = self._stand_in(node, found[0], bias, last)
             if stand_in is None:
                 refuse(node, found[0])
                 continue
@@ -139,15 +99,31 @@ class OwnWeights:
             made.append((stand_in, node))
         return made
 
-    def _stand_in(self, node: Any, weight: Any, last: Any) -> StandIn | None:
+    def _bias_of(self, weight: Any, nodes: Sequence[Any], outputs: Sequence[Any]) -> Any | None:
+        """The biases that are added to each product with a weight, and to nothing else.
+
+        A weight belongs to one layer: what another call does with it is no layer of its own.
+        """
+        uses = uses_of(weight, nodes)
+        found = [
+            v for n in uses for v in variables_of(last_of(n, nodes, outputs)) if v is not weight
+        ]
+        bias = found[0] if len(found) == len(uses) and len({*map(id, found)}) == 1 else None
+        if bias is not None and len(uses_of(bias, nodes)) > len(uses):
+            bias = None
+        return bias if self._biases_of.setdefault(id(weight), bias) is bias else None
+
+    def _stand_in(self, node: Any, weight: Any, bias: Any | None, last: Any) -> StandIn | None:
         """The call of a layer in the place of one on a weight; None if no layer is that.
 
-        last: the call that adds biases to its result, or itself
+        bias: the weights that are added to its result
+        last: the call that adds them, or itself
         """
         name = type(node.operation).__name__
-        if len(weight.shape) == 2 and _multiplies(node):
-            bias = None if last is node else variables_of(last)[0]
+        if len(weight.shape) == 2 and multiplies(node):
             layer = self._dense(weight, bias)
+        elif is_convolution(node):
+            layer = self._convolution(node, weight, bias)
         else:
             last = node
             layer = self._factor(weight, node) if name == "Multiply" else None
@@ -234,6 +210,22 @@ class OwnWeights:
 
         return self._once(weights, build)
 
+    def _convolution(self, node: Any, filters: Any, bias: Any | None) -> Any:
+        operation = node.operation
+        settings = [getattr(operation, name, None) for name in _SETTINGS]
+        return self._once(
+            [filters] if bias is None else [filters, bias],
+            lambda: convolution_of(
+                node,
+                filters,
+                bias,
+                lambda weight: self._laws.get(id(weight)),
+                self._names.get(id(filters), "weight"),
+            ),
+            type(operation).__name__,
+            str(settings),
+        )
+
     def _factor(self, weight: Any, node: Any) -> Any | None:
         derived = weight if isinstance(weight, AffineWeight) else None
         own = weight if derived is None else derived.of
@@ -251,8 +243,8 @@ class OwnWeights:
             float(number),
         )
 
-    def _once(self, weights: Sequence[Any], build: Callable[[], Any], *numbers: float) -> Any:
-        key = (*map(id, weights), *numbers)
+    def _once(self, weights: Sequence[Any], build: Callable[[], Any], *settings: Any) -> Any:
+        key = (*map(id, weights), *settings)
         if key not in self._layers:
             self._layers[key] = build(), weights
         return self._layers[key][0]
@@ -283,46 +275,3 @@ def _built_anew(layer: Any) -> Any:
 def _made_again(layer: Any) -> Any:
     """A layer of the same class and settings, whose __init__ has made its weights."""
     return type(layer).from_config(layer.get_config())
-
-
-def _multiplies(node: Any) -> bool:
-    """Whether a call of a tensor and a matrix is x @ w, as matmul, dot, tensordot or einsum."""
-    operation, name = node.operation, type(node.operation).__name__
-    rank = len(node.arguments.keras_tensors[0].shape)
-    if name == "Tensordot":
-        axes = operation.axes
-        if not isinstance(axes, int):
-            own, others = (np.ravel(each).tolist() for each in axes)
-            axes = int(own in ([-1], [rank - 1]) and others in ([0], [-2]))
-        return axes == 1
-    if name == "Einsum":
-        sources, _, result = operation.subscripts.replace(" ", "").partition("->")
-        tensor, _, matrix = sources.partition(",")
-        if len(matrix) != 2 or not matrix.isalpha():
-            return False
-        rows, columns = matrix
-        letters = tensor.replace("...", "")
-        alone = len({*letters, columns}) == len(letters) + 1
-        return alone and letters[-1:] == rows and result == tensor[:-1] + columns
-    return name in ("Matmul", "Dot") and rank > 1
-
-
-def _is_pair(node: Any, weight: Any) -> bool:
-    """Whether a call is of a tensor and a weight, in this order unless that makes no difference."""
-    args = node.arguments.args
-    if len(args) == 2 and type(node.operation).__name__ in ("Add", "Multiply"):
-        args = args if args[1] is weight else args[::-1]
-    tensor = len(args) == 2 and isinstance(args[0], keras.KerasTensor)
-    return tensor and args[1] is weight
-
-
-def _last(node: Any, nodes: Sequence[Any], outputs: Sequence[Any]) -> Any:
-    """The call that adds biases, one for each unit, to the result of another, and nothing else."""
-    result = node.outputs[0]
-    after = [n for n in nodes if any(t is result for t in n.input_tensors)]
-    if len(after) != 1 or any(result is t for t in outputs):
-        return node
-    found = variables_of(after[0])
-    alone = len(found) == 1 and type(after[0].operation).__name__ == "Add"
-    fits = alone and _is_pair(after[0], found[0])
-    return after[0] if fits and tuple(found[0].shape) == result.shape[-1:] else node

@@ -15,14 +15,22 @@ import tensorflow as tf
 from keras.src.ops.node import Node
 
 from keras2gp._util.arrays import KerasTensor
-from keras2gp.conversion.own_weights import AffineWeight, variables_of
 from keras2gp.conversion.user_code import OWN_WEIGHTS, SEED, UntracedError, line_of, user_frame
+from keras2gp.conversion.weight_calls import AffineWeight, sums_positions, variables_of
 
 __all__ = ["Record", "Traced", "hand_mask", "mask_of", "mask_of_call", "nodes_of", "replaced"]
 
 _ON_CONSTANTS = (
     "its layer {name} has weights and acts on constants: all inputs share what it gives",
     "those constants as an input of the model (keras.Input), the same for all rows of the data",
+)
+
+_OVER_POSITIONS = (
+    (
+        "it sums positions by weights of its own ({name}), the same for all channels: of a fixed "
+        "number of positions that sum stays random at any width"
+    ),
+    "a Permute or Flatten before it, so that it sums over channels; or means over positions",
 )
 
 _ARITHMETIC: dict[str, Callable[[float], tuple[float, float]]] = {
@@ -225,7 +233,7 @@ class Record:
 
     def refuse_weight(self, node: Any, weight: Any) -> None:
         """Refuse a call on a weight that no layer of Keras's stands for. Raises: UntracedError."""
-        why, hint = OWN_WEIGHTS
+        why, hint = _OVER_POSITIONS if sums_positions(node, weight) else OWN_WEIGHTS
         line = self.lines.get(id(node), "")
         own = weight.of if isinstance(weight, AffineWeight) else weight
         raise UntracedError(why.format(name=weight.name), hint, line, weight=own)

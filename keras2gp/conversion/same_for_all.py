@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 from keras2gp._util.arrays import KerasTensor
-from keras2gp.conversion.own_weights import StandIn
 from keras2gp.conversion.registry import entry_of
+from keras2gp.conversion.weight_calls import StandIn
 
 __all__ = ["SameForAll"]
 

@@ -26,10 +26,13 @@ class StandIns:
         self.state, self.unreadable = state, unreadable
         self._maybe_data: set[int] = set()
         self._unknown_shapes: set[int] = set()
+        self._unknown_layouts: set[int] = set()
 
     def results_of(self, call: Call, shapes: Sequence[Any], path: str) -> list[Tensor]:
         """Tensors of the shapes that Keras states for the results of a call."""
         first = any(t.channel_first for t in call.tensors)
+        guessed = self.layout_unknown(*call.tensors)
+        guessed |= len({t.channel_first for t in call.tensors if not t.is_data}) > 1
         # It keeps its inputs, so that the output depends on obstacles before it too.
         sources = tuple(part.node for t in call.tensors for part in t.parts)
         results = []
@@ -40,6 +43,8 @@ class StandIns:
             node = self.state.builder.add(Opaque(name, spatial), sources, path)
             if path in self.unreadable:
                 self._unknown_shapes.add(node)
+            if guessed:
+                self._unknown_layouts.add(node)
             if not sources and (path in self.unreadable or runs_code(call.operation)):
                 self._maybe_data.add(node)
             results.append(Tensor(sizes, (Part(node, channels),), channel_first=first))
@@ -48,6 +53,10 @@ class StandIns:
     def shape_unknown(self, *tensors: Tensor) -> bool:
         """Whether a tensor depends on a layer that a file only names: its shapes are guessed."""
         return bool(self._unknown_shapes and self._unknown_shapes & self._behind(tensors))
+
+    def layout_unknown(self, *tensors: Tensor) -> bool:
+        """Whether a tensor stands for a call on channels first and last: its own are guessed."""
+        return bool(self._unknown_layouts & self._behind(tensors, weights=False))
 
     def may_be_data(self, call: Call) -> bool:
         """Whether Keras would run this call if an unknown layer before it only changed data."""
@@ -59,6 +68,7 @@ class StandIns:
         """Take those of another graph, whose nodes became these."""
         self._maybe_data |= set(map(node, other._maybe_data))
         self._unknown_shapes |= set(map(node, other._unknown_shapes))
+        self._unknown_layouts |= set(map(node, other._unknown_layouts))
 
     def _behind(self, tensors: Sequence[Tensor], *, weights: bool = True) -> set[int]:
         """The nodes that tensors depend on; weights: also through layers that draw weights."""

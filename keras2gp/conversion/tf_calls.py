@@ -24,6 +24,12 @@ from keras.src.legacy import backend as legacy_backend
 from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp.conversion.tf_windows import (
+    convolved,
+    convolved_each,
+    convolved_in_one_axis,
+    pooling,
+)
 from keras2gp.modelfile.config_values import UnreadableError
 from keras2gp.modelfile.tf_functions import counterpart, short_name
 
@@ -232,34 +238,15 @@ def _resize_images(
     return ops.image.resize(x, size, interpolation, data_format=data_format)
 
 
-def _pooling(pool: Callable[..., Any]) -> Callable[..., Any]:
-    def pooled(x: KerasTensor, ksize: Any, strides: Any, padding: str) -> Any:
-        rank = len(x.shape) - 2
-        window, step = (_sizes(value, rank) for value in (ksize, strides))
-        return pool(x, window, step, padding.lower(), "channels_last")
-
-    return pooled
-
-
-def _sizes(value: Any, rank: int) -> tuple[int, ...]:
-    """Sizes of a window; TensorFlow also takes one for all axes, and those of images and channels.
-
-    Raises:
-        UnreadableError: it is one over images or channels.
-    """
-    sizes = [value] if isinstance(value, int) else list(value)
-    if len(sizes) == rank + 2:
-        if (sizes[0], sizes[-1]) != (1, 1):
-            raise UnreadableError("tf", "a window over images or channels", "")
-        sizes = sizes[1:-1]
-    return tuple(sizes * rank if len(sizes) == 1 else sizes)
-
-
 _OF_BACKEND: dict[str, Callable[..., Any]] = {
     "batch_dot": _batch_dot,
     "batch_flatten": lambda x: ops.reshape(x, (-1, math.prod(x.shape[1:]))),
     "bias_add": _backend_bias_add,
     "concatenate": lambda tensors, axis=-1: ops.concatenate(tensors, axis),
+    "conv1d": ops.conv,
+    "conv2d": ops.conv,
+    "conv3d": ops.conv,
+    "depthwise_conv2d": ops.depthwise_conv,
     "dot": _backend_dot,
     "dtype": lambda x: x.dtype,
     "mean": lambda x, axis=None, keepdims=False: ops.mean(x, axis, keepdims),
@@ -273,16 +260,21 @@ _OF_BACKEND: dict[str, Callable[..., Any]] = {
 }
 """Functions of tf.keras.backend, as Keras 3 keeps them, that no symbolic tensor of its passes."""
 
-_TENSORS = ("inputs", "indices", "y", "b", "bias")
+_TENSORS = ("inputs", "indices", "y", "b", "bias", "filter", "filters")
 """Arguments after the first that may be tensors."""
 
 _COMPOSED: dict[str, Callable[..., Any]] = {
     "add_n": lambda inputs: sum(inputs[1:], inputs[0]),
-    "avg_pool": _pooling(ops.average_pool),
-    "avg_pool1d": _pooling(ops.average_pool),
-    "avg_pool2d": _pooling(ops.average_pool),
+    "avg_pool": pooling(ops.average_pool),
+    "avg_pool1d": pooling(ops.average_pool),
+    "avg_pool2d": pooling(ops.average_pool),
     "bias_add": _bias_add,
+    "conv1d": convolved_in_one_axis,
+    "conv2d": convolved,
+    "conv3d": convolved,
+    "convolution": convolved,
     "cumsum": ops.cumsum,
+    "depthwise_conv2d": convolved_each,
     "depth_to_space": ops.nn.depth_to_space,
     "einsum": lambda equation, inputs: ops.einsum(equation, *inputs),
     "gather": _gather,
@@ -291,9 +283,9 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
         x, axis=axis, order=2, epsilon=math.sqrt(epsilon)
     ),
     "matmul": _matmul,
-    "max_pool": _pooling(ops.max_pool),
-    "max_pool1d": _pooling(ops.max_pool),
-    "max_pool2d": _pooling(ops.max_pool),
+    "max_pool": pooling(ops.max_pool),
+    "max_pool1d": pooling(ops.max_pool),
+    "max_pool2d": pooling(ops.max_pool),
     "moments": lambda x, axes, keepdims=False: ops.moments(x, axes, keepdims=keepdims),
     "norm": lambda x, axis=None, keepdims=False: ops.norm(x, axis=axis, keepdims=keepdims),
     "one_hot": _one_hot,

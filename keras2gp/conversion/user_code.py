@@ -34,8 +34,8 @@ _HINT = "keras.ops in its place; or a reader of your own: layers={YourLayer: rea
 OWN_WEIGHTS = (
     "it uses weights of its own ({name}), and nothing here says how one of them enters a sum",
     (
-        "x @ w + b with a matrix w, or Keras's own layers inside (Dense, EinsumDense, Conv2D); or "
-        "a reader of your own: layers={YourLayer: reader}"
+        "x @ w + b with a matrix w, keras.ops.conv(x, w), or Keras's own layers inside (Dense, "
+        "EinsumDense, Conv2D); or a reader of your own: layers={YourLayer: reader}"
     ),
 )
 RANDOM = (

@@ -286,7 +286,9 @@ class KerasWalker:
                         "a layer with one output",
                     )
         except RefusalError as refusal:
-            if not (refusal.by_shape and self.stand_ins.shape_unknown(*call.tensors)):
+            guessed = refusal.by_shape and self.stand_ins.shape_unknown(*call.tensors)
+            guessed |= refusal.by_layout and self.stand_ins.layout_unknown(*call.tensors)
+            if not guessed:
                 stated = Obstacle(path, call.received, refusal.why, refusal.hint)
                 obstacle = refusal.obstacle or stated
             context.became = "not examined"

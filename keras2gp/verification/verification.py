@@ -15,8 +15,9 @@ from keras2gp._util.arrays import InputsLike, Matrix
 from keras2gp._util.checks import is_whole_number, whole_number
 from keras2gp._util.progress import Advance
 from keras2gp._util.text import received_text
-from keras2gp.conversion.context import BIASES_OF_MEAN, UNITS_APART
+from keras2gp.conversion.context import UNITS_APART
 from keras2gp.conversion.opening import Opened
+from keras2gp.conversion.weight_context import BIASES_OF_MEAN
 from keras2gp.errors import InputError, NumericalError, WideningError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.verification.costs import Scale, cost_of

@@ -348,3 +348,15 @@ def test_a_refused_layer_of_a_shared_tower_is_listed_once():
     joined = layers.Concatenate()([tower(one), tower(two), other])
     obstacles = keras2gp.inspect(keras.Model([one, two], layers.Dense(1)(joined))).obstacles
     assert [obstacle.where for obstacle in obstacles] == ["tower/lstm", "other"]
+
+
+def test_what_follows_a_refused_product_of_positions_is_not_judged_by_a_guessed_layout():
+    x = keras.Input((6,), dtype="int32")
+    fields = layers.Embedding(50, 8)(x)
+    queries, values = layers.Dense(8)(fields), layers.Dense(8)(fields)
+    pairs = ops.softmax(ops.matmul(queries, ops.transpose(fields, (0, 2, 1))))
+    mixed = ops.matmul(pairs, values) + layers.Dense(8)(fields)
+    report = keras2gp.inspect(keras.Model(x, layers.Dense(1)(layers.Flatten()(mixed))))
+    reasons = [obstacle.why for obstacle in report.obstacles]
+    assert sum("multiplies each position" in why for why in reasons) == 2
+    assert not any("channels first" in why for why in reasons)

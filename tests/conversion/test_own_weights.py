@@ -360,6 +360,61 @@ def test_biases_of_a_sum_over_channels():
     np.testing.assert_allclose(with_bias, np.add(without, 0.16), rtol=1e-12)
 
 
+class OnePlainUse(Linear):
+    """A matrix that is used with biases and without."""
+
+    def call(self, x):
+        return ops.relu(x[:, :2] @ self.w + self.b + x[:, 1:] @ self.w)
+
+    def build(self, shape):
+        super().build((None, 2))
+
+
+class OneBias(OnePlainUse):
+    """Biases of two products."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.v = self.add_weight(shape=(2, self.units), initializer="he_normal")
+
+    def call(self, x):
+        return ops.relu(x[:, :2] @ self.w + self.b + (x[:, 1:] @ self.v + self.b))
+
+
+def test_a_weight_that_two_calls_use_is_one_weight():
+    """With a layer for each use the kernels would be those of independent weights."""
+    known = (
+        lambda x: dense(1)(ops.relu(dense()(x[:, :2] + x[:, 1:]))),
+        lambda x: dense(1)(ops.relu(
+            dense(use_bias=False)(x[:, :2]) + dense(use_bias=False)(x[:, 1:])
+            + 2.0 * dense(kernel_initializer="zeros")(x)
+        )),
+    )  # fmt: skip
+    for kind, plain in zip((OnePlainUse, OneBias), known, strict=True):
+        own = matrix(lambda x, kind=kind: dense(1)(kind()(x)))
+        np.testing.assert_allclose(own, matrix(plain), rtol=1e-12)
+
+
+class Tied(layers.Layer):
+    """A Dense layer, and a product with its kernel."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = dense()
+
+    def build(self, shape):
+        self.dense.build((None, 2))
+
+    def call(self, x):
+        return ops.relu(self.dense(x[:, :2])) + ops.relu(x[:, 1:] @ self.dense.kernel)
+
+
+def test_a_weight_of_two_layers_is_refused():
+    x = keras.Input((3,))
+    with pytest.raises(keras2gp.UnsupportedModelError, match="is also that of tied/dense"):
+        keras2gp.convert(keras.Model(x, dense(1)(Tied()(x))), prior="weights")
+
+
 def test_keras_is_left_as_it_was():
     x = keras.Input((3,))
     before = [dict(vars(kind)) for kind in keras.Variable.__mro__[:3]]

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,7 +28,7 @@ CACHE = Path.home() / ".cache" / "keras2gp-benchmark"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and print one table. Exit code 1 if the peer cannot be had."""
+    """Measure, and print one table. Exit code 1 if the peer cannot be had, or a part failed."""
     options = _parser().parse_args(arguments)
     options.memory_networks = options.memory_networks or options.networks[-1:]
     before = _load()
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({"machine": machine, "rows": session.rows, "rates": session.rates}))
     else:
         print(_table(machine, session))
-    return 0
+    return 1 if session.failed else 0
 
 
 def _measured(options: argparse.Namespace) -> Session:
@@ -53,7 +54,11 @@ def _measured(options: argparse.Namespace) -> Session:
         session = Session(options, ours, peer)
         for name in options.parts:
             print(f"benchmark: {name}", file=sys.stderr)
-            PARTS[name](session)
+            try:
+                PARTS[name](session)
+            except (subprocess.CalledProcessError, RuntimeError) as error:
+                session.failed.append(name)  # the others' figures are printed nevertheless
+                print(f"benchmark: {name} failed: {error}", file=sys.stderr)
     return session
 
 

@@ -47,6 +47,7 @@ class Session:
         self.inputs = str(Path(self.folder.name) / "images.npy")
         self.rows: dict[str, dict[str, Any]] = {}
         self.rates: dict[str, dict[str, Rate]] = {}
+        self.failed: list[str] = []
         ours.ask("prepare", inputs=self.inputs, count=1024)
 
     def put(self, row: str, network: str, value: Any) -> None:
@@ -251,7 +252,7 @@ def _fresh(
     done = subprocess.run(
         [*command, repr(time.time())],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         env={**environment(checkout), **variables},
         text=True,
     )

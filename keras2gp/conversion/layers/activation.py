@@ -249,7 +249,8 @@ def read_log(call: Call, context: Context) -> Tensor:
     name = names.pop() if len(names) == 1 else ""
     if name not in ("sigmoid", "softmax"):
         context.refuse(
-            "the logarithm of a random variable that may be 0 or less is not finite",
+            "the logarithm of a random variable is not finite at 0 and below, and one of a clipped "
+            "variable jumps there too steeply for the series here",
             "the logarithm of a softmax or sigmoid; softplus, log1p of exp or another function of "
             "any number",
         )

@@ -18,7 +18,7 @@ from keras2gp.conversion.layers.units import units_of_call
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import OtherChannels
-from keras2gp.graph.ops import Axes, Op, Repeat, Reshape, Spread
+from keras2gp.graph.ops import Axes, Op, Opaque, Repeat, Reshape, Spread
 
 __all__ = [
     "at_the_same_positions",
@@ -68,11 +68,23 @@ def summands(call: Call, context: Context) -> list[Tensor]:
         refusal = RefusalError("", "", by_shape=True, obstacle=stated)
     except RefusalError as error:
         refusal = error
+        if error.by_layout and _behind_refusals(call, context):
+            raise
     obstacle = stated or Obstacle(context.path, call.received, refusal.why, refusal.hint)
     units = units_of_call(call, obstacle, context)
     if units is None:
         raise refusal
     return units
+
+
+def _behind_refusals(call: Call, context: Context) -> bool:
+    """Whether a branch is made of the result of a refused call, whose layout is guessed."""
+    nodes = context.state.builder.nodes
+    return any(
+        isinstance(nodes[index].op, Opaque)
+        for tensor in call.tensors
+        for index in context.made_of(tensor)
+    )
 
 
 _OTHER_SHAPES = (
@@ -100,6 +112,7 @@ def of_one_shape(call: Call, context: Context) -> list[Tensor]:
                 "one branch has its channels first and the other last, so that channels would "
                 "meet positions",
                 "one data_format throughout, or a Permute of one branch",
+                by_layout=True,
             )
         if len(tensor.shape) != len(first.shape) or tensor.channels != first.channels:
             context.refuse(

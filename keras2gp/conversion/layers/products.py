@@ -187,6 +187,22 @@ def read_glu(call: Call, context: Context) -> Tensor:
     return combined(Product(), [values, gates], context)
 
 
+def _refuse_pairs(first: Tensor, second: Tensor, context: Context) -> NoReturn:
+    """Refuse the product of two random tensors as matrices."""
+    if len(first.shape) > 1 and len(second.shape) > 1:
+        context.refuse(
+            "it multiplies each position of a random branch by each of another, as attention and "
+            "crosses of fields do: sums of such products, of a fixed number of positions, stay "
+            "random at any width",
+            "Multiply of independent branches, position by position, with a layer with weights "
+            "after it; or Dot(1) of two vectors, their inner product",
+        )
+    context.refuse(
+        "it sums products of two random branches over axes of its own, and has no rule here",
+        "Multiply of independent branches with a layer with weights after it",
+    )
+
+
 _MOST_ENTRIES = 2**18
 """Most entries of a matrix: 512 positions on 512."""
 
@@ -202,10 +218,7 @@ def read_matmul(call: Call, context: Context) -> Tensor:
                 "it weighs positions by numbers of the data, and has no rule here",
                 "a matrix of constants, if it is the same for all inputs",
             )
-        context.refuse(
-            "it sums products of two random branches over axes of its own, and has no rule here",
-            "Multiply of independent branches with a layer with weights after it",
-        )
+        _refuse_pairs(first, second, context)
     left = not isinstance(first, Tensor)
     constants = first if left else second
     tensor = context.as_graph_tensor(call.tensors[0])

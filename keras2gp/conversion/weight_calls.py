@@ -1,0 +1,141 @@
+"""Calls on weights of a user's own: what they compute, and the calls that stand for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+__all__ = [
+    "AffineWeight",
+    "StandIn",
+    "is_pair",
+    "last_of",
+    "multiplies",
+    "sums_positions",
+    "uses_of",
+    "variables_of",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class StandIn:
+    """A record of a call of one of Keras's layers that was not made, as Keras's own records are.
+
+    arguments: Keras's, of the call
+    outputs:   the results of the calls that it stands for
+    """
+
+    operation: Any
+    arguments: Any
+    outputs: Sequence[Any]
+
+    @property
+    def input_tensors(self) -> list[Any]:
+        """The symbolic tensors of the call."""
+        tensors: list[Any] = self.arguments.keras_tensors
+        return tensors
+
+
+class AffineWeight(keras.Variable):  # type: ignore[misc]
+    """A weight times a number, with another one added, as a weight without values.
+
+    Args:
+        weight: the weight
+        factor: the number that it is multiplied by
+        constant: the number that is added
+    """
+
+    def __init__(self, weight: Any, factor: float, constant: float) -> None:
+        # Keras's own __init__ makes the values.
+        for key in _FACTS:
+            object.__setattr__(self, key, getattr(weight, key))
+        self.of, self.factor, self.constant = weight, factor, constant
+        if isinstance(weight, AffineWeight):
+            self.of, self.factor = weight.of, factor * weight.factor
+            self.constant = factor * weight.constant + constant
+
+    @property
+    def value(self) -> Any:
+        """Values that Keras reads to find the shape of a result; none of the user's."""
+        return self.of.value * self.factor + self.constant
+
+    def at(self, number: float | None) -> float | None:
+        """Its value where the weight is a number."""
+        return None if number is None else self.factor * number + self.constant
+
+
+_FACTS = ("_name", "_path", "_shape", "_dtype", "_ndim", "_autocast", "_trainable", "_value")
+"""Attributes of Keras's weights that calls on symbolic tensors read."""
+
+
+def variables_of(node: Any) -> list[Any]:
+    """The weights among the arguments of a call."""
+    arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+    return [value for value in arguments if isinstance(value, keras.Variable)]
+
+
+def multiplies(node: Any) -> bool:
+    """Whether a call of a tensor and a matrix is x @ w, as matmul, dot, tensordot or einsum."""
+    operation, name = node.operation, type(node.operation).__name__
+    rank = len(node.arguments.keras_tensors[0].shape)
+    if name == "Tensordot":
+        axes = operation.axes
+        if not isinstance(axes, int):
+            own, others = (np.ravel(each).tolist() for each in axes)
+            axes = int(own in ([-1], [rank - 1]) and others in ([0], [-2]))
+        return axes == 1
+    if name == "Einsum":
+        sources, _, result = operation.subscripts.replace(" ", "").partition("->")
+        tensor, _, matrix = sources.partition(",")
+        if len(matrix) != 2 or not matrix.isalpha():
+            return False
+        rows, columns = matrix
+        letters = tensor.replace("...", "")
+        alone = len({*letters, columns}) == len(letters) + 1
+        return alone and letters[-1:] == rows and result == tensor[:-1] + columns
+    return name in ("Matmul", "Dot") and rank > 1
+
+
+def sums_positions(node: Any, weight: Any) -> bool:
+    """Whether a call is w @ x, or an einsum that sums neither channels nor images of a tensor."""
+    tensors, name = node.arguments.keras_tensors, type(node.operation).__name__
+    if len(tensors) != 1 or len(tensors[0].shape) < 3:
+        return False
+    args = keras.tree.flatten(node.arguments.args)
+    if name != "Einsum":
+        return name == "Matmul" and len(args) == 2 and args[0] is weight
+    sources, _, result = node.operation.subscripts.replace(" ", "").partition("->")
+    letters = dict(zip(map(id, args), sources.split(","), strict=False))
+    own, others = letters.get(id(weight), ""), letters.get(id(tensors[0]), "")
+    summed = (set(own) & set(others)) - set(result)
+    return bool(summed) and not summed & {others[0], others[-1]}
+
+
+def is_pair(node: Any, weight: Any) -> bool:
+    """Whether a call is of a tensor and a weight, in this order unless that makes no difference."""
+    args = node.arguments.args
+    if len(args) == 2 and type(node.operation).__name__ in ("Add", "Multiply"):
+        args = args if args[1] is weight else args[::-1]
+    tensor = len(args) == 2 and isinstance(args[0], keras.KerasTensor)
+    return tensor and args[1] is weight
+
+
+def uses_of(weight: Any, nodes: Sequence[Any]) -> list[Any]:
+    """The calls on a weight."""
+    return [node for node in nodes if any(v is weight for v in variables_of(node))]
+
+
+def last_of(node: Any, nodes: Sequence[Any], outputs: Sequence[Any]) -> Any:
+    """The call that adds biases, one for each unit, to the result of another, and nothing else."""
+    result = node.outputs[0]
+    after = [n for n in nodes if any(t is result for t in n.input_tensors)]
+    if len(after) != 1 or any(result is t for t in outputs):
+        return node
+    found = variables_of(after[0])
+    alone = len(found) == 1 and type(after[0].operation).__name__ == "Add"
+    fits = alone and is_pair(after[0], found[0])
+    return after[0] if fits and tuple(found[0].shape) == result.shape[-1:] else node
