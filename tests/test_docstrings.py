@@ -7,10 +7,13 @@ import ast
 import doctest
 import importlib
 import inspect
+import re
 import textwrap
 from pathlib import Path
 
 import pytest
+
+from keras2gp._util import arrays
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "keras2gp"
@@ -46,7 +49,7 @@ ELSEWHERE = (
     "keras2gp.rule",
 )
 """Base classes and protocols, and names whose examples take workers, files or other libraries."""
-ARRAYS = ("Array", "ImageMap", "Images", "Matrix", "PairMap", "Targets", "Tensor", "Vector")
+ARRAYS = {*arrays.__all__}
 IMPLICIT = ("self", "cls", "args", "kwargs")
 
 
@@ -128,8 +131,8 @@ def lacking(path, value):
             yield "Returns:"
         arguments = ast.walk(tree.args)
         notes = [ast.unparse(a.annotation) for a in arguments if getattr(a, "annotation", None)]
-        arrays = {w for note in [*notes, ast.unparse(tree.returns)] for w in note.split()}
-        if arrays & set(ARRAYS) and "[" not in text:
+        used = {w for n in [*notes, ast.unparse(tree.returns)] for w in re.findall(r"\w+", n)}
+        if used & ARRAYS and "[" not in text:
             yield "shapes of arrays"
 
 

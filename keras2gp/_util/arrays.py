@@ -18,6 +18,7 @@ import numpy as np
 
 __all__ = [
     "Array",
+    "ArrayLike",
     "GramLike",
     "ImageMap",
     "Images",
@@ -27,6 +28,7 @@ __all__ = [
     "LabelsLike",
     "Matrix",
     "Noise",
+    "NoiseLike",
     "PairMap",
     "ProbabilitiesLike",
     "Targets",
@@ -76,10 +78,16 @@ TargetsLike: TypeAlias = Any
 """Targets, [N] or [N, C], with positions [N, *spatial] or [N, *spatial, C]."""
 
 LabelsLike: TypeAlias = Any
-"""Class labels, whole numbers or texts, [N]."""
+"""Class labels, whole numbers or texts: those of rows, [N], or each class once, [C]."""
 
 ProbabilitiesLike: TypeAlias = Any
 """Probabilities of classes, [N, C]; those of a row sum to 1."""
+
+ArrayLike: TypeAlias = Any
+"""Numbers of any shape, in an array or in nested lists."""
+
+NoiseLike: TypeAlias = Any
+"""A variance on the diagonal: one number, one for each row, [N], or "auto" where it is chosen."""
 
 VectorLike: TypeAlias = Any
 """One number for each row, [N]."""

@@ -8,6 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    import resource
+except ImportError:  # not POSIX: there is nothing that says it
+    resource = None  # type: ignore[assignment]
+
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError, Keras2GPError, StoreError
 
@@ -46,9 +51,7 @@ def available_memory() -> int | None:
 
 def peak_memory() -> int | None:
     """The largest resident memory of this process so far, in bytes; None if it is not known."""
-    try:
-        import resource  # noqa: PLC0415 (not on every system)
-    except ImportError:
+    if resource is None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -127,9 +130,7 @@ def _of_groups() -> Iterator[int]:
 
 def _of_process() -> Iterator[int]:
     """Address space and data that the limits of the process leave."""
-    try:
-        import resource  # noqa: PLC0415 (not on every system)
-    except ImportError:
+    if resource is None:
         return
     for limit, entry in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
         soft, _ = resource.getrlimit(limit)

@@ -133,7 +133,7 @@ def _numbers(columns: Sequence[Vector], names: Sequence[str]) -> list[Vector]:
         try:
             numbers.append(numbers_of(column, np.float64))
         except ValueError:
-            rows = [i for i, cell in enumerate(column) if not _is_number(cell)]
+            rows = [i for i, cell in enumerate(column) if not _reads_as_number(cell)]
             cell, more = str(column[rows[0]]), len(rows) - 1
             empty = empty or not cell.strip()
             commas = commas or _DECIMAL_COMMA.fullmatch(cell.strip()) is not None
@@ -152,7 +152,8 @@ def _numbers(columns: Sequence[Vector], names: Sequence[str]) -> list[Vector]:
     return numbers
 
 
-def _is_number(cell: Any) -> bool:
+def _reads_as_number(cell: Any) -> bool:
+    """Whether a cell of a table is a number, or text that says one."""
     try:
         numbers_of(np.array([cell]), np.float64)
     except ValueError:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import keras
 import numpy as np
 
+from keras2gp._util.arrays import ArrayLike
 from keras2gp.conversion.call import CallContext, RefusalError, State
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.means import Constants
@@ -84,7 +85,7 @@ class InputContext(CallContext):
         entered = self.as_graph_tensor(replace(tensor, channel_first=True))
         return replace(entered, shape=tensor.shape, channel_first=True)
 
-    def data_of(self, values: Any) -> Tensor:
+    def data_of(self, values: ArrayLike) -> Tensor:
         """Constants, [1, *shape], as a tensor of data that is the same for all images."""
         array = np.asarray(values)
         if array.shape[:1] != (1,):

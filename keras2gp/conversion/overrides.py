@@ -6,11 +6,12 @@ import difflib
 import json
 import math
 import numbers
+import os
 import re
 import reprlib
 from collections.abc import Hashable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -18,9 +19,6 @@ from keras2gp._util.paths import as_path
 from keras2gp._util.text import repeated, unique_object
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
-
-if TYPE_CHECKING:
-    import os
 
 __all__ = ["apply_overrides", "check_overrides", "overrides_template", "read_overrides"]
 

@@ -70,14 +70,16 @@ _PROBES = 3
 _TOLERANCE = 1e-3
 
 
-def deterministic_model(inputs: list[Any], tensors: list[Any]) -> Any | None:
+def deterministic_model(inputs: list[KerasTensor], tensors: list[KerasTensor]) -> Any | None:
     """The Keras model from the inputs to the data tensors; None if they are the inputs."""
     if len(tensors) == len(inputs) and all(a is b for a, b in zip(tensors, inputs, strict=True)):
         return None
     return keras.Model(inputs, tensors)
 
 
-def side_by_side(shared: SharedCalls, data: Sequence[tuple[Any, Any]]) -> list[Any]:
+def side_by_side(
+    shared: SharedCalls, data: Sequence[tuple[KerasTensor, KerasTensor]]
+) -> list[KerasTensor]:
     """The data tensors of the calls of shared layers, each with the calls as its first axis.
 
     shared: which data tensors they are of

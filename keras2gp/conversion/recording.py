@@ -74,7 +74,7 @@ def nodes_of(graph: Any) -> Iterator[Any]:
         yield from by_depth[depth]
 
 
-def replaced(value: Any, tensors: Mapping[int, Any]) -> Any:
+def replaced(value: Any, tensors: Mapping[int, KerasTensor]) -> Any:
     """The arguments of a call with other objects in the place of its symbolic tensors."""
     if isinstance(value, keras.KerasTensor):
         return tensors[id(value)]

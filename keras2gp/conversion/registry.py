@@ -43,7 +43,9 @@ def reader(*kinds: type | str, override: bool = False) -> Callable[[Reader], Rea
 
     The reader is called as reader(call, context) for each call of such a layer on features. It
     checks the layer's settings, refuses with `context.refuse(why, hint)`, and returns the result of
-    one method of the context that adds ops: `apply`, `affine`, `activated` or `as_graph_tensor`. A
+    a method of the context: `affine` (random weights), `activated`, `scaled`, `shifted` (a constant
+    is added), `apply` (any other op of one input) or `as_graph_tensor` (nothing is done). An op of
+    several tensors, such as a sum, goes through `keras2gp.conversion.layers.branches.combined`. A
     subclass is not covered, since it may compute something else.
 
     Args:

@@ -22,7 +22,7 @@ _EXPECTED = (
 )
 
 
-def sized_inputs(inputs: Sequence[Any], stated: Any) -> list[Any]:
+def sized_inputs(inputs: Sequence[KerasTensor], stated: Any) -> list[KerasTensor]:
     """Symbolic inputs of the stated sizes.
 
     Args:

@@ -73,12 +73,18 @@ class Tracer:
         return self.called(layer, (tensor,), {})
 
     def called_with(
-        self, graph: Any, node: Any, tensors: Sequence[Any], masks: Sequence[Any] = ()
+        self,
+        graph: Any,
+        node: Any,
+        tensors: Sequence[KerasTensor],
+        masks: Sequence[KerasTensor | None] = (),
     ) -> Traced:
         """A functional model inside of another, with the sizes and masks of one of its calls."""
         return self._once(node, lambda _: self.replayed(graph, tensors, masks))
 
-    def replayed(self, graph: Any, tensors: Sequence[Any], masks: Sequence[Any] = ()) -> Traced:
+    def replayed(
+        self, graph: Any, tensors: Sequence[KerasTensor], masks: Sequence[KerasTensor | None] = ()
+    ) -> Traced:
         """The calls of a functional model, repeated on tensors of other sizes.
 
         masks: those of the tensors, or None in the place of each; or none for all

@@ -1,19 +1,19 @@
-"""Measures of predictions: errors, likelihood, calibration, and detection of foreign inputs.
+"""Measures of class predictions: errors, likelihood, Brier score and calibration.
 
-scikit-learn computes the error rate, the likelihood and the ROC area. The Brier score of several
-classes is there only from version 1.7, and its calibration curve is of two classes alone.
+scikit-learn computes the error rate and the likelihood. It has the Brier score of several classes
+only from version 1.7, and its calibration curve is of two classes alone. The measure of scores
+that detect foreign inputs is in process/strangeness.py.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import log_loss, zero_one_loss
 
-from keras2gp._util.arrays import Indices, LabelsLike, Matrix, ProbabilitiesLike, Vector, VectorLike
+from keras2gp._util.arrays import Indices, LabelsLike, Matrix, ProbabilitiesLike, Vector
 from keras2gp._util.checks import require_plain, whole_number
 from keras2gp.errors import InputError
 
@@ -50,7 +50,7 @@ class ReliabilityBin:
     accuracy: float
 
 
-def error_rate(y_true: LabelsLike, y_pred: Any) -> float:
+def error_rate(y_true: LabelsLike, y_pred: LabelsLike) -> float:
     """Fraction of labels that are wrong, 0 to 1.
 
     Args:
@@ -82,7 +82,7 @@ def error_rate(y_true: LabelsLike, y_pred: Any) -> float:
 
 
 def negative_log_likelihood(
-    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike
+    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: LabelsLike
 ) -> float:
     """Mean of -log p(true class), in nats; smaller probabilities count as 2.2e-16.
 
@@ -108,7 +108,7 @@ def negative_log_likelihood(
     return float(log_loss(columns, p, labels=np.arange(p.shape[1])))
 
 
-def brier_score(y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike) -> float:
+def brier_score(y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: LabelsLike) -> float:
     """Mean over inputs of sum_c (p_c - [c is the true class])^2, 0 to 2.
 
     For two classes this is twice the score of the second class alone.
@@ -140,7 +140,7 @@ def brier_score(y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: V
 
 
 def expected_calibration_error(
-    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike, bins: int = 15
+    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: LabelsLike, bins: int = 15
 ) -> float:
     """Mean gap between confidence and accuracy, over bins of equal width in confidence, 0 to 1.
 
@@ -179,7 +179,7 @@ def expected_calibration_error(
 
 
 def reliability(
-    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike, bins: int = 15
+    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: LabelsLike, bins: int = 15
 ) -> tuple[ReliabilityBin, ...]:
     """The bins of `expected_calibration_error` that hold a prediction: a reliability diagram.
 
@@ -259,7 +259,7 @@ def _bin_of(confidence: Vector, bins: int) -> Indices:
 
 
 def _checked(
-    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: VectorLike
+    y_true: LabelsLike, probabilities: ProbabilitiesLike, classes: LabelsLike
 ) -> tuple[Indices, Matrix]:
     """The column of each label, [M], and the probabilities, [M, C]."""
     require_plain("y_true", y_true)

@@ -99,7 +99,11 @@ class _Heads:
         return self._with_inputs(index, inputs)
 
     def _parameter(self, index: int) -> list[Node]:
-        """The last ops of a head that makes a parameter in an interval; none of another head."""
+        """The last ops of a head, from the last one on, if they map a number into an interval.
+
+        Such heads make the parameters of a distribution: a standard deviation by softplus, a
+        probability by sigmoid, a number between two bounds. Other heads give an empty list.
+        """
         after, index = self._affine(index)
         node = self.nodes[index]
         if not isinstance(node.op, Activation) or self._readers[index] > 1:

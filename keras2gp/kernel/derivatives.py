@@ -59,14 +59,18 @@ class Derivatives:
 
         return self._known(values, [x], pulled)
 
-    def _known(self, values: Tensor, sides: Sequence[Any], pulled: _Pulled) -> Tensor:
+    def _known(self, values: Tensor, sides: Sequence[InputsLike], pulled: _Pulled) -> Tensor:
         def back(tensors: Sequence[Tensor], upstream: Tensor) -> list[Tensor]:
             return self._back(sides, tensors, upstream, pulled)
 
         return _recorded(values, sides, back)
 
     def _back(
-        self, sides: Sequence[Any], tensors: Sequence[Tensor], upstream: Tensor, pulled: _Pulled
+        self,
+        sides: Sequence[InputsLike],
+        tensors: Sequence[Tensor],
+        upstream: Tensor,
+        pulled: _Pulled,
     ) -> list[Tensor]:
         """Derivatives by the tensors. Raises: InputError where there are none."""
         graph = self.program.graph
@@ -107,7 +111,7 @@ class Derivatives:
         return [tf.cast(part, tf.float64) for part in parts[:count]]
 
 
-def derived(values: Tensor, sides: Sequence[Any], again: Callable[..., Tensor]) -> Tensor:
+def derived(values: Tensor, sides: Sequence[InputsLike], again: Callable[..., Tensor]) -> Tensor:
     """Values whose derivatives by the tensors among the sides are those of a computation of them.
 
     again: the same values of the sides, which is called if a tape asks; raises what it refuses
@@ -129,7 +133,7 @@ def derived(values: Tensor, sides: Sequence[Any], again: Callable[..., Tensor]) 
 
 def _recorded(
     values: Tensor,
-    sides: Sequence[Any],
+    sides: Sequence[InputsLike],
     back: Callable[[Sequence[Tensor], Tensor], list[Tensor]],
 ) -> Tensor:
     """Values, and for tapes how to go back from them to the tensors among the sides."""

@@ -195,7 +195,7 @@ def _check_code(preprocessor: Any) -> None:
 
 
 def _short(path: Path) -> str:
-    """A path for a message: one line, cut where it is no path that a file system takes."""
+    """A path for a message: one line of at most 300 characters."""
     return one_line(str(path)[:300])
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from heapq import heapreplace
 from typing import Any, Literal
 
+from keras2gp._util.arrays import InputsLike
 from keras2gp._util.memory import peak_memory
 from keras2gp._util.text import duration_text
 from keras2gp.matrices.api import program_of
@@ -71,7 +72,11 @@ def tried_images(kernel: Any, most: int = 128) -> int:
 
 
 def speed_of(
-    kernel: Any, x: Any, positions: Literal["equal", "all"] = "all", *, whole: int | None = None
+    kernel: Any,
+    x: InputsLike,
+    positions: Literal["equal", "all"] = "all",
+    *,
+    whole: int | None = None,
 ) -> Speed:
     """The speed of a kernel, measured by its matrix of a few images, computed twice.
 

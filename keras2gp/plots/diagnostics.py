@@ -176,7 +176,7 @@ def residuals(targets: VectorLike, mean: VectorLike, std: VectorLike, title: str
 
 
 def confusion_matrix(
-    labels: LabelsLike, predicted: Any, classes: VectorLike = None, title: str = ""
+    labels: LabelsLike, predicted: LabelsLike, classes: LabelsLike = None, title: str = ""
 ) -> Figure:
     """Draw how often each class is taken for each other: rows are the true classes.
 

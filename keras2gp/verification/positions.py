@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import tensorflow as tf
 
-from keras2gp._util.arrays import Matrix, Tensor
+from keras2gp._util.arrays import InputsLike, Matrix, Tensor
 from keras2gp.errors import InputError
 from keras2gp.kernel.kernel import Kernel
 
@@ -52,7 +51,7 @@ def places_of(kernel: Kernel) -> Places:
     return Places(kernel.positions, tuple(sorted({0, middle, count - 1})))
 
 
-def matrix_at(kernel: Kernel, images: Any, places: Places) -> Matrix:
+def matrix_at(kernel: Kernel, images: InputsLike, places: Places) -> Matrix:
     """The kernel's matrix of the images at these positions, image by image."""
     if len(places.numbers) == 1:
         matrix = kernel.matrix(images, get="nngp")

@@ -18,7 +18,7 @@ def xray(
     x: InputsLike,
     y: TargetsLike,
     *,
-    test: tuple[Any, Any] | None = None,
+    test: tuple[InputsLike, TargetsLike] | None = None,
     out: str | os.PathLike[str] | None = None,
     variants: Mapping[str, Any] | None = None,
     kinds: Collection[str] | None = None,

@@ -55,7 +55,9 @@ _FEWEST = 8
 _SHOWN = 5
 
 
-def checked_rows(x: InputsLike, y: TargetsLike, test: Any) -> tuple[Inputs, Task, Inputs | None]:
+def checked_rows(
+    x: InputsLike, y: TargetsLike, test: tuple[InputsLike, TargetsLike] | None
+) -> tuple[Inputs, Task, Inputs | None]:
     """The images and targets, checked. Raises: InputError."""
     images = of_each(x, _array)
     if any(array.dtype == np.uint8 for array in arrays_of(images)):

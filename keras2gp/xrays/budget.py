@@ -105,7 +105,7 @@ def chosen_within(
         notes.append(f"{count:,} of {rows:,} rows, random ones: too few variants fit on all")
     if plan.signal_rows and not flow:
         notes.append(f"no signal flow: it does not fit into {minutes:g} minutes")
-    parts = pilot.parts(plan.some(numbers, signals=flow), left=False)
+    parts = pilot.parts(plan.of_variants(numbers, signals=flow), left=False)
     return Choice([variants[n] for n in numbers], flow, count, reasons, tuple(notes), parts)
 
 

@@ -57,7 +57,7 @@ class Examination:
         x: InputsLike,
         y: TargetsLike,
         *,
-        test: tuple[Any, Any] | None = None,
+        test: tuple[InputsLike, TargetsLike] | None = None,
         variants: Mapping[str, Any] | None = None,
         kinds: Collection[str] | None = None,
         most_work: float = 20.0,

@@ -55,7 +55,7 @@ def is_convolution(operation: Any) -> bool:
 
 
 def is_normalization(operation: Any) -> bool:
-    """Whether it is a normalisation."""
+    """Whether it is one of Keras's layers that normalise by a mean, a variance or a norm."""
     return isinstance(operation, _NORMALIZATIONS)
 
 

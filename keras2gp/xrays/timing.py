@@ -59,8 +59,8 @@ class Plan:
     signal_rows: int
     signals_there: bool
 
-    def some(self, numbers: Sequence[int], *, signals: bool) -> Plan:
-        """The work of some of the variants."""
+    def of_variants(self, numbers: Sequence[int], *, signals: bool) -> Plan:
+        """The work of some of the variants, with the signal flow or without it."""
         return replace(
             self,
             shares=[self.shares[i] for i in numbers],

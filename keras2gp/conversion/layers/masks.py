@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any
 
 from keras import ops
 
@@ -44,36 +43,36 @@ def mask_of(call: Call, context: Context, place: int) -> Tensor | None:
     return mask
 
 
-def shares(mask: KerasTensor) -> Any:
+def shares(mask: KerasTensor) -> KerasTensor:
     """Weights of a mean over the steps of a mask, times the number of all steps; [N, T]."""
     return mask * mask.shape[1] / ops.sum(mask, axis=1, keepdims=True)
 
 
-def from_zero(numbers: Any) -> Any:
+def from_zero(numbers: KerasTensor) -> KerasTensor:
     """The numbers; one below 0 is not finite."""
     return numbers / ops.cast(numbers >= 0.0, numbers.dtype)
 
 
-def block(mask: KerasTensor) -> Any:
+def block(mask: KerasTensor) -> KerasTensor:
     """The mask, [N, T], if its steps follow one another without a gap."""
     begins = ops.maximum(mask[:, 1:] - mask[:, :-1], 0.0)
     count = ops.sum(begins, axis=1, keepdims=True) + mask[:, :1]
     return mask / ops.cast(count < 1.5, mask.dtype)
 
 
-def block_backwards(mask: KerasTensor) -> Any:
+def block_backwards(mask: KerasTensor) -> KerasTensor:
     """`block` with the steps from the last to the first."""
     return block(ops.flip(mask, axis=1))
 
 
-def last_of_block(mask: KerasTensor) -> Any:
+def last_of_block(mask: KerasTensor) -> KerasTensor:
     """The number of all steps at the last one of the mask, 0 at all others; [N, T]."""
     after = ops.pad(mask[:, 1:], ((0, 0), (0, 1)))
     some = ops.max(mask, axis=1, keepdims=True)
     return block(mask) * (1.0 - after) * mask.shape[1] / some
 
 
-def last_of_block_backwards(mask: KerasTensor) -> Any:
+def last_of_block_backwards(mask: KerasTensor) -> KerasTensor:
     """`last_of_block` with the steps from the last to the first."""
     return last_of_block(ops.flip(mask, axis=1))
 
@@ -82,7 +81,7 @@ _BACKWARDS = (block_backwards, last_of_block_backwards)
 _MASKS = (shares, block, last_of_block, *_BACKWARDS)
 
 
-def moved_together(data: Any, mask: KerasTensor) -> Any:
+def moved_together(data: KerasTensor, mask: KerasTensor) -> KerasTensor:
     """The steps of data, [N, T, ...], that a mask leaves in, in front; 0 behind them.
 
     mask: [N, T], of the type of the data

@@ -228,7 +228,7 @@ class Dual:
         return self.covariance(q, s, s)
 
     def variance(self, q: ImageMap, s: Statistics) -> ImageMap:
-        """E[phi(u)^2] where the statistics are computed already.
+        """E[phi(u)^2] where the statistics are computed already; by default without them.
 
         Args:
             q: variances of u.
@@ -241,7 +241,7 @@ class Dual:
         return self.second_moment(q)
 
     def derivative_variance(self, q: ImageMap, s: Statistics) -> ImageMap:
-        """E[phi'(u)^2] where the statistics are computed already.
+        """E[phi'(u)^2] where the statistics are computed already; by default without them.
 
         Args:
             q: variances of u.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from keras2gp._util.arrays import Array, Images, InputsLike, Targets, TargetsLike, Vector
+from keras2gp._util.arrays import Array, ArrayLike, Images, InputsLike, Targets, TargetsLike, Vector
 from keras2gp._util.checks import as_float, numbers_of, require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -160,7 +159,7 @@ def check_targets(y: TargetsLike) -> Targets:
     return targets
 
 
-def real_numbers(values: Any, what: str) -> Array:
+def real_numbers(values: ArrayLike, what: str) -> Array:
     """Finite real numbers in float64, of any shape.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from sklearn.gaussian_process.kernels import KernelOperator
 
-from keras2gp._util.arrays import Array, Images, InputsLike, Vector, VectorLike
+from keras2gp._util.arrays import Array, ArrayLike, Images, InputsLike, Vector, VectorLike
 from keras2gp._util.checks import require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -89,7 +89,7 @@ def takes_text(kernel: object) -> bool:
     return any(getattr(spec, "dtype", "") == "string" for spec in getattr(kernel, "inputs", ()))
 
 
-def kernel_values(values: Any, shape: tuple[int, ...], what: str) -> Array:
+def kernel_values(values: ArrayLike, shape: tuple[int, ...], what: str) -> Array:
     """The result of a kernel as an array of the expected shape; its floating-point type is kept.
 
     Raises:
@@ -107,7 +107,7 @@ def kernel_values(values: Any, shape: tuple[int, ...], what: str) -> Array:
     return array
 
 
-def check_variances(values: Any, count: int, what: str) -> Vector:
+def check_variances(values: VectorLike, count: int, what: str) -> Vector:
     """Prior variances, [count], in float64.
 
     Raises:

@@ -11,7 +11,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from keras2gp._util.arrays import Indices, LabelsLike, Targets, Vector
+from keras2gp._util.arrays import Indices, LabelsLike, Targets, Vector, VectorLike
 from keras2gp._util.checks import is_missing, require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
@@ -173,7 +173,7 @@ def check_label_setting(labels: Any, probabilities: str) -> None:
         )
 
 
-def class_weights(setting: Any, y: LabelsLike, weights: Any) -> Any:
+def class_weights(setting: Any, y: LabelsLike, weights: VectorLike) -> VectorLike:
     """The weights of all labels, from those of classes and of samples; None where all are 1.
 
     Raises:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from keras2gp._util.arrays import Noise, Vector
+from keras2gp._util.arrays import Noise, NoiseLike, Vector
 from keras2gp._util.checks import is_finite_and_not_negative
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.errors import InputError
@@ -24,7 +22,7 @@ BY_OUTPUT = "auto-per-output"
 """The setting `noise_variance` that chooses a noise for each output."""
 
 
-def check_noise_setting(noise_variance: Any) -> float | None:
+def check_noise_setting(noise_variance: NoiseLike) -> float | None:
     """The noise variance as a float, or None where it is chosen.
 
     Raises:
@@ -41,7 +39,7 @@ def check_noise_setting(noise_variance: Any) -> float | None:
     return check_noise(noise_variance)
 
 
-def check_noise(noise_variance: Any) -> float:
+def check_noise(noise_variance: NoiseLike) -> float:
     """The noise variance as a float.
 
     Raises:
@@ -77,6 +75,6 @@ def noise_of(added: Noise, rows: slice) -> Noise:
     return added[rows] if isinstance(added, np.ndarray) else added
 
 
-def column_of(added: Noise) -> Any:
+def column_of(added: Noise) -> Noise:
     """A diagonal as a factor of columns: of b [N, C] in added * b."""
     return added[:, None] if isinstance(added, np.ndarray) else added

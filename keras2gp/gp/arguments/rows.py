@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Noise, TargetsLike, Vector, VectorLike
+from keras2gp._util.arrays import (
+    Array,
+    Indices,
+    Matrix,
+    Noise,
+    NoiseLike,
+    TargetsLike,
+    Vector,
+    VectorLike,
+)
 from keras2gp._util.checks import is_missing, one_of
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -67,7 +76,7 @@ class UsedRows:
 
 
 def row_noise(
-    setting: Any, weights: Vector | None, rows: int, outputs: int | None = None
+    setting: NoiseLike, weights: Vector | None, rows: int, outputs: int | None = None
 ) -> RowNoise:
     """The noise of every row, from the setting `noise_variance` and the weights.
 

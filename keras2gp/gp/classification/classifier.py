@@ -15,6 +15,7 @@ from keras2gp._util.arrays import (
     InputsLike,
     LabelsLike,
     Matrix,
+    NoiseLike,
     Targets,
     Vector,
     VectorLike,
@@ -135,7 +136,7 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
     def __init__(
         self,
         kernel: Any,
-        noise_variance: Any = "auto",
+        noise_variance: NoiseLike = "auto",
         jitter: float | str = "auto",
         probabilities: str = "linear",
         solver: Any = "auto",

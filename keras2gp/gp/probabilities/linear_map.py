@@ -98,7 +98,7 @@ class LinearMap:
 
         Args:
             facts: the first part of a state.
-            arrays: the second part.
+            arrays: the second part, D and the offset beside it, [C, C + 1].
             classes: C.
 
         Returns:

@@ -14,6 +14,7 @@ from keras2gp._util.arrays import (
     InputsLike,
     Matrix,
     Noise,
+    NoiseLike,
     Targets,
     TargetsLike,
     Vector,
@@ -83,7 +84,7 @@ class GaussianProcess(Posterior):
     def __init__(
         self,
         kernel: Any,
-        noise_variance: Any = "auto",
+        noise_variance: NoiseLike = "auto",
         jitter: float | str = "auto",
         solver: Any = "auto",
     ) -> None:

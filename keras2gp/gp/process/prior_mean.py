@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Matrix
+from keras2gp._util.arrays import InputsLike, Matrix
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import kernel_values
 from keras2gp.gp.arguments.positions import Positioned
@@ -23,7 +23,7 @@ def has_mean(kernel: Any) -> bool:
     return not isinstance(kernel, str) and callable(getattr(kernel, "mean", None))
 
 
-def mean_of_rows(kernel: Any, rows: Any, outputs: int) -> Matrix | float:
+def mean_of_rows(kernel: Any, rows: InputsLike, outputs: int) -> Matrix | float:
     """The prior mean of rows of the matrix, [M, outputs] or [M, 1]; 0.0 without a mean function.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from keras2gp._util.arrays import Array, Images, InputsLike, Vector
+from keras2gp._util.arrays import Array, Images, InputsLike, Vector, VectorLike
 from keras2gp.errors import InputError
 
 __all__ = [
@@ -248,7 +248,7 @@ def _norms(x: Images) -> Vector:
     return norms
 
 
-def out_of_distribution_auroc(inside: Any, outside: Any) -> float:
+def out_of_distribution_auroc(inside: VectorLike, outside: VectorLike) -> float:
     """Area under the ROC curve of a score that detects foreign inputs, 0 to 1.
 
     It is P(score outside > score inside), where equal scores count half; 0.5 is chance. Posterior

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Images, InputsLike, Matrix, Tensor, Vector
+from keras2gp._util.arrays import Array, ArrayLike, Images, InputsLike, Matrix, Tensor, Vector
 from keras2gp.errors import InputError
 from keras2gp.gp.probabilities.linear_map import LinearMap
 from keras2gp.gp.solvers.system import LinearSystem
@@ -35,8 +35,7 @@ def mean_and_variance(
     Raises:
         InputError: the solver solves no further systems.
     """
-    import tensorflow as tf  # noqa: PLC0415 (numpy alone does for all else)
-
+    tf = _tensorflow()
     if not hasattr(system, "solve"):
         raise InputError(
             "derivatives of the variance need the inverse of the kernel matrix, which this solver "
@@ -51,7 +50,7 @@ def mean_and_variance(
 
 
 def class_probabilities(
-    mean: Tensor, linear: LinearMap | None, temperature: float | None, values: Any
+    mean: Tensor, linear: LinearMap | None, temperature: float | None, values: ArrayLike
 ) -> Tensor:
     """Probabilities of classes as tensors, with the derivatives of the softmax of their means.
 
@@ -61,8 +60,7 @@ def class_probabilities(
         temperature: the divisor of the means.
         values: the probabilities, [M, C].
     """
-    import tensorflow as tf  # noqa: PLC0415
-
+    tf = _tensorflow()
     if linear is None:
         logits = mean / temperature
     else:
@@ -70,8 +68,14 @@ def class_probabilities(
     return _with_values(tf.nn.softmax(logits), values)
 
 
-def _with_values(tensor: Tensor, values: Any) -> Tensor:
+def _with_values(tensor: Tensor, values: Array) -> Tensor:
     """A tensor of these values, with the derivatives of another."""
+    tf = _tensorflow()
+    return tf.stop_gradient(tf.constant(values) - tensor) + tensor
+
+
+def _tensorflow() -> Any:
+    """TensorFlow, which derivatives alone take; numpy does for all else."""
     import tensorflow as tf  # noqa: PLC0415
 
-    return tf.stop_gradient(tf.constant(values) - tensor) + tensor
+    return tf

@@ -13,6 +13,7 @@ from keras2gp._util.arrays import (
     Indices,
     InputsLike,
     Matrix,
+    NoiseLike,
     Targets,
     TargetsLike,
     Vector,
@@ -52,7 +53,7 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
         y: TargetsLike,
         *,
         sample_weight: VectorLike = None,
-        noise_variance: Any = None,
+        noise_variance: NoiseLike = None,
     ) -> Self:
         """Add inputs with their targets to the fit, as if they had been there from the start.
 

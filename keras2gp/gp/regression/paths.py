@@ -181,7 +181,7 @@ class Prior:
     seed: int
     error: float
 
-    def __call__(self, rows: Any) -> tuple[Vector, Matrix]:
+    def __call__(self, rows: InputsLike) -> tuple[Vector, Matrix]:
         """The share of the variance that Z leaves of rows, [M], and f of them, [M, draws]."""
         cross = kernel_values(
             self.covariance(rows, self.basis), (len(rows), len(self.lower)), "the kernel matrix"
@@ -196,7 +196,7 @@ class Prior:
         share = np.divide(rest, variance, out=np.zeros_like(rest), where=variance > 0.0)
         return share, values
 
-    def add_rest(self, values: Matrix, rows: Any, variance: Vector, rest: Vector) -> Vector:
+    def add_rest(self, values: Matrix, rows: InputsLike, variance: Vector, rest: Vector) -> Vector:
         """The variance that Z leaves of rows, 0 below rounding; what is drawn of it is added to f.
 
         Args:
@@ -266,7 +266,7 @@ def prior_of(
     return prior, rest, values
 
 
-def normals_of(rows: Any, seed: int, count: int) -> Matrix:
+def normals_of(rows: InputsLike, seed: int, count: int) -> Matrix:
     """Standard normal numbers of inputs, [M, count], which are functions of the input and the seed.
 
     Equal inputs, in whatever floating-point type, have the same; those of others are independent,
@@ -336,7 +336,7 @@ def corrections(system: LinearSystem, prior: Matrix, noise: Noise, random: Any) 
             f"sample paths need solves with other targets, which {type(system).__name__} has not "
             "got. Try: solver='cholesky'"
         )
-    root = np.sqrt(noise)
+    root: Noise = np.sqrt(noise)
     if np.ndim(noise) == 2:  # the draws of an output stand side by side
         root = np.repeat(root, prior.shape[1] // np.shape(noise)[1], axis=1)
     else:

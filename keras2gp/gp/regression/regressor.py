@@ -15,6 +15,7 @@ from keras2gp._util.arrays import (
     GramLike,
     InputsLike,
     Matrix,
+    NoiseLike,
     Targets,
     TargetsLike,
     Vector,
@@ -116,7 +117,7 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
     def __init__(
         self,
         kernel: Any,
-        noise_variance: Any = "auto",
+        noise_variance: NoiseLike = "auto",
         jitter: float | str = "auto",
         normalize_y: bool | str = "auto",
         solver: Any = "auto",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras2gp._util.array_files import array_writer, read_array
-from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Vector
+from keras2gp._util.arrays import Array, ArrayLike, Indices, Matrix, Noise, Vector
 from keras2gp._util.files import write_file
 from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, ModelFileError
@@ -71,7 +71,7 @@ class CholeskyFactor:
         """log det A = 2 sum_i log L_ii."""
         return 2.0 * float(np.log(self._panels.diagonal()).sum())
 
-    def half_solve(self, b: Any) -> Array:
+    def half_solve(self, b: ArrayLike) -> Array:
         """L^-1 b as a new array.
 
         Shapes:
@@ -90,7 +90,7 @@ class CholeskyFactor:
         self._panels.solve_lower(work)
         return work.reshape(np.shape(b))
 
-    def solve(self, b: Any) -> Array:
+    def solve(self, b: ArrayLike) -> Array:
         """A^-1 b as a new array.
 
         Shapes:
@@ -294,7 +294,7 @@ class CholeskyFactor:
         """See LinearSystem.from_state.
 
         Args:
-            state: the arrays.
+            state: the arrays: `factor.npy` is the vector that `as_vector` returned, [numbers].
             origin: the facts of the fit.
 
         Returns:

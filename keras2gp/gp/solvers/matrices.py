@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from keras2gp._util.arrays import Matrix
+from keras2gp._util.arrays import GramLike, Matrix
 from keras2gp.errors import InputError
 
 __all__ = [
@@ -101,7 +101,7 @@ class MatrixProduct(Protocol):
         ...
 
 
-def check_shape(matrix: Any) -> int:
+def check_shape(matrix: GramLike) -> int:
     """N of a matrix [N, N].
 
     Raises:
