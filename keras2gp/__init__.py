@@ -15,7 +15,7 @@ from keras2gp._util.xla_cache import keep_programs
 if TYPE_CHECKING:
     from keras2gp.conversion.pipeline import convert, inspect
     from keras2gp.conversion.registry import deterministic, reader
-    from keras2gp.covariance.duals.base import Dual
+    from keras2gp.covariance.dual import Dual
     from keras2gp.covariance.duals.hermite import Hermite
     from keras2gp.covariance.own_activations import Expanded
     from keras2gp.covariance.registry import dual, rule
@@ -74,7 +74,7 @@ keep_programs()
 _HOMES = {
     "ClusterProduct": "matrices.product",
     "ConversionReport": "report",
-    "Dual": "covariance.duals.base",
+    "Dual": "covariance.dual",
     "EmpiricalKernel": "empirical.kernel",
     "Expanded": "covariance.own_activations",
     "GPClassifier": "gp.classification.classifier",

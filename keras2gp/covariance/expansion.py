@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras2gp.covariance.base import Reach
-from keras2gp.covariance.duals.base import Dual, Limited
+from keras2gp.covariance.dual import Dual, Limited
 from keras2gp.covariance.duals.composed import known_form
 from keras2gp.covariance.duals.hermite import Hermite
 from keras2gp.covariance.duals.piecewise import Piecewise

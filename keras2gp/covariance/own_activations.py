@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras2gp._util.text import received_text
-from keras2gp.covariance.duals.base import Dual
+from keras2gp.covariance.dual import Dual
 from keras2gp.covariance.duals.expanded import Expanded
 from keras2gp.covariance.registry import is_outside, own_activation
 from keras2gp.errors import InputError

@@ -20,7 +20,7 @@ from keras2gp.covariance import (  # noqa: F401
     windows,
 )
 from keras2gp.covariance.base import Pairs, Parameters, Reach, Rule, Statistics, WindowMethod
-from keras2gp.covariance.duals.base import Dual
+from keras2gp.covariance.dual import Dual
 from keras2gp.covariance.duals.composed import reason_of_steps
 from keras2gp.covariance.forward_pass import ForwardPass
 from keras2gp.covariance.pairs import CrossPairs, ImageBlock, SelfPairs, with_margin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -13,11 +13,9 @@ from keras2gp._util.arrays import ImageMap, PairMap
 from keras2gp._util.checks import truth
 from keras2gp._util.text import quoted_text
 from keras2gp.covariance.base import Maps, Rule, RuleContext
+from keras2gp.covariance.dual import Dual
 from keras2gp.errors import InputError, RegistryError
 from keras2gp.graph.ops import Activation, Op
-
-if TYPE_CHECKING:
-    from keras2gp.covariance.duals.base import Dual
 
 __all__ = [
     "OWN",

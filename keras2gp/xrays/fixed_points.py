@@ -22,7 +22,7 @@ import tensorflow as tf
 from scipy.optimize import brentq
 
 from keras2gp._util.arrays import Tensor, Vector
-from keras2gp.covariance.duals.base import Dual
+from keras2gp.covariance.dual import Dual
 from keras2gp.covariance.registry import dual_of
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation, Normalize, Weighted

@@ -11,7 +11,7 @@ from oracles import quadrature
 from oracles.activations import CASES
 
 from keras2gp.covariance import expansion, program  # noqa: F401 (registers the duals)
-from keras2gp.covariance.duals.base import LARGEST_ERROR
+from keras2gp.covariance.dual import LARGEST_ERROR
 from keras2gp.covariance.duals.elementary import arcsin
 from keras2gp.covariance.duals.hermite import Hermite
 from keras2gp.covariance.duals.piecewise import Piecewise

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, Matrix, Tensor, Vector
-from keras2gp.covariance.duals.base import Limited
+from keras2gp.covariance.dual import Limited
 from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments
 from keras2gp.covariance.duals.elementary import correlation_statistics
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor, Vector
-from keras2gp.covariance.duals.base import Statistics
+from keras2gp.covariance.dual import Statistics
 from keras2gp.covariance.duals.chebyshev import Tabulated, is_smooth, roots, table
 from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments, Smooth, moments
 from keras2gp.covariance.duals.compact_sums import READ, CompactSum, Rows, designed

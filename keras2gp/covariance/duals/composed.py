@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.duals.base import Dual
+from keras2gp.covariance.dual import Dual
 from keras2gp.covariance.duals.elementary import polynomial
 from keras2gp.covariance.duals.expanded import Expanded
 from keras2gp.covariance.duals.hermite import Hermite

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Tensor
-from keras2gp.covariance.duals.base import Dual, Limited
+from keras2gp.covariance.dual import Dual, Limited
 from keras2gp.covariance.duals.chebyshev import roots
 from keras2gp.covariance.duals.compact import FAR, compact_of
 from keras2gp.covariance.duals.corner_slopes import WithSlopes, corner_slopes_of

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
-from keras2gp.covariance.duals.base import Dual, Limited, Statistics
+from keras2gp.covariance.dual import Dual, Limited, Statistics
 from keras2gp.covariance.duals.chebyshev import is_smooth, monomials, roots, table
 from keras2gp.covariance.duals.coefficients import INTERPOLATION
 from keras2gp.covariance.duals.elementary import correlation_statistics, polynomial

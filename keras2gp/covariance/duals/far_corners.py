@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap
-from keras2gp.covariance.duals.base import Limited, Statistics
+from keras2gp.covariance.dual import Limited, Statistics
 from keras2gp.covariance.duals.homogeneous import TwoSlopes
 
 __all__ = ["FarCorners", "far_corners_of"]

@@ -26,7 +26,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
 from keras2gp._util.text import received_text
 from keras2gp.covariance.base import Reach
-from keras2gp.covariance.duals.base import Dual, Statistics
+from keras2gp.covariance.dual import Dual, Statistics
 from keras2gp.covariance.duals.coefficients import INTERPOLATION, Smooth, moments
 from keras2gp.covariance.duals.compact import Compact, compact_of, narrow_of, wide_of
 from keras2gp.covariance.duals.elementary import correlation_statistics

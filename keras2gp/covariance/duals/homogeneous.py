@@ -17,7 +17,7 @@ import math
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
-from keras2gp.covariance.duals.base import Dual, Statistics, rounding_of
+from keras2gp.covariance.dual import Dual, Statistics, rounding_of
 from keras2gp.covariance.duals.elementary import (
     ANGLE,
     angle_of,

@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
 from keras2gp.covariance.base import Reach
-from keras2gp.covariance.duals.base import LARGEST_ERROR, Dual, Limited, Statistics, rounding_of
+from keras2gp.covariance.dual import LARGEST_ERROR, Dual, Limited, Statistics, rounding_of
 from keras2gp.covariance.duals.corner_forms import Cornered, forms_of
 from keras2gp.covariance.duals.densities import (
     Integrand,

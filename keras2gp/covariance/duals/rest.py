@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keras2gp._util.arrays import ImageMap, PairMap
-from keras2gp.covariance.duals.base import Dual, Statistics
+from keras2gp.covariance.dual import Dual, Statistics
 from keras2gp.covariance.registry import dual_of, dual_of_function
 from keras2gp.graph.ops import Rest
 

@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
-from keras2gp.covariance.duals.base import Dual, Statistics
+from keras2gp.covariance.dual import Dual, Statistics
 from keras2gp.covariance.duals.chebyshev import Tabulated, roots
 from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments, moments
 from keras2gp.covariance.duals.elementary import FALL_ERROR, correlation_statistics, fall

@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap
-from keras2gp.covariance.duals.base import LARGEST_ERROR, Dual, Statistics, rounding_of
+from keras2gp.covariance.dual import LARGEST_ERROR, Dual, Statistics, rounding_of
 from keras2gp.covariance.duals.elementary import arcsin, root_of, same_sign
 from keras2gp.covariance.registry import dual
 
