@@ -15,7 +15,15 @@ from typing import Any
 from keras2gp._util.text import did_you_mean, received_text, size_text
 from keras2gp.errors import InputError, Keras2GPError
 
-__all__ = ["as_path", "expanded", "missing", "no_path", "read_if_regular", "real_path"]
+__all__ = [
+    "as_path",
+    "expanded",
+    "missing",
+    "no_path",
+    "read_if_regular",
+    "real_path",
+    "suffix_of",
+]
 
 _MOST = 1000
 """Names of a folder that are compared with one that it lacks."""
@@ -32,6 +40,14 @@ def expanded(text: str) -> Path:
 def real_path(path: Path) -> Path:
     """A path without links; Path.resolve() raises where links go in a circle."""
     return Path(os.path.realpath(path))
+
+
+def suffix_of(path: Path | str) -> str:
+    """The suffix of a path's name in lower case, such as ".csv" of DATA.CSV.
+
+    Formats are told by it alone, so that a name in capitals is one of the same format.
+    """
+    return Path(path).suffix.lower()
 
 
 def no_path(text: str) -> str:

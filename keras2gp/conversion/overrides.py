@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from keras2gp._util.paths import as_path
+from keras2gp._util.paths import as_path, suffix_of
 from keras2gp._util.text import repeated, unique_object
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
@@ -78,7 +78,7 @@ def read_overrides(path: str | os.PathLike[str]) -> dict[str, Any]:
         twice, or does not hold a mapping. Patterns and values are checked by `apply_overrides`.
     """
     file = as_path("overrides", path, PriorError)
-    kind = file.suffix.lower()
+    kind = suffix_of(file)
     if kind not in (".yaml", ".yml", ".json"):
         raise PriorError(f"{file}: overrides are read from .yaml, .yml or .json files")
     try:

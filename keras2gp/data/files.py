@@ -20,6 +20,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
+from keras2gp._util.paths import suffix_of
 from keras2gp.errors import DataError
 
 __all__ = ["read_idx", "read_idx_folder", "read_npy", "read_npy_folder", "read_npz"]
@@ -94,11 +95,16 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     """The members of an archive by the name of their array; two of one name are refused."""
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
-        name = info.filename.removesuffix(".npy")
+        name = _array_name(info.filename)
         if name in members:
             raise DataError(f"{path}: two of its arrays are named {name!r}. Try: save it anew")
         members[name] = info
     return members
+
+
+def _array_name(file: str) -> str:
+    """The name of the array of a file NAME.npy, in capitals too; that of any other file."""
+    return file[:-4] if suffix_of(file) == ".npy" else file
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
@@ -170,8 +176,16 @@ def read_npy(path: Path) -> Array:
 
 def read_npy_folder(folder: Path, names: tuple[str, ...]) -> dict[str, Array]:
     """Read those of the arrays NAME.npy that a folder holds. Raises: DataError, as `read_npy`."""
-    paths = {name: folder / f"{name}.npy" for name in names}
-    return {name: read_npy(path) for name, path in paths.items() if path.is_file()}
+    paths: dict[str, Path] = {}
+    with _damage_named(folder):
+        files = sorted(folder.iterdir())
+    for path in files:
+        name = _array_name(path.name)
+        if name in names and name != path.name and path.is_file():
+            if name in paths:
+                raise DataError(f"{folder}: two of its arrays are named {name!r}")
+            paths[name] = path
+    return {name: read_npy(paths[name]) for name in names if name in paths}
 
 
 def read_idx_folder(folder: Path) -> dict[str, Array]:
@@ -204,7 +218,7 @@ def _idx_name(stem: str, axes: int) -> str:
 
 def _idx_path(folder: Path, stem: str, axes: int) -> Path | None:
     for separator in ("-", "."):
-        for ending in ("", ".gz"):
+        for ending in ("", ".gz", ".GZ"):
             path = folder / f"{stem}{separator}idx{axes}-ubyte{ending}"
             if path.is_file():
                 return path
@@ -222,7 +236,7 @@ def read_idx(path: Path) -> Array:
     """
     with _damage_named(path):
         length = path.stat().st_size
-        if path.suffix == ".gz":
+        if suffix_of(path) == ".gz":
             with gzip.open(path, "rb") as unpacked:
                 return _idx(unpacked, path, most=_DEFLATE_RATIO * length)
         with path.open("rb") as stream:

@@ -18,7 +18,7 @@ from keras import layers
 from scipy import stats
 from sklearn.model_selection import ParameterSampler
 
-from keras2gp._util.paths import expanded
+from keras2gp._util.paths import expanded, suffix_of
 from keras2gp.errors import InputError
 from keras2gp.search import PAPER_SPACES, SPACE_NAMES
 
@@ -84,7 +84,7 @@ def space_of(text: str, image_shape: Sequence[int], classes: int) -> Space:
     if text in PAPER_SPACES:
         return paper_space(image_shape, classes, text)
     path, colon, function = text.rpartition(":")
-    if not colon or Path(path).suffix != ".py":
+    if not colon or suffix_of(path) != ".py":
         raise InputError(f"{text!r} is no space: {SPACE_NAMES}")
     return own_space(expanded(path), function)
 

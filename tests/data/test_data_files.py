@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras2gp.data.loading import load
+from keras2gp.data.loading import images_of, load
 from keras2gp.errors import DataError
 
 SHAPE = (4, 3, 1)
@@ -34,6 +34,30 @@ def test_npz_x_and_y(tmp_path):
     assert data.x_test is None
     assert data.y_test is None
     assert data.notes == ()
+
+
+def test_names_in_capitals(tmp_path):
+    """A format is told by a name's suffix, in capitals too."""
+    np.savez(tmp_path / "d.npz", x=pixels(5), y=labels(5))
+    (tmp_path / "d.npz").rename(tmp_path / "D.NPZ")
+    (tmp_path / "D.Csv").write_text("a,b\n1,2\n3,4\n")
+    folder, packed = tmp_path / "arrays", tmp_path / "idx"
+    folder.mkdir()
+    packed.mkdir()
+    for name, array in (("x", pixels(5)), ("y", labels(5))):
+        np.save(folder / f"{name}.npy", array)
+        (folder / f"{name}.npy").rename(folder / f"{name}.NPY")
+    write_idx(packed, IDX, ending=".gz")
+    for path in list(packed.iterdir()):
+        path.rename(path.with_suffix(".GZ"))
+    assert load(str(tmp_path / "D.Csv"), target="b").y_train.tolist() == [2, 4]
+    for source in (tmp_path / "D.NPZ", folder, packed):
+        assert load(str(source)).y_train.shape == (5,), source
+    images, _ = images_of(str(folder / "x.NPY"))
+    np.testing.assert_array_equal(images, pixels(5))
+    np.save(folder / "x.npy", pixels(4))
+    with pytest.raises(DataError, match="two of its arrays are named 'x'"):
+        load(str(folder))
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
