@@ -8,6 +8,7 @@ import math
 import numbers
 import re
 import reprlib
+import stat
 from collections.abc import Hashable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,8 @@ def read_overrides(path: str | os.PathLike[str]) -> dict[str, Any]:
     if kind not in (".yaml", ".yml", ".json"):
         raise PriorError(f"{file}: overrides are read from .yaml, .yml or .json files")
     try:
+        if stat.S_ISFIFO(file.stat().st_mode):
+            raise PriorError(f"{file}: is a pipe, and no file")
         with file.open("rb") as stream:
             data = stream.read(_FILE_LIMIT + 1)
     except OSError as error:

@@ -104,7 +104,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
 
 def _array_name(file: str) -> str:
     """The name of the array of a file NAME.npy, in capitals too; that of any other file."""
-    return file[:-4] if suffix_of(file) == ".npy" else file
+    return file[:-4] if file.lower().endswith(".npy") else file
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
@@ -121,6 +121,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Arra
                 f"{where} is damaged: shape {shape} of {dtype} takes {size} bytes, and the archive "
                 f"holds {info.file_size}, packed in {info.compress_size}"
             )
+    require_memory(size, where, "a part of the rows", DataError)
     with archive.open(info) as stream:
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
         stream.read(1)  # zipfile compares the checksum at the end of a member
@@ -144,12 +145,18 @@ def _is_shape(shape: tuple[int, ...]) -> bool:
 
 def _npy_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
         raise DataError(f"{where} has .npy version {version}, expected 1.0 or 2.0")
+    try:
+        shape, _, dtype = readers[version](stream)
+    except ValueError as error:
+        if "max_header_size" in str(error):  # numpy advises to trust the file
+            raise DataError(f"{where} is damaged: its header is longer than any array's") from error
+        raise
     return shape, dtype
 
 
@@ -258,6 +265,7 @@ def _idx(stream: Stream, path: Path, most: int) -> Array:
     stated = f"its header states {shape} values of {dtype.itemsize} bytes"
     if 4 + 4 * axes + count > most:
         raise DataError(f"{path}: {stated}, more than the file can hold: it is damaged or cut off")
+    require_memory(count, str(path), "a part of the rows", DataError)
     values = stream.read(count)
     if len(values) < count:
         raise DataError(f"{path}: {stated}, and it holds {len(values)} bytes of them: cut off")

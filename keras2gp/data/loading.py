@@ -141,9 +141,11 @@ def images_of(
 
 
 def _require_rows(images: Array, source: str) -> Array:
-    """The array of a file. Raises: DataError if it is a single number, which has no rows."""
+    """The array of a file. Raises: DataError if it is a single number, or has no rows."""
     if not images.ndim:
         raise DataError(f"{source}: shape (), expected [N, *shape]")
+    if not len(images):
+        raise DataError(f"{source}: images: shape {images.shape}: there are none")
     return images
 
 

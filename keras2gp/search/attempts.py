@@ -84,9 +84,9 @@ class Attempts:
         """
         try:
             model = self.build(dict(settings))
-        except MemoryError:
+        except (MemoryError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (a user's own code, and Keras)
+        except BaseException as error:  # noqa: BLE001 (a user's own code, and Keras)
             return _failed(number, settings, "build", error)
         try:
             kernel = convert(model, dtype=self.dtype)

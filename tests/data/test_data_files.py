@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from keras2gp._util import memory
 from keras2gp.data.loading import images_of, load
 from keras2gp.errors import DataError
 
@@ -145,6 +146,29 @@ def test_npz_bad_member(tmp_path, member, says):
         archive.writestr("y.npy", npy((5,), payload=bytes(5)))
     with pytest.raises(DataError, match=says):
         load(str(tmp_path / "d.npz"))
+
+
+def test_packed_arrays_beyond_the_memory(tmp_path, monkeypatch):
+    """A small file of zeros is a large array: compared before memory is taken."""
+    np.savez_compressed(tmp_path / "d.npz", x=np.zeros((1000, *SHAPE)), y=np.zeros(1000))
+    write_idx(tmp_path, {**IDX, "x_train": idx(np.zeros((2000, 4, 3), np.uint8))}, ending=".gz")
+    monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
+    for source in (tmp_path / "d.npz", tmp_path):
+        with pytest.raises(DataError, match=r"needs .* of memory and .* is available"):
+            load(str(source))
+
+
+def test_images_of_no_rows(tmp_path):
+    """Text too, of which nothing else counts the rows; and a header longer than any."""
+    for array in (np.zeros((0, 2)), np.zeros((0, 2), "U3")):
+        np.save(tmp_path / "x.npy", array)
+        with pytest.raises(DataError, match="there are none"):
+            images_of(str(tmp_path / "x.npy"))
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }" + b" " * 60_000 + b"\n"
+    header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+    (tmp_path / "x.npy").write_bytes(header + bytes(4))
+    with pytest.raises(DataError, match="its header is longer than any"):
+        images_of(str(tmp_path / "x.npy"))
 
 
 def test_npz_packed_otherwise(tmp_path):
