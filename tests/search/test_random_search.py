@@ -119,6 +119,8 @@ def test_it_goes_on(parts, tmp_path, monkeypatch):
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
     assert again.best.trial == whole.best.trial
     assert again.best.settings == whole.best.settings
+    best = [json.loads((tmp_path / d / "best.json").read_text()) for d in ("cut", "whole")]
+    assert best[0]["parameters"] == best[1]["parameters"]  # names of layers too
     assert not list((tmp_path / "cut").glob("trial-*"))
 
     def no_more(*arguments, **options):
