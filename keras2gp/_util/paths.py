@@ -15,7 +15,15 @@ from typing import Any
 from keras2gp._util.text import did_you_mean, received_text, size_text
 from keras2gp.errors import InputError, Keras2GPError
 
-__all__ = ["as_path", "expanded", "missing", "no_path", "read_if_regular", "real_path"]
+__all__ = [
+    "as_path",
+    "expanded",
+    "missing",
+    "no_path",
+    "read_if_regular",
+    "real_path",
+    "suffix_of",
+]
 
 _MOST = 1000
 """Names of a folder that are compared with one that it lacks."""
@@ -32,6 +40,14 @@ def expanded(text: str) -> Path:
 def real_path(path: Path) -> Path:
     """A path without links; Path.resolve() raises where links go in a circle."""
     return Path(os.path.realpath(path))
+
+
+def suffix_of(path: Path | str) -> str:
+    """The suffix of a path's name in lower case, such as ".csv" of DATA.CSV.
+
+    Formats are told by it alone, so that a name in capitals is one of the same format.
+    """
+    return Path(path).suffix.lower()
 
 
 def no_path(text: str) -> str:
@@ -65,7 +81,13 @@ def as_path(name: str, value: Any, error: type[Keras2GPError] = InputError) -> P
 
 
 def missing(path: Path, what: str = "no such file") -> str:
-    """The message on a path where nothing is, with a name beside it that resembles it."""
+    """The message on a path where nothing is, with a name beside it that resembles it.
+
+    Where something else is than what was expected, such as a pipe, the message says that.
+    """
+    if os.path.lexists(path):
+        expected = what.removeprefix("no such ").replace(" or ", " or a ")
+        return f"{path}: {_other_kind(path)}; expected a {expected}"
     try:
         names = [
             entry.name for entry, _ in zip(os.scandir(path.parent), range(_MOST), strict=False)
@@ -73,6 +95,15 @@ def missing(path: Path, what: str = "no such file") -> str:
     except OSError:  # its folder is missing too, or may not be read
         names = []
     return f"{path}: {what}.{did_you_mean(path.name, names)}".removesuffix(".")
+
+
+def _other_kind(path: Path) -> str:
+    """What there is at a path, in words."""
+    if not path.exists():
+        return "is a link that leads nowhere"
+    if path.is_dir():
+        return "is a folder"
+    return "is a file" if path.is_file() else "is a pipe, a socket or a device"
 
 
 def read_if_regular(path: Path, largest: int | None = None) -> bytes | None:

@@ -130,7 +130,7 @@ class ProgramCache:
         self.publish()
         for path in self.directory.glob("*.pb"):
             with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _YOUNG:
+                if not _is_young(path):
                     path.unlink()
 
     @property
@@ -302,7 +302,7 @@ def _sweep(root: Path) -> None:
     """Remove what processes left that were killed: folders that nobody holds."""
     for directory in root.glob(f"*/{_RUN}*"):
         with suppress(OSError):
-            if time.time() - directory.stat().st_mtime < _YOUNG:
+            if _is_young(directory):
                 continue
             if not directory.is_dir():
                 directory.unlink()
@@ -313,6 +313,14 @@ def _sweep(root: Path) -> None:
                 shutil.rmtree(directory, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _is_young(path: Path) -> bool:
+    """Whether a path is new; one of the future is not, of a clock that was wrong.
+
+    Raises: OSError.
+    """
+    return abs(time.time() - path.stat().st_mtime) < _YOUNG
 
 
 def _bound(root: Path) -> None:

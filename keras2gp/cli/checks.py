@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras2gp._util.fit_record import identity, read_record
-from keras2gp._util.paths import expanded, missing
+from keras2gp._util.paths import expanded, missing, suffix_of
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.outputs import (
     EXPORT,
@@ -122,7 +122,7 @@ def check_predict(options: argparse.Namespace) -> None:
     check_store_of_fit(options.gram, new=False)
     check_data(options)
     out: Path = options.out
-    if out.suffix not in (".csv", ".npz"):
+    if suffix_of(out) not in (".csv", ".npz"):
         raise UsageError(f"--out {out}: expected a name that ends in .csv or .npz")
     check_file_to_replace(options, is_predictions, "predictions")
 
@@ -136,7 +136,7 @@ def check_export(options: argparse.Namespace) -> None:
 def check_search(options: argparse.Namespace) -> None:
     """Check the arguments of `search`, and set the default of --validation."""
     path, colon, _ = options.space.rpartition(":")
-    if options.space not in PAPER_SPACES and (not colon or Path(path).suffix != ".py"):
+    if options.space not in PAPER_SPACES and (not colon or suffix_of(path) != ".py"):
         raise UsageError(f"{options.space!r} is no space: {SPACE_NAMES}")
     if colon:
         _check_file(Path(path), "SPACE")
@@ -152,7 +152,7 @@ def check_tune(options: argparse.Namespace) -> None:
     """Check the arguments of `tune`."""
     _check_conversion(options, kernels=True)
     check_data(options)
-    if options.out.suffix not in (".yaml", ".yml"):
+    if suffix_of(options.out) not in (".yaml", ".yml"):
         raise UsageError(f"--out {options.out}: expected a name that ends in .yaml")
     check_new_file(options.out, "--out")
 
@@ -273,7 +273,7 @@ def _check_solver(options: argparse.Namespace) -> None:
 
 
 def _check_picture(options: argparse.Namespace) -> None:
-    if options.out.suffix.lower() not in SUFFIXES:
+    if suffix_of(options.out) not in SUFFIXES:
         raise UsageError(f"--out {options.out}: expected a name that ends in .png or .svg")
     check_file_to_replace(options, is_picture, "picture of keras2gp")
     new_figure(1, 1)  # says at once where matplotlib is missing

@@ -114,7 +114,7 @@ def _check_table(table: Mapping[str, Any], command: Parser, names: list[str], pa
             _check_table(_table(table, [*names, key], path), within[key], [*names, key], path)
         elif within or _named(key, known) is None:
             what = "command" if within else "option"
-            hint = did_you_mean(key.replace("_", "-"), known)
+            hint = did_you_mean(key.replace("_", "-"), [name for name in known if name != key])
             raise UsageError(f"{_OPTION} {path}: [{'.'.join(names)}] has no {what} {key}.{hint}")
 
 

@@ -30,8 +30,10 @@ from keras2gp.gp.process.fitted import rows_of_batch
 from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.saving import Head
 
-__all__ = ["KeptCovariances"]
+__all__ = ["BATCH", "KeptCovariances"]
 
+BATCH = 512
+"""Images that are predicted together, at most."""
 _LARGEST_JSON = 2**16
 
 
@@ -77,6 +79,22 @@ class KeptCovariances:
             return largest
         return min(largest, rows_of_batch(len(_basis(estimator))))
 
+    def require_room(self, estimator: Head, *sources: Images) -> None:
+        """Refuse images whose covariances the disk does not take, before any is computed.
+
+        sources: all images that will be predicted, each source in batches of `batch` images
+
+        Raises: StoreError.
+        """
+        if not self._keep or not _has_basis(estimator):
+            return
+        numbers, kernel = len(_basis(estimator)) + 1, estimator.kernel
+        size = np.dtype(getattr(kernel, "dtype", np.float64)).itemsize * numbers
+        most = self.batch(estimator, BATCH)
+        batches = (x[start : start + most] for x in sources for start in range(0, len(x), most))
+        new = sum(len(x) for x in batches if not self._file(self._key(x), ".json").is_file())
+        require_disk(self._folder, new * size, "what --keep keeps", "without --keep")
+
     def estimator(self, estimator: Head, x: Images) -> Head:
         """The estimator with a kernel that has the covariances of x. Raises: StoreError."""
         if not self.used or not _has_basis(estimator):
@@ -87,10 +105,16 @@ class KeptCovariances:
         known.kernel = _Known(estimator.kernel, values)
         return known
 
+    def _key(self, x: Images) -> str:
+        about = f"{self._of_fit} {x.dtype.str} {x.shape}".encode()
+        return hashlib.sha256(about + np.ascontiguousarray(x).tobytes()).hexdigest()[:32]
+
+    def _file(self, key: str, ending: str) -> Path:
+        return self._folder / f"{key}{ending}"
+
     def _values(self, estimator: Head, x: Images) -> Array:
         """Covariances with the basis, and variances in the last column, [M, B + 1]."""
-        about = f"{self._of_fit} {x.dtype.str} {x.shape}".encode()
-        key = hashlib.sha256(about + np.ascontiguousarray(x).tobytes()).hexdigest()[:32]
+        key = self._key(x)
         shape = (len(x), len(_basis(estimator)) + 1)
         values = self._kept(key, shape)
         if values is not None:
@@ -106,14 +130,14 @@ class KeptCovariances:
 
     def _kept(self, key: str, shape: tuple[int, int]) -> Array | None:
         """The values that were kept; None where nothing was, or where it is damaged."""
-        path = self._folder / f"{key}.json"
+        path = self._file(key, ".json")
         try:
             content = read_if_regular(path, _LARGEST_JSON)
             if content is None:
                 return None
             stated = json.loads(content)
             check_digest(stated, str(path))
-            values = read_array(self._folder / f"{key}.npy", 2)
+            values = read_array(self._file(key, ".npy"), 2)
             if values.shape != shape or checksum(values) != stated["crc32"]:
                 raise ModelFileError(f"{path} is of another array")
         except (OSError, ValueError, LookupError, TypeError, AttributeError, Keras2GPError):
@@ -122,12 +146,11 @@ class KeptCovariances:
         return values
 
     def _write(self, key: str, values: Array) -> None:
-        require_disk(self._folder, values.nbytes, "what --keep keeps", "without --keep")
         stated = json.dumps(with_digest({"key": key, "crc32": checksum(values)})) + "\n"
         # The array first: a process that is killed in between leaves nothing that is read.
-        array = (self._folder / f"{key}.npy", array_writer(values))
+        array = (self._file(key, ".npy"), array_writer(values))
         with made_folders(self._folder):
-            write_files([array, (self._folder / f"{key}.json", stated)])
+            write_files([array, (self._file(key, ".json"), stated)])
 
 
 class _Known:

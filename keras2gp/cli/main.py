@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _interrupts_again():
             code, error = _run(arguments), None
-    except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001 (the last handler)
+    except BaseException as raised:  # noqa: BLE001 (the last handler; a user's own code is run)
         code, error = exit_code_of(raised), raised
     try:
         sys.stdout.flush()

@@ -21,7 +21,7 @@ from keras2gp._util.fit_record import (
     RECORD,
     SAVED_MODEL_FILES,
 )
-from keras2gp._util.paths import expanded, read_if_regular, real_path
+from keras2gp._util.paths import expanded, read_if_regular, real_path, suffix_of
 from keras2gp._util.text import received_text
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.plots.style import MARK
@@ -206,7 +206,7 @@ def is_store(path: Path) -> bool:
 
 def is_predictions(path: Path) -> bool:
     """Whether `predict` wrote a file."""
-    if path.suffix == ".npz":
+    if suffix_of(path) == ".npz":
         try:
             with zipfile.ZipFile(path) as archive:
                 return set(archive.namelist()) in _NPZ_NAMES

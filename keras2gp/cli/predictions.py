@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from sklearn.metrics import r2_score, root_mean_squared_error
 from keras2gp._util.arrays import Array, Images, Targets
 from keras2gp._util.progress import stage
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.kept import KeptCovariances
+from keras2gp.cli.kept import BATCH, KeptCovariances
 from keras2gp.cli.rows import Rows
+from keras2gp.data.tables import numbers_of
 from keras2gp.errors import DataError, InputError, NumericalError
 from keras2gp.fits.loading import load
 from keras2gp.gp.classification.classifier import GPClassifier
@@ -38,6 +40,7 @@ __all__ = [
     "ENDS",
     "REGRESSION",
     "Estimator",
+    "as_classes",
     "load_fit",
     "measures_of",
     "ood_scores",
@@ -47,7 +50,6 @@ __all__ = [
 ]
 
 Estimator = GPClassifier | GPRegressor | TrainedEnsemble
-_BATCH = 512
 REGRESSION = ("mean", "std", "observation_std")
 """Columns of a regression: mean and deviation of the function, deviation of a new target."""
 ENDS = ("low", "high")
@@ -107,7 +109,7 @@ def predictions_of(
         [M, *positions] for [M]
     Raises: InputError; NumericalError, also if a prediction is not finite.
     """
-    parts, size = [], _BATCH if kept is None else kept.batch(estimator, _BATCH)
+    parts, size = [], BATCH if kept is None else kept.batch(estimator, BATCH)
     with stage(f"predicting {len(x)} images") as advance:
         for start in range(0, len(x), size):
             batch = x[start : start + size]
@@ -164,6 +166,8 @@ def measures_of(
     Raises: InputError for unknown labels, or another shape.
     """
     shape = columns["label" if "label" in columns else "mean"].shape
+    if "classes" in columns:
+        y = as_classes(y, columns["classes"])
     if y.shape != shape:
         raise InputError(f"y has shape {y.shape}, and the predictions have {shape}")
     if y.ndim > 1:
@@ -189,6 +193,21 @@ def measures_of(
         "expected_calibration_error": expected_calibration_error(*by_class),
         "calibration_error_by_chance": calibration_error_by_chance(columns["probability"]),
     }, [asdict(b) for b in reliability(*by_class)]
+
+
+def as_classes(y: Targets, classes: Array) -> Targets:
+    """Labels in the type of the classes of a fit.
+
+    A file tells whole numbers from texts by all of its labels: 100 alone is a number, beside 001
+    it is a text. A fit knows the labels of its own rows, of which a file of test rows may lack
+    those with leading zeros. Fits of earlier versions have them as numbers.
+    """
+    if classes.dtype.kind == "U" and y.dtype.kind in "iu":
+        return y.astype(str)
+    if classes.dtype.kind in "iu" and y.dtype.kind == "U":
+        with suppress(ValueError, OverflowError):
+            return numbers_of(y, np.int64)
+    return y
 
 
 def _density(columns: dict[str, Array], y: Targets) -> dict[str, float]:

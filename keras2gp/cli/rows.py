@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Images, Targets
 from keras2gp._util.fit_record import FitRecord, data_digest, identity, input_shape
+from keras2gp._util.paths import suffix_of
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
 from keras2gp._util.text import received_text, wrong_shape
@@ -19,7 +21,7 @@ from keras2gp.cli.arguments import IMAGES_VERIFIED, ROWS_PLOTTED
 from keras2gp.cli.sources import ModelSource
 from keras2gp.data.datasets import Dataset
 from keras2gp.data.loading import images_of, load
-from keras2gp.data.tables import is_table
+from keras2gp.data.tables import is_table, numbers_of
 from keras2gp.errors import DataError, InputError
 from keras2gp.modelfile.sources import stated_input
 
@@ -166,7 +168,7 @@ def rows_to_test(options: argparse.Namespace) -> Rows:
         data = whole.split(0, options.test)
     else:
         data = _shuffled(whole, record.shuffle).split(record.rows, options.test)
-        if data_digest(data.x_train, data.y_train) != record.sha256:
+        if record.sha256 not in _digests(data.x_train, data.y_train):
             warnings.append(
                 f"{options.data} is not what it was: its training rows differ from those fitted"
             )
@@ -176,12 +178,21 @@ def rows_to_test(options: argparse.Namespace) -> Rows:
     return Rows(rows.name, rows.x, y, rows.notes, warnings)
 
 
+def _digests(x: Images, y: Targets) -> set[str]:
+    """Digests of rows, and of them in fits of earlier versions, which took 001 for a number."""
+    digests = {data_digest(x, y)}
+    if y.dtype.kind == "U":
+        with suppress(ValueError, OverflowError):
+            digests.add(data_digest(x, numbers_of(y, np.int64)))
+    return digests
+
+
 def rows_to_evaluate(options: argparse.Namespace) -> tuple[Rows, Unlabelled | None]:
     """The test rows, and as many images of --ood at most. Raises: DataError."""
     rows = rows_to_test(options)
     if options.ood is None:
         return rows, None
-    stated = None if options.data.endswith(".csv") else options.target
+    stated = None if suffix_of(options.data) == ".csv" else options.target
     default = options.target or options.record.target
     images = _unlabelled(options.ood, options.download, stated, default)
     _require_shape(images.x, options, f"--ood {options.ood}")
@@ -264,7 +275,7 @@ def _read(options: argparse.Namespace, *, maps: bool = False, target: str | None
 
 def _target_of(source: str, target: str | None) -> str | None:
     """The column of the target where the source is a table; None for any other."""
-    return target if source.endswith(".csv") else None
+    return target if suffix_of(source) == ".csv" else None
 
 
 def _shuffled(whole: Dataset, seed: int | None) -> Dataset:
@@ -303,6 +314,9 @@ def _test(split: Dataset) -> Rows:
 
 def _targets(y: Targets, source: str, *, regression: bool) -> Targets:
     """Labels, or real numbers for a regression. Raises: DataError if y is of the other kind."""
+    if regression and y.dtype.kind == "U" and suffix_of(source) == ".csv":
+        with suppress(ValueError):
+            y = numbers_of(y, np.float64)  # whole numbers with leading zeros
     if regression and y.dtype.kind not in "biuf":
         raise DataError(
             f"{source}: y holds labels of type {y.dtype}: no targets of a regression. Try: "

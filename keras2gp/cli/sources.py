@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.paths import expanded, missing
+from keras2gp._util.paths import expanded, missing, suffix_of
 from keras2gp._util.text import did_you_mean
 from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
 from keras2gp.cli.exit_codes import UsageError
@@ -64,7 +64,7 @@ def model_source(text: str, *, kernels: bool) -> ModelSource:
         if path.exists():
             raise ModelFileError(f"{text}: is no regular file")
         raise ModelFileError(missing(path, "no such file or directory"))
-    if path.suffix.lower() not in _MODEL_SUFFIXES:
+    if suffix_of(path) not in _MODEL_SUFFIXES:
         raise ModelFileError(
             f"{text}: models are read from .keras, .h5 and .hdf5 files, and from the .json of "
             "model.to_json()"
@@ -99,7 +99,7 @@ def check_data(options: argparse.Namespace) -> None:
     named = ", ".join(sources) or "no --data"
     if options.download and not any(source.startswith("tfds:") for source in sources):
         raise UsageError(f"--download is for tfds:NAME, and there is {named}. Try: without it")
-    if options.target is not None and not any(source.endswith(".csv") for source in sources):
+    if options.target is not None and not any(suffix_of(source) == ".csv" for source in sources):
         raise UsageError(
             f"--target {options.target} is for a .csv file, and there is {named}. Try: without it"
         )
@@ -110,7 +110,7 @@ def _check_source(source: str) -> None:
     if source == "sample" or (source.startswith("tfds:") and source != "tfds:"):
         return
     path = expanded(source)
-    if path.is_dir() or (path.is_file() and path.suffix in (".npz", ".npy", ".csv")):
+    if path.is_dir() or (path.is_file() and suffix_of(path) in (".npz", ".npy", ".csv")):
         return
     if path.is_file():
         problem = f"{source}: is no .npz, .npy or .csv file"

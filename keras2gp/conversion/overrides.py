@@ -9,13 +9,14 @@ import numbers
 import os
 import re
 import reprlib
+import stat
 from collections.abc import Hashable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import yaml
 
-from keras2gp._util.paths import as_path
+from keras2gp._util.paths import as_path, suffix_of
 from keras2gp._util.text import repeated, unique_object
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
@@ -76,10 +77,12 @@ def read_overrides(path: str | os.PathLike[str]) -> dict[str, Any]:
         twice, or does not hold a mapping. Patterns and values are checked by `apply_overrides`.
     """
     file = as_path("overrides", path, PriorError)
-    kind = file.suffix.lower()
+    kind = suffix_of(file)
     if kind not in (".yaml", ".yml", ".json"):
         raise PriorError(f"{file}: overrides are read from .yaml, .yml or .json files")
     try:
+        if stat.S_ISFIFO(file.stat().st_mode):
+            raise PriorError(f"{file}: is a pipe, and no file")
         with file.open("rb") as stream:
             data = stream.read(_FILE_LIMIT + 1)
     except OSError as error:

@@ -13,7 +13,7 @@ from keras.src.backend.common import global_state
 from keras.src.ops.node import Node
 from keras.src.utils.tracking import Tracker
 
-__all__ = ["Unchanged", "counted_anew", "with_global_state_kept"]
+__all__ = ["Unchanged", "counted_anew", "names_kept", "with_global_state_kept"]
 
 _COUNTS, _SEEDS = "object_name_uids", "global_seed_generator"
 """Names of Keras's counters of names, and of its generator of seeds."""
@@ -27,18 +27,27 @@ _CONTAINERS = (list, dict, set)
 def with_global_state_kept() -> Iterator[None]:
     """Restore what tracing changes beyond a model: names that Keras counts, and random numbers."""
     numbers = np.random.get_state()  # noqa: NPY002 (that of the user's code)
-    counts = dict(global_state.get_global_attribute(_COUNTS) or {})
     seeds, state = global_state.get_global_attribute(_SEEDS), random.getstate()
     try:
-        yield
+        with names_kept():
+            yield
     finally:
         random.setstate(state)
         np.random.set_state(numbers)  # noqa: NPY002
+        global_state.set_global_attribute(_SEEDS, seeds)
+
+
+@contextmanager
+def names_kept() -> Iterator[None]:
+    """Restore what Keras counts of names: equal models that are built in turn have equal names."""
+    counts = dict(global_state.get_global_attribute(_COUNTS) or {})
+    try:
+        yield
+    finally:
         present = global_state.get_global_attribute(_COUNTS)
         if present is not None:
             present.clear()
             present.update(counts)
-        global_state.set_global_attribute(_SEEDS, seeds)
 
 
 @contextmanager

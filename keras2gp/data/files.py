@@ -20,6 +20,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.memory import require_memory
+from keras2gp._util.paths import suffix_of
 from keras2gp.errors import DataError
 
 __all__ = ["read_idx", "read_idx_folder", "read_npy", "read_npy_folder", "read_npz"]
@@ -94,11 +95,16 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     """The members of an archive by the name of their array; two of one name are refused."""
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
-        name = info.filename.removesuffix(".npy")
+        name = _array_name(info.filename)
         if name in members:
             raise DataError(f"{path}: two of its arrays are named {name!r}. Try: save it anew")
         members[name] = info
     return members
+
+
+def _array_name(file: str) -> str:
+    """The name of the array of a file NAME.npy, in capitals too; that of any other file."""
+    return file[:-4] if file.lower().endswith(".npy") else file
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
@@ -115,6 +121,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Arra
                 f"{where} is damaged: shape {shape} of {dtype} takes {size} bytes, and the archive "
                 f"holds {info.file_size}, packed in {info.compress_size}"
             )
+    require_memory(size, where, "a part of the rows", DataError)
     with archive.open(info) as stream:
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
         stream.read(1)  # zipfile compares the checksum at the end of a member
@@ -138,12 +145,18 @@ def _is_shape(shape: tuple[int, ...]) -> bool:
 
 def _npy_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
         raise DataError(f"{where} has .npy version {version}, expected 1.0 or 2.0")
+    try:
+        shape, _, dtype = readers[version](stream)
+    except ValueError as error:
+        if "max_header_size" in str(error):  # numpy advises to trust the file
+            raise DataError(f"{where} is damaged: its header is longer than any array's") from error
+        raise
     return shape, dtype
 
 
@@ -170,8 +183,16 @@ def read_npy(path: Path) -> Array:
 
 def read_npy_folder(folder: Path, names: tuple[str, ...]) -> dict[str, Array]:
     """Read those of the arrays NAME.npy that a folder holds. Raises: DataError, as `read_npy`."""
-    paths = {name: folder / f"{name}.npy" for name in names}
-    return {name: read_npy(path) for name, path in paths.items() if path.is_file()}
+    paths: dict[str, Path] = {}
+    with _damage_named(folder):
+        files = sorted(folder.iterdir())
+    for path in files:
+        name = _array_name(path.name)
+        if name in names and name != path.name and path.is_file():
+            if name in paths:
+                raise DataError(f"{folder}: two of its arrays are named {name!r}")
+            paths[name] = path
+    return {name: read_npy(paths[name]) for name in names if name in paths}
 
 
 def read_idx_folder(folder: Path) -> dict[str, Array]:
@@ -204,7 +225,7 @@ def _idx_name(stem: str, axes: int) -> str:
 
 def _idx_path(folder: Path, stem: str, axes: int) -> Path | None:
     for separator in ("-", "."):
-        for ending in ("", ".gz"):
+        for ending in ("", ".gz", ".GZ"):
             path = folder / f"{stem}{separator}idx{axes}-ubyte{ending}"
             if path.is_file():
                 return path
@@ -222,7 +243,7 @@ def read_idx(path: Path) -> Array:
     """
     with _damage_named(path):
         length = path.stat().st_size
-        if path.suffix == ".gz":
+        if suffix_of(path) == ".gz":
             with gzip.open(path, "rb") as unpacked:
                 return _idx(unpacked, path, most=_DEFLATE_RATIO * length)
         with path.open("rb") as stream:
@@ -244,6 +265,7 @@ def _idx(stream: Stream, path: Path, most: int) -> Array:
     stated = f"its header states {shape} values of {dtype.itemsize} bytes"
     if 4 + 4 * axes + count > most:
         raise DataError(f"{path}: {stated}, more than the file can hold: it is damaged or cut off")
+    require_memory(count, str(path), "a part of the rows", DataError)
     values = stream.read(count)
     if len(values) < count:
         raise DataError(f"{path}: {stated}, and it holds {len(values)} bytes of them: cut off")

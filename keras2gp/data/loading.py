@@ -12,7 +12,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import truth
-from keras2gp._util.paths import expanded
+from keras2gp._util.paths import expanded, suffix_of
 from keras2gp._util.text import quoted_text
 from keras2gp.data.datasets import EXPECTED, SPLIT_KEYS, Dataset, dataset_of
 from keras2gp.data.files import read_idx_folder, read_npy, read_npy_folder, read_npz
@@ -65,7 +65,7 @@ def load(
     """
     source = str(source)
     download, maps = truth("download", download), truth("maps", maps)
-    if target is not None and not source.endswith(".csv"):
+    if target is not None and suffix_of(source) != ".csv":
         raise DataError(
             f"{source!r}: target is the name of a column of a .csv file, and this is none. Try: "
             "without target (--target)"
@@ -81,11 +81,11 @@ def load(
         raise DataError(f"{source!r}: {error.strerror}; {_SOURCES}") from error
     if is_folder:
         return _folder(source, path, maps=maps)
-    if is_file and path.suffix == ".npz":
+    if is_file and suffix_of(path) == ".npz":
         return _npz(source, path, maps=maps)
-    if is_file and path.suffix == ".csv":
+    if is_file and suffix_of(path) == ".csv":
         return _csv(source, path, TARGET if target is None else target)
-    if is_file and path.suffix == ".npy":
+    if is_file and suffix_of(path) == ".npy":
         raise DataError(
             f"{source}: an .npy file holds one array, and labels are needed beside the images. "
             "Try: a folder that holds x.npy and y.npy, or an .npz archive"
@@ -119,18 +119,18 @@ def images_of(
         DataError: the source is unknown, missing or damaged.
     """
     path = expanded(source)
-    if path.suffix == ".npz" and path.is_file():
+    if suffix_of(path) == ".npz" and path.is_file():
         arrays, others = read_npz(path, _NPZ_IMAGES)
         for name in _NPZ_IMAGES:
             if name in arrays:
                 return _require_rows(arrays[name], source), ()
         raise DataError(f"{source}: holds {', '.join(others) or 'no arrays'}; expected x")
-    if path.suffix == ".csv" and path.is_file():
+    if suffix_of(path) == ".csv" and path.is_file():
         table = read_csv(path)
         if stated is not None:
             require_target(table, source, stated)
         return without_target(table, source, stated or target or TARGET)[0], ()
-    if path.suffix == ".npy" and path.is_file():
+    if suffix_of(path) == ".npy" and path.is_file():
         return _require_rows(read_npy(path), source), ()
     named = source == "sample" or source.startswith("tfds:")
     if not named and holds_images(path) and not holds_class_folders(path):
@@ -141,9 +141,11 @@ def images_of(
 
 
 def _require_rows(images: Array, source: str) -> Array:
-    """The array of a file. Raises: DataError if it is a single number, which has no rows."""
+    """The array of a file. Raises: DataError if it is a single number, or has no rows."""
     if not images.ndim:
         raise DataError(f"{source}: shape (), expected [N, *shape]")
+    if not len(images):
+        raise DataError(f"{source}: images: shape {images.shape}: there are none")
     return images
 
 

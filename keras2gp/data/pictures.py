@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Images, Vector
+from keras2gp._util.arrays import Array, Images
 from keras2gp._util.memory import require_memory
+from keras2gp._util.paths import suffix_of
 from keras2gp._util.text import received_text
+from keras2gp.data.tables import has_leading_zeros
 from keras2gp.errors import DataError, one_line
 
 __all__ = ["holds_class_folders", "holds_images", "read_image_folder", "read_images"]
@@ -74,7 +76,8 @@ def read_image_folder(folder: Path) -> tuple[dict[str, Array], list[str]]:
     """Read images with the names of their folders as labels.
 
     Rows are dealt from the classes in turn: the first of each class, then the second of each.
-    Labels are whole numbers where all names of folders are, and text otherwise.
+    Labels are whole numbers where all names of folders are, without leading zeros, and text
+    otherwise.
 
     Args:
         folder: it holds a folder for each class; or folders train and, if there is one, test, each
@@ -91,6 +94,7 @@ def read_image_folder(folder: Path) -> tuple[dict[str, Array], list[str]]:
     if "train" not in splits:
         splits = {"train": folder}
     arrays: dict[str, Array] = {}
+    names: dict[str, list[str]] = {}
     notes = []
     for name, root in splits.items():
         loose = sorted(_image_files(root))
@@ -100,11 +104,19 @@ def read_image_folder(folder: Path) -> tuple[dict[str, Array], list[str]]:
                 "lie outside the folders of the classes. Try: move them into the folder of their "
                 "class, or away"
             )
-        files, labels = _dealt(root)
-        (arrays[f"x_{name}"], told), arrays[f"y_{name}"] = _decoded(files), labels
-        notes.append(f"{len(files)} images of {len(set(labels.tolist()))} classes from {root}")
+        files, names[name] = _dealt(root)
+        arrays[f"x_{name}"], told = _decoded(files)
+        notes.append(f"{len(files)} images of {len(set(names[name]))} classes from {root}")
         notes += [*told, *_unread(root)]
+    whole = all(_is_whole(text) for labels in names.values() for text in set(labels))
+    for name, labels in names.items():
+        arrays[f"y_{name}"] = np.array([int(text) for text in labels] if whole else labels)
     return arrays, notes
+
+
+def _is_whole(name: str) -> bool:
+    """Whether the name of a class is a whole number."""
+    return name.isascii() and name.isdigit() and len(name) < 10 and not has_leading_zeros(name)
 
 
 def _unread(root: Path) -> list[str]:
@@ -137,17 +149,13 @@ def _path_text(path: Path) -> str:
     return one_line(str(path))
 
 
-def _dealt(root: Path) -> tuple[list[Path], Vector]:
-    """The files of all classes, dealt in turn, and their labels."""
+def _dealt(root: Path) -> tuple[list[Path], list[str]]:
+    """The files of all classes, dealt in turn, and the names of their classes."""
     classes = {folder.name: sorted(_image_files(folder)) for folder in sorted(_folders(root))}
     classes = {name: files for name, files in classes.items() if files}
     turns = zip_longest(*[[(file, name) for file in files] for name, files in classes.items()])
     rows = [pair for turn in turns for pair in turn if pair is not None]
-    labels = [name for _, name in rows]
-    plain = all(name.isascii() and name.isdigit() and len(name) < 10 for name in classes)
-    if plain and len({int(name) for name in classes}) == len(classes):
-        return [file for file, _ in rows], np.array([int(name) for name in labels])
-    return [file for file, _ in rows], np.array(labels)
+    return [file for file, _ in rows], [name for _, name in rows]
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -158,11 +166,7 @@ def _folders(root: Path) -> Iterator[Path]:
 def _image_files(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
         for path in folder.iterdir():
-            if (
-                path.suffix.lower() in _SUFFIXES
-                and not path.name.startswith(".")
-                and path.is_file()
-            ):
+            if suffix_of(path) in _SUFFIXES and not path.name.startswith(".") and path.is_file():
                 yield path
 
 

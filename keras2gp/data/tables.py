@@ -19,7 +19,15 @@ from keras2gp._util.memory import require_memory
 from keras2gp._util.text import did_you_mean, received_text, repeated
 from keras2gp.errors import DataError, one_line
 
-__all__ = ["TARGET", "is_table", "numbers_of", "read_csv", "require_target", "without_target"]
+__all__ = [
+    "TARGET",
+    "has_leading_zeros",
+    "is_table",
+    "numbers_of",
+    "read_csv",
+    "require_target",
+    "without_target",
+]
 
 TARGET = "y"
 """The column of labels or targets, unless another is named."""
@@ -122,7 +130,7 @@ def without_target(table: Array, where: str, target: str = TARGET) -> tuple[Arra
 
     Raises:
         DataError: there is no other column, or it has an empty cell, a number that is not finite,
-            whole numbers of more than 64 bits, or one that is written in two ways (01 and 1).
+            whole numbers of more than 64 bits, or one that is written in two ways (+1 and 1).
     """
     names = [name for name in table.dtype.names or () if name != target]
     if not names:
@@ -174,8 +182,14 @@ def _is_whole(cell: str) -> bool:
     return cell.strip().lstrip("+-").isdecimal()
 
 
+def has_leading_zeros(text: str) -> bool:
+    """Whether a text of digits is a name, such as 001 or a post code, and no whole number."""
+    digits = text.lstrip("+-")
+    return len(digits) > 1 and digits.isdecimal() and int(digits[0]) == 0
+
+
 def _require_one_spelling(cells: Vector, whole: Vector, where: str, target: str) -> None:
-    """Refuse whole numbers that are written in two ways, as 01 and 1: two labels would be one."""
+    """Refuse whole numbers that are written in two ways, as +1 and 1: two labels would be one."""
     spellings: dict[int, str] = {}
     for cell, number in zip(cells.tolist(), whole.tolist(), strict=True):
         text = cell.strip()
@@ -189,10 +203,16 @@ def _require_one_spelling(cells: Vector, whole: Vector, where: str, target: str)
 
 
 def _typed(cells: Vector, where: str, target: str) -> Vector:
-    """Integers if all cells are, else real numbers if all are, else text."""
+    """Integers if all cells are, else real numbers if all are, else text.
+
+    Whole numbers are text where any has a leading zero, which a number would lose.
+    """
     empty = np.flatnonzero(cells == "")
     if len(empty):
         raise DataError(f"{where}: row {empty[0] + 1} has no {target}")
+    texts = [cell.strip() for cell in cells.tolist()]
+    if any(map(has_leading_zeros, texts)) and all(map(_is_whole, texts)):
+        return np.array(texts)
     for dtype in (np.int64, np.float64):
         try:
             typed = numbers_of(cells, dtype)

@@ -332,9 +332,11 @@ class GramStore:
         try:
             array.write(place, values)
         except StoreError as error:
-            room = "Make room, then: " if isinstance(error.__cause__, OSError) else "Then: "
+            first = "make room, and " if isinstance(error.__cause__, OSError) else ""
+            # A search or an X-ray may have asked for the matrix, and not gram.
             raise StoreError(
-                f"{error}. What was finished is kept. {room}{self._hint}"
+                f"{error}. What was finished is kept. Try: {first}the same call or command again, "
+                "which computes what is missing"
             ) from error.__cause__
 
     @cached_property

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from keras2gp._util.memory import require_disk, require_memory
-from keras2gp._util.paths import missing
+from keras2gp._util.paths import missing, suffix_of
 from keras2gp._util.text import unique_object
 from keras2gp.errors import ModelFileError
 from keras2gp.modelfile.archive import copy_member, member_of, member_size, printable, too_large
@@ -95,7 +95,7 @@ def source_of(path: Path) -> ModelSource:
         raise ModelFileError(f"{path}: is not a regular file")
     with _reading(path) as stream:
         head = stream.read(8)
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if head.startswith(b"\x89HDF"):
         return ModelSource(path, "hdf5")
     if head.startswith(b"PK") and suffix in (".keras", ".h5", ".hdf5"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras2gp._util.files import write_file
-from keras2gp._util.paths import as_path
+from keras2gp._util.paths import as_path, suffix_of
 from keras2gp.errors import InputError, StoreError, one_line
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def save(figure: Figure, path: str | Path) -> None:
     ...     plots.save(figure, directory + "/confusion.png")
     """
     path = as_path("path", path)
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: pictures are written to {' or '.join(SUFFIXES)} files")
     metadata = {"Date": None, "Creator": MARK} if suffix == ".svg" else {"Software": MARK}

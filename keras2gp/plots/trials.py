@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras2gp._util.paths import as_path
+from keras2gp._util.paths import as_path, read_if_regular
 from keras2gp.errors import InputError
 from keras2gp.plots.style import ACCENT, COLOURS, clean, new_figure, plain
 
@@ -46,9 +47,13 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
         InputError: the file cannot be read, or is no table of trials.
     """
     try:
-        with as_path("path", path).open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+        content = read_if_regular(as_path("path", path))
+        if content is None:
+            raise InputError(f"{path} is missing, or no file")
+        rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
     except (OSError, ValueError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path} cannot be read: {error}") from error
     if not rows or not set(rows[0]) >= _MEASURES:
         raise InputError(f"{path} is no table of trials, as a search writes it")

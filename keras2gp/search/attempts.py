@@ -15,6 +15,7 @@ import numpy as np
 from keras2gp._util.arrays import Array
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.pipeline import convert
+from keras2gp.conversion.unchanged import names_kept
 from keras2gp.errors import (
     InputError,
     NumericalError,
@@ -80,13 +81,21 @@ class Attempts:
         folder: holds its kernel matrices, whose finished blocks are used again
         least:  the loss of the best trial so far; None if there is none
 
+        A network has the names that it would have alone, in a search that goes on too.
+
         Raises: StoreError; whatever a full disk or memory raises.
         """
+        with names_kept():
+            return self._outcome(number, settings, folder, least)
+
+    def _outcome(
+        self, number: int, settings: Settings, folder: Path, least: float | None
+    ) -> Outcome:
         try:
             model = self.build(dict(settings))
-        except MemoryError:
+        except (MemoryError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (a user's own code, and Keras)
+        except BaseException as error:  # noqa: BLE001 (a user's own code, and Keras)
             return _failed(number, settings, "build", error)
         try:
             kernel = convert(model, dtype=self.dtype)

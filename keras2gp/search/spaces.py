@@ -18,7 +18,8 @@ from keras import layers
 from scipy import stats
 from sklearn.model_selection import ParameterSampler
 
-from keras2gp._util.paths import expanded
+from keras2gp._util.paths import expanded, read_if_regular, suffix_of
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.search import PAPER_SPACES, SPACE_NAMES
 
@@ -58,6 +59,14 @@ class Space:
     identity: str
     fits: Callable[[Settings], bool] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse settings whose names are no texts, with an InputError."""
+        for key in self.distributions:
+            if not isinstance(key, str):
+                raise InputError(
+                    f"the space {self.name}: a setting is named {received_text(key)}. Try: a text"
+                )
+
     def draw(self, seed: int, trial: int) -> Settings:
         """The settings of one trial: the same for the same numbers, whatever ran before.
 
@@ -84,7 +93,7 @@ def space_of(text: str, image_shape: Sequence[int], classes: int) -> Space:
     if text in PAPER_SPACES:
         return paper_space(image_shape, classes, text)
     path, colon, function = text.rpartition(":")
-    if not colon or Path(path).suffix != ".py":
+    if not colon or suffix_of(path) != ".py":
         raise InputError(f"{text!r} is no space: {SPACE_NAMES}")
     return own_space(expanded(path), function)
 
@@ -98,13 +107,18 @@ def own_space(path: Path, function: str) -> Space:
     """
     name = f"{path}:{function}"
     try:
-        text = path.read_bytes()
+        text = read_if_regular(path)
     except OSError as error:
         raise InputError(f"{name}: {path} cannot be read: {error.strerror}") from error
+    if text is None:
+        why = "it is no file" if path.exists() else "no such file or directory"
+        raise InputError(f"{name}: {path} cannot be read: {why}")
     build = OwnModel(str(path), function, text)
     try:
         names = build.names
-    except (Exception, SystemExit) as error:  # whatever a user's file does, sys.exit() too
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's file does, sys.exit() too
         raise InputError(f"{name}: {path} fails: {type(error).__name__}: {error}") from error
     distributions = names.get("SPACE")
     if not callable(names.get(function)):

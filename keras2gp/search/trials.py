@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from keras2gp._util.files import write_file
+from keras2gp._util.paths import read_if_regular
 from keras2gp._util.text import harmless_cell
 from keras2gp.errors import StoreError
 from keras2gp.search.spaces import Settings
@@ -83,16 +85,28 @@ def read_trials(path: Path, names: Sequence[str]) -> list[Trial]:
 
     Raises: StoreError if the file is no table of trials.
     """
-    if not path.exists():
-        return []
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return [_trial(n, row, names) for n, row in enumerate(csv.DictReader(stream))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = read_if_regular(path)
+        if content is None:
+            _require_absent(path)
+            return []
+        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        return [_trial(n, row, names) for n, row in enumerate(rows)]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(f"{path} is no table of trials: {type(error).__name__} {error}") from error
 
 
+def _require_absent(path: Path) -> None:
+    """Refuse a pipe, a folder or a link to nothing in the place of a file. Raises: StoreError."""
+    if os.path.lexists(path):
+        raise StoreError(f"{path} is no file. Try: another directory, or move it away")
+
+
 def _trial(number: int, row: Mapping[str, str], names: Sequence[str]) -> Trial:
+    if None in row or None in row.values():
+        raise ValueError(f"row {number} has more or fewer cells than the first line")
     if int(row["trial"]) != number:
         raise ValueError(f"row {number} is trial {row['trial']}")
     numbers = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
@@ -107,13 +121,17 @@ def require_same_search(path: Path, identity: Mapping[str, Any]) -> None:
 
     Raises: StoreError if the earlier run is another search.
     """
-    if not path.exists():
-        write_file(path, json.dumps(identity, indent=2) + "\n")
-        return
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        content = read_if_regular(path)
+        if content is None:
+            _require_absent(path)
+            write_file(path, json.dumps(identity, indent=2) + "\n")
+            return
+        earlier = json.loads(content)
         differing = [key for key in identity if earlier.get(key) != identity[key]]
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(f"{path} is no record of a search: {error}") from error
     if differing:
         changes = "; ".join(

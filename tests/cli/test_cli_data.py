@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras2gp.cli.commands import predict as predicting
 from keras2gp.cli.predictions import load_fit
 
 
@@ -154,6 +158,55 @@ def test_a_kept_kernel_is_read_and_never_believed(files, folders, run_json, tmp_
     assert run_json(*evaluate)[1]["kept"]["read"] == 30
     assert run_json(*fit(files, data, fitted))[0] == 0  # all files of a fit may be replaced
     assert not (fitted / "cross").exists()
+
+
+def test_what_is_kept_is_compared_with_the_disk_before_any_work(
+    files, fitted, run, monkeypatch, tmp_path
+):
+    """All batches of all images count, but for those that are kept already; none is computed."""
+    fit = tmp_path / "fit"
+    shutil.copytree(fitted, fit)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).uniform(size=(1100, 6, 6, 1)))
+    usage, free = shutil.disk_usage, 81 * 4 * 1100
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=free))
+    words = ["--data", files / "data.npz", "--test", 40, "--keep"]
+    assert run("evaluate", fit, *words)[0] == 0
+    words += ["--ood", tmp_path / "x.npz"]
+    predict = ("predict", fit, "--data", tmp_path / "x.npz", "--out", tmp_path / "p.csv", "--keep")
+    # The 40 test rows are kept, so that as many images of --ood are all that is missing.
+    free = 81 * 4 * 40 - 1
+    with monkeypatch.context() as patched:
+        patched.setattr(predicting, "predictions_of", None)
+        for command in (("evaluate", fit, *words), predict):
+            code, _, err = run(*command)
+            assert code == 7
+            assert "what --keep keeps needs" in err
+            assert "Try: without --keep" in err
+    free += 1
+    assert run("evaluate", fit, *words)[0] == 0
+    assert not (tmp_path / "p.csv").exists()
+    kept = sum(np.load(file).nbytes for file in (fit / "cross").glob("*.npy"))
+    assert kept == 81 * 4 * (40 + 40)
+
+
+def test_names_in_capitals(files, fitted, run, tmp_path):
+    """A file of a format is one whose suffix is in capitals, too."""
+    for name in ("tiny.keras", "tiny.json", "data.npz"):
+        shutil.copy(files / name, tmp_path / name.upper())
+    keras.saving.load_model(files / "tiny.keras").save(tmp_path / "tiny.h5")
+    (tmp_path / "tiny.h5").rename(tmp_path / "TINY.H5")
+    for name in ("TINY.KERAS", "TINY.JSON", "TINY.H5"):
+        assert run("inspect", tmp_path / name)[0] == 0, name
+    data, model = tmp_path / "DATA.NPZ", tmp_path / "TINY.KERAS"
+    for name in ("P.CSV", "P.Npz"):
+        for _ in range(2):  # a file of predictions may be replaced
+            assert run("predict", fitted, "--data", data, "--out", tmp_path / name)[0] == 0
+    assert (tmp_path / "P.CSV").read_text().startswith("row,label,")
+    assert np.load(tmp_path / "P.Npz")["label"].shape == (120,)
+    (tmp_path / "V.YAML").write_text("head: [2.0, 0.5]\n")
+    assert run("convert", model, tmp_path / "k", "--overrides", tmp_path / "V.YAML")[0] == 0
+    code, _, err = run("tune", model, "--data", data, "--train", 20, "--out", tmp_path / "V.YAML")
+    assert (code, "V.YAML exists" in err) == (2, True)
 
 
 STRANGE = {

@@ -144,7 +144,6 @@ def test_a_target_of_another_name(mixed, run, run_json, tmp_path):
         (f"a,y\n{'x' * 200_000},1\n", "more than 131072 characters"),
         ("a,y\n1,9223372036854775808\n2,9223372036854775809\n", "more than 64 bits"),
         ("a,y\n1,1.5\n2,9007199254740993\n", "more than 64 bits"),
-        ("a,y\n1,01\n2,2\n3,1\n", "'01' and '1', two texts and one number"),
         ("a,y\n1,1\n2,+1\n", "two texts and one number"),
     ],
 )
@@ -153,6 +152,47 @@ def test_files_that_are_no_tables(text, why, tmp_path):
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=why):
         load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        (["001", "002", "100"], ["001", "002", "100"]),
+        (["01", "2", "1"], ["01", "2", "1"]),
+        ([" 007", "-08", "0"], ["007", "-08", "0"]),
+        (["00123456789012345678901", "7", "7"], ["00123456789012345678901", "7", "7"]),
+        (["0", "10", "-5"], [0, 10, -5]),
+        (["0.5", "007", "1e3"], [0.5, 7.0, 1000.0]),
+    ],
+)
+def test_whole_numbers_with_leading_zeros_are_texts(cells, labels, tmp_path):
+    """A post code is a name; a column of real numbers holds targets."""
+    file = tmp_path / "t.csv"
+    file.write_text("a,y\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)))
+    assert load(str(file)).y_train.tolist() == labels
+
+
+def test_labels_with_leading_zeros_from_fit_to_evaluation(run, run_json, tmp_path):
+    """Test rows that lack those with zeros are of the same classes; a regression has numbers."""
+    x = keras.Input((1,))
+    keras.Model(x, layers.Dense(1, **HE)(x)).save(tmp_path / "m.keras")
+    whole, rest = tmp_path / "whole.csv", tmp_path / "rest.CSV"
+    whole.write_text("a,y\n" + "".join(f"{i},{('007', '100')[i % 2]}\n" for i in range(12)))
+    rest.write_text("a,y\n" + "".join(f"{i + 0.5},100\n" for i in range(4)))
+    fit = ("fit", tmp_path / "m.keras", "--data", whole, "--train", 10, "--noise-variance", 1)
+    out, real, csv = tmp_path / "f", tmp_path / "r", tmp_path / "p.CSV"
+    assert run(*fit, "--out", out)[0] == 0
+    assert run("predict", out, "--data", rest, "--out", csv)[0] == 0
+    header, *rows = csv.read_text().splitlines()
+    assert header == "row,label,variance,p_007,p_100"
+    assert {row.split(",")[1] for row in rows} <= {"007", "100"}
+    error = np.mean([row.split(",")[1] == "007" for row in rows])
+    code, document = run_json("evaluate", out, "--data", rest, "--test", 4)
+    assert (code, document["measures"]["error_rate"]) == (0, error)
+    code, document = run_json("evaluate", out, "--data", whole, "--test", 2)
+    assert (code, document["warnings"]) == (0, [])
+    assert run(*fit, "--regression", "--out", real)[0] == 0
+    assert run_json("evaluate", real, "--data", whole, "--test", 2)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import keras
 import numpy as np
@@ -198,6 +199,9 @@ def test_missing_file_and_directory(tmp_path):
     (tmp_path / "dir.yaml").mkdir()
     with pytest.raises(PriorError, match="cannot be read"):
         read_overrides(tmp_path / "dir.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")  # which would be waited for
+    with pytest.raises(PriorError, match="is a pipe"):
+        read_overrides(tmp_path / "pipe.yaml")
 
 
 YAML_1_2 = {

@@ -9,7 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras2gp.data.loading import load
+from keras2gp._util import memory
+from keras2gp.data.loading import images_of, load
 from keras2gp.errors import DataError
 
 SHAPE = (4, 3, 1)
@@ -34,6 +35,30 @@ def test_npz_x_and_y(tmp_path):
     assert data.x_test is None
     assert data.y_test is None
     assert data.notes == ()
+
+
+def test_names_in_capitals(tmp_path):
+    """A format is told by a name's suffix, in capitals too."""
+    np.savez(tmp_path / "d.npz", x=pixels(5), y=labels(5))
+    (tmp_path / "d.npz").rename(tmp_path / "D.NPZ")
+    (tmp_path / "D.Csv").write_text("a,b\n1,2\n3,4\n")
+    folder, packed = tmp_path / "arrays", tmp_path / "idx"
+    folder.mkdir()
+    packed.mkdir()
+    for name, array in (("x", pixels(5)), ("y", labels(5))):
+        np.save(folder / f"{name}.npy", array)
+        (folder / f"{name}.npy").rename(folder / f"{name}.NPY")
+    write_idx(packed, IDX, ending=".gz")
+    for path in list(packed.iterdir()):
+        path.rename(path.with_suffix(".GZ"))
+    assert load(str(tmp_path / "D.Csv"), target="b").y_train.tolist() == [2, 4]
+    for source in (tmp_path / "D.NPZ", folder, packed):
+        assert load(str(source)).y_train.shape == (5,), source
+    images, _ = images_of(str(folder / "x.NPY"))
+    np.testing.assert_array_equal(images, pixels(5))
+    np.save(folder / "x.npy", pixels(4))
+    with pytest.raises(DataError, match="two of its arrays are named 'x'"):
+        load(str(folder))
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -121,6 +146,29 @@ def test_npz_bad_member(tmp_path, member, says):
         archive.writestr("y.npy", npy((5,), payload=bytes(5)))
     with pytest.raises(DataError, match=says):
         load(str(tmp_path / "d.npz"))
+
+
+def test_packed_arrays_beyond_the_memory(tmp_path, monkeypatch):
+    """A small file of zeros is a large array: compared before memory is taken."""
+    np.savez_compressed(tmp_path / "d.npz", x=np.zeros((1000, *SHAPE)), y=np.zeros(1000))
+    write_idx(tmp_path, {**IDX, "x_train": idx(np.zeros((2000, 4, 3), np.uint8))}, ending=".gz")
+    monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
+    for source in (tmp_path / "d.npz", tmp_path):
+        with pytest.raises(DataError, match=r"needs .* of memory and .* is available"):
+            load(str(source))
+
+
+def test_images_of_no_rows(tmp_path):
+    """Text too, of which nothing else counts the rows; and a header longer than any."""
+    for array in (np.zeros((0, 2)), np.zeros((0, 2), "U3")):
+        np.save(tmp_path / "x.npy", array)
+        with pytest.raises(DataError, match="there are none"):
+            images_of(str(tmp_path / "x.npy"))
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }" + b" " * 60_000 + b"\n"
+    header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+    (tmp_path / "x.npy").write_bytes(header + bytes(4))
+    with pytest.raises(DataError, match="its header is longer than any"):
+        images_of(str(tmp_path / "x.npy"))
 
 
 def test_npz_packed_otherwise(tmp_path):

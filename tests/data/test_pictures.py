@@ -73,6 +73,15 @@ def test_train_and_test_and_numbers_as_labels(tmp_path):
     assert data.y_train.dtype == np.int64
 
 
+def test_names_with_leading_zeros_are_texts(tmp_path):
+    """They are those of both splits: a test split without them has the labels of the other."""
+    write(tmp_path / "train", **{"007": 1, "10": 1})
+    write(tmp_path / "test", **{"10": 2})
+    data = load(str(tmp_path))
+    assert data.y_train.tolist() == ["007", "10"]
+    assert data.y_test.tolist() == ["10", "10"]
+
+
 def test_colours_and_grey_together(tmp_path):
     write(tmp_path, a=1)
     Image.fromarray(pixels(3, (4, 5, 3))).save(tmp_path / "a" / "colour.png")

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -117,6 +119,8 @@ def test_it_goes_on(parts, tmp_path, monkeypatch):
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
     assert again.best.trial == whole.best.trial
     assert again.best.settings == whole.best.settings
+    best = [json.loads((tmp_path / d / "best.json").read_text()) for d in ("cut", "whole")]
+    assert best[0]["parameters"] == best[1]["parameters"]  # names of layers too
     assert not list((tmp_path / "cut").glob("trial-*"))
 
     def no_more(*arguments, **options):
@@ -138,11 +142,29 @@ def test_another_search_is_refused(parts, tmp_path):
         "trial,status\n0,fine\n",
         table.replace("\n0,", "\n1,"),
         table + table.splitlines()[1] + "\n",
+        table + "1,fine\n",
         table.replace("\n0,fine,", "\n0,fine,nan"),
     ):
         (tmp_path / "trials.csv").write_text(damaged)
         with pytest.raises(StoreError, match="no table of trials"):
             random_search(SPACE, *parts, samples=1, out=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["trials.csv", "search.json"])
+def test_a_pipe_or_a_folder_in_the_place_of_a_file(name, parts, tmp_path):
+    """Refused, and not waited for; a table with a cell beyond the limit of CSV files too."""
+    random_search(SPACE, *parts, samples=1, out=tmp_path)
+    table = (tmp_path / "trials.csv").read_text()
+    for make in (os.mkfifo, Path.mkdir, lambda path: path.symlink_to(tmp_path / "nothing")):
+        (tmp_path / name).unlink()
+        make(tmp_path / name)
+        with pytest.raises(StoreError, match=f"{name} is no file"):
+            random_search(SPACE, *parts, samples=1, out=tmp_path)
+        (tmp_path / name).rmdir() if (tmp_path / name).is_dir() else (tmp_path / name).unlink()
+        (tmp_path / name).touch()
+    (tmp_path / name).write_text("[" * 100_000 if name == "search.json" else table + "x" * 200_000)
+    with pytest.raises(StoreError, match=f"{name} is no "):
+        random_search(SPACE, *parts, samples=1, out=tmp_path)
 
 
 def test_two_searches_in_one_directory(parts, tmp_path):
@@ -220,6 +242,15 @@ def test_a_space_of_ones_own(tmp_path):
             space_of(wrong, (6, 6, 1), 3)
     with pytest.raises(InputError, match="cannot be read"):
         own_space(tmp_path / "absent.py", "build")
+    file.write_text("SPACE = {1: [2]}\ndef build(settings): pass\n")
+    with pytest.raises(InputError, match="a setting is named 1"):
+        own_space(file, "build")
+    file.write_text("class Own(BaseException): pass\nraise Own('x')\n")
+    with pytest.raises(InputError, match="fails: Own: x"):
+        own_space(file, "build")
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(InputError, match="it is no file"):
+        own_space(tmp_path / "pipe.py", "build")
 
 
 def test_the_papers_space_holds_its_findings():

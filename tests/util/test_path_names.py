@@ -29,4 +29,12 @@ def test_a_path_where_nothing_is(tmp_path):
     near = missing(tmp_path / "digit.npz")
     assert near == f"{tmp_path / 'digit.npz'}: no such file. Did you mean digits.npz?"
     assert missing(tmp_path / "x").endswith("x: no such file")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for name, what in (
+        ("pipe", "is a pipe, a socket or a device; expected a file or a folder"),
+        ("link", "is a link that leads nowhere; expected a file or a folder"),
+        (".", "is a folder; expected a file or a folder"),
+    ):
+        assert missing(tmp_path / name, "no such file or folder").endswith(what)
     assert missing(tmp_path / "a" / "b", "no such directory").endswith("no such directory")

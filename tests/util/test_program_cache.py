@@ -229,13 +229,14 @@ def test_a_long_process_keeps_to_the_limit(root, opened, monkeypatch):
     assert list(seen(cache)) == ["p8.pb"]  # a new one may be read at this moment
 
 
-def test_what_a_killed_process_left_is_removed(root, opened):
+@pytest.mark.parametrize("moment", [1, 4_102_444_800], ids=["1970", "2100"])
+def test_what_a_killed_process_left_is_removed(moment, root, opened):
     first, killed = opened(), opened()
     (killed.directory / "half.pb.tmp").write_bytes(b"half")
     os.close(killed._lock)
     killed._lock = -1
     for folder in (first.directory, killed.directory):
-        os.utime(folder, (1, 1))
+        os.utime(folder, (moment, moment))
     opened()
     assert first.directory.exists()
     assert not killed.directory.exists()

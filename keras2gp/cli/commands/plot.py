@@ -13,7 +13,7 @@ from keras2gp.cli.commands.plot_document import save_picture
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.output import Output
-from keras2gp.cli.predictions import load_fit, predictions_of
+from keras2gp.cli.predictions import as_classes, load_fit, predictions_of
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import idle_settings, open_session, prepared
 from keras2gp.errors import DataError, InputError
@@ -29,7 +29,8 @@ __all__ = ["images", "kernel", "reliability"]
 def reliability(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     """Draw how honest a fit's probabilities are."""
     columns = _predictions(options, rows)
-    bins = metrics.reliability(rows.y, columns["probability"], columns["classes"])
+    y = as_classes(rows.y, columns["classes"])
+    bins = metrics.reliability(y, columns["probability"], columns["classes"])
     title = f"{options.record.model}, {len(rows.y)} test rows of {options.data}"
     return save_picture(pictures.reliability(bins, title), options, out)
 
@@ -37,7 +38,8 @@ def reliability(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCod
 def images(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     """Draw the images that a fit is most and least certain of."""
     columns = _predictions(options, rows)
-    figure = pictures.images(rows.x, columns["probability"], rows.y, columns["classes"])
+    y = as_classes(rows.y, columns["classes"])
+    figure = pictures.images(rows.x, columns["probability"], y, columns["classes"])
     return save_picture(figure, options, out)
 
 
@@ -49,7 +51,9 @@ def _predictions(options: argparse.Namespace, rows: Rows) -> dict[str, Array]:
             "picture is of one label an image"
         )
     x, _ = prepared(estimator.kernel, rows.x, options.data)
-    return predictions_of(estimator, x, KeptCovariances(options.fit, keep=options.keep))
+    kept = KeptCovariances(options.fit, keep=options.keep)
+    kept.require_room(estimator, x)
+    return predictions_of(estimator, x, kept)
 
 
 def kernel(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:

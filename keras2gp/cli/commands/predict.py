@@ -14,6 +14,7 @@ import numpy as np
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.files import made_folders, write_file
 from keras2gp._util.fit_record import FitRecord
+from keras2gp._util.paths import suffix_of
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text, harmless_cell, size_text
 from keras2gp.cli.exit_codes import ExitCode, UsageError
@@ -67,6 +68,10 @@ def evaluate(
         warnings.append(f"{twice} of the {len(images)} test images are training images too")
     warnings += _strange(estimator, images)
     kept = KeptCovariances(options.fit, keep=options.keep)
+    if elsewhere is not None:
+        strange, changes = prepared(estimator.kernel, elsewhere.x, f"--ood {options.ood}")
+        elsewhere = Unlabelled(strange, (*elsewhere.notes, *changes))
+    kept.require_room(estimator, images, *([] if elsewhere is None else [elsewhere.x]))
     began = time.perf_counter()
     columns = predictions_of(estimator, images, kept)
     measures, bins = measures_of(columns, test.y)
@@ -106,9 +111,11 @@ def _ood_scores(
     elsewhere: Unlabelled,
     kept: KeptCovariances,
 ) -> dict[str, Any]:
-    """How well each score tells images from elsewhere from the test images."""
-    images, changes = prepared(estimator.kernel, elsewhere.x, f"--ood {source}")
-    notes = [*elsewhere.notes, *changes]
+    """How well each score tells images from elsewhere from the test images.
+
+    elsewhere: as the kernel takes them
+    """
+    images, notes = elsewhere.x, list(elsewhere.notes)
     try:
         scores = ood_scores(estimator, pairs, images, kept)
     except (InputError, NumericalError) as error:
@@ -152,7 +159,7 @@ def predict(options: argparse.Namespace, given: Unlabelled, out: Output) -> Exit
     """Write a fit's predictions of images."""
     estimator = load_fit(options.fit, options.gram)
     positions = estimator.kernel.positions
-    if positions and options.out.suffix == ".csv":
+    if positions and suffix_of(options.out) == ".csv":
         raise UsageError(
             f"--out {options.out}: predictions at {positions_text(positions)} have no rows and "
             "columns. Try: a name that ends in .npz"
@@ -160,10 +167,11 @@ def predict(options: argparse.Namespace, given: Unlabelled, out: Output) -> Exit
     images, changes = prepared(estimator.kernel, given.x, options.data)
     notes = [*given.notes, *changes]
     kept = KeptCovariances(options.fit, keep=options.keep)
+    kept.require_room(estimator, images)
     began = time.perf_counter()
     columns = predictions_of(estimator, images, kept)
     seconds = time.perf_counter() - began
-    if options.out.suffix == ".csv" and "label" not in columns and columns["mean"].ndim > 1:
+    if suffix_of(options.out) == ".csv" and "label" not in columns and columns["mean"].ndim > 1:
         raise UsageError(
             f"--out {options.out}: the fit has {columns['mean'].shape[1]} outputs, and a row of a "
             ".csv file has one. Try: a name that ends in .npz"
@@ -174,7 +182,7 @@ def predict(options: argparse.Namespace, given: Unlabelled, out: Output) -> Exit
     for note in notes:
         out.line(f"note: {note}")
     out.line(f"wrote {options.out}: {len(images)} rows in {duration_text(seconds)}")
-    out.pairs(columns_text(columns, csv=options.out.suffix == ".csv"))
+    out.pairs(columns_text(columns, csv=suffix_of(options.out) == ".csv"))
     out.document(
         {
             "out": str(options.out),
@@ -207,7 +215,7 @@ def write_predictions(path: Path, columns: dict[str, Array]) -> None:
     Raises: StoreError if the file cannot be written.
     """
     with made_folders(path.parent):
-        if path.suffix == ".csv":
+        if suffix_of(path) == ".csv":
             write_file(path, lambda stream: _write_csv(stream, columns))
         else:
             write_file(path, lambda stream: np.savez(stream, allow_pickle=False, **columns))
