@@ -10,6 +10,7 @@ import numpy as np
 from keras2gp._util.text import printable
 from keras2gp.errors import one_line
 from keras2gp.xrays.comparisons import ALPHA
+from keras2gp.xrays.files import TITLE
 from keras2gp.xrays.findings import Finding, Findings
 
 __all__ = ["NO_VARIANCE", "notes_on", "percent", "rounded", "text_of", "verdict_text"]
@@ -94,7 +95,7 @@ def text_of(xray: Findings) -> str:
 def _text(xray: Findings) -> Iterator[str]:
     (factor, unit), each = percent(xray), xray.unit
     base = xray.base
-    yield f"X-ray of {one_line(xray.model)[:60]}"
+    yield f"{TITLE}{one_line(xray.model)[:60]}"
     test = f", {xray.test_rows} test {each}" if xray.test_rows else ""
     yield f"{xray.rows} {each}{test}; errors paired over {each}, and {xray.subsets} halvings"
     if xray.kind == "ntk":

@@ -21,7 +21,7 @@ from keras2gp.errors import InputError, NumericalError, StoreError, UnsupportedM
 from keras2gp.matrices.speed import Speed
 from keras2gp.xrays import examination, flow, scoring, timing, variants
 from keras2gp.xrays.examination import Examination
-from keras2gp.xrays.report import FILES
+from keras2gp.xrays.files import FILES
 from keras2gp.xrays.scores import Task, rounds_of, scored
 
 KINDS = ["activation", "bias"]
