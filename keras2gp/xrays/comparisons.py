@@ -32,6 +32,8 @@ __all__ = ["ALPHA", "Difference", "Sample", "differences", "holm"]
 ALPHA = 0.05
 """Probability of any false claim among all that are tested."""
 _POWER = 0.8
+_BETWEEN = 0.8
+"""Probability that the number of rows that would be needed lies between its ends."""
 _MOST = 10**7
 """Rows beyond which a number needed is not worth stating."""
 
@@ -82,6 +84,8 @@ class Difference:
         detectable: the smallest difference that these rows show in 80% of cases, corrected.
         needed: rows that would show this difference in 80% of cases, corrected; None where it is 0,
             or more than ten million would be needed.
+        needed_low, needed_high: the same of the largest and of the smallest difference that an
+            interval of 80% holds, as the difference is not known better; None for no end.
     """
 
     mean: float
@@ -94,6 +98,8 @@ class Difference:
     p_of_all: float
     detectable: float
     needed: int | None
+    needed_low: int | None
+    needed_high: int | None
 
     @property
     def verdict(self) -> str:
@@ -169,10 +175,13 @@ def _difference(
     mean = sample.mean
     one, every = (float(stats.t.isf(a / 2.0, freedom)) for a in (ALPHA, ALPHA / count))
     reach = every + float(stats.norm.ppf(_POWER))
-    needed = None
-    if mean != 0.0:
-        rows = len(sample.rows) * (reach * error / mean) ** 2
-        needed = math.ceil(rows) if rows <= _MOST else None
+    around = float(stats.t.isf((1.0 - _BETWEEN) / 2.0, freedom)) * error
+
+    def needed(size: float) -> int | None:
+        ratio = reach * error / size if size > 0.0 else math.inf
+        rows = len(sample.rows) * ratio * ratio
+        return math.ceil(rows) if rows <= _MOST else None
+
     return Difference(
         mean=mean,
         error=error,
@@ -183,5 +192,7 @@ def _difference(
         p=p[0],
         p_of_all=p[1],
         detectable=reach * error,
-        needed=needed,
+        needed=needed(abs(mean)),
+        needed_low=needed(abs(mean) + around),
+        needed_high=needed(abs(mean) - around),
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras2gp._util.text import printable
 from keras2gp.errors import one_line
-from keras2gp.xrays.comparisons import ALPHA
+from keras2gp.xrays.comparisons import ALPHA, Difference
 from keras2gp.xrays.files import TITLE
 from keras2gp.xrays.findings import Finding, Findings
 
@@ -27,6 +27,20 @@ def rounded(count: int) -> int:
     return int(-(-count // unit) * unit)
 
 
+def short(count: int) -> str:
+    """A number in two digits, upwards, in four characters: 450, 2k, 1.3M.
+
+    >>> from keras2gp.xrays.text import short
+    >>> short(449), short(2000), short(12_345), short(9_990_000)
+    ('450', '2k', '13k', '10M')
+    """
+    value = rounded(count)
+    for unit, letter in ((10**6, "M"), (1000, "k")):
+        if value >= unit:
+            return f"{value / unit:.1f}".removesuffix(".0") + letter
+    return str(value)
+
+
 def verdict_text(finding: Finding, unit: str) -> tuple[str, str]:
     """The verdict of the rows on a variant, and how many would say more; "" for neither."""
     error, nats = finding.error, finding.nats
@@ -38,9 +52,25 @@ def verdict_text(finding: Finding, unit: str) -> tuple[str, str]:
         return f"{found[0]} than the model", ""
     if found:
         return "better in one measure, worse in another", ""
-    needed = [d.needed for d in (error, nats) if d.needed is not None]
-    more = f"about {rounded(min(needed)):,} would show one of this size" if needed else ""
-    return f"no difference that {finding.rows:,} {unit} could show", more
+    return f"no difference that {finding.rows:,} {unit} could show", _needed_words(finding)
+
+
+def _sooner(finding: Finding) -> Difference | None:
+    """The difference that takes fewer rows to show: of the error, or of the log likelihood."""
+    found = [d for d in (finding.error, finding.nats) if d is not None and d.needed is not None]
+    return min(found, key=lambda d: d.needed or 0, default=None)
+
+
+def _needed_words(finding: Finding) -> str:
+    """How many rows would show a difference; "" where none is known."""
+    found = _sooner(finding)
+    if found is None or found.needed is None or found.needed_low is None:
+        return ""
+    words = f"about {rounded(found.needed):,} would show one of this size"
+    if found.needed_high is None:
+        return f"{words}; it may take {rounded(found.needed_low):,} or any number more"
+    between = f"{rounded(found.needed_low):,} to {rounded(found.needed_high):,}"
+    return f"{words}; it may take {between}"
 
 
 def notes_on(xray: Findings) -> tuple[str, ...]:
@@ -58,8 +88,11 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
         f"(Holm): the probability of any wrong one is {ALPHA:.0%} at most."
     )
     needed = (
-        f"Numbers of {unit} that would be needed take the difference for the true one, and show it "
-        "in four cases of five, as long as errors fall with the square root of their number."
+        f"A number of {unit} that would show a difference shows it in four cases of five if it is "
+        "the true one and stays as large, and errors fall with the square root of the number. The "
+        "true difference is not known so well: the numbers that it may take are those of the "
+        "largest and of the smallest one in an interval of 80%. Where that interval holds 0, there "
+        "may be no difference, which no number shows."
     )
     network = (
         "network before training, as a Gaussian process"
@@ -84,7 +117,7 @@ NO_VARIANCE = (
 )
 """Why a fixed point has no variance."""
 _WIDTH = 80
-_NAME, _LAYER = 30, 19
+_NAME, _LAYER = 25, 19
 
 
 def text_of(xray: Findings) -> str:
@@ -115,7 +148,7 @@ def _text(xray: Findings) -> Iterator[str]:
     yield ""
     if xray.computed:
         yield "variants, less the model as it is, ± a standard error (above 0: it is worse)"
-        yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  {'nats/' + each[:-1]:>17}  verdict"
+        yield f"  {'':<{_NAME}}  {'error, ' + '%':>14}  {'nats/' + each[:-1]:>17}  verdict"
     else:
         yield "no variant was computed"
     for finding in xray.computed:
@@ -133,25 +166,30 @@ def _row(finding: Finding, rows: int) -> Iterator[str]:
     if error is None or nats is None:
         return
     verdicts = {d.verdict for d in (error, nats) if d.verdict != "no difference"}
-    errors = f"{100 * error.mean:+6.2f} ± {100 * error.error:<6.2f}"
+    errors = f"{100 * error.mean:+6.2f} ± {100 * error.error:<5.2f}"
     likelihoods = f"{nats.mean:+8.4f} ± {nats.error:<6.4f}"
-    verdict = " / ".join(sorted(verdicts)) or f"- {_needed(finding)}".rstrip()
-    mark = " *" if finding.rows < rows else ""
-    yield f"  {_cut(finding.name, _NAME):<{_NAME}}  {errors}  {likelihoods}  {verdict}{mark}"
+    verdict = " / ".join(sorted(verdicts)) or _needed(finding)
+    yield f"  {_named(finding, rows)}  {errors}  {likelihoods}  {verdict}"
+
+
+def _named(finding: Finding, rows: int) -> str:
+    """The name of a variant in its column, with a star if it is on fewer rows."""
+    if finding.rows < rows:
+        return f"{_cut(finding.name, _NAME - 2) + ' *':<{_NAME}}"
+    return f"{_cut(finding.name, _NAME):<{_NAME}}"
 
 
 def _tests(xray: Findings) -> Iterator[str]:
     yield ""
     yield f"the same on {xray.test_rows} test {xray.unit}, which no fit saw"
-    yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  verdict"
+    yield f"  {'':<{_NAME}}  {'error, ' + '%':>14}  verdict"
     for finding in xray.computed:
         tested = finding.test_error
         if tested is None:
             continue
-        errors = f"{100 * tested.mean:+6.2f} ± {100 * tested.error:<6.2f}"
+        errors = f"{100 * tested.mean:+6.2f} ± {100 * tested.error:<5.2f}"
         verdict = "-" if tested.verdict == "no difference" else tested.verdict
-        mark = " *" if finding.rows < xray.rows else ""
-        yield f"  {_cut(finding.name, _NAME):<{_NAME}}  {errors}  {verdict}{mark}"
+        yield f"  {_named(finding, xray.rows)}  {errors}  {verdict}"
 
 
 def _is_unclear(finding: Finding) -> bool:
@@ -160,10 +198,12 @@ def _is_unclear(finding: Finding) -> bool:
 
 
 def _needed(finding: Finding) -> str:
-    """Images that would show a difference."""
-    found = (finding.error, finding.nats)
-    needed = [d.needed for d in found if d is not None and d.needed is not None]
-    return f"{rounded(min(needed)):,}" if needed else ""
+    """Images that would show a difference, such as 2k (700+); "-" where none is known."""
+    found = _sooner(finding)
+    if found is None or found.needed is None or found.needed_low is None:
+        return "-"
+    end = "+" if found.needed_high is None else f"-{short(found.needed_high)}"
+    return f"{short(found.needed)} ({short(found.needed_low)}{end})"
 
 
 def _notes(xray: Findings) -> Iterator[str]:
@@ -172,11 +212,16 @@ def _notes(xray: Findings) -> Iterator[str]:
     unclear = [f for f in xray.computed if _is_unclear(f)]
     if unclear:
         shown = [100.0 * f.error.detectable for f in unclear if f.error and f.error.error]
-        yield f"-: no difference that {xray.rows} {each} could show; the number is of {each} that"
-        yield "   would show one of this size, in four cases of five."
+        text = (
+            f"A number as verdict: no difference that {xray.rows} {each} could show. So many "
+            f"{each} would show one of this size, in four cases of five. The size is not known so "
+            "well: in brackets are the numbers for the largest and for the smallest that an "
+            'interval of 80% holds, "+" where it holds 0, and there may be no difference.'
+        )
         if shown:
             least = float(np.median(shown))
-            yield f"   {xray.rows} {each} show differences of the error from about {least:.1f}% on."
+            text += f" {xray.rows} {each} show differences of the error from about {least:.1f}% on."
+        yield from textwrap.wrap(text, _WIDTH)
     fewer = [f for f in xray.computed if f.rows < xray.rows]
     if fewer:
         yield f"*: on fewer {each}, with the model as it is on the same ones:"
