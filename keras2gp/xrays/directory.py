@@ -37,7 +37,7 @@ __all__ = [
     "scores_file",
 ]
 
-_FORMAT = 3
+_FORMAT = 4
 _MEANINGS = {
     "keras2gp": "the version of keras2gp",
     "format": "the format of the directory",

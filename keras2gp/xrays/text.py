@@ -9,7 +9,7 @@ import numpy as np
 
 from keras2gp._util.text import printable
 from keras2gp.errors import one_line
-from keras2gp.xrays.comparisons import ALPHA, Difference
+from keras2gp.xrays.comparisons import ALPHA
 from keras2gp.xrays.files import TITLE
 from keras2gp.xrays.findings import Finding, Findings
 
@@ -27,20 +27,6 @@ def rounded(count: int) -> int:
     return int(-(-count // unit) * unit)
 
 
-def short(count: int) -> str:
-    """A number in two digits, upwards, in four characters: 450, 2k, 1.3M.
-
-    >>> from keras2gp.xrays.text import short
-    >>> short(449), short(2000), short(12_345), short(9_990_000)
-    ('450', '2k', '13k', '10M')
-    """
-    value = rounded(count)
-    for unit, letter in ((10**6, "M"), (1000, "k")):
-        if value >= unit:
-            return f"{value / unit:.1f}".removesuffix(".0") + letter
-    return str(value)
-
-
 def verdict_text(finding: Finding, unit: str) -> tuple[str, str]:
     """The verdict of the rows on a variant, and how many would say more; "" for neither."""
     error, nats = finding.error, finding.nats
@@ -52,25 +38,16 @@ def verdict_text(finding: Finding, unit: str) -> tuple[str, str]:
         return f"{found[0]} than the model", ""
     if found:
         return "better in one measure, worse in another", ""
-    return f"no difference that {finding.rows:,} {unit} could show", _needed_words(finding)
+    least = _at_least(finding)
+    more = "" if least is None else f"fewer than about {rounded(least):,} would not show one either"
+    return f"no difference that {finding.rows:,} {unit} could show", more
 
 
-def _sooner(finding: Finding) -> Difference | None:
-    """The difference that takes fewer rows to show: of the error, or of the log likelihood."""
-    found = [d for d in (finding.error, finding.nats) if d is not None and d.needed is not None]
-    return min(found, key=lambda d: d.needed or 0, default=None)
-
-
-def _needed_words(finding: Finding) -> str:
-    """How many rows would show a difference; "" where none is known."""
-    found = _sooner(finding)
-    if found is None or found.needed is None or found.needed_low is None:
-        return ""
-    words = f"about {rounded(found.needed):,} would show one of this size"
-    if found.needed_high is None:
-        return f"{words}; it may take {rounded(found.needed_low):,} or any number more"
-    between = f"{rounded(found.needed_low):,} to {rounded(found.needed_high):,}"
-    return f"{words}; it may take {between}"
+def _at_least(finding: Finding) -> int | None:
+    """The rows below which neither difference would be shown; None where that is not known."""
+    found = (finding.error, finding.nats)
+    least = [d.needed_at_least for d in found if d is not None and d.needed_at_least is not None]
+    return max(min(least), finding.rows) if least else None
 
 
 def notes_on(xray: Findings) -> tuple[str, ...]:
@@ -88,11 +65,10 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
         f"(Holm): the probability of any wrong one is {ALPHA:.0%} at most."
     )
     needed = (
-        f"A number of {unit} that would show a difference shows it in four cases of five if it is "
-        "the true one and stays as large, and errors fall with the square root of the number. The "
-        "true difference is not known so well: the numbers that it may take are those of the "
-        "largest and of the smallest one in an interval of 80%. Where that interval holds 0, there "
-        "may be no difference, which no number shows."
+        f"Fewer {unit} than a stated number would not show the difference in four cases of five, "
+        "even if it were the largest one of an interval of 80%. How many would show it, these "
+        f"{unit} do not say: the difference may be smaller, or none, and with more {unit} most "
+        "differences shrink, as both models learn the same."
     )
     network = (
         "network before training, as a Gaussian process"
@@ -117,7 +93,7 @@ NO_VARIANCE = (
 )
 """Why a fixed point has no variance."""
 _WIDTH = 80
-_NAME, _LAYER = 25, 19
+_NAME, _LAYER = 28, 19
 
 
 def text_of(xray: Findings) -> str:
@@ -198,12 +174,9 @@ def _is_unclear(finding: Finding) -> bool:
 
 
 def _needed(finding: Finding) -> str:
-    """Images that would show a difference, such as 2k (700+); "-" where none is known."""
-    found = _sooner(finding)
-    if found is None or found.needed is None or found.needed_low is None:
-        return "-"
-    end = "+" if found.needed_high is None else f"-{short(found.needed_high)}"
-    return f"{short(found.needed)} ({short(found.needed_low)}{end})"
+    """The images below which no difference would be shown; "-" where that is not known."""
+    least = _at_least(finding)
+    return "-" if least is None else f"- {rounded(least):,}+"
 
 
 def _notes(xray: Findings) -> Iterator[str]:
@@ -213,10 +186,9 @@ def _notes(xray: Findings) -> Iterator[str]:
     if unclear:
         shown = [100.0 * f.error.detectable for f in unclear if f.error and f.error.error]
         text = (
-            f"A number as verdict: no difference that {xray.rows} {each} could show. So many "
-            f"{each} would show one of this size, in four cases of five. The size is not known so "
-            "well: in brackets are the numbers for the largest and for the smallest that an "
-            'interval of 80% holds, "+" where it holds 0, and there may be no difference.'
+            f"-: no difference that {xray.rows} {each} could show. Fewer {each} than the number "
+            "behind it would not show it in four cases of five, even if it were the largest one of "
+            f"an interval of 80%. More may be needed: most differences shrink as {each} are added."
         )
         if shown:
             least = float(np.median(shown))
