@@ -65,8 +65,8 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
         f"(Holm): the probability of any wrong one is {ALPHA:.0%} at most."
     )
     needed = (
-        f"Fewer {unit} than a stated number would not show the difference in four cases of five, "
-        "even if it were the largest one of an interval of 80%. How many would show it, these "
+        f"Fewer {unit} than a stated number show the difference in less than four cases of five, "
+        "even if it is the largest one of an interval of 80%. How many would show it, these "
         f"{unit} do not say: the difference may be smaller, or none, and with more {unit} most "
         "differences shrink, as both models learn the same."
     )
@@ -187,7 +187,7 @@ def _notes(xray: Findings) -> Iterator[str]:
         shown = [100.0 * f.error.detectable for f in unclear if f.error and f.error.error]
         text = (
             f"-: no difference that {xray.rows} {each} could show. Fewer {each} than the number "
-            "behind it would not show it in four cases of five, even if it were the largest one of "
+            "behind it show one in less than four cases of five, even if it is the largest one of "
             f"an interval of 80%. More may be needed: most differences shrink as {each} are added."
         )
         if shown:
