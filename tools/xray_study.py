@@ -29,8 +29,9 @@ from scipy.stats import beta, spearmanr
 
 from keras2gp._util.files import write_file
 from keras2gp.data import load
-from keras2gp.xrays.comparisons import Sample, differences
+from keras2gp.xrays.comparisons import differences
 from keras2gp.xrays.examination import Examination
+from keras2gp.xrays.findings import sample_of
 from keras2gp.xrays.scores import Scores, Task, scored, subsets_of
 from keras2gp.xrays.variants import Variant
 
@@ -234,13 +235,7 @@ def verdicts(results: list[Result], measure: str) -> list[tuple[Result, str, flo
     """Variants, the X-ray's verdicts, and the trained differences with their standard errors."""
     base, others = results[0], results[1:]
 
-    def sample(scores: Scores) -> Sample:
-        rows = np.array(getattr(scores, measure)) - np.array(getattr(base.scores, measure))
-        pairs = zip(scores.parts, base.scores.parts, strict=True)
-        parts = [getattr(a, measure) - getattr(b, measure) for a, b in pairs]
-        return Sample(rows, np.array(parts))
-
-    tested = differences([[sample(r.scores) for r in others]])[0]
+    tested = differences([[sample_of(r.scores, base.scores, measure) for r in others]])[0]
     found = []
     for result, difference in zip(others, tested, strict=True):
         spread = result.errors.var(ddof=1) + base.errors.var(ddof=1)

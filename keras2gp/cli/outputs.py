@@ -25,6 +25,7 @@ from keras2gp._util.paths import expanded, read_if_regular, real_path, suffix_of
 from keras2gp._util.text import received_text
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.plots.style import MARK
+from keras2gp.xrays.files import MARKER, not_ours
 
 __all__ = [
     "EXPORT",
@@ -100,7 +101,7 @@ EXPORT = DirectoryKind(
     ("predictor.json", *SAVED_MODEL_FILES),
 )
 SEARCH = DirectoryKind("a search", "search.json", frozenset({"space", "score", "data_sha256"}))
-XRAY = DirectoryKind("an X-ray", "xray.json", frozenset({"xray", "data_sha256", "subsets"}))
+XRAY = DirectoryKind("an X-ray", MARKER, frozenset({"xray", "data_sha256", "subsets"}))
 STORE = DirectoryKind(
     "a store of a kernel matrix", "zarr.json", frozenset({"zarr_format", "attributes"})
 )
@@ -131,10 +132,12 @@ def _check_content(path: Path, kind: DirectoryKind) -> None:
             f"{path} exists and is not {kind.name}: it would be lost. Try: another directory"
         )
     if kind.files is not None:
-        _refuse_foreign(path, kind.files)
+        _refuse(path, foreign_files(path, kind.files))
     if kind is SEARCH:
         for folder in path.glob("trial-[0-9][0-9][0-9][0-9]*"):
-            _refuse_foreign(folder, ("train.zarr/*", "cross.zarr/*", "best.keras"))
+            _refuse(folder, foreign_files(folder, ("train.zarr/*", "cross.zarr/*", "best.keras")))
+    if kind is XRAY:
+        _refuse(path, not_ours(path))
 
 
 def _is_marked(path: Path, kind: DirectoryKind) -> bool:
@@ -146,8 +149,9 @@ def _is_marked(path: Path, kind: DirectoryKind) -> bool:
     return isinstance(marker, dict) and kind.keys <= set(marker)
 
 
-def _refuse_foreign(path: Path, files: tuple[str, ...]) -> None:
-    if foreign := foreign_files(path, files):
+def _refuse(path: Path, foreign: list[str]) -> None:
+    """Refuse a directory with such files. Raises: UsageError."""
+    if foreign:
         names = ", ".join(str(path / name) for name in foreign[:3])
         raise UsageError(
             f"{path} would be replaced, and holds {len(foreign)} file(s) that keras2gp did not "

@@ -85,8 +85,8 @@ def xray(
         UnsupportedModelError: the model as it is has no exact kernel.
         InputError: an argument does not fit, or `minutes` are too few for the model as it is.
         NumericalError: the kernel of the model as it is is singular or overflows.
-        StoreError: `out` is of another X-ray, another process is at work in it, or it cannot be
-            written.
+        StoreError: `out` is of another X-ray, holds a file that would be replaced and keras2gp did
+            not write, another process is at work in it, or it cannot be written.
 
     >>> import keras, keras2gp, numpy
     >>> model = keras.Sequential([

@@ -6,14 +6,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util.memory import available_memory, free_disk
+from keras2gp._util.memory import available_memory, free_disk, resident_memory
 from keras2gp._util.text import duration_text, size_text
 from keras2gp.errors import StoreError
 from keras2gp.gp.noise.pilot import noise_memory
 from keras2gp.matrices.api import estimate
+from keras2gp.xrays.scores import rounds_of
 from keras2gp.xrays.timing import Pilot, Plan
 
 __all__ = ["Cost", "cost_of"]
+
+_ENTRY, _COPIES = 8, 4
+"""Bytes of an entry of a fit, and copies of its matrix."""
+_PROGRAM = 24 * 2**20
+"""Bytes that a compiled kernel keeps, and its compiler."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,9 @@ class Cost:
         pairs: entries of all of them.
         work: their time relative to that of the model's kernel, in all; layers that several
             variants share count once.
-        memory: bytes at the peak, of what is left.
-        memory_available: bytes; None where the system does not say.
+        memory: bytes at the peak, of what is left, beside those that the process holds.
+        memory_available: bytes that the process can take besides; None where the system does not
+            say.
         disk: bytes of the stores of what is left; 0 without a directory.
         disk_available: bytes free there.
         seconds: of what is left, signal flow included, measured on a few rows and scaled; None if
@@ -36,6 +43,8 @@ class Cost:
         notes: what is left out for that, a sentence each.
         parts: of these seconds those of each kernel, 0 for one that is there, and those of the
             signal flow; empty if not measured.
+        held: bytes that the process holds already, TensorFlow and the variants among them; None
+            where the system does not say.
     """
 
     kernels: int
@@ -50,6 +59,12 @@ class Cost:
     minutes: float | None = None
     notes: tuple[str, ...] = ()
     parts: tuple[float, ...] = ()
+    held: int | None = None
+
+    @property
+    def peak(self) -> int:
+        """Bytes of the process at the peak."""
+        return self.memory + (self.held or 0)
 
     def require(self) -> None:
         """Refuse an X-ray that does not fit.
@@ -76,9 +91,12 @@ class Cost:
         return asdict(self)
 
     def __str__(self) -> str:
+        room = f"{size_text(self.memory_available)} available"
+        if self.held is not None:
+            room += f"; {size_text(self.peak)} in all of this process"
         lines = [
             f"{self.kernels} kernels, {self.pairs:,} entries, {self.work:.1f} times the model's",
-            f"memory: {size_text(self.memory)} of {size_text(self.memory_available)} available",
+            f"memory: {size_text(self.memory)} of {room}",
         ]
         if self.disk:
             lines.append(f"disk: {size_text(self.disk)} of {size_text(self.disk_available)} free")
@@ -125,13 +143,14 @@ def cost_of(
         disk += sum(store.disk for store in stores)
         memory = max(memory, *(store.memory for store in stores))
     parts = () if pilot is None else pilot.parts(plan)
-    fits = noise_memory(count, 16) + 8 * 4 * count * (count + test)
+    left = len(stored)
+    fits = _of_fits(count, test, plan.subsets) if left else 0
     return Cost(
         kernels=len(plan.shares),
         there=sum(plan.there),
         pairs=pairs,
         work=work,
-        memory=max(memory, fits),
+        memory=max(memory, fits) + _PROGRAM * left,
         memory_available=available_memory(),
         disk=disk,
         disk_available=None if out is None else free_disk(out),
@@ -139,7 +158,19 @@ def cost_of(
         minutes=minutes,
         notes=notes,
         parts=parts,
+        held=resident_memory(),
     )
+
+
+def _of_fits(rows: int, test: int, subsets: int) -> int:
+    """Bytes of the matrices, and of the fit of all rows or those of halves, side by side."""
+
+    def of_one(count: int) -> int:
+        return noise_memory(count, 16) + _ENTRY * _COPIES * count * (count + test)
+
+    half = -(-rows // 2)
+    at_once = -(-2 * subsets // rounds_of(2 * subsets, half))
+    return _ENTRY * rows * (rows + test) + max(of_one(rows), at_once * of_one(half))
 
 
 def _place(out: Path | None, name: str) -> Path | None:

@@ -22,11 +22,11 @@ from keras2gp.matrices.api import gram
 from keras2gp.matrices.fingerprint import digest, graph_identity
 from keras2gp.modelfile.archive import save_archive
 from keras2gp.xrays.arguments import Inputs, arrays_of
+from keras2gp.xrays.files import FOLDERS, MARKER, require_ours
 from keras2gp.xrays.scores import Scores, Task
 from keras2gp.xrays.variants import OWN, Variant
 
 __all__ = [
-    "MARKER",
     "Directory",
     "differing",
     "identity_of",
@@ -37,7 +37,7 @@ __all__ = [
     "scores_file",
 ]
 
-_FORMAT = 3
+_FORMAT = 4
 _MEANINGS = {
     "keras2gp": "the version of keras2gp",
     "format": "the format of the directory",
@@ -113,8 +113,6 @@ def _sha256(*arrays: Array) -> str:
     return total.hexdigest()
 
 
-MARKER = "xray.json"
-"""The record of an X-ray in its directory."""
 _LARGEST = 2**30
 _LONGEST_NAME = 40
 
@@ -132,8 +130,10 @@ def require_same(path: Path, facts: Mapping[str, Any]) -> None:
         facts: some of those of this X-ray.
 
     Raises:
-        StoreError: it is of another one, or its record is damaged.
+        StoreError: it is of another one, its record is damaged, or it holds a file that an X-ray
+            would replace and keras2gp did not write.
     """
+    require_ours(path)
     marker = path / MARKER
     if not marker.exists():
         return
@@ -173,11 +173,13 @@ class Directory:
         self.path = path
         self._names: dict[str, int] = {}
         require_same(path, identity)
-        with made_folders(*(path / folder for folder in ("kernels", "scores", "variants"))):
+        with made_folders(path):
             sweep(path)
             marker = path / MARKER
-            if not marker.exists():
+            if not marker.exists():  # it comes first: without it nothing that is there is ours
                 write_file(marker, json.dumps(with_digest(identity), indent=1) + "\n")
+            with made_folders(*(path / folder for folder in FOLDERS)):
+                pass
 
     def read(self, name: str) -> Any:
         """The content of a JSON file of ours; None where there is none, or it is damaged."""

@@ -30,6 +30,7 @@ from keras2gp.xrays.arguments import (
 from keras2gp.xrays.budget import Choice, Clock, chosen_within
 from keras2gp.xrays.cost import Cost, cost_of
 from keras2gp.xrays.directory import Directory, identity_of, kept, of_data, require_same
+from keras2gp.xrays.files import PILOT
 from keras2gp.xrays.findings import Summary, findings_of, measures_of, ordered
 from keras2gp.xrays.report import XRay
 from keras2gp.xrays.scores import Scores
@@ -40,8 +41,6 @@ from keras2gp.xrays.timing import Pilot, Plan, measured
 from keras2gp.xrays.variants import Settings, Subject, Variant
 
 __all__ = ["Examination"]
-
-_PILOT = "pilot.json"
 
 
 class Examination:
@@ -168,7 +167,7 @@ class Examination:
 
     def _earlier(self) -> Pilot | None:
         """The times that an earlier run has left."""
-        state = None if self._out is None else kept(self._out / _PILOT)
+        state = None if self._out is None else kept(self._out / PILOT)
         return None if state is None else Pilot.from_state(state)
 
     def _chosen(self) -> Choice:
@@ -216,8 +215,8 @@ class Examination:
 
     def _made(self, work: Directory, executor: Any, told: Callable[[str, int, int], None]) -> XRay:
         choice = self._chosen()
-        if self._pilot is not None and kept(work.path / _PILOT) is None:
-            work.write(_PILOT, self._pilot.state())
+        if self._pilot is not None and kept(work.path / PILOT) is None:
+            work.write(PILOT, self._pilot.state())
         clock = Clock(choice, self._minutes, self._pilot.before if self._pilot else 0.0, work)
         scores: dict[str, Scores] = {}
         reasons = dict(choice.reasons)

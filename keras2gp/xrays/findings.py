@@ -248,4 +248,12 @@ def _parts(scores: Scores, base: Scores, measure: str) -> Vector:
 def sample_of(scores: Scores, base: Scores, measure: str) -> Sample:
     """The paired losses of a variant less those of the model."""
     rows = np.array(getattr(scores, measure)) - np.array(getattr(base, measure))
-    return Sample(rows, _parts(scores, base, measure), apart=measure == "test_error")
+    within = _within(scores, base) if measure == "nats" else 0.0
+    return Sample(rows, _parts(scores, base, measure), within, apart=measure == "test_error")
+
+
+def _within(scores: Scores, base: Scores) -> float:
+    """The variance of the differences of nats within halves; 0.0 where they are not kept."""
+    pairs = zip(scores.parts, base.parts, strict=True)
+    halves = [np.subtract(a.rows, b.rows).var(ddof=1) for a, b in pairs if a.rows and b.rows]
+    return float(np.mean(halves)) if halves else 0.0

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from keras2gp.errors import one_line
+from keras2gp.xrays.files import TITLE
 from keras2gp.xrays.findings import Finding, Findings
 from keras2gp.xrays.pictures import axis_ends, curves, flow, interval, is_beyond, spectra, ticks
 from keras2gp.xrays.styles import STYLE
@@ -24,7 +25,7 @@ def page(xray: Findings) -> str:
     Args:
         xray: the report.
     """
-    title = f"X-ray of {_text(xray.model)}"
+    title = f"{TITLE}{_text(xray.model)}"
     return "\n".join(
         [
             "<!DOCTYPE html>",

@@ -12,14 +12,12 @@ from keras2gp._util.paths import as_path
 from keras2gp._util.version import VERSION
 from keras2gp.errors import StoreError, one_line
 from keras2gp.xrays.comparisons import ALPHA
+from keras2gp.xrays.files import FILES, require_reports
 from keras2gp.xrays.findings import Findings
 from keras2gp.xrays.page import page
 from keras2gp.xrays.text import text_of
 
-__all__ = ["FILES", "XRay"]
-
-FILES = ("report.html", "report.json", "report.txt")
-"""The files of a report."""
+__all__ = ["XRay"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,10 +53,11 @@ class XRay(Findings):
             directory: where to; it exists.
 
         Raises:
-            StoreError: they cannot be written.
+            StoreError: they cannot be written, or a file of that name is no report of an X-ray.
         """
-        contents = (self.to_html(), self.to_json(), self.to_text())
         folder = as_path("directory", directory, StoreError)
+        require_reports(folder)
+        contents = (self.to_html(), self.to_json(), self.to_text())
         write_files([(folder / n, c) for n, c in zip(FILES, contents, strict=True)])
 
     def __repr__(self) -> str:

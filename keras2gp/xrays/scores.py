@@ -26,7 +26,10 @@ from keras2gp.gp.process.base import JitterWarning
 from keras2gp.gp.process.student import Student
 from keras2gp.gp.regression.regressor import GPRegressor
 
-__all__ = ["Part", "Scores", "Task", "rounds_of", "scored", "subsets_of"]
+__all__ = ["SPREAD", "Part", "Scores", "Task", "rounds_of", "scored", "subsets_of"]
+
+SPREAD = 4
+"""Halves whose nats are kept row by row: they say how much these vary in half of the rows."""
 
 _MOST_LABELS = 20
 """Different whole numbers of a floating-point type that may have been meant as labels."""
@@ -66,12 +69,14 @@ class Part:
         error, nats: of leave-one-out predictions, see Scores.
         evidence: log p(Y) in nats for each row.
         test_error: of the test rows; None without any.
+        rows: nats of each row, of the first halves of labels; () of others.
     """
 
     error: float
     nats: float
     evidence: float
     test_error: float | None = None
+    rows: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,9 @@ class Scores:
         error, nats, test = (
             tuple(map(float, state[name])) for name in ("error", "nats", "test_error")
         )
-        parts = tuple(Part(**part) for part in state["parts"])
+        parts = tuple(
+            Part(**{**part, "rows": tuple(part.get("rows", ()))}) for part in state["parts"]
+        )
         names = ("evidence", "calibration", "calibration_by_chance", "noise", "jitter")
         return cls(error, nats, test, parts, *(float(state[name]) for name in names))
 
@@ -144,17 +151,20 @@ def scored(
         InputError: the targets are of one class.
     """
 
-    def of_subset(rows: Indices) -> Part:
+    def of_subset(number: int) -> Part:
+        rows = subsets[number]
         part = _Fit(matrix[np.ix_(rows, rows)], task.y[rows], regression=task.regression)
         error, nats = float(part.error.mean()), float(part.nats.mean())
         tested = None
         if cross is not None and task.test is not None:
             tested = float(part.tested(cross[:, rows], task.test).mean())
-        return Part(error, nats, part.evidence, tested)
+        kept = number < SPREAD and not task.regression
+        by_row = tuple(part.nats.tolist()) if kept else ()
+        return Part(error, nats, part.evidence, tested, by_row)
 
     with _side_by_side(len(task.y)) as each:
         (whole,) = each(lambda y: _Fit(matrix, y, regression=task.regression), [task.y])
-        parts = list(each(of_subset, subsets))
+        parts = list(each(of_subset, range(len(subsets))))
     test: tuple[float, ...] = ()
     if cross is not None and task.test is not None:
         test = tuple(whole.tested(cross, task.test).tolist())

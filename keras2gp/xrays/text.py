@@ -10,6 +10,7 @@ import numpy as np
 from keras2gp._util.text import printable
 from keras2gp.errors import one_line
 from keras2gp.xrays.comparisons import ALPHA
+from keras2gp.xrays.files import TITLE
 from keras2gp.xrays.findings import Finding, Findings
 
 __all__ = ["NO_VARIANCE", "notes_on", "percent", "rounded", "text_of", "verdict_text"]
@@ -37,9 +38,16 @@ def verdict_text(finding: Finding, unit: str) -> tuple[str, str]:
         return f"{found[0]} than the model", ""
     if found:
         return "better in one measure, worse in another", ""
-    needed = [d.needed for d in (error, nats) if d.needed is not None]
-    more = f"about {rounded(min(needed)):,} would show one of this size" if needed else ""
+    least = _at_least(finding)
+    more = "" if least is None else f"fewer than about {rounded(least):,} would not show one either"
     return f"no difference that {finding.rows:,} {unit} could show", more
+
+
+def _at_least(finding: Finding) -> int | None:
+    """The rows below which neither difference would be shown; None where that is not known."""
+    found = (finding.error, finding.nats)
+    least = [d.needed_at_least for d in found if d is not None and d.needed_at_least is not None]
+    return max(min(least), finding.rows) if least else None
 
 
 def notes_on(xray: Findings) -> tuple[str, ...]:
@@ -57,8 +65,10 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
         f"(Holm): the probability of any wrong one is {ALPHA:.0%} at most."
     )
     needed = (
-        f"Numbers of {unit} that would be needed take the difference for the true one, and show it "
-        "in four cases of five, as long as errors fall with the square root of their number."
+        f"Fewer {unit} than a stated number show the difference in less than four cases of five, "
+        "even if it is the largest one of an interval of 80%. How many would show it, these "
+        f"{unit} do not say: the difference may be smaller, or none, and with more {unit} most "
+        "differences shrink, as both models learn the same."
     )
     network = (
         "network before training, as a Gaussian process"
@@ -83,7 +93,7 @@ NO_VARIANCE = (
 )
 """Why a fixed point has no variance."""
 _WIDTH = 80
-_NAME, _LAYER = 30, 19
+_NAME, _LAYER = 28, 19
 
 
 def text_of(xray: Findings) -> str:
@@ -94,7 +104,7 @@ def text_of(xray: Findings) -> str:
 def _text(xray: Findings) -> Iterator[str]:
     (factor, unit), each = percent(xray), xray.unit
     base = xray.base
-    yield f"X-ray of {one_line(xray.model)[:60]}"
+    yield f"{TITLE}{one_line(xray.model)[:60]}"
     test = f", {xray.test_rows} test {each}" if xray.test_rows else ""
     yield f"{xray.rows} {each}{test}; errors paired over {each}, and {xray.subsets} halvings"
     if xray.kind == "ntk":
@@ -114,7 +124,7 @@ def _text(xray: Findings) -> Iterator[str]:
     yield ""
     if xray.computed:
         yield "variants, less the model as it is, ± a standard error (above 0: it is worse)"
-        yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  {'nats/' + each[:-1]:>17}  verdict"
+        yield f"  {'':<{_NAME}}  {'error, ' + '%':>14}  {'nats/' + each[:-1]:>17}  verdict"
     else:
         yield "no variant was computed"
     for finding in xray.computed:
@@ -132,25 +142,30 @@ def _row(finding: Finding, rows: int) -> Iterator[str]:
     if error is None or nats is None:
         return
     verdicts = {d.verdict for d in (error, nats) if d.verdict != "no difference"}
-    errors = f"{100 * error.mean:+6.2f} ± {100 * error.error:<6.2f}"
+    errors = f"{100 * error.mean:+6.2f} ± {100 * error.error:<5.2f}"
     likelihoods = f"{nats.mean:+8.4f} ± {nats.error:<6.4f}"
-    verdict = " / ".join(sorted(verdicts)) or f"- {_needed(finding)}".rstrip()
-    mark = " *" if finding.rows < rows else ""
-    yield f"  {_cut(finding.name, _NAME):<{_NAME}}  {errors}  {likelihoods}  {verdict}{mark}"
+    verdict = " / ".join(sorted(verdicts)) or _needed(finding)
+    yield f"  {_named(finding, rows)}  {errors}  {likelihoods}  {verdict}"
+
+
+def _named(finding: Finding, rows: int) -> str:
+    """The name of a variant in its column, with a star if it is on fewer rows."""
+    if finding.rows < rows:
+        return f"{_cut(finding.name, _NAME - 2) + ' *':<{_NAME}}"
+    return f"{_cut(finding.name, _NAME):<{_NAME}}"
 
 
 def _tests(xray: Findings) -> Iterator[str]:
     yield ""
     yield f"the same on {xray.test_rows} test {xray.unit}, which no fit saw"
-    yield f"  {'':<{_NAME}}  {'error, ' + '%':>15}  verdict"
+    yield f"  {'':<{_NAME}}  {'error, ' + '%':>14}  verdict"
     for finding in xray.computed:
         tested = finding.test_error
         if tested is None:
             continue
-        errors = f"{100 * tested.mean:+6.2f} ± {100 * tested.error:<6.2f}"
+        errors = f"{100 * tested.mean:+6.2f} ± {100 * tested.error:<5.2f}"
         verdict = "-" if tested.verdict == "no difference" else tested.verdict
-        mark = " *" if finding.rows < xray.rows else ""
-        yield f"  {_cut(finding.name, _NAME):<{_NAME}}  {errors}  {verdict}{mark}"
+        yield f"  {_named(finding, xray.rows)}  {errors}  {verdict}"
 
 
 def _is_unclear(finding: Finding) -> bool:
@@ -159,10 +174,9 @@ def _is_unclear(finding: Finding) -> bool:
 
 
 def _needed(finding: Finding) -> str:
-    """Images that would show a difference."""
-    found = (finding.error, finding.nats)
-    needed = [d.needed for d in found if d is not None and d.needed is not None]
-    return f"{rounded(min(needed)):,}" if needed else ""
+    """The images below which no difference would be shown; "-" where that is not known."""
+    least = _at_least(finding)
+    return "-" if least is None else f"- {rounded(least):,}+"
 
 
 def _notes(xray: Findings) -> Iterator[str]:
@@ -171,11 +185,15 @@ def _notes(xray: Findings) -> Iterator[str]:
     unclear = [f for f in xray.computed if _is_unclear(f)]
     if unclear:
         shown = [100.0 * f.error.detectable for f in unclear if f.error and f.error.error]
-        yield f"-: no difference that {xray.rows} {each} could show; the number is of {each} that"
-        yield "   would show one of this size, in four cases of five."
+        text = (
+            f"-: no difference that {xray.rows} {each} could show. Fewer {each} than the number "
+            "behind it show one in less than four cases of five, even if it is the largest one of "
+            f"an interval of 80%. More may be needed: most differences shrink as {each} are added."
+        )
         if shown:
             least = float(np.median(shown))
-            yield f"   {xray.rows} {each} show differences of the error from about {least:.1f}% on."
+            text += f" {xray.rows} {each} show differences of the error from about {least:.1f}% on."
+        yield from textwrap.wrap(text, _WIDTH)
     fewer = [f for f in xray.computed if f.rows < xray.rows]
     if fewer:
         yield f"*: on fewer {each}, with the model as it is on the same ones:"

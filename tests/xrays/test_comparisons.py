@@ -46,6 +46,30 @@ def test_an_error_is_its_own_drawn_towards_that_of_all():
     assert differences([[apart]])[0][0].error == pytest.approx(math.sqrt(17.0) * row)
 
 
+def test_halves_whose_rows_differ_less_count_for_more():
+    """Half of few rows says less; losses of all rows vary s / s_half times as much."""
+    rows = np.array([1.0, -1.0] * 8)
+    parts = np.array([0.1, -0.1, 0.3, -0.3])
+    plain = Sample(rows, parts).half_error
+    assert plain == pytest.approx(math.sqrt((0.2**2 + 0.6**2) / 2.0) / 2.0)
+    spread = rows.var(ddof=1)
+    assert Sample(rows, parts, within=spread / 1.44).half_error == pytest.approx(1.2 * plain)
+    assert Sample(rows, parts, within=spread / 9.0).half_error == pytest.approx(1.5 * plain)
+    assert Sample(rows, parts, within=spread * 9.0).half_error == plain, "never less"
+
+
+def test_rows_that_are_too_few_are_those_of_the_largest_difference_that_may_be(rng):
+    """It is that of the larger end of an interval of 80%."""
+    rows = rng.normal(size=100)
+    rows = (rows - rows.mean()) / rows.std(ddof=1)
+    around = stats.t.isf(0.1, 99) / 10.0
+    for mean in (0.2, -0.1, 0.0):
+        ((found,),) = differences([[Sample(rows + mean, np.zeros(0))]])
+        ((largest,),) = differences([[Sample(rows + abs(mean) + around, np.zeros(0))]])
+        assert abs(found.needed_at_least - largest.needed) <= 1
+        assert found.needed is None or found.needed_at_least < found.needed
+
+
 def test_an_axis_shows_small_differences_beside_a_very_large_one():
     """The large one ends in a line with a gap; it made dots of all others."""
     rows = np.array([1.0, -1.0] * 50)

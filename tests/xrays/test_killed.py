@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras2gp.xrays.report import FILES
+from keras2gp.xrays.files import FILES
 
 PATIENCE = 240.0
 MOMENTS = {

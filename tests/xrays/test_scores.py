@@ -1,5 +1,7 @@
 """Leave-one-out scores against refits, and evidences against scipy."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,7 +9,8 @@ from scipy.special import log_softmax
 from sklearn.gaussian_process.kernels import RBF
 
 from keras2gp.gp import GPClassifier, GPRegressor
-from keras2gp.xrays.scores import Task, scored, subsets_of
+from keras2gp.xrays.findings import sample_of
+from keras2gp.xrays.scores import SPREAD, Task, scored, subsets_of
 
 
 @pytest.fixture
@@ -92,4 +95,18 @@ def test_subsets_and_test_rows(data, rng):
     assert part.nats == np.mean(alone.nats)
     assert part.evidence == alone.evidence
     assert part.test_error == np.mean(alone.test_error)
-    assert type(scores).from_state(scores.state()) == scores
+    assert part.rows == alone.nats
+    assert [bool(p.rows) for p in scores.parts] == [True] * SPREAD + [False] * 4
+    assert type(scores).from_state(json.loads(json.dumps(scores.state()))) == scores
+
+
+def test_a_sample_knows_how_much_losses_vary_within_halves(data, rng):
+    x, y = data
+    task = Task(y, None, regression=False)
+    one, other = (scored(RBF(width)(x), task, subsets_of(task, 4, seed=1)) for width in (1.0, 2.0))
+    found = [
+        np.var(np.subtract(a.rows, b.rows), ddof=1)
+        for a, b in zip(one.parts[:SPREAD], other.parts, strict=False)
+    ]
+    assert sample_of(one, other, "nats").within == pytest.approx(np.mean(found))
+    assert sample_of(one, other, "error").within == 0.0

@@ -16,12 +16,14 @@ from xray_networks import pooled, shifted
 
 import keras2gp
 from keras2gp._util.files import held
+from keras2gp._util.memory import peak_memory
+from keras2gp._util.text import size_text
 from keras2gp.cli.main import main
 from keras2gp.errors import InputError, NumericalError, StoreError, UnsupportedModelError
 from keras2gp.matrices.speed import Speed
-from keras2gp.xrays import examination, flow, scoring, timing, variants
+from keras2gp.xrays import cost, examination, flow, scores, scoring, timing, variants
 from keras2gp.xrays.examination import Examination
-from keras2gp.xrays.report import FILES
+from keras2gp.xrays.files import FILES
 from keras2gp.xrays.scores import Task, rounds_of, scored
 
 KINDS = ["activation", "bias"]
@@ -303,10 +305,10 @@ def test_what_does_not_fit_is_refused(products):
 def test_the_cost_is_stated_before_anything_is_computed(products, tmp_path):
     x, y = products
     xray = Examination(dense(), x, y, kinds=KINDS, subsets=4, out=tmp_path)
-    cost = xray.cost(measure=False)
-    assert cost.kernels == len(xray.computed) >= 4
-    assert cost.pairs == cost.kernels * 90 * 91 // 2
-    assert cost.seconds is None
+    stated = xray.cost(measure=False)
+    assert stated.kernels == len(xray.computed) >= 4
+    assert stated.pairs == stated.kernels * 90 * 91 // 2
+    assert stated.seconds is None
     assert not list(tmp_path.iterdir())
 
 
@@ -568,3 +570,18 @@ def test_nothing_is_cut_off_on_paper(made, tmp_path):
     on_paper = text.replace("@media screen and", "@media not all and")
     shown = title_in_browser(on_paper.replace("@media print", "@media all"), script, tmp_path, 698)
     assert set(shown.split(",")) == {"true"}
+
+
+def test_the_memory_counts_halves_side_by_side_and_what_the_process_holds(products, monkeypatch):
+    x, y = products
+    xray = Examination(dense(), x, y, kinds=KINDS, subsets=4, signal_rows=0)
+    few = xray.cost(measure=False)
+    assert few.peak == few.memory + few.held
+    assert few.held > 2**26, "TensorFlow alone takes more"
+    assert few.peak > peak_memory() / 2.0
+    assert f"{size_text(few.peak)} in all of this process" in str(few)
+    monkeypatch.setattr(scores.os, "cpu_count", lambda: 16)
+    assert cost._of_fits(2000, 0, 4) > 2 * few.memory
+    sixteen = cost._of_fits(2000, 0, 10)
+    monkeypatch.setattr(scores.os, "cpu_count", lambda: 2)
+    assert sixteen > 3 * cost._of_fits(2000, 0, 10)

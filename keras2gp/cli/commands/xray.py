@@ -22,7 +22,7 @@ from keras2gp.cli.session import (
     prepared,
 )
 from keras2gp.xrays.examination import Examination
-from keras2gp.xrays.report import FILES
+from keras2gp.xrays.files import FILES
 
 __all__ = ["xray"]
 
