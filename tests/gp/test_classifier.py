@@ -13,8 +13,8 @@ from sklearn.model_selection import cross_val_score
 from keras2gp._util import memory
 from keras2gp.errors import InputError, NotFittedError, NumericalError
 from keras2gp.gp import GPClassifier, JitterWarning
-from keras2gp.gp import classifier as classification
 from keras2gp.gp.arguments.labels import PROBABILITIES
+from keras2gp.gp.classification import classifier as classification
 from keras2gp.gp.probabilities.softmax import fit_temperature
 
 KERNEL = ImageKernel(2.0)

@@ -15,13 +15,13 @@ from keras2gp.gp import (
     GPClassifier,
     Transformation,
     calibration_error_by_chance,
-    dirichlet,
     expected_calibration_error,
     expected_softmax,
     factorize,
     load_head,
     save_head,
 )
+from keras2gp.gp.classification import dirichlet
 
 KERNEL = ImageKernel(2.0)
 

@@ -22,10 +22,9 @@ from keras2gp.gp import (
     Nystroem,
     ProjectedProcess,
     TensorFlowCholesky,
-    intercept,
-    solving,
 )
 from keras2gp.gp.noise.pilot import Pilot, label_likelihoods
+from keras2gp.gp.process import intercept, solving
 from keras2gp.gp.process.intercept import gain_by_intercept
 from keras2gp.gp.saving import load_head, save_head
 from keras2gp.gp.solvers.training import Training

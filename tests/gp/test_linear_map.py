@@ -14,11 +14,11 @@ from keras2gp.gp import (
     LinearMap,
     fit_linear_map,
     fit_temperature,
-    linear_map,
     load_head,
     negative_log_likelihood,
     save_head,
 )
+from keras2gp.gp.probabilities import linear_map
 
 KERNEL = ImageKernel(3.0)
 CLASSES = np.arange(4)

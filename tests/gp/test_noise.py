@@ -24,10 +24,10 @@ from keras2gp.gp import (
     Nystroem,
     fit_temperature,
     load_head,
-    noise_pilot,
     save_head,
     tempered_softmax,
 )
+from keras2gp.gp.noise import pilot as noise_pilot
 from keras2gp.gp.noise.pilot import Eigenvectors
 from keras2gp.gp.solvers.tridiagonal import Tridiagonal
 

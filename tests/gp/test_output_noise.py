@@ -9,7 +9,9 @@ from sklearn.base import clone
 from sklearn.gaussian_process.kernels import RBF
 
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp import GPClassifier, GPRegressor, load_head, noise, noise_pilot, save_head
+from keras2gp.gp import GPClassifier, GPRegressor, load_head, save_head
+from keras2gp.gp.noise import choice as noise
+from keras2gp.gp.noise import pilot as noise_pilot
 from keras2gp.gp.solvers import by_output
 
 KERNEL, ROWS, OUTPUTS = RBF(1.0), 40, 4

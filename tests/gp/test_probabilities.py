@@ -18,9 +18,9 @@ from keras2gp.gp import (
     fit_temperature,
     largest_probabilities,
     negative_log_likelihood,
-    probabilities,
     tempered_softmax,
 )
+from keras2gp.gp.probabilities import softmax as probabilities
 
 KERNEL = ImageKernel(2.0)
 

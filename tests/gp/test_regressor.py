@@ -16,7 +16,8 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.model_selection import cross_val_score
 
 from keras2gp.errors import InputError, NotFittedError, NumericalError
-from keras2gp.gp import GPClassifier, GPRegressor, JitterWarning, Nystroem, fitted
+from keras2gp.gp import GPClassifier, GPRegressor, JitterWarning, Nystroem
+from keras2gp.gp.process import fitted
 from keras2gp.gp.solvers.precision import clipped_variance, rounding_bound
 
 KERNEL = ConstantKernel(1.7) * RBF(1.3)

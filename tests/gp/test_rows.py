@@ -16,9 +16,9 @@ from keras2gp.gp import (
     MixedPrecision,
     Nystroem,
     load_head,
-    noise_pilot,
     save_head,
 )
+from keras2gp.gp.noise import pilot as noise_pilot
 
 KERNEL = RBF(1.0)
 RANDOM = np.random.default_rng(0)
