@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+_MOST = float(np.finfo(np.float64).max)
+
+
 def is_number(value: object) -> bool:
     """Whether a value is a real number of Python or numpy; bool is none."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
@@ -40,7 +43,7 @@ def is_finite_and_not_negative(value: object) -> bool:
     if not is_number(value):
         return False
     plain: Any = value.item() if isinstance(value, np.generic) else value  # float32 may overflow
-    return bool(0.0 <= plain <= np.finfo(np.float64).max)
+    return 0.0 <= plain <= _MOST
 
 
 def finite_number(value: Any) -> float:
