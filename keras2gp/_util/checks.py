@@ -42,7 +42,8 @@ def is_finite_and_not_negative(value: object) -> bool:
     """Whether a value is a number from 0 to the largest of float64."""
     if not is_number(value):
         return False
-    plain: Any = value.item() if isinstance(value, np.generic) else value  # float32 may overflow
+    # Of numpy as Python's: a comparison in float32 would overflow.
+    plain: float = value.item() if isinstance(value, np.generic) else value  # type: ignore[assignment]
     return 0.0 <= plain <= _MOST
 
 
