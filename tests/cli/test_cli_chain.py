@@ -420,7 +420,7 @@ def test_batches_of_predictions_agree_with_one(files, fitted, monkeypatch):
         x = archive["x"].astype(np.float32) / 255
     estimator = load_fit(fitted)
     whole = predictions.predictions_of(estimator, x)
-    monkeypatch.setattr(predictions, "_BATCH", 7)
+    monkeypatch.setattr(predictions, "BATCH", 7)
     parts = predictions.predictions_of(estimator, x)
     np.testing.assert_array_equal(whole["label"], parts["label"])
     np.testing.assert_allclose(whole["probability"], parts["probability"], atol=1e-5)

@@ -266,7 +266,7 @@ def test_the_logarithm_of_an_output_activation_is_removed_with_it(name, rng):
 
 
 LOGARITHMS = {
-    "of a Gaussian tensor": (lambda x: ops.log(V(x)), "0 or less"),
+    "of a Gaussian tensor": (lambda x: ops.log(V(x)), "at 0 and below"),
     "of a softmax inside": (lambda x: layers.Dense(3)(ops.log(ops.softmax(V(x)))), "mixes"),
     "glu in a layer": (lambda x: layers.Dense(4, activation="glu")(x), "halves the channels"),
     "glu as a layer": (lambda x: layers.Activation("glu")(V(x)), "halves the channels"),
