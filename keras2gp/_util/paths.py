@@ -98,7 +98,7 @@ def missing(path: Path, what: str = "no such file") -> str:
 
 
 def _other_kind(path: Path) -> str:
-    """What there is at a path, in words."""
+    """The kind of what is at a path, in words."""
     if not path.exists():
         return "is a link that leads nowhere"
     if path.is_dir():

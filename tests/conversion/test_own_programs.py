@@ -124,10 +124,10 @@ def check(seed):
 
 
 def test_programs():
-    assert sum(map(check, range(16))) > 5
+    assert sum(map(check, range(6, 14))) > 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(16, 200, 8))
+@pytest.mark.parametrize("first", range(0, 200, 8))
 def test_more_programs(first):
     assert sum(map(check, range(first, first + 8)))

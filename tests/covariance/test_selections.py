@@ -114,7 +114,7 @@ REFUSED = {
     "mix channels": lambda x: ops.matmul(x, np.eye(6)),
     "no real matrix": lambda x: ops.matmul(np.ones((2, 4, 4)), x[:, None]),
     "no finite squares": lambda x: ops.matmul(np.full((4, 4), np.nan), x),
-    "two random branches": lambda x: ops.matmul(x, ops.transpose(x, (0, 2, 1))),
+    "each position of a random branch": lambda x: ops.matmul(x, ops.transpose(x, (0, 2, 1))),
 }
 
 
