@@ -89,11 +89,10 @@ def multiplies(node: Any) -> bool:
             axes = int(own in ([-1], [rank - 1]) and others in ([0], [-2]))
         return axes == 1
     if name == "Einsum":
-        sources, _, result = operation.subscripts.replace(" ", "").partition("->")
-        tensor, _, matrix = sources.partition(",")
+        (tensor, matrix), result = _letters(operation)
         if len(matrix) != 2 or not matrix.isalpha():
             return False
-        rows, columns = matrix
+        rows, columns = list(matrix)
         letters = tensor.replace("...", "")
         alone = len({*letters, columns}) == len(letters) + 1
         return alone and letters[-1:] == rows and result == tensor[:-1] + columns
@@ -108,11 +107,17 @@ def sums_positions(node: Any, weight: Any) -> bool:
     args = keras.tree.flatten(node.arguments.args)
     if name != "Einsum":
         return name == "Matmul" and len(args) == 2 and args[0] is weight
-    sources, _, result = node.operation.subscripts.replace(" ", "").partition("->")
-    letters = dict(zip(map(id, args), sources.split(","), strict=False))
+    terms, result = _letters(node.operation)
+    letters = dict(zip(map(id, args), terms, strict=False))
     own, others = letters.get(id(weight), ""), letters.get(id(tensors[0]), "")
     summed = (set(own) & set(others)) - set(result)
     return bool(summed) and not summed & {others[0], others[-1]}
+
+
+def _letters(operation: Any) -> tuple[list[str], str]:
+    """The letters of the arguments of an einsum, and those of its result."""
+    sources, _, result = operation.subscripts.replace(" ", "").partition("->")
+    return sources.split(","), result
 
 
 def is_pair(node: Any, weight: Any) -> bool:

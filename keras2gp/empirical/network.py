@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import activations, layers
 
-from keras2gp._util.arrays import Array, Images, Tensor
+from keras2gp._util.arrays import Array, Images, KerasTensor, Tensor
 from keras2gp._util.checks import is_whole_number
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import quoted_text, received_text
@@ -225,7 +225,7 @@ def _place(names: list[str], output: int | str | None) -> int:
     return int(output)
 
 
-def _before_activation(tensor: Tensor) -> Any:
+def _before_activation(tensor: KerasTensor) -> Any:
     """The argument of the softmax or sigmoid whose result a tensor is."""
     operation, number, _ = tensor._keras_history  # noqa: SLF001
     kind, node = type(operation), operation._inbound_nodes[number]  # noqa: SLF001

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras2gp._util.arrays import Tensor
+from keras2gp._util.arrays import KerasTensor
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.recording import nodes_of, replaced
 from keras2gp.conversion.registry import functional_of
@@ -259,7 +259,7 @@ class _Builder:
             self._copies[key] = _copy(operation, settings, operation.name + suffix)
         return self._copies[key]
 
-    def applied(self, operations: Sequence[Any], tensor: Tensor) -> Any:
+    def applied(self, operations: Sequence[Any], tensor: KerasTensor) -> Any:
         """Copies of layers behind a tensor, one after the other; made once for each tensor."""
         for operation in operations:
             key = (id(operation), id(tensor))
@@ -281,7 +281,7 @@ def _copy(operation: Any, settings: Mapping[str, Any], name: str) -> Any:
     return type(operation).from_config({**config, **settings})
 
 
-def _input_like(tensor: Tensor, shaped: Any) -> Any:
+def _input_like(tensor: KerasTensor, shaped: Any) -> Any:
     """An input of the name and type of one tensor and the shape of another."""
     return keras.Input(batch_shape=shaped.shape, dtype=tensor.dtype, name=tensor.name)
 

@@ -51,21 +51,17 @@ def drawn(rng):
 def computed(steps, x, weights, relu):
     """The last value; values 0 and 1 are the halves of x."""
     values = [x[..., :2], x[..., 2:]]
+    step = {
+        "matrix": lambda a, number: a @ weights["matrix"][number],
+        "hidden": lambda a, number: a @ weights["hidden"][number],
+        "bias": lambda a, number: a + weights["bias"][number],
+        "scale": lambda a, factor: a * factor,
+        "add": lambda a, other: a + values[other],
+        "subtract": lambda a, other: a - values[other],
+        "relu": relu,
+    }
     for kind, first, *second in steps:
-        a = values[first]
-        values.append(
-            relu(a)
-            if kind == "relu"
-            else a @ weights[kind][second[0]]
-            if kind in ("matrix", "hidden")
-            else a + weights[kind][second[0]]
-            if kind == "bias"
-            else a * second[0]
-            if kind == "scale"
-            else a + values[second[0]]
-            if kind == "add"
-            else a - values[second[0]]
-        )
+        values.append(step[kind](values[first], *second))
     return values[-1]
 
 
