@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import tracemalloc
 import zipfile
 
@@ -20,15 +21,21 @@ from keras2gp.modelfile.loading import load_model_file
 KERNEL = "model_weights/a/a/kernel:0"
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A sound file, of which every test changes a copy."""
     keras.backend.clear_session()
     start, a = keras.Input((3,), name="i"), layers.Dense(4, name="a")
     model = keras.Sequential(
         [start, a, layers.BatchNormalization(name="b"), layers.Dense(1, name="c")]
     )
-    write_h5(tmp_path / "secret.h5", model)
-    return write_h5(tmp_path / "m.h5", model)
+    return write_h5(tmp_path_factory.mktemp("whole") / "m.h5", model)
+
+
+@pytest.fixture
+def saved(whole, tmp_path):
+    shutil.copyfile(whole, tmp_path / "secret.h5")
+    return shutil.copyfile(whole, tmp_path / "m.h5")
 
 
 def put(file, value):
