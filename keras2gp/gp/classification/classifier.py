@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 from sklearn.base import ClassifierMixin
@@ -15,7 +16,6 @@ from keras2gp._util.arrays import (
     LabelsLike,
     Matrix,
     NoiseLike,
-    Targets,
     Vector,
     VectorLike,
 )
@@ -36,9 +36,8 @@ from keras2gp.gp.classification.dirichlet import fit_dirichlet
 from keras2gp.gp.classification.state import SavedClassifier
 from keras2gp.gp.process.intercept import check_intercept, shifted_training
 from keras2gp.gp.process.prior_mean import MeanWarning, has_mean
-from keras2gp.gp.process.solving import Solution, solved, solved_with_intercept
+from keras2gp.gp.process.solving import Solution, Task, solved, solved_with_intercept
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.training import Training
 
 __all__ = ["UNUSED_MEAN", "GPClassifier"]
 
@@ -222,16 +221,14 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         self._require_fitted()
         return self._intercept
 
-    def _solution(
-        self, training: Training, targets: Targets, noise: RowNoise, advance: Advance | None
-    ) -> tuple[Solution, float]:
+    def _solution(self, task: Task, advance: Advance | None) -> tuple[Solution, float]:
         stated = check_intercept(self.intercept)
         if stated is None and self.probabilities in _BY_MEANS:
-            return solved_with_intercept(self._task(training, targets, noise), advance)
+            return solved_with_intercept(task, advance)
         variance = stated or 0.0
         if variance:
-            training = shifted_training(training, variance)
-        return solved(self._task(training, targets, noise), advance), variance
+            task = replace(task, training=shifted_training(task.training, variance))
+        return solved(task, advance), variance
 
     def _calibrate(self, classes: Vector, index: Indices) -> None:
         """Set what turns means into probabilities, by the column of each label."""
