@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
@@ -217,6 +218,7 @@ def test_draws_have_the_moments_of_each_output(setting):
 def test_saved_and_pickled(setting, tmp_path):
     ours = GPRegressor(KERNEL, setting, missing="ignore").fit(X, Y, sample_weight=WEIGHTS)
     save_head(ours, tmp_path)
+    assert json.loads((tmp_path / "head.json").read_text())["version"] == 3
     for again in (
         load_head(tmp_path, KERNEL),
         pickle.loads(pickle.dumps(ours)),  # noqa: S301 (our own)

@@ -195,7 +195,7 @@ class Pilot:
         return self._unit
 
     def parts_of(self, noise: float) -> Vector | None:
-        """What each label adds at a noise, or the evidence, [1]; None where A is singular."""
+        """The part of each label at a noise, or the evidence, [1]; None where A is singular."""
         return self._parts(noise / self._unit)
 
     def best(self) -> float:
