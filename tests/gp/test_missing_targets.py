@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from gp_kernels import ImageKernel, images
 from scipy.optimize import minimize_scalar
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
@@ -259,6 +260,47 @@ def test_a_matrix_that_is_given():
     np.testing.assert_allclose(other.predict(TEST), mean, rtol=1e-10)
 
 
+class Store:
+    """A matrix that is read block by block."""
+
+    shape, dtype, chunks = (ROWS, ROWS), np.dtype(np.float64), (ROWS, ROWS)
+
+    def __getitem__(self, key):
+        return KERNEL(X)[key]
+
+    def diagonal(self):
+        return np.ones(ROWS)
+
+
+def test_positions_of_images_lack_targets_of_outputs():
+    class Sequences(ImageKernel):
+        positions = (2,)
+
+        def __call__(self, x1, x2=None, /, *, positions="equal"):
+            first, second = (None if x is None else np.repeat(x, 2, axis=0) for x in (x1, x2))
+            values = np.array(super().__call__(first, second))
+            n, m = len(x1), len(x1 if x2 is None else x2)
+            values += 0.5 * np.kron(np.ones((n, m)), np.eye(2))
+            return values.reshape(n, 2, m, 2)
+
+        def diag(self, x, /):
+            return np.repeat(np.array(super().diag(x))[:, None], 2, axis=1) + 0.5
+
+    kernel, x, test = Sequences(3.0), images(9, 0), images(3, 1)
+    y = np.random.default_rng(0).standard_normal((9, 2, 2))
+    y[0, 1, 0] = y[4, 0, 1] = y[5, 0, 1] = np.nan
+    ours = GPRegressor(kernel, 0.1, missing="ignore").fit(x, y)
+    mean, std = ours.predict(test, return_std=True)
+    for output in range(2):
+        one = GPRegressor(kernel, 0.1, missing="ignore").fit(x, y[..., output])
+        for found, expected in zip(
+            (mean, std, *ours.leave_one_out()),
+            (*one.predict(test, return_std=True), *one.leave_one_out()),
+            strict=True,
+        ):
+            np.testing.assert_allclose(found[..., output], expected, rtol=1e-10, atol=1e-12)
+
+
 def test_what_has_no_answer_is_refused():
     ignoring = GPRegressor(KERNEL, 0.1, missing="ignore")
     with pytest.raises(InputError, match=r"output 1 of y has no target in any row"):
@@ -280,6 +322,12 @@ def test_what_has_no_answer_is_refused():
     with pytest.raises(InputError, match="row 1 of y lacks some outputs"):
         whole.add_rows(X[:2], [[1.0] * OUTPUTS, [np.nan] + [1.0] * (OUTPUTS - 1)])
     np.testing.assert_array_equal(whole.predict(TEST), before)
+    with pytest.raises(InputError, match="a target that is missing has no score"):
+        ours.score(X, Y)
+    some = np.nan_to_num(Y)
+    some[7, 1] = np.nan
+    with pytest.raises(InputError, match=r"gram is a Store, and outputs.*Try: an array"):
+        ignoring.fit(X, some, gram=Store())
     with pytest.raises(InputError, match="lacks targets, and so has a variance of its own"):
         ours.predict_tensors(TEST)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
 from keras2gp._util.progress import Advance
+from keras2gp._util.text import size_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.solvers.cholesky import cholesky_memory
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
@@ -250,7 +251,9 @@ def fit_patterns(
     worst = max(reports, key=lambda report: (report.jitter, -report.smallest_pivot))
     determinant = float(system.log_determinants.mean())
     patterns = len(distinct_patterns(seen)[0])
-    how = f"{len(factors)} factors for {patterns} patterns of missing targets"
+    many = "a factor" if len(factors) == 1 else f"{len(factors)} factors"
+    many += " for one pattern" if patterns == 1 else f" for {patterns} patterns"
+    how = f"{many} of missing targets, {size_text(sum(one.nbytes for one in factors))}"
     return Fit(system, alpha, alpha, determinant, worst, dtype), how
 
 
