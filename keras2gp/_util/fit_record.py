@@ -41,6 +41,8 @@ _HEAD_FILES = (
     "single.npy", "unit.npy", "lower.npy", "inner.npy", "diagonal.npy", "dirichlet_factor.npy",
     "dirichlet_alpha.npy", "dirichlet_inner.npy", "rates.npy", "vectors.npy", "prior.npy",
     "linear_map.npy", "noise.npy", "relative_noise.npy", "observed.npy", "latent.npy",
+    "factors.npy", "noises.npy", "eigenvalues.npy", "eigenvectors.npy", "patterns.npy",
+    "pattern_factors.npy",
 )  # fmt: skip
 FIT_FILES = (
     RECORD,

@@ -176,6 +176,9 @@ def measures_of(
             for name, v in columns.items()
             if name not in ("classes", "degrees_of_freedom")
         }
+        if np.ndim(columns.get("degrees_of_freedom", 0.0)):  # those of each output
+            degrees = np.broadcast_to(columns["degrees_of_freedom"], y.shape)
+            flat["degrees_of_freedom"] = degrees.reshape(-1)
         columns, y = {**columns, **flat}, y.reshape(-1)
     if "label" not in columns:
         return {
@@ -215,7 +218,8 @@ def _density(columns: dict[str, Array], y: Targets) -> dict[str, float]:
     std = columns["observation_std"]
     if not std.all():
         return {}
-    student = Student(float(columns["degrees_of_freedom"]))
+    degrees = columns["degrees_of_freedom"]
+    student = Student(degrees if degrees.ndim else float(degrees))
     density = student.log_density(y - columns["mean"], std)
     return {"negative_log_density": -float(density.mean())}
 

@@ -175,7 +175,10 @@ def _targets(y: Array, where: str, *, maps: bool) -> Array:
                     "name of that class, or of its folder"
                 )
     if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise DataError(f"{where}: {not_finite(y)}")
+        raise DataError(
+            f"{where}: {not_finite(y)}. Try: the rows without them; or, for targets that are "
+            'missing, GPRegressor(kernel, missing="ignore") in Python'
+        )
     # Labels are int64 for every source: tensorflow_datasets gives int64, IDX files uint8.
     integer = y.dtype.kind in "iu" and np.can_cast(y.dtype, np.int64)
     return y.astype(np.int64) if integer else y

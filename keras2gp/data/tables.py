@@ -209,7 +209,11 @@ def _typed(cells: Vector, where: str, target: str) -> Vector:
     """
     empty = np.flatnonzero(cells == "")
     if len(empty):
-        raise DataError(f"{where}: row {empty[0] + 1} has no {target}")
+        more = f" ({len(empty)} rows have none)" if len(empty) > 1 else ""
+        raise DataError(
+            f"{where}: row {empty[0] + 1} has no {target}{more}. Try: the table without such rows; "
+            'or GPRegressor(kernel, missing="ignore") in Python'
+        )
     texts = [cell.strip() for cell in cells.tolist()]
     if any(map(has_leading_zeros, texts)) and all(map(_is_whole, texts)):
         return np.array(texts)

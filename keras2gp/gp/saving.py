@@ -31,6 +31,7 @@ from keras2gp.gp.probabilities.linear_map import LinearMap
 from keras2gp.gp.process.fit_files import FORMAT, described, version_of, write_head
 from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.solvers.by_output import OutputFactors, OutputSpectrum
+from keras2gp.gp.solvers.by_pattern import PatternFactors
 from keras2gp.gp.solvers.choice import SOLVERS
 from keras2gp.gp.solvers.factor import CholeskyFactor
 
@@ -50,6 +51,7 @@ _FILES = {
     *LinearMap.files,
     *OutputFactors.files,
     *OutputSpectrum.files,
+    *PatternFactors.files,
 }
 """Every array file that a fit may have."""
 

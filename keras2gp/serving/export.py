@@ -11,9 +11,10 @@ stand in saved_model.pb.
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras2gp._util.checks import truth
 from keras2gp._util.digest import check_digest, file_digest, with_digest
@@ -204,8 +205,8 @@ def _described(estimator: Any, predict: Any) -> dict[str, Any]:
             for name, value in outputs.items()
         },
     }
-    if isinstance(estimator, GPRegressor) and math.isfinite(estimator.degrees_of_freedom_):
-        description["degrees_of_freedom"] = estimator.degrees_of_freedom_
+    if isinstance(estimator, GPRegressor) and np.isfinite(estimator.degrees_of_freedom_).all():
+        description["degrees_of_freedom"] = np.asarray(estimator.degrees_of_freedom_).tolist()
     if isinstance(estimator, GPClassifier):
         description["classes"] = estimator.classes_.tolist()
         description["probabilities"] = estimator.probabilities

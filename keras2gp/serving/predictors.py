@@ -267,9 +267,11 @@ def _labels(estimator: GPClassifier) -> Tensor:
 
 def _factor_of(estimator: Any) -> Factor:
     factor = getattr(estimator, "factor_", None)
-    if np.ndim(estimator.noise_variance_):
+    gaps = getattr(estimator, "observed_targets_", None) is not None
+    if gaps or np.ndim(estimator.noise_variance_):
+        cause = "lacks targets in rows" if gaps else "has a noise"
         raise InputError(
-            "each output has a noise of its own, and an export holds the factor of one. Try: "
+            f"each output {cause} of its own, and an export holds the factor of one. Try: "
             "variance=False, or a fit for each column of y"
         )
     if factor is None:

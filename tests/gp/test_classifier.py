@@ -14,7 +14,7 @@ from keras2gp._util import memory
 from keras2gp.errors import InputError, NotFittedError, NumericalError
 from keras2gp.gp import GPClassifier, JitterWarning
 from keras2gp.gp.arguments.labels import PROBABILITIES
-from keras2gp.gp.classification import classifier as classification
+from keras2gp.gp.classification import calibration
 from keras2gp.gp.probabilities.softmax import fit_temperature
 
 KERNEL = ImageKernel(2.0)
@@ -320,7 +320,7 @@ def test_conjugate_gradients_set_the_temperature_by_some_of_the_inputs(monkeypat
     exact = GPClassifier(KERNEL, 0.1, solver="cholesky", **settings).fit(x, y)
     every = GPClassifier(KERNEL, 0.1, solver="cg", **settings).fit(x, y)
     assert every.temperature_ == pytest.approx(exact.temperature_, rel=1e-4)
-    monkeypatch.setattr(classification, "_CALIBRATED", len(x) // 2)
+    monkeypatch.setattr(calibration, "_CALIBRATED", len(x) // 2)
     some = GPClassifier(KERNEL, 0.1, solver="cg", **settings).fit(x, y)
     rows = some._calibration_rows()
     assert len(set(rows)) == len(x) // 2

@@ -121,9 +121,9 @@ def test_folds_hold_every_class_alike(monkeypatch):
     seen = []
     problem = linear_map._Problem
 
-    def spied(mean, columns, known):
+    def spied(mean, columns, known, *fitted):
         seen.append(np.bincount(columns, minlength=4))
-        return problem(mean, columns, known)
+        return problem(mean, columns, known, *fitted)
 
     monkeypatch.setattr(linear_map, "_Problem", spied)
     mean, columns = drawn(203, MATRIX, OFFSET)

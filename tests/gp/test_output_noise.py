@@ -121,8 +121,8 @@ def test_each_output_chooses_its_own(way):
 def test_factorisations_are_shared(monkeypatch):
     monkeypatch.setattr(noise_pilot, "ROWS", 20)
     counted = []
-    climb = noise._Climb._tried
-    monkeypatch.setattr(noise._Climb, "_tried", lambda self, n: counted.append(n) or climb(self, n))
+    climb = noise.Climb._tried
+    monkeypatch.setattr(noise.Climb, "_tried", lambda self, n: counted.append(n) or climb(self, n))
     ours = GPRegressor(KERNEL, "auto-per-output").fit(X, Y)
     assert len(set(counted)) < len(counted)
     for column, curve in enumerate(ours.noise_curve_):

@@ -46,6 +46,7 @@ def expected(estimator):
     [
         GPRegressor(RBF(1.0), noise_variance=0.01),
         GPClassifier(RBF(1.0), noise_variance=0.01),
+        GPRegressor(RBF(1.0), noise_variance=0.01, missing="ignore"),
         GPRegressor(RBF(1.0)),
         GPClassifier(RBF(1.0)),
         GPLaplace(RBF(1.0), "softmax"),

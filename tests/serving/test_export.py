@@ -130,6 +130,19 @@ def test_a_regressor(dense, shape, noise, tmp_path):
     assert described.get("degrees_of_freedom") == (39.0 if noise == "auto" else None)
 
 
+def test_outputs_that_lack_targets(dense, tmp_path):
+    y = np.random.default_rng(2).normal(3.0, 5.0, size=(20, 2))
+    y[3, 0] = np.nan
+    before = keras2gp.GPRegressor(dense, missing="ignore").fit(TRAIN[0][:20], y)
+    with pytest.raises(InputError, match=r"lacks targets in rows of its own.*variance=False"):
+        keras2gp.export(before, tmp_path / "out")
+    keras2gp.export(before, tmp_path / "out", variance=False)
+    outputs = in_this_process(tmp_path / "out")
+    np.testing.assert_allclose(outputs["mean"], before.predict(TEST), rtol=1e-8)
+    described = json.loads((tmp_path / "out" / "predictor.json").read_text())
+    assert described["degrees_of_freedom"] == [18.0, 19.0]
+
+
 @pytest.mark.parametrize(
     "labels",
     [np.array([0, 1, 2], np.uint8), np.array([2**40, -1, 0]), np.array(["a", "b", "c"], object)],

@@ -14,7 +14,7 @@ from keras2gp._util.checks import require_plain
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import kernel_values
-from keras2gp.gp.arguments.rows import weights_of_rows
+from keras2gp.gp.arguments.rows import lacking, weights_of_rows
 
 __all__ = ["AtPositions", "Positioned", "by_row", "positions_of", "require_room", "score_of_rows"]
 
@@ -162,6 +162,11 @@ def score_of_rows(
             predicted = predicted.reshape(-1, *predicted.shape[1 + len(positions) :])
         if predicted.dtype.kind == "f" and np.asarray(y).dtype.kind in "SU":
             raise InputError("y holds texts, and the predictions are numbers")
+        if predicted.dtype.kind == "f" and lacking(np.asarray(y)).any():
+            raise InputError(
+                "y holds NaN, and a target that is missing has no score. Try: the rows without, or "
+                "metrics of each column on the rows that it has"
+            )
         score = float(metric(y, predicted, sample_weight=weights))
     except InputError:
         raise

@@ -24,7 +24,15 @@ from keras2gp.errors import InputError
 from keras2gp.gp.arguments.inputs import real_numbers
 from keras2gp.gp.arguments.noise import BY_OUTPUT, check_noise_setting
 
-__all__ = ["RowNoise", "UsedRows", "lacking", "observed_rows", "row_noise", "weights_of_rows"]
+__all__ = [
+    "RowNoise",
+    "UsedRows",
+    "lacking",
+    "observed_rows",
+    "row_noise",
+    "seen_targets",
+    "weights_of_rows",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +75,14 @@ class UsedRows:
         numbers: of the rows that are used; None for all.
         images: the inputs that were received; None for a precomputed kernel.
         count: how many rows were received.
+        seen: whether a row that is used has a target of an output, [N, C]; None where all have.
     """
 
     noise: RowNoise
     numbers: Indices | None
     images: Any
     count: int
+    seen: Array | None = None
 
 
 def row_noise(
@@ -181,11 +191,12 @@ def observed_rows(
 
     Args:
         y: targets or labels by row, as the user hands them in.
-        missing: "refuse", or "ignore" for rows whose target is NaN (or None).
+        missing: "refuse", or "ignore" for rows whose target is NaN (or None): of every output,
+            where there are several.
         weights: of the rows, or None.
 
     Raises:
-        InputError: another setting; no row is left; outputs lack targets in different rows.
+        InputError: another setting; or no row is left.
     """
     one_of("missing", missing, ("refuse", "ignore"))
     used = None if weights is None else weights > 0.0
@@ -193,14 +204,7 @@ def observed_rows(
         array = np.asarray(y)
         gaps: Array = lacking(array)
         if gaps.ndim > 1:
-            every, some = np.asarray(gaps.all(axis=1)), np.asarray(gaps.any(axis=1))
-            if (some != every).any():
-                raise InputError(
-                    f"row {int((some != every).argmax())} of y lacks some outputs and has others: "
-                    "each output would have a matrix of its own. Try: a fit for each column of y, "
-                    "with gram= so that the kernel is computed once"
-                )
-            gaps = every
+            gaps = np.asarray(gaps.all(axis=1))
         used = ~gaps if used is None else used & ~gaps
     if used is None or used.all():
         return y, None
@@ -208,6 +212,27 @@ def observed_rows(
         raise InputError("no row has a target and a weight above 0")
     rows = np.flatnonzero(used)
     return np.asarray(y)[rows], rows
+
+
+def seen_targets(y: TargetsLike) -> Array | None:
+    """Which targets of several outputs are there, [N, C]; None where all are.
+
+    Args:
+        y: targets of the rows that are used.
+
+    Raises:
+        InputError: an output has no target in any row.
+    """
+    array = np.asarray(y)
+    seen = ~lacking(array)
+    if array.ndim != 2 or seen.all():
+        return None
+    if not seen.any(axis=0).all():
+        raise InputError(
+            f"output {int((~seen.any(axis=0)).argmax())} of y has no target in any row. Try: y "
+            "without that column"
+        )
+    return seen
 
 
 def lacking(array: Array) -> Array:

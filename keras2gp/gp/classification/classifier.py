@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
@@ -16,7 +16,6 @@ from keras2gp._util.arrays import (
     LabelsLike,
     Matrix,
     NoiseLike,
-    Targets,
     Vector,
     VectorLike,
 )
@@ -32,21 +31,16 @@ from keras2gp.gp.arguments.labels import (
 )
 from keras2gp.gp.arguments.positions import score_of_rows
 from keras2gp.gp.arguments.rows import RowNoise
+from keras2gp.gp.classification.calibration import Calibration
 from keras2gp.gp.classification.dirichlet import fit_dirichlet
 from keras2gp.gp.classification.state import SavedClassifier
-from keras2gp.gp.probabilities.linear_map import fit_linear_map
-from keras2gp.gp.probabilities.softmax import fit_temperature
 from keras2gp.gp.process.intercept import check_intercept, shifted_training
 from keras2gp.gp.process.prior_mean import MeanWarning, has_mean
-from keras2gp.gp.process.solving import Solution, solved, solved_with_intercept
+from keras2gp.gp.process.solving import Solution, Task, solved, solved_with_intercept
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.training import Training
 
 __all__ = ["UNUSED_MEAN", "GPClassifier"]
 
-# Training inputs that set the temperature, one number: among 1024, an error rate of 2% is known to
-# half a percent.
-_CALIBRATED = 1024
 _BY_MEANS = ("temperature", "linear")
 """Probabilities that are functions of means alone, and are fitted to labels that are left out."""
 UNUSED_MEAN = (
@@ -100,7 +94,8 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
 
     Attributes:
         classes_: labels, sorted, [C].
-        temperature_: of the softmax; None unless it is used.
+        temperature_: of the softmax; None unless it is used. It is fitted when it is first needed,
+            by probabilities or a save, as is linear_map_: predicted labels do without.
         linear_map_: from means to logits; None unless it is used.
         dirichlet_: posterior of the Dirichlet regression; None unless it is used. Evidence,
             leave-one-out and `posterior` are of the regression on -1 and 1.
@@ -226,31 +221,24 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         self._require_fitted()
         return self._intercept
 
-    def _solution(
-        self, training: Training, targets: Targets, noise: RowNoise, advance: Advance | None
-    ) -> tuple[Solution, float]:
+    def _solution(self, task: Task, advance: Advance | None) -> tuple[Solution, float]:
         stated = check_intercept(self.intercept)
         if stated is None and self.probabilities in _BY_MEANS:
-            return solved_with_intercept(self._task(training, targets, noise), advance)
+            return solved_with_intercept(task, advance)
         variance = stated or 0.0
         if variance:
-            training = shifted_training(training, variance)
-        return solved(self._task(training, targets, noise), advance), variance
+            task = replace(task, training=shifted_training(task.training, variance))
+        return solved(task, advance), variance
 
     def _calibrate(self, classes: Vector, index: Indices) -> None:
-        """Fit what turns means into probabilities, to the column of each label."""
-        self.classes_ = classes
-        self.temperature_ = self.linear_map_ = None
-        if self.probabilities in _BY_MEANS:
-            rows = self._calibration_rows()
-            left_out = self._leave_one_out(rows)[0]
-            if self.probabilities == "linear":
-                self.linear_map_ = fit_linear_map(left_out, index[rows])
-            else:
-                self.temperature_ = fit_temperature(left_out, index[rows])
+        """Set what turns means into probabilities, by the column of each label."""
+        self.classes_, kind = classes, self.probabilities
+        self._calibration = Calibration(kind, known=kind not in _BY_MEANS)
         self.dirichlet_ = None
-        if self.probabilities == "dirichlet":
+        if kind == "dirichlet":
             self.dirichlet_ = fit_dirichlet(self._direct_factor(), index, len(classes))
+        if not self.system_.closed_form:
+            _ = self._calibrated  # solves for hundreds of rows are work of a fit
 
     @property
     def _values(self) -> Vector:
@@ -284,13 +272,6 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
                 f'solver "{self.solver_report_.solver}" has not got. Try: solver="cholesky"'
             )
         return self.system_
-
-    def _calibration_rows(self) -> Indices:
-        """Training inputs whose leave-one-out predictions set the temperature: all, if cheap."""
-        count = len(self.targets_)
-        if self.system_.closed_form or count <= _CALIBRATED:
-            return np.arange(count)
-        return np.sort(np.random.default_rng(0).permutation(count)[:_CALIBRATED])
 
     def leave_one_out(self) -> tuple[Matrix, Vector]:
         """Mean [N, C] and variance [N] of each training target given all the others.

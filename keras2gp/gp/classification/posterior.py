@@ -9,8 +9,8 @@ import numpy as np
 from keras2gp._util.arrays import Images, InputsLike, Matrix, Tensor, Vector, VectorLike
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import check_unused_variances
+from keras2gp.gp.classification.calibration import CalibratedClasses
 from keras2gp.gp.classification.dirichlet import DirichletPosterior
-from keras2gp.gp.probabilities.linear_map import LinearMap
 from keras2gp.gp.probabilities.softmax import (
     expected_softmax,
     largest_probabilities,
@@ -18,7 +18,6 @@ from keras2gp.gp.probabilities.softmax import (
 )
 from keras2gp.gp.process.posterior import require_finite
 from keras2gp.gp.process.tensors import class_probabilities, mean_and_variance
-from keras2gp.gp.process.updates import UpdatedGaussianProcess
 
 __all__ = ["ClassPosterior", "Prediction"]
 
@@ -44,13 +43,11 @@ class Prediction(NamedTuple):
     probability: Matrix
 
 
-class ClassPosterior(UpdatedGaussianProcess):
+class ClassPosterior(CalibratedClasses):
     """Moments and probabilities of a fit to targets in {-1, 1}; see GPClassifier."""
 
     classes_: Vector
     labels: str
-    temperature_: float | None
-    linear_map_: LinearMap | None
     dirichlet_: DirichletPosterior | None
 
     def _class_means(self, x: Images) -> Matrix:

@@ -14,6 +14,7 @@ from keras2gp.gp.arguments.labels import (
     classes_from_state,
     classes_state,
 )
+from keras2gp.gp.classification.calibration import Calibration
 from keras2gp.gp.classification.dirichlet import DirichletPosterior
 from keras2gp.gp.classification.labels import ClassLabels
 from keras2gp.gp.probabilities.linear_map import LinearMap
@@ -51,9 +52,9 @@ class SavedClassifier(ClassLabels):
         facts, arrays = super().fit_state()
         facts["classes"], facts["intercept"] = classes_state(self.classes_), self._intercept
         facts["temperature"], facts["dirichlet"] = self.temperature_, None
-        if self.linear_map_ is not None:
-            facts["temperature"] = self.linear_map_.temperature
-            facts["linear_map"], linear = self.linear_map_.state()
+        if (found := self.linear_map_) is not None:
+            facts["temperature"] = found.temperature
+            facts["linear_map"], linear = found.state()
             arrays |= linear
         if self.dirichlet_ is not None:
             facts["dirichlet"] = vars(self.dirichlet_.transformation)
@@ -73,15 +74,16 @@ class SavedClassifier(ClassLabels):
         self.classes_ = classes_from_state(facts["classes"], count)
         value, tempered = facts["temperature"], self.probabilities in ("linear", "temperature")
         number = None if value is None else finite_number(value)
-        self.temperature_ = number if self.probabilities == "temperature" else None
         if tempered != (value is not None) or (tempered and value <= 0.0):
             raise ModelFileError(f"temperature {value!r} of probabilities {self.probabilities!r}")
-        self.linear_map_ = None
+        self._calibration = Calibration(self.probabilities, known=True)
+        if self.probabilities == "temperature":
+            self._calibration.temperature = number
         parts = [name in arrays for name in LinearMap.files] + ["linear_map" in facts]
         if set(parts) != {self.probabilities == "linear"}:
             raise ModelFileError("the arrays are not those of its probabilities")
         if self.probabilities == "linear":
-            self.linear_map_ = LinearMap.from_state(facts["linear_map"], arrays, count)
+            self._calibration.linear_map = LinearMap.from_state(facts["linear_map"], arrays, count)
         parts = [name in arrays for name in DirichletPosterior.files]
         parts.append(facts["dirichlet"] is not None)
         if set(parts) != {self.probabilities == "dirichlet"}:

@@ -55,7 +55,7 @@ def told_of_noise(
     from the inputs than from the frequencies of the classes, besides.
 
     Args:
-        targets: as fitted, [N, C]; of a classification -1 and 1.
+        targets: as fitted, [N, C], NaN where one is missing; of a classification -1 and 1.
         alpha: A^-1 targets, [N, C].
         shift: the sum of noise and jitter on the diagonal of A, or that of each row; of outputs
             with a noise of their own [1, C] or [N, C].
@@ -64,14 +64,15 @@ def told_of_noise(
         dtype: type of the kernel's entries.
         prior: whether the targets are less a mean of the kernel.
     """
-    spread = targets.std(axis=0)
+    deviation = np.nanstd if np.isnan(targets).any() else np.std
+    spread = deviation(targets, axis=0)
     curves = curve if isinstance(curve, tuple) else (curve,)
     noisy = np.array([one.chosen > 0.0 for one in curves])
     varied = (spread > 0.0) & noisy
     if not varied.any():
         return ""
     columns = shift if np.ndim(shift) == 2 else np.reshape(shift, (-1, 1))
-    predicted = (targets - columns * alpha).std(axis=0)
+    predicted = deviation(targets - columns * alpha, axis=0)
     part = predicted[varied] / spread[varied]
     flat = part < _FLAT
     if labels:

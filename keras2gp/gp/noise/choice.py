@@ -32,7 +32,15 @@ from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training
 from keras2gp.gp.solvers.tridiagonal import profiled_evidence
 
-__all__ = ["Trial", "choose_noise", "choose_noises"]
+__all__ = [
+    "Climb",
+    "Trial",
+    "choose_noise",
+    "choose_noises",
+    "chosen_curve",
+    "no_noise",
+    "scaled_targets",
+]
 
 
 _STEP = 4.0
@@ -80,12 +88,12 @@ def choose_noise(
     count = len(training)
     targets = targets[:, np.abs(targets).max(axis=0) > 0.0]
     if count < 3 or not targets.size:
-        return _none(count, "fewer than three rows" if targets.size else _ALL_THE_SAME)
-    targets, size = _scaled(targets, count)
+        return no_noise(count, "fewer than three rows" if targets.size else _ALL_THE_SAME)
+    targets, size = scaled_targets(targets, count)
     pilot = Pilot(training, targets, labels=labels, jitter=jitter, relative=relative)
-    climb = None if trial is None else _Climb(trial, targets, labels=labels)
+    climb = None if trial is None else Climb(trial, targets, labels=labels)
     unit = float(np.log(size).sum())
-    return _chosen(pilot, climb, count, unit=unit, labels=labels, why_not=why_not)
+    return chosen_curve(pilot, climb, count, unit=unit, labels=labels, why_not=why_not)
 
 
 def choose_noises(
@@ -115,20 +123,20 @@ def choose_noises(
     count = len(training)
     varied = np.flatnonzero(np.abs(targets).max(axis=0) > 0.0)
     same = "fewer than three rows" if count < 3 else _ALL_THE_SAME
-    curves = [_none(count, same) for _ in range(targets.shape[1])]
+    curves = [no_noise(count, same) for _ in range(targets.shape[1])]
     if count < 3 or not len(varied):
         return tuple(curves)
-    scaled, size = _scaled(targets[:, varied], count)
+    scaled, size = scaled_targets(targets[:, varied], count)
     pilot = Pilot(training, scaled, labels=False, jitter=jitter, relative=relative)
-    climb = _Climb(trial, scaled, labels=False)
+    climb = Climb(trial, scaled, labels=False)
     for column, output in enumerate(varied):
         one, unit = pilot.of_output(column), float(np.log(size[column]))
         own = climb.of_output(column)
-        curves[output] = _chosen(one, own, count, unit=unit, labels=False, why_not="")
+        curves[output] = chosen_curve(one, own, count, unit=unit, labels=False, why_not="")
     return tuple(curves)
 
 
-def _scaled(targets: Targets, count: int) -> tuple[Targets, Vector]:
+def scaled_targets(targets: Targets, count: int) -> tuple[Targets, Vector]:
     """Targets up to 1, and what they were divided by, [C]; InputError if the memory is short."""
     require_memory(
         noise_memory(count, targets.shape[1]),
@@ -140,12 +148,13 @@ def _scaled(targets: Targets, count: int) -> tuple[Targets, Vector]:
     return targets / size, size
 
 
-def _none(count: int, reason: str) -> NoiseCurve:
+def no_noise(count: int, reason: str) -> NoiseCurve:
+    """The choice of no noise of so many rows, and its reason."""
     return NoiseCurve((), (), 0.0, count, f"none: {reason}")
 
 
-def _chosen(
-    pilot: Pilot, climb: _Climb | None, count: int, *, unit: float, labels: bool, why_not: str
+def chosen_curve(
+    pilot: Pilot, climb: Climb | None, count: int, *, unit: float, labels: bool, why_not: str
 ) -> NoiseCurve:
     """The curve of some rows, or of all where those are more and can be factorised.
 
@@ -158,7 +167,7 @@ def _chosen(
         why_not: the reason why the solver does not factorise.
     """
     if pilot.foreign:
-        return _none(count, "the matrix is no covariance")
+        return no_noise(count, "the matrix is no covariance")
     best, rows = pilot.best(), pilot.rows
     what = "leave-one-out likelihood" if labels else "evidence"
     if rows == count:
@@ -198,7 +207,7 @@ def _curve(
     return NoiseCurve(tuple(values), tuple(values.values()), chosen, rows, how)
 
 
-class _Climb:
+class Climb:
     """The curve of all rows, one factorisation for each noise."""
 
     def __init__(self, trial: Trial, targets: Targets, *, labels: bool) -> None:
@@ -212,7 +221,7 @@ class _Climb:
         """The curve by noise, of all that were tried."""
         return {n: None if p is None else float(p.sum()) for n, p in self.parts.items()}
 
-    def of_output(self, column: int) -> _Climb:
+    def of_output(self, column: int) -> Climb:
         """The curve of one output of a regression: what was factorised for another is known."""
         one = copy(self)
         one.parts, one.output = {}, column

@@ -189,6 +189,15 @@ class Pilot:
             one.spectrum = self.spectrum.of_output(column)
         return one
 
+    @property
+    def unit(self) -> float:
+        """The mean variance of the kernel, in which the noises of the grid are."""
+        return self._unit
+
+    def parts_of(self, noise: float) -> Vector | None:
+        """The part of each label at a noise, or the evidence, [1]; None where A is singular."""
+        return self._parts(noise / self._unit)
+
     def best(self) -> float:
         """The noise of the largest value, of labels the least as good; 0 unless it `gains`."""
         self._value(0.0)

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp._util.checks import finite_number
 from keras2gp.errors import ModelFileError
-from keras2gp.gp.probabilities.softmax import calibration_rows, fit_temperature, tempered_softmax
+from keras2gp.gp.probabilities.descent import minimized, minimized_by_scipy
+from keras2gp.gp.probabilities.softmax import (
+    calibration_rows,
+    fit_temperature,
+    tempered_at,
+    tempered_softmax,
+)
 
 __all__ = ["LinearMap", "fit_linear_map"]
 
@@ -171,7 +175,7 @@ def fit_linear_map(mean: Matrix, columns: Indices) -> LinearMap:
     gain, judges = float(gains.mean()), len(gains)
     if not gain > 0.0:
         return _because(bare, f"no map is better for {judges} labels left out")
-    problem = _Problem(mean, columns, known)
+    problem = _Problem(mean, columns, known, temperature)
     matrix, offset = problem.map_of(problem.solved(ridge, None, _FINE))
     how = f"{gain:.2g} nats a label better than one number, of {judges} labels left out"
     return LinearMap(matrix, offset, temperature, ridge, gain, how)
@@ -221,7 +225,9 @@ def _cross_validated(mean: Matrix, columns: Indices, known: Array) -> tuple[floa
 
 
 def _losses(logits: Matrix, columns: Indices) -> Vector:
-    losses: Vector = -log_softmax(logits, axis=1)[np.arange(len(columns)), columns]
+    rows = logits.T - logits[np.arange(len(columns)), columns]
+    top = rows.max(axis=0)
+    losses: Vector = np.log(np.exp(rows - top).sum(axis=0)) + top
     return losses
 
 
@@ -232,15 +238,20 @@ class _Problem:
         mean: leave-one-out means, [N, C].
         columns: the column of each label, [N].
         known: whether a class has a correction of its own, [C].
+        temperature: that of the rows; None to fit it.
     """
 
-    def __init__(self, mean: Matrix, columns: Indices, known: Array) -> None:
+    def __init__(
+        self, mean: Matrix, columns: Indices, known: Array, temperature: float | None = None
+    ) -> None:
         rows, classes = mean.shape
         self._center, self._unit = mean.mean(axis=0), float(mean.std())
         # Rows are innermost: sums over a few classes are then sums of vectors.
         self._base = np.ascontiguousarray((mean / self._unit).T)
         features = np.column_stack([(mean - self._center) / self._unit, np.ones(rows)])
-        self.temperature = fit_temperature(mean, columns)
+        if temperature is None:
+            temperature = tempered_at(*calibration_rows(mean, columns))
+        self.temperature = temperature
         once = 1.0 / (rows + 1)
         targets: Targets = np.full((rows, classes), once / classes)
         targets[np.arange(rows), columns] += 1.0 - once
@@ -271,14 +282,11 @@ class _Problem:
             value, slope = self._loss(x * units, ridge)
             return value, slope * units
 
-        found = minimize(
-            loss,
-            start / units,
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 500, "ftol": tolerance, "gtol": 1e-9 * self._base.shape[1]},
-        )
-        result: Vector = found.x * units
+        # A fine search takes up to a hundred steps, which amplify how sums were rounded: scipy's
+        # own then keep the digits of earlier fits.
+        search = minimized if tolerance > _FINE else minimized_by_scipy
+        slope = 1e-9 * self._base.shape[1]
+        result: Vector = search(loss, start / units, decrease=tolerance, slope=slope) * units
         return result
 
     def map_of(self, x: Vector) -> tuple[Matrix, Vector]:

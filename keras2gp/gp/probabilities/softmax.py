@@ -26,6 +26,7 @@ __all__ = [
     "fit_temperature",
     "largest_probabilities",
     "quadrature",
+    "tempered_at",
     "tempered_softmax",
 ]
 
@@ -132,7 +133,16 @@ def fit_temperature(mean: Matrix, columns: Indices) -> float:
             f"columns: expected {len(mean)} whole numbers from 0 to {mean.shape[1] - 1}, received "
             f"{received_text(columns)}"
         )
-    mean, columns = calibration_rows(mean, columns)
+    return tempered_at(*calibration_rows(mean, columns))
+
+
+def tempered_at(mean: Matrix, columns: Indices) -> float:
+    """The temperature of `fit_temperature`, of checked rows whose classes have two members.
+
+    Args:
+        mean: leave-one-out means, [N, C].
+        columns: the column of each label, [N].
+    """
     # Softmax depends on differences between classes alone.
     m = mean - mean.max(axis=1, keepdims=True)
     largest = float(-m.min(initial=0.0))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from keras2gp._util.arrays import (
+    Array,
     GramLike,
     InputsLike,
     Matrix,
@@ -27,8 +28,16 @@ from keras2gp.gp.arguments.inputs import check_length, feature_names
 from keras2gp.gp.arguments.kernel_function import check_kernel, kernel_values
 from keras2gp.gp.arguments.noise import BY_OUTPUT, check_noise
 from keras2gp.gp.arguments.positions import Positioned, by_row, require_room
-from keras2gp.gp.arguments.rows import RowNoise, UsedRows, observed_rows, row_noise, weights_of_rows
+from keras2gp.gp.arguments.rows import (
+    RowNoise,
+    UsedRows,
+    observed_rows,
+    row_noise,
+    seen_targets,
+    weights_of_rows,
+)
 from keras2gp.gp.noise.all_noise import NoiseWarning, told_of_copies, told_of_noise
+from keras2gp.gp.process.evidence import log_evidence, output_factors
 from keras2gp.gp.process.intercept import shifted_training
 from keras2gp.gp.process.posterior import Posterior
 from keras2gp.gp.process.prior_mean import has_mean
@@ -37,8 +46,6 @@ from keras2gp.gp.process.solving import (
     Solution,
     Task,
     jitter_message,
-    log_evidence,
-    output_factors,
     solved,
 )
 from keras2gp.gp.solvers.choice import inducing_rows
@@ -152,8 +159,10 @@ class GaussianProcess(Posterior):
             check_length(training, np.atleast_1d(np.asarray(y)), "targets" if outputs else "labels")
         noise = self._row_noise(y, given, len(training), outputs=outputs)
         y, rows = observed_rows(y, self.missing, given)
+        seen = seen_targets(y) if outputs and self.missing == "ignore" and y is not None else None
         x = training.x.images if isinstance(training.x, Positioned) else training.x
-        return training.of_rows(rows), y, UsedRows(noise.of(rows), rows, x, len(training))
+        used = UsedRows(noise.of(rows), rows, x, len(training), seen)
+        return training.of_rows(rows), y, used
 
     def _row_noise(
         self, y: TargetsLike, weights: VectorLike, rows: int, *, outputs: bool
@@ -191,18 +200,20 @@ class GaussianProcess(Posterior):
         """
         names, images = feature_names(inputs), rows.images
         with bars_inside(progress) as advance:
-            solution, intercept = self._solution(training, targets, rows.noise, advance)
+            task = self._task(training, targets, rows.noise, rows.seen)
+            solution, intercept = self._solution(task, advance)
         fit, report, curve = solution
         scaled = curve is not None and not self._labels
-        factors = output_factors(targets, fit.alpha) if scaled else None
-        evidence = log_evidence(targets, fit, factors)
+        counts = None if rows.seen is None else rows.seen.sum(axis=0)
+        factors = output_factors(targets, fit.alpha, counts) if scaled else None
+        evidence = log_evidence(targets, fit, factors, counts)
         self.x_train_ = None if images is None else np.array(images)
         self.targets_, self.alpha_, self.weights_ = targets, fit.alpha, fit.weights
         self.system_, self.solver_report_, self.jitter_report_ = fit.system, report, fit.report
         self.inducing_ = None if fit.inducing is None else np.array(fit.inducing, dtype=np.intp)
         self.kernel_dtype_ = fit.dtype
         self._set_input_shape((rows.count,) if images is None else images.shape[1:])
-        self.observed_ = rows.numbers
+        self.observed_, self.observed_targets_ = rows.numbers, rows.seen
         self._set_feature_names(names)
         self.log_marginal_likelihood_value_, self._intercept = evidence, intercept
         self._set_noise(rows.noise, curve)
@@ -211,11 +222,9 @@ class GaussianProcess(Posterior):
         if told := self.told_of_noise():
             warnings.warn(told, NoiseWarning, stacklevel=3)
 
-    def _solution(
-        self, training: Training, targets: Targets, noise: RowNoise, advance: Advance | None
-    ) -> tuple[Solution, float]:
+    def _solution(self, task: Task, advance: Advance | None) -> tuple[Solution, float]:
         """The outcome of the solver, and the variance of the intercept that is in the matrix."""
-        return solved(self._task(training, targets, noise), advance), 0.0
+        return solved(task, advance), 0.0
 
     def _set_noise(self, noise: RowNoise, curve: Curves) -> None:
         self.noise_curve_ = curve
@@ -243,8 +252,9 @@ class GaussianProcess(Posterior):
         self._require_fitted()
         if self.noise_curve_ is None:
             return ""
+        seen = self.observed_targets_
         told = told_of_noise(
-            self.targets_,
+            self.targets_ if seen is None else np.where(seen, self.targets_, np.nan),
             self.alpha_,
             self._shift(),
             self.noise_curve_,
@@ -265,7 +275,9 @@ class GaussianProcess(Posterior):
         """The reason why "auto" stands for no noise, in words; empty where it is chosen."""
         return ""
 
-    def _task(self, training: Training, targets: Targets, noise: RowNoise) -> Task:
+    def _task(
+        self, training: Training, targets: Targets, noise: RowNoise, seen: Array | None = None
+    ) -> Task:
         return Task(
             training,
             targets,
@@ -274,6 +286,7 @@ class GaussianProcess(Posterior):
             self.solver,
             self._labels,
             self._noiseless(),
+            seen,
         )
 
     def log_marginal_likelihood(
@@ -321,8 +334,10 @@ class GaussianProcess(Posterior):
             noise = check_noise(noise_variance)
             training = self._saved_training(gram)
             rows = RowNoise(noise, self.relative_noise_)
-            fit = solved(self._task(training, self.targets_, rows))[0]
-            value = log_evidence(self.targets_, fit, self._factors)
+            seen = self.observed_targets_
+            fit = solved(self._task(training, self.targets_, rows, seen))[0]
+            counts = None if seen is None else seen.sum(axis=0)
+            value = log_evidence(self.targets_, fit, self._factors, counts)
         if math.isnan(value):
             raise NumericalError(
                 "the log marginal likelihood needs the determinant, which conjugate gradients do "
@@ -345,24 +360,22 @@ class GaussianProcess(Posterior):
         """Factors on kernel and noise of each output, [C]; None for 1."""
         if self._labels or self.noise_curve_ is None:
             return None
-        return output_factors(self.targets_, self.alpha_)
+        seen = self.observed_targets_
+        counts = None if seen is None else seen.sum(axis=0)
+        return output_factors(self.targets_, self.alpha_, counts)
 
     def _shift(self) -> Noise:
         """The sum of noise and jitter on the diagonal of A.
 
-        Where each output has a noise of its own, that of every one, [1, C] or [N, C].
+        Where each output has a matrix of its own, that of every one, [1, C] or [N, C].
         """
-        if isinstance(self.noise_variance_, np.ndarray):
+        if self._by_output:
             system: Any = self.system_
             added: Matrix = system.added
             return added
-        noise = RowNoise(self.noise_variance_, self.relative_noise_)
-        return noise.times(self.noise_variance_) + self.jitter_report_.added
-
-    @property
-    def _by_output(self) -> bool:
-        """Whether each output has a noise of its own."""
-        return isinstance(self.noise_variance_, np.ndarray)
+        common = cast("float", self.noise_variance_)
+        noise = RowNoise(common, self.relative_noise_)
+        return noise.times(common) + self.jitter_report_.added
 
     def _noise_of_observations(self) -> float | Vector:
         """The noise variance of a new observation, or that of each output, [C].
@@ -370,7 +383,7 @@ class GaussianProcess(Posterior):
         Raises:
             InputError: every training row had its own.
         """
-        if np.ndim(self.noise_variance) and not self._by_output:
+        if np.ndim(self.noise_variance) and not isinstance(self.noise_variance_, np.ndarray):
             raise InputError(
                 "the noise of new observations is not known: noise_variance has one for each "
                 "training row. Try: the deviation of the function, and their noise added to its "

@@ -109,8 +109,8 @@ def write_head(estimator: Fitted, directory: Path) -> None:
 
 
 def version_of(facts: Mapping[str, Any]) -> int:
-    """The version of a fit: another one with a prior mean, which earlier releases leave out."""
-    return _VERSION + ("prior_mean" in facts)
+    """The version of a fit: others with a prior mean or missing targets, new in 0.2."""
+    return _VERSION + ("prior_mean" in facts) + 2 * ("missing_targets" in facts)
 
 
 def described(array: Array) -> dict[str, Any]:

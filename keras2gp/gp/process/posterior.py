@@ -51,6 +51,8 @@ class Posterior(FittedInputs):
     inducing_: Indices | None
     observed_: Indices | None
     jitter_report_: CholeskyReport
+    observed_targets_: Array | None = None
+    """Whether a row of the fit has a target of an output, [N, C]; None where all have."""
     noise_variance_: float | Vector
     solver_report_: SolverReport
     kernel_dtype_: str
@@ -85,6 +87,17 @@ class Posterior(FittedInputs):
             return self.x_train_
         basis: Images = self.x_train_[chosen // math.prod(self._positions)]
         return basis
+
+    @property
+    def _by_output(self) -> bool:
+        """Whether each output has a matrix of its own: another noise, or other missing targets."""
+        return self.observed_targets_ is not None or isinstance(self.noise_variance_, np.ndarray)
+
+    @property
+    def _counts(self) -> int | Vector:
+        """The number of targets of the fit; that of each output, [C], where they may differ."""
+        seen = self.observed_targets_
+        return len(self.targets_) if seen is None else seen.sum(axis=0)
 
     @property
     def _positions(self) -> tuple[int, ...]:
@@ -233,7 +246,7 @@ class Posterior(FittedInputs):
             )
         count = len(x)
         # Draws take eigenvectors and their products, and three arrays of their own size.
-        matrices = 3 * self.alpha_.shape[1] if np.ndim(self.noise_variance_) else 1
+        matrices = 3 * self.alpha_.shape[1] if self._by_output else 1
         numbers = 3 * self.system_.basis + (5 if draws else 2) * count * matrices
         require_memory(
             8 * count * (numbers + 3 * draws * self.alpha_.shape[1]),
@@ -282,14 +295,15 @@ class Posterior(FittedInputs):
             parts = [draw_jointly(zero, one, count, bound, random) for one in each]
             draws = np.concatenate(parts, axis=1)
         if factors is not None:
-            draws *= np.sqrt(student.factors(factors, len(self.targets_), count, random))
+            draws *= np.sqrt(student.factors(factors, self._counts, count, random))
         draws += mean[:, :, None]
         return draws
 
     def _leave_one_out(self, rows: Indices | None = None) -> tuple[Matrix, Array]:
         """Mean [N, C] and variance [N] of each target given all others, noise included.
 
-        With a noise for each output the variance is [N, C].
+        With a matrix for each output the variance is [N, C], and NaN where a target is missing, as
+        is the mean.
 
         Math: variance_i = 1 / (A^-1)_ii;  mean_i = y_i - alpha_i / (A^-1)_ii
 

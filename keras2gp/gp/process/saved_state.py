@@ -17,6 +17,7 @@ from keras2gp.gp.noise.curve import NoiseCurve
 from keras2gp.gp.process.base import GaussianProcess
 from keras2gp.gp.process.solving import Curves
 from keras2gp.gp.solvers.by_output import system_of
+from keras2gp.gp.solvers.by_pattern import PatternFactors
 from keras2gp.gp.solvers.choice import SOLVERS, check_solver, solver_from_dict, solver_to_dict
 from keras2gp.gp.solvers.jitter import check_jitter
 from keras2gp.gp.solvers.report import CholeskyReport, SolverReport
@@ -69,11 +70,13 @@ class SavedGaussianProcess(GaussianProcess):
             facts["positions"] = list(self._positions)
         if self.relative_noise_ is not None:
             arrays["relative_noise.npy"] = self.relative_noise_
+        if self.observed_targets_ is not None:
+            facts["missing_targets"] = int((~self.observed_targets_).sum())
         if self.observed_ is not None:
             arrays["observed.npy"] = self.observed_.astype(np.float64)
         if np.ndim(self.noise_variance):
             facts["mean_noise"] = float(np.mean(self.noise_variance_))
-            facts["noise_by_output"] = self._by_output
+            facts["noise_by_output"] = isinstance(self.noise_variance_, np.ndarray)
             arrays["noise.npy"] = np.asarray(self.noise_variance, dtype=np.float64)
         if isinstance(self.noise_curve_, tuple):
             facts["noise_curves"] = [curve.state() for curve in self.noise_curve_]
@@ -112,6 +115,7 @@ class SavedGaussianProcess(GaussianProcess):
         self.log_marginal_likelihood_value_ = math.nan if value is None else finite_number(value)
         self.solver_report_ = SolverReport.from_state(facts["solver_report"])
         self.jitter_report_ = CholeskyReport.from_state(facts["jitter_report"])
+        self._restore_gaps(facts, arrays)
         self._restore_noise(facts, arrays)
         by_output = self._by_output
         added = 0.0 if by_output else self._shift()  # the systems of outputs know it
@@ -134,6 +138,19 @@ class SavedGaussianProcess(GaussianProcess):
             self.inducing_ = np.array(rows, dtype=np.intp)
             self.weights_ = arrays["weights.npy"]
         _require(count == len(self.weights_))
+
+    def _restore_gaps(self, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Set which targets are there from a state; raises as `restore_fit`."""
+        stated, missing = (arrays.get(name) for name in ("patterns.npy", "pattern_factors.npy"))
+        gaps = facts.get("missing_targets")
+        _require((stated is None) == (missing is None) == (gaps is None))
+        self.observed_targets_ = None
+        if stated is not None:
+            seen: Array = stated == 1.0
+            _require(not self._labels and stated.shape == self.targets_.shape)
+            _require(gaps == (~seen).sum() > 0)
+            _require(not (self.targets_[~seen].any() or self.alpha_[~seen].any()))
+            self.observed_targets_ = seen
 
     def _restore_noise(self, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """Set the noise of a fit from its state; raises as `restore_fit`."""
@@ -165,7 +182,10 @@ class SavedGaussianProcess(GaussianProcess):
     def probe(self) -> tuple[Any, Matrix]:
         """The kernel's values between a few inputs of the basis, and those that the fit had."""
         corner = self.system_.kernel_corner(PROBE, self._shift())
-        return self._covariance(self._basis[: len(corner)]), corner
+        rows: Any = slice(len(corner))
+        if isinstance(self.system_, PatternFactors):
+            rows = self.system_.corner_rows(len(corner))
+        return self._covariance(self._basis[rows]), corner
 
 
 def plain(value: Any) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
-from keras2gp._util.arrays import Matrix, Targets, Vector
+from keras2gp._util.arrays import Array, Matrix, Targets
 from keras2gp._util.progress import Advance
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.rows import RowNoise
@@ -18,7 +17,9 @@ from keras2gp.gp.noise.curve import NoiseCurve
 from keras2gp.gp.noise.pilot import noise_memory
 from keras2gp.gp.noise.projected import PASSES, choose_projected_noise
 from keras2gp.gp.process.intercept import ROWS, chosen_intercept, gainful, shifted_training
+from keras2gp.gp.process.pattern_fit import fit_by_pattern
 from keras2gp.gp.solvers.by_output import fit_outputs
+from keras2gp.gp.solvers.by_pattern import pattern_memory
 from keras2gp.gp.solvers.choice import chosen_solver
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.factor import CholeskyFactor
@@ -34,8 +35,6 @@ __all__ = [
     "Solution",
     "Task",
     "jitter_message",
-    "log_evidence",
-    "output_factors",
     "solved",
     "solved_with_intercept",
 ]
@@ -61,6 +60,8 @@ class Task:
         solver: "auto", a name, or a solver with settings.
         labels: whether the targets are those of a classification.
         noiseless: the reason why the noise is 0 where it is not stated; empty to choose it.
+        seen: whether a row has a target of an output, [N, C]; None where all have. Targets that
+            are missing are 0.
     """
 
     training: Training
@@ -70,6 +71,7 @@ class Task:
     solver: Any
     labels: bool
     noiseless: str
+    seen: Array | None = None
 
 
 Solution = tuple[Fit, SolverReport, Curves]
@@ -135,11 +137,14 @@ def _solved(task: Task, solver: Solver, reason: str, progress: Advance | None) -
     training, targets, noise = task.training, task.targets, task.noise.common
     curve: Curves = None
     outputs = targets.shape[1]
-    if task.noise.by_output:
-        _require_factors(solver, reason)
+    own_matrices = task.noise.by_output or task.seen is not None
+    if own_matrices:
+        _require_factors(solver, reason, task)
     if task.noise.relative is not None and isinstance(solver, ProjectedProcess):
         raise InputError(ONE_NOISE)
     memory = solver.memory(training, outputs)
+    if task.seen is not None:
+        memory = pattern_memory(training, task.seen, None)
     if noise is None and not isinstance(solver, ProjectedProcess):
         memory = max(memory, noise_memory(len(training), outputs))
     if solver.name not in _WITHOUT_MATRIX:
@@ -147,7 +152,11 @@ def _solved(task: Task, solver: Solver, reason: str, progress: Advance | None) -
     started = time.perf_counter()
     if noise is None and isinstance(solver, ProjectedProcess):
         fit, curve = _projected(task, solver, progress)
-    elif task.noise.by_output:
+    elif task.seen is not None:
+        given = training, targets, task.noise, task.seen, solver
+        fit, curve, how = fit_by_pattern(*given, jitter=task.jitter, progress=progress)
+        reason = f"{reason}; {how}"
+    elif own_matrices:
         fit, curve, how = _by_output(task, solver, progress)
         reason = f"{reason}; {how}"
     else:
@@ -199,12 +208,15 @@ def _chosen_noise(
     )
 
 
-def _require_factors(solver: Solver, reason: str) -> None:
+def _require_factors(solver: Solver, reason: str, task: Task) -> None:
     """Refuse a solver that is not direct, with an InputError."""
     if not isinstance(solver, Cholesky | TensorFlowCholesky):
+        cause = "a noise for each output gives each"
+        if task.seen is not None:
+            cause = "outputs of y lack targets in different rows, which gives each"
         raise InputError(
-            f'a noise for each output gives each a matrix of its own, and solver "{solver.name}" '
-            f"({reason}) solves for all outputs with one. Try: solver='cholesky'; or a fit for "
+            f'{cause} a matrix of its own, and solver "{solver.name}" ({reason}) solves for all '
+            "outputs with one. Try: solver='cholesky'; or a fit for "
             "each column of y, with gram= so that the kernel is computed once"
         )
 
@@ -251,29 +263,6 @@ def _projected(
     return equations.fit(curve.chosen, task.jitter, steps), curve
 
 
-def output_factors(targets: Targets, alpha: Matrix) -> Vector:
-    """The factor on kernel and noise under which the targets of each output are most probable, [C].
-
-    Math: y_c^T A^-1 y_c / N; 1 for an output that is 0 throughout
-
-    Raises:
-        NumericalError: it is beyond float64.
-
-    References:
-        Rasmussen and Williams, equation 5.8, solved for a factor on K.
-    """
-    with np.errstate(over="ignore", under="ignore"):
-        factors: Vector = np.einsum("nc,nc->c", targets, alpha) / len(targets)
-    flat = ~targets.any(axis=0)
-    if not (np.isfinite(factors) & (flat | (factors > 0.0))).all():
-        raise NumericalError(
-            "the scale of the prior that suits the targets is beyond float64: it has their "
-            f"squares, and they go up to {np.abs(targets).max():.3g}. Try: targets in another "
-            "unit, or normalize_y=True"
-        )
-    return np.where(flat, 1.0, factors)
-
-
 def _require_range(targets: Targets, alpha: Matrix) -> None:
     """Refuse a solution that left the range of float64, with a NumericalError."""
     solution, size = np.abs(alpha).max(axis=0), np.abs(targets).max(axis=0)
@@ -284,31 +273,6 @@ def _require_range(targets: Targets, alpha: Matrix) -> None:
             f"targets up to {size.max():.3g}, solution up to {solution.max():.3g}. Try: targets in "
             "another unit, normalize_y=True, or a kernel whose variances are near 1"
         )
-
-
-def log_evidence(targets: Targets, fit: Fit, factors: Vector | None) -> float:
-    """log p(Y), summed over outputs; NaN where the determinant is not known.
-
-    factors: on kernel and noise of each output, [C]; None for 1
-    """
-    if fit.log_determinant is None:
-        return math.nan
-    count, outputs = targets.shape
-    with np.errstate(over="ignore", invalid="ignore"):
-        if factors is None:
-            explained = float(np.einsum("nc,nc->", targets, fit.alpha))
-        else:
-            explained = float(np.einsum("nc,nc->c", targets, fit.alpha) @ (1.0 / factors))
-            explained += count * float(np.log(factors).sum())
-    if not math.isfinite(explained):
-        raise NumericalError(
-            "the log marginal likelihood is beyond float64: it has the squares of the targets, up "
-            f"to {np.abs(targets).max():.3g}. Try: targets in another unit, or normalize_y=True"
-        )
-    value: float = -0.5 * (
-        explained + outputs * (fit.log_determinant + count * math.log(2.0 * math.pi))
-    )
-    return value
 
 
 def jitter_message(fit: Fit, positions: tuple[int, ...]) -> str:

@@ -32,48 +32,59 @@ class Student:
     """Student's t, by its degrees of freedom and with a deviation of 1; a Gaussian for infinity.
 
     Attributes:
-        degrees: degrees of freedom, more than 2.
+        degrees: degrees of freedom, more than 2; of outputs that have different numbers of targets
+            those of each, [C], which belong to the last axis of values.
     """
 
-    degrees: float = math.inf
+    degrees: float | Vector = math.inf
 
     @classmethod
-    def of_rows(cls, rows: int, *, shifted: bool) -> Student:
+    def of_rows(cls, rows: int | Vector, *, shifted: bool) -> Student:
         """The distribution after so many targets, whose mean was subtracted from them or not."""
+        if np.ndim(rows):
+            return cls(np.maximum(np.asarray(rows, dtype=np.float64) - shifted, LEAST))
         return cls(float(max(rows - shifted, LEAST)))
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether this is a Gaussian."""
+        return bool(np.isinf(self.degrees).all())
 
     @property
     def left_out(self) -> Student:
         """The distribution of one of the targets, given all others."""
-        return Student(max(self.degrees - 1.0, float(LEAST)))
+        fewer = np.maximum(np.asarray(self.degrees) - 1.0, float(LEAST))
+        return Student(fewer if fewer.ndim else float(fewer))
 
     @property
-    def divisor(self) -> float:
+    def divisor(self) -> float | Vector:
         """d in the variance q v / d of a prediction, q = y^T A^-1 y."""
         return self.degrees - 2.0
 
     @property
-    def _unit(self) -> float:
+    def _unit(self) -> float | Vector:
         """The scale of the t distribution whose deviation is 1."""
-        return 1.0 if math.isinf(self.degrees) else math.sqrt(1.0 - 2.0 / self.degrees)
+        unit = np.sqrt(1.0 - 2.0 / np.asarray(self.degrees))
+        return unit if unit.ndim else float(unit)
 
-    def width(self, level: float) -> float:
+    def width(self, level: float) -> float | Vector:
         """Deviations on either side of the mean, between which lies a share `level`."""
         upper = 0.5 + level / 2.0
-        if math.isinf(self.degrees):
+        if self.gaussian:
             return float(special.ndtri(upper))
-        return self._unit * float(special.stdtrit(self.degrees, upper))
+        width = self._unit * special.stdtrit(self.degrees, upper)
+        return width if np.ndim(width) else float(width)
 
     def log_density(self, distance: Array, deviation: Array) -> Array:
         """Log density at a distance from the mean; -infinity off the mean for a deviation of 0."""
         with np.errstate(divide="ignore", invalid="ignore"):
             square = (distance / deviation) ** 2
-            if math.isinf(self.degrees):
+            if self.gaussian:
                 kernel = -0.5 * square - 0.5 * math.log(2.0 * math.pi)
             else:
                 half = 0.5 * (self.degrees + 1.0)
                 constant = special.gammaln(half) - special.gammaln(0.5 * self.degrees)
-                constant -= 0.5 * math.log(math.pi * (self.degrees - 2.0))
+                constant = constant - 0.5 * np.log(math.pi * (self.degrees - 2.0))
                 kernel = constant - half * np.log1p(square / (self.degrees - 2.0))
             density = kernel - np.log(deviation)
         certain = np.where(distance == 0.0, math.inf, -math.inf)
@@ -81,7 +92,7 @@ class Student:
         return result
 
     def factors(
-        self, factors: Vector, rows: int, count: int, random: np.random.RandomState
+        self, factors: Vector, rows: int | Vector, count: int, random: np.random.RandomState
     ) -> Matrix:
         """Factors on the covariance of draws from a Gaussian, [C, count], which make draws of t.
 
@@ -89,12 +100,15 @@ class Student:
 
         Args:
             factors: y_c^T A^-1 y_c / N of each output, [C]; 1 where the scale is known.
-            rows: N.
+            rows: N, or the number of targets of each output, [C].
             count: number of draws.
             random: the generator.
         """
-        if math.isinf(self.degrees):
+        if self.gaussian:
             return np.repeat(factors[:, None], count, axis=1)
-        squares = random.chisquare(self.degrees, (len(factors), count))
-        result: Matrix = factors[:, None] * rows / squares
+        degrees = np.asarray(self.degrees)
+        squares = random.chisquare(
+            degrees.reshape(-1, 1) if degrees.ndim else self.degrees, (len(factors), count)
+        )
+        result: Matrix = (factors * rows)[:, None] / squares
         return result

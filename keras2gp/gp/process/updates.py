@@ -24,15 +24,24 @@ from keras2gp.errors import InputError
 from keras2gp.gp.arguments.inputs import check_length
 from keras2gp.gp.arguments.kernel_function import kernel_values
 from keras2gp.gp.arguments.positions import by_row
-from keras2gp.gp.arguments.rows import RowNoise, observed_rows, row_noise, weights_of_rows
+from keras2gp.gp.arguments.rows import (
+    RowNoise,
+    observed_rows,
+    row_noise,
+    seen_targets,
+    weights_of_rows,
+)
+from keras2gp.gp.process.evidence import log_evidence, output_factors
 from keras2gp.gp.process.saved_state import SavedGaussianProcess
-from keras2gp.gp.process.solving import log_evidence, output_factors
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.factor_updates import with_rows, without_rows
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.system import Fit
 
 __all__ = ["UpdatedGaussianProcess"]
+
+
+_ONE_FACTOR = "rows that come and go update one factor. Try: a new fit"
 
 
 class _State(NamedTuple):
@@ -99,6 +108,11 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
         weights = weights_of_rows(sample_weight, self._positions, images)
         relative = self._new_noise(noise_variance, weights, len(corner))
         y, used = observed_rows(y, self.missing, weights)
+        if self.missing == "ignore" and y is not None and (seen := seen_targets(y)) is not None:
+            raise InputError(
+                f"row {int((~seen).any(axis=1).argmax())} of y lacks some outputs and has others, "
+                f"which gives outputs matrices of their own: {_ONE_FACTOR}"
+            )
         used = np.arange(len(corner)) if used is None else used
         values = self._new_values(y, None if x is None else self._rows(x)[used])
         cross, corner, relative = cross[used], corner[np.ix_(used, used)], relative[used]
@@ -201,9 +215,10 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
     def _updated_factor(self) -> CholeskyFactor:
         self._require_fitted()
         if self._by_output:
+            gaps = self.observed_targets_ is not None
+            cause = "lacks targets in rows" if gaps else "has a noise"
             raise InputError(
-                "each output has a noise of its own, and so a matrix of its own: rows that come "
-                "and go update one factor. Try: a new fit"
+                f"each output {cause} of its own, and so has a matrix of its own: {_ONE_FACTOR}"
             )
         if not isinstance(self.system_, CholeskyFactor):
             raise InputError(

@@ -120,7 +120,7 @@ class RegressionDistribution(RegressionPosterior):
         scale that the others suggest; the distribution has one degree of freedom less than
         `degrees_of_freedom_`. With normalize_y, shift and scale are those of all targets. With
         positions the others are those of other images, and of the other positions of the same
-        image.
+        image. Where a target is missing both are NaN.
 
         Shapes:
             mean [N] or [N, C]; variance the same. With positions [N, *positions] stands for [N].
@@ -139,10 +139,14 @@ class RegressionDistribution(RegressionPosterior):
         """
         mean, variance, _ = self._left_out()
         units = Units(*(3 * (self.y_scale_,)), single=False, by_output=True)
-        squares = self._of_all_rows(units.variances(variance))
+        missing = np.isnan(variance)
+        squares = units.variances(np.where(missing, 1.0, variance))
+        means = self._units.mean(np.where(missing, 0.0, mean), self._prior_mean(self._train_rows))
+        if missing.any():
+            squares[missing] = means[missing] = np.nan
+        squares = self._of_all_rows(squares)
         squares = self._by_position(squares[:, 0] if self.single_output_ else squares)
-        prior = self._prior_mean(self._train_rows)
-        return self._by_position(self._of_all_rows(self._units.mean(mean, prior))), squares
+        return self._by_position(self._of_all_rows(means)), squares
 
     def leave_one_out_log_density(self) -> Array:
         """Log predictive density of each training target given all the others, in its units.
@@ -167,6 +171,7 @@ class RegressionDistribution(RegressionPosterior):
         self._require_fitted()
         mean, variance, student = self._left_out()
         values = student.log_density(self.targets_ - mean, np.sqrt(variance))
+        values = np.where(np.isnan(variance), np.nan, values)
         density = self._of_all_rows(values - np.log(self.y_scale_))
         return self._by_position(density[:, 0] if self.single_output_ else density)
 
@@ -180,7 +185,7 @@ class RegressionDistribution(RegressionPosterior):
         if self._factors is None:
             return mean, variance, self._student
         student = self._student.left_out
-        whole = self._factors * len(mean)
+        whole = self._factors * self._counts
         own = (self.alpha_ * np.sqrt(variance) / np.sqrt(whole)) ** 2
         rest = np.maximum(1.0 - own, _ROUNDING)
         return mean, variance * whole * rest / student.divisor, student

@@ -148,7 +148,7 @@ class RegressionDraws(RegressionDistribution):
             )
             warn_of_left_out(rest, noise, len(prior.lower), stacklevel=2)
             taken = corrections(system, at_data, noise, random)
-        root = np.sqrt(self._student.factors(self.scale_, len(self.targets_), count, random))
+        root = np.sqrt(self._student.factors(self.scale_, self._counts, count, random))
 
         def values(x: InputsLike) -> Array:
             parts = []

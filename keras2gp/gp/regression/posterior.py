@@ -26,7 +26,7 @@ class RegressionPosterior(UpdatedGaussianProcess):
     y_shift_: Vector
     y_scale_: Vector
     single_output_: bool
-    degrees_of_freedom_: float
+    degrees_of_freedom_: float | Vector
 
     def predict(
         self,
@@ -124,8 +124,8 @@ class RegressionPosterior(UpdatedGaussianProcess):
         x = self._test_inputs(X)
         if self._by_output:
             raise InputError(
-                "derivatives by the inputs: each output has a noise of its own, and so a variance "
-                "of its own. Try: a fit for each column of y"
+                "derivatives by the inputs: each output has a noise of its own or lacks targets, "
+                "and so has a variance of its own. Try: a fit for each column of y"
             )
         if self.precomputed or self._positions or has_mean(self.kernel):
             raise InputError(
@@ -230,7 +230,7 @@ class RegressionPosterior(UpdatedGaussianProcess):
         """
         deviation: Vector = self.y_scale_
         if self.noise_curve_ is not None:
-            ratio = len(self.targets_) / self._student.divisor
+            ratio = self._counts / self._student.divisor
             deviation = deviation * np.sqrt(self.scale_ * ratio)
         return deviation
 

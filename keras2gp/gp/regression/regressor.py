@@ -30,7 +30,7 @@ from keras2gp.gp.process.posterior import require_finite
 from keras2gp.gp.process.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.process.student import Student
 from keras2gp.gp.regression.draws import RegressionDraws
-from keras2gp.gp.regression.targets import normalizes, standardized
+from keras2gp.gp.regression.targets import normalizes, standardized, standardized_by_output
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.system import PROBE
 
@@ -74,11 +74,14 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
             the targets' units.
         solver: "auto" for an exact one that fits the machine, "cholesky", "mixed", "tensorflow",
             "cg", "nystroem", "projected", or one of keras2gp.gp's solvers with settings.
-        missing: "refuse", or "ignore" for targets that are NaN: these rows are left out.
+        missing: "refuse", or "ignore" for targets that are NaN: rows of which every output is NaN
+            are left out, and an output that lacks other targets has a matrix of the rows that it
+            has. Outputs that lack the same rows share a factor.
 
     Attributes:
         x_train_: training inputs; None for a precomputed kernel.
-        targets_: targets as fitted (less the prior mean, normalised), [N, C].
+        targets_: targets as fitted (less the prior mean, normalised), [N, C]; 0 where one is
+            missing, as is alpha_.
         alpha_: A^-1 targets_, [N, C].
         basis_: inputs [B, ...] of the posterior mean k(x, basis_) weights_.
         weights_: weights of the basis, [B, C].
@@ -88,6 +91,8 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         relative_noise_: the noise of each target over noise_variance_, [N]; None for 1.
         observed_: the rows that have a target and a weight; None for all. All arrays of the fit are
             of these.
+        observed_targets_: whether a row of the fit has a target of an output, [N, C]; None where
+            all have.
         noise_curve_: the noise variances that were tried, and the evidence of each
             (noise.NoiseCurve); None where the noise is stated. One for each output, a tuple, with
             "auto-per-output".
@@ -96,7 +101,8 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         log_marginal_likelihood_value_: natural logarithm, summed over outputs, of the targets as
             fitted, under the prior with its factors scale_.
         degrees_of_freedom_: of the predictive distribution: N, or N - 1 where the targets' mean was
-            subtracted, and 3 at least; infinite, a Gaussian's, where the noise is stated.
+            subtracted, and 3 at least; infinite, a Gaussian's, where the noise is stated. Those of
+            each output, [C], where targets are missing.
         y_shift_: subtracted from the targets, [C].
         y_scale_: divisor of the targets, [C].
         n_features_in_: number of features, if X has two axes.
@@ -167,7 +173,7 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
 
         Raises:
             InputError: arrays that are empty, not finite, of different lengths or of the wrong
-                type; a matrix or machine that does not fit.
+                type; a matrix or machine that does not fit; an output without any target.
             NumericalError: the kernel matrix is not positive definite.
 
         >>> import numpy as np
@@ -178,10 +184,11 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         """
         training = self._training(X, gram)
         training, y, rows = self._observed(training, y, sample_weight, outputs=True)
-        targets = check_targets(y)
+        seen = rows.seen
+        targets = check_targets(y if seen is None else np.where(seen, np.asarray(y), 0.0))
         check_length(training, targets, "targets")
         columns = self._without_prior(targets, training.x)
-        columns, shift, scale = self._standard(columns, learned=rows.noise.common is None)
+        columns, shift, scale = self._standard(columns, rows.noise.common is None, seen)
         self._fit_targets(training, X, columns, progress, rows)
         self._set_units(shift, scale)
         self.single_output_ = targets.ndim == 1
@@ -194,10 +201,15 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         less: Matrix = require_finite(columns - prior, "a target less the kernel's mean")
         return less
 
-    def _standard(self, columns: Matrix, *, learned: bool) -> tuple[Matrix, Vector, Vector]:
-        """Targets as they are fitted, and what was subtracted and divided by."""
+    def _standard(
+        self, columns: Matrix, learned: bool, seen: Array | None = None
+    ) -> tuple[Matrix, Vector, Vector]:
+        """Targets as they are fitted, 0 where one is missing, and their shift and scale."""
         if normalizes(self.normalize_y, learned=learned):
+            if seen is not None:
+                return standardized_by_output(columns, seen)
             return standardized(columns)
+        columns = columns if seen is None else np.where(seen, columns, 0.0)
         return columns, np.zeros(columns.shape[1]), np.ones(columns.shape[1])
 
     @property
@@ -216,7 +228,7 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
 
     def _set_values(self, values: Matrix, factor: CholeskyFactor, state: Any) -> None:
         learned = self.noise_curve_ is not None
-        columns, shift, scale = self._standard(values, learned=learned)
+        columns, shift, scale = self._standard(values, learned)
         self._set_solution(columns, factor, state)
         self._set_units(shift, scale)
 
@@ -225,12 +237,12 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         self.y_shift_, self.y_scale_ = shift, scale
         self.degrees_of_freedom_ = self._degrees()
 
-    def _degrees(self) -> float:
+    def _degrees(self) -> float | Vector:
         """The degrees of freedom that the number of targets of the fit and the settings give."""
         if self.noise_curve_ is None:
             return math.inf
         shifted = normalizes(self.normalize_y, learned=True)
-        return Student.of_rows(len(self.targets_), shifted=shifted).degrees
+        return Student.of_rows(self._counts, shifted=shifted).degrees
 
     def score(
         self,
@@ -266,8 +278,8 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         facts, arrays = super().fit_state()
         facts["single_output"] = self.single_output_
         facts["y_shift"], facts["y_scale"] = self.y_shift_.tolist(), self.y_scale_.tolist()
-        if math.isfinite(self.degrees_of_freedom_):
-            facts["degrees_of_freedom"] = self.degrees_of_freedom_
+        if np.isfinite(self.degrees_of_freedom_).all():
+            facts["degrees_of_freedom"] = np.asarray(self.degrees_of_freedom_).tolist()
         if has_mean(self.kernel):
             facts["prior_mean"] = self._probed_mean().tolist()
         return facts, arrays
@@ -284,9 +296,9 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
             raise ModelFileError(f"{len(values[0])} shifts, {len(values[1])} scales of the targets")
         self.degrees_of_freedom_ = self._degrees()  # earlier fits do not state it
         stated = facts.get("degrees_of_freedom", self.degrees_of_freedom_)
-        if stated != self.degrees_of_freedom_:
+        if not np.array_equal(stated, self.degrees_of_freedom_):
             raise ModelFileError(
-                f"{stated!r} degrees of freedom, and the targets have {self.degrees_of_freedom_:g}"
+                f"{stated!r} degrees of freedom, and the targets have {self.degrees_of_freedom_}"
             )
         fitted = np.asarray(facts.get("prior_mean", 0.0), dtype=np.float64)
         if has_mean(self.kernel) or "prior_mean" in facts:

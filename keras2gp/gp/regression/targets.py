@@ -11,7 +11,7 @@ from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.process.posterior import require_finite
 
-__all__ = ["Units", "normalizes", "standardized"]
+__all__ = ["Units", "normalizes", "standardized", "standardized_by_output"]
 
 
 def normalizes(normalize_y: Any, *, learned: bool) -> bool:
@@ -44,6 +44,19 @@ def standardized(columns: Targets) -> tuple[Targets, Vector, Vector]:
     scale[flat] = 1.0 / unit[flat]
     columns = np.where(flat, 0.0, (columns - shift) / scale)
     return columns, shift * unit, scale * unit
+
+
+def standardized_by_output(columns: Targets, seen: Array) -> tuple[Targets, Vector, Vector]:
+    """As `standardized`, of the targets that each output has; 0 where one is missing.
+
+    Shapes:
+        columns and seen [N, C]; shift and scale [C].
+    """
+    result, shift, scale = np.zeros_like(columns), *np.empty((2, columns.shape[1]))
+    for output, there in enumerate(seen.T):
+        own = standardized(columns[there, output : output + 1])
+        result[there, output], shift[output], scale[output] = own[0][:, 0], own[1][0], own[2][0]
+    return result, shift, scale
 
 
 class Units:

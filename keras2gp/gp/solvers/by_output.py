@@ -15,6 +15,7 @@ import scipy.linalg
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
 from keras2gp._util.progress import Advance
 from keras2gp.errors import ModelFileError
+from keras2gp.gp.solvers.by_pattern import PatternFactors
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky, dense_matrix
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
@@ -193,8 +194,8 @@ class OutputSpectrum:
         return cls(values, np.asfortranarray(vectors), noises)
 
 
-OutputSystem = OutputFactors | OutputSpectrum
-"""A linear system whose outputs have noises of their own."""
+OutputSystem = OutputFactors | OutputSpectrum | PatternFactors
+"""A linear system whose outputs have matrices of their own."""
 
 
 def distinct(noises: Matrix) -> tuple[Indices, Indices]:
@@ -205,7 +206,11 @@ def distinct(noises: Matrix) -> tuple[Indices, Indices]:
 
 def system_of(state: Mapping[str, Array], origin: Origin) -> OutputSystem:
     """The system of a state; ModelFileError and KeyError where it is malformed."""
-    kind = OutputSpectrum if "eigenvectors.npy" in state else OutputFactors
+    kind: type[OutputSystem] = OutputFactors
+    if "eigenvectors.npy" in state:
+        kind = OutputSpectrum
+    elif "patterns.npy" in state:
+        kind = PatternFactors
     return kind.from_state(state, origin)
 
 
