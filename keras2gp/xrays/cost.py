@@ -11,6 +11,7 @@ from keras2gp._util.text import duration_text, size_text
 from keras2gp.errors import StoreError
 from keras2gp.gp.noise.pilot import noise_memory
 from keras2gp.matrices.api import estimate
+from keras2gp.matrices.footprint import footprint_of
 from keras2gp.xrays.scores import rounds_of
 from keras2gp.xrays.timing import Pilot, Plan
 
@@ -18,8 +19,8 @@ __all__ = ["Cost", "cost_of"]
 
 _ENTRY, _COPIES = 8, 4
 """Bytes of an entry of a fit, and copies of its matrix."""
-_PROGRAM = 24 * 2**20
-"""Bytes that a compiled kernel keeps, and its compiler."""
+_PROGRAM, _LOOPS = 24 * 2**20, 64 * 2**20
+"""Bytes that a compiled kernel keeps, and its compiler: without loops over offsets, and with."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def cost_of(
     """
     count, test = plan.rows, plan.test
     pairs = memory = disk = 0
+    programs = 0
     work, begun, stored = 0.0, set[str](), set[str]()
     for share, there in zip(plan.shares, plan.there, strict=True):
         rows = share.rows
@@ -134,7 +136,10 @@ def cost_of(
         if share.key not in begun:
             begun.add(share.key)
             work += share.work * (rows / count) ** 2
-        if there or share.key in stored:
+        if there:
+            continue
+        programs += _LOOPS if footprint_of(share.own.program.graph).mixes else _PROGRAM
+        if share.key in stored:
             continue
         stored.add(share.key)
         stores = [estimate(share.kernel, rows, out=_place(out, "a"))]
@@ -143,14 +148,13 @@ def cost_of(
         disk += sum(store.disk for store in stores)
         memory = max(memory, *(store.memory for store in stores))
     parts = () if pilot is None else pilot.parts(plan)
-    left = len(stored)
-    fits = _of_fits(count, test, plan.subsets) if left else 0
+    fits = _of_fits(count, test, plan.subsets) if stored else 0
     return Cost(
         kernels=len(plan.shares),
         there=sum(plan.there),
         pairs=pairs,
         work=work,
-        memory=max(memory, fits) + _PROGRAM * left,
+        memory=max(memory, fits) + programs,
         memory_available=available_memory(),
         disk=disk,
         disk_available=None if out is None else free_disk(out),
