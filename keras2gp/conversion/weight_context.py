@@ -9,6 +9,7 @@ import numpy as np
 from keras2gp._util.arrays import Array
 from keras2gp._util.text import numbers_text, quoted_text
 from keras2gp.conversion.data_inputs import InputContext
+from keras2gp.conversion.derived_weights import as_drawn
 from keras2gp.conversion.priors import bias_mean, distribution_of, read_variances
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
@@ -92,7 +93,8 @@ class WeightContext(InputContext):
     def _require_own_weights(self, layer: Any) -> None:
         """Refuse a layer that shares a weight with another one: they are not independent."""
         for weight in layer.variables:
-            _, owner, path = self.state.owners.setdefault(id(weight), (weight, layer, self.path))
+            drawn = as_drawn(weight)
+            _, owner, path = self.state.owners.setdefault(id(drawn), (drawn, layer, self.path))
             if owner is not layer:
                 self.refuse(
                     f"its weight {quoted_text(weight.name)} is also that of {path}, so that what "

@@ -161,7 +161,6 @@ PRODUCTS = {
 OTHERS = {
     "einsum over steps": lambda x, w: ops.einsum("btc,td->bcd", x[:, :2], w),
     "einsum that sums steps": lambda x, w: ops.einsum("btc,cd->bd", x, w),
-    "einsum over columns": lambda x, w: ops.einsum("btc,dc->btd", ops.tile(x, (1, 1, 4)), w),
     "tensordot over steps": lambda x, w: ops.tensordot(x[:, :2], w, axes=[[1], [0]]),
     "tensordot over columns": lambda x, w: ops.tensordot(x, w @ ops.ones((8, 2)), axes=[[2], [1]]),
 }
@@ -417,9 +416,10 @@ def test_a_weight_of_two_layers_is_refused():
 
 def test_keras_is_left_as_it_was():
     x = keras.Input((3,))
-    before = [dict(vars(kind)) for kind in keras.Variable.__mro__[:3]]
+    changed = [*keras.Variable.__mro__[:3], keras.src.backend.numpy]
+    before = [dict(vars(each)) for each in changed]
     keras2gp.inspect(keras.Model(x, AboutOne()(Bias()(dense()(x)))))
-    assert before == [dict(vars(kind)) for kind in keras.Variable.__mro__[:3]]
+    assert before == [dict(vars(each)) for each in changed]
 
 
 REFUSED = {
