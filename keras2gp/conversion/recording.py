@@ -26,6 +26,18 @@ _ON_CONSTANTS = (
     "those constants as an input of the model (keras.Input), the same for all rows of the data",
 )
 
+_DISTANCES = (
+    (
+        "it compares each channel with weights of its own ({name}), one for each unit, as "
+        "distances to centres do: that is no sum of channels times weights, and there is no rule "
+        "for it"
+    ),
+    (
+        "a Dense layer and an activation in its place; or a reader of your own: "
+        "layers={YourLayer: reader}"
+    ),
+)
+
 _OVER_POSITIONS = (
     (
         "it sums positions by weights of its own ({name}), the same for all channels: of a fixed "
@@ -112,6 +124,12 @@ class _WeightTensor(keras.KerasTensor):  # type: ignore[misc]
         return super().__getitem__((key,) if isinstance(key, slice) else key)
 
 
+def _compares(node: Any) -> bool:
+    """Whether a call subtracts weights of each unit and one channel from one another."""
+    units = [v.shape[-1] for v in (*node.input_tensors, *variables_of(node)) if v.shape]
+    return type(node.operation).__name__ == "Subtract" and 1 in units and max(units) > 1
+
+
 class Record:
     """The calls of layers and operations while code is traced, with the lines that made them.
 
@@ -196,6 +214,8 @@ class Record:
     def refuse_weight(self, node: Any, weight: Any) -> None:
         """Refuse a call on a weight that no layer of Keras's stands for. Raises: UntracedError."""
         why, hint = _OVER_POSITIONS if sums_positions(node, weight) else OWN_WEIGHTS
+        if _compares(node):
+            why, hint = _DISTANCES
         line = self.lines.get(id(node), "")
         raise UntracedError(why.format(name=weight.name), hint, line, weight=as_drawn(weight))
 
@@ -203,6 +223,8 @@ class Record:
         """Refuse a call on what is the same for all images. Raises: UntracedError."""
         layers = [n.operation.name for n in self._nodes if self._reads_fixed(n)]
         why, hint = _ON_CONSTANTS if layers else OWN_WEIGHTS
+        if not layers and _compares(node):
+            why, hint = _DISTANCES
         names = layers or [weight.name for _, weight in self.tables.values()]
         line = self.lines.get(id(node), "")
         raise UntracedError(why.format(name=names[0]), hint, line)

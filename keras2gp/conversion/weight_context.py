@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class WeightContext(InputContext):
         suffix: appended to the path of a layer with two kinds of weights
         bias_may_have_mean: the reader adds it, by `bias_mean`; else biases with a mean are refused
         """
-        self._require_own_weights(layer)
+        self.require_own_weights(layer, layer.variables)
         # By identity: nested models may call one layer object under several paths.
         name = self.state.names.setdefault((id(layer), suffix), self.path + suffix)
         try:
@@ -90,9 +91,9 @@ class WeightContext(InputContext):
         self.state.calls[name] = count + 1
         return count
 
-    def _require_own_weights(self, layer: Any) -> None:
-        """Refuse a layer that shares a weight with another one: they are not independent."""
-        for weight in layer.variables:
+    def require_own_weights(self, layer: Any, weights: Sequence[Any]) -> None:
+        """Refuse a layer that shares a random weight with another: they are not independent."""
+        for weight in weights:
             drawn = as_drawn(weight)
             _, owner, path = self.state.owners.setdefault(id(drawn), (drawn, layer, self.path))
             if owner is not layer:

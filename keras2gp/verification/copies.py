@@ -14,7 +14,6 @@ from keras.src.applications import convnext
 
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.initial_values import initial_constants
-from keras2gp.errors import WideningError
 from keras2gp.verification.costs import Scale
 from keras2gp.verification.layers import (
     channel_ends,
@@ -125,8 +124,6 @@ class Copies:
         config |= dict.fromkeys({"lora_alpha", "lora_rank"} & config.keys())
         for key in _CONSTANTS & config.keys():
             values = initial_constants(getattr(call.operation, key))
-            if values is None and key == "gamma_initializer" and call.operation.gamma is not None:
-                raise WideningError(f"{path}: its gamma is random, and copies have one that is not")
             if values is not None:  # the first of several, since the channels grow
                 config[key] = keras.initializers.Constant(first_number(values))
         return config | self._sizes(call)

@@ -275,7 +275,9 @@ def _with_gamma(
 
 def _gained(tensor: Tensor, gamma: Moments, layer: Any, context: Context) -> Tensor:
     """Multiply every channel by a random number of its own."""
-    if context.calls_before(layer, "/gamma"):
+    context.require_own_weights(layer, [layer.gamma])
+    name = context.state.names.setdefault((id(layer), "/gamma"), context.path)
+    if context.state.gammas.setdefault(name, tensor.parts) != tensor.parts:
         context.refuse(
             "its random gamma multiplies several tensors, which depend on each other by it",
             "a layer of its own for each, or a gamma that starts at a constant",
@@ -285,7 +287,7 @@ def _gained(tensor: Tensor, gamma: Moments, layer: Any, context: Context) -> Ten
     parts, begin = [], 0
     for part in tensor.parts:
         shift = begin - part.offset
-        op = Gain(f"{context.path}[{shift}:]" if shift else context.path, *gamma)
+        op = Gain(f"{name}[{shift}:]" if shift else name, *gamma)
         node = context.state.builder.add(op, (part.node,), context.path)
         parts.append(replace(part, node=node))
         begin += part.channels
