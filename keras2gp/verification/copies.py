@@ -118,7 +118,7 @@ class Copies:
 
     def _config(self, call: Call, path: str) -> dict[str, Any]:
         """The settings of a layer's copy."""
-        config: dict[str, Any] = call.operation.get_config()
+        config = _settings(call.operation)
         config |= {"name": self._name(path), "dtype": self._dtype}
         config |= dict.fromkeys({"trainable"} & config.keys(), True)  # not of SpatialDropout
         config |= dict.fromkeys({"lora_alpha", "lora_rank"} & config.keys())
@@ -184,6 +184,20 @@ class Copies:
     def grown(self, channels: int) -> int:
         """The number of channels of a copy."""
         return int(channels * self._scale.factor)
+
+
+def _settings(layer: Any) -> dict[str, Any]:
+    """The settings of a layer, with its activation as the function itself.
+
+    A function of the user's own has no name in Keras, which looks for its source to tell of it.
+    """
+    function = vars(layer).get("activation")
+    if not callable(function) or isinstance(function, keras.Layer):
+        return dict(layer.get_config())
+    kind = type(layer)
+    twin = kind.__new__(kind)
+    vars(twin).update(vars(layer) | {"activation": keras.activations.linear})
+    return {**twin.get_config(), "activation": function}
 
 
 def first_number(value: Any) -> float:

@@ -225,8 +225,7 @@ class Widened(StepByStep):
 
 def _weighs(data: Tensor, call: Call) -> bool:
     """Whether data is one number for all channels of what it multiplies."""
-    many = any(t.channels != 1 for t in call.tensors)
-    return type(call.operation).__name__ == "Multiply" and data.channels == 1 and many
+    return type(call.operation).__name__ == "Multiply" and data.channels == 1
 
 
 def _inside(pooling: Any, x: KerasTensor) -> Any:

@@ -99,6 +99,15 @@ def test_present_weights():
     assert variances.bias == pytest.approx(np.mean(own.b.numpy() ** 2), rel=1e-6)
 
 
+def test_a_part_with_its_present_weights():
+    x = keras.Input((5,))
+    own = Columns(PRODUCTS["transpose"])
+    model = keras.Model(x, dense(1)(layers.ReLU(name="cut")(own(x))))
+    kernel = keras2gp.convert(model, dtype="float64", trained_until="cut")
+    h = np.maximum(X @ own.w.numpy().T + own.b.numpy(), 0.0)
+    np.testing.assert_allclose(kernel(X), 0.16 + 0.25 * h @ h.T, rtol=1e-5)
+
+
 class Filters(layers.Layer):
     """Filters with their channels in front, as PyTorch keeps them."""
 

@@ -312,3 +312,34 @@ def test_weights_of_positions_below_0_are_no_number(rng):
     kernel = keras2gp.convert(keras.Model(x, keras.layers.Dense(1)(keras.layers.Flatten()(h))))
     with pytest.raises(InputError):
         kernel(-np.ones((2, 4, 2)))
+
+
+def test_a_gaussian_tensor_is_weighed_by_numbers_of_any_sign(rng):
+    """A constraint at a border, x (1 - x) f(x), and numbers before an activation."""
+    x = keras.Input((3,))
+    h = keras.layers.Dense(8, activation="relu")(x)
+    f = keras.layers.Dense(1)(h)
+    factor = x[:, :1] * (1.0 - x[:, 1:2])
+    plain = keras2gp.convert(keras.Model(x, f), dtype="float64")
+    kernel = keras2gp.convert(keras.Model(x, f * factor), dtype="float64")
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=(2, 3))
+    w1, w2 = (v[:, 0] * (1.0 - v[:, 1]) for v in (a, b))
+    for kind in ("nngp", "ntk"):
+        expected = np.asarray(plain(a, b, get=kind)) * np.outer(w1, w2)
+        np.testing.assert_allclose(kernel(a, b, get=kind), expected, rtol=1e-9)
+    end = keras.layers.Dense(1)
+    inside, outside = (
+        keras2gp.convert(keras.Model(x, end(keras.ops.relu(y))), dtype="float64")
+        for y in (keras.layers.Dense(8)(h) * factor, keras.layers.Dense(8)(h))
+    )
+    # relu(w u) is w relu(u) for a w from 0 on, and -w relu(-u) below; -u is u in law.
+    alike = np.outer(w1, w2) > 0.0
+    scaled = np.asarray(outside(a, b)) * np.abs(np.outer(w1, w2))
+    np.testing.assert_allclose(np.asarray(inside(a, b))[alike], scaled[alike], rtol=1e-9)
+
+
+def test_a_constraint_is_that_of_wide_copies():
+    x = keras.Input((3,))
+    f = keras.layers.Dense(1)(keras.layers.Dense(8, activation="relu")(x))
+    report = keras2gp.verify(keras.Model(x, f * x[:, :1]), widths=(8, 32), samples=100, units=64)
+    assert report.accepted, report
