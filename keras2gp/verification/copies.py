@@ -194,7 +194,7 @@ def _settings(layer: Any) -> dict[str, Any]:
     function = vars(layer).get("activation")
     if not callable(function) or isinstance(function, keras.Layer):
         return dict(layer.get_config())
-    kind = type(layer)
+    kind: Any = type(layer)
     twin = kind.__new__(kind)
     vars(twin).update(vars(layer) | {"activation": keras.activations.linear})
     return {**twin.get_config(), "activation": function}
