@@ -315,26 +315,30 @@ def test_weights_of_positions_below_0_are_no_number(rng):
 
 
 def test_a_gaussian_tensor_is_weighed_by_numbers_of_any_sign(rng):
-    """A constraint at a border, x (1 - x) f(x), and numbers before an activation."""
+    """A constraint at a border: x (1 - x) f(x), whose output has one unit."""
     x = keras.Input((3,))
-    h = keras.layers.Dense(8, activation="relu")(x)
-    f = keras.layers.Dense(1)(h)
+    f = keras.layers.Dense(1)(keras.ops.relu(keras.layers.Dense(8)(x)))
     factor = x[:, :1] * (1.0 - x[:, 1:2])
-    plain = keras2gp.convert(keras.Model(x, f), dtype="float64")
-    kernel = keras2gp.convert(keras.Model(x, f * factor), dtype="float64")
+    plain, kernel = (keras2gp.convert(keras.Model(x, y), dtype="float64") for y in (f, f * factor))
     a, b = rng.normal(size=(4, 3)), rng.normal(size=(2, 3))
     w1, w2 = (v[:, 0] * (1.0 - v[:, 1]) for v in (a, b))
-    for kind in ("nngp", "ntk"):
-        expected = np.asarray(plain(a, b, get=kind)) * np.outer(w1, w2)
-        np.testing.assert_allclose(kernel(a, b, get=kind), expected, rtol=1e-9)
-    end = keras.layers.Dense(1)
+    for one, other in zip(plain.matrix(a, b, "both"), kernel.matrix(a, b, "both"), strict=True):
+        np.testing.assert_allclose(other, one * np.outer(w1, w2), rtol=1e-9)
+
+
+def test_numbers_of_any_sign_before_an_activation(rng):
+    """relu(w u) is w relu(u) for a w from 0 on, and -w relu(-u) below; -u is u in law."""
+    x = keras.Input((3,))
+    h, end = keras.layers.Dense(8)(x), keras.layers.Dense(1)
     inside, outside = (
         keras2gp.convert(keras.Model(x, end(keras.ops.relu(y))), dtype="float64")
-        for y in (keras.layers.Dense(8)(h) * factor, keras.layers.Dense(8)(h))
+        for y in (h * x[:, :1], h)
     )
-    # relu(w u) is w relu(u) for a w from 0 on, and -w relu(-u) below; -u is u in law.
-    alike = np.outer(w1, w2) > 0.0
-    scaled = np.asarray(outside(a, b)) * np.abs(np.outer(w1, w2))
+    a, b = rng.normal(size=(6, 3)), rng.normal(size=(6, 3))
+    products = np.outer(a[:, 0], b[:, 0])
+    alike, scaled = products > 0.0, np.asarray(outside(a, b)) * np.abs(products)
+    assert alike.any()
+    assert not alike.all()
     np.testing.assert_allclose(np.asarray(inside(a, b))[alike], scaled[alike], rtol=1e-9)
 
 
