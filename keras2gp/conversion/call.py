@@ -95,6 +95,7 @@ class State:
     masks:       data and form of the weights of positions, by Input.index
     names:       the path of the first call of each layer's weights, by its identity and their name
     owners:      weights, by identity: each with its layer and that layer's path
+    gammas:      the channels that each random gamma multiplies, by the name of its weights
     calls:       how often each of them was called so far, by that name
     patterns:    numbers of the ways in which channels of a node are scattered over a tensor
     holding_data: terms of sums of random tensors and one of data, with coefficients, by their parts
@@ -122,6 +123,7 @@ class State:
     masks: dict[int, tuple[Any, Callable[[Any], Any]]] = field(default_factory=dict)
     names: dict[tuple[int, str], str] = field(default_factory=dict)
     owners: dict[int, tuple[Any, Any, str]] = field(default_factory=dict)
+    gammas: dict[str, tuple[Part, ...]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     patterns: dict[tuple[tuple[int, int, int], ...], int] = field(default_factory=dict)
     holding_data: dict[tuple[Part, ...], tuple[tuple[Tensor, float], ...]] = field(

@@ -52,7 +52,8 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
     try:
         operation = _copied(call.operation, context)
     except Exception as error:  # noqa: BLE001 (of a layer without a vocabulary, or of a user's)
-        context.refuse(f"Keras cannot copy it: {quoted_text(error)}", by_shape=False)
+        hint = "of a layer of your own, an __init__ that takes **kwargs too, and a get_config"
+        context.refuse(f"Keras cannot copy it: {quoted_text(error)}", hint, by_shape=False)
     _check_constants(operation, context)
     args, kwargs = _data(call.args), _data(call.kwargs)
     # Always run as for a prediction; some of Keras's layers state training=True by default.

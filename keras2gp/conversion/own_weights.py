@@ -16,14 +16,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp.conversion.derived_weights import AffineWeight, as_drawn
 from keras2gp.conversion.initial_values import initial_constant
 from keras2gp.conversion.own_filters import convolution_of, is_convolution
 from keras2gp.conversion.weight_calls import (
-    AffineWeight,
     StandIn,
     is_pair,
     last_of,
-    multiplies,
+    matrix_of,
     uses_of,
     variables_of,
 )
@@ -111,7 +111,7 @@ class OwnWeights:
         bias = found[0] if len(found) == len(uses) and len({*map(id, found)}) == 1 else None
         if bias is not None and len(uses_of(bias, nodes)) > len(uses):
             bias = None
-        return bias if self._biases_of.setdefault(id(weight), bias) is bias else None
+        return bias if self._biases_of.setdefault(id(as_drawn(weight)), bias) is bias else None
 
     def _stand_in(self, node: Any, weight: Any, bias: Any | None, last: Any) -> StandIn | None:
         """The call of a layer in the place of one on a weight; None if no layer is that.
@@ -120,8 +120,9 @@ class OwnWeights:
         last: the call that adds them, or itself
         """
         name = type(node.operation).__name__
-        if len(weight.shape) == 2 and multiplies(node):
-            layer = self._dense(weight, bias)
+        matrix = matrix_of(node, weight)
+        if matrix is not None:
+            layer = self._dense(matrix, bias)
         elif is_convolution(node):
             layer = self._convolution(node, weight, bias)
         else:
@@ -150,25 +151,21 @@ class OwnWeights:
                 StandIn(layer, arguments(zeros), [biases]),
                 StandIn(total, arguments(tensor, biases), node.outputs),
             ]
-        number = initial_constant(self._laws.get(id(weight)))
+        number = initial_constant(self._law(weight))
         if number is None or set(shape) - {1}:
             return []
         shift = self._once(
             [weight],
-            lambda: keras.layers.Rescaling(
-                1.0, float(number), name=self._names.get(id(weight), "weight")
-            ),
+            lambda: keras.layers.Rescaling(1.0, float(number), name=self._name(weight)),
         )
         return [StandIn(shift, arguments(tensor), node.outputs)]
 
     def _zero_dense(self, bias: Any, channels: int) -> Any:
         def build() -> Any:
-            layer = keras.layers.Dense(
-                channels, kernel_initializer="zeros", name=self._names.get(id(bias), "weight")
-            )
+            layer = keras.layers.Dense(channels, kernel_initializer="zeros", name=self._name(bias))
             # Zeros that take no memory, however many channels there are.
             layer._kernel = np.broadcast_to(np.float32(0.0), (channels, channels))  # noqa: SLF001
-            layer.bias, layer.bias_initializer = bias, self._laws.get(id(bias))
+            layer.bias, layer.bias_initializer = bias, self._law(bias)
             layer.built = True
             return layer
 
@@ -183,11 +180,9 @@ class OwnWeights:
 
         def build() -> Any:
             *positions, units = weight.shape
-            layer = keras.layers.Embedding(
-                math.prod(positions), units, name=self._names.get(id(weight), "weight")
-            )
+            layer = keras.layers.Embedding(math.prod(positions), units, name=self._name(weight))
             layer._embeddings = weight  # noqa: SLF001
-            layer.embeddings_initializer = self._laws.get(id(weight))
+            layer.embeddings_initializer = self._law(weight)
             layer.built = True
             return layer
 
@@ -200,11 +195,11 @@ class OwnWeights:
             layer = keras.layers.Dense(
                 int(weight.shape[1]),
                 use_bias=bias is not None,
-                name=self._names.get(id(weight), "weight"),
+                name=self._name(weight),
             )
             layer._kernel, layer.bias = weight, bias  # noqa: SLF001
-            layer.kernel_initializer = self._laws.get(id(weight))
-            layer.bias_initializer = self._laws.get(id(bias))
+            layer.kernel_initializer = self._law(weight)
+            layer.bias_initializer = self._law(bias)
             layer.built = True
             return layer
 
@@ -219,8 +214,8 @@ class OwnWeights:
                 node,
                 filters,
                 bias,
-                lambda weight: self._laws.get(id(weight)),
-                self._names.get(id(filters), "weight"),
+                self._law,
+                self._name(filters),
             ),
             type(operation).__name__,
             str(settings),
@@ -229,7 +224,7 @@ class OwnWeights:
     def _factor(self, weight: Any, node: Any) -> Any | None:
         derived = weight if isinstance(weight, AffineWeight) else None
         own = weight if derived is None else derived.of
-        number = initial_constant(self._laws.get(id(own)))
+        number = initial_constant(self._law(own))
         if derived is not None:
             number = derived.at(number)
         (tensor,), (result,) = node.arguments.keras_tensors, node.outputs
@@ -239,12 +234,19 @@ class OwnWeights:
             return None
         return self._once(
             [own],
-            lambda: keras.layers.Rescaling(float(number), name=self._names.get(id(own), "weight")),
+            lambda: keras.layers.Rescaling(float(number), name=self._name(own)),
             float(number),
         )
 
+    def _name(self, weight: Any) -> str:
+        return self._names.get(id(as_drawn(weight)), "weight")
+
+    def _law(self, weight: Any) -> Any:
+        """The initialiser of a weight, as it is drawn; None if it is not known."""
+        return self._laws.get(id(as_drawn(weight)))
+
     def _once(self, weights: Sequence[Any], build: Callable[[], Any], *settings: Any) -> Any:
-        key = (*map(id, weights), *settings)
+        key = (*map(id, weights), *settings)  # equal ones are one object as long as one is kept
         if key not in self._layers:
             self._layers[key] = build(), weights
         return self._layers[key][0]

@@ -11,6 +11,7 @@ from keras import initializers
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
+from keras2gp.conversion.derived_weights import as_drawn
 from keras2gp.conversion.initial_values import (
     TRUNCATED_VARIANCE,
     element_variance,
@@ -120,7 +121,8 @@ def _initial_variance(layer: keras.Layer, weight: str) -> float:
             "weights of a layer of your own have one where its build() makes them by add_weight"
         )
     try:
-        return element_variance(initializer, tuple(_find_weight(layer, weight).shape))
+        shape = tuple(as_drawn(_find_weight(layer, weight)).shape)
+        return element_variance(initializer, shape)
     except PriorError as error:
         raise PriorError(f"layer {layer.name!r}, {attribute}: {error}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,14 +15,27 @@ import tensorflow as tf
 from keras.src.ops.node import Node
 
 from keras2gp._util.arrays import KerasTensor
-from keras2gp.conversion.user_code import OWN_WEIGHTS, SEED, UntracedError, line_of, user_frame
-from keras2gp.conversion.weight_calls import AffineWeight, sums_positions, variables_of
+from keras2gp.conversion.derived_weights import as_drawn, weights_as_symbols
+from keras2gp.conversion.user_code import OWN_WEIGHTS, UntracedError, line_of, user_frame
+from keras2gp.conversion.weight_calls import sums_positions, variables_of
 
 __all__ = ["Record", "Traced", "hand_mask", "mask_of", "mask_of_call", "nodes_of", "replaced"]
 
 _ON_CONSTANTS = (
     "its layer {name} has weights and acts on constants: all inputs share what it gives",
     "those constants as an input of the model (keras.Input), the same for all rows of the data",
+)
+
+_DISTANCES = (
+    (
+        "it compares each channel with weights of its own ({name}), one for each unit, as "
+        "distances to centres do: that is no sum of channels times weights, and there is no rule "
+        "for it"
+    ),
+    (
+        "a Dense layer and an activation in its place; or a reader of your own: "
+        "layers={YourLayer: reader}"
+    ),
 )
 
 _OVER_POSITIONS = (
@@ -32,16 +45,6 @@ _OVER_POSITIONS = (
     ),
     "a Permute or Flatten before it, so that it sums over channels; or means over positions",
 )
-
-_ARITHMETIC: dict[str, Callable[[float], tuple[float, float]]] = {
-    "__add__": lambda number: (1.0, number),
-    "__radd__": lambda number: (1.0, number),
-    "__sub__": lambda number: (1.0, -number),
-    "__rsub__": lambda number: (-1.0, number),
-    "__mul__": lambda number: (number, 0.0),
-    "__rmul__": lambda number: (number, 0.0),
-}
-"""Factor and constant of a weight in its sum, difference or product with a number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,40 +117,17 @@ def hand_mask(tensor: KerasTensor, mask: KerasTensor, known: Mapping[int, Any]) 
         tensor._keras_mask = known[id(mask)]  # noqa: SLF001
 
 
-@contextlib.contextmanager
-def _weights_as_symbols() -> Iterator[None]:
-    """A context in which arithmetic of weights is recorded, where Keras would read their values.
-
-    `weight + x` and `weight * x` of a symbolic x are x + weight and x * weight; 1 + weight and its
-    like, of a number, is another weight.
-    """
-    owner = next(kind for kind in keras.Variable.__mro__ if "__add__" in vars(kind))
-    originals = {name: vars(owner)[name] for name in _ARITHMETIC}
-
-    def recorded(name: str) -> Any:
-        def method(weight: Any, other: Any) -> Any:
-            if isinstance(other, keras.KerasTensor) and name in ("__add__", "__mul__"):
-                return getattr(other, name)(weight)
-            if isinstance(other, int | float) and weight.name != SEED:
-                return AffineWeight(weight, *_ARITHMETIC[name](other))
-            return originals[name](weight, other)
-
-        return method
-
-    for name in originals:
-        setattr(owner, name, recorded(name))
-    try:
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(owner, name, original)
-
-
 class _WeightTensor(keras.KerasTensor):  # type: ignore[misc]
     """A weight as a symbolic tensor, of which a slice may be taken as of a weight."""
 
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__((key,) if isinstance(key, slice) else key)
+
+
+def _compares(node: Any) -> bool:
+    """Whether a call subtracts weights of each unit and one channel from one another."""
+    units = [v.shape[-1] for v in (*node.input_tensors, *variables_of(node)) if v.shape]
+    return type(node.operation).__name__ == "Subtract" and 1 in units and max(units) > 1
 
 
 class Record:
@@ -185,7 +165,7 @@ class Record:
 
         Node.__init__ = noted
         try:
-            with _weights_as_symbols(), self._constants_as_symbols():
+            with weights_as_symbols(), self._constants_as_symbols():
                 yield
         finally:
             Node.__init__ = original
@@ -234,14 +214,17 @@ class Record:
     def refuse_weight(self, node: Any, weight: Any) -> None:
         """Refuse a call on a weight that no layer of Keras's stands for. Raises: UntracedError."""
         why, hint = _OVER_POSITIONS if sums_positions(node, weight) else OWN_WEIGHTS
+        if _compares(node):
+            why, hint = _DISTANCES
         line = self.lines.get(id(node), "")
-        own = weight.of if isinstance(weight, AffineWeight) else weight
-        raise UntracedError(why.format(name=weight.name), hint, line, weight=own)
+        raise UntracedError(why.format(name=weight.name), hint, line, weight=as_drawn(weight))
 
     def refuse_same(self, node: Any) -> None:
         """Refuse a call on what is the same for all images. Raises: UntracedError."""
         layers = [n.operation.name for n in self._nodes if self._reads_fixed(n)]
         why, hint = _ON_CONSTANTS if layers else OWN_WEIGHTS
+        if not layers and _compares(node):
+            why, hint = _DISTANCES
         names = layers or [weight.name for _, weight in self.tables.values()]
         line = self.lines.get(id(node), "")
         raise UntracedError(why.format(name=names[0]), hint, line)

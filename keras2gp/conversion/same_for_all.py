@@ -195,6 +195,9 @@ class SameForAll:
             of_pairs = named and not isinstance(node.operation, keras.Layer)
             if form is not None and not form.has_one and not of_pairs:
                 self._refuse(node)
+            units = tensor.shape[-1:]
+            if form is not None and any(units != (1,) == t.shape[-1:] for t in node.input_tensors):
+                self._refuse(node)  # a weight for each unit beside one channel
         return self._called(node, node.arguments.args, node.operation, node.outputs)
 
     def _called(self, node: Any, args: Any, operation: Any, outputs: Sequence[Any]) -> StandIn:

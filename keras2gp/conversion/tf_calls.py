@@ -83,9 +83,12 @@ class _OnSymbols(tf.__internal__.dispatch.GlobalOpDispatcher):  # type: ignore[m
         """The result of a function, or NOT_SUPPORTED: TensorFlow then raises its own error."""
         if not getattr(_TRACING, "now", False):
             return self.NOT_SUPPORTED
+        name = short_name(get_canonical_name_for_symbol(op))
+        first = next(iter((*args, *kwargs.values())), None)
+        if name in _OF_WEIGHTS and isinstance(first, keras.Variable):
+            return _OF_WEIGHTS[name](*args, **kwargs)
         if not any(map(_is_symbol, keras.tree.flatten((tuple(args), dict(kwargs))))):
             return self.NOT_SUPPORTED
-        name = short_name(get_canonical_name_for_symbol(op))
         try:
             given = inspect.signature(op).bind(*args, **kwargs).arguments
         except TypeError:
@@ -259,6 +262,12 @@ _OF_BACKEND: dict[str, Callable[..., Any]] = {
     "var": lambda x, axis=None, keepdims=False: ops.var(x, axis, keepdims),
 }
 """Functions of tf.keras.backend, as Keras 3 keeps them, that no symbolic tensor of its passes."""
+
+_OF_WEIGHTS: dict[str, Callable[..., Any]] = {
+    "matrix_transpose": lambda a: ops.swapaxes(a, -1, -2),
+    "transpose": lambda a, perm=None: ops.transpose(a, perm),
+}
+"""Functions that give a weight of the user's own with its axes in another order."""
 
 _TENSORS = ("inputs", "indices", "y", "b", "bias", "filter", "filters")
 """Arguments after the first that may be tensors."""

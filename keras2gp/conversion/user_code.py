@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras2gp._util.text import quoted_text, received_text
 
 __all__ = [
+    "CHANGED_WEIGHTS",
     "NEEDS_BATCH",
     "OWN_WEIGHTS",
     "RANDOM",
@@ -36,6 +37,16 @@ OWN_WEIGHTS = (
     (
         "x @ w + b with a matrix w, keras.ops.conv(x, w), or Keras's own layers inside (Dense, "
         "EinsumDense, Conv2D); or a reader of your own: layers={YourLayer: reader}"
+    ),
+)
+CHANGED_WEIGHTS = (
+    (
+        "it computes with weights of its own ({name}) before they act on its input, as a mean, a "
+        "norm or a mask of them: nothing here says what law the result has"
+    ),
+    (
+        "the weights as they are drawn, in Keras's layers (Dense, Conv2D) or x @ w + b; or a "
+        "reader of your own: layers={YourLayer: reader}"
     ),
 )
 RANDOM = (
@@ -83,7 +94,7 @@ class NoValues(keras.StatelessScope):  # type: ignore[misc]
         """The value of a variable, which Keras's own layers may ask for."""
         frame = user_frame(sys._getframe(1), through_layers=False)  # noqa: SLF001
         if frame is not None:
-            why, hint = RANDOM if variable.name == SEED else OWN_WEIGHTS
+            why, hint = RANDOM if variable.name == SEED else CHANGED_WEIGHTS
             raise _ReadError(why.format(name=variable.name), hint, line_of(frame), weight=variable)
         return super().get_current_value(variable)
 

@@ -9,12 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp.conversion.derived_weights import turned
+
 __all__ = [
-    "AffineWeight",
     "StandIn",
     "is_pair",
     "last_of",
-    "multiplies",
+    "matrix_of",
     "sums_positions",
     "uses_of",
     "variables_of",
@@ -40,63 +41,40 @@ class StandIn:
         return tensors
 
 
-class AffineWeight(keras.Variable):  # type: ignore[misc]
-    """A weight times a number, with another one added, as a weight without values.
-
-    Args:
-        weight: the weight
-        factor: the number that it is multiplied by
-        constant: the number that is added
-    """
-
-    def __init__(self, weight: Any, factor: float, constant: float) -> None:
-        # Keras's own __init__ makes the values.
-        for key in _FACTS:
-            object.__setattr__(self, key, getattr(weight, key))
-        self.of, self.factor, self.constant = weight, factor, constant
-        if isinstance(weight, AffineWeight):
-            self.of, self.factor = weight.of, factor * weight.factor
-            self.constant = factor * weight.constant + constant
-
-    @property
-    def value(self) -> Any:
-        """Values that Keras reads to find the shape of a result; none of the user's."""
-        return self.of.value * self.factor + self.constant
-
-    def at(self, number: float | None) -> float | None:
-        """Its value where the weight is a number."""
-        return None if number is None else self.factor * number + self.constant
-
-
-_FACTS = ("_name", "_path", "_shape", "_dtype", "_ndim", "_autocast", "_trainable", "_value")
-"""Attributes of Keras's weights that calls on symbolic tensors read."""
-
-
 def variables_of(node: Any) -> list[Any]:
     """The weights among the arguments of a call."""
     arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
     return [value for value in arguments if isinstance(value, keras.Variable)]
 
 
-def multiplies(node: Any) -> bool:
-    """Whether a call of a tensor and a matrix is x @ w, as matmul, dot, tensordot or einsum."""
+def matrix_of(node: Any, weight: Any) -> Any | None:
+    """The matrix w of a call that is x @ w, as matmul, dot, tensordot or einsum; None for others.
+
+    It is the weight, or the weight with its axes exchanged where the call sums over its columns.
+    """
     operation, name = node.operation, type(node.operation).__name__
     rank = len(node.arguments.keras_tensors[0].shape)
+    if len(weight.shape) != 2 or rank < 2:
+        return None
+    if name in ("Matmul", "Dot"):
+        return weight
+    summed = None
     if name == "Tensordot":
         axes = operation.axes
-        if not isinstance(axes, int):
-            own, others = (np.ravel(each).tolist() for each in axes)
-            axes = int(own in ([-1], [rank - 1]) and others in ([0], [-2]))
-        return axes == 1
+        if isinstance(axes, int):
+            return weight if axes == 1 else None
+        own, others = (np.ravel(each).tolist() for each in axes)
+        if own in ([-1], [rank - 1]) and len(others) == 1:
+            summed = others[0] % 2
     if name == "Einsum":
         (tensor, matrix), result = _letters(operation)
-        if len(matrix) != 2 or not matrix.isalpha():
-            return False
-        rows, columns = list(matrix)
         letters = tensor.replace("...", "")
-        alone = len({*letters, columns}) == len(letters) + 1
-        return alone and letters[-1:] == rows and result == tensor[:-1] + columns
-    return name in ("Matmul", "Dot") and rank > 1
+        if len(matrix) == 2 and matrix.isalpha() and letters[-1:] in set(matrix):
+            summed = matrix.index(letters[-1])
+            column = matrix[1 - summed]
+            alone = len({*letters, column}) == len(letters) + 1
+            summed = summed if alone and result == tensor[:-1] + column else None
+    return None if summed is None else weight if summed == 0 else turned(weight, (1, 0))
 
 
 def sums_positions(node: Any, weight: Any) -> bool:

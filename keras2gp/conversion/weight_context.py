@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from keras2gp._util.arrays import Array
 from keras2gp._util.text import numbers_text, quoted_text
 from keras2gp.conversion.data_inputs import InputContext
+from keras2gp.conversion.derived_weights import as_drawn
 from keras2gp.conversion.priors import bias_mean, distribution_of, read_variances
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
@@ -53,7 +55,7 @@ class WeightContext(InputContext):
         suffix: appended to the path of a layer with two kinds of weights
         bias_may_have_mean: the reader adds it, by `bias_mean`; else biases with a mean are refused
         """
-        self._require_own_weights(layer)
+        self.require_own_weights(layer, layer.variables)
         # By identity: nested models may call one layer object under several paths.
         name = self.state.names.setdefault((id(layer), suffix), self.path + suffix)
         try:
@@ -89,10 +91,11 @@ class WeightContext(InputContext):
         self.state.calls[name] = count + 1
         return count
 
-    def _require_own_weights(self, layer: Any) -> None:
-        """Refuse a layer that shares a weight with another one: they are not independent."""
-        for weight in layer.variables:
-            _, owner, path = self.state.owners.setdefault(id(weight), (weight, layer, self.path))
+    def require_own_weights(self, layer: Any, weights: Sequence[Any]) -> None:
+        """Refuse a layer that shares a random weight with another: they are not independent."""
+        for weight in weights:
+            drawn = as_drawn(weight)
+            _, owner, path = self.state.owners.setdefault(id(drawn), (drawn, layer, self.path))
             if owner is not layer:
                 self.refuse(
                     f"its weight {quoted_text(weight.name)} is also that of {path}, so that what "

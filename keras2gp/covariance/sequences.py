@@ -150,7 +150,7 @@ class WeighRule(Rule[Weigh]):
         return thetas[0] * maps[1]
 
     def mean(self, maps: Maps, context: RuleContext) -> ImageMap:
-        """w m: the weights are the roots of their squares, since none is negative."""
+        """w m: the weights are the roots of their squares where m is not 0: none is negative."""
         return context.mean(0) * tf.sqrt(maps[1])
 
     def vanishes(self, inputs: Sequence[Covariance]) -> tuple[bool, bool]:

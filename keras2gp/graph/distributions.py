@@ -167,7 +167,11 @@ def _source(graph: Graph, node: Node, kind: Sequence[Kind]) -> Node:
     """Where a tensor comes from, through sums and ops of one input that make no features."""
     while node.inputs and not node.op.needs_gaussian and not node.op.random:
         features = [i for i in node.inputs if kind[i] is Kind.FEATURES]
-        if len(node.inputs) > 1 and not (node.op.sum_weights and features):
+        by_data = isinstance(node.op, Product) and len(features) == 1
+        by_data = (
+            by_data and [kind[i] for i in node.inputs].count(Kind.DATA) == len(node.inputs) - 1
+        )
+        if len(node.inputs) > 1 and not (node.op.sum_weights and features) and not by_data:
             break
         made = type(node.op).not_gaussian is not Op.not_gaussian
         if made and not features:

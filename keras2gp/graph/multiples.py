@@ -28,7 +28,7 @@ from keras2gp.graph.ops import (
     Scale,
 )
 
-__all__ = ["Split", "added", "gated", "gates_of", "quotient", "ratio", "split", "times"]
+__all__ = ["Split", "added", "base_of", "gated", "gates_of", "quotient", "ratio", "split", "times"]
 
 Terms = tuple[tuple[float, Activation, int], ...]
 """Coefficients, functions, and nodes that are positive multiples of one tensor."""
@@ -145,6 +145,12 @@ def ratio(first: Terms, second: Terms) -> float | None:
     number = second[0][0] / first[0][0]
     pairs = zip(first, second, strict=True)
     return number if all(number * one[0] == other[0] for one, other in pairs) else None
+
+
+def base_of(u: int, v: int, nodes: Sequence[Node]) -> int | None:
+    """The nearest tensor that two Gaussian ones are numbers times; None if there is none."""
+    known = _signs(v, nodes)
+    return next((base for base in _signs(u, nodes) if base in known), None)
 
 
 def over(u: int, v: int, nodes: Sequence[Node]) -> Terms | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from keras2gp.graph.graph import Node
 from keras2gp.graph.ops import Activation, Composed, Kind, Normalize, NormalizeAdded, Scale
 
-__all__ = ["Normed", "beside", "slopes", "unscaled"]
+__all__ = ["Normed", "beside", "halves", "slopes", "unscaled"]
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,30 @@ def slopes(
     Returns: v, a and b.
     """
     op = nodes[index].op
-    if not isinstance(op, Activation) or op.even:
+    found = halves(index, nodes, kinds)
+    if (
+        found is None
+        or kinds[other] is not Kind.GAUSSIAN
+        or (isinstance(op, Activation) and op.even)
+    ):
+        return None
+    bases = ({form.base for form in _forms(i, nodes)} for i in (found[0], other))
+    return found if set.intersection(*bases) else None
+
+
+def halves(
+    index: int, nodes: Sequence[Node], kinds: Sequence[Kind]
+) -> tuple[int, float, float] | None:
+    """An activation of a Gaussian v as a v + b |v|; None if it is no homogeneous one.
+
+    Returns: v, a and b.
+    """
+    op = nodes[index].op
+    if not isinstance(op, Activation):
         return None
     (v,) = nodes[index].inputs
-    if {kinds[v], kinds[other]} != {Kind.GAUSSIAN}:
-        return None
-    if not {form.base for form in _forms(v, nodes)} & {form.base for form in _forms(other, nodes)}:
-        return None
     above, below = _value(op, 1.0), _value(op, -1.0)
-    if above is None or below is None:
+    if above is None or below is None or kinds[v] is not Kind.GAUSSIAN:
         return None
     return v, (above - below) / 2.0, (above + below) / 2.0
 

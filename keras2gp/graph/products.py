@@ -10,8 +10,18 @@ from itertools import product
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import may_depend
-from keras2gp.graph.multiples import gated, gates_of, quotient, ratio, times
-from keras2gp.graph.ops import Activation, Composed, Polynomial, Product, Scale, Shift, Sum
+from keras2gp.graph.multiples import base_of, gated, gates_of, quotient, ratio, times
+from keras2gp.graph.normed import halves
+from keras2gp.graph.ops import (
+    STRAIGHT,
+    Activation,
+    Composed,
+    Polynomial,
+    Product,
+    Scale,
+    Shift,
+    Sum,
+)
 from keras2gp.graph.rewriting import Rewriting, Terms
 
 __all__ = ["ProductRewriting"]
@@ -72,6 +82,27 @@ class ProductRewriting(Rewriting):
                 left = {i: c for i, c in terms.items() if i not in pair}
                 return {**left, whole: left.get(whole, 0.0) + 1.0}
         return None
+
+    def _of_two_sizes(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
+        """The terms with homogeneous functions of two multiples of one Gaussian tensor written out.
+
+        Math: phi(v) = a v + b |v|, and |v| = |r| |u| for v = r u: the sizes are a number times |u|.
+        """
+        nodes = self.builder.nodes
+        found = [halves(index, nodes, self.kinds) for index in pair]
+        if found[0] is None or found[1] is None:
+            return None
+        base = base_of(found[0][0], found[1][0], nodes)
+        if base is None:
+            return None
+        left = {i: c for i, c in terms.items() if i not in pair}
+        sizes = []
+        for (v, straight, size), index in zip((found[0], found[1]), pair, strict=True):
+            left[v] = left.get(v, 0.0) + terms[index] * straight
+            sizes.append((terms[index] * size, STRAIGHT, v))
+        made = times(self._add(Activation("abs"), (base,), path), base, tuple(sizes))
+        whole = self._add(made.op, made.inputs, path)
+        return {**left, whole: left.get(whole, 0.0) + 1.0}
 
     def _refused_product(self, pair: tuple[int, int], path: str) -> Obstacle:
         shared = may_depend(*(self.origins[i] for i in pair))

@@ -30,6 +30,7 @@ from keras2gp.graph.ops import (
     Gain,
     Kind,
     Mixture,
+    Multiple,
     Op,
     Product,
     Rest,
@@ -128,6 +129,7 @@ class _Resolver(ProductRewriting):
                 or self._beside_its_norm(terms, pair, path)
                 or self._as_function(terms, pair, path)
                 or self._beside_its_size(terms, pair, path)
+                or self._of_two_sizes(terms, pair, path)
                 or self._beside_its_gate(terms, pair, path)
                 or self._beside_its_function(terms, pair, path)
                 or self._as_polynomial(terms, pair, path)
@@ -165,6 +167,8 @@ class _Resolver(ProductRewriting):
         """
         for first, second in (pair, pair[::-1]):
             node = self.builder.nodes[second]
+            while isinstance(node.op, Multiple):  # a number known of each image times another
+                node = self.builder.nodes[node.inputs[0]]
             even = isinstance(node.op, Activation) and (node.op.even or isinstance(node.op, Rest))
             gaussian = self.kinds[first] is Kind.GAUSSIAN
             if even and gaussian and self.kinds[node.inputs[0]] is Kind.GAUSSIAN:

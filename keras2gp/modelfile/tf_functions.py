@@ -69,6 +69,13 @@ _FUNCTIONS: dict[str, _Function] = {
     **_plain("softmax log_softmax:LogSoftmax", settings=_AXIS),
     **_plain("add subtract multiply divide truediv:TrueDivide maximum minimum", others=("y",)),
     **_plain("pow:Power", others=("y",)),
+    **_plain(
+        "floordiv:FloorDivide floormod:Mod mod:Mod equal not_equal:NotEqual greater "
+        "greater_equal:GreaterEqual less less_equal:LessEqual logical_and:LogicalAnd "
+        "logical_or:LogicalOr",
+        others=("y",),
+    ),
+    **_plain("logical_not:LogicalNot"),
     **_plain("matmul", others=("b",), fixed={**_MATMUL, "output_type": None}),
     **_plain("reduce_mean:Mean mean reduce_sum:Sum sum", settings=_OVER, fixed=_NO_OLD_NAMES),
     **_plain("reduce_max:Max max reduce_min:Min min", settings=_OVER, fixed=_NO_OLD_NAMES),

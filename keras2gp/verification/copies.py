@@ -14,7 +14,6 @@ from keras.src.applications import convnext
 
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.initial_values import initial_constants
-from keras2gp.errors import WideningError
 from keras2gp.verification.costs import Scale
 from keras2gp.verification.layers import (
     channel_ends,
@@ -119,14 +118,12 @@ class Copies:
 
     def _config(self, call: Call, path: str) -> dict[str, Any]:
         """The settings of a layer's copy."""
-        config: dict[str, Any] = call.operation.get_config()
+        config = _settings(call.operation)
         config |= {"name": self._name(path), "dtype": self._dtype}
         config |= dict.fromkeys({"trainable"} & config.keys(), True)  # not of SpatialDropout
         config |= dict.fromkeys({"lora_alpha", "lora_rank"} & config.keys())
         for key in _CONSTANTS & config.keys():
             values = initial_constants(getattr(call.operation, key))
-            if values is None and key == "gamma_initializer" and call.operation.gamma is not None:
-                raise WideningError(f"{path}: its gamma is random, and copies have one that is not")
             if values is not None:  # the first of several, since the channels grow
                 config[key] = keras.initializers.Constant(first_number(values))
         return config | self._sizes(call)
@@ -187,6 +184,20 @@ class Copies:
     def grown(self, channels: int) -> int:
         """The number of channels of a copy."""
         return int(channels * self._scale.factor)
+
+
+def _settings(layer: Any) -> dict[str, Any]:
+    """The settings of a layer, with its activation as the function itself.
+
+    A function of the user's own has no name in Keras, which looks for its source to tell of it.
+    """
+    function = vars(layer).get("activation")
+    if not callable(function) or isinstance(function, keras.Layer):
+        return dict(layer.get_config())
+    kind: Any = type(layer)
+    twin = kind.__new__(kind)
+    vars(twin).update(vars(layer) | {"activation": keras.activations.linear})
+    return {**twin.get_config(), "activation": function}
 
 
 def first_number(value: Any) -> float:

@@ -22,6 +22,7 @@ from keras2gp.conversion.registry import entry_of
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.verification.laws import gamma_law
 
 __all__ = [
     "DrawnWeight",
@@ -211,6 +212,8 @@ def channelwise(operation: Any) -> bool:
 
 def scales(operation: Any) -> bool:
     """Whether an operation multiplies its input by a constant before any training."""
+    if gamma_law(operation) is not None:
+        return False
     entry = entry_of(operation)
     removed = type(operation) is layers.Activation and operation.activation is linear
     return removed or (entry is not None and entry.scales)

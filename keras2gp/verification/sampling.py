@@ -25,6 +25,7 @@ from keras2gp.verification.controls import (
     products,
     sensitivities,
 )
+from keras2gp.verification.laws import Law
 from keras2gp.verification.positions import Places
 from keras2gp.verification.taps import Tap
 
@@ -154,6 +155,7 @@ class Sampler:
         images: An array [N, *shape] for each of its inputs.
         places: The positions of the output that are compared.
         mean: The mean of the copy's output.
+        gammas: Laws of variables that are random gammas; None for each of the others.
     """
 
     def __init__(
@@ -165,11 +167,13 @@ class Sampler:
         places: Places,
         *,
         mean: float = 0.0,
+        gammas: Sequence[Law | None] = (),
     ) -> None:
         self._model, self._taps = model, taps
         self._called = called(model)
         self._constants = [tf.constant(v.numpy()) for v in model.non_trainable_variables]
         self._deviations = tuple(deviations)
+        self._gammas = tuple(gammas) or (None,) * len(self._deviations)
         self._images = [tf.constant(array) for array in images]
         self._count = len(images[0])
         self._places = places
@@ -263,14 +267,18 @@ class Sampler:
     def _values(self, number: Any, stream: Any) -> list[Tensor]:
         """Values of the trainable variables in one network, drawn anew."""
         values = []
-        for place, (variable, deviation) in enumerate(
-            zip(self._model.trainable_variables, self._deviations, strict=True)
+        variables = self._model.trainable_variables
+        for place, (variable, deviation, gamma) in enumerate(
+            zip(variables, self._deviations, self._gammas, strict=True)
         ):
+            # No two variables or networks share random numbers: the generator hashes its counter.
+            seed = tf.stack([stream + number, tf.constant(place, tf.int64)])
+            if gamma is not None:
+                values.append(gamma.values(variable.shape, seed))
+                continue
             if deviation is None:
                 values.append(tf.convert_to_tensor(variable.value))
                 continue
-            # No two variables or networks share random numbers: the generator hashes its counter.
-            seed = tf.stack([stream + number, tf.constant(place, tf.int64)])
             values.append(deviation * tf.random.stateless_normal(variable.shape, seed))
         return values
 

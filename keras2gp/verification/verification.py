@@ -212,6 +212,7 @@ class Verification:
             self.images,
             self._places,
             mean=self._mean(),
+            gammas=[widened.gammas.get(id(v)) for v in widened.model.trainable_variables],
         )
 
     def _mean(self) -> float:

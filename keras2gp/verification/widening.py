@@ -19,6 +19,7 @@ from keras2gp.errors import GraphError, WideningError
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.verification.copies import Copies, first_number
 from keras2gp.verification.costs import Scale
+from keras2gp.verification.laws import Law, gamma_law
 from keras2gp.verification.layers import (
     Random,
     StepByStep,
@@ -41,7 +42,7 @@ class Widened(StepByStep):
     """A walk through a model that calls a copy of each layer, with the sizes of `scale`.
 
     The result is `model`. Its first output is the kernel's; the others are the tensors of `taps`,
-    one after the other.
+    one after the other. `gammas` are the laws of random gammas, by the variable's identity.
 
     Args:
         functional: The Keras model.
@@ -80,6 +81,7 @@ class Widened(StepByStep):
         self.bias_means = bias_means
         self.parameters = parameters
         self.drawn: dict[str, Any] = {}
+        self.gammas: dict[int, Law] = {}
         self._notes = Taps()
         state = state_of_copies(tracer, trained_until, layers)
         self._copies = Copies(scale, state.dtype, averages=averages)
@@ -187,6 +189,8 @@ class Widened(StepByStep):
             self._surrounded.add(id(results))
         if power := growth_over_channels(call):
             results = results * float(self.scale.factor) ** -power
+        if law := gamma_law(operation):
+            self.gammas[id(copied.gamma)] = law
         results = results if isinstance(results, list | tuple) else [results]
         return [self._notes.between(copied, call.tensors, t) for t in results]
 
@@ -221,8 +225,7 @@ class Widened(StepByStep):
 
 def _weighs(data: Tensor, call: Call) -> bool:
     """Whether data is one number for all channels of what it multiplies."""
-    many = any(t.channels != 1 for t in call.tensors)
-    return type(call.operation).__name__ == "Multiply" and data.channels == 1 and many
+    return type(call.operation).__name__ == "Multiply" and data.channels == 1
 
 
 def _inside(pooling: Any, x: KerasTensor) -> Any:

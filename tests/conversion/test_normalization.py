@@ -300,3 +300,22 @@ def test_wide_copies_of_what_is_written_by_hand(name, rng):
     x = keras.Input((5,))
     model = keras.Model(x, layers.Dense(1)(WIDE[name](dense(x))))
     assert keras2gp.verify(model, data=rng.normal(size=(3, 5))).accepted
+
+
+def test_a_batch_normalisation_of_positions_is_one_factor():
+    """Its parameters are the same for all positions before any training, whatever its axis is."""
+    x = keras.Input((4, 3))
+
+    def kernel(axis, **settings):
+        layer = layers.BatchNormalization(axis=axis, beta_initializer=CONSTANT(0.5), **settings)
+        h = ops.relu(layer(layers.Conv1D(6, 2, kernel_initializer="he_normal")(x)))
+        return keras2gp.convert(keras.Model(x, layers.Dense(1)(layers.Flatten()(h))))
+
+    data = np.random.default_rng(0).normal(size=(3, 4, 3))
+    expected = kernel(-1).matrix(data, get="both")
+    np.testing.assert_array_equal(kernel(1).matrix(data, get="both"), expected)
+    numbers = CONSTANT([1.0, 2.0, 3.0])
+    with pytest.raises(keras2gp.UnsupportedModelError, match="other parameters for each position"):
+        kernel(1, moving_mean_initializer=numbers)
+    with pytest.raises(keras2gp.UnsupportedModelError, match="other parameters for each position"):
+        kernel(1, gamma_initializer=keras.initializers.RandomNormal(1.0, 0.5))

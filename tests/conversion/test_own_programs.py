@@ -2,11 +2,13 @@
 
 A program is a list of steps, each of which reads earlier values. Weights are used again and again,
 with biases and without, so that a kernel that takes two uses of a weight for independent is wrong.
+Square ones are used transposed too.
 """
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras2gp
@@ -15,6 +17,11 @@ from keras2gp import UnsupportedModelError
 X = np.random.default_rng(0).normal(size=(4, 4))
 BIAS, WIDTH, COPIES = 0.5, 400, 60
 PAIRS = ("add", "subtract")
+TURNED = (
+    lambda a, w: a @ ops.transpose(w),
+    lambda a, w: tf.matmul(a, w, transpose_b=True),
+    lambda a, w: ops.einsum("bi,oi->bo", a, w),
+)
 
 
 def sources(step):
@@ -26,13 +33,14 @@ def drawn(rng):
     matrices, biases = int(rng.integers(1, 3)), int(rng.integers(3))
     steps, hidden = [], []
     for _ in range(rng.integers(2, 8)):
-        kinds = ["matrix", "relu", "hidden", "scale", *["bias"] * (2 * min(biases, 1))]
+        kinds = ["matrix", "relu", "hidden", "turned", "scale", *["bias"] * (2 * min(biases, 1))]
         kind = str(rng.choice([*kinds, *PAIRS])) if hidden else "matrix"
         first = int(rng.choice(hidden)) if hidden else 0
         second = {
             "matrix": lambda: int(rng.integers(matrices)),
             "bias": lambda: int(rng.integers(biases)),
             "hidden": lambda: int(rng.integers(2)),
+            "turned": lambda: int(rng.integers(2)),
             "scale": lambda: float(rng.choice([-1.0, 0.5, 2.0])),
             "add": lambda: int(rng.choice(hidden)),
             "subtract": lambda: int(rng.choice(hidden)),
@@ -48,12 +56,16 @@ def drawn(rng):
     return steps, matrices, biases
 
 
-def computed(steps, x, weights, relu):
-    """The last value; values 0 and 1 are the halves of x."""
+def computed(steps, x, weights, relu, turned):
+    """The last value; values 0 and 1 are the halves of x.
+
+    turned: the product with a transposed matrix
+    """
     values = [x[..., :2], x[..., 2:]]
     step = {
         "matrix": lambda a, number: a @ weights["matrix"][number],
         "hidden": lambda a, number: a @ weights["hidden"][number],
+        "turned": lambda a, number: turned(a, weights["hidden"][number]),
         "bias": lambda a, number: a + weights["bias"][number],
         "scale": lambda a, factor: a * factor,
         "add": lambda a, other: a + values[other],
@@ -85,7 +97,8 @@ class Program(layers.Layer):
         }
 
     def call(self, x):
-        return computed(self.steps, x, self.own, ops.relu)
+        turned = TURNED[len(self.steps) % len(TURNED)]
+        return computed(self.steps, x, self.own, ops.relu, turned)
 
 
 def sampled(steps, matrices, biases, seed):
@@ -98,7 +111,7 @@ def sampled(steps, matrices, biases, seed):
             "bias": rng.normal(size=(biases, WIDTH)) * BIAS,
             "hidden": rng.normal(size=(2, WIDTH, WIDTH)) * WIDTH**-0.5,
         }
-        units = computed(steps, X, weights, lambda u: np.maximum(u, 0.0))
+        units = computed(steps, X, weights, lambda u: np.maximum(u, 0.0), lambda a, w: a @ w.T)
         found.append(units @ units.T / WIDTH)
     return np.mean(found, axis=0), np.std(found, axis=0) / COPIES**0.5
 

@@ -324,7 +324,6 @@ BAD_SHAPES = {
         layers.Conv2D(4, 1, data_format="channels_first")(x)
     ),
     "other data_format": lambda x: layers.Conv2D(4, 1, data_format="channels_first")(C(x)),
-    "BatchNormalization of rows": lambda x: layers.BatchNormalization(axis=1)(C(x)),
     "a constant with more axes": lambda x: C(x) * np.ones((1,) * 5, "float32"),
 }
 

@@ -84,6 +84,16 @@ CASES = {
     "moments": (STEPS, lambda x: tf.nn.moments(x, [1])[1]),
     "moments, kept": (STEPS, lambda x: tf.nn.moments(x, [-1], keepdims=True)[0]),
     "norm": (STEPS, lambda x: tf.norm(x, axis=-1)),
+    "floordiv": (STEPS, lambda x: tf.math.floordiv(tf.cast(9.0 * x, "int32"), 2)),
+    "floormod": (STEPS, lambda x: tf.math.floormod(tf.cast(9.0 * x, "int32"), 4)),
+    "mod": (STEPS, lambda x: tf.math.mod(tf.cast(9.0 * x, "int32"), 4)),
+    "comparisons": (
+        STEPS, lambda x: tf.cast(tf.logical_or(tf.greater(x, 1.0), tf.less(x, -1.0)), "float32")),
+    "comparisons or equal": (
+        STEPS, lambda x: tf.cast(tf.logical_and(
+            tf.greater_equal(x, -1.0), tf.math.logical_not(tf.less_equal(x, 0.0))), "float32")),
+    "equal": (STEPS, lambda x: tf.cast(tf.equal(tf.round(x), 1.0), "float32")),
+    "not_equal": (STEPS, lambda x: tf.cast(tf.not_equal(tf.round(x), 1.0), "float32")),
     "one_hot": ((3,), lambda x: tf.one_hot(tf.cast(x, "int32"), 4)),
     "ones_like": (STEPS, lambda x: tf.ones_like(x) - x),
     "pad": (STEPS, lambda x: tf.pad(x, [[0, 0], [1, 1], [0, 0]])),
@@ -220,3 +230,24 @@ def test_code_that_reads_the_size_of_the_batch(rng):
     )
     data = rng.normal(size=(3, 3, 4))
     networks.assert_same(*(keras2gp.convert(m, dtype="float64") for m in (own, flat)), data)
+
+
+class Remainders(layers.Layer):
+    """Embeddings of a number's quotient and remainder, multiplied."""
+
+    def __init__(self):
+        super().__init__()
+        self.of_quotient, self.of_rest = layers.Embedding(5, 8), layers.Embedding(4, 8)
+
+    def call(self, ids):
+        rest = self.of_rest(tf.math.floormod(ids, 4))
+        return self.of_quotient(tf.math.floordiv(ids, 4)) * rest
+
+
+def test_whole_numbers_are_computed_with():
+    ids = keras.Input((), dtype="int32")
+    bare = layers.Dense(1, use_bias=False)(Remainders()(ids))
+    kernel = keras2gp.convert(keras.Model(ids, bare), dtype="float64")
+    numbers = np.array([0, 1, 4, 5, 5, 17])
+    k = np.asarray(kernel(numbers))
+    np.testing.assert_allclose(k, k[0, 0] * (numbers[:, None] == numbers), rtol=1e-12)

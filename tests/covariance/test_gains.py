@@ -210,6 +210,40 @@ def twice(x):
     return dense(layers.ReLU()(layer(dense(x))) + layers.ReLU()(layer(dense(x))))
 
 
+def shared(x):
+    """Two layers that hold one gamma."""
+    first, second = (
+        layers.BatchNormalization(gamma_initializer=LAWS["normal"][0]) for _ in range(2)
+    )
+    one, two = layers.ReLU()(first(dense(x))), dense(x)
+    second.build(two.shape)
+    vars(second)["gamma"] = first.gamma  # as a subclass does that makes no gamma of its own
+    return dense(one + layers.ReLU()(second(two)))
+
+
+def test_two_gammas_of_one_variable_are_no_independent_ones(rng):
+    """E[gamma^2] would be E[gamma]^2 in the cross terms: the kernel of wide copies is another."""
+    n, copies = 2000, 200
+    u = rng.normal(size=(2, copies, n))
+    gammas = 1.0 + 0.5 * rng.normal(size=(2, copies, n))
+    relu = np.maximum(gammas[:1] * u, 0.0).sum(axis=0), np.maximum(gammas * u, 0.0).sum(axis=0)
+    one, two = (np.mean(h**2, axis=-1) for h in relu)
+    assert one.mean() - two.mean() > 5 * np.hypot(one.std(), two.std()) / copies**0.5
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_two_calls_on_one_tensor_are_twice_its_result(name, rng):
+    data = rng.normal(size=(3, 3))
+    found = []
+    for times in (1, 2):
+        x = keras.Input((3,))
+        h, norm = dense(x), LAYERS[name](LAWS["normal"][0])
+        h = 2.0 * norm(h) if times == 1 else norm(h) + norm(h)
+        kernel = keras2gp.convert(keras.Model(x, dense(layers.ReLU()(h))), dtype="float64")
+        found.append(np.asarray(kernel.matrix(data, None, "both")))
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
 REFUSED = {
     "another activation": (
         lambda x: dense(layers.Activation("tanh")(normalized(dense(x)))), "gamma"
@@ -224,6 +258,7 @@ REFUSED = {
     ),
     "the output": (lambda x: normalized(dense(x)), "random factor for each channel"),
     "two tensors": (twice, "multiplies several tensors"),
+    "two layers": (shared, "is also that of batch"),
     "an initial mean": (
         lambda x: dense(layers.ReLU()(normalized(dense(x), moving_mean_initializer="ones"))),
         "initial mean is not 0",

@@ -428,3 +428,57 @@ def test_refusals_name_the_reason(case):
     with pytest.raises(UnsupportedModelError, match=why) as error:
         keras2gp.convert(keras.Model(x, function(x)))
     assert all(obstacle.hint for obstacle in error.value.obstacles)
+
+
+SIZES = {
+    "relu beside relu of its normalisation": (
+        lambda h, n: ops.relu(h) + ops.relu(n),
+        lambda r: (1.0 + r, 0.0 * r),
+    ),
+    "two slopes less relu of its normalisation": (
+        lambda h, n: ops.leaky_relu(h, 0.3) - 2.0 * ops.relu(n),
+        lambda r: (1.0 - 2.0 * r, 0.3 + 0.0 * r),
+    ),
+    "sizes of both and the tensor": (
+        lambda h, n: ops.abs(2.0 * n) + (ops.abs(-1.0 * h) + h),
+        lambda r: (2.0 + 2.0 * r, -2.0 * r),
+    ),
+    "a relu of minus it": (
+        lambda h, n: ops.relu(h) + ops.relu(-1.0 * n),
+        lambda r: (1.0 + 0.0 * r, -r),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_two_homogeneous_functions_are_two_slopes(case, rng):
+    """Each image has slopes of its own above and below 0: sums of arc-cosine kernels."""
+    written, slopes = SIZES[case]
+    z = keras.Input((3,))
+    settings = {"use_bias": False, "kernel_initializer": "lecun_normal"}
+    h = layers.Dense(8, **settings)(z)
+    sum_ = written(h, layers.LayerNormalization(epsilon=EPSILON)(h))
+    kernel = keras2gp.convert(keras.Model(z, layers.Dense(1, **settings)(sum_)), dtype="float64")
+    x = rng.normal(size=(4, 3))
+    k = x @ x.T / 3
+    q = k.diagonal()
+    above, below = slopes(1.0 / np.sqrt(q + EPSILON))
+    sizes = np.sqrt(np.outer(q, q))
+    rho = np.clip(k / sizes, -1.0, 1.0)
+
+    def relus(rho):
+        angle = np.pi - np.arccos(rho)
+        return sizes * (np.sqrt(1 - rho**2) + angle * rho) / (2 * np.pi), angle / (2 * np.pi)
+
+    (same, both), (opposite, unlike) = relus(rho), relus(-rho)
+    # u = u+ - u-: the slopes above and below times u+ and -u-.
+    signs = np.outer(above, above) + np.outer(below, below)
+    mixed = np.outer(above, below) + np.outer(below, above)
+    nngp, ntk = np.asarray(kernel.matrix(x, None, "both"))
+    expected = signs * same - mixed * opposite
+    np.testing.assert_allclose(nngp, expected, rtol=1e-9, atol=1e-12)
+    tangent = expected + k * (signs * both + mixed * unlike)
+    apart = ~np.eye(4, dtype=bool)
+    np.testing.assert_allclose(ntk[apart], tangent[apart], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(ntk, tangent, rtol=1e-6)
+    np.testing.assert_allclose(kernel.diag(x), nngp.diagonal(), rtol=1e-12)

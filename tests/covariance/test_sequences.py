@@ -312,3 +312,38 @@ def test_weights_of_positions_below_0_are_no_number(rng):
     kernel = keras2gp.convert(keras.Model(x, keras.layers.Dense(1)(keras.layers.Flatten()(h))))
     with pytest.raises(InputError):
         kernel(-np.ones((2, 4, 2)))
+
+
+def test_a_gaussian_tensor_is_weighed_by_numbers_of_any_sign(rng):
+    """A constraint at a border: x (1 - x) f(x), whose output has one unit."""
+    x = keras.Input((3,))
+    f = keras.layers.Dense(1)(keras.ops.relu(keras.layers.Dense(8)(x)))
+    factor = x[:, :1] * (1.0 - x[:, 1:2])
+    plain, kernel = (keras2gp.convert(keras.Model(x, y), dtype="float64") for y in (f, f * factor))
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=(2, 3))
+    w1, w2 = (v[:, 0] * (1.0 - v[:, 1]) for v in (a, b))
+    for one, other in zip(plain.matrix(a, b, "both"), kernel.matrix(a, b, "both"), strict=True):
+        np.testing.assert_allclose(other, one * np.outer(w1, w2), rtol=1e-9)
+
+
+def test_numbers_of_any_sign_before_an_activation(rng):
+    """relu(w u) is w relu(u) for a w from 0 on, and -w relu(-u) below; -u is u in law."""
+    x = keras.Input((3,))
+    h, end = keras.layers.Dense(8)(x), keras.layers.Dense(1)
+    inside, outside = (
+        keras2gp.convert(keras.Model(x, end(keras.ops.relu(y))), dtype="float64")
+        for y in (h * x[:, :1], h)
+    )
+    a, b = rng.normal(size=(6, 3)), rng.normal(size=(6, 3))
+    products = np.outer(a[:, 0], b[:, 0])
+    alike, scaled = products > 0.0, np.asarray(outside(a, b)) * np.abs(products)
+    assert alike.any()
+    assert not alike.all()
+    np.testing.assert_allclose(np.asarray(inside(a, b))[alike], scaled[alike], rtol=1e-9)
+
+
+def test_a_constraint_is_that_of_wide_copies():
+    x = keras.Input((3,))
+    f = keras.layers.Dense(1)(keras.layers.Dense(8, activation="relu")(x))
+    report = keras2gp.verify(keras.Model(x, f * x[:, :1]), widths=(8, 32), samples=100, units=64)
+    assert report.accepted, report

@@ -257,3 +257,15 @@ def test_progress_is_a_function_and_no_bar():
 def test_the_number_of_random_images_may_be_of_numpy():
     images = images_of(keras2gp.convert(mlp()), np.int64(4), 0)
     assert [len(array) for array in images] == [4]
+
+
+def test_functions_without_a_source_are_copied():
+    """Lambdas of a session that is typed in: Keras looks for the source of each."""
+    made = {}
+    exec("cube = lambda u: u * u * u", made)  # noqa: S102 (a function without a file)
+    x = keras.Input((3,))
+    h = layers.Dense(8)(layers.Dense(8, activation=made["cube"])(x))
+    h = layers.Activation(made["cube"])(h)
+    ready = Verification(*converted(keras.Model(x, layers.Dense(1)(h))), widths=(4, 16))
+    assert [scale.width for scale in ready.scales] == [4, 16]
+    ready._sampler(ready.scales[0])

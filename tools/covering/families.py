@@ -293,9 +293,9 @@ FAMILIES = (
     ),
     _family(
         "Layers with weights of their own",
-        """Live models: `x @ w + b` with weights from `add_weight` is a Dense layer,
-        `keras.ops.conv(x, w)` and `tf.nn.conv2d` are convolution layers, and a factor that starts
-        at a constant stays there.""",
+        """Live models: `x @ w + b` with weights from `add_weight` is a Dense layer, w transposed
+        too, `keras.ops.conv(x, w)` and `tf.nn.conv2d` are convolution layers, and a factor that
+        starts at a constant stays there.""",
         """
         class Linear(layers.Layer):
             def build(self, shape):

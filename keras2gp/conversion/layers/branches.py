@@ -32,7 +32,13 @@ __all__ = [
 
 
 def keep_shape(call: Call, tensor: Tensor, context: Context) -> None:
-    """Refuse a constant that adds axes."""
+    """Refuse a constant that adds axes, or repeats the tensor along one."""
+    if len(call.output) == len(tensor.shape) and call.output != tensor.shape:
+        context.refuse(
+            f"its constant makes {call.output} of {tensor.shape}: what is repeated shares its "
+            "randomness, and each copy would have another constant",
+            "a branch of its own for each constant, joined by Concatenate",
+        )
     if call.output != tensor.shape:
         context.refuse(
             f"its constant makes {call.output} of {tensor.shape}: axes are added to the batch's",

@@ -21,6 +21,7 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.packing import MaskForm, moved_inputs, paths_of_held, without_held
 
 __all__ = [
+    "as_they_are",
     "block",
     "block_backwards",
     "from_zero",
@@ -46,6 +47,11 @@ def mask_of(call: Call, context: Context, place: int) -> Tensor | None:
 def shares(mask: KerasTensor) -> KerasTensor:
     """Weights of a mean over the steps of a mask, times the number of all steps; [N, T]."""
     return mask * mask.shape[1] / ops.sum(mask, axis=1, keepdims=True)
+
+
+def as_they_are(numbers: KerasTensor) -> KerasTensor:
+    """The numbers of any sign."""
+    return numbers
 
 
 def from_zero(numbers: KerasTensor) -> KerasTensor:

@@ -58,8 +58,7 @@ def read_batch_normalization(call: Call, context: Context) -> Tensor:
     layer, tensor = call.operation, context.as_graph_tensor(call.tensors[0])
     axis = (layer.axis if isinstance(layer.axis, int) else layer.axis[0]) % (len(tensor.shape) + 1)
     whole = tensor.flat and not tensor.kept
-    if not whole and axis != (1 if tensor.channel_first else len(tensor.shape)):
-        context.refuse("it normalises along an axis that is not the channels", "axis of channels")
+    of_channels = whole or axis == (1 if tensor.channel_first else len(tensor.shape))
     mean = initial_constants(layer.moving_mean_initializer)
     variance = initial_constant(layer.moving_variance_initializer)
     gamma = _gamma(layer.gamma_initializer if layer.scale else None, context)
@@ -69,6 +68,11 @@ def read_batch_normalization(call: Call, context: Context) -> Tensor:
             "its initial parameters are not constants, so that its output differs from channel to "
             "channel",
             "Keras's default initialisers",
+        )
+    if not of_channels and not all(isinstance(each, float) for each in (gamma, mean, beta)):
+        context.refuse(
+            "it has other parameters for each position, along an axis that is not the channels",
+            "the axis of channels, or Keras's default initialisers",
         )
     if not 0.0 < variance + layer.epsilon < math.inf:
         context.refuse(
@@ -275,7 +279,9 @@ def _with_gamma(
 
 def _gained(tensor: Tensor, gamma: Moments, layer: Any, context: Context) -> Tensor:
     """Multiply every channel by a random number of its own."""
-    if context.calls_before(layer, "/gamma"):
+    context.require_own_weights(layer, [layer.gamma])
+    name = context.state.names.setdefault((id(layer), "/gamma"), context.path)
+    if context.state.gammas.setdefault(name, tensor.parts) != tensor.parts:
         context.refuse(
             "its random gamma multiplies several tensors, which depend on each other by it",
             "a layer of its own for each, or a gamma that starts at a constant",
@@ -285,7 +291,7 @@ def _gained(tensor: Tensor, gamma: Moments, layer: Any, context: Context) -> Ten
     parts, begin = [], 0
     for part in tensor.parts:
         shift = begin - part.offset
-        op = Gain(f"{context.path}[{shift}:]" if shift else context.path, *gamma)
+        op = Gain(f"{name}[{shift}:]" if shift else name, *gamma)
         node = context.state.builder.add(op, (part.node,), context.path)
         parts.append(replace(part, node=node))
         begin += part.channels

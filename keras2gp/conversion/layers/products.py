@@ -21,14 +21,16 @@ from keras2gp.conversion.layers.branches import (
     number_of,
     of_one_shape,
 )
-from keras2gp.conversion.layers.masks import from_zero
+from keras2gp.conversion.layers.masks import as_they_are, from_zero
 from keras2gp.conversion.layers.normalization import unit_norm
 from keras2gp.conversion.layers.pooling import total
 from keras2gp.conversion.layers.slicing import channels_between
 from keras2gp.conversion.layers.units import units_of
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import Obstacle
-from keras2gp.graph.ops import Activation, Matrix, Product
+from keras2gp.graph.distributions import kinds
+from keras2gp.graph.graph import Graph
+from keras2gp.graph.ops import Activation, Kind, Matrix, Product
 from keras2gp.layer_table import OPERATIONS
 
 __all__ = [
@@ -86,9 +88,10 @@ def _of_branches(call: Call, context: Context) -> Tensor:
 
 
 def _by_data(call: Call, context: Context) -> Tensor | None:
-    """A random tensor times data of one channel, a number from 0 for each position: k' = w w k.
+    """A random tensor times data of one channel, a number for each position: k' = w w k.
 
-    None where it is another product.
+    The numbers are from 0 on, unless the tensor is Gaussian: its mean is 0. None where it is
+    another product.
     """
     data = [t for t in call.tensors if t.is_data]
     random = [t for t in call.tensors if not t.is_data]
@@ -97,14 +100,19 @@ def _by_data(call: Call, context: Context) -> Tensor | None:
     (numbers,), (tensor,) = data, random
     shape = tuple(tensor.shape)
     plain = not (tensor.flat or tensor.channel_first or tensor.split or tensor.outside)
-    fits = len(numbers.shape) == len(shape) and numbers.shape[-1] == 1 and tensor.channels != 1
+    gaussian = all(
+        kinds(Graph(tuple(context.state.builder.nodes), part.node))[part.node] is Kind.GAUSSIAN
+        for part in tensor.parts
+    )
+    fits = len(numbers.shape) == len(shape) and numbers.shape[-1] == 1
+    fits = fits and (gaussian or tensor.channels != 1)
     if not plain or not fits or None in shape or tuple(call.output) != shape:
         return None
     ones = keras.ops.ones((1, *shape[:-1]), context.state.dtype)
     cast = keras.ops.cast(keras.ops.squeeze(numbers.data, -1), context.state.dtype)
     mask = Tensor(shape[:-1], data=cast * ones)
     context.became = "a number of the data for each position"
-    return context.weighed(tensor, mask, from_zero)
+    return context.weighed(tensor, mask, as_they_are if gaussian else from_zero)
 
 
 def read_dot(call: Call, context: Context) -> Tensor:

@@ -65,9 +65,10 @@ class Recurrent(Weighted):
 
 @dataclass(frozen=True)
 class Weigh(Op):
-    """Every position times a number of its own from 0, which depends on the image: k' = w1 w2 k.
+    """Every position times a number of its own, which depends on the image: k' = w1 w2 k.
 
-    The second input is data of one channel, the numbers w: a mask, or the weights of a mean.
+    The second input is data of one channel, the numbers w: a mask, or the weights of a mean. They
+    are from 0 on, unless the first input is Gaussian.
     """
 
     pointwise: ClassVar[bool] = True
