@@ -11,11 +11,12 @@ from importlib import import_module
 from typing import Any
 
 from keras2gp.errors import MissingLibraryError
+from keras2gp.gp.arguments.kernel_function import KernelLike
 
 __all__ = ["gpflow_kernel", "sklearn_kernel", "tfp_kernel"]
 
 
-def sklearn_kernel(kernel: Any) -> Any:
+def sklearn_kernel(kernel: KernelLike) -> Any:
     """A kernel for scikit-learn's GaussianProcessRegressor and others.
 
     It can be added to and multiplied with other kernels, cloned (the clone shares `kernel`), and
@@ -41,7 +42,7 @@ def sklearn_kernel(kernel: Any) -> Any:
     return _adapter("for_sklearn", "sklearn")(kernel)
 
 
-def gpflow_kernel(kernel: Any) -> Any:
+def gpflow_kernel(kernel: KernelLike) -> Any:
     """A kernel for GPflow's models.
 
     It can be added to and multiplied with other kernels, whose hyperparameters can be trained. It
@@ -61,7 +62,7 @@ def gpflow_kernel(kernel: Any) -> Any:
     return _adapter("for_gpflow", "gpflow")(kernel)
 
 
-def tfp_kernel(kernel: Any, feature_ndims: int | None = None) -> Any:
+def tfp_kernel(kernel: KernelLike, feature_ndims: int | None = None) -> Any:
     """A kernel for TensorFlow Probability.
 
     It is not differentiable in its inputs (that gradient raises InputError, and is NaN in a

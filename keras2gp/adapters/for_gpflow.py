@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gpflow
 import tensorflow as tf
 
 from keras2gp._util.arrays import InputsLike
 from keras2gp.adapters.values import KernelValues, in_graph
+from keras2gp.gp.arguments.kernel_function import KernelLike
 
 __all__ = ["NetworkKernel"]
 
@@ -16,7 +15,7 @@ __all__ = ["NetworkKernel"]
 class NetworkKernel(gpflow.kernels.Kernel):  # type: ignore[misc]
     """The kernel of a network, of flattened images [N, features], without parameters."""
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: KernelLike) -> None:
         super().__init__(name="network_kernel")
         self._values = KernelValues(kernel)
 

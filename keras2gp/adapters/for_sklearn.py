@@ -11,6 +11,7 @@ from sklearn.gaussian_process.kernels import Kernel
 from keras2gp._util.arrays import Array, InputsLike
 from keras2gp.adapters.values import KernelValues
 from keras2gp.errors import InputError
+from keras2gp.gp.arguments.kernel_function import KernelLike
 
 __all__ = ["NetworkKernel"]
 
@@ -18,7 +19,7 @@ __all__ = ["NetworkKernel"]
 class NetworkKernel(Kernel):  # type: ignore[misc]
     """The kernel of a network, with its variances fixed: theta has length 0."""
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: KernelLike) -> None:
         self.kernel = kernel
         self._values = KernelValues(kernel)
 

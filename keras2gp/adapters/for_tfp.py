@@ -9,6 +9,7 @@ import tensorflow_probability as tfp
 
 from keras2gp.adapters.values import KernelValues, in_graph
 from keras2gp.errors import InputError
+from keras2gp.gp.arguments.kernel_function import KernelLike
 
 __all__ = ["NetworkKernel"]
 
@@ -16,7 +17,7 @@ __all__ = ["NetworkKernel"]
 class NetworkKernel(tfp.math.psd_kernels.PositiveSemidefiniteKernel):  # type: ignore[misc]
     """The kernel of a network, without parameters."""
 
-    def __init__(self, kernel: Any, feature_ndims: int | None = None) -> None:
+    def __init__(self, kernel: KernelLike, feature_ndims: int | None = None) -> None:
         values = KernelValues(kernel)
         inputs = getattr(kernel, "inputs", None)
         axes = None if inputs is None else len(inputs[0].shape)

@@ -9,7 +9,12 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
 from keras2gp.errors import InputError
-from keras2gp.gp.arguments.kernel_function import check_kernel, check_variances, kernel_values
+from keras2gp.gp.arguments.kernel_function import (
+    KernelLike,
+    check_kernel,
+    check_variances,
+    kernel_values,
+)
 from keras2gp.gp.process.prior_mean import has_mean
 
 __all__ = ["KernelValues", "in_graph"]
@@ -24,7 +29,7 @@ class KernelValues:
     trained, it is asked for at every step.
     """
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: KernelLike) -> None:
         if isinstance(kernel, str):
             raise InputError(f"kernel is {kernel!r}: expected a kernel such as keras2gp.convert")
         check_kernel(kernel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from keras2gp.cli.loading import Command
 from keras2gp.cli.option_values import (
@@ -26,6 +26,7 @@ __all__ = [
     "MODEL_OR_KERNEL",
     "ROWS_PLOTTED",
     "ZOO_NAMES",
+    "Commands",
     "add_command",
     "add_conversion",
     "add_data",
@@ -52,22 +53,27 @@ MODEL = "a .keras, .h5 or .json file, or zoo:convnet, zoo:residual-cnn, zoo:resn
 MODEL_OR_KERNEL = (
     "a .keras, .h5 or .json file, zoo:convnet, zoo:residual-cnn, zoo:resnet32, or a saved kernel"
 )
+Commands: TypeAlias = Any
+"""The action of argparse that takes parsers of commands; its class is private."""
+
 IMAGES_VERIFIED, ROWS_PLOTTED = 3, 500
 """Images that verify compares, and rows of the picture of a kernel, unless others are stated."""
 _SOLVERS = ("auto", "cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected")
 
 
 def add_command(
-    commands: Any,
+    commands: Commands,
     name: str,
     help_text: str,
     description: str,
     *,
     check: Callable[[argparse.Namespace], None],
     run: Command,
-) -> Any:
+) -> argparse.ArgumentParser:
     """Add a command with --json; `check` and `run` become defaults of its parser."""
-    parser = commands.add_parser(name, help=help_text, description=description, allow_abbrev=False)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help_text, description=description, allow_abbrev=False
+    )
     parser.set_defaults(check=check, run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
     parser.add_argument(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from keras2gp._util.version import VERSION
 from keras2gp.cli import arguments, checks, option_values
 from keras2gp.cli import result_arguments as results
-from keras2gp.cli.arguments import MODEL, MODEL_OR_KERNEL
+from keras2gp.cli.arguments import MODEL, MODEL_OR_KERNEL, Commands
 from keras2gp.cli.described import Parser
 from keras2gp.cli.exit_codes import MEANINGS
 from keras2gp.cli.loading import Command
@@ -55,7 +54,7 @@ def build_parser() -> Parser:
     return parser
 
 
-def _add_inspect(commands: Any) -> None:
+def _add_inspect(commands: Commands) -> None:
     inspect = arguments.add_command(
         commands,
         "inspect",
@@ -77,7 +76,7 @@ def _add_inspect(commands: Any) -> None:
     )
 
 
-def _add_convert(commands: Any) -> None:
+def _add_convert(commands: Commands) -> None:
     convert = arguments.add_command(
         commands,
         "convert",
@@ -99,7 +98,7 @@ def _add_convert(commands: Any) -> None:
     arguments.add_kind(convert)
 
 
-def _add_verify(commands: Any) -> None:
+def _add_verify(commands: Commands) -> None:
     verify = arguments.add_command(
         commands,
         "verify",
@@ -143,7 +142,7 @@ def _add_verify(commands: Any) -> None:
     arguments.add_conversion(verify)
 
 
-def _add_gram(commands: Any) -> None:
+def _add_gram(commands: Commands) -> None:
     gram = arguments.add_command(
         commands,
         "gram",
@@ -190,7 +189,7 @@ def _add_gram(commands: Any) -> None:
     arguments.add_shuffle(gram)
 
 
-def _add_fit(commands: Any) -> None:
+def _add_fit(commands: Commands) -> None:
     fit = arguments.add_command(
         commands,
         "fit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras2gp.cli import arguments, checks, option_values
-from keras2gp.cli.arguments import MODEL_OR_KERNEL
+from keras2gp.cli.arguments import MODEL_OR_KERNEL, Commands
 from keras2gp.cli.completion import SHELLS
 from keras2gp.cli.loading import Command
 
@@ -23,7 +23,7 @@ __all__ = [
 _SCORES = ("validation", "leave-one-out", "evidence")
 
 
-def add_evaluate(commands: Any) -> None:
+def add_evaluate(commands: Commands) -> None:
     """Add `evaluate`."""
     evaluate = arguments.add_command(
         commands,
@@ -48,7 +48,7 @@ def add_evaluate(commands: Any) -> None:
     arguments.add_keep(evaluate)
 
 
-def add_predict(commands: Any) -> None:
+def add_predict(commands: Commands) -> None:
     """Add `predict`."""
     predict = arguments.add_command(
         commands,
@@ -72,7 +72,7 @@ def add_predict(commands: Any) -> None:
     arguments.add_keep(predict)
 
 
-def add_export(commands: Any) -> None:
+def add_export(commands: Commands) -> None:
     """Add `export`."""
     export = arguments.add_command(
         commands,
@@ -97,7 +97,7 @@ def add_export(commands: Any) -> None:
     )
 
 
-def add_search(commands: Any) -> None:
+def add_search(commands: Commands) -> None:
     """Add `search`."""
     search = arguments.add_command(
         commands,
@@ -142,7 +142,7 @@ def add_search(commands: Any) -> None:
     arguments.add_dtype(search)
 
 
-def add_tune(commands: Any) -> None:
+def add_tune(commands: Commands) -> None:
     """Add `tune`."""
     tune = arguments.add_command(
         commands,
@@ -166,7 +166,7 @@ def add_tune(commands: Any) -> None:
     arguments.add_conversion(tune)
 
 
-def add_plot(commands: Any) -> None:
+def add_plot(commands: Commands) -> None:
     """Add `plot`."""
     plot = commands.add_parser(
         "plot",
@@ -226,7 +226,7 @@ def _picture(kinds: Any, name: str, text: str, **functions: Any) -> Any:
     return parser
 
 
-def add_demo(commands: Any) -> None:
+def add_demo(commands: Commands) -> None:
     """Add `demo`."""
     demo = arguments.add_command(
         commands,
@@ -249,7 +249,7 @@ def add_demo(commands: Any) -> None:
     demo.set_defaults(regression=False, gram=None)
 
 
-def add_completion(commands: Any) -> None:
+def add_completion(commands: Commands) -> None:
     """Add `completion`."""
     completion = arguments.add_command(
         commands,

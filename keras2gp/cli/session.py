@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from keras2gp import zoo
 from keras2gp._util.arrays import Images
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.progress import stage
 from keras2gp.cli.rows import Rows, filled_shape, is_flattened
 from keras2gp.cli.sources import ModelSource
@@ -176,7 +177,7 @@ def _before(kernel: Any) -> list[Any]:
     return [getattr(kernel, "preprocessor", None)]
 
 
-def _layers(model: Any) -> list[Any]:
+def _layers(model: KerasModel) -> list[Any]:
     """All layers of a model, those of nested ones too."""
     layers = []
     for layer in getattr(model, "layers", ()):

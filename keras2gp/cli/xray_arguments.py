@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras2gp.cli import arguments, checks, option_values
-from keras2gp.cli.arguments import MODEL
+from keras2gp.cli.arguments import MODEL, Commands
 from keras2gp.cli.loading import Command
 from keras2gp.xrays import KINDS
 
 __all__ = ["add_xray"]
 
 
-def add_xray(commands: Any) -> None:
+def add_xray(commands: Commands) -> None:
     """Add `xray`."""
     xray = arguments.add_command(
         commands,

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp._util.keras_objects import KerasNode
 from keras2gp.conversion.weight_calls import StandIn
 
 __all__ = ["SIZES", "of_any_batch", "reads_batch", "with_open_batch"]
@@ -24,7 +25,7 @@ class _DiffersError(Exception):
     """Something is not the same function of each image at both sizes."""
 
 
-def with_open_batch(node: Any) -> Any:
+def with_open_batch(node: KerasNode) -> Any:
     """The record of a call; for a Reshape to (batch, ...) one to (-1, ...), whatever the batch."""
     if type(node.operation).__name__ != "Reshape" or isinstance(node.operation, keras.Layer):
         return node
@@ -121,7 +122,7 @@ def _settings(values: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _reshape(node: Any, first: int) -> StandIn:
+def _reshape(node: KerasNode, first: int) -> StandIn:
     """The record of a Reshape with another first size, and the others as they came out."""
     stated = node.operation.newshape[1:]
     sizes = tuple(node.outputs[0].shape[1:])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.keras_objects import KerasOperation
 from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import Tracer
@@ -48,7 +49,7 @@ class Call:
     untraced: the reason why the user's code inside of it could not be traced
     """
 
-    operation: Any
+    operation: KerasOperation
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     output: tuple[int | None, ...]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.keras_objects import KerasLayer
 from keras2gp.conversion.call import RefusalError
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.weight_context import WeightContext
@@ -168,7 +168,7 @@ class Context(WeightContext):
     def affine(
         self,
         tensor: Tensor,
-        layer: Any,
+        layer: KerasLayer,
         fan_in: int,
         shape: tuple[int | None, ...],
         *,

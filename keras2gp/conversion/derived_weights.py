@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras.src import backend
 
+from keras2gp._util.keras_objects import KerasVariable
 from keras2gp.conversion.user_code import SEED
 
 __all__ = ["AffineWeight", "TurnedWeight", "as_drawn", "turned", "weights_as_symbols"]
@@ -35,7 +36,7 @@ class AffineWeight(keras.Variable):  # type: ignore[misc]
         constant: the number that is added
     """
 
-    def __init__(self, weight: Any, factor: float, constant: float) -> None:
+    def __init__(self, weight: KerasVariable, factor: float, constant: float) -> None:
         # Keras's own __init__ makes the values.
         for key in _FACTS:
             object.__setattr__(self, key, getattr(weight, key))
@@ -62,7 +63,7 @@ class TurnedWeight(keras.Variable):  # type: ignore[misc]
         axes: the axes of the weight, in the order in which they are here
     """
 
-    def __init__(self, weight: Any, axes: tuple[int, ...]) -> None:
+    def __init__(self, weight: KerasVariable, axes: tuple[int, ...]) -> None:
         for key in _FACTS:
             object.__setattr__(self, key, getattr(weight, key))
         object.__setattr__(self, "_shape", tuple(weight.shape[axis] for axis in axes))
@@ -78,7 +79,7 @@ _TURNED: WeakValueDictionary[tuple[int, tuple[int, ...]], TurnedWeight] = WeakVa
 """Those in use, by the identity of the weight: calls on equal ones are calls on one weight."""
 
 
-def turned(weight: Any, axes: Sequence[int]) -> Any:
+def turned(weight: KerasVariable, axes: Sequence[int]) -> Any:
     """A weight with its axes in another order; the weight itself where that is its own order."""
     axes = tuple(axis % len(weight.shape) for axis in axes)
     if isinstance(weight, AffineWeight):
@@ -92,7 +93,7 @@ def turned(weight: Any, axes: Sequence[int]) -> Any:
     return _TURNED.setdefault(key, TurnedWeight(weight, axes)) if made is None else made
 
 
-def as_drawn(weight: Any) -> Any:
+def as_drawn(weight: KerasVariable) -> Any:
     """The weight of the user's own that another one is made of; itself where it is none."""
     while isinstance(weight, AffineWeight | TurnedWeight):
         weight = weight.of
@@ -114,7 +115,7 @@ def weights_as_symbols() -> Iterator[None]:
     originals = {name: vars(owner)[name] for name in _ARITHMETIC}
 
     def recorded(name: str) -> Any:
-        def method(weight: Any, other: Any) -> Any:
+        def method(weight: KerasVariable, other: Any) -> Any:
             if isinstance(other, keras.KerasTensor) and name in ("__add__", "__mul__"):
                 return getattr(other, name)(weight)
             if isinstance(other, int | float) and weight.name != SEED:

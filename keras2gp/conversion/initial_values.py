@@ -10,6 +10,7 @@ import numpy as np
 from keras import initializers
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.keras_objects import KerasInitializer
 from keras2gp._util.text import received_text
 from keras2gp.errors import PriorError
 
@@ -84,7 +85,7 @@ class Moments(NamedTuple):
     variance: float
 
 
-def moments_of(initializer: Any) -> Moments | None:
+def moments_of(initializer: KerasInitializer) -> Moments | None:
     """The moments of what an initialiser draws, where it is normal or uniform; None for another."""
     kind = type(initializer)
     if kind is initializers.RandomUniform:
@@ -149,25 +150,25 @@ def _refuse_mean(initializer: object, what: str) -> PriorError:
     )
 
 
-def _normal(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+def _normal(initializer: KerasInitializer, shape: Shape) -> float:  # noqa: ARG001
     if float(initializer.mean) != 0.0:
         raise _refuse_mean(initializer, f"mean={float(initializer.mean)}")
     return float(initializer.stddev) * float(initializer.stddev)  # inf rather than an error
 
 
-def _truncated_normal(initializer: Any, shape: Shape) -> float:
+def _truncated_normal(initializer: KerasInitializer, shape: Shape) -> float:
     # Keras cuts at two standard deviations and does not widen the normal to make up for it.
     return TRUNCATED_VARIANCE * _normal(initializer, shape)
 
 
-def _uniform(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+def _uniform(initializer: KerasInitializer, shape: Shape) -> float:  # noqa: ARG001
     low, high = float(initializer.minval), float(initializer.maxval)
     if low != -high:
         raise _refuse_mean(initializer, f"minval={low}, maxval={high}")
     return (high - low) * (high - low) / 12.0
 
 
-def _variance_scaling(initializer: Any, shape: Shape) -> float:
+def _variance_scaling(initializer: KerasInitializer, shape: Shape) -> float:
     # All three distributions are scaled to this variance, the truncated one after its cut.
     fan_in, fan_out = _fans(shape, initializer.input_axes, initializer.output_axes)
     fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2.0}
@@ -188,24 +189,24 @@ def _fans(shape: Shape, input_axes: Any = None, output_axes: Any = None) -> tupl
     return window * shape[-2], window * shape[-1]
 
 
-def _orthogonal(initializer: Any, shape: Shape) -> float:
+def _orthogonal(initializer: KerasInitializer, shape: Shape) -> float:
     # The fewer of rows and columns are unit vectors, each of max(rows, columns) entries.
     if len(shape) < 2:
         raise PriorError(f"Orthogonal draws matrices, not a weight of shape {shape}")
     return float(initializer.gain) * float(initializer.gain) / max(math.prod(shape[:-1]), shape[-1])
 
 
-def _constant(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+def _constant(initializer: KerasInitializer, shape: Shape) -> float:  # noqa: ARG001
     if np.any(np.asarray(initializer.value, dtype=np.float64) != 0.0):
         raise _refuse_mean(initializer, f"value={received_text(initializer.value)}")
     return 0.0
 
 
-def _zeros(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+def _zeros(initializer: KerasInitializer, shape: Shape) -> float:  # noqa: ARG001
     return 0.0
 
 
-def _deterministic(initializer: Any, shape: Shape) -> float:  # noqa: ARG001
+def _deterministic(initializer: KerasInitializer, shape: Shape) -> float:  # noqa: ARG001
     raise _refuse_mean(initializer, "fixed values")
 
 

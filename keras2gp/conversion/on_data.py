@@ -21,6 +21,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasLayer, KerasModel, KerasOperation
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
@@ -79,21 +80,23 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
     return [_checked(result, call, context) for result in results]
 
 
-def called(model: Any) -> Any:
+def called(model: KerasModel) -> Any:
     """model.stateless_call, by XLA where nothing else may convolve channels that come first."""
     if tf.config.list_logical_devices("GPU") or not _is_first(model):
         return model.stateless_call
     return tf.function(model.stateless_call, jit_compile=True, autograph=False)
 
 
-def _is_first(operation: Any) -> bool:
+def _is_first(operation: KerasOperation) -> bool:
     """Whether an operation, or one of a model's, works on [N, C, *spatial]."""
     parts: Any = getattr(operation, "_operations", None) or getattr(operation, "layers", ())
     form = getattr(operation, "data_format", "channels_last") or keras.config.image_data_format()
     return form == "channels_first" or any(_is_first(part) for part in parts)
 
 
-def _hand_weights(operation: Any, call: Call, context: Context, *, trained: bool) -> None:
+def _hand_weights(
+    operation: KerasOperation, call: Call, context: Context, *, trained: bool
+) -> None:
     """Give the copy of a layer the weights of the original."""
     if not isinstance(operation, keras.Layer) or not operation.weights:
         return
@@ -113,7 +116,7 @@ def _hand_weights(operation: Any, call: Call, context: Context, *, trained: bool
     context.note = "" if trained else "its parameters are taken as constants"
 
 
-def _check_constants(operation: Any, context: Context) -> None:
+def _check_constants(operation: KerasOperation, context: Context) -> None:
     """Refuse a setting that is a number in Python and none in the dtype of the kernel."""
     largest = float(np.finfo(context.state.dtype).max)
     for name, value in vars(operation).items():
@@ -124,7 +127,7 @@ def _check_constants(operation: Any, context: Context) -> None:
                 )
 
 
-def _result(operation: Any, args: Any, kwargs: Any) -> Any:
+def _result(operation: KerasOperation, args: Any, kwargs: Any) -> Any:
     """Call the copy of an operation; that of a convolution has its channels last.
 
     Not where Keras 3.15 adds a bias [C] along the last axis, which has C positions.
@@ -136,7 +139,7 @@ def _result(operation: Any, args: Any, kwargs: Any) -> Any:
     return ops.moveaxis(operation(ops.moveaxis(args[0], 1, -1), *args[1:], **kwargs), -1, 1)
 
 
-def _ambiguous(operation: Any, x: KerasTensor) -> bool:
+def _ambiguous(operation: KerasOperation, x: KerasTensor) -> bool:
     """Whether the result of a layer with a bias has as many channels as last positions."""
     if not getattr(operation, "use_bias", False):
         return False
@@ -156,7 +159,7 @@ def _checked(result: Any, call: Call, context: Context) -> Tensor:
     return Tensor(tuple(result.shape[1:]), data=result)
 
 
-def _copied(operation: Any, context: Context) -> Any:
+def _copied(operation: KerasOperation, context: Context) -> Any:
     """A copy to call, since a second call of the user's own would add a node to their model.
 
     Named by its path, since two nested models may hold layers of one name.
@@ -182,7 +185,7 @@ def _copied(operation: Any, context: Context) -> Any:
     return with_exact_constants(twin, context.state.dtype)
 
 
-def _copied_lambda(layer: Any, name: str, dtype: str) -> Any:
+def _copied_lambda(layer: KerasLayer, name: str, dtype: str) -> Any:
     """A copy that calls the same function, whose code a configuration would hold."""
     settings = {"mask": layer.mask, "arguments": layer.arguments, "name": name, "dtype": dtype}
     return keras.layers.Lambda(layer.function, layer._output_shape, **settings)  # noqa: SLF001
@@ -211,14 +214,14 @@ def _in_float64(call: Call) -> Callable[[Any, Any, Context], Any] | None:
     return None
 
 
-def _leaky_relu(operation: Any, x: KerasTensor, context: Context) -> Any:
+def _leaky_relu(operation: KerasOperation, x: KerasTensor, context: Context) -> Any:
     """max(x, 0) + slope min(x, 0)."""
     del context
     slope = float(getattr(operation, "negative_slope", 0.2))  # Keras's default for the function
     return ops.maximum(x, 0.0) + ops.minimum(x, 0.0) * slope
 
 
-def _pool_volumes(operation: Any, x: KerasTensor, context: Context) -> Any:
+def _pool_volumes(operation: KerasOperation, x: KerasTensor, context: Context) -> Any:
     """Pooling of [N, D, H, W, C] along H and W, then along D: means and maxima are separable."""
     first = _is_first(operation)
     x = ops.moveaxis(x, 1, -1) if first else x

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp.conversion.registry import functional_of, runs_own_code
 from keras2gp.conversion.sizes import arguments_of, one_shape, sized_inputs
 from keras2gp.conversion.tracing import Tracer
@@ -106,7 +107,9 @@ def opened(
                 before.restore()
 
 
-def _with_graph(model: Any, tracer: Tracer, input_shape: Any) -> tuple[Any | None, Obstacle | None]:
+def _with_graph(
+    model: KerasModel, tracer: Tracer, input_shape: Any
+) -> tuple[Any | None, Obstacle | None]:
     """The graph of a model, or the reason why there is none."""
     functional = functional_of(model)
     if functional is not None:
@@ -123,7 +126,7 @@ def _with_graph(model: Any, tracer: Tracer, input_shape: Any) -> tuple[Any | Non
         return None, Obstacle(model.name, kind, str(error), error.hint)
 
 
-def _with_sizes(functional: Any, tracer: Tracer, input_shape: Any) -> Any:
+def _with_sizes(functional: KerasModel, tracer: Tracer, input_shape: Any) -> Any:
     """The graph with the stated sizes. Raises: InputError if the model does not take them."""
     if input_shape is None:
         return functional
@@ -136,11 +139,11 @@ def _with_sizes(functional: Any, tracer: Tracer, input_shape: Any) -> Any:
         raise InputError(f"input_shape: {error}") from error
 
 
-def _can_be_called(model: Any) -> bool:
+def _can_be_called(model: KerasModel) -> bool:
     return not isinstance(model, keras.Sequential) or runs_own_code(model) or bool(model.layers)
 
 
-def _unsized(model: Any) -> Obstacle:
+def _unsized(model: KerasModel) -> Obstacle:
     """The obstacle of a model whose sizes are not known."""
     kind = type(model).__name__
     if isinstance(model, keras.Sequential) and not runs_own_code(model):

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import is_whole_number
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.conversion.call import State
 from keras2gp.conversion.context import UNITS_APART, Context
@@ -55,7 +56,7 @@ __all__ = [
 _LISTED = 50
 
 
-def chosen_output(walker: KerasWalker, functional: Any, output: str | int | None) -> Tensor:
+def chosen_output(walker: KerasWalker, functional: KerasModel, output: str | int | None) -> Tensor:
     """The tensor that `output` names: a position, the name of an output, or the path of a layer."""
     names = list(functional.output_names)
     if output is None:

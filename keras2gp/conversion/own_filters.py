@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.keras_objects import KerasNode
+
 __all__ = ["convolution_of", "is_convolution"]
 
 
@@ -42,7 +44,7 @@ _FAMILIES = {
 }
 
 
-def is_convolution(node: Any) -> bool:
+def is_convolution(node: KerasNode) -> bool:
     """Whether a call is a convolution of a tensor with filters that Keras has a layer for."""
     family = _FAMILIES.get(type(node.operation).__name__)
     rank = len(node.arguments.args[1].shape) - 2
@@ -50,7 +52,7 @@ def is_convolution(node: Any) -> bool:
 
 
 def convolution_of(
-    node: Any, filters: Any, bias: Any | None, law: Callable[[Any], Any], name: str
+    node: KerasNode, filters: Any, bias: Any | None, law: Callable[[Any], Any], name: str
 ) -> Any:
     """The layer whose filters are weights of a user's own layer.
 

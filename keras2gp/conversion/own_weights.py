@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp._util.keras_objects import KerasLayer, KerasNode, KerasVariable
 from keras2gp.conversion.derived_weights import AffineWeight, as_drawn
 from keras2gp.conversion.initial_values import initial_constant
 from keras2gp.conversion.own_filters import convolution_of, is_convolution
@@ -45,7 +46,7 @@ class OwnWeights:
         self._names: dict[int, str] = {}
         self._biases_of: dict[int, Any] = {}
 
-    def note(self, layer: Any) -> None:
+    def note(self, layer: KerasLayer) -> None:
         """Note the names and initialisers of a layer's weights.
 
         Keras forgets an initialiser when it draws the weight: the weights of another layer of the
@@ -99,7 +100,9 @@ class OwnWeights:
             made.append((stand_in, node))
         return made
 
-    def _bias_of(self, weight: Any, nodes: Sequence[Any], outputs: Sequence[Any]) -> Any | None:
+    def _bias_of(
+        self, weight: KerasVariable, nodes: Sequence[Any], outputs: Sequence[Any]
+    ) -> Any | None:
         """The biases that are added to each product with a weight, and to nothing else.
 
         A weight belongs to one layer: what another call does with it is no layer of its own.
@@ -113,7 +116,9 @@ class OwnWeights:
             bias = None
         return bias if self._biases_of.setdefault(id(as_drawn(weight)), bias) is bias else None
 
-    def _stand_in(self, node: Any, weight: Any, bias: Any | None, last: Any) -> StandIn | None:
+    def _stand_in(
+        self, node: KerasNode, weight: KerasVariable, bias: Any | None, last: Any
+    ) -> StandIn | None:
         """The call of a layer in the place of one on a weight; None if no layer is that.
 
         bias: the weights that are added to its result
@@ -131,7 +136,7 @@ class OwnWeights:
         arguments = type(node.arguments)(node.arguments.keras_tensors[0])
         return None if layer is None else StandIn(layer, arguments, last.outputs)
 
-    def _biases(self, node: Any, weight: Any) -> list[StandIn]:
+    def _biases(self, node: KerasNode, weight: KerasVariable) -> list[StandIn]:
         """Calls that add biases, one for each channel, or constants; none if a weight is neither.
 
         Biases are a Dense layer of zeros, in a sum with what they are added to.
@@ -171,11 +176,11 @@ class OwnWeights:
 
         return self._once([bias], build)
 
-    def _zeros_for(self, layer: Any) -> Any:
+    def _zeros_for(self, layer: KerasLayer) -> Any:
         """The input of biases: the tensor times 0, so that no weights can act on it."""
         return self._once([layer], lambda: keras.layers.Rescaling(0.0, name=f"{layer.name}_zeros"))
 
-    def table(self, weight: Any) -> Any:
+    def table(self, weight: KerasVariable) -> Any:
         """The Embedding that a weight [*positions, units] is, of the numbers of its positions."""
 
         def build() -> Any:
@@ -188,7 +193,7 @@ class OwnWeights:
 
         return self._once([weight], build)
 
-    def _dense(self, weight: Any, bias: Any | None) -> Any:
+    def _dense(self, weight: KerasVariable, bias: Any | None) -> Any:
         weights = [weight] if bias is None else [weight, bias]
 
         def build() -> Any:
@@ -205,7 +210,7 @@ class OwnWeights:
 
         return self._once(weights, build)
 
-    def _convolution(self, node: Any, filters: Any, bias: Any | None) -> Any:
+    def _convolution(self, node: KerasNode, filters: Any, bias: Any | None) -> Any:
         operation = node.operation
         settings = [getattr(operation, name, None) for name in _SETTINGS]
         return self._once(
@@ -221,7 +226,7 @@ class OwnWeights:
             str(settings),
         )
 
-    def _factor(self, weight: Any, node: Any) -> Any | None:
+    def _factor(self, weight: KerasVariable, node: KerasNode) -> Any | None:
         derived = weight if isinstance(weight, AffineWeight) else None
         own = weight if derived is None else derived.of
         number = initial_constant(self._law(own))
@@ -238,10 +243,10 @@ class OwnWeights:
             float(number),
         )
 
-    def _name(self, weight: Any) -> str:
+    def _name(self, weight: KerasVariable) -> str:
         return self._names.get(id(as_drawn(weight)), "weight")
 
-    def _law(self, weight: Any) -> Any:
+    def _law(self, weight: KerasVariable) -> Any:
         """The initialiser of a weight, as it is drawn; None if it is not known."""
         return self._laws.get(id(as_drawn(weight)))
 
@@ -252,7 +257,7 @@ class OwnWeights:
         return self._layers[key][0]
 
 
-def _own(layer: Any) -> list[tuple[str, Any]]:
+def _own(layer: KerasLayer) -> list[tuple[str, Any]]:
     """The weights that a layer made itself, by the names of its attributes."""
     names = {id(v): name for name, v in vars(layer).items() if isinstance(v, keras.Variable)}
     return [
@@ -262,7 +267,7 @@ def _own(layer: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def _built_anew(layer: Any) -> Any:
+def _built_anew(layer: KerasLayer) -> Any:
     """A layer with the attributes of another, whose `build` has made its weights."""
     kind: Any = type(layer)
     twin = kind.__new__(kind)
@@ -274,6 +279,6 @@ def _built_anew(layer: Any) -> Any:
     return twin
 
 
-def _made_again(layer: Any) -> Any:
+def _made_again(layer: KerasLayer) -> Any:
     """A layer of the same class and settings, whose __init__ has made its weights."""
     return type(layer).from_config(layer.get_config())

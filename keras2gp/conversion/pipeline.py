@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from keras2gp._util.checks import one_of
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp.conversion.examination import examined, opened_as_set
 from keras2gp.conversion.output import (
     choice_of_output,
@@ -29,7 +30,7 @@ MaxPooling = Literal["average"] | None
 
 
 def convert(
-    model: Any,
+    model: KerasModel,
     prior: Prior = "initializers",
     overrides: Mapping[str, Any] | None = None,
     output: str | int | None = None,
@@ -130,7 +131,7 @@ def convert(
 
 
 def inspect(
-    model: Any,
+    model: KerasModel,
     prior: Prior = "initializers",
     overrides: Mapping[str, Any] | None = None,
     output: str | int | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasLayer, KerasModel
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import quoted_text
 from keras2gp.errors import Obstacle
@@ -28,26 +29,26 @@ __all__ = [
 _LOOKUPS = (layers.IntegerLookup, layers.StringLookup)
 
 
-def _lookup_of(layer: Any) -> Any | None:
+def _lookup_of(layer: KerasLayer) -> Any | None:
     """The lookup of a layer: itself, or the one that TextVectorization keeps."""
     if isinstance(layer, layers.TextVectorization):
         return layer._lookup_layer  # noqa: SLF001
     return layer if isinstance(layer, _LOOKUPS) else None
 
 
-def vocabulary_of(layer: Any) -> list[Any] | None:
+def vocabulary_of(layer: KerasLayer) -> list[Any] | None:
     """The entries that a layer looks up; None for a layer of another kind."""
     lookup = _lookup_of(layer)
     return None if lookup is None else list(lookup.get_vocabulary(include_special_tokens=False))
 
 
-def is_sparse(layer: Any) -> bool:
+def is_sparse(layer: KerasLayer) -> bool:
     """Whether a layer's results are sparse or ragged tensors."""
     stated = (getattr(part, "sparse", False) is True for part in (layer, _lookup_of(layer)))
     return any(stated) or getattr(layer, "_ragged", False) is True
 
 
-def encoder_settings(layer: Any) -> dict[str, Any]:
+def encoder_settings(layer: KerasLayer) -> dict[str, Any]:
     """The settings that hold what a lookup was adapted to, which Keras keeps outside of them.
 
     Args:
@@ -135,7 +136,7 @@ def mixing_obstacles(model: Any | None) -> list[Obstacle]:
     return []
 
 
-def _probe(model: Any, tensor: KerasTensor, rng: np.random.Generator) -> Any:
+def _probe(model: KerasModel, tensor: KerasTensor, rng: np.random.Generator) -> Any:
     """Random values for an input: numbers, or entries of the vocabulary that it is looked up in."""
     shape = [_PROBES, *(n or 8 for n in tensor.shape[1:])]
     if "float" in tensor.dtype:
@@ -150,7 +151,7 @@ def _probe(model: Any, tensor: KerasTensor, rng: np.random.Generator) -> Any:
     return chosen if tensor.dtype == "string" else chosen.astype(tensor.dtype)
 
 
-def _run(model: Any, images: list[Any]) -> list[Any]:
+def _run(model: KerasModel, images: list[Any]) -> list[Any]:
     outputs = model(as_inputs(images), training=False)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
     return [np.asarray(output) for output in outputs]

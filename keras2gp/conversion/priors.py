@@ -11,6 +11,7 @@ from keras import initializers
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import whole_number
+from keras2gp._util.keras_objects import KerasInitializer
 from keras2gp.conversion.derived_weights import as_drawn
 from keras2gp.conversion.initial_values import (
     TRUNCATED_VARIANCE,
@@ -88,7 +89,7 @@ def bias_mean(layer: keras.Layer) -> float | Array:
     return 0.0 if values is None else values
 
 
-def _variance_about_mean(initializer: Any) -> float:
+def _variance_about_mean(initializer: KerasInitializer) -> float:
     """The variance of an initialiser whose mean `bias_mean` knows."""
     if type(initializer) is initializers.RandomUniform:
         return float(initializer.maxval - initializer.minval) ** 2 / 12.0

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp._util.keras_objects import KerasOperation
 from keras2gp.conversion.call import Call, RefusalError
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.windows import beside_each_other
@@ -23,7 +24,7 @@ _JOINS = frozenset({"Concatenate", "Stack"})
 """Operations that join tensors, and constants."""
 
 
-def of_each_step(operation: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def of_each_step(operation: KerasOperation, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The layer inside of TimeDistributed that acts on the last axis alone; else the operation."""
     if type(operation) is not keras.layers.TimeDistributed:
         return operation, kwargs

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras.src.ops.node import Node
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasLayer, KerasNode, KerasOperation, KerasVariable
 from keras2gp.conversion.derived_weights import as_drawn, weights_as_symbols
 from keras2gp.conversion.user_code import OWN_WEIGHTS, UntracedError, line_of, user_frame
 from keras2gp.conversion.weight_calls import sums_positions, variables_of
@@ -88,7 +89,7 @@ def replaced(value: Any, tensors: Mapping[int, KerasTensor]) -> Any:
     return value
 
 
-def mask_of_call(node: Any) -> Any:
+def mask_of_call(node: KerasNode) -> Any:
     """The mask that a call of a layer is handed, or one for each of several tensors; else None.
 
     Keras hands on that of the one tensor that a layer is called with, and does not always note it.
@@ -124,7 +125,7 @@ class _WeightTensor(keras.KerasTensor):  # type: ignore[misc]
         return super().__getitem__((key,) if isinstance(key, slice) else key)
 
 
-def _compares(node: Any) -> bool:
+def _compares(node: KerasNode) -> bool:
     """Whether a call subtracts weights of each unit and one channel from one another."""
     units = [v.shape[-1] for v in (*node.input_tensors, *variables_of(node)) if v.shape]
     return type(node.operation).__name__ == "Subtract" and 1 in units and max(units) > 1
@@ -152,7 +153,7 @@ class Record:
         """Note every record of a call that Keras makes in this thread."""
         original, thread = Node.__init__, threading.get_ident()
 
-        def noted(node: Any, operation: Any, *args: Any, **kwargs: Any) -> None:
+        def noted(node: KerasNode, operation: KerasOperation, *args: Any, **kwargs: Any) -> None:
             original(node, operation, *args, **kwargs)
             frame = user_frame(sys._getframe(1))  # noqa: SLF001
             if threading.get_ident() != thread:
@@ -175,7 +176,7 @@ class Record:
         """Let calls of layers with weights on constants be recorded, which Keras would run."""
         original = keras.Layer.__call__
 
-        def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        def called(layer: KerasLayer, *args: Any, **kwargs: Any) -> Any:
             result = original(layer, *args, **kwargs)
             values = [v for v in keras.tree.flatten((args, kwargs)) if hasattr(v, "shape")]
             eager = all(isinstance(v, np.ndarray) or hasattr(v, "numpy") for v in values)
@@ -199,19 +200,19 @@ class Record:
             keras.Layer.__call__ = original
 
     @contextlib.contextmanager
-    def weights_as_tensors(self, layer: Any, weights: Sequence[Any]) -> Iterator[None]:
+    def weights_as_tensors(self, layer: KerasLayer, weights: Sequence[Any]) -> Iterator[None]:
         """Let these weights of a layer be tensors, which code may do anything with."""
-        own = {n: v for n, v in vars(layer).items() if any(v is weight for weight in weights)}
+        own = {n: v for n, v in layer.__dict__.items() if any(v is weight for weight in weights)}
         for name, weight in own.items():
             symbol = _WeightTensor(weight.shape, weight.dtype, name=weight.name)
             self.tables[id(symbol)] = symbol, weight
-            vars(layer)[name] = symbol
+            layer.__dict__[name] = symbol
         try:
             yield
         finally:
-            vars(layer).update(own)
+            layer.__dict__.update(own)
 
-    def refuse_weight(self, node: Any, weight: Any) -> None:
+    def refuse_weight(self, node: KerasNode, weight: KerasVariable) -> None:
         """Refuse a call on a weight that no layer of Keras's stands for. Raises: UntracedError."""
         why, hint = _OVER_POSITIONS if sums_positions(node, weight) else OWN_WEIGHTS
         if _compares(node):
@@ -219,7 +220,7 @@ class Record:
         line = self.lines.get(id(node), "")
         raise UntracedError(why.format(name=weight.name), hint, line, weight=as_drawn(weight))
 
-    def refuse_same(self, node: Any) -> None:
+    def refuse_same(self, node: KerasNode) -> None:
         """Refuse a call on what is the same for all images. Raises: UntracedError."""
         layers = [n.operation.name for n in self._nodes if self._reads_fixed(n)]
         why, hint = _ON_CONSTANTS if layers else OWN_WEIGHTS
@@ -229,7 +230,7 @@ class Record:
         line = self.lines.get(id(node), "")
         raise UntracedError(why.format(name=names[0]), hint, line)
 
-    def _reads_fixed(self, node: Any) -> bool:
+    def _reads_fixed(self, node: KerasNode) -> bool:
         return any(id(t) in self.fixed for t in node.input_tensors)
 
     @property

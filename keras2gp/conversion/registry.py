@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from keras2gp._util.checks import truth
+from keras2gp._util.keras_objects import KerasModel, KerasOperation
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, RegistryError
 from keras2gp.layer_table import LAYERS, OPERATIONS, Entry
@@ -114,7 +115,7 @@ def _entries() -> dict[type, Entry]:
     return kinds
 
 
-def entry_of(operation: Any) -> Entry | None:
+def entry_of(operation: KerasOperation) -> Entry | None:
     """The row of a layer or operation of exactly this class in the table of layers."""
     return _entries().get(type(operation))
 
@@ -130,19 +131,19 @@ def built_in(kind: type | str) -> Reader | None:
     return read
 
 
-def is_deterministic(operation: Any) -> bool:
+def is_deterministic(operation: KerasOperation) -> bool:
     """Whether Keras may run this on data: an allowed layer, or any operation of keras.ops."""
     entry = entry_of(operation)
     allowed = entry is not None and entry.on_data
     return allowed or type(operation) in _DETERMINISTIC or is_keras_operation(operation)
 
 
-def is_keras_operation(operation: Any) -> bool:
+def is_keras_operation(operation: KerasOperation) -> bool:
     """Whether this is a function of keras.ops or keras.activations in a functional graph."""
     return type(operation).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
 
 
-def reader_of(operation: Any) -> Reader | None:
+def reader_of(operation: KerasOperation) -> Reader | None:
     """The reader of exactly this class, a user's own first; None if there is none."""
     kind = type(operation)
     if is_keras_operation(operation) and kind.__name__ in _READERS:
@@ -174,7 +175,7 @@ class OwnLayers:
     def _has_reader(self, kind: type) -> bool:
         return any(kind in kinds for kinds in (self._readers, _READERS, _DETERMINISTIC))
 
-    def reader_of(self, operation: Any) -> Reader | None:
+    def reader_of(self, operation: KerasOperation) -> Reader | None:
         """The reader that was handed over for this class or its name, else the registered one."""
         kind = type(operation)
         keys: list[Any] = [kind]
@@ -184,7 +185,7 @@ class OwnLayers:
         return next(handed_over, None) or reader_of(operation)
 
 
-def is_own_code(operation: Any) -> bool:
+def is_own_code(operation: KerasOperation) -> bool:
     """Whether a layer runs code of the user's: it is of a class of their own, or a Lambda."""
     if type(operation) is keras.layers.Lambda:
         return True
@@ -192,13 +193,13 @@ def is_own_code(operation: Any) -> bool:
     return own and isinstance(operation, keras.Layer) and entry_of(operation) is None
 
 
-def runs_code(operation: Any) -> bool:
+def runs_code(operation: KerasOperation) -> bool:
     """Whether an operation runs code that nothing here describes: a user's layer, or Lambda."""
     entry = entry_of(operation)
     return entry is None or entry.reason == LAYERS["Lambda"].reason
 
 
-def functional_of(model: Any) -> Any | None:
+def functional_of(model: KerasModel) -> Any | None:
     """The functional graph of a model: itself, or what a built Sequential keeps; else None.
 
     Also None for a subclass with a `call` of its own, which its graph does not show.
@@ -210,7 +211,7 @@ def functional_of(model: Any) -> Any | None:
     return model if hasattr(model, "_nodes_by_depth") else None
 
 
-def runs_own_code(model: Any) -> bool:
+def runs_own_code(model: KerasModel) -> bool:
     """Whether the model's class overrides the call that Keras makes of its graph."""
     for method in ("call", "__call__"):
         function = getattr(type(model), method)

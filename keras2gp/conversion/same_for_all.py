@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasNode, KerasOperation
 from keras2gp.conversion.registry import entry_of
 from keras2gp.conversion.weight_calls import StandIn
 
@@ -93,7 +94,7 @@ class SameForAll:
         form = self._forms.get(id(tensor))
         return tensor if form is None else form.tensor
 
-    def _table(self, node: Any, tensor: KerasTensor) -> StandIn:
+    def _table(self, node: KerasNode, tensor: KerasTensor) -> StandIn:
         """A call of the Embedding that a weight is, on the numbers of its positions."""
         _, weight = self._tables[id(tensor)]
         has_one = len(weight.shape) > 1 and weight.shape[0] == 1
@@ -103,7 +104,7 @@ class SameForAll:
         self._forms[id(tensor)] = _Form(result, has_one)
         return StandIn(self._embedding(weight), type(node.arguments)(numbers), [result])
 
-    def _record(self, node: Any) -> Any | None:
+    def _record(self, node: KerasNode) -> Any | None:
         """The record with an axis of images; None for one that only adds that axis."""
         inputs = node.input_tensors
         if any(id(t) in self._constants for t in inputs):
@@ -117,7 +118,7 @@ class SameForAll:
             return None
         return self._of_them_alone(node, forms)
 
-    def _on_constants(self, node: Any) -> StandIn:
+    def _on_constants(self, node: KerasNode) -> StandIn:
         """A layer's call on constants: Keras takes their first axis for that of images."""
         if len(node.input_tensors) > 1 or len(node.outputs) > 1:
             self._refuse(node)
@@ -134,7 +135,7 @@ class SameForAll:
         self._forms[id(result)] = _Form(new, has_one)
         return StandIn(layer, type(node.arguments)(array), [new])
 
-    def _adds_axis(self, node: Any, form: _Form) -> bool:
+    def _adds_axis(self, node: KerasNode, form: _Form) -> bool:
         """Whether a call adds, takes or repeats the axis of images, and does nothing else."""
         (tensor,), name = node.input_tensors, type(node.operation).__name__
         if isinstance(node.operation, keras.Layer) or len(node.outputs) > 1:
@@ -152,7 +153,7 @@ class SameForAll:
             return True
         return False
 
-    def _of_them_alone(self, node: Any, forms: Sequence[_Form]) -> StandIn:
+    def _of_them_alone(self, node: KerasNode, forms: Sequence[_Form]) -> StandIn:
         """A call on such tensors alone, as one on the tensors with an axis of images."""
         name, entry = type(node.operation).__name__, entry_of(node.operation)
         has_one, operation = forms[0].has_one, None
@@ -184,7 +185,7 @@ class SameForAll:
         self._forms[id(result)] = _Form(new, has_one)
         return self._called(node, args, operation, [new])
 
-    def _joined(self, node: Any) -> StandIn:
+    def _joined(self, node: KerasNode) -> StandIn:
         """A call on such tensors beside others, which have an axis of images."""
         rank = len(node.outputs[0].shape)
         for tensor in node.input_tensors:
@@ -200,7 +201,9 @@ class SameForAll:
                 self._refuse(node)  # a weight for each unit beside one channel
         return self._called(node, node.arguments.args, node.operation, node.outputs)
 
-    def _called(self, node: Any, args: Any, operation: Any, outputs: Sequence[Any]) -> StandIn:
+    def _called(
+        self, node: KerasNode, args: Any, operation: KerasOperation, outputs: Sequence[Any]
+    ) -> StandIn:
         def entered(value: Any) -> Any:
             if isinstance(value, list | tuple):
                 return type(value)(map(entered, value))

@@ -10,6 +10,7 @@ import keras
 
 from keras2gp._util.arrays import KerasTensor
 from keras2gp._util.checks import whole_number
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 
@@ -97,7 +98,7 @@ def _sized(tensor: KerasTensor, shape: Any) -> Any:
     return keras.KerasTensor((tensor.shape[0], *sizes), tensor.dtype, name=tensor.name)
 
 
-def arguments_of(model: Any, stated: Any) -> tuple[list[Any], dict[str, Any]] | None:
+def arguments_of(model: KerasModel, stated: Any) -> tuple[list[Any], dict[str, Any]] | None:
     """The arguments to call a model with that is code: symbolic tensors of its inputs' sizes.
 
     Args:
@@ -131,7 +132,7 @@ def arguments_of(model: Any, stated: Any) -> tuple[list[Any], dict[str, Any]] | 
     return [[_tensor(s, f"{names[0]}_{i}") for i, s in enumerate(stated)]], {}
 
 
-def _positional(model: Any) -> list[str]:
+def _positional(model: KerasModel) -> list[str]:
     """The names of the arguments of a model's call that hold tensors."""
     kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = inspect.signature(model.call).parameters.values()
@@ -145,7 +146,7 @@ def _tensor(shape: Any, name: str) -> Any:
     return keras.KerasTensor((None, *_sizes(shape, name)), dtype, name=name)
 
 
-def _built_with(model: Any, names: Sequence[str]) -> tuple[list[Any], dict[str, Any]] | None:
+def _built_with(model: KerasModel, names: Sequence[str]) -> tuple[list[Any], dict[str, Any]] | None:
     """The arguments of the shapes that Keras noted when it built the model; None without them."""
     noted = dict(model._build_shapes_dict or {})  # noqa: SLF001
     if not noted:

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasLayer, KerasModel, KerasNode
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.batches import SIZES, of_any_batch, reads_batch, with_open_batch
 from keras2gp.conversion.own_weights import OwnWeights
@@ -60,13 +61,13 @@ class Tracer:
         self.made_weights = False
         self._own = OwnWeights()
 
-    def inside(self, node: Any) -> Traced:
+    def inside(self, node: KerasNode) -> Traced:
         """The calls inside of one call of a layer. Raises: UntracedError."""
         if not self.live:
             raise UntracedError(*_FROM_FILE)
         return self._once(node, self._called)
 
-    def wrapped(self, layer: Any, tensor: KerasTensor) -> Traced:
+    def wrapped(self, layer: KerasLayer, tensor: KerasTensor) -> Traced:
         """The calls inside of a layer that another one calls. Raises: UntracedError."""
         if not self.live:
             raise UntracedError(*_FROM_FILE)
@@ -75,7 +76,7 @@ class Tracer:
     def called_with(
         self,
         graph: Any,
-        node: Any,
+        node: KerasNode,
         tensors: Sequence[KerasTensor],
         masks: Sequence[KerasTensor | None] = (),
     ) -> Traced:
@@ -126,16 +127,16 @@ class Tracer:
         names = list(getattr(graph, "output_names", ()))
         return self._recorded(run, inputs, sources, names)
 
-    def _once(self, node: Any, make: Callable[[Any], Traced]) -> Traced:
+    def _once(self, node: KerasNode, make: Callable[[Any], Traced]) -> Traced:
         if id(node) not in self._known:
             self._known[id(node)] = node, make(node)
         return self._known[id(node)][1]
 
-    def _called(self, node: Any) -> Traced:
+    def _called(self, node: KerasNode) -> Traced:
         arguments = node.arguments
         return self.called(node.operation, arguments.args, arguments.kwargs)
 
-    def called(self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Traced:
+    def called(self, layer: KerasLayer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Traced:
         """The calls inside of `layer.call(*args, **kwargs)`. Raises: UntracedError."""
         try:
             traced = self._at_size(layer, args, kwargs, None)
@@ -157,7 +158,7 @@ class Tracer:
             return replace(second, nodes=nodes, lines=lines)
 
     def _at_size(
-        self, layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any], size: int | None
+        self, layer: KerasLayer, args: Sequence[Any], kwargs: Mapping[str, Any], size: int | None
     ) -> Traced:
         """The calls inside of a layer, in a batch of a size; None for any."""
         tensors = [
@@ -182,7 +183,7 @@ class Tracer:
 
         return self._recorded(run, inputs, sources, [], layer)
 
-    def built(self, model: Any, tensor: KerasTensor) -> Any:
+    def built(self, model: KerasModel, tensor: KerasTensor) -> Any:
         """The graph of a Sequential model that did not state its sizes. Raises: UntracedError."""
         self._prepare()
         try:
@@ -194,7 +195,7 @@ class Tracer:
         return model._functional  # noqa: SLF001
 
     def _noted(
-        self, run: Callable[[], Any], layer: Any, tables: Sequence[Any] = ()
+        self, run: Callable[[], Any], layer: KerasLayer, tables: Sequence[Any] = ()
     ) -> tuple[Record, Any]:
         """Run code of the user's, and note the calls that it makes. Raises: UntracedError.
 

@@ -13,6 +13,8 @@ from keras.src.backend.common import global_state
 from keras.src.ops.node import Node
 from keras.src.utils.tracking import Tracker
 
+from keras2gp._util.keras_objects import KerasModel
+
 __all__ = ["Unchanged", "counted_anew", "names_kept", "with_global_state_kept"]
 
 _COUNTS, _SEEDS = "object_name_uids", "global_seed_generator"
@@ -67,7 +69,7 @@ class Unchanged:
     Weights are not copied: nothing assigns to them while a model is traced.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: KerasModel) -> None:
         self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._contents: list[tuple[Any, Any]] = []
         seen: set[int] = set()
@@ -85,8 +87,8 @@ class Unchanged:
             elif isinstance(value, tuple):
                 left += value
             if _is_holder(value):
-                self._attributes.append((vars(value), dict(vars(value))))
-                left += vars(value).values()
+                self._attributes.append((value.__dict__, dict(value.__dict__)))
+                left += value.__dict__.values()
 
     def restore(self) -> None:
         """Give every object its attributes and elements back."""

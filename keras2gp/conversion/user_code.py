@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras2gp._util.keras_objects import KerasLayer, KerasVariable
 from keras2gp._util.text import quoted_text, received_text
 
 __all__ = [
@@ -76,7 +77,7 @@ class UntracedError(Exception):
         line: str = "",
         *,
         reads_batch: bool = False,
-        weight: Any = None,
+        weight: KerasVariable = None,
     ) -> None:
         super().__init__(f"{line}: {why}" if line else why)
         self.hint, self.line, self.reads_batch = hint, line, reads_batch
@@ -90,7 +91,7 @@ class _ReadError(UntracedError, ValueError):
 class NoValues(keras.StatelessScope):  # type: ignore[misc]
     """Nothing is assigned, and code of the user's that reads a weight or a seed is refused."""
 
-    def get_current_value(self, variable: Any) -> Any:
+    def get_current_value(self, variable: KerasVariable) -> Any:
         """The value of a variable, which Keras's own layers may ask for."""
         frame = user_frame(sys._getframe(1), through_layers=False)  # noqa: SLF001
         if frame is not None:
@@ -143,7 +144,7 @@ def line_of(frame: FrameType, number: int = 0) -> str:
     return f"{place} ({received_text(text, 120)})" if text else place
 
 
-def reason_of(error: Exception, layer: Any) -> UntracedError:
+def reason_of(error: Exception, layer: KerasLayer) -> UntracedError:
     """The reason why code of the user's could not be traced, with the line that failed."""
     frames = [
         (frame, number)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasLayer, KerasModel, KerasNode, KerasOperation
 from keras2gp.conversion.call import Call, RefusalError, State
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.on_data import run_by_keras
@@ -49,13 +50,15 @@ class WalkedCall:
     obstacle: Obstacle | None = None
     extra_rows: tuple[LayerRow, ...] = ()
     policy: str = ""
-    operation: Any = None
+    operation: KerasOperation = None
 
 
 class KerasWalker:
     """One pass over a model: `calls` in order, `outputs` of the model, and the grown state."""
 
-    def __init__(self, functional: Any, state: State, unreadable: dict[str, Obstacle]) -> None:
+    def __init__(
+        self, functional: KerasModel, state: State, unreadable: dict[str, Obstacle]
+    ) -> None:
         self.state = state
         self.stand_ins = StandIns(state, unreadable)
         self.calls: list[WalkedCall] = []
@@ -73,7 +76,7 @@ class KerasWalker:
         images = [Tensor(tuple(t.shape[1:]), data=t) for t in self.inputs]
         self.outputs = self._model(functional, images, "")
 
-    def _model(self, functional: Any, inputs: Sequence[Tensor], prefix: str) -> list[Tensor]:
+    def _model(self, functional: KerasModel, inputs: Sequence[Tensor], prefix: str) -> list[Tensor]:
         tensors = {id(t): tensor for t, tensor in zip(functional.inputs, inputs, strict=True)}
         lines = getattr(functional, "lines", {})
         seen: dict[str, int] = {}
@@ -96,7 +99,7 @@ class KerasWalker:
         return [tensors[id(t)] for t in functional.outputs]
 
     def _node(
-        self, node: Any, tensors: dict[int, Tensor], path: str, line: str = ""
+        self, node: KerasNode, tensors: dict[int, Tensor], path: str, line: str = ""
     ) -> list[Tensor]:
         norm = written_norm(node, self._producers)
         if norm is not None and self._is_random(tensors[id(norm.of)]):
@@ -156,7 +159,7 @@ class KerasWalker:
         return [tensor]
 
     def _inside(
-        self, node: Any, call: Call, tensors: dict[int, Tensor]
+        self, node: KerasNode, call: Call, tensors: dict[int, Tensor]
     ) -> tuple[Any | None, list[Tensor]]:
         """The graph inside of a call, and its inputs; None for a call that has a reader of its own.
 
@@ -196,7 +199,12 @@ class KerasWalker:
         return tensors[id(tensor)]
 
     def inside(
-        self, layer: Any, tensor: Tensor, path: str, shape: tuple[int | None, ...], apart: Any
+        self,
+        layer: KerasLayer,
+        tensor: Tensor,
+        path: str,
+        shape: tuple[int | None, ...],
+        apart: Any,
     ) -> list[Tensor]:
         """The results of a layer that another one wraps.
 
@@ -243,7 +251,7 @@ class KerasWalker:
         return results[0]
 
     def _wrapped(
-        self, layer: Any, tensor: Tensor, path: str, shape: tuple[int | None, ...]
+        self, layer: KerasLayer, tensor: Tensor, path: str, shape: tuple[int | None, ...]
     ) -> list[Tensor]:
         call = Call(layer, (tensor,), {}, shape)
         graph = None if self.state.layers.reader_of(layer) is not None else functional_of(layer)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras2gp._util.keras_objects import KerasNode, KerasOperation, KerasVariable
 from keras2gp.conversion.derived_weights import turned
 
 __all__ = [
@@ -30,7 +31,7 @@ class StandIn:
     outputs:   the results of the calls that it stands for
     """
 
-    operation: Any
+    operation: KerasOperation
     arguments: Any
     outputs: Sequence[Any]
 
@@ -41,13 +42,13 @@ class StandIn:
         return tensors
 
 
-def variables_of(node: Any) -> list[Any]:
+def variables_of(node: KerasNode) -> list[Any]:
     """The weights among the arguments of a call."""
     arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
     return [value for value in arguments if isinstance(value, keras.Variable)]
 
 
-def matrix_of(node: Any, weight: Any) -> Any | None:
+def matrix_of(node: KerasNode, weight: KerasVariable) -> Any | None:
     """The matrix w of a call that is x @ w, as matmul, dot, tensordot or einsum; None for others.
 
     It is the weight, or the weight with its axes exchanged where the call sums over its columns.
@@ -77,7 +78,7 @@ def matrix_of(node: Any, weight: Any) -> Any | None:
     return None if summed is None else weight if summed == 0 else turned(weight, (1, 0))
 
 
-def sums_positions(node: Any, weight: Any) -> bool:
+def sums_positions(node: KerasNode, weight: KerasVariable) -> bool:
     """Whether a call is w @ x, or an einsum that sums neither channels nor images of a tensor."""
     tensors, name = node.arguments.keras_tensors, type(node.operation).__name__
     if len(tensors) != 1 or len(tensors[0].shape) < 3:
@@ -92,13 +93,13 @@ def sums_positions(node: Any, weight: Any) -> bool:
     return bool(summed) and not summed & {others[0], others[-1]}
 
 
-def _letters(operation: Any) -> tuple[list[str], str]:
+def _letters(operation: KerasOperation) -> tuple[list[str], str]:
     """The letters of the arguments of an einsum, and those of its result."""
     sources, _, result = operation.subscripts.replace(" ", "").partition("->")
     return sources.split(","), result
 
 
-def is_pair(node: Any, weight: Any) -> bool:
+def is_pair(node: KerasNode, weight: KerasVariable) -> bool:
     """Whether a call is of a tensor and a weight, in this order unless that makes no difference."""
     args = node.arguments.args
     if len(args) == 2 and type(node.operation).__name__ in ("Add", "Multiply"):
@@ -107,12 +108,12 @@ def is_pair(node: Any, weight: Any) -> bool:
     return tensor and args[1] is weight
 
 
-def uses_of(weight: Any, nodes: Sequence[Any]) -> list[Any]:
+def uses_of(weight: KerasVariable, nodes: Sequence[Any]) -> list[Any]:
     """The calls on a weight."""
     return [node for node in nodes if any(v is weight for v in variables_of(node))]
 
 
-def last_of(node: Any, nodes: Sequence[Any], outputs: Sequence[Any]) -> Any:
+def last_of(node: KerasNode, nodes: Sequence[Any], outputs: Sequence[Any]) -> Any:
     """The call that adds biases, one for each unit, to the result of another, and nothing else."""
     result = node.outputs[0]
     after = [n for n in nodes if any(t is result for t in n.input_tensors)]

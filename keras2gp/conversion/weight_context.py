@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.keras_objects import KerasLayer
 from keras2gp._util.text import numbers_text, quoted_text
 from keras2gp.conversion.data_inputs import InputContext
 from keras2gp.conversion.derived_weights import as_drawn
@@ -24,7 +25,7 @@ BIASES_OF_MEAN = "biases of mean"
 class WeightContext(InputContext):
     """Enters the weights of a call's layer into the parameters."""
 
-    def bias_mean(self, layer: Any, name: str) -> float | Array:
+    def bias_mean(self, layer: KerasLayer, name: str) -> float | Array:
         """The mean of a layer's initial biases; 0 where the user states its variances.
 
         An array where it differs between channels, which broadcasts against Keras's shape.
@@ -40,7 +41,7 @@ class WeightContext(InputContext):
 
     def weights(
         self,
-        layer: Any,
+        layer: KerasLayer,
         fan_in: int,
         *,
         kernel: str = "kernel",
@@ -81,7 +82,7 @@ class WeightContext(InputContext):
         self.state.parameters[name] = variances
         return name, self.calls_before(layer, suffix)
 
-    def calls_before(self, layer: Any, suffix: str) -> int:
+    def calls_before(self, layer: KerasLayer, suffix: str) -> int:
         """Count a call of a layer's weights that are no parameters: how many there were before.
 
         suffix: names the weights
@@ -91,7 +92,7 @@ class WeightContext(InputContext):
         self.state.calls[name] = count + 1
         return count
 
-    def require_own_weights(self, layer: Any, weights: Sequence[Any]) -> None:
+    def require_own_weights(self, layer: KerasLayer, weights: Sequence[Any]) -> None:
         """Refuse a layer that shares a random weight with another: they are not independent."""
         for weight in weights:
             drawn = as_drawn(weight)
@@ -104,7 +105,9 @@ class WeightContext(InputContext):
                     by_shape=False,
                 )
 
-    def note_distributions(self, layer: Any, inputs: int | None, kernel: str, name: str) -> None:
+    def note_distributions(
+        self, layer: KerasLayer, inputs: int | None, kernel: str, name: str
+    ) -> None:
         """Note weights that are not Gaussian at any width but taken as Gaussian.
 
         inputs: how many numbers of the data one output sums over; None for a sum over channels

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasNode
 from keras2gp.conversion.call import State
 from keras2gp.conversion.registry import entry_of
 from keras2gp.conversion.tensor import Tensor
@@ -56,7 +57,7 @@ class _Statistic:
     epsilon: float = 0.0
 
 
-def written_norm(node: Any, producers: Producers) -> WrittenNorm | None:
+def written_norm(node: KerasNode, producers: Producers) -> WrittenNorm | None:
     """The normalisation that a call is the last step of; None for any other call."""
     reader, kind = _Reader(producers), type(node.operation).__name__
     if kind == "Normalize" and node.operation.order == 2:
@@ -77,7 +78,7 @@ def written_norm(node: Any, producers: Producers) -> WrittenNorm | None:
     return None
 
 
-def centred(node: Any, producers: Producers) -> Any:
+def centred(node: KerasNode, producers: Producers) -> Any:
     """The symbolic tensor x of a call x - mean(x) over its last axis; None for other calls."""
     if type(node.operation).__name__ != "Subtract":
         return None
@@ -210,7 +211,7 @@ class _Reader:
                 return self._of_squares(node, name)
         return None
 
-    def _of_squares(self, node: Any, kind: str) -> _Statistic | None:
+    def _of_squares(self, node: KerasNode, kind: str) -> _Statistic | None:
         """A mean of squares, or their sum."""
         found = self._over(node, kind)
         if found is None:
@@ -235,7 +236,7 @@ class _Reader:
         node = self._made(tensor, "Subtract")
         return None if node is None else self.less_mean(node, axes)
 
-    def less_mean(self, node: Any, axes: tuple[int, ...]) -> Any:
+    def less_mean(self, node: KerasNode, axes: tuple[int, ...]) -> Any:
         """The tensor from which a call takes its own mean away; None if it does not."""
         pair = self.pair(node)
         if pair is None:
@@ -246,13 +247,13 @@ class _Reader:
         stated = self._over(mean, "mean")
         return pair[0] if stated and (stated.of, stated.axes) == (pair[0], axes) else None
 
-    def pair(self, node: Any) -> tuple[Any, Any] | None:
+    def pair(self, node: KerasNode) -> tuple[Any, Any] | None:
         """The two symbolic tensors of a call, in order."""
         leaves = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
         tensors = [self.before(v) for v in leaves if isinstance(v, keras.KerasTensor)]
         return (tensors[0], tensors[1]) if len(tensors) == 2 else None
 
-    def _over(self, node: Any, kind: str) -> _Statistic | None:
+    def _over(self, node: KerasNode, kind: str) -> _Statistic | None:
         """The statistic of a call that keeps the axes it is over."""
         operation, tensor = node.operation, self.before(node.input_tensors[0])
         axes = operation.axes if hasattr(operation, "axes") else operation.axis
@@ -277,7 +278,7 @@ def _axes(axis: Any, tensor: KerasTensor) -> tuple[int, ...]:
     return tuple(sorted({a % rank for a in ([axis] if isinstance(axis, int) else axis)}))
 
 
-def _second(node: Any) -> float | None:
+def _second(node: KerasNode) -> float | None:
     """The exponent of a power."""
     arguments = node.arguments
     stated = arguments.args[1] if len(arguments.args) > 1 else arguments.kwargs.get("x2")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
 from keras2gp._util.checks import is_whole_number, one_of, truth, whole_number
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.text import received_text
 from keras2gp.empirical.kernel import EmpiricalKernel, Kind, Parameterization
 from keras2gp.empirical.network import Network, chosen_model
@@ -20,7 +20,7 @@ __all__ = ["empirical_kernel"]
 
 
 def empirical_kernel(
-    model: Any,
+    model: KerasModel,
     kind: Kind = "ntk",
     *,
     parameterization: Parameterization | None = None,
@@ -129,7 +129,7 @@ def empirical_kernel(
     )
 
 
-def _require_built(model: Any) -> None:
+def _require_built(model: KerasModel) -> None:
     if isinstance(model, str):
         raise InputError(
             f"model={received_text(model)}: expected a live Keras model. Try: "

@@ -14,6 +14,7 @@ from keras import activations, layers
 
 from keras2gp._util.arrays import Array, Images, KerasTensor, Tensor
 from keras2gp._util.checks import is_whole_number
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.memory import require_memory
 from keras2gp._util.text import quoted_text, received_text
 from keras2gp.conversion.on_data import called
@@ -43,7 +44,7 @@ class Network:
     """
 
     def __init__(
-        self, model: Any, chosen: int | str | None, values: Sequence[Array] | None = None
+        self, model: KerasModel, chosen: int | str | None, values: Sequence[Array] | None = None
     ) -> None:
         self.model, self._chosen = model, chosen
         self._called = called(model)
@@ -177,7 +178,7 @@ _OPERATIONS = ("Softmax", "Sigmoid", "LogSoftmax", "LogSigmoid")
 
 
 def chosen_model(
-    model: Any, output: int | str | None, *, logits: bool
+    model: KerasModel, output: int | str | None, *, logits: bool
 ) -> tuple[Any, int | str | None]:
     """A model of one output, and which output of it is meant if Keras has no graph of it.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from keras2gp._util.keras_objects import KerasLayer, KerasModel
 from keras2gp._util.text import received_text
 from keras2gp.conversion.initial_values import element_variance, initial_constant
 from keras2gp.conversion.registry import functional_of
@@ -28,7 +29,7 @@ class Weight:
 
     path: str
     shape: tuple[int, ...]
-    layer: Any
+    layer: KerasLayer
     name: str
 
     @property
@@ -65,7 +66,7 @@ class Weight:
             raise PriorError(f"{one_line(self.path)}: {error}. Or try: {remedy}") from error
 
 
-def weights_of(model: Any) -> Iterator[Weight]:
+def weights_of(model: KerasModel) -> Iterator[Weight]:
     """The trainable variables of a model, in Keras's order."""
     layers = model._flatten_layers()  # noqa: SLF001
     owners = {id(v): layer for layer in layers for v in layer._trainable_variables}  # noqa: SLF001
@@ -74,7 +75,7 @@ def weights_of(model: Any) -> Iterator[Weight]:
         yield Weight(variable.path, shape, owners.get(id(variable)), variable.name)
 
 
-def last_weights(model: Any, weights: Sequence[Weight], last: str | None) -> list[int]:
+def last_weights(model: KerasModel, weights: Sequence[Weight], last: str | None) -> list[int]:
     """Which of the weights belong to the last layers: the output depends on no later ones.
 
     Args:
@@ -105,7 +106,7 @@ def last_weights(model: Any, weights: Sequence[Weight], last: str | None) -> lis
     return places
 
 
-def _final(functional: Any) -> dict[int, Any]:
+def _final(functional: KerasModel) -> dict[int, Any]:
     """The layers with trainable weights that are met first on the ways back from the output."""
     found: dict[int, Any] = {}
     waiting, seen = list(functional.outputs), set()

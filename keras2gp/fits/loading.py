@@ -12,6 +12,7 @@ from keras2gp._util.fit_record import HEAD, RECORD, read_record
 from keras2gp._util.paths import as_path, read_if_regular
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.errors import InputError, ModelFileError
+from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.kernel.algebra import ComposedKernel, composed
 from keras2gp.kernel.composed_files import is_composed, read_composed
 from keras2gp.kernel.kernel import Kernel
@@ -27,7 +28,7 @@ def load(
     activations: Mapping[Any, Any] | None = None,
     layers: Mapping[Any, Any] | None = None,
     *,
-    kernel: Any = None,
+    kernel: KernelLike = None,
     gram: GramLike = None,
 ) -> Any:
     """Load a kernel that Kernel.save wrote, or a fit of an estimator's `save` or of the command.
@@ -78,7 +79,7 @@ def load(
     return _load_head(path / "head", kernel, gram)
 
 
-def _load_head(directory: Path, kernel: Any, gram: GramLike) -> Any:
+def _load_head(directory: Path, kernel: KernelLike, gram: GramLike) -> Any:
     """A fit. scikit-learn and scipy, which a kernel does without, are imported for it alone."""
     from keras2gp.gp.saving import load_head  # noqa: PLC0415
 

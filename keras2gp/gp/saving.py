@@ -22,7 +22,7 @@ from keras2gp.errors import (
     NumericalError,
     StoreError,
 )
-from keras2gp.gp.arguments.kernel_function import check_kernel, kernel_values
+from keras2gp.gp.arguments.kernel_function import KernelLike, check_kernel, kernel_values
 from keras2gp.gp.classification.classifier import GPClassifier
 from keras2gp.gp.classification.dirichlet import DirichletPosterior
 from keras2gp.gp.ensemble.estimator import TrainedEnsemble
@@ -102,7 +102,7 @@ def save_head(estimator: Head, directory: str | Path) -> None:
     write_head(estimator, as_path("directory", directory))
 
 
-def load_head(directory: str | Path, kernel: Any, gram: GramLike = None) -> Head:
+def load_head(directory: str | Path, kernel: KernelLike, gram: GramLike = None) -> Head:
     """Read a fit that `save_head` wrote; its predictions are the same as before.
 
     Args:
@@ -150,7 +150,7 @@ def load_head(directory: str | Path, kernel: Any, gram: GramLike = None) -> Head
     return estimator
 
 
-def _unfitted(head: Mapping[str, Any], kernel: Any) -> Head:
+def _unfitted(head: Mapping[str, Any], kernel: KernelLike) -> Head:
     """An estimator with the settings of the head; KeyError and the like where it is malformed.
 
     Raises:

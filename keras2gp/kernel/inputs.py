@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, InputsLike
 from keras2gp._util.checks import as_float, numbers_of, require_plain
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.memory import NEGLIGIBLE, require_memory
 from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.errors import InputError
@@ -49,7 +50,7 @@ class InputSpec:
         )
 
 
-def numbers_per_image(model: Any) -> int:
+def numbers_per_image(model: KerasModel) -> int:
     """Numbers that a Keras model holds for one image while it runs: Keras keeps every tensor."""
     tensors = keras.tree.flatten([operation.output for operation in model.operations])
     return sum(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in tensors)

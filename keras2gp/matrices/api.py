@@ -23,7 +23,7 @@ from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.layout import LARGEST_SIDE
 from keras2gp.matrices.local import in_memory
 from keras2gp.matrices.store import GramStore
-from keras2gp.matrices.work import BlockProgram, Executor, Work
+from keras2gp.matrices.work import BlockProgram, Executor, ExecutorLike, Work
 
 __all__ = ["estimate", "gram"]
 
@@ -49,7 +49,7 @@ def gram(
     x2: InputsLike = None,
     out: str | Path | None = None,
     *,
-    executor: Any = "auto",
+    executor: ExecutorLike = "auto",
     progress: Progress = True,
     positions: Literal["equal", "all"] = "equal",
 ) -> Matrix | GramStore:
@@ -103,7 +103,7 @@ def compute(
     x2: InputsLike = None,
     out: str | Path | None = None,
     *,
-    executor: Any = "auto",
+    executor: ExecutorLike = "auto",
     progress: Progress = False,
     shape: BlockShape | None = None,
     positions: Literal["equal", "all"] = "equal",

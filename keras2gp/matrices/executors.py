@@ -16,7 +16,7 @@ from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.matrices.blocks import Block
 from keras2gp.matrices.room import room_of
-from keras2gp.matrices.work import Executor, Sink, Work, finish
+from keras2gp.matrices.work import Executor, ExecutorLike, Sink, Work, finish
 
 __all__ = ["Mirrored", "Threads", "dask_workers", "executor_of"]
 
@@ -26,7 +26,7 @@ _OTHER_MACHINES = (
 )
 
 
-def executor_of(choice: Any) -> Executor:
+def executor_of(choice: ExecutorLike) -> Executor:
     """The executor that the user asks for.
 
     choice: "auto" for all GPUs if there are any, else threads; "threads"; "gpus"; "dask" for a

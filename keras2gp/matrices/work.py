@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.blocks import Block, BlockShape
 from keras2gp.matrices.plan import Partition
 
-__all__ = ["BlockProgram", "Executor", "Sink", "Work", "finish", "require_finite"]
+__all__ = ["BlockProgram", "Executor", "ExecutorLike", "Sink", "Work", "finish", "require_finite"]
 
 
 class BlockProgram(Protocol):
@@ -150,6 +150,10 @@ class Executor(Protocol):
         The first fault ends the run: it is raised once no block is in progress any more. Closing
         the generator does the same.
         """
+
+
+ExecutorLike: TypeAlias = Any
+"""What a user states: a name, the address of a scheduler, a tf.distribute.Strategy, an Executor."""
 
 
 def finish(work: Work, block: Block, sink: Sink) -> None:

@@ -8,8 +8,9 @@ import time
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp.errors import ModelFileError, StoreError, one_line
 
 __all__ = ["copy_member", "member_of", "member_size", "printable", "save_archive", "too_large"]
@@ -31,7 +32,7 @@ _ZIP_ERRORS = (
 )
 
 
-def save_archive(model: Any, path: Path) -> None:
+def save_archive(model: KerasModel, path: Path) -> None:
     """Save a Keras model as a .keras archive.
 
     Raises:

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
+from keras2gp._util.keras_objects import KerasOperation, KerasVariable
+
 __all__ = ["size_of", "with_exact_constants", "without_values"]
 
 _DRAWN = 2**24
@@ -18,7 +20,7 @@ _DRAWN = 2**24
 _PENDING = "uninitialized_variables"
 
 
-def size_of(variable: Any) -> int:
+def size_of(variable: KerasVariable) -> int:
     """The number of elements of a Keras variable."""
     return math.prod(variable.shape)
 
@@ -55,7 +57,7 @@ def without_values(scope: Any | None = None) -> Iterator[list[Any]]:
         global_state.set_global_attribute(_PENDING, [])
 
 
-def with_exact_constants(operation: Any, dtype: str) -> Any:
+def with_exact_constants(operation: KerasOperation, dtype: str) -> Any:
     """A layer or operation whose settings are not rounded to float32, or a model of such layers.
 
     Keras casts a setting such as the scale of Rescaling by tf.cast, which makes a float32 tensor of
@@ -74,7 +76,7 @@ def with_exact_constants(operation: Any, dtype: str) -> Any:
     return operation
 
 
-def _keep_constants(operation: Any) -> None:
+def _keep_constants(operation: KerasOperation) -> None:
     for name, value in list(vars(operation).items()):
         if type(value) is float:
             setattr(operation, name, np.float64(value))

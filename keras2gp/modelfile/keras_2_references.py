@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from keras2gp._util.keras_objects import KerasNode
 from keras2gp.modelfile.config_values import Config
 from keras2gp.modelfile.keras_2_settings import is_of_keras
 
@@ -28,7 +29,7 @@ def is_model(config: Config) -> bool:
     return keras_name and config.get("registered_name") in (None, name)
 
 
-def call_of(node: Any, start: dict[str, int]) -> Any:
+def call_of(node: KerasNode, start: dict[str, int]) -> Any:
     """A call of a layer in the form of Keras 3: arguments, of which some are tensors."""
     if isinstance(node, dict) and "args" in node:
         return node

@@ -16,6 +16,7 @@ import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasLayer, KerasModel
 from keras2gp._util.memory import require_memory
 from keras2gp._util.paths import as_path
 from keras2gp._util.text import size_text
@@ -219,7 +220,7 @@ def _sequential(cls: Any, config: Any, custom_objects: Any = None) -> Any:
     return model
 
 
-def _leaves(layer: Any) -> Iterator[Any]:
+def _leaves(layer: KerasLayer) -> Iterator[Any]:
     """The layers inside of a model; models, pipelines and wrappers are opened."""
     children = getattr(layer, "layers", None)
     if isinstance(layer, keras.layers.Wrapper):
@@ -230,7 +231,7 @@ def _leaves(layer: Any) -> Iterator[Any]:
         yield from _leaves(child)
 
 
-def _require_low_rank(file: Path, model: Any) -> None:
+def _require_low_rank(file: Path, model: KerasModel) -> None:
     """Refuse low-rank updates that do not fit in memory: Keras adds them to read a kernel's shape.
 
     Raises: ModelFileError
@@ -251,7 +252,9 @@ def _is_adapted(layer: object) -> bool:
     return isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
 
 
-def _load_weights(source: ModelSource, version: str | None, model: Any, fixed: list[Any]) -> None:
+def _load_weights(
+    source: ModelSource, version: str | None, model: KerasModel, fixed: list[Any]
+) -> None:
     """Load trained weights, except those of the layers in `fixed`; refuse non-finite ones."""
     file = source.path
     left_out = {id(variable) for layer in fixed for variable in layer.variables}

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras.src.utils.naming import to_snake_case
 
+from keras2gp._util.keras_objects import KerasLayer, KerasModel, KerasVariable
 from keras2gp._util.text import quoted_text
 from keras2gp.errors import ModelFileError
 from keras2gp.modelfile.archive import printable
@@ -37,7 +38,7 @@ def cause_of(error: Exception) -> str:
 
 
 def load_weights(
-    source: ModelSource, version: str | None, model: Any, fixed: list[Any], limit: int
+    source: ModelSource, version: str | None, model: KerasModel, fixed: list[Any], limit: int
 ) -> None:
     """Load trained weights, except those of the layers in `fixed`.
 
@@ -82,7 +83,7 @@ def _checked_top(file: h5py.File, path: Path, limit: int) -> h5py.Group:
     return top
 
 
-def _refuse_flipped(file: h5py.File, path: Path, model: Any) -> None:
+def _refuse_flipped(file: h5py.File, path: Path, model: KerasModel) -> None:
     """Refuse kernels of convolutions that Keras 2 stored for Theano: its convolutions flip them."""
     convolutions = (part for part in model._flatten_layers() if "Conv" in type(part).__name__)  # noqa: SLF001
     if text_of(file, "backend", _BACKEND) == b"theano" and any(convolutions):
@@ -102,7 +103,7 @@ class _Loader:
     def __init__(self, path: Path, left_out: set[int]) -> None:
         self.path, self.left_out = path, left_out
 
-    def load_by_names(self, top: h5py.Group, model: Any) -> None:
+    def load_by_names(self, top: h5py.Group, model: KerasModel) -> None:
         """Load the groups of an HDF5 file, each of which has the name of a layer."""
         groups = {name.replace("/", "_"): group for name, group in _groups(top)}
         for layer in model.layers:
@@ -130,7 +131,7 @@ class _Loader:
         for variable, key in zip(variables, order, strict=True):
             self._set(variable, found[key])
 
-    def load_by_places(self, group: h5py.Group, layer: Any) -> None:
+    def load_by_places(self, group: h5py.Group, layer: KerasLayer) -> None:
         """Load a layer of a Keras 2 archive, whose groups go by class and number."""
         own = [*layer._trainable_variables, *layer._non_trainable_variables]  # noqa: SLF001
         stored = group.get("vars")
@@ -153,7 +154,7 @@ class _Loader:
             if isinstance(part, keras.Layer) and isinstance(group[name], h5py.Group):
                 self.load_by_places(group[name], part)
 
-    def _load_container(self, group: h5py.Group, model: Any) -> None:
+    def _load_container(self, group: h5py.Group, model: KerasModel) -> None:
         """Load the layers of a model: of a class with weights, the k-th has the k-th group."""
         container = next((group[name] for name in _CONTAINERS if name in group), None)
         if not isinstance(container, h5py.Group):
@@ -175,7 +176,7 @@ class _Loader:
         if left:
             raise _misfit(self.path, f"it holds weights of other layers, {printable(left[0])}")
 
-    def _set(self, variable: Any, dataset: Any) -> None:
+    def _set(self, variable: KerasVariable, dataset: Any) -> None:
         """Give a variable the numbers of a dataset of its shape."""
         if not isinstance(dataset, h5py.Dataset) or tuple(dataset.shape) != tuple(variable.shape):
             shape = getattr(dataset, "shape", None)
@@ -248,7 +249,7 @@ def _numbered(name: str) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else (name, 0)
 
 
-def _finish(model: Any) -> None:
+def _finish(model: KerasModel) -> None:
     """Have the layers that compute with what was loaded take note of it."""
     for part in model._flatten_layers():  # noqa: SLF001
         if isinstance(part, keras.layers.Normalization) and part.input_mean is None and part.built:

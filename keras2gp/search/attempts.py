@@ -28,6 +28,7 @@ from keras2gp.gp.metrics import error_rate
 from keras2gp.gp.process.base import JitterWarning
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
+from keras2gp.matrices.work import ExecutorLike
 from keras2gp.modelfile.archive import save_archive
 from keras2gp.search.spaces import Settings
 from keras2gp.search.trials import Trial
@@ -73,7 +74,7 @@ class Attempts:
     score: str
     noise_variance: float
     dtype: str
-    executor: Any
+    executor: ExecutorLike
 
     def run(self, number: int, settings: Settings, folder: Path, least: float | None) -> Outcome:
         """Run one trial; the outcome of a failed one has its reason.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +19,7 @@ from keras2gp._util.files import held, made_folders, write_file
 from keras2gp._util.paths import as_path
 from keras2gp._util.progress import Advance, check_advance
 from keras2gp.errors import InputError, StoreError
+from keras2gp.matrices.work import ExecutorLike
 from keras2gp.search.attempts import CANDIDATE, Attempts, Outcome, Split
 from keras2gp.search.spaces import OwnModel, PaperNetwork, Space
 from keras2gp.search.trials import (
@@ -67,7 +67,7 @@ def random_search(
     seed: int = 0,
     noise_variance: float = 0.0,
     dtype: str = "float32",
-    executor: Any = "auto",
+    executor: ExecutorLike = "auto",
     isolated: bool | None = None,
     progress: Advance = lambda _done, _total: None,
     told: Callable[[Trial], None] = lambda _trial: None,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from keras2gp._util.arrays import InputsLike
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.progress import Advance, check_advance
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.pipeline import MaxPooling, Prior, convert
@@ -19,7 +20,7 @@ __all__ = ["converted", "verify"]
 
 
 def verify(
-    model: Any,
+    model: KerasModel,
     kernel: Kernel | None = None,
     *,
     data: InputsLike = IMAGES,
@@ -133,7 +134,7 @@ def verify(
 
 
 def converted(
-    model: Any,
+    model: KerasModel,
     prior: Prior = "initializers",
     overrides: Mapping[str, Any] | None = None,
     output: str | int | None = None,
@@ -149,7 +150,7 @@ def converted(
 
 @contextmanager
 def _converting(
-    model: Any,
+    model: KerasModel,
     prior: Prior,
     overrides: Mapping[str, Any] | None,
     output: str | int | None,

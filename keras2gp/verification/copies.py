@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras.src.applications import convnext
 
+from keras2gp._util.keras_objects import KerasLayer, KerasOperation
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.initial_values import initial_constants
 from keras2gp.verification.costs import Scale
@@ -70,17 +71,17 @@ class Copies:
         """The copy of a layer or an operation without random weights."""
         return self._once(call.operation, lambda: self._copy(call, path))
 
-    def of_recurrent(self, operation: Any) -> Any:
+    def of_recurrent(self, operation: KerasOperation) -> Any:
         """The copy of a recurrent layer, or of two directions."""
         return self._once(operation, lambda: self._recurrent(operation))
 
-    def _once(self, operation: Any, make: Callable[[], Any]) -> Any:
+    def _once(self, operation: KerasOperation, make: Callable[[], Any]) -> Any:
         key = id(operation)
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
-    def _recurrent(self, operation: Any) -> Any:
+    def _recurrent(self, operation: KerasOperation) -> Any:
         directions = []
         for layer in recurrent_layers(operation).values():
             config = layer.get_config()
@@ -154,7 +155,7 @@ class Copies:
             sizes["groups"] = self.grown(layer.groups)
         return sizes
 
-    def _operation(self, operation: Any, call: Call, path: str) -> Any:
+    def _operation(self, operation: KerasOperation, call: Call, path: str) -> Any:
         """A copy of an operation of keras.ops, which leaves the nodes of the original alone."""
         kind = type(operation).__name__
         if self._averages and kind == "MaxPool":
@@ -186,7 +187,7 @@ class Copies:
         return int(channels * self._scale.factor)
 
 
-def _settings(layer: Any) -> dict[str, Any]:
+def _settings(layer: KerasLayer) -> dict[str, Any]:
     """The settings of a layer, with its activation as the function itself.
 
     A function of the user's own has no name in Keras, which looks for its source to tell of it.

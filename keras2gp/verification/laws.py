@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import initializers
 
 from keras2gp._util.arrays import Tensor
+from keras2gp._util.keras_objects import KerasInitializer, KerasOperation
 from keras2gp.conversion.initial_values import initial_constants
 
 __all__ = ["Law", "gamma_law"]
@@ -22,7 +23,7 @@ class Law:
         initializer: Keras's RandomNormal, TruncatedNormal or RandomUniform.
     """
 
-    initializer: Any
+    initializer: KerasInitializer
 
     def values(self, shape: Any, seed: Tensor) -> Tensor:
         """Values of that shape; equal seeds give equal ones.
@@ -42,7 +43,7 @@ class Law:
         return draw(shape, seed, law.mean, law.stddev)
 
 
-def gamma_law(operation: Any) -> Law | None:
+def gamma_law(operation: KerasOperation) -> Law | None:
     """The law of a layer's gamma; None where it has none, or starts at constants."""
     initializer = getattr(operation, "gamma_initializer", None)
     if initializer is None or getattr(operation, "gamma", None) is None:

@@ -15,6 +15,7 @@ from keras import layers
 from keras.activations import linear
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasLayer, KerasOperation, KerasVariable
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.reading import with_data_of_constants
@@ -60,7 +61,7 @@ class DrawnWeight:
         fan_in: How many of its weights one output sums over; None for a bias.
     """
 
-    variable: Any
+    variable: KerasVariable
     fan_in: int | None
 
     def deviation(self, variances: LayerVariances) -> float:
@@ -75,25 +76,25 @@ def entries_of(path: str) -> frozenset[str]:
     return frozenset(path + suffix for suffix in _SUFFIXES)
 
 
-def _weights(operation: Any) -> str:
+def _weights(operation: KerasOperation) -> str:
     """How the random weights of a layer are arranged, as the table of layers says; "" if none."""
     entry = entry_of(operation)
     return "" if entry is None else entry.weights
 
 
-def weighted(operation: Any) -> bool:
+def weighted(operation: KerasOperation) -> bool:
     """Whether an operation is a layer with random weights whose sizes are known here."""
     return bool(_weights(operation))
 
 
-def depthwise(layer: Any) -> bool:
+def depthwise(layer: KerasLayer) -> bool:
     """Whether each output channel of a layer with weights reads a single channel of its input."""
     if _weights(layer) == "convolution":
         return bool(layer.groups > 1 and layer.kernel.shape[-2] == 1)
     return _weights(layer) == "depthwise"
 
 
-def separable(layer: Any) -> bool:
+def separable(layer: KerasLayer) -> bool:
     """Whether a layer has two kernels: a depthwise one, and a pointwise one after it."""
     return _weights(layer) == "separable"
 
@@ -104,7 +105,9 @@ _STEPS = {
 }
 
 
-def separated(layer: Any, config: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+def separated(
+    layer: KerasLayer, config: dict[str, Any]
+) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """The two layers that a separable convolution equals: suffix, class and settings of each."""
     first, second = _STEPS[type(layer)]
     shared = {key: config[key] for key in ("data_format", "dtype", "trainable")}
@@ -125,29 +128,29 @@ def joins(call: Call) -> bool:
     return type(call.operation).__name__ in _JOINS and len(call.tensors) > 1
 
 
-def recurrent(layer: Any) -> bool:
+def recurrent(layer: KerasLayer) -> bool:
     """Whether a layer goes through the steps of a sequence with the same weights."""
     return _weights(layer) == "recurrent"
 
 
-def recurrent_layers(layer: Any) -> dict[str, Any]:
+def recurrent_layers(layer: KerasLayer) -> dict[str, Any]:
     """The layers of a recurrent layer's directions, by the suffix of their names in parameters."""
     if isinstance(layer, layers.Bidirectional):
         return {"/forward": layer.forward_layer, "/backward": layer.backward_layer}
     return {"": layer}
 
 
-def channels_first(layer: Any) -> bool:
+def channels_first(layer: KerasLayer) -> bool:
     """Whether a layer's tensors have their channels before their positions."""
     return getattr(layer, "data_format", "") == "channels_first"
 
 
-def transposed(layer: Any) -> bool:
+def transposed(layer: KerasLayer) -> bool:
     """Whether a layer is a transposed convolution."""
     return _weights(layer) == "transposed"
 
 
-def units_of(layer: Any) -> tuple[str, int] | None:
+def units_of(layer: KerasLayer) -> tuple[str, int] | None:
     """The setting of a layer's number of channels, and its value; None if the input sets it."""
     entry = entry_of(layer)
     if isinstance(layer, layers.Bidirectional):  # Both of its directions grow alike.
@@ -204,13 +207,13 @@ def growth_over_channels(call: Call) -> float:
     return 0.5 if name == "Sum" else -0.5
 
 
-def channelwise(operation: Any) -> bool:
+def channelwise(operation: KerasOperation) -> bool:
     """Whether each output channel is made of the same channel of the inputs, and of no other."""
     entry = entry_of(operation)
     return entry is not None and entry.channelwise
 
 
-def scales(operation: Any) -> bool:
+def scales(operation: KerasOperation) -> bool:
     """Whether an operation multiplies its input by a constant before any training."""
     if gamma_law(operation) is not None:
         return False
@@ -219,7 +222,7 @@ def scales(operation: Any) -> bool:
     return removed or (entry is not None and entry.scales)
 
 
-def drawn_weights(layer: Any, suffix: str = "") -> Iterator[DrawnWeight]:
+def drawn_weights(layer: KerasLayer, suffix: str = "") -> Iterator[DrawnWeight]:
     """The random weights of a built layer.
 
     Args:
@@ -240,7 +243,7 @@ def drawn_weights(layer: Any, suffix: str = "") -> Iterator[DrawnWeight]:
         yield DrawnWeight(layer.bias, None)
 
 
-def _fan_in(layer: Any) -> int:
+def _fan_in(layer: KerasLayer) -> int:
     shape = tuple(int(n) for n in layer.kernel.shape)
     if _weights(layer) == "depthwise":  # [*window, channels, multiplier]
         return math.prod(shape[:-2])

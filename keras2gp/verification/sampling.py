@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, InputsLike, KerasTensor, Tensor
 from keras2gp._util.checks import is_whole_number
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp.conversion.on_data import called
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.graph.ops import Tokens
@@ -160,7 +161,7 @@ class Sampler:
 
     def __init__(
         self,
-        model: Any,
+        model: KerasModel,
         taps: Sequence[Tap],
         deviations: Sequence[float | None],
         images: Sequence[Images],

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp.conversion.call import Call, State
 from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.tensor import Tensor
@@ -90,7 +91,7 @@ class Survey(StepByStep):
 
     def __init__(
         self,
-        functional: Any,
+        functional: KerasModel,
         known: Collection[str],
         output: str,
         *,

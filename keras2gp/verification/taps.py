@@ -12,6 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasLayer, KerasModel, KerasOperation
 from keras2gp.verification.layers import DrawnWeight, Random, channels_first, scales
 
 __all__ = ["Copied", "Linear", "Tap", "Taps"]
@@ -83,7 +84,7 @@ class Taps:
         self._sums: dict[int, tuple[Tap, tuple[int, ...]]] = {}
         self._uses: Counter[int] = Counter()
 
-    def of_model(self, model: Any) -> list[Tap]:
+    def of_model(self, model: KerasModel) -> list[Tap]:
         """The taps that a model's output depends on, in the order of their draws."""
         operations = {id(operation) for operation in model.operations}
         taps = []
@@ -97,7 +98,7 @@ class Taps:
 
     def weights(
         self,
-        layer: Any,
+        layer: KerasLayer,
         drawn: Sequence[tuple[DrawnWeight, float]],
         source: Any,
         result: Any,
@@ -127,13 +128,13 @@ class Taps:
         linear = Linear(draw, variance, axis, (id(result),))
         return Copied(shape, data=result, latest=draw, linear=linear)
 
-    def recurrent(self, layer: Any, source: Any, result: Any) -> Copied:
+    def recurrent(self, layer: KerasLayer, source: Any, result: Any) -> Copied:
         """Note a call of a recurrent layer; no tap, since its units depend on their own past."""
         self._uses[id(source.data)] += 1
         draw = self._draws.setdefault(id(layer), len(self._draws))
         return Copied(tuple(result.shape[1:]), data=result, latest=max(draw, _latest(source)))
 
-    def between(self, operation: Any, sources: Sequence[Any], result: Any) -> Copied:
+    def between(self, operation: KerasOperation, sources: Sequence[Any], result: Any) -> Copied:
         """Note a call without random weights of a copy, `operation`."""
         for source in sources:
             self._uses[id(source.data)] += 1
@@ -159,7 +160,7 @@ class Taps:
         self._sums[linear.draw] = tap, linear.chain
 
 
-def _scaled(operation: Any, source: Any, result: Any) -> Linear | None:
+def _scaled(operation: KerasOperation, source: Any, result: Any) -> Linear | None:
     """The law of a layer's result; None unless it is a constant times a Gaussian tensor."""
     linear = source.linear if isinstance(source, Copied) else None
     factor = linear and _factor(operation, source, linear.axis)
@@ -173,7 +174,7 @@ def _latest(tensor: KerasTensor) -> int:
     return tensor.latest if isinstance(tensor, Copied) else -1
 
 
-def _factor(operation: Any, source: Copied, axis: int) -> float | None:
+def _factor(operation: KerasOperation, source: Copied, axis: int) -> float | None:
     """The constant that a layer multiplies by, found by running it; None if it does not."""
     shape = [1] * (len(source.shape) + 1)
     shape[axis] = source.data.shape[axis]
@@ -183,7 +184,7 @@ def _factor(operation: Any, source: Copied, axis: int) -> float | None:
     return float(ones.flat[0])
 
 
-def _variance(layer: Any, drawn: Sequence[tuple[DrawnWeight, float]], source: Any) -> Any:
+def _variance(layer: KerasLayer, drawn: Sequence[tuple[DrawnWeight, float]], source: Any) -> Any:
     """Variance of a layer's outputs, given its input.
 
     It is a weighted sum of squares over the inputs of each output, which the same layer with one

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras2gp._util.arrays import InputsLike, KerasTensor
+from keras2gp._util.keras_objects import KerasModel, KerasOperation
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.priors import bias_mean
@@ -63,7 +64,7 @@ class Widened(StepByStep):
 
     def __init__(
         self,
-        functional: Any,
+        functional: KerasModel,
         scale: Scale,
         parameters: Mapping[str, LayerVariances],
         output: str,
@@ -125,7 +126,7 @@ class Widened(StepByStep):
             return super()._unfolded(tensor, steps)
         return self._notes.between(None, [tensor], super()._unfolded(tensor, steps).data)
 
-    def _is_unknown(self, operation: Any, name: str) -> bool:
+    def _is_unknown(self, operation: KerasOperation, name: str) -> bool:
         return weighted(operation) and entries_of(name).isdisjoint(self.parameters)
 
     def _weights(self, call: Call, path: str, name: str) -> list[Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.graph.variances import LayerVariances
@@ -64,7 +64,9 @@ def check_kinds(kinds: Collection[str] | None) -> tuple[str, ...]:
 
 
 def ablations(
-    functional: Any, parameters: Mapping[str, LayerVariances], kinds: Collection[str] | None = None
+    functional: KerasModel,
+    parameters: Mapping[str, LayerVariances],
+    kinds: Collection[str] | None = None,
 ) -> Iterator[Ablation]:
     """Every ablation of a model.
 

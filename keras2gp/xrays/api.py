@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from keras2gp._util.arrays import InputsLike, TargetsLike
+from keras2gp._util.keras_objects import KerasModel
+from keras2gp.matrices.work import ExecutorLike
 from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.report import XRay
 
@@ -14,7 +16,7 @@ __all__ = ["xray"]
 
 
 def xray(
-    model: Any,
+    model: KerasModel,
     x: InputsLike,
     y: TargetsLike,
     *,
@@ -32,7 +34,7 @@ def xray(
     overrides: Mapping[str, Any] | None = None,
     dtype: str = "float32",
     kind: str = "nngp",
-    executor: Any = "auto",
+    executor: ExecutorLike = "auto",
     told: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
     stated: Callable[[str], None] | None = None,
     **conversion: Any,

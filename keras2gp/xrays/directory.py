@@ -20,6 +20,7 @@ from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 from keras2gp.matrices.fingerprint import digest, graph_identity
+from keras2gp.matrices.work import ExecutorLike
 from keras2gp.modelfile.archive import save_archive
 from keras2gp.xrays.arguments import Inputs, arrays_of
 from keras2gp.xrays.files import FOLDERS, MARKER, require_ours
@@ -198,7 +199,13 @@ class Directory:
             return None
 
     def matrix(
-        self, kernel: Kernel, name: str, x1: Inputs, x2: Inputs | None = None, *, executor: Any
+        self,
+        kernel: Kernel,
+        name: str,
+        x1: Inputs,
+        x2: Inputs | None = None,
+        *,
+        executor: ExecutorLike,
     ) -> Matrix:
         """A kernel matrix, whose store is filled or found."""
         store = self.path / "kernels" / name

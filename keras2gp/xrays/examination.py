@@ -15,10 +15,12 @@ import numpy as np
 from keras2gp._util.arrays import InputsLike, TargetsLike
 from keras2gp._util.checks import is_number, one_of, whole_number
 from keras2gp._util.files import held, made_folders
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.paths import as_path
 from keras2gp._util.text import received_text
 from keras2gp.conversion.overrides import check_overrides
 from keras2gp.errors import InputError, NumericalError, StoreError
+from keras2gp.matrices.work import ExecutorLike
 from keras2gp.xrays.ablations import check_kinds
 from keras2gp.xrays.arguments import (
     arrays_of,
@@ -52,7 +54,7 @@ class Examination:
 
     def __init__(
         self,
-        model: Any,
+        model: KerasModel,
         x: InputsLike,
         y: TargetsLike,
         *,
@@ -196,7 +198,7 @@ class Examination:
     def run(
         self,
         *,
-        executor: Any = "auto",
+        executor: ExecutorLike = "auto",
         told: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
     ) -> XRay:
         """Make the X-ray; errors are those of `xray`.
@@ -213,7 +215,9 @@ class Examination:
             report.save(self._out)
         return report
 
-    def _made(self, work: Directory, executor: Any, told: Callable[[str, int, int], None]) -> XRay:
+    def _made(
+        self, work: Directory, executor: ExecutorLike, told: Callable[[str, int, int], None]
+    ) -> XRay:
         choice = self._chosen()
         if self._pilot is not None and kept(work.path / PILOT) is None:
             work.write(PILOT, self._pilot.state())

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras2gp._util.keras_objects import KerasOperation
 from keras2gp.xrays.wiring import CONVOLUTIONS, Wired, Wiring
 
 __all__ = [
@@ -49,22 +50,22 @@ _IDLE = (layers.Dropout, layers.Identity, layers.SpatialDropout1D, layers.Spatia
 _NAMELESS = frozenset({"name", "seed", "seed_generator", "noise_shape", "trainable", "dtype"})
 
 
-def is_convolution(operation: Any) -> bool:
+def is_convolution(operation: KerasOperation) -> bool:
     """Whether it is a convolution whose window and padding can be changed."""
     return isinstance(operation, CONVOLUTIONS)
 
 
-def is_normalization(operation: Any) -> bool:
+def is_normalization(operation: KerasOperation) -> bool:
     """Whether it is one of Keras's layers that normalise by a mean, a variance or a norm."""
     return isinstance(operation, _NORMALIZATIONS)
 
 
-def is_activation(operation: Any) -> bool:
+def is_activation(operation: KerasOperation) -> bool:
     """Whether it is an activation that stands alone, a layer or a function."""
     return isinstance(operation, _ACTIVATIONS) or _is_function(operation)
 
 
-def _is_function(operation: Any) -> bool:
+def _is_function(operation: KerasOperation) -> bool:
     return not isinstance(operation, keras.Layer) and type(operation).__name__ in _FUNCTIONS
 
 
@@ -75,17 +76,17 @@ def is_attached(call: Wired) -> bool:
     return any(kinds) and len(call.sources) == 1
 
 
-def is_pooling(operation: Any) -> bool:
+def is_pooling(operation: KerasOperation) -> bool:
     """Whether it is a pooling over windows."""
     return isinstance(operation, _POOLINGS)
 
 
-def is_global_pooling(operation: Any) -> bool:
+def is_global_pooling(operation: KerasOperation) -> bool:
     """Whether it is a pooling over all positions."""
     return isinstance(operation, _GLOBAL)
 
 
-def is_merge(operation: Any) -> bool:
+def is_merge(operation: KerasOperation) -> bool:
     """Whether it adds or concatenates."""
     return isinstance(operation, layers.Add | layers.Concatenate) or (
         not isinstance(operation, keras.Layer)
@@ -93,7 +94,7 @@ def is_merge(operation: Any) -> bool:
     )
 
 
-def activation_name(operation: Any) -> str:
+def activation_name(operation: KerasOperation) -> str:
     """The name of the function that a layer applies; "linear" for none."""
     function = getattr(operation, "activation", None)
     if isinstance(operation, layers.ReLU):
@@ -110,7 +111,7 @@ def calls_of(wirings: Sequence[Wiring], wanted: Callable[[Any], bool]) -> dict[s
     return {call.path: call for call in calls if wanted(call.operation)}
 
 
-def window_of(operation: Any) -> tuple[int, ...]:
+def window_of(operation: KerasOperation) -> tuple[int, ...]:
     """The window of a convolution."""
     return tuple(int(n) for n in operation.kernel_size)
 

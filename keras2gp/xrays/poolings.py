@@ -9,6 +9,7 @@ from typing import Any
 
 from keras import layers
 
+from keras2gp._util.keras_objects import KerasOperation
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.xrays.exchanges import instead
 from keras2gp.xrays.parts import (
@@ -54,7 +55,7 @@ def poolings(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Foun
         yield f"{call.path} as an average", text, {call.path: instead(_average)}
 
 
-def _is_flatten(operation: Any) -> bool:
+def _is_flatten(operation: KerasOperation) -> bool:
     return isinstance(operation, layers.Flatten)
 
 

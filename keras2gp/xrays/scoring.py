@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from keras2gp._util.arrays import Indices, Matrix
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.matrices.work import ExecutorLike
 from keras2gp.xrays.arguments import Inputs, checked_subsets, taken, without_mean
 from keras2gp.xrays.directory import Directory, scores_file
 from keras2gp.xrays.scores import Scores, Task, scored
@@ -81,7 +81,7 @@ class Scoring:
         return work.scores(self._named(variant.key, self.shares[variant.key].rows))
 
     def scores(
-        self, variant: Variant, work: Directory, executor: Any, rows: int | None = None
+        self, variant: Variant, work: Directory, executor: ExecutorLike, rows: int | None = None
     ) -> Scores:
         """The scores of a variant that has a kernel.
 
@@ -129,7 +129,12 @@ class Scoring:
         return replace(self._task, y=self._task.y[self._chosen(count)])
 
     def _matrix(
-        self, variant: Variant, share: Share, work: Directory, executor: Any, first: Inputs | None
+        self,
+        variant: Variant,
+        share: Share,
+        work: Directory,
+        executor: ExecutorLike,
+        first: Inputs | None,
     ) -> Matrix:
         """The covariances of a variant's rows, or of other images and its rows."""
         suffix = ".zarr" if first is None else ".cross.zarr"

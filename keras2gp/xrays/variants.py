@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras2gp._util.arrays import Array
+from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.text import received_text
 from keras2gp.conversion.opening import Opened, opened
 from keras2gp.conversion.overrides import apply_overrides
@@ -48,11 +49,11 @@ class Settings:
     others: Mapping[str, Any]
     position: Any = None
 
-    def base(self, model: Any) -> Kernel:
+    def base(self, model: KerasModel) -> Kernel:
         """The kernel of the model as it is, of all positions; errors are those of `convert`."""
         return convert(model, overrides=self.overrides, dtype=self.dtype, **self.others)
 
-    def variant(self, model: Any) -> Kernel:
+    def variant(self, model: KerasModel) -> Kernel:
         """The kernel of a variant, whose inputs have their sizes already."""
         others = {name: v for name, v in self.others.items() if name != "input_shape"}
         kernel = replace(self, overrides=None, others=others).base(model)
@@ -107,7 +108,7 @@ class Variant:
     kind: str
     name: str
     text: str
-    model: Any = None
+    model: KerasModel = None
     kernel: Kernel | None = None
     key: str = ""
     data: str = ""
@@ -150,7 +151,7 @@ class Subject:
     """
 
     def __init__(
-        self, model: Any, settings: Settings, x: Inputs, test: Inputs | None = None
+        self, model: KerasModel, settings: Settings, x: Inputs, test: Inputs | None = None
     ) -> None:
         self._settings, self._x, self._test = settings, x, test
         with opened(model, **self._opening()) as ready:
@@ -244,7 +245,7 @@ class Subject:
         for name, model in own.items():
             yield self._converted(model, OWN, name, "a variant of your own")
 
-    def _converted(self, model: Any, kind: str, name: str, text: str) -> Variant:
+    def _converted(self, model: KerasModel, kind: str, name: str, text: str) -> Variant:
         live = model if isinstance(model, keras.Model) else None
         try:
             kernel = self._settings.of_images(self._settings.variant(model), self._positions)

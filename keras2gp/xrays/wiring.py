@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from keras2gp._util.arrays import KerasTensor
+from keras2gp._util.keras_objects import KerasModel, KerasNode, KerasOperation
 from keras2gp._util.text import quoted_text
 from keras2gp.conversion.recording import nodes_of, replaced
 from keras2gp.conversion.registry import functional_of
@@ -33,7 +34,7 @@ _WEIGHTED = (
 _AGAIN = "_again"
 
 
-def is_weighted(operation: Any) -> bool:
+def is_weighted(operation: KerasOperation) -> bool:
     """Whether it is a dense layer or a convolution, or a model that holds one."""
     if isinstance(operation, keras.Model):
         return any(map(is_weighted, operation.layers))
@@ -52,8 +53,8 @@ class Wired:
     """
 
     path: str
-    operation: Any
-    node: Any
+    operation: KerasOperation
+    node: KerasNode
     sources: tuple[int, ...]
 
     @property
@@ -71,7 +72,7 @@ class Wiring:
         followed: whether weights come after it in a model around it.
     """
 
-    def __init__(self, functional: Any, prefix: str = "", *, followed: bool = False) -> None:
+    def __init__(self, functional: KerasModel, prefix: str = "", *, followed: bool = False) -> None:
         self.functional, self.prefix, self.followed = functional, prefix, followed
         producers: dict[int, int] = {}
         calls: list[Wired] = []
@@ -193,7 +194,7 @@ Found = tuple[str, str, Mapping[str, Change]]
 """An ablation: its name, a clause that describes it, and its changes by path."""
 
 
-def rebuilt(functional: Any, changes: Mapping[str, Change], name: str = "") -> Any:
+def rebuilt(functional: KerasModel, changes: Mapping[str, Change], name: str = "") -> Any:
     """A copy of a functional model with new weights, some of whose calls are changed.
 
     Args:
@@ -252,7 +253,9 @@ class _Builder:
             self._copies[key] = self.model(wiring, inputs, visit.call.operation.name)
         return self._copies[key](*visit.args, **visit.kwargs)
 
-    def copied(self, operation: Any, settings: Mapping[str, Any], suffix: str = "") -> Any:
+    def copied(
+        self, operation: KerasOperation, settings: Mapping[str, Any], suffix: str = ""
+    ) -> Any:
         """The copy of a layer or operation."""
         key = (id(operation), suffix)
         if key not in self._copies:
@@ -269,7 +272,7 @@ class _Builder:
         return tensor
 
 
-def _copy(operation: Any, settings: Mapping[str, Any], name: str) -> Any:
+def _copy(operation: KerasOperation, settings: Mapping[str, Any], name: str) -> Any:
     if not isinstance(operation, keras.Layer):
         twin = copy.copy(operation)
         twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
@@ -286,7 +289,7 @@ def _input_like(tensor: KerasTensor, shaped: Any) -> Any:
     return keras.Input(batch_shape=shaped.shape, dtype=tensor.dtype, name=tensor.name)
 
 
-def _even(operation: Any) -> dict[str, Any]:
+def _even(operation: KerasOperation) -> dict[str, Any]:
     """Settings of a layer that is repeated: without a stride, so that the size stays."""
     strides = getattr(operation, "strides", None)
     if strides is None or not hasattr(operation, "kernel_size"):

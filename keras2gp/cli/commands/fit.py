@@ -29,6 +29,7 @@ from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import Session, open_session
 from keras2gp.cli.tables import dominant_column
 from keras2gp.errors import InputError, Keras2GPError, NumericalError, StoreError
+from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.arguments.labels import check_labels
 from keras2gp.gp.classification.classifier import UNUSED_MEAN, GPClassifier
 from keras2gp.gp.noise.curve import NoiseCurve
@@ -188,7 +189,7 @@ def _noise_std(estimator: GPClassifier | GPRegressor) -> float | None:
         return None
 
 
-def _estimator(kernel: Any, options: argparse.Namespace) -> GPClassifier | GPRegressor:
+def _estimator(kernel: KernelLike, options: argparse.Namespace) -> GPClassifier | GPRegressor:
     """The estimator that the options ask for, not fitted yet."""
     settings = {
         "noise_variance": options.noise_variance,

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.keras_objects import KerasLayer, KerasOperation
 from keras2gp.conversion.call import Call, RefusalError
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.initial_values import initial_constant
@@ -158,7 +159,7 @@ def bounded(bound: float) -> Activation:
     return _canonical("relu", {"negative_slope": 0.0, "threshold": 0.0, "max_value": bound})
 
 
-def layer_activation(layer: Any, context: Context) -> Activation:
+def layer_activation(layer: KerasLayer, context: Context) -> Activation:
     """The activation that an activation layer computes."""
     kind = type(layer)
     if kind is keras.layers.Activation:
@@ -168,7 +169,7 @@ def layer_activation(layer: Any, context: Context) -> Activation:
     return _LAYERS[kind](layer, context)
 
 
-def _relu(layer: Any, context: Context) -> Activation:
+def _relu(layer: KerasLayer, context: Context) -> Activation:
     del context
     params = {"negative_slope": layer.negative_slope, "threshold": layer.threshold}
     if layer.max_value is not None:
@@ -176,7 +177,7 @@ def _relu(layer: Any, context: Context) -> Activation:
     return _canonical("relu", params)
 
 
-def _prelu(layer: Any, context: Context) -> Activation:
+def _prelu(layer: KerasLayer, context: Context) -> Activation:
     """PReLU draws no weights: its slope is taken at its initial value, one constant."""
     slope = initial_constant(layer.alpha_initializer)
     if slope is None:
@@ -210,7 +211,7 @@ def read_activation_layer(call: Call, context: Context) -> Tensor:
     return context.activated(_along_axis(activation, call.operation, tensor), tensor)
 
 
-def _along_axis(activation: Activation, operation: Any, tensor: Tensor) -> Activation:
+def _along_axis(activation: Activation, operation: KerasOperation, tensor: Tensor) -> Activation:
     """The activation; of a softmax over positions, one that says so."""
     axis = getattr(operation, "axis", None)
     if activation.name not in OVER_AXES or axis is None:

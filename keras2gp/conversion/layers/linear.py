@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any
 
+from keras2gp._util.keras_objects import KerasLayer
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.activation import fused
@@ -138,7 +138,7 @@ def read_transposed(call: Call, context: Context) -> Tensor:
     return fused(layer.activation, result, context)
 
 
-def check_weights(layer: Any, context: Context) -> None:
+def check_weights(layer: KerasLayer, context: Context) -> None:
     """Refuse quantised weights; say what becomes of low-rank updates, which start at zero."""
     if getattr(layer, "quantization_mode", None) is not None:
         why = "its weights are quantised, and the kernel is that of the layer before"
@@ -150,7 +150,7 @@ def check_weights(layer: Any, context: Context) -> None:
         )
 
 
-def _check_groups(layer: Any, tensor: Tensor, context: Context) -> None:
+def _check_groups(layer: KerasLayer, tensor: Tensor, context: Context) -> None:
     """Refuse groups that see channels of different covariances."""
     if context.holds_data(tensor):
         context.refuse(
@@ -173,7 +173,7 @@ def _check_groups(layer: Any, tensor: Tensor, context: Context) -> None:
         )
 
 
-def _hits(layer: Any, spatial: Spatial, sizes: Spatial) -> Patches:
+def _hits(layer: KerasLayer, spatial: Spatial, sizes: Spatial) -> Patches:
     """The window over the dilated map that gathers what reaches each position of the output.
 
     Keras states the sizes n' of the output; a convolution with this window, stride s, dilation r
@@ -191,7 +191,7 @@ def _hits(layer: Any, spatial: Spatial, sizes: Spatial) -> Patches:
 
 
 def _depthwise(
-    layer: Any,
+    layer: KerasLayer,
     tensor: Tensor,
     multiplier: int,
     context: Context,

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
+from keras2gp._util.keras_objects import KerasInitializer, KerasLayer
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context, by_channel
 from keras2gp.conversion.initial_values import (
@@ -247,7 +248,7 @@ def _factor(gamma: Any, beta: Any, context: Context) -> tuple[float | Moments, f
     return _gamma(gamma, context), mean
 
 
-def _gamma(initializer: Any, context: Context) -> float | Moments:
+def _gamma(initializer: KerasInitializer, context: Context) -> float | Moments:
     """The constant that gamma starts at, or the moments of what it is drawn from."""
     factor = 1.0 if initializer is None else initial_constant(initializer)
     gamma = moments_of(initializer) if factor is None else factor
@@ -277,7 +278,7 @@ def _with_gamma(
     return context.shifted(tensor, beta)
 
 
-def _gained(tensor: Tensor, gamma: Moments, layer: Any, context: Context) -> Tensor:
+def _gained(tensor: Tensor, gamma: Moments, layer: KerasLayer, context: Context) -> Tensor:
     """Multiply every channel by a random number of its own."""
     context.require_own_weights(layer, [layer.gamma])
     name = context.state.names.setdefault((id(layer), "/gamma"), context.path)
@@ -298,7 +299,7 @@ def _gained(tensor: Tensor, gamma: Moments, layer: Any, context: Context) -> Ten
     return replace(tensor, parts=tuple(parts))
 
 
-def _epsilon(layer: Any, context: Context) -> float:
+def _epsilon(layer: KerasLayer, context: Context) -> float:
     epsilon = keras.config.epsilon() if layer.epsilon is None else float(layer.epsilon)
     if not 0.0 <= epsilon < math.inf:
         context.refuse(f"its epsilon is {epsilon:g}", "an epsilon from 0 on")

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras2gp._util.keras_objects import KerasLayer
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.activation import fused, named_activation
@@ -80,7 +81,7 @@ def _sequence(call: Call, context: Context) -> tuple[Tensor, Tensor | None]:
 
 
 def _states(
-    layer: Any, tensor: Tensor, mask: Tensor | None, context: Context, suffix: str
+    layer: KerasLayer, tensor: Tensor, mask: Tensor | None, context: Context, suffix: str
 ) -> list[Tensor]:
     """The states that a recurrence returns, in the order in which it computes them.
 
@@ -107,7 +108,7 @@ def _states(
 
 
 def _recurrence(
-    layer: Any, tensor: Tensor, mask: Tensor | None, context: Context, suffix: str
+    layer: KerasLayer, tensor: Tensor, mask: Tensor | None, context: Context, suffix: str
 ) -> Tensor:
     """All steps of a recurrence before their activations, which are Gaussian."""
     cell, steps = layer.cell, int(tensor.shape[0] or 1)
@@ -126,12 +127,12 @@ def _recurrence(
     return result.map(lambda node: add(op, (node, *masks), context.path), result.shape)
 
 
-def _block(layer: Any) -> Any:
+def _block(layer: KerasLayer) -> Any:
     """The mask in the order in which a recurrence takes the steps."""
     return block_backwards if layer.go_backwards else block
 
 
-def _last(layer: Any, steps: Tensor, mask: Tensor | None, context: Context) -> Tensor:
+def _last(layer: KerasLayer, steps: Tensor, mask: Tensor | None, context: Context) -> Tensor:
     """The last step alone, or the last of each image's mask."""
     count, units = (int(n or 1) for n in steps.shape)
     if mask is not None:

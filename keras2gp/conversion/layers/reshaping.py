@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
+from keras2gp._util.keras_objects import KerasOperation
 from keras2gp.conversion.call import Call
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.shuffling import (
@@ -242,7 +242,7 @@ def read_permute(call: Call, context: Context) -> Tensor:
     return replace(tensor, shape=call.output, channel_first=first, cut=cut)
 
 
-def _order(operation: Any, rank: int) -> list[int]:
+def _order(operation: KerasOperation, rank: int) -> list[int]:
     """The axis of the input, the batch's included, that each axis of the output is."""
     if stated := getattr(operation, "dims", None):
         return [0, *stated]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from keras2gp._util.keras_objects import KerasLayer
 from keras2gp.conversion.context import Context
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.graph.ops import Axes, Crop, Op, Patches, Spatial
@@ -17,7 +18,7 @@ __all__ = ["beside_each_other", "blocks", "by", "gathered", "on_each_axis", "pad
 _MOST_GROUPS = 64
 
 
-def patches(layer: Any, tensor: Tensor, context: Context) -> Tensor:
+def patches(layer: KerasLayer, tensor: Tensor, context: Context) -> Tensor:
     """Add the op of a convolution's window; a window of one position adds none."""
     spatial = context.spatial(tensor)
     window = tuple(int(n) for n in layer.kernel_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from sklearn.gaussian_process.kernels import KernelOperator
@@ -15,6 +15,7 @@ from keras2gp.gp.arguments.inputs import require_finite_input
 
 __all__ = [
     "KernelFunction",
+    "KernelLike",
     "check_kernel",
     "check_unused_variances",
     "check_variances",
@@ -56,6 +57,10 @@ class KernelFunction(Protocol):
             Variances k(x, x).
         """
         ...
+
+
+KernelLike: TypeAlias = Any
+"""What a user states: a KernelFunction, or "precomputed" where inputs are covariances."""
 
 
 def check_kernel(kernel: object) -> None:
@@ -120,7 +125,7 @@ def check_variances(values: VectorLike, count: int, what: str) -> Vector:
     return variances
 
 
-def require_no_diag(kernel: Any, diag: VectorLike) -> None:
+def require_no_diag(kernel: KernelLike, diag: VectorLike) -> None:
     """Refuse prior variances beside a kernel that computes them, with an InputError."""
     if diag is not None and not isinstance(kernel, str):
         raise InputError(
@@ -129,7 +134,7 @@ def require_no_diag(kernel: Any, diag: VectorLike) -> None:
         )
 
 
-def prior_variances(kernel: Any, x: Images, diag: VectorLike) -> Vector:
+def prior_variances(kernel: KernelLike, x: Images, diag: VectorLike) -> Vector:
     """The variances k(x, x) of inputs, [M]; `diag` has them for a precomputed kernel.
 
     Raises:
@@ -146,7 +151,7 @@ def prior_variances(kernel: Any, x: Images, diag: VectorLike) -> Vector:
     return check_variances(diag, len(x), "diag")
 
 
-def check_unused_variances(kernel: Any, x: Images, diag: VectorLike) -> None:
+def check_unused_variances(kernel: KernelLike, x: Images, diag: VectorLike) -> None:
     """Refuse prior variances that do not fit, where they are not used.
 
     Raises:

@@ -13,13 +13,13 @@ from keras2gp._util.arrays import Array, Images, Indices, Matrix, TargetsLike, V
 from keras2gp._util.checks import require_plain
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError
-from keras2gp.gp.arguments.kernel_function import kernel_values
+from keras2gp.gp.arguments.kernel_function import KernelLike, kernel_values
 from keras2gp.gp.arguments.rows import lacking, weights_of_rows
 
 __all__ = ["AtPositions", "Positioned", "by_row", "positions_of", "require_room", "score_of_rows"]
 
 
-def positions_of(kernel: Any) -> tuple[int, ...]:
+def positions_of(kernel: KernelLike) -> tuple[int, ...]:
     """Sizes of the axes of positions of a kernel's output; () for one number an input."""
     positions = getattr(kernel, "positions", ())
     return positions if isinstance(positions, tuple) else ()
@@ -67,7 +67,7 @@ class AtPositions:
             kernel.diag(x) -> [N, *positions].
     """
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: KernelLike) -> None:
         self._kernel = kernel
         self._positions = positions_of(kernel)
         if hasattr(kernel, "dtype"):

@@ -22,6 +22,7 @@ from keras2gp._util.arrays import (
 from keras2gp._util.progress import Advance, Progress
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.inputs import check_length
+from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.arguments.labels import (
     check_label_setting,
     check_labels,
@@ -38,6 +39,7 @@ from keras2gp.gp.process.intercept import check_intercept, shifted_training
 from keras2gp.gp.process.prior_mean import MeanWarning, has_mean
 from keras2gp.gp.process.solving import Solution, Task, solved, solved_with_intercept
 from keras2gp.gp.solvers.factor import CholeskyFactor
+from keras2gp.gp.solvers.system import SolverLike
 
 __all__ = ["UNUSED_MEAN", "GPClassifier"]
 
@@ -130,11 +132,11 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
 
     def __init__(
         self,
-        kernel: Any,
+        kernel: KernelLike,
         noise_variance: NoiseLike = "auto",
         jitter: float | str = "auto",
         probabilities: str = "linear",
-        solver: Any = "auto",
+        solver: SolverLike = "auto",
         *,
         labels: str = "means",
         class_weight: Any = None,

@@ -16,7 +16,7 @@ from keras2gp._util.progress import bars_inside
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.arguments.inputs import check_length, check_targets, feature_names
-from keras2gp.gp.arguments.kernel_function import kernel_values
+from keras2gp.gp.arguments.kernel_function import KernelLike, kernel_values
 from keras2gp.gp.arguments.positions import positions_of
 from keras2gp.gp.ensemble.moments import EnsembleMoments, amount
 from keras2gp.gp.solvers.matrices import check_symmetry
@@ -88,7 +88,9 @@ class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
     files: ClassVar[tuple[str, ...]] = ("rates.npy", "vectors.npy", "prior.npy")
     """Array files of a fit beside its inputs and targets."""
 
-    def __init__(self, kernel: Any, time: float = math.inf, regularization: float = 0.0) -> None:
+    def __init__(
+        self, kernel: KernelLike, time: float = math.inf, regularization: float = 0.0
+    ) -> None:
         self.kernel = kernel
         self.time = time
         self.regularization = regularization

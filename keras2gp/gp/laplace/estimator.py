@@ -15,6 +15,7 @@ from keras2gp._util.progress import Progress, bars_inside
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.inputs import check_length, feature_names
 from keras2gp.gp.arguments.kernel_function import (
+    KernelLike,
     check_kernel,
     check_unused_variances,
     check_variances,
@@ -94,7 +95,7 @@ class GPLaplace(SavedLaplace):
 
     def __init__(
         self,
-        kernel: Any,
+        kernel: KernelLike,
         likelihood: Any = "softmax",
         prior_mean: float = 0.0,
         tolerance: float = 1e-9,

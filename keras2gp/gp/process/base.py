@@ -25,7 +25,7 @@ from keras2gp._util.checks import one_of
 from keras2gp._util.progress import Advance, Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.inputs import check_length, feature_names
-from keras2gp.gp.arguments.kernel_function import check_kernel, kernel_values
+from keras2gp.gp.arguments.kernel_function import KernelLike, check_kernel, kernel_values
 from keras2gp.gp.arguments.noise import BY_OUTPUT, check_noise
 from keras2gp.gp.arguments.positions import Positioned, by_row, require_room
 from keras2gp.gp.arguments.rows import (
@@ -50,6 +50,7 @@ from keras2gp.gp.process.solving import (
 )
 from keras2gp.gp.solvers.choice import inducing_rows
 from keras2gp.gp.solvers.jitter import check_jitter
+from keras2gp.gp.solvers.system import SolverLike
 from keras2gp.gp.solvers.training import Training, training_of
 
 __all__ = ["GaussianProcess", "JitterWarning"]
@@ -90,10 +91,10 @@ class GaussianProcess(Posterior):
 
     def __init__(
         self,
-        kernel: Any,
+        kernel: KernelLike,
         noise_variance: NoiseLike = "auto",
         jitter: float | str = "auto",
-        solver: Any = "auto",
+        solver: SolverLike = "auto",
     ) -> None:
         self.kernel = kernel
         self.noise_variance = noise_variance

@@ -14,6 +14,7 @@ from keras2gp._util.files import Content, staged_directory, write_files
 from keras2gp._util.fit_record import FIT_FILES, HEAD, RECORD, FitRecord
 from keras2gp._util.paths import read_if_regular
 from keras2gp.errors import ModelFileError
+from keras2gp.gp.arguments.kernel_function import KernelLike
 
 __all__ = ["FORMAT", "Fitted", "described", "save_fit", "version_of", "write_head"]
 
@@ -42,7 +43,7 @@ def save_fit(estimator: Fitted, directory: Path, record: FitRecord) -> None:
         record.write(staged)
 
 
-def is_saved_with_its_fit(kernel: Any) -> bool:
+def is_saved_with_its_fit(kernel: KernelLike) -> bool:
     """Whether a kernel is one of keras2gp's: others may have a `save` of another meaning.
 
     A sum with a function that no file holds is left out too.
@@ -70,7 +71,7 @@ _VERSION = 1
 class Fitted(Protocol):
     """A fitted estimator."""
 
-    kernel: Any
+    kernel: KernelLike
 
     def settings_state(self) -> dict[str, Any]:
         """The settings without the kernel, as data for JSON."""

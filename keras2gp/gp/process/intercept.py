@@ -17,6 +17,7 @@ from keras2gp._util.arrays import InputsLike, Matrix, Targets
 from keras2gp._util.checks import is_number
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.arguments.rows import RowNoise
 from keras2gp.gp.noise.pilot import Pilot, drawn_rows, label_likelihoods, plus_constant
 from keras2gp.gp.solvers.cholesky import factorize
@@ -46,7 +47,7 @@ ROWS = 512
 class ShiftedKernel:
     """k + c, of a kernel k and a variance c."""
 
-    def __init__(self, kernel: Any, variance: float) -> None:
+    def __init__(self, kernel: KernelLike, variance: float) -> None:
         self._kernel, self._variance = kernel, variance
 
     @property

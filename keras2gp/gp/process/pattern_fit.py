@@ -14,7 +14,7 @@ from keras2gp.gp.noise.curve import NoiseCurve
 from keras2gp.gp.noise.patterns import choose_pattern_noise, choose_pattern_noises
 from keras2gp.gp.solvers.by_pattern import fit_patterns, require_pattern_memory
 from keras2gp.gp.solvers.jitter import check_jitter
-from keras2gp.gp.solvers.system import Fit
+from keras2gp.gp.solvers.system import Fit, Solver
 from keras2gp.gp.solvers.training import Training
 
 __all__ = ["PatternCurves", "fit_by_pattern"]
@@ -28,7 +28,7 @@ def fit_by_pattern(
     targets: Targets,
     noise: RowNoise,
     seen: Array,
-    solver: Any,
+    solver: Solver,
     *,
     jitter: float | str,
     progress: Advance | None,
@@ -59,15 +59,15 @@ def fit_by_pattern(
 
     def joint(value: float, some: Targets, there: Array) -> Fit:
         noises = noise.of_outputs(np.full(some.shape[1], value))
-        return fit_patterns(training, some, noises, there, solver, jitter=tried, progress=progress)[
-            0
-        ]
+        fit, _ = fit_patterns(
+            training, some, noises, there, solver, jitter=tried, progress=progress
+        )
+        return fit
 
     def separate(part: Training, relative: Vector | None) -> Trial:
         def trial(value: float, some: Targets) -> Fit:
             noises = RowNoise(None, relative).times(value)
-            fit: Fit = solver.fit(part, some, noises, tried, progress)
-            return fit
+            return solver.fit(part, some, noises, tried, progress)
 
         return trial
 

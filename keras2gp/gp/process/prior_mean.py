@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from keras2gp._util.arrays import InputsLike, Matrix
 from keras2gp.errors import InputError
-from keras2gp.gp.arguments.kernel_function import kernel_values
+from keras2gp.gp.arguments.kernel_function import KernelLike, kernel_values
 from keras2gp.gp.arguments.positions import Positioned
 
 __all__ = ["MeanWarning", "has_mean", "mean_of_rows"]
@@ -18,12 +16,12 @@ class MeanWarning(UserWarning):
     """The mean of the kernel's process is not used, for it has no meaning for the targets."""
 
 
-def has_mean(kernel: Any) -> bool:
+def has_mean(kernel: KernelLike) -> bool:
     """Whether a kernel has a mean function: `kernel.mean`, m(x) -> [N, *positions, outputs]."""
     return not isinstance(kernel, str) and callable(getattr(kernel, "mean", None))
 
 
-def mean_of_rows(kernel: Any, rows: InputsLike, outputs: int) -> Matrix | float:
+def mean_of_rows(kernel: KernelLike, rows: InputsLike, outputs: int) -> Matrix | float:
     """The prior mean of rows of the matrix, [M, outputs] or [M, 1]; 0.0 without a mean function.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, ArrayLike, Images, InputsLike, Matrix, Tensor, Vector
 from keras2gp.errors import InputError
+from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.probabilities.linear_map import LinearMap
 from keras2gp.gp.solvers.system import LinearSystem
 
@@ -15,7 +16,7 @@ __all__ = ["class_probabilities", "mean_and_variance"]
 
 
 def mean_and_variance(
-    kernel: Any,
+    kernel: KernelLike,
     x: InputsLike,
     basis: tuple[Images | None, Matrix],
     system: LinearSystem,

@@ -25,6 +25,7 @@ from keras2gp._util.checks import finite_number
 from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.arguments.inputs import check_length, check_targets
+from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.arguments.positions import score_of_rows
 from keras2gp.gp.process.posterior import require_finite
 from keras2gp.gp.process.prior_mean import has_mean, mean_of_rows
@@ -32,7 +33,7 @@ from keras2gp.gp.process.student import Student
 from keras2gp.gp.regression.draws import RegressionDraws
 from keras2gp.gp.regression.targets import normalizes, standardized, standardized_by_output
 from keras2gp.gp.solvers.factor import CholeskyFactor
-from keras2gp.gp.solvers.system import PROBE
+from keras2gp.gp.solvers.system import PROBE, SolverLike
 
 __all__ = ["GPRegressor"]
 
@@ -122,11 +123,11 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
 
     def __init__(
         self,
-        kernel: Any,
+        kernel: KernelLike,
         noise_variance: NoiseLike = "auto",
         jitter: float | str = "auto",
         normalize_y: bool | str = "auto",
-        solver: Any = "auto",
+        solver: SolverLike = "auto",
         *,
         missing: str = "refuse",
     ) -> None:

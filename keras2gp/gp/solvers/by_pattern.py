@@ -18,11 +18,10 @@ from keras2gp._util.progress import Advance
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.solvers.cholesky import cholesky_memory
-from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
 from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.report import CholeskyReport
-from keras2gp.gp.solvers.system import Fit, Origin
+from keras2gp.gp.solvers.system import Fit, Origin, Solver
 from keras2gp.gp.solvers.training import Training
 
 __all__ = [
@@ -204,7 +203,7 @@ def fit_patterns(
     targets: Targets,
     noises: Matrix,
     seen: Array,
-    solver: Cholesky | TensorFlowCholesky,
+    solver: Solver,
     *,
     jitter: float | str,
     progress: Advance | None,

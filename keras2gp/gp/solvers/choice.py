@@ -14,7 +14,7 @@ from keras2gp.gp.solvers.fitc import Nystroem
 from keras2gp.gp.solvers.iterative import ConjugateGradients
 from keras2gp.gp.solvers.mixed import MixedPrecision
 from keras2gp.gp.solvers.projected import ProjectedProcess
-from keras2gp.gp.solvers.system import Solver
+from keras2gp.gp.solvers.system import Solver, SolverLike
 from keras2gp.gp.solvers.training import Training
 
 __all__ = [
@@ -38,7 +38,7 @@ SOLVERS: dict[str, type[Solver]] = {
 _WORTH_A_GPU = 4000
 
 
-def check_solver(solver: Any) -> Solver | None:
+def check_solver(solver: SolverLike) -> Solver | None:
     """The solver of a setting, or None for "auto".
 
     Raises:
@@ -59,7 +59,7 @@ def check_solver(solver: Any) -> Solver | None:
     )
 
 
-def inducing_rows(solver: Any, count: int) -> Indices | None:
+def inducing_rows(solver: SolverLike, count: int) -> Indices | None:
     """Rows of the inducing inputs where the solver takes the covariances with them as a matrix.
 
     Raises:
@@ -69,7 +69,7 @@ def inducing_rows(solver: Any, count: int) -> Indices | None:
     return found.rows(count) if isinstance(found, ProjectedProcess) else None
 
 
-def chosen_solver(solver: Any, training: Training, outputs: int) -> tuple[Solver, str]:
+def chosen_solver(solver: SolverLike, training: Training, outputs: int) -> tuple[Solver, str]:
     """The solver, and the reason for it.
 
     "auto" takes an exact solver: TensorFlow's Cholesky where TensorFlow has a GPU and N is large,
@@ -102,7 +102,7 @@ def chosen_solver(solver: Any, training: Training, outputs: int) -> tuple[Solver
     return ConjugateGradients(), short
 
 
-def solver_to_dict(solver: Any) -> dict[str, Any]:
+def solver_to_dict(solver: SolverLike) -> dict[str, Any]:
     """The setting `solver` as data for JSON."""
     if isinstance(solver, str):
         return {"name": solver}

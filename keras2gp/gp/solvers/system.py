@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
 from keras2gp._util.progress import Advance
 from keras2gp.gp.solvers.report import CholeskyReport
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["PROBE", "Fit", "LinearSystem", "Origin", "Solver", "Solving"]
+__all__ = ["PROBE", "Fit", "LinearSystem", "Origin", "Solver", "SolverLike", "Solving"]
 
 PROBE = 8
 """Number of training inputs whose kernel matrix is compared when a fit is loaded."""
@@ -186,3 +186,7 @@ class Solver(ABC):
             InputError: the memory does not suffice, or settings do not fit the inputs.
             NumericalError: the matrix is not positive definite, or the tolerance is not reached.
         """
+
+
+SolverLike: TypeAlias = Solver | str
+"""What a user states: a solver with its settings, or its name."""

@@ -11,7 +11,7 @@ import numpy as np
 from keras2gp._util.arrays import GramLike, Images, Indices, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
-from keras2gp.gp.arguments.kernel_function import check_variances, kernel_values
+from keras2gp.gp.arguments.kernel_function import KernelLike, check_variances, kernel_values
 from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, check_shape, read_block
 from keras2gp.gp.solvers.products import LowerTriangle, product_of
 
@@ -38,7 +38,7 @@ class Training:
 
     def __init__(
         self,
-        kernel: Any,
+        kernel: KernelLike,
         x: Images | None,
         given: MatrixLike | MatrixProduct | None,
         count: int | None = None,
@@ -274,7 +274,7 @@ class Training:
 
 
 def training_of(
-    kernel: Any, x: Images | None, gram: GramLike, inducing: Indices | None = None
+    kernel: KernelLike, x: Images | None, gram: GramLike, inducing: Indices | None = None
 ) -> Training:
     """The training covariance of the arguments of `fit`.
 
@@ -318,7 +318,7 @@ def _is_rectangle(gram: GramLike) -> bool:
 
 
 def _with_rectangle(
-    kernel: Any, x: Images | None, gram: GramLike, inducing: Indices | None
+    kernel: KernelLike, x: Images | None, gram: GramLike, inducing: Indices | None
 ) -> Training:
     """The training inputs and their covariances with the inducing ones; InputError for others."""
     if x is None or isinstance(kernel, str):
@@ -340,7 +340,7 @@ def _with_rectangle(
     return Training(kernel, x, None, rectangle=gram)
 
 
-def _require_same(kernel: Any, training: Training) -> None:
+def _require_same(kernel: KernelLike, training: Training) -> None:
     """Refuse a given matrix whose diagonal is not that of the kernel, with an InputError."""
     diagonal, count = training.diagonal(), len(training)
     expected = check_variances(kernel.diag(training.x), count, "the diagonal of the kernel")
