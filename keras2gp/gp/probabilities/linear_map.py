@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp._util.checks import finite_number
 from keras2gp.errors import ModelFileError
-from keras2gp.gp.probabilities.descent import minimized, minimized_by_scipy
 from keras2gp.gp.probabilities.softmax import (
     calibration_rows,
     fit_temperature,
@@ -282,11 +282,9 @@ class _Problem:
             value, slope = self._loss(x * units, ridge)
             return value, slope * units
 
-        # A fine search takes up to a hundred steps, which amplify how sums were rounded: scipy's
-        # own then keep the digits of earlier fits.
-        search = minimized if tolerance > _FINE else minimized_by_scipy
-        slope = 1e-9 * self._base.shape[1]
-        result: Vector = search(loss, start / units, decrease=tolerance, slope=slope) * units
+        options = {"maxiter": 500, "ftol": tolerance, "gtol": 1e-9 * self._base.shape[1]}
+        found = minimize(loss, start / units, jac=True, method="L-BFGS-B", options=options)
+        result: Vector = found.x * units
         return result
 
     def map_of(self, x: Vector) -> tuple[Matrix, Vector]:
