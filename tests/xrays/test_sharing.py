@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from xray_networks import HE
+from xray_networks import HE, pooled
 
 import keras2gp
 from keras2gp.errors import NumericalError
 from keras2gp.matrices import compiled
-from keras2gp.xrays import scoring, sharing
+from keras2gp.xrays import cost, scoring, sharing
 from keras2gp.xrays.directory import Directory
 from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.scores import Task, scored, subsets_of
@@ -192,3 +192,29 @@ def test_a_shared_run_that_was_interrupted_writes_the_same_bytes(
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     document = json.loads((tmp_path / "whole" / "report.json").read_text())
     assert {f["rows"] for f in document["findings"] if f["summary"]} == {24}
+
+
+def test_compiled_kernels_are_counted_one_by_one_and_more_with_loops_over_offsets():
+    """A shared pass compiles the layers of all its kernels; loops over offsets take most."""
+    x = np.random.default_rng(0).random((40, 6, 6, 1)).astype("float32")
+    y = np.arange(40) % 2
+
+    flat = keras.Sequential(
+        [
+            keras.Input((6, 6, 1)),
+            layers.Conv2D(4, 2, activation="relu", kernel_initializer=HE),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+
+    def stated(model):
+        taken = Examination(model, x, y, kinds=["bias"], subsets=4, signal_rows=0).cost(
+            measure=False
+        )
+        assert taken.kernels > 1
+        return taken.memory / taken.kernels
+
+    with_loops, without = stated(pooled()), stated(flat)
+    assert with_loops > cost._LOOPS > 2 * cost._PROGRAM
+    assert cost._PROGRAM < without < cost._LOOPS
