@@ -21,6 +21,8 @@ _ENTRY, _COPIES = 8, 4
 """Bytes of an entry of a fit, and copies of its matrix."""
 _PROGRAM, _LOOPS = 24 * 2**20, 64 * 2**20
 """Bytes that a compiled kernel keeps, and its compiler: without loops over offsets, and with."""
+_NODE = 3 * 2**18
+"""Bytes of these for each node of its graph besides."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def cost_of(
             work += share.work * (rows / count) ** 2
         if there:
             continue
-        programs += _LOOPS if footprint_of(share.own.program.graph).mixes else _PROGRAM
+        footprint = footprint_of(share.own.program.graph)
+        programs += _NODE * footprint.nodes + (_LOOPS if footprint.mixes else _PROGRAM)
         if share.key in stored:
             continue
         stored.add(share.key)

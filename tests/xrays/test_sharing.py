@@ -217,4 +217,4 @@ def test_compiled_kernels_are_counted_one_by_one_and_more_with_loops_over_offset
 
     with_loops, without = stated(pooled()), stated(flat)
     assert with_loops > cost._LOOPS > 2 * cost._PROGRAM
-    assert cost._PROGRAM < without < cost._LOOPS
+    assert cost._PROGRAM + 4 * cost._NODE < without < cost._LOOPS
