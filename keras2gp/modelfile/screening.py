@@ -100,8 +100,8 @@ def screen(
         raise ModelFileError(
             f"{where}: holds a {asked_for(config)}, not a Functional or Sequential model. "
             "What a subclassed model computes is code, which a file does not hold. Try: "
-            "hand over the model itself if it was made of inputs and outputs; if not, build it "
-            "with the Sequential or functional interface"
+            "keras2gp.convert(model, input_shape=...) in the Python program that makes the model, "
+            "where its code is traced; or build it with the Sequential or functional interface"
         )
     if (calls := call_count(config)) > _MOST_CALLS:
         raise ModelFileError(

@@ -166,7 +166,7 @@ def test_subclassed_models_are_refused(tmp_path, untouched):
 
     inputs = keras.Input((3,))
     path = save(Mine(inputs, layers.Dense(2)(inputs)), tmp_path / "m.keras")
-    with pytest.raises(ModelFileError, match=r"holds a strangers>Mine.*hand over the model"):
+    with pytest.raises(ModelFileError, match=r"strangers>Mine.*program that makes the model"):
         load_model_file(path, weights=False)
 
 
