@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -112,26 +112,19 @@ def weights_as_symbols() -> Iterator[None]:
     like, of a number, is another weight, and so is a weight with its axes exchanged.
     """
     owner = next(kind for kind in keras.Variable.__mro__ if "__add__" in vars(kind))
-    originals = {name: vars(owner)[name] for name in _ARITHMETIC}
 
-    def recorded(name: str) -> Any:
+    def recorded(name: str, original: Callable[..., Any]) -> Any:
         def method(weight: KerasVariable, other: Any) -> Any:
             if isinstance(other, keras.KerasTensor) and name in ("__add__", "__mul__"):
                 return getattr(other, name)(weight)
             if isinstance(other, int | float) and weight.name != SEED:
                 return AffineWeight(weight, *_ARITHMETIC[name](other))
-            return originals[name](weight, other)
+            return original(weight, other)
 
         return method
 
-    for name in originals:
-        setattr(owner, name, recorded(name))
-    try:
-        with _axes_of_weights():
-            yield
-    finally:
-        for name, original in originals.items():
-            setattr(owner, name, original)
+    with _with(owner, _ARITHMETIC, recorded), _with(backend.numpy, _TURNS, _turning):
+        yield
 
 
 _TURNS: dict[str, Callable[..., Any]] = {
@@ -142,24 +135,28 @@ _TURNS: dict[str, Callable[..., Any]] = {
 """Functions of Keras's backend that exchange axes: what each does to an array."""
 
 
+def _turning(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the backend for which a weight with its axes exchanged is a weight."""
+
+    def function(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(x, keras.Variable) or x.name == SEED:
+            return original(x, *args, **kwargs)
+        sizes = tuple(range(1, len(x.shape) + 1))
+        return turned(x, [n - 1 for n in _TURNS[name](np.empty(sizes), *args, **kwargs).shape])
+
+    return function
+
+
 @contextlib.contextmanager
-def _axes_of_weights() -> Iterator[None]:
-    """A context in which a weight with its axes exchanged is a weight."""
-    originals = {name: getattr(backend.numpy, name) for name in _TURNS}
-
-    def recorded(name: str) -> Any:
-        def function(x: Any, *args: Any, **kwargs: Any) -> Any:
-            if not isinstance(x, keras.Variable) or x.name == SEED:
-                return originals[name](x, *args, **kwargs)
-            sizes = tuple(range(1, len(x.shape) + 1))
-            return turned(x, [n - 1 for n in _TURNS[name](np.empty(sizes), *args, **kwargs).shape])
-
-        return function
-
-    for name in originals:
-        setattr(backend.numpy, name, recorded(name))
+def _with(
+    owner: Any, names: Iterable[str], made: Callable[[str, Callable[..., Any]], Any]
+) -> Iterator[None]:
+    """A context in which functions of a class or module are what `made` makes of them."""
+    originals = {name: vars(owner)[name] for name in names}
+    for name, original in originals.items():
+        setattr(owner, name, made(name, original))
     try:
         yield
     finally:
         for name, original in originals.items():
-            setattr(backend.numpy, name, original)
+            setattr(owner, name, original)

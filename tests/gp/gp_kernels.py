@@ -53,6 +53,22 @@ class ImageKernel:
         return TensorLike(np.full(len(x), self.variance, dtype=self.dtype))
 
 
+class TwoPositions(ImageKernel):
+    """Outputs at two positions, of a function that they share and of a part of their own."""
+
+    positions = (2,)
+
+    def __call__(self, x1, x2=None, /, *, positions="equal"):
+        first, second = (None if x is None else np.repeat(x, 2, axis=0) for x in (x1, x2))
+        values = np.array(super().__call__(first, second))
+        n, m = len(x1), len(x1 if x2 is None else x2)
+        values += 0.5 * np.kron(np.ones((n, m)), np.eye(2))
+        return values.reshape(n, 2, m, 2)
+
+    def diag(self, x):
+        return np.repeat(np.array(super().diag(x))[:, None], 2, axis=1) + 0.5
+
+
 def images(count, seed=0, shape=(3, 3, 1)):
     return np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)
 

@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from gp_kernels import ImageKernel, images
+from gp_kernels import TwoPositions, images
 from scipy.optimize import minimize_scalar
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
@@ -273,20 +273,7 @@ class Store:
 
 
 def test_positions_of_images_lack_targets_of_outputs():
-    class Sequences(ImageKernel):
-        positions = (2,)
-
-        def __call__(self, x1, x2=None, /, *, positions="equal"):
-            first, second = (None if x is None else np.repeat(x, 2, axis=0) for x in (x1, x2))
-            values = np.array(super().__call__(first, second))
-            n, m = len(x1), len(x1 if x2 is None else x2)
-            values += 0.5 * np.kron(np.ones((n, m)), np.eye(2))
-            return values.reshape(n, 2, m, 2)
-
-        def diag(self, x, /):
-            return np.repeat(np.array(super().diag(x))[:, None], 2, axis=1) + 0.5
-
-    kernel, x, test = Sequences(3.0), images(9, 0), images(3, 1)
+    kernel, x, test = TwoPositions(3.0), images(9, 0), images(3, 1)
     y = np.random.default_rng(0).standard_normal((9, 2, 2))
     y[0, 1, 0] = y[4, 0, 1] = y[5, 0, 1] = np.nan
     ours = GPRegressor(kernel, 0.1, missing="ignore").fit(x, y)

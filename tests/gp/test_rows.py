@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gp_kernels import ImageKernel, OnlyProducts, images
+from gp_kernels import OnlyProducts, TwoPositions, images
 from scipy.stats import multivariate_normal
 from sklearn.gaussian_process.kernels import RBF
 
@@ -204,23 +204,10 @@ def test_missing_targets(tmp_path):
 
 
 def test_missing_labels_at_positions():
-    class MapKernel(ImageKernel):
-        positions = (2,)
-
-        def __call__(self, x1, x2=None, /, *, positions="equal"):
-            first, second = (None if x is None else np.repeat(x, 2, axis=0) for x in (x1, x2))
-            values = np.array(super().__call__(first, second))
-            n, m = len(x1), len(x1 if x2 is None else x2)
-            values += 0.5 * np.kron(np.ones((n, m)), np.eye(2))
-            return values.reshape(n, 2, m, 2)
-
-        def diag(self, x):
-            return np.full((len(x), 2), 2.5)
-
     x = images(8)
     labels = np.array([["p", "q"]] * 8, dtype=object)
     labels[::2, 0], labels[3, 1] = "q", None
-    kernel = MapKernel(3.0)
+    kernel = TwoPositions(3.0)
     ours = GPClassifier(kernel, 0.1, missing="ignore").fit(x, labels)
     assert len(ours.targets_) == 15
     rows = np.flatnonzero(labels.reshape(-1) != None)  # noqa: E711 (elementwise)

@@ -114,10 +114,10 @@ def check_feature_names(estimator: BaseEstimator, x: InputsLike) -> None:
         InputError: other names, or another order.
     """
     names, fitted = feature_names(x), getattr(estimator, "feature_names_in_", None)
-    if fitted is None and type(x) is np.ndarray:
+    if names is None and fitted is None:
         return
     if names is None or fitted is None:
-        # Warns where only one of the two has names.
+        # Warns: only one of the two has names.
         validate_data(estimator, x, reset=False, skip_check_array=True, ensure_2d=False)
     elif not np.array_equal(names, fitted):
         message = "The feature names should match those that were passed during fit.\n"

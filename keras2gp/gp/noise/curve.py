@@ -9,7 +9,7 @@ from typing import Any
 from keras2gp._util.checks import finite_number
 from keras2gp._util.html import lines, page, table
 
-__all__ = ["NoiseCurve"]
+__all__ = ["Curves", "NoiseCurve"]
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,7 @@ class NoiseCurve:
         if len(candidates) != len(values) or min(chosen, *candidates, 0.0) < 0.0:
             raise ValueError(f"{len(candidates)} noises, {len(values)} values, chosen {chosen}")
         return cls(candidates, values, chosen, rows, reason)
+
+
+Curves = NoiseCurve | tuple[NoiseCurve, ...] | None
+"""The choice of the noise, or those of all outputs; None where it is stated."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp._util.checks import finite_number
@@ -225,9 +226,7 @@ def _cross_validated(mean: Matrix, columns: Indices, known: Array) -> tuple[floa
 
 
 def _losses(logits: Matrix, columns: Indices) -> Vector:
-    rows = logits.T - logits[np.arange(len(columns)), columns]
-    top = rows.max(axis=0)
-    losses: Vector = np.log(np.exp(rows - top).sum(axis=0)) + top
+    losses: Vector = -log_softmax(logits, axis=1)[np.arange(len(columns)), columns]
     return losses
 
 

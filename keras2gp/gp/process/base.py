@@ -37,12 +37,12 @@ from keras2gp.gp.arguments.rows import (
     weights_of_rows,
 )
 from keras2gp.gp.noise.all_noise import NoiseWarning, told_of_copies, told_of_noise
-from keras2gp.gp.process.evidence import log_evidence, output_factors
+from keras2gp.gp.noise.curve import Curves
+from keras2gp.gp.process.evidence import log_evidence, output_factors, target_counts
 from keras2gp.gp.process.intercept import shifted_training
 from keras2gp.gp.process.posterior import Posterior
 from keras2gp.gp.process.prior_mean import has_mean
 from keras2gp.gp.process.solving import (
-    Curves,
     Solution,
     Task,
     jitter_message,
@@ -205,7 +205,7 @@ class GaussianProcess(Posterior):
             solution, intercept = self._solution(task, advance)
         fit, report, curve = solution
         scaled = curve is not None and not self._labels
-        counts = None if rows.seen is None else rows.seen.sum(axis=0)
+        counts = target_counts(rows.seen, len(targets))
         factors = output_factors(targets, fit.alpha, counts) if scaled else None
         evidence = log_evidence(targets, fit, factors, counts)
         self.x_train_ = None if images is None else np.array(images)
@@ -335,10 +335,9 @@ class GaussianProcess(Posterior):
             noise = check_noise(noise_variance)
             training = self._saved_training(gram)
             rows = RowNoise(noise, self.relative_noise_)
-            seen = self.observed_targets_
-            fit = solved(self._task(training, self.targets_, rows, seen))[0]
-            counts = None if seen is None else seen.sum(axis=0)
-            value = log_evidence(self.targets_, fit, self._factors, counts)
+            task = self._task(training, self.targets_, rows, self.observed_targets_)
+            fit = solved(task)[0]
+            value = log_evidence(self.targets_, fit, self._factors, self._counts)
         if math.isnan(value):
             raise NumericalError(
                 "the log marginal likelihood needs the determinant, which conjugate gradients do "
@@ -361,9 +360,7 @@ class GaussianProcess(Posterior):
         """Factors on kernel and noise of each output, [C]; None for 1."""
         if self._labels or self.noise_curve_ is None:
             return None
-        seen = self.observed_targets_
-        counts = None if seen is None else seen.sum(axis=0)
-        return output_factors(self.targets_, self.alpha_, counts)
+        return output_factors(self.targets_, self.alpha_, self._counts)
 
     def _shift(self) -> Noise:
         """The sum of noise and jitter on the diagonal of A.

@@ -10,17 +10,14 @@ from keras2gp._util.arrays import Array, Targets, Vector
 from keras2gp._util.progress import Advance
 from keras2gp.gp.arguments.rows import RowNoise
 from keras2gp.gp.noise.choice import Trial
-from keras2gp.gp.noise.curve import NoiseCurve
+from keras2gp.gp.noise.curve import Curves
 from keras2gp.gp.noise.patterns import choose_pattern_noise, choose_pattern_noises
 from keras2gp.gp.solvers.by_pattern import fit_patterns, require_pattern_memory
 from keras2gp.gp.solvers.jitter import check_jitter
 from keras2gp.gp.solvers.system import Fit, Solver
 from keras2gp.gp.solvers.training import Training
 
-__all__ = ["PatternCurves", "fit_by_pattern"]
-
-PatternCurves = NoiseCurve | tuple[NoiseCurve, ...] | None
-"""The choice of the noise, or those of all outputs; None where it is stated."""
+__all__ = ["fit_by_pattern"]
 
 
 def fit_by_pattern(
@@ -32,7 +29,7 @@ def fit_by_pattern(
     *,
     jitter: float | str,
     progress: Advance | None,
-) -> tuple[Fit, PatternCurves, str]:
+) -> tuple[Fit, Curves, str]:
     """A fit of the targets that are there, the choice of their noise, and the way in words.
 
     Args:
@@ -72,7 +69,7 @@ def fit_by_pattern(
         return trial
 
     settings: dict[str, Any] = {"jitter": check_jitter(jitter), "relative": noise.relative}
-    curves: PatternCurves = None
+    curves: Curves = None
     if stated is None and noise.by_output:
         curves = choose_pattern_noises(training, targets, seen, trial=separate, **settings)
         every = noise.of_outputs(np.array([curve.chosen for curve in curves]))

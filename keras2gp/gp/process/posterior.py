@@ -23,6 +23,7 @@ from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.kernel_function import kernel_values, prior_variances
 from keras2gp.gp.arguments.positions import AtPositions, Positioned, positions_of
+from keras2gp.gp.process.evidence import target_counts
 from keras2gp.gp.process.fitted import FittedInputs, rows_of_batch
 from keras2gp.gp.process.intercept import ShiftedKernel
 from keras2gp.gp.process.sampling import draw_jointly, random_generator
@@ -96,8 +97,7 @@ class Posterior(FittedInputs):
     @property
     def _counts(self) -> int | Vector:
         """The number of targets of the fit; that of each output, [C], where they may differ."""
-        seen = self.observed_targets_
-        return len(self.targets_) if seen is None else seen.sum(axis=0)
+        return target_counts(self.observed_targets_, len(self.targets_))
 
     @property
     def _positions(self) -> tuple[int, ...]:

@@ -13,9 +13,8 @@ from keras2gp._util.checks import finite_number
 from keras2gp.errors import ModelFileError
 from keras2gp.gp.arguments.noise import check_noise_setting
 from keras2gp.gp.arguments.rows import RowNoise
-from keras2gp.gp.noise.curve import NoiseCurve
+from keras2gp.gp.noise.curve import Curves, NoiseCurve
 from keras2gp.gp.process.base import GaussianProcess
-from keras2gp.gp.process.solving import Curves
 from keras2gp.gp.solvers.by_output import system_of
 from keras2gp.gp.solvers.by_pattern import PatternFactors
 from keras2gp.gp.solvers.choice import SOLVERS, check_solver, solver_from_dict, solver_to_dict

@@ -13,7 +13,7 @@ from keras2gp._util.progress import Advance
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.rows import RowNoise
 from keras2gp.gp.noise.choice import choose_noise, choose_noises
-from keras2gp.gp.noise.curve import NoiseCurve
+from keras2gp.gp.noise.curve import Curves, NoiseCurve
 from keras2gp.gp.noise.pilot import noise_memory
 from keras2gp.gp.noise.projected import PASSES, choose_projected_noise
 from keras2gp.gp.process.intercept import ROWS, chosen_intercept, gainful, shifted_training
@@ -31,16 +31,12 @@ from keras2gp.gp.solvers.system import Fit, Solver
 from keras2gp.gp.solvers.training import Training
 
 __all__ = [
-    "Curves",
     "Solution",
     "Task",
     "jitter_message",
     "solved",
     "solved_with_intercept",
 ]
-
-Curves = NoiseCurve | tuple[NoiseCurve, ...] | None
-"""The choice of the noise, or those of all outputs; None where it is stated."""
 
 _DIRECT = ("cholesky", "tensorflow")
 """Names of the solvers that make a Cholesky factor in float64."""

@@ -193,9 +193,9 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
     def _set_solution(self, targets: Targets, factor: CholeskyFactor, state: _State) -> None:
         alpha = factor.solve(targets)
         scaled = self.noise_curve_ is not None and not self._labels
-        factors = output_factors(targets, alpha) if scaled else None
+        factors = output_factors(targets, alpha, len(targets)) if scaled else None
         fit = Fit(factor, alpha, alpha, factor.log_determinant, factor.report, self.kernel_dtype_)
-        self.log_marginal_likelihood_value_ = log_evidence(targets, fit, factors)
+        self.log_marginal_likelihood_value_ = log_evidence(targets, fit, factors, len(targets))
         self.targets_, self.alpha_, self.weights_ = targets, alpha, alpha
         self.system_, self.jitter_report_ = factor, factor.report
         self.x_train_, self.observed_ = state.x_train_, state.observed_

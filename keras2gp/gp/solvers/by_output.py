@@ -19,6 +19,13 @@ from keras2gp.gp.solvers.by_pattern import PatternFactors
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky, dense_matrix
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
+from keras2gp.gp.solvers.of_outputs import (
+    NOISES,
+    FactorsOfOutputs,
+    fit_of,
+    noises_of,
+    worst_of,
+)
 from keras2gp.gp.solvers.precision import relative_error
 from keras2gp.gp.solvers.report import CholeskyReport, JitterStep
 from keras2gp.gp.solvers.system import Fit, Origin
@@ -36,10 +43,9 @@ __all__ = [
 _FEW = 16
 """Distinct noises up to which factorisations take less time than the eigenvectors: at 2000 rows 12
 of them take 0.7 to 1.4 times as long."""
-_NOISES = "noises.npy"
 
 
-class OutputFactors:
+class OutputFactors(FactorsOfOutputs):
     """A Cholesky factor for each distinct noise.
 
     Args:
@@ -48,29 +54,15 @@ class OutputFactors:
     """
 
     closed_form: ClassVar[bool] = True
-    files: ClassVar[tuple[str, ...]] = ("factors.npy", _NOISES)
+    files: ClassVar[tuple[str, ...]] = ("factors.npy", NOISES)
 
     def __init__(self, factors: Sequence[CholeskyFactor], noises: Matrix) -> None:
-        self._factors, self._noises = tuple(factors), noises
-        self._of = distinct(noises)[1]
+        super().__init__(factors, noises, distinct(noises)[1])
 
     @property
     def basis(self) -> int:
         """N."""
         return self._factors[0].size
-
-    @property
-    def added(self) -> Matrix:
-        """Noise and jitter on the diagonal of every A_c, [1, C] or [N, C]."""
-        jitters = np.array([factor.report.added for factor in self._factors])
-        result: Matrix = self._noises + jitters[self._of]
-        return result
-
-    @property
-    def log_determinants(self) -> Vector:
-        """log det A_c, [C]."""
-        values = np.array([factor.log_determinant for factor in self._factors])
-        return values[self._of]
 
     def explained(self, cross: Matrix) -> Matrix:
         """diag(k* A_c^-1 k*^T), [M, C]."""
@@ -105,12 +97,12 @@ class OutputFactors:
     def state(self) -> dict[str, Array]:
         """See LinearSystem.state."""
         vectors = np.stack([factor.as_vector() for factor in self._factors])
-        return {"factors.npy": vectors, _NOISES: self._noises}
+        return {"factors.npy": vectors, NOISES: self._noises}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Array], origin: Origin) -> Self:
         """See LinearSystem.from_state."""
-        noises = _noises_of(state, origin)
+        noises = noises_of(state, origin)
         vectors = state["factors.npy"]
         if vectors.ndim != 2 or len(vectors) != len(distinct(noises)[0]):
             raise ModelFileError("factors.npy does not hold a factor for each distinct noise")
@@ -133,7 +125,7 @@ class OutputSpectrum:
     """
 
     closed_form: ClassVar[bool] = True
-    files: ClassVar[tuple[str, ...]] = ("eigenvalues.npy", "eigenvectors.npy", _NOISES)
+    files: ClassVar[tuple[str, ...]] = ("eigenvalues.npy", "eigenvectors.npy", NOISES)
 
     def __init__(self, eigenvalues: Vector, vectors: Matrix, added: Matrix) -> None:
         self._values, self._vectors, self.added = eigenvalues, vectors, added
@@ -185,7 +177,7 @@ class OutputSpectrum:
     @classmethod
     def from_state(cls, state: Mapping[str, Array], origin: Origin) -> Self:
         """See LinearSystem.from_state."""
-        noises, count = _noises_of(state, origin), len(origin.training)
+        noises, count = noises_of(state, origin), len(origin.training)
         values, vectors = state["eigenvalues.npy"], state["eigenvectors.npy"]
         shapes = values.shape == (count,) and vectors.shape == (count, count) and len(noises) == 1
         if not shapes or not (values.min() + noises > 0.0).all():
@@ -261,15 +253,8 @@ def fit_outputs(
         alpha[:, own], dtype = fit.alpha, fit.dtype
         factors.append(cast("CholeskyFactor", fit.system))
     system = OutputFactors(factors, noises)
-    reports = [factor.report for factor in factors]
-    worst = max(reports, key=lambda report: (report.jitter, -report.smallest_pivot))
-    return _fit_of(system, alpha, worst, dtype), f"a factor for each of {len(first)} noises"
-
-
-def _fit_of(system: OutputSystem, alpha: Matrix, report: CholeskyReport, dtype: str) -> Fit:
-    # The mean over outputs: the evidence takes it C times.
-    determinant = float(system.log_determinants.mean())
-    return Fit(system, alpha, alpha, determinant, report, dtype)
+    worst = worst_of([factor.report for factor in factors])
+    return fit_of(system, alpha, worst, dtype), f"a factor for each of {len(first)} noises"
 
 
 def _decomposed(training: Training, targets: Targets, noises: Matrix, jitter: float) -> Fit | None:
@@ -289,14 +274,4 @@ def _decomposed(training: Training, targets: Targets, noises: Matrix, jitter: fl
         return None
     system = OutputSpectrum(values, vectors, added)
     report = CholeskyReport(jitter, mean, (JitterStep(jitter, smallest, -1),), 0.0)
-    return _fit_of(system, system.solve(np.asarray(targets)), report, dtype)
-
-
-def _noises_of(state: Mapping[str, Array], origin: Origin) -> Matrix:
-    """The noises of a state; ModelFileError where they are none of these training inputs."""
-    noises = state[_NOISES]
-    if noises.ndim != 2 or len(noises) not in (1, len(origin.training)) or not noises.size:
-        raise ModelFileError(f"{_NOISES} has shape {noises.shape}")
-    if noises.dtype.kind != "f" or not np.isfinite(noises).all() or noises.min() < 0.0:
-        raise ModelFileError(f"{_NOISES} holds no noise variances")
-    return noises
+    return fit_of(system, system.solve(np.asarray(targets)), report, dtype)

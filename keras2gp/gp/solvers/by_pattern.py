@@ -13,12 +13,13 @@ from typing import ClassVar, Self, cast
 
 import numpy as np
 
-from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets, Vector
+from keras2gp._util.arrays import Array, Indices, Matrix, Noise, Targets
 from keras2gp._util.progress import Advance
 from keras2gp._util.text import size_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.solvers.cholesky import cholesky_memory
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
+from keras2gp.gp.solvers.of_outputs import NOISES, FactorsOfOutputs, fit_of, noises_of, worst_of
 from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.report import CholeskyReport
 from keras2gp.gp.solvers.system import Fit, Origin, Solver
@@ -32,14 +33,14 @@ __all__ = [
     "require_pattern_memory",
 ]
 
-_FACTORS, _NOISES, _SEEN = "pattern_factors.npy", "noises.npy", "patterns.npy"
+_FACTORS, _SEEN = "pattern_factors.npy", "patterns.npy"
 _REMEDY = (
     "outputs that lack the same rows, fewer outputs at a time with gram= so that the kernel is "
     "computed once, or fewer training inputs"
 )
 
 
-class PatternFactors:
+class PatternFactors(FactorsOfOutputs):
     """A Cholesky factor for each distinct pair of missing rows and noise.
 
     Args:
@@ -49,30 +50,18 @@ class PatternFactors:
     """
 
     closed_form: ClassVar[bool] = True
-    files: ClassVar[tuple[str, ...]] = (_FACTORS, _NOISES, _SEEN)
+    files: ClassVar[tuple[str, ...]] = (_FACTORS, NOISES, _SEEN)
 
     def __init__(self, factors: Sequence[CholeskyFactor], noises: Matrix, seen: Array) -> None:
-        self._factors, self._noises, self.seen = tuple(factors), noises, seen
-        first, self._of = distinct_patterns(seen, noises)
+        first, of = distinct_patterns(seen, noises)
+        super().__init__(factors, noises, of)
+        self.seen = seen
         self._rows = [np.flatnonzero(seen[:, output]) for output in first]
 
     @property
     def basis(self) -> int:
         """N."""
         return len(self.seen)
-
-    @property
-    def added(self) -> Matrix:
-        """Noise and jitter on the diagonal of every A_c, [1, C] or [N, C]."""
-        jitters = np.array([factor.report.added for factor in self._factors])
-        result: Matrix = self._noises + jitters[self._of]
-        return result
-
-    @property
-    def log_determinants(self) -> Vector:
-        """log det A_c, [C]."""
-        values = np.array([factor.log_determinant for factor in self._factors])
-        return values[self._of]
 
     def explained(self, cross: Matrix) -> Matrix:
         """diag(k* A_c^-1 k*^T), [M, C], for k* of shape [M, N]."""
@@ -124,22 +113,25 @@ class PatternFactors:
         vectors = np.concatenate([factor.as_vector() for factor in self._factors])
         return {
             _FACTORS: vectors,
-            _NOISES: self._noises,
+            NOISES: self._noises,
             _SEEN: self.seen.astype(np.float64),
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Array], origin: Origin) -> Self:
         """See LinearSystem.from_state."""
-        count, stated, noises = len(origin.training), state[_SEEN], state[_NOISES]
-        if stated.ndim != 2 or len(stated) != count or not np.isin(stated, (0.0, 1.0)).all():
+        noises, stated = noises_of(state, origin), state[_SEEN]
+        if (
+            stated.ndim != 2
+            or len(stated) != len(origin.training)
+            or not np.isin(stated, (0.0, 1.0)).all()
+        ):
             raise ModelFileError(f"{_SEEN} is not of these training inputs")
         seen: Array = stated == 1.0
         if not (seen.any(axis=0).all() and seen.any(axis=1).all()):
             raise ModelFileError(f"{_SEEN} has a row or an output without any target")
-        shape = noises.ndim == 2 and len(noises) in (1, count) and noises.shape[1] == seen.shape[1]
-        if not shape or noises.dtype.kind != "f" or not (np.isfinite(noises) & (noises >= 0)).all():
-            raise ModelFileError(f"{_NOISES} holds no noise variances of these outputs")
+        if noises.shape[1] != seen.shape[1]:
+            raise ModelFileError(f"{NOISES} holds no noise variances of these outputs")
         first, _ = distinct_patterns(seen, noises)
         vectors, factors, start = state[_FACTORS], [], 0
         if vectors.ndim != 1 or not np.isfinite(vectors).all():
@@ -247,13 +239,11 @@ def fit_patterns(
         alpha[np.ix_(rows, own)], dtype = fit.alpha, fit.dtype
         factors.append(cast("CholeskyFactor", fit.system))
     system = PatternFactors(factors, noises, seen)
-    worst = max(reports, key=lambda report: (report.jitter, -report.smallest_pivot))
-    determinant = float(system.log_determinants.mean())
     patterns = len(distinct_patterns(seen)[0])
     many = "a factor" if len(factors) == 1 else f"{len(factors)} factors"
     many += " for one pattern" if patterns == 1 else f" for {patterns} patterns"
     how = f"{many} of missing targets, {size_text(sum(one.nbytes for one in factors))}"
-    return Fit(system, alpha, alpha, determinant, worst, dtype), how
+    return fit_of(system, alpha, worst_of(reports), dtype), how
 
 
 def _of_all_rows(report: CholeskyReport, rows: Indices) -> CholeskyReport:
