@@ -22,6 +22,7 @@ from keras2gp.matrices.form import Form, FormResults, Variances, innermost
 from keras2gp.matrices.plan import Device, Partition, images_at_once, inner_tiles, working_set
 from keras2gp.matrices.ranges import require_range
 from keras2gp.matrices.room import demands_of
+from keras2gp.matrices.tiles import places_of
 from keras2gp.matrices.xla import set_up_xla
 
 __all__ = ["CompiledProgram"]
@@ -193,15 +194,11 @@ class CompiledProgram:
         form, found = self._formed(images, shape, variances)
         (_, x1, s1), (_, x2, s2) = found[0], found[-1]
         shape = inner_tiles(self.graph, shape, self.device, compact=form.program.reach is not None)
-        starts = np.array(list(shape.tiles(block)), np.int32)
-        padded = np.zeros((shape.most_tiles, 2), np.int32)
-        padded[: len(starts)] = starts
+        starts = list(shape.tiles(block))
         tile = (shape.tile_rows, shape.tile_columns)
-        count = tf.constant(len(starts))
         sides = (x1, s1), (x2, s2)
-        tiles = self._run(
-            form, form.cross, *sides, tf.constant(padded), count, variances, tile=tile
-        )
+        places = places_of(shape, starts)
+        tiles = self._run(form, form.cross, *sides, places, variances, tile=tile)
         values = None if self.graph.positions else into
         if values is None:
             values = np.zeros((*tiles.shape[1:-2], block.rows, block.columns), self.dtype)

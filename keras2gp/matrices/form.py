@@ -12,6 +12,7 @@ from keras2gp.covariance.base import Statistics
 from keras2gp.covariance.pairs import ImageBlock, images_in_runs, in_runs
 from keras2gp.covariance.program import Program
 from keras2gp.matrices.fingerprint import nameless
+from keras2gp.matrices.tiles import over_tiles
 from keras2gp.matrices.traces import KeptFunctions
 
 __all__ = ["Form", "FormResults", "Variances", "innermost"]
@@ -93,17 +94,17 @@ class Form:
         self,
         first: tuple[list[Tensor], Statistics],
         second: tuple[list[Tensor], Statistics],
-        starts: Tensor,
-        count: Tensor,
+        places: tuple[Tensor, Tensor],
         variances: Variances,
         *,
         tile: tuple[int, int],
     ) -> Tensor:
-        """The first `count` tiles, [tiles, B1, B2]; `starts` holds their first row and column.
+        """The tiles at some places (`places_of`), [tiles, B1, B2].
 
         first, second: images and statistics of either side, in runs. Both kernels: [tiles, 2, ..].
         With positions: [tiles, *positions, B1, B2], or between them, with two groups of axes.
         """
+        starts, count = places
         size = starts.shape[0]
         positions = self.program.graph.positions * (2 if self.program.graph.between else 1)
         shape = (*((2,) if self.program.kind == "both" else ()), *positions, *tile)
@@ -115,16 +116,16 @@ class Form:
             first, second = ((x, _mapped(_run_last, kept)) for x, kept in (first, second))
         empty = tf.TensorArray(variances[0][0].dtype, size, element_shape=shape)
 
-        def step(t: Tensor, done: Any) -> tuple[Tensor, Any]:
-            row, column = starts[t, 0], starts[t, 1]
+        def step(t: Tensor, row: Tensor, column: Tensor, done: Any) -> list[Any]:
             sides = (
                 ImageBlock(*first, row, tile[0], whole=whole[0]),
                 ImageBlock(*second, column, tile[1], whole=whole[1]),
             )
             kernels = self.program.cross(*sides, *variances)
-            return t + 1, done.write(t, tf.stack(kernels) if len(kernels) > 1 else kernels[0])
+            return [done.write(t, tf.stack(kernels) if len(kernels) > 1 else kernels[0])]
 
         if size == 1:
-            return step(tf.constant(0), empty)[1].stack()
-        _, tiles = tf.while_loop(lambda t, _: t < count, step, (tf.constant(0), empty))
+            (tiles,) = step(tf.constant(0), *tf.unstack(starts[0]), empty)
+        else:
+            (tiles,) = over_tiles((starts, count), step, [empty])
         return tiles.stack()

@@ -26,6 +26,7 @@ from keras2gp.matrices.blocks import Block, BlockShape
 from keras2gp.matrices.footprint import footprint_of
 from keras2gp.matrices.form import Variances
 from keras2gp.matrices.plan import Partition
+from keras2gp.matrices.tiles import over_tiles, places_of
 from keras2gp.matrices.xla import set_up_xla
 
 __all__ = ["Sweep", "block_weights", "innermost_of"]
@@ -129,13 +130,10 @@ class Sweep:
         side, tile = shape.rows, (shape.tile_rows, shape.tile_columns)
         single = block.row == block.column
         pairs, on_diagonal = block_weights(weights, block.row, block.column, side)
-        starts = np.zeros((shape.most_tiles, 2), np.int32)
-        places = list(shape.tiles(block))
-        starts[: len(places)] = places
         begins = [block.row] if single else [block.row, block.column]
         sides = [innermost_of(images, begin, side) for begin in begins]
         found = [self._statistics(x, variances, run=tile[1]) for x in sides]
-        tiles = tf.constant(starts), tf.constant(len(places))
+        tiles = places_of(shape, list(shape.tiles(block)))
         both, weighted = (found[0], found[-1]), tf.constant(pairs)
         own, *by = self._tiles(both, weighted, tiles, variances, tile=tile)
         if single:
@@ -165,18 +163,19 @@ class Sweep:
         """Derivatives by weights and biases, [2, layers], and by all statistics of either side.
 
         weights: G of the block, [S, S]
-        tiles: their first rows and columns, [tiles, 2], and how many of them are computed
+        tiles: of `places_of`
 
         Shapes: statistics [P, S], in the order of `_parts`
         """
         program, (rows, columns), side = self._program, tile, int(weights.shape[0])
-        (first, second), (starts, count) = sides, tiles
+        first, second = sides
         parameters = Parameters(program.layers, *variances, program.boundaries)
         analysis = program.analysis
         length = sum(math.prod(t.shape[1:-1]) for _, _, t in _parts(first[1]))
 
-        def step(t: Tensor, own: Tensor, *sums: Tensor) -> tuple[Any, ...]:
-            row, column = starts[t, 0], starts[t, 1]
+        def step(
+            _: Tensor, row: Tensor, column: Tensor, own: Tensor, *sums: Tensor
+        ) -> tuple[Any, ...]:
             blocks = ImageBlock(*first, row, rows), ImageBlock(*second, column, columns)
             pairs = SweptPairs(
                 blocks, analysis.margins, parameters, program.method, analysis.needs_means
@@ -191,14 +190,12 @@ class Sweep:
                 tf.tensor_scatter_nd_add(total, [[place]], part[None])
                 for total, place, part in zip(sums, places, found, strict=True)
             )
-            return t + 1, own, *sums
+            return own, *sums
 
         dtype = weights.dtype
         zeros = [tf.zeros([2, len(program.layers), columns], dtype)]
         zeros += [tf.zeros([side // n, length, n], dtype) for n in tile]
-        _, own, *sums = tf.while_loop(
-            lambda t, *_: t < count, step, (tf.constant(0), *zeros), parallel_iterations=1
-        )
+        own, *sums = over_tiles(tiles, step, zeros)
         above, beside = (tf.reshape(tf.transpose(k, [1, 0, 2]), [length, side]) for k in sums)
         return tf.reduce_sum(own, -1), above, beside
 

@@ -22,7 +22,7 @@ weight = keras.initializers.VarianceScaling({scale})
 model = keras.Sequential([keras.Input((4, 4, 1)), layers.Conv2D(2, 3, kernel_initializer=weight),
                           layers.Activation({activation!r}), layers.Flatten(), layers.Dense(1)])
 kernel = keras2gp.convert(model)
-x = np.random.default_rng(0).normal(size=(5, 4, 4, 1)).astype("float32")
+x = np.random.default_rng(0).normal(size=({count}, 4, 4, 1)).astype("float32")
 kernel.matrix(x)
 cache = programs()
 folder = None if cache is None else str(cache.directory)
@@ -31,13 +31,14 @@ if cache is not None and cache.directory.exists():
     names = [path.name for path in cache.directory.glob("*.pb")]
     linked = len(cache._known)
     new = len(set(names) - cache._known)
-print(json.dumps(dict(values=kernel.matrix(x).tolist(), new=new, linked=linked, folder=folder,
+print(json.dumps(dict(values=kernel.matrix(x[:5]).tolist(), new=new, linked=linked, folder=folder,
                       flags=os.environ.get("TF_XLA_FLAGS"), xla=os.environ.get("XLA_FLAGS"))))
 """
 
 
-def ran(folder, activation="relu", scale=2.0, before="", then="", **environment):
-    script = SCRIPT.format(activation=activation, scale=scale, before=before, then=then)
+def ran(folder, activation="relu", scale=2.0, before="", then="", count=5, **environment):
+    settings = {"activation": activation, "scale": scale, "count": count}
+    script = SCRIPT.format(**settings, before=before, then=then)
     variables = {**os.environ, "KERAS2GP_CACHE": str(folder), **environment}
     for name in [name for name, value in variables.items() if value is None]:
         del variables[name]
@@ -91,6 +92,14 @@ def test_other_variances_share_the_program(filled):
     found = ran(folder, scale=1.0)
     assert found["new"] == 0
     np.testing.assert_allclose(found["values"], np.array(first["values"]) / 2, rtol=1e-6)
+
+
+def test_the_blocks_of_larger_matrices_share_the_programs(tmp_path):
+    folder = tmp_path / "programs"
+    one = ran(folder, count=512)["new"]  # a single block, and one of five images
+    assert one >= 2
+    assert ran(folder, count=600)["new"] == 0  # blocks on, beside and at the end of the diagonal
+    assert ran(folder, count=900)["new"] == 0
 
 
 @pytest.fixture(scope="module")
