@@ -153,7 +153,7 @@ def _explain(error: BaseException, code: ExitCode, *, json_wanted: bool) -> None
         return
     command = error.command if isinstance(error, UsageError) else "keras2gp"
     if isinstance(error, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
+        sys.stderr.write(f"{folded(_message(error), sys.stderr)}\n")
         return
     if code == ExitCode.UNEXPECTED and not isinstance(error, Keras2GPError):
         traceback.print_exception(error)
@@ -184,7 +184,7 @@ def _as_data(error: BaseException, code: ExitCode) -> dict[str, Any]:
 def _message(error: BaseException) -> str:
     """The text of an error, on one line but for the lists that our own errors hold."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return ": ".join(["interrupted", *getattr(error, "__notes__", [])])
     text = f"{type(error).__name__}: {error}"
     if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's own, which lists its ops
         text = f"out of memory. {received_text(str(error).strip(), 300)}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from keras2gp import zoo
@@ -32,6 +34,7 @@ __all__ = [
     "open_session",
     "prepared",
     "report_of",
+    "resumable",
 ]
 
 _MNIST = (28, 28, 1)
@@ -47,6 +50,16 @@ class Session:
     kernel: Kernel
     images: Images
     notes: list[str]
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Work that the same command goes on with, which an interruption says."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(f"the same command goes on with what {out} holds")
+        raise
 
 
 def open_session(options: argparse.Namespace, rows: Rows) -> Session:

@@ -125,7 +125,7 @@ class Form:
             return [done.write(t, tf.stack(kernels) if len(kernels) > 1 else kernels[0])]
 
         if size == 1:
-            (tiles,) = step(tf.constant(0), *tf.unstack(starts[0]), empty)
+            (tiles,) = step(tf.constant(0), starts[0, 0], starts[0, 1], empty)
         else:
             (tiles,) = over_tiles((starts, count), step, [empty])
         return tiles.stack()

@@ -44,6 +44,7 @@ def over_tiles(
         following = starts[tf.minimum(t + 1, last)]
         return t + 1, following, *step(t, place[0], place[1], *now)
 
+    after: list[Any]
     _, _, *after = tf.while_loop(
         lambda t, *_: t < count,
         turn,

@@ -21,7 +21,7 @@ _ENTRY, _COPIES = 8, 4
 """Bytes of an entry of a fit, and copies of its matrix."""
 _PROGRAM, _LOOPS = 24 * 2**20, 64 * 2**20
 """Bytes that a compiled kernel keeps, and its compiler: without loops over offsets, and with."""
-_NODE = 3 * 2**18
+_NODE = 3 * 2**17
 """Bytes of these for each node of its graph besides."""
 
 
@@ -140,11 +140,11 @@ def cost_of(
             work += share.work * (rows / count) ** 2
         if there:
             continue
-        footprint = footprint_of(share.own.program.graph)
-        programs += _NODE * footprint.nodes + (_LOOPS if footprint.mixes else _PROGRAM)
         if share.key in stored:
             continue
         stored.add(share.key)
+        footprint = footprint_of(share.kernel.program.graph)
+        programs += _NODE * footprint.nodes + (_LOOPS if footprint.mixes else _PROGRAM)
         stores = [estimate(share.kernel, rows, out=_place(out, "a"))]
         if test:
             stores.append(estimate(share.kernel, test, rows, out=_place(out, "b")))

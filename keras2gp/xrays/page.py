@@ -11,7 +11,7 @@ from keras2gp.xrays.files import TITLE
 from keras2gp.xrays.findings import Finding, Findings
 from keras2gp.xrays.pictures import axis_ends, curves, flow, interval, is_beyond, spectra, ticks
 from keras2gp.xrays.styles import STYLE
-from keras2gp.xrays.text import NO_VARIANCE, notes_on, percent, verdict_text
+from keras2gp.xrays.text import NO_VARIANCE, PHASES, columns_text, notes_on, percent, verdict_text
 
 __all__ = ["page"]
 
@@ -184,8 +184,8 @@ def _phases(xray: Findings) -> Iterator[str]:
     if not phases:
         return
     yield '<div class="scroll" tabindex="0" role="region" aria-label="Fixed points"><table>'
-    yield "<caption>Activations with the weights behind them, repeated for ever: below slope 1 all "
-    yield f"{xray.unit} become alike (order), above it near ones part (chaos)."
+    yield "<caption>Activations with the weights behind them, repeated for ever: "
+    yield f"{PHASES.format(each=xray.unit)}."
     if any(point.variance is None for _, point in phases):
         yield f" {NO_VARIANCE[0].upper()}{NO_VARIANCE[1:]}."
     yield "</caption><thead><tr>"
@@ -225,7 +225,7 @@ def _signal_table(xray: Findings) -> Iterator[str]:
         ]
         data = "".join(f"<td>{cell}</td>" for cell in cells)
         yield f'<tr><th scope="row">{_text(s.path)}</th>{data}</tr>'
-    yield "</tbody></table></div></details>"
+    yield f"</tbody></table></div><p>{_text(columns_text(xray))}</p></details>"
 
 
 def _number(value: float | None, text: str) -> str:

@@ -1,9 +1,10 @@
 """Programs of several variants: those that begin alike compute what they share once.
 
 A variant that differs from the model behind a pooling has the same maps in front of it, at all of
-their offsets, and these are most of its work. So the graphs of such variants are one graph, in
-which equal nodes are one, and its output has a position for each variant. The values are those of
-kernels on their own, up to the last digits of the dtype.
+their offsets, and these are most of its work. Without pooling, variants that differ in late layers
+have the early ones in common. So the graphs of such variants are one graph, in which equal nodes
+are one, and its output has a position for each variant. The values are those of kernels on their
+own, up to the last digits of the dtype.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from keras2gp.graph.variances import LayerVariances
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.matrices.fingerprint import digest
+from keras2gp.matrices.footprint import footprint_of
 from keras2gp.xrays.variants import Variant
-from keras2gp.xrays.work import work_of, work_of_loops
+from keras2gp.xrays.work import entries_of, work_of, work_of_loops
 
 __all__ = ["FEWEST", "Share", "chosen_rows", "joint_kernel", "shares_of"]
 
@@ -32,6 +34,8 @@ _MOST_BYTES = 2**29
 """Memory of the matrices of one program."""
 _HEAVY = 0.5
 """Share of a kernel's work that it must have in common with others."""
+_BEGUN = 0.1
+"""Share of a kernel's work that it must have in common with the model's, without offsets."""
 _GAIN = 0.8
 """Work of a program relative to that of its kernels on their own, at most."""
 FEWEST = 200
@@ -78,15 +82,17 @@ def shares_of(variants: Sequence[Variant], rows: int, others: int, full_work: fl
     base = work_of(kernels[variants[0].key])
     shares: dict[str, Share] = {}
     most = min(_MOST, _MOST_BYTES // (4 * rows * (rows + others)))
-    for group in _alike(variants, kernels, most):
-        own = [kernels[v.key] for v in group]
-        kernel = joint_kernel(own)
-        work = work_of(kernel)
-        if work > _GAIN * sum(map(work_of, own)):
-            continue
-        key = digest({"kernels": [v.key for v in group]})[:16]
-        for place, variant in enumerate(group):
-            shares[variant.key] = Share(own[place], kernel, key, place, rows, work / base)
+    for alike in (_alike, _begun_alike):
+        left = [v for v in variants if v.key not in shares]
+        for group in alike(variants[0], left, kernels, most):
+            own = [kernels[v.key] for v in group]
+            kernel = joint_kernel(own)
+            work = work_of(kernel)
+            if work > _GAIN * sum(map(work_of, own)):
+                continue
+            key = digest({"kernels": [v.key for v in group]})[:16]
+            for place, variant in enumerate(group):
+                shares[variant.key] = Share(own[place], kernel, key, place, rows, work / base)
     for variant in variants:
         count = rows
         if variant.key not in shares and variant is not variants[0]:
@@ -112,7 +118,7 @@ def _rows(work: float, rows: int, full_work: float, base: float) -> int:
 
 
 def _alike(
-    variants: Sequence[Variant], kernels: Mapping[str, Kernel], most: int
+    _: Variant, variants: Sequence[Variant], kernels: Mapping[str, Kernel], most: int
 ) -> list[list[Variant]]:
     """Variants whose heaviest loop gives maps of the first of them, of the same images.
 
@@ -137,6 +143,32 @@ def _alike(
             begun.append((turns, [variant]))
     every = (group for begun in groups.values() for _, group in begun)
     return [group for group in every if len(group) > 1]
+
+
+def _begun_alike(
+    base: Variant, variants: Sequence[Variant], kernels: Mapping[str, Kernel], most: int
+) -> list[list[Variant]]:
+    """Variants without loops over offsets: those together that leave the model's layers late.
+
+    Tiles suit the activation with the most statistics, so that those with more are on their own.
+    """
+    merged, shared = _Merged(), list[tuple[float, Variant]]()
+    places = set(merged.add(kernels[base.key]))
+    columns = footprint_of(kernels[base.key].graph).columns
+    for variant in variants:
+        kernel = kernels[variant.key]
+        turns = max(len(loop.turns) for loop in kernel.program.program.analysis.loops)
+        others = variant.data != base.data
+        if others or turns > 1 or footprint_of(kernel.graph).columns > columns:
+            continue
+        works = [entries_of(node) for node in kernel.graph.nodes]
+        both = zip(works, merged.add(kernel), strict=True)
+        common = sum(work for work, place in both if place in places) / max(sum(works), 1.0)
+        if common >= _BEGUN:
+            shared.append((common, variant))
+    shared.sort(key=lambda pair: -pair[0])  # the model as it is first
+    found = [shared[i : i + most] for i in range(0, len(shared), max(most, 1))]
+    return [[variant for _, variant in group] for group in found if len(group) > 1]
 
 
 class _Merged:

@@ -13,7 +13,16 @@ from keras2gp.xrays.comparisons import ALPHA
 from keras2gp.xrays.files import TITLE
 from keras2gp.xrays.findings import Finding, Findings
 
-__all__ = ["NO_VARIANCE", "notes_on", "percent", "rounded", "text_of", "verdict_text"]
+__all__ = [
+    "NO_VARIANCE",
+    "PHASES",
+    "columns_text",
+    "notes_on",
+    "percent",
+    "rounded",
+    "text_of",
+    "verdict_text",
+]
 
 
 def percent(xray: Findings) -> tuple[float, str]:
@@ -84,9 +93,39 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
         "and a scale of its own, chosen as a fit chooses them. A variant that takes much longer "
         f"than the model is compared with it on fewer {unit}, random ones of these."
     )
-    return left_out, errors, needed, limit
+    batches = batches_text(xray)
+    return left_out, errors, needed, *((batches,) if batches else ()), limit
 
 
+def batches_text(xray: Findings) -> str:
+    """What removed BatchNormalizations say; "" where there is none."""
+    removed = any(finding.kind == "normalization" for finding in xray.computed)
+    if not removed or all(row.layer != "BatchNormalization" for row in xray.graph):
+        return ""
+    return (
+        "A BatchNormalization counts at its initial statistics, mean 0 and variance 1, which "
+        "divide variances by 1 + epsilon: to leave it out changes next to nothing. What it does "
+        "for training, no kernel shows."
+    )
+
+
+def columns_text(xray: Findings) -> str:
+    """What the columns of the signal flow mean."""
+    each, targets = xray.unit, "the targets" if xray.regression else "the labels"
+    return (
+        "Every row is of a wide readout of one layer, of all of its positions. Variance is the "
+        f"mean over the {each}, and corr. the mean correlation of two of them. Growth is how far "
+        f"{each} that are nearly equal part, relative to the data: above 1 the layers so far drive "
+        "them apart, below 1 together. Dim. is the effective dimension of the centred kernel, the "
+        "squared sum of its eigenvalues over the sum of their squares; align. is its alignment "
+        f"with {targets}. Information is gained or lost where the leave-one-out error differs from "
+        f"that of the layers in front by more than chance, and blank where these {each} show no "
+        "difference."
+    )
+
+
+PHASES = "below slope 1 all {each} become alike (order), above it near ones part (chaos)"
+"""What the phases of fixed points mean."""
 NO_VARIANCE = (
     "variance none: it grows or falls without end, and slope and correlation are those far on "
     "the way, or a normalisation sets it, and they are those at the data's"
@@ -194,6 +233,7 @@ def _notes(xray: Findings) -> Iterator[str]:
             least = float(np.median(shown))
             text += f" {xray.rows} {each} show differences of the error from about {least:.1f}% on."
         yield from textwrap.wrap(text, _WIDTH)
+    yield from textwrap.wrap(batches_text(xray), _WIDTH)
     fewer = [f for f in xray.computed if f.rows < xray.rows]
     if fewer:
         yield f"*: on fewer {each}, with the model as it is on the same ones:"
@@ -220,6 +260,7 @@ def _signals(xray: Findings) -> Iterator[str]:
             f"  {_cut(s.path, _LAYER):<{_LAYER}} {s.variance:9.3g} {s.correlation:6.3f} {growth:>7}"
             f" {s.dimension:6.1f} {s.alignment:6.3f} {error:>6}  {s.change}"
         ).rstrip()
+    yield from textwrap.wrap(columns_text(xray), _WIDTH)
     phases = [s for s in xray.signals if s.fixed is not None]
     if phases:
         yield ""
@@ -231,6 +272,8 @@ def _signals(xray: Findings) -> Iterator[str]:
         slope, correlation = f"slope {s.fixed.slope:.3f}", f"{s.fixed.correlation:.3f}"
         line = f"{s.fixed.phase:<6} {slope}, correlation to {correlation}, variance {q}"
         yield f"  {_cut(s.path, _LAYER):<{_LAYER}} {line}"
+    if phases:
+        yield from textwrap.wrap(PHASES.format(each=xray.unit), _WIDTH)
     if any(s.fixed is not None and s.fixed.variance is None for s in phases):
         yield from textwrap.wrap(f"{NO_VARIANCE}.", _WIDTH)
 

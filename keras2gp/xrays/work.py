@@ -9,7 +9,7 @@ from keras2gp.graph.offsets import Loop
 from keras2gp.graph.ops import Activation
 from keras2gp.kernel.kernel import Kernel
 
-__all__ = ["work_of", "work_of_loops"]
+__all__ = ["entries_of", "work_of", "work_of_loops"]
 
 _ENTRIES = {
     **dict.fromkeys(("relu", "leaky_relu", "abs", "linear", "sign"), 1.0),
@@ -39,10 +39,11 @@ def work_of_loops(kernel: Kernel) -> list[float]:
 
 
 def _work(graph: Graph, loop: Loop) -> float:
-    return len(loop.turns) * sum(_entries(graph.nodes[i]) for i in loop.nodes)
+    return len(loop.turns) * sum(entries_of(graph.nodes[i]) for i in loop.nodes)
 
 
-def _entries(node: Node) -> float:
+def entries_of(node: Node) -> float:
+    """Work of one pair of images at a node, at one offset, in entries of maps."""
     function = node.op.function
     cost = _ENTRIES.get(function.name, _OTHER) if isinstance(function, Activation) else 1.0
     return cost * math.prod(node.spatial)

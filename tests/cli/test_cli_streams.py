@@ -86,6 +86,20 @@ def test_interruption_is_quiet(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interrupted_command_says_what_goes_on(as_json, files, run, tmp_path, monkeypatch):
+    def interrupted(*_arguments, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras2gp.cli.commands.gram.compute", interrupted)
+    words = ["gram", files / "tiny.keras", "--data", files / "data.npz", "--rows", "20"]
+    more = ["--json"] if as_json else []
+    code, out, err = run(*words, "--out", tmp_path / "K.zarr", *more)
+    told = f"interrupted: the same command goes on with what {tmp_path / 'K.zarr'} holds"
+    assert code == 130
+    assert told in " ".join((json.loads(out)["error"]["message"] if as_json else err).split())
+
+
 DROPS = """
 import signal, sys, time
 import keras2gp.cli.main as cli

@@ -69,6 +69,36 @@ def test_variants_share_what_is_in_front_of_the_pooling(data):
     assert {s.work for _, s in group} == {first.work}
 
 
+def unpooled():
+    """Four convolutions, three with an activation, and no offsets to walk."""
+    x = image = keras.Input((8, 8, 1))
+    for i in (1, 2, 3):
+        x = layers.Conv2D(4, 3, padding="same", kernel_initializer=HE, name=f"conv{i}")(x)
+        x = layers.Activation("relu", name=f"relu{i}")(x)
+    x = layers.Conv2D(4, 3, padding="same", kernel_initializer=HE, name="conv4")(x)
+    return keras.Model(image, layers.Dense(2, name="out")(layers.Flatten()(x)), name="unpooled")
+
+
+@pytest.mark.parametrize("kind", ["nngp", "ntk"])
+def test_without_offsets_variants_share_the_layers_in_front_of_the_change(kind, data, plain):
+    x, y = data
+    settings = {"kinds": ["depth", "activation"], "subsets": 3, "signal_rows": 0}
+    examination = Examination(unpooled(), x, y, kind=kind, dtype="float64", **settings)
+    first, group = shared(examination)
+    names = {v.name for v, _ in group}
+    assert {"the model", "conv4 left out", "conv4 twice"} <= names
+    assert not names & {"tanh", "gelu"}  # whose tiles are others
+    alone = sum(work_of(s.own) for _, s in group) / work_of(first.own)
+    assert first.work <= 0.8 * alone
+    assert {s.rows for _, s in group} == {len(y)}
+    matrix, cross = first.kernel.matrix(x[:6]), first.kernel.matrix(x[6:9], x[:6])
+    for _, share in group:
+        np.testing.assert_allclose(matrix[..., share.place], share.own.matrix(x[:6]), rtol=1e-10)
+        np.testing.assert_allclose(
+            cross[..., share.place], share.own.matrix(x[6:9], x[:6]), rtol=1e-10
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nngp", "ntk"])
 def test_shared_values_are_those_of_kernels_on_their_own(kind, data, plain):

@@ -10,7 +10,7 @@ from keras2gp._util.text import duration_text, size_text
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import idle_settings, open_session
+from keras2gp.cli.session import idle_settings, open_session, resumable
 from keras2gp.matrices.api import estimate
 from keras2gp.matrices.api import gram as compute
 from keras2gp.matrices.speed import speed_of, tried_images
@@ -46,7 +46,7 @@ def gram(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         return ExitCode.FINE
     needed.require()
     began = time.perf_counter()
-    with stage(f"{needed.pairs} pairs") as advance:
+    with resumable(options.out), stage(f"{needed.pairs} pairs") as advance:
         compute(
             session.kernel,
             session.images,

@@ -21,7 +21,7 @@ from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
 from keras2gp.cli.outputs import is_picture
 from keras2gp.cli.rows import Rows
-from keras2gp.cli.session import idle_settings, image_shape, open_session
+from keras2gp.cli.session import idle_settings, image_shape, open_session, resumable
 from keras2gp.cli.tables import unprepared
 from keras2gp.conversion.overrides import overrides_template
 from keras2gp.data.images import prepare_images
@@ -55,7 +55,7 @@ def _search(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         out.line(f"note: {note}")
     train = Split(images[: options.train], rows.y[: options.train])
     held_out = Split(images[options.train :], rows.y[options.train :])
-    with stage(f"{options.samples} trials") as advance:
+    with resumable(options.out), stage(f"{options.samples} trials") as advance:
         result = random_search(
             space,
             train,

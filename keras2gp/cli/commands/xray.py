@@ -20,6 +20,7 @@ from keras2gp.cli.session import (
     kernel_of,
     model_of,
     prepared,
+    resumable,
 )
 from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.files import FILES
@@ -50,7 +51,7 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
         return ExitCode.FINE
     cost.require()
     began = time.perf_counter()
-    with stage(f"{cost.kernels} kernels") as advance:
+    with resumable(options.out), stage(f"{cost.kernels} kernels") as advance:
         report = examination.run(told=lambda _name, done, _total: advance(*cost.progress(done)))
     if not options.json:
         out.raw(f"\n{report.to_text()}\n")
