@@ -157,7 +157,7 @@ def cost_of(
         there=sum(plan.there),
         pairs=pairs,
         work=work,
-        memory=max(memory, fits) + programs,
+        memory=memory + fits + programs,  # the next matrix is computed during the fits
         memory_available=available_memory(),
         disk=disk,
         disk_available=None if out is None else free_disk(out),

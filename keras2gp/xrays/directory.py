@@ -15,6 +15,7 @@ from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.digest import check_digest, with_digest
 from keras2gp._util.files import made_folders, staged_file, sweep, write_file
 from keras2gp._util.paths import read_if_regular
+from keras2gp._util.progress import Progress
 from keras2gp._util.version import VERSION
 from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel
@@ -206,10 +207,11 @@ class Directory:
         x2: Inputs | None = None,
         *,
         executor: ExecutorLike,
+        progress: Progress = False,
     ) -> Matrix:
-        """A kernel matrix, whose store is filled or found."""
+        """A kernel matrix, whose store is filled or found; arguments are those of `gram`."""
         store = self.path / "kernels" / name
-        return np.asarray(gram(kernel, x1, x2, out=store, executor=executor, progress=False))
+        return np.asarray(gram(kernel, x1, x2, out=store, executor=executor, progress=progress))
 
     def keep(self, variant: Variant) -> str:
         """Save a variant's model; its name in the directory, "" if it is not there.

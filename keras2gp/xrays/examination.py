@@ -22,6 +22,7 @@ from keras2gp.conversion.overrides import check_overrides
 from keras2gp.errors import InputError, NumericalError, StoreError
 from keras2gp.matrices.work import ExecutorLike
 from keras2gp.xrays.ablations import check_kinds
+from keras2gp.xrays.ahead import Ahead
 from keras2gp.xrays.arguments import (
     arrays_of,
     checked_conversion,
@@ -226,23 +227,26 @@ class Examination:
         reasons = dict(choice.reasons)
         files = {variant.name: work.keep(variant) for variant in self.variants}
         count = len(choice.variants)
-        for number, variant in enumerate(choice.variants):
-            told(variant.name, number, count)
-            found = self._scoring.there(variant, work)
-            try:
-                if found is None and clock.allows(number, variant.name):
-                    began = time.perf_counter()
-                    found = self._scoring.scores(variant, work, executor)
-                    clock.ran(number, began)
-            except NumericalError as error:
-                if variant is self._subject.base:
-                    raise
-                reasons[variant.name] = str(error)
-            else:
-                if found is None:
-                    reasons[variant.name] = "the time was up"
+        with Ahead(self._scoring, work, executor) as ahead:
+            for number, variant in enumerate(choice.variants):
+                told(variant.name, number, count)
+                found = self._scoring.there(variant, work)
+                try:
+                    if found is None and clock.allows(number, variant.name):
+                        began = time.perf_counter()
+                        if self._minutes is None:  # else one after the other, and timed
+                            ahead.matrices(choice.variants[number:])
+                        found = self._scoring.scores(variant, work, executor)
+                        clock.ran(number, began)
+                except NumericalError as error:
+                    if variant is self._subject.base:
+                        raise
+                    reasons[variant.name] = str(error)
                 else:
-                    scores[variant.name] = found
+                    if found is None:
+                        reasons[variant.name] = "the time was up"
+                    else:
+                        scores[variant.name] = found
         told("signal flow", count, count)
         signals = self._signals(work, clock, count) if choice.signals else ()
         labels = self.task.y

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from keras2gp._util.arrays import Indices, Matrix
+from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.matrices.work import ExecutorLike
 from keras2gp.xrays.arguments import Inputs, checked_subsets, taken, without_mean
@@ -103,10 +105,10 @@ class Scoring:
         task = self._of_rows(count)
         if task.regression:
             task = without_mean(task, share.own, taken(self._x, self._chosen(count)), self._test)
-        matrix = self._matrix(variant, share, work, executor, None)
+        matrix = self._matrix(variant, share, work, None, executor=executor)
         cross = None
         if self._test is not None:
-            cross = self._matrix(variant, share, work, executor, self._test)
+            cross = self._matrix(variant, share, work, self._test, executor=executor)
         if count < share.rows:  # the model, beside a variant that has fewer rows
             chosen = chosen_rows(count, self.rows, self._seed)
             if share.rows < self.rows:  # fewer rows are some of the more
@@ -117,6 +119,25 @@ class Scoring:
         found = scored(matrix, task, checked_subsets(task, self._halvings, self._seed), cross)
         work.write(scores_file(name), found.state())
         return found
+
+    def fill(
+        self, variant: Variant, work: Directory, executor: ExecutorLike, progress: Progress
+    ) -> None:
+        """Compute the matrices of a variant into the directory, where `scores` finds them.
+
+        Args:
+            variant: it.
+            work: the directory.
+            executor: as for `gram`.
+            progress: as for `gram`.
+
+        Raises:
+            NumericalError: its kernel overflows.
+        """
+        share = self.shares[variant.key]
+        settings: dict[str, Any] = {"executor": executor, "progress": progress}
+        for images in (None,) if self._test is None else (None, self._test):
+            self._matrix(variant, share, work, images, **settings)
 
     def _named(self, key: str, rows: int) -> str:
         return key if rows == self.rows else f"{key}-{rows}"
@@ -133,20 +154,20 @@ class Scoring:
         variant: Variant,
         share: Share,
         work: Directory,
-        executor: ExecutorLike,
         first: Inputs | None,
+        **settings: Any,
     ) -> Matrix:
-        """The covariances of a variant's rows, or of other images and its rows."""
+        """The covariances of a variant's rows, or of other images and its rows, by `gram`."""
         suffix = ".zarr" if first is None else ".cross.zarr"
         x = taken(self._x, self._chosen(share.rows))
         sides = (x,) if first is None else (first, x)
         if share.place is not None and share.key not in self._alone:
             try:
                 name = f"{self._named(share.key, share.rows)}{suffix}"
-                joint = work.matrix(share.kernel, name, *sides, executor=executor)
+                joint = work.matrix(share.kernel, name, *sides, **settings)
             except NumericalError:  # of one of them: the others may have finite entries
                 self._alone.add(share.key)
             else:
                 return np.ascontiguousarray(joint[..., share.place])
         name = f"{self._named(variant.key, share.rows)}{suffix}"
-        return work.matrix(share.own, name, *sides, executor=executor)
+        return work.matrix(share.own, name, *sides, **settings)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from xray_networks import pooled, shifted
+from xray_networks import dense, pooled, shifted
 
 import keras2gp
 from keras2gp._util.files import held
@@ -27,17 +27,6 @@ from keras2gp.xrays.files import FILES
 from keras2gp.xrays.scores import Task, rounds_of, scored
 
 KINDS = ["activation", "bias"]
-
-
-def dense(name="dense"):
-    return keras.Sequential(
-        [
-            keras.Input((2,)),
-            layers.Dense(8, "relu", kernel_initializer="he_normal", name="hidden"),
-            layers.Dense(2, name="out"),
-        ],
-        name=name,
-    )
 
 
 @pytest.fixture(scope="module")

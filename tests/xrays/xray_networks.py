@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
-__all__ = ["HE", "convnet", "pooled", "residual", "series", "shifted", "stages"]
+__all__ = ["HE", "convnet", "dense", "pooled", "residual", "series", "shifted", "stages"]
 
 HE = "he_normal"
 
@@ -105,3 +105,14 @@ def shifted(count, seed, size=6):
         i, j = rng.integers(0, size - 1, 2)
         image[i : i + 2, j : j + 2, 0] += 2.0 * bars[label]
     return x.astype("float32"), y
+
+
+def dense(name="dense"):
+    return keras.Sequential(
+        [
+            keras.Input((2,)),
+            layers.Dense(8, "relu", kernel_initializer="he_normal", name="hidden"),
+            layers.Dense(2, name="out"),
+        ],
+        name=name,
+    )
