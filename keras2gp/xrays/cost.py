@@ -21,7 +21,7 @@ _ENTRY, _COPIES = 8, 4
 """Bytes of an entry of a fit, and copies of its matrix."""
 _PROGRAM, _LOOPS = 24 * 2**20, 64 * 2**20
 """Bytes that a compiled kernel keeps, and its compiler: without loops over offsets, and with."""
-_NODE = 3 * 2**17
+_NODE = 2**19
 """Bytes of these for each node of its graph besides."""
 
 

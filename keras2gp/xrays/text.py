@@ -98,7 +98,7 @@ def notes_on(xray: Findings) -> tuple[str, ...]:
 
 
 def batches_text(xray: Findings) -> str:
-    """What removed BatchNormalizations say; "" where there is none."""
+    """The note on BatchNormalizations that are left out; "" where there is none."""
     removed = any(finding.kind == "normalization" for finding in xray.computed)
     if not removed or all(row.layer != "BatchNormalization" for row in xray.graph):
         return ""
@@ -110,7 +110,7 @@ def batches_text(xray: Findings) -> str:
 
 
 def columns_text(xray: Findings) -> str:
-    """What the columns of the signal flow mean."""
+    """The meaning of the columns of the signal flow."""
     each, targets = xray.unit, "the targets" if xray.regression else "the labels"
     return (
         "Every row is of a wide readout of one layer, of all of its positions. Variance is the "
@@ -125,7 +125,7 @@ def columns_text(xray: Findings) -> str:
 
 
 PHASES = "below slope 1 all {each} become alike (order), above it near ones part (chaos)"
-"""What the phases of fixed points mean."""
+"""The meaning of the phases of fixed points."""
 NO_VARIANCE = (
     "variance none: it grows or falls without end, and slope and correlation are those far on "
     "the way, or a normalisation sets it, and they are those at the data's"
