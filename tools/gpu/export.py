@@ -141,7 +141,7 @@ class Network:
             starts, count, *rest = tensors[2 * len(side) :]
             sides = (([s[0]], tf.nest.pack_sequence_as(kept, s[1:])) for s in (first, second))
             variances = list(rest[:layers]), list(rest[layers:])
-            return of_tiles(*sides, starts, count, variances, tile=(tile, tile))
+            return of_tiles(*sides, (starts, count), variances, tile=(tile, tile))
 
         starts = tf.TensorSpec(((self.side // tile) ** 2, 2), tf.int32)
         given = [*side, *side, starts, tf.TensorSpec((), tf.int32), *scalars]
