@@ -148,7 +148,9 @@ def test_smooth_kernel_on_the_edge_of_float64():
 def test_variances_of_another_kernel_are_refused():
     x, y, test = problem()
     ours = GPRegressor("precomputed", 1e-3).fit(KERNEL(x), y)
-    with pytest.raises(NumericalError, match=r"posterior variance of input \d+ is -"):
+    with pytest.raises(
+        NumericalError, match=r"posterior variance of input \d+ \(counted from 0\) is -"
+    ):
         ours.predict(KERNEL(test, x) * 3.0, return_std=True, diag=np.full(25, 0.1))
 
 
@@ -229,8 +231,8 @@ def test_before_fit():
         (np.ones(59), "59 targets and X has 60"),
         (np.ones((60, 2, 2)), "shape"),
         (np.ones((60, 0)), "shape"),
-        (np.full(60, np.nan), r"entry \[0\] is nan"),
-        (np.full((60, 2), np.inf), r"entry \[0, 0\] is inf"),
+        (np.full(60, np.nan), r"entry \[0\] \(counted from 0\) is nan"),
+        (np.full((60, 2), np.inf), r"entry \[0, 0\] \(counted from 0\) is inf"),
         (["a"] * 60, "no array of numbers|expected real numbers"),
         (None, "None"),
     ],
