@@ -1,4 +1,4 @@
-"""What a directory is that holds no model: told from the names of its files, and how to go on."""
+"""Directories that hold no model: the names of their files say what they are, and how to go on."""
 
 from __future__ import annotations
 
