@@ -10,10 +10,12 @@ from keras2gp._util import html
 from keras2gp.errors import Obstacle, one_line
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["IDLE", "ConversionReport", "LayerRow", "positions_text"]
+__all__ = ["IDLE", "VARIANCES", "ConversionReport", "LayerRow", "positions_text"]
 
 IDLE = "changes nothing"
 """Words of a note on a setting for which a model has no layer."""
+VARIANCES = "w2: fan-in times the variance of one weight; b2: the variance of one bias"
+"""The legend of the columns of variances, below a table that has some."""
 _HEADER, _NUMERIC = ("layer", "Keras", "becomes", "w2", "b2", "note"), ("w2", "b2")
 _WIDEST = 120
 
@@ -146,6 +148,7 @@ class ConversionReport:
         return html.page(
             f"{self.model}: {verdict}, prior from {self.prior}",
             html.table(_HEADER, map(_cells, self.rows), _NUMERIC),
+            html.lines([VARIANCES] if self.parameters else []),
             html.lines([f"note: {note}" for note in self.notes]),
             html.lines([f"obstacle: {obstacle}" for obstacle in self.obstacles]),
         )
@@ -160,6 +163,8 @@ class ConversionReport:
             "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
             for cells in table
         ]
+        if self.parameters:
+            lines.append(VARIANCES)
         verdict = "exact" if self.exact else f"{len(self.obstacles)} obstacle(s)"
         lines.append(one_line(f"{self.model}: {verdict}, prior from {self.prior}"))
         if self.positions:

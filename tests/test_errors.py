@@ -35,7 +35,7 @@ def test_names_with_line_breaks():
     obstacles = caught.value.obstacles
     assert len(str(caught.value).split("\n")) == 1 + len(obstacles)
     report = caught.value.report
-    assert len(str(report).split("\n")) == 2 + len(report.rows) + len(report.notes) + len(obstacles)
+    assert len(str(report).split("\n")) == 3 + len(report.rows) + len(report.notes) + len(obstacles)
     assert "a\\nb" in str(report)
     assert report.rows[0].path == "a\nb" or report.rows[1].path == "a\nb"
 

@@ -658,7 +658,9 @@ def test_complex_weights(tmp_path):
 
 def test_inputs_that_vanish_in_float32():
     kernel = keras2gp.convert(model())
-    with pytest.raises(InputError, match=r"image 1 are up to 3e-60, which is 0 in float32"):
+    with pytest.raises(
+        InputError, match=r"image 1 \(counted from 0\) are up to 3e-60, which is 0 in float32"
+    ):
         kernel([[0.0, 0.0, 0.0], [1e-60, 3e-60, 0.0]])
     np.testing.assert_array_equal(kernel(np.zeros((2, 3))), np.zeros((2, 2)))
     tiny = np.array([[1e-60, 0.0, 0.0]])

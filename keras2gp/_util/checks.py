@@ -155,9 +155,9 @@ def as_float(name: str, array: Array, dtype: str = "float64") -> Array:
         for place in map(tuple, np.argwhere(np.abs(result) >= 2.0**53).tolist()):
             if int(float(array[place])) != int(array[place]):
                 raise InputError(
-                    f"{name} holds a number that float64 does not hold: entry {list(place)} is "
-                    f"{array[place]}. Try: subtract a constant, or {name} in another unit; "
-                    f"{name}.astype('float64') rounds"
+                    f"{name} holds a number that float64 does not hold: entry {list(place)} "
+                    f"(counted from 0) is {array[place]}. Try: subtract a constant, or {name} in "
+                    f"another unit; {name}.astype('float64') rounds"
                 )
     return result
 
@@ -201,8 +201,8 @@ def numbers_of(name: str, objects: Array) -> Array:
 
 def _no_number(name: str, value: Any, place: tuple[int, ...], reason: str = "") -> InputTypeError:
     return InputTypeError(
-        f"{name} holds objects that are no numbers: {received_text(value)} at {place}, expected "
-        f"real numbers{reason}"
+        f"{name} holds objects that are no numbers: {received_text(value)} at {place} (counted "
+        f"from 0), expected real numbers{reason}"
     )
 
 

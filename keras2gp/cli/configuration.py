@@ -13,7 +13,7 @@ from typing import Any
 
 from keras2gp._util.paths import expanded, missing, read_if_regular
 from keras2gp._util.text import did_you_mean, received_text
-from keras2gp.cli.described import Option, Parser
+from keras2gp.cli.described import Option, Parser, meant
 from keras2gp.cli.exit_codes import UsageError
 
 __all__ = ["with_configuration"]
@@ -113,9 +113,9 @@ def _check_table(table: Mapping[str, Any], command: Parser, names: list[str], pa
         if key in within:
             _check_table(_table(table, [*names, key], path), within[key], [*names, key], path)
         elif within or _named(key, known) is None:
-            what = "command" if within else "option"
-            hint = did_you_mean(key.replace("_", "-"), [name for name in known if name != key])
-            raise UsageError(f"{_OPTION} {path}: [{'.'.join(names)}] has no {what} {key}.{hint}")
+            what, table_name = "command" if within else "option", f"[{'.'.join(names)}]"
+            hint = meant(key, known, table_name)
+            raise UsageError(f"{_OPTION} {path}: {table_name} has no {what} {key}.{hint}")
 
 
 def _table(data: Mapping[str, Any], names: Sequence[str], path: Path) -> Mapping[str, Any]:

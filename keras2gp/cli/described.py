@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -13,8 +14,20 @@ from keras2gp._util.text import did_you_mean
 from keras2gp.cli import option_values
 from keras2gp.cli.exit_codes import UsageError
 
-__all__ = ["Option", "Parser"]
+__all__ = ["IN_PLACE", "Option", "Parser", "meant"]
 
+IN_PLACE = {
+    "images": ("train", "rows", "test", "limit"),
+    "limit": ("train", "rows", "test", "images"),
+    "rows": ("train", "test", "limit", "images"),
+    "seed": ("shuffle",),
+    "test": ("validation", "limit", "images"),
+    "train": ("rows",),
+    "validation": ("test",),
+}
+"""Options of some commands, and those that have their place in others; the first counts."""
+_ALIKE = 0.7
+"""The share of letters in common, by difflib, from which a word may be an option misspelt."""
 _CHOICE = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 
 
@@ -43,6 +56,25 @@ class Option:
     is_path: bool
 
 
+def meant(unknown: str, known: Collection[str], command: str) -> str:
+    """A sentence, after a space, on an option that a command does not have; empty without a guess.
+
+    Args:
+        unknown: the option, with its dashes or without.
+        known: the options of the command, without dashes.
+        command: its name, for the sentence.
+    """
+    name = unknown.lstrip("-")
+    dashes, name = unknown[: -len(name)] if name else "", name.replace("_", "-")
+    other = next((entry for entry in IN_PLACE.get(name, ()) if entry in known), None)
+    if other is not None and name not in known:
+        return f" {command} takes {dashes}{other} in the place of {unknown}."
+    others = [entry for entry in known if entry != name]
+    close = [entry for entry in others if name and entry.startswith(f"{name}-")]
+    close = close or difflib.get_close_matches(name[:200], others, n=1, cutoff=_ALIKE)
+    return f" Did you mean {dashes}{close[0]}?" if close else ""
+
+
 class Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that --json gets its document for a usage error too."""
 
@@ -59,11 +91,16 @@ class Parser(argparse.ArgumentParser):
 
     def _meant(self, message: str) -> str:
         """The option that the first unknown one was meant to be; it is named if it is not yet."""
-        known = list(self._option_string_actions)
+        known = self._option_string_actions
         words = [word.partition("=")[0] for word in self._given if word.startswith("--")]
         unknown = next((word for word in words if word not in known), None)
-        hint = "" if unknown is None else did_you_mean(unknown, known)
-        return hint if not hint or str(unknown) in message else f"{hint[:-1]} by {unknown}?"
+        if unknown is None:
+            return ""
+        for action in self._actions:
+            if not action.option_strings and f"--{action.dest}" == unknown:
+                return f" {self.prog} takes {action.metavar or action.dest} without {unknown}."
+        hint = meant(unknown, [name.lstrip("-") for name in known], self.prog)
+        return f"{hint[:-1]} by {unknown}?" if hint and unknown not in message + hint else hint
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does; an unknown option is refused by the command that does not know it."""

@@ -37,7 +37,9 @@ def show_fit(out: Output, facts: dict[str, Any]) -> None:
         out.line(f"  note: {facts['noise_note']}", style="yellow")
     if facts["equal_rows"] is not None:
         first, second = facts["equal_rows"]
-        out.line(f"  note: training rows {first} and {second} agree to five digits")
+        out.line(
+            f"  note: training rows {first} and {second} (counted from 0) agree to five digits"
+        )
 
 
 def _solver_text(facts: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from keras2gp._util.text import console_for, printable
 from keras2gp.errors import Obstacle, one_line
-from keras2gp.report import ConversionReport, LayerRow, positions_text
+from keras2gp.report import VARIANCES, ConversionReport, LayerRow, positions_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -217,6 +217,8 @@ def _show_layers(out: Output, report: ConversionReport, *, folded: bool) -> None
     if rows:
         out.line()
         out.table(header, rows, ("calls", *_NUMERIC), [_style(row[2]) for row in rows])
+        if report.parameters:
+            out.line(VARIANCES)
         out.line()
 
 

@@ -265,10 +265,9 @@ def _check_inputs(options: argparse.Namespace, out: Path) -> None:
     place = real_path(out)
     for source in _inputs(options):
         if real_path(source).is_relative_to(place):
-            raise UsageError(
-                f"{out} is, or holds, {received_text(str(source), 200)}, which this command reads. "
-                "Try: another place"
-            )
+            holds = f" holds {received_text(str(source), 200)}, which"
+            what = " is what" if real_path(source) == place else holds
+            raise UsageError(f"{out}{what} this command reads. Try: another place to write to")
 
 
 def _inputs(options: argparse.Namespace) -> Iterator[Path]:

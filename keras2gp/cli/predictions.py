@@ -121,8 +121,9 @@ def predictions_of(
         finite = np.isfinite(column.reshape(len(column), -1)).all(axis=1)
         if not finite.all():
             raise NumericalError(
-                f"the prediction of image {int(finite.argmin())} is not finite, and so are "
-                f"{int((~finite).sum())} of {len(finite)}. Try: fit again, with --dtype float64"
+                f"the prediction of image {int(finite.argmin())} (counted from 0) is not finite, "
+                f"and so are {int((~finite).sum())} of {len(finite)}. Try: fit again, with --dtype "
+                "float64"
             )
     if not isinstance(estimator, GPClassifier):
         return _with_intervals(dict(zip(REGRESSION, columns, strict=True)), estimator)

@@ -145,26 +145,29 @@ def image_shape(x: Images) -> tuple[int, ...]:
     return tuple(x.shape[1:]) if x.ndim != 3 else (*x.shape[1:], 1)
 
 
-def prepared(kernel: Kernel | ComposedKernel, x: Images, source: str) -> tuple[Images, list[str]]:
+def prepared(
+    kernel: Kernel | ComposedKernel, x: Images, source: str, option: str = ""
+) -> tuple[Images, list[str]]:
     """Images as the kernel takes them, and what was done to them.
 
     Args:
         kernel: of a network, or a sum or product.
         x: the images.
         source: what the user names them by.
+        option: what stands before it in messages, where another option than --data names them.
 
     Raises:
         InputError: they are no images of this kernel; the message starts with the source.
     """
     try:
-        return _prepared(kernel, x)
+        return _prepared(kernel, x, source)
     except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError(f"{option}{source}: {error}") from error
 
 
-def _prepared(kernel: Kernel | ComposedKernel, x: Images) -> tuple[Images, list[str]]:
+def _prepared(kernel: Kernel | ComposedKernel, x: Images, source: str) -> tuple[Images, list[str]]:
     if takes_table(kernel.inputs, x):
-        return prepared_table(kernel.inputs, x)
+        return prepared_table(kernel.inputs, x, source)
     if len(kernel.inputs) != 1:
         names = ", ".join(spec.name for spec in kernel.inputs)
         raise InputError(

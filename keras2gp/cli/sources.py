@@ -16,6 +16,7 @@ from keras2gp._util.text import did_you_mean
 from keras2gp.cli.arguments import DATA_SOURCES, ZOO_NAMES
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.errors import DataError, ModelFileError
+from keras2gp.modelfile.directories import CONFIG, no_model_in
 
 __all__ = ["ModelSource", "check_data", "model_source", "stated_shape"]
 
@@ -55,11 +56,11 @@ def model_source(text: str, *, kernels: bool) -> ModelSource:
         return ModelSource("zoo", name)
     path = Path(text)
     if path.is_dir():
-        if _is_unzipped(path):
+        if kernels and (path / "kernel.json").is_file():
+            return ModelSource("kernel", text)
+        if (path / CONFIG).exists():
             return ModelSource("file", text)
-        if not kernels or not (path / "kernel.json").is_file():
-            raise ModelFileError(_no_model_in(path, kernels=kernels))
-        return ModelSource("kernel", text)
+        raise ModelFileError(f"{path}: {no_model_in(path)}")
     if not path.is_file():
         if path.exists():
             raise ModelFileError(f"{text}: is no regular file")
@@ -70,22 +71,6 @@ def model_source(text: str, *, kernels: bool) -> ModelSource:
             "model.to_json()"
         )
     return ModelSource("file", text)
-
-
-def _is_unzipped(path: Path) -> bool:
-    """Whether a directory is what model.save(DIR, zipped=False) writes, or a SavedModel."""
-    if (path / "kernel.json").is_file():
-        return False
-    return (path / "config.json").is_file() or (path / "saved_model.pb").is_file()
-
-
-def _no_model_in(path: Path, *, kernels: bool) -> str:
-    if (path / "kernel" / "kernel.json").is_file():
-        hint = f". Try: its kernel, {path / 'kernel'}" if kernels else ""
-        return f"{path} is a fitted model, not a model to convert{hint}"
-    if (path / "kernel.json").is_file():
-        return f"{path} is a kernel already: this command takes a model"
-    return f"{path} is a directory without a saved kernel (no kernel.json)"
 
 
 def check_data(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Vector
 from keras2gp._util.text import received_text, shape_text
-from keras2gp.data.tables import is_table, numbers_of
+from keras2gp.data.tables import is_table, line_of, numbers_of
 from keras2gp.errors import InputError, one_line
 from keras2gp.kernel.inputs import InputSpec
 
@@ -32,12 +32,13 @@ def takes_table(specs: Sequence[InputSpec], x: Array) -> bool:
     return len(specs) > 1 and x.ndim == 2 and all(sizes) and x.shape[1] == sum(sizes)
 
 
-def prepared_table(specs: Sequence[InputSpec], x: Array) -> tuple[Array, list[str]]:
+def prepared_table(specs: Sequence[InputSpec], x: Array, source: str) -> tuple[Array, list[str]]:
     """A table as the kernel takes it, [N, columns], and what was done to it.
 
     Args:
         specs: the inputs of the kernel.
         x: a table of named columns, or an array [N, columns] of text or numbers.
+        source: the file that the table is of, for messages.
 
     Raises:
         InputError: a column is missing, or holds something else than numbers.
@@ -50,12 +51,14 @@ def prepared_table(specs: Sequence[InputSpec], x: Array) -> tuple[Array, list[st
         notes.append(f"columns that are not used: {one_line(', '.join(left))}")
     columns = [x[name] for name in names]
     if not any(spec.dtype == "string" for spec in specs):
-        columns = _numbers(columns, names)
+        columns = _numbers(columns, names, source)
     return np.stack(columns, axis=1), notes
 
 
-def unprepared(x: Array) -> Array:
+def unprepared(x: Array, source: str) -> Array:
     """Rows for a model that is not built yet: a table's columns as numbers, others as they are.
+
+    source: the file that the table is of, for messages
 
     Raises:
         InputError: a column holds something else than numbers.
@@ -63,7 +66,10 @@ def unprepared(x: Array) -> Array:
     if not is_table(x):
         return x
     names = list(x.dtype.names or ())
-    return np.stack(_numbers([x[name] for name in names], names), axis=1)
+    try:
+        return np.stack(_numbers([x[name] for name in names], names, source), axis=1)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 def _names(specs: Sequence[InputSpec], x: Array) -> list[str]:
@@ -117,7 +123,7 @@ def dominant_column(x: Array, names: Sequence[str] = ()) -> list[str]:
     largest = int(share.argmax())
     if not share[largest] > _DOMINANT:
         return []
-    name = names[largest] if names else f"{largest + 1} of {x.shape[1]}"
+    name = names[largest] if names else f"{largest} of {x.shape[1]} (counted from 0)"
     told = (
         f"the column {one_line(name)} has {share[largest]:.3%} of the variance of the inputs: the "
         "kernel sees little of the others. Try: a model whose first layer is a "
@@ -126,19 +132,24 @@ def dominant_column(x: Array, names: Sequence[str] = ()) -> list[str]:
     return [told]
 
 
-def _numbers(columns: Sequence[Vector], names: Sequence[str]) -> list[Vector]:
-    """Columns of numbers; InputError names every one that holds something else."""
+def _numbers(columns: Sequence[Vector], names: Sequence[str], source: str) -> list[Vector]:
+    """Columns of numbers; InputError names every one that holds something else.
+
+    The rows may be in another order than those of the file, whose line the message states.
+    """
     numbers, wrong, empty, commas = [], [], False, False
     for column, name in zip(columns, names, strict=True):
         try:
             numbers.append(numbers_of(column, np.float64))
         except ValueError:
-            rows = [i for i, cell in enumerate(column) if not _reads_as_number(cell)]
-            cell, more = str(column[rows[0]]), len(rows) - 1
+            others = [str(cell) for cell in column if not _reads_as_number(cell)]
+            cell, more = others[0], len(others) - 1
+            line = line_of(source, name, cell)
             empty = empty or not cell.strip()
             commas = commas or _DECIMAL_COMMA.fullmatch(cell.strip()) is not None
             wrong.append(
-                f"the column {one_line(name)} holds {received_text(cell, 80)} in row {rows[0] + 1}"
+                f"the column {one_line(name)} holds {received_text(cell, 80)}"
+                + (f" in line {line}" if line else "")
                 + (f", and no number in {more} more" if more else "")
             )
     if wrong:

@@ -10,6 +10,7 @@ Rescaling. Readers, random copies and reports then see Keras's own.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +38,10 @@ _SETTINGS = ("strides", "padding", "output_padding", "data_format", "dilation_ra
 """What tells two convolutions with the same filters apart."""
 
 
+_OF_BUILDING = ("Model .* had a build config", r"`build\(\)` was called on layer")
+"""How Keras's warnings on a copy begin that it cannot build: the model itself is built."""
+
+
 class OwnWeights:
     """The layers that weights of users' layers stand for, one for the same weights."""
 
@@ -58,7 +63,9 @@ class OwnWeights:
             if all(id(variable) in self._laws for _, variable in own):
                 return
             try:
-                with without_values():
+                with without_values(), warnings.catch_warnings():
+                    for beginning in _OF_BUILDING:
+                        warnings.filterwarnings("ignore", beginning, UserWarning)
                     made = [(name, v.shape, v._initializer) for name, v in _own(make(layer))]  # noqa: SLF001
             except Exception:  # noqa: BLE001, S112 (whatever the user's code raises)
                 continue

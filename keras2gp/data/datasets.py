@@ -96,8 +96,8 @@ class Dataset:
         >>> len(part.x_train), len(part.x_test)
         (100, 50)
         """
-        for word, number in (("training", n_train), ("test", n_test)):
-            whole_number(f"{word} rows", number, error=DataError)
+        whole_number("n_train", n_train, error=DataError)
+        whole_number("n_test", n_test, error=DataError)
         rows = len(self.x_train)
         if n_train > rows:
             raise DataError(

@@ -90,5 +90,5 @@ def as_floats(x: Array, where: str) -> tuple[Array, list[str]]:
 def not_finite(values: Array) -> str:
     """How many values are NaN or infinite, and where the first one lies."""
     bad = np.argwhere(~np.isfinite(values))
-    first = tuple(int(i) for i in bad[0])
-    return f"{len(bad)} of {math.prod(values.shape)} values are NaN or infinite, first at {first}"
+    first, count = tuple(int(i) for i in bad[0]), math.prod(values.shape)
+    return f"{len(bad)} of {count} values are NaN or infinite, first at {first} (counted from 0)"

@@ -7,7 +7,7 @@ for them, since a column of digits may be one of names, such as post codes.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Vector
 from keras2gp._util.memory import require_memory
+from keras2gp._util.paths import expanded
 from keras2gp._util.text import did_you_mean, received_text, repeated
 from keras2gp.errors import DataError, one_line
 
@@ -23,6 +24,7 @@ __all__ = [
     "TARGET",
     "has_leading_zeros",
     "is_table",
+    "line_of",
     "numbers_of",
     "read_csv",
     "require_target",
@@ -83,19 +85,50 @@ def _cells(reader: Any, path: Path) -> tuple[list[str], list[list[str]]]:
     if not header:
         raise DataError(f"{path}: its first line is empty, and has to name the columns")
     rows = []
-    for row in chain([header], filter(None, reader)):
+    for line, row in chain([(1, header)], _numbered(reader)):
         if len(row) != len(header):
             raise DataError(
-                f"{path}, line {reader.line_num}: {len(row)} cells, and the first line names "
+                f"{path}, line {line}: {len(row)} cells, and the first line names "
                 f"{len(header)} columns{_other_separator(header)}"
             )
         if any("\0" in cell for cell in row):
             raise DataError(
-                f"{path}, line {reader.line_num}: a cell holds a null character, which ends text. "
+                f"{path}, line {line}: a cell holds a null character, which ends text. "
                 "Try: save it as UTF-8, without such characters"
             )
         rows.append(row)
     return header, rows[1:]
+
+
+def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """The rows that have cells, with the line on which each starts, as editors count them."""
+    start = reader.line_num + 1
+    for row in reader:
+        if row:
+            yield start, row
+        start = reader.line_num + 1
+
+
+def line_of(source: str, column: str, cell: str) -> int | None:
+    """The line of a CSV file on which the first row with a cell starts; the header is line 1.
+
+    A table holds no lines: the file is read again, for a message.
+
+    Args:
+        source: the file.
+        column: the name of the cell's column.
+        cell: its text.
+
+    Returns:
+        The number of the line; None if the file is not there any more, or holds no such cell.
+    """
+    try:
+        with expanded(source).open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            place = [name.strip() for name in next(reader, [])].index(column)
+            return next((line for line, row in _numbered(reader) if row[place] == cell), None)
+    except (OSError, ValueError, IndexError, csv.Error):
+        return None
 
 
 def _other_separator(header: Sequence[str]) -> str:
@@ -139,7 +172,7 @@ def without_target(table: Array, where: str, target: str = TARGET) -> tuple[Arra
     inputs = np.empty(len(table), dtype=[(name, table.dtype[name]) for name in names])
     for name in names:
         inputs[name] = table[name]
-    return inputs, None if stated is None else _typed(stated, where, one_line(target))
+    return inputs, None if stated is None else _typed(stated, where, target)
 
 
 def require_target(table: Array, where: str, target: str = TARGET) -> None:
@@ -207,13 +240,16 @@ def _typed(cells: Vector, where: str, target: str) -> Vector:
 
     Whole numbers are text where any has a leading zero, which a number would lose.
     """
-    empty = np.flatnonzero(cells == "")
-    if len(empty):
-        more = f" ({len(empty)} rows have none)" if len(empty) > 1 else ""
+    empty = int(np.count_nonzero(cells == ""))
+    if empty:
+        line = line_of(where, target, "")
+        which = "a row" if line is None else f"line {line}"
+        more = f" ({empty} rows have none)" if empty > 1 else ""
         raise DataError(
-            f"{where}: row {empty[0] + 1} has no {target}{more}. Try: the table without such rows; "
+            f"{where}: {which} has no {one_line(target)}{more}. Try: the table without such rows; "
             'or GPRegressor(kernel, missing="ignore") in Python'
         )
+    target = one_line(target)
     texts = [cell.strip() for cell in cells.tolist()]
     if any(map(has_leading_zeros, texts)) and all(map(_is_whole, texts)):
         return np.array(texts)

@@ -116,7 +116,9 @@ def _array(value: Any, name: str) -> Array:
 def _finite(array: Array, name: str) -> Array:
     if not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise InputError(f"{name}: the value at {place} is not finite in {array.dtype}")
+        raise InputError(
+            f"{name}: the value at {place} (counted from 0) is not finite in {array.dtype}"
+        )
     return array
 
 

@@ -213,8 +213,8 @@ class EmpiricalProgram:
         if not finite.all():
             place = start + int(np.argmin(finite))
             raise NumericalError(
-                f"the derivatives of {self._derivatives.network.name} at image {place} are not "
-                "finite. Try: smaller inputs, or a model in float64"
+                f"the derivatives of {self._derivatives.network.name} at image {place} "
+                "(counted from 0) are not finite. Try: smaller inputs, or a model in float64"
             )
         return values
 

@@ -74,9 +74,9 @@ def require_tokens(images: Sequence[Images], inputs: Sequence[Input], name: str 
         if len(bad):
             place = tuple(int(i) for i in bad[0])
             raise InputError(
-                f"{name}: the value at {place[:-1]} is {float(array[place]):g}, and an Embedding "
-                f"takes the integers from 0 to {op.vocabulary - 1}. Try: an Embedding of a larger "
-                "input_dim, or the integers with which the model was trained"
+                f"{name}: the value at {place[:-1]} (counted from 0) is {float(array[place]):g}, "
+                f"and an Embedding takes the integers from 0 to {op.vocabulary - 1}. Try: an "
+                "Embedding of a larger input_dim, or the integers with which the model was trained"
             )
 
 
@@ -178,8 +178,8 @@ def _texts(array: Array, name: str) -> Array:
         for place, value in np.ndenumerate(array):
             if not isinstance(value, str):
                 raise InputError(
-                    f"{name}: the value at {place} is {received_text(value)}, expected text. Try: "
-                    "'' for what is missing, astype(str) for numbers"
+                    f"{name}: the value at {place} (counted from 0) is {received_text(value)}, "
+                    "expected text. Try: '' for what is missing, astype(str) for numbers"
                 )
         return array.astype(str)
     if array.dtype.kind != "U":
@@ -194,8 +194,8 @@ def _integers(array: Array, dtype: str, name: str) -> Array:
     if len(bad):
         place = tuple(int(i) for i in bad[0])
         raise InputError(
-            f"{name}: the value at {place} is {float(array[place]):g}, and the model's input takes "
-            f"integers of {dtype}"
+            f"{name}: the value at {place} (counted from 0) is {float(array[place]):g}, and the "
+            f"model's input takes integers of {dtype}"
         )
     return array.astype(dtype)
 
@@ -252,19 +252,20 @@ def _reals(array: Array, dtype: str, name: str) -> Array:
             larger = dtype == "float32" and np.isfinite(np.float64(array[place]))
             remedy = ", or convert(..., dtype='float64')" if larger else ""
             raise InputError(
-                f"{name}: the value at {place} is {array[place]!s}, which {dtype} cannot hold. "
-                f"Try: inputs of another unit{remedy}"
+                f"{name}: the value at {place} (counted from 0) is {array[place]!s}, which "
+                f"{dtype} cannot hold. Try: inputs of another unit{remedy}"
             )
         raise InputError(
-            f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place}. "
-            "Expected real numbers"
+            f"{name}: {len(bad)} values are not finite (NaN or infinite), the first at {place} "
+            "(counted from 0). Expected real numbers"
         )
     # An image of numbers so small that all become 0 is not a black one.
     rows = tuple(range(1, cast.ndim))
     if cast.dtype != array.dtype and (vanished := array.any(rows) & ~cast.any(rows)).any():
         image = int(vanished.argmax())
         raise InputError(
-            f"{name}: the values of image {image} are up to {float(np.abs(array[image]).max()):g}, "
-            f"which is 0 in {dtype}. Try: inputs of another unit, or convert(..., dtype='float64')"
+            f"{name}: the values of image {image} (counted from 0) are up to "
+            f"{float(np.abs(array[image]).max()):g}, which is 0 in {dtype}. Try: "
+            "inputs of another unit, or convert(..., dtype='float64')"
         )
     return cast

@@ -32,6 +32,7 @@ from keras2gp.kernel.parts import KernelParts
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.modelfile.allowlist import FOREIGN_CODE
 from keras2gp.modelfile.archive import save_archive
+from keras2gp.modelfile.directories import CONFIG
 from keras2gp.modelfile.loading import load_model_file
 
 __all__ = [
@@ -257,7 +258,9 @@ def _no_kernel(directory: Path) -> str:
         )
     if not directory.exists():
         return missing(directory, "no such directory")
-    return f"{directory} holds no saved kernel: no file {JSON}"
+    is_model = (directory / CONFIG).is_file()
+    hint = ". It is a model. Try: keras2gp.convert, which reads it" if is_model else ""
+    return f"{directory} holds no saved kernel: no file {JSON}{hint}"
 
 
 def json_of(directory: Path) -> dict[str, Any]:

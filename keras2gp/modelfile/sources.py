@@ -21,6 +21,16 @@ from keras2gp._util.paths import missing, suffix_of
 from keras2gp._util.text import unique_object
 from keras2gp.errors import ModelFileError
 from keras2gp.modelfile.archive import copy_member, member_of, member_size, printable, too_large
+from keras2gp.modelfile.directories import (
+    COMPILED,
+    CONFIG,
+    FORMATS,
+    KEEP,
+    METADATA,
+    THERE,
+    WEIGHTS,
+    no_model_in,
+)
 from keras2gp.modelfile.hdf5 import fault_of, opened, text_of
 
 __all__ = [
@@ -36,17 +46,8 @@ __all__ = [
 CONFIG_LIMIT = 64 * 2**20
 _BYTES_PER_VALUE = 350
 """Memory that a JSON value and its copies take, at most: a list of one number in a list."""
-_CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
 _METADATA_LIMIT = 2**16
 
-_FORMATS = "a .keras, .h5 or .json file, or the directory of an unzipped .keras file"
-_THERE = "in the Python program that builds the model, hand over the model itself, or"
-_KEEP = f"{_THERE} model.save('NAME.keras')"
-_BY_KERAS_2 = (
-    "with Keras 2 (python -m pip install tf_keras), tf_keras.models.load_model({!r}, compile=False)"
-    ".save('NAME.h5'), which is read"
-)
-_COMPILED = "holds compiled functions, and not the layers that they were made of"
 _COMPILED_SUFFIXES = (".tflite", ".onnx", ".pb", ".mlmodel", ".mlpackage", ".engine")
 
 
@@ -69,8 +70,8 @@ class ModelSource:
     def weights_size(self) -> int:
         """Bytes of weights that the file holds, or more; 0 if it has none."""
         if self.kind == "archive":
-            return member_size(self.path, _WEIGHTS)
-        weights = self.path / _WEIGHTS if self.kind == "directory" else self.path
+            return member_size(self.path, WEIGHTS)
+        weights = self.path / WEIGHTS if self.kind == "directory" else self.path
         return weights.stat().st_size if weights.is_file() else 0
 
 
@@ -88,9 +89,9 @@ def source_of(path: Path) -> ModelSource:
     if not exists:
         raise ModelFileError(missing(path))
     if is_directory:
-        if (path / _CONFIG).exists():
+        if (path / CONFIG).exists():
             return ModelSource(path, "directory")
-        raise ModelFileError(f"{path}: {_no_model_in(path)}")
+        raise ModelFileError(f"{path}: {no_model_in(path)}")
     if not is_file:
         raise ModelFileError(f"{path}: is not a regular file")
     with _reading(path) as stream:
@@ -108,24 +109,13 @@ def source_of(path: Path) -> ModelSource:
 def _no_model_of(suffix: str, head: bytes, path: Path) -> str:
     """Why a file is no model."""
     if suffix in _COMPILED_SUFFIXES:
-        return f"a {suffix} file {_COMPILED}. Try: {_KEEP}"
+        return f"a {suffix} file {COMPILED}. Try: {KEEP}"
     if suffix not in (".keras", ".h5", ".hdf5"):
-        return f"a model is read from {_FORMATS}"
+        return f"a model is read from {FORMATS}"
     if not head:
         return f"is empty; save it again with model.save({path.name!r})"
     kind = "a zip archive, as .keras files are" if suffix == ".keras" else "an HDF5 file"
     return f"is not {kind}; save it again with model.save({path.name!r})"
-
-
-def _no_model_in(path: Path) -> str:
-    """Why a directory is no model."""
-    if (path / "keras_metadata.pb").exists():
-        return (
-            f"is a SavedModel of Keras 2, which {_COMPILED}. Try: {_BY_KERAS_2.format(path.name)}"
-        )
-    if (path / "saved_model.pb").exists():
-        return f"is a SavedModel, which {_COMPILED}. Try: {_KEEP}"
-    return f"is a directory without {_CONFIG}; a model is read from {_FORMATS}"
 
 
 def read_config(source: ModelSource) -> tuple[dict[str, Any], str | None]:
@@ -158,7 +148,7 @@ def read_config(source: ModelSource) -> tuple[dict[str, Any], str | None]:
             "text of model.to_json() as it is, or use model.save()"
         )
     if "weight_map" in config and "class_name" not in config:
-        raise ModelFileError(f"{path}: is the index of weights, and holds no layers. Try: {_KEEP}")
+        raise ModelFileError(f"{path}: is the index of weights, and holds no layers. Try: {KEEP}")
     version: Any = config.get("keras_version") if source.kind == "json" else stated
     version = printable(version, 20) if isinstance(version, str) else None
     if (version or "").startswith(("0.", "1.")):
@@ -202,9 +192,9 @@ def _texts(source: ModelSource) -> tuple[bytes, Any]:
 
     metadata = None
     with contextlib.suppress(ModelFileError, ValueError, RecursionError):
-        metadata = json.loads(part(_METADATA, _METADATA_LIMIT))
+        metadata = json.loads(part(METADATA, _METADATA_LIMIT))
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-    return part(_CONFIG, CONFIG_LIMIT), version
+    return part(CONFIG, CONFIG_LIMIT), version
 
 
 def _hdf5_texts(path: Path) -> tuple[bytes, str | None]:
@@ -217,7 +207,7 @@ def _hdf5_texts(path: Path) -> tuple[bytes, str | None]:
     if config is None:
         load = f"model.load_weights({path.name!r})"
         raise ModelFileError(
-            f"{path}: is an HDF5 file that holds weights only, and no model. Try: {_THERE} after "
+            f"{path}: is an HDF5 file that holds weights only, and no model. Try: {THERE} after "
             f"{load} there, model.save('NAME.keras')"
         )
     return config, None if version is None else version.decode("utf-8", "replace")
@@ -259,19 +249,19 @@ def extracted_weights(source: ModelSource, limit: int) -> Iterator[Path]:
     """
     path = source.path
     with tempfile.TemporaryDirectory(prefix="keras2gp-") as directory:
-        target = Path(directory) / _WEIGHTS
+        target = Path(directory) / WEIGHTS
         size = source.weights_size()
         if size > limit:
-            raise too_large(path, _WEIGHTS, limit)
+            raise too_large(path, WEIGHTS, limit)
         require_disk(target, size, f"{path}: its weights")
         with target.open("wb") as stream:
             if source.kind == "archive":
-                copy_member(path, _WEIGHTS, limit, stream)
+                copy_member(path, WEIGHTS, limit, stream)
             else:
-                with _reading(path / _WEIGHTS, os.O_NOFOLLOW) as weights:
+                with _reading(path / WEIGHTS, os.O_NOFOLLOW) as weights:
                     shutil.copyfileobj(weights, stream)
-        with opened(target, f"{path}: its {_WEIGHTS}") as file:
+        with opened(target, f"{path}: its {WEIGHTS}") as file:
             fault = fault_of(file, limit)
         if fault is not None:
-            raise ModelFileError(f"{path}: its {_WEIGHTS} {fault}, which Keras never writes")
+            raise ModelFileError(f"{path}: its {WEIGHTS} {fault}, which Keras never writes")
         yield target

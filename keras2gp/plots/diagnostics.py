@@ -260,7 +260,8 @@ def _line(values: Any, name: str) -> Vector:
             "feature, at a time"
         )
     if not np.isfinite(array).all():
-        raise InputError(f"{name} is not finite: entry {int(np.argmin(np.isfinite(array)))}")
+        at = int(np.argmin(np.isfinite(array)))
+        raise InputError(f"{name} is not finite: entry {at} (counted from 0)")
     return array
 
 

@@ -47,7 +47,8 @@ def kernel_matrix(matrix: Array, labels: Array, title: str = "") -> Figure:
         )
     root = np.sqrt(np.diagonal(matrix).astype(np.float64))
     if not (root > 0.0).all():
-        raise InputError(f"row {int(np.argmin(root > 0.0))} of the matrix has no variance")
+        at = int(np.argmin(root > 0.0))
+        raise InputError(f"row {at} (counted from 0) of the matrix has no variance")
     order = np.argsort(labels, kind="stable")
     correlation = (matrix / root / root[:, None])[np.ix_(order, order)]
     low, high = np.percentile(correlation[~np.eye(count, dtype=bool)], [1, 99])

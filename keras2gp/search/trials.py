@@ -91,7 +91,7 @@ def read_trials(path: Path, names: Sequence[str]) -> list[Trial]:
             _require_absent(path)
             return []
         rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
-        return [_trial(n, row, names) for n, row in enumerate(rows)]
+        return [_trial(n, rows.line_num, row, names) for n, row in enumerate(rows)]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         if isinstance(error, StoreError):
             raise
@@ -104,11 +104,11 @@ def _require_absent(path: Path) -> None:
         raise StoreError(f"{path} is no file. Try: another directory, or move it away")
 
 
-def _trial(number: int, row: Mapping[str, str], names: Sequence[str]) -> Trial:
+def _trial(number: int, line: int, row: Mapping[str, str], names: Sequence[str]) -> Trial:
     if None in row or None in row.values():
-        raise ValueError(f"row {number} has more or fewer cells than the first line")
+        raise ValueError(f"line {line} has more or fewer cells than the first line")
     if int(row["trial"]) != number:
-        raise ValueError(f"row {number} is trial {row['trial']}")
+        raise ValueError(f"line {line} is trial {row['trial']}, and has to be trial {number}")
     numbers = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
     if not all(value is None or math.isfinite(value) for value in numbers.values()):
         raise ValueError(f"trial {row['trial']} holds a number that is not finite")

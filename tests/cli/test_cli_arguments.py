@@ -2,13 +2,16 @@
 
 import argparse
 import json
+import zipfile
 
 import pytest
 
+import keras2gp
 from keras2gp import __version__
 from keras2gp.cli import arguments, option_values, rows
 from keras2gp.cli.exit_codes import MEANINGS
 from keras2gp.cli.parser import build_parser
+from keras2gp.errors import ModelFileError
 
 HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "tensorflow_datasets", "numpy", "rich")
 
@@ -115,6 +118,32 @@ def test_a_model_that_is_no_model_is_told_from_what_it_is(files, fitted, run):
         code, _, err = run("convert", path, files / "new")
         assert code == 4
         assert hint in err
+        with pytest.raises(ModelFileError, match=hint):
+            keras2gp.convert(path)
+
+
+def test_commands_and_functions_say_the_same_of_a_directory(files, run, tmp_path):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    for place in (whole, part, tmp_path / "parent" / "model"):
+        with zipfile.ZipFile(files / "tiny.keras") as archive:
+            archive.extractall(place)
+    (part / "config.json").unlink()
+    (tmp_path / "empty").mkdir()
+    assert run("inspect", whole)[0] == 0
+    for path, told in (
+        (part, "an unzipped .keras file without its config.json, which holds the layers. Try: the"),
+        (tmp_path / "empty", "a directory without config.json; a model is read from a .keras, .h5"),
+        (tmp_path / "parent", f"of an unzipped .keras file. Try: {tmp_path / 'parent' / 'model'}"),
+    ):
+        with pytest.raises(ModelFileError) as caught:
+            keras2gp.convert(path)
+        for command in ("inspect", "verify"):
+            code, _, err = run(command, path)
+            assert code == 4
+            assert str(caught.value) in err.replace("\n", " ")
+        assert told in str(caught.value)
+    with pytest.raises(ModelFileError, match=r"no saved kernel.* is a model\. Try: keras2gp\.conv"):
+        keras2gp.load(whole)
 
 
 def test_options_of_a_conversion_do_not_fit_a_kernel(fitted, run, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from keras2gp._util.text import did_you_mean
 from keras2gp.cli.completion import SHELLS, completion_script
 from keras2gp.cli.configuration import with_configuration
+from keras2gp.cli.described import IN_PLACE
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.parser import build_parser
 from keras2gp.data import load
@@ -31,6 +32,21 @@ from keras2gp.gp.solvers.choice import check_solver
         (["demo", "--solver", "choleski"], "Did you mean cholesky?"),
         (["inspect", "zoo:convnett"], "Did you mean convnet?"),
         (["predict", "fit", "--data", "sample", "--out", "p.csv", "--kep"], "Did you mean --keep?"),
+        (["inspect", "m.keras", "--max", "average"], "Did you mean --max-pooling?"),
+        (
+            ["gram", "m.keras", "--data", "sample", "--out", "K", "--train", "9"],
+            "keras2gp gram takes --rows in the place of --train.",
+        ),
+        (["evaluate", "f", "--data", "sample", "--rows=9"], "takes --test in the place of --rows."),
+        (
+            ["predict", "f", "--data", "sample", "--out", "p.csv", "--test", "9"],
+            "takes --limit in the place of --test.",
+        ),
+        (
+            ["plot", "kernel", "m.keras", "--data", "sample", "--out", "k.png", "--train", "9"],
+            "keras2gp plot kernel takes --rows in the place of --train.",
+        ),
+        (["convert", "m.keras", "--out", "K"], "keras2gp convert takes OUT without --out."),
     ],
 )
 def test_what_was_meant(words, meant, run):
@@ -39,6 +55,30 @@ def test_what_was_meant(words, meant, run):
     assert meant in err
     command = f"keras2gp {words[0]}" if words[0] != "fti" else "keras2gp"
     assert f"Try: {command}" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "unknown"),
+    [("gram", "--tran"), ("inspect", "--train"), ("verify", "--out"), ("inspect", "--out")],
+)
+def test_no_guess_is_made_that_is_not_close(command, unknown, run):
+    """--train and --tolerance, or --out and --output, share dashes and few letters."""
+    words = ["m.keras", "--data", "sample", "--out", "K"] if command == "gram" else ["m.keras"]
+    code, _, err = run(command, *words, unknown, "9")
+    assert code == 2
+    assert f"unrecognized arguments: {unknown}" in err
+    assert "Did you mean" not in err
+    assert "in the place of" not in err
+
+
+def test_options_in_the_place_of_others_exist():
+    def options(parser):
+        for command in parser.commands().values():
+            yield from options(command)
+        yield from (option.name for option in parser.options())
+
+    known = set(options(build_parser()))
+    assert {*IN_PLACE, *(other for others in IN_PLACE.values() for other in others)} <= known
 
 
 def test_the_data_and_the_solver_that_were_meant(run, tmp_path, files):
@@ -203,6 +243,7 @@ def test_options_from_a_file(tmp_path):
         ("fit = 3", r"fit is 3: expected a table \[fit\]"),
         ("[[fit]]\ntrain = 3", r"fit is \[.*\]: expected a table \[fit\]"),
         ("[fit]\nout = ['a', 'b']", "out is a list: expected one path"),
+        ("[gram]\ntrain = 1", r"\[gram\] takes rows in the place of train\."),
         ("[evaluate]\ntets = 1", r"\[evaluate\] has no option tets\. Did you mean test\?"),
         ("[gram.own]\nx = 1", r"\[gram\] has no option own"),
         ("[plot.kernl]\nrows = 7", r"\[plot\] has no command kernl\. Did you mean kernel\?"),

@@ -1,6 +1,7 @@
 """inspect and convert."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 import keras2gp
+from keras2gp.report import VARIANCES
 
 
 def test_inspect_shows_every_layer(files, run):
@@ -16,6 +18,17 @@ def test_inspect_shows_every_layer(files, run):
     for text in ("conv", "Conv2D", "convolution 3x3", "head", "w2", "exact", "softmax"):
         assert text in out
     assert all(line == line.rstrip() for line in out.splitlines())
+
+
+def test_the_columns_of_variances_have_a_legend(files, run):
+    """In text alone, and only where a layer has some."""
+    assert run("inspect", files / "tiny.keras")[1].split("\n").count(VARIANCES) == 1
+    assert "w2" not in run("inspect", files / "tiny.keras", "--json")[1]
+    report = keras2gp.inspect(files / "tiny.keras")
+    assert str(report).split("\n").count(VARIANCES) == 1
+    assert VARIANCES in report._repr_html_()
+    bare = replace(report, rows=tuple(replace(row, variances=None) for row in report.rows))
+    assert VARIANCES not in str(bare)
 
 
 def test_inspect_of_what_cannot_be_converted_says_why_and_exits_with_3(files, run, run_json):

@@ -101,7 +101,8 @@ def test_inputs_inside_the_output(files, copy, run):
     refused(run, folder, "the store of a kernel matrix",
             *fit(files, folder / "K" / "fit", "--gram", folder / "K"))  # fmt: skip
     same = folder / "K"
-    refused(run, folder, "which this command reads", *fit(files, same, "--gram", same))
+    refused(run, folder, f"{same} is what this command reads. Try: another place",
+            *fit(files, same, "--gram", same))  # fmt: skip
 
 
 def test_links_are_no_outputs(files, fitted, copy, run, tmp_path):
@@ -211,7 +212,7 @@ def test_an_archive_with_more_than_predictions(files, fitted, run, tmp_path):
     names = ("label", "probability", "classes", "mean", "variance", "x")
     np.savez(tmp_path / "p.npz", **dict.fromkeys(names, np.zeros((2, 6, 6, 1))))
     predict = ["predict", fitted, "--data"]
-    refused(run, tmp_path, "which this command reads",
+    refused(run, tmp_path, f"{tmp_path / 'p.npz'} is what this command reads",
             *predict, tmp_path / "p.npz", "--out", tmp_path / "p.npz")  # fmt: skip
     refused(run, tmp_path, "holds no predictions",
             *predict, files / "images.npz", "--out", tmp_path / "p.npz")  # fmt: skip

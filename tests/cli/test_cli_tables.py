@@ -12,6 +12,7 @@ from keras import layers
 import keras2gp
 from keras2gp.cli.tables import dominant_column, prepared_table
 from keras2gp.data import load
+from keras2gp.data.tables import line_of
 from keras2gp.errors import DataError, InputError
 from keras2gp.kernel.inputs import InputSpec
 
@@ -133,8 +134,10 @@ def test_a_target_of_another_name(mixed, run, run_json, tmp_path):
         ('a,y\n"1,2\n', "no CSV file"),
         ("a,b\n1,2\n", r"no column y .* it has a, b\. Try: .* target='b' \(--target b\)"),
         ("y\n1\n", "no column but y"),
-        ("a,y\n1,\n", r"row 1 has no y\. Try: the table without such rows"),
-        ("a,y\n1,\n2,3\n4,\n", r"row 1 has no y \(2 rows have none\)"),
+        ("a,y\n1,\n", r"line 2 has no y\. Try: the table without such rows"),
+        ("a,y\n1,\n2,3\n4,\n", r"line 2 has no y \(2 rows have none\)"),
+        ('a, y \r\n1,2\r\n\r\n"1\r\n2",3\r\n4,\r\n', "line 6 has no y"),
+        ('a,y\n\n"1\n2",3\n"1\n2",3,4\n', "line 5: 3 cells"),
         ("a,y\n1,nan\n", "y holds"),
         (b"a,y\n\xff,1\n", "UTF-8"),
         ("a,y\n\0,1\n", "line 2: a cell holds a null character"),
@@ -224,7 +227,7 @@ def test_numbers_alone_need_no_text(run, tmp_path):
     code, _, error = run("fit", tmp_path / "m.keras", *arguments, "--out", tmp_path / "g")
     assert code == 5
     for text in (
-        "the column a holds '' in row 2; the column b holds 'x' in row 1: expected",
+        "the column a holds '' in line 3; the column b holds 'x' in line 2: expected",
         "without those rows; a number for each category, or a model with an input for each column",
     ):
         assert text in error
@@ -233,8 +236,25 @@ def test_numbers_alone_need_no_text(run, tmp_path):
 def test_decimal_commas_are_told_of():
     specs = [InputSpec("x", (2,))]
     table = np.array([("1,5", "2")], dtype=[("a", "U3"), ("b", "U3")])
-    with pytest.raises(InputError, match=r"'1,5' in row 1: .* a decimal point in place of the com"):
-        prepared_table(specs, table)
+    with pytest.raises(InputError, match=r"'1,5': .* a decimal point in place of the comma"):
+        prepared_table(specs, table, "a table of no file")
+
+
+def test_lines_are_those_of_the_file_whatever_the_order_of_the_rows(tmp_path):
+    """The first line is the header; rows may be shuffled, and a cell may have lines."""
+    file = tmp_path / "t.csv"
+    rows = ["1,2", '"3\n3",4', "", *[f"{number},5" for number in range(8)], "x,7"]
+    file.write_text("\n".join(["a,y", *rows, ""]))
+    lines = file.read_text().split("\n")
+    assert lines[line_of(str(file), "a", "x") - 1] == "x,7"
+    assert lines[line_of(str(file), "a", "3\n3") - 1] == '"3'
+    for absent in ((str(file), "a", "z"), (str(file), "b", "x"), (str(tmp_path), "a", "x")):
+        assert line_of(*absent) is None
+    table = load(str(file)).shuffled(1).x_train
+    with pytest.raises(
+        InputError, match=rf"the column a holds .* in line {lines.index('x,7') + 1}"
+    ):
+        prepared_table([InputSpec("x", (1,))], table[table["a"] == "x"], str(file))
 
 
 def test_a_table_of_many_columns_is_read(tmp_path):
@@ -258,7 +278,8 @@ def test_a_column_that_hides_the_others_is_told_of(normalized, run, tmp_path):
     code, text, _ = run("fit", tmp_path / "m.keras", *arguments, "--out", tmp_path / "f")
     assert code == 0
     assert ("the column a has 100.000% of the variance of the inputs" in text) != normalized
-    assert dominant_column(np.array([[1e9, 0.0], [0.0, 1.0]]))[0].startswith("the column 1 of 2")
+    (told,) = dominant_column(np.array([[1e9, 0.0], [0.0, 1.0]]))
+    assert told.startswith("the column 0 of 2 (counted from 0) has")
     for x in (np.eye(2), np.zeros((3, 2)), np.ones((2, 2), int), np.eye(4).reshape(2, 2, 2, 2)):
         assert dominant_column(x) == []
 

@@ -201,9 +201,9 @@ def test_crosses_of_several_inputs_and_tables():
 @pytest.mark.parametrize(
     ("x", "why"),
     [
-        ([A, B + 0.5, N], r"the input b: the value at \(0, 0\) is 1.5.*integers of int64"),
+        ([A, B + 0.5, N], r"the input b: the value at \(0, 0\) .*is 1.5.*integers of int64"),
         ([B, B, N], "the input a: values of type int64, expected text"),
-        ([np.array([["x"], [None], ["y"]], object), B, N], r"the value at \(1, 0\) is None"),
+        ([np.array([["x"], [None], ["y"]], object), B, N], r"the value at \(1, 0\) .* is None"),
         ([A, A, N], "the input b: values of type <U3, expected real numbers"),
         ([A, B, N * np.nan], "the input n: 6 values are not finite"),
         ([A, B], "3 inputs"),

@@ -140,7 +140,8 @@ def test_names_of_any_length_and_kind():
     assert len(str(obstacle)) < 600
     assert "\n" not in str(obstacle)
     lines = str(report).split("\n")
-    assert len(lines) == len(report.rows) + 3  # the header, the verdict, the obstacle
+    assert len(lines) == len(report.rows) + 4  # the header, a legend, the verdict, the obstacle
+    assert "w2: fan-in times the variance of one weight; b2: the variance of one bias" in lines
     assert max(map(len, lines)) < 600
     with pytest.raises(UnsupportedModelError) as caught:
         keras2gp.convert(model_of(function))

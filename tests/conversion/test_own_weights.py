@@ -1,5 +1,7 @@
 """Weights of a user's own layer, read as those of the Keras layer that they act as."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -470,3 +472,33 @@ def test_wide_copies_agree(layer):
     model = keras.Model(x, Linear(1)(ops.relu(layer()(Linear()(x)))))
     report = keras2gp.verify(model, widths=(16, 32, 64), samples=400)
     assert report.accepted, report
+
+
+class Kept(keras.Model):
+    """Weights of __init__ and no `build`, which Keras cannot build anew from a configuration."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.w = self.add_weight(shape=(3, 8), initializer="he_normal")
+        self.head = layers.Dense(2)
+
+    def call(self, x):
+        return self.head(ops.relu(x @ self.w))
+
+
+def test_warnings_of_keras_on_a_copy_are_not_shown(recwarn):
+    """Nobody but Keras builds the copy; warnings of the user's own code are shown."""
+    model = Kept()
+    model(X.astype("float32"))
+    recwarn.clear()
+    kernel = keras2gp.convert(model, input_shape=(3,))
+    assert not recwarn.list
+    assert "w" in {row.path.split("/")[-1] for row in kernel.report.rows}
+
+    class Told(Linear):
+        def build(self, shape):
+            warnings.warn("my own", UserWarning, stacklevel=1)
+            super().build(shape)
+
+    keras2gp.convert(keras.Sequential([keras.Input((3,)), Told(), layers.ReLU(), layers.Dense(2)]))
+    assert {str(warning.message) for warning in recwarn} == {"my own"}

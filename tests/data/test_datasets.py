@@ -110,9 +110,9 @@ def test_split_takes_none(data):
         (whole(), 11, 0, "11 rows to train on were asked for; it has 10$"),
         (with_test(), 11, 1, "11 rows to train on.*has 10"),
         (with_test(), 1, 7, "7 rows to test on.*has 6"),
-        (whole(), -1, 2, "training rows=-1: expected a whole number"),
-        (whole(), 2, 1.5, "test rows=1.5: expected a whole number"),
-        (whole(), True, 2, "training rows=True: expected a whole number"),
+        (whole(), -1, 2, "n_train=-1: expected a whole number"),
+        (whole(), 2, 1.5, "n_test=1.5: expected a whole number"),
+        (whole(), True, 2, "n_train=True: expected a whole number"),
     ],
 )
 def test_split_refuses(data, n_train, n_test, says):

@@ -446,7 +446,9 @@ def test_images_that_do_not_fit():
             free.matrix(x)
     with pytest.raises(InputError, match="cannot be called on these images"):
         empirical_kernel(own()).matrix(np.zeros((2, 7)))
-    with pytest.raises(InputError, match=r"value at \(0, 0\) is 0.5, .* integers of int32"):
+    with pytest.raises(
+        InputError, match=r"value at \(0, 0\) \(counted from 0\) is 0.5, .* integers of int32"
+    ):
         empirical_kernel(attention()).matrix(np.full((2, 4), 0.5))
 
 
@@ -461,7 +463,7 @@ def test_values_that_are_not_finite_are_refused():
     root.set_weights([np.ones((3, 1))])
     kernel = empirical_kernel(root)
     kernel.matrix(np.ones((2, 3)))
-    with pytest.raises(NumericalError, match="at image 1 are not finite"):
+    with pytest.raises(NumericalError, match=r"at image 1 \(counted from 0\) are not finite"):
         kernel.matrix(np.array([[1.0] * 3, [0.0] * 3]))
 
 

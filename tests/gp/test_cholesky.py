@@ -189,9 +189,9 @@ def test_pivots_that_are_rounding_error_do_not_count():
 def test_zero_variance_is_named():
     matrix = positive_definite(5)
     matrix[3] = matrix[:, 3] = 0.0
-    with pytest.raises(NumericalError, match="entry 3 of the diagonal is 0"):
+    with pytest.raises(NumericalError, match="entry 3 of the diagonal \\(counted from 0\\) is 0"):
         factorize(matrix, jitter=0.0)
-    with pytest.raises(NumericalError, match="entry 0 of the diagonal is 0"):
+    with pytest.raises(NumericalError, match="entry 0 of the diagonal \\(counted from 0\\) is 0"):
         factorize(np.zeros((2, 2)))
 
 

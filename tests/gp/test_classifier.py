@@ -194,8 +194,8 @@ def with_nan():
     ("x", "message"),
     [
         (np.zeros((45, 3, 3, 1), dtype=np.uint8), r"uint8.*astype\('float32'\) / 255"),
-        (with_nan(), r"entry \[3, 1, 2, 0\] is nan"),
-        (np.full((45, 2), np.inf), r"entry \[0, 0\] is inf"),
+        (with_nan(), r"entry \[3, 1, 2, 0\] \(counted from 0\) is nan"),
+        (np.full((45, 2), np.inf), r"entry \[0, 0\] \(counted from 0\) is inf"),
         (np.zeros((0, 3)), r"empty: 0 sample"),
         (np.zeros((45, 0)), r"empty: 0 feature"),
         (np.zeros(45), "expected .N, features"),
@@ -242,7 +242,7 @@ class Broken(ImageKernel):
     ("values", "message"),
     [
         (np.ones((2, 3)), r"shape \(2, 3\); expected \(45, 45\)"),
-        (np.full((45, 45), np.nan), r"entry \[0, 0\] is nan"),
+        (np.full((45, 45), np.nan), r"entry \[0, 0\] \(counted from 0\) is nan"),
         (np.full((45, 45), 1j), "complex128"),
     ],
 )

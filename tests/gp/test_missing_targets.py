@@ -290,7 +290,9 @@ def test_positions_of_images_lack_targets_of_outputs():
 
 def test_what_has_no_answer_is_refused():
     ignoring = GPRegressor(KERNEL, 0.1, missing="ignore")
-    with pytest.raises(InputError, match=r"output 1 of y has no target in any row"):
+    with pytest.raises(
+        InputError, match=r"output 1 \(counted from 0\) of y has no target in any row"
+    ):
         ignoring.fit(X, np.column_stack([Y[:, 0], np.full(ROWS, np.nan)]))
     with pytest.raises(InputError, match='missing="ignore"'):
         GPRegressor(KERNEL, 0.1).fit(X, Y)
@@ -306,7 +308,7 @@ def test_what_has_no_answer_is_refused():
             change()
     whole = GPRegressor(KERNEL, 0.1, missing="ignore").fit(X[:9], np.nan_to_num(Y[:9]))
     before = whole.predict(TEST)
-    with pytest.raises(InputError, match="row 1 of y lacks some outputs"):
+    with pytest.raises(InputError, match=r"row 1 \(counted from 0\) of y lacks some outputs"):
         whole.add_rows(X[:2], [[1.0] * OUTPUTS, [np.nan] + [1.0] * (OUTPUTS - 1)])
     np.testing.assert_array_equal(whole.predict(TEST), before)
     with pytest.raises(InputError, match="a target that is missing has no score"):

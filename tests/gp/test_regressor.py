@@ -148,7 +148,9 @@ def test_smooth_kernel_on_the_edge_of_float64():
 def test_variances_of_another_kernel_are_refused():
     x, y, test = problem()
     ours = GPRegressor("precomputed", 1e-3).fit(KERNEL(x), y)
-    with pytest.raises(NumericalError, match=r"posterior variance of input \d+ is -"):
+    with pytest.raises(
+        NumericalError, match=r"posterior variance of input \d+ \(counted from 0\) is -"
+    ):
         ours.predict(KERNEL(test, x) * 3.0, return_std=True, diag=np.full(25, 0.1))
 
 
@@ -161,7 +163,7 @@ def test_clip_and_its_bound():
     assert rounding_bound(prior, 60, np.float64, report)[0] < 1e-9
     clipped = clipped_variance(np.array([-0.9, 0.5, 0.0]) * bound, prior, bound, 0)
     np.testing.assert_array_equal(clipped, np.array([0.0, 0.5, 0.0]) * bound)
-    with pytest.raises(NumericalError, match="input 12 is"):
+    with pytest.raises(NumericalError, match=r"input 12 \(counted from 0\) is"):
         clipped_variance(np.array([0.0, 0.0, -1.1]) * bound, prior, bound, 10)
 
 
@@ -229,8 +231,8 @@ def test_before_fit():
         (np.ones(59), "59 targets and X has 60"),
         (np.ones((60, 2, 2)), "shape"),
         (np.ones((60, 0)), "shape"),
-        (np.full(60, np.nan), r"entry \[0\] is nan"),
-        (np.full((60, 2), np.inf), r"entry \[0, 0\] is inf"),
+        (np.full(60, np.nan), r"entry \[0\] \(counted from 0\) is nan"),
+        (np.full((60, 2), np.inf), r"entry \[0, 0\] \(counted from 0\) is inf"),
         (["a"] * 60, "no array of numbers|expected real numbers"),
         (None, "None"),
     ],
@@ -353,7 +355,10 @@ def test_targets_beyond_the_solve_are_refused(solver):
         (np.array([1j] * 24, dtype=object), "no numbers"),
         ([10**400] + [0] * 23, "beyond float64"),
         ([2**70 + 1] + [0] * 23, "does not hold"),
-        (np.arange(24) + 2**53, "float64 does not hold: entry .1. is 9007199254740993"),
+        (
+            np.arange(24) + 2**53,
+            "float64 does not hold: entry .1. .counted from 0. is 9007199254740993",
+        ),
         (np.arange(24, dtype=np.uint64) + np.uint64(2**63), "does not hold"),
         (["1.5"] * 24, "expected real numbers. Try: a GPClassifier"),
         (np.array(["1.5"] * 24, dtype=object), "no numbers"),

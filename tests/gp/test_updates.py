@@ -150,6 +150,29 @@ def test_solvers_without_a_factor(solver):
         ours.remove_rows([0])
 
 
+def test_missing_targets_that_are_added_are_told_what_to_do():
+    """`missing` is no argument of add_rows: the rows without them, or a new fit."""
+    remedy = r'Try: the rows without it, or a new fit of all rows with missing="ignore"$'
+    ours, gap = GPRegressor(KERNEL, 0.1).fit(X, Y), Y[:9].copy()
+    gap[3, 1] = np.nan
+    with pytest.raises(InputError, match=rf"entry \[3, 1\] \(counted from 0\) is nan.* {remedy}"):
+        ours.add_rows(TEST, gap)
+    kind = "GPClassifier or GPRegressor"
+    with pytest.raises(InputError, match=f'Try: missing="ignore" of a {kind}, or the rows'):
+        GPRegressor(KERNEL, 0.1).fit(TEST, gap)
+    with pytest.raises(InputError, match=r"\. Try: the rows without it$"):
+        ours.log_density(TEST, gap)
+    gap[3] = np.inf
+    with pytest.raises(InputError, match=r"is inf \(NaN or inf\)$"):
+        ours.add_rows(TEST, gap)
+    classes = GPClassifier(KERNEL, 0.1).fit(X, LABELS)
+    with pytest.raises(InputError, match=f"missing label, None. {remedy}"):
+        classes.add_rows(TEST, np.array(["a", None, *"abcabca"], dtype=object))
+    numbers = GPClassifier(KERNEL, 0.1).fit(X, Y[:, 0] > 0)
+    with pytest.raises(InputError, match=f"it holds NaN or inf. {remedy}"):
+        numbers.add_rows(TEST, [1.0, np.nan] + 7 * [0.0])
+
+
 def test_what_is_refused():
     ours = GPRegressor(KERNEL, 0.1).fit(X, Y)
     with pytest.raises(NotFittedError):
@@ -157,6 +180,8 @@ def test_what_is_refused():
     for wrong in ([60], [-1], [], [1, 1], [0.5]):
         with pytest.raises(InputError, match="indices"):
             ours.remove_rows(wrong)
+    with pytest.raises(InputError, match=r"^indices\[1\]=100: expected .* from 0 to 59"):
+        ours.remove_rows([0, 100])
     with pytest.raises(InputError, match="would be left"):
         ours.remove_rows(range(60))
     with pytest.raises(InputError, match="y has 3 targets"):

@@ -148,6 +148,9 @@ def test_another_search_is_refused(parts, tmp_path):
         (tmp_path / "trials.csv").write_text(damaged)
         with pytest.raises(StoreError, match="no table of trials"):
             random_search(SPACE, *parts, samples=1, out=tmp_path)
+    (tmp_path / "trials.csv").write_text(table.replace("\n0,", "\n1,"))
+    with pytest.raises(StoreError, match="line 2 is trial 1, and has to be trial 0"):
+        random_search(SPACE, *parts, samples=1, out=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["trials.csv", "search.json"])

@@ -69,7 +69,7 @@ def evaluate(
     warnings += _strange(estimator, images)
     kept = KeptCovariances(options.fit, keep=options.keep)
     if elsewhere is not None:
-        strange, changes = prepared(estimator.kernel, elsewhere.x, f"--ood {options.ood}")
+        strange, changes = prepared(estimator.kernel, elsewhere.x, options.ood, "--ood ")
         elsewhere = Unlabelled(strange, (*elsewhere.notes, *changes))
     kept.require_room(estimator, images, *([] if elsewhere is None else [elsewhere.x]))
     began = time.perf_counter()

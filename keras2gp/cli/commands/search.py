@@ -45,7 +45,7 @@ def search(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
 
 
 def _search(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
-    x = unprepared(rows.x)
+    x = unprepared(rows.x, options.data)
     shape = image_shape(x)
     images, notes = prepare_images(x, model_rescales=False, sample_shape=shape)
     space = space_of(options.space, shape, len(np.unique(rows.y)))

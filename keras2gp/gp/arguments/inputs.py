@@ -14,6 +14,8 @@ from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 
 __all__ = [
+    "LEFT_OUT",
+    "NOT_ADDED",
     "check_feature_names",
     "check_inputs",
     "check_length",
@@ -24,11 +26,12 @@ __all__ = [
     "require_finite_input",
 ]
 
-_HINTS = {
-    "X": ". Try: scikit-learn's SimpleImputer, or the rows without it",
-    "y": '. Try: missing="ignore" of a GPClassifier or GPRegressor, or the rows without it',
-}
-"""Remedies for an entry that is NaN."""
+LEFT_OUT = 'missing="ignore" of a GPClassifier or GPRegressor, or the rows without it'
+"""The remedy for a target of a fit that is NaN."""
+NOT_ADDED = 'the rows without it, or a new fit of all rows with missing="ignore"'
+"""The remedy for a target that is NaN and is to be added to a fit that has none."""
+_IMPUTED = "scikit-learn's SimpleImputer, or the rows without it"
+"""The remedy for an input that is NaN."""
 
 
 def check_texts(x: InputsLike) -> Images:
@@ -81,7 +84,7 @@ def check_inputs(x: InputsLike, *, precomputed: bool) -> Images:
         )
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         return _float64(array, "X")
-    require_finite_input(array, "X", " (NaN or inf)")
+    require_finite_input(array, "X", " (NaN or inf)", _IMPUTED)
     return array
 
 
@@ -140,8 +143,12 @@ def check_length(x: Sized, y: Sized, noun: str) -> None:
         )
 
 
-def check_targets(y: TargetsLike) -> Targets:
+def check_targets(y: TargetsLike, remedy: str = LEFT_OUT) -> Targets:
     """Targets of a regression in float64, [N] or [N, C].
+
+    Args:
+        y: the targets.
+        remedy: for a target that is NaN.
 
     Raises:
         InputError: y is missing, empty, no array of real numbers, not finite, or holds numbers
@@ -152,7 +159,7 @@ def check_targets(y: TargetsLike) -> Targets:
     targets = _as_array(y, "y")
     if targets.ndim not in (1, 2) or not targets.size:
         raise InputError(f"y has shape {targets.shape}; expected [N] or [N, C], not empty")
-    targets = _float64(targets, "y")
+    targets = _float64(targets, "y", remedy)
     largest = np.abs(targets).max(axis=0)
     tiny = (largest > 0.0) & (largest < np.finfo(np.float64).tiny)
     if tiny.any():
@@ -173,14 +180,23 @@ def real_numbers(values: ArrayLike, what: str) -> Array:
     return _float64(_as_array(values, what), what)
 
 
-def require_finite_input(array: Array, what: str, note: str = "") -> None:
-    """Refuse an array that is not finite with an InputError that names the first such entry."""
+def require_finite_input(array: Array, what: str, note: str = "", remedy: str = "") -> None:
+    """Refuse an array that is not finite with an InputError that names the first such entry.
+
+    Args:
+        array: real numbers.
+        what: the argument's name.
+        note: what follows the entry.
+        remedy: for an entry that is NaN.
+    """
     finite = np.isfinite(array)
     if not finite.all():
         place = _first_place(~finite)
         value = array[tuple(place)]
-        hint = _HINTS.get(what, "") if np.isnan(value) else ""
-        raise InputError(f"{what} is not finite: entry {place} is {value}{note}{hint}")
+        hint = f". Try: {remedy}" if remedy and np.isnan(value) else ""
+        raise InputError(
+            f"{what} is not finite: entry {place} (counted from 0) is {value}{note}{hint}"
+        )
 
 
 def _first_place(wrong: Array) -> list[int]:
@@ -188,19 +204,19 @@ def _first_place(wrong: Array) -> list[int]:
     return [int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape)]
 
 
-def _float64(array: Array, what: str) -> Array:
+def _float64(array: Array, what: str, remedy: str = "") -> Array:
     """Real numbers in float64; InputError where float64 does not hold a number."""
     if array.dtype.kind not in "fiub":
         labels = what == "y" and array.dtype.kind in "US"
         hint = ". Try: a GPClassifier, or y.astype(float) if they are numbers" if labels else ""
         raise InputError(f"{what} holds values of type {array.dtype}; expected real numbers{hint}")
-    require_finite_input(array, what, " (NaN or inf)")
+    require_finite_input(array, what, " (NaN or inf)", remedy)
     result = as_float(what, array)
     lost = ~np.isfinite(result) | ((result == 0.0) & (array != 0))
     if lost.any():
         first = _first_place(lost)
         raise InputError(
-            f"{what} holds a number that float64 does not hold: entry {first} is "
+            f"{what} holds a number that float64 does not hold: entry {first} (counted from 0) is "
             f"{array[tuple(first)]}. Try: subtract a constant, or {what} in another unit; "
             f"{what}.astype('float64') rounds"
         )

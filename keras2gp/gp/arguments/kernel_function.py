@@ -121,7 +121,10 @@ def check_variances(values: VectorLike, count: int, what: str) -> Vector:
     variances = kernel_values(values, (count,), what).astype(np.float64)
     if variances.min() < 0.0:
         index = int(variances.argmin())
-        raise InputError(f"{what} holds a negative variance: entry {index} is {variances[index]}")
+        raise InputError(
+            f"{what} holds a negative variance: entry {index} (counted from 0) is "
+            f"{variances[index]}"
+        )
     return variances
 
 

@@ -15,7 +15,7 @@ from keras2gp._util.arrays import Indices, LabelsLike, Targets, Vector, VectorLi
 from keras2gp._util.checks import is_missing, require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.arguments.inputs import real_numbers
+from keras2gp.gp.arguments.inputs import LEFT_OUT, real_numbers
 from keras2gp.gp.arguments.rows import lacking
 
 __all__ = [
@@ -30,8 +30,12 @@ __all__ = [
 ]
 
 
-def check_labels(y: LabelsLike) -> Vector:
+def check_labels(y: LabelsLike, remedy: str = LEFT_OUT) -> Vector:
     """Class labels, [N], of any type.
+
+    Args:
+        y: the labels.
+        remedy: for a label that is missing.
 
     Raises:
         InputError: y is missing, has two axes, is not finite, or holds continuous values.
@@ -41,7 +45,7 @@ def check_labels(y: LabelsLike) -> Vector:
     require_plain("y", y)
     try:
         labels = _one_axis(np.asarray(y), y)
-        _require_values(labels, y)
+        _require_values(labels, y, remedy)
         labels = _of_one_type(labels)
         check_classification_targets(labels)
     except (TypeError, ValueError) as error:
@@ -74,7 +78,7 @@ def _one_axis(labels: Vector, y: LabelsLike) -> Vector:
     return labels
 
 
-def _require_values(labels: Vector, y: LabelsLike) -> None:
+def _require_values(labels: Vector, y: LabelsLike, remedy: str) -> None:
     """Refuse missing and mixed values with an InputError."""
     kind = labels.dtype.kind
     read = kind in "US" and not isinstance(y, np.ndarray)
@@ -84,12 +88,11 @@ def _require_values(labels: Vector, y: LabelsLike) -> None:
             "type"
         )
     if kind == "f" and not np.isfinite(labels).all():
-        raise InputError("y is not finite: it holds NaN or inf")
+        hint = f". Try: {remedy}" if np.isnan(labels).any() else ""
+        raise InputError(f"y is not finite: it holds NaN or inf{hint}")
     if kind == "O" and (missing := [value for value in labels if is_missing(value)]):
         value = "NaN" if isinstance(missing[0], float) else str(missing[0])
-        raise InputError(
-            f'y holds a missing label, {value}. Try: missing="ignore", or the rows without it'
-        )
+        raise InputError(f"y holds a missing label, {value}. Try: {remedy}")
     if kind == "c":
         raise InputError(f"Complex data not supported: y holds values of type {labels.dtype}")
 

@@ -229,8 +229,8 @@ def seen_targets(y: TargetsLike) -> Array | None:
         return None
     if not seen.any(axis=0).all():
         raise InputError(
-            f"output {int((~seen.any(axis=0)).argmax())} of y has no target in any row. Try: y "
-            "without that column"
+            f"output {int((~seen.any(axis=0)).argmax())} (counted from 0) of y has no target in "
+            "any row. Try: y without that column"
         )
     return seen
 

@@ -21,7 +21,7 @@ from keras2gp._util.arrays import (
 )
 from keras2gp._util.progress import Advance, Progress
 from keras2gp.errors import InputError
-from keras2gp.gp.arguments.inputs import check_length
+from keras2gp.gp.arguments.inputs import NOT_ADDED, check_length
 from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.arguments.labels import (
     check_label_setting,
@@ -248,7 +248,7 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         return labels
 
     def _new_values(self, y: LabelsLike, rows: Any) -> Vector:
-        return check_labels(y)
+        return check_labels(y, NOT_ADDED)
 
     def _set_values(self, values: Vector, factor: CholeskyFactor, state: Any) -> None:
         classes, index, targets = targets_of(values)

@@ -155,8 +155,9 @@ class EnsembleMoments(FittedInputs):
             row = int(wrong.argmax())
             low, remedy = precision_hint(self._dtype)
             raise NumericalError(
-                f"the variance of input {first + row} is {variance[row]:.3g}, further below 0 than "
-                f"rounding explains.{low} Try: {remedy}a shorter time, or a regularization"
+                f"the variance of input {first + row} (counted from 0) is {variance[row]:.3g}, "
+                f"further below 0 than rounding explains.{low} Try: {remedy}a shorter time, or "
+                "a regularization"
             )
         return require_finite(np.maximum(variance, 0.0), "a variance")
 

@@ -280,7 +280,7 @@ def jitter_message(fit: Fit, positions: tuple[int, ...]) -> str:
     """
     report, (low, remedy) = fit.report, precision_hint(fit.dtype)
     first = report.steps[0]
-    place = f"smallest pivot {first.smallest_pivot:.3g}, at row {first.index}"
+    place = f"smallest pivot {first.smallest_pivot:.3g}, at row {first.index} (counted from 0)"
     if first.index < 0:
         place = f"smallest curvature {first.smallest_pivot:.3g}"
     message = (
@@ -290,6 +290,6 @@ def jitter_message(fit: Fit, positions: tuple[int, ...]) -> str:
     if report.duplicate is not None:
         one, other = report.duplicate
         same = ", of images at positions" if positions else ""
-        message += f" Rows {one} and {other} agree{same}: the same input twice."
+        message += f" Rows {one} and {other} agree{same}, counted from 0: the same input twice."
         low = remedy = ""
     return f"{message}{low} Try: {remedy}a noise_variance, which makes it regular"

@@ -110,8 +110,8 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
         y, used = observed_rows(y, self.missing, weights)
         if self.missing == "ignore" and y is not None and (seen := seen_targets(y)) is not None:
             raise InputError(
-                f"row {int((~seen).any(axis=1).argmax())} of y lacks some outputs and has others, "
-                f"which gives outputs matrices of their own: {_ONE_FACTOR}"
+                f"row {int((~seen).any(axis=1).argmax())} (counted from 0) of y lacks some outputs "
+                f"and has others, which gives outputs matrices of their own: {_ONE_FACTOR}"
             )
         used = np.arange(len(corner)) if used is None else used
         values = self._new_values(y, None if x is None else self._rows(x)[used])
@@ -269,7 +269,10 @@ class UpdatedGaussianProcess(SavedGaussianProcess):
 
 def _row_numbers(indices: VectorLike, count: int) -> Indices:
     """Indices as sorted numbers of rows, below `count` and each of them once; or InputError."""
-    listed = [whole_number("indices: a number", i, 0, count - 1) for i in np.atleast_1d(indices)]
+    listed = [
+        whole_number(f"indices[{place}]", index, 0, count - 1)
+        for place, index in enumerate(np.atleast_1d(indices))
+    ]
     if not listed or len(set(listed)) < len(listed):
         raise InputError("indices: expected at least one number, and each of them once")
     return np.array(sorted(listed), dtype=np.intp)

@@ -108,7 +108,7 @@ class RegressionDistribution(RegressionPosterior):
         """
         x, noise = self._test_inputs(X), self._noise_of_observations()
         mean, std = self._mean_and_deviation(x, noise, diag)
-        targets = check_targets(y)
+        targets = check_targets(y, "the rows without it")
         if targets.shape != mean.shape:
             raise InputError(f"y has shape {targets.shape}, and the predictions have {mean.shape}")
         return self._student.log_density(targets - mean, std)

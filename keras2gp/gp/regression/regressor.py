@@ -24,7 +24,7 @@ from keras2gp._util.arrays import (
 from keras2gp._util.checks import finite_number
 from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, ModelFileError
-from keras2gp.gp.arguments.inputs import check_length, check_targets
+from keras2gp.gp.arguments.inputs import NOT_ADDED, check_length, check_targets
 from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.arguments.positions import score_of_rows
 from keras2gp.gp.process.posterior import require_finite
@@ -218,7 +218,7 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         return self.targets_ * self.y_scale_ + self.y_shift_
 
     def _new_values(self, y: TargetsLike, rows: Any) -> Matrix:
-        targets = check_targets(y)
+        targets = check_targets(y, NOT_ADDED)
         columns = self._without_prior(targets, rows)
         if targets.ndim != 2 - self.single_output_ or columns.shape[1] != len(self.y_scale_):
             raise InputError(

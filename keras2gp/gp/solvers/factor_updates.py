@@ -51,9 +51,9 @@ def with_rows(
     if info or not (pivots > error * np.diagonal(corner)).all():
         at = info - 1 if info else int((pivots / np.diagonal(corner)).argmin())
         raise NumericalError(
-            f"with new row {at} the matrix is not positive definite: its input is another's, or a "
-            "combination of theirs. Try: a noise_variance, without that row, or a new fit, which "
-            "may add jitter"
+            f"with new row {at} (counted from 0) the matrix is not positive definite: its "
+            "input is another's, or a combination of theirs. Try: a noise_variance, without that "
+            "row, or a new fit, which may add jitter"
         )
     dense = np.zeros((size + count, size + count))
     dense[:size, :size] = factor.lower()

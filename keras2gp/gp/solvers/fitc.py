@@ -144,9 +144,9 @@ def _conditional(
     conditional = bare + fixed * mean
     if not (conditional > 0.0).all():
         raise NumericalError(
-            f"training input {int(conditional.argmin())} has no conditional variance given the "
-            'inducing inputs, and without noise its weight has no bound. Try: jitter="auto", or '
-            "a noise_variance"
+            f"training input {int(conditional.argmin())} (counted from 0) has no conditional "
+            "variance given the inducing inputs, and without noise its weight has no bound. Try: "
+            'jitter="auto", or a noise_variance'
         )
     return fixed, conditional
 
@@ -162,8 +162,9 @@ def _system(partial: PartialCholesky, conditional: Vector) -> tuple[InducingSyst
     lower, info = lapack.dpotrf(inner, lower=1, clean=1)
     if info:
         raise NumericalError(
-            f"the matrix of the inducing inputs is not positive definite (row {info - 1}): "
-            "conditional variances of very different size. Try: a noise_variance or a jitter"
+            "the matrix of the inducing inputs is not positive definite (row "
+            f"{info - 1}, counted from 0): conditional variances of very different size. Try: a "
+            "noise_variance or a jitter"
         )
     half = solve_triangular(lower, weighted.T, lower=True)
     diagonal = 1.0 / conditional - np.einsum("kn,kn->n", half, half)

@@ -135,7 +135,9 @@ class InducingSolver(Solver):
         if self.inducing is not None:
             if not isinstance(self.inducing, Sequence | np.ndarray):
                 raise InputError(f"inducing is {received_text(self.inducing)}: expected rows")
-            rows = tuple(whole_number("inducing: a row", i) for i in self.inducing)
+            rows = tuple(
+                whole_number(f"inducing[{place}]", row) for place, row in enumerate(self.inducing)
+            )
             object.__setattr__(self, "inducing", rows)
             if self.rank is not None or not rows:
                 raise InputError(
@@ -167,7 +169,8 @@ class InducingSolver(Solver):
         """
         if self.inducing is not None and max(self.inducing) >= count:
             raise InputError(
-                f"inducing holds row {max(self.inducing)}, and there are {count} training inputs"
+                f"inducing holds row {max(self.inducing)}, and there are {count} training inputs, "
+                "counted from 0"
             )
 
     def require(self, training: Training, outputs: int) -> None:

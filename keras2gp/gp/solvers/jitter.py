@@ -150,28 +150,28 @@ def _failure(
     tried = ", ".join(f"{step.jitter:g}" for step in steps)
     message = (
         f"the matrix ({diagonal.size} x {diagonal.size}) is not positive definite: the smallest "
-        f"pivot is {last.smallest_pivot:.3g}, at row {last.index}, with jitter {tried} (of the "
-        f"mean diagonal, {diagonal.mean():.3g}). Likely cause: "
+        f"pivot is {last.smallest_pivot:.3g}, at row {last.index} (counted from 0), with jitter "
+        f"{tried} (of the mean diagonal, {diagonal.mean():.3g}). Likely cause: "
     )
     flat = int(diagonal.argmin())
     if diagonal[flat] <= 0.0:
         return message + (
-            f"entry {flat} of the diagonal is {diagonal[flat]:.3g}, and a variance is positive: "
-            "an input that is zero everywhere, in a model without biases? "
+            f"entry {flat} of the diagonal (counted from 0) is {diagonal[flat]:.3g}, and a "
+            "variance is positive: an input that is zero everywhere, in a model without biases? "
             "Try: without that input, a bias variance, or a noise_variance"
         )
     low, remedy = precision_hint(read_block(matrix, slice(0, 1), slice(0, 1)).dtype)
     pair = _similar_rows(matrix, diagonal, inputs)
     if pair is not None and pair[1]:
         return message + (
-            f"rows {pair[0][0]} and {pair[0][1]} agree: the same input twice. "
+            f"rows {pair[0][0]} and {pair[0][1]} agree, counted from 0: the same input twice. "
             'Try: without one of them, a noise_variance, or jitter="auto"'
         )
     if pair is not None:
         return (
-            message + f"rows {pair[0][0]} and {pair[0][1]} agree to five digits: inputs that are "
-            f"almost alike.{low} Try: {remedy}without one of them, a noise_variance, or "
-            'jitter="auto"'
+            message + f"rows {pair[0][0]} and {pair[0][1]} agree to five digits, counted from 0: "
+            f"inputs that are almost alike.{low} Try: {remedy}without one of them, a "
+            'noise_variance, or jitter="auto"'
         )
     if len(steps) < len(JITTER_LADDER):
         return message + (

@@ -117,7 +117,8 @@ class MixedPrecision(Solver):
         added = noise + jitter * mean
         factor, smallest, index = factorize_single(training.matrix(), diagonal, added, progress)
         if factor is None:
-            return f"the pivot {smallest:.3g}, at row {index}, is near its rounding error"
+            place = f"at row {index} (counted from 0)"
+            return f"the pivot {smallest:.3g}, {place}, is near its rounding error"
         system = MixedSystem(training, factor, added, self.accuracy)
         solution, determinant = system.solved(targets, self.tolerance, self.max_iterations)
         if not solution.converged:

@@ -81,9 +81,10 @@ def clipped_variance(variance: Vector, prior: Vector, bound: Vector, first: int)
     if wrong.any():
         at = int((variance + bound).argmin())
         raise NumericalError(
-            f"the posterior variance of input {first + at} is {variance[at]:.3g}, below zero by "
-            f"more than rounding explains ({bound[at]:.3g}; prior variance {prior[at]:.3g}): the "
-            "matrices are not of one kernel, or their entries are less precise than their type. "
-            'Try: a noise_variance, or dtype="float64" in the kernel\'s convert or load'
+            f"the posterior variance of input {first + at} (counted from 0) is {variance[at]:.3g}, "
+            f"below zero by more than rounding explains ({bound[at]:.3g}; prior variance "
+            f"{prior[at]:.3g}): the matrices are not of one kernel, or their entries are less "
+            'precise than their type. Try: a noise_variance, or dtype="float64" in the kernel\'s '
+            "convert or load"
         )
     return np.maximum(variance, 0.0)

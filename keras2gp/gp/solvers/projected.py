@@ -102,8 +102,8 @@ class NormalEquations:
         chol, info = lapack.dpotrf(inner, lower=1, clean=1, overwrite_a=1)
         if info:
             raise NumericalError(
-                f"the normal equations are not positive definite (row {info - 1}): the noise, "
-                f"{variance:.3g}, is too small. Try: a larger noise_variance or jitter"
+                f"the normal equations are not positive definite (row {info - 1}, counted from 0): "
+                f"the noise, {variance:.3g}, is too small. Try: a larger noise_variance or jitter"
             )
         count = len(self.targets)
         lower = np.ascontiguousarray(self.features.lower)

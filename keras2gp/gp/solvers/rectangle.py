@@ -84,8 +84,8 @@ class Features:
             if gap > SAME_VARIANCE * scale:
                 raise InputError(
                     "gram is not the kernel's matrix of X with its inducing inputs: entries of "
-                    f"rows {start} to {part.stop - 1} differ by {gap:.3g}, of {scale:.3g}. Try: "
-                    "columns X[solver.rows(len(X))], in that order"
+                    f"rows {start} to {part.stop - 1} (counted from 0) differ by {gap:.3g}, "
+                    f"of {scale:.3g}. Try: columns X[solver.rows(len(X))], in that order"
                 )
             panel[chosen] = exact
             if self.rank < len(self.rows):

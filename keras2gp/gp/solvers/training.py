@@ -348,6 +348,7 @@ def _require_same(kernel: KernelLike, training: Training) -> None:
     at = int(gap.argmax())
     if gap[at] > SAME_VARIANCE * np.abs(expected).max():
         raise InputError(
-            f"gram is not the kernel's matrix of these inputs: entry {at} of its diagonal is "
-            f"{diagonal[at]:.6g}, and the kernel's variance there is {expected[at]:.6g}"
+            f"gram is not the kernel's matrix of these inputs: entry {at} of its diagonal "
+            f"(counted from 0) is {diagonal[at]:.6g}, and the kernel's variance there is "
+            f"{expected[at]:.6g}"
         )
