@@ -39,7 +39,7 @@ python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
 default_role = "literal"
-smartquotes_action = "D"  # quotes stay straight, as in code
+smartquotes = False  # quotes and the dashes of options stay as they are, as in code
 
 if os.environ.get("KERAS2GP_DOCS_ONLINE") == "1":
     extensions.append("sphinx.ext.intersphinx")
@@ -63,5 +63,5 @@ html_static_path = ["_static"]
 html_css_files = ["wide_tables.css"]
 html_show_sphinx = False
 html_copy_source = False
-pygments_style = "friendly"
+pygments_style = "default"  # all its colours have a contrast of 4.5 on its background
 pygments_dark_style = "monokai"

@@ -27,8 +27,10 @@ LINKS = {
 
 def cell(text: str) -> str:
     """Text in a cell of a table."""
-    text = re.sub(r"([|<*\[\]])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?<![\w`])(--[a-z][\w-]*)", r"`\1`", text)
+    parts = " ".join(text.split()).split("`")  # every other part is code
+    parts[::2] = [re.sub(r"([|<*\[\]])", r"\\\1", part) for part in parts[::2]]
+    parts[::2] = [re.sub(r"(?<!\w)(--[a-z][\w-]*)", r"`\1`", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def option_of(action: argparse.Action) -> str:
