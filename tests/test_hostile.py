@@ -340,7 +340,7 @@ def test_masked_values_are_not_shown():
 
 
 def test_a_value_that_float32_cannot_hold_is_named():
-    with pytest.raises(InputError, match=r"at \(1, 2\) is 1e\+39.*float64"):
+    with pytest.raises(InputError, match=r"at \(1, 2\) \(counted from 0\) is 1e\+39.*float64"):
         keras2gp.convert(model())([[0.0, 0.0, 0.0], [0.0, 0.0, 1e39]])
 
 

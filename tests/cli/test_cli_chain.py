@@ -368,7 +368,7 @@ def test_predictions_that_are_not_finite(files, fitted, run, tmp_path, monkeypat
     data = ["--data", files / "images.npz", "--out", tmp_path / "p.csv"]
     code, _, err = run("predict", fitted, *data)
     assert code == 6
-    assert "image 3 is not finite" in err
+    assert "image 3 (counted from 0) is not finite" in " ".join(err.split())
     assert not (tmp_path / "p.csv").exists()
 
 
