@@ -183,12 +183,8 @@ def _phases(xray: Findings) -> Iterator[str]:
     phases = [(s.path, s.fixed) for s in xray.signals if s.fixed is not None]
     if not phases:
         return
-    yield '<div class="scroll" tabindex="0" role="region" aria-label="Fixed points"><table>'
-    yield "<caption>Activations with the weights behind them, repeated for ever: "
-    yield f"{PHASES.format(each=xray.unit)}."
-    if any(point.variance is None for _, point in phases):
-        yield f" {NO_VARIANCE[0].upper()}{NO_VARIANCE[1:]}."
-    yield "</caption><thead><tr>"
+    yield '<figure><div class="scroll" tabindex="0" role="region" aria-label="Fixed points"><table>'
+    yield "<thead><tr>"
     heads = ("layer", "phase", "slope", "correlation", "variance")
     yield "".join(f'<th scope="col">{head}</th>' for head in heads) + "</tr></thead><tbody>"
     for path, point in phases:
@@ -197,7 +193,11 @@ def _phases(xray: Findings) -> Iterator[str]:
             f'<tr><th scope="row">{_text(path)}</th><td>{point.phase}</td>'
             f"<td>{point.slope:.3f}</td><td>{point.correlation:.3f}</td><td>{variance}</td></tr>"
         )
-    yield "</tbody></table></div>"
+    yield "</tbody></table></div><figcaption>Activations with the weights behind them, repeated "
+    yield f"for ever: {PHASES.format(each=xray.unit)}."
+    if any(point.variance is None for _, point in phases):
+        yield f" {NO_VARIANCE[0].upper()}{NO_VARIANCE[1:]}."
+    yield "</figcaption></figure>"
 
 
 def _signal_table(xray: Findings) -> Iterator[str]:

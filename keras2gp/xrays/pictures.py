@@ -190,6 +190,7 @@ def _columns(signals: Sequence[LayerSignal]) -> list[tuple[str, _Draw]]:
     widest = max((s.dimension for s in signals), default=1.0) or 1.0
     errors = [s.error for s in signals if s.error is not None]
     worst = max(errors, default=1.0) or 1.0
+    classes = any(s.same is not None or s.other is not None for s in signals)
 
     def variance(s: LayerSignal, x: float, y: float) -> str:
         share = (math.log10(s.variance) - low) / (high - low) if s.variance > 0.0 else 0.0
@@ -197,7 +198,8 @@ def _columns(signals: Sequence[LayerSignal]) -> list[tuple[str, _Draw]]:
 
     def correlation(s: LayerSignal, x: float, y: float) -> str:
         parts = [_line("axis", x, y, x + size, y)]
-        for value, kind in ((s.other, "dot2"), (s.same, "dot")):
+        of_classes = ((s.other, "dot2"), (s.same, "dot"))
+        for value, kind in of_classes if classes else ((s.correlation, "dot"),):
             if value is not None:
                 at = x + size * min(max(value, 0.0), 1.0)
                 parts.append(f'<circle class="{kind}" cx="{at:.1f}" cy="{y}" r="4"/>')
@@ -215,7 +217,8 @@ def _columns(signals: Sequence[LayerSignal]) -> list[tuple[str, _Draw]]:
         arrow = {"lost": " ▲", "gained": " ▼"}.get(s.change, "")
         return _bar(x, y, s.error / worst * size, f"{100 * s.error:.1f}%{arrow}", s.change)
 
-    named = [("variance", variance), (_CLASSES, correlation), ("dimension", dimension)]
+    both = _CLASSES if classes else "correlation"
+    named = [("variance", variance), (both, correlation), ("dimension", dimension)]
     return [*named, ("alignment", alignment), ("error", error)]
 
 

@@ -53,10 +53,13 @@ def verdict_text(finding: Finding, unit: str) -> tuple[str, str]:
 
 
 def _at_least(finding: Finding) -> int | None:
-    """The rows below which neither difference would be shown; None where that is not known."""
+    """The rows below which neither difference would be shown.
+
+    None where that is not known, or says nothing, as there are as many.
+    """
     found = (finding.error, finding.nats)
     least = [d.needed_at_least for d in found if d is not None and d.needed_at_least is not None]
-    return max(min(least), finding.rows) if least else None
+    return min(least) if least and min(least) > finding.rows else None
 
 
 def notes_on(xray: Findings) -> tuple[str, ...]:
@@ -180,7 +183,9 @@ def _row(finding: Finding, rows: int) -> Iterator[str]:
     error, nats = finding.error, finding.nats
     if error is None or nats is None:
         return
-    verdicts = {d.verdict for d in (error, nats) if d.verdict != "no difference"}
+    measures = (("error", error), ("nats", nats))
+    found = [(d.verdict, name) for name, d in measures if d.verdict != "no difference"]
+    verdicts = {v for v, _ in found} if len(found) == 2 else {f"{v}, {name}" for v, name in found}
     errors = f"{100 * error.mean:+6.2f} ± {100 * error.error:<5.2f}"
     likelihoods = f"{nats.mean:+8.4f} ± {nats.error:<6.4f}"
     verdict = " / ".join(sorted(verdicts)) or _needed(finding)
@@ -231,9 +236,18 @@ def _notes(xray: Findings) -> Iterator[str]:
         )
         if shown:
             least = float(np.median(shown))
-            text += f" {xray.rows} {each} show differences of the error from about {least:.1f}% on."
+            text += (
+                f" {xray.rows} {each} show differences of the error from about {least:.1f}% on, "
+                "the median over these variants."
+            )
         yield from textwrap.wrap(text, _WIDTH)
     yield from textwrap.wrap(batches_text(xray), _WIDTH)
+    if xray.computed:
+        yield ""
+        yield "the variants"
+    for finding in xray.computed:
+        text = f"{one_line(finding.name)}: {one_line(finding.text)}"
+        yield from textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
     fewer = [f for f in xray.computed if f.rows < xray.rows]
     if fewer:
         yield f"*: on fewer {each}, with the model as it is on the same ones:"
