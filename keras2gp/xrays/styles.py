@@ -56,7 +56,7 @@ svg .gained{fill:var(--better)}
 .better .mark{fill:var(--better);stroke:var(--better)}
 .no-difference .mark{fill:var(--none);stroke:var(--none)}
 .pair th,.pair td{padding-left:.5rem;padding-right:.4rem}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(19rem,1fr));gap:1rem;
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr));gap:1rem;
 margin:1rem 0;align-items:start}
 figure{margin:0;padding:.8rem;background:var(--card);border:1px solid var(--line);
 border-radius:.5rem}
