@@ -172,10 +172,19 @@ def _fits(sizes: Sequence[int], expected: Sequence[int | None]) -> bool:
     return len(sizes) == len(expected) and all(b is None or a == b for a, b in pairs)
 
 
-def did_you_mean(received: Any, names: Iterable[str]) -> str:
-    """A question, after a space, for a word that resembles one of the names; otherwise empty."""
-    close = difflib.get_close_matches(str(received)[:200], list(names), n=1, cutoff=0.6)
-    return f" Did you mean {one_line(close[0])}?" if close else ""
+def did_you_mean(
+    received: Any, names: Iterable[str], *, alike: float = 0.6, before: str = ""
+) -> str:
+    """A question, after a space, for a word that resembles one of the names; otherwise empty.
+
+    Args:
+        received: the word.
+        names: that it may be.
+        alike: the share of letters in common, by difflib, from which it resembles one.
+        before: what stands before the name.
+    """
+    close = difflib.get_close_matches(str(received)[:200], list(names), n=1, cutoff=alike)
+    return f" Did you mean {before}{one_line(close[0])}?" if close else ""
 
 
 def printable(text: str) -> str:

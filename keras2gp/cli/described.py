@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Collection, Sequence
@@ -70,9 +69,10 @@ def meant(unknown: str, known: Collection[str], command: str) -> str:
     if other is not None and name not in known:
         return f" {command} takes {dashes}{other} in the place of {unknown}."
     others = [entry for entry in known if entry != name]
-    close = [entry for entry in others if name and entry.startswith(f"{name}-")]
-    close = close or difflib.get_close_matches(name[:200], others, n=1, cutoff=_ALIKE)
-    return f" Did you mean {dashes}{close[0]}?" if close else ""
+    begun = [entry for entry in others if name and entry.startswith(f"{name}-")]
+    if begun:
+        return f" Did you mean {dashes}{begun[0]}?"
+    return did_you_mean(name, others, alike=_ALIKE, before=dashes)
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras2gp._util.arrays import Array, Matrix
 from keras2gp._util.digest import check_digest, with_digest
 from keras2gp._util.files import made_folders, staged_file, sweep, write_file
@@ -21,6 +19,7 @@ from keras2gp.errors import Keras2GPError, StoreError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import gram
 from keras2gp.matrices.fingerprint import digest, graph_identity
+from keras2gp.matrices.store import GramStore
 from keras2gp.matrices.work import ExecutorLike
 from keras2gp.modelfile.archive import save_archive
 from keras2gp.xrays.arguments import Inputs, arrays_of
@@ -199,7 +198,7 @@ class Directory:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def matrix(
+    def store(
         self,
         kernel: Kernel,
         name: str,
@@ -208,10 +207,10 @@ class Directory:
         *,
         executor: ExecutorLike,
         progress: Progress = False,
-    ) -> Matrix:
-        """A kernel matrix, whose store is filled or found; arguments are those of `gram`."""
-        store = self.path / "kernels" / name
-        return np.asarray(gram(kernel, x1, x2, out=store, executor=executor, progress=progress))
+    ) -> Matrix | GramStore:
+        """The store of a kernel matrix, filled or found; arguments are those of `gram`."""
+        out = self.path / "kernels" / name
+        return gram(kernel, x1, x2, out=out, executor=executor, progress=progress)
 
     def keep(self, variant: Variant) -> str:
         """Save a variant's model; its name in the directory, "" if it is not there.

@@ -11,6 +11,7 @@ import numpy as np
 from keras2gp._util.arrays import Indices, Matrix
 from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.matrices.store import GramStore
 from keras2gp.matrices.work import ExecutorLike
 from keras2gp.xrays.arguments import Inputs, checked_subsets, taken, without_mean
 from keras2gp.xrays.directory import Directory, scores_file
@@ -105,10 +106,10 @@ class Scoring:
         task = self._of_rows(count)
         if task.regression:
             task = without_mean(task, share.own, taken(self._x, self._chosen(count)), self._test)
-        matrix = self._matrix(variant, share, work, None, executor=executor)
+        matrix = self._matrix(variant, share, work, None, executor)
         cross = None
         if self._test is not None:
-            cross = self._matrix(variant, share, work, self._test, executor=executor)
+            cross = self._matrix(variant, share, work, self._test, executor)
         if count < share.rows:  # the model, beside a variant that has fewer rows
             chosen = chosen_rows(count, self.rows, self._seed)
             if share.rows < self.rows:  # fewer rows are some of the more
@@ -137,7 +138,7 @@ class Scoring:
         share = self.shares[variant.key]
         settings: dict[str, Any] = {"executor": executor, "progress": progress}
         for images in (None,) if self._test is None else (None, self._test):
-            self._matrix(variant, share, work, images, **settings)
+            self._store(variant, share, work, images, **settings)
 
     def _named(self, key: str, rows: int) -> str:
         return key if rows == self.rows else f"{key}-{rows}"
@@ -155,19 +156,30 @@ class Scoring:
         share: Share,
         work: Directory,
         first: Inputs | None,
-        **settings: Any,
+        executor: ExecutorLike,
     ) -> Matrix:
-        """The covariances of a variant's rows, or of other images and its rows, by `gram`."""
+        """The covariances of a variant's rows, or of other images and its rows."""
+        store, place = self._store(variant, share, work, first, executor=executor)
+        values = np.asarray(store)
+        return values if place is None else np.ascontiguousarray(values[..., place])
+
+    def _store(
+        self,
+        variant: Variant,
+        share: Share,
+        work: Directory,
+        first: Inputs | None,
+        **settings: Any,
+    ) -> tuple[Matrix | GramStore, int | None]:
+        """The store of these covariances, by `gram`, and the variant's place if others share it."""
         suffix = ".zarr" if first is None else ".cross.zarr"
         x = taken(self._x, self._chosen(share.rows))
         sides = (x,) if first is None else (first, x)
         if share.place is not None and share.key not in self._alone:
             try:
                 name = f"{self._named(share.key, share.rows)}{suffix}"
-                joint = work.matrix(share.kernel, name, *sides, **settings)
+                return work.store(share.kernel, name, *sides, **settings), share.place
             except NumericalError:  # of one of them: the others may have finite entries
                 self._alone.add(share.key)
-            else:
-                return np.ascontiguousarray(joint[..., share.place])
         name = f"{self._named(variant.key, share.rows)}{suffix}"
-        return work.matrix(share.own, name, *sides, **settings)
+        return work.store(share.own, name, *sides, **settings), None

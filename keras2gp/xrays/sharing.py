@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,9 +83,9 @@ def shares_of(variants: Sequence[Variant], rows: int, others: int, full_work: fl
     base = work_of(kernels[variants[0].key])
     shares: dict[str, Share] = {}
     most = min(_MOST, _MOST_BYTES // (4 * rows * (rows + others)))
-    for alike in (_alike, _begun_alike):
+    for alike in (_alike, partial(_begun_alike, variants[0])):
         left = [v for v in variants if v.key not in shares]
-        for group in alike(variants[0], left, kernels, most):
+        for group in alike(left, kernels, most):
             own = [kernels[v.key] for v in group]
             kernel = joint_kernel(own)
             work = work_of(kernel)
@@ -118,7 +119,7 @@ def _rows(work: float, rows: int, full_work: float, base: float) -> int:
 
 
 def _alike(
-    _: Variant, variants: Sequence[Variant], kernels: Mapping[str, Kernel], most: int
+    variants: Sequence[Variant], kernels: Mapping[str, Kernel], most: int
 ) -> list[list[Variant]]:
     """Variants whose heaviest loop gives maps of the first of them, of the same images.
 

@@ -193,15 +193,15 @@ def test_a_shared_program_without_finite_entries_is_not_used(tmp_path, data, pla
     examination = examined(data, kinds=["depth"])
     first, group = shared(examination)
     work = Directory(tmp_path, {"xray": "one"})
-    matrix, names = work.matrix, []
+    store, names = work.store, []
 
     def failing(kernel, name, *sides, executor):
         names.append(name)
         if kernel is first.kernel:
             raise NumericalError("an entry is not finite")
-        return matrix(kernel, name, *sides, executor=executor)
+        return store(kernel, name, *sides, executor=executor)
 
-    monkeypatch.setattr(work, "matrix", failing)
+    monkeypatch.setattr(work, "store", failing)
     for variant, _ in group[:2]:
         assert examination._scoring.scores(variant, work, "auto").error
     assert names == [f"{first.key}.zarr", *(f"{v.key}.zarr" for v, _ in group[:2])]
