@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import Array, Images, InputsLike
 from keras2gp._util.checks import as_float, numbers_of, require_plain
 from keras2gp._util.keras_objects import KerasModel
-from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.errors import InputError
 from keras2gp.graph.ops import Input, Tokens
@@ -242,8 +242,7 @@ def _shaped(array: Array, spec: InputSpec, name: str) -> Array:
 def _reals(array: Array, dtype: str, name: str) -> Array:
     """Finite real numbers in the given dtype. Raises: InputError for any other."""
     size = array.size * (np.dtype(dtype).itemsize + 1)
-    if size > NEGLIGIBLE:
-        require_memory(size, f"{name}: {len(array)} images in {dtype}", "fewer images at a time")
+    require_memory(size, f"{name}: {len(array)} images in {dtype}", "fewer images at a time")
     cast = as_float(name, array, dtype)
     if not np.isfinite(cast).all():
         bad = np.argwhere(~np.isfinite(cast))

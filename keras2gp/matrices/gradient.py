@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Tensor
-from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp._util.memory import require_memory
 from keras2gp._util.progress import Advance
 from keras2gp.covariance.adjoint import can_sweep
 from keras2gp.covariance.duals.homogeneous import Relu, TwoSlopes
@@ -180,9 +180,8 @@ def require_tile(memory: int) -> None:
 
     Raises: InputError with the amounts that are needed and available.
     """
-    if memory > NEGLIGIBLE:
-        purpose, hint = "a tile of the kernel's derivatives", "a smaller network or input"
-        require_memory(memory, purpose, hint)
+    purpose, hint = "a tile of the kernel's derivatives", "a smaller network or input"
+    require_memory(memory, purpose, hint)
 
 
 def constants_of(

@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 
 from keras2gp._util.arrays import Array, Images, Matrix, Vector
-from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp._util.memory import require_memory
 from keras2gp._util.progress import counted, showing_bars
 from keras2gp.graph.variances import LayerVariances
 from keras2gp.matrices.blocks import Block
@@ -92,11 +92,11 @@ def _require(work: Work, entries: int, purpose: str) -> None:
     room = room_of(work.program, work.partition.shape, 1, 0)
     if room.demands:
         require_memory(room.block, f"{purpose}: {room.demands}", room.hint)
-    if (needed := entries * np.dtype(work.program.dtype).itemsize + room.block) > NEGLIGIBLE:
-        hint = "fewer images at a time"
-        if room.available is None or room.block <= room.available:
-            hint += ", or keras2gp.gram(..., out='K.zarr'), a matrix on disk"
-        require_memory(needed, purpose, hint)
+    hint = "fewer images at a time"
+    if room.available is None or room.block <= room.available:
+        hint += ", or keras2gp.gram(..., out='K.zarr'), a matrix on disk"
+    needed = entries * np.dtype(work.program.dtype).itemsize + room.block
+    require_memory(needed, purpose, hint)
 
 
 def in_memory(

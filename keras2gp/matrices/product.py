@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array
-from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp._util.memory import require_memory
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.matrices.blocks import Block
@@ -129,8 +129,7 @@ class ClusterProduct:
         if self._client is None:
             raise InputError("a ClusterProduct is used outside of its `with` block")
         needed = 3 * 8 * self.shape[0] * columns  # the vectors, their product, a task's part of it
-        if needed > NEGLIGIBLE:
-            require_memory(needed, f"a product with {columns} vectors", "fewer vectors at a time")
+        require_memory(needed, f"a product with {columns} vectors", "fewer vectors at a time")
         path = str(self._store.path.absolute())
         workers = len(self._client.scheduler_info()["workers"])
         # A task and not scattered data, which would be lost with the worker that holds them.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, Matrix
-from keras2gp._util.memory import NEGLIGIBLE, require_memory
+from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, StoreError
 from keras2gp.matrices.blocks import Block
 from keras2gp.matrices.plan import Partition
@@ -71,9 +71,8 @@ def gather(
     rows, columns = _ascending(selection.rows), _ascending(selection.columns)
     positions = partition.positions
     needed = len(rows) * len(columns) * math.prod(positions) * dtype.itemsize
-    if needed > NEGLIGIBLE:
-        hint = "a smaller part of the matrix"
-        require_memory(needed, f"{len(rows)} x {len(columns)} entries", hint, StoreError)
+    hint = "a smaller part of the matrix"
+    require_memory(needed, f"{len(rows)} x {len(columns)} entries", hint, StoreError)
     out = np.empty((len(rows), len(columns), *positions), dtype)
     flags = (..., *[None] * len(positions))  # axes of one for the positions
     shape, symmetric = partition.shape, partition.symmetric

@@ -152,6 +152,7 @@ def test_packed_arrays_beyond_the_memory(tmp_path, monkeypatch):
     """A small file of zeros is a large array: compared before memory is taken."""
     np.savez_compressed(tmp_path / "d.npz", x=np.zeros((1000, *SHAPE)), y=np.zeros(1000))
     write_idx(tmp_path, {**IDX, "x_train": idx(np.zeros((2000, 4, 3), np.uint8))}, ending=".gz")
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
     for source in (tmp_path / "d.npz", tmp_path):
         with pytest.raises(DataError, match=r"needs .* of memory and .* is available"):

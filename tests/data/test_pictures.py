@@ -222,6 +222,7 @@ def test_names_are_told_on_one_line(tmp_path):
 
 def test_sizes_are_compared_before_memory_is_taken(tmp_path, monkeypatch):
     write(tmp_path, a=2)
+    monkeypatch.setattr("keras2gp._util.memory.NEGLIGIBLE", 0)
     monkeypatch.setattr("keras2gp._util.memory.available_memory", lambda: 30)
     with pytest.raises(DataError, match="2 images of 5 x 4 pixels needs 40 bytes"):
         load(str(tmp_path))

@@ -264,6 +264,7 @@ def test_memory_is_compared_before_it_is_taken(monkeypatch):
     assert np.abs(empirical_kernel(model).matrix(x) - exact).max() < 1e-12
     for module in (program, memory):
         monkeypatch.setattr(module, "available_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     with pytest.raises(InputError, match=r"38 weights needs .* available. Try: sketch=1000"):
         empirical_kernel(model).matrix(x)
 

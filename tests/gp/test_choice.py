@@ -233,6 +233,8 @@ def test_what_can_only_be_multiplied():
 
 def test_auto_picks_by_memory_and_says_so(monkeypatch):
     x, y, _ = problem()
+    assert "exact; it needs" in GPRegressor(KERNEL, NOISE).fit(x, y).solver_report_.reason
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     report = GPRegressor(KERNEL, NOISE).fit(x, y).solver_report_
     assert report.solver == "cholesky"
     assert "fit in the" in report.reason
@@ -272,6 +274,7 @@ def test_auto_takes_a_gpu_for_large_matrices(monkeypatch):
 )
 def test_memory_is_compared_first(monkeypatch, solver):
     x, y, _ = problem()
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
 
     def never(*_):

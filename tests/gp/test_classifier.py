@@ -65,6 +65,15 @@ def test_labels_of_any_kind(labels):
     assert ours.predict(x).dtype == np.asarray(labels).dtype
 
 
+@pytest.mark.parametrize("kind", [int, np.uint8, str, float])
+def test_labels_that_are_quantities_are_warned_of(kind):
+    with pytest.warns(UserWarning, match=r"y holds 30 classes|more than 50%|greater than 50%"):
+        GPClassifier("precomputed").fit(np.eye(30), np.arange(30).astype(kind))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        GPClassifier("precomputed", 0.0).fit(np.eye(20), np.arange(20).astype(kind))
+
+
 def test_a_training_image_keeps_its_label_for_certain():
     x, y = problem()
     ours = GPClassifier(KERNEL, 0.0, probabilities="largest").fit(x, y)
@@ -283,6 +292,7 @@ def test_a_clone_shares_the_kernel():
 
 
 def test_memory_is_compared_first(monkeypatch):
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"kernel matrix and .* 45 training.*fewer training"):
         GPClassifier(KERNEL).fit(*problem())

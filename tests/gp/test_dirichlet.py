@@ -153,6 +153,7 @@ def test_classes_of_one_member():
 
 def test_memory_is_compared_first(monkeypatch):
     factor = factorize(positive_definite(9))
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     with pytest.raises(InputError, match="Dirichlet posterior of 9 inputs"):
         dirichlet.fit_dirichlet(factor, np.arange(9) % 3, 3)

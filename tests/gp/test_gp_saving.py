@@ -175,6 +175,7 @@ def test_pipes_and_directories_in_place_of_files(tmp_path, name, make):
 
 def test_memory_is_compared_before_a_file_is_read(tmp_path, monkeypatch):
     save_head(classifier(), tmp_path)
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     monkeypatch.setattr(memory, "available_memory", lambda: 100)
     with pytest.raises(ModelFileError, match="of memory and 100 bytes is available"):
         load_head(tmp_path, KERNEL)

@@ -127,7 +127,7 @@ def test_what_labels_gain_is_that_of_two_fits(weights, c):
         GPClassifier(KERNEL, 0.2, intercept=v).fit(x, y, sample_weight=weight) for v in (0, c)
     )
     expected = left_out(some).sum() - left_out(none).sum()
-    found = gain_by_intercept(none.factor_, none.targets_, c)
+    found = gain_by_intercept(none.factor_, none.targets_, none.alpha_, c)
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 

@@ -330,6 +330,7 @@ def test_a_noise_of_each_row_of_new_observations_is_not_known():
 def test_the_memory_of_all_factors_is_compared_before_any_is_made(monkeypatch):
     ours, _ = fits()
     asked = []
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     monkeypatch.setattr(memory, "available_memory", lambda: 100_000)
 
     class Spied:

@@ -112,6 +112,13 @@ def test_the_only_member_of_a_class_does_not_count():
     assert noise_pilot.label_likelihoods(mean, columns).sum() == pytest.approx(np.log(p).sum())
 
 
+@pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
+def test_means_that_are_not_finite_have_no_likelihood(lost):
+    mean = np.array([[1.0, 0.0], [0.5, lost], [0.3, 0.6], [0.1, 0.2]])
+    with pytest.raises(InputError, match="not finite"):
+        noise_pilot.label_likelihoods(mean, np.array([0, 0, 1, 1]))
+
+
 @pytest.mark.parametrize("outputs", [None, 3])
 def test_noise_and_scale_of_the_largest_evidence(outputs):
     x, y, test, truth = problem(150, outputs)
@@ -406,6 +413,7 @@ def test_settings_out_of_range(setting):
 
 def test_memory_is_compared_before_it_is_taken(monkeypatch):
     x, y, *_ = problem(60)
+    monkeypatch.setattr("keras2gp._util.memory.NEGLIGIBLE", 0)
     monkeypatch.setattr("keras2gp._util.memory.available_memory", lambda: 90_000)
     with pytest.raises(InputError, match="available"):
         GPRegressor("precomputed", solver="cholesky").fit(KERNEL(x), y)

@@ -215,6 +215,7 @@ def test_memory_is_stated_and_compared(monkeypatch):
     many = training.Training(KERNEL, np.zeros((100_000, 1)), None)
     lean = training.Training(KERNEL, many.x, None, rectangle=Rows(np.empty((100_000, 0))))
     assert ProjectedProcess(rank=2000).memory(lean, 10) < 2.5e8
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     monkeypatch.setattr(memory, "available_memory", lambda: solver.memory(stored, 2))
     gp = GPRegressor(KERNEL, 0.1, solver=solver)
     gp.fit(x, y, gram=block)

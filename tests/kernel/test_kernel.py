@@ -275,12 +275,14 @@ def test_images_beyond_the_memory_are_refused(before, monkeypatch):
     kernel = keras2gp.convert(network(*before))
     monkeypatch.setattr(memory, "available_memory", lambda: 10**6)
     assert kernel.diag(IMAGES[:1]).shape == (1,)
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     with pytest.raises(InputError, match=r"60 images behind the layers.*smaller size"):
         kernel.diag(np.concatenate([IMAGES] * 10))
 
 
 def test_deterministic_layers_beyond_the_memory_are_not_run(monkeypatch):
     model = network(layers.UpSampling2D(9))
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     monkeypatch.setattr(memory, "available_memory", lambda: 10**4)
     with pytest.raises(InputError, match=r"before the first weights.*smaller size"):
         keras2gp.convert(model)

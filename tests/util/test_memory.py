@@ -116,6 +116,13 @@ def test_what_does_not_fit_is_refused_with_both_figures(monkeypatch):
         memory.require_memory(2**35, "it", "less", StoreError)
 
 
+def test_a_few_bytes_are_not_compared(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 0)
+    memory.require_memory(memory.NEGLIGIBLE, "it", "less")
+    with pytest.raises(InputError, match="needs"):
+        memory.require_memory(memory.NEGLIGIBLE + 1, "it", "less")
+
+
 def test_the_disk_is_compared(tmp_path, monkeypatch):
     usage = memory.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(memory.shutil, "disk_usage", lambda _: usage._replace(free=2048))

@@ -18,6 +18,9 @@ from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.arguments.inputs import LEFT_OUT, real_numbers
 from keras2gp.gp.arguments.rows import lacking
 
+_FEW = 20
+"""Labels of which nothing is said where most are of a class of their own."""
+
 __all__ = [
     "PROBABILITIES",
     "check_label_setting",
@@ -47,7 +50,10 @@ def check_labels(y: LabelsLike, remedy: str = LEFT_OUT) -> Vector:
         labels = _one_axis(np.asarray(y), y)
         _require_values(labels, y, remedy)
         labels = _of_one_type(labels)
-        check_classification_targets(labels)
+        if labels.dtype.kind in "biu":  # which are labels, whatever they are
+            _warn_of_many(labels)
+        else:
+            check_classification_targets(labels)
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -57,6 +63,17 @@ def check_labels(y: LabelsLike, remedy: str = LEFT_OUT) -> Vector:
             text = "Unknown label type: neither whole numbers nor texts"
         raise InputError(f"y holds no labels: {text}{hint}") from error
     return labels
+
+
+def _warn_of_many(labels: Vector) -> None:
+    """Warn where most labels are of a class of their own, as scikit-learn's check does."""
+    if len(labels) > _FEW and (classes := len(np.unique(labels))) > len(labels) / 2:
+        warnings.warn(
+            f"y holds {classes} classes among {len(labels)} labels. Try: a GPRegressor if y is a "
+            "quantity",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _one_axis(labels: Vector, y: LabelsLike) -> Vector:

@@ -136,18 +136,24 @@ def fit_temperature(mean: Matrix, columns: Indices) -> float:
     return tempered_at(*calibration_rows(mean, columns))
 
 
-def tempered_at(mean: Matrix, columns: Indices) -> float:
-    """The temperature of `fit_temperature`, of checked rows whose classes have two members.
+def tempered_at(mean: Matrix, columns: Indices, *, precision: float = 1e-10) -> float:
+    """The temperature of `fit_temperature`, of rows whose classes have two members.
 
     Args:
         mean: leave-one-out means, [N, C].
-        columns: the column of each label, [N].
+        columns: the column of each label, [N], each in range.
+        precision: of its logarithm.
+
+    Raises:
+        InputError: the means are not finite.
     """
     # Softmax depends on differences between classes alone.
     m = mean - mean.max(axis=1, keepdims=True)
     largest = float(-m.min(initial=0.0))
     if largest == 0.0:
         return 1.0
+    if not math.isfinite(largest):
+        raise InputError("a mean that is left out is not finite")
     m /= largest
     once = 1.0 / (len(m) + 1)
     label = m[np.arange(len(m)), columns]
@@ -163,7 +169,7 @@ def tempered_at(mean: Matrix, columns: Indices) -> float:
         return largest * math.exp(-_LOWEST)
     if slope(_HIGHEST) <= 0.0:
         return largest * math.exp(-_HIGHEST)
-    return largest * math.exp(-float(brentq(slope, _LOWEST, _HIGHEST, xtol=1e-10)))
+    return largest * math.exp(-float(brentq(slope, _LOWEST, _HIGHEST, xtol=precision)))
 
 
 def calibration_rows(mean: Matrix, columns: Indices) -> tuple[Matrix, Indices]:

@@ -178,30 +178,32 @@ def chosen_intercept(
         factor = factorize(corner, some.times(float(some.common)), jitter)
     except (InputError, NumericalError):  # the solver names the place in the whole matrix
         return 0.0
-    return gainful(factor, targets, variance)
+    return gainful(factor, targets, factor.solve(targets), variance)
 
 
-def gainful(factor: CholeskyFactor, targets: Targets, c: float) -> float:
+def gainful(factor: CholeskyFactor, targets: Targets, alpha: Targets, c: float) -> float:
     """c where left-out labels gain more than GAIN by an intercept of that variance; else 0.
 
     Args:
         factor: of A, [N, N].
         targets: Y, -1 and 1, [N, C].
+        alpha: A^-1 Y, [N, C].
         c: the variance of the intercept.
     """
-    return c if gain_by_intercept(factor, targets, c) > GAIN else 0.0
+    return c if gain_by_intercept(factor, targets, alpha, c) > GAIN else 0.0
 
 
-def gain_by_intercept(factor: CholeskyFactor, targets: Targets, c: float) -> float:
+def gain_by_intercept(factor: CholeskyFactor, targets: Targets, alpha: Targets, c: float) -> float:
     """The gain of labels that are left out by an intercept of variance c, in nats.
 
     Args:
         factor: of A, [N, N].
         targets: Y, -1 and 1, [N, C].
+        alpha: A^-1 Y, [N, C].
         c: the variance of the intercept.
     """
     columns, ones = targets.argmax(axis=1), np.ones(len(targets))
-    inverse = factor.solve(targets), factor.inverse_diagonal(), factor.solve(ones)
+    inverse = alpha, factor.inverse_diagonal(), factor.solve(ones)
     with_one = plus_constant(*inverse, ones, c)
     some, none = (
         label_likelihoods(targets - alpha / diagonal[:, None], columns)

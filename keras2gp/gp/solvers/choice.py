@@ -85,12 +85,13 @@ def chosen_solver(solver: SolverLike, training: Training, outputs: int) -> tuple
         return asked, "asked for"
     if not training.whole:
         return ConjugateGradients(), "the matrix can only be multiplied"
-    count, available = len(training), memory.available_memory()
+    count, direct = len(training), Cholesky()
+    total = direct.memory(training, outputs) + training.bytes_to_compute
+    available = memory.available_memory() if total > memory.NEGLIGIBLE else None
     gpu = TensorFlowCholesky()
     if count >= _WORTH_A_GPU and _has_gpu() and _fits(gpu, training, outputs, available):
         return gpu, f"TensorFlow has a GPU, and N = {count}"
-    direct = Cholesky()
-    needed = size_text(direct.memory(training, outputs) + training.bytes_to_compute)
+    needed = size_text(total)
     if available is None:
         return direct, f"exact; it needs {needed}"
     if _fits(direct, training, outputs, available):
