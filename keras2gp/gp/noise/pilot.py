@@ -78,8 +78,9 @@ def label_likelihoods(left_out: Matrix, columns: Indices) -> Vector:
     # The likelihood is at its largest there: of an error e of log T it loses about e^2.
     temperature = tempered_at(left_out, columns, precision=_PRECISION)
     exponents = (left_out - left_out.max(axis=1, keepdims=True)) / temperature
-    result: Vector = exponents[np.arange(len(columns)), columns]
-    return result - np.log(np.exp(exponents).sum(axis=1))
+    label: Vector = exponents[np.arange(len(columns)), columns]
+    result: Vector = label - np.log(np.exp(exponents).sum(axis=1))
+    return result
 
 
 def as_probable(some: Vector, best: Vector) -> bool:
