@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
 from keras2gp.gp.arguments.positions import Positioned
@@ -77,9 +78,8 @@ def label_likelihoods(left_out: Matrix, columns: Indices) -> Vector:
     left_out, columns = calibration_rows(left_out, columns)
     # The likelihood is at its largest there: of an error e of log T it loses about e^2.
     temperature = tempered_at(left_out, columns, precision=_PRECISION)
-    exponents = (left_out - left_out.max(axis=1, keepdims=True)) / temperature
-    label: Vector = exponents[np.arange(len(columns)), columns]
-    result: Vector = label - np.log(np.exp(exponents).sum(axis=1))
+    log_p: Matrix = log_softmax(left_out / temperature, axis=1)
+    result: Vector = log_p[np.arange(len(columns)), columns]
     return result
 
 

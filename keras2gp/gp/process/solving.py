@@ -97,8 +97,9 @@ def solved_with_intercept(task: Task, progress: Advance | None = None) -> tuple[
     task, solution = replace(task, training=training), None
     if task.noise.common is not None and len(training) <= ROWS and solver.name in _DIRECT:
         solution = _solved(task, solver, reason, progress)  # its factor decides, and may stay
-        found, mean = solution[0], float(task.training.diagonal().mean())
-        variance = gainful(cast("CholeskyFactor", found.system), task.targets, found.alpha, mean)
+        without, mean = solution[0], float(task.training.diagonal().mean())
+        factor = cast("CholeskyFactor", without.system)
+        variance = gainful(factor, task.targets, without.alpha, mean)
     else:
         variance = chosen_intercept(task.training, task.targets, task.noise, task.jitter)
     if variance:
