@@ -8,7 +8,7 @@ from typing import Any
 
 from keras2gp.errors import one_line
 
-__all__ = ["lines", "page", "table"]
+__all__ = ["lines", "page", "progress", "table"]
 
 _LONGEST = 200
 _MOST_ROWS = 200
@@ -26,6 +26,12 @@ def page(title: str, *parts: str) -> str:
 def lines(texts: Iterable[str]) -> str:
     """A paragraph for each text."""
     return "".join(f"<p>{_shown(text, 2000)}</p>" for text in texts)
+
+
+def progress(title: str, done: int, total: int | None, figures: str) -> str:
+    """A bar with figures after it; one that only moves where the total is not known."""
+    share = f' value="{done}" max="{max(total, 1)}"' if total is not None else ""
+    return f"<span>{_shown(title)} <progress{share}></progress> {_shown(figures)}</span>"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[str] = ()) -> str:

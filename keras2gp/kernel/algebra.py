@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras2gp._util import html
 from keras2gp._util.arrays import Images, InputsLike, Matrix
 from keras2gp._util.paths import as_path
 from keras2gp.covariance.program import KernelKind
@@ -27,7 +28,7 @@ from keras2gp.kernel.operands import (
     require_plain,
     require_same_inputs,
 )
-from keras2gp.kernel.variances import changed_variances
+from keras2gp.kernel.variances import changed_variances, variances_html
 from keras2gp.matrices.composed import ComposedProgram, FunctionProgram, Operation, part_parameters
 from keras2gp.matrices.local import diagonal_of, matrix_of
 
@@ -35,7 +36,7 @@ __all__ = ["Algebra", "ComposedKernel", "composed"]
 
 
 class Algebra(OwnKernel):
-    """The operators of kernels: `k1 + k2`, `k1 * k2`, `2.0 * k`, `k + 0.5`."""
+    """The operators of kernels: `k1 + k2`, `k1 * k2`, `2.0 * k`, `k / 2.0`, `k + 0.5`."""
 
     def __add__(self, other: Any) -> ComposedKernel:
         return _composed("sum", self, other)
@@ -48,6 +49,11 @@ class Algebra(OwnKernel):
 
     def __rmul__(self, other: Any) -> ComposedKernel:
         return _composed("product", self, other, swapped=True)
+
+    def __truediv__(self, number: Any) -> ComposedKernel:
+        if not isinstance(number, Real) or isinstance(number, bool):
+            return NotImplemented
+        return _composed("product", self, 1.0 / checked_number("product", float(number)))
 
 
 class ComposedKernel(Algebra):
@@ -278,6 +284,14 @@ class ComposedKernel(Algebra):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ComposedKernel, (self.operation, self.parts, self.number)
+
+    def _repr_html_(self) -> str:
+        """The kernel in a notebook: its parts, and the layers of all with their variances."""
+        return html.page(
+            repr(self)[1:-1],
+            html.lines([f"{self.kind}, {self.dtype}"]),
+            variances_html(self.parameters),
+        )
 
     def __repr__(self) -> str:
         sign = " + " if self.operation == "sum" else " * "

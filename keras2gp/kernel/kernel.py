@@ -17,7 +17,7 @@ from keras2gp.kernel.mean import Mean, MeanFunction
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.kernel.positions import Programs, place_of
 from keras2gp.kernel.saving import save_kernel
-from keras2gp.kernel.variances import changed_variances
+from keras2gp.kernel.variances import changed_variances, variances_html
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.report import ConversionReport
 
@@ -221,14 +221,10 @@ class Kernel(Evaluation):
 
     def _repr_html_(self) -> str:
         """The kernel in a notebook: its layers with their variances, and notes."""
-        rows = [
-            (layer, f"{of.weight:.6g}", f"{of.bias:.6g}") for layer, of in self._parameters.items()
-        ]
-        variances = ("weight variance", "bias variance")
         return html.page(
             repr(self).strip("<>"),
             html.lines([f"{self.kind}, {self.dtype}"]),
-            html.table(("layer", *variances), rows, variances),
+            variances_html(self._parameters),
             html.lines([f"note: {note}" for note in self.report.notes]),
         )
 

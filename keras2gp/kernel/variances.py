@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from keras2gp._util import html
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.errors import PriorError, one_line
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["changed_variances"]
+__all__ = ["changed_variances", "variances_html"]
+
+_NAMES = ("weight", "bias")
 
 
 def changed_variances(
@@ -40,6 +42,13 @@ def changed_variances(
     return changed
 
 
+def variances_html(parameters: Mapping[str, LayerVariances]) -> str:
+    """The layers with their variances, as a table for a notebook."""
+    header = ("weight variance", "bias variance")
+    rows = [(layer, f"{of.weight:.6g}", f"{of.bias:.6g}") for layer, of in parameters.items()]
+    return html.table(("layer", *header), rows, header)
+
+
 def _layers(name: Any, parameters: Mapping[str, LayerVariances]) -> list[str]:
     """The layers that a name or a pattern stands for. Raises: PriorError if there is none."""
     if name in parameters:
@@ -55,10 +64,30 @@ def _layers(name: Any, parameters: Mapping[str, LayerVariances]) -> list[str]:
 def _changed(layer: str, old: LayerVariances, change: Any) -> LayerVariances:
     if isinstance(change, LayerVariances):
         return change
+    weight, bias = _pair(layer, old, change)
     try:
-        if isinstance(change, Mapping):
-            return replace(old, **change)
-        weight, bias = change
         return LayerVariances(weight, bias)
-    except (TypeError, ValueError) as error:
-        raise PriorError(f"{layer}: {change!r} are no variances: {error}") from error
+    except PriorError as error:
+        raise PriorError(f"{layer}: {error}") from error
+
+
+def _pair(layer: str, old: LayerVariances, change: Any) -> Sequence[Any]:
+    """Weight and bias variance as they are to be, not yet checked. Raises: PriorError."""
+    if isinstance(change, Mapping):
+        for name in change:
+            if name not in _NAMES:
+                hint = did_you_mean(name, _NAMES)
+                raise PriorError(
+                    f"{layer}: a layer has no variance {name!r}.{hint} It has weight and bias"
+                )
+        return [change.get(name, getattr(old, name)) for name in _NAMES]
+    try:
+        pair = [] if isinstance(change, str) else list(change)
+    except TypeError:
+        pair = []
+    if len(pair) != len(_NAMES):
+        raise PriorError(
+            f"{layer}: {received_text(change)} is no pair of variances. Try: LayerVariances, "
+            '(weight, bias), or a dict with "weight", "bias" or both'
+        )
+    return pair

@@ -40,7 +40,7 @@ _RESOLUTION = 150
 
 
 def matplotlib_module(name: str) -> Any:
-    """A module of matplotlib, imported at its first use.
+    """A module of matplotlib, or one that needs it, imported at its first use.
 
     Raises: InputError if matplotlib, which is an extra, cannot be imported.
     """
@@ -58,7 +58,7 @@ def new_figure(width: float, height: float) -> Figure:
 
     Raises: InputError if matplotlib is not installed.
     """
-    figure: Figure = matplotlib_module("matplotlib.figure").Figure(
+    figure: Figure = matplotlib_module("keras2gp.plots.figure").NotebookFigure(
         figsize=(width, height), layout="constrained"
     )
     return figure

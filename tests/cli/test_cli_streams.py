@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from interruptible import hear_interrupts
 
-from keras2gp._util import progress
+from keras2gp._util import progress, progress_bar
 from keras2gp._util.text import console_for, printable
 from keras2gp.cli.output import Output
 
@@ -186,7 +186,7 @@ def test_json_has_no_nan(capsys):
 
 
 def test_no_progress_where_nobody_looks(capsys, monkeypatch):
-    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    monkeypatch.setattr(progress_bar, "_PATIENCE", 0.0)
     with progress.stage("working") as advance:
         advance(1, 2)
         time.sleep(0.2)
@@ -201,7 +201,7 @@ def test_progress_on_a_terminal_comes_late_and_goes(monkeypatch):
         assert console_for(terminal).is_terminal
         with progress.stage("quick"):
             pass
-        monkeypatch.setattr(progress, "_PATIENCE", 0.05)
+        monkeypatch.setattr(progress_bar, "_PATIENCE", 0.05)
         with progress.stage("slow") as advance:
             advance(1, 4)
             time.sleep(0.4)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.linalg
+from sklearn.gaussian_process.kernels import RBF
 
 import keras2gp
 from keras2gp.errors import InputError, NotFittedError, NumericalError
@@ -197,6 +198,7 @@ def test_what_is_refused(rng):
     kernel, x, y = Linear(20, rng), rng.normal(size=(4, 2)), np.arange(4.0)
     for settings, words in (
         ({"kernel": "precomputed"}, "expected a kernel"),
+        ({"kernel": RBF(1.0)}, r'kernel is RBF\(length_scale=1\): expected.*get="both"'),
         ({"kernel": kernel, "time": -1.0}, "time is -1.0"),
         ({"kernel": kernel, "time": math.nan}, "time is nan"),
         ({"kernel": kernel, "regularization": math.inf}, "regularization is inf"),

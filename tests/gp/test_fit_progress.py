@@ -13,7 +13,7 @@ from sklearn.gaussian_process.kernels import RBF
 from terminals import Stream
 
 import keras2gp
-from keras2gp._util import progress
+from keras2gp._util import progress, progress_bar
 from keras2gp.errors import InputError
 from keras2gp.gp import GPClassifier, GPLaplace, GPRegressor, TrainedEnsemble
 from keras2gp.matrices import local
@@ -88,7 +88,7 @@ def test_on_a_terminal_alone(kernel, monkeypatch, terminal):
         return real(*args)
 
     monkeypatch.setattr(local, "in_memory", slow)
-    monkeypatch.setattr(progress, "_PATIENCE", 0.01)
+    monkeypatch.setattr(progress_bar, "_PATIENCE", 0.01)
     monkeypatch.setattr(sys, "stderr", stream)
     GPRegressor(kernel, 0.1).fit(X, Y)
     assert ("kernel matrix" in stream.getvalue()) == terminal

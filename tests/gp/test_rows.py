@@ -250,8 +250,12 @@ def test_refusals_of_a_classifier():
         GPClassifier(KERNEL, NOISES, probabilities="dirichlet").fit(X, LABELS)
     with pytest.raises(InputError, match="class_weight is"):
         GPClassifier(KERNEL, class_weight="heavy").fit(X, LABELS)
-    for weight in ("2", np.nan, None, 1j):
-        with pytest.raises(InputError, match="class_weight"):
+    with pytest.raises(InputError, match=r'\[1, 2\]: expected None, "balanced", or a dict'):
+        GPClassifier(KERNEL, class_weight=[1, 2]).fit(X, LABELS)
+    with pytest.raises(InputError, match="fewer than two classes have a weight above 0"):
+        GPClassifier(KERNEL, class_weight=dict.fromkeys(LABELS[1:], 0.0)).fit(X, LABELS)
+    for weight in ("2", np.nan, None, 1j, -2.0):
+        with pytest.raises(InputError, match="class_weight of class 'b' is"):
             GPClassifier(KERNEL, class_weight={"b": weight}).fit(X, LABELS)
     with pytest.raises(InputError, match="sample_weight: 3 of its values are masked"):
         GPClassifier(KERNEL, 0.1, class_weight="balanced").fit(X, LABELS, sample_weight=MASKED)

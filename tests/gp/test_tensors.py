@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from sklearn.gaussian_process.kernels import RBF
 
 import keras2gp
 from keras2gp.errors import InputError
@@ -93,3 +94,36 @@ def test_classes_without_derivatives(rng):
     gp = GPClassifier("precomputed", 0.1).fit(np.eye(4), [0, 1, 0, 1])
     with pytest.raises(InputError, match="precomputed"):
         gp.predict_tensors(tf.constant(np.eye(4)))
+
+
+class OfTensors:
+    """exp(-|x - z|^2 / 2) by TensorFlow, or of inputs that went through numpy."""
+
+    def __init__(self, through_numpy=False):
+        self.through_numpy = through_numpy
+
+    def __call__(self, x1, x2=None):
+        x1 = tf.constant(np.asarray(x1)) if self.through_numpy else x1
+        differences = x1[:, None] - (x1 if x2 is None else x2)[None]
+        return tf.exp(-0.5 * tf.reduce_sum(differences**2, axis=2))
+
+    def diag(self, x):
+        return tf.ones(len(x), tf.float64)
+
+
+def test_a_kernel_of_tensorflow(rng):
+    x = rng.normal(size=(12, 3))
+    assert_derivatives(GPRegressor(OfTensors(), 0.1).fit(x, np.sin(x[:, 0])), rng)
+
+
+@pytest.mark.parametrize("kernel", [RBF(1.0), OfTensors(through_numpy=True)])
+def test_a_kernel_that_tensorflow_does_not_see_is_refused(kernel, rng):
+    x = rng.normal(size=(12, 3))
+    gps = [GPRegressor(kernel, 0.1).fit(x, x[:, 0]), GPClassifier(kernel, 0.1).fit(x, x[:, 0] > 0)]
+    tensor = tf.Variable(x[:2])
+    for gp in gps:
+        with tf.GradientTape(persistent=True) as tape:
+            values = gp.predict_tensors(tensor)
+        for value in values:
+            with pytest.raises(InputError, match=r"operations of TensorFlow.*Try: a kernel of"):
+                tape.gradient(value, tensor)

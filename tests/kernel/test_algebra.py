@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from types import SimpleNamespace
 
 import keras
@@ -268,6 +269,46 @@ def test_variances_by_name_and_pattern(one, two):
         one.with_parameters({"hiden": (1.0, 1.0)})
     with pytest.raises(PriorError, match="Its layers: hidden, out"):
         one.with_parameters({"conv*": (1.0, 1.0)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wieght": 1.0}, "a layer has no variance 'wieght'. Did you mean weight?"),
+        ({"weight": -1.0}, "the weight variance is -1.0"),
+        ({"bias": "a"}, "the bias variance is no number"),
+        ((1.0,), "(1.0,) is no pair of variances. Try: LayerVariances"),
+        ((1.0, 2.0, 3.0), "(1.0, 2.0, 3.0) is no pair of variances"),
+        ("ab", "'ab' is no pair of variances"),
+        (2.0, "2.0 is no pair of variances"),
+        (None, "None is no pair of variances"),
+    ],
+)
+def test_changes_that_are_no_variances(one, change, message):
+    with pytest.raises(PriorError, match=re.escape(f"out: {message}")):
+        one.with_parameters({"out": change})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kernel__out__wieght", "out: a layer has no variance 'wieght'"),
+        ("kernel__out", "kernel__out is no setting of a kernel. Try: kernel__LAYER__weight"),
+    ],
+)
+def test_nested_settings_that_do_not_exist(one, name, message):
+    with pytest.raises(PriorError, match=re.escape(message)):
+        GPRegressor(one, 0.1).set_params(**{name: 2.0})
+
+
+def test_division_by_a_number(one):
+    np.testing.assert_array_equal((one / 4.0).matrix(X), (0.25 * one).matrix(X))
+    for number in (0.0, -1.0, np.nan, np.inf, 5e-324):
+        with pytest.raises(InputError, match="a factor of a covariance is a finite number above 0"):
+            one / number
+    for other in (one, "2", True):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            one / other
 
 
 @pytest.mark.slow

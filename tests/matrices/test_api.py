@@ -8,7 +8,7 @@ from gram_kernels import SMALL, images, kernel
 from terminals import Stream
 
 import keras2gp
-from keras2gp._util import files, memory, progress
+from keras2gp._util import files, memory, progress, progress_bar
 from keras2gp.errors import InputError, NumericalError, StoreError
 from keras2gp.matrices import api, estimate, local, work
 from keras2gp.matrices.blocks import Block, BlockShape
@@ -117,7 +117,7 @@ def test_an_interruption_drops_what_waits(tmp_path):
 
 def test_the_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Stream())
-    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    monkeypatch.setattr(progress_bar, "_PATIENCE", 0.0)
     pairs = [block.pairs for block in Partition(64, 64, True, SMALL).blocks()]
     with progress.counted(True, "kernel matrix", pairs, pairs[:2]) as finished:
         for size in pairs[2:]:

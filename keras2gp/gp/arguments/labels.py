@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from keras2gp._util.arrays import Indices, LabelsLike, Targets, Vector, VectorLike
-from keras2gp._util.checks import is_missing, require_plain
+from keras2gp._util.checks import is_finite_and_not_negative, is_missing, require_plain
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.arguments.inputs import LEFT_OUT, real_numbers
@@ -193,6 +193,16 @@ def check_label_setting(labels: Any, probabilities: str) -> None:
         )
 
 
+def _check_class_weights(weights: Mapping[Any, Any]) -> None:
+    """Refuse what are no weights. Raises: InputError, with the class."""
+    for label, weight in weights.items():
+        if not is_finite_and_not_negative(weight):
+            raise InputError(
+                f"class_weight of class {received_text(label)} is {received_text(weight)}: "
+                "expected a finite number, 0 or more"
+            )
+
+
 def class_weights(setting: Any, y: LabelsLike, weights: VectorLike) -> VectorLike:
     """The weights of all labels, from those of classes and of samples; None where all are 1.
 
@@ -204,11 +214,21 @@ def class_weights(setting: Any, y: LabelsLike, weights: VectorLike) -> VectorLik
     labels = np.asarray(y)
     by_class, known = np.ones(labels.shape), ~lacking(labels)
     if isinstance(setting, Mapping):
-        real_numbers(list(setting.values()), "class_weight")
+        _check_class_weights(setting)
+    elif not (isinstance(setting, str) and setting == "balanced"):
+        raise InputError(
+            f'class_weight is {received_text(setting)}: expected None, "balanced", or a dict from '
+            "label to weight"
+        )
     try:
         by_class[known] = compute_sample_weight(setting, labels[known])
     except (TypeError, ValueError) as error:
         raise InputError(f"class_weight is {received_text(setting)}: {error}") from error
+    if not by_class.all() and len(set(labels[known][by_class[known] > 0.0].tolist())) < 2:
+        raise InputError(
+            f"class_weight is {received_text(setting)}: fewer than two classes have a weight above "
+            "0, and rows of weight 0 are left out"
+        )
     if weights is None:
         return by_class
     given = real_numbers(weights, "sample_weight")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -16,7 +17,7 @@ from keras2gp._util.progress import bars_inside
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.arguments.inputs import check_length, check_targets, feature_names
-from keras2gp.gp.arguments.kernel_function import KernelLike, kernel_values
+from keras2gp.gp.arguments.kernel_function import KernelFunction, KernelLike, kernel_values
 from keras2gp.gp.arguments.positions import positions_of
 from keras2gp.gp.ensemble.moments import EnsembleMoments, amount
 from keras2gp.gp.solvers.matrices import check_symmetry
@@ -27,15 +28,6 @@ __all__ = ["TrainedEnsemble"]
 
 # Matrices [N, N] of float64 that a fit needs: both kernels, the eigenvectors, LAPACK's work.
 _MATRICES = 6
-
-
-@runtime_checkable
-class _BothKernels(Protocol):
-    """A kernel that gives NNGP and NTK in one pass, such as keras2gp.convert makes."""
-
-    def __call__(self, x1: InputsLike, x2: InputsLike = None, /, *, get: Any = None) -> Any: ...
-
-    def diag(self, x: InputsLike, /, *, get: Any = None) -> Any: ...
 
 
 class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
@@ -232,7 +224,7 @@ class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
 
     def _check_settings(self) -> None:
         kernel = self.kernel
-        if isinstance(kernel, type | str) or not isinstance(kernel, _BothKernels):
+        if isinstance(kernel, type | str) or not _gives_both(kernel):
             raise InputError(
                 f"kernel is {received_text(kernel)}: expected a kernel such as keras2gp.convert "
                 'gives, with kernel(x1, x2, get="both") -> [2, N1, N2]'
@@ -242,6 +234,14 @@ class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
                 f"the kernel's output has positions {positions}. Try: one of them, "
                 "kernel.at(position), or a network that ends in Flatten"
             )
+
+
+def _gives_both(kernel: object) -> bool:
+    """Whether calls of a kernel take get=, with which it gives NNGP and NTK in one pass."""
+    if not isinstance(kernel, KernelFunction):
+        return False
+    taken = inspect.signature(kernel.__call__).parameters.values()
+    return any(each.name == "get" or each.kind is each.VAR_KEYWORD for each in taken)
 
 
 def _require_semidefinite(rates: Vector, error: float, dtype: str) -> None:

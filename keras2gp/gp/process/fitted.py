@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from keras2gp._util.arrays import Array, GramLike, Images, InputsLike, Targets, Vector
 from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.paths import as_path
-from keras2gp.errors import InputError, ModelFileError, NotFittedError, one_line
+from keras2gp.errors import InputError, ModelFileError, NotFittedError, PriorError, one_line
 from keras2gp.gp.arguments.inputs import check_feature_names, check_inputs, check_texts
 from keras2gp.gp.arguments.kernel_function import check_kernel, takes_text
 from keras2gp.gp.process.fit_files import save_fit
@@ -89,7 +89,7 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
             The estimator itself.
 
         Raises:
-            PriorError: there is no such layer, or a value is no variance.
+            PriorError: there is no such layer or setting of the kernel, or a value is no variance.
 
         >>> import keras, keras2gp
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="dense")])
@@ -102,6 +102,11 @@ class FittedInputs(BaseEstimator):  # type: ignore[misc]
         super().set_params(**{k: v for k, v in params.items() if k not in ours})
         for name in ours:
             layer, _, field = name.removeprefix(_KERNEL).rpartition("__")
+            if not layer:
+                raise PriorError(
+                    f"{name} is no setting of a kernel. Try: kernel__LAYER__weight or "
+                    "kernel__LAYER__bias, the variances of a layer"
+                )
             self.kernel = self.kernel.with_parameters({layer: {field: params[name]}})
         return self
 

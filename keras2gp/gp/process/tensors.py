@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ def mean_and_variance(
         values: the posterior mean [M, C] and variance [M] at x.
 
     Raises:
-        InputError: the solver solves no further systems.
+        InputError: the solver solves no further systems; or, where a tape asks, the kernel's values
+            do not come from TensorFlow.
     """
     tf = _tensorflow()
     if not hasattr(system, "solve"):
@@ -42,8 +44,9 @@ def mean_and_variance(
             "derivatives of the variance need the inverse of the kernel matrix, which this solver "
             'does not apply. Try: solver="cholesky"'
         )
-    cross = tf.cast(kernel(x, basis[0]), tf.float64)
-    prior = tf.cast(kernel.diag(x), tf.float64)
+    x = tf.nest.map_structure(_value, x)
+    cross = _followed(lambda: kernel(x, basis[0]), x)
+    prior = _followed(lambda: kernel.diag(x), x, may_be_constant=True)
     solved = system.solve(np.asarray(cross).T).T
     mean = tf.matmul(cross, basis[1])
     variance = prior - 2.0 * tf.reduce_sum(cross * solved, axis=1)
@@ -67,6 +70,51 @@ def class_probabilities(
     else:
         logits = tf.matmul(mean, linear.matrix, transpose_b=True) + linear.offset
     return _with_values(tf.nn.softmax(logits), values)
+
+
+def _followed(
+    computed: Callable[[], Any], x: InputsLike, *, may_be_constant: bool = False
+) -> Tensor:
+    """Values of a kernel at x in float64, whose derivatives a tape has, or is refused.
+
+    A tape takes values that another library computed for constants, and answers None or zeros.
+
+    Args:
+        computed: computes the values.
+        x: the inputs, whose tensors a tape may watch.
+        may_be_constant: whether tensors that do not depend on x are right: k(x, x) may be.
+    """
+    tf = _tensorflow()
+    tensors = [part for part in tf.nest.flatten(x) if tf.is_tensor(part) and part.dtype.is_floating]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(tensors)
+        made = computed()
+        values = tf.cast(made, tf.float64)
+
+    def back(upstream: Tensor) -> list[Tensor]:
+        found = tape.gradient(values, tensors, output_gradients=upstream)
+        if all(part is None for part in found) and not (may_be_constant and tf.is_tensor(made)):
+            raise InputError(
+                "derivatives by the inputs: the kernel's values do not come from the inputs by "
+                "operations of TensorFlow, as those of keras2gp.convert do. Try: a kernel of "
+                "keras2gp.convert, or one that computes with TensorFlow"
+            )
+        return [
+            tf.zeros_like(tensor) if part is None else part
+            for tensor, part in zip(tensors, found, strict=True)
+        ]
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def recorded(*_: Tensor) -> Any:
+        return tf.identity(values), back
+
+    return recorded(*tensors) if tensors else values
+
+
+def _value(part: Any) -> Any:
+    """The value of a variable, since kernels take tensors; anything else as it is."""
+    tf = _tensorflow()
+    return tf.convert_to_tensor(part) if isinstance(part, tf.Variable) else part
 
 
 def _with_values(tensor: Tensor, values: Array) -> Tensor:
