@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from keras2gp.empirical.api import empirical_kernel
     from keras2gp.empirical.kernel import EmpiricalKernel
     from keras2gp.errors import Keras2GPError, UnsupportedModelError
-    from keras2gp.fits.loading import load
     from keras2gp.gp.classification.classifier import GPClassifier
     from keras2gp.gp.regression.regressor import GPRegressor
     from keras2gp.graph.variances import LayerVariances
     from keras2gp.kernel.kernel import Kernel
+    from keras2gp.loading import load
     from keras2gp.matrices.api import gram
     from keras2gp.matrices.product import ClusterProduct
     from keras2gp.report import ConversionReport
@@ -92,7 +92,7 @@ _HOMES = {
     "export": "serving.export",
     "gram": "matrices.api",
     "inspect": "conversion.pipeline",
-    "load": "fits.loading",
+    "load": "loading",
     "optimize_variances": "search.ascent",
     "random_search": "search.random_search",
     "reader": "conversion.registry",

@@ -56,7 +56,6 @@ UNCOMPILED = {
     "cli",
     "conversion",
     "covariance",
-    "fits",
     "gp",
     "kernel",
     "serving",

@@ -12,11 +12,11 @@ PACKAGE = ROOT / "keras2gp"
 ORDER = (
     {"errors", "layer_table"},
     {"_util"},
-    {"graph", "data", "zoo", "plots"},
+    {"data", "fit_record", "graph", "plots", "zoo"},
     {"report", "modelfile", "covariance", "gp"},
     {"matrices", "adapters"},
     {"kernel"},
-    {"conversion", "fits", "serving"},
+    {"conversion", "loading", "serving"},
     {"empirical", "verification", "search", "xrays"},
     {"cli", "__init__"},
     {"__main__"},

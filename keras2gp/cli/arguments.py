@@ -25,6 +25,7 @@ __all__ = [
     "MODEL",
     "MODEL_OR_KERNEL",
     "ROWS_PLOTTED",
+    "SEARCH_SCORES",
     "ZOO_NAMES",
     "Commands",
     "add_command",
@@ -38,8 +39,6 @@ __all__ = [
     "add_position",
     "add_shuffle",
     "add_solver",
-    "add_store_of_fit",
-    "add_target_noise",
     "add_test_rows",
     "add_training_rows",
 ]
@@ -49,15 +48,16 @@ DATA_SOURCES = (
     "sample, tfds:NAME, an .npz file with x and y, a .csv file with a column y, or a folder of "
     "images (a folder for each class), of x.npy and y.npy, or of IDX files"
 )
-MODEL = "a .keras, .h5 or .json file, or zoo:convnet, zoo:residual-cnn, zoo:resnet32"
-MODEL_OR_KERNEL = (
-    "a .keras, .h5 or .json file, zoo:convnet, zoo:residual-cnn, zoo:resnet32, or a saved kernel"
-)
+_MODEL_FILES = "a .keras, .h5 or .json file"
+_NETWORKS = ", ".join(f"zoo:{name}" for name in ZOO_NAMES)
+MODEL = f"{_MODEL_FILES}, or {_NETWORKS}"
+MODEL_OR_KERNEL = f"{_MODEL_FILES}, {_NETWORKS}, or a saved kernel"
 Commands: TypeAlias = Any
 """The action of argparse that takes parsers of commands; its class is private."""
 
 IMAGES_VERIFIED, ROWS_PLOTTED = 3, 500
 """Images that verify compares, and rows of the picture of a kernel, unless others are stated."""
+SEARCH_SCORES = ("validation", "leave-one-out", "evidence")
 _SOLVERS = ("auto", "cholesky", "mixed", "tensorflow", "cg", "nystroem", "projected")
 
 
@@ -203,19 +203,6 @@ def add_test_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", metavar="N", required=True, type=count, help="rows")
 
 
-def add_target_noise(
-    parser: argparse.ArgumentParser, default: float | None, default_text: str
-) -> None:
-    """Add the --noise-variance of classification targets."""
-    parser.add_argument(
-        "--noise-variance",
-        metavar="V",
-        type=variance,
-        default=default,
-        help=f"of the targets, which are -1 and 1 ({default_text})",
-    )
-
-
 def add_keep(parser: argparse.ArgumentParser) -> None:
     """Add the --keep of commands that read a fit."""
     parser.add_argument(
@@ -223,17 +210,6 @@ def add_keep(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep the kernel between these images and the training images in DIR, for later "
         "commands on the same images (kept ones are read with or without --keep)",
-    )
-
-
-def add_store_of_fit(parser: argparse.ArgumentParser) -> None:
-    """Add the --gram of commands that read a fit."""
-    parser.add_argument(
-        "--gram",
-        metavar="K",
-        type=path,
-        help="of a fit by cg or mixed: the store of its kernel matrix, which variances need; "
-        "without it the matrix is computed again, in memory",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from keras2gp.cli.described import Option, Parser
+from keras2gp.cli.argument_parser import Option, Parser
 
 __all__ = ["SHELLS", "completion_script"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from keras2gp._util.paths import expanded, missing, read_if_regular
 from keras2gp._util.text import did_you_mean, received_text
-from keras2gp.cli.described import Option, Parser, meant
+from keras2gp.cli.argument_parser import Option, Parser, meant
 from keras2gp.cli.exit_codes import UsageError
 
 __all__ = ["with_configuration"]

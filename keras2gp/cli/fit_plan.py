@@ -20,7 +20,7 @@ from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.api import estimate
 from keras2gp.matrices.speed import Speed, speed_of, tried_images
 
-__all__ = ["plan_lines", "planned"]
+__all__ = ["plan_fit", "plan_lines"]
 
 _FACTORED = 1000
 """Rows of the matrix whose factor is timed."""
@@ -28,7 +28,7 @@ _CUBIC = {"cholesky": 1.0, "tensorflow": 1.0, "mixed": 0.5}
 """Solvers that take a factor, and their time in that of a float64 factor."""
 
 
-def planned(
+def plan_fit(
     kernel: Kernel, x: Images, outputs: int, solver: Any, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Time, memory and disk that a fit to images x would take, as data for JSON.

@@ -24,12 +24,10 @@ from keras2gp.errors import Keras2GPError, OutputError, UnsupportedModelError
 
 __all__ = ["main"]
 
-_LONGEST = 10_000
-"""Characters of a message; what is longer holds the data of a stranger."""
-
-
-_AGAIN = 0.05
-"""Seconds after which an interruption that was dropped comes again."""
+_LONGEST_MESSAGE = 10_000
+"""Longest message; longer ones quote data from files."""
+_RETRY_SECONDS = 0.05
+"""Time until an interruption that Python dropped is raised again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     json_wanted = "--json" in arguments
     _open_streams()
     try:
-        with _interrupts_again():
+        with _retry_dropped_interrupts():
             code, error = _run(arguments), None
     except BaseException as raised:  # noqa: BLE001 (the last handler; a user's own code is run)
         code, error = exit_code_of(raised), raised
@@ -62,21 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _interrupts_again() -> Iterator[None]:
-    """An interruption that Python drops comes again a moment later.
+def _retry_dropped_interrupts() -> Iterator[None]:
+    """Raise an interruption that Python drops again, a moment later.
 
-    It prints one that comes within a destructor, or a callback of the garbage collector (JAX has
-    one, and Keras imports JAX where it is installed), and goes on as if nobody had asked.
+    Python prints an interruption raised in a destructor or garbage-collector callback, and goes on.
+    JAX has such a callback, and Keras imports JAX where it is installed.
     """
     before, over = sys.unraisablehook, threading.Event()
 
-    def again() -> None:
-        if not over.wait(_AGAIN):
+    def retry() -> None:
+        if not over.wait(_RETRY_SECONDS):
             interrupt_main()
 
     def hook(dropped: Any) -> None:
         if issubclass(dropped.exc_type, KeyboardInterrupt):
-            threading.Thread(target=again, daemon=True).start()
+            threading.Thread(target=retry, daemon=True).start()
         else:
             before(dropped)
 
@@ -95,14 +93,14 @@ def _tell(error: BaseException, code: ExitCode, *, json_wanted: bool) -> None:
         try:
             _explain(error, code, json_wanted=as_json)
             stream.flush()
-        except OSError:  # if it is both streams, the exit code has to do
+        except OSError:  # where both streams fail, the exit code is the only answer
             _give_up(stream)
         else:
             return
 
 
 def _give_up(*streams: TextIO) -> None:
-    """Make the rest of a stream vanish: what Python flushes when it ends must not fail again."""
+    """Drop the rest of the streams, so that the flush at the end of Python does not fail again."""
     for stream in streams:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -110,7 +108,7 @@ def _give_up(*streams: TextIO) -> None:
 
 
 def _open_streams() -> None:
-    """Stdout and stderr that can be written to, whatever is written."""
+    """Make stdout and stderr take any text, also where the shell has closed them."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell: >&-
@@ -158,14 +156,14 @@ def _explain(error: BaseException, code: ExitCode, *, json_wanted: bool) -> None
     if code == ExitCode.UNEXPECTED and not isinstance(error, Keras2GPError):
         traceback.print_exception(error)
         sys.stderr.write("This is a defect of keras2gp, and worth a report with the lines above.\n")
-    message = f"{command}: error: {_ended(printable(_message(error)))}"
+    message = f"{command}: error: {_with_full_stop(printable(_message(error)))}"
     sys.stderr.write(f"{folded(message, sys.stderr)}\n")
     if isinstance(error, UsageError):
         sys.stderr.write(f"Try: {command} --help\n")
 
 
-def _ended(text: str) -> str:
-    """A message whose last sentence ends, unless a list does."""
+def _with_full_stop(text: str) -> str:
+    """The text with a full stop at its end, unless it ends in a list or another such mark."""
     last = text.rpartition("\n")[2]
     return text if last.startswith(" ") or text.endswith((".", "!", "?")) else f"{text}."
 
@@ -200,7 +198,7 @@ def _message(error: BaseException) -> str:
         text = str(error)
     # Our own lists are indented: other line breaks come from names in the files of strangers.
     text = re.sub(r"\n(?!  )", r"\\n", text)
-    if len(text) > _LONGEST:
-        half = _LONGEST // 2
+    if len(text) > _LONGEST_MESSAGE:
+        half = _LONGEST_MESSAGE // 2
         text = f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
     return text

@@ -13,12 +13,11 @@ from sklearn.metrics import r2_score, root_mean_squared_error
 
 from keras2gp._util.arrays import Array, Images, Targets
 from keras2gp._util.progress import stage
+from keras2gp.cli.covariance_cache import BATCH, CovarianceCache
 from keras2gp.cli.exit_codes import UsageError
-from keras2gp.cli.kept import BATCH, KeptCovariances
 from keras2gp.cli.rows import Rows
 from keras2gp.data.tables import numbers_of
 from keras2gp.errors import DataError, InputError, NumericalError
-from keras2gp.fits.loading import load
 from keras2gp.gp.classification.classifier import GPClassifier
 from keras2gp.gp.ensemble.estimator import TrainedEnsemble
 from keras2gp.gp.metrics import (
@@ -34,6 +33,7 @@ from keras2gp.gp.process.student import Student
 from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.saving import load_head
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.loading import load
 from keras2gp.matrices.api import gram
 
 __all__ = [
@@ -96,25 +96,25 @@ def load_fit(directory: Path, store: Path | None = None) -> Estimator:
 
 
 def predictions_of(
-    estimator: Estimator, x: Images, kept: KeptCovariances | None = None
+    estimator: Estimator, x: Images, cache: CovarianceCache | None = None
 ) -> dict[str, Array]:
     """Columns by name: of a regression REGRESSION and ENDS, or those of a classification.
 
     std is that of the function, observation_std that of a new target, which has the noise besides.
     Both are deviations of Student's t with degrees_of_freedom, infinite for a Gaussian.
-    kept: covariances that are read, and perhaps written, beside the fit
+    cache: covariances that are read, and perhaps written, beside the fit
 
     Shapes: mean, std, observation_std, low, high [M], degrees_of_freedom []; or label [M],
         probability [M, C], classes [C], mean [M, C], variance [M]; with positions
         [M, *positions] for [M]
     Raises: InputError; NumericalError, also if a prediction is not finite.
     """
-    parts, size = [], BATCH if kept is None else kept.batch(estimator, BATCH)
+    parts, size = [], BATCH if cache is None else cache.batch(estimator, BATCH)
     with stage(f"predicting {len(x)} images") as advance:
         for start in range(0, len(x), size):
             batch = x[start : start + size]
-            known = estimator if kept is None else kept.estimator(estimator, batch)
-            parts.append(_posterior(known, batch))
+            predictor = estimator if cache is None else cache.with_covariances(estimator, batch)
+            parts.append(_posterior(predictor, batch))
             advance(start + len(batch), len(x))
     columns = [np.concatenate(values) for values in zip(*parts, strict=True)]
     for column in columns:
@@ -229,7 +229,7 @@ def ood_scores(
     estimator: Estimator,
     pairs: tuple[Images, dict[str, Array]],
     x: Images,
-    kept: KeptCovariances | None = None,
+    cache: CovarianceCache | None = None,
 ) -> dict[str, Any]:
     """How well each score of strange inputs tells images x from others.
 
@@ -237,7 +237,7 @@ def ood_scores(
 
     Raises: InputError.
     """
-    columns = predictions_of(estimator, x, kept)
+    columns = predictions_of(estimator, x, cache)
     inside, outside = _scores(estimator, *pairs), _scores(estimator, x, columns)
     scores = {
         name: {

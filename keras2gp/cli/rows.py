@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from keras2gp._util.arrays import Images, Targets
-from keras2gp._util.fit_record import FitRecord, data_digest, identity, input_shape
 from keras2gp._util.paths import suffix_of
 from keras2gp._util.progress import stage
 from keras2gp._util.starting import start_tensorflow
 from keras2gp._util.text import received_text, wrong_shape
 from keras2gp.cli.arguments import IMAGES_VERIFIED, ROWS_PLOTTED
-from keras2gp.cli.sources import ModelSource
+from keras2gp.cli.sources import NamedModel
 from keras2gp.data.datasets import Dataset
 from keras2gp.data.loading import images_of, load
 from keras2gp.data.tables import is_table, numbers_of
 from keras2gp.errors import DataError, InputError
+from keras2gp.fit_record import FitRecord, data_digest, identity, input_shape
 from keras2gp.modelfile.sources import stated_input
 
 __all__ = [
@@ -248,7 +248,7 @@ def _require_shape(x: Images, options: argparse.Namespace, source: str) -> None:
 def require_shape_of_model(x: Images, options: argparse.Namespace) -> None:
     """Refuse images that MODEL does not take, before TensorFlow starts. Raises: InputError."""
     source = getattr(options, "source", None)
-    if isinstance(source, ModelSource) and getattr(options, "input_shape", None) is None:
+    if isinstance(source, NamedModel) and getattr(options, "input_shape", None) is None:
         path = Path(source.name)
         if source.kind != "zoo":  # which is built for the images
             expected = input_shape(path) if source.kind == "kernel" else stated_input(path)

@@ -14,14 +14,14 @@ from keras2gp._util.arrays import Images
 from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.progress import stage
 from keras2gp.cli.rows import Rows, filled_shape, is_flattened
-from keras2gp.cli.sources import ModelSource
+from keras2gp.cli.sources import NamedModel
 from keras2gp.cli.tables import prepared_table, takes_table
 from keras2gp.conversion.pipeline import convert, inspect
 from keras2gp.data.images import prepare_images
 from keras2gp.errors import InputError
-from keras2gp.fits.loading import load_kernel
 from keras2gp.kernel.algebra import ComposedKernel
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.loading import load_kernel
 from keras2gp.report import IDLE, ConversionReport
 
 __all__ = [
@@ -80,7 +80,7 @@ def report_of(options: argparse.Namespace) -> ConversionReport:
 
     Raises: as keras2gp.inspect and keras2gp.load.
     """
-    source: ModelSource = options.source
+    source: NamedModel = options.source
     if source.kind == "kernel" or options.position is not None:
         return kernel_of(options).report
     model = model_of(source, options.input_shape or _MNIST)
@@ -104,7 +104,7 @@ def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Ker
 
     Raises: as keras2gp.convert and keras2gp.load.
     """
-    source: ModelSource = options.source
+    source: NamedModel = options.source
     with stage("converting"):
         if source.kind == "kernel":
             kernel = _one_network(load_kernel(source.name), source.name)
@@ -117,7 +117,7 @@ def kernel_of(options: argparse.Namespace, shape: Sequence[int] = _MNIST) -> Ker
         return kernel if position is None else kernel.at(position)
 
 
-def model_of(source: ModelSource, shape: Sequence[int]) -> Any:
+def model_of(source: NamedModel, shape: Sequence[int]) -> Any:
     """The model that keras2gp.convert takes: one of the zoo, or the path of a file."""
     return zoo.build(source.name, shape, 10) if source.kind == "zoo" else source.name
 

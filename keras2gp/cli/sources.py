@@ -18,13 +18,13 @@ from keras2gp.cli.exit_codes import UsageError
 from keras2gp.errors import DataError, ModelFileError
 from keras2gp.modelfile.directories import CONFIG, no_model_in
 
-__all__ = ["ModelSource", "check_data", "model_source", "stated_shape"]
+__all__ = ["NamedModel", "check_data", "model_source", "stated_shape"]
 
 _MODEL_SUFFIXES = (".h5", ".hdf5", ".json", ".keras")
 
 
 @dataclass(frozen=True)
-class ModelSource:
+class NamedModel:
     """The model that MODEL names: a "file" (.keras, .h5, .json), "zoo" or a saved "kernel"."""
 
     kind: str
@@ -45,7 +45,7 @@ def stated_shape(stated: Sequence[tuple[str, tuple[int, ...]]] | None, *, zoo: b
     return shapes[0] if len(shapes) == 1 else list(shapes)
 
 
-def model_source(text: str, *, kernels: bool) -> ModelSource:
+def model_source(text: str, *, kernels: bool) -> NamedModel:
     """The model that MODEL names. Raises: UsageError; ModelFileError if there is no such file."""
     if text.startswith("zoo:"):
         name = text.removeprefix("zoo:")
@@ -53,13 +53,13 @@ def model_source(text: str, *, kernels: bool) -> ModelSource:
             names = ", ".join(f"zoo:{entry}" for entry in ZOO_NAMES)
             hint = did_you_mean(name, ZOO_NAMES)
             raise UsageError(f"{text!r}: no network of the zoo; there are {names}.{hint}")
-        return ModelSource("zoo", name)
+        return NamedModel("zoo", name)
     path = Path(text)
     if path.is_dir():
         if kernels and (path / "kernel.json").is_file():
-            return ModelSource("kernel", text)
+            return NamedModel("kernel", text)
         if (path / CONFIG).exists():
-            return ModelSource("file", text)
+            return NamedModel("file", text)
         raise ModelFileError(f"{path}: {no_model_in(path)}")
     if not path.is_file():
         if path.exists():
@@ -70,7 +70,7 @@ def model_source(text: str, *, kernels: bool) -> ModelSource:
             f"{text}: models are read from .keras, .h5 and .hdf5 files, and from the .json of "
             "model.to_json()"
         )
-    return ModelSource("file", text)
+    return NamedModel("file", text)
 
 
 def check_data(options: argparse.Namespace) -> None:

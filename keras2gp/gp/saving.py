@@ -12,7 +12,6 @@ import numpy as np
 from keras2gp._util.array_files import read_array
 from keras2gp._util.arrays import Array, GramLike
 from keras2gp._util.digest import check_digest
-from keras2gp._util.fit_record import HEAD
 from keras2gp._util.paths import as_path, read_if_regular
 from keras2gp.errors import (
     InputError,
@@ -22,6 +21,7 @@ from keras2gp.errors import (
     NumericalError,
     StoreError,
 )
+from keras2gp.fit_record import HEAD
 from keras2gp.gp.arguments.kernel_function import KernelLike, check_kernel, kernel_values
 from keras2gp.gp.classification.classifier import GPClassifier
 from keras2gp.gp.classification.dirichlet import DirichletPosterior

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keras2gp._util.fit_record import RECORD
 from keras2gp._util.paths import suffix_of
+from keras2gp.fit_record import RECORD
 
 __all__ = ["COMPILED", "CONFIG", "FORMATS", "KEEP", "METADATA", "THERE", "WEIGHTS", "no_model_in"]
 

@@ -181,7 +181,10 @@ def test_every_command_can_be_checked_and_run():
     assert tuple(plot.choices) == KINDS
     parsers = [parser for name, parser in actions.choices.items() if name != "plot"]
     for parser in [*parsers, *plot.choices.values()]:
-        assert callable(parser.get_default("check"))
-        assert callable(parser.get_default("run").function())
-        reader = parser.get_default("run").rows
+        check, command = parser.get_default("check"), parser.get_default("run")
+        assert callable(command.function())
+        # commands/NAME.py has its options in options/NAME.py.
+        module = command.name.partition(".")[0].removesuffix("_document")
+        assert check.__module__ == f"keras2gp.cli.options.{module}"
+        reader = command.rows
         assert reader is None or callable(getattr(rows, reader))

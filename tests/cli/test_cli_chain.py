@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import keras2gp
-from keras2gp._util.fit_record import FitRecord
 from keras2gp.cli import predictions
 from keras2gp.cli.predictions import load_fit, measures_of, predictions_of
+from keras2gp.fit_record import FitRecord
 from keras2gp.gp import GPRegressor, NoiseCurve
 from keras2gp.gp.classification.classifier import GPClassifier
 from keras2gp.gp.saving import load_head

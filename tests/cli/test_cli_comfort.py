@@ -8,9 +8,9 @@ import subprocess
 import pytest
 
 from keras2gp._util.text import did_you_mean
+from keras2gp.cli.argument_parser import IN_PLACE
 from keras2gp.cli.completion import SHELLS, completion_script
 from keras2gp.cli.configuration import with_configuration
-from keras2gp.cli.described import IN_PLACE
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.parser import build_parser
 from keras2gp.data import load

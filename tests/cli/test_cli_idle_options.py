@@ -76,7 +76,7 @@ TOLD = [
     ((*GRAM, "--tolerance", 1e-4), "tolerance changes nothing"),
     ((*VERIFY, "--tolerance", 1e-4), "tolerance changes nothing"),
     ((*XRAY, "--max-pooling", "average"), "max_pooling changes nothing"),
-    (("evaluate", "maps", "--data", "maps.npz", "--test", 9, "--keep"), "--keep keeps nothing"),
+    (("evaluate", "maps", "--data", "maps.npz", "--test", 9, "--keep"), "--keep stores nothing"),
 ]
 
 

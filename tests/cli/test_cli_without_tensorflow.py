@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from keras2gp._util.fit_record import FitRecord, input_shape
 from keras2gp.cli.rows import images_to_predict
 from keras2gp.errors import InputError
+from keras2gp.fit_record import FitRecord, input_shape
 from keras2gp.modelfile.sources import stated_input
 
 KERNEL = [[2.0, 1.0], [1.0, 2.0]]

@@ -22,10 +22,10 @@ from sklearn.utils import get_tags
 
 import keras2gp
 from keras2gp._util.digest import with_digest
-from keras2gp._util.fit_record import FIT_FILES
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.cli.predictions import load_fit
 from keras2gp.errors import InputError, ModelFileError, NotFittedError, NumericalError
+from keras2gp.fit_record import FIT_FILES
 from keras2gp.gp import (
     Bernoulli,
     GPLaplace,

@@ -14,8 +14,8 @@ from sklearn.base import clone
 from sklearn.gaussian_process.kernels import RBF
 
 from keras2gp._util import memory
-from keras2gp._util.fit_record import FIT_FILES
 from keras2gp.errors import InputError, ModelFileError, NumericalError
+from keras2gp.fit_record import FIT_FILES
 from keras2gp.gp import GPRegressor, JitterWarning, NoiseWarning, load_head, save_head
 from keras2gp.gp.noise import pilot
 from keras2gp.gp.saving import _FILES

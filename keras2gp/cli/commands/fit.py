@@ -16,12 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import Array, Images, InputsLike, Targets
-from keras2gp._util.fit_record import FitRecord, data_digest, identity
 from keras2gp._util.memory import available_memory, require_disk
 from keras2gp._util.progress import stage
 from keras2gp._util.text import size_text
 from keras2gp.cli.exit_codes import ExitCode
-from keras2gp.cli.fit_plan import plan_lines, planned
+from keras2gp.cli.fit_plan import plan_fit, plan_lines
 from keras2gp.cli.fit_text import show_fit
 from keras2gp.cli.output import Output, show_report
 from keras2gp.cli.predictions import Estimator, require_targets
@@ -29,6 +28,7 @@ from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import Session, open_session
 from keras2gp.cli.tables import dominant_column
 from keras2gp.errors import InputError, Keras2GPError, NumericalError, StoreError
+from keras2gp.fit_record import FitRecord, data_digest, identity
 from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.arguments.labels import check_labels
 from keras2gp.gp.classification.classifier import UNUSED_MEAN, GPClassifier
@@ -109,7 +109,7 @@ def _show_plan(
     classes = 1 if labels is None else len(np.unique(labels))
     if labels is not None and classes < 2:
         raise InputError(f"{rows.name}: y holds one class: a classifier needs at least two")
-    plan = planned(session.kernel, session.images, classes, _solver(options), options)
+    plan = plan_fit(session.kernel, session.images, classes, _solver(options), options)
     out.pairs(
         [*plan_lines(plan, options), ("disk", f"{size_text(size)} or more, in {options.out}")]
     )

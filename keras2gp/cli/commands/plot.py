@@ -10,8 +10,8 @@ from keras2gp._util.arrays import Array
 from keras2gp._util.progress import stage
 from keras2gp.cli.arguments import ROWS_PLOTTED
 from keras2gp.cli.commands.plot_document import save_picture
+from keras2gp.cli.covariance_cache import CovarianceCache
 from keras2gp.cli.exit_codes import ExitCode
-from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import as_classes, load_fit, predictions_of
 from keras2gp.cli.rows import Rows
@@ -51,9 +51,9 @@ def _predictions(options: argparse.Namespace, rows: Rows) -> dict[str, Array]:
             "picture is of one label an image"
         )
     x, _ = prepared(estimator.kernel, rows.x, options.data)
-    kept = KeptCovariances(options.fit, keep=options.keep)
-    kept.require_room(estimator, x)
-    return predictions_of(estimator, x, kept)
+    cache = CovarianceCache(options.fit, keep=options.keep)
+    cache.require_room(estimator, x)
+    return predictions_of(estimator, x, cache)
 
 
 def kernel(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:

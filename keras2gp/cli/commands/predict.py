@@ -13,12 +13,11 @@ import numpy as np
 
 from keras2gp._util.arrays import Array, Images
 from keras2gp._util.files import made_folders, write_file
-from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.paths import suffix_of
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text, harmless_cell, size_text
+from keras2gp.cli.covariance_cache import CovarianceCache
 from keras2gp.cli.exit_codes import ExitCode, UsageError
-from keras2gp.cli.kept import KeptCovariances
 from keras2gp.cli.output import Output
 from keras2gp.cli.predictions import (
     ENDS,
@@ -34,6 +33,7 @@ from keras2gp.cli.predictions import (
 from keras2gp.cli.rows import Rows, Unlabelled
 from keras2gp.cli.session import prepared
 from keras2gp.errors import InputError, NumericalError
+from keras2gp.fit_record import FitRecord
 from keras2gp.gp.process.strangeness import SCORES
 from keras2gp.report import positions_text
 from keras2gp.serving.export import export as export_fit
@@ -67,30 +67,30 @@ def evaluate(
     if twice:
         warnings.append(f"{twice} of the {len(images)} test images are training images too")
     warnings += _strange(estimator, images)
-    kept = KeptCovariances(options.fit, keep=options.keep)
+    cache = CovarianceCache(options.fit, keep=options.keep)
     if elsewhere is not None:
         strange, changes = prepared(estimator.kernel, elsewhere.x, options.ood, "--ood ")
         elsewhere = Unlabelled(strange, (*elsewhere.notes, *changes))
-    kept.require_room(estimator, images, *([] if elsewhere is None else [elsewhere.x]))
+    cache.require_room(estimator, images, *([] if elsewhere is None else [elsewhere.x]))
     began = time.perf_counter()
-    columns = predictions_of(estimator, images, kept)
+    columns = predictions_of(estimator, images, cache)
     measures, bins = measures_of(columns, test.y)
     seconds = time.perf_counter() - began
     ood = None
     if elsewhere is not None:
-        ood = _ood_scores(options.ood, estimator, (images, columns), elsewhere, kept)
+        ood = _ood_scores(options.ood, estimator, (images, columns), elsewhere, cache)
     document = {
         "fit": str(options.fit),
         "data": {
             "source": options.data,
             "rows": len(images),
-            "notes": [*test.notes, *notes, *kept.notes()],
+            "notes": [*test.notes, *notes, *cache.notes()],
         },
         "warnings": warnings,
         "measures": measures,
         "reliability": bins,
         "ood": ood,
-        "kept": kept.state(),
+        "kept": cache.state(),
         "seconds": seconds,
     }
     _show_evaluation(out, options.record, document)
@@ -109,7 +109,7 @@ def _ood_scores(
     estimator: Estimator,
     pairs: tuple[Images, dict[str, Array]],
     elsewhere: Unlabelled,
-    kept: KeptCovariances,
+    cache: CovarianceCache,
 ) -> dict[str, Any]:
     """How well each score tells images from elsewhere from the test images.
 
@@ -117,7 +117,7 @@ def _ood_scores(
     """
     images, notes = elsewhere.x, list(elsewhere.notes)
     try:
-        scores = ood_scores(estimator, pairs, images, kept)
+        scores = ood_scores(estimator, pairs, images, cache)
     except (InputError, NumericalError) as error:
         raise type(error)(f"--ood {source}: {error}") from error
     if twice := repeated_rows(estimator, images):
@@ -166,10 +166,10 @@ def predict(options: argparse.Namespace, given: Unlabelled, out: Output) -> Exit
         )
     images, changes = prepared(estimator.kernel, given.x, options.data)
     notes = [*given.notes, *changes]
-    kept = KeptCovariances(options.fit, keep=options.keep)
-    kept.require_room(estimator, images)
+    cache = CovarianceCache(options.fit, keep=options.keep)
+    cache.require_room(estimator, images)
     began = time.perf_counter()
-    columns = predictions_of(estimator, images, kept)
+    columns = predictions_of(estimator, images, cache)
     seconds = time.perf_counter() - began
     if suffix_of(options.out) == ".csv" and "label" not in columns and columns["mean"].ndim > 1:
         raise UsageError(
@@ -177,7 +177,7 @@ def predict(options: argparse.Namespace, given: Unlabelled, out: Output) -> Exit
             ".csv file has one. Try: a name that ends in .npz"
         )
     write_predictions(options.out, columns)
-    notes += kept.notes()
+    notes += cache.notes()
     notes += _strange(estimator, images)
     for note in notes:
         out.line(f"note: {note}")
@@ -189,7 +189,7 @@ def predict(options: argparse.Namespace, given: Unlabelled, out: Output) -> Exit
             "rows": len(images),
             "columns": {name: list(values.shape) for name, values in columns.items()},
             "notes": notes,
-            "kept": kept.state(),
+            "kept": cache.state(),
             "seconds": seconds,
         }
     )

@@ -17,9 +17,9 @@ import numpy as np
 from keras2gp._util.files import write_new_file
 from keras2gp._util.progress import stage
 from keras2gp._util.text import duration_text
+from keras2gp.cli.destinations import is_picture
 from keras2gp.cli.exit_codes import ExitCode
 from keras2gp.cli.output import Output
-from keras2gp.cli.outputs import is_picture
 from keras2gp.cli.rows import Rows
 from keras2gp.cli.session import idle_settings, image_shape, open_session, resumable
 from keras2gp.cli.tables import unprepared

@@ -11,9 +11,9 @@ from keras2gp._util.array_files import array_writer, checksum
 from keras2gp._util.arrays import Array
 from keras2gp._util.digest import with_digest
 from keras2gp._util.files import Content, staged_directory, write_files
-from keras2gp._util.fit_record import FIT_FILES, HEAD, RECORD, FitRecord
 from keras2gp._util.paths import read_if_regular
 from keras2gp.errors import ModelFileError
+from keras2gp.fit_record import FIT_FILES, HEAD, RECORD, FitRecord
 from keras2gp.gp.arguments.kernel_function import KernelLike
 
 __all__ = ["FORMAT", "Fitted", "described", "save_fit", "version_of", "write_head"]

@@ -12,9 +12,9 @@ import sklearn.exceptions
 from sklearn.base import BaseEstimator, clone, is_classifier
 
 from keras2gp._util.arrays import Array, GramLike, Images, InputsLike, Targets, Vector
-from keras2gp._util.fit_record import FitRecord
 from keras2gp._util.paths import as_path
 from keras2gp.errors import InputError, ModelFileError, NotFittedError, PriorError, one_line
+from keras2gp.fit_record import FitRecord
 from keras2gp.gp.arguments.inputs import check_feature_names, check_inputs, check_texts
 from keras2gp.gp.arguments.kernel_function import check_kernel, takes_text
 from keras2gp.gp.process.fit_files import save_fit

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from keras2gp._util.arrays import GramLike
-from keras2gp._util.fit_record import HEAD, RECORD, read_record
 from keras2gp._util.paths import as_path, read_if_regular
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.errors import InputError, ModelFileError
+from keras2gp.fit_record import HEAD, RECORD, read_record
 from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.kernel.algebra import ComposedKernel, composed
 from keras2gp.kernel.composed_files import is_composed, read_composed

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras2gp.cli import outputs
+from keras2gp.cli import destinations
 from keras2gp.cli.commands import fit as fitting
 from keras2gp.cli.exit_codes import UsageError
 from keras2gp.errors import StoreError
@@ -158,7 +158,7 @@ def test_a_directory_where_a_disk_is_mounted(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "is_mount", lambda _: True)
     options = argparse.Namespace(out=tmp_path / "disk")
     with pytest.raises(UsageError, match="mounted"):
-        outputs.check_directory(options, outputs.FIT)
+        destinations.check_directory(options, destinations.FIT)
 
 
 def test_a_store_is_written_where_there_is_none(files, copy, run, tmp_path):
@@ -205,7 +205,7 @@ def test_a_folder_of_a_trial_with_a_users_file(files, run, tmp_path):
 ])  # fmt: skip
 def test_tables_of_predictions(text, ours, tmp_path):
     (tmp_path / "p.csv").write_text(text)
-    assert outputs.is_predictions(tmp_path / "p.csv") == ours
+    assert destinations.is_predictions(tmp_path / "p.csv") == ours
 
 
 def test_an_archive_with_more_than_predictions(files, fitted, run, tmp_path):
@@ -228,7 +228,7 @@ def test_a_users_picture(suffix, run, tmp_path):
     refused(run, tmp_path, "holds no picture of keras2gp", *words)
     photo.unlink()
     save(new_figure(1, 1), photo)
-    assert outputs.is_picture(photo)
+    assert destinations.is_picture(photo)
 
 
 def test_damaged_files_are_no_predictions(tmp_path):
@@ -237,7 +237,7 @@ def test_damaged_files_are_no_predictions(tmp_path):
         "a.csv": b'row,label,variance,"p_' + b"x\n" * 200_000, "b.csv": b"\x00\xff", "c.csv": b'"',
     }.items():  # fmt: skip
         (tmp_path / name).write_bytes(content)
-        assert not outputs.is_predictions(tmp_path / name)
+        assert not destinations.is_predictions(tmp_path / name)
 
 
 def test_links_in_a_circle(files, run, tmp_path):

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras2gp._util.files import foreign_files
-from keras2gp._util.fit_record import (
+from keras2gp._util.paths import expanded, read_if_regular, real_path, suffix_of
+from keras2gp._util.text import received_text
+from keras2gp.cli.exit_codes import UsageError
+from keras2gp.fit_record import (
     FIT_FILES,
     KERNEL_FILES,
     RECORD,
     SAVED_MODEL_FILES,
 )
-from keras2gp._util.paths import expanded, read_if_regular, real_path, suffix_of
-from keras2gp._util.text import received_text
-from keras2gp.cli.exit_codes import UsageError
 from keras2gp.plots.style import MARK
 from keras2gp.xrays.files import MARKER, not_ours
 

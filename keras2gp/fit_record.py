@@ -21,11 +21,9 @@ __all__ = [
     "SAVED_MODEL_FILES",
     "FitRecord",
     "data_digest",
-    "expanded",
     "identity",
     "input_shape",
     "read_record",
-    "real_path",
 ]
 
 RECORD = "fit.json"
