@@ -256,6 +256,7 @@ def _add_method(group: Any) -> None:
         "--solver",
         choices=_SOLVERS,
         default="auto",
+        metavar="SOLVER",
         help="cholesky, mixed (a float32 factor, refined), tensorflow (a GPU), cg (from a store on "
         "disk), nystroem and projected (inducing images, approximate; projected reads the "
         "covariances with them once or twice, from --gram if it is given); auto: an exact one that "

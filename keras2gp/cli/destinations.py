@@ -9,6 +9,7 @@ import argparse
 import csv
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -253,11 +254,22 @@ def _check_place(path: Path) -> None:
     for folder in real_path(path).parents:
         if is_store(folder):
             raise UsageError(f"{path} lies in {folder}, the store of a kernel matrix")
+    _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a path in a folder that takes no new file. Raises: UsageError."""
     parent = path.absolute().parent
     while not os.path.lexists(parent):
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    if not parent.is_dir():
         raise UsageError(f"{path}: {parent} is not a directory that can be written to")
+    try:  # the access rights say nothing of /proc or of a full disk
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        raise UsageError(
+            f"{path}: {parent} is not a directory that can be written to ({error.strerror})"
+        ) from error
 
 
 def _check_inputs(options: argparse.Namespace, out: Path) -> None:

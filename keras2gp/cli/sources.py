@@ -51,7 +51,7 @@ def model_source(text: str, *, kernels: bool) -> NamedModel:
         name = text.removeprefix("zoo:")
         if name not in ZOO_NAMES:
             names = ", ".join(f"zoo:{entry}" for entry in ZOO_NAMES)
-            hint = did_you_mean(name, ZOO_NAMES)
+            hint = did_you_mean(name, ZOO_NAMES, before="zoo:")
             raise UsageError(f"{text!r}: no network of the zoo; there are {names}.{hint}")
         return NamedModel("zoo", name)
     path = Path(text)

@@ -32,6 +32,7 @@ class Dataset:
         x_test: images of the source's test split; None if it has none. split() makes one.
         y_test: labels or targets of the test split; None if it has none.
         notes: changes that were made to the arrays, a sentence each.
+        seed: of the random order in which the training rows stand; None for that of the source.
 
     Shapes:
         x_train, x_test [N, *shape]; y_train, y_test [N], or [N, *positions] if asked for.
@@ -48,6 +49,7 @@ class Dataset:
     x_test: Array | None = None
     y_test: Array | None = None
     notes: tuple[str, ...] = ()
+    seed: int | None = None
 
     def shuffled(self, seed: int) -> Dataset:
         """The same rows with those to train on in a random order, the same for every machine.
@@ -73,7 +75,7 @@ class Dataset:
         order = np.random.RandomState(seed).permutation(len(self.x_train))
         note = f"training rows in random order (seed {seed})"
         x, y = self.x_train[order], self.y_train[order]
-        return replace(self, x_train=x, y_train=y, notes=(*self.notes, note))
+        return replace(self, x_train=x, y_train=y, notes=(*self.notes, note), seed=seed)
 
     def split(self, n_train: int, n_test: int) -> Dataset:
         """Take the first n_train rows to train on, and n_test rows to test on, as views.
@@ -111,13 +113,16 @@ class Dataset:
                     f"for; it has {rows} and no test split, so that they would overlap"
                 )
             test = self.x_train[rows - n_test :], self.y_train[rows - n_test :]
-            note = f"it has no test split: its last {n_test} rows of {rows} are tested on"
-            return Dataset(self.name, *train, *test, (*self.notes, note))
+            order = "" if self.seed is None else ", in that order,"
+            note = f"it has no test split: its last {n_test} rows of {rows}{order} are tested on"
+            return Dataset(self.name, *train, *test, (*self.notes, note), self.seed)
         if n_test > len(self.x_test):
             raise DataError(
                 f"{self.name}: {n_test} rows to test on were asked for; it has {len(self.x_test)}"
             )
-        return Dataset(self.name, *train, self.x_test[:n_test], self.y_test[:n_test], self.notes)
+        return Dataset(
+            self.name, *train, self.x_test[:n_test], self.y_test[:n_test], self.notes, self.seed
+        )
 
 
 def dataset_of(
@@ -143,7 +148,8 @@ def dataset_of(
             f"{source}: x_train is {checked['x_train'].shape} and x_test {test.shape}: images of "
             "different shapes"
         )
-    return Dataset(source, **checked, notes=tuple(notes))
+    train = checked["x_train"], checked["y_train"]
+    return Dataset(source, *train, test, checked.get("y_test"), tuple(notes))
 
 
 def _images(x: Array, where: str) -> tuple[Array, list[str]]:

@@ -13,7 +13,7 @@ import numpy as np
 from keras2gp._util.arrays import Array
 from keras2gp._util.checks import truth
 from keras2gp._util.paths import expanded, suffix_of
-from keras2gp._util.text import quoted_text
+from keras2gp._util.text import did_you_mean, quoted_text
 from keras2gp.data.datasets import EXPECTED, SPLIT_KEYS, Dataset, dataset_of
 from keras2gp.data.files import read_idx_folder, read_npy, read_npy_folder, read_npz
 from keras2gp.data.pictures import holds_class_folders, holds_images, read_image_folder, read_images
@@ -213,6 +213,14 @@ def _tfds(source: str, *, download: bool) -> Dataset:
         return _prepared(source, builder)
     except DataError:
         raise
+    except tfds.core.registered.DatasetNotFoundError as error:
+        base = name.partition("/")[0].partition(":")[0]
+        names = tfds.list_builders(with_community_datasets=False)
+        hint = did_you_mean(base, names, before="tfds:")
+        raise DataError(
+            f"{source}: tensorflow_datasets has no data set {base!r}."
+            + (hint or " Try: a name of its catalogue, such as tfds:fashion_mnist")
+        ) from error
     except Exception as error:  # each data set's own code is run, and may raise anything
         raise DataError(f"{source}: tensorflow_datasets says: {quoted_text(error)}") from error
 

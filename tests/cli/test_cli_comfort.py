@@ -30,7 +30,7 @@ from keras2gp.gp.solvers.choice import check_solver
         (["fit", "m.keras", "--trian=9", "--data", "sample", "--out", "o"], "train by --trian?"),
         (["export", "fit", "out", "--no-varance"], "Did you mean --no-variance?"),
         (["demo", "--solver", "choleski"], "Did you mean cholesky?"),
-        (["inspect", "zoo:convnett"], "Did you mean convnet?"),
+        (["inspect", "zoo:convnett"], "Did you mean zoo:convnet?"),
         (["predict", "fit", "--data", "sample", "--out", "p.csv", "--kep"], "Did you mean --keep?"),
         (["inspect", "m.keras", "--max", "average"], "Did you mean --max-pooling?"),
         (
@@ -92,6 +92,18 @@ def test_the_data_and_the_solver_that_were_meant(run, tmp_path, files):
         check_solver("nystrom")
     assert did_you_mean("x", ["cholesky"]) == ""
     assert did_you_mean(3, []) == ""
+
+
+def test_help_fits_80_columns(monkeypatch):
+    def commands(parser):
+        yield parser
+        for command in parser.commands().values():
+            yield from commands(command)
+
+    monkeypatch.setenv("COLUMNS", "80")
+    texts = [command.format_help() for command in commands(build_parser())]
+    assert len(texts) > 12
+    assert not [line for text in texts for line in text.splitlines() if len(line) > 80]
 
 
 def test_every_sentence_of_an_error_ends(run):

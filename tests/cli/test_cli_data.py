@@ -82,6 +82,7 @@ def test_shuffled_rows(files, folders, run, run_json, tmp_path):
     estimator = load_fit(tmp_path / "fit")
     np.testing.assert_allclose(estimator.x_train_, x[order[:60]] / np.float32(255))
     code, document = run_json("evaluate", tmp_path / "fit", "--data", data, "--test", 30)
+    assert "its last 30 rows of 90, in that order, are tested on" in str(document["data"])
     assert (code, document["warnings"]) == (0, [])  # none is a training image, and none changed
     code, _, err = run("evaluate", tmp_path / "fit", "--data", data, "--test", 31)
     assert code == 5

@@ -263,6 +263,12 @@ def test_names_that_no_file_can_have(files, run):
     assert len(err) < 500
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc")
+def test_a_folder_that_takes_no_files_although_its_rights_allow_them(files, run):
+    code, _, err = run(*fit(files, "/proc/fit"))
+    assert (code, "/proc is not a directory that can be written to (" in err) == (2, True)
+
+
 def test_a_disk_that_is_too_small(files, run, tmp_path, monkeypatch):
     usage = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=1000))

@@ -216,7 +216,8 @@ def test_tfds_downloads_only_when_asked(tfds, tmp_path, monkeypatch, download):
     ("name", "says"),
     [
         ("", "Parsing builder name"),
-        ("no_such_data", "no_such_data not found"),
+        ("no_such_data", r"no data set 'no_such_data'\. Try: a name of its catalogue"),
+        ("mnits/a:1.0.0", r"no data set 'mnits'\. Did you mean tfds:mnist\?$"),
         ("mnist:9.9.9", "cannot be loaded at version"),
         ("../mnist", "Parsing builder name"),
         ("glue", "image and label"),
