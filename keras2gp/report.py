@@ -10,10 +10,8 @@ from keras2gp._util import html
 from keras2gp.errors import Obstacle, one_line
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["IDLE", "VARIANCES", "ConversionReport", "LayerRow", "positions_text"]
+__all__ = ["VARIANCES", "ConversionReport", "LayerRow", "positions_text"]
 
-IDLE = "changes nothing"
-"""Words of a note on a setting for which a model has no layer."""
 VARIANCES = "w2: fan-in times the variance of one weight; b2: the variance of one bias"
 """The legend of the columns of variances, below a table that has some."""
 _HEADER, _NUMERIC = ("layer", "Keras", "becomes", "w2", "b2", "note"), ("w2", "b2")
@@ -30,6 +28,7 @@ class LayerRow:
         became: Its counterpart in the kernel: "convolution 3x3", "relu", "run by Keras", "refused".
         variances: Prior variances of a layer with random weights.
         note: A change that the conversion made, or a value that it took as constant.
+        biases_have_mean: Whether the layer's initial biases have a mean other than 0.
     """
 
     path: str
@@ -37,6 +36,7 @@ class LayerRow:
     became: str
     variances: LayerVariances | None = None
     note: str = ""
+    biases_have_mean: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class ConversionReport:
         notes: Changes that concern no single layer, such as a softmax that is left out.
         positions: Sizes of the output's axes of positions; () for a vector.
         removed: Paths of the activations at the output that are left out, if ops come after them.
+        idle: The notes that say that a setting changes nothing, as the model has no layer for it.
+        units_apart: Whether each unit of the output is a position of its own, because units depend
+            on each other or are of different layers.
 
     >>> import keras, keras2gp
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="out")])
@@ -74,6 +77,8 @@ class ConversionReport:
     notes: tuple[str, ...] = field(default=())
     positions: tuple[int, ...] = ()
     removed: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
+    units_apart: bool = False
 
     @property
     def exact(self) -> bool:
@@ -105,6 +110,7 @@ class ConversionReport:
                     "weight_variance": row.variances.weight if row.variances else None,
                     "bias_variance": row.variances.bias if row.variances else None,
                     "note": row.note,
+                    "biases_have_mean": row.biases_have_mean,
                 }
                 for row in self.rows
             ],
@@ -112,6 +118,8 @@ class ConversionReport:
             "notes": list(self.notes),
             "positions": list(self.positions),
             "removed": list(self.removed),
+            "idle": list(self.idle),
+            "units_apart": self.units_apart,
         }
 
     @classmethod
@@ -140,6 +148,8 @@ class ConversionReport:
             # keras2gp 0.1 knew no outputs with positions.
             positions=tuple(map(int, data.get("positions", ()))),
             removed=tuple(str(path) for path in data.get("removed", ())),
+            idle=tuple(str(note) for note in data.get("idle", ())),
+            units_apart=bool(data.get("units_apart", False)),
         )
 
     def _repr_html_(self) -> str:
@@ -198,5 +208,10 @@ def _row(entry: Mapping[str, Any]) -> LayerRow:
     if entry["weight_variance"] is not None:
         variances = LayerVariances(entry["weight_variance"], entry["bias_variance"])
     return LayerRow(
-        str(entry["path"]), str(entry["layer"]), str(entry["became"]), variances, str(entry["note"])
+        str(entry["path"]),
+        str(entry["layer"]),
+        str(entry["became"]),
+        variances,
+        str(entry["note"]),
+        bool(entry.get("biases_have_mean", False)),
     )

@@ -22,7 +22,7 @@ from keras2gp.errors import InputError
 from keras2gp.kernel.algebra import ComposedKernel
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.loading import load_kernel
-from keras2gp.report import IDLE, ConversionReport
+from keras2gp.report import ConversionReport
 
 __all__ = [
     "Session",
@@ -72,7 +72,7 @@ def open_session(options: argparse.Namespace, rows: Rows) -> Session:
 def idle_settings(kernel: Any) -> list[str]:
     """The notes of a conversion on settings for which the model has no layer."""
     report = getattr(kernel, "report", None)
-    return [] if report is None else [note for note in report.notes if IDLE in note]
+    return [] if report is None else list(report.idle)
 
 
 def report_of(options: argparse.Namespace) -> ConversionReport:

@@ -8,11 +8,10 @@ from typing import Any, NoReturn
 
 from keras2gp._util.arrays import Array
 from keras2gp._util.keras_objects import KerasOperation
-from keras2gp.conversion.registry import OwnLayers
+from keras2gp.conversion.settings import Settings
 from keras2gp.conversion.tensor import Part, Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.conversion.user_code import UntracedError
-from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import GraphBuilder
 from keras2gp.graph.variances import LayerVariances
@@ -79,16 +78,12 @@ def _flat(value: Any) -> Sequence[Any]:
 class State:
     """The settings of one walk over a model, and what it collects.
 
-    dtype:       what the deterministic layers compute in, that of the kernel
-    overridden:  whether the user states both variances of a layer, by its path
-    max_pooling: "average" to read max pooling as average pooling; None refuses it
-    activations: functions that are not Keras's, as activations
-    layers:      readers that the caller handed over
+    settings:    the arguments of the conversion
     inside:      reads a layer that another one wraps (see KerasWalker.inside)
     by_calls:    reads a function of the user's (see KerasWalker.by_calls)
     at_output:   whether the present call has no weights after it
     tracer:      traces the user's own code
-    trained_until: path of the last layer that runs with its present weights
+    replaced_max_pooling: whether average pooling stands in the place of a max pooling
     inputs:      Keras's symbolic inputs of the deterministic model
     data:        pairs of a data tensor and its channels-last form, in the order of Input.index
     fixed:       tensors of data that are the same for all images, by shape and values
@@ -104,14 +99,9 @@ class State:
                  and the channel of their node at which they begin; by Constants.index
     """
 
-    prior: str
-    overridden: Callable[[str], bool]
-    dtype: str = "float32"
-    max_pooling: str | None = None
-    activations: OwnActivations | None = None
-    layers: OwnLayers = field(default_factory=OwnLayers)
+    settings: Settings
     tracer: Tracer = field(default_factory=Tracer)
-    trained_until: str | None = None
+    replaced_max_pooling: bool = False
     inside: Callable[..., list[Tensor]] = field(default=lambda *_: [])
     by_calls: Callable[[Any, Tensor, str], Tensor | None] = field(default=lambda *_: None)
     at_output: bool = False
@@ -136,7 +126,7 @@ class State:
 class CallContext:
     """One call of the model, for its reader: ops are added and refusals made through it.
 
-    became, note, variances: what the report says of the call
+    became, note, biases_have_mean, variances: what the report says of the call
     extra_rows: variances of a layer with two kinds of weights, by the suffix of its path
     """
 
@@ -145,6 +135,7 @@ class CallContext:
         self.path = path
         self.became = ""
         self.note = ""
+        self.biases_have_mean = False
         self.variances: LayerVariances | None = None
         self.extra_rows: dict[str, LayerVariances] = {}
 

@@ -28,11 +28,7 @@ from keras2gp.graph.ops import (
     Spatial,
 )
 
-__all__ = ["UNITS_APART", "Context", "by_channel"]
-
-
-UNITS_APART = "every unit of the output is a position"
-"""The note on an output whose units are not independent and alike, before the reason."""
+__all__ = ["Context", "by_channel"]
 
 
 _MOST_CONSTANTS = 2**20
@@ -106,10 +102,10 @@ class Context(WeightContext):
         """Multiply a tensor by a constant: k' = factor^2 k."""
         if not math.isfinite(factor * factor):
             self.refuse(f"its factor {factor:g} has no finite square", "a smaller factor")
-        if factor and factor * factor < np.finfo(self.state.dtype).tiny:
+        if factor and factor * factor < np.finfo(self.state.settings.dtype).tiny:
             wider = ", or dtype='float64'" if factor * factor >= np.finfo(np.float64).tiny else ""
             self.refuse(
-                f"the square of its factor {factor:g} is below {self.state.dtype}",
+                f"the square of its factor {factor:g} is below {self.state.settings.dtype}",
                 f"a larger factor{wider}",
             )
         self.became = self.became or f"factor {factor:g}"
@@ -183,7 +179,7 @@ class Context(WeightContext):
         builder = self.state.builder
         if tensor.flat:
             tensor = self.over_positions(tensor)
-        node = self.mixed(tensor)
+        node = self.channel_mean(tensor)
         name, call = self.weights(
             layer, fan_in, kernel=kernel, suffix=suffix, bias_may_have_mean=True
         )
@@ -193,7 +189,7 @@ class Context(WeightContext):
         result = Tensor(shape, (Part(node, int(channels or 1)),), channel_first=channel_first)
         return self.shifted(result, by_channel(self.bias_mean(layer, name), result))
 
-    def mixed(self, tensor: Tensor) -> int:
+    def channel_mean(self, tensor: Tensor) -> int:
         """The mean over all channels of a tensor."""
         parts = self.by_node(tensor).values()
         total = sum(channels for _, channels in parts)

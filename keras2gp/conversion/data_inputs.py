@@ -99,9 +99,9 @@ class InputContext(CallContext):
             number = first[(slice(None), *(0,) * (len(first.shape) - 1))]
             if first.dtype == "string":
                 number = keras.ops.not_equal(number, number)
-            zeros = keras.ops.zeros_like(number, self.state.dtype)
+            zeros = keras.ops.zeros_like(number, self.state.settings.dtype)
             each = keras.ops.reshape(zeros, (-1, *(1,) * (array.ndim - 1)))
-            self.state.fixed[place] = each + array.astype(self.state.dtype)
+            self.state.fixed[place] = each + array.astype(self.state.settings.dtype)
         return Tensor(array.shape[1:], data=self.state.fixed[place])
 
     def _require_sizes(self, shape: tuple[int | None, ...]) -> None:
@@ -119,9 +119,9 @@ class InputContext(CallContext):
         if not str(data.dtype).startswith(("int", "uint", "float", "bfloat")):
             self.refuse(f"its input holds values of type {data.dtype}", "integers")
         # Data is held in the dtype of the kernel, whose integers have gaps from here on.
-        if vocabulary > 2 / float(np.finfo(self.state.dtype).eps):
+        if vocabulary > 2 / float(np.finfo(self.state.settings.dtype).eps):
             self.refuse(
-                f"{self.state.dtype} does not tell its {vocabulary} integers apart",
+                f"{self.state.settings.dtype} does not tell its {vocabulary} integers apart",
                 "dtype='float64'",
             )
         spatial = tuple(int(n or 1) for n in shape)
@@ -134,7 +134,7 @@ class InputContext(CallContext):
 
         form: computes them, [N, *spatial], of the mask as numbers of the kernel's dtype
         """
-        dtype = self.state.dtype
+        dtype = self.state.settings.dtype
         self._require_sizes(mask.shape)
         index = self._in_form(mask.data, form, lambda data: form(keras.ops.cast(data, dtype)))
         self.state.masks[index] = (mask.data, form)

@@ -20,6 +20,7 @@ from keras2gp.conversion.output import (
     chosen_output,
     data_notes,
     graph_of,
+    idle_notes,
     mean_notes,
     mean_of,
     no_such_layer,
@@ -27,7 +28,6 @@ from keras2gp.conversion.output import (
     output_obstacles,
     precision_notes,
     unit_notes,
-    unused_notes,
     with_heads_apart,
     with_inputs_numbered,
 )
@@ -37,8 +37,8 @@ from keras2gp.conversion.preprocessing import (
     mixing_obstacles,
     side_by_side,
 )
-from keras2gp.conversion.registry import OwnLayers
 from keras2gp.conversion.settings import Settings
+from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.covariance.expansion import with_degrees
 from keras2gp.covariance.program import check_rules
@@ -47,7 +47,7 @@ from keras2gp.graph.calls import join_calls
 from keras2gp.graph.distributions import check_gaussianity
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.heads import without_output_activation
-from keras2gp.graph.means import split_mean, without_arrays
+from keras2gp.graph.means import MeanTerms, split_mean, without_arrays
 from keras2gp.graph.offsets import check_offsets
 from keras2gp.graph.ops import Input, Spatial
 from keras2gp.graph.simplification import (
@@ -62,7 +62,7 @@ from keras2gp.kernel.inputs import InputSpec
 from keras2gp.kernel.mean import Mean
 from keras2gp.report import ConversionReport, LayerRow
 
-__all__ = ["Examination", "examined", "opened_as_set"]
+__all__ = ["Examination", "examine", "open_model"]
 
 
 @dataclass(frozen=True)
@@ -77,101 +77,60 @@ class Examination:
     mean: Mean | None = None
 
 
-def opened_as_set(source: Any, settings: Settings) -> AbstractContextManager[Opened]:
-    """The model, opened as the settings ask for it."""
+def open_model(source: Any, settings: Settings) -> AbstractContextManager[Opened]:
+    """Open the model with what the settings say of weights, activations, layers and shape."""
     return opened(
         source,
         weights=settings.takes_weights,
-        activations=settings.activations.functions,
+        activations=settings.activations.functions if settings.activations else {},
         layers=settings.layers,
         input_shape=settings.input_shape,
     )
 
 
-def examined(model: Opened, settings: Settings) -> Examination:
+def examine(model: Opened, settings: Settings) -> Examination:
     """Walk over the model, simplify its graph, and collect every obstacle."""
-    functional, unreadable, name = model.functional, model.unreadable, model.name
-    if functional is None:
-        reasons = (model.obstacle,) if model.obstacle else tuple(unreadable.values())
-        rows = tuple(
-            LayerRow(path, kind, "refused" if path in unreadable else "")
-            for path, kind in model.layers
-        )
-        return Examination(ConversionReport(name, settings.prior, rows, reasons))
-    state = State(
-        settings.prior,
-        settings.states_both,
-        settings.dtype,
-        settings.max_pooling,
-        settings.activations,
-        OwnLayers(settings.layers),
-        model.tracer,
-        settings.trained_until,
+    if model.functional is None:
+        return Examination(_report_of_unread(model, settings))
+    walker = _walk(model, settings)
+    output = chosen_output(walker, model.functional, settings.output)
+    inputs = tuple(
+        InputSpec(t.name, tuple(t.shape[1:]), _dtype(t)) for t in model.functional.inputs
     )
-    walker = KerasWalker(functional, state, dict(unreadable))
-    if settings.trained_until is not None and settings.trained_until not in walker.results:
-        raise no_such_layer("trained_until", settings.trained_until, list(walker.results))
-    if settings.takes_weights and model.tracer.made_weights:
-        raise PriorError(
-            f"{name}: it has layers without weights, which were never called, or which its code "
-            "makes anew. Try: call the model on data; or prior='initializers', without "
-            "trained_until="
-        )
-    output = chosen_output(walker, functional, settings.output)
-
-    inputs = tuple(InputSpec(t.name, tuple(t.shape[1:]), _dtype(t)) for t in functional.inputs)
+    report = ConversionReport(
+        model.name,
+        settings.prior,
+        tuple(row for c in walker.calls for row in (c.row, *c.extra_rows)),
+        inputs=tuple(spec.shape for spec in inputs),
+    )
     try:
-        output = with_heads_apart(output, state, walker)
-        whole, notes, removed = without_output_activation(graph_of(output, state, walker))
+        output = with_heads_apart(output, walker.state, walker)
+        whole, notes, removed = without_output_activation(graph_of(output, walker.state, walker))
     except RefusalError as refusal:
-        obstacle = Obstacle(name, "the output", refusal.why, refusal.hint)
-        rows = tuple(row for c in walker.calls for row in (c.row, *c.extra_rows))
-        shapes = tuple(spec.shape for spec in inputs)
-        return Examination(ConversionReport(name, settings.prior, rows, (obstacle,), shapes))
-    graph, terms = split_mean(whole, channels_of(output))
-    graph = without_arrays(graph, partial(data_of_constants, state))
-    graph, held = without_gaps(graph, state, terms.data)
-    shared = join_calls(graph, len(state.data))
-    state.data += [(None, data) for data in side_by_side(shared, state.data)]
-    graph, sum_obstacles = _with_sums_resolved(without_idle_activations(shared.graph))
-    guessed = walker.stand_ins.shape_unknown(output)
-    graph, lost = (graph, []) if guessed else _with_late_reshapes(graph, state)
-    obstacles = [
-        *obstacles_before(walker, graph),
-        *([] if guessed else output_obstacles(output, graph)),
-        *held,
-        *sum_obstacles,
-        *check_gaussianity(graph),
-        *shared.obstacles,
-        *check_rules(graph),
-        *lost,
-    ]
-    # Where the model is refused, nothing is expanded: the search for a form takes seconds.
+        obstacle = Obstacle(model.name, "the output", refusal.why, refusal.hint)
+        return Examination(replace(report, obstacles=(obstacle,)))
+    graph, terms, obstacles = _simplify(whole, output, walker)
     expansions: list[str] = []
-    if not obstacles:
+    if not obstacles:  # the search for an expansion takes seconds
         graph, expansions = with_degrees(graph, settings.tolerance)
     used = [op.index for op in graph.inputs]
     tensors = list(dict.fromkeys([*used, *terms.data]))
     preprocessor = mean = None
     if not obstacles:
-        preprocessor = deterministic_model(walker.inputs, [state.data[i][1] for i in tensors])
-        obstacles += mixing_obstacles(preprocessor)
-        mean = mean_of(terms, output, graph.positions, state.constants, tensors)
-
-    alive = {layer: state.parameters[layer] for layer in graph.layers}
-    # A layer that was refused has no variances: an override of it is no mistake of its own.
-    overrides = settings.overrides_of(alive) if obstacles else settings.overrides
-    parameters = apply_overrides(alive, overrides)
-    report = ConversionReport(
-        name,
-        settings.prior,
-        tuple(_row(row, parameters) for c in walker.calls for row in (c.row, *c.extra_rows)),
-        tuple(obstacles),
-        tuple(spec.shape for spec in inputs),
-        whole.nodes[whole.output].path,
-        (
+        data = [walker.state.data[index][1] for index in tensors]
+        preprocessor = deterministic_model(walker.inputs, data)
+        obstacles = mixing_obstacles(preprocessor)
+        mean = mean_of(terms, output, graph.positions, walker.state.constants, tensors)
+    parameters = _variances(graph, walker, settings, refused=bool(obstacles))
+    idle = () if obstacles else tuple(idle_notes(settings, walker, graph))
+    report = replace(
+        report,
+        rows=tuple(_row(row, parameters) for row in report.rows),
+        obstacles=tuple(obstacles),
+        output=whole.nodes[whole.output].path,
+        notes=(
             *settings.notes,
-            *(() if obstacles else unused_notes(settings, walker, graph)),
+            *idle,
             *notes,
             *unit_notes(output),
             *data_notes(graph),
@@ -179,8 +138,10 @@ def examined(model: Opened, settings: Settings) -> Examination:
             *precision_notes(walker, settings.dtype),
             *expansions,
         ),
-        graph.positions,
-        removed,
+        positions=graph.positions,
+        removed=removed,
+        idle=idle,
+        units_apart=output.units is not None,
     )
     if obstacles:
         return Examination(report)
@@ -188,8 +149,75 @@ def examined(model: Opened, settings: Settings) -> Examination:
     return Examination(report, graph, parameters, inputs, preprocessor, mean)
 
 
+def _report_of_unread(model: Opened, settings: Settings) -> ConversionReport:
+    """The report on a model whose layers are known, and their connections are not."""
+    reasons = (model.obstacle,) if model.obstacle else tuple(model.unreadable.values())
+    rows = tuple(
+        LayerRow(path, kind, "refused" if path in model.unreadable else "")
+        for path, kind in model.layers
+    )
+    return ConversionReport(model.name, settings.prior, rows, reasons)
+
+
+def _walk(model: Opened, settings: Settings) -> KerasWalker:
+    """Walk over all layers of the model.
+
+    Raises:
+        OutputError: trained_until is no layer.
+        PriorError: present weights are asked for, and some layers have none.
+    """
+    state = State(settings, model.tracer)
+    walker = KerasWalker(model.functional, state, dict(model.unreadable))
+    if settings.trained_until is not None and settings.trained_until not in walker.results:
+        raise no_such_layer("trained_until", settings.trained_until, list(walker.results))
+    if settings.takes_weights and model.tracer.made_weights:
+        raise PriorError(
+            f"{model.name}: it has layers without weights, which were never called, or which its "
+            "code makes anew. Try: call the model on data; or prior='initializers', without "
+            "trained_until="
+        )
+    return walker
+
+
+def _simplify(
+    whole: Graph, output: Tensor, walker: KerasWalker
+) -> tuple[Graph, MeanTerms, list[Obstacle]]:
+    """Split off the mean, resolve gaps, shared layers and sums, and collect every obstacle."""
+    state = walker.state
+    graph, terms = split_mean(whole, channels_of(output))
+    graph = without_arrays(graph, partial(data_of_constants, state))
+    graph, gaps = without_gaps(graph, state, terms.data)
+    shared = join_calls(graph, len(state.data))
+    state.data += [(None, data) for data in side_by_side(shared, state.data)]
+    graph, sum_obstacles = _with_sums_resolved(without_idle_activations(shared.graph))
+    guessed = walker.stand_ins.shape_unknown(output)
+    graph, offsets = (graph, []) if guessed else _with_late_reshapes(graph, state)
+    obstacles = [
+        *obstacles_before(walker, graph),
+        *([] if guessed else output_obstacles(output, graph)),
+        *gaps,
+        *sum_obstacles,
+        *check_gaussianity(graph),
+        *shared.obstacles,
+        *check_rules(graph),
+        *offsets,
+    ]
+    return graph, terms, obstacles
+
+
+def _variances(
+    graph: Graph, walker: KerasWalker, settings: Settings, *, refused: bool
+) -> dict[str, LayerVariances]:
+    """The variances of the graph's layers, with the overrides.
+
+    A layer that was refused has no variances: an override of it is no mistake of its own.
+    """
+    layers = {layer: walker.state.parameters[layer] for layer in graph.layers}
+    return apply_overrides(layers, settings.overrides_of(layers) if refused else settings.overrides)
+
+
 def _with_late_reshapes(graph: Graph, state: State) -> tuple[Graph, list[Obstacle]]:
-    """The graph, its Reshapes after pooling and its like if that resolves all; and obstacles."""
+    """The graph and its obstacles; Reshapes move behind pooling where that resolves every one."""
     obstacles = check_offsets(graph)
     if not obstacles:
         return graph, []

@@ -59,19 +59,19 @@ def run_by_keras(call: Call, context: Context, *, trained: bool = False) -> list
     args, kwargs = _data(call.args), _data(call.kwargs)
     # Always run as for a prediction; some of Keras's layers state training=True by default.
     kwargs.pop("training", None)
-    exact = _in_float64(call) if context.state.dtype == "float64" else None
+    exact = _in_float64(call) if context.state.settings.dtype == "float64" else None
     if exact is not None:
         return [_checked(exact(operation, args[0], context), call, context)]
     try:
         results = _result(operation, args, kwargs)
     except Exception as error:  # noqa: BLE001 (whatever Keras or a user's layer raises)
-        dtype = context.state.dtype
+        dtype = context.state.settings.dtype
         context.refuse(f"Keras cannot run it on data of {dtype}: {quoted_text(error)}")
     _hand_weights(operation, call, context, trained=trained)
     interpolates = type(call.operation).__name__ in _INTERPOLATED and (
         call.operation.interpolation != "nearest"
     )
-    if context.state.dtype == "float64" and interpolates:
+    if context.state.settings.dtype == "float64" and interpolates:
         context.note = "computed in float32 by TensorFlow"
     results = list(results) if isinstance(results, list | tuple) else [results]
     if isinstance(operation, keras.layers.TextVectorization) and None not in results[0].shape[1:]:
@@ -118,12 +118,13 @@ def _hand_weights(
 
 def _check_constants(operation: KerasOperation, context: Context) -> None:
     """Refuse a setting that is a number in Python and none in the dtype of the kernel."""
-    largest = float(np.finfo(context.state.dtype).max)
+    largest = float(np.finfo(context.state.settings.dtype).max)
     for name, value in vars(operation).items():
         for number in np.ravel(value) if isinstance(value, float | list | np.ndarray) else ():
             if isinstance(number, float) and largest < abs(number) < math.inf:
                 context.refuse(
-                    f"its {name} {number:g} is beyond {context.state.dtype}", "dtype='float64'"
+                    f"its {name} {number:g} is beyond {context.state.settings.dtype}",
+                    "dtype='float64'",
                 )
 
 
@@ -166,11 +167,11 @@ def _copied(operation: KerasOperation, context: Context) -> Any:
     """
     name = re.sub(r"[/#]", "_", context.path)
     if type(operation) is keras.layers.Lambda:  # only a live one: files hold none
-        return _copied_lambda(operation, name, context.state.dtype)
+        return _copied_lambda(operation, name, context.state.settings.dtype)
     if isinstance(operation, keras.Layer):
         config = {**operation.get_config(), "name": name, **encoder_settings(operation)}
         if keras.backend.is_float_dtype(operation.compute_dtype):  # indices stay integers
-            config["dtype"] = context.state.dtype
+            config["dtype"] = context.state.settings.dtype
         if type(operation) is keras.layers.Activation:  # a configuration holds no function itself
             config["activation"] = operation.activation
         kind = type(operation)
@@ -178,11 +179,11 @@ def _copied(operation: KerasOperation, context: Context) -> Any:
         copied = (
             kind(**config) if kind is keras.layers.TextVectorization else kind.from_config(config)
         )
-        return with_exact_constants(copied, context.state.dtype)
+        return with_exact_constants(copied, context.state.settings.dtype)
     twin = copy.copy(operation)
     twin.name = name
     twin._inbound_nodes, twin._outbound_nodes = [], []  # noqa: SLF001
-    return with_exact_constants(twin, context.state.dtype)
+    return with_exact_constants(twin, context.state.settings.dtype)
 
 
 def _copied_lambda(layer: KerasLayer, name: str, dtype: str) -> Any:

@@ -13,8 +13,7 @@ from keras2gp._util.checks import is_whole_number
 from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.conversion.call import State
-from keras2gp.conversion.context import UNITS_APART, Context
-from keras2gp.conversion.layers.pooling import REPLACED
+from keras2gp.conversion.context import Context
 from keras2gp.conversion.layers.units import units_of
 from keras2gp.conversion.settings import Settings
 from keras2gp.conversion.tensor import Tensor
@@ -33,7 +32,6 @@ from keras2gp.graph.ops import (
 )
 from keras2gp.kernel.mean import Mean
 from keras2gp.modelfile.archive import printable
-from keras2gp.report import IDLE
 
 __all__ = [
     "channels_of",
@@ -41,6 +39,7 @@ __all__ = [
     "chosen_output",
     "data_notes",
     "graph_of",
+    "idle_notes",
     "mean_notes",
     "mean_of",
     "no_such_layer",
@@ -48,7 +47,6 @@ __all__ = [
     "output_obstacles",
     "precision_notes",
     "unit_notes",
-    "unused_notes",
     "with_heads_apart",
     "with_inputs_numbered",
 ]
@@ -170,7 +168,8 @@ def unit_notes(output: Tensor) -> list[str]:
     """A note on an output whose channels are positions."""
     if output.units is None:
         return []
-    return [f"{UNITS_APART}: they depend on each other, or are of different layers"]
+    reason = "they depend on each other, or are of different layers"
+    return [f"every unit of the output is a position: {reason}"]
 
 
 def mean_notes(mean: Mean | None) -> list[str]:
@@ -227,13 +226,13 @@ def precision_notes(walker: KerasWalker, dtype: str) -> list[str]:
     return [f"layers of {', '.join(half)} are taken in full precision: {dtype}"] if half else []
 
 
-def unused_notes(settings: Settings, walker: KerasWalker, graph: Graph) -> list[str]:
+def idle_notes(settings: Settings, walker: KerasWalker, graph: Graph) -> list[str]:
     """Notes on settings for which a model that converts has no layer."""
     notes = []
-    if settings.max_pooling is not None and all(c.row.note != REPLACED for c in walker.calls):
-        notes.append(f"max_pooling {IDLE}: the model has no max pooling to replace")
+    if settings.max_pooling is not None and not walker.state.replaced_max_pooling:
+        notes.append("max_pooling changes nothing: the model has no max pooling to replace")
     functions = [node.op.function for node in graph.nodes]
     expanded = any(isinstance(f, Activation) and "degree" in dict(f.params) for f in functions)
     if settings.tolerance != TOLERANCE and not expanded:
-        notes.append(f"tolerance {IDLE}: no activation of the model is expanded")
+        notes.append("tolerance changes nothing: no activation of the model is expanded")
     return notes

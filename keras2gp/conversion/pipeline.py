@@ -8,14 +8,10 @@ from typing import Any, Literal
 
 from keras2gp._util.checks import one_of
 from keras2gp._util.keras_objects import KerasModel
-from keras2gp.conversion.examination import examined, opened_as_set
-from keras2gp.conversion.output import (
-    choice_of_output,
-)
-from keras2gp.conversion.overrides import check_overrides
+from keras2gp.conversion.examination import examine, open_model
+from keras2gp.conversion.output import choice_of_output
 from keras2gp.conversion.settings import Settings
 from keras2gp.covariance.duals.hermite import TOLERANCE
-from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.covariance.program import check_tangent
 from keras2gp.errors import OutputError, UnsupportedModelError
 from keras2gp.kernel.inputs import require_eager
@@ -98,22 +94,21 @@ def convert(
      [0.3183 1.    ]]
     """
     require_eager("a conversion")
-    one_of("dtype", dtype, ("float32", "float64"))
     one_of("kind", kind, ("nngp", "ntk"))
-    settings = Settings(
-        prior,
-        check_overrides(overrides),
-        output,
-        max_pooling,
-        tolerance,
-        OwnActivations(activations),
-        layers,
-        input_shape,
-        trained_until,
-        dtype,
+    settings = Settings.of(
+        prior=prior,
+        overrides=overrides,
+        output=output,
+        dtype=dtype,
+        max_pooling=max_pooling,
+        tolerance=tolerance,
+        activations=activations,
+        layers=layers,
+        input_shape=input_shape,
+        trained_until=trained_until,
     )
-    with opened_as_set(model, settings) as ready:
-        conversion = examined(ready, settings)
+    with open_model(model, settings) as ready:
+        conversion = examine(ready, settings)
     report, graph = conversion.report, conversion.graph
     obstacles = report.obstacles
     if graph is not None and kind == "ntk":
@@ -179,22 +174,22 @@ def inspect(
     >>> [row.became for row in report.rows]
     ['dense', 'relu', 'dense']
     """
-    settings = Settings(
-        prior,
-        check_overrides(overrides),
-        output,
-        max_pooling,
-        tolerance,
-        OwnActivations(activations),
-        layers,
-        input_shape,
-        trained_until,
+    settings = Settings.of(
+        prior=prior,
+        overrides=overrides,
+        output=output,
+        max_pooling=max_pooling,
+        tolerance=tolerance,
+        activations=activations,
+        layers=layers,
+        input_shape=input_shape,
+        trained_until=trained_until,
     )
-    with opened_as_set(model, settings) as ready:
+    with open_model(model, settings) as ready:
         try:
-            return examined(ready, settings).report
+            return examine(ready, settings).report
         except OutputError as error:
             # The layers are the same for every output; which of them matter is not known.
-            report = examined(ready, replace(settings, output=0)).report
+            report = examine(ready, replace(settings, output=0)).report
             choice = choice_of_output(report.model, error)
             return replace(report, obstacles=(choice,), output="", notes=())

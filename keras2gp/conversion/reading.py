@@ -48,7 +48,7 @@ def read_call(call: Call, context: Context, *, training: bool) -> list[Tensor]:
         if context.state.tracer.live and is_data(call) and weightless:
             return run_by_keras(call, context)
         context.refuse(str(call.untraced), call.untraced.hint, by_shape=False)
-    read = context.state.layers.reader_of(call.operation)
+    read = context.state.settings.readers.reader_of(call.operation)
     entry = entry_of(call.operation)
     if read is None:
         context.refuse(*(entry.reason if entry else NO_RULE), by_shape=False)

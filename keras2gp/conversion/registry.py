@@ -196,7 +196,7 @@ def is_own_code(operation: KerasOperation) -> bool:
 def runs_code(operation: KerasOperation) -> bool:
     """Whether an operation runs code that nothing here describes: a user's layer, or Lambda."""
     entry = entry_of(operation)
-    return entry is None or entry.reason == LAYERS["Lambda"].reason
+    return entry is None or entry.runs_code
 
 
 def functional_of(model: KerasModel) -> Any | None:

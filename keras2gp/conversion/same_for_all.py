@@ -130,10 +130,15 @@ class SameForAll:
             if not alike and not (isinstance(layer, keras.layers.Dense) and array.ndim > 1):
                 self._refuse(node)
             array = array[None]
+        new = self._with_images(result, has_one=has_one)
+        return StandIn(layer, type(node.arguments)(array), [new])
+
+    def _with_images(self, result: KerasTensor, *, has_one: bool) -> KerasTensor:
+        """Register and return the tensor with an axis of images that stands for a result."""
         shape = result.shape[1:] if has_one else result.shape
         new = keras.KerasTensor((self._size, *shape), result.dtype, name=result.name)
         self._forms[id(result)] = _Form(new, has_one)
-        return StandIn(layer, type(node.arguments)(array), [new])
+        return new
 
     def _adds_axis(self, node: KerasNode, form: _Form) -> bool:
         """Whether a call adds, takes or repeats the axis of images, and does nothing else."""
@@ -180,9 +185,7 @@ class SameForAll:
         if operation is None or len(node.outputs) > 1:
             self._refuse(node)
         (result,) = node.outputs
-        shape = result.shape[1:] if has_one else result.shape
-        new = keras.KerasTensor((self._size, *shape), result.dtype, name=result.name)
-        self._forms[id(result)] = _Form(new, has_one)
+        new = self._with_images(result, has_one=has_one)
         return self._called(node, args, operation, [new])
 
     def _joined(self, node: KerasNode) -> StandIn:

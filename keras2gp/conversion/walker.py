@@ -63,7 +63,7 @@ class KerasWalker:
         self.stand_ins = StandIns(state, unreadable)
         self.calls: list[WalkedCall] = []
         self.results: dict[str, Tensor] = {}
-        self.cut = Cut(state.trained_until)
+        self.cut = Cut(state.settings.trained_until)
         self._training = False
         self.masks = 0
         self._producers: dict[int, Any] = {}
@@ -166,7 +166,7 @@ class KerasWalker:
         Raises: UntracedError for code that leaves no graph.
         """
         layer, tracer = node.operation, self.state.tracer
-        if not isinstance(layer, keras.Layer) or self.state.layers.reader_of(layer) is not None:
+        if not isinstance(layer, keras.Layer) or self._has_reader(layer):
             return None, []
         graph = functional_of(layer)
         if graph is not None:
@@ -187,7 +187,10 @@ class KerasWalker:
         return traced, [self._known(t, tensors) for t in traced.sources]
 
     def _known(self, tensor: KerasTensor, tensors: dict[int, Tensor]) -> Tensor:
-        """Our tensor of a symbolic one; a mask may hang on operations that nothing else needs."""
+        """The reader's tensor for a symbolic one.
+
+        Reads the operations of a mask that no other call depends on.
+        """
         if id(tensor) not in tensors:
             operation, index, _ = tensor._keras_history  # noqa: SLF001
             node = operation._inbound_nodes[index]  # noqa: SLF001
@@ -250,11 +253,14 @@ class KerasWalker:
             return None
         return results[0]
 
+    def _has_reader(self, layer: KerasLayer) -> bool:
+        return self.state.settings.readers.reader_of(layer) is not None
+
     def _wrapped(
         self, layer: KerasLayer, tensor: Tensor, path: str, shape: tuple[int | None, ...]
     ) -> list[Tensor]:
         call = Call(layer, (tensor,), {}, shape)
-        graph = None if self.state.layers.reader_of(layer) is not None else functional_of(layer)
+        graph = None if self._has_reader(layer) else functional_of(layer)
         if graph is None and (
             not is_own_code(layer) or (is_data(call) and is_deterministic(layer))
         ):
@@ -310,7 +316,9 @@ class KerasWalker:
         # In the place of an unreadable layer stands another, which is not the user's.
         unreadable = self.stand_ins.unreadable.get(path)
         kind = unreadable.received if unreadable else type(call.operation).__name__
-        row = LayerRow(path, kind, became, context.variances, context.note)
+        row = LayerRow(
+            path, kind, became, context.variances, context.note, context.biases_have_mean
+        )
         extra_rows = tuple(
             LayerRow(path + name, kind, name.strip("/"), variances)
             for name, variances in context.extra_rows.items()
@@ -324,7 +332,7 @@ class KerasWalker:
 
 def _dtype(tensor: KerasTensor, state: State) -> str:
     """The kernel's dtype for real inputs; the dtype of the model for integers and text."""
-    return state.dtype if "float" in tensor.dtype else str(tensor.dtype)
+    return state.settings.dtype if "float" in tensor.dtype else str(tensor.dtype)
 
 
 def _ordered(inner: Any, args: Sequence[Any], tensors: Sequence[Any]) -> list[Any]:

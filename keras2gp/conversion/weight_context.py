@@ -16,10 +16,7 @@ from keras2gp.conversion.priors import bias_mean, distribution_of, read_variance
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["BIASES_OF_MEAN", "WeightContext"]
-
-BIASES_OF_MEAN = "biases of mean"
-"""The note on a layer whose initial biases have a mean, before that number."""
+__all__ = ["WeightContext"]
 
 
 class WeightContext(InputContext):
@@ -32,11 +29,12 @@ class WeightContext(InputContext):
 
         name: of its weights in the parameters
         """
-        if self.state.prior != "initializers" or self.state.overridden(name):
+        if self.state.settings.prior != "initializers" or self.state.settings.states_both(name):
             return 0.0
         mean = bias_mean(layer)
         if np.any(mean):
-            self.add_note(f"{BIASES_OF_MEAN} {numbers_text(mean)}")
+            self.biases_have_mean = True
+            self.add_note(f"biases of mean {numbers_text(mean)}")
         return mean
 
     def weights(
@@ -62,16 +60,16 @@ class WeightContext(InputContext):
         try:
             variances = read_variances(
                 layer,
-                prior=self.state.prior,
+                prior=self.state.settings.prior,
                 fan_in=fan_in,
                 kernel=kernel,
                 bias=bias,
                 bias_may_have_mean=bias_may_have_mean,
             )
         except PriorError as error:
-            if not self.state.overridden(name):
+            if not self.state.settings.states_both(name):
                 hint = "another initialiser, prior='weights', or an override of both variances"
-                if self.state.prior == "weights":
+                if self.state.settings.prior == "weights":
                     hint = "other weights, prior='initializers', or an override of both variances"
                 self.refuse(str(error), hint, by_shape=False)
             variances = LayerVariances(0.0)  # the override replaces it
@@ -113,7 +111,7 @@ class WeightContext(InputContext):
         inputs: how many numbers of the data one output sums over; None for a sum over channels
         """
         variances = self.state.parameters[name]
-        if self.state.prior != "initializers" or self.state.overridden(name):
+        if self.state.settings.prior != "initializers" or self.state.settings.states_both(name):
             return
         distributions = {}
         if inputs is not None and variances.weight > 0:

@@ -28,6 +28,7 @@ class Entry:
     becomes:  the line of the documentation
     reason:   why there is no rule, and what to try instead; also of a reader's refusals
     in_files: whether a model file may name it; True only after a look at its from_config and build
+    runs_code: whether it runs code of the user's, or of another library, that no rule describes
     on_data:  whether Keras may run it on the input, before the first layer with weights
     weights:  how its random weights are arranged: "dense", "convolution", "transposed",
               "depthwise", "separable", "embedding" or "recurrent"; "" for a layer without
@@ -47,6 +48,7 @@ class Entry:
     becomes: str = ""
     reason: tuple[str, str] = ("", "")
     in_files: bool = True
+    runs_code: bool = False
     on_data: bool = False
     weights: str = ""
     width: str = ""

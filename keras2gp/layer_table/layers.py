@@ -120,7 +120,7 @@ LAYERS = table_of(
         module="keras.src.applications.convnext", on_data=False, scales=True,
     ),
     read_rows(
-        "merging.read_stochastic_depth", "StochasticDepth",
+        "normalization.read_identity", "StochasticDepth",
         "Does nothing to a prediction: branches are dropped in training alone.",
         module="keras.src.applications.convnext", on_data=False, channelwise=True, scales=True,
     ),
@@ -239,7 +239,7 @@ LAYERS = table_of(
     rows("SpectralNormalization", reason=_SPECTRAL),
     rows(
         "FlaxLayer JaxLayer Lambda TFSMLayer TorchModuleWrapper",
-        reason=wording.CODE, in_files=False,
+        reason=wording.CODE, in_files=False, runs_code=True,
     ),
     rows(
         "AutoContrast Normalization RandomBrightness RandomContrast RandomCrop "

@@ -25,10 +25,6 @@ _STATISTICS = (
     ),
     "LayerNormalization, RMSNormalization or keras.ops.normalize; abs(a - b) for a distance",
 )
-_PRODUCT = (
-    "it sums products over axes of its own, or over images too, and has no rule here",
-    "Dot(1) of two vectors; or Multiply of independent branches with a layer with weights after it",
-)
 _PHI_OF_OPERATION = "phi of a Gaussian tensor, written as a keras.ops function."
 _FACTOR = (
     "A constant times a tensor, k' = factor^2 k; independent branches, k' = k1 k2; or the last "
@@ -201,7 +197,7 @@ OPERATIONS = table_of(
         "the units of an output.",
     ),
     ops(
-        "numpy", "Dot Tensordot", reader="products.read_contraction", reason=_PRODUCT,
+        "numpy", "Dot Tensordot", reader="products.read_contraction", reason=wording.PRODUCT,
         unitwise=True,
         becomes="A tensor times a matrix of constants over its last axis, as matmul.",
     ),
@@ -211,7 +207,7 @@ OPERATIONS = table_of(
     ops("math", "Rsqrt", reason=_STATISTICS),
     ops("nn", "Moments", reason=_STATISTICS),
     ops("numpy", "Sqrt Std Var", reason=_STATISTICS),
-    ops("numpy", "Inner Outer Vdot", reason=_PRODUCT),
+    ops("numpy", "Inner Outer Vdot", reason=wording.PRODUCT),
     ops("nn", "DotProductAttention", reason=wording.ATTENTION),
     ops("nn", "AdaptiveMaxPool", reason=wording.LARGEST),
     ops(
@@ -246,9 +242,9 @@ OPERATIONS = table_of(
     ops(
         "core",
         "AssociativeScan Cond ForiLoop Map Scan Switch VectorizedMap WhileLoop",
-        reason=wording.CODE, in_files=False,
+        reason=wording.CODE, in_files=False, runs_code=True,
     ),
-    ops("function", "Function", reason=wording.CODE, in_files=False),
+    ops("function", "Function", reason=wording.CODE, in_files=False, runs_code=True),
     ops(
         "image",
         "AffineTransform ElasticTransform MapCoordinates PerspectiveTransform SSIM "

@@ -14,6 +14,10 @@ LARGEST = (
         "average), which gives the kernel of the model with average pooling in its place"
     ),
 )
+PRODUCT = (
+    "it sums products over axes of its own, or over images too, and has no rule here",
+    "Dot(1) of two vectors; or Multiply of independent branches with a layer with weights after it",
+)
 CODE = (
     "it runs a function of its own, and nothing here says what that does to a covariance",
     "layers or keras.ops operations in its place",

@@ -42,11 +42,7 @@ def _by_module(table: Mapping[str, Entry]) -> dict[str, frozenset[str]]:
 
 LAYERS = _by_module(layer_table.LAYERS)
 OPS = _by_module(layer_table.OPERATIONS)
-FOREIGN_CODE = frozenset(
-    entry.name
-    for entry in layer_table.LAYERS.values()
-    if entry.reason == layer_table.LAYERS["Lambda"].reason
-)
+FOREIGN_CODE = frozenset(entry.name for entry in layer_table.LAYERS.values() if entry.runs_code)
 
 OBJECTS: dict[str, frozenset[str]] = {
     "keras": frozenset({"DTypePolicy", "FloatDTypePolicy"}),

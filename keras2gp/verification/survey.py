@@ -12,7 +12,7 @@ import keras
 
 from keras2gp._util.keras_objects import KerasModel
 from keras2gp.conversion.call import Call, State
-from keras2gp.conversion.registry import OwnLayers
+from keras2gp.conversion.settings import Settings
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.conversion.tracing import Tracer
 from keras2gp.errors import InputError, WideningError
@@ -65,13 +65,11 @@ def state_of_copies(
     tracer: Tracer | None, trained_until: str | None, layers: Mapping[Any, Any] | None = None
 ) -> State:
     """The state of a walk for random copies, which draw their weights in a way of their own."""
-    return State(
-        "initializers",
-        lambda _: True,
-        layers=OwnLayers(layers),
-        tracer=tracer or Tracer(),
-        trained_until=trained_until,
+    stated = {"*": (1.0, 0.0)}  # so that initialisers are not asked
+    settings = Settings(
+        overrides=stated, activations=None, layers=layers, trained_until=trained_until
     )
+    return State(settings, tracer or Tracer())
 
 
 class Survey(StepByStep):

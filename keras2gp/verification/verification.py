@@ -15,9 +15,7 @@ from keras2gp._util.arrays import InputsLike, Matrix
 from keras2gp._util.checks import is_whole_number, whole_number
 from keras2gp._util.progress import Advance
 from keras2gp._util.text import received_text
-from keras2gp.conversion.context import UNITS_APART
 from keras2gp.conversion.opening import Opened
-from keras2gp.conversion.weight_context import BIASES_OF_MEAN
 from keras2gp.errors import InputError, NumericalError, WideningError
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.verification.costs import Scale, cost_of
@@ -97,7 +95,7 @@ class Verification:
                 "the model adds its input to its output, whose channels do not grow. Try: "
                 "output=LAYER, the layer whose output that is added to"
             )
-        if any(UNITS_APART in note for note in stated.report.notes):
+        if stated.report.units_apart:
             raise WideningError(
                 "the units of the output are not independent and alike, so that copies cannot have "
                 "more of them. Try: output=LAYER, a layer of one branch or head before that"
@@ -203,7 +201,7 @@ class Verification:
             trained_until=self._trained_until,
             layers=self._layers,
             removed=self.stated.report.removed,
-            bias_means=[r.path for r in self.stated.report.rows if BIASES_OF_MEAN in r.note],
+            bias_means=[r.path for r in self.stated.report.rows if r.biases_have_mean],
         )
         return Sampler(
             widened.model,

@@ -85,7 +85,7 @@ class Widened(StepByStep):
         self.gammas: dict[int, Law] = {}
         self._notes = Taps()
         state = state_of_copies(tracer, trained_until, layers)
-        self._copies = Copies(scale, state.dtype, averages=averages)
+        self._copies = Copies(scale, state.settings.dtype, averages=averages)
         self._surrounded: set[int] = set()
         self._paths: dict[int, str] = {}
         super().__init__(functional, state, {})

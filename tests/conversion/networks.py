@@ -7,6 +7,7 @@ from keras import layers
 import keras2gp
 from keras2gp.conversion.call import State
 from keras2gp.conversion.registry import functional_of
+from keras2gp.conversion.settings import Settings
 from keras2gp.conversion.walker import KerasWalker
 from keras2gp.errors import UnsupportedModelError
 from keras2gp.graph.ops import Activation, Affine, Axes, Positions, Reshape
@@ -72,7 +73,7 @@ def specs(function, shape=IMAGE, **settings):
 def tensor_of(function, shape=IMAGE):
     """What the reader answers for the last layer, and the graph's nodes."""
     x = keras.Input(shape)
-    state = State("initializers", lambda path: False, max_pooling=None)
+    state = State(Settings())
     walker = KerasWalker(functional_of(keras.Model(x, function(x))), state, {})
     return walker.outputs[0], state.builder.nodes
 

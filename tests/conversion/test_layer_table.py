@@ -15,8 +15,8 @@ from keras.src.ops.operation import Operation
 from networks import conv
 
 import keras2gp
-from keras2gp.conversion.registry import built_in
-from keras2gp.layer_table import LAYERS, NO_RULE, OPERATIONS
+from keras2gp.conversion.registry import built_in, runs_code
+from keras2gp.layer_table import LAYERS, NO_RULE, OPERATIONS, wording
 from keras2gp.verification import layers as widening
 
 SHAPES = {0: (6,), 1: (6, 2), 2: (4, 6, 2), 3: (4, 4, 6, 2)}
@@ -263,3 +263,13 @@ def test_layers_with_weights_are_those_that_can_be_widened():
 def test_a_layer_without_a_reason_of_its_own_names_a_reader():
     assert LAYERS["RandomCrop"].reason == NO_RULE
     assert "a reader of your own" in str(report_of((1, UNREAD["RandomCrop"])))
+
+
+def test_rows_that_run_code_are_those_refused_for_it():
+    rows = [entry for table in (LAYERS, OPERATIONS) for entry in table.values()]
+    assert {e.name for e in rows if e.runs_code} == {
+        e.name for e in rows if e.reason == wording.CODE
+    }
+    assert not any(e.runs_code and e.in_files for e in rows)
+    assert runs_code(layers.Lambda(lambda t: t))
+    assert not runs_code(layers.Dense(2))

@@ -2,6 +2,8 @@
 
 # ruff: noqa: PLW0108 (a layer belongs to one model: it is made when it is called)
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from keras import layers, ops
 import keras2gp
 from keras2gp.errors import InputError, UnsupportedModelError
 from keras2gp.layer_table import LAYERS
+from keras2gp.report import ConversionReport
 
 SHAPE = (4, 4, 2)
 
@@ -220,6 +223,40 @@ def test_precision_of_the_layers_does_not_matter_to_the_prior(policy):
     assert list(report.parameters.values()) == list(expected.parameters.values())
     note = f"layers of {policy} are taken in full precision: float32"
     assert report.notes == ((note,) if "float16" in policy else ())
+
+
+def test_settings_that_change_nothing_are_listed():
+    poolings = {"max": lambda x: layers.MaxPooling2D()(conv(x)), "none": conv}
+    reports = {
+        name: keras2gp.inspect(model_of(f), max_pooling="average") for name, f in poolings.items()
+    }
+    assert reports["max"].idle == ()
+    assert [note.split(":")[0] for note in reports["none"].idle] == ["max_pooling changes nothing"]
+    assert set(reports["none"].idle) <= set(reports["none"].notes)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_report_says_of_units_and_biases_what_copies_have_to_know(joined):
+    x = keras.Input((4,))
+    h = layers.Dense(8, "relu", bias_initializer=keras.initializers.Constant(0.5), name="body")(x)
+    heads = [layers.Dense(2)(h), layers.Dense(2)(h)] if joined else [layers.Dense(2)(h)]
+    model = keras.Model(x, layers.Concatenate()(heads) if joined else heads[0])
+    report = keras2gp.inspect(model)
+    assert report.units_apart == joined
+    assert [row.path for row in report.rows if row.biases_have_mean] == ["body"]
+    copied = ConversionReport.from_dict(json.loads(json.dumps(report.to_dict())))
+    assert copied == report
+
+
+def test_a_report_of_the_first_version_is_read():
+    data = keras2gp.inspect(model_of(conv)).to_dict()
+    for key in ("idle", "units_apart", "positions", "removed"):
+        del data[key]
+    for row in data["layers"]:
+        del row["biases_have_mean"]
+    report = ConversionReport.from_dict(data)
+    assert not report.units_apart
+    assert not any(row.biases_have_mean for row in report.rows)
 
 
 def test_a_model_of_two_outputs_shows_its_layers_and_names_the_choice():

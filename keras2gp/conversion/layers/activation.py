@@ -74,7 +74,7 @@ def named_activation(function: Any, context: Context) -> Activation:
 def _own(function: Any, name: str, context: Context) -> Activation:
     """The activation of a function that the user wrote."""
     hint = "an activation of keras.activations, or activations={name: function}"
-    own = context.state.activations
+    own = context.state.settings.activations
     if not callable(function) or own is None:
         context.refuse(f"its activation {name!r} is not one of Keras's", hint)
     function, names = _with_names(function)
@@ -133,7 +133,7 @@ def _applied(function: Any, tensor: Tensor, context: Context) -> Activation | Te
 
 def _users(function: Any, context: Context) -> bool:
     """Whether a function is the user's, and nothing is stated of it."""
-    own = context.state.activations
+    own = context.state.settings.activations
     if not callable(function) or isinstance(function, keras.Layer) or own is None:
         return False
     known = getattr(keras.activations, _name_of(function), None) is function

@@ -144,7 +144,7 @@ def check_weights(layer: KerasLayer, context: Context) -> None:
         why = "its weights are quantised, and the kernel is that of the layer before"
         context.refuse(why, "the model as it was before model.quantize()", by_shape=False)
     if getattr(layer, "lora_enabled", False):
-        trained = context.state.prior == "weights"
+        trained = context.state.settings.prior == "weights"
         context.note = (
             "weights with their low-rank updates" if trained else "without low-rank updates"
         )

@@ -21,14 +21,14 @@ from keras2gp.graph.graph import Graph
 from keras2gp.graph.packing import MaskForm, moved_inputs, paths_of_held, without_held
 
 __all__ = [
-    "as_they_are",
+    "any_sign",
     "block",
     "block_backwards",
-    "from_zero",
     "last_of_block",
     "last_of_block_backwards",
     "mask_of",
     "moved_together",
+    "nonnegative",
     "shares",
     "without_gaps",
 ]
@@ -49,12 +49,12 @@ def shares(mask: KerasTensor) -> KerasTensor:
     return mask * mask.shape[1] / ops.sum(mask, axis=1, keepdims=True)
 
 
-def as_they_are(numbers: KerasTensor) -> KerasTensor:
+def any_sign(numbers: KerasTensor) -> KerasTensor:
     """The numbers of any sign."""
     return numbers
 
 
-def from_zero(numbers: KerasTensor) -> KerasTensor:
+def nonnegative(numbers: KerasTensor) -> KerasTensor:
     """The numbers; one below 0 is not finite."""
     return numbers / ops.cast(numbers >= 0.0, numbers.dtype)
 
@@ -118,14 +118,14 @@ def without_gaps(
         if not moved or moved & set(fixed):
             continue
         done.add(number)
-        weights = ops.cast(mask, state.dtype)
+        weights = ops.cast(mask, state.settings.dtype)
         for index in moved:
             key, data = state.data[index]
             if index in forms:
                 form = state.masks[index][1]
                 data = ops.expand_dims(form(moved_together(weights, weights)), -1)
             else:
-                data = moved_together(ops.cast(data, state.dtype), weights)
+                data = moved_together(ops.cast(data, state.settings.dtype), weights)
             state.data[index] = (key, data)
     graph = without_held(graph, done, forms)
     return graph, [_still(path) for path in paths_of_held(graph)]

@@ -31,7 +31,6 @@ __all__ = [
     "read_rescaling",
     "read_scaled_sum",
     "read_stack",
-    "read_stochastic_depth",
     "read_subtract",
 ]
 
@@ -78,12 +77,6 @@ def read_layer_scale(call: Call, context: Context) -> Tensor:
     factor = number_of(call.operation.init_values, context)
     context.note = "at its initial value"
     return context.scaled(context.as_graph_tensor(call.tensors[0]), factor)
-
-
-def read_stochastic_depth(call: Call, context: Context) -> Tensor:
-    """Read StochasticDepth, which changes nothing in a prediction."""
-    context.became = "identity"
-    return context.as_graph_tensor(call.tensors[0])
 
 
 def _constant(call: Call, context: Context) -> Array:
@@ -142,7 +135,9 @@ def _with_data_together(terms: Terms, context: Context) -> Terms:
     left = [(data[key], factor) for key, factor in factors.items() if factor]
     if len(left) < 2:
         return (*random, *left)
-    parts = [factor * keras.ops.cast(term.data, context.state.dtype) for term, factor in left]
+    parts = [
+        factor * keras.ops.cast(term.data, context.state.settings.dtype) for term, factor in left
+    ]
     whole = sum(parts[1:], parts[0])
     return (*random, (Tensor(tuple(whole.shape[1:]), data=whole), 1.0))
 

@@ -41,7 +41,7 @@ __all__ = [
 
 
 def read_identity(call: Call, context: Context) -> Tensor:
-    """Read dropout, noise or regularisation of activities: no change in a prediction."""
+    """Read dropout, noise, stochastic depth or a regulariser: no change in a prediction."""
     context.became = "identity"
     return context.as_graph_tensor(call.tensors[0])
 

@@ -28,7 +28,7 @@ from keras2gp.graph.ops import (
 from keras2gp.layer_table import LAYERS
 
 __all__ = [
-    "REPLACED",
+    "channel_sum",
     "read_adaptive_pooling",
     "read_average_pooling",
     "read_cumsum",
@@ -37,11 +37,8 @@ __all__ = [
     "read_max_pooling",
     "read_mean",
     "read_sum",
-    "total",
 ]
 
-REPLACED = "max pooling, replaced by average pooling as asked for"
-"""The note of a layer whose maximum became a mean."""
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -67,7 +64,7 @@ def read_sum(call: Call, context: Context) -> Tensor:
     """Read ops.sum over spatial axes, their number times the mean; or over channels of mean 0."""
     tensor = context.as_graph_tensor(call.tensors[0])
     if _over_channels(call, tensor):
-        return total(tensor, call.output, context)
+        return channel_sum(tensor, call.output, context)
     mean = read_mean(call, context)
     before, after = (math.prod(int(n or 1) for n in t.shape) for t in (tensor, mean))
     context.became = "sum over positions"
@@ -79,7 +76,7 @@ def read_mean(call: Call, context: Context) -> Tensor:
     tensor = context.as_graph_tensor(call.tensors[0])
     if _over_channels(call, tensor):
         count = int(tensor.channels or 1)
-        return context.scaled(total(tensor, call.output, context), 1.0 / count)
+        return context.scaled(channel_sum(tensor, call.output, context), 1.0 / count)
     rank = len(tensor.shape) + 1
     stated = call.operation.axis
     stated = [stated] if isinstance(stated, int) else stated
@@ -115,7 +112,7 @@ def _over_channels(call: Call, tensor: Tensor) -> bool:
     return kept and axis % rank == (1 if tensor.channel_first else rank - 1)
 
 
-def total(tensor: Tensor, shape: tuple[int | None, ...], context: Context) -> Tensor:
+def channel_sum(tensor: Tensor, shape: tuple[int | None, ...], context: Context) -> Tensor:
     """The sum over channels, which has to be of mean 0: k' = C k, Gaussian for many channels."""
     count = sum(part.channels for part in tensor.parts)
     spatial = context.spatial(tensor)
@@ -124,7 +121,7 @@ def total(tensor: Tensor, shape: tuple[int | None, ...], context: Context) -> Te
         tensor = context.apply(Axes(tuple(range(rank - 1)), rank), tensor)
     context.became = f"sum over {count} channels"
     context.note = "Gaussian for many channels, of the covariance of as many as the model has"
-    mean = context.mixed(tensor)
+    mean = context.channel_mean(tensor)
     node = context.state.builder.add(Total(float(count)), (mean,), context.path)
     return Tensor(shape, (Part(node, 1),), channel_first=tensor.channel_first)
 
@@ -168,9 +165,10 @@ def read_global_max_pooling(call: Call, context: Context) -> Tensor:
 
 
 def _replace_maximum(context: Context) -> None:
-    if context.state.max_pooling != "average":
+    if context.state.settings.max_pooling != "average":
         context.refuse(*LAYERS["MaxPooling2D"].reason, by_shape=False)
-    context.note = REPLACED
+    context.state.replaced_max_pooling = True
+    context.note = "max pooling, replaced by average pooling as asked for"
 
 
 def _geometry(call: Call) -> tuple[Spatial, Spatial, str]:

@@ -21,9 +21,9 @@ from keras2gp.conversion.layers.branches import (
     number_of,
     of_one_shape,
 )
-from keras2gp.conversion.layers.masks import as_they_are, from_zero
+from keras2gp.conversion.layers.masks import any_sign, nonnegative
 from keras2gp.conversion.layers.normalization import unit_norm
-from keras2gp.conversion.layers.pooling import total
+from keras2gp.conversion.layers.pooling import channel_sum
 from keras2gp.conversion.layers.slicing import channels_between
 from keras2gp.conversion.layers.units import units_of
 from keras2gp.conversion.tensor import Tensor
@@ -31,7 +31,7 @@ from keras2gp.errors import Obstacle
 from keras2gp.graph.distributions import kinds
 from keras2gp.graph.graph import Graph
 from keras2gp.graph.ops import Activation, Kind, Matrix, Product
-from keras2gp.layer_table import OPERATIONS
+from keras2gp.layer_table.wording import PRODUCT
 
 __all__ = [
     "read_contraction",
@@ -45,6 +45,16 @@ __all__ = [
 
 _MOST_FACTORS = 8
 _QUOTIENTS = ("Divide", "TrueDivide")
+
+_MOST_ENTRIES = 2**18
+"""Most entries of a matrix: 512 positions on 512."""
+_MIXES = (
+    (
+        "its constants mix channels or images, so that its results depend on each other, and a "
+        "layer with weights would sum over few numbers that share random ones"
+    ),
+    "a Dense layer in its place, the matrix on an axis of positions, or the product as the output",
+)
 
 
 def read_product(call: Call, context: Context) -> Tensor:
@@ -78,7 +88,7 @@ def _of_branches(call: Call, context: Context) -> Tensor:
     units = next((t.units for t in call.tensors if t.units), None)
     if units is not None:
         raise RefusalError(units.why, units.hint, by_shape=True, obstacle=units)
-    weighed = _by_data(call, context)
+    weighed = _weighted_by_data(call, context)
     if weighed is not None:
         return weighed
     tensors = of_one_shape(call, context)
@@ -87,11 +97,11 @@ def _of_branches(call: Call, context: Context) -> Tensor:
     return combined(Product(), tensors, context)
 
 
-def _by_data(call: Call, context: Context) -> Tensor | None:
+def _weighted_by_data(call: Call, context: Context) -> Tensor | None:
     """A random tensor times data of one channel, a number for each position: k' = w w k.
 
-    The numbers are from 0 on, unless the tensor is Gaussian: its mean is 0. None where it is
-    another product.
+    The numbers must be at least 0, unless the tensor is Gaussian, whose mean is 0. Returns None
+    for any other product.
     """
     data = [t for t in call.tensors if t.is_data]
     random = [t for t in call.tensors if not t.is_data]
@@ -108,11 +118,11 @@ def _by_data(call: Call, context: Context) -> Tensor | None:
     fits = fits and (gaussian or tensor.channels != 1)
     if not plain or not fits or None in shape or tuple(call.output) != shape:
         return None
-    ones = keras.ops.ones((1, *shape[:-1]), context.state.dtype)
-    cast = keras.ops.cast(keras.ops.squeeze(numbers.data, -1), context.state.dtype)
+    ones = keras.ops.ones((1, *shape[:-1]), context.state.settings.dtype)
+    cast = keras.ops.cast(keras.ops.squeeze(numbers.data, -1), context.state.settings.dtype)
     mask = Tensor(shape[:-1], data=cast * ones)
     context.became = "a number of the data for each position"
-    return context.weighed(tensor, mask, as_they_are if gaussian else from_zero)
+    return context.weighed(tensor, mask, any_sign if gaussian else nonnegative)
 
 
 def read_dot(call: Call, context: Context) -> Tensor:
@@ -159,7 +169,7 @@ def read_inner(call: Call, context: Context) -> Tensor:
 def _inner(tensors: Sequence[Tensor], shape: tuple[int | None, ...], context: Context) -> Tensor:
     """The sum of products channel by channel."""
     product = combined(Product(), tensors, context)
-    return total(replace(product, shape=tensors[0].shape), shape, context)
+    return channel_sum(replace(product, shape=tensors[0].shape), shape, context)
 
 
 def read_power(call: Call, context: Context) -> Tensor:
@@ -211,10 +221,6 @@ def _refuse_pairs(first: Tensor, second: Tensor, context: Context) -> NoReturn:
     )
 
 
-_MOST_ENTRIES = 2**18
-"""Most entries of a matrix: 512 positions on 512."""
-
-
 def read_matmul(call: Call, context: Context) -> Tensor:
     """Read a matrix of constants times the positions of one axis, or units, from either side."""
     names = ("x1", "x2")
@@ -253,17 +259,8 @@ def read_contraction(call: Call, context: Context) -> Tensor:
         own, others = ([int(axis) for axis in np.ravel(each)] for each in axes)
         axes = int((own, others) in (([rank - 1], [0]), ([-1], [0])))
     if constants is None or np.ndim(constants) != 2 or axes != 1:
-        context.refuse(*OPERATIONS["Vdot"].reason)
+        context.refuse(*PRODUCT)
     return read_matmul(call, context)
-
-
-_MIXES = (
-    (
-        "its constants mix channels or images, so that its results depend on each other, and a "
-        "layer with weights would sum over few numbers that share random ones"
-    ),
-    "a Dense layer in its place, the matrix on an axis of positions, or the product as the output",
-)
 
 
 def _units_to_mix(call: Call, tensor: Tensor, context: Context) -> Tensor:
