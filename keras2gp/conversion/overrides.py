@@ -11,7 +11,6 @@ import re
 import reprlib
 import stat
 from collections.abc import Hashable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 import yaml
@@ -20,6 +19,7 @@ from keras2gp._util.paths import as_path, suffix_of
 from keras2gp._util.text import repeated, unique_object
 from keras2gp.errors import PriorError
 from keras2gp.graph.variances import LayerVariances
+from keras2gp.kernel.variances import matching
 
 __all__ = ["apply_overrides", "check_overrides", "overrides_template", "read_overrides"]
 
@@ -45,7 +45,7 @@ def apply_overrides(
     result = dict(parameters)
     mistakes: list[str] = []
     for pattern, value in check_overrides(overrides).items():
-        matches = _matches(pattern, parameters)
+        matches = matching(pattern, parameters)
         if not matches:
             mistakes.append(f"{_show(pattern)} matches no layer; {_layers(pattern, parameters)}")
         fields = _fields(pattern, value, mistakes)
@@ -121,12 +121,6 @@ _HEADER = """\
 # Edit the numbers; drop the lines that should stay as they are. A name may be a pattern:
 # * any text, ? one character, [ab] a choice; later lines win over earlier ones.
 """
-
-
-def _matches(pattern: object, parameters: Mapping[str, LayerVariances]) -> list[str]:
-    if not isinstance(pattern, str):
-        return []
-    return [name for name in parameters if fnmatchcase(name, pattern)]
 
 
 def _fields(pattern: object, value: object, mistakes: list[str]) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +14,7 @@ from keras2gp.conversion.registry import OwnLayers
 from keras2gp.covariance.duals.hermite import TOLERANCE
 from keras2gp.covariance.own_activations import OwnActivations
 from keras2gp.errors import InputError
+from keras2gp.kernel.variances import matching
 
 __all__ = ["Settings"]
 
@@ -84,7 +84,7 @@ class Settings:
         """Whether overrides give a layer both variances: its initialisers do not matter then."""
         stated: set[str] = set()
         for pattern, value in self.overrides.items():
-            if isinstance(pattern, str) and fnmatchcase(path, pattern):
+            if matching(pattern, (path,)):
                 stated.update(value if isinstance(value, Mapping) else ("weight", "bias"))
         return {"weight", "bias"} <= stated
 
@@ -92,7 +92,5 @@ class Settings:
         """The overrides whose pattern matches a layer."""
         names = tuple(layers)
         return {
-            pattern: value
-            for pattern, value in self.overrides.items()
-            if any(fnmatchcase(name, pattern) for name in names)
+            pattern: value for pattern, value in self.overrides.items() if matching(pattern, names)
         }

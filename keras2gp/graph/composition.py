@@ -22,26 +22,26 @@ from keras2gp.graph.ops import (
     Sum,
 )
 
-__all__ = ["composed", "function_of"]
+__all__ = ["function_of", "fuse"]
 
 _ELEMENTWISE = (Activation, Product, Scale, Shift, Sum)
 _MOST_STEPS = 64
 
 
-def composed(
+def fuse(
     op: Activation | Sum | Product,
     inputs: Sequence[int],
     nodes: Sequence[Node],
     kinds: Sequence[Kind],
 ) -> tuple[int, Composed] | None:
-    """An op of functions of one Gaussian tensor, as its activation; None if they are not.
+    """Fuse an op on functions of one Gaussian tensor into one activation of it.
 
-    Returns: the Gaussian node, and the activation of it.
+    Returns: the Gaussian node, and the activation of it; None if the inputs are not such functions.
     """
-    found = function_of(inputs, nodes, kinds)
-    if found is None:
+    function = function_of(inputs, nodes, kinds)
+    if function is None:
         return None
-    base, steps, places = found
+    base, steps, places = function
     return base, Composed.of((*steps, (op, places)))
 
 

@@ -32,15 +32,15 @@ class OtherChannels(Op):
     pointwise: ClassVar[bool] = True
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """As its input."""
+        """The input's kind."""
         return inputs[0]
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """As its input."""
+        """True if the input is never negative."""
         return inputs[0]
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """As its input."""
+        """True if the mean of the input is 0."""
         return inputs[0]
 
 

@@ -38,7 +38,7 @@ class Constants(Op):
     pointwise: ClassVar[bool] = True
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Features: it has a mean."""
+        """Kind.FEATURES: the output has a mean."""
         return Kind.UNKNOWN if Kind.UNKNOWN in inputs else Kind.FEATURES
 
 

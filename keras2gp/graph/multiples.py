@@ -28,15 +28,25 @@ from keras2gp.graph.ops import (
     Scale,
 )
 
-__all__ = ["Split", "added", "base_of", "gated", "gates_of", "quotient", "ratio", "split", "times"]
+__all__ = [
+    "ScaledNode",
+    "base_of",
+    "gated_product",
+    "gates_of",
+    "quotient",
+    "ratio",
+    "scaled_by",
+    "split",
+    "sum_of_multiples",
+]
 
 Terms = tuple[tuple[float, Activation, int], ...]
 """Coefficients, functions, and nodes that are positive multiples of one tensor."""
 
 
 @dataclass(frozen=True)
-class Split:
-    """An op on nodes: its inputs in order."""
+class ScaledNode:
+    """A node times a number known of each image: the op, and the nodes that it reads in order."""
 
     op: Multiple
     inputs: tuple[int, ...]
@@ -48,10 +58,11 @@ def split(
     factors: tuple[float, float],
     nodes: Sequence[Node],
     kinds: Sequence[Kind],
-) -> tuple[Split, Rest, int] | None:
+) -> tuple[ScaledNode, Rest, int] | None:
     """factors[0] phi(v) + factors[1] u as a multiple of one Gaussian tensor and a rest.
 
-    Returns: the multiple, the rest and its argument v; None if they are no such tensors.
+    Returns: the multiple, the rest and its argument v; None unless u and v are multiples of one
+        Gaussian tensor and phi is neither even nor a Rest.
     """
     phi = nodes[index].op
     if not isinstance(phi, Activation) or isinstance(phi, Rest) or phi.even:
@@ -59,37 +70,40 @@ def split(
     (v,) = nodes[index].inputs
     if {kinds[v], kinds[other]} != {Kind.GAUSSIAN}:
         return None
-    signs, forms = _signs(v, nodes), _forms(other, nodes)
+    signs, forms = _scale_bases(v, nodes), _forms(other, nodes)
     for base, terms in forms.items():
         if base in signs:
             straight = ((factors[1] * c, function, node) for c, function, node in terms)
-            whole = (*straight, (factors[0] * signs[base], phi, v))
-            return times(base, base, whole), Rest.beside_slope(phi), v
+            number = (*straight, (factors[0] * signs[base], phi, v))
+            return scaled_by(base, base, number), Rest.beside_slope(phi), v
     return None
 
 
-def added(
+def sum_of_multiples(
     pair: tuple[int, int],
     factors: tuple[float, float],
     nodes: Sequence[Node],
     kinds: Sequence[Kind],
-) -> Split | None:
-    """A sum of two multiples of one Gaussian tensor as one, if one of them is an op of its own."""
+) -> ScaledNode | None:
+    """A sum of two multiples of one Gaussian tensor as one multiple of it.
+
+    None unless both are such multiples, and one of them is a Multiple or a NormalizeAdded.
+    """
     if {kinds[i] for i in pair} != {Kind.GAUSSIAN}:
         return None
     first, second = (_forms(i, nodes) for i in pair)
     for base in first:
         if base in second and base not in pair and (len(first[base]) + len(second[base])) > 2:
             both = zip(factors, (first[base], second[base]), strict=True)
-            return times(base, base, tuple((f * c, phi, v) for f, t in both for c, phi, v in t))
+            return scaled_by(base, base, tuple((f * c, phi, v) for f, t in both for c, phi, v in t))
         if base in pair and base in second and len(second[base]) > 1:
             straight = (factors[0], STRAIGHT, base)
-            whole = (straight, *((factors[1] * c, phi, v) for c, phi, v in second[base]))
-            return times(base, base, whole) if base == pair[0] else None
+            number = (straight, *((factors[1] * c, phi, v) for c, phi, v in second[base]))
+            return scaled_by(base, base, number) if base == pair[0] else None
     return None
 
 
-def gated(
+def gated_product(
     pair: tuple[int, int], nodes: Sequence[Node], kinds: Sequence[Kind]
 ) -> tuple[int, Composed, Terms] | None:
     """A product of u and a function of its multiple v, as a function of v times a number.
@@ -97,15 +111,16 @@ def gated(
     u is a Gaussian tensor, or a homogeneous function of one: relu(u) = (u / v) relu(v) for a number
     u / v from 0 on.
 
-    Returns: v, the function, and u / v by nodes; None if they are no such tensors.
+    Returns: v, the function, and u / v by nodes; None unless u and v are multiples of one Gaussian
+        tensor.
     """
     for u, other in (pair, pair[::-1]):
         head, argument = _homogeneous(u, nodes, kinds)
-        found = None if argument is None else function_of([other], nodes, kinds)
-        if found is None or argument is None:
+        function = None if argument is None else function_of([other], nodes, kinds)
+        if function is None or argument is None:
             continue
-        v, steps, (place,) = found
-        terms = over(argument, v, nodes)
+        v, steps, (place,) = function
+        terms = ratio_of_nodes(argument, v, nodes)
         if terms is not None and (head is None or _is_positive(terms)):
             at = 0 if head is None else len(steps) + 1
             outer = () if head is None else ((head, (0,)),)
@@ -123,10 +138,10 @@ def quotient(
     factor, index = unscaled(index, nodes)
     node = nodes[index]
     if isinstance(node.op, Multiple) and node.inputs[1] == v != node.inputs[0]:
-        stated = zip(node.op.coefficients, node.op.functions, node.inputs[2:], strict=True)
-        return node.inputs[0], None, tuple((factor * c, phi, i) for c, phi, i in stated)
+        terms_of_op = zip(node.op.coefficients, node.op.functions, node.inputs[2:], strict=True)
+        return node.inputs[0], None, tuple((factor * c, phi, i) for c, phi, i in terms_of_op)
     head, argument = _homogeneous(index, nodes, kinds)
-    terms = None if argument is None else over(argument, v, nodes)
+    terms = None if argument is None else ratio_of_nodes(argument, v, nodes)
     if terms is None or (head is not None and not _is_positive(terms)):
         return None
     return v, head, tuple((factor * c, phi, i) for c, phi, i in terms)
@@ -134,12 +149,13 @@ def quotient(
 
 def gates_of(pair: tuple[int, int], nodes: Sequence[Node]) -> list[int]:
     """The tensors of which one of two nodes is a function, times a number."""
-    found = (nodes[unscaled(index, nodes)[1]] for index in pair)
-    return [n.inputs[1] for n in found if isinstance(n.op, Multiple) and n.inputs[0] != n.inputs[1]]
+    unscaled_nodes = (nodes[unscaled(index, nodes)[1]] for index in pair)
+    multiples = [n for n in unscaled_nodes if isinstance(n.op, Multiple)]
+    return [n.inputs[1] for n in multiples if n.inputs[0] != n.inputs[1]]
 
 
 def ratio(first: Terms, second: Terms) -> float | None:
-    """The number that the second is of the first; None if it is none."""
+    """The number that the second is times the first; None if they are not proportional."""
     if [term[1:] for term in first] != [term[1:] for term in second] or not first[0][0]:
         return None
     number = second[0][0] / first[0][0]
@@ -149,13 +165,13 @@ def ratio(first: Terms, second: Terms) -> float | None:
 
 def base_of(u: int, v: int, nodes: Sequence[Node]) -> int | None:
     """The nearest tensor that two Gaussian ones are numbers times; None if there is none."""
-    known = _signs(v, nodes)
-    return next((base for base in _signs(u, nodes) if base in known), None)
+    known = _scale_bases(v, nodes)
+    return next((base for base in _scale_bases(u, nodes) if base in known), None)
 
 
-def over(u: int, v: int, nodes: Sequence[Node]) -> Terms | None:
+def ratio_of_nodes(u: int, v: int, nodes: Sequence[Node]) -> Terms | None:
     """u / v by nodes, where both are Gaussian and multiples of one tensor; else None."""
-    signs, forms = _signs(v, nodes), _forms(u, nodes)
+    signs, forms = _scale_bases(v, nodes), _forms(u, nodes)
     for base, terms in forms.items():
         if base in signs:
             return tuple(
@@ -167,7 +183,7 @@ def over(u: int, v: int, nodes: Sequence[Node]) -> Terms | None:
 def _unscaled_term(
     c: float, phi: Activation, node: int, nodes: Sequence[Node]
 ) -> tuple[float, Activation, int]:
-    """A term of a number, of a tensor that is no multiple of another where phi is linear."""
+    """A term of a number; where phi is linear, the node is replaced by the one that it scales."""
     if phi != STRAIGHT:
         return c, phi, node
     factor, inner = unscaled(node, nodes)
@@ -193,15 +209,15 @@ def _is_positive(terms: Terms) -> bool:
     return all(c >= 0.0 and phi == STRAIGHT for c, phi, _ in terms)
 
 
-def times(index: int, base: int, terms: Terms) -> Split:
-    """A node times a number that multiples of `base` state."""
+def scaled_by(index: int, base: int, terms: Terms) -> ScaledNode:
+    """A node times the number that the terms, multiples of `base`, add up to."""
     coefficients, functions, others = zip(*terms, strict=True)
-    return Split(Multiple(coefficients, functions), (index, base, *others))
+    return ScaledNode(Multiple(coefficients, functions), (index, base, *others))
 
 
-def _signs(index: int, nodes: Sequence[Node]) -> dict[int, float]:
-    """The tensors that a node is a number times, through scales and norms, with its sign."""
-    sign, found = 1.0, {index: 1.0}
+def _scale_bases(index: int, nodes: Sequence[Node]) -> dict[int, float]:
+    """The tensors that a node is a multiple of, through scales and norms, with the signs."""
+    sign, signs = 1.0, {index: 1.0}
     while True:
         node = nodes[index]
         if isinstance(node.op, Scale) and node.op.factor:
@@ -210,14 +226,14 @@ def _signs(index: int, nodes: Sequence[Node]) -> dict[int, float]:
         elif type(node.op) is Normalize:
             index = node.inputs[node.op.group]
         else:
-            return found
-        found[index] = sign
+            return signs
+        signs[index] = sign
 
 
 def _forms(index: int, nodes: Sequence[Node]) -> dict[int, Terms]:
-    """The tensors that a node is a multiple of, and as which; the nearest first."""
+    """The tensors that a node is a multiple of, with the number's terms; the nearest first."""
     forms: dict[int, Terms] = {
-        base: ((sign, STRAIGHT, index),) for base, sign in _signs(index, nodes).items()
+        base: ((sign, STRAIGHT, index),) for base, sign in _scale_bases(index, nodes).items()
     }
     factor, index = unscaled(index, nodes)
     node = nodes[index]
@@ -229,6 +245,6 @@ def _forms(index: int, nodes: Sequence[Node]) -> dict[int, Terms]:
             straight = (factor * node.op.skip, STRAIGHT, base)
             forms[base] = straight, (factor * node.op.factor, STRAIGHT, at)
     if isinstance(node.op, Multiple) and node.inputs[0] == node.inputs[1]:
-        stated = zip(node.op.coefficients, node.op.functions, node.inputs[2:], strict=True)
-        forms[node.inputs[1]] = tuple((factor * c, phi, v) for c, phi, v in stated)
+        terms = zip(node.op.coefficients, node.op.functions, node.inputs[2:], strict=True)
+        forms[node.inputs[1]] = tuple((factor * c, phi, v) for c, phi, v in terms)
     return forms

@@ -31,7 +31,7 @@ class Normed:
     factor: float
 
     def added(self, other: Normed, first: float, second: float) -> Normed | None:
-        """The sum of both, with a coefficient each; None if it is no such tensor."""
+        """The sum of both, with a coefficient each; None if their tensors or norms differ."""
         norms = {each.norm for each in (self, other) if each.norm is not None}
         if self.base != other.base or len(norms) != 1:
             return None
@@ -41,14 +41,14 @@ class Normed:
 
     @property
     def op(self) -> NormalizeAdded | None:
-        """The op that it is, of the inputs of the normalisation."""
+        """The tensor as an op on the inputs of the normalisation; None without a normalisation."""
         return None if self.norm is None else self.norm[0].beside(self.skip, self.factor)
 
 
 def beside(
     pair: tuple[int, int], terms: Mapping[int, float], nodes: Sequence[Node]
 ) -> Normed | None:
-    """Two terms of a sum as one tensor beside its normalisation; None if they are none."""
+    """Two terms of a sum as one tensor beside its normalisation; None if they are not."""
     first, second = pair
     for one in _forms(first, nodes):
         for two in _forms(second, nodes):
@@ -66,21 +66,21 @@ def slopes(
     Returns: v, a and b.
     """
     op = nodes[index].op
-    found = halves(index, nodes, kinds)
+    parts = halves(index, nodes, kinds)
     if (
-        found is None
+        parts is None
         or kinds[other] is not Kind.GAUSSIAN
         or (isinstance(op, Activation) and op.even)
     ):
         return None
-    bases = ({form.base for form in _forms(i, nodes)} for i in (found[0], other))
-    return found if set.intersection(*bases) else None
+    bases = ({form.base for form in _forms(i, nodes)} for i in (parts[0], other))
+    return parts if set.intersection(*bases) else None
 
 
 def halves(
     index: int, nodes: Sequence[Node], kinds: Sequence[Kind]
 ) -> tuple[int, float, float] | None:
-    """An activation of a Gaussian v as a v + b |v|; None if it is no homogeneous one.
+    """An activation of a Gaussian v as a v + b |v|; None if it is not homogeneous.
 
     Returns: v, a and b.
     """
@@ -104,17 +104,17 @@ def _value(op: Activation, u: float) -> float | None:
     values: list[float] = [u]
     for step, inputs in op.steps:
         read = [values[i] for i in inputs]
-        found = _value(step, read[0]) if isinstance(step, Activation) else None
+        value = _value(step, read[0]) if isinstance(step, Activation) else None
         if step.sum_weights:
-            found = sum(c * x for c, x in zip(step.sum_weights, read, strict=True))
-        if found is None:
+            value = sum(c * x for c, x in zip(step.sum_weights, read, strict=True))
+        if value is None:
             return None
-        values.append(found)
+        values.append(value)
     return values[-1]
 
 
 def _forms(index: int, nodes: Sequence[Node]) -> list[Normed]:
-    """A node as a factor times a tensor, and as that of the tensor which it normalises."""
+    """A node as a factor times a tensor; and, for a normalisation, as a form of its argument."""
     scale, index = unscaled(index, nodes)
     forms = [Normed(index, None, scale, 0.0)]
     node = nodes[index]
@@ -127,7 +127,7 @@ def _forms(index: int, nodes: Sequence[Node]) -> list[Normed]:
 
 
 def unscaled(index: int, nodes: Sequence[Node]) -> tuple[float, int]:
-    """A node as a number times another node, which is no such multiple."""
+    """A node as a number times another node, which is not a Scale."""
     factor = 1.0
     while isinstance(op := nodes[index].op, Scale):
         factor *= op.factor

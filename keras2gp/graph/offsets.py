@@ -182,8 +182,8 @@ def loops(graph: Graph) -> tuple[Loop, ...]:
         members[loop], scales[loop] = [], {}
         begun[loop] = Loop(end, tuple(sorted(offsets)), (), {}, result)
         size = graph.nodes[end].spatial
-        along = zip(*begun[loop].offsets, strict=True)
-        scale = tuple(int(any(distances)) for distances in along) or (0,) * len(size)
+        by_axis = zip(*begun[loop].offsets, strict=True)
+        scale = tuple(int(any(distances)) for distances in by_axis) or (0,) * len(size)
         readers[end].add((loop, _within(scale, size)))
 
     apart = {i for node in graph.nodes if not node.op.keeps_axes for i in node.inputs}

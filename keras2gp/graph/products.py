@@ -10,7 +10,14 @@ from itertools import product
 
 from keras2gp.errors import Obstacle
 from keras2gp.graph.independence import may_depend
-from keras2gp.graph.multiples import base_of, gated, gates_of, quotient, ratio, times
+from keras2gp.graph.multiples import (
+    base_of,
+    gated_product,
+    gates_of,
+    quotient,
+    ratio,
+    scaled_by,
+)
 from keras2gp.graph.normed import halves
 from keras2gp.graph.ops import (
     STRAIGHT,
@@ -51,36 +58,36 @@ class ProductRewriting(Rewriting):
         return factors[0] if len(factors) == 1 else self._add(Product(), tuple(factors), path)
 
     def _gated(self, pair: tuple[int, int], path: str) -> int | None:
-        """A product of a Gaussian tensor and a function of its normalisation; None if it is not."""
-        found = gated(pair, self.builder.nodes, self.kinds)
-        if found is None:
+        """u phi(LN(u)) as one function of LN(u) times a number; None for other products."""
+        parts = gated_product(pair, self.builder.nodes, self.kinds)
+        if parts is None:
             return None
-        v, function, terms = found
-        whole = times(self._add(function, (v,), path), v, terms)
-        return self._add(whole.op, whole.inputs, path)
+        v, function, terms = parts
+        scaled = scaled_by(self._add(function, (v,), path), v, terms)
+        return self._add(scaled.op, scaled.inputs, path)
 
     def _beside_its_gate(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
         """The terms with x + x phi(LN(x)) as one function of LN(x) times a number."""
         nodes = self.builder.nodes
         for v in gates_of(pair, nodes):
-            found = [quotient(index, v, nodes, self.kinds) for index in pair]
-            if found[0] is None or found[1] is None:
+            first, second = (quotient(index, v, nodes, self.kinds) for index in pair)
+            if first is None or second is None:
                 continue
-            number = found[0][2]
-            factor = ratio(number, found[1][2])
+            number = first[2]
+            factor = ratio(number, second[2])
             if factor is None:
                 continue
             functions = tuple(
                 index if head is None else self._add(head, (index,), path)
-                for index, head, _ in (found[0], found[1])
+                for index, head, _ in (first, second)
             )
             weighted = Sum((terms[pair[0]], factor * terms[pair[1]]))
             fused = self._fused(weighted, functions, path)
             if fused is not None:
-                made = times(fused, v, number)
-                whole = self._add(made.op, made.inputs, path)
+                scaled = scaled_by(fused, v, number)
+                node = self._add(scaled.op, scaled.inputs, path)
                 left = {i: c for i, c in terms.items() if i not in pair}
-                return {**left, whole: left.get(whole, 0.0) + 1.0}
+                return {**left, node: left.get(node, 0.0) + 1.0}
         return None
 
     def _of_two_sizes(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
@@ -89,20 +96,20 @@ class ProductRewriting(Rewriting):
         Math: phi(v) = a v + b |v|, and |v| = |r| |u| for v = r u: the sizes are a number times |u|.
         """
         nodes = self.builder.nodes
-        found = [halves(index, nodes, self.kinds) for index in pair]
-        if found[0] is None or found[1] is None:
+        first, second = (halves(index, nodes, self.kinds) for index in pair)
+        if first is None or second is None:
             return None
-        base = base_of(found[0][0], found[1][0], nodes)
+        base = base_of(first[0], second[0], nodes)
         if base is None:
             return None
         left = {i: c for i, c in terms.items() if i not in pair}
         sizes = []
-        for (v, straight, size), index in zip((found[0], found[1]), pair, strict=True):
+        for (v, straight, size), index in zip((first, second), pair, strict=True):
             left[v] = left.get(v, 0.0) + terms[index] * straight
             sizes.append((terms[index] * size, STRAIGHT, v))
-        made = times(self._add(Activation("abs"), (base,), path), base, tuple(sizes))
-        whole = self._add(made.op, made.inputs, path)
-        return {**left, whole: left.get(whole, 0.0) + 1.0}
+        scaled = scaled_by(self._add(Activation("abs"), (base,), path), base, tuple(sizes))
+        node = self._add(scaled.op, scaled.inputs, path)
+        return {**left, node: left.get(node, 0.0) + 1.0}
 
     def _refused_product(self, pair: tuple[int, int], path: str) -> Obstacle:
         shared = may_depend(*(self.origins[i] for i in pair))
@@ -136,7 +143,7 @@ class ProductRewriting(Rewriting):
     def _written_out(
         self, products: Products, index: int, path: str, *, squares: bool
     ) -> Products | None:
-        """The products with one factor as what it is made of; None if it is no sum or product."""
+        """The products with one factor written out; None if it is neither a sum nor a product."""
         node = self.builder.nodes[index]
         squared = self._squared(index) if squares else None
         if squared is not None:
@@ -155,10 +162,10 @@ class ProductRewriting(Rewriting):
             inner = {(i,): c for i, c in parts.items()}
         result: Products = {}
         for factors, coefficient in products.items():
-            made: Products = {tuple(i for i in factors if i != index): coefficient}
+            expanded: Products = {tuple(i for i in factors if i != index): coefficient}
             for _ in range(factors.count(index)):
-                made = _multiplied(made, inner)
-            for both, c in made.items():
+                expanded = _multiplied(expanded, inner)
+            for both, c in expanded.items():
                 if not squares and len(set(both)) < len(both):
                     return None
                 result[both] = result.get(both, 0.0) + c
@@ -168,7 +175,7 @@ class ProductRewriting(Rewriting):
         return result if 0 < len(result) <= _MOST_PRODUCTS else None
 
     def _squared(self, index: int) -> tuple[int, float] | None:
-        """The node whose square, times a number, another one is; None if it is no square."""
+        """The node v and the number c of a node c v^2; None for any other node."""
         node = self.builder.nodes[index]
         op = node.op
         if isinstance(op, Activation) and op.name == "square":
@@ -181,11 +188,11 @@ class ProductRewriting(Rewriting):
 
     def _written_parts(self, indices: Sequence[int]) -> list[int]:
         """The nodes, and those that they are sums of."""
-        found = list(indices)
-        for index in found:
+        parts = list(indices)
+        for index in parts:
             node = self.builder.nodes[index]
-            found += [i for i in node.inputs if node.op.sum_weights and i not in found]
-        return found
+            parts += [i for i in node.inputs if node.op.sum_weights and i not in parts]
+        return parts
 
 
 def _factors(products: Products) -> list[int]:
@@ -195,8 +202,8 @@ def _factors(products: Products) -> list[int]:
 
 def _multiplied(first: Products, second: Products) -> Products:
     """The product of two sums of products."""
-    made: Products = {}
+    products: Products = {}
     for (one, a), (two, b) in product(first.items(), second.items()):
         both = tuple(sorted((*one, *two)))
-        made[both] = made.get(both, 0.0) + a * b
-    return made
+        products[both] = products.get(both, 0.0) + a * b
+    return products

@@ -1,4 +1,4 @@
-"""A graph that is written anew, and the random layers that each of its tensors is made of."""
+"""A graph rewritten node by node, with the random layers that each tensor depends on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from keras2gp.errors import Obstacle
-from keras2gp.graph.composition import composed
+from keras2gp.graph.composition import fuse
 from keras2gp.graph.graph import GraphBuilder
 from keras2gp.graph.independence import Origins, OtherChannels, may_depend, origins
 from keras2gp.graph.ops import Activation, Kind, Op, Product, Shift, Sum
@@ -19,11 +19,11 @@ Terms = dict[int, float]
 
 
 _THE_DATA = frozenset([-1])
-"""In the place of random layers: what all tensors of data are made of."""
+"""Stands for a source shared by all data tensors, so that any two of them count as dependent."""
 
 
 class Rewriting:
-    """The nodes that were written so far: their sources, origins, kinds, and whether of mean 0.
+    """A graph under construction: each node's sources, origins, kind, and whether its mean is 0.
 
     moves: whether an op of the network moves channels
     """
@@ -42,7 +42,7 @@ class Rewriting:
         if index == len(self.sources):
             sources = op.sources(index, [self.sources[i] for i in inputs])
             if self.moves and isinstance(op, OtherChannels):
-                # What moves channels may bring those of one number together with others.
+                # An op that moves channels may pair channels of equal number with others.
                 sources |= self.sources[inputs[0]]
             self.sources.append(sources)
             self.origins.append(origins(op, index, [self.origins[i] for i in inputs]))
@@ -75,7 +75,7 @@ class Rewriting:
         return self.shifted[index, shift]
 
     def _shifted_inputs(self, index: int, shift: int) -> list[tuple[int, int]]:
-        """The nodes that a renumbered node is made of, and how they are renumbered."""
+        """The inputs of a renumbered node, each with the shift of its channels."""
         node = self.builder.nodes[index]
         if isinstance(node.op, OtherChannels):
             return [(node.inputs[0], shift + node.op.shift)]
@@ -84,7 +84,7 @@ class Rewriting:
         return [(i, shift) for i in node.inputs]
 
     def _renumbered(self, index: int, shift: int, inputs: Sequence[int]) -> int:
-        """A node with its channels renumbered, from the same of its inputs."""
+        """A node with its channels renumbered, from its renumbered inputs."""
         node = self.builder.nodes[index]
         if isinstance(node.op, OtherChannels):
             return inputs[0]
@@ -97,9 +97,9 @@ class Rewriting:
     def _fused(
         self, op: Activation | Sum | Product, inputs: tuple[int, ...], path: str
     ) -> int | None:
-        """The op as one activation of a Gaussian tensor; None if it is none."""
-        found = composed(op, inputs, self.builder.nodes, self.kinds)
-        return None if found is None else self._add(found[1], (found[0],), path)
+        """The op as one activation of a Gaussian tensor; None if it is not one."""
+        fused = fuse(op, inputs, self.builder.nodes, self.kinds)
+        return None if fused is None else self._add(fused[1], (fused[0],), path)
 
     def _dependent_factors(self, factors: Sequence[int]) -> tuple[int, int] | None:
         for first, second in combinations(factors, 2):
@@ -108,7 +108,7 @@ class Rewriting:
         return None
 
     def _has_free_factor(self, index: int, other: int) -> bool:
-        """Whether a node is made of products with a factor of mean 0 that is its own.
+        """Whether a node is a product with a factor of mean 0 that does not depend on the other.
 
         Products that were summed over channels, or moved to other positions, count.
         """
@@ -138,9 +138,11 @@ class Rewriting:
     def _shared_layer(
         self, pair: tuple[int, int], path: str, what: str, shared: frozenset[int], why: str
     ) -> Obstacle:
-        """The obstacle of two branches, from the nodes of the random layers that both are made of.
+        """The obstacle of two branches that depend on the same random layers.
 
-        what, why: what is made of the branches, and what follows from the layer
+        what: "sum" or "product", the op on the branches
+        why:  what follows from the shared layer
+        shared: the nodes of the layers
         """
         if shared <= _THE_DATA:
             return Obstacle(

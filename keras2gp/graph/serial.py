@@ -13,7 +13,6 @@ from keras2gp.graph.graph import Graph, Node
 
 __all__ = ["graph_from_dict", "graph_to_dict"]
 
-_ABSTRACT = ("Op", "Opaque", "Mixing", "Weighted")
 _MOST_NODES = 100_000
 _MOST_NUMBER = 2**31
 _LONGEST_TEXT = 2**20
@@ -24,10 +23,52 @@ _COUNTS = frozenset({"window", "strides", "dilation", "factors", "size", "channe
 
 
 _OPS: dict[str, type[ops.Op]] = {
-    name: value
-    for name, value in vars(ops).items()
-    if isinstance(value, type) and issubclass(value, ops.Op) and name not in _ABSTRACT
+    op.__name__: op
+    for op in (
+        ops.Activation,
+        ops.Affine,
+        ops.AveragePool,
+        ops.Axes,
+        ops.Calls,
+        ops.Combination,
+        ops.Composed,
+        ops.Crop,
+        ops.Depthwise,
+        ops.Dilate,
+        ops.Flip,
+        ops.Gain,
+        ops.Input,
+        ops.Interpolate,
+        ops.Matrix,
+        ops.Mixture,
+        ops.Multiple,
+        ops.Normalize,
+        ops.NormalizeAdded,
+        ops.Pad,
+        ops.Patches,
+        ops.Permute,
+        ops.Polynomial,
+        ops.Positions,
+        ops.Product,
+        ops.Recurrent,
+        ops.Repeat,
+        ops.Reshape,
+        ops.ReshapeEach,
+        ops.Rest,
+        ops.Scale,
+        ops.Select,
+        ops.Shift,
+        ops.Shuffle,
+        ops.Spread,
+        ops.Stack,
+        ops.Sum,
+        ops.Tokens,
+        ops.Total,
+        ops.Upsample,
+        ops.Weigh,
+    )
 }
+"""The ops that a file may name, and no others."""
 
 
 def graph_to_dict(graph: Graph) -> dict[str, Any]:

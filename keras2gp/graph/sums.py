@@ -22,7 +22,7 @@ from itertools import combinations
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph, GraphBuilder, Node
 from keras2gp.graph.independence import OtherChannels
-from keras2gp.graph.multiples import added, split
+from keras2gp.graph.multiples import split, sum_of_multiples
 from keras2gp.graph.normed import beside, slopes
 from keras2gp.graph.ops import (
     Activation,
@@ -71,7 +71,7 @@ class _Resolver(ProductRewriting):
         return _unmarked(self.builder.graph(renamed[self.graph.output])), self.obstacles
 
     def _read(self, op: Op, inputs: tuple[int, ...], path: str) -> int:
-        """A node of the network: a sum, product or activation as what it is of independent ones."""
+        """A node of the network: a sum, product or activation over independent tensors."""
         if isinstance(op, Sum):
             return self._add_sum(op, inputs, path)
         if isinstance(op, Product):
@@ -91,7 +91,7 @@ class _Resolver(ProductRewriting):
         return self._add(op, inputs, path)
 
     def _before_gain(self, op: Activation, index: int, path: str) -> int | None:
-        """phi(gamma u) as |gamma| phi(u), for a homogeneous phi; None if it is no such.
+        """phi(gamma u) as |gamma| phi(u), for a homogeneous phi; None for another.
 
         Maps of positions may stand in between, since gamma is one number for each channel.
         """
@@ -144,13 +144,13 @@ class _Resolver(ProductRewriting):
                 self.obstacles.append(self._refusal(pair, path))
                 break
             terms = resolved
-        kept = {index: c for index, c in terms.items() if c != 0.0}
-        if not kept:  # x - x: zero, with the shape of x
+        nonzero = {index: c for index, c in terms.items() if c != 0.0}
+        if not nonzero:  # x - x: zero, with the shape of x
             return self._add(Scale(0.0), (next(iter(terms)),), path)
-        if len(kept) == 1:
-            ((index, coefficient),) = kept.items()
+        if len(nonzero) == 1:
+            ((index, coefficient),) = nonzero.items()
             return index if coefficient == 1.0 else self._add(Scale(coefficient), (index,), path)
-        return self._add(Sum(tuple(kept.values())), tuple(kept), path)
+        return self._add(Sum(tuple(nonzero.values())), tuple(nonzero), path)
 
     def _dependent(self, terms: Terms, apart: set[tuple[int, int]]) -> tuple[int, int] | None:
         """Two terms that share a source; apart: pairs that share one and are uncorrelated."""
@@ -178,7 +178,7 @@ class _Resolver(ProductRewriting):
         return False
 
     def _joined(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
-        """The terms with the two as one map of the tensor that both are maps of; None if none is.
+        """The terms with the two as one map of the tensor that both are maps of; None without one.
 
         Of several such tensors the nearest: fewest ops are composed.
         """
@@ -207,19 +207,19 @@ class _Resolver(ProductRewriting):
 
     def _beside_its_norm(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
         """The terms with the two as one op, if one is the normalisation of the other."""
-        found = beside(pair, terms, self.builder.nodes)
-        if found is None or found.norm is None or found.op is None:
+        normed = beside(pair, terms, self.builder.nodes)
+        if normed is None or normed.norm is None or normed.op is None:
             return None
-        made = self._add(found.op, found.norm[1], path)
+        node = self._add(normed.op, normed.norm[1], path)
         left = {i: c for i, c in terms.items() if i not in pair}
-        return {**left, made: left.get(made, 0.0) + 1.0}
+        return {**left, node: left.get(node, 0.0) + 1.0}
 
     def _beside_its_size(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
         """The terms with one of the two as a v + b |v|, of a v that is a number times the other."""
         for index, other in (pair, pair[::-1]):
-            found = slopes(index, other, self.builder.nodes, self.kinds)
-            if found is not None:
-                v, *factors = found
+            parts = slopes(index, other, self.builder.nodes, self.kinds)
+            if parts is not None:
+                v, *factors = parts
                 left = {i: c for i, c in terms.items() if i != index}
                 size = self._add(Activation("abs"), (v,), path)
                 for node, factor in zip((v, size), factors, strict=True):
@@ -232,20 +232,20 @@ class _Resolver(ProductRewriting):
         left = {i: c for i, c in terms.items() if i not in pair}
         for index, other in (pair, pair[::-1]):
             factors, nodes = (terms[index], terms[other]), self.builder.nodes
-            multiple = added((index, other), factors, nodes, self.kinds)
+            multiple = sum_of_multiples((index, other), factors, nodes, self.kinds)
             if multiple is None:
-                found = split(index, other, factors, nodes, self.kinds)
-                if found is None:
+                parts = split(index, other, factors, nodes, self.kinds)
+                if parts is None:
                     continue
-                multiple, rest, v = found
+                multiple, rest, v = parts
                 beside = self._add(rest, (v,), path)
                 left[beside] = left.get(beside, 0.0) + terms[index]
-            whole = self._add(multiple.op, multiple.inputs, path)
-            return {**left, whole: left.get(whole, 0.0) + 1.0}
+            node = self._add(multiple.op, multiple.inputs, path)
+            return {**left, node: left.get(node, 0.0) + 1.0}
         return None
 
     def _as_function(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
-        """The terms with the two as one activation of a Gaussian tensor; None if they are none."""
+        """The terms with the two as one activation of a Gaussian tensor; None if they are not."""
         weighted = Sum(tuple(terms[index] for index in pair))
         fused = self._fused(weighted, pair, path)
         if fused is None:
@@ -254,7 +254,7 @@ class _Resolver(ProductRewriting):
         return {**left, fused: left.get(fused, 0.0) + 1.0}
 
     def _as_polynomial(self, terms: Terms, pair: tuple[int, int], path: str) -> Terms | None:
-        """The terms with the two as products of independent tensors; None if they are none such.
+        """The terms with the two as products of independent tensors; None if they are not.
 
         t h + (1 - t) x: what depends on each other is written out until nothing does.
         """
@@ -284,9 +284,9 @@ class _Resolver(ProductRewriting):
         inner[second.inputs[0]] = inner.get(second.inputs[0], 0.0) + terms[pair[1]]
         if any(isinstance(self.builder.nodes[i].op, Mixture) for i in inner):
             return None
-        made = self._add(first.op, (self._add_terms(inner, path),), path)
+        total = self._add(first.op, (self._add_terms(inner, path),), path)
         left = {i: c for i, c in terms.items() if i not in pair}
-        return {**left, made: left.get(made, 0.0) + 1.0}
+        return {**left, total: left.get(total, 0.0) + 1.0}
 
     def _behind(self, index: int) -> list[int]:
         """The node and all that it is a separable map of."""

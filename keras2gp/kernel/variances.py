@@ -1,8 +1,8 @@
-"""Changes of a kernel's variances, by layer or by pattern."""
+"""Layers by name or by pattern, and changes of their variances."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,9 +11,22 @@ from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.errors import PriorError, one_line
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["changed_variances", "variances_html"]
+__all__ = ["changed_variances", "matching", "variances_html"]
 
 _NAMES = ("weight", "bias")
+
+
+def matching(pattern: object, layers: Iterable[str]) -> list[str]:
+    """The layers whose name a pattern matches, in their order; none for what is not text.
+
+    Args:
+        pattern: a shell pattern, in which upper and lower case differ: * any text, ? one
+            character, [ab] a choice.
+        layers: their names.
+    """
+    if not isinstance(pattern, str):
+        return []
+    return [layer for layer in layers if fnmatchcase(layer, pattern)]
 
 
 def changed_variances(
@@ -29,7 +42,7 @@ def changed_variances(
         The new variances.
 
     Raises:
-        PriorError: a name is no layer's and matches none, or a variance is negative or not finite.
+        PriorError: a name matches no layer, or a variance is negative or not finite.
     """
     if not isinstance(changes, Mapping):
         raise PriorError(
@@ -37,8 +50,8 @@ def changed_variances(
         )
     changed = dict(parameters)
     for name, change in changes.items():
-        for layer in _layers(name, parameters):
-            changed[layer] = _changed(layer, changed[layer], change)
+        for layer in _named_layers(name, parameters):
+            changed[layer] = _variances(layer, changed[layer], change)
     return changed
 
 
@@ -49,11 +62,14 @@ def variances_html(parameters: Mapping[str, LayerVariances]) -> str:
     return html.table(("layer", *header), rows, header)
 
 
-def _layers(name: Any, parameters: Mapping[str, LayerVariances]) -> list[str]:
-    """The layers that a name or a pattern stands for. Raises: PriorError if there is none."""
+def _named_layers(name: Any, parameters: Mapping[str, LayerVariances]) -> list[str]:
+    """The layer of that name, else those that match it as a pattern.
+
+    Raises: PriorError if no layer does.
+    """
     if name in parameters:
         return [name]
-    matched = [layer for layer in parameters if isinstance(name, str) and fnmatchcase(layer, name)]
+    matched = matching(name, parameters)
     if not matched:
         hint = did_you_mean(name, parameters)
         layers = one_line(", ".join(parameters))
@@ -61,7 +77,8 @@ def _layers(name: Any, parameters: Mapping[str, LayerVariances]) -> list[str]:
     return matched
 
 
-def _changed(layer: str, old: LayerVariances, change: Any) -> LayerVariances:
+def _variances(layer: str, old: LayerVariances, change: Any) -> LayerVariances:
+    """The variances that a change gives a layer. Raises: PriorError if they are not variances."""
     if isinstance(change, LayerVariances):
         return change
     weight, bias = _pair(layer, old, change)

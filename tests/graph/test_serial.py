@@ -194,3 +194,14 @@ def test_a_refused_layer_is_not_written():
     b = GraphBuilder()
     with pytest.raises(GraphError):
         graph_to_dict(b.graph(b.add(op.Opaque("o", ()), (), "o")))
+
+
+@pytest.mark.parametrize("name", sorted(ABSTRACT | UNSAVED | {"SharedWeights", "Graph"}))
+def test_ops_that_no_kernel_holds_are_not_read(name, monkeypatch):
+    """A class of that name in the package of ops is not enough: the list names each op."""
+    added = type("SharedWeights", (op.Scale,), {})
+    monkeypatch.setattr(op, "SharedWeights", added, raising=False)
+    data = text()
+    node(data, "Scale")["op"] = name
+    with pytest.raises(ModelFileError, match=name):
+        graph_from_dict(data)

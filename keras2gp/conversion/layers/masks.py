@@ -18,7 +18,7 @@ from keras2gp.conversion.context import Context
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.errors import Obstacle
 from keras2gp.graph.graph import Graph
-from keras2gp.graph.packing import MaskForm, moved_inputs, paths_of_held, without_held
+from keras2gp.graph.packing import MaskForm, moved_inputs, paths_of_held_states, without_held_states
 
 __all__ = [
     "any_sign",
@@ -127,8 +127,8 @@ def without_gaps(
             else:
                 data = moved_together(ops.cast(data, state.settings.dtype), weights)
             state.data[index] = (key, data)
-    graph = without_held(graph, done, forms)
-    return graph, [_still(path) for path in paths_of_held(graph)]
+    graph = without_held_states(graph, done, forms)
+    return graph, [_still(path) for path in paths_of_held_states(graph)]
 
 
 def _still(path: str) -> Obstacle:

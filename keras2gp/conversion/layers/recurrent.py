@@ -21,7 +21,7 @@ from keras2gp.conversion.layers.masks import (
 )
 from keras2gp.conversion.tensor import Tensor
 from keras2gp.graph.ops import AveragePool, Crop, Flip, Op, Product, Recurrent, Reshape, Sum, Weigh
-from keras2gp.graph.packing import Held
+from keras2gp.graph.packing import HeldStates
 from keras2gp.layer_table import LAYERS
 
 __all__ = ["read_bidirectional", "read_simple_rnn"]
@@ -98,7 +98,7 @@ def _states(
     if layer.return_sequences:
         states.append(fused(layer.activation, steps, context))
         if mask is not None:
-            op = Weigh() if layer.zero_output_for_mask else Held()
+            op = Weigh() if layer.zero_output_for_mask else HeldStates()
             states = [context.weighed(states[0], mask, _block(layer), op)]
     if layer.return_state or not layer.return_sequences:
         states += [fused(layer.activation, last, context)] * (2 - len(states))

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, Matrix, Tensor, Vector
 from keras2gp.covariance.dual import Limited
-from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments
+from keras2gp.covariance.duals.coefficients import INTERPOLATION, HermiteMoments
 from keras2gp.covariance.duals.elementary import correlation_statistics
 
 __all__ = [
@@ -133,7 +133,7 @@ def _by_clenshaw(modes: Matrix, x: Tensor) -> Tensor:
 class Tabulated(Limited):
     """A dual whose moments of one image are a table over sqrt(q), up to a limit."""
 
-    def _tabulate(self, at_nodes: Moments, limit: float, *, slope: bool = False) -> bool:
+    def _tabulate(self, at_nodes: HermiteMoments, limit: float, *, slope: bool = False) -> bool:
         """Makes the table, with E[phi'] if a form reads it; whether it holds between its nodes."""
         columns = [at_nodes.mean, at_nodes.energy.sum(1), at_nodes.steepness.sum(1)]
         values = np.stack([*columns, *[at_nodes.slopes[:, 0]] * slope], 1)

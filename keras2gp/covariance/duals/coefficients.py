@@ -20,7 +20,8 @@ from keras2gp._util.arrays import Array, Matrix, Tensor, Vector
 
 __all__ = [
     "INTERPOLATION",
-    "Moments",
+    "HermiteMoments",
+    "KinkedFunction",
     "Smooth",
     "Table",
     "ValueAndSlope",
@@ -47,7 +48,7 @@ _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
 @dataclass(frozen=True)
-class Moments:
+class HermiteMoments:
     """Moments of phi(sigma z), one row for each sigma.
 
     sigma:     standard deviations, [S]
@@ -85,7 +86,7 @@ def _by_parity(values: Matrix) -> Matrix:
 
 def moments(
     phi: Callable[[Tensor], Tensor], kinks: Sequence[float], sigma: Vector, degree: int
-) -> Moments:
+) -> HermiteMoments:
     """The moments for every sigma > 0, with b_0 to b_degree.
 
     phi:   the function, of a TensorFlow tensor; TensorFlow differentiates it
@@ -99,7 +100,7 @@ def moments(
 
 def _moments(
     evaluate: ValueAndSlope, sigma: Vector, points: Sequence[tuple[Vector, Vector]], degree: int
-) -> Moments:
+) -> HermiteMoments:
     ends = np.cumsum([len(z) for z, _ in points])[:-1]
     u = np.concatenate([s * z for s, (z, _) in zip(sigma, points, strict=True)])
     parts = [np.split(a, ends) for a in _even_and_odd(evaluate(u), evaluate(-u))]
@@ -116,7 +117,7 @@ def _moments(
         rows.append((mean / s, np.array(energy) / s**2, np.array(steepness)))
     means, energies, steep = (np.array(c) for c in zip(*rows, strict=True))
     slopes = _slopes([z for z, _ in points], sides, degree)
-    return Moments(sigma, at_zero, means, slopes, energies, steep)
+    return HermiteMoments(sigma, at_zero, means, slopes, energies, steep)
 
 
 def _slopes(points: Sequence[Vector], sides: Sequence[Matrix], degree: int) -> Matrix:
@@ -153,8 +154,30 @@ class Smooth:
     kappa: float
 
     def __call__(self, u: Tensor) -> Tensor:
-        """Its values."""
+        """phi(u) - kappa |u|, of the shape of u."""
         return self.phi(u) - self.kappa * tf.abs(u)
+
+
+@dataclass(frozen=True)
+class KinkedFunction:
+    """An elementwise function, smooth but for some points.
+
+    phi:   the function, of a TensorFlow tensor
+    kinks: where phi or a derivative jumps
+    kappa: half of the jump of phi' at 0
+    """
+
+    phi: Callable[[Tensor], Tensor]
+    kinks: Sequence[float]
+    kappa: float
+
+    def moments(self, sigma: Vector, degree: int) -> HermiteMoments:
+        """The moments of phi for every sigma > 0, with b_0 to b_degree."""
+        return moments(self.phi, self.kinks, sigma, degree)
+
+    def smooth_moments(self, sigma: Vector, degree: int) -> HermiteMoments:
+        """The moments of phi(u) - kappa |u|."""
+        return moments(Smooth(self.phi, self.kappa), self.kinks, sigma, degree)
 
 
 def compiled(phi: Callable[[Tensor], Tensor]) -> ValueAndSlope:

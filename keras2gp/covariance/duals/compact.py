@@ -10,34 +10,33 @@ energy beyond is a part of the tolerance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from keras2gp._util.arrays import ImageMap, PairMap, Tensor, Vector
+from keras2gp._util.arrays import ImageMap, PairMap, Vector
 from keras2gp.covariance.dual import Statistics
 from keras2gp.covariance.duals.chebyshev import Tabulated, is_smooth, roots, table
-from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments, Smooth, moments
-from keras2gp.covariance.duals.compact_sums import READ, CompactSum, Rows, designed
+from keras2gp.covariance.duals.coefficients import INTERPOLATION, HermiteMoments, KinkedFunction
+from keras2gp.covariance.duals.compact_sums import READ, CoefficientRows, CompactSum, designed
 from keras2gp.covariance.duals.elementary import correlation_statistics
-from keras2gp.covariance.duals.homogeneous import Abs
-from keras2gp.covariance.duals.series import moments_of_abs
+from keras2gp.covariance.duals.series import moments_of_abs, slope_with_kink, with_kink
 
 __all__ = ["FAR", "Compact", "compact_of", "narrow_of", "wide_of"]
 
 _LIMITS = 8.0, 4.0, 2.0
 """Largest variances that are tried: those of networks at their initialisers are near 1."""
 _NARROW_LIMITS = 2.0, 1.05
-"""The same for the form that is faster still."""
+"""Limits tried for the narrow form."""
 _NARROWED = 0.85
-"""Largest cost of that form, in costs of the other: less of a gain is not worth its program."""
+"""Largest cost of the narrow form, in costs of the compact one: below that its program pays off."""
 _WIDE_LIMITS = 8.0, 4.0
-"""The same for the form beyond a compact one that ends before them."""
+"""Limits tried for the wide form."""
 _WIDENED = 0.5
-"""Largest cost of that form, in costs of the general one's columns."""
+"""Largest cost of the wide form relative to the general form's columns."""
 _LIMIT_BEFORE_CORNERS = 1.05
-"""The same for functions with corners apart from 0, which show from a few deviations on."""
+"""Limit tried for functions with corners away from 0, whose effect appears a few deviations out."""
 FAR = 2.5
 """Least distance of a corner, in deviations: nearer ones leave terms that fall too slowly."""
 _LONGEST = 400
@@ -52,10 +51,10 @@ _LEAST_COST = 60.0
 
 
 class Compact(Tabulated):
-    """A dual at variances up to a limit; beyond it its moments are not numbers.
+    """A dual at variances up to a limit; beyond it its moments are NaN.
 
     Args:
-        phi, kinks, kappa: of an expanded dual (hermite.py).
+        function: phi.
         limit: the largest variance.
         tolerances: of the covariance, relative to the root of both variances, and of the
             derivative if that is needed.
@@ -66,21 +65,18 @@ class Compact(Tabulated):
 
     def __init__(
         self,
-        phi: Callable[[Tensor], Tensor],
-        kinks: Sequence[float],
-        kappa: float,
+        function: KinkedFunction,
         limit: float,
         tolerances: Sequence[float],
         *,
         most: float = _LARGEST_COST,
     ) -> None:
+        kappa = function.kappa
         self.limit, self.kappa = limit, kappa
-        cornered = any(kinks)
+        cornered = any(function.kinks)
         sigma = roots(limit, _MANY_NODES if cornered else _NODES)
-        whole = moments(phi, kinks, sigma, _LONGEST)
-        psi = whole
-        if kappa:
-            psi = moments(Smooth(phi, kappa), kinks, sigma, _LONGEST)
+        whole = function.moments(sigma, _LONGEST)
+        psi = function.smooth_moments(sigma, _LONGEST) if kappa else whole
         self.sums: list[CompactSum] = []
         self._tables = []
         smooth = self._tabulate(whole, limit) or not cornered
@@ -90,21 +86,21 @@ class Compact(Tabulated):
                 break  # phi overflows, or is constant
             end = _LONGEST
             if cornered:
-                end = _enough(psi, kappa, kind, sizes[kind], _SHARE * tolerance)
+                end = _sufficient_degree(psi, kappa, kind, sizes[kind], _SHARE * tolerance)
             weights = np.ones(end + 1) if kind else 1 / np.sqrt(np.arange(1, end + 2))
             slopes = weights * whole.slopes[:, : end + 1]
             if not is_smooth(slopes / sizes[kind][:, None]):
                 break
             kink, of_kink = _kink(kappa, kind, weights, end)
-            rows = Rows(
+            rows = CoefficientRows(
                 slopes - kink if kappa else slopes, kink, sizes[kind], psi.tails(end)[kind], of_kink
             )
-            made = designed(rows, tolerance, math.inf if kind else most)
-            if made is None:
+            compact_sum = designed(rows, tolerance, math.inf if kind else most)
+            if compact_sum is None:
                 break
-            self.sums.append(made)
-            self._tables.append(table(made.columns(slopes, kink), limit))
-        self.errors = [float(made.bound) + INTERPOLATION for made in self.sums]
+            self.sums.append(compact_sum)
+            self._tables.append(table(compact_sum.columns(slopes, kink), limit))
+        self.errors = [float(each.bound) + INTERPOLATION for each in self.sums]
         self.width = self.sums[0].width if self.sums else 0
 
     @property
@@ -122,24 +118,17 @@ class Compact(Tabulated):
         # From rho: beyond the border the root is 0, and the result must be 0 whatever c is.
         inside = c if self.sums[0].is_zero_without_columns else rho * root1 * root2
         total = m1 * m2 + inside * self.sums[0].value(rho, b1, b2)
-        if self.kappa == 0:
-            return total
-        rest = Abs().covariance(rho * root1 * root2, (root1, inverse1), (root2, inverse2))
-        return total + self.kappa**2 * (rest - (2 / math.pi) * root1 * root2)
+        return with_kink(total, self.kappa, rho, (root1, inverse1), (root2, inverse2))
 
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         (_, root1, inverse1, _, b1), (_, root2, inverse2, _, b2) = s1, s2
         rho = tf.clip_by_value(c * inverse1 * inverse2, -1, 1)
         total = self.sums[1].value(rho, b1, b2)
-        if self.kappa == 0:
-            return total
-        return total + self.kappa**2 * Abs().derivative(c, (root1, inverse1), (root2, inverse2))
+        return slope_with_kink(total, self.kappa, c, (root1, inverse1), (root2, inverse2))
 
 
 def compact_of(
-    phi: Callable[[Tensor], Tensor],
-    kinks: Sequence[float],
-    kappa: float,
+    function: KinkedFunction,
     tolerances: Sequence[float],
     columns: int | None = None,
     *,
@@ -156,57 +145,43 @@ def compact_of(
     if columns is not None:
         most = min(most, 0.9 * READ * columns)
     limits: tuple[float, ...] = _LIMITS
-    corners = [abs(t) for t in kinks if t]
+    corners = [abs(t) for t in function.kinks if t]
     if corners:
         far = min(corners) >= nearest * math.sqrt(_LIMIT_BEFORE_CORNERS)
         limits = (_LIMIT_BEFORE_CORNERS,) if far else ()
-    return _first(limits, most, phi, kinks, kappa, tolerances=tolerances)
+    return _first_within_cost(limits, most, function, tolerances)
 
 
 def narrow_of(
-    phi: Callable[[Tensor], Tensor],
-    kinks: Sequence[float],
-    kappa: float,
-    tolerances: Sequence[float],
-    compact: Compact | None,
+    function: KinkedFunction, tolerances: Sequence[float], compact: Compact | None
 ) -> Compact | None:
     """A cheaper form than the compact one, up to a smaller variance."""
-    if compact is None or compact.cost <= _LEAST_COST or any(kinks):
+    if compact is None or compact.cost <= _LEAST_COST or any(function.kinks):
         return None
     limits = [limit for limit in _NARROW_LIMITS if limit < compact.limit]
-    most = _NARROWED * compact.cost
-    return _first(limits, most, phi, kinks, kappa, tolerances=tolerances)
+    return _first_within_cost(limits, _NARROWED * compact.cost, function, tolerances)
 
 
 def wide_of(
-    phi: Callable[[Tensor], Tensor],
-    kinks: Sequence[float],
-    kappa: float,
+    function: KinkedFunction,
     tolerances: Sequence[float],
     compact: Compact | None,
     *,
     columns: int,
 ) -> Compact | None:
     """A form beyond the compact one's variances that costs a part of the general form's columns."""
-    if compact is None or compact.limit >= min(_WIDE_LIMITS) or any(kinks):
+    if compact is None or compact.limit >= min(_WIDE_LIMITS) or any(function.kinks):
         return None
-    most = _WIDENED * READ * columns
-    return _first(_WIDE_LIMITS, most, phi, kinks, kappa, tolerances=tolerances)
+    return _first_within_cost(_WIDE_LIMITS, _WIDENED * READ * columns, function, tolerances)
 
 
-def _first(
-    limits: Sequence[float],
-    most: float,
-    phi: Callable[[Tensor], Tensor],
-    kinks: Sequence[float],
-    kappa: float,
-    *,
-    tolerances: Sequence[float],
+def _first_within_cost(
+    limits: Sequence[float], most: float, function: KinkedFunction, tolerances: Sequence[float]
 ) -> Compact | None:
     """The form for the first limit that has one within a cost."""
     for limit in limits:
         with np.errstate(over="ignore", invalid="ignore"):
-            dual = Compact(phi, kinks, kappa, limit, tolerances, most=most)
+            dual = Compact(function, limit, tolerances, most=most)
         if len(dual.sums) == len(tolerances) and dual.cost <= most:
             return dual
     return None
@@ -220,7 +195,9 @@ def _kink(kappa: float, kind: int, weights: Vector, end: int) -> tuple[Vector, V
     return kappa * weights * kink.slopes[0, : end + 1], kappa**2 * kink.tails(end)[kind][0]
 
 
-def _enough(psi: Moments, kappa: float, kind: int, size: Vector, tolerance: float) -> int:
+def _sufficient_degree(
+    psi: HermiteMoments, kappa: float, kind: int, size: Vector, tolerance: float
+) -> int:
     """The least degree beyond which the energy is within a tolerance; else the largest."""
     for end in range(8, _LONGEST, 4):
         _, of_kink = _kink(kappa, kind, np.ones(end + 1), end)

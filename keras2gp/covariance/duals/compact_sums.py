@@ -32,7 +32,7 @@ from keras2gp.covariance.duals.chebyshev import (
 )
 from keras2gp.covariance.duals.elementary import polynomial
 
-__all__ = ["READ", "CompactSum", "Rows", "designed"]
+__all__ = ["READ", "CoefficientRows", "CompactSum", "designed"]
 
 _KEPT, _SHAPES = 32, 5
 """Most terms that are kept of either parity, and most shapes of its tail."""
@@ -48,8 +48,8 @@ _BETWEEN_POINTS = 1 / math.cos(math.pi / 8)
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Parts that a sum is made of, at K variances.
+class CoefficientRows:
+    """Coefficients of a sum, one row for each of K variances.
 
     psi:     v_n without the closed form's part, [K, n]
     kink:    k_n, the closed form's part, [n]
@@ -171,7 +171,7 @@ class CompactSum:
         return total
 
 
-def designed(rows: Rows, tolerance: float, most: float) -> CompactSum | None:
+def designed(rows: CoefficientRows, tolerance: float, most: float) -> CompactSum | None:
     """The cheapest sum within a tolerance; None if there is none of `most` steps for a parity."""
     # Relative to S all are polynomials of one degree, a constant is one that is not constant.
     relative, inverse = between_nodes(rows.psi / rows.size[:, None]), between_nodes(1 / rows.size)
@@ -183,10 +183,10 @@ def designed(rows: Rows, tolerance: float, most: float) -> CompactSum | None:
         share = rest if parity == parities[-1] else rest / 2
         kink = rows.kink[parity::2]
         both = lost[parity], share
-        found = _tail(parity, parts[parity], inverse, kink, tolerances=both, most=most)
-        if found is None:
+        tail = _tail(parity, parts[parity], inverse, kink, tolerances=both, most=most)
+        if tail is None:
             return None
-        tails.append(found)
+        tails.append(tail)
     return CompactSum(tuple(tails))
 
 

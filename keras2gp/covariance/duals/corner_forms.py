@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras2gp._util.arrays import Tensor
 from keras2gp.covariance.dual import Dual, Limited
 from keras2gp.covariance.duals.chebyshev import roots
+from keras2gp.covariance.duals.coefficients import KinkedFunction
 from keras2gp.covariance.duals.compact import FAR, compact_of
 from keras2gp.covariance.duals.corner_slopes import WithSlopes, corner_slopes_of
 from keras2gp.covariance.duals.far_corners import far_corners_of
@@ -52,7 +53,7 @@ class Cornered:
 
     @property
     def is_straight(self) -> bool:
-        """Whether all pieces are."""
+        """Whether all pieces are straight."""
         return all(len(p) <= 2 for p in self.polynomials)
 
 
@@ -82,9 +83,7 @@ def _sums(function: Cornered) -> list[Limited]:
         return []
     kappa = dict(zip(function.edges, function.jumps, strict=True)).get(0.0, 0.0) / 2
     form = compact_of(
-        function.phi,
-        function.edges,
-        kappa,
+        KinkedFunction(function.phi, function.edges, kappa),
         (TOLERANCE,),
         most=_MOST,
         # Curves that meet without a corner leave terms that fall faster.
@@ -115,9 +114,9 @@ def _with_slopes(function: Cornered, form: Limited) -> Limited:
         with tf.init_scope():
             q = tf.constant(roots(form.limit, _NODES) ** 2)
             steepness = np.asarray(function.integrals.derivative_second_moment(q))
-            found = corner_slopes_of(
+            slopes = corner_slopes_of(
                 corners, function.start, steepness, form.limit, tolerance=_SLOPE_TOLERANCE
             )
-        if found is not None:
-            return WithSlopes(form, *found)
+        if slopes is not None:
+            return WithSlopes(form, *slopes)
     return WithSlopes(form, function.integrals, _SLOPE_TOLERANCE)

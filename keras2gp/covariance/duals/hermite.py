@@ -27,11 +27,15 @@ from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
 from keras2gp._util.text import received_text
 from keras2gp.covariance.base import Reach
 from keras2gp.covariance.dual import Dual, Statistics
-from keras2gp.covariance.duals.coefficients import INTERPOLATION, Smooth, moments
+from keras2gp.covariance.duals.coefficients import INTERPOLATION, KinkedFunction
 from keras2gp.covariance.duals.compact import Compact, compact_of, narrow_of, wide_of
 from keras2gp.covariance.duals.elementary import correlation_statistics
-from keras2gp.covariance.duals.homogeneous import Abs
-from keras2gp.covariance.duals.series import Series, moments_of_abs
+from keras2gp.covariance.duals.series import (
+    Series,
+    moments_of_abs,
+    slope_with_kink,
+    with_kink,
+)
 from keras2gp.errors import InputError
 
 __all__ = ["LARGEST_DEGREE", "TOLERANCE", "Hermite"]
@@ -180,20 +184,14 @@ class Hermite(Dual):
         (m1, root1, inverse1, b1), (m2, root2, inverse2, b2) = s1, s2
         rho = tf.clip_by_value(c * inverse1 * inverse2, -1, 1)
         total = m1 * m2 + c * _series(self).value(rho, b1, b2)
-        if self.kappa == 0:
-            return total
-        # From rho: beyond the border the root is 0, and the result must be 0 whatever c is.
-        rest = Abs().covariance(rho * root1 * root2, (root1, inverse1), (root2, inverse2))
-        return total + self.kappa**2 * (rest - (2 / math.pi) * root1 * root2)
+        return with_kink(total, self.kappa, rho, (root1, inverse1), (root2, inverse2))
 
     def derivative(self, c: PairMap, s1: Statistics, s2: Statistics) -> PairMap:
         """E[phi'(u) phi'(v)] by the series, and the part of a kink at 0 in closed form."""
         (_, root1, inverse1, b1), (_, root2, inverse2, b2) = s1, s2
         rho = tf.clip_by_value(c * inverse1 * inverse2, -1, 1)
         total = _series(self).value(rho, b1, b2, derivative=True)
-        if self.kappa == 0:
-            return total
-        return total + self.kappa**2 * Abs().derivative(c, (root1, inverse1), (root2, inverse2))
+        return slope_with_kink(total, self.kappa, c, (root1, inverse1), (root2, inverse2))
 
     def variance(self, q: ImageMap, s: Statistics) -> ImageMap:
         """E[phi(u)^2] for variances q whose statistics s = prepare(q) are known."""
@@ -223,9 +221,13 @@ class Hermite(Dual):
         return self.prepare(q)[3][..., 0, :] if 0 in powers else tf.zeros_like(q)
 
 
+def _function(dual: Hermite) -> KinkedFunction:
+    return KinkedFunction(dual.phi, dual.kinks, dual.kappa)
+
+
 @cache
 def _series(dual: Hermite) -> Series:
-    return Series(dual.phi, dual.kinks, dual.kappa, dual.degree, dual.reach)
+    return Series(_function(dual), dual.degree, dual.reach)
 
 
 @cache
@@ -248,14 +250,14 @@ def _least_degree(dual: Hermite, tolerance: float) -> int:
 def _compact(dual: Hermite, *, tangent: bool) -> Compact | None:
     tolerances = _tolerances(dual, tangent=tangent)
     with tf.init_scope():
-        return compact_of(dual.phi, dual.kinks, dual.kappa, tolerances, _series(dual).width)
+        return compact_of(_function(dual), tolerances, _series(dual).width)
 
 
 @cache
 def _narrow(dual: Hermite, *, tangent: bool) -> Compact | None:
     tolerances, compact = _tolerances(dual, tangent=tangent), _compact(dual, tangent=tangent)
     with tf.init_scope():
-        return narrow_of(dual.phi, dual.kinks, dual.kappa, tolerances, compact)
+        return narrow_of(_function(dual), tolerances, compact)
 
 
 @cache
@@ -263,7 +265,7 @@ def _wide(dual: Hermite, *, tangent: bool) -> Compact | None:
     tolerances, compact = _tolerances(dual, tangent=tangent), _compact(dual, tangent=tangent)
     with tf.init_scope():
         columns = _series(dual).width
-        return wide_of(dual.phi, dual.kinks, dual.kappa, tolerances, compact, columns=columns)
+        return wide_of(_function(dual), tolerances, compact, columns=columns)
 
 
 @cache
@@ -280,11 +282,9 @@ def _bounds(dual: Hermite, q: Vector, degrees: Sequence[int]) -> tuple[Matrix, M
 
     Math: 2 T of psi for either parity; with a kink that has the tail A, 2 (T + 2 sqrt(A T)).
     """
-    whole = moments(dual.phi, dual.kinks, np.sqrt(q), max(degrees))
-    smooth = whole
-    if dual.kappa:
-        psi = Smooth(dual.phi, dual.kappa)
-        smooth = moments(psi, dual.kinks, np.sqrt(q), max(degrees))
+    function, sigma = _function(dual), np.sqrt(q)
+    whole = function.moments(sigma, max(degrees))
+    smooth = function.smooth_moments(sigma, max(degrees)) if dual.kappa else whole
     sizes = whole.second / q, whole.steepness.sum(1)
     rows: tuple[list[Vector], list[Vector]] = [], []
     for degree in degrees:

@@ -31,10 +31,10 @@ import tensorflow as tf
 from keras2gp._util.arrays import ImageMap, Matrix, PairMap, Tensor, Vector
 from keras2gp.covariance.dual import Dual, Statistics
 from keras2gp.covariance.duals.chebyshev import Tabulated, roots
-from keras2gp.covariance.duals.coefficients import INTERPOLATION, Moments, moments
+from keras2gp.covariance.duals.coefficients import INTERPOLATION, HermiteMoments, moments
 from keras2gp.covariance.duals.elementary import FALL_ERROR, correlation_statistics, fall
-from keras2gp.covariance.duals.homogeneous import Abs
 from keras2gp.covariance.duals.sample_points import ALL, ODD
+from keras2gp.covariance.duals.series import with_kink
 
 __all__ = ["Sampled", "sampled_of"]
 
@@ -71,7 +71,7 @@ class Sampled(Tabulated):
 
     def __init__(
         self,
-        at_nodes: Moments,
+        at_nodes: HermiteMoments,
         corners: tuple[Sequence[float], Sequence[float]],
         count: int,
         *,
@@ -99,10 +99,7 @@ class Sampled(Tabulated):
         total = mean1 * mean2 + inside * (
             slope1 * slope2 + rho * self._integral(rho, inverse1, inverse2)
         )
-        if not self._kink:
-            return total
-        rest = Abs().covariance(inside, (root1, inverse1), (root2, inverse2))
-        return total + (self._kink / 2) ** 2 * (rest - (2 / math.pi) * root1 * root2)
+        return with_kink(total, self._kink / 2, rho, (root1, inverse1), (root2, inverse2))
 
     def _integral(self, rho: PairMap, inverse1: ImageMap, inverse2: ImageMap) -> PairMap:
         """The integral of (1 - x) F(x rho), without a corner at 0 with itself."""
@@ -151,19 +148,19 @@ def sampled_of(
         return []
     sigma = np.geomspace(min(min(corners) / _UNSEEN, top / 2), top, _DEVIATIONS)
     bounds = _bounds(whole, edges, jumps, sigma, start)
-    found: list[Sampled] = []
+    forms: list[Sampled] = []
     for count, rows in bounds.items():
         within = np.flatnonzero(np.maximum.accumulate(rows) <= tolerance)
         limit = float(sigma[within[-1]]) ** 2 if len(within) else 0.0
-        if limit < limits[0] or (len(found) > 1 and found[1].limit >= limit):
+        if limit < limits[0] or (len(forms) > 1 and forms[1].limit >= limit):
             continue
         at_nodes = moments(phi, edges, roots(limit, _NODES), 0)
         error = float(rows[: within[-1] + 1].max())
         form = Sampled(at_nodes, (edges, jumps), count, limit=limit, error=error)
-        found = [*found[:1], *[form] * form.holds]
+        forms = [*forms[:1], *[form] * form.holds]
         if within[-1] == _DEVIATIONS - 1:
             break
-    return found
+    return forms
 
 
 def _bounds(

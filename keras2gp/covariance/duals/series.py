@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
 from functools import cache
 
 import numpy as np
 import tensorflow as tf
 
 from keras2gp._util.arrays import ImageMap, PairMap, Tensor
-from keras2gp.covariance.duals.coefficients import Moments, Table, moments, nodes
+from keras2gp.covariance.duals.coefficients import (
+    HermiteMoments,
+    KinkedFunction,
+    Table,
+    moments,
+    nodes,
+)
+from keras2gp.covariance.duals.homogeneous import Abs
 
-__all__ = ["Series", "moments_of_abs"]
+__all__ = ["Series", "moments_of_abs", "slope_with_kink", "with_kink"]
 
 _NEGLIGIBLE = 1e-13
 """Coefficients below this, relative to the largest, are 0 by symmetry."""
 
 
 class Series:
-    """The series of one phi: its powers of rho, and the table of its coefficients up to `reach`.
+    """The series of one function: its powers of rho, and a table of its coefficients up to `reach`.
 
     mean:    table of (E[phi] - phi(0)) / sqrt(q)
     at_zero: phi(0)
@@ -26,15 +33,8 @@ class Series:
     of squares beyond N, of the covariance and of the derivative.
     """
 
-    def __init__(
-        self,
-        phi: Callable[[Tensor], Tensor],
-        kinks: Sequence[float],
-        kappa: float,
-        degree: int,
-        reach: float,
-    ) -> None:
-        exact = moments(phi, kinks, nodes(), degree)
+    def __init__(self, function: KinkedFunction, degree: int, reach: float) -> None:
+        exact, kappa = function.moments(nodes(), degree), function.kappa
         coefficients = exact.slopes / np.sqrt(np.arange(1, degree + 2))
         # Where phi overflows its moments are not numbers, and neither is the kernel.
         sizes = np.abs(coefficients[np.isfinite(coefficients).all(1)]).max(0)
@@ -137,6 +137,41 @@ def _power(rho: PairMap, square: PairMap, n: int) -> PairMap:
 
 
 @cache
-def moments_of_abs(degree: int) -> Moments:
+def moments_of_abs(degree: int) -> HermiteMoments:
     """The moments of |u|, which are the same at any sigma."""
     return moments(tf.abs, (0.0,), np.ones(1), degree)
+
+
+def with_kink(
+    total: PairMap,
+    kappa: float,
+    rho: PairMap,
+    first: tuple[ImageMap, ImageMap],
+    second: tuple[ImageMap, ImageMap],
+) -> PairMap:
+    """A covariance with the part of kappa |u|, less that of its mean and slope, in closed form.
+
+    first, second: sqrt(q) and 1 / sqrt(q) of either image
+    """
+    if kappa == 0:
+        return total
+    (root1, _), (root2, _) = first, second
+    # From rho: beyond the border the root is 0, and the result must be 0 whatever c is.
+    rest = Abs().covariance(rho * root1 * root2, first, second)
+    return total + kappa**2 * (rest - (2 / math.pi) * root1 * root2)
+
+
+def slope_with_kink(
+    total: PairMap,
+    kappa: float,
+    c: PairMap,
+    first: tuple[ImageMap, ImageMap],
+    second: tuple[ImageMap, ImageMap],
+) -> PairMap:
+    """A derivative of the covariance with the part of kappa |u| in closed form.
+
+    first, second: sqrt(q) and 1 / sqrt(q) of either image
+    """
+    if kappa == 0:
+        return total
+    return total + kappa**2 * Abs().derivative(c, first, second)

@@ -85,7 +85,7 @@ class Margin:
 
     @property
     def added(self) -> Spatial:
-        """By how much it makes a tensor longer."""
+        """The number of positions by which the margin makes a tensor longer, on each axis."""
         return tuple(2 * m + p for m, p in zip(self.zeros, self.period, strict=True))
 
 
@@ -214,7 +214,7 @@ class Op:
         return Kind.FEATURES
 
     def sources(self, index: int, inputs: Sequence[frozenset[int]]) -> frozenset[int]:
-        """The nodes whose random weights the output is made of, for those of the inputs.
+        """The nodes whose random weights the output depends on, from the same of the inputs.
 
         index: the op's own node
         """
@@ -311,7 +311,7 @@ class Op:
         return offset
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...] | None:
-        """The op on maps with an axis of calls in front, which it leaves alone; None if it is none.
+        """The ops that do the same on maps with an axis of calls in front; None if no ops do.
 
         size: the input's spatial shape without that axis
         rank: axes of the maps behind that axis; axes that the input lacks are of one position
@@ -321,12 +321,12 @@ class Op:
 
     @property
     def separable(self) -> Op | None:
-        """The op as a sum of linear maps along each axis; None if it is none."""
+        """The op as a sum of separable linear maps; None if it is not one."""
         return None
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
         """The op on an input of that size, as a sum of separable maps.
 
-        Raises: GraphError if it is none.
+        Raises: GraphError if it is not one.
         """
         raise GraphError(f"{self.title} is not a separable linear map of {size}")

@@ -61,11 +61,11 @@ class Input(Op):
 
     @property
     def packs_offsets(self) -> bool:
-        """The second image is read cyclically."""
+        """True: the second image is read cyclically."""
         return True
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Data."""
+        """Kind.DATA."""
         return Kind.DATA
 
 
@@ -93,7 +93,7 @@ class Opaque(Op):
         return self.size
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Unknown."""
+        """Kind.UNKNOWN."""
         return Kind.UNKNOWN
 
 
@@ -139,12 +139,12 @@ class Depthwise(Weighted):
     )
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Features."""
+        """Kind.FEATURES: the output depends on one channel alone."""
         return Kind.FEATURES
 
     @property
     def refuses_data(self) -> Refusal | None:
-        """The input has few channels."""
+        """The refusal: the input has few channels, and the op sums over none of them."""
         why = (
             "the input has a fixed number of channels, and a depthwise convolution sums over none "
             "of them: what follows sees a few random filters, whose second moments stay random "
@@ -163,7 +163,7 @@ class Mixture(Op):
 
     @property
     def additive(self) -> bool:
-        """It has several inputs."""
+        """False: the op has several inputs."""
         return False
 
 
@@ -178,16 +178,16 @@ class Activation(Op):
 
     @property
     def title(self) -> str:
-        """The activation by its name."""
+        """The activation's name."""
         return f"activation {self.name}"
 
     @property
     def function(self) -> Op | None:
-        """Itself."""
+        """The op itself."""
         return self
 
     def with_function(self, function: Op) -> Op:
-        """The other one."""
+        """The other function, which takes the place of this op."""
         return function
 
     @property
@@ -206,24 +206,24 @@ class Activation(Op):
         return self.name in _EVEN
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Features."""
+        """Kind.FEATURES."""
         return Kind.FEATURES
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """By the function."""
+        """True if the function has no negative values."""
         return self.name in _NEVER_NEGATIVE
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """An odd function of a Gaussian tensor."""
+        """True for an odd function: its argument is Gaussian of mean 0."""
         return self.name in _ODD
 
     def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """None: Gaussian inputs have the mean 0."""
+        """No inputs: Gaussian arguments have the mean 0."""
         return ()
 
     @property
     def refuses_data(self) -> Refusal | None:
-        """Data among random channels; Keras runs an activation of data alone."""
+        """The refusal of data joined with random channels; Keras runs activations of data alone."""
         why = (
             "the input is not random, and it stands beside random channels here: the activation "
             "of its channels is not known from their mean covariance"
@@ -243,27 +243,27 @@ class Sum(Op):
     pointwise: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of every term."""
+        """The shape that all terms share."""
         if len(set(inputs)) != 1:
             raise GraphError(f"a sum of different shapes {inputs}")
         return inputs[0]
 
     @property
     def sum_weights(self) -> tuple[float, ...]:
-        """Its coefficients."""
+        """The coefficients of the terms."""
         return self.coefficients
 
     @property
     def keeps_zeros(self) -> bool:
-        """Zeros add up to zero."""
+        """True: a sum of zeros is zero."""
         return True
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """A sum of terms that never are."""
+        """True if neither a term nor a coefficient may be negative."""
         return min(self.coefficients) >= 0.0 and all(inputs)
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
-        """Of features and data two or more have means whose products count."""
+        """True if two inputs are features or data: the product of their means counts."""
         return sum(kind in (Kind.FEATURES, Kind.DATA) for kind in inputs) > 1
 
 
@@ -277,16 +277,16 @@ class Scale(Op):
 
     @property
     def sum_weights(self) -> tuple[float, ...]:
-        """Its factor."""
+        """The factor, as the weight of the one term."""
         return (self.factor,)
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """Unless the factor is negative."""
+        """True unless the factor or the input may be negative."""
         return self.factor >= 0.0 and inputs[0]
 
     @property
     def separable(self) -> Op:
-        """Itself."""
+        """The op itself: it is a separable map."""
         return self
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:

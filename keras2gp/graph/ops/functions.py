@@ -31,20 +31,20 @@ class Shift(Op):
     )
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Features: it has a mean."""
+        """Kind.FEATURES: the output has a mean."""
         return Kind.UNKNOWN if Kind.UNKNOWN in inputs else Kind.FEATURES
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """Unless the constant may make it so."""
+        """True unless the constant or the input may be negative."""
         return self.constant >= 0.0 and inputs[0]
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
-        """The mean of features or data is multiplied by the constant."""
+        """True for features and data: the constant multiplies their mean."""
         return not {Kind.FEATURES, Kind.DATA}.isdisjoint(inputs)
 
     @property
     def keeps_zeros(self) -> bool:
-        """Never: the constant stands beyond the border too."""
+        """False: the constant is added beyond the border too."""
         return False
 
 
@@ -87,23 +87,23 @@ class Composed(Activation):
 
     @property
     def identity_from_zero(self) -> bool:
-        """Not known."""
+        """False: it is not known of a composed function."""
         return False
 
     @property
     def homogeneous(self) -> bool:
-        """Not known."""
+        """False: it is not known of a composed function."""
         return False
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """By its steps, of an argument of any sign."""
+        """True if the last step is never negative, whatever the sign of the argument."""
         never = [False]
         for op, read in self.steps:
             never.append(op.never_negative([never[i] for i in read]))
         return never[-1]
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of the argument."""
+        """The argument's shape."""
         return inputs[0]
 
 

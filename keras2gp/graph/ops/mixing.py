@@ -42,11 +42,11 @@ class Mixing(Op):
 
     @property
     def separable(self) -> Op:
-        """Itself."""
+        """The op itself: it is a sum of separable maps."""
         return self
 
     def input_offset(self, offset: Ratios) -> Ratios:
-        """There is not one; see input_offsets."""
+        """Raises GraphError: the op reads several offsets (input_offsets)."""
         raise GraphError(f"{self.title} reads several offsets")
 
     def input_offsets(self, offsets: frozenset[Offset], size: Spatial) -> frozenset[Offset]:
@@ -55,13 +55,13 @@ class Mixing(Op):
         Raises: GraphError if there are more than can be computed.
         """
         sources: set[Offset] = set()
-        along = [sorted(set(values)) for values in zip(*offsets, strict=True)]
+        by_axis = [sorted(set(values)) for values in zip(*offsets, strict=True)]
         maps = self.maps(size)
         for first, second in product(maps, maps):
             self._check_bands(first, size)
             axes = [
                 {d: sorted(source_offsets(b1, b2, [d])) for d in values}
-                for b1, b2, values in zip(first.bands, second.bands, along, strict=True)
+                for b1, b2, values in zip(first.bands, second.bands, by_axis, strict=True)
             ]
             for offset in offsets:
                 if math.prod(len(axis[d]) for axis, d in zip(axes, offset, strict=True)) > _MOST:
@@ -90,7 +90,7 @@ class AveragePool(Mixing):
     keeps_sign: ClassVar[bool] = True
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """A window of one call."""
+        """The same op with windows of one call each."""
         pads = along(self.pads, (0, 0), rank)
         return (AveragePool(along(self.window, 1, rank), along(self.strides, 1, rank), pads),)
 
@@ -104,7 +104,7 @@ class AveragePool(Mixing):
         return tuple(out)
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """Weights 1 / (positions inside)."""
+        """One map, whose weights are 1 / (positions of the window inside the image)."""
         bands = []
         for n, k, s, (before, _), m in zip(
             size, self.window, self.strides, self.pads, self.spatial((size,)), strict=True
@@ -126,7 +126,7 @@ class Upsample(Mixing):
     keeps_sign: ClassVar[bool] = True
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Nothing along the calls."""
+        """The same op; the axis of calls stays as it is."""
         return (replace(self, factors=along(self.factors, 1, rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
@@ -134,7 +134,7 @@ class Upsample(Mixing):
         return tuple(n * u for n, u in zip(inputs[0], self.factors, strict=True))
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """One position each."""
+        """One map, each of whose rows reads one position."""
         bands = [
             tuple((g // u, (1.0,)) for g in range(n * u))
             for n, u in zip(size, self.factors, strict=True)
@@ -165,7 +165,7 @@ class Interpolate(Mixing):
         return self.size
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """The weights of the neighbours along each axis after that of the calls."""
+        """A Matrix of the neighbours' weights for each axis whose size changes."""
         sizes = enumerate(zip(size, self.size, strict=True))
         return tuple(Matrix(axis + 1, self._rows(n, m)) for axis, (n, m) in sizes if n != m)
 
@@ -174,7 +174,7 @@ class Interpolate(Mixing):
         return tuple(row + (0.0,) * (n - len(row)) for row in ends)
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """Two neighbours for each position, or one."""
+        """One map, each of whose rows reads two neighbours, or one."""
         bands = (self._band(n, m) for n, m in zip(size, self.size, strict=True))
         return (SeparableMap(1.0, tuple(bands)),)
 
@@ -204,11 +204,11 @@ class Select(Mixing):
     keeps_sign: ClassVar[bool] = True
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Nothing along the calls."""
+        """The same op; the axis of calls stays as it is."""
         return (replace(self, places=along(self.places, (), rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """As many as there are places."""
+        """The number of places along each axis, or the axis's size if it has none."""
         (size,) = inputs
         if len(self.places) != len(size) or any(
             not 0 <= place < n for n, axis in zip(size, self.places, strict=True) for place in axis
@@ -217,7 +217,7 @@ class Select(Mixing):
         return tuple(len(axis) or n for n, axis in zip(size, self.places, strict=True))
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """One selection along each axis."""
+        """One map, a selection along each axis."""
         axes = zip(size, self.places, strict=True)
         bands = (selection(places) if places else identity(n) for n, places in axes)
         return (SeparableMap(1.0, tuple(bands)),)
@@ -234,11 +234,11 @@ class Matrix(Mixing):
     rows: tuple[tuple[float, ...], ...]
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """The axis after that of the calls."""
+        """The same op; its axis has one more in front."""
         return (replace(self, axis=self.axis + 1),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """As many positions as rows along the axis."""
+        """The input's shape, with the number of rows along the axis."""
         (size,) = inputs
         fits = 0 <= self.axis < len(size) and self.rows
         if not fits or {len(row) for row in self.rows} != {size[self.axis]}:
@@ -246,11 +246,11 @@ class Matrix(Mixing):
         return (*size[: self.axis], len(self.rows), *size[self.axis + 1 :])
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """Unless a weight is negative."""
+        """True unless a weight or the input may be negative."""
         return inputs[0] and min(map(min, self.rows)) >= 0.0
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """The rows along the axis."""
+        """One map, with the rows along the axis and the identity along others."""
         bands = [identity(n) for n in size]
         bands[self.axis] = tuple(map(trimmed, self.rows))
         return (SeparableMap(1.0, tuple(bands)),)
@@ -268,7 +268,7 @@ class Combination(Mixing):
     chains: tuple[tuple[Op, ...], ...]
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of every chain."""
+        """The shape that all chains give."""
         shapes = set()
         for chain in self.chains:
             size = inputs[0]
@@ -280,13 +280,13 @@ class Combination(Mixing):
         return shapes.pop()
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """A sum of chains of which none changes a sign."""
+        """True if neither the input, nor a coefficient, nor a chain makes a negative number."""
         links = (link for chain in self.chains for link in chain)
         never = all(link.never_negative([True]) for link in links)
         return min(self.coefficients) >= 0.0 and inputs[0] and never
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """The chains, each composed into one band along each axis."""
+        """The maps of the chains, each composed into one band along each axis."""
         maps: list[SeparableMap] = []
         for coefficient, chain in zip(self.coefficients, self.chains, strict=True):
             terms = [SeparableMap(coefficient, tuple(identity(n) for n in size))]

@@ -54,7 +54,7 @@ class Gain(Op):
 
     @property
     def positive(self) -> Gain:
-        """The absolute value of the factors.
+        """The same op with the absolute values of the factors.
 
         For a Gaussian A of mean 0, gamma A is |gamma| A in law; so phi(gamma A) is |gamma| phi(A)
         for a homogeneous phi.
@@ -67,25 +67,25 @@ class Gain(Op):
         return self.mean == self.absolute
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Features."""
+        """Kind.FEATURES: each channel has a factor of its own."""
         return Kind.UNKNOWN if Kind.UNKNOWN in inputs else Kind.FEATURES
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """Unless a factor may be negative."""
+        """True unless a factor or the input may be negative."""
         return self.never_turns and inputs[0]
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """If its input or the factor is."""
+        """True if the mean of the input is 0, or that of the factor."""
         return all(inputs) or self.mean == 0.0
 
     @property
     def keeps_zeros(self) -> bool:
-        """It multiplies."""
+        """True: zero times the factor is zero."""
         return True
 
     @property
     def refuses_data(self) -> Refusal | None:
-        """Data times something random."""
+        """The refusal: each of the input's few channels has a random factor."""
         hint = "a convolution or Dense layer before it, or a gamma that starts at a constant"
         return Refusal("random gamma on the input", FEW_CHANNELS, hint)
 
@@ -114,16 +114,16 @@ class Normalize(Op):
 
     @property
     def plain(self) -> Normalize:
-        """The normalisation alone."""
+        """The normalisation without a term beside it: the op itself."""
         return self
 
     def beside(self, skip: float, factor: float) -> NormalizeAdded:
-        """The group beside it, with a coefficient each."""
+        """skip times the group plus factor times its normalisation, as one op."""
         stated = {each.name: getattr(self, each.name) for each in fields(Normalize)}
         return NormalizeAdded(**stated, skip=skip, factor=factor)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of every input."""
+        """The shape that all groups share."""
         if len(set(inputs)) != 1 or len(inputs) != len(self.weights):
             raise GraphError(f"a normalisation of {len(self.weights)} groups of shapes {inputs}")
         if not 0 <= self.group < len(inputs) or len(self.axes) != len(inputs[0]):
@@ -134,45 +134,45 @@ class Normalize(Op):
 
     @property
     def packs_offsets(self) -> bool:
-        """It multiplies every position by numbers of both images."""
+        """True: the op multiplies every position by numbers of both images."""
         return True
 
     @property
     def keeps_zeros(self) -> bool:
-        """Both images are multiplied by a number."""
+        """True: the op multiplies by numbers of both images."""
         return True
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Each call has statistics of its own."""
+        """The same op with statistics of its own for each call."""
         return (replace(self, axes=along(self.axes, False, rank)),)
 
     def on_axes(self, rank: int) -> Op | None:
-        """Statistics of each position, or of all of them."""
+        """The same op if its statistics are taken over all axes or over none; else None."""
         alike = len(set(self.axes)) == 1
         return replace(self, axes=self.axes[:1] * rank) if alike and rank else None
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """That of its group: the divisor is not random at infinite width."""
+        """The group's kind: the divisor is not random at infinite width."""
         return Kind.UNKNOWN if Kind.UNKNOWN in inputs else inputs[self.group]
 
     def sources(self, index: int, inputs: Sequence[frozenset[int]]) -> frozenset[int]:
-        """Those of its group: the divisor is not random at infinite width."""
+        """The group's sources: the divisor is not random at infinite width."""
         return inputs[self.group]
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """As its group, if no mean is taken away."""
+        """True if the group is never negative and no mean is taken away."""
         return not self.centered and inputs[self.group]
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """If its groups are."""
+        """True if all groups have the mean 0."""
         return all(inputs)
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
-        """The mean of features or data is taken away, from them or from their mean square."""
+        """True for features and data where v is the variance: their mean is taken away."""
         return self.deviation and not {Kind.FEATURES, Kind.DATA}.isdisjoint(inputs)
 
     def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """Its group."""
+        """The group."""
         return (inputs[self.group],)
 
 
@@ -188,9 +188,9 @@ class NormalizeAdded(Normalize):
 
     @property
     def plain(self) -> Normalize:
-        """The normalisation alone."""
+        """The normalisation without the term beside it."""
         return Normalize(**{each.name: getattr(self, each.name) for each in fields(Normalize)})
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """As its group, if nothing is taken away."""
+        """True if both coefficients are from 0 on and neither term may be negative."""
         return min(self.skip, self.factor) >= 0.0 and super().never_negative(inputs)

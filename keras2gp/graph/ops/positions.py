@@ -58,43 +58,43 @@ class Patches(Op):
 
     @property
     def packs_offsets(self) -> bool:
-        """A window stays on its side of the seam."""
+        """True: a window stays on its side of the seam."""
         return True
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """A window of one call."""
+        """The same op with windows of one call each."""
         window, strides, dilation = (
             along(values, 1, rank) for values in (self.window, self.strides, self.dilation)
         )
         return (Patches(window, strides, dilation, along(self.pads, (0, 0), rank)),)
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """A window of one tap moves positions; a larger one stands for random weights."""
+        """True if the input is, for one tap; False for a larger window, of random weights."""
         return self.taps == 1 and inputs[0]
 
     @property
     def reads_outside(self) -> bool:
-        """Unless it takes single positions of the image itself."""
+        """True unless the op takes single positions of the image itself."""
         return self.taps > 1 or any(map(any, self.pads))
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        """Its taps."""
+        """The taps along each axis."""
         axes = zip(self.window, self.strides, self.dilation, self.pads, strict=True)
         return tuple(Reading(k, s, r, before) for k, s, r, (before, _) in axes)
 
     @property
     def keeps_zeros(self) -> bool:
-        """Only of single positions: a window beyond the border still reads positions inside."""
+        """True for single positions: a larger window beyond the border reads positions inside."""
         return not self.reads_outside
 
     def input_offset(self, offset: Ratios) -> Ratios:
-        """Stride times the offset: both windows move together."""
+        """The stride times the offset: both windows move together."""
         return tuple(s * d for s, d in zip(self.strides, offset, strict=True))
 
     @property
     def separable(self) -> Op | None:
-        """The average over one position, if it takes single positions of the image itself."""
+        """The average over one position, if the op takes single positions of the image itself."""
         if self.reads_outside:
             return None
         return AveragePool(self.window, self.strides, self.pads)
@@ -108,11 +108,11 @@ class Positions(Op):
     linear: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """No spatial axis is left."""
+        """(): no spatial axis is left."""
         return ()
 
     def on_axes(self, rank: int) -> Op:
-        """All of them."""
+        """The same op on all of the axes."""
         return Positions(rank)
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
@@ -121,7 +121,7 @@ class Positions(Op):
         return (Patches(along(size, 1, rank), ones, ones, ((0, 0),) * (rank + 1)),)
 
     def input_offset(self, offset: Ratios) -> Ratios:
-        """Equal positions only: weights of different positions are independent."""
+        """0: weights of different positions are independent."""
         return (0,) * self.rank
 
 
@@ -138,11 +138,11 @@ class _Selection(Op):
 
     @property
     def separable(self) -> Op:
-        """Itself."""
+        """The op itself: it is a separable map."""
         return self
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """One selection along each axis."""
+        """One map, a selection along each axis."""
         bands = (selection(self.positions(axis, n)) for axis, n in enumerate(size))
         return (SeparableMap(1.0, tuple(bands)),)
 
@@ -155,29 +155,29 @@ class Pad(_Selection):
 
     @property
     def reads_outside(self) -> bool:
-        """The zeros that it adds are beyond its input's border."""
+        """True: the zeros that the op adds are beyond its input's border."""
         return True
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        """Single positions."""
+        """Single positions along each axis."""
         return tuple(Reading(1, 1, 1, before) for before, _ in self.pads)
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Nothing along the calls."""
+        """The same op; the axis of calls stays as it is."""
         return (replace(self, pads=along(self.pads, (0, 0), rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """Grown by the zeros."""
+        """n + before + after on each axis."""
         return tuple(n + a + b for n, (a, b) in zip(inputs[0], self.pads, strict=True))
 
     @property
     def packs_offsets(self) -> bool:
-        """As a window of one tap."""
+        """True: it reads like a window of one tap."""
         return True
 
     def positions(self, axis: int, size: int) -> Sequence[int | None]:
-        """0 outside of the input."""
+        """The positions with None before and after them, for the zeros."""
         before, after = self.pads[axis]
         return [g if 0 <= g < size else None for g in range(-before, size + after)]
 
@@ -191,15 +191,15 @@ class Crop(_Selection):
 
     @property
     def keeps_zeros(self) -> bool:
-        """The positions that it removes are beyond the new border."""
+        """False: the positions that the op removes are beyond the new border."""
         return False
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Nothing along the calls."""
+        """The same op; the axis of calls stays as it is."""
         return (replace(self, crops=along(self.crops, (0, 0), rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """Shrunk by the positions removed."""
+        """n - before - after on each axis."""
         out = tuple(n - a - b for n, (a, b) in zip(inputs[0], self.crops, strict=True))
         if min(out, default=1) < 1:
             raise GraphError(f"cropping {self.crops} leaves nothing of {inputs[0]}")
@@ -207,11 +207,11 @@ class Crop(_Selection):
 
     @property
     def packs_offsets(self) -> bool:
-        """The positions that stay keep their sides."""
+        """True: the positions that stay keep their sides."""
         return True
 
     def positions(self, axis: int, size: int) -> Sequence[int | None]:
-        """Those that stay."""
+        """The positions that stay."""
         before, after = self.crops[axis]
         return range(before, size - after)
 
@@ -227,13 +227,13 @@ class Flip(_Selection):
     keeps_constants: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """As before."""
+        """The input's shape."""
         if len(self.axes) != len(inputs[0]):
             raise GraphError(f"axes {self.axes} of {inputs[0]} positions")
         return inputs[0]
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """The calls in their order."""
+        """The same op; the axis of calls keeps its order."""
         return (Flip(along(self.axes, False, rank)),)
 
     def input_offset(self, offset: Ratios) -> Ratios:
@@ -241,7 +241,7 @@ class Flip(_Selection):
         return tuple(-d if flip else d for d, flip in zip(offset, self.axes, strict=True))
 
     def positions(self, axis: int, size: int) -> Sequence[int | None]:
-        """From the last to the first, or as before."""
+        """The positions from the last to the first, or in their order along other axes."""
         return range(size - 1, -1, -1) if self.axes[axis] else range(size)
 
 
@@ -255,7 +255,7 @@ class Dilate(_Selection):
     strides: tuple[int, ...]
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Nothing along the calls."""
+        """The same op; the axis of calls stays as it is."""
         return (replace(self, strides=along(self.strides, 1, rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
@@ -267,7 +267,7 @@ class Dilate(_Selection):
         return tuple(Fraction(d) / s for s, d in zip(self.strides, offset, strict=True))
 
     def positions(self, axis: int, size: int) -> Sequence[int | None]:
-        """g / s, where that is whole."""
+        """Position g / s where that is whole, else None."""
         stride = self.strides[axis]
         return [None if g % stride else g // stride for g in range((size - 1) * stride + 1)]
 
@@ -285,11 +285,11 @@ class Repeat(Op):
     keeps_sign: ClassVar[bool] = True
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Nothing along the calls."""
+        """The same op; the axis of calls stays as it is."""
         return (replace(self, factors=along(self.factors, 1, rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """The factor along an axis of one position, else the size."""
+        """The factor along an axis of one position, else the axis's size."""
         (size,) = inputs
         if any(f > 1 and n != 1 for n, f in zip(size, self.factors, strict=True)):
             raise GraphError(f"{self.factors} copies of {size} positions, which are more than one")
@@ -297,25 +297,25 @@ class Repeat(Op):
 
     @property
     def packs_offsets(self) -> bool:
-        """The one position is that of every offset."""
+        """True: every offset reads the one position."""
         return True
 
     @property
     def keeps_zeros(self) -> bool:
-        """The one position is read at every offset, also at those beyond the border."""
+        """False: offsets beyond the border read the one position too."""
         return False
 
     def input_offset(self, offset: Ratios) -> Ratios:
-        """0 along an axis of one position."""
+        """0 along an axis of one position, else the offset."""
         return tuple(0 if f > 1 else d for f, d in zip(self.factors, offset, strict=True))
 
     @property
     def separable(self) -> Op:
-        """Itself."""
+        """The op itself: it is a separable map."""
         return self
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """Position 0 in every row, or the identity."""
+        """One map: position 0 in every row of a repeated axis, the identity along others."""
         bands = (
             selection([0] * f) if f > 1 else identity(n)
             for n, f in zip(size, self.factors, strict=True)

@@ -29,26 +29,26 @@ class Product(Op):
     )
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of every factor."""
+        """The shape that all factors share."""
         if len(set(inputs)) != 1:
             raise GraphError(f"a product of different shapes {inputs}")
         return inputs[0]
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Features."""
+        """Kind.FEATURES: a product of Gaussian tensors is not Gaussian."""
         return Kind.UNKNOWN if Kind.UNKNOWN in inputs else Kind.FEATURES
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """Unless a factor may be negative."""
+        """True unless a factor may be negative."""
         return all(inputs)
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """If a factor is."""
+        """True if the mean of a factor is 0."""
         return any(inputs)
 
     @property
     def keeps_zeros(self) -> bool:
-        """It is 0 wherever one factor is."""
+        """True: the product is 0 wherever one factor is."""
         return True
 
 
@@ -71,7 +71,7 @@ class Polynomial(Op):
     )
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of every factor."""
+        """The shape that all factors share."""
         if len(set(inputs)) != 1:
             raise GraphError(f"products of different shapes {inputs}")
         for _, factors in self.terms:
@@ -80,24 +80,24 @@ class Polynomial(Op):
         return inputs[0]
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Features."""
+        """Kind.FEATURES: a product of Gaussian tensors is not Gaussian."""
         return Kind.UNKNOWN if Kind.UNKNOWN in inputs else Kind.FEATURES
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """Unless a factor or a coefficient may be negative."""
+        """True unless a factor or a coefficient may be negative."""
         return all(inputs) and min(c for c, _ in self.terms) >= 0.0
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """If a factor of each product is."""
+        """True if each product has a factor of mean 0."""
         return all(any(inputs[i] for i in factors) for _, factors in self.terms)
 
     def needs_means(self, inputs: Sequence[Kind]) -> bool:
-        """A factor that stands in one of two products contributes its mean."""
+        """True for features and data: a factor of one of two products contributes its mean."""
         return not {Kind.FEATURES, Kind.DATA}.isdisjoint(inputs)
 
     @property
     def keeps_zeros(self) -> bool:
-        """No product is without factors."""
+        """True: every product has factors, which are 0 there."""
         return True
 
 
@@ -117,20 +117,20 @@ class Total(Op):
     needs_centered: ClassVar[bool] = True
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """Gaussian."""
+        """Kind.GAUSSIAN: the op adds up many independent channels."""
         return Kind.UNKNOWN if Kind.UNKNOWN in inputs else Kind.GAUSSIAN
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """It is Gaussian."""
+        """False: the sum is Gaussian."""
         return False
 
     def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """None: its mean is 0."""
+        """No inputs: the mean of the sum is 0."""
         return ()
 
     @property
     def refuses_data(self) -> Refusal | None:
-        """Data among random channels."""
+        """The refusal: the sum over channels of data has a mean."""
         why = "the input is not random: the sum over its channels is a mean, and not 0"
         hint = "a Dense layer on the input's branch"
         return Refusal("a sum over channels, some of which are the input's", why, hint)
@@ -153,12 +153,12 @@ class Rest(Activation):
 
     @classmethod
     def beside_slope(cls, phi: Activation) -> Rest:
-        """That of a function."""
+        """The rest of a function beside its straight part."""
         return cls(f"{phi.name} less its slope", (), phi)
 
     @property
     def function(self) -> Op | None:
-        """phi."""
+        """The function phi."""
         return self.of
 
     def with_function(self, function: Op) -> Op:
@@ -168,7 +168,7 @@ class Rest(Activation):
         return replace(self, of=function)
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """As phi: what is taken away has the mean 0."""
+        """True if the mean of phi(v) is 0: the part that is taken away has the mean 0."""
         return self.of.is_centered(inputs)
 
 
@@ -188,34 +188,34 @@ class Multiple(Op):
     pointwise: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of every input."""
+        """The shape that all inputs share."""
         count = len(self.coefficients)
         if len(set(inputs)) != 1 or not len(inputs) == 2 + count == 2 + len(self.functions):
             raise GraphError(f"a multiple by {count} numbers of shapes {inputs}")
         return inputs[0]
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """That of F: the number is not random at infinite width."""
+        """The kind of F: the number is not random at infinite width."""
         return Kind.UNKNOWN if Kind.UNKNOWN in inputs else inputs[0]
 
     def sources(self, index: int, inputs: Sequence[frozenset[int]]) -> frozenset[int]:
-        """Those of F: the number is not random at infinite width."""
+        """The sources of F: the number is not random at infinite width."""
         return inputs[0]
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """As F, if the number is positive."""
+        """True if F is never negative and the number is known to be from 0 on."""
         straight = all(phi == STRAIGHT for phi in self.functions)
         return straight and min(self.coefficients) >= 0.0 and inputs[0]
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """If F is."""
+        """True if the mean of F is 0."""
         return inputs[0]
 
     def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """F."""
+        """The input F."""
         return inputs[:1]
 
     @property
     def keeps_zeros(self) -> bool:
-        """Both images are multiplied by a number."""
+        """True: the op multiplies by numbers of both images."""
         return True

@@ -35,18 +35,18 @@ class Permute(Op):
     keeps_axes: ClassVar[bool] = False
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """The sizes in that order."""
+        """The input's sizes in the new order."""
         if sorted(self.order) != list(range(len(inputs[0]))):
             raise GraphError(f"{self.order} is no order of the axes of {inputs[0]}")
         return tuple(inputs[0][axis] for axis in self.order)
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """The calls remain the first axis."""
+        """The same op; the axis of calls remains the first."""
         moved = tuple(axis + 1 for axis in self.order)
         return (Permute((0, *moved, *range(len(moved) + 1, rank + 1))),)
 
     def input_offset(self, offset: Ratios) -> Ratios:
-        """The offset along the axes as they were."""
+        """The offset in the input's order of axes."""
         return tuple(offset[self.order.index(axis)] for axis in range(len(self.order)))
 
 
@@ -68,18 +68,18 @@ class Reshape(Op):
         return self.size
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """The positions behind the axis of calls; nothing, if only axes of one position change."""
+        """A reshape behind the axis of calls; no op if only axes of one position change."""
         before, after = along(size, 1, rank)[1:], along(self.size, 1, rank)[1:]
         return () if before == after else (ReshapeEach(after, rank + 1, 1),)
 
     def input_offset(self, offset: Ratios) -> Ratios:
-        """Offset 0 only: another one is not the same offset at every position."""
+        """0; GraphError for another offset, which is not the same at every position."""
         if any(offset):
             raise GraphError("an offset other than 0 does not survive a reshape")
         return (0,) * self.rank
 
     def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
-        """Neighbours after the reshape are not neighbours before it."""
+        """The refusal: neighbours after the reshape are not neighbours before it."""
         why = f"{_POOLED}neighbours after the reshape are not neighbours before it"
         hint = (
             "pooling before the Reshape, or global pooling after it, and nothing between the two "
@@ -100,7 +100,7 @@ class ReshapeEach(Reshape):
     keeps_axes: ClassVar[bool] = False
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """The new spatial shape."""
+        """The first axes' sizes, and the new ones behind them."""
         (size,) = inputs
         first, rest = size[: self.lead], size[self.lead :]
         if len(size) != self.rank or math.prod(rest) != math.prod(self.size):
@@ -108,16 +108,16 @@ class ReshapeEach(Reshape):
         return (*first, *self.size)
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """One more axis stays."""
+        """The same op with one more axis that stays."""
         rest = (*self.size, *(1,) * (rank - self.lead - len(self.size)))
         return (ReshapeEach(rest, rank + 1, self.lead + 1),)
 
     def loses_offset(self, offset: Offset) -> bool:
-        """Along the axes that change."""
+        """True for an offset along the axes that change."""
         return any(offset[self.lead :])
 
     def input_offset(self, offset: Ratios) -> Ratios:
-        """The offset along the axes that stay."""
+        """The offset along the axes that stay, 0 along others."""
         if any(offset[self.lead :]):
             raise GraphError("an offset other than 0 does not survive a reshape")
         return (*offset[: self.lead], *(0,) * (self.rank - self.lead))
@@ -158,7 +158,7 @@ class Axes(Op):
         return tuple(size[axis] if axis < self.rank else 1 for axis in self.order)
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Another order of the axes, all of which are there, some with one position."""
+        """A permutation of the axes, all of which are there; no op if their order stays."""
         left = [axis for axis in range(rank) if axis not in self.order or axis >= self.rank]
         order = [axis if axis < self.rank else left.pop(0) for axis in self.order]
         order += [axis for axis in left if axis not in order]
@@ -187,12 +187,12 @@ class Shuffle(Op):
 
     @property
     def additive(self) -> bool:
-        """Each channel goes to its positions."""
+        """True: each channel goes to positions of its own."""
         return True
 
     @property
     def keeps_zeros(self) -> bool:
-        """A position beyond the border is one of a source beyond it."""
+        """True: a position beyond the border comes from one beyond the input's border."""
         return True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
@@ -200,7 +200,7 @@ class Shuffle(Op):
         return tuple(n * r for n, r in zip(inputs[0], self.factors, strict=True))
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """Nothing along the calls."""
+        """The same op; the axis of calls stays as it is."""
         return (Shuffle(along(self.factors, 1, rank)),)
 
     def input_offset(self, offset: Ratios) -> Ratios:
@@ -208,11 +208,11 @@ class Shuffle(Op):
         return tuple(Fraction(d) / r for r, d in zip(self.factors, offset, strict=True))
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """As its input."""
+        """True if the mean of the input is 0."""
         return inputs[0]
 
     def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
-        """Different channels of features have means, whose product is not 0."""
+        """The refusal of features: the product of different channels' means is not 0."""
         if kind is not Kind.FEATURES:
             return None
         why = (
@@ -235,11 +235,11 @@ class Spread(Op):
 
     @property
     def additive(self) -> bool:
-        """Each unit goes to one position."""
+        """True: each unit goes to one position."""
         return True
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """The units of each call over positions of its own: those of a map of one position."""
+        """The Shuffle that spreads each call's units over positions of its own."""
         return (Shuffle(along(self.size, 1, rank)),)
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
@@ -250,15 +250,15 @@ class Spread(Op):
 
     @property
     def packs_offsets(self) -> bool:
-        """Offset 0 is alone in its turn."""
+        """True: offset 0 has a turn of its own."""
         return True
 
     def input_offset(self, offset: Ratios) -> Ratios:
-        """A vector has no offsets."""
+        """(): a vector has no offsets."""
         return ()
 
     def refuses_offsets(self, size: Spatial, kind: Kind) -> Refusal | None:
-        """Different units of features have means, whose product is not 0."""
+        """The refusal of features: the product of different units' means is not 0."""
         if kind is not Kind.FEATURES:
             return None
         why = (

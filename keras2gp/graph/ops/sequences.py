@@ -37,23 +37,23 @@ class Recurrent(Weighted):
 
     @property
     def title(self) -> str:
-        """The op by its activation."""
+        """The op named by its activation."""
         return f"recurrence with {self.phi.name}"
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of its input."""
+        """The input's shape."""
         size = inputs[0]
         if self.axis >= len(size) or len(inputs) > 2 or set(inputs) != {size}:
             raise GraphError(f"a recurrence over axis {self.axis} of {inputs} positions")
         return size
 
     def with_calls(self, size: Spatial, rank: int) -> tuple[Op, ...]:
-        """A recurrence for each call."""
+        """The same recurrence for each call; its axis has one more in front."""
         return (replace(self, axis=self.axis + 1),)
 
     @property
     def function(self) -> Op | None:
-        """The activation of its state."""
+        """The activation of the state; None if it is linear."""
         return None if self.phi.name == "linear" else self.phi
 
     def with_function(self, function: Op) -> Op:
@@ -74,34 +74,34 @@ class Weigh(Op):
     pointwise: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """That of both."""
+        """The shape that both inputs share."""
         if len(inputs) != 2 or inputs[0] != inputs[1]:
             raise GraphError(f"positions and their weights of the shapes {inputs}")
         return inputs[0]
 
     def kind(self, inputs: Sequence[Kind]) -> Kind:
-        """That of the first."""
+        """The first input's kind."""
         return inputs[0]
 
     def sources(self, index: int, inputs: Sequence[frozenset[int]]) -> frozenset[int]:
-        """Those of the first."""
+        """The first input's sources."""
         return inputs[0]
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """As the first."""
+        """True if the first input is never negative."""
         return inputs[0]
 
     def is_centered(self, inputs: Sequence[bool]) -> bool:
-        """As the first."""
+        """True if the mean of the first input is 0."""
         return inputs[0]
 
     def mean_inputs(self, inputs: tuple[int, ...]) -> tuple[int, ...]:
-        """The first."""
+        """The first input."""
         return inputs[:1]
 
     @property
     def keeps_zeros(self) -> bool:
-        """There are no weights beyond the border."""
+        """True: zero times the number is zero."""
         return True
 
 
@@ -112,28 +112,28 @@ class Stack(Op):
     keeps_sign: ClassVar[bool] = True
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """As many calls as inputs."""
+        """The inputs' shape, with their number along the first axis."""
         if len(set(inputs)) != 1 or inputs[0][:1] != (1,):
             raise GraphError(f"maps of {inputs} as calls of one layer")
         return (len(inputs), *inputs[0][1:])
 
     @property
     def keeps_gaussian(self) -> bool:
-        """Each call stays what it is."""
+        """True: each call is one of the inputs."""
         return True
 
     @property
     def packs_offsets(self) -> bool:
-        """Offset 0 of the calls is alone in its turn."""
+        """True: offset 0 of the calls has a turn of its own."""
         return True
 
     @property
     def keeps_zeros(self) -> bool:
-        """Each is 0 where its input is."""
+        """True: each call is 0 where its input is."""
         return True
 
     def input_offset(self, offset: Ratios) -> Ratios:
-        """0 along the calls."""
+        """The offset with 0 along the calls."""
         return (0, *offset[1:])
 
 
@@ -147,17 +147,17 @@ class Calls(Mixing):
     rows: tuple[tuple[float, ...], ...]
 
     def spatial(self, inputs: tuple[Spatial, ...]) -> Spatial:
-        """As many positions as rows along the first axis."""
+        """The input's shape, with the number of rows along the first axis."""
         (size,) = inputs
         if not size or {len(row) for row in self.rows} != {size[0]}:
             raise GraphError(f"sums of calls {self.rows} of a map of {size}")
         return (len(self.rows), *size[1:])
 
     def never_negative(self, inputs: Sequence[bool]) -> bool:
-        """Unless a weight is negative."""
+        """True unless a weight or the input may be negative."""
         return inputs[0] and min(map(min, self.rows)) >= 0.0
 
     def maps(self, size: Spatial) -> tuple[SeparableMap, ...]:
-        """The rows along the first axis."""
+        """One map, with the rows along the first axis and the identity along others."""
         rest = (identity(n) for n in size[1:])
         return (SeparableMap(1.0, (tuple(map(trimmed, self.rows)), *rest)),)
