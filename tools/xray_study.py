@@ -29,11 +29,13 @@ from scipy.stats import beta, spearmanr
 
 from keras2gp._util.files import write_file
 from keras2gp.data import load
-from keras2gp.xrays.comparisons import differences
-from keras2gp.xrays.examination import Examination
-from keras2gp.xrays.findings import sample_of
-from keras2gp.xrays.scores import Scores, Task, scored, subsets_of
-from keras2gp.xrays.variants import Variant
+from keras2gp.xrays.arguments import XRaySettings
+from keras2gp.xrays.measuring.comparisons import differences
+from keras2gp.xrays.measuring.scores import Scores, score_kernel
+from keras2gp.xrays.reporting.findings import sample_of
+from keras2gp.xrays.rows import ScoredTargets, draw_halves
+from keras2gp.xrays.running.run import XRayRun
+from keras2gp.xrays.variants.subject import Variant
 
 HE = "he_normal"
 DRAWS = 2000
@@ -151,7 +153,7 @@ class Job:
     network: str
     variant: Variant
     model: Any
-    task: Task
+    targets: ScoredTargets
 
     def done(self, data: Data, options: argparse.Namespace) -> Result:
         """Its result, of which parts that an earlier run has left are read."""
@@ -159,8 +161,8 @@ class Job:
         assert kernel is not None
 
         def examine() -> Any:
-            subsets = subsets_of(self.task, options.subsets, 0)
-            return scored(kernel.matrix(data.train[0]), self.task, subsets).state()
+            subsets = draw_halves(self.targets, options.subsets, 0)
+            return score_kernel(kernel.matrix(data.train[0]), self.targets, subsets).state()
 
         def train(seed: int) -> Any:
             return trained(self.model, data, seed, options.epochs)
@@ -190,10 +192,10 @@ def jobs_of(data: Data, options: argparse.Namespace) -> list[Job]:
         model = NETWORKS[network](options.width)
         settings = {"signal_rows": 0, "most_work": options.most_work}
         kinds = options.kinds and options.kinds.split(",")
-        examination = Examination(model, *data.train, kinds=kinds, **settings)
-        for number, variant in enumerate(examination.computed):
+        run = XRayRun(model, *data.train, XRaySettings(kinds=kinds, **settings))
+        for number, variant in enumerate(run.computed):
             live = model if variant.model is None else variant.model
-            (others if number else first).append(Job(network, variant, live, examination.task))
+            (others if number else first).append(Job(network, variant, live, run.targets))
     order = np.random.default_rng(0).permutation(len(others))
     return first + [others[i] for i in order.tolist()]
 

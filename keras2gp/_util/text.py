@@ -25,6 +25,7 @@ __all__ = [
     "received_text",
     "repeated",
     "shape_text",
+    "shortened",
     "size_text",
     "unique_object",
     "wrong_shape",
@@ -106,6 +107,17 @@ def quoted_text(error: BaseException, length: int = 300) -> str:
         lines = lines[-1:]
     text = one_line(" ".join(lines)) or type(error).__name__
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def shortened(text: str, length: int, mark: str = "...") -> str:
+    """Text on one line of at most so many characters; a longer one ends in the mark.
+
+    >>> from keras2gp._util.text import shortened
+    >>> shortened("a long name", 8)
+    'a lon...'
+    """
+    line = one_line(text)
+    return line if len(line) <= length else line[: length - len(mark)] + mark
 
 
 def repeated(items: Iterable[Hashable]) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 from keras2gp._util.arrays import InputsLike, TargetsLike
 from keras2gp._util.keras_objects import KerasModel
 from keras2gp.matrices.work import ExecutorLike
-from keras2gp.xrays.examination import Examination
-from keras2gp.xrays.report import XRay
+from keras2gp.xrays.arguments import XRaySettings
+from keras2gp.xrays.reporting.report import XRay
+from keras2gp.xrays.running.run import XRayRun
 
 __all__ = ["xray"]
 
@@ -35,8 +36,8 @@ def xray(
     dtype: str = "float32",
     kind: str = "nngp",
     executor: ExecutorLike = "auto",
-    told: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
-    stated: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
+    announce: Callable[[str], None] | None = None,
     **conversion: Any,
 ) -> XRay:
     """Measure what each part of an architecture is worth on given rows, without training it.
@@ -74,8 +75,8 @@ def xray(
         kind: of all kernels: "nngp", the covariance of networks before training, or "ntk", the
             tangent kernel, whose fit has the mean of networks that gradient descent has trained.
         executor: as for `gram`.
-        told: called with (name of a variant, variants done, variants in all).
-        stated: called with time, memory and disk in words before the first kernel, such as
+        progress: called with (name of a variant, variants done, variants in all).
+        announce: called with time, memory and disk in words before the first kernel, such as
             `print`; the time is measured on a few rows.
         **conversion: output, max_pooling, tolerance, activations, layers or input_shape, as for
             `convert`.
@@ -102,11 +103,8 @@ def xray(
     >>> report.finding("linear").nats.verdict  # a linear network cannot know a product
     'worse'
     """
-    examination = Examination(
-        model,
-        x,
-        y,
-        test=test,
+    settings = XRaySettings(
+        out=out,
         variants=variants,
         kinds=kinds,
         most_work=most_work,
@@ -120,8 +118,8 @@ def xray(
         dtype=dtype,
         kind=kind,
         conversion=conversion,
-        out=out,
     )
-    if stated is not None:
-        stated(str(examination.cost()))
-    return examination.run(executor=executor, told=told)
+    run = XRayRun(model, x, y, settings, test=test)
+    if announce is not None:
+        announce(str(run.cost()))
+    return run.run(executor=executor, progress=progress)

@@ -1,178 +1,96 @@
-"""The arguments of an X-ray, checked; and its images, of a model with one input or several."""
+"""The settings of an X-ray, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from keras2gp._util.arrays import Array, Indices, InputsLike, Targets, TargetsLike
+from keras2gp._util.checks import is_number, one_of, whole_number
+from keras2gp._util.paths import as_path
 from keras2gp._util.text import received_text
-from keras2gp.errors import InputError
-from keras2gp.gp.arguments.inputs import check_length, check_targets
-from keras2gp.gp.arguments.labels import check_labels
-from keras2gp.kernel.kernel import Kernel
-from keras2gp.xrays.scores import Task, subsets_of
+from keras2gp.conversion.overrides import check_overrides
+from keras2gp.errors import InputError, StoreError
+from keras2gp.xrays.variants.ablations import check_kinds
 
-__all__ = [
-    "Inputs",
-    "arrays_of",
-    "checked_conversion",
-    "checked_names",
-    "checked_rows",
-    "checked_subsets",
-    "of_each",
-    "taken",
-    "without_mean",
-]
+__all__ = ["XRaySettings"]
 
-Inputs: TypeAlias = Array | list[Array] | dict[str, Array]
-"""An array [N, *shape]; for several inputs a list of them, or a dict by input name."""
+_OF_CONVERSION = ("output", "max_pooling", "tolerance", "activations", "layers", "input_shape")
 
 
-def arrays_of(x: Inputs) -> list[Array]:
-    """The arrays of all inputs."""
-    if isinstance(x, dict):
-        return list(x.values())
-    return x if isinstance(x, list) else [x]
+@dataclass(frozen=True)
+class XRaySettings:
+    """The settings of an X-ray; `keras2gp.xray` says what each of them is.
 
+    Values are replaced by their plain forms: a path, a tuple of kinds, integers of Python.
 
-def of_each(x: InputsLike, function: Callable[[Any], Array]) -> Inputs:
-    """A function of the array of every input."""
-    if isinstance(x, Mapping):
-        return {str(name): function(array) for name, array in x.items()}
-    return list(map(function, x)) if isinstance(x, list | tuple) else function(x)
+    Raises:
+        InputError: a setting is of another type, or out of its range.
+        PriorError: `overrides` are no mapping.
+        StoreError: `out` is no path.
+    """
 
+    out: str | os.PathLike[str] | None = None
+    variants: Mapping[str, Any] | None = None
+    kinds: Collection[str] | None = None
+    most_work: float = 20.0
+    full_work: float = 1.5
+    subsets: int = 10
+    signal_rows: int = 200
+    seed: int = 0
+    minutes: float | None = None
+    position: Any = None
+    overrides: Mapping[str, Any] | None = None
+    dtype: str = "float32"
+    kind: str = "nngp"
+    conversion: Mapping[str, Any] = field(default_factory=dict)
 
-def taken(x: Inputs, rows: slice | Indices) -> Inputs:
-    """Some rows of every input."""
-    return of_each(x, lambda array: array[rows])
-
-
-_ALLOWED = ("output", "max_pooling", "tolerance", "activations", "layers", "input_shape")
-_FEWEST = 8
-_SHOWN = 5
-
-
-def checked_rows(
-    x: InputsLike, y: TargetsLike, test: tuple[InputsLike, TargetsLike] | None
-) -> tuple[Inputs, Task, Inputs | None]:
-    """The images and targets, checked. Raises: InputError."""
-    images = of_each(x, _array)
-    if any(array.dtype == np.uint8 for array in arrays_of(images)):
-        raise InputError(
-            "x holds uint8 pixels, which are not scaled here in silence. Try: "
-            "x.astype('float32') / 255, or without the division if the model rescales them itself"
-        )
-    regression = np.asarray(y).dtype.kind == "f"
-    check: Callable[[Any], Targets] = check_targets if regression else check_labels
-    targets = check(y)
-    _check_lengths(images, targets, "targets")
-    if len(targets) < _FEWEST:
-        raise InputError(f"x has {len(targets)} rows: {_FEWEST} or more are compared")
-    if test is None:
-        return images, Task(targets, None, regression), None
-    if not isinstance(test, Sequence) or len(test) != 2:
-        raise InputError(f"test={received_text(test)}: expected a pair of images and targets")
-    held, others = of_each(test[0], _array), check(test[1])
-    _check_lengths(held, others, "targets of test rows")
-    _check_like(targets, others, regression=regression)
-    return images, Task(targets, others, regression), held
-
-
-def _check_like(targets: Targets, others: Targets, *, regression: bool) -> None:
-    """Refuse test targets that are of other columns, or labels of none of the rows."""
-    if regression:
-        if targets.shape[1:] != others.shape[1:]:
+    def __post_init__(self) -> None:
+        one_of("dtype", self.dtype, ("float32", "float64"))
+        one_of("kind", self.kind, ("nngp", "ntk"))
+        self._replace("subsets", whole_number("subsets", self.subsets, 2))
+        self._replace("seed", whole_number("seed", self.seed, 0, 2**32 - 1))
+        self._replace("signal_rows", whole_number("signal_rows", self.signal_rows, 0))
+        if self.signal_rows == 1:
+            raise InputError("signal_rows=1: pairs of images show how signal flows. Try: 2 or more")
+        for name, value in (("most_work", self.most_work), ("full_work", self.full_work)):
+            if not is_number(value) or not value >= 1.0:
+                raise InputError(f"{name}={received_text(value)}: expected a number from 1")
+        if self.minutes is not None and not (is_number(self.minutes) and 0.0 < self.minutes < 1e9):
             raise InputError(
-                f"test: its targets have shape {others.shape}, and those of the rows "
-                f"{targets.shape}"
+                f"minutes={received_text(self.minutes)}: expected a number above 0, or None"
             )
-        return
-    texts = [labels.dtype.kind in "USO" for labels in (targets, others)]
-    if texts[0] != texts[1] or not np.isin(others, targets).any():
-        known = [received_text(label) for label in np.unique(targets)]
-        more = ", ..." if len(known) > _SHOWN else ""
-        raise InputError(
-            f"test: its labels, such as {received_text(others[0])}, are of none of the rows, whose "
-            f"labels are {', '.join(known[:_SHOWN])}{more}. Try: labels of one kind"
-        )
+        _check_names(self.variants)
+        self._replace("kinds", check_kinds(self.kinds))
+        _check_conversion(self.conversion)
+        self._replace("overrides", check_overrides(self.overrides))
+        if self.out is not None:
+            self._replace("out", as_path("out", self.out, StoreError))
+
+    def _replace(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory of the report; None for none."""
+        return None if self.out is None else Path(self.out)
 
 
-def _array(value: Any) -> Array:
-    try:
-        return np.asarray(value)
-    except ValueError as error:  # rows of different lengths
-        raise InputError(f"x is no array: {error}") from error
-
-
-def _check_lengths(x: Inputs, y: Targets, name: str) -> None:
-    arrays = arrays_of(x)
-    if not arrays:
-        raise InputError("x holds no array")
-    for array in arrays:
-        if not array.ndim:
-            raise InputError(f"x={received_text(array.item())}: expected an array of images")
-        check_length(array, y, name)
-
-
-def checked_subsets(task: Task, halvings: int, seed: int) -> list[Indices]:
-    """The halves of the rows. Raises: InputError if one holds one class, or one target."""
-    subsets = subsets_of(task, halvings, seed)
-    if task.regression:
-        if _constant(task.y):
-            raise InputError("the targets of all rows are the same: nothing tells them apart")
-        if any(_constant(task.y[rows]) for rows in subsets):
-            raise InputError(
-                "the targets of half of the rows are the same, and every half is fitted too. "
-                "Try: rows with more of the other targets, or whole numbers, which are labels"
-            )
-        return subsets
-    if len(np.unique(task.y)) < 2:
-        raise InputError("the labels of all rows are the same: two or more classes are told apart")
-    if any(len(np.unique(task.y[rows])) < 2 for rows in subsets):
-        raise InputError(
-            "the labels of all rows but one are the same, and every half of the rows is fitted "
-            "too. Try: rows with more of the rare class"
-        )
-    return subsets
-
-
-def _constant(y: Targets) -> bool:
-    """Whether a column of real targets is the same in all rows."""
-    return bool((y.max(axis=0) == y.min(axis=0)).any())
-
-
-def checked_names(variants: Any) -> dict[str, Any]:
-    """The user's own variants. Raises: InputError."""
+def _check_names(variants: Any) -> None:
+    """Refuse the user's own variants unless they are a mapping of names."""
     if variants is None:
-        return {}
+        return
     if not isinstance(variants, Mapping) or not all(isinstance(n, str) and n for n in variants):
         raise InputError(f"variants={received_text(variants)}: expected a dict of models by name")
-    return dict(variants)
 
 
-def checked_conversion(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Further arguments of `convert`. Raises: InputError."""
-    for name in given:
-        if name not in _ALLOWED:
+def _check_conversion(conversion: Mapping[str, Any]) -> None:
+    """Refuse arguments that are not passed on to `convert`."""
+    for name in conversion:
+        if name not in _OF_CONVERSION:
             reason = ""
             if name in ("prior", "trained_until"):
                 reason = ": variants have no trained weights. Try: overrides"
             raise InputError(f"{name} is no argument of xray{reason}")
-    return dict(given)
-
-
-def without_mean(task: Task, kernel: Kernel, x: Inputs, test: Inputs | None) -> Task:
-    """The targets of a regression less the mean of a kernel's process."""
-    mean = kernel.mean
-    if mean is None:
-        return task
-
-    def less(y: Targets, images: Inputs) -> Targets:
-        values = np.asarray(mean(images), np.float64).reshape(len(y), -1)
-        return y - (values[:, 0] if y.ndim == 1 else values)
-
-    held = None if task.test is None or test is None else less(task.test, test)
-    return Task(less(task.y, x), held, regression=True)

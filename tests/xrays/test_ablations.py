@@ -10,9 +10,9 @@ from xray_networks import HE, convnet, pooled, residual, series, stages
 
 import keras2gp
 from keras2gp.errors import InputError
-from keras2gp.xrays.ablations import ablations
-from keras2gp.xrays.variants import Settings, Subject
-from keras2gp.xrays.wiring import Wiring, rebuilt
+from keras2gp.xrays.variants.ablations import ablations
+from keras2gp.xrays.variants.subject import Subject, VariantConversion
+from keras2gp.xrays.variants.wiring import Wiring, rebuilt
 
 X = np.random.default_rng(0).normal(size=(3, 6, 6, 1))
 
@@ -217,7 +217,7 @@ def test_biases_follow_the_variances_that_are_there():
 
 
 def test_variants_that_are_not_computed_say_why():
-    subject = Subject(residual(), Settings(None, "float64", {}), X)
+    subject = Subject(residual(), VariantConversion(None, "float64", {}), X)
     kinds = ["padding", "pooling", "window", "receptive field"]
     found = {v.name: v for v in subject.variants(kinds, {}, most_work=3.0)}
     assert "incompatible shapes" in found["padding valid"].reason
@@ -228,7 +228,7 @@ def test_variants_that_are_not_computed_say_why():
 
 
 def test_an_override_of_a_layer_that_a_variant_lacks():
-    settings = Settings({"hidden": (3.0, 0.5), "*": {"bias": 0.25}}, "float64", {})
+    settings = VariantConversion({"hidden": (3.0, 0.5), "*": {"bias": 0.25}}, "float64", {})
     subject = Subject(residual(), settings, X)
     (variant,) = (v for v in subject.variants(["depth"]) if v.name == "hidden left out")
     assert variant.kernel.parameters["out"].bias == 0.25
@@ -244,7 +244,7 @@ def test_a_model_that_is_code_has_variants_of_its_owner_alone():
         def call(self, x):
             return self.dense(keras.ops.reshape(x, (-1, 36)))
 
-    settings = Settings(None, "float64", {"input_shape": (6, 6, 1)})
+    settings = VariantConversion(None, "float64", {"input_shape": (6, 6, 1)})
     other = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(2)])
     subject = Subject(Code(), settings, X)
     refused, own = subject.variants(own={"other": other})
@@ -265,7 +265,7 @@ def test_a_graph_whose_sizes_are_stated_later_has_variants(tmp_path):
     )
     model.save(tmp_path / "open.keras")
     for source in (model, tmp_path / "open.keras"):
-        subject = Subject(source, Settings(None, "float64", {"input_shape": (6, 6, 1)}), X)
+        subject = Subject(source, VariantConversion(None, "float64", {"input_shape": (6, 6, 1)}), X)
         found = {v.name: v for v in subject.variants(["pooling", "padding"])}
         assert set(found) == {"pool as a Flatten", "padding same"}
         assert found["padding same"].kernel is not None

@@ -7,17 +7,20 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from xray_networks import xray_run
 
 import keras2gp
 from keras2gp.cli.main import main
 from keras2gp.errors import InputError
 from keras2gp.matrices.speed import Speed
-from keras2gp.xrays import budget, examination, scoring, timing
-from keras2gp.xrays.budget import Choice, Clock
-from keras2gp.xrays.examination import Examination
-from keras2gp.xrays.sharing import Share
-from keras2gp.xrays.timing import Pilot, Plan, by_information, fitting
-from keras2gp.xrays.variants import Variant
+from keras2gp.xrays.planning import timing
+from keras2gp.xrays.planning.budget import Choice
+from keras2gp.xrays.planning.sharing import Share
+from keras2gp.xrays.planning.timing import Plan, TimingSample, choose_fitting, order_by_information
+from keras2gp.xrays.running import clock as clock_module
+from keras2gp.xrays.running import run, scoring
+from keras2gp.xrays.running.clock import Clock
+from keras2gp.xrays.variants.subject import Variant
 
 KINDS = ["activation", "bias"]
 SETTINGS = {"kinds": KINDS, "subsets": 4, "signal_rows": 0}
@@ -52,7 +55,7 @@ def test_what_says_most_comes_first():
         ("own", "mine", 0, 3.0, 100),
     ]
     variants = [Variant(k, n, "", work=w, changes=c) for k, n, c, w, _ in listed]
-    order = by_information(variants, [share(rows) for *_, rows in listed])
+    order = order_by_information(variants, [share(rows) for *_, rows in listed])
     found = [listed[n][1] for n in order]
     assert found[:4] == ["the model", "mine", "no skips", "linear"]
     assert found[4:] == ["no skip into a", "tanh", "no pool"]
@@ -64,7 +67,7 @@ def work():
     shares = [share(10, key) for key in ("a", "b", "c", "c")]
     kernel = shares[0].kernel
     plan = Plan(kernel, shares, [False] * 4, None, 10, 0, 3, 5, signals_there=False)
-    pilot = Pilot(4.0, 10.0, 1e12, ((5, 1.0), (10, 1.0)), ((5, 4.0, 2),))
+    pilot = TimingSample(4.0, 10.0, 1e12, ((5, 1.0), (10, 1.0)), ((5, 4.0, 2),))
     return plan, pilot
 
 
@@ -84,7 +87,7 @@ def work():
 def test_what_fits(work, seconds, expected, monkeypatch):
     """Before 4 s, then 12 for each but the last, 2; the flow, 6, comes soon only if it is short."""
     monkeypatch.setattr(timing, "rounds_of", lambda _fits, _rows: 1)
-    assert fitting(*work, [0, 1, 2, 3], seconds) == expected
+    assert choose_fitting(*work, [0, 1, 2, 3], seconds) == expected
     plan, pilot = work
     assert pilot.parts(plan, left=False) == pytest.approx((12.0, 12.0, 12.0, 2.0, 6.0))
 
@@ -106,7 +109,7 @@ def test_the_work_is_cut_to_the_minutes_and_goes_on_with_more(slow, tmp_path, mo
     whole = keras2gp.xray(dense(), X, Y, **SETTINGS)
     assert whole.minutes is None
     assert whole.notes == ()
-    cut = keras2gp.xray(dense(), X, Y, minutes=5.5, out=out, stated=said.append, **SETTINGS)
+    cut = keras2gp.xray(dense(), X, Y, minutes=5.5, out=out, announce=said.append, **SETTINGS)
     assert len(cut.computed) == 2 < len(whole.computed)
     assert {f.name for f in cut.computed} == {"linear", "biases 0.1"}
     assert cut.finding("linear").summary == whole.finding("linear").summary
@@ -121,8 +124,10 @@ def test_the_work_is_cut_to_the_minutes_and_goes_on_with_more(slow, tmp_path, mo
     monkeypatch.setattr(timing, "speed_of", None)  # it is kept
     again = keras2gp.xray(dense(), X, Y, minutes=5.5, out=out, **SETTINGS)
     assert again == cut
-    counted, scored = [], scoring.scored
-    monkeypatch.setattr(scoring, "scored", lambda *a, **k: counted.append(1) or scored(*a, **k))
+    counted, score_kernel = [], scoring.score_kernel
+    monkeypatch.setattr(
+        scoring, "score_kernel", lambda *a, **k: counted.append(1) or score_kernel(*a, **k)
+    )
     more = keras2gp.xray(dense(), X, Y, minutes=9, out=out, **SETTINGS)
     assert len(counted) == len(whole.computed) - 2
     assert (more.findings, more.base, more.notes) == (whole.findings, whole.base, ())
@@ -133,7 +138,7 @@ def test_the_work_is_cut_to_the_minutes_and_goes_on_with_more(slow, tmp_path, mo
 def test_all_rows_are_given_up_last(slow, monkeypatch):
     """A kernel's time is all in its pairs here: 1830 of 60 rows take 40 s."""
     monkeypatch.setattr(timing, "speed_of", lambda _kernel, _x, **_: Speed(0.0, 1830 / 40.0))
-    monkeypatch.setattr(examination, "FEWEST", 20)
+    monkeypatch.setattr(run, "FEWEST", 20)
     report = keras2gp.xray(dense(), X, Y, minutes=1.5, **SETTINGS)
     assert report.rows < 60
     assert any(f"{report.rows} of 60 rows" in note for note in report.notes)
@@ -147,15 +152,15 @@ def test_minutes_that_are_too_few_or_none(slow):
         keras2gp.xray(dense(), X, Y, minutes=0.1, **SETTINGS)
     for wrong in (0, -1.0, float("nan"), "5", True):
         with pytest.raises(InputError, match=r"minutes=.*: expected a number above 0"):
-            Examination(dense(), X, Y, minutes=wrong, **SETTINGS)
+            xray_run(dense(), X, Y, minutes=wrong, **SETTINGS)
     with pytest.raises(InputError, match=r"minutes=0\b"):  # numbers of numpy before it are taken
-        Examination(dense(), X, Y, most_work=np.int64(3), full_work=np.float32(2), minutes=0)
+        xray_run(dense(), X, Y, most_work=np.int64(3), full_work=np.float32(2), minutes=0)
 
 
 def test_a_clock_stops_what_is_slower_than_measured(monkeypatch):
     """Parts of 10 s in 44 s; the first takes twice as long, so that one more fits and no third."""
     time, kept = [0.0], {}
-    monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=lambda: time[0]))
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(perf_counter=lambda: time[0]))
     directory = SimpleNamespace(read=kept.get, write=kept.__setitem__)
     choice = Choice([], False, 60, {}, (), (10.0, 10.0, 10.0, 0.0))
     clock = Clock(choice, 44.0 / 60.0, 2.0, directory)
@@ -165,7 +170,7 @@ def test_a_clock_stops_what_is_slower_than_measured(monkeypatch):
         if allowed:
             began = time[0]
             time[0] += 20.0
-            clock.ran(number, began)
+            clock.count(number, began)
     assert clock.notes() == ("the time was up before b: kernels took longer than was measured",)
     again = Clock(choice, 44.0 / 60.0, 2.0, directory)
     assert not again.allows(2, "b"), "the time of earlier runs counts"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras2gp.xrays import pictures
-from keras2gp.xrays.comparisons import Sample, differences, holm
+from keras2gp.xrays.measuring.comparisons import Sample, differences, holm
+from keras2gp.xrays.reporting import svg
 
 
 def test_holm_against_its_definition(rng):
@@ -75,14 +75,14 @@ def test_an_axis_shows_small_differences_beside_a_very_large_one():
     rows = np.array([1.0, -1.0] * 50)
     family = [Sample(rows + shift, np.zeros(0)) for shift in (0.1, -0.2, 0.3, 90.0, -80.0)]
     found = differences([family])[0]
-    ends = pictures.axis_ends(found, 100.0)
+    ends = svg.axis_ends(found, 100.0)
     reach = np.median([100.0 * max(-d.low, d.high) for d in found])
     assert ends == pytest.approx((-11.0 * reach, 11.0 * reach)), "10 times, and a margin"
-    assert [pictures.is_beyond(100.0 * d.mean, ends) for d in found] == [False] * 3 + [True] * 2
-    drawn = [pictures.interval(d, 100.0, ends) for d in found]
+    assert [svg.is_beyond(100.0 * d.mean, ends) for d in found] == [False] * 3 + [True] * 2
+    drawn = [svg.interval(d, 100.0, ends) for d in found]
     assert [text.count('class="zero"') for text in drawn] == [1, 1, 1, 5, 5]
-    assert ">0</text>" in pictures.ticks(ends)
-    near = pictures.axis_ends(found[:3], 100.0)
+    assert ">0</text>" in svg.ticks(ends)
+    near = svg.axis_ends(found[:3], 100.0)
     assert all(near[0] < 100.0 * d.low < 100.0 * d.high < near[1] for d in found[:3])
 
 

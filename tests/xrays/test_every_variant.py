@@ -9,8 +9,8 @@ from xray_networks import convnet, series, stages
 
 import keras2gp
 from keras2gp.errors import InputError
-from keras2gp.xrays.ablations import ablations
-from keras2gp.xrays.wiring import Wiring, rebuilt
+from keras2gp.xrays.variants.ablations import ablations
+from keras2gp.xrays.variants.wiring import Wiring, rebuilt
 
 SETTINGS = ("kernel_size", "strides", "padding", "dilation_rate", "pool_size", "use_bias")
 

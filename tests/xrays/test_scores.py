@@ -9,8 +9,9 @@ from scipy.special import log_softmax
 from sklearn.gaussian_process.kernels import RBF
 
 from keras2gp.gp import GPClassifier, GPRegressor
-from keras2gp.xrays.findings import sample_of
-from keras2gp.xrays.scores import SPREAD, Task, scored, subsets_of
+from keras2gp.xrays.measuring.scores import SPREAD, score_kernel
+from keras2gp.xrays.reporting.findings import sample_of
+from keras2gp.xrays.rows import ScoredTargets, draw_halves
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def data(rng):
 def test_labels_against_refits(data):
     x, y = data
     matrix = RBF(1.0)(x)
-    scores = scored(matrix, Task(y, None, regression=False))
+    scores = score_kernel(matrix, ScoredTargets(y, None, regression=False))
     gp = GPClassifier("precomputed", probabilities="temperature", intercept=0).fit(matrix, y)
     for i in range(len(y)):
         rest = np.delete(np.arange(len(y)), i)
@@ -40,7 +41,7 @@ def test_labels_against_refits(data):
 def test_evidence_of_labels_is_that_of_the_best_scale(data):
     x, y = data
     matrix = RBF(1.0)(x)
-    scores = scored(matrix, Task(y, None, regression=False))
+    scores = score_kernel(matrix, ScoredTargets(y, None, regression=False))
     gp = GPClassifier("precomputed", probabilities="temperature", intercept=0).fit(matrix, y)
     covariance = matrix + gp.noise_variance_ * np.eye(len(y))
 
@@ -56,7 +57,7 @@ def test_real_targets_against_refits(rng):
     x = rng.normal(size=(20, 2))
     y = np.stack([x[:, 0] ** 2, 3.0 + x[:, 1]], axis=1) + 0.1 * rng.normal(size=(20, 2))
     matrix = RBF(1.0)(x)
-    scores = scored(matrix, Task(y, None, regression=True))
+    scores = score_kernel(matrix, ScoredTargets(y, None, regression=True))
     gp = GPRegressor("precomputed").fit(matrix, y)
     mean, variance = gp.leave_one_out()
     expected = ((y - mean) ** 2 / y.var(axis=0)).mean(axis=1)
@@ -77,18 +78,21 @@ def test_subsets_and_test_rows(data, rng):
     x, y = data
     new = rng.normal(size=(5, 2))
     labels = np.array(["a", "a", "b", "c", "b"])
-    subsets = subsets_of(Task(y, None, regression=False), 4, seed=1)
+    subsets = draw_halves(ScoredTargets(y, None, regression=False), 4, seed=1)
     for one, other in zip(subsets[::2], subsets[1::2], strict=True):
         assert sorted([*one, *other]) == list(range(24))
         for label in "abc":
             assert abs(int((y[one] == label).sum()) - int((y[other] == label).sum())) <= 1
     matrix, cross = RBF(1.0)(x), RBF(1.0)(new, x)
-    scores = scored(matrix, Task(y, labels, regression=False), subsets, cross)
+    scores = score_kernel(matrix, ScoredTargets(y, labels, regression=False), subsets, cross)
     gp = GPClassifier("precomputed", probabilities="temperature", intercept=0).fit(matrix, y)
     assert list(scores.test_error) == list((gp.predict(cross) != labels) * 1.0)
     rows = subsets[2]
-    alone = scored(
-        matrix[np.ix_(rows, rows)], Task(y[rows], labels, regression=False), (), cross[:, rows]
+    alone = score_kernel(
+        matrix[np.ix_(rows, rows)],
+        ScoredTargets(y[rows], labels, regression=False),
+        (),
+        cross[:, rows],
     )
     part = scores.parts[2]
     assert part.error == np.mean(alone.error)
@@ -102,8 +106,11 @@ def test_subsets_and_test_rows(data, rng):
 
 def test_a_sample_knows_how_much_losses_vary_within_halves(data, rng):
     x, y = data
-    task = Task(y, None, regression=False)
-    one, other = (scored(RBF(width)(x), task, subsets_of(task, 4, seed=1)) for width in (1.0, 2.0))
+    targets = ScoredTargets(y, None, regression=False)
+    one, other = (
+        score_kernel(RBF(width)(x), targets, draw_halves(targets, 4, seed=1))
+        for width in (1.0, 2.0)
+    )
     found = [
         np.var(np.subtract(a.rows, b.rows), ddof=1)
         for a, b in zip(one.parts[:SPREAD], other.parts, strict=False)

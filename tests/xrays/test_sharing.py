@@ -6,16 +6,17 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from xray_networks import HE, pooled
+from xray_networks import HE, pooled, xray_run
 
 import keras2gp
 from keras2gp.errors import NumericalError
 from keras2gp.matrices import compiled
-from keras2gp.xrays import cost, scoring, sharing
-from keras2gp.xrays.directory import Directory
-from keras2gp.xrays.examination import Examination
-from keras2gp.xrays.scores import Task, scored, subsets_of
-from keras2gp.xrays.work import work_of
+from keras2gp.xrays.measuring.scores import score_kernel
+from keras2gp.xrays.planning import cost, sharing
+from keras2gp.xrays.rows import ScoredTargets, draw_halves
+from keras2gp.xrays.running import scoring
+from keras2gp.xrays.running.directory import Directory
+from keras2gp.xrays.variants.work import work_of
 
 KINDS = ["pooling", "depth"]
 
@@ -43,22 +44,22 @@ def data():
     return rng.normal(size=(24, 8, 8, 1)).astype("float32"), rng.integers(0, 2, 24)
 
 
-def examined(data, **settings):
+def run_of(data, **settings):
     x, y = data
-    return Examination(twice_pooled(), x, y, **{"subsets": 3, "signal_rows": 0, **settings})
+    return xray_run(twice_pooled(), x, y, **{"subsets": 3, "signal_rows": 0, **settings})
 
 
-def shared(examination):
+def shared(run):
     """The variants of the program of the model as it is, with their places in it."""
-    shares = examination._scoring.shares
-    first = shares[examination.computed[0].key]
-    every = [(v, shares[v.key]) for v in examination.computed]
+    shares = run._scoring.shares
+    first = shares[run.computed[0].key]
+    every = [(v, shares[v.key]) for v in run.computed]
     return first, [(v, s) for v, s in every if s.key == first.key]
 
 
 def test_variants_share_what_is_in_front_of_the_pooling(data):
-    examination = examined(data, kinds=KINDS)
-    first, group = shared(examination)
+    run = run_of(data, kinds=KINDS)
+    first, group = shared(run)
     names = {v.name for v, _ in group}
     assert {"the model", "no pool2", "conv2 twice", "hidden left out", "hidden twice"} <= names
     assert not names & {"no pool1", "pool1 as a stride", "conv1 twice", "pooling at the end"}
@@ -82,7 +83,7 @@ def unpooled():
 def without_offsets(data, **settings):
     x, y = data
     settings = {"kinds": ["depth", "activation"], "subsets": 3, "signal_rows": 0, **settings}
-    return shared(Examination(unpooled(), x, y, **settings))
+    return shared(xray_run(unpooled(), x, y, **settings))
 
 
 def test_without_offsets_variants_share_the_layers_in_front_of_the_change(data):
@@ -112,8 +113,8 @@ def test_values_that_are_shared_without_offsets(kind, data, plain):
 def test_shared_values_are_those_of_kernels_on_their_own(kind, data, plain):
     x, _ = data
     names = {"no pool2", "pool2 as a stride", "hidden twice", "conv2 left out"}
-    examination = examined(data, kinds=KINDS, kind=kind, dtype="float64")
-    first, group = shared(examination)
+    run = run_of(data, kinds=KINDS, kind=kind, dtype="float64")
+    first, group = shared(run)
     matrix, cross = first.kernel.matrix(x[:6]), first.kernel.matrix(x[6:9], x[:6])
     seen = [(v, s) for v, s in group if v.name in names]
     assert len(seen) == len(names)
@@ -144,13 +145,13 @@ def test_a_variant_that_takes_long_has_fewer_rows(monkeypatch, data):
     monkeypatch.setattr(sharing, "_SOON", 0.0)
     monkeypatch.setattr(sharing, "FEWEST", 12)
     settings = {"kinds": ["depth", "pooling"], "full_work": 1.0}
-    examination = examined(data, **settings)
-    rows = {v.name: examination._scoring.shares[v.key].rows for v in examination.computed}
-    works = {v.name: v.work for v in examination.computed}
+    run = run_of(data, **settings)
+    rows = {v.name: run._scoring.shares[v.key].rows for v in run.computed}
+    works = {v.name: v.work for v in run.computed}
     assert rows["conv1 twice"] == max(12, int(24 * works["conv1 twice"] ** -0.5)) < 24
     assert rows["the model"] == rows["hidden twice"] == rows["no pool1"] == 24
     monkeypatch.undo()  # a kernel of less than a minute has all rows
-    assert {s.rows for s in examined(data, kinds=["depth"])._scoring.shares.values()} == {24}
+    assert {s.rows for s in run_of(data, kinds=["depth"])._scoring.shares.values()} == {24}
 
 
 @pytest.mark.slow
@@ -160,18 +161,18 @@ def test_fewer_rows_are_compared_with_the_model_on_the_same_ones(monkeypatch, da
     monkeypatch.setattr(sharing, "FEWEST", 12)
     test = (x[:5], y[:5])
     settings = {"kinds": ["depth"], "full_work": 1.0, "test": test}
-    examination = examined((x[5:], y[5:]), **settings)
-    variant = next(v for v in examination.computed if v.name == "conv1 twice")
-    report = examination.run()
+    run = run_of((x[5:], y[5:]), **settings)
+    variant = next(v for v in run.computed if v.name == "conv1 twice")
+    report = run.run()
     finding = report.finding("conv1 twice")
     count = finding.rows
     assert 12 <= count < 19 == report.finding("hidden twice").rows == report.rows
     rows = sharing.chosen_rows(count, 19, 0)
     chosen, labels = x[5:][rows], y[5:][rows]
-    task = Task(labels, y[:5], regression=False)
+    targets = ScoredTargets(labels, y[:5], regression=False)
     both = [
-        scored(k.matrix(chosen), task, subsets_of(task, 3, 0), k.matrix(x[:5], chosen))
-        for k in (variant.kernel, examination.computed[0].kernel)
+        score_kernel(k.matrix(chosen), targets, draw_halves(targets, 3, 0), k.matrix(x[:5], chosen))
+        for k in (variant.kernel, run.computed[0].kernel)
     ]
     for measure in ("error", "nats", "test_error"):
         one, other = (np.mean(getattr(scores, measure)) for scores in both)
@@ -190,8 +191,8 @@ def test_rows_that_are_chosen_are_nested_and_random():
 
 @pytest.mark.slow
 def test_a_shared_program_without_finite_entries_is_not_used(tmp_path, data, plain, monkeypatch):
-    examination = examined(data, kinds=["depth"])
-    first, group = shared(examination)
+    run = run_of(data, kinds=["depth"])
+    first, group = shared(run)
     work = Directory(tmp_path, {"xray": "one"})
     store, names = work.store, []
 
@@ -203,7 +204,7 @@ def test_a_shared_program_without_finite_entries_is_not_used(tmp_path, data, pla
 
     monkeypatch.setattr(work, "store", failing)
     for variant, _ in group[:2]:
-        assert examination._scoring.scores(variant, work, "auto").error
+        assert run._scoring.score(variant, work, "auto").error
     assert names == [f"{first.key}.zarr", *(f"{v.key}.zarr" for v, _ in group[:2])]
 
 
@@ -212,20 +213,20 @@ def test_a_shared_run_that_was_interrupted_writes_the_same_bytes(
     tmp_path, data, plain, monkeypatch
 ):
     settings = {"kinds": ["depth"], "test": (data[0][:5], data[1][:5])}
-    whole = examined(data, out=tmp_path / "whole", **settings).run()
+    whole = run_of(data, out=tmp_path / "whole", **settings).run()
     seen = []
 
     def interrupt(*arguments):
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(1)
-        return scored(*arguments)
+        return score_kernel(*arguments)
 
-    monkeypatch.setattr(scoring, "scored", interrupt)
+    monkeypatch.setattr(scoring, "score_kernel", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        examined(data, out=tmp_path / "again", **settings).run()
-    monkeypatch.setattr(scoring, "scored", scored)
-    assert examined(data, out=tmp_path / "again", **settings).run() == whole
+        run_of(data, out=tmp_path / "again", **settings).run()
+    monkeypatch.setattr(scoring, "score_kernel", score_kernel)
+    assert run_of(data, out=tmp_path / "again", **settings).run() == whole
     for name in ("report.html", "report.json", "report.txt"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     document = json.loads((tmp_path / "whole" / "report.json").read_text())
@@ -247,9 +248,7 @@ def test_compiled_kernels_are_counted_one_by_one_and_more_with_loops_over_offset
     )
 
     def stated(model):
-        taken = Examination(model, x, y, kinds=["bias"], subsets=4, signal_rows=0).cost(
-            measure=False
-        )
+        taken = xray_run(model, x, y, kinds=["bias"], subsets=4, signal_rows=0).cost(measure=False)
         assert taken.kernels > 1
         return taken.memory / taken.kernels
 

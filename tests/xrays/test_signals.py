@@ -12,10 +12,10 @@ from keras2gp.covariance.registry import dual_of
 from keras2gp.errors import UnsupportedModelError
 from keras2gp.graph.ops import Activation
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.xrays import flow
-from keras2gp.xrays.fixed_points import fixed_point
-from keras2gp.xrays.flow import layer_kernels
-from keras2gp.xrays.signals import signals_of
+from keras2gp.xrays.measuring import flow
+from keras2gp.xrays.measuring.fixed_points import fixed_point
+from keras2gp.xrays.measuring.flow import layer_kernels
+from keras2gp.xrays.measuring.signals import signals_of
 
 
 @pytest.mark.slow

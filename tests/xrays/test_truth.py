@@ -11,11 +11,12 @@ from sklearn.gaussian_process.kernels import RBF
 from xray_networks import pooled, shifted
 
 import keras2gp
-from keras2gp.xrays.ablations import ablations
-from keras2gp.xrays.comparisons import differences
-from keras2gp.xrays.findings import sample_of
-from keras2gp.xrays.scores import Task, scored, subsets_of
-from keras2gp.xrays.wiring import rebuilt
+from keras2gp.xrays.measuring.comparisons import differences
+from keras2gp.xrays.measuring.scores import score_kernel
+from keras2gp.xrays.reporting.findings import sample_of
+from keras2gp.xrays.rows import ScoredTargets, draw_halves
+from keras2gp.xrays.variants.ablations import ablations
+from keras2gp.xrays.variants.wiring import rebuilt
 
 ROWS, SETS, HALVINGS = 40, 40, 10
 FEATURES = 4
@@ -40,9 +41,9 @@ def test_differences_that_are_none_by_symmetry_are_seldom_claimed():
     rng, false = np.random.default_rng(7), 0
     for _ in range(SETS):
         x, y = symmetric(rng, ROWS)
-        task = Task(y, None, regression=False)
-        subsets = subsets_of(task, HALVINGS, 0)
-        base, *others = (scored(kernel_of(i, x), task, subsets) for i in range(FEATURES))
+        targets = ScoredTargets(y, None, regression=False)
+        subsets = draw_halves(targets, HALVINGS, 0)
+        base, *others = (score_kernel(kernel_of(i, x), targets, subsets) for i in range(FEATURES))
         families = [[sample_of(s, base, m) for s in others] for m in ("error", "nats")]
         found = [d for family in differences(families) for d in family]
         assert len(found) == 2 * (FEATURES - 1)
@@ -58,10 +59,10 @@ def test_intervals_hold_the_difference_on_rows_that_no_fit_saw():
     for _ in range(SETS):
         x, y = symmetric(rng, ROWS)
         new, labels = symmetric(rng, 400)
-        task = Task(y, labels, regression=False)
-        subsets = subsets_of(task, HALVINGS, 0)
-        one = scored(kernel_of(0, x), task, subsets, kernel_of(0, new, x))
-        every = scored(RBF(2.0)(x), task, subsets, RBF(2.0)(new, x))
+        targets = ScoredTargets(y, labels, regression=False)
+        subsets = draw_halves(targets, HALVINGS, 0)
+        one = score_kernel(kernel_of(0, x), targets, subsets, kernel_of(0, new, x))
+        every = score_kernel(RBF(2.0)(x), targets, subsets, RBF(2.0)(new, x))
         truths.append(np.mean(one.test_error) - np.mean(every.test_error))
         ((found,),) = differences([[sample_of(one, every, "error")]])
         intervals.append((found.low, found.high))
@@ -92,9 +93,11 @@ def test_errors_of_the_log_likelihood_are_as_wide_as_its_spread_on_few_rows():
     means, errors = [], []
     for seed in range(SETS):
         x = np.random.default_rng([seed, 60]).normal(size=(60, 8))
-        task = Task((x[:, 0] * x[:, 1] + x[:, 4] * x[:, 5] > 0).astype(int), None, regression=False)
-        subsets = subsets_of(task, HALVINGS, 0)
-        one, other = (scored(wide(part), task, subsets) for part in (x[:, :4], x[:, 4:]))
+        targets = ScoredTargets(
+            (x[:, 0] * x[:, 1] + x[:, 4] * x[:, 5] > 0).astype(int), None, regression=False
+        )
+        subsets = draw_halves(targets, HALVINGS, 0)
+        one, other = (score_kernel(wide(part), targets, subsets) for part in (x[:, :4], x[:, 4:]))
         ((found,),) = differences([[sample_of(other, one, "nats")]])
         means.append(found.mean)
         errors.append(found.error)
@@ -129,9 +132,9 @@ def claims(kernels, sets, *, regression):
     """The verdicts on the variant's log likelihood and error, of each data set."""
     found = []
     for x, y in sets:
-        task = Task(y, None, regression=regression)
-        subsets = subsets_of(task, 8, 0)
-        base, other = (scored(kernel.matrix(x), task, subsets) for kernel in kernels)
+        targets = ScoredTargets(y, None, regression=regression)
+        subsets = draw_halves(targets, 8, 0)
+        base, other = (score_kernel(kernel.matrix(x), targets, subsets) for kernel in kernels)
         tested = differences([[sample_of(other, base, m)] for m in ("error", "nats")])
         found.append({d.verdict for (d,) in tested})
     return found

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from xray_networks import dense, pooled, shifted
+from xray_networks import dense, pooled, shifted, xray_run
 
 import keras2gp
 from keras2gp._util.files import held
@@ -21,10 +21,13 @@ from keras2gp._util.text import size_text
 from keras2gp.cli.main import main
 from keras2gp.errors import InputError, NumericalError, StoreError, UnsupportedModelError
 from keras2gp.matrices.speed import Speed
-from keras2gp.xrays import cost, examination, flow, scores, scoring, timing, variants
-from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.files import FILES
-from keras2gp.xrays.scores import Task, rounds_of, scored
+from keras2gp.xrays.measuring import flow, scores
+from keras2gp.xrays.measuring.scores import rounds_of, score_kernel
+from keras2gp.xrays.planning import cost, timing
+from keras2gp.xrays.rows import ScoredTargets
+from keras2gp.xrays.running import run, scoring
+from keras2gp.xrays.variants.subject import Subject
 
 KINDS = ["activation", "bias"]
 
@@ -101,18 +104,18 @@ def test_an_interrupted_run_goes_on_and_writes_the_same_bytes(
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(1)
-        return scored(*arguments, **others)
+        return score_kernel(*arguments, **others)
 
-    scored = scoring.scored
-    monkeypatch.setattr(scoring, "scored", interrupt)
+    score_kernel = scoring.score_kernel
+    monkeypatch.setattr(scoring, "score_kernel", interrupt)
     with pytest.raises(KeyboardInterrupt):
         keras2gp.xray(dense(), x[:60], y[:60], out=tmp_path / "out", **settings)
     assert not (tmp_path / "out" / "report.html").exists()
     assert len(list((tmp_path / "out" / "scores").glob("*.json"))) == 2
-    monkeypatch.setattr(scoring, "scored", scored)
+    monkeypatch.setattr(scoring, "score_kernel", score_kernel)
     counted = []
-    counting = lambda *a, **k: counted.append(1) or scored(*a, **k)  # noqa: E731
-    monkeypatch.setattr(scoring, "scored", counting)
+    counting = lambda *a, **k: counted.append(1) or score_kernel(*a, **k)  # noqa: E731
+    monkeypatch.setattr(scoring, "score_kernel", counting)
     again = keras2gp.xray(dense(), x[:60], y[:60], out=tmp_path / "out", **settings)
     assert again == report
     assert len(counted) == len(report.computed) + 1 - 2
@@ -143,17 +146,17 @@ def test_another_xray_is_refused_before_anything_is_built(made, products, monkey
     """Other data before the model is read, and another model before its variants are built."""
     _, out, settings = made
     (x, y), words = products, "of another X-ray, which differs in "
-    monkeypatch.setattr(variants.Subject, "variants", None)
+    monkeypatch.setattr(Subject, "variants", None)
     other = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
     with pytest.raises(StoreError, match=words + r"the model, or its settings \(.*\)\. Try"):
-        Examination(other, x[:60], y[:60], out=out, **settings)
+        xray_run(other, x[:60], y[:60], out=out, **settings)
     with pytest.raises(StoreError, match=words + r"the dtype \(float32 there, float64 here\)\."):
-        Examination(dense(), x[:60], y[:60], out=out, dtype="float64", **settings)
-    monkeypatch.setattr(examination, "Subject", None)
+        xray_run(dense(), x[:60], y[:60], out=out, dtype="float64", **settings)
+    monkeypatch.setattr(run, "Subject", None)
     with pytest.raises(StoreError, match=words + r"the targets; subsets \(6 there, 5 here\)\."):
-        Examination(dense(), x[:60], 1 - y[:60], out=out, **{**settings, "subsets": 5})
+        xray_run(dense(), x[:60], 1 - y[:60], out=out, **{**settings, "subsets": 5})
     with pytest.raises(StoreError, match=words + r"the number of test rows \(30 there, 0 here\);"):
-        Examination(dense(), x[:60], y[:60], out=out, **{**settings, "test": None})
+        xray_run(dense(), x[:60], y[:60], out=out, **{**settings, "test": None})
 
 
 @pytest.mark.slow
@@ -163,7 +166,7 @@ def test_tangent_kernels(products):
     settings = {"kinds": ["activation"], "subsets": 4, "signal_rows": 0}
     report = keras2gp.xray(dense(), x, y, kind="ntk", **settings)
     matrix = keras2gp.convert(dense(), kind="ntk").matrix(x)
-    alone = scored(matrix, Task(y, None, regression=False))
+    alone = score_kernel(matrix, ScoredTargets(y, None, regression=False))
     assert report.base.nats == pytest.approx(np.mean(alone.nats), rel=1e-6)
     assert report.base.nats != keras2gp.xray(dense(), x, y, **settings).base.nats
     assert report.finding("linear").nats.verdict == "worse"
@@ -234,10 +237,10 @@ def test_a_regression_takes_the_mean_of_the_model(rng):
 
 def test_labels_that_are_taken_for_real_numbers_are_noted(products, tmp_path):
     x, y = products
-    noted = Examination(dense(), x, y.astype(float), kinds=[], out=tmp_path / "xray")
+    noted = xray_run(dense(), x, y.astype(float), kinds=[], out=tmp_path / "xray")
     assert "floating-point; labels are whole numbers" in str(noted.cost(measure=False))
-    assert "floating" not in str(Examination(dense(), x, y, kinds=[]).cost(measure=False))
-    ages = Task(np.arange(30.0), None, regression=True)
+    assert "floating" not in str(xray_run(dense(), x, y, kinds=[]).cost(measure=False))
+    ages = ScoredTargets(np.arange(30.0), None, regression=True)
     assert not ages.notes()
     assert not replace(ages, y=np.array([0.5, 1.0, 1.5])).notes()
 
@@ -294,7 +297,7 @@ def test_what_does_not_fit_is_refused(products):
 
 def test_the_cost_is_stated_before_anything_is_computed(products, tmp_path):
     x, y = products
-    xray = Examination(dense(), x, y, kinds=KINDS, subsets=4, out=tmp_path)
+    xray = xray_run(dense(), x, y, kinds=KINDS, subsets=4, out=tmp_path)
     stated = xray.cost(measure=False)
     assert stated.kernels == len(xray.computed) >= 4
     assert stated.pairs == stated.kernels * 90 * 91 // 2
@@ -311,8 +314,7 @@ def test_the_cost_counts_the_signal_flow_and_leaves_out_what_is_there(
     monkeypatch.setattr(timing, "_fit_seconds", float)
     monkeypatch.setattr(timing, "seconds_of", lambda _kernel, x, count: (1000.0 * count, len(x)))
     new, old = (
-        Examination(dense(), x[:60], y[:60], out=place, **settings).cost()
-        for place in (tmp_path, out)
+        xray_run(dense(), x[:60], y[:60], out=place, **settings).cost() for place in (tmp_path, out)
     )
     assert new.there == 0
     flow = 1000.0 * (20 + 16) + 20 * 20
@@ -330,8 +332,8 @@ def test_the_work_of_a_kernel_and_programs_of_test_rows_count(products, monkeypa
     monkeypatch.setattr(timing, "speed_of", lambda _kernel, _x, **_: Speed(100.0, 1.0))
     monkeypatch.setattr(timing, "_fit_seconds", lambda _rows: 0.0)
     settings = {"kinds": ["depth"], "subsets": 4, "signal_rows": 0}
-    alone = Examination(dense(), x[:60], y[:60], **settings)
-    tested = Examination(dense(), x[:60], y[:60], test=(x[60:], y[60:]), **settings)
+    alone = xray_run(dense(), x[:60], y[:60], **settings)
+    tested = xray_run(dense(), x[:60], y[:60], test=(x[60:], y[60:]), **settings)
     works = [v.work for v in alone.computed]
     assert len(set(works)) > 1
     nodes = [len(v.kernel.graph.nodes) for v in alone.computed]
@@ -564,7 +566,7 @@ def test_nothing_is_cut_off_on_paper(made, tmp_path):
 
 def test_the_memory_counts_halves_side_by_side_and_what_the_process_holds(products, monkeypatch):
     x, y = products
-    xray = Examination(dense(), x, y, kinds=KINDS, subsets=4, signal_rows=0)
+    xray = xray_run(dense(), x, y, kinds=KINDS, subsets=4, signal_rows=0)
     few = xray.cost(measure=False)
     assert few.peak == few.memory + few.held
     assert few.held > 2**26, "TensorFlow alone takes more"

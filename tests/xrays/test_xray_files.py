@@ -6,15 +6,15 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from xray_networks import xray_run
 
 from keras2gp.cli.main import main
 from keras2gp.errors import StoreError
-from keras2gp.xrays import examination
-from keras2gp.xrays.comparisons import ALPHA
-from keras2gp.xrays.examination import Examination
 from keras2gp.xrays.files import FILES, MARKER, not_ours, require_ours
-from keras2gp.xrays.findings import Summary
-from keras2gp.xrays.report import XRay
+from keras2gp.xrays.measuring.comparisons import ALPHA
+from keras2gp.xrays.reporting.findings import Summary
+from keras2gp.xrays.reporting.report import XRay
+from keras2gp.xrays.running import run
 
 NAMES = (
     *FILES,
@@ -73,9 +73,9 @@ def test_a_file_of_somebody_else_is_refused_before_the_model_is_read(
 ):
     put(tmp_path, name)
     before = listing(tmp_path)
-    monkeypatch.setattr(examination, "Subject", None)
+    monkeypatch.setattr(run, "Subject", None)
     with pytest.raises(StoreError, match=f"keras2gp did not write.*{name}.*another directory"):
-        Examination(model(), *rows, out=tmp_path)
+        xray_run(model(), *rows, out=tmp_path)
     assert listing(tmp_path) == before
 
 
@@ -89,7 +89,7 @@ def test_a_report_of_somebody_else_in_the_directory_of_an_xray(name, rows, tmp_p
     put(tmp_path, name)
     before = listing(tmp_path)
     with pytest.raises(StoreError, match=f"did not write, or which were changed: {name}"):
-        Examination(model(), *rows, out=tmp_path)
+        xray_run(model(), *rows, out=tmp_path)
     data = tmp_path.parent / "data.npz"
     np.savez(data, x=rows[0], y=rows[1])
     model().save(tmp_path.parent / "model.keras")

@@ -4,7 +4,20 @@ import keras
 import numpy as np
 from keras import layers
 
-__all__ = ["HE", "convnet", "dense", "pooled", "residual", "series", "shifted", "stages"]
+from keras2gp.xrays.arguments import XRaySettings
+from keras2gp.xrays.running.run import XRayRun
+
+__all__ = [
+    "HE",
+    "convnet",
+    "dense",
+    "pooled",
+    "residual",
+    "series",
+    "shifted",
+    "stages",
+    "xray_run",
+]
 
 HE = "he_normal"
 
@@ -116,3 +129,8 @@ def dense(name="dense"):
         ],
         name=name,
     )
+
+
+def xray_run(model, x, y, *, test=None, **settings):
+    """The run of an X-ray, with settings as for keras2gp.xray."""
+    return XRayRun(model, x, y, XRaySettings(**settings), test=test)

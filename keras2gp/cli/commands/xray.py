@@ -22,8 +22,9 @@ from keras2gp.cli.session import (
     prepared,
     resumable,
 )
-from keras2gp.xrays.examination import Examination
+from keras2gp.xrays.arguments import XRaySettings
 from keras2gp.xrays.files import FILES
+from keras2gp.xrays.running.run import XRayRun
 
 __all__ = ["xray"]
 
@@ -34,16 +35,13 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     """Compute the kernels of a model's ablations, compare them, and write the report."""
     # Keras prints to stdout, which holds the report.
     with redirect_stdout(sys.stderr), stage("building variants"):
-        examination = _examination(options, rows, out)
+        run = _xray_run(options, rows, out)
     with stage("measuring a few rows"):
-        cost = examination.cost()
+        cost = run.cost()
     out.line(str(cost))
     document: dict[str, Any] = {"out": str(options.out), "cost": cost.to_dict()}
     if options.dry_run:
-        listed = [
-            [v.kind, v.name, f"{v.work:.3g}", examination.left_out(v)]
-            for v in examination.variants[1:]
-        ]
+        listed = [[v.kind, v.name, f"{v.work:.3g}", run.left_out(v)] for v in run.variants[1:]]
         header = ["kind", "variant", "work", "not computed"]
         out.table(header, listed, ["work"])
         named = [dict(zip(header, entry, strict=True)) for entry in listed]
@@ -52,7 +50,7 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     cost.require()
     began = time.perf_counter()
     with resumable(options.out), stage(f"{cost.kernels} kernels") as advance:
-        report = examination.run(told=lambda _name, done, _total: advance(*cost.progress(done)))
+        report = run.run(progress=lambda _name, done, _total: advance(*cost.progress(done)))
     if not options.json:
         out.raw(f"\n{report.to_text()}\n")
     seconds = duration_text(time.perf_counter() - began)
@@ -61,7 +59,7 @@ def xray(options: argparse.Namespace, rows: Rows, out: Output) -> ExitCode:
     return ExitCode.FINE
 
 
-def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examination:
+def _xray_run(options: argparse.Namespace, rows: Rows, out: Output) -> XRayRun:
     """The X-ray of the options. Raises: as keras2gp.xray."""
     kernel = kernel_of(options, image_shape(rows.x))
     images, notes = prepared(kernel, rows.x, options.data)
@@ -72,23 +70,25 @@ def _examination(options: argparse.Namespace, rows: Rows, out: Output) -> Examin
     count = options.train
     test = None if options.test is None else (images[count:], rows.y[count:])
     shape = options.input_shape or image_shape(rows.x)
-    return Examination(
+    return XRayRun(
         model_of(options.source, shape),
         images[:count],
         rows.y[:count],
+        XRaySettings(
+            out=options.out,
+            variants={name: model_of(source, shape) for name, source in options.own.items()},
+            kinds=options.kinds,
+            most_work=options.most_work,
+            full_work=options.full_work,
+            subsets=options.subsets,
+            signal_rows=options.signal_rows,
+            seed=options.seed,
+            minutes=options.minutes,
+            position=options.position,
+            overrides=settings["overrides"],
+            dtype=options.dtype or "float32",
+            kind=options.kind or "nngp",
+            conversion=conversion,
+        ),
         test=test,
-        variants={name: model_of(source, shape) for name, source in options.own.items()},
-        kinds=options.kinds,
-        most_work=options.most_work,
-        full_work=options.full_work,
-        subsets=options.subsets,
-        signal_rows=options.signal_rows,
-        seed=options.seed,
-        minutes=options.minutes,
-        position=options.position,
-        overrides=settings["overrides"],
-        dtype=options.dtype or "float32",
-        kind=options.kind or "nngp",
-        conversion=conversion,
-        out=options.out,
     )

@@ -18,7 +18,16 @@ from keras2gp.conversion.recording import nodes_of, replaced
 from keras2gp.conversion.registry import functional_of
 from keras2gp.errors import InputError
 
-__all__ = ["CONVOLUTIONS", "Change", "Found", "Visit", "Wired", "Wiring", "is_weighted", "rebuilt"]
+__all__ = [
+    "CONVOLUTIONS",
+    "Change",
+    "NamedChanges",
+    "Visit",
+    "Wired",
+    "Wiring",
+    "is_weighted",
+    "rebuilt",
+]
 
 CONVOLUTIONS = (
     *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
@@ -46,7 +55,7 @@ class Wired:
     """One call of a functional graph.
 
     Attributes:
-        path: of the operation, nested models separated by "/".
+        path: path of the operation, nested models separated by "/".
         operation: a Keras layer, model or operation.
         node: Keras's record of the call.
         sources: numbers of the calls whose results it reads, in order; -1 for an input.
@@ -68,8 +77,8 @@ class Wiring:
 
     Args:
         functional: a functional graph of Keras.
-        prefix: of all paths; "" for the model itself.
-        followed: whether weights come after it in a model around it.
+        prefix: start of all paths; "" for the model itself.
+        followed: whether weights come after this graph in a model around it.
     """
 
     def __init__(self, functional: KerasModel, prefix: str = "", *, followed: bool = False) -> None:
@@ -86,22 +95,22 @@ class Wiring:
 
     @cached_property
     def ancestors(self) -> list[frozenset[int]]:
-        """Of every call itself and all calls before it that it depends on."""
-        found: list[frozenset[int]] = []
+        """For each call, the call itself and all earlier calls that it depends on."""
+        result: list[frozenset[int]] = []
         for number, call in enumerate(self.calls):
-            before = [found[i] for i in call.sources if i >= 0]
-            found.append(frozenset({number}).union(*before))
-        return found
+            before = [result[i] for i in call.sources if i >= 0]
+            result.append(frozenset({number}).union(*before))
+        return result
 
     @cached_property
     def readers(self) -> list[list[int]]:
-        """Of every call the calls that read its results, once for each reading."""
-        found: list[list[int]] = [[] for _ in self.calls]
+        """For each call, the calls that read its results, once for each reading."""
+        result: list[list[int]] = [[] for _ in self.calls]
         for number, call in enumerate(self.calls):
             for source in call.sources:
                 if source >= 0:
-                    found[source].append(number)
-        return found
+                    result[source].append(number)
+        return result
 
     def is_hidden(self, number: int) -> bool:
         """Whether weights come after a call."""
@@ -125,11 +134,11 @@ class Visit:
     """A call while a copy of its model is built.
 
     Attributes:
-        call: the call of the original.
+        call: the call in the original.
         args, kwargs: its arguments, with the tensors of the copy.
-        tensors: tensors of the copy by the identity of those of the original.
+        tensors: tensors of the copy, by the identity of those in the original.
         wiring: the graph of the call.
-        builder: builds the copies of layers.
+        builder: makes the copies of layers.
     """
 
     call: Wired
@@ -141,37 +150,37 @@ class Visit:
 
     @property
     def inputs(self) -> list[Any]:
-        """The tensors that the call reads, of the copy."""
+        """The tensors of the copy that the call reads."""
         return [self.tensors[id(t)] for t in self.call.node.input_tensors]
 
     def result(self, **settings: Any) -> Any:
         """The result of the call of a copy with other settings."""
-        operation = self.builder.copied(self.call.operation, settings)
+        operation = self.builder.copy_of(self.call.operation, settings)
         return operation(*self.args, **self.kwargs)
 
-    def behind(self, operations: Sequence[Any], reading: int) -> Any:
-        """The result of the call on what copies of operations make of one tensor that it reads.
+    def result_after(self, operations: Sequence[Any], tensor: int) -> Any:
+        """The result of the call after copies of operations on one tensor that it reads.
 
         Args:
             operations: layers, in order.
-            reading: identity of the tensor of the original; other tensors are read as they are.
+            tensor: identity of the tensor in the original; other tensors are read as they are.
         """
-        made = self.builder.applied(operations, self.tensors[reading])
-        tensors = {**self.tensors, reading: made}
+        changed = self.builder.apply(operations, self.tensors[tensor])
+        tensors = {**self.tensors, tensor: changed}
         arguments = self.call.node.arguments
         args, kwargs = (replaced(v, tensors) for v in (arguments.args, arguments.kwargs))
-        return self.builder.plain(replace(self, args=args, kwargs=kwargs, tensors=tensors))
+        return self.builder.unchanged(replace(self, args=args, kwargs=kwargs, tensors=tensors))
 
-    def again(self, numbers: Sequence[int], start: int, result: Any) -> Any:
-        """Copies of calls once more, with other weights, behind `result`.
+    def repeat(self, numbers: Sequence[int], start: int, result: Any) -> Any:
+        """Apply further copies of calls, with weights of their own, to `result`.
 
         Args:
-            numbers: of the calls, the last one being this.
-            start: the call in whose place `result` is read; -1 for the input.
-            result: of this call.
+            numbers: numbers of the calls; this call is the last one.
+            start: number of the call in whose place `result` is read; -1 for the input.
+            result: the result of this call.
 
         Returns:
-            What the last of them gives.
+            The result of the last copy.
         """
         tensors = dict(self.tensors)
         origin = self.wiring.calls[numbers[0]]
@@ -180,7 +189,7 @@ class Visit:
         for number in numbers:
             call = self.wiring.calls[number]
             arguments = call.node.arguments
-            operation = self.builder.copied(call.operation, _even(call.operation), _AGAIN)
+            operation = self.builder.copy_of(call.operation, _even(call.operation), _AGAIN)
             args, kwargs = (replaced(v, tensors) for v in (arguments.args, arguments.kwargs))
             result = operation(*args, **kwargs)
             tensors[id(call.node.outputs[0])] = result
@@ -190,7 +199,7 @@ class Visit:
 Change = Callable[[Visit], Any]
 """Gives the results of a call in a copy of the model."""
 
-Found = tuple[str, str, Mapping[str, Change]]
+NamedChanges = tuple[str, str, Mapping[str, Change]]
 """An ablation: its name, a clause that describes it, and its changes by path."""
 
 
@@ -199,8 +208,8 @@ def rebuilt(functional: KerasModel, changes: Mapping[str, Change], name: str = "
 
     Args:
         functional: the model's graph, which stays as it is.
-        changes: by path.
-        name: of the copy; "" for that of the model.
+        changes: the changes of calls, by path.
+        name: name of the copy; "" for that of the model.
 
     Returns:
         A Keras model.
@@ -232,16 +241,16 @@ class _Builder:
             args, kwargs = (replaced(v, tensors) for v in (arguments.args, arguments.kwargs))
             visit = Visit(call, args, kwargs, tensors, wiring, self)
             change = self._changes.get(call.path)
-            results = self.plain(visit) if change is None else change(visit)
+            results = self.unchanged(visit) if change is None else change(visit)
             results = results if isinstance(results, list | tuple) else [results]
             tensors |= {id(t): r for t, r in zip(call.node.outputs, results, strict=True)}
         outputs = [tensors[id(t)] for t in functional.outputs]
         single = inputs[0] if len(inputs) == 1 else inputs
         structure = getattr(functional, "_inputs_struct", single)  # one, a list or a dict
-        given = keras.tree.pack_sequence_as(structure, inputs)
-        return keras.Model(given, outputs[0] if len(outputs) == 1 else outputs, name=name)
+        packed = keras.tree.pack_sequence_as(structure, inputs)
+        return keras.Model(packed, outputs[0] if len(outputs) == 1 else outputs, name=name)
 
-    def plain(self, visit: Visit) -> Any:
+    def unchanged(self, visit: Visit) -> Any:
         """The result of a call as it is, whose nested model is a copy too."""
         inner = functional_of(visit.call.operation)
         if inner is None:
@@ -253,7 +262,7 @@ class _Builder:
             self._copies[key] = self.model(wiring, inputs, visit.call.operation.name)
         return self._copies[key](*visit.args, **visit.kwargs)
 
-    def copied(
+    def copy_of(
         self, operation: KerasOperation, settings: Mapping[str, Any], suffix: str = ""
     ) -> Any:
         """The copy of a layer or operation."""
@@ -262,12 +271,12 @@ class _Builder:
             self._copies[key] = _copy(operation, settings, operation.name + suffix)
         return self._copies[key]
 
-    def applied(self, operations: Sequence[Any], tensor: KerasTensor) -> Any:
-        """Copies of layers behind a tensor, one after the other; made once for each tensor."""
+    def apply(self, operations: Sequence[Any], tensor: KerasTensor) -> Any:
+        """Apply copies of layers to a tensor, one after the other; once for each tensor."""
         for operation in operations:
             key = (id(operation), id(tensor))
             if key not in self._applied:
-                self._applied[key] = self.copied(operation, {})(tensor)
+                self._applied[key] = self.copy_of(operation, {})(tensor)
             tensor = self._applied[key]
         return tensor
 

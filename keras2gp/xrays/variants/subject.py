@@ -21,12 +21,12 @@ from keras2gp.errors import InputError, Keras2GPError, UnsupportedModelError, on
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.work import Work
-from keras2gp.xrays.ablations import ablations, check_kinds
-from keras2gp.xrays.arguments import Inputs
-from keras2gp.xrays.wiring import Wiring, rebuilt
-from keras2gp.xrays.work import work_of
+from keras2gp.xrays.rows import Inputs
+from keras2gp.xrays.variants.ablations import ablations, check_kinds
+from keras2gp.xrays.variants.wiring import Wiring, rebuilt
+from keras2gp.xrays.variants.work import work_of
 
-__all__ = ["OWN", "GraphRow", "Settings", "Subject", "Variant"]
+__all__ = ["OWN", "GraphRow", "Subject", "Variant", "VariantConversion"]
 
 _LONGEST = 300
 OWN = "own"
@@ -34,7 +34,7 @@ OWN = "own"
 
 
 @dataclass(frozen=True)
-class Settings:
+class VariantConversion:
     """How every variant is converted.
 
     Attributes:
@@ -151,7 +151,7 @@ class Subject:
     """
 
     def __init__(
-        self, model: KerasModel, settings: Settings, x: Inputs, test: Inputs | None = None
+        self, model: KerasModel, settings: VariantConversion, x: Inputs, test: Inputs | None = None
     ) -> None:
         self._settings, self._x, self._test = settings, x, test
         with opened(model, **self._opening()) as ready:

@@ -13,11 +13,11 @@ from scipy import stats
 from keras2gp._util.arrays import Array, Indices, Matrix, Targets, Vector
 from keras2gp.errors import Keras2GPError
 from keras2gp.kernel.kernel import Kernel
-from keras2gp.xrays.arguments import Inputs, of_each
-from keras2gp.xrays.comparisons import ALPHA, holm
-from keras2gp.xrays.fixed_points import FixedPoint, fixed_points
-from keras2gp.xrays.flow import LayerKernel, layer_kernels
-from keras2gp.xrays.scores import Task, scored
+from keras2gp.xrays.measuring.comparisons import ALPHA, holm
+from keras2gp.xrays.measuring.fixed_points import FixedPoint, fixed_points
+from keras2gp.xrays.measuring.flow import LayerKernel, layer_kernels
+from keras2gp.xrays.measuring.scores import score_kernel
+from keras2gp.xrays.rows import Inputs, ScoredTargets, of_each
 
 __all__ = ["PAIRS", "LayerSignal", "signals_of"]
 
@@ -151,7 +151,7 @@ def _near(x: Array, random: np.random.Generator) -> Array:
 
 def _errors(matrix: Matrix, y: Targets, *, regression: bool) -> Vector | None:
     try:
-        return np.array(scored(matrix, Task(y, None, regression)).error)
+        return np.array(score_kernel(matrix, ScoredTargets(y, None, regression)).error)
     except Keras2GPError:  # a layer that is constant, or whose kernel is no covariance
         return None
 

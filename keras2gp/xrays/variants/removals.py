@@ -9,27 +9,31 @@ from typing import Any
 from keras import layers
 
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.xrays.parts import branches, is_merge, is_normalization, signature, unit
-from keras2gp.xrays.wiring import Change, Found, Visit, Wiring, is_weighted
+from keras2gp.xrays.variants.parts import branches, is_merge, is_normalization, signature, unit
+from keras2gp.xrays.variants.wiring import Change, NamedChanges, Visit, Wiring, is_weighted
 
-__all__ = ["depths", "merges_of", "normalizations", "passed", "skips"]
+__all__ = ["depths", "merges_of", "normalizations", "skip_call", "skips"]
 
 Parameters = Mapping[str, LayerVariances]
 
 
-def passed(visit: Visit) -> Any:
-    """The call's first input in the place of its result."""
+def skip_call(visit: Visit) -> Any:
+    """Take the call's first input for its result."""
     return visit.inputs[0]
 
 
-def _only(kept: Sequence[int]) -> Change:
-    """A merge of some of its inputs; of one it is that input."""
+def _merge_only(branches_left: Sequence[int]) -> Change:
+    """Merge some of the inputs; a single one is the result itself.
+
+    Args:
+        branches_left: numbers of these inputs.
+    """
 
     def change(visit: Visit) -> Any:
-        inputs = [visit.inputs[i] for i in kept]
+        inputs = [visit.inputs[i] for i in branches_left]
         if len(inputs) == 1:
             return inputs[0]
-        operation = visit.builder.copied(visit.call.operation, {})
+        operation = visit.builder.copy_of(visit.call.operation, {})
         return operation(inputs) if isinstance(operation, layers.Layer) else operation(*inputs)
 
     return change
@@ -77,29 +81,29 @@ def merges_of(wiring: Wiring) -> Iterator[_Merge]:
         yield _Merge(wiring, number, short, long, (*sorted(inside), number), skip, identity)
 
 
-def skips(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+def skips(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[NamedChanges]:
     """Each skip connection removed, and all of them."""
     del parameters
-    changes = {m.path: _only(m.long) for wiring in wirings for m in merges_of(wiring)}
+    changes = {m.path: _merge_only(m.long) for wiring in wirings for m in merges_of(wiring)}
     for path, change in changes.items():
         yield f"no skip into {path}", f"without the skip connection into {path}", {path: change}
     if len(changes) > 1:
         yield "no skips", f"without all {len(changes)} skip connections", changes
 
 
-def normalizations(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+def normalizations(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[NamedChanges]:
     """Each normalisation removed, and all of them."""
     del parameters
     calls = [call for wiring in wirings for call in wiring.calls]
     paths = dict.fromkeys(call.path for call in calls if is_normalization(call.operation))
     for path in paths:
-        yield f"no {path}", f"without the normalisation {path}", {path: passed}
+        yield f"no {path}", f"without the normalisation {path}", {path: skip_call}
     if len(paths) > 1:
-        changes = dict.fromkeys(paths, passed)
+        changes = dict.fromkeys(paths, skip_call)
         yield "no normalization", f"without all {len(paths)} normalisations", changes
 
 
-def depths(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]:
+def depths(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[NamedChanges]:
     """A layer or a block fewer and more, one of each kind that differs."""
     del parameters
     for wiring in wirings:
@@ -108,7 +112,7 @@ def depths(wirings: Sequence[Wiring], parameters: Parameters) -> Iterator[Found]
         yield from _blocks(wiring, merges)
 
 
-def _layers(wiring: Wiring, merges: Sequence[_Merge]) -> Iterator[Found]:
+def _layers(wiring: Wiring, merges: Sequence[_Merge]) -> Iterator[NamedChanges]:
     calls = wiring.calls
     last: dict[str, tuple[int, ...]] = {}
     for number, call in enumerate(calls):
@@ -126,31 +130,31 @@ def _layers(wiring: Wiring, merges: Sequence[_Merge]) -> Iterator[Found]:
         yield (
             f"{first.path} left out",
             f"without the layer {first.path}{behind}",
-            dict.fromkeys(paths, passed),
+            dict.fromkeys(paths, skip_call),
         )
         yield (
             f"{first.path} twice",
             f"with the layer {first.path}{behind}{',' if behind else ''} twice",
-            {end.path: _repeated(members, first.sources[0])},
+            {end.path: _repeat(members, first.sources[0])},
         )
 
 
-def _blocks(wiring: Wiring, merges: Sequence[_Merge]) -> Iterator[Found]:
+def _blocks(wiring: Wiring, merges: Sequence[_Merge]) -> Iterator[NamedChanges]:
     last = {signature(wiring.calls[i] for i in merge.block): merge for merge in merges}
     for merge in last.values():
         path = merge.path
         yield (
             f"block {path} left out",
             f"with the skip alone in the place of the block {path}",
-            {path: _only(merge.short)},
+            {path: _merge_only(merge.short)},
         )
         if merge.identity:
             yield (
                 f"block {path} twice",
                 f"with the block {path} twice",
-                {path: _repeated(merge.block, merge.fork)},
+                {path: _repeat(merge.block, merge.fork)},
             )
 
 
-def _repeated(numbers: Sequence[int], start: int) -> Change:
-    return lambda visit: visit.again(numbers, start, visit.result())
+def _repeat(numbers: Sequence[int], start: int) -> Change:
+    return lambda visit: visit.repeat(numbers, start, visit.result())

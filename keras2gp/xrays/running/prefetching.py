@@ -13,39 +13,39 @@ from typing import Self
 
 from keras2gp.errors import Keras2GPError
 from keras2gp.matrices.work import ExecutorLike
-from keras2gp.xrays.directory import Directory
-from keras2gp.xrays.scoring import Scoring
-from keras2gp.xrays.variants import Variant
+from keras2gp.xrays.running.directory import Directory
+from keras2gp.xrays.running.scoring import Scoring
+from keras2gp.xrays.variants.subject import Variant
 
-__all__ = ["Ahead"]
+__all__ = ["Prefetcher"]
 
 
 class _HaltedError(Keras2GPError):
     """The matrix is not wanted any more."""
 
 
-class Ahead:
+class Prefetcher:
     """A thread that is one program ahead of the fits; it ends with the `with` that it is used in.
 
     Its errors are dropped: the scores of a variant compute again what is missing, and raise them.
 
     Args:
-        scoring: how the matrices are computed.
-        work: the directory, in which scores find them.
+        scoring: computes the matrices.
+        directory: the directory, in which scores find them.
         executor: as for `gram`.
     """
 
-    def __init__(self, scoring: Scoring, work: Directory, executor: ExecutorLike) -> None:
-        self._scoring, self._work, self._executor = scoring, work, executor
+    def __init__(self, scoring: Scoring, directory: Directory, executor: ExecutorLike) -> None:
+        self._scoring, self._directory, self._executor = scoring, directory, executor
         self._pool, self._halt = ThreadPoolExecutor(1), threading.Event()
         self._begun: dict[str, Future[None] | None] = {}
         self._last: Future[None] | None = None
 
-    def matrices(self, variants: Sequence[Variant]) -> None:
+    def prepare(self, variants: Sequence[Variant]) -> None:
         """See that the matrices of the first variant are there, and begin those of a later one.
 
         Args:
-            variants: those that are to be fitted, in order.
+            variants: the variants that are to be fitted, in order.
 
         Raises:
             NumericalError: the first one's kernel overflows.
@@ -54,21 +54,22 @@ class Ahead:
         if first not in self._begun:
             self._begun[first] = None
             self._fill(variants[0])
-        elif task := self._begun[first]:
-            task.exception()  # waits
+        elif future := self._begun[first]:
+            future.exception()  # waits
         if self._last is not None and not self._last.done():
             return
         for variant in variants[1:]:
             key = self._key(variant)
-            if key not in self._begun and self._scoring.there(variant, self._work) is None:
-                self._begun[key] = self._last = self._pool.submit(self._fill, variant)
-                return
+            if key in self._begun or self._scoring.stored_scores(variant, self._directory):
+                continue
+            self._begun[key] = self._last = self._pool.submit(self._fill, variant)
+            return
 
     def _key(self, variant: Variant) -> str:
         return self._scoring.shares[variant.key].key
 
     def _fill(self, variant: Variant) -> None:
-        self._scoring.fill(variant, self._work, self._executor, self._goes_on)
+        self._scoring.fill(variant, self._directory, self._executor, self._goes_on)
 
     def _goes_on(self, _done: int, _total: int) -> None:
         if self._halt.is_set():

@@ -13,11 +13,11 @@ from keras2gp._util.progress import Progress
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.matrices.store import GramStore
 from keras2gp.matrices.work import ExecutorLike
-from keras2gp.xrays.arguments import Inputs, checked_subsets, taken, without_mean
-from keras2gp.xrays.directory import Directory, scores_file
-from keras2gp.xrays.scores import Scores, Task, scored
-from keras2gp.xrays.sharing import Share, chosen_rows, shares_of
-from keras2gp.xrays.variants import Variant
+from keras2gp.xrays.measuring.scores import Scores, score_kernel
+from keras2gp.xrays.planning.sharing import Share, chosen_rows, shares_of
+from keras2gp.xrays.rows import Inputs, ScoredTargets, checked_halves, take_rows, without_mean
+from keras2gp.xrays.running.directory import Directory, scores_file
+from keras2gp.xrays.variants.subject import Variant
 
 __all__ = ["Scoring"]
 
@@ -27,10 +27,10 @@ class Scoring:
 
     Args:
         x: the rows.
-        task: their targets.
+        targets: the targets of the rows and of the test rows.
         test: test rows; None for none.
-        halvings: of the rows, for standard errors.
-        seed: of the halvings, and of the rows of those that have fewer.
+        halvings: random halvings of the rows, for standard errors.
+        seed: seed of the halvings, and of the rows of variants that have fewer.
 
     Attributes:
         rows: number of rows.
@@ -41,37 +41,37 @@ class Scoring:
     """
 
     def __init__(
-        self, x: Inputs, task: Task, test: Inputs | None, halvings: int, seed: int
+        self, x: Inputs, targets: ScoredTargets, test: Inputs | None, halvings: int, seed: int
     ) -> None:
-        self._x, self._task, self._test = x, task, test
+        self._x, self._targets, self._test = x, targets, test
         self._halvings, self._seed = halvings, seed
-        self.rows = len(task.y)
+        self.rows = len(targets.y)
         self.shares: dict[str, Share] = {}
         self._alone: set[str] = set()
-        checked_subsets(task, halvings, seed)
+        checked_halves(targets, halvings, seed)
 
     def plan(self, variants: Sequence[Variant], full_work: float, rows: int | None = None) -> None:
         """Decide how the matrices of variants with kernels are computed; see `shares_of`.
 
         Args:
-            variants: the model as it is first.
+            variants: the variants, the model as it is first.
             full_work: as for `shares_of`.
-            rows: random ones on which all of them are compared at most; None for all rows.
+            rows: number of random rows that variants are compared on at most; None for all.
 
         Raises:
             InputError: the fewer rows have too few of a rare label.
         """
-        others = 0 if self._task.test is None else len(self._task.test)
+        others = 0 if self._targets.test is None else len(self._targets.test)
         most = self.rows if rows is None else rows
         if most < self.rows:
-            checked_subsets(self._of_rows(most), self._halvings, self._seed)
+            checked_halves(self._of_rows(most), self._halvings, self._seed)
         shares = shares_of(variants, most, others, full_work)
         for variant, share in zip(variants, shares, strict=True):
             self.shares[variant.key] = share
             if share.rows == most:
                 continue
             try:
-                checked_subsets(self._of_rows(share.rows), self._halvings, self._seed)
+                checked_halves(self._of_rows(share.rows), self._halvings, self._seed)
             except InputError:  # too few of a rare label
                 self.shares[variant.key] = replace(share, rows=most)
 
@@ -79,18 +79,22 @@ class Scoring:
         """The name of a variant's scores in a directory."""
         return scores_file(self._named(variant.key, self.shares[variant.key].rows))
 
-    def there(self, variant: Variant, work: Directory) -> Scores | None:
+    def stored_scores(self, variant: Variant, directory: Directory) -> Scores | None:
         """The scores of a variant that an earlier run has left."""
-        return work.scores(self._named(variant.key, self.shares[variant.key].rows))
+        return directory.scores(self._named(variant.key, self.shares[variant.key].rows))
 
-    def scores(
-        self, variant: Variant, work: Directory, executor: ExecutorLike, rows: int | None = None
+    def score(
+        self,
+        variant: Variant,
+        directory: Directory,
+        executor: ExecutorLike,
+        rows: int | None = None,
     ) -> Scores:
         """The scores of a variant that has a kernel.
 
         Args:
-            variant: it.
-            work: the directory.
+            variant: the variant.
+            directory: the directory.
             executor: as for `gram`.
             rows: number of rows; None for its own.
 
@@ -100,16 +104,18 @@ class Scoring:
         share = self.shares[variant.key]
         count = share.rows if rows is None else rows
         name = self._named(variant.key, count)
-        earlier = work.scores(name)
+        earlier = directory.scores(name)
         if earlier is not None:
             return earlier
-        task = self._of_rows(count)
-        if task.regression:
-            task = without_mean(task, share.own, taken(self._x, self._chosen(count)), self._test)
-        matrix = self._matrix(variant, share, work, None, executor)
+        targets = self._of_rows(count)
+        if targets.regression:
+            targets = without_mean(
+                targets, share.own, take_rows(self._x, self._chosen(count)), self._test
+            )
+        matrix = self._matrix(variant, share, directory, None, executor)
         cross = None
         if self._test is not None:
-            cross = self._matrix(variant, share, work, self._test, executor)
+            cross = self._matrix(variant, share, directory, self._test, executor)
         if count < share.rows:  # the model, beside a variant that has fewer rows
             chosen = chosen_rows(count, self.rows, self._seed)
             if share.rows < self.rows:  # fewer rows are some of the more
@@ -117,18 +123,20 @@ class Scoring:
                 chosen = np.searchsorted(more, chosen)
             matrix = matrix[np.ix_(chosen, chosen)]
             cross = None if cross is None else cross[:, chosen]
-        found = scored(matrix, task, checked_subsets(task, self._halvings, self._seed), cross)
-        work.write(scores_file(name), found.state())
-        return found
+        result = score_kernel(
+            matrix, targets, checked_halves(targets, self._halvings, self._seed), cross
+        )
+        directory.write(scores_file(name), result.state())
+        return result
 
     def fill(
-        self, variant: Variant, work: Directory, executor: ExecutorLike, progress: Progress
+        self, variant: Variant, directory: Directory, executor: ExecutorLike, progress: Progress
     ) -> None:
-        """Compute the matrices of a variant into the directory, where `scores` finds them.
+        """Compute the matrices of a variant into the directory, where `score` finds them.
 
         Args:
-            variant: it.
-            work: the directory.
+            variant: the variant.
+            directory: the directory.
             executor: as for `gram`.
             progress: as for `gram`.
 
@@ -138,7 +146,7 @@ class Scoring:
         share = self.shares[variant.key]
         settings: dict[str, Any] = {"executor": executor, "progress": progress}
         for images in (None,) if self._test is None else (None, self._test):
-            self._store(variant, share, work, images, **settings)
+            self._store(variant, share, directory, images, **settings)
 
     def _named(self, key: str, rows: int) -> str:
         return key if rows == self.rows else f"{key}-{rows}"
@@ -147,19 +155,19 @@ class Scoring:
         """The rows of so many: of all a slice, which copies no images."""
         return slice(None) if count == self.rows else chosen_rows(count, self.rows, self._seed)
 
-    def _of_rows(self, count: int) -> Task:
-        return replace(self._task, y=self._task.y[self._chosen(count)])
+    def _of_rows(self, count: int) -> ScoredTargets:
+        return replace(self._targets, y=self._targets.y[self._chosen(count)])
 
     def _matrix(
         self,
         variant: Variant,
         share: Share,
-        work: Directory,
+        directory: Directory,
         first: Inputs | None,
         executor: ExecutorLike,
     ) -> Matrix:
         """The covariances of a variant's rows, or of other images and its rows."""
-        store, place = self._store(variant, share, work, first, executor=executor)
+        store, place = self._store(variant, share, directory, first, executor=executor)
         values = np.asarray(store)
         return values if place is None else np.ascontiguousarray(values[..., place])
 
@@ -167,19 +175,19 @@ class Scoring:
         self,
         variant: Variant,
         share: Share,
-        work: Directory,
+        directory: Directory,
         first: Inputs | None,
         **settings: Any,
     ) -> tuple[Matrix | GramStore, int | None]:
         """The store of these covariances, by `gram`, and the variant's place if others share it."""
         suffix = ".zarr" if first is None else ".cross.zarr"
-        x = taken(self._x, self._chosen(share.rows))
+        x = take_rows(self._x, self._chosen(share.rows))
         sides = (x,) if first is None else (first, x)
         if share.place is not None and share.key not in self._alone:
             try:
                 name = f"{self._named(share.key, share.rows)}{suffix}"
-                return work.store(share.kernel, name, *sides, **settings), share.place
+                return directory.store(share.kernel, name, *sides, **settings), share.place
             except NumericalError:  # of one of them: the others may have finite entries
                 self._alone.add(share.key)
         name = f"{self._named(variant.key, share.rows)}{suffix}"
-        return work.store(share.own, name, *sides, **settings), None
+        return directory.store(share.own, name, *sides, **settings), None

@@ -25,51 +25,27 @@ from keras2gp.gp.noise.all_noise import NoiseWarning
 from keras2gp.gp.process.base import JitterWarning
 from keras2gp.gp.process.student import Student
 from keras2gp.gp.regression.regressor import GPRegressor
+from keras2gp.xrays.rows import ScoredTargets
 
-__all__ = ["SPREAD", "Part", "Scores", "Task", "rounds_of", "scored", "subsets_of"]
+__all__ = ["SPREAD", "HalfScores", "Scores", "rounds_of", "score_kernel"]
 
 SPREAD = 4
-"""Halves whose nats are kept row by row: they say how much these vary in half of the rows."""
+"""Halves whose nats are stored row by row: they say how much these vary in half of the rows."""
 
-_MOST_LABELS = 20
-"""Different whole numbers of a floating-point type that may have been meant as labels."""
 _SMALL = 2000
-"""Rows up to which fits go side by side, each on one core: in matrices of this size the threads of
-one decomposition wait for each other, for many times as long where other work is on the cores."""
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """Targets of the rows, and of test rows.
-
-    Attributes:
-        y: labels [N], or real targets [N] or [N, C].
-        test: those of the test rows; None without any.
-        regression: whether they are real.
-    """
-
-    y: Targets
-    test: Targets | None
-    regression: bool
-
-    def notes(self) -> tuple[str, ...]:
-        """A sentence where labels may have been meant."""
-        few = self.regression and self.y.ndim == 1 and len(np.unique(self.y)) <= _MOST_LABELS
-        if not few or (self.y != np.round(self.y)).any():
-            return ()
-        why = "the targets are taken for real numbers, as their type is floating-point"
-        return (f"{why}; labels are whole numbers, as of y.astype(int), or texts",)
+"""Up to this many rows fits run side by side, one core each: the threads of one decomposition wait
+for each other at this size."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Mean losses of one half of the rows, which the Gaussian process has seen alone.
+class HalfScores:
+    """Mean losses of a Gaussian process that is fitted to one half of the rows.
 
     Attributes:
-        error, nats: of leave-one-out predictions, see Scores.
+        error, nats: mean losses of its leave-one-out predictions; see Scores.
         evidence: log p(Y) in nats for each row.
-        test_error: of the test rows; None without any.
-        rows: nats of each row, of the first halves of labels; () of others.
+        test_error: error of the test rows; None without any.
+        rows: nats of each row, stored for the first SPREAD halves of a classification; else ().
     """
 
     error: float
@@ -84,23 +60,23 @@ class Scores:
     """Losses of one kernel, with a noise and a scale of its own.
 
     Attributes:
-        error: of each row, predicted from all others: 1 for a wrong label, else 0; of a regression
-            the squared error relative to the variance of the targets.
+        error: error of each row, predicted from all others: 1 for a wrong label, else 0; in a
+            regression the squared error relative to the variance of the targets.
         nats: minus the log probability of the row's label, or of its targets.
-        test_error: the same as `error` of each test row, predicted from all rows.
-        parts: of halves of the rows.
+        test_error: error of each test row, predicted from all rows; see `error`.
+        parts: mean losses of halves of the rows.
         evidence: log p(Y) at the best scale, in nats for each row.
         calibration: expected calibration error of the leave-one-out probabilities; of a regression
             the share of targets outside of their intervals of 95%.
-        calibration_by_chance: the same of perfectly calibrated predictions.
+        calibration_by_chance: `calibration` of perfectly calibrated predictions.
         noise: noise variance relative to the mean variance of the kernel.
-        jitter: what was added because the matrix was singular, relative to the mean variance.
+        jitter: jitter of a singular matrix, relative to the mean variance of the kernel.
     """
 
     error: tuple[float, ...]
     nats: tuple[float, ...]
     test_error: tuple[float, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[HalfScores, ...]
     evidence: float
     calibration: float
     calibration_by_chance: float
@@ -118,56 +94,48 @@ class Scores:
             tuple(map(float, state[name])) for name in ("error", "nats", "test_error")
         )
         parts = tuple(
-            Part(**{**part, "rows": tuple(part.get("rows", ()))}) for part in state["parts"]
+            HalfScores(**{**part, "rows": tuple(part.get("rows", ()))}) for part in state["parts"]
         )
         names = ("evidence", "calibration", "calibration_by_chance", "noise", "jitter")
         return cls(error, nats, test, parts, *(float(state[name]) for name in names))
 
 
-def subsets_of(task: Task, halvings: int, seed: int) -> list[Indices]:
-    """Row numbers of random halves, `halvings` times both; labels are split evenly between them."""
-    random, result = np.random.default_rng(seed), []
-    for _ in range(halvings):
-        order = random.permutation(len(task.y))
-        if not task.regression:
-            order = order[np.argsort(task.y[order], kind="stable")]
-        result += [np.sort(order[::2]), np.sort(order[1::2])]
-    return result
-
-
-def scored(
-    matrix: Matrix, task: Task, subsets: Sequence[Indices] = (), cross: Matrix | None = None
+def score_kernel(
+    matrix: Matrix,
+    targets: ScoredTargets,
+    subsets: Sequence[Indices] = (),
+    cross: Matrix | None = None,
 ) -> Scores:
     """The scores of a kernel.
 
     Args:
-        matrix: of the rows, [N, N].
-        task: the targets.
-        subsets: of the rows; the halves of each halving follow each other.
-        cross: of test rows and rows, [M, N]; None without test rows.
+        matrix: kernel matrix of the rows, [N, N].
+        targets: the targets.
+        subsets: halves of the rows; the two of one halving follow each other.
+        cross: kernel matrix of test rows and rows, [M, N]; None without test rows.
 
     Raises:
         NumericalError: the matrix is not positive definite.
         InputError: the targets are of one class.
     """
 
-    def of_subset(number: int) -> Part:
+    def of_subset(number: int) -> HalfScores:
         rows = subsets[number]
-        part = _Fit(matrix[np.ix_(rows, rows)], task.y[rows], regression=task.regression)
+        part = _Fit(matrix[np.ix_(rows, rows)], targets.y[rows], regression=targets.regression)
         error, nats = float(part.error.mean()), float(part.nats.mean())
         tested = None
-        if cross is not None and task.test is not None:
-            tested = float(part.tested(cross[:, rows], task.test).mean())
-        kept = number < SPREAD and not task.regression
-        by_row = tuple(part.nats.tolist()) if kept else ()
-        return Part(error, nats, part.evidence, tested, by_row)
+        if cross is not None and targets.test is not None:
+            tested = float(part.tested(cross[:, rows], targets.test).mean())
+        is_stored = number < SPREAD and not targets.regression
+        by_row = tuple(part.nats.tolist()) if is_stored else ()
+        return HalfScores(error, nats, part.evidence, tested, by_row)
 
-    with _side_by_side(len(task.y)) as each:
-        (whole,) = each(lambda y: _Fit(matrix, y, regression=task.regression), [task.y])
+    with _side_by_side(len(targets.y)) as each:
+        (whole,) = each(lambda y: _Fit(matrix, y, regression=targets.regression), [targets.y])
         parts = list(each(of_subset, range(len(subsets))))
     test: tuple[float, ...] = ()
-    if cross is not None and task.test is not None:
-        test = tuple(whole.tested(cross, task.test).tolist())
+    if cross is not None and targets.test is not None:
+        test = tuple(whole.tested(cross, targets.test).tolist())
     unit = float(np.diagonal(matrix).mean(dtype=np.float64))
     return Scores(
         error=tuple(whole.error.tolist()),

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from keras2gp._util.text import printable
+from keras2gp._util.text import printable, shortened
 from keras2gp.errors import one_line
-from keras2gp.xrays.comparisons import ALPHA
 from keras2gp.xrays.files import TITLE
-from keras2gp.xrays.findings import Finding, Findings
+from keras2gp.xrays.measuring.comparisons import ALPHA
+from keras2gp.xrays.reporting.findings import Finding, Findings
 
 __all__ = [
     "NO_VARIANCE",
@@ -136,6 +136,7 @@ NO_VARIANCE = (
 """Why a fixed point has no variance."""
 _WIDTH = 80
 _NAME, _LAYER = 28, 19
+_CUT = "…"
 
 
 def text_of(xray: Findings) -> str:
@@ -195,8 +196,8 @@ def _row(finding: Finding, rows: int) -> Iterator[str]:
 def _named(finding: Finding, rows: int) -> str:
     """The name of a variant in its column, with a star if it is on fewer rows."""
     if finding.rows < rows:
-        return f"{_cut(finding.name, _NAME - 2) + ' *':<{_NAME}}"
-    return f"{_cut(finding.name, _NAME):<{_NAME}}"
+        return f"{shortened(finding.name, _NAME - 2, _CUT) + ' *':<{_NAME}}"
+    return f"{shortened(finding.name, _NAME, _CUT):<{_NAME}}"
 
 
 def _tests(xray: Findings) -> Iterator[str]:
@@ -271,8 +272,8 @@ def _signals(xray: Findings) -> Iterator[str]:
         growth = "" if s.growth is None else f"{s.growth:7.3g}"
         error = "" if s.error is None else f"{100 * s.error:5.1f}%"
         yield (
-            f"  {_cut(s.path, _LAYER):<{_LAYER}} {s.variance:9.3g} {s.correlation:6.3f} {growth:>7}"
-            f" {s.dimension:6.1f} {s.alignment:6.3f} {error:>6}  {s.change}"
+            f"  {shortened(s.path, _LAYER, _CUT):<{_LAYER}} {s.variance:9.3g} {s.correlation:6.3f}"
+            f" {growth:>7} {s.dimension:6.1f} {s.alignment:6.3f} {error:>6}  {s.change}"
         ).rstrip()
     yield from textwrap.wrap(columns_text(xray), _WIDTH)
     phases = [s for s in xray.signals if s.fixed is not None]
@@ -285,13 +286,8 @@ def _signals(xray: Findings) -> Iterator[str]:
         q = "none" if s.fixed.variance is None else f"{s.fixed.variance:.3g}"
         slope, correlation = f"slope {s.fixed.slope:.3f}", f"{s.fixed.correlation:.3f}"
         line = f"{s.fixed.phase:<6} {slope}, correlation to {correlation}, variance {q}"
-        yield f"  {_cut(s.path, _LAYER):<{_LAYER}} {line}"
+        yield f"  {shortened(s.path, _LAYER, _CUT):<{_LAYER}} {line}"
     if phases:
         yield from textwrap.wrap(PHASES.format(each=xray.unit), _WIDTH)
     if any(s.fixed is not None and s.fixed.variance is None for s in phases):
         yield from textwrap.wrap(f"{NO_VARIANCE}.", _WIDTH)
-
-
-def _cut(text: str, length: int) -> str:
-    line = one_line(text)
-    return line if len(line) <= length else f"{line[: length - 1]}…"

@@ -13,14 +13,14 @@ from keras2gp.gp.noise.pilot import ROWS
 from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices.speed import speed_of, tried_images
 from keras2gp.xrays import KINDS
-from keras2gp.xrays.arguments import Inputs, taken
-from keras2gp.xrays.flow import seconds_of
-from keras2gp.xrays.scores import Task, rounds_of, scored
-from keras2gp.xrays.sharing import Share
-from keras2gp.xrays.signals import PAIRS
-from keras2gp.xrays.variants import OWN, Variant
+from keras2gp.xrays.measuring.flow import seconds_of
+from keras2gp.xrays.measuring.scores import rounds_of, score_kernel
+from keras2gp.xrays.measuring.signals import PAIRS
+from keras2gp.xrays.planning.sharing import Share
+from keras2gp.xrays.rows import Inputs, ScoredTargets, take_rows
+from keras2gp.xrays.variants.subject import OWN, Variant
 
-__all__ = ["Pilot", "Plan", "by_information", "fitting", "measured"]
+__all__ = ["Plan", "TimingSample", "choose_fitting", "measure_times", "order_by_information"]
 
 _TRIED = 64
 """Rows of the kernel whose time is measured, at most."""
@@ -70,7 +70,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Pilot:
+class TimingSample:
     """Measured times, from which others are scaled.
 
     Attributes:
@@ -92,7 +92,7 @@ class Pilot:
         return asdict(self)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Pilot | None:
+    def from_state(cls, state: Mapping[str, Any]) -> TimingSample | None:
         """The times of a `state`; None where it is malformed."""
         try:
             return cls(
@@ -143,7 +143,7 @@ class Pilot:
         return (*parts, 0.0 if left and plan.signals_there else self.flow(plan))
 
 
-def measured(plan: Plan, earlier: Pilot | None, *, left: bool = True) -> Pilot:
+def measure_times(plan: Plan, earlier: TimingSample | None, *, left: bool = True) -> TimingSample:
     """The times of some work; what an earlier run has measured is not measured again.
 
     Args:
@@ -151,15 +151,15 @@ def measured(plan: Plan, earlier: Pilot | None, *, left: bool = True) -> Pilot:
         earlier: measured times; None for none.
         left: without what is there.
     """
-    pilot = earlier or Pilot()
+    pilot = earlier or TimingSample()
     todo = {s.rows for s, t in zip(plan.shares, plan.there, strict=True) if not (left and t)}
     if todo and not pilot.rate:
-        few = taken(plan.x, slice(0, tried_images(plan.base, _TRIED)))
+        few = take_rows(plan.x, slice(0, tried_images(plan.base, _TRIED)))
         speed = speed_of(plan.base, few, whole=plan.rows)
         pilot = replace(pilot, compilation=speed.compilation, rate=speed.rate)
     count = plan.signal_rows if not (left and plan.signals_there) else 0
     if count and count not in {n for n, _, _ in pilot.flows}:
-        images = taken(plan.x, slice(0, count))
+        images = take_rows(plan.x, slice(0, count))
         flow = (count, *seconds_of(plan.base, images, count + PAIRS))
         pilot = replace(pilot, flows=(*pilot.flows, flow))
     wanted = (todo | set(map(_half, todo)) | {count}) - {0} - {n for n, _ in pilot.fits}
@@ -179,16 +179,17 @@ def _fit_seconds(rows: int) -> float:
     size = min(max(rows, _SMALLEST), ROWS)
     points = np.random.default_rng(0).normal(size=(size, size))
     labels = np.arange(size) % 10
-    matrix, task = points @ points.T / size + np.eye(size), Task(labels, None, regression=False)
-    scored(matrix, task)
+    matrix = points @ points.T / size + np.eye(size)
+    targets = ScoredTargets(labels, None, regression=False)
+    score_kernel(matrix, targets)
     began = time.perf_counter()
     for _ in range(_FITS):
-        scored(matrix, task)
+        score_kernel(matrix, targets)
     fit = (time.perf_counter() - began) / _FITS
     return fit * (1.0 + 4.0 * max(rows / ROWS - 1.0, 0.0) ** 3)
 
 
-def by_information(variants: Sequence[Variant], shares: Sequence[Share]) -> list[int]:
+def order_by_information(variants: Sequence[Variant], shares: Sequence[Share]) -> list[int]:
     """The order in which variants are chosen where time is short: what says most comes first.
 
     The model as it is, the user's own variants, and then one of each kind in turn: of a kind those
@@ -212,8 +213,8 @@ def by_information(variants: Sequence[Variant], shares: Sequence[Share]) -> list
     return [0, *sorted(range(1, len(variants)), key=place)]
 
 
-def fitting(
-    plan: Plan, pilot: Pilot, order: Sequence[int], seconds: float
+def choose_fitting(
+    plan: Plan, pilot: TimingSample, order: Sequence[int], seconds: float
 ) -> tuple[list[int], bool] | None:
     """The variants that fit into so many seconds, as if nothing were there.
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras2gp._util.arrays import Vector
-from keras2gp.xrays.comparisons import Difference, Sample, differences
-from keras2gp.xrays.scores import Scores
-from keras2gp.xrays.signals import LayerSignal
-from keras2gp.xrays.variants import GraphRow, Variant
+from keras2gp.xrays.measuring.comparisons import Difference, Sample, differences
+from keras2gp.xrays.measuring.scores import Scores
+from keras2gp.xrays.measuring.signals import LayerSignal
+from keras2gp.xrays.variants.subject import GraphRow, Variant
 
 __all__ = [
-    "Evidence",
+    "EvidenceDifference",
     "Finding",
     "Findings",
     "Summary",
@@ -56,10 +56,14 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Evidence of a variant less that of the model, in nats for each row, with an error by halves.
+class EvidenceDifference:
+    """The evidence of a variant less that of the model, in nats for each row.
 
     It is no mean over rows, and is not among the tested differences.
+
+    Attributes:
+        mean: the difference.
+        error: its standard error, by halves of the rows.
     """
 
     mean: float
@@ -92,7 +96,7 @@ class Finding:
     error: Difference | None = None
     nats: Difference | None = None
     test_error: Difference | None = None
-    evidence: Evidence | None = None
+    evidence: EvidenceDifference | None = None
     same_as: str = ""
     reason: str = ""
 
@@ -228,7 +232,7 @@ def _compared(
 ) -> Finding:
     """A variant with its scores, beside those of the model."""
     error = Sample(np.zeros(2), _parts(scores, base, "evidence")).half_error
-    gained = Evidence(scores.evidence - base.evidence, error)
+    gained = EvidenceDifference(scores.evidence - base.evidence, error)
     return replace(
         finding,
         rows=len(scores.error),

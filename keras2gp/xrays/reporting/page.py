@@ -8,10 +8,25 @@ from typing import Any
 
 from keras2gp.errors import one_line
 from keras2gp.xrays.files import TITLE
-from keras2gp.xrays.findings import Finding, Findings
-from keras2gp.xrays.pictures import axis_ends, curves, flow, interval, is_beyond, spectra, ticks
-from keras2gp.xrays.styles import STYLE
-from keras2gp.xrays.text import NO_VARIANCE, PHASES, columns_text, notes_on, percent, verdict_text
+from keras2gp.xrays.reporting.findings import Finding, Findings
+from keras2gp.xrays.reporting.styles import STYLE
+from keras2gp.xrays.reporting.svg import (
+    axis_ends,
+    curves,
+    flow,
+    interval,
+    is_beyond,
+    spectra,
+    ticks,
+)
+from keras2gp.xrays.reporting.text import (
+    NO_VARIANCE,
+    PHASES,
+    columns_text,
+    notes_on,
+    percent,
+    verdict_text,
+)
 
 __all__ = ["page"]
 

@@ -146,7 +146,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
     Math: the i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j)
 
-    >>> from keras2gp.xrays.comparisons import holm
+    >>> from keras2gp.xrays.measuring.comparisons import holm
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """

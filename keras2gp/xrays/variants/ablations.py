@@ -9,8 +9,9 @@ from keras2gp._util.keras_objects import KerasModel
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
 from keras2gp.graph.variances import LayerVariances
-from keras2gp.xrays import KINDS, exchanges, poolings, removals
-from keras2gp.xrays.wiring import Change, Found, Wiring
+from keras2gp.xrays import ABLATIONS, KINDS
+from keras2gp.xrays.variants import exchanges, poolings, removals
+from keras2gp.xrays.variants.wiring import Change, NamedChanges, Wiring
 
 __all__ = ["Ablation", "ablations", "check_kinds"]
 
@@ -21,9 +22,9 @@ class Ablation:
 
     Attributes:
         kind: one of KINDS.
-        name: short, and unlike that of any other.
-        text: what is changed, a clause.
-        changes: of calls, by path.
+        name: a short name that no other ablation has.
+        text: a clause that says what is changed.
+        changes: the changes of calls, by path.
     """
 
     kind: str
@@ -32,26 +33,22 @@ class Ablation:
     changes: Mapping[str, Change]
 
 
-_Generator = Callable[[Sequence[Wiring], Mapping[str, LayerVariances]], Iterator[Found]]
-_GENERATORS: dict[str, _Generator] = {
-    "skip": removals.skips,
-    "normalization": removals.normalizations,
-    "pooling": poolings.poolings,
-    "stride": exchanges.strides,
-    "padding": exchanges.paddings,
-    "window": exchanges.windows,
-    "receptive field": exchanges.receptive_fields,
-    "depth": removals.depths,
-    "activation": exchanges.activations,
-    "bias": exchanges.biases,
-}
+_Generator = Callable[[Sequence[Wiring], Mapping[str, LayerVariances]], Iterator[NamedChanges]]
+_MODULES = {"removals": removals, "exchanges": exchanges, "poolings": poolings}
+
+
+def _generator_of(kind: str) -> _Generator:
+    """The function that makes the ablations of a kind."""
+    module, name = ABLATIONS[kind].split(".")
+    generator: _Generator = getattr(_MODULES[module], name)
+    return generator
 
 
 def check_kinds(kinds: Collection[str] | None) -> tuple[str, ...]:
     """The chosen kinds; all for None.
 
     Raises:
-        InputError: one is none.
+        InputError: a kind is unknown.
     """
     if kinds is None:
         return KINDS
@@ -71,14 +68,14 @@ def ablations(
     """Every ablation of a model.
 
     Args:
-        functional: its graph.
+        functional: the model's graph.
         parameters: the variances of its layers, by path.
         kinds: some of KINDS; None for all.
     """
     chosen, names = check_kinds(kinds), set[str]()
     wirings = list(Wiring(functional).nested()) if chosen else []
     for kind in chosen:
-        for name, text, changes in _GENERATORS[kind](wirings, parameters):
+        for name, text, changes in _generator_of(kind)(wirings, parameters):
             if changes and name not in names:
                 names.add(name)
                 yield Ablation(kind, name, text, changes)

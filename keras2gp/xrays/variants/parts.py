@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from keras2gp._util.keras_objects import KerasOperation
-from keras2gp.xrays.wiring import CONVOLUTIONS, Wired, Wiring
+from keras2gp.xrays.variants.wiring import CONVOLUTIONS, Wired, Wiring
 
 __all__ = [
     "activation_name",
@@ -106,7 +106,7 @@ def activation_name(operation: KerasOperation) -> str:
 
 
 def calls_of(wirings: Sequence[Wiring], wanted: Callable[[Any], bool]) -> dict[str, Wired]:
-    """The calls of some operations, by path."""
+    """The calls of the operations that `wanted` accepts, by path."""
     calls = (call for wiring in wirings for call in wiring.calls)
     return {call.path: call for call in calls if wanted(call.operation)}
 
@@ -125,13 +125,13 @@ def branches(wiring: Wiring, number: int) -> list[frozenset[int]]:
 
 def unit(wiring: Wiring, number: int) -> tuple[int, ...]:
     """A layer with weights, and the normalisations and activations that it alone feeds."""
-    found = [number]
-    while len(readers := wiring.readers[found[-1]]) == 1:
+    chain = [number]
+    while len(readers := wiring.readers[chain[-1]]) == 1:
         reader = wiring.calls[readers[0]]
         if not is_attached(reader):
             break
-        found.append(readers[0])
-    return tuple(found)
+        chain.append(readers[0])
+    return tuple(chain)
 
 
 def sides_of(setting: Any) -> tuple[int, ...]:

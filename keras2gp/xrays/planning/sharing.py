@@ -24,8 +24,8 @@ from keras2gp.kernel.kernel import Kernel
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.matrices.fingerprint import digest
 from keras2gp.matrices.footprint import footprint_of
-from keras2gp.xrays.variants import Variant
-from keras2gp.xrays.work import entries_of, work_of, work_of_loops
+from keras2gp.xrays.variants.subject import Variant
+from keras2gp.xrays.variants.work import entries_of, work_of, work_of_loops
 
 __all__ = ["FEWEST", "Share", "chosen_rows", "joint_kernel", "shares_of"]
 

@@ -8,9 +8,9 @@ from html import escape
 from statistics import median
 
 from keras2gp.errors import one_line
-from keras2gp.xrays.comparisons import Difference
-from keras2gp.xrays.signals import LayerSignal
-from keras2gp.xrays.variants import GraphRow
+from keras2gp.xrays.measuring.comparisons import Difference
+from keras2gp.xrays.measuring.signals import LayerSignal
+from keras2gp.xrays.variants.subject import GraphRow
 
 __all__ = ["axis_ends", "curves", "flow", "interval", "is_beyond", "spectra", "ticks"]
 

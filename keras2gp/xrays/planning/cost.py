@@ -12,10 +12,10 @@ from keras2gp.errors import StoreError
 from keras2gp.gp.noise.pilot import noise_memory
 from keras2gp.matrices.api import estimate
 from keras2gp.matrices.footprint import footprint_of
-from keras2gp.xrays.scores import rounds_of
-from keras2gp.xrays.timing import Pilot, Plan
+from keras2gp.xrays.measuring.scores import rounds_of
+from keras2gp.xrays.planning.timing import Plan, TimingSample
 
-__all__ = ["Cost", "cost_of"]
+__all__ = ["XRayCost", "cost_of"]
 
 _ENTRY, _COPIES = 8, 4
 """Bytes of an entry of a fit, and copies of its matrix."""
@@ -26,7 +26,7 @@ _NODE = 2**19
 
 
 @dataclass(frozen=True)
-class Cost:
+class XRayCost:
     """The cost of an X-ray.
 
     Attributes:
@@ -114,19 +114,19 @@ class Cost:
 def cost_of(
     plan: Plan,
     out: Path | None,
-    pilot: Pilot | None,
+    pilot: TimingSample | None,
     *,
     minutes: float | None = None,
     notes: tuple[str, ...] = (),
-) -> Cost:
+) -> XRayCost:
     """The cost of an X-ray.
 
     Args:
         plan: of it.
         out: the directory.
         pilot: measured times; None for none.
-        minutes: see Cost.
-        notes: see Cost.
+        minutes: see XRayCost.
+        notes: see XRayCost.
     """
     count, test = plan.rows, plan.test
     pairs = memory = disk = 0
@@ -152,7 +152,7 @@ def cost_of(
         memory = max(memory, *(store.memory for store in stores))
     parts = () if pilot is None else pilot.parts(plan)
     fits = _of_fits(count, test, plan.subsets) if stored else 0
-    return Cost(
+    return XRayCost(
         kernels=len(plan.shares),
         there=sum(plan.there),
         pairs=pairs,

@@ -22,18 +22,18 @@ from keras2gp.matrices.fingerprint import digest, graph_identity
 from keras2gp.matrices.store import GramStore
 from keras2gp.matrices.work import ExecutorLike
 from keras2gp.modelfile.archive import save_archive
-from keras2gp.xrays.arguments import Inputs, arrays_of
 from keras2gp.xrays.files import FOLDERS, MARKER, require_ours
-from keras2gp.xrays.scores import Scores, Task
-from keras2gp.xrays.variants import OWN, Variant
+from keras2gp.xrays.measuring.scores import Scores
+from keras2gp.xrays.rows import Inputs, ScoredTargets, arrays_of
+from keras2gp.xrays.variants.subject import OWN, Variant
 
 __all__ = [
     "Directory",
-    "differing",
+    "data_facts",
+    "differences_from",
     "identity_of",
-    "kept",
-    "of_data",
-    "of_model",
+    "model_facts",
+    "read_record",
     "require_same",
     "scores_file",
 ]
@@ -55,22 +55,24 @@ _MEANINGS = {
 }
 
 
-def of_data(x: Inputs, task: Task, test: Inputs | None, subsets: int, seed: int) -> dict[str, Any]:
-    """The facts that are known before a model is read."""
-    tested = [] if test is None else [*arrays_of(test), task.test]
+def data_facts(
+    x: Inputs, targets: ScoredTargets, test: Inputs | None, subsets: int, seed: int
+) -> dict[str, Any]:
+    """The facts of the rows and the halvings, which are known before a model is read."""
+    tested = [] if test is None else [*arrays_of(test), targets.test]
     return {
         "format": _FORMAT,
-        "rows": len(task.y),
+        "rows": len(targets.y),
         "data_sha256": _sha256(*arrays_of(x)),
-        "targets_sha256": _sha256(task.y),
-        "test_rows": 0 if task.test is None else len(task.test),
+        "targets_sha256": _sha256(targets.y),
+        "test_rows": 0 if targets.test is None else len(targets.test),
         "test_sha256": _sha256(*(array for array in tested if array is not None)),
         "subsets": subsets,
         "seed": seed,
     }
 
 
-def of_model(kernel: Kernel) -> dict[str, Any]:
+def model_facts(kernel: Kernel) -> dict[str, Any]:
     """The facts of the kernel of the model as it is."""
     network = graph_identity(kernel.graph, kernel.parameters)
     return {"kind": kernel.kind, "dtype": kernel.dtype, "network": digest(network)}
@@ -80,19 +82,19 @@ def identity_of(data: Mapping[str, Any], kernel: Kernel, key: str) -> dict[str, 
     """All facts.
 
     Args:
-        data: of the data.
-        kernel: of the model as it is.
-        key: names its matrix.
+        data: facts of the rows, by `data_facts`.
+        kernel: the kernel of the model as it is.
+        key: name of its matrix.
     """
-    return {"xray": key, **data, **of_model(kernel)}
+    return {"xray": key, **data, **model_facts(kernel)}
 
 
-def differing(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+def differences_from(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     """A clause for each fact that differs, with the values where they are short.
 
     Args:
         earlier: the facts of a directory.
-        facts: some of those of this X-ray.
+        facts: some of the facts of this X-ray.
     """
     clauses = []
     for name, value in {"keras2gp": VERSION, **facts}.items():
@@ -127,8 +129,8 @@ def require_same(path: Path, facts: Mapping[str, Any]) -> None:
     """Refuse a directory of another X-ray; nothing is made or written.
 
     Args:
-        path: where it is, if it is there.
-        facts: some of those of this X-ray.
+        path: the directory, which may not exist yet.
+        facts: some of the facts of this X-ray.
 
     Raises:
         StoreError: it is of another one, its record is damaged, or it holds a file that an X-ray
@@ -138,17 +140,17 @@ def require_same(path: Path, facts: Mapping[str, Any]) -> None:
     marker = path / MARKER
     if not marker.exists():
         return
-    earlier = kept(marker)
+    earlier = read_record(marker)
     if earlier is None:
         raise StoreError(f"{marker} is damaged. Try: another directory")
-    if clauses := differing(earlier, facts):
+    if clauses := differences_from(earlier, facts):
         raise StoreError(
             f"{path} is of another X-ray, which differs in {'; '.join(clauses)}. "
             "Try: another directory"
         )
 
 
-def kept(path: Path) -> Any:
+def read_record(path: Path) -> Any:
     """The content of a JSON file of ours; None where there is none, or it is damaged."""
     try:
         data = json.loads(read_if_regular(path, _LARGEST) or b"null")
@@ -160,11 +162,11 @@ def kept(path: Path) -> Any:
 
 
 class Directory:
-    """A directory, made or found.
+    """The directory of an X-ray, new or of an earlier run.
 
     Args:
-        path: where it is.
-        identity: what it is of, for JSON.
+        path: the directory.
+        identity: all facts of the X-ray, as data for JSON.
 
     Raises:
         StoreError: it is of another X-ray, or cannot be written.
@@ -184,7 +186,7 @@ class Directory:
 
     def read(self, name: str) -> Any:
         """The content of a JSON file of ours; None where there is none, or it is damaged."""
-        return kept(self.path / name)
+        return read_record(self.path / name)
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write a JSON file with its digest."""
@@ -212,7 +214,7 @@ class Directory:
         out = self.path / "kernels" / name
         return gram(kernel, x1, x2, out=out, executor=executor, progress=progress)
 
-    def keep(self, variant: Variant) -> str:
+    def save_model(self, variant: Variant) -> str:
         """Save a variant's model; its name in the directory, "" if it is not there.
 
         An ablation is the same model in every run, and is saved once.

@@ -11,11 +11,11 @@ from keras2gp._util.files import write_files
 from keras2gp._util.paths import as_path
 from keras2gp._util.version import VERSION
 from keras2gp.errors import StoreError, one_line
-from keras2gp.xrays.comparisons import ALPHA
 from keras2gp.xrays.files import FILES, require_reports
-from keras2gp.xrays.findings import Findings
-from keras2gp.xrays.page import page
-from keras2gp.xrays.text import text_of
+from keras2gp.xrays.measuring.comparisons import ALPHA
+from keras2gp.xrays.reporting.findings import Findings
+from keras2gp.xrays.reporting.page import page
+from keras2gp.xrays.reporting.text import text_of
 
 __all__ = ["XRay"]
 

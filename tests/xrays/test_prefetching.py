@@ -9,7 +9,7 @@ from xray_networks import dense
 
 import keras2gp
 from keras2gp.errors import NumericalError
-from keras2gp.xrays import directory, scoring
+from keras2gp.xrays.running import directory, scoring
 
 SETTINGS = {"kinds": ["activation"], "subsets": 2, "signal_rows": 0}
 
@@ -40,7 +40,7 @@ def stores(monkeypatch):
 
 def test_the_next_kernel_is_computed_during_the_fits(rows, stores, monkeypatch):
     x, y = rows
-    seen, scored = [], scoring.scored
+    seen, score_kernel = [], scoring.score_kernel
 
     def waiting(*arguments):
         seen.append(1)
@@ -48,24 +48,24 @@ def test_the_next_kernel_is_computed_during_the_fits(rows, stores, monkeypatch):
         while len(stores) < min(len(seen) + 1, 4):
             assert time.monotonic() < ended, "the next kernel is not begun"
             time.sleep(0.001)
-        return scored(*arguments)
+        return score_kernel(*arguments)
 
-    monkeypatch.setattr(scoring, "scored", waiting)
+    monkeypatch.setattr(scoring, "score_kernel", waiting)
     report = keras2gp.xray(dense(), x, y, **SETTINGS)
     assert len(report.computed) + 1 == len(seen) == len(stores) == 4
-    monkeypatch.setattr(scoring, "scored", scored)
+    monkeypatch.setattr(scoring, "score_kernel", score_kernel)
     assert keras2gp.xray(dense(), x, y, minutes=60, **SETTINGS).findings == report.findings
 
 
 def test_with_a_limit_of_time_one_comes_after_the_other(rows, stores, monkeypatch):
     x, y = rows
-    seen, scored = [], scoring.scored
+    seen, score_kernel = [], scoring.score_kernel
 
     def counting(*arguments):
         seen.append(len(stores))
-        return scored(*arguments)
+        return score_kernel(*arguments)
 
-    monkeypatch.setattr(scoring, "scored", counting)
+    monkeypatch.setattr(scoring, "score_kernel", counting)
     keras2gp.xray(dense(), x, y, minutes=60, **SETTINGS)
     assert seen == [1, 2, 3, 4]
 
@@ -90,7 +90,7 @@ def test_an_interruption_ends_what_is_ahead(rows, stores, monkeypatch):
         return [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
 
     monkeypatch.setattr(directory, "gram", endless)
-    monkeypatch.setattr(scoring, "scored", interrupted)
+    monkeypatch.setattr(scoring, "score_kernel", interrupted)
     before = pools()
     with pytest.raises(KeyboardInterrupt):
         keras2gp.xray(dense(), x, y, **SETTINGS)

@@ -28,7 +28,7 @@ from keras2gp.kernel.kernel import Kernel
 from keras2gp.matrices import compiled
 from keras2gp.matrices.gradient import constants_of
 from keras2gp.matrices.speed import tried_images
-from keras2gp.xrays.arguments import taken
+from keras2gp.xrays.rows import take_rows
 
 __all__ = ["LayerKernel", "layer_kernels", "seconds_of"]
 
@@ -100,7 +100,7 @@ def seconds_of(kernel: Kernel, x: InputsLike, count: int) -> tuple[float, int]:
         Seconds, and the number of layers.
     """
     most = _tile(kernel)
-    few = kernel.images(taken(x, slice(0, most)))
+    few = kernel.images(take_rows(x, slice(0, most)))
     images = [np.asarray(a, np.float64) for a in few]
     side, tile = _side(images, 0, most), min(most, count)
     observe = _observer(kernel)

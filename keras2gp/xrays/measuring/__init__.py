@@ -1,0 +1,1 @@
+"""Measurements on kernels: scores of fits, differences between scores, and how signal flows."""

@@ -1,0 +1,1 @@
+"""Variants of a model: what ablations take out or exchange, changed copies, their kernels."""
