@@ -95,15 +95,20 @@ def test_blocks_run(page, tmp_path, monkeypatch):
     assert eval(TRUE.get(name_of(page), "True"), names)  # noqa: S307 (our own text)
 
 
+def program_lines(page):
+    """The words behind `keras2gp` of every command of a page."""
+    for block in blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"&&|\|", line):
+                words = shlex.split(part, comments=True)
+                if words and words[0].removeprefix(".venv/bin/") == "keras2gp":
+                    yield words[1:]
+
+
 def command_lines():
     for page in PAGES:
-        for block in blocks(page, "sh"):
-            for line in block.replace("\\\n", " ").splitlines():
-                for part in re.split(r"&&|\|", line):
-                    words = shlex.split(part, comments=True)
-                    if words and words[0].removeprefix(".venv/bin/") == "keras2gp":
-                        title = f"{name_of(page)}: {' '.join(words)}"
-                        yield pytest.param(words[1:], id=title[:120])
+        for words in program_lines(page):
+            yield pytest.param(words, id=f"{name_of(page)}: keras2gp {' '.join(words)}"[:120])
 
 
 @pytest.mark.parametrize("words", list(command_lines()))
