@@ -31,12 +31,12 @@ def main() -> dict[str, dict[str, float]]:
     x_train, x_test = (x.astype("float32") / 255 for x in (digits.x_train, digits.x_test))
     kernel = keras2gp.convert(zoo.convnet(), dtype="float64")
     classifier = keras2gp.GPClassifier(kernel, noise_variance=0.01).fit(x_train, digits.y_train)
-    usual = gp.strangeness(classifier, x_test)
+    usual = gp.ood_scores(classifier, x_test)
 
     print(f"{'':18}" + "".join(f"{name:>19}" for name in usual))
     table = {}
     for kind, images in strange_images(x_test).items():
-        scores = gp.strangeness(classifier, images)
+        scores = gp.ood_scores(classifier, images)
         table[kind] = {
             name: gp.out_of_distribution_auroc(usual[name], values)
             for name, values in scores.items()

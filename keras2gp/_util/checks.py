@@ -24,6 +24,7 @@ __all__ = [
     "numbers_of",
     "one_of",
     "proper_share",
+    "python_number",
     "require_plain",
     "truth",
     "whole_number",
@@ -52,6 +53,11 @@ def finite_number(value: Any) -> float:
     if not is_number(value) or not math.isfinite(value):
         raise ValueError(f"{value!r} where a finite number is expected")
     return float(value)
+
+
+def python_number(value: Any) -> Any:
+    """The Python number of a numpy scalar; other values as they are."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def is_whole_number(value: object) -> TypeGuard[int]:

@@ -28,7 +28,7 @@ from keras2gp.gp.metrics import (
     negative_log_likelihood,
     reliability,
 )
-from keras2gp.gp.process.strangeness import out_of_distribution_auroc, scores_of
+from keras2gp.gp.process.out_of_distribution import out_of_distribution_auroc, scores_of
 from keras2gp.gp.process.student import Student
 from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.saving import load_head

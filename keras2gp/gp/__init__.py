@@ -6,9 +6,9 @@ from keras2gp.gp.classification.dirichlet import DirichletPosterior, Transformat
 from keras2gp.gp.classification.posterior import Prediction
 from keras2gp.gp.ensemble.estimator import TrainedEnsemble
 from keras2gp.gp.laplace.base import Likelihood
+from keras2gp.gp.laplace.class_likelihoods import Bernoulli, Ordinal, Softmax
 from keras2gp.gp.laplace.estimator import GPLaplace
-from keras2gp.gp.laplace.of_classes import Bernoulli, Ordinal, Softmax
-from keras2gp.gp.laplace.of_numbers import Poisson, StudentT, Tobit
+from keras2gp.gp.laplace.number_likelihoods import Poisson, StudentT, Tobit
 from keras2gp.gp.metrics import (
     ReliabilityBin,
     brier_score,
@@ -18,8 +18,8 @@ from keras2gp.gp.metrics import (
     negative_log_likelihood,
     reliability,
 )
-from keras2gp.gp.noise.all_noise import NoiseWarning
 from keras2gp.gp.noise.curve import NoiseCurve
+from keras2gp.gp.noise.noise_warnings import NoiseWarning
 from keras2gp.gp.probabilities.linear_map import LinearMap, fit_linear_map
 from keras2gp.gp.probabilities.softmax import (
     expected_softmax,
@@ -28,14 +28,14 @@ from keras2gp.gp.probabilities.softmax import (
     tempered_softmax,
 )
 from keras2gp.gp.process.base import GaussianProcess, JitterWarning
-from keras2gp.gp.process.prior_mean import MeanWarning
-from keras2gp.gp.process.strangeness import (
+from keras2gp.gp.process.out_of_distribution import (
     InputRange,
     RangeWarning,
+    ood_scores,
     out_of_distribution_auroc,
-    strangeness,
 )
-from keras2gp.gp.regression.paths import Paths, PathWarning
+from keras2gp.gp.process.prior_mean import MeanWarning
+from keras2gp.gp.regression.paths import SamplePaths, SamplePathWarning
 from keras2gp.gp.regression.regressor import GPRegressor
 from keras2gp.gp.saving import load_head, save_head
 from keras2gp.gp.solvers.cholesky import factorize
@@ -72,13 +72,13 @@ __all__ = [
     "NoiseWarning",
     "Nystroem",
     "Ordinal",
-    "PathWarning",
-    "Paths",
     "Poisson",
     "Prediction",
     "ProjectedProcess",
     "RangeWarning",
     "ReliabilityBin",
+    "SamplePathWarning",
+    "SamplePaths",
     "Softmax",
     "SolverReport",
     "StudentT",
@@ -97,9 +97,9 @@ __all__ = [
     "largest_probabilities",
     "load_head",
     "negative_log_likelihood",
+    "ood_scores",
     "out_of_distribution_auroc",
     "reliability",
     "save_head",
-    "strangeness",
     "tempered_softmax",
 ]

@@ -2,7 +2,7 @@
 
 scikit-learn computes the error rate and the likelihood. It has the Brier score of several classes
 only from version 1.7, and its calibration curve is of two classes alone. The measure of scores
-that detect foreign inputs is in process/strangeness.py.
+that detect foreign inputs is in process/out_of_distribution.py.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from keras import layers
 from scipy import stats
 from sklearn.model_selection import ParameterSampler
 
+from keras2gp._util.checks import python_number
 from keras2gp._util.paths import expanded, read_if_regular, suffix_of
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError
@@ -79,7 +80,7 @@ class Space:
                 (drawn,) = list(sampler)
             except (TypeError, ValueError, AttributeError) as error:
                 raise InputError(f"the space {self.name} cannot be drawn from: {error}") from error
-            settings = {name: _plain(drawn[name]) for name in self.distributions}
+            settings = {name: python_number(drawn[name]) for name in self.distributions}
             if self.fits is None or self.fits(settings):
                 return settings
         raise InputError(f"the space {self.name}: none of {_ATTEMPTS} draws gives a network")
@@ -220,11 +221,6 @@ def _paper_fits(shape: tuple[int, ...]) -> Callable[[Settings], bool]:
         return side >= 1
 
     return fits
-
-
-def _plain(value: Any) -> Any:
-    """The Python number of a numpy scalar; other values as they are."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def network(settings: Mapping[str, Any], image_shape: Sequence[int], classes: int) -> Any:

@@ -23,7 +23,8 @@ from keras2gp.gp import (
     ProjectedProcess,
     TensorFlowCholesky,
 )
-from keras2gp.gp.noise.pilot import Pilot, label_likelihoods
+from keras2gp.gp.noise.pilot import NoisePilot
+from keras2gp.gp.noise.spectra import label_likelihoods
 from keras2gp.gp.process import intercept, solving
 from keras2gp.gp.process.intercept import gain_by_intercept
 from keras2gp.gp.saving import load_head, save_head
@@ -138,7 +139,7 @@ def test_what_labels_gain_at_their_best_noises(weights):
     fits = [GPClassifier(KERNEL, 0.2, intercept=0).fit(x, y)]
     targets, matrix = fits[0].targets_, np.asarray(KERNEL.matrix(x))
     relative = None if weight is None else 1.0 / weight
-    pilot = Pilot(
+    pilot = NoisePilot(
         Training("precomputed", None, matrix), targets, labels=True, jitter=None, relative=relative
     )
     c, unit = 0.7, np.diagonal(matrix if weight is None else matrix * weight).mean()

@@ -199,7 +199,7 @@ def test_a_noise_of_each_output_is_that_of_a_fit_of_it_alone():
     assert ours.log_marginal_likelihood() == pytest.approx(
         sum(one.log_marginal_likelihood() for one in alone), rel=1e-6
     )
-    assert ours.told_of_noise() == ""
+    assert ours.noise_warning() == ""
 
 
 @pytest.mark.parametrize("setting", [0.1, "auto"])

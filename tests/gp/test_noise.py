@@ -28,7 +28,7 @@ from keras2gp.gp import (
     tempered_softmax,
 )
 from keras2gp.gp.noise import pilot as noise_pilot
-from keras2gp.gp.noise.pilot import Eigenvectors
+from keras2gp.gp.noise.spectra import Eigenvectors, label_likelihoods
 from keras2gp.gp.solvers.tridiagonal import Tridiagonal
 
 KERNEL = RBF(1.3)
@@ -105,18 +105,18 @@ def test_the_only_member_of_a_class_does_not_count():
     columns = np.array([0, 0, 0, 2])
     temperature = fit_temperature(mean, columns)
     p = tempered_softmax(mean[:3], temperature)[:, 0]
-    nothing = noise_pilot.label_likelihoods(mean[:3], np.array([0, 1, 2]))
+    nothing = label_likelihoods(mean[:3], np.array([0, 1, 2]))
     assert len(nothing) == 0
     few = GPClassifier(RBF(1.0)).fit([[0.0], [1.0], [2.0]], ["a", "b", "c"])
     assert few.noise_variance_ == 0.0
-    assert noise_pilot.label_likelihoods(mean, columns).sum() == pytest.approx(np.log(p).sum())
+    assert label_likelihoods(mean, columns).sum() == pytest.approx(np.log(p).sum())
 
 
 @pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
 def test_means_that_are_not_finite_have_no_likelihood(lost):
     mean = np.array([[1.0, 0.0], [0.5, lost], [0.3, 0.6], [0.1, 0.2]])
     with pytest.raises(InputError, match="not finite"):
-        noise_pilot.label_likelihoods(mean, np.array([0, 0, 1, 1]))
+        label_likelihoods(mean, np.array([0, 0, 1, 1]))
 
 
 @pytest.mark.parametrize("outputs", [None, 3])
@@ -228,7 +228,7 @@ def test_noise_of_wrong_labels(monkeypatch, rows):
 
     def parts(noise):
         left_out = GPClassifier(RBF(1.0), noise, intercept=0).fit(x, y).leave_one_out()[0]
-        return noise_pilot.label_likelihoods(left_out, columns)
+        return label_likelihoods(left_out, columns)
 
     curve = ours.noise_curve_
     known = {n: v for n, v in zip(curve.candidates, curve.values, strict=True) if v is not None}
@@ -443,7 +443,7 @@ def test_noise_that_is_all_of_the_variance_is_warned_of(solver):
     kernel = RBF(1.3) + ConstantKernel(1.0)
     ours = GPRegressor(kernel, solver=solver)
     (told,) = warnings_of(lambda: ours.fit(x, noise_alone))
-    assert told == ours.told_of_noise()
+    assert told == ours.noise_warning()
     assert np.ptp(ours.predict(x)) < 0.2
     assert "nearly their mean" in told
     assert "Try: inputs of one scale" in told
@@ -460,7 +460,7 @@ def test_copied_rows_are_warned_of_and_the_remedy_works():
     twice, labels = np.concatenate([x, x[:100]]), np.concatenate([y, y[:100]])
     copied, plain = GPClassifier(RBF(1.0)), GPClassifier(RBF(1.0)).fit(x, y)
     (told,) = warnings_of(lambda: copied.fit(twice, labels))
-    assert told == copied.told_of_noise()
+    assert told == copied.noise_warning()
     assert "100 of 300 rows are copies" in told
     assert copied.noise_variance_ < plain.noise_variance_
     _, rows = np.unique(np.column_stack([twice, labels]), axis=0, return_index=True)

@@ -20,7 +20,7 @@ from keras2gp.gp import (
     load_head,
     save_head,
 )
-from keras2gp.gp.regression.paths import PathWarning, normals_of
+from keras2gp.gp.regression.paths import SamplePathWarning, normals_of
 from keras2gp.gp.solvers.preconditioner import randomly_pivoted
 from keras2gp.gp.solvers.training import Training
 
@@ -87,7 +87,7 @@ def test_what_the_features_leave_is_independent(rank):
     )
     assert len(told) == (rank == 10)
     assert all(said in str(each.message) for each in told)
-    assert all(each.category is PathWarning and each.filename == __file__ for each in told)
+    assert all(each.category is SamplePathWarning and each.filename == __file__ for each in told)
     share = paths.left_out(test)
     assert (share[:7] > 0.01).all()
     mean, exact = gp.predict(test, return_cov=True)
@@ -106,10 +106,10 @@ def test_all_training_inputs_are_features_by_default(monkeypatch):
     assert gp.sample_paths(2).rank == COUNT
     monkeypatch.setattr(paths_module, "WHOLE", COUNT - 1)
     monkeypatch.setattr(paths_module, "DEFAULT_RANK", 20)
-    with pytest.warns(PathWarning, match="and there is no noise"):
+    with pytest.warns(SamplePathWarning, match="and there is no noise"):
         assert gp.sample_paths(2).rank == 20
     noise = np.full((COUNT, 2), [1e6, NOISE])
-    with pytest.warns(PathWarning, match=r"0\.5 times the noise"):
+    with pytest.warns(SamplePathWarning, match=r"0\.5 times the noise"):
         paths_module.warn_of_left_out(np.full(COUNT, 0.1), noise, 20, stacklevel=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -141,7 +141,7 @@ def test_scales_of_several_outputs():
         agree(draws[:, c], mean[:, c], covariance[..., c])
 
 
-@pytest.mark.filterwarnings("ignore::keras2gp.gp.PathWarning")
+@pytest.mark.filterwarnings("ignore::keras2gp.gp.SamplePathWarning")
 def test_the_same_at_every_call(tmp_path):
     x, y, test = problem()
     gp = GPRegressor(KERNEL, NOISE).fit(x, y)

@@ -19,6 +19,7 @@ from keras2gp.gp import (
     save_head,
 )
 from keras2gp.gp.noise import pilot as noise_pilot
+from keras2gp.gp.noise.spectra import label_likelihoods
 
 KERNEL = RBF(1.0)
 RANDOM = np.random.default_rng(0)
@@ -150,7 +151,7 @@ def test_the_noise_of_weighted_labels():
     curve, index = ours.noise_curve_, np.unique(LABELS, return_inverse=True)[1]
     for variance, value in list(zip(curve.candidates, curve.values, strict=True))[18:24:2]:
         peer = GPClassifier(KERNEL, variance).fit(X, LABELS, sample_weight=weights)
-        expected = noise_pilot.label_likelihoods(peer.leave_one_out()[0], index).sum()
+        expected = label_likelihoods(peer.leave_one_out()[0], index).sum()
         assert value == pytest.approx(expected, abs=1e-5)
 
 

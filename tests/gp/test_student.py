@@ -158,7 +158,7 @@ def test_draws_have_a_scale_of_their_own(noise):
         assert kstest(standardised, t(8, scale=scale).cdf).pvalue > 1e-4
 
 
-@pytest.mark.filterwarnings("ignore::keras2gp.gp.process.strangeness.RangeWarning")
+@pytest.mark.filterwarnings("ignore::keras2gp.gp.process.out_of_distribution.RangeWarning")
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_fewer_rows_than_a_deviation_needs(rows):
     x, y, test, _ = draws(rows, 1)

@@ -159,7 +159,7 @@ def fitted(
         "noise_curve": curve.state() if isinstance(curve, NoiseCurve) else None,
         "intercept": getattr(estimator, "intercept_", 0.0),
         "intercept_stated": getattr(estimator, "intercept", "auto") != "auto",
-        "noise_note": estimator.told_of_noise() or None,
+        "noise_note": estimator.noise_warning() or None,
         "scale": np.atleast_1d(estimator.scale_).tolist(),
         "degrees_of_freedom": _degrees(estimator),
         "jitter": report.jitter,

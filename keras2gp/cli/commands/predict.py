@@ -34,7 +34,7 @@ from keras2gp.cli.rows import Rows, Unlabelled
 from keras2gp.cli.session import prepared
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.fit_record import FitRecord
-from keras2gp.gp.process.strangeness import SCORES
+from keras2gp.gp.process.out_of_distribution import SCORES
 from keras2gp.report import positions_text
 from keras2gp.serving.export import export as export_fit
 

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras2gp._util.arrays import Indices
+from keras2gp._util.arrays import Indices, Matrix
 from keras2gp.gp.probabilities.linear_map import LinearMap, fit_linear_map
 from keras2gp.gp.probabilities.softmax import fit_temperature
-from keras2gp.gp.process.updates import UpdatedGaussianProcess
 
-__all__ = ["CalibratedClasses", "Calibration"]
+__all__ = ["Calibration", "calibration_rows"]
 
-# Training inputs that set the temperature, one number: among 1024, an error rate of 2% is known to
-# half a percent.
 _CALIBRATED = 1024
+"""Training inputs that set the temperature, one number, where predictions of all are expensive:
+among 1024, an error rate of 2% is known to half a percent."""
 
 
 @dataclass
@@ -23,8 +22,8 @@ class Calibration:
     """The function of means that gives probabilities; it is fitted when it is first read.
 
     Attributes:
-        kind: of the probabilities, as the estimator was set in `fit`.
-        known: whether the others have their values.
+        kind: the estimator's setting `probabilities` at its fit.
+        known: whether temperature and linear_map have their values.
         temperature: of a softmax; None where it is another function.
         linear_map: to logits; None where it is another function.
     """
@@ -34,63 +33,27 @@ class Calibration:
     temperature: float | None = None
     linear_map: LinearMap | None = None
 
+    def fit(self, left_out: Matrix, columns: Indices) -> None:
+        """Fit the function to leave-one-out predictions of labels.
 
-class CalibratedClasses(UpdatedGaussianProcess):
-    """A classification whose probabilities are a function of means; see GPClassifier."""
-
-    _calibration: Calibration
-
-    @property
-    def temperature_(self) -> float | None:
-        """The temperature of the softmax; None unless it is used.
-
-        Raises:
-            NotFittedError: the estimator is not fitted.
-
-        >>> import numpy as np
-        >>> from keras2gp import GPClassifier
-        >>> GPClassifier("precomputed").fit(np.eye(4), [0, 1, 0, 1]).temperature_ is None
-        True
+        Args:
+            left_out: means of rows, each predicted from all others, [N, C].
+            columns: the column of each row's label, [N].
         """
-        return self._calibrated.temperature
+        if self.kind == "linear":
+            self.linear_map = fit_linear_map(left_out, columns)
+        else:
+            self.temperature = fit_temperature(left_out, columns)
+        self.known = True
 
-    @property
-    def linear_map_(self) -> LinearMap | None:
-        """The map from means to logits; None unless it is used.
 
-        Raises:
-            NotFittedError: the estimator is not fitted.
+def calibration_rows(count: int, *, closed_form: bool) -> Indices:
+    """Training inputs whose leave-one-out predictions set the temperature: all, if cheap.
 
-        >>> import numpy as np
-        >>> from keras2gp import GPClassifier
-        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(4), [0, 1, 0, 1])
-        >>> gp.linear_map_.reason
-        'fewer than two classes have 5 members'
-        """
-        return self._calibrated.linear_map
-
-    @property
-    def _calibrated(self) -> Calibration:
-        """The function of means, fitted to leave-one-out predictions unless that has been done.
-
-        Labels alone need none of it, and it takes longer than the fit where rows are few.
-        """
-        self._require_fitted()
-        found = self._calibration
-        if not found.known:
-            rows = self._calibration_rows()
-            left_out = self._leave_one_out(rows)[0]
-            columns = self.targets_[rows].argmax(axis=1)
-            if found.kind == "linear":
-                found.linear_map = fit_linear_map(left_out, columns)
-            else:
-                found.temperature = fit_temperature(left_out, columns)
-            found.known = True
-        return found
-
-    def _calibration_rows(self) -> Indices:
-        """Training inputs whose leave-one-out predictions set the temperature: all, if cheap."""
-        count = len(self.targets_)
-        if self.system_.closed_form or count <= _CALIBRATED:
-            return np.arange(count)
-        return np.sort(np.random.default_rng(0).permutation(count)[:_CALIBRATED])
+    Args:
+        count: the number of training inputs.
+        closed_form: whether the solver has all leave-one-out predictions in closed form.
+    """
+    if closed_form or count <= _CALIBRATED:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).permutation(count)[:_CALIBRATED])

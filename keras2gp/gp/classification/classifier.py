@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
 from keras2gp._util.arrays import (
+    Array,
     GramLike,
     Indices,
     InputsLike,
@@ -20,7 +22,7 @@ from keras2gp._util.arrays import (
     VectorLike,
 )
 from keras2gp._util.progress import Advance, Progress
-from keras2gp.errors import InputError
+from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.arguments.inputs import NOT_ADDED, check_length
 from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.arguments.labels import (
@@ -34,10 +36,16 @@ from keras2gp.gp.arguments.positions import score_of_rows
 from keras2gp.gp.arguments.rows import RowNoise
 from keras2gp.gp.classification.calibration import Calibration
 from keras2gp.gp.classification.dirichlet import fit_dirichlet
-from keras2gp.gp.classification.state import SavedClassifier
+from keras2gp.gp.classification.labels import ClassLabels
+from keras2gp.gp.classification.state import (
+    class_state,
+    class_weight_from_state,
+    class_weight_state,
+    restored_classes,
+)
 from keras2gp.gp.process.intercept import check_intercept, shifted_training
 from keras2gp.gp.process.prior_mean import MeanWarning, has_mean
-from keras2gp.gp.process.solving import Solution, Task, solved, solved_with_intercept
+from keras2gp.gp.process.solving import FitProblem, Solution, solved, solved_with_intercept
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.system import SolverLike
 
@@ -52,7 +60,7 @@ UNUSED_MEAN = (
 )
 
 
-class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
+class GPClassifier(ClassifierMixin, ClassLabels):  # type: ignore[misc]
     """Classification by exact regression: y_nc = 1 if input n is of class c, and -1 otherwise.
 
     The label is the class of the largest posterior mean. The prior mean is 0: a mean of the kernel
@@ -223,14 +231,14 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         self._require_fitted()
         return self._intercept
 
-    def _solution(self, task: Task, advance: Advance | None) -> tuple[Solution, float]:
+    def _solution(self, problem: FitProblem, advance: Advance | None) -> tuple[Solution, float]:
         stated = check_intercept(self.intercept)
         if stated is None and self.probabilities in _BY_MEANS:
-            return solved_with_intercept(task, advance)
+            return solved_with_intercept(problem, advance)
         variance = stated or 0.0
         if variance:
-            task = replace(task, training=shifted_training(task.training, variance))
-        return solved(task, advance), variance
+            problem = replace(problem, training=shifted_training(problem.training, variance))
+        return solved(problem, advance), variance
 
     def _calibrate(self, classes: Vector, index: Indices) -> None:
         """Set what turns means into probabilities, by the column of each label."""
@@ -262,7 +270,7 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
                 'noises and weights of rows have no place there. Try: probabilities="linear"'
             )
 
-    def _noiseless(self) -> str:
+    def _reason_for_no_noise(self) -> str:
         if self.probabilities == "dirichlet":
             return "a Dirichlet regression has noises of its own"
         return ""
@@ -322,4 +330,38 @@ class GPClassifier(ClassifierMixin, SavedClassifier):  # type: ignore[misc]
         """
         return score_of_rows(
             accuracy_score, y, self.predict(X), sample_weight, self._positions, outputs=False
+        )
+
+    def settings_state(self) -> dict[str, Any]:
+        """See FittedInputs.settings_state."""
+        settings = super().settings_state()
+        return {**settings, "class_weight": class_weight_state(settings["class_weight"])}
+
+    @classmethod
+    def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """See FittedInputs.settings_from_state."""
+        settings = super().settings_from_state(state)
+        if "class_weight" in settings:  # earlier releases have none
+            settings["class_weight"] = class_weight_from_state(settings["class_weight"])
+        return settings
+
+    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """See FittedInputs.fit_state."""
+        facts, arrays = super().fit_state()
+        own_facts, own_arrays = class_state(
+            self.classes_, self._intercept, self._calibrated, self.dirichlet_
+        )
+        return facts | own_facts, arrays | own_arrays
+
+    def restore_fit(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
+    ) -> None:
+        """See FittedInputs.restore_fit."""
+        check_probabilities(self.probabilities)
+        check_label_setting(self.labels, self.probabilities)
+        super().restore_fit(facts, arrays, gram)
+        if check_intercept(self.intercept) not in (None, self._intercept):
+            raise ModelFileError(f"an intercept of {self._intercept}, and {self.intercept} stated")
+        self.classes_, self._calibration, self.dirichlet_ = restored_classes(
+            facts, arrays, self.probabilities, self.targets_
         )

@@ -9,8 +9,9 @@ import numpy as np
 from keras2gp._util.arrays import Images, InputsLike, Matrix, Tensor, Vector, VectorLike
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import check_unused_variances
-from keras2gp.gp.classification.calibration import CalibratedClasses
+from keras2gp.gp.classification.calibration import Calibration, calibration_rows
 from keras2gp.gp.classification.dirichlet import DirichletPosterior
+from keras2gp.gp.probabilities.linear_map import LinearMap
 from keras2gp.gp.probabilities.softmax import (
     expected_softmax,
     largest_probabilities,
@@ -18,6 +19,7 @@ from keras2gp.gp.probabilities.softmax import (
 )
 from keras2gp.gp.process.posterior import require_finite
 from keras2gp.gp.process.tensors import class_probabilities, mean_and_variance
+from keras2gp.gp.process.updates import UpdatedGaussianProcess
 
 __all__ = ["ClassPosterior", "Prediction"]
 
@@ -43,12 +45,56 @@ class Prediction(NamedTuple):
     probability: Matrix
 
 
-class ClassPosterior(CalibratedClasses):
+class ClassPosterior(UpdatedGaussianProcess):
     """Moments and probabilities of a fit to targets in {-1, 1}; see GPClassifier."""
 
     classes_: Vector
     labels: str
     dirichlet_: DirichletPosterior | None
+    _calibration: Calibration
+
+    @property
+    def temperature_(self) -> float | None:
+        """The temperature of the softmax; None unless it is used.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> GPClassifier("precomputed").fit(np.eye(4), [0, 1, 0, 1]).temperature_ is None
+        True
+        """
+        return self._calibrated.temperature
+
+    @property
+    def linear_map_(self) -> LinearMap | None:
+        """The map from means to logits; None unless it is used.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+
+        >>> import numpy as np
+        >>> from keras2gp import GPClassifier
+        >>> gp = GPClassifier("precomputed", noise_variance=1.0).fit(np.eye(4), [0, 1, 0, 1])
+        >>> gp.linear_map_.reason
+        'fewer than two classes have 5 members'
+        """
+        return self._calibrated.linear_map
+
+    @property
+    def _calibrated(self) -> Calibration:
+        """The function of means, fitted to leave-one-out predictions unless that has been done.
+
+        Labels alone need none of it, and it takes longer than the fit where rows are few.
+        """
+        self._require_fitted()
+        if not self._calibration.known:
+            closed_form = self.system_.closed_form
+            rows = calibration_rows(len(self.targets_), closed_form=closed_form)
+            left_out = self._leave_one_out(rows)[0]
+            self._calibration.fit(left_out, self.targets_[rows].argmax(axis=1))
+        return self._calibration
 
     def _class_means(self, x: Images) -> Matrix:
         """Posterior mean of each class's latent value, [M, C], of checked inputs."""

@@ -5,92 +5,103 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keras2gp._util.arrays import Array, GramLike
-from keras2gp._util.checks import finite_number
+from keras2gp._util.arrays import Array, Targets, Vector
+from keras2gp._util.checks import finite_number, python_number
 from keras2gp.errors import ModelFileError
-from keras2gp.gp.arguments.labels import (
-    check_label_setting,
-    check_probabilities,
-    classes_from_state,
-    classes_state,
-)
+from keras2gp.gp.arguments.labels import classes_from_state, classes_state
 from keras2gp.gp.classification.calibration import Calibration
 from keras2gp.gp.classification.dirichlet import DirichletPosterior
-from keras2gp.gp.classification.labels import ClassLabels
 from keras2gp.gp.probabilities.linear_map import LinearMap
-from keras2gp.gp.process.intercept import check_intercept
-from keras2gp.gp.process.saved_state import plain
 
-__all__ = ["SavedClassifier"]
+__all__ = ["class_state", "class_weight_from_state", "class_weight_state", "restored_classes"]
 
 
-class SavedClassifier(ClassLabels):
-    """The settings and facts of a fit, written by `save` and read by `load`; see GPClassifier."""
+def class_weight_state(weights: Any) -> Any:
+    """The setting `class_weight` as data for JSON: a mapping as pairs, whose labels keep a type."""
+    if not isinstance(weights, dict):
+        return weights
+    return [[python_number(label), float(weight)] for label, weight in weights.items()]
 
-    probabilities: str
-    class_weight: Any
-    intercept: float | str
 
-    def settings_state(self) -> dict[str, Any]:
-        """See FittedInputs.settings_state."""
-        settings = super().settings_state()
-        if isinstance(self.class_weight, dict):
-            pairs = self.class_weight.items()
-            settings["class_weight"] = [[plain(label), float(weight)] for label, weight in pairs]
-        return settings
+def class_weight_from_state(state: Any) -> Any:
+    """The setting of a `class_weight_state`."""
+    return dict(state) if isinstance(state, list) else state
 
-    @classmethod
-    def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """See SavedGaussianProcess.settings_from_state."""
-        settings = super().settings_from_state(state)
-        if isinstance(settings.get("class_weight"), list):
-            settings["class_weight"] = dict(settings["class_weight"])
-        return settings
 
-    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """See SavedGaussianProcess.fit_state."""
-        facts, arrays = super().fit_state()
-        facts["classes"], facts["intercept"] = classes_state(self.classes_), self._intercept
-        facts["temperature"], facts["dirichlet"] = self.temperature_, None
-        if (found := self.linear_map_) is not None:
-            facts["temperature"] = found.temperature
-            facts["linear_map"], linear = found.state()
-            arrays |= linear
-        if self.dirichlet_ is not None:
-            facts["dirichlet"] = vars(self.dirichlet_.transformation)
-            arrays |= self.dirichlet_.state()
-        return facts, arrays
+def class_state(
+    classes: Vector,
+    intercept: float,
+    calibration: Calibration,
+    dirichlet: DirichletPosterior | None,
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The facts of a classification as data for JSON, and its arrays by file name.
 
-    def restore_fit(
-        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
-    ) -> None:
-        """See SavedGaussianProcess.restore_fit."""
-        check_probabilities(self.probabilities)
-        check_label_setting(self.labels, self.probabilities)
-        super().restore_fit(facts, arrays, gram)
-        if check_intercept(self.intercept) not in (None, self._intercept):
-            raise ModelFileError(f"an intercept of {self._intercept}, and {self.intercept} stated")
-        count = self.targets_.shape[1]
-        self.classes_ = classes_from_state(facts["classes"], count)
-        value, tempered = facts["temperature"], self.probabilities in ("linear", "temperature")
-        number = None if value is None else finite_number(value)
-        if tempered != (value is not None) or (tempered and value <= 0.0):
-            raise ModelFileError(f"temperature {value!r} of probabilities {self.probabilities!r}")
-        self._calibration = Calibration(self.probabilities, known=True)
-        if self.probabilities == "temperature":
-            self._calibration.temperature = number
-        parts = [name in arrays for name in LinearMap.files] + ["linear_map" in facts]
-        if set(parts) != {self.probabilities == "linear"}:
-            raise ModelFileError("the arrays are not those of its probabilities")
-        if self.probabilities == "linear":
-            self._calibration.linear_map = LinearMap.from_state(facts["linear_map"], arrays, count)
-        parts = [name in arrays for name in DirichletPosterior.files]
-        parts.append(facts["dirichlet"] is not None)
-        if set(parts) != {self.probabilities == "dirichlet"}:
-            raise ModelFileError("the arrays are not those of its probabilities")
-        self.dirichlet_ = None
-        if self.probabilities == "dirichlet":
-            columns = self.targets_.argmax(axis=1)
-            self.dirichlet_ = DirichletPosterior.from_state(
-                facts["dirichlet"], arrays, columns, count
-            )
+    Args:
+        classes: labels, [C].
+        intercept: the variance of the intercept.
+        calibration: the function of means that gives probabilities, fitted.
+        dirichlet: the posterior of a Dirichlet regression, if there is one.
+
+    Raises:
+        InputError: labels that JSON cannot hold.
+    """
+    facts: dict[str, Any] = {
+        "classes": classes_state(classes),
+        "intercept": intercept,
+        "temperature": calibration.temperature,
+        "dirichlet": None,
+    }
+    arrays: dict[str, Array] = {}
+    if (linear := calibration.linear_map) is not None:
+        facts["temperature"] = linear.temperature
+        facts["linear_map"], parts = linear.state()
+        arrays |= parts
+    if dirichlet is not None:
+        facts["dirichlet"] = vars(dirichlet.transformation)
+        arrays |= dirichlet.state()
+    return facts, arrays
+
+
+def restored_classes(
+    facts: Mapping[str, Any], arrays: Mapping[str, Array], probabilities: str, targets: Targets
+) -> tuple[Vector, Calibration, DirichletPosterior | None]:
+    """Classes, calibration and Dirichlet posterior of a `class_state`.
+
+    Malformed facts raise KeyError, TypeError, ValueError and the like.
+
+    Args:
+        facts: the first part of the state.
+        arrays: the second part.
+        probabilities: the estimator's setting.
+        targets: targets -1 and 1 of the fit, [N, C].
+
+    Raises:
+        ModelFileError: facts and arrays do not fit the setting, or each other.
+    """
+    count = targets.shape[1]
+    classes = classes_from_state(facts["classes"], count)
+    value, tempered = facts["temperature"], probabilities in ("linear", "temperature")
+    number = None if value is None else finite_number(value)
+    if tempered != (value is not None) or (tempered and value <= 0.0):
+        raise ModelFileError(f"temperature {value!r} of probabilities {probabilities!r}")
+    calibration = Calibration(probabilities, known=True)
+    if probabilities == "temperature":
+        calibration.temperature = number
+    has_linear_map = [name in arrays for name in LinearMap.files] + ["linear_map" in facts]
+    _require_all_or_none(has_linear_map, probabilities == "linear")
+    if probabilities == "linear":
+        calibration.linear_map = LinearMap.from_state(facts["linear_map"], arrays, count)
+    has_dirichlet = [name in arrays for name in DirichletPosterior.files]
+    has_dirichlet.append(facts["dirichlet"] is not None)
+    _require_all_or_none(has_dirichlet, probabilities == "dirichlet")
+    dirichlet = None
+    if probabilities == "dirichlet":
+        columns = targets.argmax(axis=1)
+        dirichlet = DirichletPosterior.from_state(facts["dirichlet"], arrays, columns, count)
+    return classes, calibration, dirichlet
+
+
+def _require_all_or_none(present: list[bool], expected: bool) -> None:
+    """Refuse a state that has a part of what its probabilities need, or of others."""
+    if set(present) != {expected}:
+        raise ModelFileError("the arrays are not those of its probabilities")

@@ -26,7 +26,7 @@ from keras2gp.gp.laplace.saved_state import SavedLaplace, likelihood_of
 from keras2gp.gp.process.posterior import require_finite
 from keras2gp.gp.solvers.products import TiledProduct
 from keras2gp.gp.solvers.system import PROBE
-from keras2gp.gp.solvers.training import training_of
+from keras2gp.gp.solvers.training_of import training_of
 
 __all__ = ["GPLaplace"]
 

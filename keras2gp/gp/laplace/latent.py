@@ -21,7 +21,8 @@ from keras2gp.gp.process.posterior import require_finite
 from keras2gp.gp.solvers.matrices import MatrixProduct
 from keras2gp.gp.solvers.precision import clipped_variance, relative_error
 from keras2gp.gp.solvers.products import TiledProduct
-from keras2gp.gp.solvers.training import SAME_VARIANCE, Training, training_of
+from keras2gp.gp.solvers.training import SAME_VARIANCE, Training
+from keras2gp.gp.solvers.training_of import training_of
 
 __all__ = ["LatentPosterior"]
 

@@ -10,16 +10,21 @@ from typing import Any
 import numpy as np
 
 from keras2gp._util.arrays import Array, GramLike
-from keras2gp._util.checks import finite_number, is_number, proper_share, whole_number
+from keras2gp._util.checks import (
+    finite_number,
+    is_number,
+    proper_share,
+    python_number,
+    whole_number,
+)
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError
 from keras2gp.gp.arguments.labels import classes_from_state, classes_state
 from keras2gp.gp.laplace.base import Likelihood
+from keras2gp.gp.laplace.class_likelihoods import Bernoulli, Ordinal, Softmax
 from keras2gp.gp.laplace.latent import LatentPosterior
 from keras2gp.gp.laplace.mode import Mode
-from keras2gp.gp.laplace.of_classes import Bernoulli, Ordinal, Softmax
-from keras2gp.gp.laplace.of_numbers import Poisson, StudentT, Tobit
-from keras2gp.gp.process.saved_state import plain
+from keras2gp.gp.laplace.number_likelihoods import Poisson, StudentT, Tobit
 from keras2gp.gp.solvers.system import PROBE
 
 __all__ = [
@@ -62,7 +67,7 @@ def likelihood_state(setting: Any) -> Any:
             f"the likelihood is a {kind.__name__}, a class of your own: a saved fit holds no code. "
             f"Try: one of {', '.join(k.__name__ for k in LIKELIHOODS.values())}"
         )
-    values = {field.name: plain(getattr(setting, field.name)) for field in fields(setting)}
+    values = {field.name: python_number(getattr(setting, field.name)) for field in fields(setting)}
     return {"name": setting.name, **values}
 
 
@@ -99,7 +104,9 @@ class SavedLaplace(LatentPosterior):
         Raises:
             InputError: the likelihood is of a class of the user's own.
         """
-        settings = {name: plain(value) for name, value in self.get_params(deep=False).items()}
+        settings = {
+            name: python_number(value) for name, value in self.get_params(deep=False).items()
+        }
         del settings["kernel"]
         return {**settings, "likelihood": likelihood_state(self.likelihood)}
 

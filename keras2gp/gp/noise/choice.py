@@ -19,15 +19,8 @@ from keras2gp._util.arrays import Targets, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import NumericalError
 from keras2gp.gp.noise.curve import NoiseCurve
-from keras2gp.gp.noise.pilot import (
-    GAIN,
-    ROWS,
-    Pilot,
-    as_probable,
-    gains,
-    label_likelihoods,
-    noise_memory,
-)
+from keras2gp.gp.noise.pilot import GAIN, ROWS, NoisePilot, as_probable, gains, noise_memory
+from keras2gp.gp.noise.spectra import label_likelihoods
 from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training
 from keras2gp.gp.solvers.tridiagonal import profiled_evidence
@@ -90,7 +83,7 @@ def choose_noise(
     if count < 3 or not targets.size:
         return no_noise(count, "fewer than three rows" if targets.size else _ALL_THE_SAME)
     targets, size = scaled_targets(targets, count)
-    pilot = Pilot(training, targets, labels=labels, jitter=jitter, relative=relative)
+    pilot = NoisePilot(training, targets, labels=labels, jitter=jitter, relative=relative)
     climb = None if trial is None else Climb(trial, targets, labels=labels)
     unit = float(np.log(size).sum())
     return chosen_curve(pilot, climb, count, unit=unit, labels=labels, why_not=why_not)
@@ -127,7 +120,7 @@ def choose_noises(
     if count < 3 or not len(varied):
         return tuple(curves)
     scaled, size = scaled_targets(targets[:, varied], count)
-    pilot = Pilot(training, scaled, labels=False, jitter=jitter, relative=relative)
+    pilot = NoisePilot(training, scaled, labels=False, jitter=jitter, relative=relative)
     climb = Climb(trial, scaled, labels=False)
     for column, output in enumerate(varied):
         one, unit = pilot.of_output(column), float(np.log(size[column]))
@@ -154,7 +147,7 @@ def no_noise(count: int, reason: str) -> NoiseCurve:
 
 
 def chosen_curve(
-    pilot: Pilot, climb: Climb | None, count: int, *, unit: float, labels: bool, why_not: str
+    pilot: NoisePilot, climb: Climb | None, count: int, *, unit: float, labels: bool, why_not: str
 ) -> NoiseCurve:
     """The curve of some rows, or of all where those are more and can be factorised.
 

@@ -17,7 +17,7 @@ from keras2gp.gp.noise.choice import (
     scaled_targets,
 )
 from keras2gp.gp.noise.curve import NoiseCurve
-from keras2gp.gp.noise.pilot import ROWS, Pilot
+from keras2gp.gp.noise.pilot import ROWS, NoisePilot
 from keras2gp.gp.solvers.by_pattern import distinct_patterns
 from keras2gp.gp.solvers.system import Fit
 from keras2gp.gp.solvers.training import Training
@@ -73,7 +73,7 @@ def choose_pattern_noise(
         own = None if relative is None else relative[rows]
         part = targets[np.ix_(rows, np.flatnonzero(of == number))]
         pilots.append(
-            Pilot(training.of_rows(rows), part, labels=False, jitter=jitter, relative=own)
+            NoisePilot(training.of_rows(rows), part, labels=False, jitter=jitter, relative=own)
         )
     whole = count if counts.max() <= ROWS else 0
     joint = _JointPilot(pilots, whole)
@@ -121,7 +121,7 @@ def choose_pattern_noises(
     return tuple(curves[column] for column in range(targets.shape[1]))
 
 
-class _JointPilot(Pilot):
+class _JointPilot(NoisePilot):
     """The curves of several patterns, summed at every noise.
 
     Args:
@@ -129,7 +129,7 @@ class _JointPilot(Pilot):
         rows: N where they have all rows of their patterns, and 0 where they have some.
     """
 
-    def __init__(self, pilots: Sequence[Pilot], rows: int) -> None:
+    def __init__(self, pilots: Sequence[NoisePilot], rows: int) -> None:
         self.rows, self._pilots, self._labels = rows, pilots, False
         self.foreign = any(pilot.foreign for pilot in pilots)
         self._unit = float(np.mean([pilot.unit for pilot in pilots]))

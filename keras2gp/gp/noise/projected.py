@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from keras2gp._util.arrays import Indices, Matrix, Targets, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.gp.noise.curve import NoiseCurve
-from keras2gp.gp.noise.pilot import label_likelihoods
+from keras2gp.gp.noise.spectra import label_likelihoods
 from keras2gp.gp.solvers.projected import NormalEquations
 from keras2gp.gp.solvers.tridiagonal import profiled_evidence
 

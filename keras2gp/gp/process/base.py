@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -21,37 +21,41 @@ from keras2gp._util.arrays import (
     Vector,
     VectorLike,
 )
-from keras2gp._util.checks import one_of
+from keras2gp._util.checks import finite_number
 from keras2gp._util.progress import Advance, Progress, bars_inside
 from keras2gp.errors import InputError, NumericalError
-from keras2gp.gp.arguments.inputs import check_length, feature_names
-from keras2gp.gp.arguments.kernel_function import KernelLike, check_kernel, kernel_values
-from keras2gp.gp.arguments.noise import BY_OUTPUT, check_noise
-from keras2gp.gp.arguments.positions import Positioned, by_row, require_room
+from keras2gp.gp.arguments.inputs import feature_names
+from keras2gp.gp.arguments.kernel_function import KernelLike, check_kernel
+from keras2gp.gp.arguments.noise import check_noise
 from keras2gp.gp.arguments.rows import (
     RowNoise,
     UsedRows,
-    observed_rows,
-    row_noise,
-    seen_targets,
-    weights_of_rows,
 )
-from keras2gp.gp.noise.all_noise import NoiseWarning, told_of_copies, told_of_noise
 from keras2gp.gp.noise.curve import Curves
+from keras2gp.gp.noise.noise_warnings import NoiseWarning
 from keras2gp.gp.process.evidence import log_evidence, output_factors, target_counts
+from keras2gp.gp.process.fitted_noise import diagonal_shift, fitted_noise, warning_of_fit
 from keras2gp.gp.process.intercept import shifted_training
 from keras2gp.gp.process.posterior import Posterior
 from keras2gp.gp.process.prior_mean import has_mean
-from keras2gp.gp.process.solving import (
-    Solution,
-    Task,
-    jitter_message,
-    solved,
+from keras2gp.gp.process.saved_state import (
+    fit_state,
+    restored_basis,
+    restored_intercept,
+    restored_noise,
+    restored_observed,
+    restored_rows,
+    restored_system,
+    settings_from_state,
+    settings_state,
 )
-from keras2gp.gp.solvers.choice import inducing_rows
+from keras2gp.gp.process.solving import FitProblem, Solution, jitter_message, solved
+from keras2gp.gp.process.training_inputs import training_of_images, used_rows
+from keras2gp.gp.solvers.by_pattern import PatternFactors
 from keras2gp.gp.solvers.jitter import check_jitter
-from keras2gp.gp.solvers.system import SolverLike
-from keras2gp.gp.solvers.training import Training, training_of
+from keras2gp.gp.solvers.report import CholeskyReport, SolverReport
+from keras2gp.gp.solvers.system import PROBE, SolverLike
+from keras2gp.gp.solvers.training import Training
 
 __all__ = ["GaussianProcess", "JitterWarning"]
 
@@ -61,7 +65,7 @@ class JitterWarning(UserWarning):
 
 
 class GaussianProcess(Posterior):
-    """Exact inference under a zero-mean Gaussian process with independent, alike outputs.
+    """Exact inference under a zero-mean Gaussian process with independent outputs of one kernel.
 
     Targets of a prior with a mean come here less that mean (prior_mean.py).
 
@@ -82,10 +86,7 @@ class GaussianProcess(Posterior):
         Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 2.1.
     """
 
-    noise_variance_: float | Vector
-    relative_noise_: Vector | None
     missing: str = "refuse"
-    noise_curve_: Curves
     _labels: ClassVar[bool] = True
     """Whether the targets are those of a classification: then `scale_` is one for all."""
 
@@ -109,81 +110,21 @@ class GaussianProcess(Posterior):
         """
         check_kernel(self.kernel)
         images = self._inputs_beside(x, gram)
-        if images is None:
-            return training_of(self.kernel, None, gram)
-        if self._positions:
-            gram = self._square(gram, len(images))
-        return self._training_of(self._rows(images), gram)
-
-    def _training_of(self, rows: Any, gram: GramLike) -> Training:
-        """The training covariance of rows, and `gram` if it is given, square or not."""
-        given = gram is not None and rows is not None
-        inducing = inducing_rows(self.solver, len(rows)) if given else None
-        return training_of(self._stated_covariance, rows, gram, inducing)
-
-    def _square(self, gram: GramLike, images: int) -> Any:
-        """A matrix between positions as one of rows; it is compared with the memory if not given.
-
-        Raises:
-            InputError: it is not given, and does not fit.
-        """
-        positions = self._positions
-        if gram is None:
-            size = np.dtype(getattr(self.kernel, "dtype", np.float64)).itemsize
-            require_room(images, positions, size)
-        elif getattr(gram, "ndim", 2) != 2:
-            rows = images * math.prod(positions)
-            whole = (images, *positions, images, *positions)
-            what = "gram, which between positions is keras2gp.gram(kernel, X, positions='all'),"
-            return kernel_values(gram, whole, what).reshape(rows, rows)
-        return gram
+        return training_of_images(self.kernel, images, gram, self._positions, self.solver)
 
     def _observed(
         self, training: Training, y: TargetsLike, weights: VectorLike, *, outputs: bool
     ) -> tuple[Training, Any, UsedRows]:
-        """The rows that have a target and a weight: covariance, targets, and which they are.
-
-        Args:
-            training: the covariance of all rows.
-            y: targets or labels, as `fit` received them.
-            weights: as `fit` received them.
-            outputs: whether there may be an axis of outputs.
-
-        Raises:
-            InputError: an argument does not fit.
-        """
-        one_of("missing", self.missing, ("refuse", "ignore"))
-        images = len(training) // math.prod(self._positions)
-        y = by_row(y, self._positions, images, outputs=outputs)
-        given = weights_of_rows(weights, self._positions, images)
-        if y is not None and (given is not None or self.missing != "refuse"):
-            check_length(training, np.atleast_1d(np.asarray(y)), "targets" if outputs else "labels")
-        noise = self._row_noise(y, given, len(training), outputs=outputs)
-        y, rows = observed_rows(y, self.missing, given)
-        seen = seen_targets(y) if outputs and self.missing == "ignore" and y is not None else None
-        x = training.x.images if isinstance(training.x, Positioned) else training.x
-        used = UsedRows(noise.of(rows), rows, x, len(training), seen)
-        return training.of_rows(rows), y, used
-
-    def _row_noise(
-        self, y: TargetsLike, weights: VectorLike, rows: int, *, outputs: bool
-    ) -> RowNoise:
-        """The noise of rows, or of outputs where y has an axis of them.
-
-        Raises:
-            InputError: it does not fit.
-        """
-        setting = self.noise_variance
-        if not outputs and isinstance(setting, str) and setting == BY_OUTPUT:
-            raise InputError(
-                f'noise_variance="{BY_OUTPUT}" is of a regression: the classes of a label are told '
-                'apart by one noise. Try: noise_variance="auto"'
-            )
-        shape: tuple[int, ...] = ()
-        with suppress(ValueError):  # check_targets says what is wrong with it
-            shape = np.asarray(y).shape if outputs else ()
-        columns = shape[1] if len(shape) == 2 else None
-        return row_noise(setting, weights, rows, columns)
+        """See `used_rows`, of the settings."""
+        return used_rows(
+            training,
+            y,
+            weights,
+            self.noise_variance,
+            self._positions,
+            missing=self.missing,
+            outputs=outputs,
+        )
 
     def _fit_targets(
         self,
@@ -201,8 +142,8 @@ class GaussianProcess(Posterior):
         """
         names, images = feature_names(inputs), rows.images
         with bars_inside(progress) as advance:
-            task = self._task(training, targets, rows.noise, rows.seen)
-            solution, intercept = self._solution(task, advance)
+            problem = self._problem(training, targets, rows.noise, rows.seen)
+            solution, intercept = self._solution(problem, advance)
         fit, report, curve = solution
         scaled = curve is not None and not self._labels
         counts = target_counts(rows.seen, len(targets))
@@ -220,73 +161,59 @@ class GaussianProcess(Posterior):
         self._set_noise(rows.noise, curve)
         if fit.report.jitter and check_jitter(self.jitter) is None and fit.inducing is None:
             warnings.warn(jitter_message(fit, self._positions), JitterWarning, stacklevel=3)
-        if told := self.told_of_noise():
-            warnings.warn(told, NoiseWarning, stacklevel=3)
+        if sentences := self.noise_warning():
+            warnings.warn(sentences, NoiseWarning, stacklevel=3)
 
-    def _solution(self, task: Task, advance: Advance | None) -> tuple[Solution, float]:
+    def _solution(self, problem: FitProblem, advance: Advance | None) -> tuple[Solution, float]:
         """The outcome of the solver, and the variance of the intercept that is in the matrix."""
-        return solved(task, advance), 0.0
+        return solved(problem, advance), 0.0
 
     def _set_noise(self, noise: RowNoise, curve: Curves) -> None:
-        self.noise_curve_ = curve
-        self.relative_noise_ = noise.relative
-        if isinstance(curve, tuple):
-            self.noise_variance_ = np.array([one.chosen for one in curve])
-        elif curve is not None:
-            self.noise_variance_ = curve.chosen
-        else:
-            stated = noise.common
-            self.noise_variance_ = np.array(stated) if noise.by_output else float(stated or 0.0)
+        self.noise_curve_, self.relative_noise_ = curve, noise.relative
+        self.noise_variance_ = fitted_noise(noise, curve)
 
-    def told_of_noise(self) -> str:
+    def noise_warning(self) -> str:
         """Sentences on a chosen noise that takes nearly all of the targets' variance, or on copies.
 
         Returns:
-            What `fit` warned of; "" where the noise is stated, or leaves something to predict and
+            The warning of `fit`; "" where the noise is stated, or leaves something to predict and
             few rows are copies of others.
 
         >>> import numpy as np
         >>> from keras2gp import GPRegressor
-        >>> GPRegressor("precomputed").fit(np.eye(3), [1.0, 2.0, 4.0]).told_of_noise()
+        >>> GPRegressor("precomputed").fit(np.eye(3), [1.0, 2.0, 4.0]).noise_warning()
         ''
         """
         self._require_fitted()
         if self.noise_curve_ is None:
             return ""
-        seen = self.observed_targets_
-        told = told_of_noise(
-            self.targets_ if seen is None else np.where(seen, self.targets_, np.nan),
+        return warning_of_fit(
+            self.targets_,
             self.alpha_,
             self._shift(),
             self.noise_curve_,
+            observed=self.observed_targets_,
+            images=None if self._positions else self._train_rows,
             labels=self._labels,
             dtype=self.kernel_dtype_,
             prior=has_mean(self.kernel),
         )
-        return ". ".join(sentence for sentence in (told, self._copies()) if sentence)
 
-    def _copies(self) -> str:
-        """A sentence on rows that are copies; "" where the inputs are not known row by row."""
-        x = self.x_train_
-        if x is None or self._positions:
-            return ""
-        return told_of_copies(x if self.observed_ is None else x[self.observed_], self.targets_)
-
-    def _noiseless(self) -> str:
+    def _reason_for_no_noise(self) -> str:
         """The reason why "auto" stands for no noise, in words; empty where it is chosen."""
         return ""
 
-    def _task(
+    def _problem(
         self, training: Training, targets: Targets, noise: RowNoise, seen: Array | None = None
-    ) -> Task:
-        return Task(
+    ) -> FitProblem:
+        return FitProblem(
             training,
             targets,
             noise,
             self.jitter,
             self.solver,
             self._labels,
-            self._noiseless(),
+            self._reason_for_no_noise(),
             seen,
         )
 
@@ -335,8 +262,8 @@ class GaussianProcess(Posterior):
             noise = check_noise(noise_variance)
             training = self._saved_training(gram)
             rows = RowNoise(noise, self.relative_noise_)
-            task = self._task(training, self.targets_, rows, self.observed_targets_)
-            fit = solved(task)[0]
+            problem = self._problem(training, self.targets_, rows, self.observed_targets_)
+            fit = solved(problem)[0]
             value = log_evidence(self.targets_, fit, self._factors, self._counts)
         if math.isnan(value):
             raise NumericalError(
@@ -350,9 +277,8 @@ class GaussianProcess(Posterior):
         """The training covariance of the fit, to be computed again or read from `gram`."""
         if gram is None:
             return Training(self._covariance, self._train_rows, None, len(self.targets_))
-        if self._positions and self.x_train_ is not None:
-            gram = self._square(gram, len(self.x_train_))
-        whole = self._training_of(self._rows(self.x_train_), gram).of_rows(self.observed_)
+        whole = training_of_images(self.kernel, self.x_train_, gram, self._positions, self.solver)
+        whole = whole.of_rows(self.observed_)
         return shifted_training(whole, self._intercept) if self._intercept else whole
 
     @property
@@ -372,19 +298,60 @@ class GaussianProcess(Posterior):
             added: Matrix = system.added
             return added
         common = cast("float", self.noise_variance_)
-        noise = RowNoise(common, self.relative_noise_)
-        return noise.times(common) + self.jitter_report_.added
+        return diagonal_shift(common, self.relative_noise_, self.jitter_report_.added)
 
-    def _noise_of_observations(self) -> float | Vector:
-        """The noise variance of a new observation, or that of each output, [C].
+    def settings_state(self) -> dict[str, Any]:
+        """See FittedInputs.settings_state."""
+        return settings_state(self.get_params(deep=False))
 
-        Raises:
-            InputError: every training row had its own.
-        """
-        if np.ndim(self.noise_variance) and not isinstance(self.noise_variance_, np.ndarray):
-            raise InputError(
-                "the noise of new observations is not known: noise_variance has one for each "
-                "training row. Try: the deviation of the function, and their noise added to its "
-                "square"
-            )
-        return self.noise_variance_
+    @classmethod
+    def settings_from_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """See FittedInputs.settings_from_state."""
+        return settings_from_state(state)
+
+    def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """See FittedInputs.fit_state."""
+        facts, arrays = fit_state(self)
+        facts |= self._names_state()
+        if self._positions:
+            facts["positions"] = list(self._positions)
+        return facts, arrays
+
+    def restore_fit(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
+    ) -> None:
+        """See FittedInputs.restore_fit."""
+        self._intercept = restored_intercept(facts)
+        rows = restored_rows(facts, arrays, self._positions, precomputed=self.precomputed)
+        self.x_train_, self.observed_ = rows.x, rows.observed
+        self.targets_, self.alpha_ = rows.targets, rows.alpha
+        self._set_input_shape(rows.shape)
+        self._restore_names(facts, rows.shape[0])
+        self.kernel_dtype_ = str(np.finfo(facts["kernel_dtype"]).dtype)
+        value = facts["log_marginal_likelihood"]
+        self.log_marginal_likelihood_value_ = math.nan if value is None else finite_number(value)
+        self.solver_report_ = SolverReport.from_state(facts["solver_report"])
+        self.jitter_report_ = CholeskyReport.from_state(facts["jitter_report"])
+        self.observed_targets_ = restored_observed(facts, arrays, rows, labels=self._labels)
+        self.noise_variance, noise, curve = restored_noise(
+            self.noise_variance, facts, arrays, rows.targets, labels=self._labels
+        )
+        self._set_noise(noise, curve)
+        self.system_ = restored_system(
+            arrays,
+            self._saved_training(gram),
+            self.solver,
+            used=self.solver_report_.solver,
+            added=None if self._by_output else self._shift(),
+            outputs=rows.targets.shape[1],
+        )
+        count = self.system_.basis
+        self.inducing_, self.weights_ = restored_basis(facts, arrays, rows.alpha, count)
+
+    def probe(self) -> tuple[Any, Matrix]:
+        """The kernel's values between a few inputs of the basis, and those that the fit had."""
+        corner = self.system_.kernel_corner(PROBE, self._shift())
+        rows: Any = slice(len(corner))
+        if isinstance(self.system_, PatternFactors):
+            rows = self.system_.corner_rows(len(corner))
+        return self._covariance(self._basis[rows]), corner

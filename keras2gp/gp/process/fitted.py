@@ -18,7 +18,7 @@ from keras2gp.fit_record import FitRecord
 from keras2gp.gp.arguments.inputs import check_feature_names, check_inputs, check_texts
 from keras2gp.gp.arguments.kernel_function import check_kernel, takes_text
 from keras2gp.gp.process.fit_files import save_fit
-from keras2gp.gp.process.strangeness import InputRange, RangeWarning
+from keras2gp.gp.process.out_of_distribution import InputRange, RangeWarning
 
 __all__ = ["FittedInputs", "UnfittedError", "rows_of_batch"]
 

@@ -19,7 +19,8 @@ from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.kernel_function import KernelLike
 from keras2gp.gp.arguments.rows import RowNoise
-from keras2gp.gp.noise.pilot import Pilot, drawn_rows, label_likelihoods, plus_constant
+from keras2gp.gp.noise.pilot import NoisePilot, drawn_rows
+from keras2gp.gp.noise.spectra import label_likelihoods, plus_constant
 from keras2gp.gp.solvers.cholesky import factorize
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import LARGEST, check_jitter
@@ -171,7 +172,7 @@ def chosen_intercept(
     if some.common is None:
         corner = training.corner(rows.tolist()).astype(training.dtype)
         part, stated = Training("precomputed", None, corner), check_jitter(jitter)
-        pilot = Pilot(part, targets, labels=True, jitter=stated, relative=some.relative)
+        pilot = NoisePilot(part, targets, labels=True, jitter=stated, relative=some.relative)
         return variance if pilot.gain_by(variance) > GAIN else 0.0
     corner = training.unchecked_corner(rows.tolist()).astype(training.dtype)
     try:

@@ -14,6 +14,7 @@ from keras2gp._util.arrays import (
     Indices,
     InputsLike,
     Matrix,
+    NoiseLike,
     Targets,
     Vector,
     VectorLike,
@@ -23,6 +24,7 @@ from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError, NumericalError
 from keras2gp.gp.arguments.kernel_function import kernel_values, prior_variances
 from keras2gp.gp.arguments.positions import AtPositions, Positioned, positions_of
+from keras2gp.gp.noise.curve import Curves
 from keras2gp.gp.process.evidence import target_counts
 from keras2gp.gp.process.fitted import FittedInputs, rows_of_batch
 from keras2gp.gp.process.intercept import ShiftedKernel
@@ -54,7 +56,10 @@ class Posterior(FittedInputs):
     jitter_report_: CholeskyReport
     observed_targets_: Array | None = None
     """Whether a row of the fit has a target of an output, [N, C]; None where all have."""
+    noise_variance: NoiseLike
     noise_variance_: float | Vector
+    relative_noise_: Vector | None
+    noise_curve_: Curves
     solver_report_: SolverReport
     kernel_dtype_: str
     _intercept: float = 0.0

@@ -31,8 +31,8 @@ from keras2gp.gp.solvers.system import Fit, Solver
 from keras2gp.gp.solvers.training import Training
 
 __all__ = [
+    "FitProblem",
     "Solution",
-    "Task",
     "jitter_message",
     "solved",
     "solved_with_intercept",
@@ -45,7 +45,7 @@ _WITHOUT_MATRIX = ("nystroem", "projected")
 
 
 @dataclass(frozen=True)
-class Task:
+class FitProblem:
     """The targets to solve for, and the settings.
 
     Attributes:
@@ -55,7 +55,7 @@ class Task:
         jitter: "auto", or a number relative to the mean of the kernel's diagonal.
         solver: "auto", a name, or a solver with settings.
         labels: whether the targets are those of a classification.
-        noiseless: the reason why the noise is 0 where it is not stated; empty to choose it.
+        reason_for_no_noise: why the noise is 0 where it is not stated; empty to choose it.
         seen: whether a row has a target of an output, [N, C]; None where all have. Targets that
             are missing are 0.
     """
@@ -66,7 +66,7 @@ class Task:
     jitter: float | str
     solver: Any
     labels: bool
-    noiseless: str
+    reason_for_no_noise: str
     seen: Array | None = None
 
 
@@ -74,49 +74,53 @@ Solution = tuple[Fit, SolverReport, Curves]
 """The outcome of a solver, its report, and the choice of the noise."""
 
 
-def solved_with_intercept(task: Task, progress: Advance | None = None) -> tuple[Solution, float]:
+def solved_with_intercept(
+    problem: FitProblem, progress: Advance | None = None
+) -> tuple[Solution, float]:
     """The solution with an intercept where labels gain by it, and the variance of the intercept.
 
     The variance is the mean of the training inputs'.
 
     Args:
-        task: of a classification.
+        problem: of a classification.
         progress: as for `solved`.
 
     Raises:
         InputError: as `solved`.
         NumericalError: as `solved`.
     """
-    training, outputs = task.training, task.targets.shape[1]
-    check_jitter(task.jitter)
-    solver, reason = chosen_solver(task.solver, training, outputs)
+    training, outputs = problem.training, problem.targets.shape[1]
+    check_jitter(problem.jitter)
+    solver, reason = chosen_solver(problem.solver, training, outputs)
     started, computed = time.perf_counter(), 0
     if solver.name not in _WITHOUT_MATRIX:
         solver.require(training, outputs)
         computed, training = training.bytes_to_compute, training.computed()
-    task, solution = replace(task, training=training), None
-    if task.noise.common is not None and len(training) <= ROWS and solver.name in _DIRECT:
-        solution = _solved(task, solver, reason, progress)  # its factor decides, and may stay
-        without, mean = solution[0], float(task.training.diagonal().mean())
+    problem, solution = replace(problem, training=training), None
+    if problem.noise.common is not None and len(training) <= ROWS and solver.name in _DIRECT:
+        solution = _solved(problem, solver, reason, progress)  # its factor decides, and may stay
+        without, mean = solution[0], float(problem.training.diagonal().mean())
         factor = cast("CholeskyFactor", without.system)
-        variance = gainful(factor, task.targets, without.alpha, mean)
+        variance = gainful(factor, problem.targets, without.alpha, mean)
     else:
-        variance = chosen_intercept(task.training, task.targets, task.noise, task.jitter)
+        variance = chosen_intercept(
+            problem.training, problem.targets, problem.noise, problem.jitter
+        )
     if variance:
-        task = replace(task, training=shifted_training(task.training, variance))
+        problem = replace(problem, training=shifted_training(problem.training, variance))
     if variance or solution is None:
-        solution = _solved(task, solver, reason, progress)
+        solution = _solved(problem, solver, reason, progress)
     fit, report, curve = solution
     seconds = time.perf_counter() - started
     report = replace(report, memory=report.memory + computed, seconds=seconds)
     return (fit, report, curve), variance
 
 
-def solved(task: Task, progress: Advance | None = None) -> Solution:
+def solved(problem: FitProblem, progress: Advance | None = None) -> Solution:
     """The outcome of the chosen solver, its report, and the choice of the noise.
 
     Args:
-        task: the targets and the settings.
+        problem: the targets and the settings.
         progress: called with (steps done, steps in all) of the solver; it starts again for each
             noise.
 
@@ -124,44 +128,44 @@ def solved(task: Task, progress: Advance | None = None) -> Solution:
         InputError: settings or memory do not fit.
         NumericalError: the matrix is not positive definite, or the solution beyond float64.
     """
-    check_jitter(task.jitter)
-    solver, reason = chosen_solver(task.solver, task.training, task.targets.shape[1])
-    return _solved(task, solver, reason, progress)
+    check_jitter(problem.jitter)
+    solver, reason = chosen_solver(problem.solver, problem.training, problem.targets.shape[1])
+    return _solved(problem, solver, reason, progress)
 
 
-def _solved(task: Task, solver: Solver, reason: str, progress: Advance | None) -> Solution:
+def _solved(problem: FitProblem, solver: Solver, reason: str, progress: Advance | None) -> Solution:
     """The outcome of a solver, and the reason for it."""
-    training, targets, noise = task.training, task.targets, task.noise.common
+    training, targets, noise = problem.training, problem.targets, problem.noise.common
     curve: Curves = None
     outputs = targets.shape[1]
-    own_matrices = task.noise.by_output or task.seen is not None
+    own_matrices = problem.noise.by_output or problem.seen is not None
     if own_matrices:
-        _require_factors(solver, reason, task)
-    if task.noise.relative is not None and isinstance(solver, ProjectedProcess):
+        _require_factors(solver, reason, problem)
+    if problem.noise.relative is not None and isinstance(solver, ProjectedProcess):
         raise InputError(ONE_NOISE)
     memory = solver.memory(training, outputs)
-    if task.seen is not None:
-        memory = pattern_memory(training, task.seen, None)
+    if problem.seen is not None:
+        memory = pattern_memory(training, problem.seen, None)
     if noise is None and not isinstance(solver, ProjectedProcess):
         memory = max(memory, noise_memory(len(training), outputs))
     if solver.name not in _WITHOUT_MATRIX:
         memory += training.bytes_to_compute
     started = time.perf_counter()
     if noise is None and isinstance(solver, ProjectedProcess):
-        fit, curve = _projected(task, solver, progress)
-    elif task.seen is not None:
-        given = training, targets, task.noise, task.seen, solver
-        fit, curve, how = fit_by_pattern(*given, jitter=task.jitter, progress=progress)
+        fit, curve = _projected(problem, solver, progress)
+    elif problem.seen is not None:
+        given = training, targets, problem.noise, problem.seen, solver
+        fit, curve, how = fit_by_pattern(*given, jitter=problem.jitter, progress=progress)
         reason = f"{reason}; {how}"
     elif own_matrices:
-        fit, curve, how = _by_output(task, solver, progress)
+        fit, curve, how = _by_output(problem, solver, progress)
         reason = f"{reason}; {how}"
     else:
         if noise is None:
-            training, one = _chosen_noise(task, solver, progress)
+            training, one = _chosen_noise(problem, solver, progress)
             noise, curve = one.chosen, one
-        noises = task.noise.times(cast("float", noise))
-        fit = solver.fit(training, targets, noises, task.jitter, progress)
+        noises = problem.noise.times(cast("float", noise))
+        fit = solver.fit(training, targets, noises, problem.jitter, progress)
     _require_range(targets, fit.alpha)
     name, reason, memory = fit.instead or (solver.name, reason, memory)
     report = SolverReport(
@@ -180,36 +184,38 @@ def _solved(task: Task, solver: Solver, reason: str, progress: Advance | None) -
 
 
 def _chosen_noise(
-    task: Task, solver: Solver, progress: Advance | None
+    problem: FitProblem, solver: Solver, progress: Advance | None
 ) -> tuple[Training, NoiseCurve]:
     """The training covariance with the matrix that the choice computed, and the choice."""
-    training, jitter = task.training, check_jitter(task.jitter)
-    if task.noiseless:
-        return training, NoiseCurve((), (), 0.0, len(training), f"none: {task.noiseless}")
-    solver.require(training, task.targets.shape[1])
+    training, jitter = problem.training, check_jitter(problem.jitter)
+    if problem.reason_for_no_noise:
+        return training, NoiseCurve(
+            (), (), 0.0, len(training), f"none: {problem.reason_for_no_noise}"
+        )
+    solver.require(training, problem.targets.shape[1])
     if solver.name not in _WITHOUT_MATRIX:
         training = training.computed()
 
     def trial(noise: float, targets: Targets) -> Fit:
-        return solver.fit(training, targets, task.noise.times(noise), jitter or 0.0, progress)
+        return solver.fit(training, targets, problem.noise.times(noise), jitter or 0.0, progress)
 
     direct = solver.name in _DIRECT
     return training, choose_noise(
         training,
-        task.targets,
-        labels=task.labels,
+        problem.targets,
+        labels=problem.labels,
         jitter=jitter,
-        relative=task.noise.relative,
+        relative=problem.noise.relative,
         trial=trial if direct else None,
         why_not=f'solver "{solver.name}" computes no exact determinant of all',
     )
 
 
-def _require_factors(solver: Solver, reason: str, task: Task) -> None:
+def _require_factors(solver: Solver, reason: str, problem: FitProblem) -> None:
     """Refuse a solver that is not direct, with an InputError."""
     if not isinstance(solver, Cholesky | TensorFlowCholesky):
         cause = "a noise for each output gives each"
-        if task.seen is not None:
+        if problem.seen is not None:
             cause = "outputs of y lack targets in different rows, which gives each"
         raise InputError(
             f'{cause} a matrix of its own, and solver "{solver.name}" ({reason}) solves for all '
@@ -219,45 +225,47 @@ def _require_factors(solver: Solver, reason: str, task: Task) -> None:
 
 
 def _by_output(
-    task: Task, solver: Any, progress: Advance | None
+    problem: FitProblem, solver: Any, progress: Advance | None
 ) -> tuple[Fit, tuple[NoiseCurve, ...] | None, str]:
     """A fit whose outputs have noises of their own, the choice of them, and the way in words."""
-    training, noises = task.training, task.noise.common
-    solver.require(training, task.targets.shape[1])
+    training, noises = problem.training, problem.noise.common
+    solver.require(training, problem.targets.shape[1])
     training, curves = training.computed(), None
 
     def trial(noise: float, targets: Targets) -> Fit:
-        jitter = check_jitter(task.jitter) or 0.0
-        fit: Fit = solver.fit(training, targets, task.noise.times(noise), jitter, progress)
+        jitter = check_jitter(problem.jitter) or 0.0
+        fit: Fit = solver.fit(training, targets, problem.noise.times(noise), jitter, progress)
         return fit
 
     if noises is None:
         curves = choose_noises(
             training,
-            task.targets,
-            jitter=check_jitter(task.jitter),
-            relative=task.noise.relative,
+            problem.targets,
+            jitter=check_jitter(problem.jitter),
+            relative=problem.noise.relative,
             trial=trial,
         )
         noises = np.array([curve.chosen for curve in curves])
-    whole = task.noise.of_outputs(np.asarray(noises))
-    fit, how = fit_outputs(training, task.targets, whole, solver, task.jitter, progress=progress)
+    whole = problem.noise.of_outputs(np.asarray(noises))
+    fit, how = fit_outputs(
+        training, problem.targets, whole, solver, problem.jitter, progress=progress
+    )
     return fit, curves, how
 
 
 def _projected(
-    task: Task, solver: ProjectedProcess, progress: Advance | None
+    problem: FitProblem, solver: ProjectedProcess, progress: Advance | None
 ) -> tuple[Fit, NoiseCurve]:
     """A fit from sums over the training inputs that every noise shares, and the choice of it."""
-    training, targets = task.training, task.targets
-    if task.noiseless:
-        fit = solver.fit(training, targets, 0.0, task.jitter, progress)
-        return fit, NoiseCurve((), (), 0.0, len(training), f"none: {task.noiseless}")
-    steps = solver.steps(training, progress, passes=PASSES if task.labels else PASSES - 1)
+    training, targets = problem.training, problem.targets
+    if problem.reason_for_no_noise:
+        fit = solver.fit(training, targets, 0.0, problem.jitter, progress)
+        return fit, NoiseCurve((), (), 0.0, len(training), f"none: {problem.reason_for_no_noise}")
+    steps = solver.steps(training, progress, passes=PASSES if problem.labels else PASSES - 1)
     equations = solver.equations(training, targets, steps)
-    jitter = (check_jitter(task.jitter) or 0.0) * equations.mean
-    curve = choose_projected_noise(equations, labels=task.labels, jitter=jitter, advance=steps)
-    return equations.fit(curve.chosen, task.jitter, steps), curve
+    jitter = (check_jitter(problem.jitter) or 0.0) * equations.mean
+    curve = choose_projected_noise(equations, labels=problem.labels, jitter=jitter, advance=steps)
+    return equations.fit(curve.chosen, problem.jitter, steps), curve
 
 
 def _require_range(targets: Targets, alpha: Matrix) -> None:

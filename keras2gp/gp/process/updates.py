@@ -31,8 +31,8 @@ from keras2gp.gp.arguments.rows import (
     seen_targets,
     weights_of_rows,
 )
+from keras2gp.gp.process.base import GaussianProcess
 from keras2gp.gp.process.evidence import log_evidence, output_factors
-from keras2gp.gp.process.saved_state import SavedGaussianProcess
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.factor_updates import with_rows, without_rows
 from keras2gp.gp.solvers.precision import relative_error
@@ -53,7 +53,7 @@ class _State(NamedTuple):
     received: int
 
 
-class UpdatedGaussianProcess(SavedGaussianProcess):
+class UpdatedGaussianProcess(GaussianProcess):
     """A Gaussian process whose Cholesky factor follows when rows come and go."""
 
     def add_rows(

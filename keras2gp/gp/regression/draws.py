@@ -11,7 +11,7 @@ from keras2gp._util.checks import truth, whole_number
 from keras2gp.errors import InputError
 from keras2gp.gp.process.sampling import random_generator
 from keras2gp.gp.regression.distribution import RegressionDistribution
-from keras2gp.gp.regression.paths import Paths, Prior, corrections, prior_of, warn_of_left_out
+from keras2gp.gp.regression.paths import Prior, SamplePaths, corrections, prior_of, warn_of_left_out
 from keras2gp.gp.solvers.inducing import InducingSystem
 from keras2gp.gp.solvers.precision import relative_error
 
@@ -76,7 +76,7 @@ class RegressionDraws(RegressionDistribution):
         *,
         rank: int | None = None,
         around: Any = None,
-    ) -> Paths:
+    ) -> SamplePaths:
         """Functions drawn from the posterior, to be computed at any number of inputs.
 
         `sample_y` draws at M inputs jointly, and takes time with M^3; a path takes one solve for
@@ -84,10 +84,10 @@ class RegressionDraws(RegressionDistribution):
         prior, through features of the kernel at Z, less what the data correct of it. Z are
         training inputs, and those of `around`. Where Z holds all training inputs, as it does by
         default for N up to 10 000, the variance of the paths is the posterior's. Where it does not,
-        the prior is drawn without the covariances between those that Z leaves, and a PathWarning
-        says so where what Z leaves is more than a hundredth of the noise. The covariance is the
-        posterior's too, but for the part of the prior's that Z leaves, which is drawn
-        independently for each input: `left_out` of the paths says how much that is.
+        the prior is drawn without the covariances between those that Z leaves. A
+        SamplePathWarning says so where what Z leaves is more than a hundredth of the noise. The
+        covariance is the posterior's too, but for the part of the prior's that Z leaves, which is
+        drawn independently for each input: `left_out` of the paths says how much that is.
 
         With solvers Nystroem() and ProjectedProcess(), Z are their inducing inputs, and no solve is
         needed.
@@ -166,4 +166,4 @@ class RegressionDraws(RegressionDistribution):
             parts = [prior(x[part])[0] for part in self._batches(len(x))]
             return self._by_position(np.concatenate(parts))
 
-        return Paths(values, left, self._test_inputs, len(prior.lower))
+        return SamplePaths(values, left, self._test_inputs, len(prior.lower))

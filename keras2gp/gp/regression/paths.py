@@ -35,9 +35,9 @@ from keras2gp.gp.solvers.system import LinearSystem, Solving
 from keras2gp.gp.solvers.training import Training
 
 __all__ = [
-    "PathWarning",
-    "Paths",
     "Prior",
+    "SamplePathWarning",
+    "SamplePaths",
     "corrections",
     "normals_of",
     "prior_of",
@@ -53,7 +53,7 @@ at most 2% above the posterior's, in the mean over inputs, for kernels of networ
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
-class PathWarning(UserWarning):
+class SamplePathWarning(UserWarning):
     """The features of sample paths leave more of the training inputs' variance than noise hides."""
 
 
@@ -80,10 +80,10 @@ def warn_of_left_out(rest: Vector, noise: Noise, rank: int, *, stacklevel: int) 
             f"inputs, {times}. It is drawn without the covariances between them: the variance of "
             "the paths is larger than the posterior's. Try: a larger rank, or sample_y"
         )
-        warnings.warn(told, PathWarning, stacklevel=stacklevel + 1)
+        warnings.warn(told, SamplePathWarning, stacklevel=stacklevel + 1)
 
 
-class Paths:
+class SamplePaths:
     """Paths drawn from a posterior, to be called on inputs: the same paths at every call.
 
     `GPRegressor.sample_paths` makes them. The values at an input do not depend on the other inputs

@@ -10,6 +10,7 @@ from keras2gp._util.arrays import Array, InputsLike, Matrix, Noise, Tensor, Vect
 from keras2gp._util.checks import truth
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import check_unused_variances
+from keras2gp.gp.process.fitted_noise import noise_of_observations
 from keras2gp.gp.process.prior_mean import has_mean, mean_of_rows
 from keras2gp.gp.process.student import Student
 from keras2gp.gp.process.tensors import mean_and_variance
@@ -209,6 +210,10 @@ class RegressionPosterior(UpdatedGaussianProcess):
         std = self._units.deviations(np.sqrt(variance + noise))
         mean = self._units.mean(mean, self._prior_mean(x))
         return self._by_position(mean), self._by_position(std)
+
+    def _noise_of_observations(self) -> float | Vector:
+        """The noise variance of a new observation; InputError if every training row had its own."""
+        return noise_of_observations(self.noise_variance, self.noise_variance_)
 
     def _prior_mean(self, rows: Any) -> Matrix | float:
         """The prior mean of rows, [M, C] or [M, 1], in the units of the targets."""

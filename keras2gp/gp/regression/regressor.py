@@ -275,7 +275,7 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
         )
 
     def fit_state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """See SavedGaussianProcess.fit_state."""
+        """See FittedInputs.fit_state."""
         facts, arrays = super().fit_state()
         facts["single_output"] = self.single_output_
         facts["y_shift"], facts["y_scale"] = self.y_shift_.tolist(), self.y_scale_.tolist()
@@ -288,7 +288,7 @@ class GPRegressor(RegressorMixin, RegressionDraws):  # type: ignore[misc]
     def restore_fit(
         self, facts: Mapping[str, Any], arrays: Mapping[str, Array], gram: GramLike
     ) -> None:
-        """See SavedGaussianProcess.restore_fit."""
+        """See FittedInputs.restore_fit."""
         super().restore_fit(facts, arrays, gram)
         self.single_output_ = bool(facts["single_output"])
         values = [[finite_number(v) for v in facts[name]] for name in ("y_shift", "y_scale")]

@@ -19,7 +19,7 @@ from keras2gp.gp.solvers.by_pattern import PatternFactors
 from keras2gp.gp.solvers.direct import Cholesky, TensorFlowCholesky, dense_matrix
 from keras2gp.gp.solvers.factor import CholeskyFactor
 from keras2gp.gp.solvers.jitter import check_jitter, check_range
-from keras2gp.gp.solvers.of_outputs import (
+from keras2gp.gp.solvers.output_factors import (
     NOISES,
     FactorsOfOutputs,
     fit_of,

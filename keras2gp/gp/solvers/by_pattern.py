@@ -19,7 +19,7 @@ from keras2gp._util.text import size_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.solvers.cholesky import cholesky_memory
 from keras2gp.gp.solvers.factor import PREFIX, CholeskyFactor
-from keras2gp.gp.solvers.of_outputs import NOISES, FactorsOfOutputs, fit_of, noises_of, worst_of
+from keras2gp.gp.solvers.output_factors import NOISES, FactorsOfOutputs, fit_of, noises_of, worst_of
 from keras2gp.gp.solvers.panels import PackedPanels
 from keras2gp.gp.solvers.report import CholeskyReport
 from keras2gp.gp.solvers.system import Fit, Origin, Solver

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from keras2gp._util.arrays import GramLike, Images, Indices, Matrix, Vector
+from keras2gp._util.arrays import Images, Indices, Matrix, Vector
 from keras2gp._util.memory import require_memory
 from keras2gp.errors import InputError
 from keras2gp.gp.arguments.kernel_function import KernelLike, check_variances, kernel_values
 from keras2gp.gp.solvers.matrices import MatrixLike, MatrixProduct, check_shape, read_block
 from keras2gp.gp.solvers.products import LowerTriangle, product_of
 
-__all__ = ["SAME_VARIANCE", "SLAB", "Training", "training_of"]
+__all__ = ["SAME_VARIANCE", "SLAB", "Training"]
 
 # A matrix of other inputs, or of another kernel, differs from the kernel's variances by more.
 SAME_VARIANCE = 1e-3
@@ -271,84 +271,3 @@ class Training:
         shape = (len(rows), len(indices))
         values = self._kernel(rows, self._inputs[list(indices)])
         return kernel_values(values, shape, "the kernel matrix").astype(np.float64)
-
-
-def training_of(
-    kernel: KernelLike, x: Images | None, gram: GramLike, inducing: Indices | None = None
-) -> Training:
-    """The training covariance of the arguments of `fit`.
-
-    Args:
-        kernel: a function of inputs, or "precomputed".
-        x: inputs; None for a precomputed kernel.
-        gram: the matrix, if it exists already; None otherwise.
-        inducing: rows of the inducing inputs of a solver that takes the covariances with them
-            alone, [N, M]; None for any other.
-
-    Raises:
-        InputError: gram is not square, not of these inputs, or not of this kernel.
-    """
-    precomputed = isinstance(kernel, str)
-    if gram is None:
-        if precomputed and x is not None and x.shape != (len(x), len(x)):
-            raise InputError(
-                f"X has shape {x.shape}: with kernel='precomputed' fit expects the square "
-                "matrix [N, N] of the training inputs"
-            )
-        return Training(kernel, None, x) if precomputed else Training(kernel, x, None)
-    if isinstance(gram, np.ndarray) or not hasattr(gram, "shape"):
-        gram = kernel_values(gram, np.shape(gram), "gram")
-    if _is_rectangle(gram):
-        return _with_rectangle(kernel, x, gram, inducing)
-    size = check_shape(gram)
-    if precomputed:
-        return Training(kernel, None, gram)
-    if x is None or len(x) != size:
-        raise InputError(f"gram is {size} x {size}, and X has {0 if x is None else len(x)} inputs")
-    training = Training(kernel, x, gram)
-    _require_same(kernel, training)
-    return training
-
-
-def _is_rectangle(gram: GramLike) -> bool:
-    """Whether a matrix is one of two sets of inputs."""
-    shape = tuple(gram.shape)
-    square = len(shape) != 2 or shape[0] == shape[1]
-    return not square or not getattr(gram, "symmetric", True)
-
-
-def _with_rectangle(
-    kernel: KernelLike, x: Images | None, gram: GramLike, inducing: Indices | None
-) -> Training:
-    """The training inputs and their covariances with the inducing ones; InputError for others."""
-    if x is None or isinstance(kernel, str):
-        raise InputError(
-            f"gram has shape {tuple(gram.shape)}, and kernel='precomputed' takes the square matrix "
-            "of the training inputs, of which the solver reads the columns that it needs"
-        )
-    if inducing is None:
-        raise InputError(
-            f"gram holds the matrix of two sets of inputs, of shape {tuple(gram.shape)}; expected "
-            "that of one with itself, or solver='projected', which takes the covariances with "
-            "its inducing inputs"
-        )
-    if tuple(gram.shape) != (len(x), len(inducing)):
-        raise InputError(
-            f"gram has shape {tuple(gram.shape)}, and the solver has {len(inducing)} inducing ones "
-            f"of {len(x)} inputs. Try: keras2gp.gram(kernel, X, X[solver.rows(len(X))], out=...)"
-        )
-    return Training(kernel, x, None, rectangle=gram)
-
-
-def _require_same(kernel: KernelLike, training: Training) -> None:
-    """Refuse a given matrix whose diagonal is not that of the kernel, with an InputError."""
-    diagonal, count = training.diagonal(), len(training)
-    expected = check_variances(kernel.diag(training.x), count, "the diagonal of the kernel")
-    gap = np.abs(diagonal - expected)
-    at = int(gap.argmax())
-    if gap[at] > SAME_VARIANCE * np.abs(expected).max():
-        raise InputError(
-            f"gram is not the kernel's matrix of these inputs: entry {at} of its diagonal "
-            f"(counted from 0) is {diagonal[at]:.6g}, and the kernel's variance there is "
-            f"{expected[at]:.6g}"
-        )

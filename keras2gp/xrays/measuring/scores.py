@@ -21,7 +21,7 @@ from keras2gp.gp.metrics import (
     calibration_error_by_chance,
     expected_calibration_error,
 )
-from keras2gp.gp.noise.all_noise import NoiseWarning
+from keras2gp.gp.noise.noise_warnings import NoiseWarning
 from keras2gp.gp.process.base import JitterWarning
 from keras2gp.gp.process.student import Student
 from keras2gp.gp.regression.regressor import GPRegressor

@@ -21,9 +21,9 @@ __all__ = [
     "SCORES",
     "InputRange",
     "RangeWarning",
+    "ood_scores",
     "out_of_distribution_auroc",
     "scores_of",
-    "strangeness",
 ]
 
 SCORES = {
@@ -157,7 +157,7 @@ class InputRange:
         )
 
 
-def strangeness(estimator: Any, X: InputsLike) -> dict[str, Vector]:  # noqa: N803 (scikit-learn's name)
+def ood_scores(estimator: Any, X: InputsLike) -> dict[str, Vector]:  # noqa: N803 (scikit-learn's name)
     """Scores of how strange inputs are to a fit; of each, larger is stranger.
 
     - variance: posterior variance of the prediction.
@@ -184,9 +184,9 @@ def strangeness(estimator: Any, X: InputsLike) -> dict[str, Vector]:  # noqa: N8
         InputError: X does not fit the training inputs.
 
     >>> from sklearn.gaussian_process.kernels import RBF
-    >>> from keras2gp.gp import GPRegressor, strangeness
+    >>> from keras2gp.gp import GPRegressor, ood_scores
     >>> gp = GPRegressor(RBF(1.0), noise_variance=0.1).fit([[0.0], [1.0]], [0.0, 1.0])
-    >>> scores = strangeness(gp, [[0.5], [9.0]])
+    >>> scores = ood_scores(gp, [[0.5], [9.0]])
     >>> scores["relative_variance"].round(2).tolist(), scores["outside"].tolist()
     ([0.09, 1.0], [0.0, 8.0])
     """
@@ -202,7 +202,7 @@ def strangeness(estimator: Any, X: InputsLike) -> dict[str, Vector]:  # noqa: N8
 def scores_of(
     estimator: Any, x: InputsLike, variance: Array, probability: Array | None
 ) -> dict[str, Vector]:
-    """`strangeness` of inputs whose predictions are known.
+    """`ood_scores` of inputs whose predictions are known.
 
     Args:
         estimator: the estimator.

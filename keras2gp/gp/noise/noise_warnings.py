@@ -12,7 +12,7 @@ from keras2gp.gp.noise.curve import NoiseCurve
 from keras2gp.gp.noise.pilot import GAIN
 from keras2gp.gp.solvers.precision import precision_hint
 
-__all__ = ["NoiseWarning", "told_of_copies", "told_of_noise"]
+__all__ = ["NoiseWarning", "all_noise_warning", "copied_rows_warning"]
 
 _FLAT = 0.1
 """Predictions of the training rows that vary by less than this part of what targets do are flat:
@@ -36,7 +36,7 @@ class NoiseWarning(UserWarning):
     """The noise that was chosen takes nearly all of the targets' variance, or is that of copies."""
 
 
-def told_of_noise(
+def all_noise_warning(
     targets: Targets,
     alpha: Matrix,
     shift: Noise,
@@ -97,7 +97,7 @@ def told_of_noise(
     )
 
 
-def told_of_copies(x: Images, targets: Targets) -> str:
+def copied_rows_warning(x: Images, targets: Targets) -> str:
     """A sentence on rows that are copies of others, if there are many; "" for others.
 
     A copy is predicted from its original when it is left out, and tells that observations repeat

@@ -15,10 +15,10 @@ from keras2gp.gp import (
     GPRegressor,
     InputRange,
     RangeWarning,
+    ood_scores,
     out_of_distribution_auroc,
-    strangeness,
 )
-from keras2gp.gp.process.strangeness import SCORES, scores_of
+from keras2gp.gp.process.out_of_distribution import SCORES, scores_of
 
 KERNEL = ImageKernel(2.0)
 X = np.array([[0.0, 5.0], [1.0, 5.0], [0.5, 5.0]])
@@ -28,7 +28,7 @@ def test_the_scores_of_a_classification():
     x, new = images(24), images(6, seed=2)
     for how in ("temperature", "largest", "dirichlet"):
         gp = GPClassifier(KERNEL, 0.1, probabilities=how).fit(x, ["a", "b", "c"] * 8)
-        scores, prediction = strangeness(gp, new), gp.predictive(new)
+        scores, prediction = ood_scores(gp, new), gp.predictive(new)
         assert list(scores) == list(SCORES)
         np.testing.assert_allclose(scores["variance"], prediction.variance)
         np.testing.assert_allclose(scores["uncertainty"], 1 - prediction.probability.max(axis=1))
@@ -49,7 +49,7 @@ def test_the_scores_of_a_regression():
     for targets in (y, np.stack([y, 10.0 * y], 1)):
         for noise in ("auto", 0.1):
             gp = GPRegressor(RBF(0.5), noise).fit(X, targets)
-            scores = strangeness(gp, np.array([[0.5, 5.0], [0.5, 90.0]]))
+            scores = ood_scores(gp, np.array([[0.5, 5.0], [0.5, 90.0]]))
             assert set(scores) == set(SCORES) - {"uncertainty"}
             assert scores["relative_variance"][1] == pytest.approx(1.0)
             assert scores["relative_variance"][0] < 1.0
