@@ -140,7 +140,7 @@ def _numbers(columns: Sequence[Vector], names: Sequence[str], source: str) -> li
     numbers, wrong, empty, commas = [], [], False, False
     for column, name in zip(columns, names, strict=True):
         try:
-            numbers.append(numbers_of(column, np.float64))
+            read = numbers_of(column, np.float64)
         except ValueError:
             others = [str(cell) for cell in column if not _reads_as_number(cell)]
             cell, more = others[0], len(others) - 1
@@ -152,6 +152,9 @@ def _numbers(columns: Sequence[Vector], names: Sequence[str], source: str) -> li
                 + (f" in line {line}" if line else "")
                 + (f", and no number in {more} more" if more else "")
             )
+        else:
+            _require_finite(read, column, name, source)
+            numbers.append(read)
     if wrong:
         fill = "numbers in the empty cells, or the table without those rows; " if empty else ""
         fill += "a decimal point in place of the comma; " if commas else ""
@@ -161,6 +164,20 @@ def _numbers(columns: Sequence[Vector], names: Sequence[str], source: str) -> li
             "a StringLookup behind those of text"
         )
     return numbers
+
+
+def _require_finite(numbers: Vector, cells: Vector, name: str, source: str) -> None:
+    """Refuse a column with a cell such as nan. Raises: InputError, with the line of the file."""
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        cell = str(cells[int(finite.argmin())])
+        line = line_of(source, name, cell)
+        raise InputError(
+            f"the column {one_line(name)} holds {received_text(cell, 80)}"
+            + (f" in line {line}" if line else "")
+            + ": expected finite numbers. Try: numbers in such cells, or the table without those "
+            "rows"
+        )
 
 
 def _reads_as_number(cell: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras2gp._util.arrays import Array
+from keras2gp._util.arrays import ArrayLike, LabelsLike
 from keras2gp.errors import InputError
 from keras2gp.plots.style import new_figure, plain
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["kernel_matrix"]
 
 
-def kernel_matrix(matrix: Array, labels: Array, title: str = "") -> Figure:
+def kernel_matrix(matrix: ArrayLike, labels: LabelsLike, title: str = "") -> Figure:
     """Draw correlations K_ij / sqrt(K_ii K_jj) of images sorted by class.
 
     The colours span the entries off the diagonal, without the lowest and highest percent of them.
@@ -39,6 +39,7 @@ def kernel_matrix(matrix: Array, labels: Array, title: str = "") -> Figure:
     >>> figure.axes[0].get_title(loc="left")
     'three images'
     """
+    matrix, labels = np.asarray(matrix), np.asarray(labels)  # kernels give tensors
     count = len(labels)
     if matrix.shape != (count, count) or count < 2:
         maps = ". Try: one position of it, as matrix[:, :, 0, 0]" if matrix.ndim > 2 else ""

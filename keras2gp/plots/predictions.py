@@ -129,6 +129,8 @@ def images(
     >>> len(figure.axes)  # two images above and two below, with their probabilities
     8
     """
+    pictures, probabilities = np.asarray(pictures), np.asarray(probabilities)
+    labels, classes = np.asarray(labels), np.asarray(classes)
     _check(probabilities, labels, classes)
     if pictures.ndim == 4 and pictures.shape[-1] not in (1, 3):
         pictures = pictures.mean(axis=-1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras2gp._util.files import write_file
 from keras2gp._util.paths import as_path, suffix_of
+from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, StoreError, one_line
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def save(figure: Figure, path: str | Path) -> None:
         path: where to; folders that are missing are made.
 
     Raises:
-        InputError: another suffix.
+        InputError: another suffix, or no figure.
         StoreError: it cannot be written.
 
     >>> import tempfile
@@ -103,6 +104,8 @@ def save(figure: Figure, path: str | Path) -> None:
     suffix = suffix_of(path)
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: pictures are written to {' or '.join(SUFFIXES)} files")
+    if not hasattr(figure, "savefig"):
+        raise InputError(f"{received_text(figure)} is no figure: expected one of keras2gp.plots")
     metadata = {"Date": None, "Creator": MARK} if suffix == ".svg" else {"Software": MARK}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

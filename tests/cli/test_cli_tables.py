@@ -233,6 +233,15 @@ def test_numbers_alone_need_no_text(run, tmp_path):
         assert text in error
 
 
+@pytest.mark.parametrize("cell", ["nan", "inf"])
+def test_cells_that_are_not_finite_are_named_by_their_line(cell, tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text(f"a,b,y\n1,2,0\n3,{cell},1\n")
+    message = f"the column b holds {cell!r} in line 3: expected finite numbers. Try: numbers in"
+    with pytest.raises(InputError, match=message):
+        prepared_table([InputSpec("x", (2,))], load(str(file)).x_train, str(file))
+
+
 def test_decimal_commas_are_told_of():
     specs = [InputSpec("x", (2,))]
     table = np.array([("1,5", "2")], dtype=[("a", "U3"), ("b", "U3")])

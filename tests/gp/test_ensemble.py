@@ -198,6 +198,7 @@ def test_what_is_refused(rng):
     kernel, x, y = Linear(20, rng), rng.normal(size=(4, 2)), np.arange(4.0)
     for settings, words in (
         ({"kernel": "precomputed"}, "expected a kernel"),
+        ({"kernel": keras.Sequential()}, r"Try: keras2gp\.convert\(model\)"),
         ({"kernel": RBF(1.0)}, r'kernel is RBF\(length_scale=1\): expected.*get="both"'),
         ({"kernel": kernel, "time": -1.0}, "time is -1.0"),
         ({"kernel": kernel, "time": math.nan}, "time is nan"),

@@ -99,8 +99,8 @@ def test_classes_without_derivatives(rng):
 class OfTensors:
     """exp(-|x - z|^2 / 2) by TensorFlow, or of inputs that went through numpy."""
 
-    def __init__(self, through_numpy=False):
-        self.through_numpy = through_numpy
+    def __init__(self, through_numpy=False, diag=tf.ones):
+        self.through_numpy, self.of_diag = through_numpy, diag
 
     def __call__(self, x1, x2=None):
         x1 = tf.constant(np.asarray(x1)) if self.through_numpy else x1
@@ -108,12 +108,22 @@ class OfTensors:
         return tf.exp(-0.5 * tf.reduce_sum(differences**2, axis=2))
 
     def diag(self, x):
-        return tf.ones(len(x), tf.float64)
+        return self.of_diag(len(x), "float64")
 
 
 def test_a_kernel_of_tensorflow(rng):
     x = rng.normal(size=(12, 3))
     assert_derivatives(GPRegressor(OfTensors(), 0.1).fit(x, np.sin(x[:, 0])), rng)
+
+
+def test_a_diagonal_of_numpy_is_named(rng):
+    x = rng.normal(size=(12, 3))
+    gp, tensor = GPRegressor(OfTensors(diag=np.ones), 0.1).fit(x, x[:, 0]), tf.constant(x[:2])
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        variance = gp.predict_tensors(tensor)[1]
+    with pytest.raises(InputError, match=r"does not see how the values of kernel\.diag come"):
+        tape.gradient(variance, tensor)
 
 
 @pytest.mark.parametrize("kernel", [RBF(1.0), OfTensors(through_numpy=True)])
@@ -125,5 +135,7 @@ def test_a_kernel_that_tensorflow_does_not_see_is_refused(kernel, rng):
         with tf.GradientTape(persistent=True) as tape:
             values = gp.predict_tensors(tensor)
         for value in values:
-            with pytest.raises(InputError, match=r"operations of TensorFlow.*Try: a kernel of"):
+            with pytest.raises(
+                InputError, match=r"TensorFlow does not see how .* Try: a kernel of"
+            ):
                 tape.gradient(value, tensor)

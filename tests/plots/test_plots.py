@@ -192,3 +192,18 @@ def test_a_matrix_at_every_position_is_drawn_one_position_at_a_time(rng):
     with pytest.raises(InputError, match=r"Try: one position of it, as matrix\[:, :, 0, 0\]"):
         kernel_matrix(matrix, labels)
     assert len(kernel_matrix(matrix[:, :, 0, 0], labels).axes) == 2
+
+
+def test_tensors_and_lists_are_drawn(rng):
+    tf = pytest.importorskip("tensorflow")
+    root = rng.normal(size=(4, 4))
+    figure = kernel_matrix(tf.constant(root @ root.T), ["a", "b", "a", "b"])
+    assert len(figure.axes) == 2
+    probabilities = tf.constant([[0.9, 0.1], [0.4, 0.6]])
+    figure = images(tf.zeros((2, 8, 8)), probabilities, ["cat", "cat"], ["cat", "dog"], 2)
+    assert len(figure.axes) == 8
+
+
+def test_what_is_no_figure_is_not_saved(tmp_path):
+    with pytest.raises(InputError, match="3 is no figure: expected one of keras2gp"):
+        save(3, tmp_path / "a.png")

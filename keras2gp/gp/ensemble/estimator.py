@@ -17,7 +17,12 @@ from keras2gp._util.progress import bars_inside
 from keras2gp._util.text import received_text
 from keras2gp.errors import InputError, ModelFileError, NumericalError
 from keras2gp.gp.arguments.inputs import check_length, check_targets, feature_names
-from keras2gp.gp.arguments.kernel_function import KernelFunction, KernelLike, kernel_values
+from keras2gp.gp.arguments.kernel_function import (
+    KernelFunction,
+    KernelLike,
+    check_kernel,
+    kernel_values,
+)
 from keras2gp.gp.arguments.positions import positions_of
 from keras2gp.gp.ensemble.moments import EnsembleMoments, amount
 from keras2gp.gp.solvers.matrices import check_symmetry
@@ -224,7 +229,8 @@ class TrainedEnsemble(RegressorMixin, EnsembleMoments):  # type: ignore[misc]
 
     def _check_settings(self) -> None:
         kernel = self.kernel
-        if isinstance(kernel, type | str) or not _gives_both(kernel):
+        check_kernel(kernel)
+        if not _gives_both(kernel):
             raise InputError(
                 f"kernel is {received_text(kernel)}: expected a kernel such as keras2gp.convert "
                 'gives, with kernel(x1, x2, get="both") -> [2, N1, N2]'

@@ -45,8 +45,8 @@ def mean_and_variance(
             'does not apply. Try: solver="cholesky"'
         )
     x = tf.nest.map_structure(_value, x)
-    cross = _followed(lambda: kernel(x, basis[0]), x)
-    prior = _followed(lambda: kernel.diag(x), x, may_be_constant=True)
+    cross = _followed(lambda: kernel(x, basis[0]), x, "the kernel's values")
+    prior = _followed(lambda: kernel.diag(x), x, "the values of kernel.diag", may_be_constant=True)
     solved = system.solve(np.asarray(cross).T).T
     mean = tf.matmul(cross, basis[1])
     variance = prior - 2.0 * tf.reduce_sum(cross * solved, axis=1)
@@ -73,7 +73,7 @@ def class_probabilities(
 
 
 def _followed(
-    computed: Callable[[], Any], x: InputsLike, *, may_be_constant: bool = False
+    computed: Callable[[], Any], x: InputsLike, name: str, *, may_be_constant: bool = False
 ) -> Tensor:
     """Values of a kernel at x in float64, whose derivatives a tape has, or is refused.
 
@@ -82,6 +82,7 @@ def _followed(
     Args:
         computed: computes the values.
         x: the inputs, whose tensors a tape may watch.
+        name: of the values, for the message.
         may_be_constant: whether tensors that do not depend on x are right: k(x, x) may be.
     """
     tf = _tensorflow()
@@ -95,9 +96,8 @@ def _followed(
         found = tape.gradient(values, tensors, output_gradients=upstream)
         if all(part is None for part in found) and not (may_be_constant and tf.is_tensor(made)):
             raise InputError(
-                "derivatives by the inputs: the kernel's values do not come from the inputs by "
-                "operations of TensorFlow, as those of keras2gp.convert do. Try: a kernel of "
-                "keras2gp.convert, or one that computes with TensorFlow"
+                f"derivatives by the inputs: TensorFlow does not see how {name} come from the "
+                "inputs. Try: a kernel of keras2gp.convert, or one that computes with TensorFlow"
             )
         return [
             tf.zeros_like(tensor) if part is None else part
