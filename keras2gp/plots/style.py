@@ -41,7 +41,7 @@ _RESOLUTION = 150
 
 
 def matplotlib_module(name: str) -> Any:
-    """A module of matplotlib, or one that needs it, imported at its first use.
+    """A module of matplotlib, imported at its first use.
 
     Raises: InputError if matplotlib, which is an extra, cannot be imported.
     """
@@ -59,10 +59,10 @@ def new_figure(width: float, height: float) -> Figure:
 
     Raises: InputError if matplotlib is not installed.
     """
-    figure: Figure = matplotlib_module("keras2gp.plots.figure").NotebookFigure(
-        figsize=(width, height), layout="constrained"
-    )
-    return figure
+    matplotlib_module("matplotlib.figure")
+    from keras2gp.plots.figure import NotebookFigure  # noqa: PLC0415 (matplotlib is an extra)
+
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def plain(text: Any, length: int = 200) -> str:

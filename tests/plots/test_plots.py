@@ -180,7 +180,6 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "keras2gp.plots.figure", raising=False)
     with pytest.raises(InputError, match=r"keras2gp\[plot\]"):
         new_figure(1, 1)
 
