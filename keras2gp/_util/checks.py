@@ -39,13 +39,17 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
+def python_number(value: Any) -> Any:
+    """The Python number of a numpy scalar; other values as they are."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def is_finite_and_not_negative(value: object) -> bool:
     """Whether a value is a number from 0 to the largest of float64."""
     if not is_number(value):
         return False
     # Of numpy as Python's: a comparison in float32 would overflow.
-    plain: float = value.item() if isinstance(value, np.generic) else value  # type: ignore[assignment]
-    return 0.0 <= plain <= _MOST
+    return bool(0.0 <= python_number(value) <= _MOST)
 
 
 def finite_number(value: Any) -> float:
@@ -53,11 +57,6 @@ def finite_number(value: Any) -> float:
     if not is_number(value) or not math.isfinite(value):
         raise ValueError(f"{value!r} where a finite number is expected")
     return float(value)
-
-
-def python_number(value: Any) -> Any:
-    """The Python number of a numpy scalar; other values as they are."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def is_whole_number(value: object) -> TypeGuard[int]:

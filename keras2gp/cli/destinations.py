@@ -262,8 +262,6 @@ def _check_writable(path: Path) -> None:
     parent = path.absolute().parent
     while not os.path.lexists(parent):
         parent = parent.parent
-    if not parent.is_dir():
-        raise UsageError(f"{path}: {parent} is not a directory that can be written to")
     try:  # the access rights say nothing of /proc or of a full disk
         tempfile.TemporaryFile(dir=parent).close()
     except OSError as error:

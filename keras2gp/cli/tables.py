@@ -137,24 +137,22 @@ def _numbers(columns: Sequence[Vector], names: Sequence[str], source: str) -> li
 
     The rows may be in another order than those of the file, whose line the message states.
     """
-    numbers, wrong, empty, commas = [], [], False, False
+    numbers, wrong, endless, empty, commas = [], [], [], False, False
     for column, name in zip(columns, names, strict=True):
         try:
             read = numbers_of(column, np.float64)
         except ValueError:
             others = [str(cell) for cell in column if not _reads_as_number(cell)]
             cell, more = others[0], len(others) - 1
-            line = line_of(source, name, cell)
             empty = empty or not cell.strip()
             commas = commas or _DECIMAL_COMMA.fullmatch(cell.strip()) is not None
-            wrong.append(
-                f"the column {one_line(name)} holds {received_text(cell, 80)}"
-                + (f" in line {line}" if line else "")
-                + (f", and no number in {more} more" if more else "")
-            )
-        else:
-            _require_finite(read, column, name, source)
-            numbers.append(read)
+            told = _cell_text(cell, name, source)
+            wrong.append(told + (f", and no number in {more} more" if more else ""))
+            continue
+        finite = np.isfinite(read)
+        if not finite.all():
+            endless.append(_cell_text(str(column[int(finite.argmin())]), name, source))
+        numbers.append(read)
     if wrong:
         fill = "numbers in the empty cells, or the table without those rows; " if empty else ""
         fill += "a decimal point in place of the comma; " if commas else ""
@@ -163,21 +161,19 @@ def _numbers(columns: Sequence[Vector], names: Sequence[str], source: str) -> li
             f"Try: {fill}a number for each category, or a model with an input for each column and "
             "a StringLookup behind those of text"
         )
+    if endless:
+        raise InputError(
+            f"{'; '.join(endless[:_MOST])}{'; ...' if len(endless) > _MOST else ''}: expected "
+            "finite numbers. Try: numbers in such cells, or the table without those rows"
+        )
     return numbers
 
 
-def _require_finite(numbers: Vector, cells: Vector, name: str, source: str) -> None:
-    """Refuse a column with a cell such as nan. Raises: InputError, with the line of the file."""
-    finite = np.isfinite(numbers)
-    if not finite.all():
-        cell = str(cells[int(finite.argmin())])
-        line = line_of(source, name, cell)
-        raise InputError(
-            f"the column {one_line(name)} holds {received_text(cell, 80)}"
-            + (f" in line {line}" if line else "")
-            + ": expected finite numbers. Try: numbers in such cells, or the table without those "
-            "rows"
-        )
+def _cell_text(cell: str, name: str, source: str) -> str:
+    """The column, the cell, and the line of the file on which it stands."""
+    line = line_of(source, name, cell)
+    place = f" in line {line}" if line else ""
+    return f"the column {one_line(name)} holds {received_text(cell, 80)}{place}"
 
 
 def _reads_as_number(cell: Any) -> bool:

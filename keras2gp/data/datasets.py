@@ -105,24 +105,22 @@ class Dataset:
             raise DataError(
                 f"{self.name}: {n_train} rows to train on were asked for; it has {rows}"
             )
-        train = self.x_train[:n_train], self.y_train[:n_train]
+        part = replace(self, x_train=self.x_train[:n_train], y_train=self.y_train[:n_train])
         if self.x_test is None or self.y_test is None:
             if n_train + n_test > rows:
                 raise DataError(
                     f"{self.name}: {n_train} rows to train on and {n_test} to test on were asked "
                     f"for; it has {rows} and no test split, so that they would overlap"
                 )
-            test = self.x_train[rows - n_test :], self.y_train[rows - n_test :]
+            x_test, y_test = self.x_train[rows - n_test :], self.y_train[rows - n_test :]
             order = "" if self.seed is None else ", in that order,"
             note = f"it has no test split: its last {n_test} rows of {rows}{order} are tested on"
-            return Dataset(self.name, *train, *test, (*self.notes, note), self.seed)
+            return replace(part, x_test=x_test, y_test=y_test, notes=(*self.notes, note))
         if n_test > len(self.x_test):
             raise DataError(
                 f"{self.name}: {n_test} rows to test on were asked for; it has {len(self.x_test)}"
             )
-        return Dataset(
-            self.name, *train, self.x_test[:n_test], self.y_test[:n_test], self.notes, self.seed
-        )
+        return replace(part, x_test=self.x_test[:n_test], y_test=self.y_test[:n_test])
 
 
 def dataset_of(

@@ -11,7 +11,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras2gp._util import html
 from keras2gp._util.arrays import Images, InputsLike, Matrix
 from keras2gp._util.paths import as_path
 from keras2gp.covariance.program import KernelKind
@@ -28,7 +27,7 @@ from keras2gp.kernel.operands import (
     require_plain,
     require_same_inputs,
 )
-from keras2gp.kernel.variances import changed_variances, variances_html
+from keras2gp.kernel.variances import changed_variances, kernel_html
 from keras2gp.matrices.composed import ComposedProgram, FunctionProgram, Operation, part_parameters
 from keras2gp.matrices.local import diagonal_of, matrix_of
 
@@ -287,11 +286,7 @@ class ComposedKernel(Algebra):
 
     def _repr_html_(self) -> str:
         """The kernel in a notebook: its parts, and the layers of all with their variances."""
-        return html.page(
-            repr(self)[1:-1],
-            html.lines([f"{self.kind}, {self.dtype}"]),
-            variances_html(self.parameters),
-        )
+        return kernel_html(self)
 
     def __repr__(self) -> str:
         sign = " + " if self.operation == "sum" else " * "

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras2gp._util import html
 from keras2gp._util.paths import as_path
 from keras2gp.errors import ModelFileError, one_line
 from keras2gp.graph.variances import LayerVariances
@@ -17,7 +16,7 @@ from keras2gp.kernel.mean import Mean, MeanFunction
 from keras2gp.kernel.parts import KernelParts
 from keras2gp.kernel.positions import Programs, place_of
 from keras2gp.kernel.saving import save_kernel
-from keras2gp.kernel.variances import changed_variances, variances_html
+from keras2gp.kernel.variances import changed_variances, kernel_html
 from keras2gp.matrices.compiled import CompiledProgram
 from keras2gp.report import ConversionReport
 
@@ -221,12 +220,7 @@ class Kernel(Evaluation):
 
     def _repr_html_(self) -> str:
         """The kernel in a notebook: its layers with their variances, and notes."""
-        return html.page(
-            repr(self).strip("<>"),
-            html.lines([f"{self.kind}, {self.dtype}"]),
-            variances_html(self._parameters),
-            html.lines([f"note: {note}" for note in self.report.notes]),
-        )
+        return kernel_html(self, self.report.notes)
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(list(spec.shape)) for spec in self.inputs)

@@ -11,7 +11,7 @@ from keras2gp._util.text import did_you_mean, received_text
 from keras2gp.errors import PriorError, one_line
 from keras2gp.graph.variances import LayerVariances
 
-__all__ = ["changed_variances", "matching", "variances_html"]
+__all__ = ["changed_variances", "kernel_html", "matching"]
 
 _NAMES = ("weight", "bias")
 
@@ -55,11 +55,16 @@ def changed_variances(
     return changed
 
 
-def variances_html(parameters: Mapping[str, LayerVariances]) -> str:
-    """The layers with their variances, as a table for a notebook."""
+def kernel_html(kernel: Any, notes: Iterable[str] = ()) -> str:
+    """A kernel for a notebook: its layers with their variances, and notes."""
     header = ("weight variance", "bias variance")
-    rows = [(layer, f"{of.weight:.6g}", f"{of.bias:.6g}") for layer, of in parameters.items()]
-    return html.table(("layer", *header), rows, header)
+    rows = [(name, f"{of.weight:.6g}", f"{of.bias:.6g}") for name, of in kernel.parameters.items()]
+    return html.page(
+        repr(kernel)[1:-1],
+        html.lines([f"{kernel.kind}, {kernel.dtype}"]),
+        html.table(("layer", *header), rows, header),
+        html.lines([f"note: {note}" for note in notes]),
+    )
 
 
 def _named_layers(name: Any, parameters: Mapping[str, LayerVariances]) -> list[str]:

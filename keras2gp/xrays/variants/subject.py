@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 import keras
@@ -19,6 +18,7 @@ from keras2gp.conversion.pipeline import convert
 from keras2gp.conversion.registry import functional_of
 from keras2gp.errors import InputError, Keras2GPError, UnsupportedModelError, one_line
 from keras2gp.kernel.kernel import Kernel
+from keras2gp.kernel.variances import matching
 from keras2gp.matrices.fingerprint import digest, fingerprint_of
 from keras2gp.matrices.work import Work
 from keras2gp.xrays.rows import Inputs
@@ -60,7 +60,7 @@ class VariantConversion:
         known = {
             pattern: value
             for pattern, value in (self.overrides or {}).items()
-            if any(fnmatchcase(layer, pattern) for layer in kernel.parameters)
+            if matching(pattern, kernel.parameters)
         }
         return kernel.with_parameters(apply_overrides(kernel.parameters, known))
 
