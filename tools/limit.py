@@ -3,9 +3,10 @@
 python tools/limit.py [--images N] [--rounds R] [--json]
 
 limit.c is compiled by the system's compiler (CC, else cc) into a temporary folder; the package
-never uses it. Both compute the same matrix, of N images beside N others, in turn, and their values
-are compared. A rate is per second of processor time, which other work on the machine changes less
-than the wall time; the best of all rounds counts.
+never uses it. Both compute the same matrix, of N images beside N others, in turn and each on all
+cores, which share caches and memory; their values are compared. A rate is per second of processor
+time, which other work on the machine changes less than the wall time; the best of all rounds
+counts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +97,17 @@ class Loop:
         ]
 
     def matrix(self) -> Any:
-        """[N, N]"""
-        count, parts = len(self._first[0]), []
-        for second in self._second:
-            out = _aligned(np.empty((count, LANES), np.float32))
-            arrays = *self._first, *second, out
-            pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in arrays]
-            self._kernels(*pointers, ctypes.c_long(count))
-            parts.append(out)
-        return np.concatenate(parts, 1)
+        """[N, N], by a thread for each core."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.concatenate(list(pool.map(self._columns, self._second)), 1)
+
+    def _columns(self, second: Any) -> Any:
+        """[N, LANES]"""
+        count = len(self._first[0])
+        out = _aligned(np.empty((count, LANES), np.float32))
+        pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (*self._first, *second, out)]
+        self._kernels(*pointers, ctypes.c_long(count))
+        return out
 
 
 def _aligned(values: Any) -> Any:
@@ -143,7 +147,7 @@ def measured(count: int, rounds: int) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> int:
     """Print both rates."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--images", type=int, default=512, metavar="N")
+    parser.add_argument("--images", type=int, default=1024, metavar="N")
     parser.add_argument("--rounds", type=int, default=5, metavar="R")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
