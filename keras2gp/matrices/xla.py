@@ -20,7 +20,7 @@ _OPTION = "--xla_cpu_prefer_vector_width"
 _TRIED = ("2.21.",)
 """Releases of TensorFlow that know the option: XLA ends the process over one that it does not."""
 _SIGN = "avx512_vnni"
-"""The sign of CPUs that keep their clock in 512-bit instructions: Cascade Lake, Zen 4, and later."""
+"""The sign of CPUs that keep their clock in 512-bit instructions: Cascade Lake, Zen 4 and later."""
 
 
 @dataclass(frozen=True)
