@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from keras2gp._util.checks import python_number
 from keras2gp.errors import PriorError
 
 __all__ = ["LayerVariances"]
@@ -20,7 +21,7 @@ class LayerVariances:
         bias: The variance of one bias, b2; 0 for a layer without biases.
 
     Raises:
-        PriorError: A variance is negative or not finite.
+        PriorError: A variance is no number, negative or not finite.
 
     >>> import keras2gp
     >>> keras2gp.LayerVariances(2.0)
@@ -32,8 +33,11 @@ class LayerVariances:
 
     def __post_init__(self) -> None:
         for name in ("weight", "bias"):
+            stated = python_number(getattr(self, name))
             try:
-                value = float(getattr(self, name))
+                if isinstance(stated, bool | str):
+                    raise TypeError(f"{stated!r}")
+                value = float(stated)
             except (TypeError, ValueError, OverflowError) as error:
                 raise PriorError(f"the {name} variance is no number: {error}") from error
             if not math.isfinite(value) or value < 0.0:
