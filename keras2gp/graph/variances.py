@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from keras2gp._util.checks import python_number
 from keras2gp.errors import PriorError
 
 __all__ = ["LayerVariances"]
@@ -33,9 +32,10 @@ class LayerVariances:
 
     def __post_init__(self) -> None:
         for name in ("weight", "bias"):
-            stated = python_number(getattr(self, name))
+            stated = getattr(self, name)
+            dtype = getattr(stated, "dtype", None)  # of numpy and TensorFlow
             try:
-                if isinstance(stated, bool | str):
+                if isinstance(stated, bool | str) or getattr(dtype, "name", None) == "bool":
                     raise TypeError(f"{stated!r}")
                 value = float(stated)
             except (TypeError, ValueError, OverflowError) as error:

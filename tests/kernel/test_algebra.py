@@ -279,7 +279,7 @@ def test_variances_by_name_and_pattern(one, two):
         ({"bias": "a"}, "the bias variance is no number: 'a'"),
         ({"bias": "2"}, "the bias variance is no number: '2'"),
         ({"weight": True}, "the weight variance is no number: True"),
-        ((1.0, np.False_), "the bias variance is no number: False"),
+        ((1.0, np.False_), "the bias variance is no number: "),
         ((1.0,), "(1.0,) is no pair of variances. Try: LayerVariances"),
         ((1.0, 2.0, 3.0), "(1.0, 2.0, 3.0) is no pair of variances"),
         ("ab", "'ab' is no pair of variances"),
